@@ -47,6 +47,7 @@ programs: $(VENV)/.live
 check: $(VENV)/.dev
 	$(IN_VENV) mypy
 	$(IN_VENV) ruff check .
+	$(IN_VENV) ruff format --check .
 
 docs: $(VENV)/.docs
 	$(IN_VENV) sphinx -W --keep-going -q -b html docs docs/_build/html

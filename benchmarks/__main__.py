@@ -19,11 +19,30 @@ TITLES = {entry.module: entry for entry in CONTESTANTS}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-c", "--case", "cases", multiple=True, type=click.Choice(list(CASES)), help="Only these.")
-@click.option("-p", "--contestant", "names", multiple=True, type=click.Choice(list(TITLES)), help="Only these.")
-@click.option("--rounds", type=click.IntRange(min=1), help="How often each contestant has its turn.  [default: 7]")
-@click.option("--records", type=click.IntRange(min=2_000), help="Records of the large store.  [default: 100000]")
-@click.option("--small", is_flag=True, help="Sizes that show that everything works, and measure nothing.")
+@click.option(
+    "-c", "--case", "cases", multiple=True, type=click.Choice(list(CASES)), help="Only these."
+)
+@click.option(
+    "-p",
+    "--contestant",
+    "names",
+    multiple=True,
+    type=click.Choice(list(TITLES)),
+    help="Only these.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    help="How often each contestant has its turn.  [default: 7]",
+)
+@click.option(
+    "--records",
+    type=click.IntRange(min=2_000),
+    help="Records of the large store.  [default: 100000]",
+)
+@click.option(
+    "--small", is_flag=True, help="Sizes that show that everything works, and measure nothing."
+)
 @click.option("--environments", type=click.Path(path_type=Path), default=default_folder(), show_default=True,
               help="Where contestants are installed.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -38,7 +57,9 @@ def main(
 ) -> None:
     """Measure llmcall side by side with what a user would pick instead."""
     given = {"rounds": rounds, "records": records}
-    sizes = (SMALL if small else Sizes())._replace(**{name: value for name, value in given.items() if value})
+    sizes = (SMALL if small else Sizes())._replace(
+        **{name: value for name, value in given.items() if value}
+    )
     places = Environments(environments)
     entries = [TITLES[name] for name in names] or list(CONTESTANTS)
     results = {}
@@ -50,8 +71,13 @@ def main(
                 click.echo("\n\n".join(map(table, results[name])) + "\n")
     told = circumstances(places, entries)
     if as_json:
-        groups = {name: [group._asdict() | {"rows": group.rows()} for group in each] for name, each in results.items()}
-        click.echo(json.dumps({"circumstances": told, "cases": groups}, indent=2, ensure_ascii=False))
+        groups = {
+            name: [group._asdict() | {"rows": group.rows()} for group in each]
+            for name, each in results.items()
+        }
+        click.echo(
+            json.dumps({"circumstances": told, "cases": groups}, indent=2, ensure_ascii=False)
+        )
     else:
         click.echo("\n".join(f"{name}: {value}" for name, value in told.items()))
 

@@ -86,7 +86,9 @@ class Bench:
         """Return the same run with these contestants."""
         return Bench(self.environments, list(entries), self.address, self.sizes, self.say)
 
-    def contenders(self, case: str, measure: str, folder: str, **parameters: Any) -> list[Contender]:
+    def contenders(
+        self, case: str, measure: str, folder: str, **parameters: Any
+    ) -> list[Contender]:
         """Return a contender for each contestant, each with a folder of its own in the given one."""
         return [
             Contender(
@@ -96,7 +98,11 @@ class Bench:
                     "module": f"contestants.{entry.module}",
                     "case": case,
                     "measure": measure,
-                    "parameters": {"folder": f"{folder}/{entry.module}", "address": self.address, **parameters},
+                    "parameters": {
+                        "folder": f"{folder}/{entry.module}",
+                        "address": self.address,
+                        **parameters,
+                    },
                 },
             )
             for entry in self.entries
@@ -119,14 +125,20 @@ class Bench:
         :param case: the module among the cases.
         :param measure: the function in it that the workers run.
         :param title: of the table; ``unit`` and ``reference`` as of :class:`Group`.
-        :param before: a function that a process of its own runs first; each round then has a new process.
+        :param before: a function that a process of its own runs first; each round then has a new
+            process.
         :param parameters: what the functions get.
         """
         with tempfile.TemporaryDirectory() as folder:
             preparing = self.contenders(case, before, folder, **parameters) if before else []
             contenders = self.contenders(case, measure, folder, **parameters)
             return self.compare(
-                contenders, title=title, unit=unit, reference=reference, preparing=preparing, rounds=rounds
+                contenders,
+                title=title,
+                unit=unit,
+                reference=reference,
+                preparing=preparing,
+                rounds=rounds,
             )
 
     def compare(
@@ -154,7 +166,9 @@ class Bench:
             turns.begin(contenders)
             for _ in range(rounds or self.sizes.rounds):
                 turns.round()
-        return Group(title, unit, turns.figures(), reference, tuple(turns.skipped.items()), wanted or {})
+        return Group(
+            title, unit, turns.figures(), reference, tuple(turns.skipped.items()), wanted or {}
+        )
 
     def prepare(self, contender: Contender) -> None:
         """Run what comes before a measurement.
@@ -170,7 +184,9 @@ class Bench:
 class _Turns:
     """Give each contender its turn; leave out, with its reason, who cannot take it."""
 
-    def __init__(self, environments: Environments, say: Callable[[str], None], *, fresh: bool) -> None:
+    def __init__(
+        self, environments: Environments, say: Callable[[str], None], *, fresh: bool
+    ) -> None:
         self._environments = environments
         self._say = say
         self._fresh = fresh
@@ -196,14 +212,22 @@ class _Turns:
     def round(self) -> None:
         """Give each its turn."""
         for title, contender in self._contenders.items():
-            turn = partial(self._in_new_process, contender) if self._fresh else partial(self._in_process, title)
+            turn = (
+                partial(self._in_new_process, contender)
+                if self._fresh
+                else partial(self._in_process, title)
+            )
             value = self._guarded(title, turn)
             if value is not None:
                 self.values[title].append(value)
 
     def figures(self) -> tuple[Figures, ...]:
         """Return what was measured so far."""
-        taken = {title: list(zip(*values, strict=True)) for title, values in self.values.items() if values}
+        taken = {
+            title: list(zip(*values, strict=True))
+            for title, values in self.values.items()
+            if values
+        }
         return tuple(Figures(title, *values) for title, values in taken.items())
 
     def _guarded(self, title: str, turn: Callable[[], list[float] | None]) -> list[float] | None:

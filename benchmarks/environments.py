@@ -18,7 +18,9 @@ LLMCALL = "llmcall"  # the environment that also holds this checkout
 OPENAI = "openai==3.51.0"
 DISKCACHE = "diskcache==5.6.3"
 INSTALL_SECONDS = 1200.0
-STATEMENT = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
+STATEMENT = (
+    "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
+)
 
 REQUIREMENTS: dict[str, tuple[str, ...]] = {
     LLMCALL: (OPENAI, DISKCACHE),
@@ -27,7 +29,13 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
     "vcrpy": ("vcrpy==9.4.2", OPENAI),
     "langchain": ("langchain-openai==1.7.3", "langchain-community==0.4.2", OPENAI),
     # A hit of its disk cache imports the modules of its proxy, which need the last three.
-    "litellm": ("litellm==1.106.2", DISKCACHE, "fastapi==0.165.0", "orjson==3.13.0", "soundfile==0.14.0"),
+    "litellm": (
+        "litellm==1.106.2",
+        DISKCACHE,
+        "fastapi==0.165.0",
+        "orjson==3.13.0",
+        "soundfile==0.14.0",
+    ),
     "dspy": ("dspy==3.4.1",),
     "inspect_ai": ("inspect_ai==0.3.285", OPENAI),
 }
@@ -88,15 +96,24 @@ class Environments:
 
 
 def _install_checkout(python: Path, stamp: Path) -> None:
-    """Install llmcall as a user would, from a copy of the checkout, unless this very state of it is installed."""
+    """Install llmcall as a user would, from a copy of the checkout, unless this very state of it is
+    installed.
+    """
     files = sorted((ROOT / "llmcall").rglob("*.*"))
     sources = [file for file in files if file.suffix in (".py", ".json", ".ini")]
-    digest = _digest(*(f"{file.relative_to(ROOT)}:{_digest(file.read_text(encoding='utf-8'))}" for file in sources))
+    digest = _digest(
+        *(
+            f"{file.relative_to(ROOT)}:{_digest(file.read_text(encoding='utf-8'))}"
+            for file in sources
+        )
+    )
     if stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "checkout")
-        left = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "tests", "benchmarks")
+        left = shutil.ignore_patterns(
+            ".*", "__pycache__", "build", "dist", "*.egg-info", "tests", "benchmarks"
+        )
         shutil.copytree(ROOT, copy, ignore=left)
         _install(python, [str(copy), *REQUIREMENTS[LLMCALL]])
         _install(python, ["--force-reinstall", "--no-deps", str(copy)])
@@ -109,7 +126,9 @@ def _install(python: Path, wanted: Sequence[str]) -> None:
 
 def _run(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise EnvironmentMissingError(f"not installed within {INSTALL_SECONDS:.0f} s") from error
     if done.returncode:

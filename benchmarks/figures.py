@@ -11,11 +11,13 @@ __all__ = ["Figures", "Group"]
 
 
 class Figures(NamedTuple):
-    """Hold what the rounds of one contestant measured; rounds of the same number ran one after the other.
+    """Hold what the rounds of one contestant measured; rounds of the same number ran one after the
+    other.
 
     :param title: whose they are.
     :param values: one a round.
-    :param against: what each round measured beside it, where these figures have a reference of their own.
+    :param against: what each round measured beside it, where these figures have a reference of
+        their own.
     """
 
     title: str
@@ -58,7 +60,9 @@ class Group(NamedTuple):
             row["wanted"] = self.wanted[figures.title]
         if reference:
             ratios = [mine / other for mine, other in zip(figures.values, reference, strict=False)]
-            low, _, high = quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+            low, _, high = (
+                quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+            )
             row |= {"ratio": median(ratios), "low": low, "high": high}
             row["ratio_of_best"] = best(figures.values) / best(reference)
         return row

@@ -14,7 +14,17 @@ from typing import Any
 __all__ = ["ContestantFailedError", "Process", "clean_environment"]
 
 WORKER = Path(__file__).with_name("worker.py")
-PRIVATE = ("OPENAI_", "AZURE_", "LLMCALL_", "PYTHON", "LITELLM_", "DSPY_", "INSPECT_", "LANGCHAIN_", "LANGSMITH_")
+PRIVATE = (
+    "OPENAI_",
+    "AZURE_",
+    "LLMCALL_",
+    "PYTHON",
+    "LITELLM_",
+    "DSPY_",
+    "INSPECT_",
+    "LANGCHAIN_",
+    "LANGSMITH_",
+)
 
 
 class ContestantFailedError(Exception):
@@ -56,7 +66,8 @@ class Process:
         self._tell(json.dumps(self._order))
 
     def round(self) -> list[float]:
-        """Return what one round measured: a value and, where there is one, what was measured beside it.
+        """Return what one round measured: a value and, where there is one, what was measured beside
+        it.
 
         :raises ContestantFailedError: where it fails.
         """
@@ -79,7 +90,9 @@ class Process:
         self._said.seek(0)
         lines = [line for line in self._said.read().splitlines() if line.strip()]
         errors = [line for line in lines if re.match(r"[\w.]+: ", line)]
-        return (errors or lines or [f"ended with status {self._process.returncode}"])[-1].strip()[:200]
+        return (errors or lines or [f"ended with status {self._process.returncode}"])[-1].strip()[
+            :200
+        ]
 
     def __enter__(self) -> Process:
         return self

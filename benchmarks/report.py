@@ -29,5 +29,7 @@ def circumstances(environments: Environments, entries: Sequence[Entry]) -> dict[
         except EnvironmentMissingError as error:
             told[name] = str(error)
             continue
-        told[name] = ", ".join(f"{package} {versions[package]}" for package in SHOWN if package in versions)
+        told[name] = ", ".join(
+            f"{package} {versions[package]}" for package in SHOWN if package in versions
+        )
     return told

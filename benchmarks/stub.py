@@ -18,7 +18,9 @@ _opener = build_opener(ProxyHandler({}))  # the loopback needs no proxy
 def stub_server() -> Iterator[str]:
     """Run the stub server for a while, and give its address."""
     command = [sys.executable, "-I", str(SCRIPT)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{int(process.stdout.readline())}"
         process.communicate("")

@@ -1,7 +1,9 @@
-"""A chat completions server on the loopback that answers at once, or after the delay that its path names.
+"""A chat completions server on the loopback that answers at once, or after the delay that its path
+names.
 
-``python stub_server.py`` prints its port and serves until its standard input closes. ``POST /50/v1/chat/completions``
-answers after 50 ms; ``GET /calls`` tells how many completions were asked for.
+``python stub_server.py`` prints its port and serves until its standard input closes. ``POST
+/50/v1/chat/completions`` answers after 50 ms; ``GET /calls`` tells how many completions were asked
+for.
 """
 
 from __future__ import annotations

@@ -14,7 +14,9 @@ SCALES = {"s": (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)), "B": (("MB", 1e6),)}
 
 
 def table(group: Group) -> str:
-    """Return a group as a table: ratios are to the reference, and those below 1 are faster (of calls/s: above)."""
+    """Return a group as a table: ratios are to the reference, and those below 1 are faster (of
+    calls/s: above).
+    """
     rows = [_cells(row, group.unit) for row in group.rows()]
     lines = [f"{group.title}" + (f" (ratios to {group.reference})" if group.reference else "")]
     lines += _columns([HEADS if group.wanted else HEADS[:-1], *rows]) if rows else []
@@ -24,9 +26,15 @@ def table(group: Group) -> str:
 
 def amount(value: float, unit: str) -> str:
     """Return a value with a unit that suits its size."""
-    name, scale = next(((name, scale) for name, scale in SCALES.get(unit, ()) if abs(value) >= scale), ("", 0.0))
+    name, scale = next(
+        ((name, scale) for name, scale in SCALES.get(unit, ()) if abs(value) >= scale), ("", 0.0)
+    )
     if scale:
-        return f"{value / scale:,.3g} {name}" if value / scale < 1000 else f"{value / scale:,.0f} {name}"
+        return (
+            f"{value / scale:,.3g} {name}"
+            if value / scale < 1000
+            else f"{value / scale:,.0f} {name}"
+        )
     return f"{value:,.3g} {unit}".rstrip() if abs(value) < 1000 else f"{value:,.0f} {unit}".rstrip()
 
 

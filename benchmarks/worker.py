@@ -1,6 +1,8 @@
-"""The process in which one contestant is measured: ``python -I worker.py``, which the runner starts.
+"""The process in which one contestant is measured: ``python -I worker.py``, which the runner
+starts.
 
-It reads one JSON line that says what to measure, then one line for each round, and answers each with one JSON line.
+It reads one JSON line that says what to measure, then one line for each round, and answers each
+with one JSON line.
 """
 
 from __future__ import annotations

@@ -20,7 +20,10 @@ def question(number: int, draws: bool = False) -> str:
 
 def messages(number: int, draws: bool = False) -> list[dict[str, str]]:
     """Return the messages of a number."""
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question(number, draws)}]
+    return [
+        {"role": "system", "content": SYSTEM},
+        {"role": "user", "content": question(number, draws)},
+    ]
 
 
 def answer_to(text: str) -> str:
@@ -30,7 +33,12 @@ def answer_to(text: str) -> str:
 
 def completion(text: str) -> dict[str, object]:
     """Return the stub server's response to a user message, in the form of the chat completions API."""
-    message: dict[str, object] = {"role": "assistant", "content": answer_to(text), "refusal": None, "annotations": []}
+    message: dict[str, object] = {
+        "role": "assistant",
+        "content": answer_to(text),
+        "refusal": None,
+        "annotations": [],
+    }
     return {
         "id": "chatcmpl-benchmark",
         "object": "chat.completion",

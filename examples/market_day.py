@@ -1,7 +1,8 @@
-"""A day at a village market: five people, three goods, six rounds, every word from a language model.
+"""A day at a village market: five people, three goods, six rounds, every word from a language
+model.
 
-Then the same day again, but for one person who changes half-way: which answers stay, and which are asked anew?
-`python market_day.py --help` says how to play a day of one's own.
+Then the same day again, but for one person who changes half-way: which answers stay, and which are
+asked anew? `python market_day.py --help` says how to play a day of one's own.
 """
 
 from __future__ import annotations
@@ -33,14 +34,24 @@ A day at a village market: five people, three goods, six rounds, every word from
 A day of your own is kept in .llmcall: played again it is the same day, without a call. --fresh plays another one.
 """
 RECORDING = pathlib.Path(__file__).with_name("market_day.jsonl")
-PRICES = {"SmolLM2-135M-Instruct.Q4_1": (0.15, 0.60)}  # as in [Prices]: USD per million tokens, in and out
+# as in [Prices]: USD per million tokens, in and out
+PRICES = {"SmolLM2-135M-Instruct.Q4_1": (0.15, 0.60)}
 PRICED_AS = {"SmolLM2-135M-Instruct.Q4_1": " at gpt-4o-mini's price"}
 WIDEST = 100  # characters of a line, however wide the terminal is
 TRIES = 10  # so often somebody is asked for words that are new
-LOOSE_END = re.compile(r" (an?|and|are|at|but|by|for|ha[sv]e?|I|if|i[ns]|it's|my|o[fnr]|than|the|to|who|will|with).$")
+LOOSE_END = re.compile(
+    r" (an?|and|are|at|but|by|for|ha[sv]e?|I|if|i[ns]|it's|my|o[fnr]|than|the|to|who|will|with).$"
+)
 OPENING = {"bread": 5, "apples": 3, "cheese": 7}
 STEP = {"buy": 1, "sell": -1, "haggle": -1, "wait": 0}  # what a decision does to the price
-TOPICS = ("the church bell", "Otto's goats", "the cheese", "Pip's frog", "the captain's ship", "the old bridge")
+TOPICS = (
+    "the church bell",
+    "Otto's goats",
+    "the cheese",
+    "Pip's frog",
+    "the captain's ship",
+    "the old bridge",
+)
 
 
 class Person(NamedTuple):
@@ -54,11 +65,31 @@ class Person(NamedTuple):
 
 
 PEOPLE = [
-    Person("Greta", "a cook with a hungry soup", "wait", "apples", "My soup still sleeps, the apples can wait."),
-    Person("Otto", "a farmer who loves his goats", "sell", "cheese", "My goat Berta signed this cheese."),
+    Person(
+        "Greta",
+        "a cook with a hungry soup",
+        "wait",
+        "apples",
+        "My soup still sleeps, the apples can wait.",
+    ),
+    Person(
+        "Otto",
+        "a farmer who loves his goats",
+        "sell",
+        "cheese",
+        "My goat Berta signed this cheese.",
+    ),
     Person("Mira", "a poet in love", "haggle", "bread", "I offer a short poem for a long bread."),
-    Person("Bruno", "a captain who fears water", "sell", "cheese", "This cheese has crossed the sea twice."),
-    Person("Pip", "a boy with a frog", "haggle", "apples", "Mother said apples, or was it candles?"),
+    Person(
+        "Bruno",
+        "a captain who fears water",
+        "sell",
+        "cheese",
+        "This cheese has crossed the sea twice.",
+    ),
+    Person(
+        "Pip", "a boy with a frog", "haggle", "apples", "Mother said apples, or was it candles?"
+    ),
 ]
 
 
@@ -82,9 +113,16 @@ Play people at a village market. Each decides, and says one short, funny sentenc
 
 {% endfor %}"""
 USER = "{{ person.name }}, {{ person.who }}. Prices: {{ prices }}."
-EXAMPLE_PRICES = ("bread 5, apples 3, cheese 7", "bread 4, apples 2, cheese 6", "bread 6, apples 4, cheese 8")
+EXAMPLE_PRICES = (
+    "bread 5, apples 3, cheese 7",
+    "bread 4, apples 2, cheese 6",
+    "bread 6, apples 4, cheese 8",
+)
 RUMOURS = [
-    {"role": "system", "content": "You tell rumours at a village market. Each rumour is one short, funny sentence."},
+    {
+        "role": "system",
+        "content": "You tell rumours at a village market. Each rumour is one short, funny sentence.",
+    },
     {"role": "user", "content": "Tell a rumour about the baker."},
     {"role": "assistant", "content": "The baker's oven snores at night."},
     {"role": "user", "content": "Tell a rumour about the mayor."},
@@ -97,19 +135,27 @@ RUMOURS = [
 class Market:
     """Let people talk and trade, one after the other.
 
-    Inside a scope the same question asked again is a new draw, and each draw replays. So a sentence that was heard
-    before is simply asked for again, and the day is still the same whenever it is played.
+    Inside a scope the same question asked again is a new draw, and each draw replays. So a sentence
+    that was heard before is simply asked for again, and the day is still the same whenever it is
+    played.
 
     :param changes: whether one person is another from round ``CHANGE`` on.
     :param known: the keys of the answers of a day before.
     :ivar keys: those of the answers of this day.
     """
 
-    def __init__(self, client: llmcall.LLMClient, changes: bool = False, known: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, client: llmcall.LLMClient, changes: bool = False, known: frozenset[str] = frozenset()
+    ) -> None:
         self.client, self.changes, self.known = client, changes, known
         self.keys: set[str] = set()
         self.ask = llmcall.LLMCall(
-            system=SYSTEM, user=USER, output_type=Decision, client=client, temperature=0.8, max_tokens=90
+            system=SYSTEM,
+            user=USER,
+            output_type=Decision,
+            client=client,
+            temperature=0.8,
+            max_tokens=90,
         )
         self.prices = dict(OPENING)
         self.said = [words for person in PEOPLE for words in (person.who, person.says)]
@@ -117,7 +163,9 @@ class Market:
         self.heard: list[str] = []
 
     def rounds(self) -> Iterator[tuple[str, list[tuple[Person, Decision, bool]]]]:
-        """Yield each round's rumour, and who decided what, and whether the answer is none of the day before."""
+        """Yield each round's rumour, and who decided what, and whether the answer is none of the
+        day before.
+        """
         with llmcall.scope("market day"):
             for number, topic in enumerate(TOPICS):
                 rumour = self.rumour(topic)
@@ -131,7 +179,9 @@ class Market:
         question = [*RUMOURS, {"role": "user", "content": f"Tell a rumour about {topic}."}]
         with llmcall.scope("rumours"):
             for _ in range(TRIES):
-                reply = self.client.send_message(question, temperature=0.8, max_tokens=24, on_error="raise")
+                reply = self.client.send_message(
+                    question, temperature=0.8, max_tokens=24, on_error="raise"
+                )
                 self.keys.add(reply.cache_key)
                 if reply.finish_reason == "stop" and self.is_new(reply.content or ""):
                     break
@@ -146,7 +196,9 @@ class Market:
             person = person._replace(who=LOST)
         with llmcall.scope(person.name):
             for _ in range(TRIES):
-                answer = self.ask.run(person=person, prices=self.listed(), heard=self.heard, examples=examples)
+                answer = self.ask.run(
+                    person=person, prices=self.listed(), heard=self.heard, examples=examples
+                )
                 move: Decision = answer.value
                 self.keys.add(answer.reply.cache_key)
                 stray = {person.name, *OPENING} - {move.item}
@@ -167,21 +219,28 @@ class Market:
 
     def is_new(self, sentence: str) -> bool:
         """Tell whether a sentence is short and whole, and unlike all that were said."""
-        words, *others = (set(re.findall(r"[a-z']+", text.lower())) for text in (sentence, *self.said))
+        words, *others = (
+            set(re.findall(r"[a-z']+", text.lower())) for text in (sentence, *self.said)
+        )
         whole = re.fullmatch(r"[A-Z].{10,68}\w[.!?]", sentence) and not LOOSE_END.search(sentence)
         return bool(whole) and not any(len(words & other) > 0.6 * len(words) for other in others)
 
 
 def paint(text: str, code: int) -> str:
     """Colour a text, on a terminal only and never where NO_COLOR is set."""
-    return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text
+    return (
+        f"\033[{code}m{text}\033[0m"
+        if sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        else text
+    )
 
 
 def say(text: str, indent: str = "", first: str = "") -> None:
     """Print a text in lines that fit the terminal.
 
     :param indent: what stands before each line but the first.
-    :param first: what stands before the first line, painted or not; as wide as ``indent`` where that is not empty.
+    :param first: what stands before the first line, painted or not; as wide as ``indent`` where
+        that is not empty.
     """
     width = min(shutil.get_terminal_size().columns, WIDEST)
     begin = " " * len(re.sub("\033\\[\\d+m", "", first))
@@ -209,7 +268,9 @@ def show(market: Market, since: int = 1) -> None:
 
 
 def client_for(arguments: argparse.Namespace, folder: str) -> llmcall.LLMClient:
-    """Return the client that answers: of the recording, of the model in this process, or the configured one."""
+    """Return the client that answers: of the recording, of the model in this process, or the
+    configured one.
+    """
     if arguments.local or arguments.live:
         llmcall.configure(prices=PRICES, cache_mode="refresh" if arguments.fresh else "auto")
         return llmcall.client("local" if arguments.local else None)
@@ -220,10 +281,14 @@ def client_for(arguments: argparse.Namespace, folder: str) -> llmcall.LLMClient:
 
 def parser_of(program: str) -> argparse.ArgumentParser:
     """Return what reads the command line of the program by this name."""
-    parser = argparse.ArgumentParser(program, description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        program, description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--live", action="store_true", help="ask the configured model")
     parser.add_argument("--local", action="store_true", help="ask a small model in this process")
-    parser.add_argument("--fresh", action="store_true", help="with --live or --local: play another day")
+    parser.add_argument(
+        "--fresh", action="store_true", help="with --live or --local: play another day"
+    )
     return parser
 
 
@@ -234,8 +299,13 @@ def main(program: str, *given: str) -> None:
     :param given: its options.
     """
     arguments = parser_of(program).parse_args(given)
-    with tempfile.TemporaryDirectory() as folder, contextlib.closing(client_for(arguments, folder)) as client:
-        first_day, second_day = (pathlib.Path(folder, f"{name}-day.jsonl") for name in ("first", "second"))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.closing(client_for(arguments, folder)) as client,
+    ):
+        first_day, second_day = (
+            pathlib.Path(folder, f"{name}-day.jsonl") for name in ("first", "second")
+        )
         first = Market(client)
         say(f"Opening prices: {first.listed()}")
         with llmcall.track() as usage, llmcall.cassette(first_day):
@@ -246,7 +316,9 @@ def main(program: str, *given: str) -> None:
         for sentence in took(usage, seconds):
             say(sentence)
         print()
-        say(f"What if {CHANGED} is {LOST} from round {CHANGE} on? The same day again; * marks what is asked anew:")
+        say(
+            f"What if {CHANGED} is {LOST} from round {CHANGE} on? The same day again; * marks what is asked anew:"
+        )
         with llmcall.cassette(second_day):
             show(Market(client, changes=True, known=frozenset(first.keys)), since=CHANGE)
         found = llmcall.compare(first_day, second_day)

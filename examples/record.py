@@ -1,6 +1,8 @@
-"""Record the answers that the examples and the documentation replay, from the small model of the extra ``local``.
+"""Record the answers that the examples and the documentation replay, from the small model of the
+extra ``local``.
 
-The tests replay them, so this is needed only where a question changed. Answers that are recorded stay as they are.
+The tests replay them, so this is needed only where a question changed. Answers that are recorded
+stay as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ from pages import ANSWERS, PAGES, TUTORIAL, answers_of, run_docstrings, run_page
 def main() -> None:
     """Play everything against the model, and export what it answered."""
     os.environ["LLMCALL_API_TYPE"] = "local"
-    for answers, pages in ((ANSWERS, [page for page in PAGES if page != TUTORIAL]), (answers_of(TUTORIAL), [TUTORIAL])):
+    for answers, pages in (
+        (ANSWERS, [page for page in PAGES if page != TUTORIAL]),
+        (answers_of(TUTORIAL), [TUTORIAL]),
+    ):
         with tempfile.TemporaryDirectory() as folder:
             os.environ["LLMCALL_CACHE_PATH"] = f"{folder}/cache"
             cache = llmcall.client().cache

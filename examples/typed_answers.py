@@ -1,4 +1,6 @@
-"""Parse answers into types: a choice, a yes or no, a record. An answer that does not fit is asked again."""
+"""Parse answers into types: a choice, a yes or no, a record. An answer that does not fit is asked
+again.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ def main() -> None:
     for text in ("What a wonderful, funny film!", "Terrible food, rude staff, never again."):
         print(f"{mood(text=text)!r:7} {text}")
     with llmcall.scope("bread"):
-        for name, trade in (("Lisa", "a thrifty baker"), ("Omar", "a rich merchant"), ("Ana", "a poor student")):
+        for name, trade in (
+            ("Lisa", "a thrifty baker"),
+            ("Omar", "a rich merchant"),
+            ("Ana", "a poor student"),
+        ):
             answers = [would_buy(name, trade, "bread", price) for price in (2, 30)]
             print(f"{name} would buy bread for 2 coins: {answers[0]}, for 30 coins: {answers[1]}")
     print(repr(person(text="Maria, who is 34 years old, sells apples.")))

@@ -1,4 +1,5 @@
-"""Nine people vote on what a village builds, six times: does the order in which the ballot names it decide?
+"""Nine people vote on what a village builds, six times: does the order in which the ballot names it
+decide?
 
     python examples/word_order.py          replays word_order.jsonl: no key, no model, no network
 
@@ -23,7 +24,10 @@ client = llmcall.client("local")
 
 
 @llmcall.llm(
-    system='You are {{ trade }}. Answer in JSON: {"value": "..."}', client=client, temperature=1, max_tokens=24
+    system='You are {{ trade }}. Answer in JSON: {"value": "..."}',
+    client=client,
+    temperature=1,
+    max_tokens=24,
 )
 def vote(trade: str, ballot: tuple[str, ...]) -> Literal["bus", "library", "pool"]:
     """The village can pay for a {{ ballot[0] }}, a {{ ballot[1] }} or a {{ ballot[2] }}. Which one do you want?"""
@@ -34,7 +38,9 @@ def main() -> None:
     """Hold a vote for each order of the ballot, and count where the ballots named what was chosen."""
     places: Counter[int] = Counter()
     for ballot in permutations(WISHES):
-        voters = [{"name": name, "trade": trade, "ballot": ballot} for name, trade in VOTERS.items()]
+        voters = [
+            {"name": name, "trade": trade, "ballot": ballot} for name, trade in VOTERS.items()
+        ]
         votes = Counter(vote.map(voters, key="name", scope="-".join(ballot)))
         places.update({ballot.index(wish): count for wish, count in votes.items()})
         print(f"{', '.join(ballot):22}", "  ".join(f"{wish} {votes[wish]}" for wish in WISHES))

@@ -1,4 +1,6 @@
-"""Call language models thousands of times, pay for each call once, and get the same run again tomorrow."""
+"""Call language models thousands of times, pay for each call once, and get the same run again
+tomorrow.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,8 @@ if TYPE_CHECKING:
     from .scopes import bind, scope
     from .types import AsyncTransport, Record, Reply, Request, TokenUsage, Transport
 
-# Where each name lives; it is imported when first used, so that importing the package costs next to nothing.
+# Where each name lives; it is imported when first used, so that importing the package costs next to
+# nothing.
 _HOMES = {
     "legacy": ("chatcompletion_request",),
     "engine.budgets": ("budget",),

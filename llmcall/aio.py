@@ -18,14 +18,24 @@ if TYPE_CHECKING:
 
     import httpx
 
-__all__ = ["chat_completion", "chat_completion_stream", "chatcompletion_request", "embedding_request"]
+__all__ = [
+    "chat_completion",
+    "chat_completion_stream",
+    "chatcompletion_request",
+    "embedding_request",
+]
 
 
 @short_traceback
 async def chatcompletion_request(
-    *, max_lenght_fallback: bool = True, request_timeout: float | None = 60, prompt: str | None = None, **kwargs: Any
+    *,
+    max_lenght_fallback: bool = True,
+    request_timeout: float | None = 60,
+    prompt: str | None = None,
+    **kwargs: Any,
 ) -> dict[str, Any]:
-    """Ask a model and return the whole response as a dict; as :func:`llmcall.chatcompletion_request`.
+    """Ask a model and return the whole response as a dict; as
+    :func:`llmcall.chatcompletion_request`.
 
     >>> import asyncio
     >>> response = asyncio.run(llmcall.aio.chatcompletion_request(prompt="Good morning!", max_tokens=16))
@@ -65,9 +75,11 @@ async def chat_completion_stream(
     timeout: float | None = 60,
     caller: Callable[[str], Awaitable[None] | None] | None = None,
 ) -> AsyncGenerator[str, None]:
-    r"""Post a chat request and yield the text of its answer piece by piece, as the server-sent events bring it.
+    r"""Post a chat request and yield the text of its answer piece by piece, as the server-sent
+    events bring it.
 
-    Nothing is cached, retried or counted here. Closing the generator (``aclose()``) closes the connection.
+    Nothing is cached, retried or counted here. Closing the generator (``aclose()``) closes the
+    connection.
 
     :param url: the full address, or a path below the ``base_url`` of ``client``.
     :param chat_data: the JSON body, with ``"stream": True`` for an answer in pieces.
@@ -75,8 +87,8 @@ async def chat_completion_stream(
     :param headers: HTTP headers.
     :param timeout: seconds for connecting, and for each read.
     :param caller: awaited with each piece before it is yielded; a plain function is called.
-    :raises httpx.RequestError: where the status is not 200 (its body is in the log), the connection fails, an event is
-        malformed or reports an error, or the answer has more than 256 MiB.
+    :raises httpx.RequestError: where the status is not 200 (its body is in the log), the connection
+        fails, an event is malformed or reports an error, or the answer has more than 256 MiB.
 
     >>> import asyncio, httpx
     >>> events = "".join(f'data: {{"choices": [{{"text": "{word}"}}]}}\n\n' for word in ("Good", " morning!"))
@@ -92,13 +104,17 @@ async def chat_completion_stream(
 
     async with (
         httpx.AsyncClient() if client is None else nullcontext(client) as opened,
-        opened.stream("POST", url, headers=dict(headers), json=chat_data, timeout=timeout) as response,
+        opened.stream(
+            "POST", url, headers=dict(headers), json=chat_data, timeout=timeout
+        ) as response,
     ):
         if response.status_code != 200:
             await response.aread()
             text = masked(response.text, secrets_of(response.request))
             logger().error("Request failed with status %d. Error: %s", response.status_code, text)
-            raise httpx.RequestError(f"Request failed with status {response.status_code}", request=response.request)
+            raise httpx.RequestError(
+                f"Request failed with status {response.status_code}", request=response.request
+            )
         async with aclosing(_pieces(response)) as pieces:
             async for piece in pieces:
                 told = caller(piece) if caller is not None else None
@@ -129,7 +145,9 @@ async def chat_completion(
     >>> asyncio.run(answer())
     'Good morning!'
     """
-    async with aclosing(chat_completion_stream(url, chat_data, client, headers, timeout, caller)) as pieces:
+    async with aclosing(
+        chat_completion_stream(url, chat_data, client, headers, timeout, caller)
+    ) as pieces:
         return "".join([piece async for piece in pieces])
 
 
@@ -152,10 +170,12 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
 
 
 def _text_in(event: dict[str, Any] | str) -> str:
-    """Return the text that an event, or a line that belongs to none, carries; ``""`` where there is none.
+    """Return the text that an event, or a line that belongs to none, carries; ``""`` where there is
+    none.
 
-    It is ``choices[0].delta.content`` (chat completions), ``choices[0].text`` (the older completions), or ``text``
-    where ``error_code`` is not zero (DB-GPT, whose clients show it in place of an answer).
+    It is ``choices[0].delta.content`` (chat completions), ``choices[0].text`` (the older
+    completions), or ``text`` where ``error_code`` is not zero (DB-GPT, whose clients show it in
+    place of an answer).
     """
     if isinstance(event, str):
         return event
@@ -163,7 +183,8 @@ def _text_in(event: dict[str, Any] | str) -> str:
         return str(event.get("text") or event)
     check_no_error(event)
     try:
-        choice = (event.get("choices") or [{}])[0]  # none: only the usage, or Azure's verdict on the prompt
+        # none: only the usage, or Azure's verdict on the prompt
+        choice = (event.get("choices") or [{}])[0]
         text = (choice.get("delta") or {"content": choice.get("text")}).get("content") or ""
     except (AttributeError, LookupError, TypeError):
         text = None

@@ -76,7 +76,8 @@ class _Templates(NamedTuple):
     variables: Variables
 
 
-# What each LLMCall gave last in a context; a new dict at each change, since tasks share what they inherit.
+# What each LLMCall gave last in a context; a new dict at each change, since tasks share what they
+# inherit.
 _last: ContextVar[dict[ReferenceType[LLMCall], Answer]] = ContextVar("llmcall last answers")
 
 
@@ -111,10 +112,16 @@ class RowJob(NamedTuple):
         return self.call.asking(self.variables(item))
 
     def identity(self, item: Any) -> dict[str, Any]:
-        """Return what tells an item from others: only the variables, and their fields, that the templates use."""
+        """Return what tells an item from others: only the variables, and their fields, that the
+        templates use.
+        """
         used = self.call.variables()
         values = self.variables(item).items()
-        return {name: _used(value, used[name]) for name, value in values if name in used and name not in self.bound}
+        return {
+            name: _used(value, used[name])
+            for name, value in values
+            if name in used and name not in self.bound
+        }
 
 
 def _of_row(item: Any) -> dict[str, Any]:
@@ -123,7 +130,9 @@ def _of_row(item: Any) -> dict[str, Any]:
     :raises TypeError: where it is no row.
     """
     if not isinstance(item, Mapping):
-        raise TypeError(f"a row is {type(item).__name__}; it must be a dict of the templates' variables")
+        raise TypeError(
+            f"a row is {type(item).__name__}; it must be a dict of the templates' variables"
+        )
     unnamed = [name for name in item if not isinstance(name, str)]
     if unnamed:
         raise TypeError(f"a row has the column {unnamed[0]!r}; a column's name must be a text")
@@ -131,7 +140,9 @@ def _of_row(item: Any) -> dict[str, Any]:
 
 
 def _used(value: Any, fields: frozenset[str] | None) -> Any:
-    """Return what is used of a dict or a dataclass: these fields, or all where they are not among its own."""
+    """Return what is used of a dict or a dataclass: these fields, or all where they are not among
+    its own.
+    """
     own = value if isinstance(value, dict) else getattr(value, "__dataclass_fields__", None)
     if own is None or fields is None or not fields <= own.keys():
         return value
@@ -145,13 +156,15 @@ class LLMCall:
     :param user_template_name: likewise with the user message.
     :param system: the system message's template itself, instead of a file.
     :param user: likewise the user message's.
-    :param output_type: ``str``, ``bool``, ``int``, ``float``, ``Literal[…]``, an ``Enum``, ``list[…]``, ``dict``, a
-        pydantic model, a dataclass or a ``TypedDict``.
+    :param output_type: ``str``, ``bool``, ``int``, ``float``, ``Literal[…]``, an ``Enum``,
+        ``list[…]``, ``dict``, a pydantic model, a dataclass or a ``TypedDict``.
     :param output_retries: how often an answer that does not fit is asked again, saying why.
     :param client: whom to ask; ``None`` means the configured one.
     :param template_path: the folder of the templates, instead of the configured one.
-    :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"`` unless given.
-    :raises TypeError: where a template is given twice, or none is given; for ``enable_pydantic_model_return``.
+    :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"``
+        unless given.
+    :raises TypeError: where a template is given twice, or none is given; for
+        ``enable_pydantic_model_return``.
     :raises ValueError: where ``output_retries`` is no whole number from 0 on.
 
     >>> from typing import Literal
@@ -181,13 +194,19 @@ class LLMCall:
         self._sources = {role: source for role, source in sources.items() if source != (None, None)}
         for role, (name, text) in self._sources.items():
             if name is not None and text is not None:
-                raise TypeError(f"the {role} template is given twice: as the file {name!r} and as a text")
+                raise TypeError(
+                    f"the {role} template is given twice: as the file {name!r} and as a text"
+                )
         if not self._sources:
             raise TypeError("LLMCall needs a template: a file's name, or system= or user= as text")
         if type(output_retries) is not int or output_retries < 0:
-            raise ValueError(f"output_retries is {output_retries!r}; it must be a whole number from 0 on")
+            raise ValueError(
+                f"output_retries is {output_retries!r}; it must be a whole number from 0 on"
+            )
         if model_params.get("enable_pydantic_model_return"):
-            raise TypeError("enable_pydantic_model_return belongs to send_message; here output_type= is the class")
+            raise TypeError(
+                "enable_pydantic_model_return belongs to send_message; here output_type= is the class"
+            )
         self._is_of_files = any(name is not None for name, _ in self._sources.values())
         self.output_type = output_type
         self.output_retries = output_retries
@@ -196,15 +215,23 @@ class LLMCall:
         self.parameters: frozenset[str] = frozenset()  # of the function that it answers for
         self._client = client
         self._compiled: dict[str, _Templates] = {}  # by their folder
-        # The response_format of the calls, if any, at a generation of the settings, for a model and an output type.
+        # The response_format of the calls, if any, at a generation of the settings, for a model and
+        # an output type.
         self._format_at: tuple[Any, dict[str, Any]] = None, {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": {}, "_format_at": (None, {})}  # made anew in another process
+        # made anew in another process
+        return {
+            **self.__dict__,
+            "_compiled": {},
+            "_format_at": (None, {}),
+        }
 
     def __repr__(self) -> str:
         given = [f"{role}={_shown(name or text)}" for role, (name, text) in self._sources.items()]
-        kind = getattr(self.output_type, "__name__", None) or str(self.output_type).replace("typing.", "")
+        kind = getattr(self.output_type, "__name__", None) or str(self.output_type).replace(
+            "typing.", ""
+        )
         return f"LLMCall({', '.join(given)}, output_type={kind})"
 
     @property
@@ -218,7 +245,8 @@ class LLMCall:
         :param variables: the templates' variables.
         :raises TemplateError: where a template or a variable is missing.
         :raises OutputError: where no answer fitted the output type.
-        :raises APIError: where the call failed for good. With ``on_error="none"`` both give ``None``.
+        :raises APIError: where the call failed for good. With ``on_error="none"`` both give
+            ``None``.
         """
         return self.run(**variables).value
 
@@ -226,7 +254,9 @@ class LLMCall:
 
     @short_traceback
     def run(self, /, **variables: Any) -> Answer:
-        """Ask, and return the value, the reply and the messages; arguments and errors as of :meth:`call`."""
+        """Ask, and return the value, the reply and the messages; arguments and errors as of
+        :meth:`call`.
+        """
         return drive(self.asking(variables))  # type: ignore[arg-type]
 
     @short_traceback
@@ -241,8 +271,8 @@ class LLMCall:
     def map(self: Any, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, and return the values in the order of the rows.
 
-        :param rows: dicts of the templates' variables, or a pandas DataFrame; more columns than the templates use are
-            no error.
+        :param rows: dicts of the templates' variables, or a pandas DataFrame; more columns than the
+            templates use are no error.
         :param map_options: those of :func:`llmcall.map`.
         :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
         """
@@ -253,12 +283,14 @@ class LLMCall:
     def table(self: Any, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, and return a DataFrame with a row for each row and repeat.
 
-        Its columns are those of the rows, then ``repeat`` (from 0 on), ``value``, ``error`` (the exception of a row
-        that failed, unless it was raised), ``cached`` (whether no call was made for it), ``cost`` (USD when it was
-        made, corrections included; missing where unknown) and ``cache_key`` (of the answer).
+        Its columns are those of the rows, then ``repeat`` (from 0 on), ``value``, ``error`` (the
+        exception of a row that failed, unless it was raised), ``cached`` (whether no call was made
+        for it), ``cost`` (USD when it was made, corrections included; missing where unknown) and
+        ``cache_key`` (of the answer).
 
         :param rows: as of :meth:`map`; none of their columns may have one of those names.
-        :param map_options: those of :func:`llmcall.map`; the exception that leaves has the answers in ``.results``.
+        :param map_options: those of :func:`llmcall.map`; the exception that leaves has the answers
+            in ``.results``.
         :raises ConfigError: where pandas is not installed.
         :raises ValueError: where a column has one of those names.
         """
@@ -270,7 +302,9 @@ class LLMCall:
             return mapped(job, rows, **map_options)
         if map_options.get("on_error") == "none":
             map_options["on_error"] = "return"  # the column error has it
-        return answer_table(rows, map_options.get("repeats", 1), functools.partial(mapped, job, **map_options))
+        return answer_table(
+            rows, map_options.get("repeats", 1), functools.partial(mapped, job, **map_options)
+        )
 
     def __map_job__(self) -> RowJob:
         """Return how a ``map`` asks about rows."""
@@ -278,7 +312,9 @@ class LLMCall:
 
     @property
     def messages(self) -> list[dict[str, Any]] | None:
-        """Return all messages of the last call in this context, its answer included; ``None`` before any."""
+        """Return all messages of the last call in this context, its answer included; ``None``
+        before any.
+        """
         answer = _last.get({}).get(ref(self))
         return answer.messages if answer else None
 
@@ -294,18 +330,29 @@ class LLMCall:
         :raises TemplateError: where a template or a variable is missing.
         """
         templates = self._templates().by_role
-        return [{"role": role, "content": template.render(variables)} for role, template in templates.items()]
+        return [
+            {"role": role, "content": template.render(variables)}
+            for role, template in templates.items()
+        ]
 
     def variables(self) -> Variables:
-        """Return the names that the templates use, each with the fields that are used of it, or ``None`` for all."""
+        """Return the names that the templates use, each with the fields that are used of it, or
+        ``None`` for all.
+        """
         return self._templates().variables
 
     def _templates(self) -> _Templates:
-        folder = str(self.template_path or self.client.settings.templates_path) if self._is_of_files else ""
+        folder = (
+            str(self.template_path or self.client.settings.templates_path)
+            if self._is_of_files
+            else ""
+        )
         found = self._compiled.get(folder)
         if found is None:
             templates = {
-                role: text_template(text or "", f"<{role}>") if name is None else file_template(name, folder)
+                role: text_template(text or "", f"<{role}>")
+                if name is None
+                else file_template(name, folder)
                 for role, (name, text) in self._sources.items()
             }
             used = all_variables(template.variables for template in templates.values())
@@ -319,7 +366,9 @@ class LLMCall:
         messages = self.render(**variables)
         params, structured = self._params(client)
         if not structured:
-            messages[-1]["content"] = "\n\n".join(filter(None, (messages[-1]["content"], describe(self.output_type))))
+            messages[-1]["content"] = "\n\n".join(
+                filter(None, (messages[-1]["content"], describe(self.output_type)))
+            )
         replies: list[Reply] = []
         while True:
             self._remember(Answer(None, None, messages))
@@ -331,27 +380,39 @@ class LLMCall:
             try:
                 if reply.content is None and reply.refusal is not None:
                     expected = describe(self.output_type)
-                    raise OutputError("the model refused to answer", text=reply.refusal, expected=expected)
+                    raise OutputError(
+                        "the model refused to answer", text=reply.refusal, expected=expected
+                    )
                 value = read(reply.content or "", self.output_type, structured=structured)
                 return self._remember(Answer(value, reply, messages))
             except OutputError as error:
                 if len(replies) <= self.output_retries:
                     messages = [*messages, {"role": "user", "content": correction(error)}]
                     continue
-                used = {name: value for name, value in variables.items() if name in self.variables()}
+                used = {
+                    name: value for name, value in variables.items() if name in self.variables()
+                }
                 is_kept = client.settings.cache_mode != "off" and params.get("cache") is not False
-                failed = OutputError(_report(error, replies, used, is_kept), text=error.text, expected=error.expected)
+                failed = OutputError(
+                    _report(error, replies, used, is_kept), text=error.text, expected=error.expected
+                )
                 return self._failed(failed, error.__cause__, Answer(None, reply, messages))
 
     def _params(self, client: LLMClient) -> tuple[dict[str, Any], bool]:
-        """Return the arguments of the calls, and whether the API holds the answers to a schema of ours."""
+        """Return the arguments of the calls, and whether the API holds the answers to a schema of
+        ours.
+        """
         if "response_format" in self.model_params:
             return self.model_params, False
         model = client.model_named(self.model_params.get("model"))
         place = client.resolved.generation, model, self.output_type
         known, wanted = self._format_at
         if known != place:
-            found = response_format(self.output_type) if client.capabilities(model).structured_output else None
+            found = (
+                response_format(self.output_type)
+                if client.capabilities(model).structured_output
+                else None
+            )
             wanted = {} if found is None else {"response_format": {**found, UNCHECKED: True}}
             self._format_at = place, wanted
         return {**self.model_params, **wanted}, bool(wanted)
@@ -388,7 +449,9 @@ def _check_braces(templates: Iterable[Template], unused: frozenset[str]) -> None
                 )
 
 
-def _report(error: OutputError, replies: list[Reply], variables: Mapping[str, Any], is_kept: bool) -> str:
+def _report(
+    error: OutputError, replies: list[Reply], variables: Mapping[str, Any], is_kept: bool
+) -> str:
     """Say what was answered, what was expected, where, after how many tries, and how to ask anew."""
     last = replies[-1]
     lines = [str(error), f"answer: {_shown(error.text, 300)}"]
@@ -399,7 +462,9 @@ def _report(error: OutputError, replies: list[Reply], variables: Mapping[str, An
     if last.sample is not None:
         lines.append(f"scope: {last.sample}")
     if variables:
-        lines.append("item: " + ", ".join(f"{name}={_shown(value)}" for name, value in variables.items()))
+        lines.append(
+            "item: " + ", ".join(f"{name}={_shown(value)}" for name, value in variables.items())
+        )
     tries = "after 1 try" if len(replies) == 1 else f"after {len(replies)} tries"
     if is_kept or last.cached:
         keys = " ".join(reply.cache_key[:12] for reply in replies)
@@ -415,7 +480,8 @@ def _shown(value: Any, most: int = 60) -> str:
 class LLMFunction(Generic[Arguments, Value]):
     """Be a function whose body is a model's answer; as a method it binds its object.
 
-    :ivar llm_call: the :class:`LLMCall` that answers; its templates take the arguments as variables.
+    :ivar llm_call: the :class:`LLMCall` that answers; its templates take the arguments as
+        variables.
     """
 
     __name__: str
@@ -425,7 +491,9 @@ class LLMFunction(Generic[Arguments, Value]):
     def __init__(self, function: Callable[Arguments, Value], llm_call: LLMCall) -> None:
         functools.update_wrapper(self, function)
         self._parameters = Parameters(function)
-        self.bound: dict[str, Any] = {}  # the object of a bound method, by the name of the parameter that stands for it
+        self.bound: dict[
+            str, Any
+        ] = {}  # the object of a bound method, by the name of the parameter that stands for it
         self.llm_call = llm_call
         llm_call.parameters = frozenset(self._parameters.signature.parameters)
 
@@ -454,7 +522,8 @@ class LLMFunction(Generic[Arguments, Value]):
         return f"<llm function {self.__qualname__}{self._parameters.signature}>"
 
     def variables(self, item: Any) -> dict[str, Any]:
-        """Return the templates' variables of an item of a ``map``: of a row, those that the function takes.
+        """Return the templates' variables of an item of a ``map``: of a row, those that the
+        function takes.
 
         :param item: a row, or anything else as the first argument.
         :raises TypeError: where an argument is missing.
@@ -462,7 +531,11 @@ class LLMFunction(Generic[Arguments, Value]):
         if not isinstance(item, Mapping):
             return self._variables(item)
         taken, rest = self._parameters.defaults, self._parameters.rest
-        found = {**taken, **{name: value for name, value in item.items() if name in taken}, **self.bound}
+        found = {
+            **taken,
+            **{name: value for name, value in item.items() if name in taken},
+            **self.bound,
+        }
         for name, value in found.items():
             if value is inspect.Parameter.empty:
                 raise TypeError(f"missing a required argument: {name!r}")
@@ -481,7 +554,9 @@ class LLMFunction(Generic[Arguments, Value]):
         if instance is None:
             return self
         bound: Any = object.__new__(LLMFunction)
-        bound.__dict__.update(self.__dict__, bound={next(iter(self._parameters.defaults), "self"): instance})
+        bound.__dict__.update(
+            self.__dict__, bound={next(iter(self._parameters.defaults), "self"): instance}
+        )
         return bound
 
     def __reduce__(self) -> Any:
@@ -492,20 +567,30 @@ class LLMFunction(Generic[Arguments, Value]):
 def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of the :class:`LLMCall` behind a function.
 
-    :param params: those that the decorator was given; a user template among them leaves the docstring a docstring.
-    :raises TypeError: where the function has no docstring, is async, or its template takes ``self``.
+    :param params: those that the decorator was given; a user template among them leaves the
+        docstring a docstring.
+    :raises TypeError: where the function has no docstring, is async, or its template takes
+        ``self``.
     """
     name = function.__qualname__
     if inspect.iscoroutinefunction(function):
-        raise TypeError(f"{name} is async; define it with def, and await {function.__name__}.acall(…)")
+        raise TypeError(
+            f"{name} is async; define it with def, and await {function.__name__}.acall(…)"
+        )
     found = {"output_type": _returned(function), **params}
     if params.keys() & {"user", "user_template_name"}:
         return found
     if not function.__doc__:
         raise TypeError(f"{name} has no docstring; it is the template of the user message")
     if SELF.search(function.__doc__):
-        raise TypeError(f"{name}: Jinja2 keeps the name self for itself; name the first argument otherwise")
-    return {"user": inspect.cleandoc(function.__doc__), **found}  # as Python 3.13 keeps it: the same prompt on all
+        raise TypeError(
+            f"{name}: Jinja2 keeps the name self for itself; name the first argument otherwise"
+        )
+    # as Python 3.13 keeps it: the same prompt on all
+    return {
+        "user": inspect.cleandoc(function.__doc__),
+        **found,
+    }
 
 
 def _returned(function: Callable[..., Any]) -> Any:
@@ -513,7 +598,8 @@ def _returned(function: Callable[..., Any]) -> Any:
     annotation = inspect.signature(function).return_annotation
     if annotation is inspect.Signature.empty:
         return str
-    # Of the return annotation alone: those of the arguments may be names that exist for type checkers only.
+    # Of the return annotation alone: those of the arguments may be names that exist for type
+    # checkers only.
     returning = SimpleNamespace(__annotations__={"return": annotation})
     return typing.get_type_hints(returning, function.__globals__, include_extras=True)["return"]
 
@@ -525,11 +611,13 @@ def llm(**params: Any) -> Callable[[Callable[Arguments, Value]], LLMFunction[Arg
 
 
 def llm(function: Any = None, /, **params: Any) -> Any:
-    """Make a function of a model: its docstring is the user template, its return annotation the output type.
+    """Make a function of a model: its docstring is the user template, its return annotation the
+    output type.
 
     :param params: the arguments of :class:`LLMCall`, such as ``system=`` and ``temperature=``.
     :returns: a decorator, or, used without parentheses, the function.
-    :raises TypeError: where the function has no docstring, is async, or its template takes ``self``.
+    :raises TypeError: where the function has no docstring, is async, or its template takes
+        ``self``.
 
     >>> @llmcall.llm(max_tokens=16)
     ... def greet(greeting: str) -> str:

@@ -20,8 +20,9 @@
     ├─ TemplateError
     └─ OutputError                an answer that does not fit the output type
 
-Only an ``APIError`` may become ``None`` at the public edge (``on_error="none"``); all others are always raised. They
-leave llmcall with the frames of the program around it and of the functions it was given, without its own.
+Only an ``APIError`` may become ``None`` at the public edge (``on_error="none"``); all others are
+always raised. They leave llmcall with the frames of the program around it and of the functions it
+was given, without its own.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ class APIError(LLMCallError):
 class InvalidRequestError(APIError):
     """Report a request that the server refuses as it is (400, 404, 422)."""
 
-    remedy = "Check the model's name, the address and the parameters; 'llmcall doctor' lists the models"
+    remedy = (
+        "Check the model's name, the address and the parameters; 'llmcall doctor' lists the models"
+    )
 
 
 class ContextLengthError(InvalidRequestError):
@@ -96,7 +99,12 @@ class ContextLengthError(InvalidRequestError):
     remedy = "Shorten the prompt, or name models with a larger window in [Fallbacks]"
 
     def __init__(
-        self, message: str = "", *, prompt_tokens: int | None = None, context_window: int | None = None, **details: Any
+        self,
+        message: str = "",
+        *,
+        prompt_tokens: int | None = None,
+        context_window: int | None = None,
+        **details: Any,
     ) -> None:
         super().__init__(message, **details)
         self.prompt_tokens = prompt_tokens
@@ -154,8 +162,8 @@ class CacheMissError(CacheError):
 
     :param message: what is missing, in a line.
     :param explain: gives the :class:`llmcall.Miss` whose text is the message. It is called when the
-        text is first read: finding the nearest record takes time, and a program that catches a thousand misses may
-        read none.
+        text is first read: finding the nearest record takes time, and a program that catches a
+        thousand misses may read none.
     :ivar first: the first miss of the process, in a line, where this one is not the first.
     """
 
@@ -167,14 +175,20 @@ class CacheMissError(CacheError):
 
     @property
     def miss(self) -> Any:
-        """Return the nearest record and what differs, a :class:`llmcall.Miss`; ``None`` where nobody explained it."""
+        """Return the nearest record and what differs, a :class:`llmcall.Miss`; ``None`` where
+        nobody explained it.
+        """
         if self._explain is not None:
             self._miss, self._explain = self._explain(), None
         return self._miss
 
     def __str__(self) -> str:
         text = super().__str__() if self.miss is None else str(self.miss)
-        return text if self.first is None else f"{text}\n\nThe first miss of this process was another: {self.first}"
+        return (
+            text
+            if self.first is None
+            else f"{text}\n\nThe first miss of this process was another: {self.first}"
+        )
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -218,17 +232,26 @@ class OutputError(LLMCallError):
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 PACKAGE = os.path.dirname(__file__) + os.sep
-# The libraries that llmcall calls, or that call its functions: what is below its frames in them tells users nothing.
+# The libraries that llmcall calls, or that call its functions: what is below its frames in them
+# tells users nothing.
 LIBRARIES = (
     "anyio", "asyncio", "concurrent", "contextlib", "httpcore", "httpcore2", "httpx", "httpx2", "inspect", "jinja2",
     "logging", "openai", "pydantic", "runpy", "socket", "ssl", "tenacity", "tqdm",
 )  # fmt: skip
 COROUTINE = 0x80  # inspect.CO_COROUTINE: importing inspect takes longer than a replayed answer
-SAID = (LLMCallError, KeyboardInterrupt, TypeError, ValueError)  # their messages say all; of others the place is kept
+# their messages say all; of others the place is kept
+SAID = (
+    LLMCallError,
+    KeyboardInterrupt,
+    TypeError,
+    ValueError,
+)
 
 
 def short_traceback(function: Function) -> Function:
-    """Let an error leave a public function, synchronous or not, with one frame of llmcall; see :func:`shorten`."""
+    """Let an error leave a public function, synchronous or not, with one frame of llmcall; see
+    :func:`shorten`.
+    """
     if function.__code__.co_flags & COROUTINE:
 
         @functools.wraps(function)
@@ -257,10 +280,11 @@ def short_traceback(function: Function) -> Function:
 
 
 def shorten(error: BaseException) -> None:
-    """Take the frames inside llmcall, and those inside the libraries that it calls, out of an error and its causes.
+    """Take the frames inside llmcall, and those inside the libraries that it calls, out of an error
+    and its causes.
 
-    With ``LLMCALL_TRACEBACK=full`` in the environment all stay. Of an error that may be llmcall's fault, the frame in
-    which it was raised stays in any case.
+    With ``LLMCALL_TRACEBACK=full`` in the environment all stay. Of an error that may be llmcall's
+    fault, the frame in which it was raised stays in any case.
     """
     if os.environ.get("LLMCALL_TRACEBACK") == "full":
         return
@@ -269,7 +293,9 @@ def shorten(error: BaseException) -> None:
     for each in chain:
         if each is not None:
             # not by assignment: a frozen dataclass lets nobody set its attributes
-            each.with_traceback(_outside(each.__traceback__, keeps_last=keeps_last and each is error))
+            each.with_traceback(
+                _outside(each.__traceback__, keeps_last=keeps_last and each is error)
+            )
             chain += [other for other in (each.__cause__, each.__context__) if other not in chain]
 
 

@@ -1,8 +1,9 @@
-"""A request that is not recorded: the nearest record, what differs from it, why, and how to record it.
+"""A request that is not recorded: the nearest record, what differs from it, why, and how to record
+it.
 
-Not every record is unpickled to be judged. Pieces of the request's texts, its probes, are sought in the bytes of all of
-them, and only the records that hold the most are read and compared: a hundred thousand within a second or two.
-Requests are compared field by field and word by word.
+Not every record is unpickled to be judged. Pieces of the request's texts, its probes, are sought in
+the bytes of all of them, and only the records that hold the most are read and compared: a hundred
+thousand within a second or two. Requests are compared field by field and word by word.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ VALUE = 60  # characters of a value in a cause
 
 
 class Miss(NamedTuple):
-    """Explain why a request is not recorded; ``str()`` is the explanation in the width of the terminal.
+    """Explain why a request is not recorded; ``str()`` is the explanation in the width of the
+    terminal.
 
     :param kind: ``"chat"``, ``"embedding"`` or ``"function"``.
     :param name: the model's or function's name.
@@ -93,7 +95,10 @@ class Miss(NamedTuple):
         }
         if not self.recorded:
             if (record := self.nearest) is not None:
-                name, scope = title_of(record.kind, record.request), _scope_words(record.kind, record.sample)
+                name, scope = (
+                    title_of(record.kind, record.request),
+                    _scope_words(record.kind, record.sample),
+                )
                 words = f"{record.cache_key[:SHORT]}, {name}, {scope}: {_opening(record.request)}"
                 parts["nearest"] = [shortened(words, room)]
                 parts["differs"] = [line for each in self.differences for line in each.lines(room)]
@@ -120,7 +125,9 @@ def _wrapped(texts: Sequence[str], width: int) -> list[str]:
     """Return texts as lines; a further line of a text is indented."""
     lines = []
     for text in texts:
-        lines += textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        lines += textwrap.wrap(
+            text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
     return lines
 
 
@@ -144,7 +151,9 @@ def headline(request: Request) -> str:
     )
 
 
-def explain(request: Request, source: Source | None, settings: Settings, remedy: str, aside: str = "") -> Miss:
+def explain(
+    request: Request, source: Source | None, settings: Settings, remedy: str, aside: str = ""
+) -> Miss:
     """Return the nearest record to a request, and what differs. See :meth:`ResponseCache.explain`.
 
     :param source: where it was looked for, or ``None`` where nothing may answer.
@@ -172,12 +181,16 @@ def explain(request: Request, source: Source | None, settings: Settings, remedy:
     )
 
 
-def _causes(request: Request, search: Nearest, found: Sequence[Difference], settings: Settings) -> list[str]:
+def _causes(
+    request: Request, search: Nearest, found: Sequence[Difference], settings: Settings
+) -> list[str]:
     if not search.records:
         return [f"no {request.kind} request is recorded there at all"]
     same = [record for record in search.records if record.request == request.asked]
     if same and request.sample and request.sample.endswith(ANEW):
-        return ["the recorded answer is none to this call, since it does not fit the call's own response_format"]
+        return [
+            "the recorded answer is none to this call, since it does not fit the call's own response_format"
+        ]
     if same:
         return [_cause_of_sample(request.sample, same)]
     causes = []
@@ -188,7 +201,10 @@ def _causes(request: Request, search: Nearest, found: Sequence[Difference], sett
         causes.append(f"nothing at all is recorded in the scope {path!r}{recorded}")
     if search.distance >= UNLIKE:
         return [*causes, "no record is much like it"]
-    return [*causes, *dict.fromkeys(cause for each in found if (cause := _of_field(each, settings)))]
+    return [
+        *causes,
+        *dict.fromkeys(cause for each in found if (cause := _of_field(each, settings))),
+    ]
 
 
 def cache_remedy(settings: Settings, *, past_cache: bool = False) -> str:
@@ -200,13 +216,18 @@ def cache_remedy(settings: Settings, *, past_cache: bool = False) -> str:
     if settings.cache_mode != "replay":
         return f"a call asks and records it: [Cache] MODE is {settings.cache_mode}"
     origin = settings.origin("cache_mode")
-    ways = "LLMCALL_CACHE_MODE=auto" if "LLMCALL_CACHE_MODE" in origin else "cache_mode='auto' or [Cache] MODE = auto"
+    ways = (
+        "LLMCALL_CACHE_MODE=auto"
+        if "LLMCALL_CACHE_MODE" in origin
+        else "cache_mode='auto' or [Cache] MODE = auto"
+    )
     keep = "without cache=False, " if past_cache else ""
     where = "the argument cache_mode" if origin == "argument" else origin
     return f"run once {keep}with {ways}; replay, which never calls, is set by {where}"
 
 
-# Why it is missing, as far as that is certain: its scope and draw, its settings, or what nobody sees.
+# Why it is missing, as far as that is certain: its scope and draw, its settings, or what nobody
+# sees.
 
 
 def _scope_words(kind: str, sample: str | None) -> str:
@@ -233,12 +254,18 @@ def _cause_of_sample(sample: str | None, same: Sequence[Record]) -> str:
     """
     path, draw = _split(sample)
     samples = [_split(record.sample) for record in same]
-    here = sorted((found for other, found in samples if other == path), key=lambda each: (len(each), each))
+    here = sorted(
+        (found for other, found in samples if other == path), key=lambda each: (len(each), each)
+    )
     if here:
         return _of_draws(f"in the scope {path!r}" if path else "outside any scope", draw, here)
     paths = sorted({other for other, _ in samples if other})
     if path:
-        where = f"in {_named(paths)}" if paths else "outside any scope: what is asked in a scope is a draw of its own"
+        where = (
+            f"in {_named(paths)}"
+            if paths
+            else "outside any scope: what is asked in a scope is a draw of its own"
+        )
         return f"the call is made in the scope {path!r}, and the same request is recorded {where}"
     opened = ", ".join(f"llmcall.scope({name!r})" for name in paths[0].split("/"))
     return (
@@ -249,12 +276,18 @@ def _cause_of_sample(sample: str | None, same: Sequence[Record]) -> str:
 
 def _of_draws(where: str, draw: str, recorded: list[str]) -> str:
     if draw in recorded:
-        return "the request is recorded under another key: 'llmcall cache rekey' makes the keys anew"
+        return (
+            "the request is recorded under another key: 'llmcall cache rekey' makes the keys anew"
+        )
     if not (draw.isdecimal() and all(map(str.isdecimal, recorded))):
-        asked, *others = (f"sample={each!r}" if each else "no sample" for each in (draw, *recorded[:SCOPES]))
+        asked, *others = (
+            f"sample={each!r}" if each else "no sample" for each in (draw, *recorded[:SCOPES])
+        )
         return f"the call is made {where} with {asked}, and the same request is recorded with {', '.join(others)}"
     are = "is" if len(recorded) == 1 else "are"
-    numbers = f"draw {recorded[0]}" if len(recorded) == 1 else f"draws {recorded[0]} to {recorded[-1]}"
+    numbers = (
+        f"draw {recorded[0]}" if len(recorded) == 1 else f"draws {recorded[0]} to {recorded[-1]}"
+    )
     return (
         f"draw {draw} of this request {where} is asked for, and {len(recorded)} {are} recorded ({numbers}): "
         "the same request is made more often than when it was recorded"
@@ -266,7 +299,9 @@ def _named(paths: Sequence[str]) -> str:
 
 
 def _of_field(difference: Difference, settings: Settings) -> str:
-    """Return what is known of a difference from the nearest record, beyond the difference itself; empty for nothing."""
+    """Return what is known of a difference from the nearest record, beyond the difference itself;
+    empty for nothing.
+    """
     place, recorded, asked = difference.place, difference.recorded, difference.asked
     value = getattr(settings, place, None) if place.isidentifier() else None
     if place == "model" and recorded in settings.aliases:
@@ -279,10 +314,16 @@ def _of_field(difference: Difference, settings: Settings) -> str:
     if value is not None and value == asked:
         origin = settings.origin(place)
         own = place == "model" and origin.startswith("cassette ")
-        why = "; the record's was named in code, or by a client of its own such as API_TYPE = local" if own else ""
+        why = (
+            "; the record's was named in code, or by a client of its own such as API_TYPE = local"
+            if own
+            else ""
+        )
         return f"the setting {place.upper()} says {brief(asked, VALUE)}: {origin}{why}"
     if difference.role == "assistant":
-        return "an earlier answer is another: this run parted from the recorded one before this call"
+        return (
+            "an earlier answer is another: this run parted from the recorded one before this call"
+        )
     if difference.role == "tool":
         return "a tool's result is another: with the tool under @llmcall.recorded it is replayed as well"
     if difference.passages and str(recorded).split() == str(asked).split():
@@ -307,7 +348,8 @@ class Source(NamedTuple):
     """Be a collection of records that is searched.
 
     :param name: what messages call it.
-    :param rows: of each record, its own part and those it shares with others, which are searched, and what reads it.
+    :param rows: of each record, its own part and those it shares with others, which are searched,
+        and what reads it.
     """
 
     name: str
@@ -373,8 +415,12 @@ def _of_texts(one: Data, other: Data) -> float:
     """Return 0 for equal data and up to 1 for texts without a common word."""
     if one == other:
         return 0.0
-    words, other_words = ([word for text in strings_in(data) for word in text.split()] for data in (one, other))
-    return 0.02 + 0.98 * (1 - SequenceMatcher(None, words, other_words, autojunk=False).quick_ratio())
+    words, other_words = (
+        [word for text in strings_in(data) for word in text.split()] for data in (one, other)
+    )
+    return 0.02 + 0.98 * (
+        1 - SequenceMatcher(None, words, other_words, autojunk=False).quick_ratio()
+    )
 
 
 # The search
@@ -400,7 +446,10 @@ class Nearest(NamedTuple):
 def nearest(request: Request, source: Source | None) -> Nearest:
     """Return the records nearest to a request."""
     if source is None:
-        return Nearest("nothing", "cache=False goes past the disk cache, and no cassette is open: nothing may answer")
+        return Nearest(
+            "nothing",
+            "cache=False goes past the disk cache, and no cassette is open: nothing may answer",
+        )
     probes = _probes(request.asked)
     scope = _bytes(_split(request.sample)[0] + "#")
     if request.sample:
@@ -410,7 +459,8 @@ def nearest(request: Request, source: Source | None) -> Nearest:
     def found_in(part: bytes) -> set[bytes]:
         return {probe for probe in probes if probe in part}
 
-    found_in_shared = lru_cache(4096)(found_in)  # a text to which many records refer is searched once
+    # a text to which many records refer is searched once
+    found_in_shared = lru_cache(4096)(found_in)
 
     def held(row: tuple[Sequence[bytes], object]) -> int:
         """Return how many probes a record holds."""
@@ -463,11 +513,17 @@ def _bytes(text: str) -> bytes:
 
 # What differs
 
-LAST = ("messages", "input", "arguments")  # the fields that hold what was said; the parameters come before them
+# the fields that hold what was said; the parameters come before them
+LAST = (
+    "messages",
+    "input",
+    "arguments",
+)
 SHOWN_PASSAGES = 3
 WHOLE = 40  # characters of a parameter that is shown whole
 INDENT = "  "
-# A word with what joins it (2026-11-04, 0.30000000000000004, /tmp/x, Lisa's), blanks, or one other character.
+# A word with what joins it (2026-11-04, 0.30000000000000004, /tmp/x, Lisa's), blanks, or one other
+# character.
 TOKEN = re.compile(r"\s+|[\w'’.:/@+\\-]{0,200}\w|.", re.DOTALL)
 LARGEST = 250_000  # pairs of lines or words that are compared; what is larger is taken whole
 GAP = 3  # characters between two changes that are shown as one
@@ -505,7 +561,9 @@ class Difference(NamedTuple):
         if not (isinstance(recorded, str) and isinstance(asked, str)):
             return ()
         is_said = self.role or self.field in LAST
-        return passages(recorded, asked) if is_said or max(len(recorded), len(asked)) > WHOLE else ()
+        return (
+            passages(recorded, asked) if is_said or max(len(recorded), len(asked)) > WHOLE else ()
+        )
 
     def lines(self, width: int) -> list[str]:
         """Return the difference as lines for a terminal.
@@ -517,10 +575,15 @@ class Difference(NamedTuple):
         if not found:
             sides = 1 if self.recorded is None or self.asked is None else 2
             room = max(20, (width - len(name) - len(": recorded , not asked")) // sides)
-            return [f"{name}: {_side('recorded', self.recorded, room)}, {_side('asked', self.asked, room)}"]
+            return [
+                f"{name}: {_side('recorded', self.recorded, room)}, {_side('asked', self.asked, room)}"
+            ]
         lines = [f"{name}:"]
         for passage in found[:SHOWN_PASSAGES]:
-            lines += [INDENT + line for line in shown(passage, self.recorded, self.asked, width - len(INDENT))]
+            lines += [
+                INDENT + line
+                for line in shown(passage, self.recorded, self.asked, width - len(INDENT))
+            ]
         more = len(found) - SHOWN_PASSAGES
         return [*lines, f"{INDENT}… and {more} more"] if more > 0 else lines
 
@@ -544,9 +607,17 @@ def brief(value: Data, width: int) -> str:
 
 
 def differences(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> tuple[Difference, ...]:
-    """Return the fields in which a stored request and another one differ: parameters first, then messages."""
-    names = sorted(recorded.keys() | asked.keys(), key=lambda name: (name in LAST, name != "model", name))
-    return tuple(found for name in names for found in _compared(name, recorded.get(name), asked.get(name), ""))
+    """Return the fields in which a stored request and another one differ: parameters first, then
+    messages.
+    """
+    names = sorted(
+        recorded.keys() | asked.keys(), key=lambda name: (name in LAST, name != "model", name)
+    )
+    return tuple(
+        found
+        for name in names
+        for found in _compared(name, recorded.get(name), asked.get(name), "")
+    )
 
 
 def _compared(place: str, recorded: Data, asked: Data, role: str) -> Iterator[Difference]:
@@ -564,15 +635,21 @@ def _compared(place: str, recorded: Data, asked: Data, role: str) -> Iterator[Di
 
 
 def _role(*items: Data) -> str:
-    return next((str(item["role"]) for item in items if isinstance(item, dict) and "role" in item), "")
+    return next(
+        (str(item["role"]) for item in items if isinstance(item, dict) and "role" in item), ""
+    )
 
 
 def _aligned(recorded: Sequence[Data], asked: Sequence[Data]) -> Iterator[tuple[int, Data, Data]]:
-    """Yield index, recorded and asked item of each pair that differs; ``None`` stands for a missing one.
+    """Yield index, recorded and asked item of each pair that differs; ``None`` stands for a missing
+    one.
 
     The index is that in the request, and of an item that only the record has, that in the record.
     """
-    one, other = ([json.dumps(item, sort_keys=True, default=repr) for item in items] for items in (recorded, asked))
+    one, other = (
+        [json.dumps(item, sort_keys=True, default=repr) for item in items]
+        for items in (recorded, asked)
+    )
     matcher = SequenceMatcher(None, one, other, autojunk=False)
     for kind, begin, end, asked_begin, asked_end in matcher.get_opcodes():
         gone, new = end - begin, asked_end - asked_begin
@@ -587,7 +664,8 @@ def _aligned(recorded: Sequence[Data], asked: Sequence[Data]) -> Iterator[tuple[
 
 
 class Passage(NamedTuple):
-    """Say where one text differs from another: the pieces ``recorded[begin:end]`` and ``asked[asked_begin:asked_end]``.
+    """Say where one text differs from another: the pieces ``recorded[begin:end]`` and
+    ``asked[asked_begin:asked_end]``.
 
     Each may be empty.
     """
@@ -603,7 +681,9 @@ def passages(recorded: str, asked: str) -> tuple[Passage, ...]:
     found: list[Passage] = []
     for lines in _passages_of(recorded.splitlines(keepends=True), asked.splitlines(keepends=True)):
         one, other = pieces(lines, recorded, asked)
-        for words in _passages_of(TOKEN.findall(one), TOKEN.findall(other), lines.begin, lines.asked_begin):
+        for words in _passages_of(
+            TOKEN.findall(one), TOKEN.findall(other), lines.begin, lines.asked_begin
+        ):
             if found and words.begin - found[-1].end <= GAP:
                 found[-1] = found[-1]._replace(end=words.end, asked_end=words.asked_end)
             else:
@@ -617,7 +697,9 @@ def pieces(passage: Passage, recorded: str, asked: str) -> tuple[str, str]:
 
 
 def _common(one: Sequence[Data], other: Sequence[Data]) -> tuple[int, int]:
-    """Return how many items two sequences begin with together, and of the rest, how many they end with."""
+    """Return how many items two sequences begin with together, and of the rest, how many they end
+    with.
+    """
     most = min(len(one), len(other))
     begin = next((index for index in range(most) if one[index] != other[index]), most)
     most -= begin
@@ -625,7 +707,9 @@ def _common(one: Sequence[Data], other: Sequence[Data]) -> tuple[int, int]:
     return begin, end
 
 
-def _passages_of(one: Sequence[str], other: Sequence[str], at: int = 0, asked_at: int = 0) -> Iterator[Passage]:
+def _passages_of(
+    one: Sequence[str], other: Sequence[str], at: int = 0, asked_at: int = 0
+) -> Iterator[Passage]:
     """Yield where two sequences of pieces of text differ.
 
     :param at: where the first piece begins.
@@ -642,7 +726,9 @@ def _passages_of(one: Sequence[str], other: Sequence[str], at: int = 0, asked_at
     matcher = SequenceMatcher(str.isspace, inside, other_inside, autojunk=False)
     for kind, begin, end, asked_begin, asked_end in matcher.get_opcodes():
         if kind != "equal":
-            yield Passage(places[begin], places[end], other_places[asked_begin], other_places[asked_end])
+            yield Passage(
+                places[begin], places[end], other_places[asked_begin], other_places[asked_end]
+            )
 
 
 def masked(text: str) -> str:
@@ -658,9 +744,13 @@ def shown(passage: Passage, recorded: str, asked: str, width: int) -> list[str]:
     :param width: characters of a line.
     """
     one, other = pieces(passage, recorded, asked)
-    # What is cut at its end is shown from where it differs: a path may do so in its last characters alone.
+    # What is cut at its end is shown from where it differs: a path may do so in its last characters
+    # alone.
     same = _common(one, other)[0] if max(len(one), len(other)) > int(width * PIECE_SHARE) else 0
-    sides: Any = ((recorded, passage.begin + same, passage.end), (asked, passage.asked_begin + same, passage.asked_end))
+    sides: Any = (
+        (recorded, passage.begin + same, passage.end),
+        (asked, passage.asked_begin + same, passage.asked_end),
+    )
     return [
         label + _line(masked(text), begin, end, marks, width - len(label))
         for label, (text, begin, end), marks in zip(LABELS, sides, MARKS, strict=True)
@@ -670,8 +760,15 @@ def shown(passage: Passage, recorded: str, asked: str, width: int) -> list[str]:
 def _line(text: str, begin: int, end: int, marks: tuple[str, str], width: int) -> str:
     piece = shortened(printable(text[begin:end]), int(width * PIECE_SHARE))
     room = width - len(piece) - sum(map(len, marks))
-    before, after = printable(text[max(0, begin - width) : begin]), printable(text[end : end + width])
+    before, after = (
+        printable(text[max(0, begin - width) : begin]),
+        printable(text[end : end + width]),
+    )
     left = max(room // 2, room - len(after))
     if len(before) > left:
         before = "…" + before[len(before) - left + 1 :]
-    return before + (marks[0] + piece + marks[1] if piece else "") + shortened(after, room - len(before))
+    return (
+        before
+        + (marks[0] + piece + marks[1] if piece else "")
+        + shortened(after, room - len(before))
+    )

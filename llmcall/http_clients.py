@@ -1,7 +1,8 @@
 """Any program on the OpenAI SDK, unchanged: HTTP clients whose calls are recorded and replayed.
 
-Chat completions and embeddings are looked up, sent, tried again and recorded as the calls of ``send_message`` and
-``get_embedding`` are, with the same keys. Other JSON requests of the SDKs are recorded as they are, as kind "http".
+Chat completions and embeddings are looked up, sent, tried again and recorded as the calls of
+``send_message`` and ``get_embedding`` are, with the same keys. Other JSON requests of the SDKs are
+recorded as they are, as kind "http".
 """
 
 from __future__ import annotations
@@ -48,11 +49,20 @@ KNOWN_PATHS = (CHAT, EMBEDDINGS, "/responses", "/v1/messages", "/completions", "
 SDK_HEADER = "x-stainless-lang"  # of each request by the openai SDK (3.51), and by anthropic's
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 BELOW = re.compile(r"/(chat/completions|embeddings)/?$")
-# Headers of one connection or one body (RFC 9110, section 7.6.1), which the next message has of its own.
+# Headers of one connection or one body (RFC 9110, section 7.6.1), which the next message has of its
+# own.
 OF_THE_BODY = frozenset(
-    {"content-length", "content-encoding", "transfer-encoding", "connection", "accept-encoding", "host"}
+    {
+        "content-length",
+        "content-encoding",
+        "transfer-encoding",
+        "connection",
+        "accept-encoding",
+        "host",
+    }
 )
-NOT_REPEATED = ((b"x-should-retry", b"false"),)  # the openai SDK keeps to it: the retries are llmcall's
+# the openai SDK keeps to it: the retries are llmcall's
+NOT_REPEATED = ((b"x-should-retry", b"false"),)
 ERROR_STATUS = 409  # of llmcall's own errors: the openai SDK makes an APIStatusError of it
 NO_CONNECTION, NO_ANSWER_IN_TIME = 503, 504  # of what is no response of the API
 ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
@@ -85,14 +95,15 @@ class ProgramRequest(NamedTuple):
 class ProgramCall:
     """Hold a request of the program on its way, and be the transport of the call that it becomes.
 
-    It does not hold what the program gets: a streamed answer holds it, and generators in a circle may not be ended in
-    any order by the garbage collector.
+    It does not hold what the program gets: a streamed answer holds it, and generators in a circle
+    may not be ended in any order by the garbage collector.
 
     :param http: the module ``httpx`` or ``httpx2``.
     :param request: the program's own HTTP request.
     :param below: sends a request, and returns its response, or a coroutine that does.
     :param client_at: gives the client of an address, which makes the call.
-    :param method: of the client: ``"send_message"``, ``"stream_message"`` or ``"get_embedding"``; else ``"exchange"``.
+    :param method: of the client: ``"send_message"``, ``"stream_message"`` or ``"get_embedding"``;
+        else ``"exchange"``.
     :param body: the parsed JSON body, or ``None``.
     :param arguments: of the method, by name.
     :ivar came: the last response, where the last attempt got one.
@@ -116,7 +127,9 @@ class ProgramCall:
         return self.client_at(BELOW.sub("", _address(self.request.url)))
 
     def ask(self) -> Any:
-        """Return what is answered; of a stream, it and its first piece: a failure before that is told as one."""
+        """Return what is answered; of a stream, it and its first piece: a failure before that is
+        told as one.
+        """
         if self.method == "exchange":
             return drive(self._exchange(self.receive))
         found = getattr(self.client, self.method)(**self.arguments)
@@ -167,7 +180,9 @@ class ProgramCall:
                 yield from chunks.feed(data)
             yield from chunks.close()
 
-    async def astream(self, request: Request, timeout: float | None) -> AsyncIterator[dict[str, Any]]:
+    async def astream(
+        self, request: Request, timeout: float | None
+    ) -> AsyncIterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
         chunks, attempt = ChunkReader(), self._attempt(request, timeout, stream=True)
         with self._api_errors():
@@ -194,7 +209,9 @@ class ProgramCall:
             raise ServiceError(f"{words}. Does the server run, and is that its address?") from error
 
     def _attempt(self, request: Request, timeout: float | None, *, stream: bool = False) -> Any:
-        """Return the HTTP request of an attempt: the program's own where it asks for the same, within the same time."""
+        """Return the HTTP request of an attempt: the program's own where it asks for the same,
+        within the same time.
+        """
         original = self.request
         body = {**request.body, **({"stream": True} if stream else {})}
         if LIMIT in self.body and "max_tokens" in body:
@@ -202,10 +219,15 @@ class ProgramCall:
         seconds = original.extensions.get("timeout") or {}
         if body == self.body and timeout == seconds.get("read"):
             return original
-        limits = {name: timeout if given is None else min(given, timeout or given) for name, given in seconds.items()}
+        limits = {
+            name: timeout if given is None else min(given, timeout or given)
+            for name, given in seconds.items()
+        }
         extensions = {**original.extensions, "timeout": limits}
         headers, content = _kept(original.headers), json.dumps(body).encode()
-        return self.http.Request(original.method, original.url, headers=headers, content=content, extensions=extensions)
+        return self.http.Request(
+            original.method, original.url, headers=headers, content=content, extensions=extensions
+        )
 
 
 def _address(url: Any) -> str:
@@ -213,19 +235,27 @@ def _address(url: Any) -> str:
 
 
 def _kept(headers: Any) -> list[tuple[bytes, bytes]]:
-    return [(name, value) for name, value in headers.raw if name.decode().lower() not in OF_THE_BODY]
+    return [
+        (name, value) for name, value in headers.raw if name.decode().lower() not in OF_THE_BODY
+    ]
 
 
 _in_hand: ContextVar[ProgramCall] = ContextVar("llmcall request of a program")
 
 
 class ProgramClient(OpenAIClient):
-    """Make the calls of a program to one address, with the credentials and headers of the request in hand."""
+    """Make the calls of a program to one address, with the credentials and headers of the request
+    in hand.
+    """
 
     def _resolve(self) -> Resolved:
-        """Return what the settings come to; a program asks for what it asks for, and what code adds here."""
+        """Return what the settings come to; a program asks for what it asks for, and what code adds
+        here.
+        """
         resolved = super()._resolve()
-        added = {name: value for name, value in resolved.defaults.items() if name in self._overrides}
+        added = {
+            name: value for name, value in resolved.defaults.items() if name in self._overrides
+        }
         return resolved._replace(defaults=added)
 
     def transport_of(self, endpoint: Endpoint) -> ProgramCall:
@@ -246,7 +276,8 @@ def _refused(response: Any) -> APIError:
     except ValueError:
         body = response.text
     error = failure(response.status_code, body, headers=dict(response.headers.items()))
-    error.retryable = error.retryable and response.status_code >= 400  # the program's client follows a redirect
+    # the program's client follows a redirect
+    error.retryable = error.retryable and response.status_code >= 400
     error.http_response = response  # type: ignore[attr-defined]
     return error
 
@@ -265,17 +296,26 @@ def _recordable(response: Any) -> dict[str, Any]:
 # What a request of the program asks for
 
 
-def _asked(request: Any, content: bytes, hosts: Collection[str] | None) -> tuple[str, Any, dict[str, Any]] | None:
-    """Return the method, the body and the arguments of the call that a request asks for; ``None`` where it passes.
+def _asked(
+    request: Any, content: bytes, hosts: Collection[str] | None
+) -> tuple[str, Any, dict[str, Any]] | None:
+    """Return the method, the body and the arguments of the call that a request asks for; ``None``
+    where it passes.
 
     :param hosts: whose requests are recorded besides the known ones; without it, those of all are.
     """
     url, headers = request.url, request.headers
     path = url.path.rstrip("/")
-    if not (path.endswith(KNOWN_PATHS) or SDK_HEADER in headers or hosts is None or url.host in hosts):
+    if not (
+        path.endswith(KNOWN_PATHS) or SDK_HEADER in headers or hosts is None or url.host in hosts
+    ):
         return None
     if request.method == "GET":
-        return "exchange", None, {"method": request.method, "path": url.raw_path.decode(), "body": None}
+        return (
+            "exchange",
+            None,
+            {"method": request.method, "path": url.raw_path.decode(), "body": None},
+        )
     body = None
     if request.method == "POST" and "json" in headers.get("content-type", ""):
         with contextlib.suppress(ValueError):
@@ -288,15 +328,23 @@ def _asked(request: Any, content: bytes, hosts: Collection[str] | None) -> tuple
         return None
     if isinstance(body, dict) and path.endswith(CHAT) and isinstance(body.get("messages"), list):
         method = "stream_message" if body.get("stream") else "send_message"
-        return method, body, _arguments(request, path, _chat_parameters(body), current_messages=body["messages"])
+        return (
+            method,
+            body,
+            _arguments(request, path, _chat_parameters(body), current_messages=body["messages"]),
+        )
     if isinstance(body, dict) and path.endswith(EMBEDDINGS) and _is_text(body.get("input")):
-        parameters = {name: value for name, value in body.items() if name not in ("input", "encoding_format")}
+        parameters = {
+            name: value for name, value in body.items() if name not in ("input", "encoding_format")
+        }
         return "get_embedding", body, _arguments(request, path, parameters, text=body["input"])
     return "exchange", body, {"method": request.method, "path": url.path, "body": body}
 
 
 def _arguments(request: Any, path: str, parameters: dict[str, Any], **asked: Any) -> dict[str, Any]:
-    """Return the arguments of a call: also the model that the address names, and the client's own time."""
+    """Return the arguments of a call: also the model that the address names, and the client's own
+    time.
+    """
     deployment = DEPLOYMENT.search(path)
     named = {"model": deployment[1]} if deployment else {}
     seconds = (request.extensions.get("timeout") or {}).get("read")
@@ -304,13 +352,21 @@ def _arguments(request: Any, path: str, parameters: dict[str, Any], **asked: Any
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(each, str) for each in value)
+    )
 
 
 def _chat_parameters(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of ``send_message`` that ask for the same; unknown ones go beyond them."""
-    parameters = {name: value for name, value in body.items() if name not in ("messages", "stream", "stream_options")}
-    unknown = [name for name in parameters if name == "extra_body" or name not in parameters_of("chat")]
+    parameters = {
+        name: value
+        for name, value in body.items()
+        if name not in ("messages", "stream", "stream_options")
+    }
+    unknown = [
+        name for name in parameters if name == "extra_body" or name not in parameters_of("chat")
+    ]
     beyond = {name: parameters.pop(name) for name in unknown}
     return {**parameters, "extra_body": beyond} if beyond else parameters
 
@@ -319,12 +375,20 @@ def _chat_parameters(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _whole(reply: Any) -> dict[str, Any]:
-    """Return a chat's whole response; programs check that what a cassette leaves out of it is there."""
-    return {"id": f"chatcmpl-{reply.cache_key[:29]}", "object": "chat.completion", "created": 0, **reply.raw}
+    """Return a chat's whole response; programs check that what a cassette leaves out of it is
+    there.
+    """
+    return {
+        "id": f"chatcmpl-{reply.cache_key[:29]}",
+        "object": "chat.completion",
+        "created": 0,
+        **reply.raw,
+    }
 
 
 class ChatEvents:
-    """Hand on a streamed chat as server-sent events, as its pieces come, synchronously or asynchronously.
+    """Hand on a streamed chat as server-sent events, as its pieces come, synchronously or
+    asynchronously.
 
     :param calls: note its errors.
     :param body: what the program asked.
@@ -334,7 +398,9 @@ class ChatEvents:
 
     bases = "SyncByteStream", "AsyncByteStream"
 
-    def __init__(self, calls: ProgramCalls, body: Mapping[str, Any], stream: Any, first: Any) -> None:
+    def __init__(
+        self, calls: ProgramCalls, body: Mapping[str, Any], stream: Any, first: Any
+    ) -> None:
         self._calls = calls
         self._begun = {"id": "chatcmpl-recorded", "created": 0, "model": body.get("model")}
         self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
@@ -373,17 +439,29 @@ class ChatEvents:
         return _sent(_about_error(error))
 
     def _rest(self, response: Mapping[str, Any]) -> bytes:
-        """Return the events of what remains of the whole answer when the text of its first choice has been sent."""
+        """Return the events of what remains of the whole answer when the text of its first choice
+        has been sent.
+        """
         events: list[bytes] = []
         for choice in response["choices"]:
             index, message = choice.get("index", 0), choice["message"]
-            delta = {name: value for name, value in message.items() if name != "role" and value is not None}
+            delta = {
+                name: value
+                for name, value in message.items()
+                if name != "role" and value is not None
+            }
             if index == 0 and self._has_text:
                 delta.pop("content", None)
             if message.get("tool_calls"):
-                delta["tool_calls"] = [{"index": number, **call} for number, call in enumerate(message["tool_calls"])]
-            # As the API does: programs stop reading where they see the reason, and look no further into that chunk.
-            events += _chunk(response, delta, index), _chunk(response, {}, index, choice.get("finish_reason"))
+                delta["tool_calls"] = [
+                    {"index": number, **call} for number, call in enumerate(message["tool_calls"])
+                ]
+            # As the API does: programs stop reading where they see the reason, and look no further
+            # into that chunk.
+            events += (
+                _chunk(response, delta, index),
+                _chunk(response, {}, index, choice.get("finish_reason")),
+            )
         if self._wants_usage and response.get("usage") is not None:
             events.append(_event(response, choices=[], usage=response["usage"]))
         return b"".join([*events, b"data: [DONE]\n\n"])
@@ -397,8 +475,12 @@ class ChatEvents:
         await self._stream.aclose()
 
 
-def _chunk(response: Mapping[str, Any], delta: dict[str, Any], index: int = 0, finish_reason: Any = None) -> bytes:
-    return _event(response, choices=[{"index": index, "delta": delta, "finish_reason": finish_reason}])
+def _chunk(
+    response: Mapping[str, Any], delta: dict[str, Any], index: int = 0, finish_reason: Any = None
+) -> bytes:
+    return _event(
+        response, choices=[{"index": index, "delta": delta, "finish_reason": finish_reason}]
+    )
 
 
 def _event(response: Mapping[str, Any], **fields: Any) -> bytes:
@@ -419,7 +501,10 @@ def _embeddings(client: ProgramClient, body: Mapping[str, Any], found: Any) -> d
     tokens = sum(int(client.count_tokens(text, body.get("model"))) for text in texts)
     return {
         "object": "list",
-        "data": [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)],
+        "data": [
+            {"object": "embedding", "index": i, "embedding": vector}
+            for i, vector in enumerate(vectors)
+        ],
         "model": body.get("model"),
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
@@ -429,11 +514,19 @@ def _made(http: ModuleType, status: int, data: Any, media_type: str = "applicati
     """Return a response with a text, or with data as JSON."""
     content = data if isinstance(data, str) else json.dumps(data)
     headers = [(b"content-type", media_type.encode()), *NOT_REPEATED]
-    return http.Response(status, headers=headers, stream=http.ByteStream(content.encode()))  # also for iter_raw
+    # also for iter_raw
+    return http.Response(status, headers=headers, stream=http.ByteStream(content.encode()))
 
 
 def _about_error(error: BaseException) -> dict[str, Any]:
-    return {"error": {"message": str(error), "type": "llmcall", "code": type(error).__name__, "param": None}}
+    return {
+        "error": {
+            "message": str(error),
+            "type": "llmcall",
+            "code": type(error).__name__,
+            "param": None,
+        }
+    }
 
 
 # A program's requests
@@ -444,18 +537,27 @@ class ProgramCalls:
 
     :param actor: says who is asking: a function, ``"system"`` or ``"header:NAME"``.
     :param overrides: settings by name.
-    :param hosts: whose JSON requests are recorded as kind "http", besides the SDKs' own; ``None`` means all.
+    :param hosts: whose JSON requests are recorded as kind "http", besides the SDKs' own; ``None``
+        means all.
     :param caller: the function that was given them, for messages.
     :raises ConfigError, TypeError: as of a client, for settings that are wrong.
     :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
     """
 
     def __init__(
-        self, actor: Actor | None, overrides: Mapping[str, Any], hosts: Collection[str] | None = None, *, caller: str
+        self,
+        actor: Actor | None,
+        overrides: Mapping[str, Any],
+        hosts: Collection[str] | None = None,
+        *,
+        caller: str,
     ) -> None:
         self._name_of = _naming(actor)
-        config.settings_for(None, overrides, caller)  # a wrong one fails here, and not in the program's first request
-        self._client_at = functools.cache(lambda address: ProgramClient(**{**overrides, "base_url": address}))
+        # a wrong one fails here, and not in the program's first request
+        config.settings_for(None, overrides, caller)
+        self._client_at = functools.cache(
+            lambda address: ProgramClient(**{**overrides, "base_url": address})
+        )
         self._hosts = hosts
         self._actors: dict[str, scopes.Scope] = {}
         self._around = scopes.current()
@@ -487,7 +589,9 @@ class ProgramCalls:
         except ERRORS as error:
             return self._refusal(call, error)
 
-    def _call(self, http: ModuleType, send: Callable[[Any], Any], request: Any, content: bytes) -> ProgramCall | None:
+    def _call(
+        self, http: ModuleType, send: Callable[[Any], Any], request: Any, content: bytes
+    ) -> ProgramCall | None:
         asked = _asked(request, content, self._hosts)
         return None if asked is None else ProgramCall(http, request, send, self._client_at, *asked)
 
@@ -509,10 +613,14 @@ class ProgramCalls:
         if call.method == "send_message":
             return _made(call.http, 200, _whole(found))
         headers = [(b"content-type", EVENTS.encode()), *NOT_REPEATED]
-        return call.http.Response(200, headers=headers, stream=_derived(call.http, ChatEvents)(self, call.body, *found))
+        return call.http.Response(
+            200, headers=headers, stream=_derived(call.http, ChatEvents)(self, call.body, *found)
+        )
 
     def _refusal(self, call: ProgramCall, error: Exception) -> Any:
-        """Return what the program gets: what the API sent as it came, an error of ours as the SDK's own."""
+        """Return what the program gets: what the API sent as it came, an error of ours as the SDK's
+        own.
+        """
         self.note(error)
         if not isinstance(error, APIError):
             return _made(call.http, ERROR_STATUS, _about_error(error))
@@ -535,7 +643,11 @@ class ProgramCalls:
             return contextlib.nullcontext()
         request, headers = call.request, dict(call.request.headers.items())
         name = self._name_of(ProgramRequest(request.method, str(request.url), headers, call.body))
-        return contextlib.nullcontext() if name is None else self._actors.setdefault(name, scopes.scope(name))
+        return (
+            contextlib.nullcontext()
+            if name is None
+            else self._actors.setdefault(name, scopes.scope(name))
+        )
 
 
 def _naming(actor: Any) -> Callable[[ProgramRequest], str | None] | None:
@@ -547,19 +659,29 @@ def _naming(actor: Any) -> Callable[[ProgramRequest], str | None] | None:
     if isinstance(actor, str) and actor.startswith("header:"):
         name = actor.removeprefix("header:").lower()
         return lambda request: request.headers.get(name)
-    raise ValueError(f'actor is {actor!r}; it must be a function of the request, "system" or "header:NAME"')
+    raise ValueError(
+        f'actor is {actor!r}; it must be a function of the request, "system" or "header:NAME"'
+    )
 
 
 def _system_name(request: ProgramRequest) -> str | None:
-    """Return a name for a persona that is known by its system message: its beginning, and a digest of the whole."""
+    """Return a name for a persona that is known by its system message: its beginning, and a digest
+    of the whole.
+    """
     body = request.body if isinstance(request.body, dict) else {}
     messages = [message for message in body.get("messages") or () if isinstance(message, dict)]
-    told = [message.get("content") for message in messages if message.get("role") in ("system", "developer")]
+    told = [
+        message.get("content")
+        for message in messages
+        if message.get("role") in ("system", "developer")
+    ]
     text = next(filter(None, [body.get("system"), body.get("instructions"), *told]), None)
     if text is None:
         return None
     text = text if isinstance(text, str) else json.dumps(text, sort_keys=True)
-    beginning = " ".join(UNSAFE.sub(" ", text[: 2 * NAME_CHARACTERS]).split())[:NAME_CHARACTERS].strip()
+    beginning = " ".join(UNSAFE.sub(" ", text[: 2 * NAME_CHARACTERS]).split())[
+        :NAME_CHARACTERS
+    ].strip()
     return f"{beginning}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
@@ -600,58 +722,80 @@ class ProgramTransport:
 
 @functools.lru_cache(maxsize=4)
 def _derived(http: ModuleType, kind: type) -> Any:
-    """Return a class of ours that the HTTP library takes for one of its own, synchronous and asynchronous."""
+    """Return a class of ours that the HTTP library takes for one of its own, synchronous and
+    asynchronous.
+    """
     return type(kind.__name__, (kind, *(getattr(http, base) for base in kind.bases)), {})  # type: ignore[attr-defined]
 
 
 def http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
-    """Return an HTTP client for ``openai.OpenAI(http_client=…)`` whose calls are recorded and replayed.
+    """Return an HTTP client for ``openai.OpenAI(http_client=…)`` whose calls are recorded and
+    replayed.
 
-    A failure of the API that remains after llmcall's retries reaches the program as it came, a connection that fails as
-    the status 503, a timeout as 504, and an error of llmcall's own as 409: an ``openai.APIStatusError`` that the SDK
-    does not repeat.
+    A failure of the API that remains after llmcall's retries reaches the program as it came, a
+    connection that fails as the status 503, a timeout as 504, and an error of llmcall's own as 409:
+    an ``openai.APIStatusError`` that the SDK does not repeat.
 
-    :param actor: says who is asking: a function of a :class:`ProgramRequest` that returns a scope's name or ``None``,
-        ``"system"`` (each system message is an actor) or ``"header:NAME"`` (the header's value is the actor's name).
+    :param actor: says who is asking: a function of a :class:`ProgramRequest` that returns a scope's
+        name or ``None``, ``"system"`` (each system message is an actor) or ``"header:NAME"`` (the
+        header's value is the actor's name).
     :param transport: sends what is not recorded; by default the HTTP library's own.
-    :param overrides: settings by name, as of a client: ``cache_path=``, ``cache_mode=``, …. Sampling parameters among
-        them are added to requests that have none; those of files and environment are not.
+    :param overrides: settings by name, as of a client: ``cache_path=``, ``cache_mode=``, ….
+        Sampling parameters among them are added to requests that have none; those of files and
+        environment are not.
     :returns: an ``httpx.Client``, or an ``httpx2.Client`` where the installed SDK uses that.
 
     >>> import openai
     >>> client = openai.OpenAI(api_key="none", http_client=llmcall.http_client())
     """
     http = http_library()
-    return http.Client(transport=_recording(http, actor, overrides, transport or http.HTTPTransport(), "http_client()"))
+    return http.Client(
+        transport=_recording(
+            http, actor, overrides, transport or http.HTTPTransport(), "http_client()"
+        )
+    )
 
 
-def async_http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
-    """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``; arguments as of :func:`http_client`.
+def async_http_client(
+    *, actor: Actor | None = None, transport: Any = None, **overrides: Any
+) -> Any:
+    """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``; arguments as of
+    :func:`http_client`.
 
     >>> import openai
     >>> client = openai.AsyncOpenAI(api_key="none", http_client=llmcall.async_http_client())
     """
     http = http_library()
     below = transport or http.AsyncHTTPTransport()
-    return http.AsyncClient(transport=_recording(http, actor, overrides, below, "async_http_client()"))
+    return http.AsyncClient(
+        transport=_recording(http, actor, overrides, below, "async_http_client()")
+    )
 
 
-def _recording(http: ModuleType, actor: Actor | None, overrides: Mapping[str, Any], below: Any, caller: str) -> Any:
-    return _derived(http, ProgramTransport)(http, ProgramCalls(actor, overrides, caller=caller), below)
+def _recording(
+    http: ModuleType, actor: Actor | None, overrides: Mapping[str, Any], below: Any, caller: str
+) -> Any:
+    return _derived(http, ProgramTransport)(
+        http, ProgramCalls(actor, overrides, caller=caller), below
+    )
 
 
 _patch_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def patched(actor: Actor | None = None, hosts: Collection[str] = (), **overrides: Any) -> Iterator[None]:
+def patched(
+    actor: Actor | None = None, hosts: Collection[str] = (), **overrides: Any
+) -> Iterator[None]:
     """Record and replay the requests of every HTTP client of the process, for a block.
 
-    It holds for httpx and httpx2, for clients made before and inside the block, in any library. An error of llmcall's
-    own reaches the program as an error of the SDK; the first one is raised again at the end of the block.
+    It holds for httpx and httpx2, for clients made before and inside the block, in any library. An
+    error of llmcall's own reaches the program as an error of the SDK; the first one is raised again
+    at the end of the block.
 
     :param actor: as of :func:`http_client`.
-    :param hosts: whose JSON requests are recorded too, besides those of the openai and anthropic SDKs.
+    :param hosts: whose JSON requests are recorded too, besides those of the openai and anthropic
+        SDKs.
     :param overrides: settings by name, as of a client.
     :raises RuntimeError: inside another such block, in whatever thread.
     :raises ConfigError, TypeError: as of a client, for settings that are wrong.
@@ -662,7 +806,9 @@ def patched(actor: Actor | None = None, hosts: Collection[str] = (), **overrides
     ...     main()
     """
     if not _patch_lock.acquire(blocking=False):
-        raise RuntimeError("llmcall.patched() holds already; leave the other block first: one at a time can")
+        raise RuntimeError(
+            "llmcall.patched() holds already; leave the other block first: one at a time can"
+        )
     with contextlib.ExitStack() as undo:
         undo.callback(_patch_lock.release)
         calls = ProgramCalls(actor, overrides, hosts, caller="patched()")
@@ -675,17 +821,23 @@ def patched(actor: Actor | None = None, hosts: Collection[str] = (), **overrides
 
 
 def _patch(http: ModuleType, calls: ProgramCalls, undo: contextlib.ExitStack) -> None:
-    """Replace the method of both transports by one that hands on what it returns: a response, or a coroutine."""
+    """Replace the method of both transports by one that hands on what it returns: a response, or a
+    coroutine.
+    """
     for kind, name, handle in (
         (http.HTTPTransport, "handle_request", calls.handle),
         (http.AsyncHTTPTransport, "handle_async_request", calls.ahandle),
     ):
         send = getattr(kind, name)
-        setattr(kind, name, functools.partialmethod(_handled, functools.partial(handle, http), send))
+        setattr(
+            kind, name, functools.partialmethod(_handled, functools.partial(handle, http), send)
+        )
         undo.callback(setattr, kind, name, send)
 
 
-def _handled(transport: Any, handle: Callable[..., Any], send: Callable[..., Any], request: Any) -> Any:
+def _handled(
+    transport: Any, handle: Callable[..., Any], send: Callable[..., Any], request: Any
+) -> Any:
     if _in_hand.get(None) is not None or is_own_request.get():
         return send(transport, request)
     return handle(functools.partial(send, transport), request)

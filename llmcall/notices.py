@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 
 _said: dict[object, object] = {}
 _counts: dict[object, tuple[float, itertools.count[int]]] = {}  # when each count began
-COUNTED_FOR = 60.0  # seconds after which what goes on is counted from 1 on again, and so told again in full
+COUNTED_FOR = (
+    60.0  # seconds after which what goes on is counted from 1 on again, and so told again in full
+)
 
 
 def warn_once(message: str, *, about: object = None) -> bool:
-    """Log a warning to the logger ``llmcall`` unless it was logged before; return whether it was not.
+    """Log a warning to the logger ``llmcall`` unless it was logged before; return whether it was
+    not.
 
     :param message: the whole sentence; it must hold no secret.
-    :param about: what is warned of only once, whatever the words; ``None`` means the words themselves.
+    :param about: what is warned of only once, whatever the words; ``None`` means the words
+        themselves.
     """
     if told := is_new(message if about is None else about):
         logger().warning("%s", message)
@@ -41,7 +45,9 @@ def how_often(subject: object) -> int:
 
 
 def is_new(subject: object) -> bool:
-    """Return whether nothing was said of a subject yet: true for one of any threads that ask at once."""
+    """Return whether nothing was said of a subject yet: true for one of any threads that ask at
+    once.
+    """
     mine = object()
     return _said.setdefault(subject, mine) is mine
 
@@ -73,7 +79,9 @@ NAMED = 5  # scopes that a warning lists
 
 
 def is_left(error: BaseException) -> bool:
-    """Return whether an exception says that nobody wants the answer any more: its reader left, or it was cancelled."""
+    """Return whether an exception says that nobody wants the answer any more: its reader left, or
+    it was cancelled.
+    """
     return not isinstance(error, (Exception, KeyboardInterrupt))
 
 
@@ -81,8 +89,11 @@ class Failures:
     """Gather the calls of one run that left no record, for a warning at its end."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # the garbage collector may end an imap or a stream at any moment
-        self._found: dict[str, tuple[str, dict[str, int]]] = {}  # for each reason, the first, and how many in a scope
+        # the garbage collector may end an imap or a stream at any moment
+        self._lock = threading.RLock()
+        self._found: dict[
+            str, tuple[str, dict[str, int]]
+        ] = {}  # for each reason, the first, and how many in a scope
         self._begun: dict[object, tuple[str, str]] = {}
 
     def add(self, scope: str, what: str, why: str = FAILED) -> None:
@@ -99,7 +110,8 @@ class Failures:
             scopes[scope] = scopes.get(scope, 0) + 1
 
     def begin(self, scope: str, what: str) -> object:
-        """Take in what is read piece by piece, which is told as ``LEFT`` unless it ends before the run does.
+        """Take in what is read piece by piece, which is told as ``LEFT`` unless it ends before the
+        run does.
 
         :returns: what :meth:`end` knows it by.
         """
@@ -118,10 +130,14 @@ class Failures:
                 self.add(*found, LEFT)
 
     def take(self) -> list[tuple[str, dict[str, int], str]]:
-        """Return, for each reason, how many there were in each scope, and the first in words, and begin anew."""
+        """Return, for each reason, how many there were in each scope, and the first in words, and
+        begin anew.
+        """
         with self._lock:
             found, self._found = self._found, {}
-        return [(why, scopes, first) for why, (first, scopes) in sorted(found.items(), reverse=True)]
+        return [
+            (why, scopes, first) for why, (first, scopes) in sorted(found.items(), reverse=True)
+        ]
 
     def counts(self) -> dict[str, int]:
         """Return how many there were for each reason, what has not ended among them."""
@@ -160,8 +176,13 @@ class Failures:
 
 def _listed(scopes: Iterable[tuple[str, int]]) -> str:
     counted = sorted(scopes)
-    named = [f"{count} in scope {scope!r}" if scope else f"{count} outside any scope" for scope, count in counted]
-    return ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} scopes more" if len(named) > NAMED else "")
+    named = [
+        f"{count} in scope {scope!r}" if scope else f"{count} outside any scope"
+        for scope, count in counted
+    ]
+    return ", ".join(named[:NAMED]) + (
+        f" and {len(named) - NAMED} scopes more" if len(named) > NAMED else ""
+    )
 
 
 process_failures = Failures()  # of the whole process

@@ -1,9 +1,10 @@
 """Text to typed value: what a model answered, as the output type that the caller asked for.
 
-Lenient in form, strict in meaning: fences, words around the value, units and Markdown are read over; an answer that can
-be read in two ways is refused, so that it is asked again and not guessed. The value must be the answer, or one of its
-phrases between punctuation, Markdown or quotes, as in "Yes, I would." or "Answer: **7**". What only a sentence says ("I
-would not buy it", "about 5 million") is refused. JSON may have fences, comments, trailing commas and Python's names.
+Lenient in form, strict in meaning: fences, words around the value, units and Markdown are read
+over; an answer that can be read in two ways is refused, so that it is asked again and not guessed.
+The value must be the answer, or one of its phrases between punctuation, Markdown or quotes, as in
+"Yes, I would." or "Answer: **7**". What only a sentence says ("I would not buy it", "about 5
+million") is refused. JSON may have fences, comments, trailing commas and Python's names.
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ from .requests.schemas import is_choice, label_of, labels
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
 _ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float: "numbers"}
-_MAX_PROBLEMS = 5  # that a correction lists; a model mends those, and the next answer shows the rest
+_MAX_PROBLEMS = (
+    5  # that a correction lists; a model mends those, and the next answer shows the rest
+)
 
 
 def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
     """Read an answer as a type.
 
     :param text: the answer as the model gave it.
-    :param output_type: ``str`` (the text unchanged), ``bool``, ``int``, ``float``, a ``Literal``, an ``Enum``, ``list``
-        or ``list[…]``, ``dict`` or ``dict[…]``, ``Optional`` of these, ``Annotated`` with pydantic's constraints, a
-        pydantic model, a dataclass, a ``TypedDict``, or any other type that pydantic reads from JSON.
-    :param structured: whether :func:`llmcall.requests.schemas.response_format` was asked for, which wraps what is no
-        object as ``{"value": …}``.
+    :param output_type: ``str`` (the text unchanged), ``bool``, ``int``, ``float``, a ``Literal``,
+        an ``Enum``, ``list`` or ``list[…]``, ``dict`` or ``dict[…]``, ``Optional`` of these,
+        ``Annotated`` with pydantic's constraints, a pydantic model, a dataclass, a ``TypedDict``,
+        or any other type that pydantic reads from JSON.
+    :param structured: whether :func:`llmcall.requests.schemas.response_format` was asked for, which
+        wraps what is no object as ``{"value": …}``.
     :raises OutputError: where the answer has no reading as the type, or more than one.
     :raises TypeError: for a type that pydantic cannot read.
     """
@@ -45,7 +49,9 @@ def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
         error.text, error.expected = text, describe(output_type)
         raise
     except RecursionError:
-        raise OutputError("its JSON is nested too deeply", text=text, expected=describe(output_type)) from None
+        raise OutputError(
+            "its JSON is nested too deeply", text=text, expected=describe(output_type)
+        ) from None
 
 
 def describe(output_type: Any) -> str:
@@ -67,7 +73,8 @@ def correction(error: OutputError) -> str:
 def _read(text: str, output_type: Any) -> Any:
     if output_type is str:  # of an Optional
         return text
-    thoughts, end, answer = text.rpartition("</think>")  # which a reasoning model's server may leave in
+    # which a reasoning model's server may leave in
+    thoughts, end, answer = text.rpartition("</think>")
     if end and ("<think>" not in thoughts or thoughts.lstrip().startswith("<think>")):
         text = answer
     if output_type in (bool, int, float) or is_choice(output_type):
@@ -77,10 +84,17 @@ def _read(text: str, output_type: Any) -> Any:
         return _converted(plain, output_type)
     if (inner := schemas.optional_type(output_type)) is not None:
         word = bare(text).lower()
-        is_null = word in ("null", "none") and not (is_choice(inner) and word in map(str.lower, labels(inner)))
+        is_null = word in ("null", "none") and not (
+            is_choice(inner) and word in map(str.lower, labels(inner))
+        )
         return None if is_null else _read(text, inner)
-    if get_origin(output_type) is Annotated and schemas.simple_schema(get_args(output_type)[0]) is not None:
-        return _checked(schemas.adapter(output_type).validate_python, _read(text, get_args(output_type)[0]))
+    if (
+        get_origin(output_type) is Annotated
+        and schemas.simple_schema(get_args(output_type)[0]) is not None
+    ):
+        return _checked(
+            schemas.adapter(output_type).validate_python, _read(text, get_args(output_type)[0])
+        )
     kind = schemas.json_kind(output_type)
     values = containers(text, {"object": "{", "array": "["}.get(kind, "{["))
     if not values:
@@ -95,7 +109,11 @@ def _read_structured(text: str, output_type: Any) -> Any:
         values = containers(text, "{")
     except OutputError:  # reading says more of what is broken
         return _read(text, output_type)
-    if len(values) == 1 and values[0].keys() == {"value"} and schemas.json_kind(output_type) != "object":
+    if (
+        len(values) == 1
+        and values[0].keys() == {"value"}
+        and schemas.json_kind(output_type) != "object"
+    ):
         return _converted(values[0]["value"], output_type)
     return _read(text, output_type)
 
@@ -117,7 +135,9 @@ def _only_fit(values: list[Any], output_type: Any) -> Any:
 
 
 def _read_scalar(text: str, output_type: Any) -> Any:
-    """Read what is no object or array: the text as a JSON scalar or a string, or without the marks around it."""
+    """Read what is no object or array: the text as a JSON scalar or a string, or without the marks
+    around it.
+    """
     value: Any = text.strip()
     with suppress(ValueError):
         value = _decoder.decode(_NAMES.get(value, value))
@@ -177,9 +197,15 @@ def _checked(validate: Callable[[Any], Any], value: Any) -> Any:
     try:
         return validate(value)
     except ValidationError as error:
-        found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False)]
-        problems = sorted(f"{place}: {said}" if place else said for place, said in found)  # in any order by version
-        more = f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
+        found = [
+            (".".join(map(str, each["loc"])), each["msg"])
+            for each in error.errors(include_url=False)
+        ]
+        # in any order by version
+        problems = sorted(f"{place}: {said}" if place else said for place, said in found)
+        more = (
+            f"; and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
+        )
         raise OutputError("; ".join(problems[:_MAX_PROBLEMS]) + more) from error
 
 
@@ -191,7 +217,9 @@ def _expected(output_type: Any) -> str:
         return words[output_type]
     if is_choice(output_type):
         options = list(labels(output_type))
-        if not all(re.fullmatch(r"[^\s,\"'](?:[^,\"'\n]*[^\s,\"'])?", option) for option in options):
+        if not all(
+            re.fullmatch(r"[^\s,\"'](?:[^,\"'\n]*[^\s,\"'])?", option) for option in options
+        ):
             options = [json.dumps(option, ensure_ascii=False) for option in options]
         return f"exactly one of: {', '.join(options)}"
     if (inner := schemas.optional_type(output_type)) is not None:
@@ -217,15 +245,22 @@ def bare(text: str) -> str:
 
 
 def _phrases(text: str) -> list[str]:
-    """Return what stands between punctuation in a text, without what leads to the answer ("The answer is …")."""
-    found = (_LEAD_IN.sub("", phrase.strip(_AROUND_PHRASE), count=1) for phrase in _BETWEEN_PHRASES.split(text))
+    """Return what stands between punctuation in a text, without what leads to the answer ("The
+    answer is …").
+    """
+    found = (
+        _LEAD_IN.sub("", phrase.strip(_AROUND_PHRASE), count=1)
+        for phrase in _BETWEEN_PHRASES.split(text)
+    )
     return [phrase for phrase in found if phrase]
 
 
 def choice(text: str, output_type: Any) -> Any:
-    """Read the one option that an answer names, in any case; an ``Enum``'s member also by its name or value.
+    """Read the one option that an answer names, in any case; an ``Enum``'s member also by its name
+    or value.
 
-    :param output_type: a ``Literal``, an ``Enum``, or ``bool``, whose options are yes and no, true and false.
+    :param output_type: a ``Literal``, an ``Enum``, or ``bool``, whose options are yes and no, true
+        and false.
     :raises OutputError: for an answer that names none, or several.
     """
     options = _VERDICTS if output_type is bool else labels(output_type)
@@ -240,9 +275,15 @@ def choice(text: str, output_type: Any) -> Any:
             return options[found[0]]
     text = _DASH.sub("\n", _QUESTION.sub("", text))
     given = {options[label]: label for phrase in _phrases(text) for label in meant(phrase)}
-    named = {options[label]: label for match in _pattern(tuple(spellings)).finditer(text) for label in meant(match[0])}
+    named = {
+        options[label]: label
+        for match in _pattern(tuple(spellings)).finditer(text)
+        for label in meant(match[0])
+    }
     if len(given) > 1 or (given and named.keys() - given.keys()):
-        raise OutputError(f"it names more than one option: {', '.join({**given, **named}.values())}")
+        raise OutputError(
+            f"it names more than one option: {', '.join({**given, **named}.values())}"
+        )
     if not given:
         raise OutputError("it gives none of the options by itself")
     return options[next(iter(given.values()))]
@@ -253,7 +294,9 @@ def _normal(text: str) -> str:
 
 
 def _spellings(options: Mapping[str, Any], output_type: Any) -> dict[str, list[str]]:
-    """Map each spelling, in lower case, to the labels that it may mean: more than one where only case tells."""
+    """Map each spelling, in lower case, to the labels that it may mean: more than one where only
+    case tells.
+    """
     spellings: dict[str, list[str]] = {}
     for option in options:
         spellings.setdefault(_normal(option), []).append(option)
@@ -265,7 +308,9 @@ def _spellings(options: Mapping[str, Any], output_type: Any) -> dict[str, list[s
 
 @lru_cache(maxsize=64)
 def _pattern(spellings: tuple[str, ...]) -> re.Pattern[str]:
-    """Compile a search for whole words; the longest spelling comes first, so that "very good" is not "good"."""
+    """Compile a search for whole words; the longest spelling comes first, so that "very good" is
+    not "good".
+    """
     longest_first = sorted(filter(None, spellings), key=lambda spelling: (-len(spelling), spelling))
     words = "|".join(map(_word, longest_first)) or "(?!)"
     return re.compile(rf"(?<![^\W_])(?<![^\W_]-)(?:{words})(?![^\W_]|-[^\W_])", re.IGNORECASE)
@@ -292,7 +337,8 @@ def number(text: str) -> int | float:
     """Return the one number in a text.
 
     :param text: the answer.
-    :returns: an ``int`` where the number is written without fraction and exponent, else a finite ``float``.
+    :returns: an ``int`` where the number is written without fraction and exponent, else a finite
+        ``float``.
     :raises OutputError: where there is none, more than one, or one that does not stand by itself.
     """
     text = text.translate(_PLAIN)
@@ -301,7 +347,9 @@ def number(text: str) -> int | float:
     with_digits = [phrase for phrase in _phrases(text) if re.search(r"\d", phrase)]
     values = [_value(phrase) for phrase in with_digits]
     if any(value != values[0] for value in values):
-        raise OutputError(f"it holds different numbers, {' and '.join(phrase[:20] for phrase in with_digits[:3])}")
+        raise OutputError(
+            f"it holds different numbers, {' and '.join(phrase[:20] for phrase in with_digits[:3])}"
+        )
     return values[0]
 
 
@@ -327,24 +375,29 @@ def _value(phrase: str) -> int | float:
     return value if match["fraction"] or match["exponent"] else int(whole)
 
 
-_FENCED = re.compile(r"^[ \t>]*(`{3,}|~{3,}(?!~))[^`\n]*\n(.*?)(?:^[ \t>]*\1[`~]*\s*?$|\Z)", re.MULTILINE | re.DOTALL)
+_FENCED = re.compile(
+    r"^[ \t>]*(`{3,}|~{3,}(?!~))[^`\n]*\n(.*?)(?:^[ \t>]*\1[`~]*\s*?$|\Z)", re.MULTILINE | re.DOTALL
+)
 _OPENING = re.compile(r"[\[{]")
 _TOKEN = re.compile(
-    # each alternative matches where it begins, closed or not: no part of a text is looked through twice
+    # each alternative matches where it begins, closed or not: no part of a text is looked through
+    # twice
     r"""(?P<string>"(?:[^"\\]|\\.)*"?) | '(?P<quoted>(?:[^'\\\n]|\\.)*)(?P<closed>'?) | (?P<bracket>[\[{\]}])
       | (?P<skip>[\s\ufeff\u200b]+|//[^\n]*|\#[^\n]*|/\*.*?(?:\*/|\Z)) | (?P<comma>,)
       | (?P<other>:|[^\s"'\[\]{},:/\#]+|.)""",
     re.VERBOSE | re.DOTALL,
 )
 _NAMES = {"True": "true", "False": "false", "None": "null"}
-_MEANT = re.compile(r"""\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*[\[{]""")  # and no bracket of the prose
+# and no bracket of the prose
+_MEANT = re.compile(r"""\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*[\[{]""")
 _MEANT_ARRAY = re.compile(r"""\[\s*(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
 
 
 def containers(text: str, wanted: str = "{[") -> list[Any]:
     """Find the outermost JSON objects and arrays in a text.
 
-    Fenced blocks go before the words around them: where they hold a wanted value, only they are read.
+    Fenced blocks go before the words around them: where they hold a wanted value, only they are
+    read.
 
     :param text: the answer.
     :param wanted: the brackets that the caller can use: ``"{"``, ``"["`` or both.
@@ -352,12 +405,16 @@ def containers(text: str, wanted: str = "{[") -> list[Any]:
     :raises OutputError: for JSON that is broken or cut off, with the line and column.
     """
     try:
-        inside = [value for block in _FENCED.finditer(text) for value in _values_in(block[2], wanted)]
+        inside = [
+            value for block in _FENCED.finditer(text) for value in _values_in(block[2], wanted)
+        ]
         found = inside or _values_in(text, wanted)
         if "\\" in text or not text.isascii():
             json.dumps(found, ensure_ascii=False).encode()
     except ValueError:
-        raise OutputError("its JSON holds NaN, a number too large to read, or half of a surrogate pair") from None
+        raise OutputError(
+            "its JSON holds NaN, a number too large to read, or half of a surrogate pair"
+        ) from None
     return found
 
 
@@ -379,7 +436,8 @@ def _values_in(text: str, wanted: str) -> list[Any]:
 
 
 def _lenient_value_at(text: str, start: int, problem: json.JSONDecodeError) -> tuple[Any, int]:
-    """Read a value without its comments and trailing commas, and with Python's quotes and names; tell where it ends.
+    """Read a value without its comments and trailing commas, and with Python's quotes and names;
+    tell where it ends.
 
     :param problem: why it is no JSON.
     :raises OutputError: where that is not all; it tells the place of the problem.

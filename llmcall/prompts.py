@@ -1,8 +1,9 @@
 """Prompts from templates: Jinja2 in its sandbox, or Mustache.
 
-A template's text is kept as it is, but for the blank lines around it and the indentation that all its lines share. A
-variable that is missing is an error, never an empty string; a variable's own text is never rendered as a template. An
-error names template and line, and of the values at most one by which a template looks another up.
+A template's text is kept as it is, but for the blank lines around it and the indentation that all
+its lines share. A variable that is missing is an error, never an empty string; a variable's own
+text is never rendered as a template. An error names template and line, and of the values at most
+one by which a template looks another up.
 """
 
 from __future__ import annotations
@@ -26,11 +27,20 @@ if TYPE_CHECKING:
 SUFFIXES = ("", ".md", ".txt", ".j2", ".jinja", ".jinja2", ".mustache")  # tried in this order
 MUSTACHE_SUFFIXES = ("", ".mustache", *SUFFIXES[1:-1])  # of a partial
 # What an expression in a template raises by itself.
-RUNTIME_ERRORS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+RUNTIME_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
-Load = Callable[[str], tuple[str, str]]  # from the name of an included template to its path and text
+# from the name of an included template to its path and text
+Load = Callable[[str], tuple[str, str]]
 Render = Callable[[Mapping[str, Any]], str]
-# The names that a template takes, each with the fields of it that are all that is used of it, or None.
+# The names that a template takes, each with the fields of it that are all that is used of it, or
+# None.
 Variables = Mapping[str, "frozenset[str] | None"]
 
 
@@ -39,11 +49,13 @@ class Template(NamedTuple):
 
     :param name: the file's path under its folder, or the name given to a text.
     :param text: the template itself.
-    :param variables: the names that the template takes, those of its includes among them, not of what it includes by a
-        computed name; each with the fields that are used of it, or ``None`` where it is used whole.
-    :param render: returns the prompt with the values of variables; more than the template takes is no error. It raises
-        a ``TemplateError`` for a missing variable and for any error in the template, naming template and line (counted
-        from the first that is not blank); its cause is what the engine raised.
+    :param variables: the names that the template takes, those of its includes among them, not of
+        what it includes by a computed name; each with the fields that are used of it, or ``None``
+        where it is used whole.
+    :param render: returns the prompt with the values of variables; more than the template takes is
+        no error. It raises a ``TemplateError`` for a missing variable and for any error in the
+        template, naming template and line (counted from the first that is not blank); its cause is
+        what the engine raised.
     """
 
     name: str
@@ -57,29 +69,38 @@ def text_template(text: str, name: str) -> Template:
 
     :param text: the template itself; it can include no other.
     :param name: how errors name it.
-    :raises TemplateError: for a syntax error, naming the line (counted from the first that is not blank).
+    :raises TemplateError: for a syntax error, naming the line (counted from the first that is not
+        blank).
     """
     text = dedented(text)
     return Template(name, text, *_jinja(name, text, _no_file))
 
 
 def file_template(name: str, folder: str | os.PathLike[str]) -> Template:
-    """Return the template of a file, read now; what it includes or extends is sought in the same folder.
+    """Return the template of a file, read now; what it includes or extends is sought in the same
+    folder.
 
-    :param name: the file's path under the folder; without suffix, ``.md``, ``.txt``, ``.j2``, ``.jinja``, ``.jinja2``
-        and ``.mustache`` are tried in this order. A file that ends in ``.mustache`` is rendered as Mustache (the extra
-        ``mustache``), any other as Jinja2.
+    :param name: the file's path under the folder; without suffix, ``.md``, ``.txt``, ``.j2``,
+        ``.jinja``, ``.jinja2`` and ``.mustache`` are tried in this order. A file that ends in
+        ``.mustache`` is rendered as Mustache (the extra ``mustache``), any other as Jinja2.
     :param folder: where the templates are; nothing outside it is read.
-    :raises TemplateError: for a missing file, naming the folder and the nearest files, and for a syntax error.
+    :raises TemplateError: for a missing file, naming the folder and the nearest files, and for a
+        syntax error.
     :raises ConfigError: where the library for Mustache is missing.
     """
     path, text = _found(name, folder, SUFFIXES)
-    engine, suffixes = (_mustache, MUSTACHE_SUFFIXES) if path.endswith(".mustache") else (_jinja, SUFFIXES)
-    return Template(path, text, *engine(path, text, partial(_found, folder=folder, suffixes=suffixes)))
+    engine, suffixes = (
+        (_mustache, MUSTACHE_SUFFIXES) if path.endswith(".mustache") else (_jinja, SUFFIXES)
+    )
+    return Template(
+        path, text, *engine(path, text, partial(_found, folder=folder, suffixes=suffixes))
+    )
 
 
 def dedented(text: str) -> str:
-    """Return a text without the blank lines around it and without the indentation that all its lines share."""
+    """Return a text without the blank lines around it and without the indentation that all its
+    lines share.
+    """
     from textwrap import dedent
 
     text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -87,26 +108,38 @@ def dedented(text: str) -> str:
 
 
 def _no_file(name: str) -> tuple[str, str]:
-    raise TemplateError(f"a template given as text has no folder to take {name!r} from; put it into a file")
+    raise TemplateError(
+        f"a template given as text has no folder to take {name!r} from; put it into a file"
+    )
 
 
 def _found(name: str, folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> tuple[str, str]:
-    """Return the path under a folder, suffix included, and the text of the file that a template's name means.
+    """Return the path under a folder, suffix included, and the text of the file that a template's
+    name means.
 
-    :raises TemplateError: for a name that leads out of the folder, and for a missing file, naming the nearest.
+    :raises TemplateError: for a name that leads out of the folder, and for a missing file, naming
+        the nearest.
     """
     steps = os.fspath(name).replace(os.sep, "/").split("/")
     if any(step in ("", ".", "..") or "\0" in step or ":" in step for step in steps):
-        raise TemplateError(f"{name!r} is no template's name: it must name a file under {os.fspath(folder)}")
+        raise TemplateError(
+            f"{name!r} is no template's name: it must name a file under {os.fspath(folder)}"
+        )
     for suffix in suffixes:
         path = "/".join(steps) + suffix
         if os.path.isfile(os.path.join(folder, path)):
             return path, _read(path, folder)
     if not os.path.isdir(folder):
-        place = f"{os.fspath(folder)}, which is no folder (template_path= and [Templates] PATH name it)"
+        place = (
+            f"{os.fspath(folder)}, which is no folder (template_path= and [Templates] PATH name it)"
+        )
         raise TemplateError(f"there is no template {name!r} in {place}")
-    files = sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
-    raise TemplateError(f"there is no template {name!r} in {os.fspath(folder)}{nearest('/'.join(steps), files)}")
+    files = sorted(
+        path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()
+    )
+    raise TemplateError(
+        f"there is no template {name!r} in {os.fspath(folder)}{nearest('/'.join(steps), files)}"
+    )
 
 
 def _read(path: str, folder: str | os.PathLike[str]) -> str:
@@ -114,7 +147,9 @@ def _read(path: str, folder: str | os.PathLike[str]) -> str:
         with open(os.path.join(folder, path), encoding="utf-8-sig") as file:
             return dedented(file.read())
     except (OSError, UnicodeDecodeError) as error:
-        raise TemplateError(f"the template {path} in {os.fspath(folder)} cannot be read: {error}") from error
+        raise TemplateError(
+            f"the template {path} in {os.fspath(folder)} cannot be read: {error}"
+        ) from error
 
 
 def _missing(name: str, given: Iterable[str]) -> str:
@@ -138,11 +173,15 @@ def all_variables(found: Iterable[Variables]) -> Variables:
 
 
 def _jinja(name: str, source: str, load: Load) -> tuple[Variables, Render]:
-    """Compile a Jinja2 template, and return the variables that it takes and what renders it with them.
+    """Compile a Jinja2 template, and return the variables that it takes and what renders it with
+    them.
 
-    :raises TemplateError: for a syntax error; rendering raises it for a missing variable and any other error.
+    :raises TemplateError: for a syntax error; rendering raises it for a missing variable and any
+        other error.
     """
-    if not any(mark in source for mark in ("{{", "{%", "{#")):  # a plain text needs no Jinja2 (30 ms to import)
+    if not any(
+        mark in source for mark in ("{{", "{%", "{#")
+    ):  # a plain text needs no Jinja2 (30 ms to import)
         return {}, lambda variables: source
     from jinja2 import TemplateError as JinjaError
 
@@ -185,9 +224,16 @@ def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
 
     # The immutable sandbox also keeps a template from changing the caller's lists and dicts.
     environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, loader=FunctionLoader(loaded), finalize=_printable, keep_trailing_newline=True
+        undefined=StrictUndefined,
+        loader=FunctionLoader(loaded),
+        finalize=_printable,
+        keep_trailing_newline=True,
     )
-    del environment.filters["random"], environment.globals["lipsum"]  # the same variables give the same prompt
+    # the same variables give the same prompt
+    del (
+        environment.filters["random"],
+        environment.globals["lipsum"],
+    )
     return environment
 
 
@@ -199,13 +245,17 @@ def _printable(value: Any) -> Any:
     """Refuse to print what Python shows by its address, which is another one in each process."""
     kind: Any = type(value)
     if kind.__repr__ is object.__repr__ and kind.__str__ is object.__str__:
-        raise _UnprintableError(f"it prints a {kind.__name__}, which has no text of its own (no __str__)")
+        raise _UnprintableError(
+            f"it prints a {kind.__name__}, which has no text of its own (no __str__)"
+        )
     if isinstance(value, (BuiltinFunctionType, FunctionType, MethodType)):
         raise _UnprintableError("it prints a function; was a call meant?")
     return value
 
 
-def _jinja_variables(environment: jinja2.Environment, name: str, source: str, seen: set[str]) -> Variables:
+def _jinja_variables(
+    environment: jinja2.Environment, name: str, source: str, seen: set[str]
+) -> Variables:
     """List the undeclared variables of a template and of all that it names to include."""
     from jinja2 import TemplateNotFound, meta, nodes
 
@@ -213,8 +263,14 @@ def _jinja_variables(environment: jinja2.Environment, name: str, source: str, se
     # Jinja2's own functions (range, dict, …) are declared, and may yet be used as variables.
     names = meta.find_undeclared_variables(tree) | environment.globals.keys()
     fields = {id(each.node): each.attr for each in tree.find_all(nodes.Getattr)}
-    used = [(node.name, fields.get(id(node))) for node in tree.find_all(nodes.Name) if node.name in names]
-    found: list[Variables] = [{name: None if field is None else frozenset((field,))} for name, field in used]
+    used = [
+        (node.name, fields.get(id(node)))
+        for node in tree.find_all(nodes.Name)
+        if node.name in names
+    ]
+    found: list[Variables] = [
+        {name: None if field is None else frozenset((field,))} for name, field in used
+    ]
     for other in meta.find_referenced_templates(tree):
         if other is None or other in seen:
             continue
@@ -222,7 +278,9 @@ def _jinja_variables(environment: jinja2.Environment, name: str, source: str, se
         try:
             text, path, _ = environment.loader.get_source(environment, other)  # type: ignore[union-attr]
             found.append(_jinja_variables(environment, path or other, text, seen))
-        except TemplateNotFound:  # it may be one of several, or optional; if it is needed, rendering reports it
+        except (
+            TemplateNotFound
+        ):  # it may be one of several, or optional; if it is needed, rendering reports it
             continue
     return all_variables(found)
 
@@ -234,7 +292,11 @@ def _explained(error: Exception, paths: list[str], given: Iterable[str]) -> Temp
     """
     import jinja2
 
-    missing = re.fullmatch(r"'(.*)' is undefined", str(error)) if isinstance(error, jinja2.UndefinedError) else None
+    missing = (
+        re.fullmatch(r"'(.*)' is undefined", str(error))
+        if isinstance(error, jinja2.UndefinedError)
+        else None
+    )
     if isinstance(error, jinja2.TemplateSyntaxError):
         return TemplateError(f"{error.name or paths[0]}, line {error.lineno}: {error.message}")
     if missing:
@@ -242,7 +304,11 @@ def _explained(error: Exception, paths: list[str], given: Iterable[str]) -> Temp
     elif isinstance(error, (jinja2.UndefinedError, jinja2.TemplateNotFound, _UnprintableError)):
         problem = str(error)
     elif isinstance(error, jinja2.TemplateError):  # the sandbox's and the filters' own
-        problem = "the sandbox forbids this" if type(error).__name__ == "SecurityError" else "it cannot be rendered"
+        problem = (
+            "the sandbox forbids this"
+            if type(error).__name__ == "SecurityError"
+            else "it cannot be rendered"
+        )
     else:
         problem = f"an expression raises {type(error).__name__}"
     places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
@@ -256,8 +322,10 @@ def _explained(error: Exception, paths: list[str], given: Iterable[str]) -> Temp
 def _mustache(name: str, source: str, load: Load) -> tuple[Variables, Render]:
     """Compile a Mustache template: strict about missing names, and without HTML escapes.
 
-    :returns: as of :func:`_jinja`; the names inside sections too, which an item of the section may give.
-    :raises TemplateError: for sections that do not match; rendering raises it for a missing variable or partial.
+    :returns: as of :func:`_jinja`; the names inside sections too, which an item of the section may
+        give.
+    :raises TemplateError: for sections that do not match; rendering raises it for a missing
+        variable or partial.
     :raises ConfigError: where pystache is not installed.
     """
     parts = {name: (name, source)}
@@ -271,9 +339,15 @@ def _mustache(name: str, source: str, load: Load) -> tuple[Variables, Render]:
         from pystache.context import KeyNotFoundError  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         try:
-            return str(Renderer(escape=str, missing_tags="strict", partials=partials).render(tree, dict(given)))
+            return str(
+                Renderer(escape=str, missing_tags="strict", partials=partials).render(
+                    tree, dict(given)
+                )
+            )
         except KeyNotFoundError as error:
-            raise TemplateError(f"{_line_of_tag(parts, error.key)}: {_missing(error.key, given)}") from error
+            raise TemplateError(
+                f"{_line_of_tag(parts, error.key)}: {_missing(error.key, given)}"
+            ) from error
 
     return variables, render
 
@@ -290,11 +364,16 @@ def _parsed(name: str, source: str) -> Any:
     except ParsingError as error:
         info = error.info
         line = source.count("\n", 0, info.position) + 1
-        raise TemplateError(f"{name}, line {line}: {{{{{info.tag_type}{info.tag_key}}}}} has no match") from error
+        raise TemplateError(
+            f"{name}, line {line}: {{{{{info.tag_type}{info.tag_key}}}}} has no match"
+        ) from error
 
 
-def _mustache_names(tree: Any, key: str, parts: dict[str, tuple[str, str]], load: Load) -> Iterator[str]:
-    """Yield the first steps of all names in a template and in its partials, which are loaded into ``parts``.
+def _mustache_names(
+    tree: Any, key: str, parts: dict[str, tuple[str, str]], load: Load
+) -> Iterator[str]:
+    """Yield the first steps of all names in a template and in its partials, which are loaded into
+    ``parts``.
 
     :param key: the name of the part that the tree is of.
     :param parts: the path and the text of each part, by the name in its tag.
@@ -317,7 +396,9 @@ def _mustache_names(tree: Any, key: str, parts: dict[str, tuple[str, str]], load
 def _line_of_tag(parts: Mapping[str, tuple[str, str]], name: str) -> str:
     """Return the path and line of the first tag that bears a name."""
     tag = re.compile(rf"\{{\{{[{{&#^]?\s*{re.escape(name)}\s*\}}")
-    found = [(path, source, match) for path, source in parts.values() if (match := tag.search(source))]
+    found = [
+        (path, source, match) for path, source in parts.values() if (match := tag.search(source))
+    ]
     if not found:  # written between other delimiters
         return next(iter(parts.values()))[0]
     path, source, match = found[0]

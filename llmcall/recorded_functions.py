@@ -1,4 +1,6 @@
-"""Functions whose results are recorded as a model's answers are: a clock, a random draw, a search, a tool."""
+"""Functions whose results are recorded as a model's answers are: a clock, a random draw, a search,
+a tool.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ from .cassettes.cassette import active_cassette, function_scope, guards
 from .config import resolve as config
 from .engine.call import repeated, share
 from .engine.drivers import Do, Send, adrive, drive, look
-from .engine.prepare import DEFAULT_OPTIONS, PreparedCall, Resolved, RetryPolicy, lookup, note_refused
+from .engine.prepare import (
+    DEFAULT_OPTIONS,
+    PreparedCall,
+    Resolved,
+    RetryPolicy,
+    lookup,
+    note_refused,
+)
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, ScopeError, short_traceback
 from .notices import LEFT, is_left
@@ -35,7 +44,8 @@ Result = TypeVar("Result")
 
 PLAIN_TYPES = (NoneType, str, int, float, list, tuple, dict)
 OBJECTS = ("self", "cls")  # the names of a first parameter that stands for an object or class
-SCRIPTS = {"__mp_main__": "__main__"}  # multiprocessing's name of the script, in a spawned worker, is not the parent's
+# multiprocessing's name of the script, in a spawned worker, is not the parent's
+SCRIPTS = {"__mp_main__": "__main__"}
 
 
 @overload
@@ -46,21 +56,26 @@ def recorded(
 ) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]: ...
 
 
-def recorded(function: Any = None, /, *, name: str | None = None, version: str | int | None = None) -> Any:
-    """Record a function's results, and replay them: a decorator, also of async functions and of methods.
+def recorded(
+    function: Any = None, /, *, name: str | None = None, version: str | int | None = None
+) -> Any:
+    """Record a function's results, and replay them: a decorator, also of async functions and of
+    methods.
 
-    A result is found again by the function's name and version, the arguments (defaults applied) and the scope: in the
-    cache and in cassettes, by the same modes and draws as a model's answers. Results and arguments are plain data; a
-    tuple among them becomes a list, and an object's names are sorted, so that live equals replay. ``[Cache] NORMALIZE``
-    holds for the texts of arguments. A method's ``self`` (or ``cls``) enters only where it is plain data itself: two
-    objects that ask the same share an answer, unless each has its scope. An exception is not recorded. Models that the
-    function calls stand in a scope of its own below the present one, since a replay does not run it.
+    A result is found again by the function's name and version, the arguments (defaults applied) and
+    the scope: in the cache and in cassettes, by the same modes and draws as a model's answers.
+    Results and arguments are plain data; a tuple among them becomes a list, and an object's names
+    are sorted, so that live equals replay. ``[Cache] NORMALIZE`` holds for the texts of arguments.
+    A method's ``self`` (or ``cls``) enters only where it is plain data itself: two objects that ask
+    the same share an answer, unless each has its scope. An exception is not recorded. Models that
+    the function calls stand in a scope of its own below the present one, since a replay does not
+    run it.
 
-    :param name: what it is recorded under; ``None`` means module and qualified name. Of two functions of one name, each
-        gets the other's results.
+    :param name: what it is recorded under; ``None`` means module and qualified name. Of two
+        functions of one name, each gets the other's results.
     :param version: tells its results from those of an earlier version.
-    :returns: the function, recorded; it raises TypeError for an argument or a result that is not plain data, and
-        CacheMissError where nothing is recorded and it may not run.
+    :returns: the function, recorded; it raises TypeError for an argument or a result that is not
+        plain data, and CacheMissError where nothing is recorded and it may not run.
     :raises TypeError: where it is no function, or a generator function, or has no name of its own.
 
     >>> import random
@@ -102,7 +117,9 @@ def _name_of(function: Any, name: str | None) -> str:
         hint = "; put it below @classmethod" if isinstance(function, classmethod) else ""
         raise TypeError(f"@recorded takes a function, not {function!r}{hint}")
     if isgeneratorfunction(function) or isasyncgenfunction(function):
-        raise TypeError(f"{function.__qualname__} is a generator function; return a list, which can be recorded")
+        raise TypeError(
+            f"{function.__qualname__} is a generator function; return a list, which can be recorded"
+        )
     if name is None:
         qualified = getattr(function, "__qualname__", "<lambda>")
         if qualified.endswith("<lambda>"):
@@ -113,7 +130,9 @@ def _name_of(function: Any, name: str | None) -> str:
     return name
 
 
-def _called(function: Any, named: dict[str, Any], parameters: Parameters, args: Any, kwargs: Any) -> Flow[Any]:
+def _called(
+    function: Any, named: dict[str, Any], parameters: Parameters, args: Any, kwargs: Any
+) -> Flow[Any]:
     """Take the draw of a call, and return the way to its result.
 
     :param named: the function's name and version.
@@ -127,7 +146,10 @@ def _called(function: Any, named: dict[str, Any], parameters: Parameters, args: 
     if first in OBJECTS and not isinstance(given[first], PLAIN_TYPES):
         del given[first]
     replace = normalizer(settings.cache_normalize)
-    given = {parameter: _replaced(plain(value, f"{name}: {parameter}"), replace) for parameter, value in given.items()}
+    given = {
+        parameter: _replaced(plain(value, f"{name}: {parameter}"), replace)
+        for parameter, value in given.items()
+    }
     source = _Source(name, functools.partial(function, *args, **kwargs))
     return _prepared(source, "function", {**named, "arguments": given}, settings)
 
@@ -143,14 +165,20 @@ def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Setti
     except ScopeError as error:
         note_refused(f"{kind} call of {printable(source.name)}", source.name, source.meter, error)
         raise
-    scope, draw = ("", None) if active is None else (active.path, active.draw(identified.hexdigest()))
+    scope, draw = (
+        ("", None) if active is None else (active.path, active.draw(identified.hexdigest()))
+    )
     sample = None if draw is None else draw.sample
     request = Request(kind, "", asked, {}, {}, sample, sampled_key(identified, sample))
     resolved = Resolved(0, settings, shared_cache(settings.cache_path), {}, set(), {}, None)
-    return _answered(PreparedCall(source, resolved, request, DEFAULT_OPTIONS, scope, draw, cassette, place))
+    return _answered(
+        PreparedCall(source, resolved, request, DEFAULT_OPTIONS, scope, draw, cassette, place)
+    )
 
 
-def http_call(method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings) -> Flow[Any]:
+def http_call(
+    method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings
+) -> Flow[Any]:
     """Return the way to the response of an HTTP request; a GET is sent wherever it may be.
 
     :param method: with ``path`` and ``body`` (plain data, or ``None``) what identifies the request.
@@ -159,7 +187,9 @@ def http_call(method: str, path: str, body: Any, send: Callable[[], Any], settin
     """
     replace = normalizer(settings.cache_normalize)
     asked = {"method": method, "path": path, "body": _replaced(plain(body, "the body"), replace)}
-    return _prepared(_Source(f"{method} {path}", send, is_live=method == "GET"), "http", asked, settings)
+    return _prepared(
+        _Source(f"{method} {path}", send, is_live=method == "GET"), "http", asked, settings
+    )
 
 
 def _replaced(value: Any, replace: Callable[[str], str] | None) -> Any:
@@ -170,7 +200,8 @@ class _Source(NamedTuple):
     """Stand for the client of a call: it runs what is recorded.
 
     :param name: what is recorded, in messages.
-    :param is_live: whether it is run wherever it may be, and what is recorded answers only elsewhere.
+    :param is_live: whether it is run wherever it may be, and what is recorded answers only
+        elsewhere.
     """
 
     name: str
@@ -190,7 +221,9 @@ class _Source(NamedTuple):
 
     @contextmanager
     def _inside(self, request: Request) -> Iterator[None]:
-        """Stand in a scope of this call alone, so that a replay, which skips it, moves no draw outside."""
+        """Stand in a scope of this call alone, so that a replay, which skips it, moves no draw
+        outside.
+        """
         if request.sample is not None:
             with Scope(function_scope(self.name, request.cache_key)):
                 yield
@@ -202,11 +235,14 @@ class _Source(NamedTuple):
             _running.reset(token)
 
 
-_running: ContextVar[frozenset[str]] = ContextVar("llmcall functions that run here", default=frozenset())
+_running: ContextVar[frozenset[str]] = ContextVar(
+    "llmcall functions that run here", default=frozenset()
+)
 
 
 def _answered(call: PreparedCall) -> Flow[Any]:
-    """Return what is recorded, or the result of the function; a call that fails gives its draw back.
+    """Return what is recorded, or the result of the function; a call that fails gives its draw
+    back.
 
     :raises CacheMissError: where nothing is recorded, and there is no leave to run it.
     """
@@ -260,5 +296,7 @@ def _run(call: PreparedCall) -> Flow[Record]:
         if isinstance(error, APIError) or not isinstance(error, LLMCallError):
             call.failures.add(call.scope, f"{name}: {type(error).__name__}")
         raise
-    record = record_of(call.request, {"value": ordered(plain(result, f"{name}: the result", exact=True))})
+    record = record_of(
+        call.request, {"value": ordered(plain(result, f"{name}: the result", exact=True))}
+    )
     return (yield Do(functools.partial(call.store, record, anew=call.client.is_live)))  # type: ignore[no-any-return]

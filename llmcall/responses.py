@@ -1,4 +1,5 @@
-"""What counts as an answer, and event streams as the response that the unstreamed call would have been.
+"""What counts as an answer, and event streams as the response that the unstreamed call would have
+been.
 
 An answer is complete, neither filtered nor empty. Anything else is an error of the tree.
 """
@@ -44,22 +45,44 @@ def check_chat(response: Any) -> None:
     for choice in choices:
         message = choice.get("message") if isinstance(choice, dict) else None
         if not isinstance(message, dict):
-            _refuse(ServiceError, f"a malformed answer: a choice without a message ({_brief(choice)})", response)
+            _refuse(
+                ServiceError,
+                f"a malformed answer: a choice without a message ({_brief(choice)})",
+                response,
+            )
         if not is_content(message.get("content")):
-            _refuse(ServiceError, f"a malformed answer: a content that is no text ({_brief(message)})", response)
+            _refuse(
+                ServiceError,
+                f"a malformed answer: a content that is no text ({_brief(message)})",
+                response,
+            )
         # OpenRouter reports a provider that failed halfway like this, with the half that came.
         if choice.get("finish_reason") == "error" or choice.get("error"):
-            _refuse(ServiceError, f"the answer broke off: {_brief(choice.get('error') or choice)}", response)
+            _refuse(
+                ServiceError,
+                f"the answer broke off: {_brief(choice.get('error') or choice)}",
+                response,
+            )
     if any(choice.get("finish_reason") == "content_filter" for choice in choices):
-        _refuse(ContentFilterError, "the provider filtered the answer (finish_reason content_filter)", response)
+        _refuse(
+            ContentFilterError,
+            "the provider filtered the answer (finish_reason content_filter)",
+            response,
+        )
     messages = [choice["message"] for choice in choices]
     if not any(text_of(each.get("content")) or any(map(each.get, ANSWERS)) for each in messages):
         _refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
 
 
 def is_content(content: Any) -> bool:
-    """Return whether something can be the content of a message: a text, a list of parts, or nothing."""
-    return all(map(is_part, content)) if isinstance(content, list) else content is None or isinstance(content, str)
+    """Return whether something can be the content of a message: a text, a list of parts, or
+    nothing.
+    """
+    return (
+        all(map(is_part, content))
+        if isinstance(content, list)
+        else content is None or isinstance(content, str)
+    )
 
 
 def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
@@ -72,9 +95,11 @@ def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
 
 
 def check_fits(request: Request, response: Mapping[str, Any]) -> None:
-    """Refuse an answer that does not fit its own ``response_format``, so that it is asked for again and not stored.
+    """Refuse an answer that does not fit its own ``response_format``, so that it is asked for again
+    and not stored.
 
-    :param response: what :func:`check_chat` passed. What the context window cut is for the fallbacks to judge first.
+    :param response: what :func:`check_chat` passed. What the context window cut is for the
+        fallbacks to judge first.
     :raises ServiceError: saying where it does not fit. It is worth another attempt.
     """
     if request.expected is None:
@@ -83,12 +108,22 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
         text = text_of(choice["message"].get("content"))
         problem = _misfit(text, request.expected) if text else None  # a refusal, or a tool call
         if problem is not None:
-            cut = "; it was cut at the token limit: raise max_tokens" if choice.get("finish_reason") == "length" else ""
-            _refuse(ServiceError, f"the answer does not fit its response_format: {problem}{cut}", response)
+            cut = (
+                "; it was cut at the token limit: raise max_tokens"
+                if choice.get("finish_reason") == "length"
+                else ""
+            )
+            _refuse(
+                ServiceError,
+                f"the answer does not fit its response_format: {problem}{cut}",
+                response,
+            )
 
 
 def fits(request: Request, response: Mapping[str, Any]) -> bool:
-    """Return whether a recorded answer fits the request's ``response_format``; so does what is no answer at all."""
+    """Return whether a recorded answer fits the request's ``response_format``; so does what is no
+    answer at all.
+    """
     try:
         check_fits(request, response)
     except ServiceError:
@@ -100,7 +135,9 @@ def fits(request: Request, response: Mapping[str, Any]) -> bool:
 
 @lru_cache(maxsize=10_000)  # a recorded answer is looked at each time that it is given
 def _misfit(text: str, expected: Any) -> str | None:
-    """Return where an answer does not fit a class, which reads it, or a JSON schema, whose user does."""
+    """Return where an answer does not fit a class, which reads it, or a JSON schema, whose user
+    does.
+    """
     if not isinstance(expected, str):
         from .outputs import read
 
@@ -135,18 +172,26 @@ def check_embeddings(response: Any, count: int) -> None:
     """
     data = _list_in(response, "data")
     if len(data) != count:
-        _refuse(ServiceError, f"a malformed answer: {len(data)} embeddings for {count} texts", response)
+        _refuse(
+            ServiceError, f"a malformed answer: {len(data)} embeddings for {count} texts", response
+        )
     for item in data:
         try:
             packed_vector(item["embedding"])
         except (LookupError, TypeError, ValueError, OverflowError, struct.error):
-            _refuse(ServiceError, f"a malformed answer: an embedding that is no vector ({_brief(item)})", response)
+            _refuse(
+                ServiceError,
+                f"a malformed answer: an embedding that is no vector ({_brief(item)})",
+                response,
+            )
 
 
 def packed_vector(embedding: Any) -> bytes:
-    """Return a vector as little-endian float32, whether it came as numbers or as base64 of the same.
+    """Return a vector as little-endian float32, whether it came as numbers or as base64 of the
+    same.
 
-    :raises TypeError, ValueError, OverflowError, struct.error: for what is none, or holds NaN or an infinity.
+    :raises TypeError, ValueError, OverflowError, struct.error: for what is none, or holds NaN or an
+        infinity.
     """
     if isinstance(embedding, str):
         packed = base64.b64decode(embedding, validate=True)
@@ -178,29 +223,47 @@ def _list_in(response: Any, name: str) -> list[Any]:
 
 def _refuse(kind: type[APIError], message: str, response: Any) -> NoReturn:
     sent = isinstance(response, Response)
-    raise kind(message, status_code=OK if sent else None, request_id=response.request_id if sent else None)
+    raise kind(
+        message, status_code=OK if sent else None, request_id=response.request_id if sent else None
+    )
 
 
 def _brief(value: object) -> str:
     return shortened(value if isinstance(value, str) else repr(value), SHOWN)
 
 
-# Bytes of an answer, after the decoding of gzip: 2,048 embeddings of 3,072 numbers, the most that OpenAI gives at once,
-# have about half of it.
+# Bytes of an answer, after the decoding of gzip: 2,048 embeddings of 3,072 numbers, the most that
+# OpenAI gives at once, have about half of it.
 LARGEST = 256 * 2**20
 SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that carry no data
 
-FIRST = ("id", "created", "model")  # some servers date every chunk anew, and Azure's last ones are nameless
+# some servers date every chunk anew, and Azure's last ones are nameless
+FIRST = (
+    "id",
+    "created",
+    "model",
+)
 WORDS = re.compile(r"\s*\S+|\s+")  # each with the blanks before it; together they are the text
-STREAMED_ONLY = ("choices", "object", "obfuscation")  # the last is random padding against eavesdroppers (OpenAI)
-OPTIONAL = ("tool_calls", "function_call", "audio")  # an unstreamed message has these only where there are some
+# the last is random padding against eavesdroppers (OpenAI)
+STREAMED_ONLY = (
+    "choices",
+    "object",
+    "obfuscation",
+)
+# an unstreamed message has these only where there are some
+OPTIONAL = (
+    "tool_calls",
+    "function_call",
+    "audio",
+)
 
 
 def append(body: bytearray, data: bytes) -> None:
     """Put the next piece of a body behind those that came before.
 
-    :raises ServiceError: where it makes the body larger than ``LARGEST``; asking again would not help.
+    :raises ServiceError: where it makes the body larger than ``LARGEST``; asking again would not
+        help.
     """
     body += data
     _check_size(len(body))
@@ -208,13 +271,16 @@ def append(body: bytearray, data: bytes) -> None:
 
 def _check_size(size: int) -> None:
     if size > LARGEST:
-        error = ServiceError(f"the answer is larger than {LARGEST >> 20} MiB, and was read no further")
+        error = ServiceError(
+            f"the answer is larger than {LARGEST >> 20} MiB, and was read no further"
+        )
         error.retryable = False
         raise error
 
 
 def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
-    """Return the JSON object that a server sent, with U+FFFD for each lone surrogate, which is no text.
+    """Return the JSON object that a server sent, with U+FFFD for each lone surrogate, which is no
+    text.
 
     :param what: what it is, for the error: ``"answer"``, ``"chunk in the stream"``.
     :raises ServiceError: where it is none.
@@ -234,34 +300,44 @@ def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
 
 
 def check_no_error(event: dict[str, Any]) -> None:
-    """Raise what an event of a stream tells of an error, as OpenRouter's do beside what has come so far."""
+    """Raise what an event of a stream tells of an error, as OpenRouter's do beside what has come so
+    far.
+    """
     error = event.get("error")
     if error:
         told = error if isinstance(error, dict) else {"message": error}
-        made = ServiceError(f"the server sent an error inside the stream: {told.get('message') or error}")
+        made = ServiceError(
+            f"the server sent an error inside the stream: {told.get('message') or error}"
+        )
         made.code = told.get("code")
         raise made
 
 
 class EventStreamDecoder:
-    """Decode server-sent events (HTML standard, section 9.2) whose data are JSON objects, one to a line.
+    """Decode server-sent events (HTML standard, section 9.2) whose data are JSON objects, one to a
+    line.
 
-    A ``data:`` line counts at once, without the blank line that ends an event, which some servers leave out. A line
-    that belongs to no event is handed on as it is: some send an answer, or an error, as a whole.
+    A ``data:`` line counts at once, without the blank line that ends an event, which some servers
+    leave out. A line that belongs to no event is handed on as it is: some send an answer, or an
+    error, as a whole.
 
     :ivar done: whether ``[DONE]`` has come; whatever follows it is ignored.
     """
 
     def __init__(self) -> None:
         self.done = False
-        self._newlines = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8-sig")("replace"), True)
+        self._newlines = io.IncrementalNewlineDecoder(
+            codecs.getincrementaldecoder("utf-8-sig")("replace"), True
+        )
         self._line: list[str] = []  # the pieces of the last line, which has not ended
         self._size = 0
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any] | str]:
-        """Yield the events, and the other lines that are not empty, that are complete with this data.
+        """Yield the events, and the other lines that are not empty, that are complete with this
+        data.
 
-        :raises ServiceError: where an event is no JSON object, or the stream is larger than ``LARGEST``.
+        :raises ServiceError: where an event is no JSON object, or the stream is larger than
+            ``LARGEST``.
         """
         self._size += len(data)
         _check_size(self._size)
@@ -289,10 +365,10 @@ class EventStreamDecoder:
 class Assembler:
     """Put the chunks of one chat completion together.
 
-    Texts (``content``, which may come as parts, ``refusal``, ``reasoning_content``, ``reasoning``, the arguments of
-    calls) and lists (logprobs, ``annotations``, ``reasoning_details``) grow; of ``id``, ``created`` and ``model`` the
-    first value that is not empty counts; of any other field, known or not, the last one that is not empty. Audio data
-    is joined as bytes.
+    Texts (``content``, which may come as parts, ``refusal``, ``reasoning_content``, ``reasoning``,
+    the arguments of calls) and lists (logprobs, ``annotations``, ``reasoning_details``) grow; of
+    ``id``, ``created`` and ``model`` the first value that is not empty counts; of any other field,
+    known or not, the last one that is not empty. Audio data is joined as bytes.
     """
 
     def __init__(self) -> None:
@@ -310,7 +386,11 @@ class Assembler:
         try:
             check_no_error(chunk)
             named = [name for name in FIRST if self._fields.get(name)]
-            _merge(self._fields, {name: chunk[name] for name in chunk if name not in (*STREAMED_ONLY, *named)}, {})
+            _merge(
+                self._fields,
+                {name: chunk[name] for name in chunk if name not in (*STREAMED_ONLY, *named)},
+                {},
+            )
             for position, choice in enumerate(chunk.get("choices") or ()):
                 index = int(choice.get("index", position))
                 _merge(self._choices.setdefault(index, {}), choice, CHOICE)
@@ -322,14 +402,21 @@ class Assembler:
         return text
 
     def response(self) -> dict[str, Any]:
-        """Return the response: ``{"id", "object": "chat.completion", "created", "model", "choices", "usage", …}``.
+        """Return the response: ``{"id", "object": "chat.completion", "created", "model", "choices",
+        "usage", …}``.
 
         :raises ServiceError: where the stream broke off.
         """
-        unfinished = sorted(index for index, choice in self._choices.items() if not choice.get("finish_reason"))
+        unfinished = sorted(
+            index for index, choice in self._choices.items() if not choice.get("finish_reason")
+        )
         if unfinished or 0 not in self._choices:
             names = ", ".join(map(str, unfinished))
-            missing = f"no finish_reason for choice {names}" if unfinished else "no choice 0 in any of them"
+            missing = (
+                f"no finish_reason for choice {names}"
+                if unfinished
+                else "no choice 0 in any of them"
+            )
             raise ServiceError(f"the stream broke off after {self._chunks} chunks: {missing}")
         return self.begun()
 
@@ -340,7 +427,8 @@ class Assembler:
 
 
 def text_pieces(response: Mapping[str, Any]) -> list[str]:
-    """Return the text of a recorded response in the pieces in which a replayed stream yields it: word by word.
+    """Return the text of a recorded response in the pieces in which a replayed stream yields it:
+    word by word.
 
     How the network cut the text when it was recorded is no part of the record.
     """
@@ -350,12 +438,24 @@ def text_pieces(response: Mapping[str, Any]) -> list[str]:
 def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
     given = choice.get("delta") or {}
     message = {name: value for name, value in given.items() if value or name not in OPTIONAL}
-    message = {"role": message.pop("role", None) or "assistant", "content": message.pop("content", None), **message}
+    message = {
+        "role": message.pop("role", None) or "assistant",
+        "content": message.pop("content", None),
+        **message,
+    }
     if message["content"] == "" and any(message.get(name) for name in ("refusal", *OPTIONAL)):
-        message["content"] = None  # a stream opens with "" before it is known that no text will come
+        message["content"] = (
+            None  # a stream opens with "" before it is known that no text will come
+        )
     if "tool_calls" in message:
-        message["tool_calls"] = [*map(_whole_call, sorted(message["tool_calls"], key=lambda call: call["index"]))]
-    return {**{name: value for name, value in choice.items() if name != "delta"}, "index": index, "message": message}
+        message["tool_calls"] = [
+            *map(_whole_call, sorted(message["tool_calls"], key=lambda call: call["index"]))
+        ]
+    return {
+        **{name: value for name, value in choice.items() if name != "delta"},
+        "index": index,
+        "message": message,
+    }
 
 
 def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
@@ -368,7 +468,9 @@ def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merge(known: dict[str, Any], piece: dict[str, Any], growing: Growing) -> dict[str, Any]:
-    """Take the next fields of an object in: some grow, of the others the last that is not empty counts."""
+    """Take the next fields of an object in: some grow, of the others the last that is not empty
+    counts.
+    """
     for name, value in piece.items():
         if value is None:
             known.setdefault(name)
@@ -388,13 +490,16 @@ def _text(known: str | None, piece: str) -> str:
 
 
 def _list(known: list[Any] | None, piece: list[Any]) -> list[Any]:
-    found = [] if known is None else known  # the same list, not a longer copy for each of many pieces
+    # the same list, not a longer copy for each of many pieces
+    found = [] if known is None else known
     found.extend(piece)
     return found
 
 
 def _base64(known: str | None, piece: str) -> str:
-    """Join pieces, each of which was encoded by itself; of what is known, only padded characters change."""
+    """Join pieces, each of which was encoded by itself; of what is known, only padded characters
+    change.
+    """
     known = known or ""
     whole = len(known) - 4 if known.endswith("=") else len(known)
     data = base64.b64decode(known[whole:]) + base64.b64decode(piece, validate=True)
@@ -402,7 +507,9 @@ def _base64(known: str | None, piece: str) -> str:
 
 
 def _content(known: Any, piece: Any) -> str | list[dict[str, Any]]:
-    """Join texts, or, where a server sends lists of parts, the parts; texts that follow one another are one part."""
+    """Join texts, or, where a server sends lists of parts, the parts; texts that follow one another
+    are one part.
+    """
     if isinstance(known or "", str) and isinstance(piece, str):
         return _text(known, piece)
     if not is_content(piece):
@@ -421,38 +528,56 @@ def _parts(content: Any) -> list[dict[str, Any]]:
     return content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
 
 
-def _tool_calls(known: list[dict[str, Any]] | None, pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _tool_calls(
+    known: list[dict[str, Any]] | None, pieces: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     calls = known or []
     for piece in pieces:
         call = _call_of(piece, calls)
         if call is None:
             index = piece.get("index")
-            call = {"index": max((each["index"] for each in calls), default=-1) + 1 if index is None else int(index)}
+            call = {
+                "index": max((each["index"] for each in calls), default=-1) + 1
+                if index is None
+                else int(index)
+            }
             calls.append(call)
         dropped = ("index", "id") if call.get("id") else ("index",)
-        _merge(call, {name: value for name, value in piece.items() if name not in dropped}, TOOL_CALL)
+        _merge(
+            call, {name: value for name, value in piece.items() if name not in dropped}, TOOL_CALL
+        )
     return calls
 
 
 def _call_of(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the call that a piece goes on with, or ``None`` where it begins one.
 
-    It is that of its index, unless the piece brings another id and a name: some servers give the index 0 to every call
-    (and others a fresh id to every piece, of which the first stays). Without an index it is the call of its id; without
-    a known id, a name begins a call, and anything else goes on with the last one.
+    It is that of its index, unless the piece brings another id and a name: some servers give the
+    index 0 to every call (and others a fresh id to every piece, of which the first stays). Without
+    an index it is the call of its id; without a known id, a name begins a call, and anything else
+    goes on with the last one.
     """
     index, identifier = piece.get("index"), piece.get("id")
-    is_named = any(isinstance(piece.get(kind), dict) and piece[kind].get("name") for kind in ("function", "custom"))
+    is_named = any(
+        isinstance(piece.get(kind), dict) and piece[kind].get("name")
+        for kind in ("function", "custom")
+    )
     if index is None:
         last = None if is_named or not calls else calls[-1]
         return next((call for call in calls if identifier and call.get("id") == identifier), last)
     call = next((call for call in reversed(calls) if call["index"] == int(index)), None)
-    is_another = call is not None and is_named and identifier and call.get("id") and identifier != call["id"]
+    is_another = (
+        call is not None and is_named and identifier and call.get("id") and identifier != call["id"]
+    )
     return None if is_another else call
 
 
-# What grows in a chunk's choice (openai 3.51, ChatCompletionChunk; the reasoning is DeepSeek's and OpenRouter's).
-TOOL_CALL: Growing = {"function": _object({"arguments": _text}), "custom": _object({"input": _text})}
+# What grows in a chunk's choice (openai 3.51, ChatCompletionChunk; the reasoning is DeepSeek's and
+# OpenRouter's).
+TOOL_CALL: Growing = {
+    "function": _object({"arguments": _text}),
+    "custom": _object({"input": _text}),
+}
 DELTA: Growing = {
     "content": _content,
     "refusal": _text,
@@ -464,4 +589,7 @@ DELTA: Growing = {
     "function_call": _object({"arguments": _text}),
     "audio": _object({"transcript": _text, "data": _base64}),
 }
-CHOICE: Growing = {"delta": _object(DELTA), "logprobs": _object({"content": _list, "refusal": _list})}
+CHOICE: Growing = {
+    "delta": _object(DELTA),
+    "logprobs": _object({"content": _list, "refusal": _list}),
+}

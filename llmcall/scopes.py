@@ -1,8 +1,9 @@
 """Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays.
 
-Draws are counted in the outermost scope object, by scope path and request, so that a changed or added call moves no
-other draw. A scope belongs to the context (task, thread) that opened it. What a garbage collector may run here (the end
-of a scope in a dropped generator, a draw that is given back) takes no lock.
+Draws are counted in the outermost scope object, by scope path and request, so that a changed or
+added call moves no other draw. A scope belongs to the context (task, thread) that opened it. What a
+garbage collector may run here (the end of a scope in a dropped generator, a draw that is given
+back) takes no lock.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ DIGITS = 13  # hexadecimal ones of a digest, that are in a key
 GROUP_BITS = 4 * DIGITS  # of a key, below those of its group
 LEVELS = 64  # parts of a group, for each of two levels
 
-_lock = threading.RLock()  # of what is counted here; held for microseconds, and never while code of others runs
+# of what is counted here; held for microseconds, and never while code of others runs
+_lock = threading.RLock()
 
 _MADE_NAME = re.compile(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")  # a part of a path: see made_name()
 
@@ -61,26 +63,33 @@ Counts = Mapping[int, tuple[int, list[int]]]  # by key: the next number, and the
 
 
 def group_of(path: str) -> int:
-    """Return in which of 4,096 groups the keys of a scope's draws are: by the second and the third level of its path.
+    """Return in which of 4,096 groups the keys of a scope's draws are: by the second and the third
+    level of its path.
 
-    Those of all scopes below one of two levels have the bits of the second level in common, else all bits.
+    Those of all scopes below one of two levels have the bits of the second level in common, else
+    all bits.
     """
     _, second, third = f"{path}//".encode("utf-8", "surrogatepass").split(b"/", 3)[:3]
     return (crc32(second) % LEVELS) * LEVELS + crc32(third) % LEVELS
 
 
-@functools.lru_cache(maxsize=4_000)  # of the scopes that are opened again and again, as those of actors are
+# of the scopes that are opened again and again, as those of actors are
+@functools.lru_cache(maxsize=4_000)
 def path_key(path: str) -> int:
     """Return a number of 64 bits for a scope's path, of which the first are its group.
 
-    With 52 bits of a request's digest it makes the key that the request's draws in the scope are counted by. Among a
-    million draws of an outermost scope, two share a key with a chance of 1 in 9,000 at most.
+    With 52 bits of a request's digest it makes the key that the request's draws in the scope are
+    counted by. Among a million draws of an outermost scope, two share a key with a chance of 1 in
+    9,000 at most.
     """
-    return group_of(path) << GROUP_BITS | int(sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS], 16)
+    return group_of(path) << GROUP_BITS | int(
+        sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS], 16
+    )
 
 
 class Counter64:
-    """Count numbers of 64 random bits, most of which come once: some 15 bytes for each, where a dict takes 84.
+    """Count numbers of 64 random bits, most of which come once: some 15 bytes for each, where a
+    dict takes 84.
 
     A look at a million of them takes some microseconds.
     """
@@ -88,7 +97,8 @@ class Counter64:
     __slots__ = ("_more", "_once")
 
     def __init__(self) -> None:
-        self._once: dict[int, array[int]] = defaultdict(functools.partial(array, "Q"))  # all, by their last bits
+        # all, by their last bits
+        self._once: dict[int, array[int]] = defaultdict(functools.partial(array, "Q"))
         self._more: dict[int, int] = {}  # how often a number came, if more than once
 
     def add(self, number: int) -> int:
@@ -112,7 +122,8 @@ class Draws:
     """Count the draws of one outermost scope, by scope path and request: see :func:`path_key`.
 
     :param counts: what was drawn before.
-    :param since: when the scope of another process was made, of which these count from 0 again; ``None`` means now.
+    :param since: when the scope of another process was made, of which these count from 0 again;
+        ``None`` means now.
     """
 
     __slots__ = ("_free", "_next", "_process", "_returned", "_under_way", "since")
@@ -126,11 +137,15 @@ class Draws:
             for _ in range(number):
                 self._next.add(key)
             self._free[key] = list(free)
-        self._returned: deque[tuple[int, int]] = deque()  # given back, and not yet among the free ones
-        self._under_way: dict[int, tuple[int, int]] = {}  # the thread and task of the last draw, until its call ends
+        # given back, and not yet among the free ones
+        self._returned: deque[tuple[int, int]] = deque()
+        self._under_way: dict[
+            int, tuple[int, int]
+        ] = {}  # the thread and task of the last draw, until its call ends
 
     def take(self, key: int, path: str) -> int:
-        """Return the lowest free number; warn where a call for the same is under way in another thread or task.
+        """Return the lowest free number; warn where a call for the same is under way in another
+        thread or task.
 
         :param path: the scope's, for the warning.
         """
@@ -170,7 +185,8 @@ class Draws:
     def end(self, key: int, path: str, stored_at: float | None) -> None:
         """Note that the call of the last draw has ended.
 
-        Warn where, of a scope of another process, it has an answer that was recorded since the scope began.
+        Warn where, of a scope of another process, it has an answer that was recorded since the
+        scope began.
 
         :param stored_at: when its answer was recorded, if not by this very call.
         """
@@ -247,7 +263,11 @@ class Active:
     __slots__ = ("draws", "generators", "outer", "path", "process", "scope")
 
     def __init__(
-        self, path: str, draws: Draws, scope: Scope | None = None, generators: tuple[_Generator, ...] = ()
+        self,
+        path: str,
+        draws: Draws,
+        scope: Scope | None = None,
+        generators: tuple[_Generator, ...] = (),
     ) -> None:
         self.path, self.draws, self.scope, self.generators = path, draws, scope, generators
         self.outer: Active | None = None
@@ -278,10 +298,13 @@ class Active:
         :raises ScopeError: naming it.
         """
         if _current.get() is not self:
-            raise ScopeError(f"the scope {self.path!r} ends before one that was opened after it: {IN_A_GENERATOR}")
+            raise ScopeError(
+                f"the scope {self.path!r} ends before one that was opened after it: {IN_A_GENERATOR}"
+            )
 
     def check_generators(self) -> None:
-        """Refuse what would be drawn between two steps of a generator that opened the scope or one around it.
+        """Refuse what would be drawn between two steps of a generator that opened the scope or one
+        around it.
 
         :raises ScopeError: naming the generator.
         """
@@ -298,17 +321,20 @@ class _Generator(NamedTuple):
     task: object
 
 
-_this_process = object()  # a forked process has another: what stood in its parent does not stand in it
+# a forked process has another: what stood in its parent does not stand in it
+_this_process = object()
 _none_meant = Draws()
 _current: ContextVar[Active | None] = ContextVar("llmcall scope", default=None)
 _open: dict[Active, int] = {}  # the scopes that are open, each with the thread that opened it
 _process: list[Active] = []  # the scope opened with process=True
 _roots: list[Active | None] = []  # what LLMCALL_SCOPE names, once it was read
-_served: set[int] | None = set()  # hashes of the keys whose answers were given outside any scope, until one was twice
+# hashes of the keys whose answers were given outside any scope, until one was twice
+_served: set[int] | None = set()
 
 
 class Scope:
-    """A scope, made by :func:`llmcall.scope`: a context manager that can be entered again and goes on counting.
+    """A scope, made by :func:`llmcall.scope`: a context manager that can be entered again and goes
+    on counting.
 
     :ivar name: its level of the path; ``None`` says that no scope is meant.
     :ivar process: whether it is the scope of every thread that has none of its own.
@@ -343,7 +369,8 @@ class Scope:
         found = _current.get()
         while found is not None and found.scope is not self:
             found = found.outer
-        active = found or self._entered[-1]  # entered by a generator that another context brings to its end
+        # entered by a generator that another context brings to its end
+        active = found or self._entered[-1]
         self._entered.remove(active)
         if active in _process:
             _process.remove(active)
@@ -362,7 +389,8 @@ class Scope:
 def scope(name: str | float | None, *, process: bool = False) -> Scope:
     """Open a scope: inside it, a repeated request is a new draw.
 
-    :param name: one level of the path, such as an actor's name or a number; ``None`` says that no scope is meant.
+    :param name: one level of the path, such as an actor's name or a number; ``None`` says that no
+        scope is meant.
     :param process: make it the scope of every thread that has none of its own; one at a time.
     :raises ValueError: for an empty name, or one with ``/`` or ``#`` in it.
 
@@ -384,9 +412,13 @@ def _checked(name: Any, what: str) -> str:
             raise TypeError(f"{what} must be a string or a number, not {type(name).__name__}")
         name = str(name)
     if not name or "/" in name or "#" in name:
-        raise ValueError(f"{what} {name!r} is empty or holds '/' or '#', which divide a sample's parts")
+        raise ValueError(
+            f"{what} {name!r} is empty or holds '/' or '#', which divide a sample's parts"
+        )
     if is_made_name(name):
-        raise ValueError(f"{what} {name!r} is one that llmcall.map gives to items and repeats; leave the '~' out")
+        raise ValueError(
+            f"{what} {name!r} is one that llmcall.map gives to items and repeats; leave the '~' out"
+        )
     return str.__str__(name)  # of a string enumeration's member, what it is worth
 
 
@@ -399,12 +431,16 @@ def made_name(name: str | int) -> str:
 
 
 def is_made_name(name: str) -> bool:
-    """Return whether a name is one that a ``map`` makes: ``~``, hexadecimal digits, and which of equal items it is."""
+    """Return whether a name is one that a ``map`` makes: ``~``, hexadecimal digits, and which of
+    equal items it is.
+    """
     return _MADE_NAME.fullmatch(name) is not None
 
 
 def given_path(path: str) -> str:
-    """Return a scope path as far as a user gave it its names: to the first item or repeat that a map named."""
+    """Return a scope path as far as a user gave it its names: to the first item or repeat that a
+    map named.
+    """
     return _MADE_NAME.split(path, 1)[0]
 
 
@@ -423,14 +459,20 @@ def _root() -> Active | None:
     if not _roots:
         name = os.environ.get(ENVIRONMENT_VARIABLE)
         is_worker = _parent_flag is not None or _parent_number() is not None
-        root = Active(_checked(name, ENVIRONMENT_VARIABLE), Draws()) if name and not is_worker else None
+        root = (
+            Active(_checked(name, ENVIRONMENT_VARIABLE), Draws())
+            if name and not is_worker
+            else None
+        )
         with _lock:
             _roots.append(root)
     return _roots[0]
 
 
 def forget() -> None:
-    """Read LLMCALL_SCOPE again at the next call, and start its draws at 0; forget what was served outside scopes."""
+    """Read LLMCALL_SCOPE again at the next call, and start its draws at 0; forget what was served
+    outside scopes.
+    """
     global _served
     _roots.clear()
     _served = set()
@@ -447,16 +489,20 @@ def current() -> Active | None:
 def here() -> Active | None:
     """Return where the present context stands, or ``None`` outside any scope.
 
-    :raises ScopeError: in a thread or worker process without a scope while one is open elsewhere, and where a generator
-        left it open.
+    :raises ScopeError: in a thread or worker process without a scope while one is open elsewhere,
+        and where a generator left it open.
     """
     active = _current.get()
     if active is None or active.process is not _this_process:
         active = _process[0] if _process else _roots[0] if _roots else _root()
     if active is None:
-        if _open and threading.get_ident() not in list(_open.values()):  # a list is made at once, by any thread
+        if _open and threading.get_ident() not in list(
+            _open.values()
+        ):  # a list is made at once, by any thread
             raise ScopeError(IN_A_THREAD)
-        if (_parent_flag is not None or "multiprocessing.process" in sys.modules) and _is_open_in_parent():
+        if (
+            _parent_flag is not None or "multiprocessing.process" in sys.modules
+        ) and _is_open_in_parent():
             raise ScopeError(IN_A_PROCESS)
         return None
     if active.generators:
@@ -475,7 +521,9 @@ def within(around: Active | None) -> AbstractContextManager[Any]:
 
 
 def standing() -> str:
-    """Return the scope path of the present context; empty outside any scope, whatever is open elsewhere."""
+    """Return the scope path of the present context; empty outside any scope, whatever is open
+    elsewhere.
+    """
     active = current()
     return active.path if active else ""
 
@@ -506,7 +554,8 @@ def note_served(request: Request) -> None:
 
 
 class Bound:
-    """A function made by :func:`llmcall.bind`: it runs in the scope in which it was bound, in any thread or process.
+    """A function made by :func:`llmcall.bind`: it runs in the scope in which it was bound, in any
+    thread or process.
 
     :ivar function: the one that was bound, or a coroutine function.
     """
@@ -546,8 +595,9 @@ def bind(function: Callable[..., Any]) -> Bound:
     """Carry the present scope into any thread, executor or process that runs the function.
 
     :param function: picklable where it goes to another process.
-    :returns: a callable with the same arguments. In another process its draws are counted from 0 again, task by task:
-        tasks that ask the same share an answer there, of which a warning tells.
+    :returns: a callable with the same arguments. In another process its draws are counted from 0
+        again, task by task: tasks that ask the same share an answer there, of which a warning
+        tells.
     :raises ScopeError: between two steps of a generator that left the scope open.
 
     >>> from concurrent.futures import ThreadPoolExecutor
@@ -566,23 +616,26 @@ def bind(function: Callable[..., Any]) -> Bound:
 
 def _task() -> object:
     """Return the task of asyncio that runs, or ``None``."""
-    # A thread that imports asyncio for the first time has made only a part of it yet, and runs no task.
+    # A thread that imports asyncio for the first time has made only a part of it yet, and runs no
+    # task.
     running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
     loop = None if running_loop is None else running_loop()
     return None if loop is None else sys.modules["asyncio"].current_task(loop)
 
 
-GENERATORS = 0x20 | 0x200  # of a code's flags: inspect.CO_GENERATOR and CO_ASYNC_GENERATOR, whose import takes long
+# of a code's flags: inspect.CO_GENERATOR and CO_ASYNC_GENERATOR, whose import takes long
+GENERATORS = 0x20 | 0x200
 ENTERING = ("__enter__", "__aenter__", "enter_context", "enter_async_context")
 FIXTURES = ("_pytest.", "pytest_", "anyio.")  # modules that run fixtures
 
 
 def _generator_above(frame: FrameType | None) -> _Generator | None:
-    """Return the generator whose ``yield`` leaves a scope open that is entered here, or in what it calls, or ``None``.
+    """Return the generator whose ``yield`` leaves a scope open that is entered here, or in what it
+    calls, or ``None``.
 
-    One that a context manager runs is not: its scope is open for the block of the context manager, so it is asked of
-    the function in which that block stands. Nor is a fixture, whose scope is open for a test, nor a generator
-    expression, which nobody steps by hand.
+    One that a context manager runs is not: its scope is open for the block of the context manager,
+    so it is asked of the function in which that block stands. Nor is a fixture, whose scope is open
+    for a test, nor a generator expression, which nobody steps by hand.
     """
     while frame is not None:
         if frame.f_code.co_flags & GENERATORS and frame.f_code.co_name != "<genexpr>":
@@ -598,9 +651,11 @@ def _generator_above(frame: FrameType | None) -> _Generator | None:
     return None
 
 
-# A worker process sees by a byte in a file of its parent's whether a scope is open there, however it was started.
+# A worker process sees by a byte in a file of its parent's whether a scope is open there, however
+# it was started.
 
-_flag: Any = None  # the file of this process, mapped into memory, once a scope was open while multiprocessing was used
+# the file of this process, mapped into memory, once a scope was open while multiprocessing was used
+_flag: Any = None
 _parent_flag: Any = None  # that of the process that started this one, once it is known
 
 
@@ -656,7 +711,9 @@ def _parent_number() -> int | None:
 
 
 def _is_open_in_parent() -> bool:
-    """Return whether a scope is open in the process that started this one, or LLMCALL_SCOPE gives it one."""
+    """Return whether a scope is open in the process that started this one, or LLMCALL_SCOPE gives
+    it one.
+    """
     global _parent_flag
     if _parent_flag is None:
         parent = _parent_number()

@@ -1,10 +1,10 @@
 """Find what looks like a credential in text that is about to be written down.
 
-The forms are those that "Supported secret scanning patterns" in GitHub's documentation names, and the providers' own
-pages. A secret has at least eight different characters and is no placeholder: ``sk-xxxx``, ``your-api-key``,
-``AKIAIOSFODNN7EXAMPLE`` and a password of ``{password}`` pass. A pattern is tried only where one of its marks stands,
-and all that it repeats without bound is a run of token characters, entered at its beginning: the time is linear in the
-length of the text.
+The forms are those that "Supported secret scanning patterns" in GitHub's documentation names, and
+the providers' own pages. A secret has at least eight different characters and is no placeholder:
+``sk-xxxx``, ``your-api-key``, ``AKIAIOSFODNN7EXAMPLE`` and a password of ``{password}`` pass. A
+pattern is tried only where one of its marks stands, and all that it repeats without bound is a run
+of token characters, entered at its beginning: the time is linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 FEWEST_CHARACTERS = 8  # of 16 random capitals and digits, fewer than 8 differ once in 20,000 times
 SHOWN_CHARACTERS = 4
 
-_TOKEN = r"(?:(?<![A-Za-z0-9_+-])|(?<=\\[nrt]))"  # not within a longer token; but after an escaped "\n"
+_TOKEN = (
+    r"(?:(?<![A-Za-z0-9_+-])|(?<=\\[nrt]))"  # not within a longer token; but after an escaped "\n"
+)
 _KEY = r"(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})"  # no words in small letters
-_IS = r"[\"'\\]{0,3}\s{0,3}[:=]>?\s{0,3}[\"'\\]{0,3}"  # name: value, name = "value", \"name\": \"value\"
+# name: value, name = "value", \"name\": \"value\"
+_IS = r"[\"'\\]{0,3}\s{0,3}[:=]>?\s{0,3}[\"'\\]{0,3}"
 _PLACEHOLDER = re.compile(
-    r"x{4}|\*{3}|\.{3}|…|example|placeholder|redacted|changeme|password|passwd|your[-_]|^[$%{<]", re.IGNORECASE
+    r"x{4}|\*{3}|\.{3}|…|example|placeholder|redacted|changeme|password|passwd|your[-_]|^[$%{<]",
+    re.IGNORECASE,
 )
 
 
@@ -56,9 +60,16 @@ class _Form(NamedTuple):
 _FORMS = (
     _Form("an Anthropic API key", "sk-", _TOKEN + r"sk-ant-" + _KEY),
     _Form("an OpenAI API key", "sk-", _TOKEN + r"sk-(?:proj|svcacct|admin)-" + _KEY),
-    _Form("an API key", "sk-", _TOKEN + r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})", mixed=True),
+    _Form(
+        "an API key",
+        "sk-",
+        _TOKEN + r"sk-(?:[a-z0-9]{2,10}-)?(?:[a-z0-9]{2,10}-)?([A-Za-z0-9]{20,})",
+        mixed=True,
+    ),
     _Form("an AWS access key", "akia", _TOKEN + r"(?<!/)AKIA([A-Z0-9]{16})(?![A-Za-z0-9])"),
-    _Form("an AWS access key", "asia", _TOKEN + r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True),
+    _Form(
+        "an AWS access key", "asia", _TOKEN + r"(?<!/)ASIA([A-Z0-9]{16})(?![A-Za-z0-9])", mixed=True
+    ),
     _Form("a GitHub token", "ghp_|gho_|ghu_|ghs_|ghr_", _TOKEN + r"gh[pousr]_([A-Za-z0-9]{30,})"),
     _Form("a GitHub token", "github_pat_", _TOKEN + r"github_pat_([A-Za-z0-9_]{22,})"),
     _Form("a GitLab token", "glpat-", _TOKEN + r"glpat-([A-Za-z0-9_-]{20,})", mixed=True),
@@ -71,7 +82,11 @@ _FORMS = (
     _Form("an xAI API key", "xai-", _TOKEN + r"xai-([A-Za-z0-9]{32,})"),
     _Form("an npm token", "npm_", _TOKEN + r"npm_([A-Za-z0-9]{36,})"),
     _Form("a PyPI token", "pypi-age", _TOKEN + r"pypi-AgE([A-Za-z0-9_-]{20,})"),
-    _Form("a JSON Web Token", "eyj", _TOKEN + r"eyJ([A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})"),
+    _Form(
+        "a JSON Web Token",
+        "eyj",
+        _TOKEN + r"eyJ([A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,})",
+    ),
     _Form(
         "a private key",
         "-----begin ",
@@ -85,10 +100,21 @@ _FORMS = (
         r"://[^\s/?#:@\"'<>\\]{0,200}:([^\s/?#@\"'<>,;()\\]{1,200})@[A-Za-z0-9\[]",
         fewest=2,
     ),
-    _Form("an Azure key", "accountkey=|sharedaccesskey=", r"(?:Account|SharedAccess)Key=([A-Za-z0-9+/]{40,})"),
+    _Form(
+        "an Azure key",
+        "accountkey=|sharedaccesskey=",
+        r"(?:Account|SharedAccess)Key=([A-Za-z0-9+/]{40,})",
+    ),
     _Form("an Azure signature", "?sig=|&sig=| sig=|=sig=", r".sig=([A-Za-z0-9+/%]{40,})"),
-    _Form("a bearer token", "bearer ", r"(?i)(?<![a-z])bearer {1,3}([a-z0-9._~+/-]{20,})", mixed=True),
-    _Form("a password", "authorization", r"(?i)authorization" + _IS + r"basic {1,3}([a-z0-9+/]{8,})", fewest=6),
+    _Form(
+        "a bearer token", "bearer ", r"(?i)(?<![a-z])bearer {1,3}([a-z0-9._~+/-]{20,})", mixed=True
+    ),
+    _Form(
+        "a password",
+        "authorization",
+        r"(?i)authorization" + _IS + r"basic {1,3}([a-z0-9+/]{8,})",
+        fewest=6,
+    ),
     _Form(
         "an AWS secret key",
         "secret",
@@ -109,7 +135,8 @@ _NAMES = ("bearer ", "authorization", "secret", "api-key", "api_key", "apikey", 
 def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     """Return the first match of a form of credential in a text, or ``None``.
 
-    :param allow: regular expressions; what one of them matches from its first to its last character passes.
+    :param allow: regular expressions; what one of them matches from its first to its last character
+        passes.
     """
     lowered = text.lower()
     for form in _FORMS:
@@ -126,7 +153,8 @@ def refuse(data: Data, allow: Sequence[str], where: str, searched: set[str] | No
     :param allow: see :func:`find`.
     :param where: what the error calls the data, e.g. ``record 3``.
     :param searched: texts that are known to hold none; those of the data are added.
-    :raises CacheError: where there is one, naming its place, such as ``request.messages[2].content``.
+    :raises CacheError: where there is one, naming its place, such as
+        ``request.messages[2].content``.
     """
     searched = set() if searched is None else searched
     for place, text in _places(data, ""):
@@ -154,7 +182,9 @@ def _covers(expression: str, match: re.Match[str]) -> bool:
 
 
 def _places(data: Data, place: str) -> Iterator[tuple[str, str]]:
-    """Yield each text with its place: keys, values, and a value behind a telling name together with it."""
+    """Yield each text with its place: keys, values, and a value behind a telling name together with
+    it.
+    """
     if isinstance(data, str):
         yield place, data
     elif isinstance(data, dict):

@@ -1,9 +1,10 @@
 """What the operating system does: processes that are forked or end, and locks between processes.
 
-A forked process must renew locks that a thread which stayed behind may have held, handles, and who is at work.
+A forked process must renew locks that a thread which stayed behind may have held, handles, and who
+is at work.
 
-A lock leaves no file behind and ends with the process that holds it. Windows has none, and some file systems of other
-machines have none: there, nobody is kept out.
+A lock leaves no file behind and ends with the process that holds it. Windows has none, and some
+file systems of other machines have none: there, nobody is kept out.
 """
 
 from __future__ import annotations
@@ -27,16 +28,20 @@ def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
 
 
 def process_lock(module: str) -> AbstractContextManager[bool]:
-    """Return a lock for the variable ``_lock`` of a module, which gets a new one in every forked process.
+    """Return a lock for the variable ``_lock`` of a module, which gets a new one in every forked
+    process.
 
-    It is re-entrant: the garbage collector may end a stream, which gives back what it held, at any moment.
+    It is re-entrant: the garbage collector may end a stream, which gives back what it held, at any
+    moment.
     """
     after_fork_in_child(lambda: setattr(sys.modules[module], "_lock", threading.RLock()))
     return threading.RLock()
 
 
 def around_fork(before: Callable[[], object], after: Callable[[], object]) -> None:
-    """Call one function before the process is forked, and one after it, in the parent and in the child."""
+    """Call one function before the process is forked, and one after it, in the parent and in the
+    child.
+    """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)
 
@@ -44,8 +49,8 @@ def around_fork(before: Callable[[], object], after: Callable[[], object]) -> No
 def at_exit(function: Callable[[], object]) -> None:
     """Call a function when this process ends.
 
-    One that multiprocessing started ends with its main function, before its other threads: there it is called then, and
-    once more, unless it was forked, when they have ended.
+    One that multiprocessing started ends with its main function, before its other threads: there it
+    is called then, and once more, unless it was forked, when they have ended.
     """
     import atexit
     import logging  # noqa: F401  # its own end comes after ours, if it is imported before
@@ -72,5 +77,6 @@ def alone(folder: str | os.PathLike[str]) -> Iterator[None]:
     finally:
         if handle is not None:
             with suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_UN)  # for forked processes, too, which hold the same lock
+                # for forked processes, too, which hold the same lock
+                fcntl.flock(handle, fcntl.LOCK_UN)
             os.close(handle)

@@ -29,12 +29,12 @@ AT_ONCE = {
 class ScriptedClient(LLMClient):
     """Answer from a script: nothing is sent, and nothing is stored unless asked.
 
-    :param answers: answers in turn, or a function of the messages that returns one. An answer is a text, a message
-        dict, an exception to raise, or anything else, which becomes JSON. For embeddings it is a vector, or a list of
-        one for each text, and the function gets the texts.
-    :param overrides: settings by name; ``cache_mode="auto"`` stores the answers as any client does. Failed attempts are
-        tried again without waiting, unless ``retry_waiting_time`` says otherwise, and ``[Limits]`` of the project do
-        not hold, unless they are given here.
+    :param answers: answers in turn, or a function of the messages that returns one. An answer is a
+        text, a message dict, an exception to raise, or anything else, which becomes JSON. For
+        embeddings it is a vector, or a list of one for each text, and the function gets the texts.
+    :param overrides: settings by name; ``cache_mode="auto"`` stores the answers as any client does.
+        Failed attempts are tried again without waiting, unless ``retry_waiting_time`` says
+        otherwise, and ``[Limits]`` of the project do not hold, unless they are given here.
     :ivar requests: the requests that were asked, in order.
 
     >>> scripted = llmcall.testing.ScriptedClient(["Yes.", "No."])
@@ -46,9 +46,13 @@ class ScriptedClient(LLMClient):
 
     api_type: ClassVar[str] = "scripted"
 
-    def __init__(self, answers: Sequence[Any] | Callable[[list[Any]], Any] = (), **overrides: Any) -> None:
+    def __init__(
+        self, answers: Sequence[Any] | Callable[[list[Any]], Any] = (), **overrides: Any
+    ) -> None:
         if isinstance(answers, str):
-            raise TypeError("answers is a str; it must be a list of answers, or a function that returns one")
+            raise TypeError(
+                "answers is a str; it must be a list of answers, or a function that returns one"
+            )
         self._lock = threading.Lock()
         self._answers = answers if callable(answers) else iter(list(answers))
         self.requests: list[Request] = []
@@ -65,12 +69,18 @@ class ScriptedClient(LLMClient):
             self.requests.append(request)
             answer = None if callable(self._answers) else next(self._answers, self)
         if answer is self:
-            raise AssertionError(f"the script has no answer left; request {len(self.requests)} was {asked[-1]!r}")
+            raise AssertionError(
+                f"the script has no answer left; request {len(self.requests)} was {asked[-1]!r}"
+            )
         if callable(self._answers):
             answer = self._answers(asked)
         if isinstance(answer, BaseException):
             raise answer
-        return _embedded(request, answer) if request.kind == "embedding" else _completion(request, answer)
+        return (
+            _embedded(request, answer)
+            if request.kind == "embedding"
+            else _completion(request, answer)
+        )
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the next answer, a word of a text at a time."""
@@ -80,7 +90,10 @@ class ScriptedClient(LLMClient):
         content = rest.pop("content", None)
         for piece in [content] if isinstance(content, list) else text_pieces(response):
             yield {"model": request.model, "choices": [{"delta": {"content": piece}}]}
-        yield {"model": request.model, "choices": [{"delta": rest, "finish_reason": choice["finish_reason"]}]}
+        yield {
+            "model": request.model,
+            "choices": [{"delta": rest, "finish_reason": choice["finish_reason"]}],
+        }
 
 
 def _completion(request: Request, answer: Any) -> dict[str, Any]:
@@ -88,8 +101,15 @@ def _completion(request: Request, answer: Any) -> dict[str, Any]:
     if not (isinstance(answer, dict) and "role" in answer):
         if hasattr(answer, "model_dump_json"):
             answer = str(answer.model_dump_json())
-        message = {"role": "assistant", "content": answer if isinstance(answer, str) else json.dumps(answer)}
-    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if message.get("tool_calls") else "stop"}
+        message = {
+            "role": "assistant",
+            "content": answer if isinstance(answer, str) else json.dumps(answer),
+        }
+    choice = {
+        "index": 0,
+        "message": message,
+        "finish_reason": "tool_calls" if message.get("tool_calls") else "stop",
+    }
     return {"object": "chat.completion", "model": request.model, "choices": [choice]}
 
 

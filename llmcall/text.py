@@ -1,4 +1,6 @@
-"""Text as it is shown to people, also in columns that fit the terminal, and in tables of notebooks and of pandas."""
+"""Text as it is shown to people, also in columns that fit the terminal, and in tables of notebooks
+and of pandas.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 
 OUTSIDE = "outside any scope"
 USD = ("cost", "saved")  # the columns of usage that are US dollars
-# Controls, what turns the direction of text, what is not seen at all, and lone surrogates; line ends and tabs stay,
-# and joiners, which scripts and emoji need.
+# Controls, what turns the direction of text, what is not seen at all, and lone surrogates; line
+# ends and tabs stay, and joiners, which scripts and emoji need.
 _HIDDEN = (  # compiled when a text is shown
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
@@ -23,7 +25,9 @@ _HIDDEN = (  # compiled when a text is shown
 
 
 def visible(text: str) -> str:
-    """Return a text in which what a terminal would obey, or would not show, is escaped; line ends and tabs stay."""
+    """Return a text in which what a terminal would obey, or would not show, is escaped; line ends
+    and tabs stay.
+    """
     if text.isprintable():
         return text
     return re.sub(_HIDDEN, lambda match: match[0].encode("unicode_escape").decode(), text)
@@ -35,7 +39,8 @@ def printable(text: str) -> str:
 
 
 def visible_json(data: Any, default: Callable[[Any], Any] | None = None) -> str:
-    """Return plain data as indented JSON in which what a terminal would obey, or would not show, is escaped.
+    """Return plain data as indented JSON in which what a terminal would obey, or would not show, is
+    escaped.
 
     :param default: what JSON has no form for is replaced by what this returns.
     """
@@ -51,7 +56,9 @@ def shown_data(value: Any) -> str:
 def brief(text: str, limit: int) -> str:
     """Return a text on one line, cut where it is longer than so many characters."""
     flat = re.sub(r"\s+", " ", text[: 4 * limit]).strip()
-    return flat if len(flat) <= limit and len(text) <= 4 * limit else flat[: limit - 1].rstrip() + "…"
+    return (
+        flat if len(flat) <= limit and len(text) <= 4 * limit else flat[: limit - 1].rstrip() + "…"
+    )
 
 
 def shortened(text: str, most: int) -> str:
@@ -70,7 +77,9 @@ def money(usd: float) -> str:
 
 
 def quantity(name: str, value: float | None) -> str:
-    """Return an amount by the name of its column: US dollars, or a number; one that is unknown is ``?``."""
+    """Return an amount by the name of its column: US dollars, or a number; one that is unknown is
+    ``?``.
+    """
     return "?" if value is None else money(value) if name in USD else f"{value:,}"
 
 
@@ -80,7 +89,9 @@ def check_unicode(text: str, place: str) -> None:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"{place} has a lone surrogate at index {error.start}, which is no text") from None
+            raise ValueError(
+                f"{place} has a lone surrogate at index {error.start}, which is no text"
+            ) from None
 
 
 # Tables
@@ -89,17 +100,23 @@ GAP = 2  # characters between two columns
 FRAME = (
     "scope", "draw", "kind", "model", "prompt", "answer", "input_tokens", "output_tokens", "cost", "cache_key",
 )  # fmt: skip
-BUBBLE = "border:1px solid #8886;border-radius:8px;padding:.4em .8em;max-width:60em;white-space:pre-wrap"
+BUBBLE = (
+    "border:1px solid #8886;border-radius:8px;padding:.4em .8em;max-width:60em;white-space:pre-wrap"
+)
 LEAST = 6  # characters to which a column is narrowed at most
 
 
-def columns(rows: Sequence[Sequence[str]], right: Collection[int] = (), cut: Collection[int] = ()) -> str:
-    """Return rows of cells as lines, each column as wide as its widest cell, or less where the terminal is narrower.
+def columns(
+    rows: Sequence[Sequence[str]], right: Collection[int] = (), cut: Collection[int] = ()
+) -> str:
+    """Return rows of cells as lines, each column as wide as its widest cell, or less where the
+    terminal is narrower.
 
     :param rows: the rows, all of one length, at least one.
-    :param right: the positions of the columns of numbers: they are aligned to the right, and their heads may be broken
-        at a space or underscore.
-    :param cut: the positions of the columns of text whose cells may be cut; without any, all text may be wrapped.
+    :param right: the positions of the columns of numbers: they are aligned to the right, and their
+        heads may be broken at a space or underscore.
+    :param cut: the positions of the columns of text whose cells may be cut; without any, all text
+        may be wrapped.
     """
     from shutil import get_terminal_size
 
@@ -107,7 +124,8 @@ def columns(rows: Sequence[Sequence[str]], right: Collection[int] = (), cut: Col
 
     found = list(zip(*rows, strict=True))
     widths = [_width_of(cells) for cells in found]
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()  # a program without a console has none
+    # a program without a console has none
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
     room = get_terminal_size().columns if on_terminal else sys.maxsize
     wrapped = None
     if _total(widths) > room:
@@ -115,14 +133,22 @@ def columns(rows: Sequence[Sequence[str]], right: Collection[int] = (), cut: Col
             found[at] = tuple(re.sub("[ _]", "\n", cell) for cell in found[at])
             widths[at] = _width_of(found[at])
         texts = list(cut) or [at for at in range(len(found)) if at not in right]
-        while _total(widths) > room and widths[widest := max(texts, key=widths.__getitem__)] > LEAST:
+        while (
+            _total(widths) > room and widths[widest := max(texts, key=widths.__getitem__)] > LEAST
+        ):
             widths[widest] -= 1
         for at in cut:
             found[at] = tuple(_cut(cell, widths[at]) for cell in found[at])
-        wrapped = None if cut else [None if at in right else width for at, width in enumerate(widths)]
+        wrapped = (
+            None if cut else [None if at in right else width for at, width in enumerate(widths)]
+        )
     sides = ["right" if at in right else "left" for at in range(len(found))]
     cells = list(zip(*found, strict=True))
-    return str(tabulate(cells, tablefmt="plain", disable_numparse=True, colalign=sides, maxcolwidths=wrapped))
+    return str(
+        tabulate(
+            cells, tablefmt="plain", disable_numparse=True, colalign=sides, maxcolwidths=wrapped
+        )
+    )
 
 
 def _width_of(cells: Iterable[str]) -> int:
@@ -164,7 +190,9 @@ def bubble(text: str, notes: Iterable[str]) -> str:
     from html import escape
 
     told = " · ".join(filter(None, notes))
-    return f'<div style="{BUBBLE}">{escape(visible(text))}</div><small>{escape(visible(told))}</small>'
+    return (
+        f'<div style="{BUBBLE}">{escape(visible(text))}</div><small>{escape(visible(told))}</small>'
+    )
 
 
 def imported_pandas() -> Any:
@@ -175,7 +203,9 @@ def imported_pandas() -> Any:
     try:
         import pandas
     except ImportError as error:
-        raise ConfigError("a table is a pandas DataFrame, and pandas is not installed: pip install pandas") from error
+        raise ConfigError(
+            "a table is a pandas DataFrame, and pandas is not installed: pip install pandas"
+        ) from error
     return pandas
 
 

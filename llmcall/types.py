@@ -1,4 +1,6 @@
-"""The values of every call: a request, a record, a reply. All plain data, none of them changed once made."""
+"""The values of every call: a request, a record, a reply. All plain data, none of them changed once
+made.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +34,23 @@ class TokenUsage(NamedTuple):
 
     @classmethod
     def of(cls, response: Mapping[str, Any]) -> TokenUsage:
-        """Read the ``usage`` object of a chat or embeddings response; what is no count of tokens is unknown."""
+        """Read the ``usage`` object of a chat or embeddings response; what is no count of tokens is
+        unknown.
+        """
         usage = response.get("usage")
         if not isinstance(usage, dict):
             return cls()
-        parts = usage, usage, usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+        parts = (
+            usage,
+            usage,
+            usage.get("prompt_tokens_details"),
+            usage.get("completion_tokens_details"),
+        )
         names = "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"
-        counts = [part.get(name) if isinstance(part, dict) else None for part, name in zip(parts, names, strict=True)]
+        counts = [
+            part.get(name) if isinstance(part, dict) else None
+            for part, name in zip(parts, names, strict=True)
+        ]
         return cls(*[count if type(count) is int and count >= 0 else None for count in counts])
 
 
@@ -52,8 +64,8 @@ class Request(NamedTuple):
     :param headers: extra HTTP headers; no part of the key.
     :param sample: which draw this is (``"trial-3/lisa#0"``), or ``None``.
     :param cache_key: the SHA-256 of all that identifies the request, in hexadecimal digits.
-    :param expected: what its answer has to fit to be stored: the class that ``response_format`` was, the text of a
-        strict JSON schema, or ``None``; no part of the key.
+    :param expected: what its answer has to fit to be stored: the class that ``response_format``
+        was, the text of a strict JSON schema, or ``None``; no part of the key.
 
     >>> with llmcall.scope("trial-1"):
     ...     request = llmcall.client().build_request("Good morning!", max_tokens=16)
@@ -77,7 +89,8 @@ class Request(NamedTuple):
 
     def __repr__(self) -> str:
         return (
-            f"Request(kind={self.kind!r}, model={self.model!r}, sample={self.sample!r}, cache_key={self.cache_key!r})"
+            f"Request(kind={self.kind!r}, model={self.model!r}, sample={self.sample!r}, "
+            f"cache_key={self.cache_key!r})"
         )
 
 
@@ -92,8 +105,10 @@ class Record:
     :param cache_key: the request's key, 64 hexadecimal digits.
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param sample: which draw this is, or ``None``.
-    :param request: the whole of what was hashed, or a function that reads it when somebody asks for it.
-    :param response: the response as the API gave it (an embedding: its float32 bytes under ``"embedding"``).
+    :param request: the whole of what was hashed, or a function that reads it when somebody asks for
+        it.
+    :param response: the response as the API gave it (an embedding: its float32 bytes under
+        ``"embedding"``).
     :param cost: USD when it was made, or ``None`` where the price was unknown.
     :param api_type: which client asked, e.g. ``"openai"``.
     :param host: the host that answered, without credentials.
@@ -133,7 +148,9 @@ class Record:
         self.host = host
         self.version = version
         self.stored_at = stored_at
-        self._read_again: Callable[[], dict[str, Data]] | None = None  # the response, where that saves memory
+        self._read_again: Callable[[], dict[str, Data]] | None = (
+            None  # the response, where that saves memory
+        )
 
     @property
     def request(self) -> dict[str, Data]:
@@ -158,15 +175,21 @@ class Record:
 
     @property
     def prompt(self) -> str:
-        """Return what was asked: a chat's last message, an embedding's text, a function's arguments, or a body."""
+        """Return what was asked: a chat's last message, an embedding's text, a function's
+        arguments, or a body.
+        """
         messages = self.request.get("messages")
         if messages:
             return message_text(messages[-1])
-        return _shown(next((self.request[name] for name in ASKED if name in self.request), self.request))
+        return _shown(
+            next((self.request[name] for name in ASKED if name in self.request), self.request)
+        )
 
     @property
     def answer(self) -> str:
-        """Return what was answered: of several choices all, of an embedding its length, of a function its value."""
+        """Return what was answered: of several choices all, of an embedding its length, of a
+        function its value.
+        """
         choices = self.response.get("choices")
         if choices:
             return "\n\n".join(message_text(choice["message"]) for choice in choices)
@@ -191,7 +214,9 @@ class Record:
 
     def __repr__(self) -> str:
         asked, answered = (printable(brief(text, SHOWN)) for text in (self.prompt, self.answer))
-        return f"Record({self.kind!r}, sample={self.sample!r}, prompt={asked!r}, answer={answered!r})"
+        return (
+            f"Record({self.kind!r}, sample={self.sample!r}, prompt={asked!r}, answer={answered!r})"
+        )
 
     def _repr_html_(self) -> str:
         model = self.request.get("model") or self.request.get("function") or self.kind
@@ -241,7 +266,8 @@ class Outcome(NamedTuple):
 
 
 class Response(dict[str, Any]):
-    """Be a response as the API gave it, with what its headers said. A transport may return a plain dict as well.
+    """Be a response as the API gave it, with what its headers said. A transport may return a plain
+    dict as well.
 
     :ivar request_id: the server's identifier of the request, or ``None``.
     :ivar headers: the response's headers, names in lower case.
@@ -253,7 +279,10 @@ class Response(dict[str, Any]):
     request_id: str | None
 
     def __init__(
-        self, data: Mapping[str, Data], request_id: str | None = None, headers: Mapping[str, str] = {}
+        self,
+        data: Mapping[str, Data],
+        request_id: str | None = None,
+        headers: Mapping[str, str] = {},
     ) -> None:
         super().__init__(data)
         self.request_id = request_id
@@ -263,9 +292,11 @@ class Response(dict[str, Any]):
 class Transport(Protocol):
     """Send requests to one endpoint.
 
-    ``request.kind`` is ``"chat"`` or ``"embedding"``, ``request.body`` what the API takes (``model``, ``messages`` or
-    ``input``, and parameters), ``request.headers`` extra HTTP headers. Failures are raised as subclasses of
-    :class:`APIError`; those with ``retryable`` set are tried again. ``close()`` is called where there is one.
+    ``request.kind`` is ``"chat"`` or ``"embedding"``, ``request.body`` what the API takes
+    (``model``, ``messages`` or ``input``, and parameters), ``request.headers`` extra HTTP headers.
+    Failures are raised as subclasses of
+    :class:`APIError`; those with ``retryable`` set are tried again. ``close()`` is called where
+        there is one.
 
     >>> class Parrot:
     ...     def send(self, request, timeout):
@@ -283,9 +314,11 @@ class Transport(Protocol):
         ...
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[Mapping[str, Any]]:
-        """Yield the chunks of an answer in the API's form. Without it, a streamed answer comes in one piece.
+        """Yield the chunks of an answer in the API's form. Without it, a streamed answer comes in
+        one piece.
 
-        An empty :class:`.Response` before the first of them may tell the request's identifier and headers.
+        An empty :class:`.Response` before the first of them may tell the request's identifier and
+        headers.
         """
         ...
 
@@ -314,10 +347,11 @@ class AsyncTransport(Protocol):
 
 
 class Reply(dict[str, Any]):
-    """Hold the assistant's message, a dict of ``role``, ``content``, ``tool_calls`` and ``refusal``.
+    """Hold the assistant's message, a dict of ``role``, ``content``, ``tool_calls`` and
+    ``refusal``.
 
-    Everything else that is known of the answer is an attribute. ``messages.append(reply)`` and ``json.dumps(reply)``
-    work as they do for any message.
+    Everything else that is known of the answer is an attribute. ``messages.append(reply)`` and
+    ``json.dumps(reply)`` work as they do for any message.
 
     :ivar cached: whether a record, or an identical call in flight, gave the answer.
     :ivar cache_key: the request's key.
@@ -334,7 +368,17 @@ class Reply(dict[str, Any]):
     ('stop', True)
     """
 
-    __slots__ = ("_parse", "_raw", "cache_key", "cached", "cost", "endpoint", "latency", "request_id", "sample")
+    __slots__ = (
+        "_parse",
+        "_raw",
+        "cache_key",
+        "cached",
+        "cost",
+        "endpoint",
+        "latency",
+        "request_id",
+        "sample",
+    )
 
     cached: bool
     cache_key: str
@@ -347,7 +391,9 @@ class Reply(dict[str, Any]):
     _parse: Callable[[str], Any] | None
 
     @classmethod
-    def of(cls, record: Record, sent: Sent | None = None, *, parse: Callable[[str], Any] | None = None) -> Reply:
+    def of(
+        cls, record: Record, sent: Sent | None = None, *, parse: Callable[[str], Any] | None = None
+    ) -> Reply:
         """Return the reply that a record holds.
 
         :param sent: what was sent for it; ``None`` where another call, or none, was.
@@ -369,7 +415,9 @@ class Reply(dict[str, Any]):
 
     @property
     def raw(self) -> dict[str, Data]:
-        """Return the response as the API gave it; of a recorded one it is read when somebody asks for it."""
+        """Return the response as the API gave it; of a recorded one it is read when somebody asks
+        for it.
+        """
         raw = self._raw
         if callable(raw):
             raw = self._raw = raw()
@@ -415,12 +463,17 @@ class Reply(dict[str, Any]):
         return [message_of(choice) for choice in self.raw["choices"]]
 
     def _repr_html_(self) -> str:
-        notes = (self.model or "", *_spent(self.usage, self.cost), "replayed" if self.cached else "")
+        notes = (
+            self.model or "",
+            *_spent(self.usage, self.cost),
+            "replayed" if self.cached else "",
+        )
         return bubble(message_text(self), notes)
 
     @property
     def parsed(self) -> Any:
-        """Return the answer as the type that ``response_format`` was, or ``None`` where it was none.
+        """Return the answer as the type that ``response_format`` was, or ``None`` where it was
+        none.
 
         :raises OutputError: where the answer cannot be read as that type.
         """
@@ -437,7 +490,10 @@ def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
     }
     for name in ("tool_calls", "refusal"):
         if given.get(name):
-            from copy import deepcopy  # a reply is the caller's, the response stays as the API gave it
+            # a reply is the caller's, the response stays as the API gave it
+            from copy import (
+                deepcopy,
+            )
 
             message[name] = deepcopy(given[name])
     return message
@@ -445,9 +501,16 @@ def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
 
 def message_text(message: Mapping[str, Any]) -> str:
     """Return a message's text and its tool calls."""
-    calls = [call.get("function") or call.get("custom") or call for call in message.get("tool_calls") or ()]
-    called = [f"{call.get('name')}({call.get('arguments') or call.get('input') or ''})" for call in calls]
-    return "\n".join([_shown(message.get("content") or message.get("refusal") or ""), *called]).strip()
+    calls = [
+        call.get("function") or call.get("custom") or call
+        for call in message.get("tool_calls") or ()
+    ]
+    called = [
+        f"{call.get('name')}({call.get('arguments') or call.get('input') or ''})" for call in calls
+    ]
+    return "\n".join(
+        [_shown(message.get("content") or message.get("refusal") or ""), *called]
+    ).strip()
 
 
 def _shown(value: Data) -> str:
@@ -462,8 +525,12 @@ def _spent(usage: TokenUsage, cost: float | None) -> tuple[str, str]:
 
 
 def is_part(part: Data) -> bool:
-    """Return whether something can be a part of a message's content: it has a type and, where that is text, a text."""
-    return isinstance(part, dict) and isinstance(part.get("text" if part.get("type") == "text" else "type"), str)
+    """Return whether something can be a part of a message's content: it has a type and, where that
+    is text, a text.
+    """
+    return isinstance(part, dict) and isinstance(
+        part.get("text" if part.get("type") == "text" else "type"), str
+    )
 
 
 def text_of(content: Data) -> str | None:

@@ -1,6 +1,8 @@
-"""Random programs of actors, and three ways to run them: one after the other, in threads, and in tasks.
+"""Random programs of actors, and three ways to run them: one after the other, in threads, and in
+tasks.
 
-A step is a tuple: its kind, and what it needs. A tag tells where in the program it stands, also in a longer program.
+A step is a tuple: its kind, and what it needs. A tag tells where in the program it stands, also in
+a longer program.
 """
 
 from __future__ import annotations
@@ -25,12 +27,14 @@ TEXTS = ("a", "b", "long " * 120)
 NAMES = ("x", "y")
 FAILING = "!"  # what a text begins with that the model refuses
 
-ASKS = st.tuples(st.sampled_from(["ask", "stream", "function", "refused"]), st.sampled_from(TEXTS)) | st.tuples(
-    st.just("sampled"), st.sampled_from(TEXTS)
-)
+ASKS = st.tuples(
+    st.sampled_from(["ask", "stream", "function", "refused"]), st.sampled_from(TEXTS)
+) | st.tuples(st.just("sampled"), st.sampled_from(TEXTS))
 STEPS = st.recursive(
     ASKS | st.tuples(st.just("embed"), st.sampled_from(TEXTS)),
-    lambda inner: st.tuples(st.sampled_from(["scope", "again", "raise"]), st.sampled_from(NAMES), st.lists(inner)),
+    lambda inner: st.tuples(
+        st.sampled_from(["scope", "again", "raise"]), st.sampled_from(NAMES), st.lists(inner)
+    ),
     max_leaves=8,
 )
 PROGRAMS = st.lists(st.lists(STEPS, max_size=5), min_size=2, max_size=4)
@@ -60,7 +64,9 @@ class Model(ScriptedClient):
     :param pause: called in the middle of each call, with nothing locked.
     """
 
-    def __init__(self, *, pure: bool = False, pause: Callable[[], None] = lambda: None, **settings: Any) -> None:
+    def __init__(
+        self, *, pure: bool = False, pause: Callable[[], None] = lambda: None, **settings: Any
+    ) -> None:
         super().__init__(**settings)
         self.pause = pause
         self.pure = pure
@@ -73,14 +79,21 @@ class Model(ScriptedClient):
             number = self.asked
         if request.kind == "embedding":  # without a pause: another actor may wait for the same text
             texts = request.body["input"]
-            return {"data": [{"index": index, "embedding": vector(text)} for index, text in enumerate(texts)]}
+            return {
+                "data": [
+                    {"index": index, "embedding": vector(text)} for index, text in enumerate(texts)
+                ]
+            }
         self.pause()
         text = request.messages[-1]["content"]
         if text.startswith(FAILING):
             raise APIError("refused")
         said = digest(request.sample, text) if self.pure else f"answer {number}"
         message = {"role": "assistant", "content": said}
-        return {"model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+        return {
+            "model": "m",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        }
 
     async def asend(self, request: Any, timeout: float | None) -> Any:
         """Answer, after letting other tasks go on."""
@@ -108,7 +121,9 @@ class Actor:
     :ivar told: tag and outcome, in the order of the steps.
     """
 
-    def __init__(self, name: str, steps: Sequence[Tagged], model: Model, pause: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, steps: Sequence[Tagged], model: Model, pause: Callable[[], None]
+    ) -> None:
         self.name = name
         self.steps = steps
         self.model = model
@@ -121,7 +136,10 @@ class Actor:
 
     def _look(self, text: str, number: int) -> Any:
         self.model.pause()
-        return {"seen": text[:3], "by": digest(self.name, text) if self.model.pure else (self.name, number)}
+        return {
+            "seen": text[:3],
+            "by": digest(self.name, text) if self.model.pure else (self.name, number),
+        }
 
     async def _alook(self, text: str) -> Any:
         await asyncio.sleep(0)
@@ -195,7 +213,9 @@ def outcome(reply: Any) -> Any:
 
 
 class Turns:
-    """Let threads go on one at a time, in an order that a seed decides, whenever one of them pauses."""
+    """Let threads go on one at a time, in an order that a seed decides, whenever one of them
+    pauses.
+    """
 
     def __init__(self, seed: int) -> None:
         self._order = random.Random(seed)
@@ -237,10 +257,17 @@ def told(actors: Sequence[Actor]) -> dict[str, Any]:
     return {actor.name: actor.told for actor in actors}
 
 
-def actors_of(program: Sequence[Any], model: Model, pause: Callable[[], None] = lambda: None) -> list[Actor]:
+def actors_of(
+    program: Sequence[Any], model: Model, pause: Callable[[], None] = lambda: None
+) -> list[Actor]:
     """Return the actors of a program."""
     return [
-        Actor(f"actor-{index}", steps if steps and isinstance(steps[0], Tagged) else tagged(steps), model, pause)
+        Actor(
+            f"actor-{index}",
+            steps if steps and isinstance(steps[0], Tagged) else tagged(steps),
+            model,
+            pause,
+        )
         for index, steps in enumerate(program)
     ]
 
@@ -254,7 +281,9 @@ def in_sequence(program: Sequence[Any], seed: int = 0, **settings: Any) -> dict[
 
 
 def in_threads(program: Sequence[Any], seed: int = 0, **settings: Any) -> dict[str, Any]:
-    """Run the actors in a thread each; at every step and within every call, the seed decides who goes on."""
+    """Run the actors in a thread each; at every step and within every call, the seed decides who
+    goes on.
+    """
     turns = Turns(seed)
     actors = actors_of(program, Model(pause=turns.pause, **settings), turns.pause)
     turns.begin(len(actors))
@@ -278,7 +307,10 @@ def in_tasks(program: Sequence[Any], seed: int = 0, **settings: Any) -> dict[str
     actors = actors_of(program, Model(**settings))
 
     async def run() -> None:
-        tasks = [asyncio.create_task(actor.arun()) for actor in random.Random(seed).sample(actors, len(actors))]
+        tasks = [
+            asyncio.create_task(actor.arun())
+            for actor in random.Random(seed).sample(actors, len(actors))
+        ]
         await asyncio.gather(*tasks)
 
     asyncio.run(run())

@@ -1,4 +1,6 @@
-"""The command line, run in this process: the one place of the tests that names where it is; and files for it."""
+"""The command line, run in this process: the one place of the tests that names where it is; and
+files for it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def cache(*arguments: Any, **options: Any) -> str:
 
 
 def written(name: str | Path, text: str | bytes) -> str:
-    """Write a file that a command or the settings read, below the working directory, and return its path."""
+    """Write a file that a command or the settings read, below the working directory, and return its
+    path.
+    """
     path = Path.cwd() / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode() if isinstance(text, str) else text)

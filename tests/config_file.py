@@ -1,4 +1,6 @@
-"""The top-level config.ini, as the table of settings says it: ``python tests/config_file.py > config.ini``."""
+"""The top-level config.ini, as the table of settings says it: ``python tests/config_file.py >
+config.ini``.
+"""
 
 from __future__ import annotations
 

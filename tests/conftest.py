@@ -17,15 +17,23 @@ from redis_servers import RedisProcess
 
 import llmcall
 
-SETTINGS = re.compile(r"(OPENAI|AZURE|XDG|LLMCALL)_|.*_PROXY$|(TIKTOKEN|DATA_GYM)_CACHE_DIR$", re.IGNORECASE)
-# Where the llmcall under test lies, a checkout or an installed wheel: other processes are to import the same one.
+SETTINGS = re.compile(
+    r"(OPENAI|AZURE|XDG|LLMCALL)_|.*_PROXY$|(TIKTOKEN|DATA_GYM)_CACHE_DIR$", re.IGNORECASE
+)
+# Where the llmcall under test lies, a checkout or an installed wheel: other processes are to import
+# the same one.
 IMPORTED_FROM = str(Path(llmcall.__file__).parents[1])
 # The same examples on every machine, however slow it is.
 hypothesis.settings.register_profile(
-    "llmcall", database=None, deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "llmcall",
+    database=None,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("llmcall")
-# Newer ones also draw constants of the modules that are loaded: those depend on the tests that ran before in a process.
+# Newer ones also draw constants of the modules that are loaded: those depend on the tests that ran
+# before in a process.
 if find_spec("hypothesis.internal.conjecture.providers"):
     providers: Any = import_module("hypothesis.internal.conjecture.providers")
     providers._get_local_constants = lambda: providers._local_constants
@@ -78,18 +86,23 @@ def only_loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def told_of_scopes(only_loopback: None) -> None:
-    """Let the file by which worker processes learn of scopes lie where no test has moved the temporary directory."""
+    """Let the file by which worker processes learn of scopes lie where no test has moved the
+    temporary directory.
+    """
     import_module("multiprocessing")
     with llmcall.scope("first"):
         pass
 
 
 @pytest.fixture(autouse=True)
-def empty_machine(only_loopback: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def empty_machine(
+    only_loopback: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Run each test in an empty home without settings, and with llmcall as freshly imported."""
     scrub(monkeypatch, tmp_path)
     llmcall.reset()
-    monkeypatch.setattr("llmcall.clients.registry._registered", {})  # what is registered stays after a reset
+    # what is registered stays after a reset
+    monkeypatch.setattr("llmcall.clients.registry._registered", {})
     yield
     llmcall.reset()
 

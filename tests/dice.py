@@ -1,4 +1,6 @@
-"""A model that never answers the same twice, for threads and processes, and functions of items that ask it."""
+"""A model that never answers the same twice, for threads and processes, and functions of items that
+ask it.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,11 @@ class OddError(Exception):
         super().__init__(one + two)
 
     def __reduce__(self) -> Any:
-        return stay, ()  # also with tblib, which distributed brings and which helps other exceptions to travel
+        # also with tblib, which distributed brings and which helps other exceptions to travel
+        return (
+            stay,
+            (),
+        )
 
 
 def stay() -> Any:
@@ -94,7 +100,9 @@ def divide(item: int) -> float:
 
 
 def wait_or_fail(item: int) -> int:
-    """Fail as item 0 as soon as item 1 has begun, which takes its time; leave a file where any other begins."""
+    """Fail as item 0 as soon as item 1 has begun, which takes its time; leave a file where any
+    other begins.
+    """
     began = Path("began")
     if item == 0:
         while not began.exists():

@@ -1,4 +1,6 @@
-"""Disks that fail for real: too small, mounted read-only (skipped where mounting is not allowed), or damaged."""
+"""Disks that fail for real: too small, mounted read-only (skipped where mounting is not allowed),
+or damaged.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ DATABASE = "cache.db"
 
 
 def in_database(folder: object, statement: str, *values: Any) -> list[Any]:
-    """Run a statement on the database of a cache, as somebody else would who damages it; return what it finds."""
+    """Run a statement on the database of a cache, as somebody else would who damages it; return
+    what it finds.
+    """
     with closing(sqlite3.connect(f"{folder}/{DATABASE}")) as connection, connection:
         return connection.execute(statement, values).fetchall()
 

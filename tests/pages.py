@@ -1,4 +1,6 @@
-"""Run what README.rst and the documentation show: sessions at the prompt, code blocks, commands with their output."""
+"""Run what README.rst and the documentation show: sessions at the prompt, code blocks, commands
+with their output.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,15 @@ PAGES = [
     *sorted(DOCS.glob("*.rst")),
     *sorted(DOCS.glob("[a-z]*/*.rst")),
 ]
-BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n((?:   +:.*\n)*)\n((?:   +.*\n|\n(?=\n*   ))+)", re.MULTILINE)
-RUN = ("llmcall", "python", "pytest")  # other commands of a console block, such as pip, are only shown
+BLOCK = re.compile(
+    r"^\.\. code-block:: (\w+)\n((?:   +:.*\n)*)\n((?:   +.*\n|\n(?=\n*   ))+)", re.MULTILINE
+)
+# other commands of a console block, such as pip, are only shown
+RUN = (
+    "llmcall",
+    "python",
+    "pytest",
+)
 
 
 def answers_of(page: Path) -> Path:
@@ -48,12 +57,16 @@ def blocks(page: Path, language: str) -> list[str]:
 def run_page(page: Path) -> doctest.TestResults:
     """Run a page in the working directory, from top to bottom, with one set of names.
 
-    A session at the prompt and a command of a console block (after ``$``) must give the output beneath them. What other
-    code blocks print is not looked at.
+    A session at the prompt and a command of a console block (after ``$``) must give the output
+    beneath them. What other code blocks print is not looked at.
     """
     text = BLOCK.sub(_as_session, page.read_text(encoding="utf-8"))
     test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
-    test.globs = {"__name__": "__main__", "_command": command}  # set here, since a DocTest copies what it is given
+    # set here, since a DocTest copies what it is given
+    test.globs = {
+        "__name__": "__main__",
+        "_command": command,
+    }
     test.globs["_block"] = lambda line: _run_block(page, line, test.globs)
     return doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF | doctest.ELLIPSIS).run(test)
 
@@ -61,7 +74,11 @@ def run_page(page: Path) -> doctest.TestResults:
 def public_names() -> dict[str, Any]:
     """Return the public functions and classes, by their full names."""
     modules = llmcall, llmcall.testing, llmcall.aio
-    found = {f"{module.__name__}.{name}": getattr(module, name) for module in modules for name in module.__all__}
+    found = {
+        f"{module.__name__}.{name}": getattr(module, name)
+        for module in modules
+        for name in module.__all__
+    }
     return {name: value for name, value in found.items() if callable(value)}
 
 
@@ -69,7 +86,9 @@ def run_docstrings() -> doctest.TestResults:
     """Run the examples in the docstrings of the public names, each with names of its own."""
     runner = doctest.DocTestRunner(optionflags=doctest.REPORT_NDIFF)
     for name, value in public_names().items():
-        examples = doctest.DocTestParser().get_doctest(inspect.getdoc(value) or "", {}, name, name, 0)
+        examples = doctest.DocTestParser().get_doctest(
+            inspect.getdoc(value) or "", {}, name, name, 0
+        )
         examples.globs = {"llmcall": llmcall, "__name__": "__main__"}
         runner.run(examples)
     return runner.summarize(verbose=False)
@@ -84,7 +103,10 @@ def _as_session(block: re.Match[str]) -> str:
         return f"{head}    >>> _block({line})\n" + "\n" * (body.count("\n") - 1)
     if language == "console":
         lines = textwrap.dedent(body).rstrip("\n").split("\n")
-        session = [_command_line(line, after) for line, after in zip(lines, [*lines[1:], "$ "], strict=True)]
+        session = [
+            _command_line(line, after)
+            for line, after in zip(lines, [*lines[1:], "$ "], strict=True)
+        ]
         return head + "".join(f"    {line}\n" for line in session)
     return block[0]
 
@@ -96,12 +118,15 @@ def _command_line(line: str, after: str) -> str:
 
 
 def _run_block(page: Path, line: int, names: dict[str, Any]) -> None:
-    """Run the code block that begins at a line; where it has a caption, add it to the file of that name.
+    """Run the code block that begins at a line; where it has a caption, add it to the file of that
+    name.
 
     A module of tests is only written.
     """
     text = page.read_text(encoding="utf-8")
-    [block] = [each for each in BLOCK.finditer(text) if text.count("\n", 0, each.start(3)) + 1 == line]
+    [block] = [
+        each for each in BLOCK.finditer(text) if text.count("\n", 0, each.start(3)) + 1 == line
+    ]
     body = textwrap.dedent(block[3])
     caption = re.search(r":caption: (\S+)", block[2])
     if caption:
@@ -113,7 +138,9 @@ def _run_block(page: Path, line: int, names: dict[str, Any]) -> None:
 
 
 def command(line: str, *, shown: bool) -> None:
-    """Run a command of a console block: print what it prints, or, where that is not shown, see that it succeeds."""
+    """Run a command of a console block: print what it prints, or, where that is not shown, see that
+    it succeeds.
+    """
     words = shlex.split(line.partition("  #")[0])
     settings = {}
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
@@ -130,11 +157,15 @@ def command(line: str, *, shown: bool) -> None:
         output, code = result.output, result.exit_code
     else:
         settings["PYTHONWARNINGS"] = "error"
-        settings["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # other plugins take more time than the tests
+        settings["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = (
+            "1"  # other plugins take more time than the tests
+        )
         pytest = ["-m", "pytest", "-p", "no:cacheprovider", "-p", "llmcall.pytest_plugin"]
         modules = {"llmcall": ["-m", "llmcall"], "pytest": pytest, "python": []}
         whole = [sys.executable, *modules[words[0]], *words[1:]]
-        done = subprocess.run(whole, env={**os.environ, **settings}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            whole, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+        )
         output, code = done.stdout + done.stderr, done.returncode
     assert shown or not code, output
     print(output if shown else "", end="")

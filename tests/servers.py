@@ -20,11 +20,17 @@ from werkzeug import Request, Response
 from llmcall import LLMClient, OpenAIClient
 
 QUESTION = [{"role": "user", "content": "What do apples cost?"}]
-TOOL_CALL = {"id": "c1", "type": "function", "function": {"name": "price_of", "arguments": '{"item": "bread"}'}}
+TOOL_CALL = {
+    "id": "c1",
+    "type": "function",
+    "function": {"name": "price_of", "arguments": '{"item": "bread"}'},
+}
 CALLING: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]}
 RETRY_AT_ONCE = {"retry_waiting_time": 0.0001, "retry_max_attempts": 3}
 DRIP = 0.01  # seconds between two pieces of what drips
-TOO_LONG = 60.0  # seconds: a client that still waits then does not keep its timeouts, and its test fails
+TOO_LONG = (
+    60.0  # seconds: a client that still waits then does not keep its timeouts, and its test fails
+)
 OPEN_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 OPEN_BODY = b"Content-Length: 1000000\r\n\r\n"
 ANY_PATH = re.compile(".*")
@@ -40,7 +46,9 @@ class Seen(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Hold what to answer: a status, a body (a text is sent as it is, anything else as JSON) and headers."""
+    """Hold what to answer: a status, a body (a text is sent as it is, anything else as JSON) and
+    headers.
+    """
 
     status: int = 200
     body: Any = ""
@@ -50,7 +58,9 @@ class Answer(NamedTuple):
         return self.body if isinstance(self.body, str) else json.dumps(self.body)
 
 
-def completion(content: Any = "Two coins.", *, finish_reason: str = "stop", **fields: Any) -> dict[str, Any]:
+def completion(
+    content: Any = "Two coins.", *, finish_reason: str = "stop", **fields: Any
+) -> dict[str, Any]:
     """Return a chat completion as OpenAI's API gives it."""
     usage = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
     message = {"role": "assistant", "content": content, "refusal": None}
@@ -59,7 +69,9 @@ def completion(content: Any = "Two coins.", *, finish_reason: str = "stop", **fi
         "object": "chat.completion",
         "created": 1700000000,
         "model": "gpt-4o-mini-2024-07-18",
-        "choices": [{"index": 0, "message": message, "finish_reason": finish_reason, "logprobs": None}],
+        "choices": [
+            {"index": 0, "message": message, "finish_reason": finish_reason, "logprobs": None}
+        ],
         "usage": usage,
         **fields,
     }
@@ -67,13 +79,29 @@ def completion(content: Any = "Two coins.", *, finish_reason: str = "stop", **fi
 
 def embeddings(*vectors: Any) -> dict[str, Any]:
     """Return a list of embeddings as OpenAI's API gives it."""
-    data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
-    return {"object": "list", "data": data, "model": "text-embedding-3-small", "usage": {"prompt_tokens": 8}}
+    data = [
+        {"object": "embedding", "index": index, "embedding": vector}
+        for index, vector in enumerate(vectors)
+    ]
+    return {
+        "object": "list",
+        "data": data,
+        "model": "text-embedding-3-small",
+        "usage": {"prompt_tokens": 8},
+    }
 
 
-def refusal(status: int, message: str = "no", *, headers: dict[str, str] | None = None, **fields: Any) -> Answer:
+def refusal(
+    status: int, message: str = "no", *, headers: dict[str, str] | None = None, **fields: Any
+) -> Answer:
     """Return an error as OpenAI's API gives it, with its identifier of the request."""
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": None, **fields}
+    error = {
+        "message": message,
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+        **fields,
+    }
     return Answer(status, {"error": error}, {"x-request-id": f"req-{status}", **(headers or {})})
 
 
@@ -81,7 +109,9 @@ OK = Answer(200, completion(), {"x-request-id": "req-ok"})
 
 
 class Responding(LLMClient):
-    """Answer with whole responses, without a server: one after the other, the last one again and again."""
+    """Answer with whole responses, without a server: one after the other, the last one again and
+    again.
+    """
 
     api_type = "responding"
 
@@ -91,7 +121,9 @@ class Responding(LLMClient):
 
     def send(self, request: Any, timeout: float | None) -> Any:
         """Return a copy of the next response."""
-        return copy.deepcopy(self.responses.pop(0) if len(self.responses) > 1 else self.responses[0])
+        return copy.deepcopy(
+            self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
+        )
 
 
 class ScriptedServer:
@@ -112,7 +144,9 @@ class ScriptedServer:
         headers = {name.lower(): value for name, value in request.headers.items()}
         with self._lock:
             answer = self._answers[min(len(self.requests), len(self._answers) - 1)]
-            self.requests.append(Seen(request.full_path.rstrip("?"), headers, request.get_json(silent=True) or {}))
+            self.requests.append(
+                Seen(request.full_path.rstrip("?"), headers, request.get_json(silent=True) or {})
+            )
         return Response(answer.text(), answer.status, answer.headers, mimetype="application/json")
 
 
@@ -120,7 +154,8 @@ Behaviour = Callable[[socket.socket, threading.Event], None]
 
 
 class RawServer:
-    """Behave on a bare socket: one behaviour for each connection, the last one again and again; a context manager.
+    """Behave on a bare socket: one behaviour for each connection, the last one again and again; a
+    context manager.
 
     :ivar base_url: what a client is given.
     :ivar requests: what was seen, in order; a connection that brings no request counts nothing.
@@ -185,11 +220,17 @@ def sends(data: bytes) -> Behaviour:
 
 
 def http(
-    body: bytes, *, length: int | None = None, status: str = "200 OK", stays: bool = True, **headers: str
+    body: bytes,
+    *,
+    length: int | None = None,
+    status: str = "200 OK",
+    stays: bool = True,
+    **headers: str,
 ) -> bytes:
     """Return a response with a body and its length, or with another length than it has.
 
-    Where the connection does not stay, it says so: else the next attempt may find it open, and closed when it is used.
+    Where the connection does not stay, it says so: else the next attempt may find it open, and
+    closed when it is used.
     """
     size = len(body) if length is None else length
     given = {"Content-Type": "application/json", "Content-Length": size, **headers}
@@ -199,14 +240,20 @@ def http(
 
 
 def answers(answer: Answer = OK, *, stays: bool = False) -> Behaviour:
-    """Answer as an ordinary server would; it says that the connection ends then, or leaves that open."""
-    return sends(http(answer.text().encode(), status=f"{answer.status} X", stays=stays, **answer.headers))
+    """Answer as an ordinary server would; it says that the connection ends then, or leaves that
+    open.
+    """
+    return sends(
+        http(answer.text().encode(), status=f"{answer.status} X", stays=stays, **answer.headers)
+    )
 
 
 def cut_chunk() -> Behaviour:
     """Send half of an answer in chunks, and close in the middle of one."""
     body = json.dumps(completion()).encode()
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     return sends(head + f"{len(body):x}\r\n".encode() + body[: len(body) // 2])
 
 
@@ -236,7 +283,9 @@ def stays_silent_after(data: bytes) -> Behaviour:
 
 
 def dripping(start: bytes, piece: bytes) -> Behaviour:
-    """Send the same piece again and again, without a pause that a timeout for each read would notice, for too long."""
+    """Send the same piece again and again, without a pause that a timeout for each read would
+    notice, for too long.
+    """
 
     def behaviour(connection: socket.socket, stopped: threading.Event) -> None:
         connection.sendall(start)
@@ -249,9 +298,13 @@ def dripping(start: bytes, piece: bytes) -> Behaviour:
 
 
 def client_for(base_url: str, **settings: Any) -> OpenAIClient:
-    """Return a client that tries three times and hardly waits; without certificates to load, it is made in no time."""
+    """Return a client that tries three times and hardly waits; without certificates to load, it is
+    made in no time.
+    """
     http_client = openai.DefaultHttpxClient(verify=False)
-    client = OpenAIClient(base_url=base_url, http_client=http_client, **{**RETRY_AT_ONCE, **settings})
+    client = OpenAIClient(
+        base_url=base_url, http_client=http_client, **{**RETRY_AT_ONCE, **settings}
+    )
     weakref.finalize(client, http_client.close)
     return client
 

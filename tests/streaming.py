@@ -27,13 +27,23 @@ USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
 def chunk(content: Any = None, finish_reason: str | None = None, **delta: Any) -> dict[str, Any]:
     """Return a chunk with a piece of text, or with the end."""
     delta = delta if content is None else {"content": content, **delta}
-    return {**NAMES, "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}]}
+    return {
+        **NAMES,
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}],
+    }
 
 
-def chunks_of(*pieces: str, finish_reason: str = "stop", usage: Any = USAGE) -> list[dict[str, Any]]:
+def chunks_of(
+    *pieces: str, finish_reason: str = "stop", usage: Any = USAGE
+) -> list[dict[str, Any]]:
     """Return the chunks of an answer as OpenAI's API streams it."""
     ending = [] if usage is None else [{**NAMES, "choices": [], "usage": usage}]
-    return [chunk("", role="assistant", refusal=None), *map(chunk, pieces), chunk(None, finish_reason), *ending]
+    return [
+        chunk("", role="assistant", refusal=None),
+        *map(chunk, pieces),
+        chunk(None, finish_reason),
+        *ending,
+    ]
 
 
 TWO_COINS = chunks_of("Two", " coins", ".")
@@ -57,7 +67,9 @@ class Streamed(llmcall.LLMClient):
 
     def __init__(self, *chunks: Any, **settings: Any) -> None:
         self.chunks, self.closed = chunks, 0
-        super().__init__(**{"model": "gpt-4o-mini", "prices": PRICES, "retry_waiting_time": 0, **settings})
+        super().__init__(
+            **{"model": "gpt-4o-mini", "prices": PRICES, "retry_waiting_time": 0, **settings}
+        )
 
     def send(self, request: Any, timeout: float | None) -> Any:
         """Never answer as a whole."""
@@ -75,7 +87,8 @@ class Streamed(llmcall.LLMClient):
 
 
 class Paused:
-    """Send the chunks up to a text, wait to be let on, and send the rest; or notice that the reader has left.
+    """Send the chunks up to a text, wait to be let on, and send the rest; or notice that the reader
+    has left.
 
     :ivar paused: is set when the first part was sent.
     :ivar go_on: lets the rest go.
@@ -123,7 +136,9 @@ def stream_call(client: llmcall.LLMClient, messages: Any, **arguments: Any) -> l
     return stream.reply
 
 
-def astream_call(client: llmcall.LLMClient, messages: Any, **arguments: Any) -> llmcall.Reply | None:
+def astream_call(
+    client: llmcall.LLMClient, messages: Any, **arguments: Any
+) -> llmcall.Reply | None:
     """Ask by astream_message and read to the end, in an event loop of its own."""
 
     async def read() -> llmcall.Reply | None:

@@ -1,4 +1,6 @@
-"""What counts as an answer: anything else is an error of the tree, asked again where that may help, and not stored."""
+"""What counts as an answer: anything else is an error of the tree, asked again where that may help,
+and not stored.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ import llmcall
 from llmcall import APIError, ContentFilterError, EmptyAnswerError, ServiceError
 from llmcall.testing import ScriptedClient
 
-REASONED = {"prompt_tokens": 12, "completion_tokens": 64, "completion_tokens_details": {"reasoning_tokens": 64}}
+REASONED = {
+    "prompt_tokens": 12,
+    "completion_tokens": 64,
+    "completion_tokens_details": {"reasoning_tokens": 64},
+}
 
 
 def message(**fields: Any) -> dict[str, Any]:
@@ -47,7 +53,9 @@ def two(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_what_is_an_answer(response: dict[str, Any]) -> None:
-    """Text, a tool call, a refusal or audio is an answer, whatever else a response holds, or does not."""
+    """Text, a tool call, a refusal or audio is an answer, whatever else a response holds, or does
+    not.
+    """
     client = Responding(response)
     assert client.send_message("Hello", on_error="raise").raw == response
     assert client.send_message("Hello", on_error="raise").cached
@@ -58,7 +66,9 @@ def test_an_answer_at_its_token_limit(caplog: pytest.LogCaptureFixture) -> None:
     client = Responding(completion("A long st", finish_reason="length"))
     for text in ("One", "Two"):
         assert client.send_message(text, max_tokens=7, on_error="raise").finish_reason == "length"
-    assert ["max_tokens" in line for line in caplog.messages if "ended at its token limit" in line] == [True]
+    assert [
+        "max_tokens" in line for line in caplog.messages if "ended at its token limit" in line
+    ] == [True]
 
 
 NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
@@ -69,19 +79,38 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
     ({"choices": [{"message": {"content": 5}}]}, ServiceError, "no text"),
     (completion("Half an", finish_reason="error"), ServiceError, "broke off"),
     (completion("", finish_reason="content_filter"), ContentFilterError, "filtered"),
-    (two(completion(), completion("", finish_reason="content_filter")), ContentFilterError, "filtered"),
-    *((completion([part]), ServiceError, "no text") for part in (3, {"text": "yes"}, {"type": "text", "text": None})),
-    (completion([{"type": "thinking", "thinking": []}]), EmptyAnswerError, "neither text nor a tool call"),
+    (
+        two(completion(), completion("", finish_reason="content_filter")),
+        ContentFilterError,
+        "filtered",
+    ),
+    *(
+        (completion([part]), ServiceError, "no text")
+        for part in (3, {"text": "yes"}, {"type": "text", "text": None})
+    ),
+    (
+        completion([{"type": "thinking", "thinking": []}]),
+        EmptyAnswerError,
+        "neither text nor a tool call",
+    ),
     (completion(""), EmptyAnswerError, "neither text nor a tool call"),
     (message(tool_calls=[]), EmptyAnswerError, "neither text nor a tool call"),
     (completion("", finish_reason="length"), EmptyAnswerError, "raise max_tokens"),
-    (completion("", finish_reason="length", usage=REASONED), EmptyAnswerError, "64 of them on reasoning"),
+    (
+        completion("", finish_reason="length", usage=REASONED),
+        EmptyAnswerError,
+        "64 of them on reasoning",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("body", "kind", "words"), NOT_ANSWERS)
-def test_what_is_no_answer(httpserver: HTTPServer, body: Any, kind: type[APIError], words: str) -> None:
-    """A server that answers so gets the class and words for it; what is malformed is tried again; none is stored."""
+def test_what_is_no_answer(
+    httpserver: HTTPServer, body: Any, kind: type[APIError], words: str
+) -> None:
+    """A server that answers so gets the class and words for it; what is malformed is tried again;
+    none is stored.
+    """
     server = ScriptedServer(httpserver, Answer(200, body, {"x-request-id": "req-1"}))
     with client_for(server.base_url) as client:
         error = client.send_message(QUESTION, on_error="return")
@@ -113,13 +142,17 @@ def put(data: Any, place: tuple[Any, ...], value: Any) -> Any:
     if not place:
         return value
     copied = dict(data) if isinstance(data, dict) else list(data)
-    copied[place[0]] = put(data[place[0]] if place[0] in data or isinstance(data, list) else {}, place[1:], value)
+    copied[place[0]] = put(
+        data[place[0]] if place[0] in data or isinstance(data, list) else {}, place[1:], value
+    )
     return copied
 
 
 @given(st.sampled_from(PLACES), DATA)
 def test_any_answer_is_a_reply_or_an_error(place: tuple[Any, ...], value: Any) -> None:
-    """Whatever a response holds, it gives a reply, which is stored and given again, or an error of the tree."""
+    """Whatever a response holds, it gives a reply, which is stored and given again, or an error of
+    the tree.
+    """
     client = Responding(put(completion(), place, value), cache_path="any", on_error="raise")
     client.cache.clear()
     try:
@@ -147,19 +180,27 @@ class Person(BaseModel):
 
 SCHEMA = {
     "type": "object",
-    "properties": {"name": {"type": "string"}, "friends": {"type": "array", "items": {"$ref": "#/$defs/friend"}}},
+    "properties": {
+        "name": {"type": "string"},
+        "friends": {"type": "array", "items": {"$ref": "#/$defs/friend"}},
+    },
     "required": ["name", "friends"],
     "additionalProperties": False,
     "$defs": {"friend": {"type": "string", "enum": ["Bob", "Eve"]}},
 }
-STRICT = {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": SCHEMA}}
+STRICT = {
+    "type": "json_schema",
+    "json_schema": {"name": "person", "strict": True, "schema": SCHEMA},
+}
 GOOD = '{"name": "Lisa", "friends": ["Bob"]}'
 LISA = '{"name": "Lisa", "age": 3}'
 
 
 def client_of(answers: Any, path: Path, **overrides: Any) -> ScriptedClient:
     """Return a client that stores, and raises what fails."""
-    return ScriptedClient(answers, **{"cache_mode": "auto", "cache_path": path, "on_error": "raise", **overrides})
+    return ScriptedClient(
+        answers, **{"cache_mode": "auto", "cache_path": path, "on_error": "raise", **overrides}
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,8 +209,18 @@ def client_of(answers: Any, path: Path, **overrides: Any) -> ScriptedClient:
         ('{"name": "Lisa"}', LISA, Person, "age: Field required"),
         ('{"name": "Lisa", "age": -1}', LISA, Person, "nobody is that young"),
         ("I would rather not.", LISA, Person, "no JSON object"),
-        ('{"name": "Lisa", "friends": ["Bob", "Mallory"]}', GOOD, STRICT, r"\$\.friends\[1\]: 'Mallory' is not one of"),
-        ('{"name": "Lisa", "friends": [], "age": 3}', GOOD, STRICT, r"\$: Additional properties are not allowed"),
+        (
+            '{"name": "Lisa", "friends": ["Bob", "Mallory"]}',
+            GOOD,
+            STRICT,
+            r"\$\.friends\[1\]: 'Mallory' is not one of",
+        ),
+        (
+            '{"name": "Lisa", "friends": [], "age": 3}',
+            GOOD,
+            STRICT,
+            r"\$: Additional properties are not allowed",
+        ),
         (f"```json\n{GOOD}\n```", GOOD, STRICT, "it is no JSON"),
         ('{"name": "Lisa", "frie', GOOD, STRICT, "it is no JSON"),
     ],
@@ -178,9 +229,12 @@ def client_of(answers: Any, path: Path, **overrides: Any) -> ScriptedClient:
 def test_what_does_not_fit_its_response_format(
     bad: str, good: str, response_format: Any, said: str, streamed: bool, tmp_path: Path
 ) -> None:
-    """It is asked again, and only the answer that fits is stored; after the attempts the error says where."""
+    """It is asked again, and only the answer that fits is stored; after the attempts the error says
+    where.
+    """
     client = client_of([bad, good], tmp_path)
-    if streamed:  # what a reader has seen cannot be taken back, so there the call fails, and the next one asks
+    # what a reader has seen cannot be taken back, so there the call fails, and the next one asks
+    if streamed:
         with pytest.raises(ServiceError, match=said):
             list(client.stream_message("Who?", response_format=response_format))
     assert client.send_message("Who?", response_format=response_format).content == good
@@ -190,7 +244,9 @@ def test_what_does_not_fit_its_response_format(
     with pytest.raises(ServiceError, match=said) as failed:
         again.send_message("Who else?", response_format=response_format)
     assert failed.value.attempts == len(again.requests) == 3
-    assert [record.response["choices"][0]["message"]["content"] for record in again.cache.records()] == [good]
+    assert [
+        record.response["choices"][0]["message"]["content"] for record in again.cache.records()
+    ] == [good]
 
 
 def test_what_fits_any_schema(tmp_path: Path) -> None:
@@ -199,41 +255,60 @@ def test_what_fits_any_schema(tmp_path: Path) -> None:
     client = client_of([refusal, "{}", "{}", "{}"], tmp_path)
     assert client.send_message("Who?", response_format=STRICT).refusal == "No."
     elsewhere = {"name": "x", "strict": True, "schema": {"$ref": "http://127.0.0.1:9/schema.json"}}
-    for described in ({"name": "x", "strict": False, "schema": SCHEMA}, elsewhere, {**elsewhere, "schema": None}):
+    for described in (
+        {"name": "x", "strict": False, "schema": SCHEMA},
+        elsewhere,
+        {**elsewhere, "schema": None},
+    ):
         response_format = {"type": "json_schema", "json_schema": described}
         assert client.send_message("Who?", response_format=response_format).content == "{}"
 
 
 def test_a_recorded_answer_that_does_not_fit_is_none_to_a_call_that_says_so(tmp_path: Path) -> None:
-    """What a typed call recorded is asked anew, once, and stands beside it: each goes on being given its own."""
-    client = client_of(['{"name": "Lisa"}', LISA, '{"name": "Bob"}', '{"name": "Lisa", "age": 4}'], tmp_path)
+    """What a typed call recorded is asked anew, once, and stands beside it: each goes on being
+    given its own.
+    """
+    client = client_of(
+        ['{"name": "Lisa"}', LISA, '{"name": "Bob"}', '{"name": "Lisa", "age": 4}'], tmp_path
+    )
     call = llmcall.LLMCall(user="Who?", output_type=Person, client=client, model="gpt-4o")
     assert call() == Person(name="Lisa", age=3)
     for cached in (False, True):
         reply = client.send_message("Who?", model="gpt-4o", response_format=Person)
         assert (reply.parsed, reply.cached) == (Person(name="Lisa", age=4), cached)
-        assert "".join(client.stream_message("Who?", model="gpt-4o", response_format=Person)) == reply.content
+        assert (
+            "".join(client.stream_message("Who?", model="gpt-4o", response_format=Person))
+            == reply.content
+        )
     assert (call(), len(client.requests)) == (Person(name="Lisa", age=3), 4)
 
 
 @pytest.mark.parametrize("response_format", [Person, STRICT])
 def test_a_recorded_answer_that_no_longer_fits(response_format: Any, tmp_path: Path) -> None:
-    """However it came into the cache, it answers no such call; where nothing may be asked, the error says so."""
+    """However it came into the cache, it answers no such call; where nothing may be asked, the
+    error says so.
+    """
     good = LISA if response_format is Person else GOOD
     client = client_of([good], tmp_path)
     request = client.build_request("Who?", response_format=response_format)
     bad = {"role": "assistant", "content": '{"name": 3}'}
     client.cache.put(request, {"choices": [{"index": 0, "finish_reason": "stop", "message": bad}]})
     replaying = client_of([], tmp_path, cache_mode="replay")
-    with pytest.raises(llmcall.CacheMissError, match=r"not\s+fit\s+the\s+call's\s+own\s+response_format") as missed:
+    with pytest.raises(
+        llmcall.CacheMissError, match=r"not\s+fit\s+the\s+call's\s+own\s+response_format"
+    ) as missed:
         replaying.send_message("Who?", response_format=response_format)
     assert "cache_mode='auto'" in str(missed.value)
     assert client.send_message("Who?", response_format=response_format).content == good
     assert replaying.send_message("Who?", response_format=response_format).content == good
 
 
-def test_a_cassette_replays_both_an_answer_that_does_not_fit_and_the_one_beside_it(tmp_path: Path) -> None:
-    """Recording again gives the same bytes; ``new`` adds what fits where the cassette holds only what does not."""
+def test_a_cassette_replays_both_an_answer_that_does_not_fit_and_the_one_beside_it(
+    tmp_path: Path,
+) -> None:
+    """Recording again gives the same bytes; ``new`` adds what fits where the cassette holds only
+    what does not.
+    """
     path, other = tmp_path / "tape.jsonl", tmp_path / "part.jsonl"
 
     def play(client: ScriptedClient) -> list[Any]:
@@ -248,9 +323,14 @@ def test_a_cassette_replays_both_an_answer_that_does_not_fit_and_the_one_beside_
         with llmcall.cassette(name, mode="none"):
             assert play(client) == [Person(name="Lisa", age=3), Person(name="Lisa", age=4)]
         assert (len(client.requests), name.read_bytes()) == (3, path.read_bytes())
-    other.write_text("".join(line + "\n" for line in path.read_text().splitlines() if "#.anew" not in line))
+    other.write_text(
+        "".join(line + "\n" for line in path.read_text().splitlines() if "#.anew" not in line)
+    )
     client = client_of(answers[2:], tmp_path / "part")
-    with llmcall.cassette(other, mode="none"), pytest.raises(llmcall.CacheMissError, match="mode='new'"):
+    with (
+        llmcall.cassette(other, mode="none"),
+        pytest.raises(llmcall.CacheMissError, match="mode='new'"),
+    ):
         play(client)
     with llmcall.cassette(other, mode="new"):
         assert play(client)[1] == Person(name="Lisa", age=4)
@@ -258,10 +338,14 @@ def test_a_cassette_replays_both_an_answer_that_does_not_fit_and_the_one_beside_
 
 
 def test_an_answer_in_parts_is_their_text(tmp_path: Path) -> None:
-    """Text parts are one text: in a reply, in a stream that replays it, and where it is read as a type."""
+    """Text parts are one text: in a reply, in a stream that replays it, and where it is read as a
+    type.
+    """
     parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "yes"}]
     client = client_of([{"role": "assistant", "content": parts}] * 2, tmp_path)
-    assert "".join(client.stream_message("Was it?")) == client.send_message("Was it?").content == "yes"
+    assert (
+        "".join(client.stream_message("Was it?")) == client.send_message("Was it?").content == "yes"
+    )
     assert client.send_message("Is it?").content == "yes"
     assert "".join(client.stream_message("Is it?")) == "yes"
     assert client.send_message("Is it?").raw["choices"][0]["message"]["content"] == parts

@@ -1,4 +1,6 @@
-"""Asking without blocking, streamed or not: the four ways agree on everything, among many tasks and event loops."""
+"""Asking without blocking, streamed or not: the four ways agree on everything, among many tasks and
+event loops.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,18 @@ import asyncio
 from typing import Any
 
 import pytest
-from servers import CALLING, OK, QUESTION, Answer, Behaviour, RawServer, answers, client_for, completion, refusal
+from servers import (
+    CALLING,
+    OK,
+    QUESTION,
+    Answer,
+    Behaviour,
+    RawServer,
+    answers,
+    client_for,
+    completion,
+    refusal,
+)
 from streaming import TWO_COINS, WAYS, chunk, chunks_of, streams
 
 import llmcall
@@ -24,12 +37,20 @@ def whole(content: str | None = None, **fields: Any) -> Behaviour:
 
 def ending(reason: str, *texts: str) -> list[tuple[Behaviour, Behaviour]]:
     """Send a text that ends for a reason, streamed or as a whole."""
-    return [(streams(*chunks_of(*texts, finish_reason=reason)), whole("".join(texts), finish_reason=reason))]
+    return [
+        (
+            streams(*chunks_of(*texts, finish_reason=reason)),
+            whole("".join(texts), finish_reason=reason),
+        )
+    ]
 
 
 # What a scripted model answers to each attempt, and what is asked.
 SCRIPTS: dict[str, tuple[list[Any], dict[str, Any]]] = {
-    "a text with parameters": (["Two coins."], {"temperature": 0.5, "max_tokens": 9, "stop": "x", "seed": 3}),
+    "a text with parameters": (
+        ["Two coins."],
+        {"temperature": 0.5, "max_tokens": 9, "stop": "x", "seed": 3},
+    ),
     "blanks": (["  a  b\n\n c "], {}),
     "a refusal": ([{"role": "assistant", "content": None, "refusal": "I won't."}], {}),
     "a sample": (["Two coins."], {"sample": 7}),
@@ -70,8 +91,15 @@ def outcome(way: str, client: llmcall.LLMClient, arguments: dict[str, Any]) -> A
         reply = WAYS[way](client, QUESTION, **arguments)
     except (APIError, ZeroDivisionError) as error:
         # Of a response with status 200 a stream does not know the head.
-        head = ("status_code", "request_id") if getattr(error, "status_code", None) not in (None, 200) else ()
-        told = {name: getattr(error, name, None) for name in (*head, "attempts", "endpoint", "code", "retry_after")}
+        head = (
+            ("status_code", "request_id")
+            if getattr(error, "status_code", None) not in (None, 200)
+            else ()
+        )
+        told = {
+            name: getattr(error, name, None)
+            for name in (*head, "attempts", "endpoint", "code", "retry_after")
+        }
         return type(error), str(error), told
     if reply is None:
         return None
@@ -80,9 +108,13 @@ def outcome(way: str, client: llmcall.LLMClient, arguments: dict[str, Any]) -> A
 
 
 def recorded(client: llmcall.LLMClient) -> list[Any]:
-    """Return the records of a client's cache, apart from when they were stored and what a stream does not say."""
+    """Return the records of a client's cache, apart from when they were stored and what a stream
+    does not say.
+    """
     return [
-        record.replace(stored_at=None, response={name: record.response[name] for name in ("model", "choices")})
+        record.replace(
+            stored_at=None, response={name: record.response[name] for name in ("model", "choices")}
+        )
         for record in client.cache.records()
     ]
 
@@ -90,11 +122,18 @@ def recorded(client: llmcall.LLMClient) -> list[Any]:
 @pytest.mark.parametrize("on_error", ["none", "raise"])
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_scripted_model(name: str, on_error: str) -> None:
-    """Reply, key, record, usage and error are the same in all four ways, and so is what a second call gets."""
+    """Reply, key, record, usage and error are the same in all four ways, and so is what a second
+    call gets.
+    """
     script, arguments = SCRIPTS[name]
     found = []
     for way in WAYS:
-        settings = {"cache_mode": "auto", "cache_path": way, "retry_max_attempts": 3, "retry_waiting_time": 0}
+        settings = {
+            "cache_mode": "auto",
+            "cache_path": way,
+            "retry_max_attempts": 3,
+            "retry_waiting_time": 0,
+        }
         client = ScriptedClient(script * 2, **settings)
         twice = [outcome(way, client, {**arguments, "on_error": on_error}) for _ in range(2)]
         found.append((twice, recorded(client), client.usage))
@@ -111,11 +150,19 @@ def test_a_server(name: str, caplog: pytest.LogCaptureFixture) -> None:
         llmcall.reset()  # what is told once is told again
         with RawServer(*[pair[0] if streamed else pair[1] for pair in SERVED[name]]) as server:
             caplog.clear()
-            settings = {"cache_path": way, "prices": {"gpt-4o-mini": (1.0, 1.0)}, "retry_max_attempts": 2}
+            settings = {
+                "cache_path": way,
+                "prices": {"gpt-4o-mini": (1.0, 1.0)},
+                "retry_max_attempts": 2,
+            }
             client = client_for(server.base_url, **settings)
             told = outcome(way, client, {"on_error": "raise"})
             usage = client.usage
-            logged = [(name, level, text[:60]) for name, level, text in caplog.record_tuples if name == "llmcall"]
+            logged = [
+                (name, level, text[:60])
+                for name, level, text in caplog.record_tuples
+                if name == "llmcall"
+            ]
             found.append((told, recorded(client), usage, len(server.requests), logged))
             client.close()
     assert found == [found[0]] * 4
@@ -145,7 +192,11 @@ class Waiting(llmcall.LLMClient):
         except asyncio.CancelledError:
             self.cancelled.append(text)
             raise
-        return {"choices": [{"message": {"role": "assistant", "content": text.upper()}, "finish_reason": "stop"}]}
+        return {
+            "choices": [
+                {"message": {"role": "assistant", "content": text.upper()}, "finish_reason": "stop"}
+            ]
+        }
 
     async def until(self, count: int) -> None:
         """Wait until some calls have come."""
@@ -154,7 +205,8 @@ class Waiting(llmcall.LLMClient):
 
 
 def test_a_cancelled_leader_hands_over() -> None:
-    """Where the task that makes the call is cancelled, one of those who wait makes it; a waiter may leave as well.
+    """Where the task that makes the call is cancelled, one of those who wait makes it; a waiter may
+    leave as well.
 
     Its transfer stops, and it is no failure.
     """
@@ -172,13 +224,20 @@ def test_a_cancelled_leader_hands_over() -> None:
         return await asyncio.gather(*calls, return_exceptions=True)
 
     outcomes = asyncio.run(main())
-    assert [type(outcome).__name__ for outcome in outcomes] == ["CancelledError", "Reply", "CancelledError", "Reply"]
+    assert [type(outcome).__name__ for outcome in outcomes] == [
+        "CancelledError",
+        "Reply",
+        "CancelledError",
+        "Reply",
+    ]
     assert (client.come, client.cancelled) == (["x", "x"], ["x"])
     assert (client.usage.calls, client.usage.errors) == (1, 0)
 
 
 def test_blocking_calls_inside_a_running_loop() -> None:
-    """send_message works in a coroutine, and beside a task that awaits the very same answer it goes alone."""
+    """send_message works in a coroutine, and beside a task that awaits the very same answer it goes
+    alone.
+    """
     client = Waiting()
     scripted = ScriptedClient(["yes"], cache_mode="auto")
 

@@ -1,4 +1,5 @@
-"""Budgets: never passed, whoever calls, in whatever order; kept under a name from run to run, in a folder or in Redis.
+"""Budgets: never passed, whoever calls, in whatever order; kept under a name from run to run, in a
+folder or in Redis.
 
 ``Reservation`` is used directly where a rule holds for every order of events.
 """
@@ -62,15 +63,21 @@ def reserved(asking: Any, message: Any = "Hello", **arguments: Any) -> int:
 
 
 def test_threads_and_tasks_make_exactly_as_many_calls_as_are_allowed() -> None:
-    """Of 150 calls from 32 threads, or of 150 tasks, under calls=100 exactly 100 are made; the others say why not."""
+    """Of 150 calls from 32 threads, or of 150 tasks, under calls=100 exactly 100 are made; the
+    others say why not.
+    """
     asking = client()
 
     async def main() -> list[Any]:
-        return await asyncio.gather(*(asking.asend_message(f"Hello {n}") for n in range(150)), return_exceptions=True)
+        return await asyncio.gather(
+            *(asking.asend_message(f"Hello {n}") for n in range(150)), return_exceptions=True
+        )
 
     with llmcall.budget(calls=100) as budget, ThreadPoolExecutor(32) as executor:
         calls_of_threads = [executor.submit(asking.send_message, f"Hello {n}") for n in range(150)]
-        found = Counter(type(each.exception() or each.result()).__name__ for each in calls_of_threads)
+        found = Counter(
+            type(each.exception() or each.result()).__name__ for each in calls_of_threads
+        )
     with llmcall.budget(calls=100):
         of_tasks = Counter(type(each).__name__ for each in asyncio.run(main()))
     assert found == of_tasks == {"Reply": 100, "BudgetExceededError": 50}
@@ -101,12 +108,15 @@ def test_a_task_settles_while_calls_that_wait_for_it_hold_all_threads() -> None:
 
 
 def test_a_reservation_holds_as_long_as_its_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long a call of this process takes by the clock, what it reserved is not spent before it ends."""
+    """However long a call of this process takes by the clock, what it reserved is not spent before
+    it ends.
+    """
     first, second = Reservation(), Reservation()
     with llmcall.budget(calls=2, tokens=10) as budget:
         assert first.reserve(Amounts(tokens=9, calls=1)) is None
         monkeypatch.setattr(budgets, "AWAY", -1.0)
-        assert second.reserve(Amounts(tokens=9, calls=1)) == budgets.NEVER  # it waits, and is not refused
+        # it waits, and is not refused
+        assert second.reserve(Amounts(tokens=9, calls=1)) == budgets.NEVER
         first.used = Amounts(tokens=1, calls=1)
         first.close()
         assert second.reserve(Amounts(tokens=9, calls=1)) is None
@@ -121,7 +131,9 @@ def test_it_reserves_before_and_settles_after() -> None:
     with llmcall.budget(tokens=prompt + 50) as budget:
         asking.send_message("Hello", max_tokens=50)
         assert (budget.spent.tokens, budget.left.tokens) == (used, 45)
-        refused(asking, r"45 tokens left; the next call may use up to 46: set", max_tokens=46 - prompt)
+        refused(
+            asking, r"45 tokens left; the next call may use up to 46: set", max_tokens=46 - prompt
+        )
         asking.send_message("Hello", max_tokens=45 - prompt)
 
 
@@ -129,8 +141,13 @@ SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"t
 
 
 def test_what_a_call_reserves() -> None:
-    """The prompt with its schema, and max_tokens for each answer, else the model's largest output in its window."""
-    known = {"m": {"max_output_tokens": 400, "context_window": 1000}, "small": {"context_window": 100}}
+    """The prompt with its schema, and max_tokens for each answer, else the model's largest output
+    in its window.
+    """
+    known = {
+        "m": {"max_output_tokens": 400, "context_window": 1000},
+        "small": {"context_window": 100},
+    }
     asking = metered(1, 1, models=known)
     prompt = int(asking.count_tokens([{"role": "user", "content": "Hello"}]))
     assert reserved(asking, max_tokens=50) == prompt + 50
@@ -152,7 +169,9 @@ def test_what_a_call_reserves() -> None:
 
 @pytest.mark.parametrize("limit", [{"tokens": 100}, {"usd": 100e-6}], ids=["tokens", "usd"])
 def test_a_server_that_counts_more_tokens_than_are_counted_here(limit: dict[str, Any]) -> None:
-    """What a server adds to each prompt, as chat templates do, is reserved for the calls after the first."""
+    """What a server adds to each prompt, as chat templates do, is reserved for the calls after the
+    first.
+    """
     asking = metered(40, 3, prices={"m": (1.0, 1.0)})
     with llmcall.budget(**limit) as budget:
         for question in ("a", "b"):
@@ -162,7 +181,8 @@ def test_a_server_that_counts_more_tokens_than_are_counted_here(limit: dict[str,
 
 
 def test_usd_is_exact() -> None:
-    """Three calls of 0.1 USD fit in 0.3 USD, though the sum of the floats is more, and a fourth does not.
+    """Three calls of 0.1 USD fit in 0.3 USD, though the sum of the floats is more, and a fourth
+    does not.
 
     Calls of less than a millionth add up as well.
     """
@@ -170,7 +190,11 @@ def test_usd_is_exact() -> None:
     with llmcall.budget(usd=0.3) as budget:
         for _ in range(3):
             asking.send_message("Hello", max_tokens=50_000)
-        refused(asking, r"^\$0\.0000 left; the next call may cost up to \$0\.1000: set max_tok", max_tokens=50_000)
+        refused(
+            asking,
+            r"^\$0\.0000 left; the next call may cost up to \$0\.1000: set max_tok",
+            max_tokens=50_000,
+        )
     assert (budget.spent.usd, budget.left.usd) == (0.3, 0.0)
     tiny = metered(1, 1, prices={"m": (0.15, 0.3)})
     with llmcall.budget(usd=1) as budget:
@@ -178,7 +202,11 @@ def test_usd_is_exact() -> None:
             tiny.send_message("Hello", max_tokens=1)
     assert budget.spent.usd == pytest.approx(4.5e-6)
     with llmcall.budget(usd=0.0003):
-        refused(asking, r"^\$0\.0003 left; the next call may cost up to \$0\.0\d+: set max_", max_tokens=500)
+        refused(
+            asking,
+            r"^\$0\.0003 left; the next call may cost up to \$0\.0\d+: set max_",
+            max_tokens=500,
+        )
 
 
 def test_usd_without_a_price_refuses_to_start() -> None:
@@ -203,7 +231,9 @@ def test_hits_are_free() -> None:
 
 
 def test_all_nested_budgets_count() -> None:
-    """A call counts in every budget that is open, and the tightest decides; entered again, one goes on."""
+    """A call counts in every budget that is open, and the tightest decides; entered again, one goes
+    on.
+    """
     with llmcall.budget(calls=3) as outer:
         with llmcall.budget(calls=2) as inner, inner:
             for _ in range(2):
@@ -222,7 +252,11 @@ def test_it_is_always_raised(on_error: str) -> None:
     """A budget's error is raised whatever on_error says, by every way to call."""
     asking = ScriptedClient([], on_error=on_error)
     with llmcall.budget(calls=0):
-        for way in (asking.send_message, asking.get_embedding, lambda text: list(asking.stream_message(text))):
+        for way in (
+            asking.send_message,
+            asking.get_embedding,
+            lambda text: list(asking.stream_message(text)),
+        ):
             with pytest.raises(BudgetExceededError):
                 way("Hello")
         with pytest.raises(BudgetExceededError):
@@ -243,7 +277,15 @@ def test_a_follower_of_a_call_that_is_refused_takes_over() -> None:
         assert sorted(reply.cached for reply in asyncio.run(main())) == [False, True, True]
 
 
-WRONG = [{"usd": -1}, {"usd": float("nan")}, {"usd": "5"}, {"calls": 1.5}, {"tokens": True}, {"name": " "}, {"name": 5}]
+WRONG = [
+    {"usd": -1},
+    {"usd": float("nan")},
+    {"usd": "5"},
+    {"calls": 1.5},
+    {"tokens": True},
+    {"name": " "},
+    {"name": 5},
+]
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -253,21 +295,28 @@ def test_wrong_arguments(wrong: dict[str, Any]) -> None:
         llmcall.budget(**wrong)
 
 
+# the most that a call may use, what share of it it uses, whether it fails
 CALLERS = st.lists(
     st.tuples(st.integers(1, 30), st.floats(0, 1), st.booleans()), min_size=1, max_size=12
-)  # the most that a call may use, what share of it it uses, whether it fails
+)
 
 
 @given(limit=st.integers(0, 60), callers=CALLERS, order=st.randoms(use_true_random=False))
-def test_no_interleaving_passes_a_limit(limit: int, callers: list[tuple[int, float, bool]], order: Any) -> None:
-    """However callers take turns, spent and reserved never pass the limit, and nobody waits for ever."""
+def test_no_interleaving_passes_a_limit(
+    limit: int, callers: list[tuple[int, float, bool]], order: Any
+) -> None:
+    """However callers take turns, spent and reserved never pass the limit, and nobody waits for
+    ever.
+    """
     used, running, waiting = 0, {}, {}
     coming = list(enumerate(callers))
     budgets._waiting.clear()  # of an example that failed
     with llmcall.budget(tokens=limit) as budget:
         while coming or running or waiting:
             ready = [("look", key) for key, each in waiting.items() if each.wakeup.done()]
-            moves = ready + [("end", key) for key in running] + [("come", key) for key, _ in coming[:1]]
+            moves = (
+                ready + [("end", key) for key in running] + [("come", key) for key, _ in coming[:1]]
+            )
             assert moves, "everybody waits for everybody"
             what, key = order.choice(moves)
             most, share, fails = callers[key]
@@ -302,7 +351,9 @@ def place(place: str) -> str:
 
 
 def test_a_name_goes_on_counting(place: str) -> None:
-    """What was spent under a name counts when it is opened again, and can be looked at and taken back."""
+    """What was spent under a name counts when it is opened again, and can be looked at and taken
+    back.
+    """
     asking = metered(10, 5)
     for spent in (0, 1):
         with llmcall.budget(usd=1, calls=2, name="survey") as budget:
@@ -318,9 +369,14 @@ def test_a_name_goes_on_counting(place: str) -> None:
 
 @pytest.mark.parametrize("names", [(None, None), ("week", "week"), ("week", "month")])
 def test_a_stream_that_is_collected_while_another_call_reserves(
-    names: tuple[str | None, str | None], place: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    names: tuple[str | None, str | None],
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The garbage collector may end a stream at any moment: what it had reserved is settled, of each budget."""
+    """The garbage collector may end a stream at any moment: what it had reserved is settled, of
+    each budget.
+    """
     llmcall.configure(cache_path=place)
     monkeypatch.setattr("llmcall.cache.storage.BUSY_SECONDS", 1.0)
     asking = client()
@@ -332,7 +388,10 @@ def test_a_stream_that_is_collected_while_another_call_reserves(
             streams.clear()
         return dumps(value, **options)
 
-    with llmcall.budget(calls=9, name=names[0]) as one, llmcall.budget(calls=9, name=names[1]) as other:
+    with (
+        llmcall.budget(calls=9, name=names[0]) as one,
+        llmcall.budget(calls=9, name=names[1]) as other,
+    ):
         next(iter(streams[0]))
         monkeypatch.setattr(json, "dumps", dumps_and_ends)
         asking.send_message("Hello")
@@ -341,9 +400,14 @@ def test_a_stream_that_is_collected_while_another_call_reserves(
 
 
 @pytest.mark.parametrize("limits", [(5, 2), (2, 5), (None, 2), (2, None)])
-def test_one_name_opened_twice_counts_once(limits: tuple[int | None, int | None], place: str) -> None:
+def test_one_name_opened_twice_counts_once(
+    limits: tuple[int | None, int | None], place: str
+) -> None:
     """Two budgets of one name are one account, with the tighter of both limits."""
-    with llmcall.budget(calls=limits[0], name="survey"), llmcall.budget(calls=limits[1], name="survey") as budget:
+    with (
+        llmcall.budget(calls=limits[0], name="survey"),
+        llmcall.budget(calls=limits[1], name="survey") as budget,
+    ):
         for _ in range(2):
             client().send_message("Hello")
         assert budget.spent.calls == 2
@@ -362,7 +426,9 @@ def test_names_are_apart(place: str) -> None:
 
 
 def test_usd_of_a_name_with_unknown_prices(place: str) -> None:
-    """Where calls without a price count under a name, their USD are unknown, and no limit of USD can be kept."""
+    """Where calls without a price count under a name, their USD are unknown, and no limit of USD
+    can be kept.
+    """
     with llmcall.budget(name="survey"):
         ScriptedClient(["yes"], model="unheard-of").send_message("Hello")
     with llmcall.budget(usd=5, name="survey") as budget:
@@ -398,7 +464,11 @@ def test_processes_never_pass_a_limit_together(place: str) -> None:
     processes = [start(SHARED, place) for _ in range(2)]
     results = [process.communicate("go\n", timeout=300) for process in processes]
     assert [complaints for _, complaints in results] == [""] * 2
-    assert sum(int(printed) for printed, _ in results) == 60 == llmcall.budget(name="survey").spent.calls
+    assert (
+        sum(int(printed) for printed, _ in results)
+        == 60
+        == llmcall.budget(name="survey").spent.calls
+    )
 
 
 KILLED = """
@@ -414,10 +484,14 @@ with llmcall.budget(calls=40, name="survey"):
 """
 
 
-def test_what_a_killed_process_had_reserved_is_spent(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is killed in its third call leaves three calls spent: the server may have billed it.
+def test_what_a_killed_process_had_reserved_is_spent(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed in its third call leaves three calls spent: the server may have
+    billed it.
 
-    On another machine nobody knows whether it was killed, so its call is waited for as long as one may take.
+    On another machine nobody knows whether it was killed, so its call is waited for as long as one
+    may take.
     """
     ran(KILLED, place)
     with monkeypatch.context() as elsewhere:
@@ -434,7 +508,8 @@ def test_what_a_killed_process_had_reserved_is_spent(place: str, monkeypatch: py
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_process_forked_while_others_spend_from_the_name(place: str) -> None:
-    """Threads write the budget all the time: a child that is forked meanwhile spends as well, and waits for nobody.
+    """Threads write the budget all the time: a child that is forked meanwhile spends as well, and
+    waits for nobody.
 
     Each has a connection of its own, and no call is lost.
     """
@@ -470,10 +545,14 @@ def test_a_process_forked_while_others_spend_from_the_name(place: str) -> None:
     assert ran(program, place).split() == ["20", "20"]
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
+)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_named_budget_travels_to_workers(place: str) -> None:
-    """Workers of other processes share a budget by its name; one without a name is refused before anything is run."""
+    """Workers of other processes share a budget by its name; one without a name is refused before
+    anything is run.
+    """
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
         with llmcall.budget(calls=3, name="survey") as budget:
             found = llmcall.map(ask, "abc", executor=pool)
@@ -485,7 +564,9 @@ def test_a_named_budget_travels_to_workers(place: str) -> None:
     assert (calls(), budget.spent.calls) == (3, 3)
 
 
-def test_a_paid_answer_is_not_lost_where_nothing_can_be_kept(place: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_paid_answer_is_not_lost_where_nothing_can_be_kept(
+    place: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Where what was used cannot be noted, the answer is given back all the same, with a warning."""
     with RedisProcess() as mortal:
         if "://" in place:
@@ -507,15 +588,33 @@ def test_a_paid_answer_is_not_lost_where_nothing_can_be_kept(place: str, caplog:
 @pytest.mark.parametrize(
     ("where", "error", "says"),
     [
-        ("file", CacheError, r"the budget 'survey' cannot be kept: the cache path .*file is a file"),
-        ("unix://:sesame@/nobody", CacheError, r"'survey' cannot be kept: .*unix://\*\*\*@/nobody cannot be reached"),
-        ("s3://:secret@host", ConfigError, r"s3://\*\*\*@host is neither a directory nor the address"),
+        (
+            "file",
+            CacheError,
+            r"the budget 'survey' cannot be kept: the cache path .*file is a file",
+        ),
+        (
+            "unix://:sesame@/nobody",
+            CacheError,
+            r"'survey' cannot be kept: .*unix://\*\*\*@/nobody cannot be reached",
+        ),
+        (
+            "s3://:secret@host",
+            ConfigError,
+            r"s3://\*\*\*@host is neither a directory nor the address",
+        ),
     ],
 )
-def test_where_nothing_can_be_kept_no_call_is_made(where: str, error: type[Exception], says: str) -> None:
+def test_where_nothing_can_be_kept_no_call_is_made(
+    where: str, error: type[Exception], says: str
+) -> None:
     """The error names the budget and the place, not its password."""
     Path("file").write_text("")
     asking = ScriptedClient(["yes"])
-    with llmcall.configured(cache_path=where), pytest.raises(error, match=says), llmcall.budget(calls=3, name="survey"):
+    with (
+        llmcall.configured(cache_path=where),
+        pytest.raises(error, match=says),
+        llmcall.budget(calls=3, name="survey"),
+    ):
         asking.send_message("Hello")
     assert asking.requests == []

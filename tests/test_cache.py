@@ -1,4 +1,6 @@
-"""The cache as users meet it, in a directory and in Redis: modes, records, what is stored, and who shares it."""
+"""The cache as users meet it, in a directory and in Redis: modes, records, what is stored, and who
+shares it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,14 @@ from redis_servers import RedisProcess
 from servers import TOOL_CALL
 
 import llmcall
-from llmcall import CacheCorruptError, CacheError, CacheMissError, ConfigError, Record, ResponseCache
+from llmcall import (
+    CacheCorruptError,
+    CacheError,
+    CacheMissError,
+    ConfigError,
+    Record,
+    ResponseCache,
+)
 from llmcall.testing import ScriptedClient
 
 asked = ScriptedClient(cache_mode="off").build_request
@@ -40,7 +49,9 @@ def text_of(record: Record | None) -> str:
     return str(record.response["choices"][0]["message"]["content"])
 
 
-def client_at(path: Any = None, answers: Any = ("one", "two", "three"), mode: str = "auto", **given: Any) -> Any:
+def client_at(
+    path: Any = None, answers: Any = ("one", "two", "three"), mode: str = "auto", **given: Any
+) -> Any:
     """Return a client that stores its answers, in the project's own cache unless a path is given."""
     return ScriptedClient(answers, cache_mode=mode, cache_path=path, on_error="raise", **given)
 
@@ -81,9 +92,15 @@ def spoil(place: str, key: str, value: Any) -> None:
 
 
 def test_a_question_is_asked_once(place: str) -> None:
-    """Another client, and another process, get the recorded answer; streamed or not is the same record."""
+    """Another client, and another process, get the recorded answer; streamed or not is the same
+    record.
+    """
     first, second = client_at(place), client_at(place, ())
-    assert [said(first), said(first), said(second)] == [("one", False), ("one", True), ("one", True)]
+    assert [said(first), said(first), said(second)] == [
+        ("one", False),
+        ("one", True),
+        ("one", True),
+    ]
     with second.stream_message("Hello") as stream:
         assert "".join(stream) == "one" and stream.reply.cached
     program = """
@@ -94,7 +111,9 @@ def test_a_question_is_asked_once(place: str) -> None:
 
 
 def test_replay_never_calls(place: str) -> None:
-    """What is recorded is answered; anything else is a CacheMissError that names the place, whatever on_error is."""
+    """What is recorded is answered; anything else is a CacheMissError that names the place,
+    whatever on_error is.
+    """
     said(client_at(place), "known")
     client = client_at(place, mode="replay")
     assert said(client, "known") == ("one", True)
@@ -110,7 +129,9 @@ def test_replay_never_calls(place: str) -> None:
 
 
 def test_replay_needs_no_key_and_no_address() -> None:
-    """A recorded answer is given where nothing is configured; the miss comes before the missing key."""
+    """A recorded answer is given where nothing is configured; the miss comes before the missing
+    key.
+    """
     said(client_at(), "known", model="gpt-4o-mini")
     client = llmcall.OpenAIClient(cache_mode="replay")
     assert said(client, "known") == ("one", True)
@@ -121,7 +142,9 @@ def test_replay_needs_no_key_and_no_address() -> None:
 
 
 def test_refresh_asks_each_question_once_per_process(place: str) -> None:
-    """The new answer replaces the old one, and is read from then on, by other clients of the process too."""
+    """The new answer replaces the old one, and is read from then on, by other clients of the
+    process too.
+    """
     said(client_at(place, ["old"]))
     client = client_at(place, ["new", "newer"], mode="refresh")
     assert [said(client), said(client), said(client_at(place, (), "refresh"))] == [
@@ -145,7 +168,11 @@ def test_off_and_one_call_past_the_cache() -> None:
     with pytest.raises(CacheMissError, match="cache=False"):
         client_at(mode="replay").send_message("Hello", cache=False)
     off, request = ResponseCache(client.cache.path, mode="off"), client.build_request("Hello")
-    assert (off.get(request), text_of(off.put(request, answer("4"))), said(client)) == (None, "4", ("stored", True))
+    assert (off.get(request), text_of(off.put(request, answer("4"))), said(client)) == (
+        None,
+        "4",
+        ("stored", True),
+    )
     with pytest.raises(ValueError, match="auto, replay, refresh, off"):
         ResponseCache("cache", mode="sometimes")
 
@@ -154,7 +181,9 @@ def test_off_and_one_call_past_the_cache() -> None:
 
 
 def test_a_record_holds_what_was_asked_and_who_answered(cache: ResponseCache) -> None:
-    """The request, the response, its cost, the sample; of a client's also api_type, host and version."""
+    """The request, the response, its cost, the sample; of a client's also api_type, host and
+    version.
+    """
     request = asked("Käse?", temperature=0.5, sample=3)
     assert cache.get(request) is None
     cache.put(request, answer("3"), cost=0.25)
@@ -164,7 +193,11 @@ def test_a_record_holds_what_was_asked_and_who_answered(cache: ResponseCache) ->
         cache_key=request.cache_key,
         kind="chat",
         sample="#3",
-        request={"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Käse?"}], "temperature": 0.5},
+        request={
+            "model": "gpt-4o-mini",
+            "messages": [{"role": "user", "content": "Käse?"}],
+            "temperature": 0.5,
+        },
         response=answer("3"),
         cost=0.25,
         version=llmcall.__version__,
@@ -172,12 +205,20 @@ def test_a_record_holds_what_was_asked_and_who_answered(cache: ResponseCache) ->
     client = client_at()
     said(client)
     (record,) = client.cache.records()
-    assert (record.api_type, record.host, record.version) == ("scripted", "scripted", llmcall.__version__)
+    assert (record.api_type, record.host, record.version) == (
+        "scripted",
+        "scripted",
+        llmcall.__version__,
+    )
 
 
 def test_callers_get_copies(place: str) -> None:
-    """Whatever a caller does with messages, a reply or a record, the next one is as it was recorded."""
-    client = client_at(place, [{"role": "assistant", "content": "3", "tool_calls": [TOOL_CALL]}, "4"])
+    """Whatever a caller does with messages, a reply or a record, the next one is as it was
+    recorded.
+    """
+    client = client_at(
+        place, [{"role": "assistant", "content": "3", "tool_calls": [TOOL_CALL]}, "4"]
+    )
     messages = [{"role": "user", "content": "Hello"}]
     for _ in range(3):
         reply = client.send_message(messages)
@@ -195,7 +236,9 @@ def test_callers_get_copies(place: str) -> None:
 
 
 def test_a_hit_of_another_host_warns_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Answers of one server used for another are named once, with the remedy; a namespace keeps them apart."""
+    """Answers of one server used for another are named once, with the remedy; a namespace keeps
+    them apart.
+    """
     for message in ("Hello", "again"):
         said(client_at(), message, model="m", temperature=0)
     assert not caplog.records
@@ -204,7 +247,9 @@ def test_a_hit_of_another_host_warns_once(caplog: pytest.LogCaptureFixture) -> N
         assert elsewhere.send_message(message, model="m", temperature=0) is not None
     (warning,) = caplog.messages
     assert all(word in warning for word in ("scripted", "localhost", "[Cache] NAMESPACE"))
-    apart = llmcall.OpenAIClient(base_url="http://localhost:1/v1", cache_namespace="local", cache_mode="replay")
+    apart = llmcall.OpenAIClient(
+        base_url="http://localhost:1/v1", cache_namespace="local", cache_mode="replay"
+    )
     with pytest.raises(CacheMissError):
         apart.send_message("Hello", model="m", temperature=0)
 
@@ -221,8 +266,12 @@ STEPS = st.one_of(
 
 @settings(max_examples=25)
 @given(st.lists(STEPS, max_size=12))
-def test_both_kinds_do_the_same(redis_process: RedisProcess, tmp_path_factory: Any, steps: list[Any]) -> None:
-    """Whatever is stored, replaced and deleted, a directory and a Redis server hold what a dict would."""
+def test_both_kinds_do_the_same(
+    redis_process: RedisProcess, tmp_path_factory: Any, steps: list[Any]
+) -> None:
+    """Whatever is stored, replaced and deleted, a directory and a Redis server hold what a dict
+    would.
+    """
     with redis_process.client() as client:
         client.flushall()
     for place in (str(tmp_path_factory.mktemp("any") / "cache"), redis_process.url):
@@ -234,7 +283,9 @@ def test_both_kinds_do_the_same(redis_process: RedisProcess, tmp_path_factory: A
                     expected = {}
                 elif name == "delete":
                     found = expected.keys() & set(given_to)
-                    assert cache.delete(keys=[asked(key).cache_key for key in set(given_to)]) == len(found)
+                    assert cache.delete(
+                        keys=[asked(key).cache_key for key in set(given_to)]
+                    ) == len(found)
                     expected = {key: value for key, value in expected.items() if key not in found}
                 else:
                     key, value = given_to
@@ -242,14 +293,21 @@ def test_both_kinds_do_the_same(redis_process: RedisProcess, tmp_path_factory: A
                     kept = expected.get(key, value) if name == "put" else value
                     assert text_of(writer.put(asked(key), answer(value))) == kept
                     expected[key] = kept
-            records = {record.request["messages"][0]["content"]: text_of(record) for record in cache.records()}
+            records = {
+                record.request["messages"][0]["content"]: text_of(record)
+                for record in cache.records()
+            }
             assert (list(records.items()), len(cache)) == (list(expected.items()), len(expected))
 
 
 def test_records_come_in_the_order_of_storing(cache: ResponseCache) -> None:
-    """Listing yields each record once, or those that are wanted, also while others are added and deleted."""
+    """Listing yields each record once, or those that are wanted, also while others are added and
+    deleted.
+    """
     requests = filled(cache, 1203)
-    assert [text_of(record) for record in cache.records(where=lambda record: record.cost > 120)] == ["1201", "1202"]
+    assert [
+        text_of(record) for record in cache.records(where=lambda record: record.cost > 120)
+    ] == ["1201", "1202"]
     found = []
     for record in cache.records():
         found.append(text_of(record))
@@ -262,7 +320,9 @@ def test_records_come_in_the_order_of_storing(cache: ResponseCache) -> None:
 
 
 def test_delete_and_clear(cache: ResponseCache, place: str) -> None:
-    """Deleting takes exactly what is meant and tells how many, damaged records too; what is meant must be said."""
+    """Deleting takes exactly what is meant and tells how many, damaged records too; what is meant
+    must be said.
+    """
     requests = filled(cache, 6)
     assert cache.delete(where=lambda record: int(text_of(record)) % 2 == 1) == 3
     assert [cache.get(request) is None for request in requests] == [False, True] * 3
@@ -277,8 +337,18 @@ def test_delete_and_clear(cache: ResponseCache, place: str) -> None:
 
 def test_statistics(cache: ResponseCache) -> None:
     """They tell path, number and size; an empty cache is true all the same, and asking makes none."""
-    assert (cache.stats().records, cache.stats().size, bool(cache), cache.exists()) == (0, 0, True, False)
-    assert (len(cache), list(cache.records()), cache.delete(keys=["a"]), cache.clear()) == (0, [], 0, 0)
+    assert (cache.stats().records, cache.stats().size, bool(cache), cache.exists()) == (
+        0,
+        0,
+        True,
+        False,
+    )
+    assert (len(cache), list(cache.records()), cache.delete(keys=["a"]), cache.clear()) == (
+        0,
+        [],
+        0,
+        0,
+    )
     assert not isinstance(cache.path, Path) or not cache.path.exists()
     filled(cache, 3)
     stats = cache.stats()
@@ -297,7 +367,10 @@ def test_a_frame() -> None:
     assert list(frame.columns) == [
         "scope", "draw", "kind", "model", "prompt", "answer", "input_tokens", "output_tokens", "cost", "cache_key",
     ]  # fmt: skip
-    assert list(frame["prompt"]) == ["How many?", "And now?"] and list(frame["answer"]) == ["Two.", "Two."]
+    assert list(frame["prompt"]) == ["How many?", "And now?"] and list(frame["answer"]) == [
+        "Two.",
+        "Two.",
+    ]
     assert (frame["scope"][1], frame["draw"][1]) == ("trial/lisa", 0)
     assert len(client.cache.to_frame(lambda record: record.sample is None)) == 1
 
@@ -306,7 +379,9 @@ def test_a_frame() -> None:
 
 
 @pytest.mark.parametrize("value", [b"nonsense", b"", b"\x80\x04.", "text", 7, None])
-def test_a_damaged_record(value: Any, place: str, cache: ResponseCache, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_record(
+    value: Any, place: str, cache: ResponseCache, caplog: pytest.LogCaptureFixture
+) -> None:
     """Damage is never an answer: replay refuses, the other modes ask anew, say so, and mend it."""
     if "://" in place and not isinstance(value, bytes):
         pytest.skip("only a directory can hold other types")
@@ -318,16 +393,23 @@ def test_a_damaged_record(value: Any, place: str, cache: ResponseCache, caplog: 
         list(cache.records())
     assert cache.verify() == [request.cache_key]
     client = client_at(place)
-    assert [said(client, "question 0"), said(client, "question 0")] == [("one", False), ("one", True)]
+    assert [said(client, "question 0"), said(client, "question 0")] == [
+        ("one", False),
+        ("one", True),
+    ]
     assert "asked anew" in caplog.text
     assert (cache.verify(), len(cache), text_of(cache.get(sound))) == ([], 2, "1")
 
 
 def test_a_record_under_a_wrong_key_is_damage(tmp_path: Path) -> None:
-    """A sound record of another request, as a damaged index gives, is no answer, also to one who had the right one."""
+    """A sound record of another request, as a damaged index gives, is no answer, also to one who
+    had the right one.
+    """
     client = client_at(tmp_path / "cache", lambda messages: messages[-1]["content"])
     one, two = (client.send_message(question) for question in ("one", "two"))
-    [(swapped,)] = in_database(tmp_path / "cache", "SELECT value FROM Cache WHERE key = ?", one.cache_key)
+    [(swapped,)] = in_database(
+        tmp_path / "cache", "SELECT value FROM Cache WHERE key = ?", one.cache_key
+    )
     spoil(str(tmp_path / "cache"), two.cache_key, swapped)
     assert client.cache.verify() == [two.cache_key]
     assert said(client, "two") == ("two", False)
@@ -338,7 +420,9 @@ def test_a_record_under_a_wrong_key_is_damage(tmp_path: Path) -> None:
 
 
 def test_changes_of_others_are_seen(place: str) -> None:
-    """A record that was answered from before, and that somebody else replaces or deletes, is not remembered."""
+    """A record that was answered from before, and that somebody else replaces or deletes, is not
+    remembered.
+    """
     client = client_at(place)
     assert [said(client)[0] for _ in range(2)] == ["one", "one"]
     request = client.build_request("Hello")
@@ -386,7 +470,9 @@ def test_a_fork_while_others_write_and_call(place: str) -> None:
 
 
 def test_the_directory_is_private_and_out_of_git(tmp_path: Path) -> None:
-    """It has mode 0700 and a .gitignore that covers itself; one in which other things lie stays as it is."""
+    """It has mode 0700 and a .gitignore that covers itself; one in which other things lie stays as
+    it is.
+    """
     for name, mode in (("new", 0o700), ("empty", 0o700), ("used", 0o755)):
         if name != "new":
             (tmp_path / name).mkdir(mode=0o755)
@@ -410,7 +496,9 @@ def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_diskcache_evicts_and_limits_nothing(tmp_path: Path) -> None:
-    """Opened by diskcache itself, the directory is one that loses nothing; what it adds there is no record."""
+    """Opened by diskcache itself, the directory is one that loses nothing; what it adds there is no
+    record.
+    """
     cache = ResponseCache(tmp_path / "cache")
     filled(cache, 2)
     cache.close()
@@ -423,9 +511,13 @@ def test_diskcache_evicts_and_limits_nothing(tmp_path: Path) -> None:
     assert cache.verify() == ["theirs"]
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells which files are open")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux tells which files are open"
+)
 def test_no_handle_stays_open(tmp_path: Path) -> None:
-    """Neither of a directory that is gone, whose space is given back, nor of a cache that is closed or forgotten."""
+    """Neither of a directory that is gone, whose space is given back, nor of a cache that is closed
+    or forgotten.
+    """
 
     def opened() -> list[str]:
         found = []

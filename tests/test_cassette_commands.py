@@ -18,7 +18,8 @@ from servers import CALLING
 from llmcall.types import Record
 
 TURNS = [("Bread for 3?", "Yes."), ("And for 5?", "No."), ("For 4?", "Perhaps.")]
-# The two lines that let git compare cassettes as conversations: of .gitattributes, and of the configuration.
+# The two lines that let git compare cassettes as conversations: of .gitattributes, and of the
+# configuration.
 ATTRIBUTES = "**/cassettes/**/*.jsonl text eol=lf merge=union diff=llmcall\n"
 TEXTCONV = ("diff.llmcall.textconv", "llmcall show")
 
@@ -26,11 +27,15 @@ TEXTCONV = ("diff.llmcall.textconv", "llmcall show")
 @pytest.fixture
 def market() -> Path:
     """Write a cassette of two scopes."""
-    return written("market.jsonl", [*conversation("day/lisa#0", TURNS), chat("?", HOSTILE, "day/bart#0")])
+    return written(
+        "market.jsonl", [*conversation("day/lisa#0", TURNS), chat("?", HOSTILE, "day/bart#0")]
+    )
 
 
 def test_show(market: Path) -> None:
-    """show prints the conversations as plain text, each time the same, with nothing that a terminal would obey."""
+    """show prints the conversations as plain text, each time the same, with nothing that a terminal
+    would obey.
+    """
     shown = done("show", market)
     assert shown.startswith('configured model: "m"\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n')
     assert "→ assistant\n    Perhaps.\n" in shown and "\x1b" not in shown
@@ -40,7 +45,8 @@ def test_show(market: Path) -> None:
 
 
 def test_an_empty_file_is_no_damage(market: Path) -> None:
-    """A file without a byte holds nothing: show prints nothing, and merge writes the other's records.
+    """A file without a byte holds nothing: show prints nothing, and merge writes the other's
+    records.
 
     Of a cassette without a record, the settings are shown.
     """
@@ -67,7 +73,11 @@ def test_show_in_the_coding_of_files(market: Path) -> None:
         (["diff", "market.jsonl", "empty.jsonl"], 1, "nothing is recorded in empty.jsonl"),
         (["diff", "market.jsonl", "broken.jsonl"], 1, "broken.jsonl:2"),
         (["cassette", "merge", "market.jsonl", "market.jsonl"], 2, "Missing option '-o'"),
-        (["cassette", "merge", "market.jsonl", "warmer.jsonl", "-o", "x"], 1, "under different settings: temperature"),
+        (
+            ["cassette", "merge", "market.jsonl", "warmer.jsonl", "-o", "x"],
+            1,
+            "under different settings: temperature",
+        ),
     ],
 )
 def test_failures(market: Path, arguments: list[str], code: int, complaint: str) -> None:
@@ -90,12 +100,18 @@ def text_of(records: list[Record], settings: dict[str, Any] | None = None) -> st
 
 
 def test_a_history_is_not_repeated() -> None:
-    """A call goes on from whichever earlier call held most of its messages, which is named where it is far above."""
+    """A call goes on from whichever earlier call held most of its messages, which is named where it
+    is far above.
+    """
     one = conversation("s#0", TURNS)
-    other = chat([*one[1].request["messages"][:3], {"role": "user", "content": "Why?"}], "Because.", "s#0")
+    other = chat(
+        [*one[1].request["messages"][:3], {"role": "user", "content": "Why?"}], "Because.", "s#0"
+    )
     shown = text_of([*one, chat("Else?", "No.", "s#0"), other])
     assert '… 3 messages as in the call that asked "Bread for 3?"' in shown
-    shown = text_of([chat(one[1].request["messages"], answer, f"s#{draw}") for draw, answer in enumerate("abc")])
+    shown = text_of(
+        [chat(one[1].request["messages"], answer, f"s#{draw}") for draw, answer in enumerate("abc")]
+    )
     assert shown.count("… 3 messages as above") == 2 and shown.count(TURNS[0][0]) == 1
 
 
@@ -134,7 +150,9 @@ SHOWN = [
 
 @pytest.mark.parametrize(("record", "expected"), SHOWN)
 def test_what_is_shown_of_a_record(record: Record, expected: list[str]) -> None:
-    """Tools, their calls and results, refusals, choices, media, embeddings, functions and pointers to other answers."""
+    """Tools, their calls and results, refusals, choices, media, embeddings, functions and pointers
+    to other answers.
+    """
     shown = [line.strip().removeprefix("--- ") for line in text_of([record]).splitlines()]
     assert [line for line in shown if line in expected] == expected
 
@@ -170,7 +188,9 @@ def git(*arguments: str) -> str:
     """Run git in the working directory, without anybody's configuration."""
     identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
     environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
-    done = subprocess.run(["git", *identity, *arguments], env=environment, check=True, capture_output=True)
+    done = subprocess.run(
+        ["git", *identity, *arguments], env=environment, check=True, capture_output=True
+    )
     return done.stdout.decode()
 
 
@@ -180,7 +200,11 @@ def repository() -> Path:
     git("init", "-q", "-b", "main")
     Path(".gitattributes").write_text(ATTRIBUTES, encoding="utf-8")
     key, command = TEXTCONV
-    git("config", key, command.replace("llmcall", f"{shlex.quote(Path(sys.executable).as_posix())} -m llmcall", 1))
+    git(
+        "config",
+        key,
+        command.replace("llmcall", f"{shlex.quote(Path(sys.executable).as_posix())} -m llmcall", 1),
+    )
     path = written("tests/cassettes/test_a/test_b.jsonl", conversation("lisa#0", TURNS))
     git("add", ".")
     git("commit", "-q", "-m", "one")
@@ -191,12 +215,18 @@ def test_git_compares_conversations(repository: Path) -> None:
     """With the two lines, git shows what was answered anew and no JSON."""
     changed = [*TURNS[:1], ("And for 5?", "Gladly."), TURNS[2]]
     written(str(repository), conversation("lisa#0", changed))
-    shown = [line for line in git("diff").splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    shown = [
+        line
+        for line in git("diff").splitlines()
+        if line[:1] in "+-" and line[:3] not in ("+++", "---")
+    ]
     assert shown == ["-    No.", "+    Gladly."]
     assert "+    Perhaps." in git("show", "HEAD")
 
 
-@pytest.mark.parametrize("damage", ["<<<<<<< HEAD\n", '{"llmcall": 99, "settings": {}}\n', "\xff\x1b[31m"])
+@pytest.mark.parametrize(
+    "damage", ["<<<<<<< HEAD\n", '{"llmcall": 99, "settings": {}}\n', "\xff\x1b[31m"]
+)
 def test_git_shows_a_damaged_cassette(repository: Path, damage: str) -> None:
     """git goes on where a version cannot be read: it is shown as it is, after what is wrong."""
     repository.write_bytes(damage.encode("latin-1") + repository.read_bytes())
@@ -205,7 +235,9 @@ def test_git_shows_a_damaged_cassette(repository: Path, damage: str) -> None:
 
 
 def test_git_merges_two_branches(repository: Path) -> None:
-    """Two branches that recorded other calls are merged by git, and by the command, to the same records."""
+    """Two branches that recorded other calls are merged by git, and by the command, to the same
+    records.
+    """
     first = read(repository)
     for branch in ("left", "right"):
         git("checkout", "-q", "-b", branch, "main")
@@ -215,7 +247,9 @@ def test_git_merges_two_branches(repository: Path) -> None:
     git("merge", "-q", "-m", "both", "left")
     done("cassette", "merge", "left.jsonl", "right.jsonl", "-o", "both.jsonl")
     assert len(read(Path("both.jsonl"))) == 9
-    assert {each.cache_key for each in read(repository)} == {each.cache_key for each in read(Path("both.jsonl"))}
+    assert {each.cache_key for each in read(repository)} == {
+        each.cache_key for each in read(Path("both.jsonl"))
+    }
 
 
 # merge
@@ -242,4 +276,6 @@ def test_merge_of_conflicts(choice: str, answer: str) -> None:
     assert "answer 1 request differently, and nothing was written" in told
     assert len(read(Path("one.jsonl"))) == 2
     assert "conflict: " in done(*merge, "--on-conflict", choice)
-    assert [each.response["choices"][0]["message"]["content"] for each in read(Path("one.jsonl"))] == [answer, "0"]
+    assert [
+        each.response["choices"][0]["message"]["content"] for each in read(Path("one.jsonl"))
+    ] == [answer, "0"]

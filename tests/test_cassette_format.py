@@ -1,4 +1,5 @@
-"""The form of cassettes and exports: what is written, what is read back, what is refused, credentials above all.
+"""The form of cassettes and exports: what is written, what is read back, what is refused,
+credentials above all.
 
 The fakes of credentials are built up so that no scanner of this file finds one.
 Private imports: the file has a grammar, and so has what looks like a credential.
@@ -32,14 +33,24 @@ GOOD = '{"kind": "chat", "request": {}, "response": {}}'
 
 
 def chat(
-    *texts: str, answer: str = "Yes.", sample: str | None = None, system: str | None = None, **more: Any
+    *texts: str,
+    answer: str = "Yes.",
+    sample: str | None = None,
+    system: str | None = None,
+    **more: Any,
 ) -> Record:
     """Build a record of a chat whose messages alternate between user and assistant."""
-    messages = [{"role": ("user", "assistant")[index % 2], "content": text} for index, text in enumerate(texts)]
+    messages = [
+        {"role": ("user", "assistant")[index % 2], "content": text}
+        for index, text in enumerate(texts)
+    ]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
     request = {"model": "m", "messages": messages, **more}
-    response = {"choices": [{"index": 0, "message": {"role": "assistant", "content": answer}}], "model": "m"}
+    response = {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": answer}}],
+        "model": "m",
+    }
     return Record(key_of("chat", request, sample), "chat", sample, request, response, 0.25)
 
 
@@ -51,8 +62,13 @@ def function(request: Any, response: Any | None = None, sample: str | None = Non
 def history(turns: int, length: int, *, changing: bool = False) -> list[Record]:
     """Build the records of a conversation in which each request repeats all before it."""
     texts = [f"{turn:06d}".ljust(length, "abcdefghij"[turn % 10]) for turn in range(2 * turns)]
-    systems = [f"You are in state {turn}." if changing else "You are Lisa." for turn in range(turns)]
-    return [chat(*texts[: 2 * t + 1], answer=texts[2 * t + 1], sample="a#0", system=systems[t]) for t in range(turns)]
+    systems = [
+        f"You are in state {turn}." if changing else "You are Lisa." for turn in range(turns)
+    ]
+    return [
+        chat(*texts[: 2 * t + 1], answer=texts[2 * t + 1], sample="a#0", system=systems[t])
+        for t in range(turns)
+    ]
 
 
 def written(records: list[Record], **options: Any) -> str:
@@ -67,12 +83,18 @@ def decoded(text: str | bytes) -> lines.Lines:
 
 
 def test_whole_file_is_pinned() -> None:
-    """The bytes of version 1 never change: records by scope, long texts and histories once, what is unseen escaped."""
+    """The bytes of version 1 never change: records by scope, long texts and histories once, what is
+    unseen escaped.
+    """
     long = "x" * 250 + "\n" + "é" * 251
     record = chat("Hi\u2028\x7f", "Yes.", long, "No.", "Well?", sample="s#0", stop=["b", "a"])
     record.response.update(id="r-1", created=17, system_fingerprint="f")
-    later = chat("Hi\u2028\x7f", "Yes.", long, "No.", "Well?", "Oh.", "And?", sample="s#0", answer=long)
-    embedding = Record("", "embedding", None, {"model": "e", "input": "a" * 500}, {"embedding": b"\x00\x01"})
+    later = chat(
+        "Hi\u2028\x7f", "Yes.", long, "No.", "Well?", "Oh.", "And?", sample="s#0", answer=long
+    )
+    embedding = Record(
+        "", "embedding", None, {"model": "e", "input": "a" * 500}, {"embedding": b"\x00\x01"}
+    )
     text = sha256(long.encode()).hexdigest()[:32]
     run = ""
     for index, content in enumerate(["Hi\u2028\x7f", "Yes.", {"$text": text}, "No.", "Well?"]):
@@ -97,14 +119,21 @@ def test_whole_file_is_pinned() -> None:
     ]
 
 
-@given(st.lists(st.text(max_size=3) | st.sampled_from(["a" * 501, "\r\n" * 300, "\n" * 501]), max_size=12), st.data())
+@given(
+    st.lists(
+        st.text(max_size=3) | st.sampled_from(["a" * 501, "\r\n" * 300, "\n" * 501]), max_size=12
+    ),
+    st.data(),
+)
 def test_histories_come_back(texts: list[str], data: st.DataObject) -> None:
     """Requests that share beginnings, with and without system messages, are read as they were."""
     ends = data.draw(st.lists(st.integers(0, len(texts)), max_size=6))
     systems = [data.draw(st.sampled_from([None, "A", "B"])) for _ in ends]
     pairs = enumerate(zip(ends, systems, strict=True))
     records = [chat(*texts[:end], system=system, seed=index) for index, (end, system) in pairs]
-    assert [record.request for record in decoded(written(records))] == [record.request for record in records]
+    assert [record.request for record in decoded(written(records))] == [
+        record.request for record in records
+    ]
 
 
 @pytest.mark.parametrize("changing", [False, True])
@@ -119,17 +148,23 @@ def test_texts_are_read_in_any_order() -> None:
     head, *rest = written(history(6, 600)).splitlines(keepends=True)
     shuffled = decoded(head + "".join(reversed(rest)) + "".join(rest) + head)
     assert len(shuffled) == 6
-    assert {record.cache_key for record in shuffled} == {record.cache_key for record in history(6, 600)}
+    assert {record.cache_key for record in shuffled} == {
+        record.cache_key for record in history(6, 600)
+    }
 
 
 @pytest.mark.parametrize("length", [20, 600])
 def test_get_finds_lines_that_were_written_otherwise(length: int) -> None:
-    """A line with its names in another order, other blanks and escapes, and its long text in it, still answers."""
+    """A line with its names in another order, other blanks and escapes, and its long text in it,
+    still answers.
+    """
     record = chat("é" * length, sample="a#0", seed=1)
     *head, line = written([record]).splitlines()
     entry = json.loads(line)
     entry["request"] = dict(reversed(record.request.items()))
-    file = decoded("\n".join([*head, json.dumps(entry, indent=None, separators=(" ,", " : "), sort_keys=True)]))
+    file = decoded(
+        "\n".join([*head, json.dumps(entry, indent=None, separators=(" ,", " : "), sort_keys=True)])
+    )
     found = file.get(Request("chat", "m", record.request, {}, {}, "a#0", record.cache_key))
     assert found is not None and found.request == record.request
     escaped = decoded(written([record]).replace('"$text"', '"\\u0024text"'))
@@ -145,11 +180,18 @@ def test_harmless_differences_are_accepted(form: str) -> None:
 
 @pytest.mark.parametrize("respelt", [False, True])
 def test_two_answers_to_one_key_are_refused(respelt: bool) -> None:
-    """The error has the numbers of both lines, also where only the key shows that the requests are the same."""
+    """The error has the numbers of both lines, also where only the key shows that the requests are
+    the same.
+    """
     [cheap] = decoded(written([chat("a"), chat("a").replace(cost=9.0)]))
     assert cheap.cost == 0.25  # equal answers are one record, the first
     one, other = written([chat("a"), chat("a", answer="No.")]).splitlines()[1:]
-    text = HEADER + one + "\n" + (json.dumps(json.loads(other), indent=None, sort_keys=True) if respelt else other)
+    text = (
+        HEADER
+        + one
+        + "\n"
+        + (json.dumps(json.loads(other), indent=None, sort_keys=True) if respelt else other)
+    )
     with pytest.raises(CacheCorruptError, match=r"^f\.jsonl:3: line 2 has another answer"):
         decoded(text).records()
 
@@ -169,11 +211,26 @@ DAMAGE = {
     "unknown field": (HEADER + GOOD[:-1] + ', "host": "h"}', "unknown field 'host'"),
     "no response": (HEADER + '{"kind": "chat", "request": {}}', "response"),
     "not UTF-8": (HEADER + '{"é": 1}', "not UTF-8"),
-    "another header": (HEADER + '{"llmcall": 1, "settings": {"model": "n"}}', "differs from line 1 in model"),
-    "wrong digest": (HEADER + '{"text": "%s", "lines": ["b"]}' % ("0" * 32), "does not have the digest"),
-    "no such text": (HEADER + GOOD.replace("{}", '{"a": {"$text": "00"}}'), "text 00, which no line holds"),
-    "no such messages": (HEADER + GOOD.replace("{}", '{"messages": [{"$messages": "00"}]}', 1), "messages 00"),
-    "messages elsewhere": (HEADER + GOOD.replace("{}", '{"a": {"$messages": "00"}}'), "means nothing there"),
+    "another header": (
+        HEADER + '{"llmcall": 1, "settings": {"model": "n"}}',
+        "differs from line 1 in model",
+    ),
+    "wrong digest": (
+        HEADER + '{"text": "%s", "lines": ["b"]}' % ("0" * 32),
+        "does not have the digest",
+    ),
+    "no such text": (
+        HEADER + GOOD.replace("{}", '{"a": {"$text": "00"}}'),
+        "text 00, which no line holds",
+    ),
+    "no such messages": (
+        HEADER + GOOD.replace("{}", '{"messages": [{"$messages": "00"}]}', 1),
+        "messages 00",
+    ),
+    "messages elsewhere": (
+        HEADER + GOOD.replace("{}", '{"a": {"$messages": "00"}}'),
+        "means nothing there",
+    ),
     "not escaped": (HEADER + GOOD.replace("{}", '{"$data": {"a": 1}}'), "means nothing there"),
     "no Base64": (HEADER + GOOD.replace("{}", '{"$bytes": "AAé"}'), "not Base64"),
 }
@@ -182,7 +239,9 @@ DAMAGE = {
 @pytest.mark.parametrize(("text", "message"), DAMAGE.values(), ids=DAMAGE)
 def test_damage_is_refused_with_its_line(text: str, message: str) -> None:
     """Every damage is an error with the file's name, the line's number and what is wrong."""
-    with pytest.raises(CacheCorruptError, match=rf"^f\.jsonl:{2 if text.startswith(HEADER) else 1}: ") as caught:
+    with pytest.raises(
+        CacheCorruptError, match=rf"^f\.jsonl:{2 if text.startswith(HEADER) else 1}: "
+    ) as caught:
         list(decoded(text.encode("latin-1" if "UTF-8" in message else "utf-8")))
     assert message in str(caught.value)
 
@@ -196,10 +255,17 @@ STRANGE = [
 
 @given(st.data())
 def test_any_damage_gives_records_or_an_error_with_its_line(data: st.DataObject) -> None:
-    """Whatever is cut out, put in or doubled anywhere: there are records, or an error that names file and line."""
+    """Whatever is cut out, put in or doubled anywhere: there are records, or an error that names
+    file and line.
+    """
     file = written([*history(4, 600), function({"n": 1}, {"value": b"x"})]).encode()
-    start, length = data.draw(st.integers(0, len(file))), data.draw(st.integers(0, 80) | st.integers(0, len(file)))
-    put_in = data.draw(st.sampled_from([*STRANGE, *file.splitlines(keepends=True)]) | st.binary(max_size=4))
+    start, length = (
+        data.draw(st.integers(0, len(file))),
+        data.draw(st.integers(0, 80) | st.integers(0, len(file))),
+    )
+    put_in = data.draw(
+        st.sampled_from([*STRANGE, *file.splitlines(keepends=True)]) | st.binary(max_size=4)
+    )
     try:
         decoded(file[:start] + put_in + file[start + length :]).records()
     except CacheError as error:
@@ -208,7 +274,9 @@ def test_any_damage_gives_records_or_an_error_with_its_line(data: st.DataObject)
 
 def test_a_newer_version_is_no_damage() -> None:
     """The file is refused with what to do."""
-    with pytest.raises(CacheError, match=r"^f\.jsonl:1: .* version 2 .* up to version 1; upgrade") as caught:
+    with pytest.raises(
+        CacheError, match=r"^f\.jsonl:1: .* version 2 .* up to version 1; upgrade"
+    ) as caught:
         decoded('{"llmcall": 2, "settings": {}}')
     assert not isinstance(caught.value, CacheCorruptError)
 
@@ -231,7 +299,9 @@ for _ in range(100_000):
 def test_what_cannot_be_written_is_refused_with_its_place(
     data: Any, error: type[Exception], place: str, tmp_path: Path
 ) -> None:
-    """Only plain data is written; after an error the old file is whole, and nothing is left beside it."""
+    """Only plain data is written; after an error the old file is whole, and nothing is left beside
+    it.
+    """
     path = tmp_path / "f.jsonl"
     lines.write(path, {}, [chat("old")])
     before = path.read_bytes()
@@ -278,26 +348,44 @@ FORMS = {
     "anthropic": ("sk-" + "ant-api03-" + fake(95, URL_SAFE), "Anthropic"),
     "openrouter": ("sk-" + "or-v1-" + fake(64, HEX), "API key"),
     "aws": ("AK" + "IA" + fake(16, CAPITALS), "AWS access key"),
-    "aws secret": ("aws_secret_access_" + "key = " + fake(40, LETTERS_DIGITS + "+/"), "AWS secret key"),
+    "aws secret": (
+        "aws_secret_access_" + "key = " + fake(40, LETTERS_DIGITS + "+/"),
+        "AWS secret key",
+    ),
     **{f"github {letter}": (f"gh{letter}" + "_" + fake(36), "GitHub") for letter in "pousr"},
     "gitlab": ("gl" + "pat-" + fake(20, URL_SAFE), "GitLab"),
     "google": ("AI" + "za" + fake(35, URL_SAFE), "Google API key"),
-    **{f"slack {letter}": (f"xo{'x'}{letter}-123456789012-" + fake(24), "Slack") for letter in "abprs"},
+    **{
+        f"slack {letter}": (f"xo{'x'}{letter}-123456789012-" + fake(24), "Slack")
+        for letter in "abprs"
+    },
     "stripe": ("sk" + "_live_" + fake(24), "Stripe"),
     "hugging face": ("h" + "f_" + fake(34), "Hugging Face"),
     "groq": ("gs" + "k_" + fake(52), "Groq"),
     "xai": ("xa" + "i-" + fake(80), "xAI"),
     "npm": ("np" + "m_" + fake(36), "npm"),
     "pypi": ("pypi-" + "AgEIcHlwaS5vcmc" + fake(60, URL_SAFE), "PyPI"),
-    "jwt": (".".join(("ey" + "J" + fake(33, URL_SAFE), "ey" + "J" + fake(50, URL_SAFE), fake(43))), "JSON Web Token"),
+    "jwt": (
+        ".".join(("ey" + "J" + fake(33, URL_SAFE), "ey" + "J" + fake(50, URL_SAFE), fake(43))),
+        "JSON Web Token",
+    ),
     "pem": ("-----BEGIN RSA PRIVATE" + " KEY-----\nMIIEpAIBAAKCAQEA" + fake(48), "private key"),
     "pgp": ("-----BEGIN PGP PRIVATE" + " KEY BLOCK-----\n\nlQOYBF" + fake(58), "private key"),
     "bearer": ("Authorization: Bearer " + fake(40, URL_SAFE), "bearer token"),
-    "basic": ("Authorization: Basic " + base64.b64encode(b"alice:" + fake(12).encode()).decode(), "password"),
+    "basic": (
+        "Authorization: Basic " + base64.b64encode(b"alice:" + fake(12).encode()).decode(),
+        "password",
+    ),
     "url": ("https://alice:" + fake(12) + "@example.org/x", "password in a URL"),
     "azure": ("api-" + "key: " + fake(32, HEX), "API key"),
-    "azure storage": ("AccountName=a;Account" + "Key=" + fake(86, LETTERS_DIGITS + "+/") + "==", "Azure key"),
-    "azure signature": ("SharedAccessSignature sr=x&" + "sig=" + fake(43) + "%3D&se=1", "Azure signature"),
+    "azure storage": (
+        "AccountName=a;Account" + "Key=" + fake(86, LETTERS_DIGITS + "+/") + "==",
+        "Azure key",
+    ),
+    "azure signature": (
+        "SharedAccessSignature sr=x&" + "sig=" + fake(43) + "%3D&se=1",
+        "Azure signature",
+    ),
 }
 
 
@@ -331,7 +419,9 @@ ORDINARY = [
 
 
 @pytest.mark.parametrize(("text", "kind"), FORMS.values(), ids=FORMS)
-@pytest.mark.parametrize("around", ["{}", "A key: {}. Thanks!", '{{"a": "{}"}}', "a\n{}\nb", "a\\n{}\\n", "«{}»"])
+@pytest.mark.parametrize(
+    "around", ["{}", "A key: {}. Thanks!", '{{"a": "{}"}}', "a\n{}\nb", "a\\n{}\\n", "«{}»"]
+)
 def test_each_form_is_found(text: str, kind: str, around: str) -> None:
     """Each form is found wherever it stands, with its kind and its first four characters."""
     whole = around.format(text)
@@ -363,7 +453,10 @@ SECRET = "gh" + "p_" + fake(36)
 @pytest.mark.parametrize(
     ("data", "place"),
     [
-        ({"request": {"messages": [{"content": "a"}, {"content": SECRET}]}}, "request.messages[1].content"),
+        (
+            {"request": {"messages": [{"content": "a"}, {"content": SECRET}]}},
+            "request.messages[1].content",
+        ),
         ({"response": {"a": {SECRET: 1}}}, "a key of response.a"),
         ({SECRET: 1}, "a key of the data"),
         ({"sample": SECRET}, "sample"),

@@ -1,4 +1,6 @@
-"""Cassettes: who may answer in each mode, when and how the file is written, and whose settings hold."""
+"""Cassettes: who may answer in each mode, when and how the file is written, and whose settings
+hold.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def counting(**settings: Any) -> ScriptedClient:
 
 def echoing(**settings: Any) -> ScriptedClient:
     """Return a client that repeats the last words of what it was asked."""
-    return ScriptedClient(lambda messages: f"{len(messages)}: {messages[-1]['content'][-20:]}", **settings)
+    return ScriptedClient(
+        lambda messages: f"{len(messages)}: {messages[-1]['content'][-20:]}", **settings
+    )
 
 
 def said(client: llmcall.LLMClient, text: str = "Hi", **arguments: Any) -> Any:
@@ -55,7 +59,11 @@ def lines(path: str | Path = PATH) -> list[Any]:
 
 def asked_in(path: str | Path = PATH) -> list[Any]:
     """Return the last message of each record in a cassette."""
-    return [line["request"]["messages"][-1]["content"] for line in lines(path) if line.get("kind") == "chat"]
+    return [
+        line["request"]["messages"][-1]["content"]
+        for line in lines(path)
+        if line.get("kind") == "chat"
+    ]
 
 
 def header(path: str | Path = PATH) -> Any:
@@ -98,21 +106,32 @@ def played(client: ScriptedClient, *, until: int = 99) -> list[str]:
 @pytest.mark.parametrize("mode", ["once", "new"])
 @pytest.mark.parametrize("empty", [False, True])
 def test_recording_where_nothing_is_recorded(mode: str, empty: bool) -> None:
-    """``none`` never writes; ``once``, the default, and ``new`` record where there is no file, or an empty one."""
+    """``none`` never writes; ``once``, the default, and ``new`` record where there is no file, or
+    an empty one.
+    """
     if empty:
         Path(PATH).touch()
     state = "is empty" if empty else "does not exist"
-    with pytest.raises(CacheMissError, match=f"which {state}: 0 records"), cassette(PATH, mode="none"):
+    with (
+        pytest.raises(CacheMissError, match=f"which {state}: 0 records"),
+        cassette(PATH, mode="none"),
+    ):
         said(counting())
     assert Path(PATH).exists() is empty and cassette(PATH).mode == "once"
     client = counting()
     with cassette(PATH, mode=mode) as tape:
-        assert [said(client), said(client, "Bye"), said(client)] == ["answer 1", "answer 2", "answer 1"]
+        assert [said(client), said(client, "Bye"), said(client)] == [
+            "answer 1",
+            "answer 2",
+            "answer 1",
+        ]
     assert (asked_in(), tape.recorded, tape.replayed) == (["Hi", "Bye"], 2, 1)
 
 
 def test_new_adds_what_is_missing() -> None:
-    """``new`` replays what is there, asks the rest and adds it; the records that answered no call are known."""
+    """``new`` replays what is there, asks the rest and adds it; the records that answered no call
+    are known.
+    """
     taped("a", "b")
     with cassette(PATH, mode="new") as tape:
         assert [said(counting(), "b"), said(counting(), "c")] == ["recorded b", "answer 1"]
@@ -124,14 +143,22 @@ def test_new_adds_what_is_missing() -> None:
 @pytest.mark.parametrize(
     ("recorded", "asked", "found"),
     [
-        ({"top_p": 1, "extra_body": {"a": [1], "b": "x"}}, {"top_p": 1.0, "extra_body": {"b": "x", "a": [1]}}, True),
+        (
+            {"top_p": 1, "extra_body": {"a": [1], "b": "x"}},
+            {"top_p": 1.0, "extra_body": {"b": "x", "a": [1]}},
+            True,
+        ),
         ({"extra_body": {"a": True}}, {"extra_body": {"a": 1}}, False),
         ({"extra_body": {"a": [1]}}, {"extra_body": {"a": [1, 2]}}, False),
         ({"sample": "1"}, {"sample": "2"}, False),
     ],
 )
-def test_a_request_finds_what_has_its_key(recorded: dict[str, Any], asked: dict[str, Any], found: bool) -> None:
-    """A record answers a request with the same canonical JSON, and no other that Python takes for equal."""
+def test_a_request_finds_what_has_its_key(
+    recorded: dict[str, Any], asked: dict[str, Any], found: bool
+) -> None:
+    """A record answers a request with the same canonical JSON, and no other that Python takes for
+    equal.
+    """
     with cassette(PATH):
         said(counting(), **recorded)
     with cassette(PATH, mode="none"):
@@ -142,7 +169,9 @@ def test_a_request_finds_what_has_its_key(recorded: dict[str, Any], asked: dict[
 
 
 def test_rewrite_starts_empty() -> None:
-    """``rewrite`` asks anew even what the disk cache has; a run that asks nothing rewrites to nothing."""
+    """``rewrite`` asks anew even what the disk cache has; a run that asks nothing rewrites to
+    nothing.
+    """
     with cassette(PATH, mode="rewrite"):
         pass
     assert not Path(PATH).exists()
@@ -150,12 +179,23 @@ def test_rewrite_starts_empty() -> None:
     client = counting(cache_mode="auto")
     said(client, "Bye")
     with cassette(PATH, mode="rewrite") as tape:
-        assert [said(client), said(client, "Bye"), said(client)] == ["answer 2", "answer 3", "answer 2"]
-    assert (asked_in(), tape.replayed, tape.recorded, said(client, "Bye")) == (["Hi", "Bye"], 1, 2, "answer 3")
+        assert [said(client), said(client, "Bye"), said(client)] == [
+            "answer 2",
+            "answer 3",
+            "answer 2",
+        ]
+    assert (asked_in(), tape.replayed, tape.recorded, said(client, "Bye")) == (
+        ["Hi", "Bye"],
+        1,
+        2,
+        "answer 3",
+    )
     with cassette(PATH, mode="rewrite"):
         pass
     assert [set(line) for line in lines()] == [{"llmcall", "settings"}]
-    with pytest.raises(ValueError, match="mode is 'all'; a cassette's is one of none, once, new, rewrite"):
+    with pytest.raises(
+        ValueError, match="mode is 'all'; a cassette's is one of none, once, new, rewrite"
+    ):
         cassette(PATH, mode="all")
 
 
@@ -163,7 +203,9 @@ def test_rewrite_starts_empty() -> None:
 @pytest.mark.parametrize("mode", ["once", "new", "rewrite"])
 @pytest.mark.parametrize("past_cache", [False, True])
 def test_the_cassette_s_mode_decides(mode: str, cache_mode: str, past_cache: bool) -> None:
-    """Whether to ask is the cassette's to say; the cache's mode says only whether the disk may answer."""
+    """Whether to ask is the cassette's to say; the cache's mode says only whether the disk may
+    answer.
+    """
     said(ScriptedClient(["cached"], cache_mode="auto"))
     client = ScriptedClient(["asked", "asked"], cache_mode=cache_mode)
     arguments: dict[str, Any] = {"cache": False} if past_cache else {}
@@ -177,7 +219,9 @@ def test_the_cassette_s_mode_decides(mode: str, cache_mode: str, past_cache: boo
 @pytest.mark.parametrize("cache_mode", ["auto", "replay", "refresh", "off"])
 @pytest.mark.parametrize("mode", ["none", "once"])
 def test_a_cassette_that_only_reads_asks_nobody(mode: str, cache_mode: str) -> None:
-    """Where the cassette only reads, neither the model nor the disk cache answers, whatever the cache's mode."""
+    """Where the cassette only reads, neither the model nor the disk cache answers, whatever the
+    cache's mode.
+    """
     taped("Hi")
     before = Path(PATH).read_bytes()
     said(ScriptedClient(["cached"], cache_mode="auto"), "new")
@@ -186,14 +230,21 @@ def test_a_cassette_that_only_reads_asks_nobody(mode: str, cache_mode: str) -> N
         assert said(client) == said(client, cache=False) == "recorded Hi"
         with pytest.raises(CacheMissError):
             said(client, "new")
-    assert (Path(PATH).read_bytes(), tape.replayed, tape.recorded, client.requests) == (before, 2, 0, [])
+    assert (Path(PATH).read_bytes(), tape.replayed, tape.recorded, client.requests) == (
+        before,
+        2,
+        0,
+        [],
+    )
 
 
 # When the file is written
 
 
 def test_a_recording_that_an_exception_ended_goes_on() -> None:
-    """The header says that it broke off; the next run asks for the rest, and the file is that of an undisturbed one."""
+    """The header says that it broke off; the next run asks for the rest, and the file is that of an
+    undisturbed one.
+    """
     with cassette(Path("a/b/undisturbed.jsonl")):
         expected = played(echoing())
         assert not Path("a").exists()
@@ -225,7 +276,9 @@ def test_a_program_that_ends_itself_has_ended_well(code: int | None, complete: b
 
 
 def test_a_failed_rewrite_leaves_the_old_file() -> None:
-    """Neither a block that fails, in a block of the same cassette too, nor cells touch it before the end."""
+    """Neither a block that fails, in a block of the same cassette too, nor cells touch it before
+    the end.
+    """
     taped("Old")
     tape = cassette(PATH, mode="rewrite")
     with tape:
@@ -242,7 +295,9 @@ def test_a_failed_rewrite_leaves_the_old_file() -> None:
 
 
 def test_a_notebook_s_cassette_is_written_as_it_goes() -> None:
-    """Each answer is on the disk when it is there, and read if the kernel dies; the closed file is that of a block."""
+    """Each answer is on the disk when it is there, and read if the kernel dies; the closed file is
+    that of a block.
+    """
     with cassette("block.jsonl"):
         expected = played(echoing())
     for ends in (False, True):
@@ -276,12 +331,16 @@ def test_nothing_gained_leaves_the_file_alone() -> None:
 
 
 def test_an_answer_after_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """An answer that comes when the cassette is closed is returned, and a warning says that it is not in it."""
+    """An answer that comes when the cassette is closed is returned, and a warning says that it is
+    not in it.
+    """
     client = counting()
     with cassette(PATH):
         stream = client.stream_message("Hi")
     assert "".join(stream) == "answer 1"
-    assert warnings(caplog) == [f"an answer came after the cassette {PATH} was closed, and is not in it"]
+    assert warnings(caplog) == [
+        f"an answer came after the cassette {PATH} was closed, and is not in it"
+    ]
     assert not Path(PATH).exists()
 
 
@@ -294,7 +353,12 @@ def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None
             client.send_message("b")
         assert warnings(caplog) == []
     (warning,) = warnings(caplog)
-    for part in ("2 calls", "1 outside any scope, 1 in scope 'lisa'", "ContentFilterError. Change", "the mode 'new'"):
+    for part in (
+        "2 calls",
+        "1 outside any scope, 1 in scope 'lisa'",
+        "ContentFilterError. Change",
+        "the mode 'new'",
+    ):
         assert part in warning
     with cassette(PATH, mode="new"):
         said(ScriptedClient(["yes"]), "b")
@@ -313,7 +377,12 @@ def test_a_decorator() -> None:
         """Ask."""
         return said(client, text)
 
-    assert (ask("Hi"), ask(text="Hi"), ask.__name__, ask.__doc__) == ("answer 1", "answer 1", "ask", "Ask.")
+    assert (ask("Hi"), ask(text="Hi"), ask.__name__, ask.__doc__) == (
+        "answer 1",
+        "answer 1",
+        "ask",
+        "Ask.",
+    )
     with pytest.raises(CacheMissError):
         ask("Bye")
     assert (len(client.requests), asked_in()) == (1, ["Hi"])
@@ -328,7 +397,9 @@ def test_a_decorator() -> None:
 
 
 def test_a_generator_cannot_be_decorated() -> None:
-    """A generator function would run after its cassette is closed; it is refused when it is decorated."""
+    """A generator function would run after its cassette is closed; it is refused when it is
+    decorated.
+    """
 
     def steps() -> Any:
         yield 1
@@ -337,7 +408,10 @@ def test_a_generator_cannot_be_decorated() -> None:
         yield 1
 
     for function in (steps, asteps):
-        with pytest.raises(TypeError, match="steps is a generator function; open the cassette with 'with' inside it"):
+        with pytest.raises(
+            TypeError,
+            match="steps is a generator function; open the cassette with 'with' inside it",
+        ):
             cassette(PATH)(function)
 
 
@@ -359,14 +433,20 @@ def test_two_cassettes_of_one_file() -> None:
     """Opening a file that is open already is refused, also by another name for it."""
     os.symlink(".", "link")
     for other in (PATH, f"link/{PATH}"):
-        with cassette(PATH), pytest.raises(CacheError, match="is open already in this process"), cassette(other):
+        with (
+            cassette(PATH),
+            pytest.raises(CacheError, match="is open already in this process"),
+            cassette(other),
+        ):
             pass
     with cassette(PATH):
         said(counting())
 
 
 def test_identical_calls_at_once_get_what_is_recorded() -> None:
-    """Of two calls that ask the same at once past the disk cache, both get the answer that the file holds."""
+    """Of two calls that ask the same at once past the disk cache, both get the answer that the file
+    holds.
+    """
     both = threading.Barrier(2, timeout=60)
 
     def answer(messages: Any) -> str:
@@ -381,9 +461,13 @@ def test_identical_calls_at_once_get_what_is_recorded() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.parametrize(("mode", "error"), [("once", "CacheError 0 the cassette"), ("none", "CacheMissError 0")])
+@pytest.mark.parametrize(
+    ("mode", "error"), [("once", "CacheError 0 the cassette"), ("none", "CacheMissError 0")]
+)
 def test_calls_of_a_forked_process_do_not_pass_a_recording_by(mode: str, error: str) -> None:
-    """What is recorded replays there; what is not is an error, before anything is asked; only the parent writes."""
+    """What is recorded replays there; what is not is an error, before anything is asked; only the
+    parent writes.
+    """
     program = """
         client = ScriptedClient(lambda messages: messages[-1]["content"], on_error="raise")
         with llmcall.cassette("tape.jsonl", mode=sys.argv[1]):
@@ -412,8 +496,12 @@ def test_calls_of_a_forked_process_do_not_pass_a_recording_by(mode: str, error: 
 
 
 def test_embeddings(httpserver: HTTPServer) -> None:
-    """Each text is a record; a cassette that has one of two asks for the other alone, and replays both."""
-    server = ScriptedServer(httpserver, OK._replace(body=embeddings([0.1, 0.2])), OK._replace(body=embeddings([3, 4])))
+    """Each text is a record; a cassette that has one of two asks for the other alone, and replays
+    both.
+    """
+    server = ScriptedServer(
+        httpserver, OK._replace(body=embeddings([0.1, 0.2])), OK._replace(body=embeddings([3, 4]))
+    )
     with client_for(server.base_url) as client:
         with cassette(PATH):
             live = client.get_embedding("a")
@@ -429,7 +517,9 @@ def test_embeddings(httpserver: HTTPServer) -> None:
 
 def test_a_fallback_replays_from_the_cassette_alone(httpserver: HTTPServer) -> None:
     """The answer of a model with a longer context replays under its own name and the first one's."""
-    server = ScriptedServer(httpserver, refusal(400, "too long", code="context_length_exceeded"), OK)
+    server = ScriptedServer(
+        httpserver, refusal(400, "too long", code="context_length_exceeded"), OK
+    )
     settings: dict[str, Any] = {"model": "small", "fallbacks": {"small": ("large",)}}
     with client_for(server.base_url, **settings) as client, scope("a"), cassette(PATH):
         live = client.send_message("Hi", on_error="raise")
@@ -467,7 +557,9 @@ cheap = gpt-4o-mini
 
 
 def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has what environment and files put into the keys, no argument in code; it stands above them while open."""
+    """It has what environment and files put into the keys, no argument in code; it stands above
+    them while open.
+    """
     config_file(EVERY_SETTING)
     with llmcall.configured(presence_penalty=1.5), cassette(PATH):
         said(ScriptedClient(["yes"], top_p=0.1), temperature=0.5, seed=3)
@@ -487,7 +579,9 @@ def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_clients_that_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients with different settings cannot share a header: the second one's call is refused, naming what differs."""
+    """Clients with different settings cannot share a header: the second one's call is refused,
+    naming what differs.
+    """
     here = llmcall.settings()
     monkeypatch.setenv("LLMCALL_MODEL", "gpt-4o")
     monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.5")
@@ -498,7 +592,9 @@ def test_clients_that_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
     for first, second in ((one, other), (other, one)):
         with cassette(PATH, mode="rewrite"):
             said(first)
-            with pytest.raises(llmcall.ConfigError, match="disagree on model" if first is one else message):
+            with pytest.raises(
+                llmcall.ConfigError, match="disagree on model" if first is one else message
+            ):
                 second.send_message("Hi")
     assert header()["model"] == "gpt-4o"
     with cassette(PATH, mode="none"):
@@ -515,7 +611,9 @@ NAMESPACE = vllm
 
 @pytest.mark.parametrize("elsewhere", ["", ENDPOINTS.replace("vllm", "ollama")])
 def test_the_namespace_of_an_endpoint(elsewhere: str) -> None:
-    """A namespace that a section for an endpoint gives is in the header, and holds where the section is another."""
+    """A namespace that a section for an endpoint gives is in the header, and holds where the
+    section is another.
+    """
     config_file(ENDPOINTS)
     client = OpenAIClient()
     client.transport = counting()
@@ -529,7 +627,9 @@ def test_the_namespace_of_an_endpoint(elsewhere: str) -> None:
 
 
 def test_a_model_in_a_file_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path to a model does not reach the header; the model is found again by the file's name, wherever it lies."""
+    """A path to a model does not reach the header; the model is found again by the file's name,
+    wherever it lies.
+    """
     monkeypatch.setenv("LLMCALL_MODEL", "models/here/Tiny-1.gguf")
     llmcall.reset()
     client = llmcall.LocalClient(transport=counting())
@@ -554,7 +654,9 @@ print(client.send_message(sys.argv[1] if len(sys.argv) > 1 else "Hi", on_error="
 
 
 def test_named_by_the_environment_or_a_file() -> None:
-    """``[Cassette]`` records an unchanged script, written when it ends, and replays it, first call and all."""
+    """``[Cassette]`` records an unchanged script, written when it ends, and replays it, first call
+    and all.
+    """
     environment = {"LLMCALL_CASSETTE_PATH": "tapes/run.jsonl"}
     live = ran(ASK, **environment, LLMCALL_TEMPERATURE="0.5", LLMCALL_MODEL="gpt-4o")
     assert ran(ASK, **environment, LLMCALL_TEMPERATURE="1") == live
@@ -574,8 +676,12 @@ def test_named_by_the_environment_or_a_file() -> None:
         ("rewrite", "", ["Hi"]),
     ],
 )
-def test_a_named_cassette_is_written_however_the_run_ends(mode: str, end: str, found: list[str]) -> None:
-    """What it gained is written after an exception and an early exit; a ``rewrite`` that failed writes nothing."""
+def test_a_named_cassette_is_written_however_the_run_ends(
+    mode: str, end: str, found: list[str]
+) -> None:
+    """What it gained is written after an exception and an early exit; a ``rewrite`` that failed
+    writes nothing.
+    """
     taped("Old")
     with start(f"{ASK}\n{end}", LLMCALL_CASSETTE_PATH=PATH, LLMCALL_CASSETTE_MODE=mode) as process:
         process.communicate(timeout=60)
@@ -605,7 +711,11 @@ def test_a_cassette_in_code_counts_inside_a_named_one() -> None:
     said(client, "c")
     llmcall.configure(cassette_path="other.jsonl")
     said(client, "d")
-    assert (asked_in("named.jsonl"), asked_in(), Path("other.jsonl").exists()) == (["a", "c"], ["b"], False)
+    assert (asked_in("named.jsonl"), asked_in(), Path("other.jsonl").exists()) == (
+        ["a", "c"],
+        ["b"],
+        False,
+    )
     llmcall.reset()
     said(client, "e")
     assert asked_in("other.jsonl") == ["d"]
@@ -623,7 +733,15 @@ def test_nothing_of_the_machine_is_in_it(monkeypatch: pytest.MonkeyPatch) -> Non
         echoing().send_message("Hi", extra_headers={"x-secret": "header-of-mine"}, timeout=7)
         echoing().send_message("Hi", timeout=8, seed=1)
     written = Path(PATH).read_text(encoding="utf-8")
-    for trace in ("of-mine", "of.mine", str(Path.cwd()), llmcall.__version__, "scripted", "timeout", "time"):
+    for trace in (
+        "of-mine",
+        "of.mine",
+        str(Path.cwd()),
+        llmcall.__version__,
+        "scripted",
+        "timeout",
+        "time",
+    ):
         assert trace not in written
 
 
@@ -631,7 +749,10 @@ def test_the_same_calls_twice_give_the_same_bytes() -> None:
     """Whether models answer or the disk cache; a cache that loads the file answers them."""
     kept = []
     for mode in ("auto", "auto", "off"):
-        with llmcall.configured(cache_mode=mode), cassette(PATH, mode="rewrite" if mode == "off" else "once"):
+        with (
+            llmcall.configured(cache_mode=mode),
+            cassette(PATH, mode="rewrite" if mode == "off" else "once"),
+        ):
             played(echoing(cache_mode=mode))
         kept.append(Path(PATH).read_bytes())
         Path(PATH).unlink()
@@ -644,7 +765,9 @@ def test_the_same_calls_twice_give_the_same_bytes() -> None:
 
 
 def test_records_stand_by_scope_path_and_then_as_called() -> None:
-    """Records without a sample come first, those of a map by its items; then scope after scope, each as called."""
+    """Records without a sample come first, those of a map by its items; then scope after scope,
+    each as called.
+    """
     client, is_last_done = echoing(), threading.Event()
 
     def ask(item: int) -> None:
@@ -678,13 +801,19 @@ def test_a_damaged_file(mode: str) -> None:
     """It is refused by its line when it is opened, and left as it is; ``rewrite`` makes it anew."""
     taped("a", "b")
     Path(PATH).write_bytes(before := Path(PATH).read_bytes()[:-20])
-    with pytest.raises(llmcall.CacheCorruptError, match=r"tape\.jsonl:3: .* cut off"), cassette(PATH, mode=mode):
+    with (
+        pytest.raises(llmcall.CacheCorruptError, match=r"tape\.jsonl:3: .* cut off"),
+        cassette(PATH, mode=mode),
+    ):
         pass
     assert Path(PATH).read_bytes() == before and llmcall.settings().origin("MODEL") == "default"
     taped("a")
     assert asked_in() == ["a"]
     Path(PATH).write_text('{"llmcall": 1, "settings": {"mood": "good"}}\n')
-    with pytest.raises(llmcall.ConfigError, match="the header names mood, which this version"), cassette(PATH):
+    with (
+        pytest.raises(llmcall.ConfigError, match="the header names mood, which this version"),
+        cassette(PATH),
+    ):
         pass
 
 
@@ -713,19 +842,29 @@ def test_two_processes_that_write_one_cassette(mode: str, exists: bool) -> None:
         before = Path(PATH).read_bytes()
         complaints = other.communicate("\n", timeout=60)[1]
     assert (one.returncode, other.returncode, Path(PATH).read_bytes()) == (0, 1, before)
-    assert "CacheError: tape.jsonl was written by another process while it was being recorded here" in complaints
+    assert (
+        "CacheError: tape.jsonl was written by another process while it was being recorded here"
+        in complaints
+    )
     assert b'"one"' in before and b'"other"' not in before
 
 
 def test_credentials_are_refused() -> None:
-    """A text that looks like a credential is refused with its place; nothing is written, and the answers are kept."""
+    """A text that looks like a credential is refused with its place; nothing is written, and the
+    answers are kept.
+    """
     secret = "sk-" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7"
     client = echoing(cache_mode="auto")
 
     def run() -> None:
         with cassette(PATH), scope("a"):
             client.send_message("Hi")
-            client.send_message([{"role": "user", "content": "Hi"}, {"role": "user", "content": f"My key is {secret}"}])
+            client.send_message(
+                [
+                    {"role": "user", "content": "Hi"},
+                    {"role": "user", "content": f"My key is {secret}"},
+                ]
+            )
 
     with pytest.raises(CacheError) as caught:
         run()
@@ -739,7 +878,9 @@ def test_credentials_are_refused() -> None:
 
 
 def test_what_was_refused_is_not_written_later() -> None:
-    """A notebook's cassette, which is written as it goes, holds no credential when another answer follows."""
+    """A notebook's cassette, which is written as it goes, holds no credential when another answer
+    follows.
+    """
     secret = "sk-" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7"
     tape = cassette(PATH).open()
     said(echoing(), "a")
@@ -772,7 +913,8 @@ sys.addaudithook(no_network)
 
 
 def test_a_replay_needs_nothing() -> None:
-    """A replay in a new process uses no network, needs no key, and imports neither the SDK nor what belongs to it.
+    """A replay in a new process uses no network, needs no key, and imports neither the SDK nor what
+    belongs to it.
 
     What the ancestors' function asks is replayed likewise.
     """

@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 from programs import ran
 from pytest_httpserver import HTTPServer
-from servers import OK, QUESTION, RETRY_AT_ONCE, Answer, ScriptedServer, client_for, completion, embeddings, refusal
+from servers import (
+    OK,
+    QUESTION,
+    RETRY_AT_ONCE,
+    Answer,
+    ScriptedServer,
+    client_for,
+    completion,
+    embeddings,
+    refusal,
+)
 from streaming import WAYS
 
 import llmcall
@@ -89,7 +99,9 @@ def test_a_client_of_one_s_own(make: Any) -> None:
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
 def test_a_transport_that_does_not_stream(way: str) -> None:
-    """Without ``stream`` the whole answer is sent for and comes in one piece; it is recorded as any other."""
+    """Without ``stream`` the whole answer is sent for and comes in one piece; it is recorded as any
+    other.
+    """
     transport = EchoTransport()
     client = llmcall.LLMClient(transport=transport)
 
@@ -115,7 +127,9 @@ def test_a_transport_may_change_what_it_is_given() -> None:
     transport = Changing()
     client = llmcall.LLMClient(transport=transport, on_error="raise")
     given: dict[str, Any] = {"tools": [tool], "extra_headers": {"x-number": ""}}
-    replies = [client.send_message(messages, **given, cache=cache) for cache in (None, None, False, False)]
+    replies = [
+        client.send_message(messages, **given, cache=cache) for cache in (None, None, False, False)
+    ]
     assert [reply.cached for reply in replies] == [False, True, False, False]  # type: ignore[union-attr]
     assert [request.headers["x-number"] for request in transport.sent] == ["1"] * 3
     assert (messages[0]["content"], tool["function"]["name"]) == ("hello", "f")  # type: ignore[index]
@@ -141,7 +155,9 @@ def test_a_transport_is_made_once_and_closed() -> None:
 
 
 def test_registering_a_client_and_a_function() -> None:
-    """A registered client is the shared one; a function is called once, with the settings, also for many threads."""
+    """A registered client is the shared one; a function is called once, with the settings, also for
+    many threads.
+    """
     given: list[llmcall.Settings] = []
     barrier = threading.Barrier(8)
 
@@ -164,31 +180,39 @@ def test_registering_a_client_and_a_function() -> None:
 
 
 @pytest.mark.parametrize(
-    "ask", [lambda: llmcall.client("opnai"), lambda: (llmcall.force_api_type("opnai"), llmcall.client())]
+    "ask",
+    [lambda: llmcall.client("opnai"), lambda: (llmcall.force_api_type("opnai"), llmcall.client())],
 )
 def test_an_unknown_api_type(ask: Any) -> None:
     """An unknown name lists the known ones and suggests the nearest."""
     llmcall.register_client("mine", EchoClient())
-    with pytest.raises(ConfigError, match=r"'opnai'; did you mean 'openai'\? Known are azure, local, mine, ollama"):
+    with pytest.raises(
+        ConfigError, match=r"'opnai'; did you mean 'openai'\? Known are azure, local, mine, ollama"
+    ):
         ask()
     with pytest.raises(ConfigError, match=r"unknown api_type 'zzz'\. Known are"):
         llmcall.client("zzz")
 
 
 @pytest.mark.parametrize(
-    ("registered", "said"), [(3, "is 3"), (None, "is None"), (lambda settings: [settings.model], r"returned \['")]
+    ("registered", "said"),
+    [(3, "is 3"), (None, "is None"), (lambda settings: [settings.model], r"returned \['")],
 )
 def test_what_is_no_client(registered: Any, said: str) -> None:
     """What is registered and is no client is named where it is first needed."""
     llmcall.register_client("mine", registered)
-    with pytest.raises(ConfigError, match=f"registered for the api_type 'mine' {said}.*, not an LLMClient"):
+    with pytest.raises(
+        ConfigError, match=f"registered for the api_type 'mine' {said}.*, not an LLMClient"
+    ):
         llmcall.client("mine")
     with pytest.raises(TypeError, match="it must be a name"):
         llmcall.register_client(EchoClient(), "mine")  # type: ignore[arg-type]
 
 
 def test_reset_forgets_shared_clients() -> None:
-    """After a reset the client is a new one and its transport was closed; what was registered stays."""
+    """After a reset the client is a new one and its transport was closed; what was registered
+    stays.
+    """
     transport = EchoTransport()
     shared = llmcall.LLMClient(transport=transport)
     llmcall.register_client("mine", shared)
@@ -212,11 +236,15 @@ class PluggedClient(LLMClient):
 
 
 def test_a_plug_in_package(tmp_path: Path) -> None:
-    """An installed package's entry point is found by its name, listed among the known, and its failure named."""
+    """An installed package's entry point is found by its name, listed among the known, and its
+    failure named.
+    """
     (tmp_path / "llmcall_plugged.py").write_text(PLUGIN)
     metadata = tmp_path / "llmcall_plugged-1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: llmcall-plugged\nVersion: 1.0\n")
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: llmcall-plugged\nVersion: 1.0\n"
+    )
     points = "plugged = llmcall_plugged:PluggedClient\nbroken = llmcall_plugged:Missing\nabsent = not_there:Client\n"
     (metadata / "entry_points.txt").write_text(f"[llmcall.clients]\n{points}")
     program = """
@@ -230,7 +258,10 @@ def test_a_plug_in_package(tmp_path: Path) -> None:
     """
     printed = ran(program, tmp_path, LLMCALL_CACHE_MODE="off").splitlines()
     assert printed[0] == "plugged in"
-    assert "did you mean 'plugged'? Known are absent, azure, broken, local, ollama, openai, plugged" in printed[1]
+    assert (
+        "did you mean 'plugged'? Known are absent, azure, broken, local, ollama, openai, plugged"
+        in printed[1]
+    )
     assert "llmcall_plugged:Missing for the api_type 'broken' cannot be loaded" in printed[2]
     assert "not_there:Client for the api_type 'absent' cannot be loaded" in printed[3]
 
@@ -245,7 +276,9 @@ def server(httpserver: HTTPServer) -> ScriptedServer:
 
 
 def test_what_is_sent(server: ScriptedServer) -> None:
-    """Path, key, organization, own headers and the body are those of the API; extra_body goes into the body."""
+    """Path, key, organization, own headers and the body are those of the API; extra_body goes into
+    the body.
+    """
     client = client_for(server.base_url, api_key=SECRET, organization="org-1", model="m")
     client.send_message(
         current_messages=QUESTION, temperature=1.0, stop="x", n=1, user="u1", metadata={"a": "b"}, service_tier="flex",
@@ -263,7 +296,10 @@ def test_what_is_sent(server: ScriptedServer) -> None:
 
 def azure_at(server: ScriptedServer) -> dict[str, Any]:
     """Return the settings by which a server is taken for an Azure resource."""
-    return {"azure_endpoint": server.base_url.removesuffix("/v1"), "azure_api_version": "2024-10-21"}
+    return {
+        "azure_endpoint": server.base_url.removesuffix("/v1"),
+        "azure_api_version": "2024-10-21",
+    }
 
 
 def test_azure_embeds(httpserver: HTTPServer) -> None:
@@ -271,7 +307,10 @@ def test_azure_embeds(httpserver: HTTPServer) -> None:
     server = ScriptedServer(httpserver, Answer(200, embeddings([0.5, 0.25])))
     client = AzureClient(api_key=SECRET, **azure_at(server))
     assert client.get_embedding("text", "text-embedding-3-large") == [0.5, 0.25]
-    assert server.requests[0].path == "/openai/deployments/text-embedding-3-large/embeddings?api-version=2024-10-21"
+    assert (
+        server.requests[0].path
+        == "/openai/deployments/text-embedding-3-large/embeddings?api-version=2024-10-21"
+    )
 
 
 def test_each_endpoint_of_a_pool_gets_the_key_of_its_kind(
@@ -288,12 +327,15 @@ def test_each_endpoint_of_a_pool_gets_the_key_of_its_kind(
         client = kind(endpoints=pool, model="m", cache_mode="off", on_error="raise")
         text(client), text(client)
     headers = [seen.headers for seen in server.requests]
-    keys = [each.get("api-key", each.get("authorization")) for each in headers]  # Azure's SDK may send both
+    # Azure's SDK may send both
+    keys = [each.get("api-key", each.get("authorization")) for each in headers]
     assert keys == ["Bearer OPENAI_API_KEY", "AZURE_OPENAI_API_KEY"] * 2
 
 
 @pytest.mark.parametrize("section", ["OpenAI", "Endpoint east"])
-def test_a_key_that_changes(section: str, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_changes(
+    section: str, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where config.ini names a variable, the next call takes the key that it holds then."""
     lines = f"API_KEY = ${{MINE}}\nBASE_URL = {server.base_url}\n{'MODELS = gpt-4o-mini' if ' ' in section else ''}\n"
     Path("config.ini").write_text(f"[{section}]\n{lines}[Cache]\nMODE = off\n", encoding="utf-8")
@@ -310,7 +352,9 @@ def test_a_key_that_changes(section: str, server: ScriptedServer, monkeypatch: p
 
 
 def tokens(asynchronous: bool = False) -> Callable[[], Any]:
-    """Return a function that gives another token each time, with a line end behind it, as files have it."""
+    """Return a function that gives another token each time, with a line end behind it, as files
+    have it.
+    """
     numbers = itertools.count(1)
 
     async def token() -> str:
@@ -348,8 +392,12 @@ def sent(server: ScriptedServer) -> list[str]:
 @EVERY_WAY
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["function", "coroutine function"])
 @pytest.mark.parametrize("kind", [OpenAIClient, AzureClient])
-def test_a_key_function(way: str, asynchronous: bool, kind: type[OpenAIClient], httpserver: HTTPServer) -> None:
-    """It is asked before every attempt, and once more within one after a 401; a recorded answer needs no token."""
+def test_a_key_function(
+    way: str, asynchronous: bool, kind: type[OpenAIClient], httpserver: HTTPServer
+) -> None:
+    """It is asked before every attempt, and once more within one after a 401; a recorded answer
+    needs no token.
+    """
     answer = Answer(200, embeddings([1.0])) if way == "embedding" else OK
     server = ScriptedServer(httpserver, refusal(500), refusal(401, "expired"), answer)
     settings = {"base_url": server.base_url, "api_key": tokens(asynchronous)}
@@ -368,7 +416,9 @@ def test_a_key_function(way: str, asynchronous: bool, kind: type[OpenAIClient], 
     ids=["expired twice", "no matter of time", "a fixed key"],
 )
 @EVERY_WAY
-def test_what_is_not_asked_again(status: int, key: Any, count: int, way: str, httpserver: HTTPServer) -> None:
+def test_what_is_not_asked_again(
+    status: int, key: Any, count: int, way: str, httpserver: HTTPServer
+) -> None:
     """A second 401, a 403, and a fixed key's are AuthenticationErrors."""
     server = ScriptedServer(httpserver, refusal(status, "no"))
     with pytest.raises(llmcall.AuthenticationError):
@@ -377,7 +427,9 @@ def test_what_is_not_asked_again(status: int, key: Any, count: int, way: str, ht
 
 
 @pytest.mark.parametrize(
-    "value", [None, b"secret", 5, "", " \n", ["secret"], "sec\nret", "sécret", "sec\x00ret"], ids=repr
+    "value",
+    [None, b"secret", 5, "", " \n", ["secret"], "sec\nret", "sécret", "sec\x00ret"],
+    ids=repr,
 )
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["function", "coroutine function"])
 @pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
@@ -388,14 +440,18 @@ def test_what_is_no_token(ask: Any, value: Any, asynchronous: bool, httpserver: 
     async def coroutine() -> Any:
         return value
 
-    client = OpenAIClient(base_url=server.base_url, api_key=coroutine if asynchronous else lambda: value)
+    client = OpenAIClient(
+        base_url=server.base_url, api_key=coroutine if asynchronous else lambda: value
+    )
     with pytest.raises(llmcall.ConfigError, match="the api_key function returned") as raised:
         ask(client)
     assert "sec" not in str(raised.value) and not server.requests
 
 
 @pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
-def test_what_is_no_project(ask: Any, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_project(
+    ask: Any, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the SDK reads from the environment by itself is checked as well, before any call."""
     monkeypatch.setenv("OPENAI_PROJECT_ID", "pr\u00f6j")
     server = ScriptedServer(httpserver, OK)

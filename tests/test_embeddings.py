@@ -1,4 +1,6 @@
-"""Embeddings: one record a text, float32 live as in replay, batches of what is missing, shared while under way."""
+"""Embeddings: one record a text, float32 live as in replay, batches of what is missing, shared
+while under way.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def test_live_equals_replay(vector: list[float]) -> None:
 
 @given(st.lists(st.text(max_size=3), max_size=12), st.sets(st.text(max_size=3), max_size=4))
 def test_order_and_duplicates(texts: list[str], known: set[str]) -> None:
-    """Whatever is known and however often a text comes, vectors come in the order of the texts, each asked for once."""
+    """Whatever is known and however often a text comes, vectors come in the order of the texts,
+    each asked for once.
+    """
     client = embedder()
     client.cache.clear()
     client.get_embedding(sorted(known))
@@ -68,25 +72,37 @@ def test_order_and_duplicates(texts: list[str], known: set[str]) -> None:
 
 
 def test_records_are_bytes_of_float32() -> None:
-    """A record holds one text and its little-endian float32, its share of the tokens and of the cost."""
+    """A record holds one text and its little-endian float32, its share of the tokens and of the
+    cost.
+    """
     client = Responding(
-        data([1.0, 0.1], [2.0, -0.5], usage={"prompt_tokens": 7, "total_tokens": 7}), prices={"m": (1.0, 0.0)}
+        data([1.0, 0.1], [2.0, -0.5], usage={"prompt_tokens": 7, "total_tokens": 7}),
+        prices={"m": (1.0, 0.0)},
     )
     client.get_embedding(["abc", "d"], "m")
     records = {record.request["input"]: record for record in client.cache.records()}
     assert records["abc"].response["embedding"] == struct.pack("<2f", 1.0, 0.1)
-    assert {text: record.response["usage"]["prompt_tokens"] for text, record in records.items()} == {"abc": 5, "d": 2}
+    assert {
+        text: record.response["usage"]["prompt_tokens"] for text, record in records.items()
+    } == {"abc": 5, "d": 2}
     assert math.isclose(sum(record.cost or 0 for record in records.values()), 7e-6)
     assert {(record.kind, record.sample) for record in records.values()} == {("embedding", None)}
     usage = client.usage
-    assert (usage.calls, usage.cached_calls, usage.input_tokens, usage.output_tokens) == (1, 0, 7, 0)
+    assert (usage.calls, usage.cached_calls, usage.input_tokens, usage.output_tokens) == (
+        1,
+        0,
+        7,
+        0,
+    )
     assert usage.cost == pytest.approx(7e-6)
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [None, None, None], [0, 0, 0]])
 def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
     """Vectors in any order are put right; those without an index, or all with 0, are in order."""
-    items = [{"embedding": [float(index if any(order) else place)]} for place, index in enumerate(order)]
+    items = [
+        {"embedding": [float(index if any(order) else place)]} for place, index in enumerate(order)
+    ]
     for item, index in zip(items, order, strict=True):
         item |= {} if index is None else {"index": index}
     assert Responding({"data": items}).get_embedding(["a", "b", "c"]) == [[0.0], [1.0], [2.0]]
@@ -109,7 +125,9 @@ def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
     ],
 )
 def test_malformed_answers(response: Any) -> None:
-    """Wrong counts, wrong indexes and what is no vector are ServiceErrors, and nothing of them is stored."""
+    """Wrong counts, wrong indexes and what is no vector are ServiceErrors, and nothing of them is
+    stored.
+    """
     client = Responding(response)
     error = client.get_embedding(["a", "b"], on_error="return")
     assert type(error) is ServiceError and "malformed" in str(error)
@@ -133,13 +151,17 @@ def test_the_model() -> None:
 
 
 def test_batches_hold_what_one_request_may() -> None:
-    """No request has more than 2,048 texts, nor more bytes than the API takes tokens; a failed one loses no other."""
+    """No request has more than 2,048 texts, nor more bytes than the API takes tokens; a failed one
+    loses no other.
+    """
     client = embedder()
     client.get_embedding([str(number) for number in range(2100)])
     assert [len(texts) for texts in asked(client)] == [2048, 52]
     assert (len(client.cache), client.usage.calls) == (2100, 2)
     large = [letter * 120_000 for letter in "abcde"]
-    failing = ScriptedClient([[of(large[0]), of(large[1])], InvalidRequestError("no")], cache_mode="auto")
+    failing = ScriptedClient(
+        [[of(large[0]), of(large[1])], InvalidRequestError("no")], cache_mode="auto"
+    )
     assert failing.get_embedding(large) is None
     client = embedder()
     assert client.get_embedding(large) == [of(text) for text in large]
@@ -172,7 +194,9 @@ def test_each_batch_is_shared_as_it_comes() -> None:
 
 @pytest.mark.parametrize("same", [True, False])
 def test_lists_from_many_threads(same: bool) -> None:
-    """Whatever the interleaving and the order, each text is asked for once, and an equal batch as a whole."""
+    """Whatever the interleaving and the order, each text is asked for once, and an equal batch as a
+    whole.
+    """
     texts, interval = [str(number) for number in range(200)], sys.getswitchinterval()
     client, barrier = embedder(), threading.Barrier(8)
 
@@ -198,5 +222,7 @@ def test_embeddings_are_counted() -> None:
         client.get_embedding(["a", "b"])
         client.get_embedding(["b", "c"])
     client.get_embedding("a")
-    counted = {name: (usage.calls, usage.cached_calls) for name, usage in client.usage.by_scope.items()}
+    counted = {
+        name: (usage.calls, usage.cached_calls) for name, usage in client.usage.by_scope.items()
+    }
     assert counted == {"lisa": (2, 1), "": (0, 1)}

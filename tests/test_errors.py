@@ -31,7 +31,12 @@ from llmcall import (
     RateLimitError,
     ServiceError,
 )
-from llmcall.clients.api_errors import failure, seconds_to_wait  # any body, any header: a grammar for a property test
+
+# any body, any header: a grammar for a property test
+from llmcall.clients.api_errors import (
+    failure,
+    seconds_to_wait,
+)
 
 # Status, fields of the error, class, requests that the server sees of three possible ones.
 STATUSES: list[tuple[int, dict[str, Any], type[APIError], int]] = [
@@ -56,7 +61,9 @@ STATUSES: list[tuple[int, dict[str, Any], type[APIError], int]] = [
 ]
 
 
-def asked(httpserver: HTTPServer, *answers: Answer, **settings: Any) -> tuple[Any, ScriptedServer, OpenAIClient]:
+def asked(
+    httpserver: HTTPServer, *answers: Answer, **settings: Any
+) -> tuple[Any, ScriptedServer, OpenAIClient]:
     """Ask a server that gives these answers; return the reply or error, the server and the client."""
     server = ScriptedServer(httpserver, *answers)
     with client_for(server.base_url, **settings) as client:
@@ -67,24 +74,41 @@ def asked(httpserver: HTTPServer, *answers: Answer, **settings: Any) -> tuple[An
 def test_statuses(
     httpserver: HTTPServer, status: int, fields: dict[str, Any], kind: type[APIError], requests: int
 ) -> None:
-    """A status becomes its class, with all that is known of the refusal; only what may pass is tried again."""
+    """A status becomes its class, with all that is known of the refusal; only what may pass is
+    tried again.
+    """
     error, server, client = asked(httpserver, refusal(status, "said so", **fields))
     assert type(error) is kind
-    assert (error.status_code, error.request_id, error.endpoint) == (status, f"req-{status}", "127.0.0.1")
+    assert (error.status_code, error.request_id, error.endpoint) == (
+        status,
+        f"req-{status}",
+        "127.0.0.1",
+    )
     assert error.attempts == len(server.requests) == requests
     assert type(error.__cause__).__module__ == "openai"
     assert str(error) == f"{status}: said so"
     assert len(client.cache) == 0
 
 
-# How servers say that a prompt is too long, in full: their form, their words, and the numbers that these tell.
-OVERFLOWS = json.loads((Path(__file__).parent / "context_overflows.json").read_text(encoding="utf-8"))
+# How servers say that a prompt is too long, in full: their form, their words, and the numbers that
+# these tell.
+OVERFLOWS = json.loads(
+    (Path(__file__).parent / "context_overflows.json").read_text(encoding="utf-8")
+)
 
 
 def overflow(form: str, told: Any) -> Answer:
-    """Return the refusal of a prompt that is too long: in OpenAI's form, vLLM's flat one, or as it came."""
+    """Return the refusal of a prompt that is too long: in OpenAI's form, vLLM's flat one, or as it
+    came.
+    """
     kind, _, status = form.partition(" ")
-    flat = {"object": "error", "message": told, "type": "BadRequestError", "param": None, "code": 400}
+    flat = {
+        "object": "error",
+        "message": told,
+        "type": "BadRequestError",
+        "param": None,
+        "code": 400,
+    }
     forms = {
         "azure": refusal(400, str(told), param="messages", code="context_length_exceeded"),
         "message": refusal(400, str(told)),
@@ -94,15 +118,23 @@ def overflow(form: str, told: Any) -> Answer:
     return forms[kind]._replace(status=int(status or 400))
 
 
-@pytest.mark.parametrize(("form", "told", "prompt", "window"), [tuple(each.values()) for each in OVERFLOWS])
+@pytest.mark.parametrize(
+    ("form", "told", "prompt", "window"), [tuple(each.values()) for each in OVERFLOWS]
+)
 def test_a_prompt_that_is_too_long(
     httpserver: HTTPServer, form: str, told: Any, prompt: int | None, window: int | None
 ) -> None:
-    """Each server's way to say that a prompt is too long is known, with its numbers, and never tried again."""
+    """Each server's way to say that a prompt is too long is known, with its numbers, and never
+    tried again.
+    """
     answer = overflow(form, told)
     error, server, client = asked(httpserver, answer)
     assert type(error) is ContextLengthError
-    assert (error.prompt_tokens, error.context_window, error.status_code) == (prompt, window, answer.status)
+    assert (error.prompt_tokens, error.context_window, error.status_code) == (
+        prompt,
+        window,
+        answer.status,
+    )
     assert (len(server.requests), len(client.cache)) == (1, 0)
 
 
@@ -111,13 +143,18 @@ def test_a_prompt_that_is_too_long(
     [
         (400, "Invalid 'messages[0].content': string too long."),
         (400, "max_tokens is too large: 100000."),
-        *((status, "Tier 1 allows a maximum context length of 8192 tokens") for status in (401, 403, 429)),
+        *(
+            (status, "Tier 1 allows a maximum context length of 8192 tokens")
+            for status in (401, 403, 429)
+        ),
     ],
 )
 def test_what_is_no_overflow(status: int, words: str) -> None:
     """What is too long for another reason, a refused key and a rate limit stay what they are."""
     error = failure(status, {"error": {"message": words}})
-    assert not isinstance(error, ContextLengthError) and (status != 400 or type(error) is InvalidRequestError)
+    assert not isinstance(error, ContextLengthError) and (
+        status != 400 or type(error) is InvalidRequestError
+    )
 
 
 # Errors that some servers send with the status 200, and what their code says of them.
@@ -130,8 +167,12 @@ WITH_200: list[tuple[dict[str, Any], type[APIError]]] = [
 
 
 @pytest.mark.parametrize(("told", "kind"), WITH_200)
-def test_an_error_with_status_200(httpserver: HTTPServer, told: dict[str, Any], kind: type[APIError]) -> None:
-    """An error that comes with the status 200 is what its code says, and its status is told as it was."""
+def test_an_error_with_status_200(
+    httpserver: HTTPServer, told: dict[str, Any], kind: type[APIError]
+) -> None:
+    """An error that comes with the status 200 is what its code says, and its status is told as it
+    was.
+    """
     answer = Answer(200, {"error": told}, {"x-request-id": "req-200"})
     error, _, _ = asked(httpserver, answer, retry_max_attempts=1)
     assert (type(error), error.status_code, error.request_id) == (kind, 200, "req-200")
@@ -140,8 +181,18 @@ def test_an_error_with_status_200(httpserver: HTTPServer, told: dict[str, Any], 
 
 def test_azure_filters_a_prompt() -> None:
     """Azure's refusal of a prompt, which names its policy in an inner error, is a filtered prompt."""
-    filtered = {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"hate": {"filtered": True}}}
-    body = {"error": {"message": "The response was filtered", "type": None, "code": None, "innererror": filtered}}
+    filtered = {
+        "code": "ResponsibleAIPolicyViolation",
+        "content_filter_result": {"hate": {"filtered": True}},
+    }
+    body = {
+        "error": {
+            "message": "The response was filtered",
+            "type": None,
+            "code": None,
+            "innererror": filtered,
+        }
+    }
     error = failure(400, body, headers={"apim-request-id": "req-azure"})
     assert (type(error), error.request_id) == (ContentFilterError, "req-azure")
 
@@ -163,18 +214,27 @@ def test_azure_filters_a_prompt() -> None:
     ],
 )
 def test_the_wait_that_a_server_asks_for(headers: dict[str, str], seconds: float | None) -> None:
-    """The wait is read in milliseconds or seconds; what is no wait is none, a date in the past is no time."""
+    """The wait is read in milliseconds or seconds; what is no wait is none, a date in the past is
+    no time.
+    """
     assert seconds_to_wait(headers) == seconds
 
 
 @pytest.mark.parametrize("minutes", [-30 * 525_960, -10, 0, 10, 100 * 525_960])
 def test_a_wait_until_a_date(minutes: int) -> None:
-    """A wait is the time from the response's own date, whatever the clock here says; without one, the clock counts."""
+    """A wait is the time from the response's own date, whatever the clock here says; without one,
+    the clock counts.
+    """
     sent = time.time() + minutes * 60
-    headers = {"date": formatdate(sent, usegmt=True), "retry-after": formatdate(sent + 100, usegmt=True)}
+    headers = {
+        "date": formatdate(sent, usegmt=True),
+        "retry-after": formatdate(sent + 100, usegmt=True),
+    }
     assert seconds_to_wait(headers) == 100.0
     for date in ("", "yesterday", "Mon, 32 Foo 2020 99:99:99 +9999"):
-        waited = seconds_to_wait({"date": date, "retry-after": formatdate(time.time() + 3600, usegmt=True)})
+        waited = seconds_to_wait(
+            {"date": date, "retry-after": formatdate(time.time() + 3600, usegmt=True)}
+        )
         assert waited is not None and 3500 < waited <= 3600
 
 
@@ -182,7 +242,10 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["error", "message", "code", "type", "param", "innererror", "n_ctx"]), inner)
+        | st.dictionaries(
+            st.sampled_from(["error", "message", "code", "type", "param", "innererror", "n_ctx"]),
+            inner,
+        )
     ),
     max_leaves=8,
 )
@@ -197,9 +260,14 @@ def test_any_refusal_has_a_class(status: int, body: Any) -> None:
     assert str(error).startswith(f"{status}: ")
 
 
-@given(st.text(max_size=40) | st.sampled_from(["1e300", "9" * 400, "Mon, 01 Jan 99999 00:00:00 GMT", "1e400"]))
+@given(
+    st.text(max_size=40)
+    | st.sampled_from(["1e300", "9" * 400, "Mon, 01 Jan 99999 00:00:00 GMT", "1e400"])
+)
 def test_any_wait_is_a_time(text: str) -> None:
-    """Whatever a server writes into Retry-After, it is a number of seconds that can be waited, or none."""
+    """Whatever a server writes into Retry-After, it is a number of seconds that can be waited, or
+    none.
+    """
     for name in ("retry-after", "retry-after-ms"):
         waited = seconds_to_wait({name: text})
         assert waited is None or 0 <= waited <= 366 * 86400
@@ -222,9 +290,16 @@ def leaving(act: Callable[[], object]) -> BaseException:
     return raised.value
 
 
-def test_errors_leave_without_inner_frames(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """A traceback shows the program's lines and at most two of llmcall's; all of them where that is asked for."""
-    with refusing() as address, client_for(address, on_error="raise", retry_max_attempts=1) as client:
+def test_errors_leave_without_inner_frames(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A traceback shows the program's lines and at most two of llmcall's; all of them where that is
+    asked for.
+    """
+    with (
+        refusing() as address,
+        client_for(address, on_error="raise", retry_max_attempts=1) as client,
+    ):
         ask = llmcall.LLMCall(user="Hello {{ name }}", client=client)
         Path("damaged.jsonl").write_text("<<<<<<< ours\n")
 
@@ -240,14 +315,26 @@ def test_errors_leave_without_inner_frames(monkeypatch: pytest.MonkeyPatch, capl
             "imap": (lambda: list(llmcall.imap(ask_about, [1, 2], workers=1)), ServiceError),
             "LLMCall": (lambda: ask(name="Lisa"), ServiceError),
             "LLMCall.map": (lambda: ask.map([{"name": "Lisa"}]), ServiceError),
-            "wrong argument": (lambda: client.send_message([{"role": "user", "content": 5}]), TypeError),
+            "wrong argument": (
+                lambda: client.send_message([{"role": "user", "content": 5}]),
+                TypeError,
+            ),
             "missing variable": (lambda: ask(), llmcall.TemplateError),
-            "cassette": (lambda: llmcall.cassette("damaged.jsonl").open(), llmcall.CacheCorruptError),
+            "cassette": (
+                lambda: llmcall.cassette("damaged.jsonl").open(),
+                llmcall.CacheCorruptError,
+            ),
             "load": (lambda: client.cache.load("damaged.jsonl"), llmcall.CacheCorruptError),
-            "compare": (lambda: llmcall.compare("damaged.jsonl", "damaged.jsonl"), llmcall.CacheCorruptError),
+            "compare": (
+                lambda: llmcall.compare("damaged.jsonl", "damaged.jsonl"),
+                llmcall.CacheCorruptError,
+            ),
             "configure": (lambda: llmcall.configure(cache_mode="sometimes"), llmcall.ConfigError),
             "unknown api_type": (lambda: llmcall.client("openia"), llmcall.ConfigError),
-            "wrong setting": (lambda: llmcall.OpenAIClient(cache_mode="sometimes"), llmcall.ConfigError),
+            "wrong setting": (
+                lambda: llmcall.OpenAIClient(cache_mode="sometimes"),
+                llmcall.ConfigError,
+            ),
         }
         for name, (act, kind) in ways.items():
             error = leaving(act)
@@ -261,7 +348,9 @@ def test_errors_leave_without_inner_frames(monkeypatch: pytest.MonkeyPatch, capl
             assert "'warm' is not a number" in str(leaving(act)) and inner_frames(leaving(act)) <= 2
         Path("config.ini").unlink()
         llmcall.reset()
-        functions = [frame.name for frame in traceback.extract_tb(leaving(ways["map"][0]).__traceback__)]
+        functions = [
+            frame.name for frame in traceback.extract_tb(leaving(ways["map"][0]).__traceback__)
+        ]
         assert functions[-1] == "ask_about"  # the frames of the function stay
         assert len("".join(traceback.format_exception(leaving(ways["map"][0]))).splitlines()) < 40
         monkeypatch.setenv("LLMCALL_TRACEBACK", "full")

@@ -1,6 +1,7 @@
 """The grammar of streamed answers: bytes into events, and chunks of many servers into one response.
 
-Private imports: the decoder and the assembler are parsers, fed here with what no fake server would send one by one.
+Private imports: the decoder and the assembler are parsers, fed here with what no fake server would
+send one by one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def chunk(*choices: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {**NAMES, "object": "chat.completion.chunk", "choices": list(choices), **fields}
 
 
-def piece(delta: Any, index: int = 0, finish_reason: str | None = None, **fields: Any) -> dict[str, Any]:
+def piece(
+    delta: Any, index: int = 0, finish_reason: str | None = None, **fields: Any
+) -> dict[str, Any]:
     return {"index": index, "delta": delta, "finish_reason": finish_reason, **fields}
 
 
@@ -31,8 +34,15 @@ def response(*choices: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {**NAMES, "object": "chat.completion", "choices": list(choices), **fields}
 
 
-def choice(message: dict[str, Any], finish_reason: str = "stop", index: int = 0, **fields: Any) -> dict[str, Any]:
-    return {"index": index, "message": {"role": "assistant", **message}, "finish_reason": finish_reason, **fields}
+def choice(
+    message: dict[str, Any], finish_reason: str = "stop", index: int = 0, **fields: Any
+) -> dict[str, Any]:
+    return {
+        "index": index,
+        "message": {"role": "assistant", **message},
+        "finish_reason": finish_reason,
+        **fields,
+    }
 
 
 def assembled(chunks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -43,7 +53,9 @@ def assembled(chunks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def message_of(*deltas: dict[str, Any]) -> dict[str, Any]:
-    whole = assembled([*(chunk(piece(delta)) for delta in deltas), chunk(piece({}, finish_reason="stop"))])
+    whole = assembled(
+        [*(chunk(piece(delta)) for delta in deltas), chunk(piece({}, finish_reason="stop"))]
+    )
     message: dict[str, Any] = whole["choices"][0]["message"]
     return message
 
@@ -102,30 +114,55 @@ def test_azure_chunks() -> None:
         chunk(piece({"role": "assistant"}, content_filter_results=verdict)),
         chunk(piece({"content": "Hi"}, content_filter_results={})),
         chunk(piece({}, finish_reason="stop", content_filter_results={})),
-        {**nameless, "choices": [{"index": 0, "finish_reason": None, "content_filter_results": {}}]},
+        {
+            **nameless,
+            "choices": [{"index": 0, "finish_reason": None, "content_filter_results": {}}],
+        },
     ]
     expected = choice({"content": "Hi"}, content_filter_results=verdict)
     assert assembled(chunks) == response(expected, prompt_filter_results=[{"prompt_index": 0}])
 
 
 def test_first_and_last_values() -> None:
-    """The first date counts, as servers may date every chunk anew; of usage and unknown fields the last.
+    """The first date counts, as servers may date every chunk anew; of usage and unknown fields the
+    last.
 
     OpenAI's random padding is left out.
     """
     chunks = [
-        chunk(piece({"content": "a"}, logprobs=None), created=1, usage=None, x_groq={"id": 1}, obfuscation="zq"),
-        chunk(piece({}, finish_reason="stop"), created=2, usage={"prompt_tokens": 1}, service_tier=None),
+        chunk(
+            piece({"content": "a"}, logprobs=None),
+            created=1,
+            usage=None,
+            x_groq={"id": 1},
+            obfuscation="zq",
+        ),
+        chunk(
+            piece({}, finish_reason="stop"),
+            created=2,
+            usage={"prompt_tokens": 1},
+            service_tier=None,
+        ),
         chunk(usage=USAGE, x_groq={"id": 2}, service_tier="flex", obfuscation=""),
     ]
     expected = choice({"content": "a"}, logprobs=None)
-    assert assembled(chunks) == response(expected, created=1, usage=USAGE, x_groq={"id": 2}, service_tier="flex")
+    assert assembled(chunks) == response(
+        expected, created=1, usage=USAGE, x_groq={"id": 2}, service_tier="flex"
+    )
 
 
-@pytest.mark.parametrize("empty", [{}, {"choices": None}, {"choices": []}, {"choices": [{"index": 0, "delta": None}]}])
+@pytest.mark.parametrize(
+    "empty", [{}, {"choices": None}, {"choices": []}, {"choices": [{"index": 0, "delta": None}]}]
+)
 def test_chunks_that_say_nothing(empty: dict[str, Any]) -> None:
     """Chunks without choices, or with null in their place, change nothing."""
-    chunks = [empty, chunk(piece({"content": "a"})), empty, chunk(piece({}, finish_reason="stop")), empty]
+    chunks = [
+        empty,
+        chunk(piece({"content": "a"})),
+        empty,
+        chunk(piece({}, finish_reason="stop")),
+        empty,
+    ]
     assert assembled(chunks) == response(choice({"content": "a"}))
 
 
@@ -139,7 +176,11 @@ def test_chunks_that_say_nothing(empty: dict[str, Any]) -> None:
         {"choices": [{"index": 0, "delta": {"content": [{"type": "text"}]}}]},
         {"choices": [{"index": 0, "delta": {"tool_calls": ["f"]}}]},
         {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": "x"}]}}]},
-        {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": {}}}]}}]},
+        {
+            "choices": [
+                {"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": {}}}]}}
+            ]
+        },
         {"choices": [{"index": 0, "delta": {"function_call": "f"}}]},
         {"choices": [{"index": 0, "delta": {}, "logprobs": []}]},
     ],
@@ -154,7 +195,10 @@ def test_malformed_chunks(broken: Any) -> None:
     ("chunks", "what"),
     [
         ([], "after 0 chunks: no choice 0"),
-        ([chunk(piece({}, finish_reason="stop"), piece({}, index=1))], "no finish_reason for choice 1"),
+        (
+            [chunk(piece({}, finish_reason="stop"), piece({}, index=1))],
+            "no finish_reason for choice 1",
+        ),
         ([chunk(piece({}, index=1, finish_reason="stop"))], "no choice 0"),
     ],
 )
@@ -164,14 +208,18 @@ def test_broken_off_streams(chunks: list[dict[str, Any]], what: str) -> None:
         assembled(chunks)
 
 
-@pytest.mark.parametrize("error", [{"message": "overloaded", "code": 429}, "overloaded", {"code": "overloaded"}])
+@pytest.mark.parametrize(
+    "error", [{"message": "overloaded", "code": 429}, "overloaded", {"code": "overloaded"}]
+)
 def test_error_events(error: Any) -> None:
     """An error beside what a stream brought so far (OpenRouter) is raised with the server's words."""
     with pytest.raises(ServiceError, match="overloaded"):
         Assembler().add(chunk(piece({}, finish_reason="error"), error=error))
 
 
-def part(index: int | None = None, identifier: str | None = None, **function: str) -> dict[str, Any]:
+def part(
+    index: int | None = None, identifier: str | None = None, **function: str
+) -> dict[str, Any]:
     """Return a piece of a tool call."""
     made = {"index": index, "id": identifier, "function": function or None}
     return {name: value for name, value in made.items() if value is not None}
@@ -217,7 +265,11 @@ TOOL_CALLS: dict[str, tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]] =
         [call("one", "{} ", "a"), call("two", "[]", "b"), call("one", "{}", "c")],
     ),
     "neither index nor id: a name begins a call": (
-        [[part(name="one", arguments="{")], [part(arguments="}")], [part(name="two", arguments="{}")]],
+        [
+            [part(name="one", arguments="{")],
+            [part(arguments="}")],
+            [part(name="two", arguments="{}")],
+        ],
         [call("one", "{}"), call("two", "{}")],
     ),
     "a custom tool's input, and extra fields": (
@@ -273,17 +325,29 @@ def test_audio() -> None:
         {"audio": {"expires_at": 9}},
     )
     data = base64.b64encode(b"abcde").decode()
-    assert message["audio"] == {"id": "audio_1", "transcript": "Good day", "data": data, "expires_at": 9}
+    assert message["audio"] == {
+        "id": "audio_1",
+        "transcript": "Good day",
+        "data": data,
+        "expires_at": 9,
+    }
 
 
 def test_several_choices() -> None:
-    """Choices and calls whose pieces are mixed come together, each in its order; the chunks stay as they were."""
+    """Choices and calls whose pieces are mixed come together, each in its order; the chunks stay as
+    they were.
+    """
     words = [{"token": "a"}, {"token": "b"}]
     chunks = [
         chunk(piece({"role": "assistant", "content": ""}), piece({"content": None}, 1)),
         chunk(piece({"tool_calls": [part(1, "b", name="two")]}, 1), piece({"content": "Hellö"})),
-        chunk(piece({"tool_calls": [part(0, "a", name="one", arguments="{")]}, 1), piece({}, 2, "length")),
-        chunk(piece({}, logprobs={"content": words[:1], "refusal": None}), piece({"content": ", you"})),
+        chunk(
+            piece({"tool_calls": [part(0, "a", name="one", arguments="{")]}, 1),
+            piece({}, 2, "length"),
+        ),
+        chunk(
+            piece({}, logprobs={"content": words[:1], "refusal": None}), piece({"content": ", you"})
+        ),
         chunk(piece({"tool_calls": [part(0, arguments="}")]}, 1, "tool_calls")),
         chunk(piece({}, 0, "stop", logprobs={"content": words[1:]}), usage=USAGE),
     ]
@@ -291,7 +355,11 @@ def test_several_choices() -> None:
     assert "".join([assembler.add(each) for each in chunks]) == "Hellö, you"
     expected = response(
         choice({"content": "Hellö, you"}, logprobs={"content": words, "refusal": None}),
-        choice({"content": None, "tool_calls": [call("one", "{}", "a"), call("two", "", "b")]}, "tool_calls", 1),
+        choice(
+            {"content": None, "tool_calls": [call("one", "{}", "a"), call("two", "", "b")]},
+            "tool_calls",
+            1,
+        ),
         choice({"content": None}, "length", 2),
         usage=USAGE,
     )

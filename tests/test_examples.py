@@ -1,4 +1,6 @@
-"""The examples run as they stand, from the answers that ship with them, and the benchmarks at their smallest."""
+"""The examples run as they stand, from the answers that ship with them, and the benchmarks at their
+smallest.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> dict[str, str]:
-    """Return an environment in which the shipped answers are replayed, with neither key nor network."""
+    """Return an environment in which the shipped answers are replayed, with neither key nor
+    network.
+    """
     with llmcall.ResponseCache(tmp_path / "cache") as cache:
         cache.load(EXAMPLES / "answers.jsonl")
     return {
@@ -34,10 +38,14 @@ def recorded(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("command", "name"),
-    [([str(EXAMPLES / "market_day.py")], "market_day.py"), (["-m", "llmcall", "demo"], "python -m llmcall demo")],
+    [
+        ([str(EXAMPLES / "market_day.py")], "market_day.py"),
+        (["-m", "llmcall", "demo"], "python -m llmcall demo"),
+    ],
 )
 def test_market_day(command: list[str], name: str) -> None:
-    """The market is replayed without key, network or configuration, always the same, and says what was shown.
+    """The market is replayed without key, network or configuration, always the same, and says what
+    was shown.
 
     The help has the name by which it was asked for.
     """
@@ -45,7 +53,9 @@ def test_market_day(command: list[str], name: str) -> None:
     def shown(columns: int, *options: str) -> str:
         environment = {**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"}
         whole = [sys.executable, *command, *options]
-        return subprocess.run(whole, env=environment, capture_output=True, encoding="utf-8", check=True).stdout
+        return subprocess.run(
+            whole, env=environment, capture_output=True, encoding="utf-8", check=True
+        ).stdout
 
     helped, first, second = shown(80, "-h"), shown(60), shown(80)
     assert helped.startswith(f"usage: {name} [-h]") and f"{name} --local " in helped
@@ -55,8 +65,13 @@ def test_market_day(command: list[str], name: str) -> None:
     assert took.sub("", first).split() == took.sub("", second).split()
     one_day, other_day = second.split("What if Pip is a boy who lost his frog")
     assert one_day.count("\nRound ") == 6
-    assert all(one_day.count(f"\n  {name} ") == 6 for name in ("Greta", "Otto", "Mira", "Bruno", "Pip"))
-    assert "The same 62 answers" in one_day and "That saved $0.0036: the tokens of SmolLM2-135M-Instruct" in one_day
+    assert all(
+        one_day.count(f"\n  {name} ") == 6 for name in ("Greta", "Otto", "Mira", "Bruno", "Pip")
+    )
+    assert (
+        "The same 62 answers" in one_day
+        and "That saved $0.0036: the tokens of SmolLM2-135M-Instruct" in one_day
+    )
     assert (other_day.count("\n* "), other_day.count("\n* Pip")) == (11, 3)
     assert "42 answers stay" in other_day and "21 are asked anew" in " ".join(other_day.split())
     assert "Pip, call 15: the prompt changed: [-with a-] {+who lost his+}" in other_day
@@ -72,11 +87,15 @@ nbformat.write(notebook, sys.argv[2])
 
 
 def executed(name: str, environment: dict[str, str], folder: Path) -> Any:
-    """Run a notebook's cells in a process of its own, since nbclient never closes its event loop; return it."""
+    """Run a notebook's cells in a process of its own, since nbclient never closes its event loop;
+    return it.
+    """
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("nbclient")
     command = [sys.executable, "-c", EXECUTE, str(EXAMPLES / name), str(folder / "executed.ipynb")]
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return nbformat.read(folder / "executed.ipynb", as_version=4)
 
@@ -85,14 +104,20 @@ def executed(name: str, environment: dict[str, str], folder: Path) -> Any:
 def test_the_notebook_runs_headless(recorded: dict[str, str], tmp_path: Path) -> None:
     """Every cell of the notebook runs, and the draws of a scope go on from cell to cell."""
     notebook = executed("first_steps.ipynb", recorded, tmp_path)
-    shown = "\n".join(output["data"]["text/plain"] for cell in notebook.cells for output in cell.get("outputs", ()))
+    shown = "\n".join(
+        output["data"]["text/plain"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+    )
     assert "('Orange', 'trial-1#0')" in shown
     assert "('Banana', 'trial-1#2')" in shown
     assert "'bad'" in shown
 
 
 def results(notebook: Any) -> list[str]:
-    """Return what each cell of a notebook gave, as text; bars and warnings, on standard error, apart."""
+    """Return what each cell of a notebook gave, as text; bars and warnings, on standard error,
+    apart.
+    """
     widget = "application/vnd.jupyter.widget-view+json"
     return [
         "".join(
@@ -105,9 +130,13 @@ def results(notebook: Any) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not all(map(find_spec, ("matplotlib", "pandas"))), reason="needs pandas and matplotlib")
+@pytest.mark.skipif(
+    not all(map(find_spec, ("matplotlib", "pandas"))), reason="needs pandas and matplotlib"
+)
 def test_the_survey_gives_what_is_saved_in_it(tmp_path: Path) -> None:
-    """The survey is replayed from its cassette, without key, network or cache, and gives the results saved with it."""
+    """The survey is replayed from its cassette, without key, network or cache, and gives the
+    results saved with it.
+    """
     for name in ("survey.jsonl", "survey_need.jsonl"):
         shutil.copy(EXAMPLES / name, tmp_path)
     environment = {**os.environ, "LLMCALL_CACHE_PATH": str(tmp_path / "cache")}
@@ -116,7 +145,10 @@ def test_the_survey_gives_what_is_saved_in_it(tmp_path: Path) -> None:
     assert results(notebook) == results(saved)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", ()) for output in outputs) == 1
-    assert any("/480 [" in output.get("text", output.get("data", {}).get("text/plain", "")) for output in outputs)
+    assert any(
+        "/480 [" in output.get("text", output.get("data", {}).get("text/plain", ""))
+        for output in outputs
+    )
     assert not (tmp_path / "cache").exists()
 
 
@@ -133,7 +165,17 @@ program.main()
 @pytest.mark.slow
 def test_the_smallest_run_prints_its_tables() -> None:
     """Both who was asked for stand in each table, with a ratio; what ran where stands below."""
-    chosen = ["--small", "--rounds", "1", "-c", "hits", "-p", "llmcall_client", "-p", "plain_diskcache"]
+    chosen = [
+        "--small",
+        "--rounds",
+        "1",
+        "-c",
+        "hits",
+        "-p",
+        "llmcall_client",
+        "-p",
+        "plain_diskcache",
+    ]
     command = [sys.executable, "-c", BENCHMARKS, *chosen]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,6 @@
-"""Maps on executors of other processes, Dask's too: what holds here holds there, and what is done there counts here."""
+"""Maps on executors of other processes, Dask's too: what holds here holds there, and what is done
+there counts here.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,13 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -38,7 +46,9 @@ from llmcall import imap, map, scope
 from llmcall.errors import BudgetExceededError, LLMCallError
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
+    ),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
 ]
 ELSEWHERE = [
@@ -51,12 +61,18 @@ ELSEWHERE = [
 
 @pytest.fixture(scope="module")
 def dask(only_loopback: None) -> Iterator[Any]:
-    """Give a client of a cluster of two workers on the loopback, each a process with two threads; it starts slowly."""
+    """Give a client of a cluster of two workers on the loopback, each a process with two threads;
+    it starts slowly.
+    """
     distributed = pytest.importorskip("distributed")
     with ExitStack() as stack:
         monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]))
-        made = distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0")
+        monkeypatch.setenv(
+            "PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+        )
+        made = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=2, dashboard_address="127.0.0.1:0"
+        )
         yield stack.enter_context(stack.enter_context(made).get_client())
 
 
@@ -77,7 +93,9 @@ def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         client.run(begin_anew, os.getcwd())
         yield client.get_executor()
     else:
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]))
+        monkeypatch.setenv(
+            "PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]])
+        )
         with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(request.param)) as made:
             yield made
 
@@ -89,15 +107,23 @@ def processes() -> Iterator[Executor]:
         yield made
 
 
-@pytest.mark.parametrize("how", [{"repeats": 2}, {"scope": "survey"}, {"scope": "survey", "repeats": 3, "key": str}])
+@pytest.mark.parametrize(
+    "how", [{"repeats": 2}, {"scope": "survey"}, {"scope": "survey", "repeats": 3, "key": str}]
+)
 def test_scopes_and_repeats_travel(pool: Executor, how: dict[str, Any]) -> None:
     """Samples are those of threads."""
     assert map(samples, "aab", executor=pool, **how) == map(samples, "aab", **how)
 
 
 def test_draws_go_on_counting(pool: Executor) -> None:
-    """What was drawn before a map, here or there, is counted there, and what it draws is counted here; all replays."""
-    for first_in, then_in, path in ((pool, None, "trial/day"), (None, pool, "trial"), (None, pool, "trial/day/noon")):
+    """What was drawn before a map, here or there, is counted there, and what it draws is counted
+    here; all replays.
+    """
+    for first_in, then_in, path in (
+        (pool, None, "trial/day"),
+        (None, pool, "trial"),
+        (None, pool, "trial/day/noon"),
+    ):
         with ExitStack() as stack:
             for name in path.split("/"):
                 stack.enter_context(scope(name))
@@ -113,13 +139,17 @@ def test_a_failed_draw_is_given_back(pool: Executor) -> None:
     with scope("trial"):
         failed = map(draw, [("a", "fail")], key=first, executor=pool, on_error="return")
         assert [type(each) for each in failed] == [llmcall.InvalidRequestError]
-        assert map(draw, [("a", "b"), ("c", "fail")], key=first, executor=pool, on_error="none") == ["trial/a#0", None]
+        assert map(
+            draw, [("a", "b"), ("c", "fail")], key=first, executor=pool, on_error="none"
+        ) == ["trial/a#0", None]
         Path("mended").touch()
         assert map(draw, [("a", "fail")], key=first, executor=pool) == ["trial/a#0"]
 
 
 def test_settings_travel(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What code, a block, the environment and a change since the last map say holds in the workers too."""
+    """What code, a block, the environment and a change since the last map say holds in the workers
+    too.
+    """
     llmcall.configure(model="gpt-4o", timeout=None)
     with llmcall.configured(temperature=0.5):
         assert {found[1:3] for found in map(describe, range(4), executor=pool)} == {("gpt-4o", 0.5)}
@@ -143,18 +173,26 @@ def test_usage_comes_home(pool: Executor) -> None:
 
 
 def test_llm_functions_travel(processes: Executor) -> None:
-    """An LLMCall, an @llm function and whole answers go to workers and come home; the call's client counts them."""
+    """An LLMCall, an @llm function and whole answers go to workers and come home; the call's client
+    counts them.
+    """
     before = CALL.client.usage.calls
     rows = [{"name": "Lisa"}, {"name": "Bart"}]
     assert greet.map(rows, executor=processes, scope="s") == greet.map(rows, scope="s")
     assert CALL.map(rows, executor=processes, scope="s") == CALL.map(rows, scope="s")
     assert CALL.client.usage.calls == before + 2
     (there,), (here,) = map(reply, "a", executor=processes), map(reply, "a")
-    assert (there, there.cache_key, there.cached, here.cached) == (here, here.cache_key, False, True)
+    assert (there, there.cache_key, there.cached, here.cached) == (
+        here,
+        here.cache_key,
+        False,
+        True,
+    )
 
 
 def test_a_cassette_is_that_of_threads(pool: Executor) -> None:
-    """Records of workers are in the cassette, in the order of the items: its bytes are those of a loop's.
+    """Records of workers are in the cassette, in the order of the items: its bytes are those of a
+    loop's.
 
     It answers in the workers, which call nobody; what it answered is counted and not unused here.
     """
@@ -165,20 +203,27 @@ def test_a_cassette_is_that_of_threads(pool: Executor) -> None:
     assert Path("pool.jsonl").read_bytes() == Path("threads.jsonl").read_bytes()
     assert (recorded.recorded, recorded.replayed) == (threads.recorded, threads.replayed)
     before = calls()
-    with llmcall.configured(cache_mode="off"), llmcall.cassette("pool.jsonl", mode="none") as replayed:
+    with (
+        llmcall.configured(cache_mode="off"),
+        llmcall.cassette("pool.jsonl", mode="none") as replayed,
+    ):
         assert map(samples, "abc", scope="survey", executor=pool) == found
     assert (replayed.replayed, replayed.unused(), calls()) == (9, [], before)
 
 
 def test_what_a_cassette_gained_before_is_known_in_workers(pool: Executor) -> None:
-    """Without a cache, a worker gets the answer that this process recorded on the cassette a moment ago."""
+    """Without a cache, a worker gets the answer that this process recorded on the cassette a moment
+    ago.
+    """
     with llmcall.configured(cache_mode="off"), llmcall.cassette("market.jsonl", mode="rewrite"):
         found = map(ask, "ab")
         assert map(ask, "ab", executor=pool) == found
     assert calls() == 2
 
 
-def test_a_failure_is_said_at_the_end_of_a_recording(pool: Executor, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_said_at_the_end_of_a_recording(
+    pool: Executor, caplog: pytest.LogCaptureFixture
+) -> None:
     """A call that failed for good in a worker is named by the cassette here."""
     with llmcall.cassette("market.jsonl"):
         map(ask, ["a", "fail"], executor=pool, on_error="return", scope="survey", key=str)
@@ -196,7 +241,9 @@ def test_errors_come_home(processes: Executor) -> None:
 
 
 def test_what_has_begun_is_waited_for(pool: Executor) -> None:
-    """After a failure no queued item begins, and what runs in a worker ends before the exception leaves."""
+    """After a failure no queued item begins, and what runs in a worker ends before the exception
+    leaves.
+    """
     with pytest.raises(ValueError, match="item 0 fails") as caught:
         map(wait_or_fail, range(400), executor=pool)
     if not type(pool).__module__.startswith("distributed"):  # Dask itself cancels what runs
@@ -234,7 +281,9 @@ def test_nested(processes: Executor) -> None:
 
 
 def test_a_broken_pool() -> None:
-    """A worker that is killed ends the map with the executor's error and the results that there are."""
+    """A worker that is killed ends the map with the executor's error and the results that there
+    are.
+    """
     with (
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as made,
         pytest.raises(BrokenExecutor) as caught,
@@ -245,7 +294,9 @@ def test_a_broken_pool() -> None:
 
 @pytest.mark.parametrize("on_error", ["raise", "none", "return"])
 def test_an_executor_that_is_shut_down(on_error: str) -> None:
-    """What it cancelled is said, with the item and the remedy, whatever becomes of an item's own errors."""
+    """What it cancelled is said, with the item and the remedy, whatever becomes of an item's own
+    errors.
+    """
     submitted = threading.Event()
 
     def items() -> Iterator[str]:

@@ -1,4 +1,6 @@
-"""The house's style: documented names, typed calls, tables that line up, and nothing left lying about."""
+"""The house's style: documented names, typed calls, tables that line up, and nothing left lying
+about.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,15 @@ FORBIDDEN = {
 
 
 def tree_files() -> Iterator[Path]:
-    """Yield the project's own files, whether git knows them or not; no environment, cache, build or keys."""
+    """Yield the project's own files, whether git knows them or not; no environment, cache, build or
+    keys.
+    """
     made = {"__pycache__", ".llmcall", ".hypothesis", ".ipynb_checkpoints"}
     for folder in (".", "llmcall", "tests", "examples", "benchmarks", ".ci"):
         for path in (ROOT / folder).glob("*" if folder == "." else "**/*"):
-            hidden = any(part in made or part.endswith("_cache") for part in path.relative_to(ROOT).parts)
+            hidden = any(
+                part in made or part.endswith("_cache") for part in path.relative_to(ROOT).parts
+            )
             if path.is_file() and not hidden and path.name not in (".env", ".git"):
                 yield path
 
@@ -35,17 +41,23 @@ def test_nothing_is_left_lying_about(what: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}: {match[0].strip()}"
         for path in tree_files()
-        for match in re.finditer(FORBIDDEN[what], path.read_bytes().decode("utf-8", errors="replace"))
+        for match in re.finditer(
+            FORBIDDEN[what], path.read_bytes().decode("utf-8", errors="replace")
+        )
     ]
     assert not found, "\n".join(found)
 
 
 @pytest.mark.slow
 def test_the_api_is_typed(tmp_path: Path) -> None:
-    """mypy, at its strictest, infers of each call what its user expects, and refuses wrong arguments."""
+    """mypy, at its strictest, infers of each call what its user expects, and refuses wrong
+    arguments.
+    """
     pytest.importorskip("mypy")
     mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path)]
-    done = subprocess.run([*mypy, ROOT / "tests/typing/api.py"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*mypy, ROOT / "tests/typing/api.py"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -53,5 +65,9 @@ def test_importing_reads_no_file() -> None:
     """Importing llmcall opens its modules, and no configuration, cache or data."""
     watch = "import sys; sys.addaudithook(lambda event, args: event == 'open' and print(args[0])); import llmcall"
     done = subprocess.run([sys.executable, "-c", watch], check=True, capture_output=True, text=True)
-    others = [path for path in done.stdout.splitlines() if not re.search(r"\.py$|\.pyc\b|\.so$|\.pyd$", path)]
+    others = [
+        path
+        for path in done.stdout.splitlines()
+        if not re.search(r"\.py$|\.pyc\b|\.so$|\.pyd$", path)
+    ]
     assert done.stdout and not others

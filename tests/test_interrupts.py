@@ -19,7 +19,9 @@ import llmcall
 from llmcall import imap, map, scope
 from llmcall.testing import ScriptedClient
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="there is no signal to send to oneself"
+)
 
 Step = Callable[[], Any]
 gone_on = threading.Event()  # once a test has left its map
@@ -58,7 +60,11 @@ def client_of(*steps: Step, **settings: Any) -> ScriptedClient:
 
 def asks(item: int) -> Any:
     """Ask a client of its own."""
-    return ScriptedClient(lambda _: str(item), cache_mode="off").send_message("Hello", on_error="raise").content
+    return (
+        ScriptedClient(lambda _: str(item), cache_mode="off")
+        .send_message("Hello", on_error="raise")
+        .content
+    )
 
 
 def asking(client: ScriptedClient) -> Callable[[Any], Any]:
@@ -68,7 +74,8 @@ def asking(client: ScriptedClient) -> Callable[[Any], Any]:
 
 @pytest.fixture(autouse=True)
 def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt, whoever started the tests, and hardly wait for what may still end then.
+    """Let Ctrl-C raise KeyboardInterrupt, whoever started the tests, and hardly wait for what may
+    still end then.
 
     The threads that a test left behind end soon after it.
     """
@@ -85,7 +92,8 @@ def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_call_that_waits_is_left_behind(capsys: pytest.CaptureFixture[str]) -> None:
-    """A server that never answers is not waited for; the exception has what was done before, and one line tells.
+    """A server that never answers is not waited for; the exception has what was done before, and
+    one line tells.
 
     What was left behind goes on in its thread: its answer is in the cache as soon as it comes.
     """
@@ -109,7 +117,9 @@ def test_a_call_that_waits_is_left_behind(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_retry_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    """A call that would be tried again in an hour ends at once, and nobody is told to read its answer to the end."""
+    """A call that would be tried again in an hour ends at once, and nobody is told to read its
+    answer to the end.
+    """
     refuses = interrupts_and(lambda: llmcall.ServiceError("no", status_code=503))
     client = client_of(refuses, retry_waiting_time=3600, retry_max_waiting_time=3600)
     with pytest.raises(KeyboardInterrupt), llmcall.cassette("retried.jsonl"):
@@ -128,7 +138,9 @@ def test_who_waits_for_another_s_answer_ends_too() -> None:
 
 @pytest.mark.parametrize("way", ["slow items", "slow consumer"])
 def test_the_maps_inside_end_too(way: str) -> None:
-    """A map in an item's code begins nothing more, whether its items take long or what is done with their results."""
+    """A map in an item's code begins nothing more, whether its items take long or what is done with
+    their results.
+    """
     begun: list[int] = []
 
     def work(item: int) -> None:
@@ -136,7 +148,9 @@ def test_the_maps_inside_end_too(way: str) -> None:
         time.sleep(0.01 if way == "slow items" else 0)
 
     def inside(_: int) -> None:
-        for _ in imap(work, range(300_000)) if way == "slow consumer" else map(work, range(300_000)):
+        for _ in (
+            imap(work, range(300_000)) if way == "slow consumer" else map(work, range(300_000))
+        ):
             time.sleep(0.01)
 
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -146,7 +160,9 @@ def test_the_maps_inside_end_too(way: str) -> None:
     assert counts[0] == counts[1] > 0
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
+)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_pool_forgets_the_map_that_was_interrupted() -> None:
     """A worker that is forked in an item's code has nothing to do with that item's map."""
@@ -159,7 +175,9 @@ def test_a_pool_forgets_the_map_that_was_interrupted() -> None:
 
 
 def test_a_call_that_ends_in_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a server answers just after Ctrl-C is paid, and so it is among the results and in the cache."""
+    """What a server answers just after Ctrl-C is paid, and so it is among the results and in the
+    cache.
+    """
     monkeypatch.setattr("llmcall.parallel.map.GRACE", 30.0)
     client = client_of(interrupts_and(answers))
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -175,7 +193,9 @@ def test_draws_are_given_back() -> None:
     with scope("trial"):
         with pytest.raises(KeyboardInterrupt):
             map(asking(client), ["a"], key=str)
-        assert map(lambda item: client.build_request(f"item {item}").sample, ["a"], key=str) == ["trial/a#0"]
+        assert map(lambda item: client.build_request(f"item {item}").sample, ["a"], key=str) == [
+            "trial/a#0"
+        ]
 
 
 A_SURVEY = """
@@ -192,7 +212,9 @@ llmcall.map(client.send_message, [f"item {number}" for number in range(400)], wo
 
 @pytest.mark.slow
 def test_a_program_that_is_interrupted_ends() -> None:
-    """Ctrl-C from outside: within seconds the process is gone, though a call waits for a server that is silent."""
+    """Ctrl-C from outside: within seconds the process is gone, though a call waits for a server
+    that is silent.
+    """
     with start(A_SURVEY) as process:
         assert process.stdout is not None and process.stdout.readline() == "silent\n"
         process.send_signal(signal.SIGINT)

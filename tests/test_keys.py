@@ -1,4 +1,6 @@
-"""Keys: pinned digests, what matters to a key, and what does not. Run as a program, it prints the pinned ones."""
+"""Keys: pinned digests, what matters to a key, and what does not. Run as a program, it prints the
+pinned ones.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ HISTORY = [
     {"role": "assistant", "content": "3 coins."},
     {"role": "user", "content": "Cafe\u0301, Caf\u00e9,\tspäť\r\n"},
 ]
-IMAGES = ({"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"}, {"url": "https://example.com/a.png"})
+IMAGES = (
+    {"url": "data:image/png;base64,iVBORw0KGgo=", "detail": "low"},
+    {"url": "https://example.com/a.png"},
+)
 PICTURE = {
     "role": "user",
     "content": [
@@ -42,7 +47,13 @@ TOOL: dict[str, Any] = {
     "type": "function",
     "function": {"name": "price_of", "description": "Look up a price.", "parameters": PARAMETERS},
 }
-CALLED = [{"id": "c1", "type": "function", "function": {"name": "price_of", "arguments": '{"item":"bread"}'}}]
+CALLED = [
+    {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "price_of", "arguments": '{"item":"bread"}'},
+    }
+]
 USED_TOOL = [
     {"role": "user", "content": "Bread?"},
     {"role": "assistant", "content": None, "tool_calls": CALLED},
@@ -107,7 +118,8 @@ def drawn() -> str:
         return client.build_request("Hello", model="gpt-4o-mini").cache_key
 
 
-# A change here makes every recorded answer unfindable: raise KEY_VERSION, and see to it that old records are rekeyed.
+# A change here makes every recorded answer unfindable: raise KEY_VERSION, and see to it that old
+# records are rekeyed.
 GOLDEN: dict[str, tuple[Callable[[], str], str]] = {
     "one message": (asked, "3ac4e67215523b6c531162ff45ae1f6709e49d8da22602ab90fb471767797bbf"),
     "a history in several scripts": (
@@ -169,7 +181,9 @@ def test_pinned_digests(name: str) -> None:
 def test_the_same_in_another_process() -> None:
     """Neither the process nor the seed of hashes matters."""
     environment = {**os.environ, "PYTHONHASHSEED": "4242"}
-    run = subprocess.run([sys.executable, __file__], capture_output=True, check=True, env=environment)
+    run = subprocess.run(
+        [sys.executable, __file__], capture_output=True, check=True, env=environment
+    )
     assert json.loads(run.stdout) == {name: pinned for name, (_, pinned) in GOLDEN.items()}
 
 
@@ -180,13 +194,19 @@ def test_a_key_can_be_made_by_hand() -> None:
         '"model":"m","temperature":1},"sample":"lisa#0"}'
     )
     with llmcall.scope("lisa"):
-        assert asked("Hellö", model="m", temperature=1.0) == hashlib.sha256(text.encode()).hexdigest()
+        assert (
+            asked("Hellö", model="m", temperature=1.0) == hashlib.sha256(text.encode()).hexdigest()
+        )
     unsampled = text.replace('"lisa#0"', "null")
-    assert asked("Hellö", model="m", temperature=1.0) == hashlib.sha256(unsampled.encode()).hexdigest()
+    assert (
+        asked("Hellö", model="m", temperature=1.0) == hashlib.sha256(unsampled.encode()).hexdigest()
+    )
 
 
 def respelt(value: Any) -> Any:
-    """Copy data with every dict in the opposite order, and every whole number written the other way."""
+    """Copy data with every dict in the opposite order, and every whole number written the other
+    way.
+    """
     if isinstance(value, dict):
         return {name: respelt(value[name]) for name in reversed(value)}
     if isinstance(value, list):
@@ -242,13 +262,18 @@ USER = {"role": "user", "content": "Hello"}
     ids=str,
 )  # fmt: skip
 def test_other_spellings_of_the_same(arguments: dict[str, Any], same: dict[str, Any]) -> None:
-    """Two spellings of one question share its key; who pays, who is asked, how long and how often is no part of it."""
+    """Two spellings of one question share its key; who pays, who is asked, how long and how often
+    is no part of it.
+    """
     assert asked(**arguments) == asked(**same)
 
 
 def test_streams_and_other_clients_share_keys() -> None:
     """A stream, an OpenAI, an Azure and a scripted client ask the same question."""
-    for client in (llmcall.OpenAIClient(api_key="sk-x"), llmcall.AzureClient(azure_endpoint="https://a.example")):
+    for client in (
+        llmcall.OpenAIClient(api_key="sk-x"),
+        llmcall.AzureClient(azure_endpoint="https://a.example"),
+    ):
         assert client.build_request("Hello", model="gpt-4o-mini").cache_key == asked()
     scripted = ScriptedClient(["a"])
     with scripted.stream_message("Hello", model="gpt-4o-mini") as stream:
@@ -279,17 +304,24 @@ def test_whatever_else_is_asked_matters() -> None:
         {"messages": image(PNG, kind="image/jpeg")}, {"messages": image("!")}, {"messages": image("?")},
         {"messages": sound("UklG")}, {"messages": sound("UklG", "mp3")}, {"messages": sound("UklH")},
     ]  # fmt: skip
-    parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": {"url": f"https://e.x/{name}"}} for name in "ab"]
+    parts: list[dict[str, Any]] = [
+        {"type": "image_url", "image_url": {"url": f"https://e.x/{name}"}} for name in "ab"
+    ]
     # what is said is compared letter by letter, also where it looks like a data URL
     parts += [{"type": "text", "text": f"data:image/png;base64,{text}"} for text in ("QQ==", "QQ")]
     requests += [{"messages": [{"role": "user", "content": [part]}]} for part in parts]
-    keys = [asked(**request) for request in requests] + [embedded("Hello"), embedded("Hello", dimensions=8)]
+    keys = [asked(**request) for request in requests] + [
+        embedded("Hello"),
+        embedded("Hello", dimensions=8),
+    ]
     assert len(set(keys)) == len(keys)
 
 
 @given(st.integers(1, 70), st.sampled_from(["\n", "\r\n", " "]), st.booleans())
 def test_base64_has_many_spellings(width: int, between: str, padded: bool) -> None:
-    """An image is its bytes: wrapped, padded or not. It is sent as given, and only its digest is hashed."""
+    """An image is its bytes: wrapped, padded or not. It is sent as given, and only its digest is
+    hashed.
+    """
     wrapped = between.join(PNG[start : start + width] for start in range(0, len(PNG), width))
     respelt = wrapped.rstrip("=") + "=" * padded
     request = ScriptedClient().build_request(image(respelt), model="gpt-4o-mini")
@@ -302,7 +334,11 @@ def test_base64_has_many_spellings(width: int, between: str, padded: bool) -> No
     ("messages", "arguments", "place"),
     [
         ("a\ud800", {}, "request.messages[0].content"),
-        ([{"role": "user", "content": [{"type": "text", "text": "\ud83d"}]}], {}, "messages[0].content[0].text"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "\ud83d"}]}],
+            {},
+            "messages[0].content[0].text",
+        ),
         ([{**USER, "name": "\udc00"}], {}, "request.messages[0].name"),
         ("x", {"stop": ["a", "\ud800"]}, "request.stop[1]"),
         ("x", {"extra_body": {"\ud800": 1}}, "request.extra_body"),
@@ -310,7 +346,9 @@ def test_base64_has_many_spellings(width: int, between: str, padded: bool) -> No
     ],
 )
 def test_lone_surrogates_are_refused(messages: Any, arguments: dict[str, Any], place: str) -> None:
-    """Half a character is a ValueError that names its place, before anything is sent; a whole pair is text."""
+    """Half a character is a ValueError that names its place, before anything is sent; a whole pair
+    is text.
+    """
     client = ScriptedClient(["never"])
     with pytest.raises(ValueError, match="lone surrogate") as caught:
         client.send_message(messages, **arguments)
@@ -330,11 +368,19 @@ SAME: dict[str, list[tuple[str, str]]] = {
         ("now: Wed Mar  5 12:30:01 CET 2025", "now: Fri Nov 20 20:39:15 UTC 2026"),
         ("Wed, 05 Mar 2025 12:30:01 +0100", "Fri, 20 Nov 2026 20:39:15 GMT"),
         *(
-            (f"now {datetime(2025, 3, 5, 9, 1):{form}}.", f"now {datetime(2026, 11, 20, 8):{form}}.")
+            (
+                f"now {datetime(2025, 3, 5, 9, 1):{form}}.",
+                f"now {datetime(2026, 11, 20, 8):{form}}.",
+            )
             for form in ("%c", "%B %d, %Y", "%d/%m/%Y %H:%M", "%A, %d %B %Y", "%Y/%m/%d")
         ),
     ],
-    "uuids": [("urn:uuid:123E4567-E89B-12D3-A456-426614174000", "urn:uuid:223e4567-e89b-12d3-a456-426614174000")],
+    "uuids": [
+        (
+            "urn:uuid:123E4567-E89B-12D3-A456-426614174000",
+            "urn:uuid:223e4567-e89b-12d3-a456-426614174000",
+        )
+    ],
     "addresses": [
         ("<Agent object at 0x7f3a5c0b1d30>", "<Agent object at 0x7F3A5C0B1D31>"),
         ("<Agent object at 0x00000217F0A3B5D0>", "<Agent object at 0x10af>"),
@@ -361,31 +407,47 @@ def normalized(text: Any, *names: str) -> str:
     return asked(text, {"cache_normalize": list(names)})
 
 
-@pytest.mark.parametrize(("name", "one", "other"), [(name, *pair) for name in SAME for pair in SAME[name]])
+@pytest.mark.parametrize(
+    ("name", "one", "other"), [(name, *pair) for name in SAME for pair in SAME[name]]
+)
 def test_what_a_normalizer_names_makes_no_difference(name: str, one: str, other: str) -> None:
-    """Two texts that differ only in what is named share a key, but not without the normalizer or with the others."""
+    """Two texts that differ only in what is named share a key, but not without the normalizer or
+    with the others.
+    """
     others = [known for known in SAME if known != name]
     assert normalized(one, name) == normalized(other, name)
     assert asked(one) != asked(other) and normalized(one, *others) != normalized(other, *others)
 
 
-@pytest.mark.parametrize(("name", "one", "other"), [(name, *pair) for name in DIFFERENT for pair in DIFFERENT[name]])
+@pytest.mark.parametrize(
+    ("name", "one", "other"), [(name, *pair) for name in DIFFERENT for pair in DIFFERENT[name]]
+)
 def test_everything_else_does(name: str, one: str, other: str) -> None:
     """What is not named still makes a difference."""
     assert normalized(one, name) != normalized(other, name)
 
 
 def test_expressions_of_ones_own() -> None:
-    """A regular expression stands beside the names; a broken one is a ConfigError that says what is wrong."""
-    assert normalized("run 12 at 9:05", r"run \d+", "times") == normalized("run 7 at 10:15", "times", r"run \d+")
+    """A regular expression stands beside the names; a broken one is a ConfigError that says what is
+    wrong.
+    """
+    assert normalized("run 12 at 9:05", r"run \d+", "times") == normalized(
+        "run 7 at 10:15", "times", r"run \d+"
+    )
     assert normalized("run 12 at 9:05", r"run \d+") != normalized("run 7 at 10:15", r"run \d+")
-    with pytest.raises(llmcall.ConfigError, match=r"'\(\[' is not a regular expression: unterminated"):
+    with pytest.raises(
+        llmcall.ConfigError, match=r"'\(\[' is not a regular expression: unterminated"
+    ):
         normalized("a", "([")
 
 
 def test_what_is_sent_keeps_its_times() -> None:
-    """Only the key is normalized; asked again later, the same question gets the recorded answer, embeddings too."""
-    client = ScriptedClient(["yes", [1.0]], cache_normalize=["times"], cache_mode="auto", on_error="raise")
+    """Only the key is normalized; asked again later, the same question gets the recorded answer,
+    embeddings too.
+    """
+    client = ScriptedClient(
+        ["yes", [1.0]], cache_normalize=["times"], cache_mode="auto", on_error="raise"
+    )
     messages = [{"role": "user", "content": "It is 12:30."}]
     client.send_message(messages)
     assert client.requests[0].messages == messages == [{"role": "user", "content": "It is 12:30."}]
@@ -398,14 +460,24 @@ def test_every_text_of_a_message_is_normalized() -> None:
     """Text parts, names and arguments of tools too, but no role, and no image's digest."""
 
     def messages(clock: str) -> list[dict[str, Any]]:
-        call = {"id": "c", "type": "function", "function": {"name": "log", "arguments": f'{{"at": "{clock}"}}'}}
+        call = {
+            "id": "c",
+            "type": "function",
+            "function": {"name": "log", "arguments": f'{{"at": "{clock}"}}'},
+        }
         return [
-            {"role": "user", "content": [{"type": "text", "text": f"It is {clock}"}], "name": f"at {clock}"},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": f"It is {clock}"}],
+                "name": f"at {clock}",
+            },
             {"role": "assistant", "content": None, "tool_calls": [call]},
         ]
 
     assert normalized(messages("9:05"), "times") == normalized(messages("10:15"), "times")
-    assert normalized([USER], "user|system") != normalized([{**USER, "role": "system"}], "user|system")
+    assert normalized([USER], "user|system") != normalized(
+        [{**USER, "role": "system"}], "user|system"
+    )
     assert normalized(image("QUJD"), "[0-9a-f]{8,}") != normalized(image("QUJE"), "[0-9a-f]{8,}")
 
 

@@ -12,7 +12,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
 
-# Imports go to the same layer or down; a module that is not named here is in the layer of its package.
+# Imports go to the same layer or down; a module that is not named here is in the layer of its
+# package.
 LAYERS = [
     "_version errors types notices system text secrets",
     "config",
@@ -29,7 +30,9 @@ LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in 
 
 
 def module_name(path: Path) -> str:
-    """Name a module within the package: ``"keys"``, ``"clients.base"``, ``"clients"``, ``"__init__"``."""
+    """Name a module within the package: ``"keys"``, ``"clients.base"``, ``"clients"``,
+    ``"__init__"``.
+    """
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
@@ -38,7 +41,9 @@ PATHS = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def module_behind(full_name: str) -> str | None:
-    """Find which of our modules a full name leads to: ``"llmcall.requests.keys.digest"`` to ``"requests.keys"``."""
+    """Find which of our modules a full name leads to: ``"llmcall.requests.keys.digest"`` to
+    ``"requests.keys"``.
+    """
     root, _, rest = full_name.partition(".")
     if root != "llmcall":
         return None
@@ -78,7 +83,9 @@ def layer_of(module: str) -> int:
 
 
 def test_every_module_has_a_layer() -> None:
-    """A new package or module at the top is put into one of the layers, and a name that is gone is taken out."""
+    """A new package or module at the top is put into one of the layers, and a name that is gone is
+    taken out.
+    """
     assert {module for module in PATHS if module.partition(".")[0] not in LAYER_OF} == set()
     assert LAYER_OF.keys() - PATHS.keys() == set()
 
@@ -86,6 +93,9 @@ def test_every_module_has_a_layer() -> None:
 def test_imports_go_down() -> None:
     """No module imports another of a higher layer, wherever the import stands."""
     upwards = [
-        f"{module} imports {each}" for module in PATHS for each in IMPORTS[module] if layer_of(each) > layer_of(module)
+        f"{module} imports {each}"
+        for module in PATHS
+        for each in IMPORTS[module]
+        if layer_of(each) > layer_of(module)
     ]
     assert not upwards, "\n".join(upwards)

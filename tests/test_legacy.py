@@ -1,4 +1,6 @@
-"""The ancestors' functions: chatcompletion_request, embedding_request, with a patched SDK, streams of any address."""
+"""The ancestors' functions: chatcompletion_request, embedding_request, with a patched SDK, streams
+of any address.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ Serve = Callable[..., ScriptedServer]
 
 CUT = Answer(200, completion("Two", finish_reason="length"))
 
-OVERFLOW = refusal(400, "This model's maximum context length is 8192 tokens.", code="context_length_exceeded")
+OVERFLOW = refusal(
+    400, "This model's maximum context length is 8192 tokens.", code="context_length_exceeded"
+)
 
 FALLBACK = {"gpt-4": ("gpt-4-32k",)}
 
@@ -63,7 +67,9 @@ def serve(httpserver: HTTPServer) -> Serve:
 
     def start(*answers: Answer, **settings: Any) -> ScriptedServer:
         server = ScriptedServer(httpserver, *answers)
-        llmcall.configure(base_url=server.base_url, retry_waiting_time=0.0001, retry_max_attempts=2, **settings)
+        llmcall.configure(
+            base_url=server.base_url, retry_waiting_time=0.0001, retry_max_attempts=2, **settings
+        )
         return server
 
     return start
@@ -75,7 +81,9 @@ def content(response: dict[str, Any]) -> Any:
 
 
 def test_the_whole_response(ask: Ask, serve: Serve) -> None:
-    """The response is the SDK's model_dump(), with None for what the API left out; what no model needs is not sent."""
+    """The response is the SDK's model_dump(), with None for what the API left out; what no model
+    needs is not sent.
+    """
     server = serve(OK, model="gpt-4")
     given: dict[str, Any] = {"temperature": 0.5, "schema_error_retry": 3, "request_timeout": None}
     responses = [ask(messages=QUESTION, **given), ask(prompt=QUESTION[0]["content"], **given)]
@@ -83,8 +91,13 @@ def test_the_whole_response(ask: Ask, serve: Serve) -> None:
     assert responses[0] == responses[1] and dumped.items() <= responses[0].items()
     (seen,) = server.requests
     assert seen.body == {"model": "gpt-4", "messages": QUESTION, "temperature": 0.5}
-    reply = llmcall.client().send_message(QUESTION, temperature=0.5)  # which finds what is recorded here
-    assert reply is not None and reply.cached and llmcall.client().send_message("Hello", max_tokens=5) is not None
+    # which finds what is recorded here
+    reply = llmcall.client().send_message(QUESTION, temperature=0.5)
+    assert (
+        reply is not None
+        and reply.cached
+        and llmcall.client().send_message("Hello", max_tokens=5) is not None
+    )
     assert content(ask(prompt="Hello", max_tokens=5)) == "Two coins." and len(server.requests) == 2
 
 
@@ -92,7 +105,14 @@ def test_the_response_is_the_callers_own(ask: Ask, serve: Serve) -> None:
     """Who changes a response, as the ancestor's callers do, changes no record."""
     call = {"name": "sell", "arguments": "{}"}
     message = {"role": "assistant", "content": None, "function_call": call}
-    serve(Answer(200, completion(choices=[{"index": 0, "message": message, "finish_reason": "function_call"}])))
+    serve(
+        Answer(
+            200,
+            completion(
+                choices=[{"index": 0, "message": message, "finish_reason": "function_call"}]
+            ),
+        )
+    )
     functions = [{"name": "sell", "parameters": {"type": "object", "properties": {}}}]
     for _ in range(2):
         response = ask(messages=QUESTION, functions=functions, function_call={"name": "sell"})
@@ -100,7 +120,9 @@ def test_the_response_is_the_callers_own(ask: Ask, serve: Serve) -> None:
         response["choices"][0]["message"]["function_call"]["arguments"] = "changed"
 
 
-@pytest.mark.parametrize("arguments", [{}, {"prompt": "a", "messages": QUESTION}, {"prompt": "a", "temprature": 1}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"prompt": "a", "messages": QUESTION}, {"prompt": "a", "temprature": 1}]
+)
 def test_wrong_arguments(ask: Ask, arguments: dict[str, Any]) -> None:
     """Both or neither of prompt and messages, or an unknown name, is a TypeError before any call."""
     with pytest.raises(TypeError):
@@ -108,8 +130,12 @@ def test_wrong_arguments(ask: Ask, arguments: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("answer", [CUT, OVERFLOW], ids=["cut", "refused"])
-def test_a_fallback(ask: Ask, serve: Serve, answer: Answer, caplog: pytest.LogCaptureFixture) -> None:
-    """Where the context is too long the next model is asked, which is logged; a second run asks nobody."""
+def test_a_fallback(
+    ask: Ask, serve: Serve, answer: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the context is too long the next model is asked, which is logged; a second run asks
+    nobody.
+    """
     server = serve(answer, OK, model="gpt-4", fallbacks=FALLBACK)
     with caplog.at_level(logging.WARNING, "llmcall"):
         assert content(ask(messages=QUESTION)) == "Two coins."
@@ -119,11 +145,15 @@ def test_a_fallback(ask: Ask, serve: Serve, answer: Answer, caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize("answer", [CUT, OVERFLOW], ids=["cut", "refused"])
-@pytest.mark.parametrize(("fallbacks", "wanted", "asked"), [(FALLBACK, False, 1), ({}, True, 1), (FALLBACK, True, 2)])
+@pytest.mark.parametrize(
+    ("fallbacks", "wanted", "asked"), [(FALLBACK, False, 1), ({}, True, 1), (FALLBACK, True, 2)]
+)
 def test_without_room(
     ask: Ask, serve: Serve, answer: Answer, fallbacks: Any, wanted: bool, asked: int, caplog: Any
 ) -> None:
-    """Without a fallback that is wanted and has room, the SDK's BadRequestError is logged and raised."""
+    """Without a fallback that is wanted and has room, the SDK's BadRequestError is logged and
+    raised.
+    """
     server = serve(answer, model="gpt-4", fallbacks=fallbacks)
     with pytest.raises(openai.BadRequestError, match="maximum context length") as raised:
         ask(messages=QUESTION, max_lenght_fallback=wanted)
@@ -134,7 +164,9 @@ def test_without_room(
 
 @pytest.mark.parametrize("mode", ["auto", "replay"])
 def test_a_recorded_answer_that_was_cut(ask: Ask, serve: Serve, mode: str) -> None:
-    """That the context is too long is known from what send_message recorded: the model is not asked again."""
+    """That the context is too long is known from what send_message recorded: the model is not asked
+    again.
+    """
     server = serve(CUT, model="gpt-4")
     assert llmcall.client().send_message(QUESTION) is not None
     llmcall.configure(cache_mode=mode)
@@ -145,7 +177,9 @@ def test_a_recorded_answer_that_was_cut(ask: Ask, serve: Serve, mode: str) -> No
 
 def test_an_answer_cut_by_its_callers_limit(ask: Ask, serve: Serve) -> None:
     """An answer that only max_tokens cut is returned, and recorded."""
-    server = serve(Answer(200, completion("Two", finish_reason="length")), model="gpt-4", fallbacks=FALLBACK)
+    server = serve(
+        Answer(200, completion("Two", finish_reason="length")), model="gpt-4", fallbacks=FALLBACK
+    )
     for _ in range(2):
         response = ask(messages=QUESTION, max_tokens=3)
         assert response["choices"][0]["finish_reason"] == "length" and content(response) == "Two"
@@ -163,7 +197,9 @@ def test_an_answer_cut_by_its_callers_limit(ask: Ask, serve: Serve) -> None:
         (500, openai.InternalServerError),
     ],
 )
-def test_the_sdks_errors(ask: Ask, serve: Serve, status: int, error: type[Exception], caplog: Any) -> None:
+def test_the_sdks_errors(
+    ask: Ask, serve: Serve, status: int, error: type[Exception], caplog: Any
+) -> None:
     """Failures are the SDK's own errors; bad requests are logged."""
     server = serve(refusal(status, "so sorry"))
     with pytest.raises(error, match="so sorry"):
@@ -179,7 +215,9 @@ def test_what_the_sdk_would_not_notice(ask: Ask, serve: Serve) -> None:
         ask(prompt="Hello")
 
 
-def test_embedding_request_after_a_bad_request(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_embedding_request_after_a_bad_request(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     """A bad request is logged and gives None; another failure raises."""
     serve(refusal(400, "too long a text"), refusal(401, "no"))
     assert asyncio.run(aio.embedding_request("Hello")) is None
@@ -189,7 +227,9 @@ def test_embedding_request_after_a_bad_request(serve: Serve, caplog: pytest.LogC
 
 
 def test_embedding_request(httpserver: HTTPServer) -> None:
-    """A text's embedding is asked for once, of the endpoint of the embedding model, not of that of the chat model."""
+    """A text's embedding is asked for once, of the endpoint of the embedding model, not of that of
+    the chat model.
+    """
     server = ScriptedServer(httpserver, Answer(200, embeddings([0.5, 0.25])))
     with refusing() as address:
         endpoints = [
@@ -209,7 +249,9 @@ def test_request_timeout(ask: Ask) -> None:
         ask(prompt="Hello", request_timeout=0.05)
 
 
-HELLO = {"choices": [{"finish_reason": "stop", "index": 0, "message": {"content": "Hello, World!"}}]}
+HELLO = {
+    "choices": [{"finish_reason": "stop", "index": 0, "message": {"content": "Hello, World!"}}]
+}
 
 
 def scripted(sdk: Any, answer: Any = HELLO) -> Any:
@@ -231,7 +273,8 @@ def scripted(sdk: Any, answer: Any = HELLO) -> Any:
 def test_the_ancestors_tests(model: str, function: Ask, name: str, kind: Any) -> None:
     """The tests that XAgent has of its function pass as they are: no key, no server, no record.
 
-    The asynchronous function looks for the asynchronous class; what its mock returns may be awaitable or not.
+    The asynchronous function looks for the asynchronous class; what its mock returns may be
+    awaitable or not.
     """
     with mock.patch(f"openai.{name}") as sdk:
         sdk.return_value.chat.completions.create = kind()
@@ -240,24 +283,36 @@ def test_the_ancestors_tests(model: str, function: Ask, name: str, kind: Any) ->
     assert len(llmcall.client().cache) == 0
 
 
-@pytest.mark.parametrize(("kind", "address"), [("OpenAI", "base_url"), ("AzureOpenAI", "azure_endpoint")])
+@pytest.mark.parametrize(
+    ("kind", "address"), [("OpenAI", "base_url"), ("AzureOpenAI", "azure_endpoint")]
+)
 def test_what_the_sdk_gets(kind: str, address: str) -> None:
-    """The class gets key, address and timeout, and create the request; an endpoint with an API version is Azure."""
+    """The class gets key, address and timeout, and create the request; an endpoint with an API
+    version is Azure.
+    """
     gets, version = {address: "https://east.example.com"}, "2024-10-21" if "Azure" in kind else None
     names = ("gpt-4-1106-preview",)
-    east = llmcall.Endpoint("east", names, api_key="sk-key", organization="org", azure_api_version=version, **gets)
+    east = llmcall.Endpoint(
+        "east", names, api_key="sk-key", organization="org", azure_api_version=version, **gets
+    )
     llmcall.configure(endpoints=[east], aliases={"gpt-4-turbo": "gpt-4-1106-preview"})
     with mock.patch(f"openai.{kind}") as sdk:
         create = scripted(sdk)
-        found = llmcall.chatcompletion_request(model="gpt-4-turbo", prompt="Hello", temperature=0.5, request_timeout=7)
+        found = llmcall.chatcompletion_request(
+            model="gpt-4-turbo", prompt="Hello", temperature=0.5, request_timeout=7
+        )
     assert found == HELLO
     gets |= {"api_version": version} if version else {}
     sdk.assert_called_once_with(api_key="sk-key", organization="org", timeout=7, **gets)
-    create.assert_called_once_with(model=names[0], messages=[{"role": "user", "content": "Hello"}], temperature=0.5)
+    create.assert_called_once_with(
+        model=names[0], messages=[{"role": "user", "content": "Hello"}], temperature=0.5
+    )
 
 
 def test_records_take_no_part(httpserver: HTTPServer) -> None:
-    """A stored answer does not replace a patched one, nor the other way round; the mode replay is no hindrance."""
+    """A stored answer does not replace a patched one, nor the other way round; the mode replay is
+    no hindrance.
+    """
     server = ScriptedServer(httpserver, OK)
     llmcall.configure(base_url=server.base_url)
     stored = llmcall.chatcompletion_request(prompt="Hello")
@@ -316,15 +371,21 @@ def pieces_from(behaviour: Any, **options: Any) -> list[str]:
     ],
 )
 def test_the_pieces_of_a_stream(body: bytes, pieces: list[str]) -> None:
-    """Each text comes as a piece; other fields are passed over, other lines are yielded as they are."""
+    """Each text comes as a piece; other fields are passed over, other lines are yielded as they
+    are.
+    """
     assert pieces_from(sends(HEAD + body)) == pieces
-    packed = HEAD.replace(b"Connection", b"Content-Encoding: gzip\r\nConnection") + gzip.compress(body)
+    packed = HEAD.replace(b"Connection", b"Content-Encoding: gzip\r\nConnection") + gzip.compress(
+        body
+    )
     assert pieces_from(sends(packed)) == pieces
 
 
 @pytest.mark.parametrize("given", ["own", "client"])
 def test_what_is_posted(given: str) -> None:
-    """The body goes out as JSON with the given headers; the whole text comes back, and a given client stays open."""
+    """The body goes out as JSON with the given headers; the whole text comes back, and a given
+    client stays open.
+    """
     headers = {"Authorization": "Bearer secret"}
 
     async def ask(base_url: str) -> str:
@@ -338,12 +399,18 @@ def test_what_is_posted(given: str) -> None:
     with RawServer(streams(*TWO_COINS)) as server:
         assert asyncio.run(ask(server.base_url)) == "Two coins."
     (seen,) = server.requests
-    assert (seen.path, seen.body, seen.headers["authorization"]) == ("/v1/chat/completions", BODY, "Bearer secret")
+    assert (seen.path, seen.body, seen.headers["authorization"]) == (
+        "/v1/chat/completions",
+        BODY,
+        "Bearer secret",
+    )
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
 def test_the_caller_comes_first(asynchronous: bool) -> None:
-    """The caller has finished with a piece before it is yielded, and what it raises goes to the reader."""
+    """The caller has finished with a piece before it is yielded, and what it raises goes to the
+    reader.
+    """
     order: list[str] = []
 
     async def caller(text: str) -> None:
@@ -379,14 +446,19 @@ def test_a_refused_stream(caplog: pytest.LogCaptureFixture) -> None:
     """Another status than 200 is logged with its body, not with the credentials in it, and raised."""
     body = "über: key sk-12345678 (Bearer sk-12345678) is wrong".encode() + b"\xff"
     with pytest.raises(httpx.RequestError, match="status 401") as raised:
-        pieces_from(sends(http(body, status="401 X")), headers={"Authorization": "Bearer sk-12345678"})
+        pieces_from(
+            sends(http(body, status="401 X")), headers={"Authorization": "Bearer sk-12345678"}
+        )
     assert raised.value.request.method == "POST"
     logged = [record.getMessage() for record in caplog.records if record.name == "llmcall"]
     assert logged == ["Request failed with status 401. Error: über: key *** (***) is wrong\ufffd"]
 
 
 BROKEN: dict[str, tuple[Any, list[str]]] = {
-    "cut": (sends(HEAD.replace(b"Connection", b"Content-Length: 999\r\nConnection") + text_events("a")), ["a"]),
+    "cut": (
+        sends(HEAD.replace(b"Connection", b"Content-Length: 999\r\nConnection") + text_events("a")),
+        ["a"],
+    ),
     "malformed": (sends(HEAD + text_events("a") + b"data: {half\n\n"), ["a"]),
     "an error": (sends(HEAD + text_events("a") + event({"error": {"message": "too busy"}})), ["a"]),
     "silent": (stays_silent, []),

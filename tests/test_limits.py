@@ -1,7 +1,8 @@
-"""Limits of endpoints and pools of them: who waits, for how long, who is asked, and that every place is given back.
+"""Limits of endpoints and pools of them: who waits, for how long, who is asked, and that every
+place is given back.
 
-``Pool`` is used directly where a rule holds for every order of events: a clock that the test moves cannot be had
-through a client.
+``Pool`` is used directly where a rule holds for every order of events: a clock that the test moves
+cannot be had through a client.
 """
 
 from __future__ import annotations
@@ -59,9 +60,13 @@ def made() -> Iterator[Callable[..., OpenAIClient]]:
 
 
 def wait_of(client: llmcall.LLMClient, **arguments: Any) -> float:
-    """Return the seconds that the next call would wait, which has a deadline before that and does not."""
+    """Return the seconds that the next call would wait, which has a deadline before that and does
+    not.
+    """
     begun = time.monotonic()
-    with pytest.raises(RateLimitError, match=r"no endpoint .* for [\d.]+ s, past the deadline") as caught:
+    with pytest.raises(
+        RateLimitError, match=r"no endpoint .* for [\d.]+ s, past the deadline"
+    ) as caught:
         client.send_message("Hello?", deadline=2, **arguments)
     assert time.monotonic() - begun < 40  # not until a place is free
     return float(str(caught.value).partition(" for ")[2].partition(" s")[0])
@@ -71,7 +76,9 @@ def wait_of(client: llmcall.LLMClient, **arguments: Any) -> float:
 
 
 def test_requests_per_minute() -> None:
-    """Where one request may begin in a minute, the next call waits for it; attempts are requests, hits are none."""
+    """Where one request may begin in a minute, the next call waits for it; attempts are requests,
+    hits are none.
+    """
     client = ScriptedClient(["yes"], cache_mode="auto", **ONE_REQUEST_IN_A_MINUTE)
     for _ in range(3):
         assert client.send_message("Hello", deadline=30) == {"role": "assistant", "content": "yes"}
@@ -81,27 +88,37 @@ def test_requests_per_minute() -> None:
 
 
 def test_tokens_per_minute_are_reserved_and_settled() -> None:
-    """The prompt's count and max_tokens must fit; then what was used counts, of a failure nothing. A large one fits."""
-    client = ScriptedClient(lambda messages: "one two three", limits_tokens_per_minute=100, on_error="raise")
+    """The prompt's count and max_tokens must fit; then what was used counts, of a failure nothing.
+    A large one fits.
+    """
+    client = ScriptedClient(
+        lambda messages: "one two three", limits_tokens_per_minute=100, on_error="raise"
+    )
     client.send_message("Hello", max_tokens=1000)
     client.send_message("Hello", max_tokens=70)
     assert wait_of(client, max_tokens=80) > WINDOW - 30
     llmcall.reset()
-    failing = ScriptedClient([ServiceError("busy"), "yes"], limits_tokens_per_minute=100, on_error="raise")
+    failing = ScriptedClient(
+        [ServiceError("busy"), "yes"], limits_tokens_per_minute=100, on_error="raise"
+    )
     assert failing.send_message("Hello", max_tokens=70, deadline=30).content == "yes"
 
 
 @pytest.mark.parametrize(
     ("slow", "limited"),
-    [("connection", {"limits_requests_per_minute": 3}), ("token", {"limits_tokens_per_minute": 3000})],
+    [
+        ("connection", {"limits_requests_per_minute": 3}),
+        ("token", {"limits_tokens_per_minute": 3000}),
+    ],
 )
 def test_what_goes_in_a_minute_is_counted_where_it_is_sent(
     slow: str, limited: dict[str, int], httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever takes time between the admission of a call and its sending, no window at the server holds too many.
+    """Whatever takes time between the admission of a call and its sending, no window at the server
+    holds too many.
 
-    The window is shortened, as nobody waits a minute for a test; what takes longer than it is a connection, or a token,
-    which stands for the import of the SDK too. Each call uses 1,000 tokens.
+    The window is shortened, as nobody waits a minute for a test; what takes longer than it is a
+    connection, or a token, which stands for the import of the SDK too. Each call uses 1,000 tokens.
     """
     monkeypatch.setattr("llmcall.engine.limits.WINDOW", 2.0)
     arrivals: list[float] = []
@@ -134,12 +151,21 @@ def test_what_goes_in_a_minute_is_counted_where_it_is_sent(
     monkeypatch.setattr(socket, "create_connection", connect)
 
     httpserver.expect_request("/v1/chat/completions").respond_with_handler(handle)
-    with OpenAIClient(base_url=httpserver.url_for("/v1"), api_key=token, cache_mode="off", **limited) as client:
+    with OpenAIClient(
+        base_url=httpserver.url_for("/v1"), api_key=token, cache_mode="off", **limited
+    ) as client:
         texts = [f"call {number}" for number in range(5)]
-        llmcall.map(lambda text: client.send_message(text, max_tokens=980, on_error="raise"), texts, workers=5)
+        llmcall.map(
+            lambda text: client.send_message(text, max_tokens=980, on_error="raise"),
+            texts,
+            workers=5,
+        )
     arrivals.sort()
-    # A request that is long on its way comes nearer to the next ones: a second stands for that, as in 61 for 60.
-    assert len(arrivals) == 5 and all(late - early >= 1.0 for early, late in zip(arrivals, arrivals[3:], strict=False))
+    # A request that is long on its way comes nearer to the next ones: a second stands for that, as
+    # in 61 for 60.
+    assert len(arrivals) == 5 and all(
+        late - early >= 1.0 for early, late in zip(arrivals, arrivals[3:], strict=False)
+    )
 
 
 def test_no_more_threads_and_tasks_call_at_once_than_may() -> None:
@@ -158,7 +184,9 @@ def test_no_more_threads_and_tasks_call_at_once_than_may() -> None:
             running.pop()
         return "yes"
 
-    one, other = (ScriptedClient(answer, limits_max_concurrent_calls=4, on_error="raise") for _ in range(2))
+    one, other = (
+        ScriptedClient(answer, limits_max_concurrent_calls=4, on_error="raise") for _ in range(2)
+    )
 
     async def main() -> None:
         await asyncio.gather(*(other.asend_message(f"task {number}") for number in range(16)))
@@ -173,7 +201,9 @@ def test_no_more_threads_and_tasks_call_at_once_than_may() -> None:
 # Whatever a call holds is given back
 
 
-@pytest.mark.parametrize("ending", [ServiceError("busy"), KeyboardInterrupt(), RuntimeError("a bug")], ids=repr)
+@pytest.mark.parametrize(
+    "ending", [ServiceError("busy"), KeyboardInterrupt(), RuntimeError("a bug")], ids=repr
+)
 @pytest.mark.parametrize("way", ["sync", "stream", "async"])
 def test_what_is_held_is_given_back_however_a_call_ends(ending: BaseException, way: str) -> None:
     """A failed or interrupted call gives back its place and what it reserved of a budget."""
@@ -188,7 +218,9 @@ def test_what_is_held_is_given_back_however_a_call_ends(ending: BaseException, w
 
 
 def test_a_stream_holds_its_place_until_it_ends() -> None:
-    """A stream is a call under way until its reader leaves; who waits for its place does so until its deadline."""
+    """A stream is a call under way until its reader leaves; who waits for its place does so until
+    its deadline.
+    """
     client = ScriptedClient(lambda messages: "one two three", **ONE_CALL_AT_ONCE)
     with client.stream_message("Hello") as stream:
         next(iter(stream))
@@ -199,7 +231,9 @@ def test_a_stream_holds_its_place_until_it_ends() -> None:
 
 @pytest.mark.parametrize("limited", ["place", "budget"])
 def test_who_is_cancelled_while_it_waits_holds_nobody_up(limited: str) -> None:
-    """A task that is cancelled while it waits, for a place or for a budget, is waited for by nobody."""
+    """A task that is cancelled while it waits, for a place or for a budget, is waited for by
+    nobody.
+    """
     going, begun = threading.Event(), threading.Event()
 
     def answer(messages: Any) -> str:
@@ -207,7 +241,9 @@ def test_who_is_cancelled_while_it_waits_holds_nobody_up(limited: str) -> None:
         assert going.wait(30)
         return "yes"
 
-    client = ScriptedClient(answer, limits_max_concurrent_calls=1 if limited == "place" else None, on_error="raise")
+    client = ScriptedClient(
+        answer, limits_max_concurrent_calls=1 if limited == "place" else None, on_error="raise"
+    )
 
     async def main() -> None:
         tasks = [asyncio.create_task(client.asend_message("first"))]
@@ -218,7 +254,11 @@ def test_who_is_cancelled_while_it_waits_holds_nobody_up(limited: str) -> None:
         tasks[1].cancel()
         going.set()
         found = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [type(each) for each in found] == [llmcall.Reply, asyncio.CancelledError, llmcall.Reply]
+        assert [type(each) for each in found] == [
+            llmcall.Reply,
+            asyncio.CancelledError,
+            llmcall.Reply,
+        ]
 
     with llmcall.budget(calls=2):
         asyncio.run(main())
@@ -227,15 +267,28 @@ def test_who_is_cancelled_while_it_waits_holds_nobody_up(limited: str) -> None:
 # What servers say
 
 
-# What the headers of a 429 say, and the seconds until its limit has enough for one request of 50 tokens and more.
+# What the headers of a 429 say, and the seconds until its limit has enough for one request of 50
+# tokens and more.
 REFUSALS = [
     (NO_REQUEST_LEFT, 432.0, 432.0),
     (FEW_TOKENS_LEFT, 25.0, 35.0),
     ({**NO_REQUEST_LEFT, **FEW_TOKENS_LEFT}, 432.0, 432.0),
     ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30s"}, 30.0, 30.0),
-    ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1h2m3.5s"}, 3723.5, 3723.5),
-    ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1" * 100_000}, 0.0, 0.0),
-    ({**NO_REQUEST_LEFT, "x-ratelimit-limit-requests": "-1"}, 0.0, 0.0),  # Azure's way to say that there is none
+    (
+        {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1h2m3.5s"},
+        3723.5,
+        3723.5,
+    ),
+    (
+        {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1" * 100_000},
+        0.0,
+        0.0,
+    ),
+    (
+        {**NO_REQUEST_LEFT, "x-ratelimit-limit-requests": "-1"},
+        0.0,
+        0.0,
+    ),  # Azure's way to say that there is none
     ({**NO_REQUEST_LEFT, "retry-after": "7"}, 7.0, 7.0),
     ({**NO_REQUEST_LEFT, "retry-after": "0"}, 0.0, 0.0),
     ({**NO_REQUEST_LEFT, "x-ratelimit-remaining-requests": "9"}, 0.0, 0.0),
@@ -247,7 +300,9 @@ REFUSALS = [
 def test_a_429_waits_until_its_limit_has_refilled(
     httpserver: HTTPServer, headers: dict[str, str], least: float, most: float, made: Any
 ) -> None:
-    """Retry-After, else the time until the limit has enough, is the error's wait, and that of all other clients."""
+    """Retry-After, else the time until the limit has enough, is the error's wait, and that of all
+    other clients.
+    """
     server = ScriptedServer(httpserver, refusal(429, headers=headers), OK)
     with pytest.raises(RateLimitError) as caught:
         made(server.base_url).send_message("Hello", max_tokens=50, max_attempts=1)
@@ -259,8 +314,12 @@ def test_a_429_waits_until_its_limit_has_refilled(
     assert made(server.base_url).send_message("Hello", deadline=30).content
 
 
-def test_what_the_headers_of_an_answer_say_holds_for_every_client(httpserver: HTTPServer, made: Any) -> None:
-    """Where headers say that nothing is left, no client asks before the reset; another model may be asked."""
+def test_what_the_headers_of_an_answer_say_holds_for_every_client(
+    httpserver: HTTPServer, made: Any
+) -> None:
+    """Where headers say that nothing is left, no client asks before the reset; another model may be
+    asked.
+    """
     headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "30s"}
     server = ScriptedServer(httpserver, Answer(200, completion(), headers), OK)
     made(server.base_url).send_message("Hello")
@@ -289,7 +348,9 @@ def serve(http_servers: dict[str, HTTPServer]) -> Serve:
         servers = {}
         for name, script in scripts.items():
             http_servers[name].clear()
-            servers[name] = ScriptedServer(http_servers[name], *([script] if isinstance(script, Answer) else script))
+            servers[name] = ScriptedServer(
+                http_servers[name], *([script] if isinstance(script, Answer) else script)
+            )
         endpoints = [
             Endpoint(name, (MODEL,), api_key=f"secret-of-{name}", base_url=server.base_url)
             for name, server in servers.items()
@@ -321,10 +382,14 @@ def test_round_robin(ask: Any, serve: Serve) -> None:
     servers = serve(east=OK, west=OK, north=OK)
     assert endpoints_asked(ask, 6, client()) == [*NAMES, *NAMES]
     for name, server in servers.items():
-        assert {seen.headers["authorization"] for seen in server.requests} == {f"Bearer secret-of-{name}"}
+        assert {seen.headers["authorization"] for seen in server.requests} == {
+            f"Bearer secret-of-{name}"
+        }
 
 
-@pytest.mark.parametrize("busy", [BUSY, refusal(429, headers=NO_REQUEST_LEFT)], ids=["retry-after", "quota"])
+@pytest.mark.parametrize(
+    "busy", [BUSY, refusal(429, headers=NO_REQUEST_LEFT)], ids=["retry-after", "quota"]
+)
 @ASK
 def test_a_busy_endpoint_rests(ask: Any, serve: Serve, busy: Answer) -> None:
     """A 429 sends the call on at once, and its endpoint gets no call for the time that it said."""
@@ -343,7 +408,9 @@ def test_all_rest(ask: Any, serve: Serve) -> None:
 
 @ASK
 def test_the_first_to_come_back_decides_the_wait(ask: Any, serve: Serve) -> None:
-    """Where all refuse, the error says when the first of them is free again, whatever the last one asked for."""
+    """Where all refuse, the error says when the first of them is free again, whatever the last one
+    asked for.
+    """
     long, short = (refusal(429, headers={"retry-after": seconds}) for seconds in ("400", "1"))
     serve(east=(BRIEFLY_BUSY, long), west=short)
     with pytest.raises(RateLimitError) as caught:
@@ -353,56 +420,79 @@ def test_the_first_to_come_back_decides_the_wait(ask: Any, serve: Serve) -> None
 
 @ASK
 def test_all_stay_busy(ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """Where each endpoint answers 429 again and again, the attempts end, and each endpoint that rests is told once."""
+    """Where each endpoint answers 429 again and again, the attempts end, and each endpoint that
+    rests is told once.
+    """
     servers = serve(east=(BRIEFLY_BUSY,) * 30 + (OK,), west=(BRIEFLY_BUSY,) * 30 + (OK,))
     with pytest.raises(RateLimitError) as raised:
         ask(client(2), "Hello")
     assert raised.value.attempts == 2 and asked(servers) == {"east": 3, "west": 3}
     for name in ("east", "west"):
-        assert len([text for text in caplog.messages if f"endpoint {name} rests for 0.02 s" in text]) == 1
+        assert (
+            len([text for text in caplog.messages if f"endpoint {name} rests for 0.02 s" in text])
+            == 1
+        )
 
 
 @ASK
 def test_a_refused_key(ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """An endpoint that refuses its key leaves the pool with one warning that names it; the last one stays."""
-    servers = serve(east=REFUSED, west=(OK, OK, OK, refusal(401, "Incorrect API key provided: secret-of-west")))
+    """An endpoint that refuses its key leaves the pool with one warning that names it; the last one
+    stays.
+    """
+    servers = serve(
+        east=REFUSED, west=(OK, OK, OK, refusal(401, "Incorrect API key provided: secret-of-west"))
+    )
     caller = client()
     with caplog.at_level(logging.DEBUG, "llmcall"):
         assert endpoints_asked(ask, 3, caller) == ["west"] * 3
         with pytest.raises(llmcall.AuthenticationError) as raised:
             ask(caller, "Hello")
     assert raised.value.endpoint == "west" and asked(servers) == {"east": 1, "west": 4}
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    warnings = [
+        record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
+    ]
     assert len(warnings) == 1 and "endpoint east refused its key" in warnings[0]
     assert "secret-of" not in caplog.text + str(raised.value)
 
 
-def test_a_refused_key_is_tried_again_after_five_minutes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_key_is_tried_again_after_five_minutes(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A key that was refused once, or renewed, is no reason to leave its endpoint out for ever."""
     serve(east=(REFUSED, OK), west=OK)
     caller, now, found = client(), time.monotonic, []
     for minutes in (0, 4, 6):
         monkeypatch.setattr(time, "monotonic", lambda minutes=minutes: now() + 60 * minutes)
-        found.append({caller.send_message(f"question {minutes} {number}").endpoint for number in range(2)})
+        found.append(
+            {caller.send_message(f"question {minutes} {number}").endpoint for number in range(2)}
+        )
     assert found == [{"west"}, {"west"}, {"east", "west"}]
 
 
 @ASK
 def test_a_failing_endpoint(ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """The next attempt after a failure goes to the next endpoint; the log names both, and shows no key."""
+    """The next attempt after a failure goes to the next endpoint; the log names both, and shows no
+    key.
+    """
     servers = serve(east=refusal(500, "broken"), west=OK)
     with caplog.at_level(logging.DEBUG, "llmcall"):
         assert ask(client(2), "Hello").endpoint == "west"
     assert asked(servers) == {"east": 1, "west": 1}
     messages = [record.getMessage() for record in caplog.records if record.name == "llmcall"]
-    assert [name for message in messages for name in ("east", "west") if name in message] == ["east", "west"]
+    assert [name for message in messages for name in ("east", "west") if name in message] == [
+        "east",
+        "west",
+    ]
     assert "secret-of" not in caplog.text
 
 
 def test_a_stream_that_fails_after_its_first_piece(serve: Serve) -> None:
     """Its reader has had that piece: it goes to no other endpoint, whatever the error."""
     chunk = {"choices": [{"index": 0, "delta": {"content": "Two "}}]}
-    events = "".join(f"data: {json.dumps(event)}\n\n" for event in (chunk, {"error": {"message": "no", "code": 429}}))
+    events = "".join(
+        f"data: {json.dumps(event)}\n\n"
+        for event in (chunk, {"error": {"message": "no", "code": 429}})
+    )
     servers, pieces = serve(east=Answer(200, events), west=OK), []
     with pytest.raises(APIError), client().stream_message("Hello") as stream:
         pieces.extend(stream)
@@ -419,9 +509,18 @@ def test_any_endpoint_answers_for_all(serve: Serve) -> None:
 def test_azure_and_openai_mixed(httpserver: HTTPServer) -> None:
     """The endpoints that list a model are its pool, Azure and OpenAI mixed."""
     server = ScriptedServer(httpserver, OK)
-    azure = {"azure_endpoint": server.base_url.removesuffix("/v1"), "azure_api_version": "2024-10-21"}
+    azure = {
+        "azure_endpoint": server.base_url.removesuffix("/v1"),
+        "azure_api_version": "2024-10-21",
+    }
     endpoints = [
-        Endpoint("azure-east", (MODEL, "other"), api_key="azure-secret", deployment="my-deployment", **azure),
+        Endpoint(
+            "azure-east",
+            (MODEL, "other"),
+            api_key="azure-secret",
+            deployment="my-deployment",
+            **azure,
+        ),
         Endpoint("plain", (MODEL,), base_url=server.base_url),
         Endpoint("another", ("other",), base_url="http://127.0.0.1:9"),
     ]
@@ -471,15 +570,27 @@ class Door:
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["ask", "ask", "send", "answer", "fail"]), st.floats(0, 40), st.integers(1, 10)),
+    st.tuples(
+        st.sampled_from(["ask", "ask", "send", "answer", "fail"]),
+        st.floats(0, 40),
+        st.integers(1, 10),
+    ),
     max_size=40,
 )
 
 
 @given(limit=st.integers(1, 5), tokens=st.integers(10, 50), steps=STEPS)
-def test_no_minute_holds_more_than_the_limits(limit: int, tokens: int, steps: list[tuple[str, float, int]]) -> None:
-    """However attempts come, are sent, end and fail, no 60 seconds hold more requests or tokens than the limits."""
-    door, running, sent = Door(limits_requests_per_minute=limit, limits_tokens_per_minute=tokens), [], []
+def test_no_minute_holds_more_than_the_limits(
+    limit: int, tokens: int, steps: list[tuple[str, float, int]]
+) -> None:
+    """However attempts come, are sent, end and fail, no 60 seconds hold more requests or tokens
+    than the limits.
+    """
+    door, running, sent = (
+        Door(limits_requests_per_minute=limit, limits_tokens_per_minute=tokens),
+        [],
+        [],
+    )
     for what, seconds, size in steps:
         door.now += seconds
         unsent = [each for each in running if each.sent_at is None]
@@ -505,7 +616,9 @@ def test_no_minute_holds_more_than_the_limits(limit: int, tokens: int, steps: li
 
 
 def test_a_place_is_free_when_a_call_ends_and_nobody_overtakes() -> None:
-    """Where as many calls run as may, the end of one wakes whoever is first; who comes later waits, as do others."""
+    """Where as many calls run as may, the end of one wakes whoever is first; who comes later waits,
+    as do others.
+    """
     door = Door(limits_max_concurrent_calls=1)
     running, first, second, late = door.admitted(), door.place(), door.place(), door.place()
     for place in (first, second):
@@ -520,7 +633,9 @@ def test_a_place_is_free_when_a_call_ends_and_nobody_overtakes() -> None:
 
 
 def test_a_call_that_ends_while_another_one_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The garbage collector may end a stream after the look at its endpoint: who looked is woken, and looks again."""
+    """The garbage collector may end a stream after the look at its endpoint: who looked is woken,
+    and looks again.
+    """
     door = Door(limits_max_concurrent_calls=1)
     running, late, wait = door.admitted(), door.place(), EndpointState.wait
 

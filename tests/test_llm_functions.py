@@ -1,4 +1,6 @@
-"""LLMCall and @llm: templates in, a typed value out, asked again where the answer does not fit; and tables of them."""
+"""LLMCall and @llm: templates in, a typed value out, asked again where the answer does not fit; and
+tables of them.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ def asked(client: ScriptedClient, request: int = -1) -> list[tuple[str, Any]]:
     ("names", "texts", "expected"),
     [
         (("system.md", "user"), {}, [("system", "You are Lisa."), ("user", "Who am I?")]),
-        ((None, "user"), {"system": "Hello {{ name }}"}, [("system", "Hello Lisa"), ("user", "Who am I?")]),
+        (
+            (None, "user"),
+            {"system": "Hello {{ name }}"},
+            [("system", "Hello Lisa"), ("user", "Who am I?")],
+        ),
         (("system",), {"user": "Hello"}, [("system", "You are Lisa."), ("user", "Hello")]),
         ((), {"system": "Hello"}, [("system", "Hello")]),
     ],
@@ -64,7 +70,9 @@ def test_files_and_texts(names: tuple[Any, ...], texts: dict[str, str], expected
     ],
 )
 def test_wrong_construction(names: Any, options: Any, error: type[Exception], words: str) -> None:
-    """A call that could never work is refused when it is made; wrong model parameters are, whatever on_error says."""
+    """A call that could never work is refused when it is made; wrong model parameters are, whatever
+    on_error says.
+    """
     with pytest.raises(error, match=words):
         LLMCall(*names, **options)
     client = ScriptedClient(["Hi."])
@@ -82,8 +90,12 @@ class Deal(pydantic.BaseModel):
 
 
 def test_an_answer_that_does_not_fit_is_asked_again() -> None:
-    """The correction holds the answer and says why; each try is recorded, so that a second run gives the same."""
-    client = ScriptedClient(["Perhaps.", "Who knows?", "Yes."], cache_mode="auto", model="gpt-3.5-turbo")
+    """The correction holds the answer and says why; each try is recorded, so that a second run
+    gives the same.
+    """
+    client = ScriptedClient(
+        ["Perhaps.", "Who knows?", "Yes."], cache_mode="auto", model="gpt-3.5-turbo"
+    )
     answer = LLMCall(user=USER, output_type=bool, client=client).run(**BREAD)
     assert answer.value is True
     first, said, correction = asked(client, 1)
@@ -98,7 +110,9 @@ def test_an_answer_that_does_not_fit_is_asked_again() -> None:
 
 
 def test_a_call_that_is_changed() -> None:
-    """What is set on a call holds from its next answer on, whether or not the answers have a schema."""
+    """What is set on a call holds from its next answer on, whether or not the answers have a
+    schema.
+    """
     client = ScriptedClient(['{"item": "a", "price": 1}', "3", "yes"], model="gpt-4o-mini")
     call = LLMCall(user="Sell!", output_type=Deal, client=client)
     assert call() == Deal(item="a", price=1)
@@ -120,8 +134,12 @@ def test_a_call_that_is_changed() -> None:
         ({"model": "gpt-4o-mini"}, {"response_format": {"type": "json_object"}}, False),
     ],
 )
-def test_which_models_get_a_schema(settings: dict[str, Any], params: dict[str, Any], has_schema: bool) -> None:
-    """The model of the call decides, after aliases, by [Model …]; a response_format of the caller's own is sent."""
+def test_which_models_get_a_schema(
+    settings: dict[str, Any], params: dict[str, Any], has_schema: bool
+) -> None:
+    """The model of the call decides, after aliases, by [Model …]; a response_format of the caller's
+    own is sent.
+    """
     client = ScriptedClient(["7"], aliases={"old": "gpt-3.5-turbo"}, **settings)
     assert LLMCall(system="How many?", output_type=int, client=client, **params).call() == 7
     assert ("json_schema" in str(client.requests[0].body.get("response_format"))) is has_schema
@@ -131,7 +149,9 @@ def test_which_models_get_a_schema(settings: dict[str, Any], params: dict[str, A
 
 
 def test_an_output_error_says_all() -> None:
-    """It shows the answer, what was expected, scope, item and tries, and how to ask anew; acall raises it as well."""
+    """It shows the answer, what was expected, scope, item and tries, and how to ask anew; acall
+    raises it as well.
+    """
     client = ScriptedClient(lambda _: "Perhaps.", cache_mode="auto", model="gpt-3.5-turbo")
     call = LLMCall(user="Would {{ name }}?", output_type=bool, client=client)
     with llmcall.scope("trial"), pytest.raises(OutputError) as failed:
@@ -170,12 +190,18 @@ def test_a_refusal_is_no_answer() -> None:
     assert raised.value.text == REFUSAL["refusal"]
 
 
-@pytest.mark.parametrize("answers", [[llmcall.InvalidRequestError("no")], ["Hm."] * 3], ids=["api", "output"])
+@pytest.mark.parametrize(
+    "answers", [[llmcall.InvalidRequestError("no")], ["Hm."] * 3], ids=["api", "output"]
+)
 def test_on_error(answers: list[Any], caplog: pytest.LogCaptureFixture) -> None:
-    """A failure raises whatever ON_ERROR is configured; with on_error among the parameters it is None, or returned."""
+    """A failure raises whatever ON_ERROR is configured; with on_error among the parameters it is
+    None, or returned.
+    """
     failures = (llmcall.InvalidRequestError, OutputError)
     with llmcall.configured(on_error="none"), pytest.raises(failures):
-        LLMCall(user=USER, output_type=int, client=ScriptedClient(answers), on_error=None).call(**BREAD)
+        LLMCall(user=USER, output_type=int, client=ScriptedClient(answers), on_error=None).call(
+            **BREAD
+        )
     with caplog.at_level(logging.ERROR, "llmcall"):
         call = LLMCall(user=USER, output_type=int, client=ScriptedClient(answers), on_error="none")
         assert call.call(**BREAD) is None
@@ -185,8 +211,12 @@ def test_on_error(answers: list[Any], caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_last_call() -> None:
-    """messages and model_output are of the last call in this context, and not of other tasks' or a map's items'."""
-    call = LLMCall(user="{{ x }}", client=ScriptedClient(lambda messages: messages[0]["content"] * 2))
+    """messages and model_output are of the last call in this context, and not of other tasks' or a
+    map's items'.
+    """
+    call = LLMCall(
+        user="{{ x }}", client=ScriptedClient(lambda messages: messages[0]["content"] * 2)
+    )
 
     async def ask(x: int) -> Any:
         await call.acall(x=x)
@@ -200,13 +230,18 @@ def test_the_last_call() -> None:
     assert call.messages is None and call.model_output is None
     call(x=9)
     call.map([{"x": 7}])
-    assert call.messages == [{"role": "user", "content": "9"}, {"role": "assistant", "content": "99"}]
+    assert call.messages == [
+        {"role": "user", "content": "9"},
+        {"role": "assistant", "content": "99"},
+    ]
     with pytest.raises(TemplateError):
         call()
 
 
 def test_a_call_is_freed_and_pickled() -> None:
-    """What a call gave last does not keep it alive; it can be sent to another process, also after it was used."""
+    """What a call gave last does not keep it alive; it can be sent to another process, also after
+    it was used.
+    """
     call = LLMCall(user="{{ x }}?", output_type=bool, client=ScriptedClient(["yes"]))
     call(x=1)
     seen = weakref.ref(call)
@@ -246,9 +281,11 @@ def scripted() -> ScriptedClient:
 
 
 def test_functions(scripted: ScriptedClient) -> None:
-    """The docstring is the prompt, or beside user= only a docstring; the arguments are those of LLMCall.
+    """The docstring is the prompt, or beside user= only a docstring; the arguments are those of
+    LLMCall.
 
-    It is without the function's indentation, as Python 3.13 compiles docstrings: one key on all versions.
+    It is without the function's indentation, as Python 3.13 compiles docstrings: one key on all
+    versions.
     """
 
     @llm(system="You are {{ name }}.", temperature=1)
@@ -269,14 +306,23 @@ def test_functions(scripted: ScriptedClient) -> None:
     assert asked(scripted) == [("system", "You are Lisa."), ("user", told)]
     assert scripted.requests[-1].asked["temperature"] == 1
     assert polite("Lisa") == greeting("Lisa") == "Yes."
-    assert [asked(scripted, -2), asked(scripted)] == [[("user", "Greet Lisa politely.")], [("user", "Greet Lisa.")]]
+    assert [asked(scripted, -2), asked(scripted)] == [
+        [("user", "Greet Lisa politely.")],
+        [("user", "Greet Lisa.")],
+    ]
     answer = greeting.run("Lisa")
-    assert (answer.value, answer.reply and answer.reply.content, len(answer.messages)) == ("Yes.", "Yes.", 2)
+    assert (answer.value, answer.reply and answer.reply.content, len(answer.messages)) == (
+        "Yes.",
+        "Yes.",
+        2,
+    )
     assert asyncio.run(greeting.acall(name="Tom")) == "Yes."
 
 
 def test_arguments(scripted: ScriptedClient) -> None:
-    """They go by position, by name or by default, as in any function; a row's by name; a method asks for its object."""
+    """They go by position, by name or by default, as in any function; a row's by name; a method
+    asks for its object.
+    """
 
     @llm
     def sentence(a: str, /, b: str = "B", *c: str, d: str = "D", **e: str) -> str:
@@ -286,16 +332,34 @@ def test_arguments(scripted: ScriptedClient) -> None:
     sentence("1", f="6")
     sentence("1", "2", "3", "4", d="5", f="6")
     sentence.map([{"a": "1", "f": "2"}, {"d": "3", "f": "5", "a": "4"}], workers=1)
-    greeting.map(["Maggie", {"name": "Lisa", "age": 8}], workers=1)  # what is no row is the first argument
+    # what is no row is the first argument
+    greeting.map(["Maggie", {"name": "Lisa", "age": 8}], workers=1)
     texts = [request.messages[0]["content"] for request in scripted.requests]
-    assert texts == ["1 B  D 6", "1 2 3 4 5 6", "1 B  D 2", "4 B  3 5", "Greet Maggie.", "Greet Lisa."]
-    assert Person("Lisa").would_buy("bread") is Person.would_buy(Person("Tom"), "salt", price=1) is True
-    assert [asked(scripted, index)[0][1][:18] for index in (-2, -1)] == ["You are Lisa. Woul", "You are Tom. Would"]
+    assert texts == [
+        "1 B  D 6",
+        "1 2 3 4 5 6",
+        "1 B  D 2",
+        "4 B  3 5",
+        "Greet Maggie.",
+        "Greet Lisa.",
+    ]
+    assert (
+        Person("Lisa").would_buy("bread")
+        is Person.would_buy(Person("Tom"), "salt", price=1)
+        is True
+    )
+    assert [asked(scripted, index)[0][1][:18] for index in (-2, -1)] == [
+        "You are Lisa. Woul",
+        "You are Tom. Would",
+    ]
 
 
 @pytest.mark.parametrize(
     ("returned", "answer", "value"),
-    [("list[Deal]", '[{"item": "a", "price": 1}]', [Deal(item="a", price=1)]), (int | None, "null", None)],
+    [
+        ("list[Deal]", '[{"item": "a", "price": 1}]', [Deal(item="a", price=1)]),
+        (int | None, "null", None),
+    ],
     ids=str,
 )
 def test_return_types(returned: Any, answer: str, value: Any) -> None:
@@ -310,13 +374,22 @@ def test_return_types(returned: Any, answer: str, value: Any) -> None:
 
 def test_a_function_looks_like_itself() -> None:
     """Name, docstring, module and signature are the function's; it is pickled by its name."""
-    assert (greeting.__name__, greeting.__doc__, greeting.__module__) == ("greeting", "Greet {{ name }}.", __name__)
+    assert (greeting.__name__, greeting.__doc__, greeting.__module__) == (
+        "greeting",
+        "Greet {{ name }}.",
+        __name__,
+    )
     assert str(inspect.signature(greeting)) == "(name: 'str') -> 'str'"
     assert repr(greeting) == "<llm function greeting(name: 'str') -> 'str'>"
-    assert repr(LLMCall(user="Would you?", output_type=bool)) == "LLMCall(user='Would you?', output_type=bool)"
+    assert (
+        repr(LLMCall(user="Would you?", output_type=bool))
+        == "LLMCall(user='Would you?', output_type=bool)"
+    )
     assert len(repr(LLMCall("system.md", user="long " * 1000, output_type=list[int]))) < 150
     assert pickle.loads(pickle.dumps(greeting)) is greeting
-    assert pickle.loads(pickle.dumps(Person("Lisa").would_buy)).llm_call is Person.would_buy.llm_call
+    assert (
+        pickle.loads(pickle.dumps(Person("Lisa").would_buy)).llm_call is Person.would_buy.llm_call
+    )
 
 
 def no_docstring() -> str:
@@ -335,7 +408,11 @@ def takes_self(self: Any) -> str:
 
 @pytest.mark.parametrize(
     ("function", "words"),
-    [(no_docstring, "no docstring"), (asynchronous, "acall"), (takes_self, "Jinja2 keeps the name self")],
+    [
+        (no_docstring, "no docstring"),
+        (asynchronous, "acall"),
+        (takes_self, "Jinja2 keeps the name self"),
+    ],
 )
 def test_what_cannot_be_decorated(function: Any, words: str) -> None:
     """A function that could never work is refused where it is decorated."""
@@ -345,12 +422,15 @@ def test_what_cannot_be_decorated(function: Any, words: str) -> None:
 
 @pytest.mark.parametrize("kind", ["dicts", "frame", "generator"])
 def test_a_table(kind: str) -> None:
-    """A row for each item and repeat: its columns, then what was answered; a second run gives the same, hits apart."""
+    """A row for each item and repeat: its columns, then what was answered; a second run gives the
+    same, hits apart.
+    """
     pandas = pytest.importorskip("pandas")
     numbers = iter(range(9))
     client = ScriptedClient(lambda _: f"{next(numbers)}", cache_mode="auto")
     call = LLMCall(user="{{ name }}", client=client)
-    frame = pandas.DataFrame(PEOPLE, index=[7, 7]).astype({"age": "int16"})  # its index is no part of the table
+    # its index is no part of the table
+    frame = pandas.DataFrame(PEOPLE, index=[7, 7]).astype({"age": "int16"})
     given = {"dicts": PEOPLE, "frame": frame, "generator": iter(PEOPLE)}[kind]
     table = call.table(given, repeats=2, scope="survey", workers=1)
     assert list(table.columns) == ["name", "age", *COLUMNS] and list(table.index) == [0, 1, 2, 3]
@@ -361,20 +441,33 @@ def test_a_table(kind: str) -> None:
     assert str(table["age"].dtype) == ("int16" if kind == "frame" else "int64")
     again = call.table(PEOPLE, repeats=2, scope="survey").astype(table.dtypes)
     assert again["cached"].all()
-    pandas.testing.assert_frame_equal(table.drop(columns=["cached", "cost"]), again.drop(columns=["cached", "cost"]))
+    pandas.testing.assert_frame_equal(
+        table.drop(columns=["cached", "cost"]), again.drop(columns=["cached", "cost"])
+    )
     wider = pandas.DataFrame([{"name": "Maggie"}, *PEOPLE]).assign(score=1.5).sort_values("name")
-    assert call.map(wider, scope="survey")[:2] == list(table["value"][[2, 0]]) and len(client.requests) == 5
+    assert (
+        call.map(wider, scope="survey")[:2] == list(table["value"][[2, 0]])
+        and len(client.requests) == 5
+    )
     assert call.table(PEOPLE, dry_run=True) == call.map(PEOPLE, dry_run=True)
     assert list(call.table([]).columns) == COLUMNS
-    scopes = llmcall.map(lambda row: client.build_request(row["name"]).sample, frame, key="age", scope="survey")
+    scopes = llmcall.map(
+        lambda row: client.build_request(row["name"]).sample, frame, key="age", scope="survey"
+    )
     assert scopes == ["survey/8#0", "survey/10#0"]
-    assert [type(value) for value in llmcall.map(dict, frame)[0].values()] == [str, int]  # not NumPy's
+    # not NumPy's
+    assert [type(value) for value in llmcall.map(dict, frame)[0].values()] == [
+        str,
+        int,
+    ]
     with pytest.raises(TypeError, match="a row has the column 0; a column's name must be a text"):
         call.map(pandas.DataFrame([["Lisa"]]))
 
 
 def test_tables_of_functions() -> None:
-    """The arguments' defaults hold; a row with a name of an answer's column is refused before any call."""
+    """The arguments' defaults hold; a row with a name of an answer's column is refused before any
+    call.
+    """
     pytest.importorskip("pandas")
     client = ScriptedClient(lambda messages: "yes" if "bread" in messages[0]["content"] else "no")
 
@@ -394,7 +487,9 @@ def test_tables_of_functions() -> None:
 
 @pytest.mark.parametrize("on_error", ["return", "none"])
 def test_failures_in_a_table(on_error: str) -> None:
-    """One failed row loses no other: its value is missing, its error is there. By default it is raised."""
+    """One failed row loses no other: its value is missing, its error is there. By default it is
+    raised.
+    """
     pytest.importorskip("pandas")
     client = ScriptedClient(lambda messages: "many" if "Bart" in messages[0]["content"] else "7")
     call = LLMCall(user="{{ name }}?", output_type=int, output_retries=0, client=client)
@@ -405,7 +500,9 @@ def test_failures_in_a_table(on_error: str) -> None:
     with pytest.raises(OutputError) as caught:
         call.table(PEOPLE, workers=1)
     assert caught.value.results[0].value == 7  # type: ignore[attr-defined]
-    returning = LLMCall(user="{{ name }}?", output_type=int, output_retries=0, client=client, on_error="return")
+    returning = LLMCall(
+        user="{{ name }}?", output_type=int, output_retries=0, client=client, on_error="return"
+    )
     table = returning.table(PEOPLE)
     assert isinstance(table["error"][1], OutputError) and table["cache_key"].notna().all()
 
@@ -424,7 +521,9 @@ def test_the_cost_of_a_row() -> None:
 
 
 def test_a_table_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pandas a table is refused before any call, naming the remedy, as a data frame is; a map needs none."""
+    """Without pandas a table is refused before any call, naming the remedy, as a data frame is; a
+    map needs none.
+    """
     monkeypatch.setitem(sys.modules, "pandas", None)
     call = LLMCall(user="{{ name }}", client=ScriptedClient(lambda _: "yes"))
     with pytest.raises(llmcall.ConfigError, match="pip install pandas"):

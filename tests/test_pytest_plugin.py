@@ -1,4 +1,6 @@
-"""The pytest plugin: tests record a cassette once, replay it without key and network, and let no other call out."""
+"""The pytest plugin: tests record a cassette once, replay it without key and network, and let no
+other call out.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,16 @@ import llmcall
 
 pytest_plugins = "pytester"
 
-# pytester forgets what was first imported while it ran; what has a state, or is large, is imported before.
-NAMES = [name for _, name, _ in pkgutil.walk_packages(llmcall.__path__, "llmcall.") if name != "llmcall.__main__"]
+# pytester forgets what was first imported while it ran; what has a state, or is large, is imported
+# before.
+NAMES = [
+    name
+    for _, name, _ in pkgutil.walk_packages(llmcall.__path__, "llmcall.")
+    if name != "llmcall.__main__"
+]
 LOADED = [import_module(name) for name in ("jinja2", "pydantic", *NAMES)]
-# A client of one's own, as the plugin sees a client that reaches a model over the network; it notes each call.
+# A client of one's own, as the plugin sees a client that reaches a model over the network; it notes
+# each call.
 MARKET = """
 import llmcall
 
@@ -45,7 +53,9 @@ ONE = "cassettes/test_market/test_one.jsonl"
 TEST_ONE = "@pytest.mark.llm\ndef test_one():\n    assert ask('bread') == 'Yes, bread'\n"
 FREE = "def test_free():\n    ask('free')\n"
 THREE = "@pytest.mark.llm\ndef test_one():\n    for item in ('bread', 'milk', 'fish'): ask(item)\n"
-SHARED = "".join(f"@pytest.mark.llm('shared')\ndef test_{name}():\n    ask('{name}')\n" for name in "abc")
+SHARED = "".join(
+    f"@pytest.mark.llm('shared')\ndef test_{name}():\n    ask('{name}')\n" for name in "abc"
+)
 
 
 class Project:
@@ -64,14 +74,20 @@ class Project:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         head = "import unittest, llmcall, pytest\nfrom market import Model, ask\n"
-        path.write_text((head if name.endswith(".py") else "") + textwrap.dedent(source), encoding="utf-8")
+        path.write_text(
+            (head if name.endswith(".py") else "") + textwrap.dedent(source), encoding="utf-8"
+        )
 
     def result(self, *arguments: str, **outcomes: int) -> pytest.RunResult:
         """Run the tests, and check how many passed, failed … where that is given."""
         plugins = ("-p", "llmcall.pytest_plugin", "-p", "no:cacheprovider")
         found = self.pytester.runpytest_inprocess(*plugins, *arguments)
         if outcomes:
-            counts = {name: count for name, count in found.parseoutcomes().items() if "warning" not in name}
+            counts = {
+                name: count
+                for name, count in found.parseoutcomes().items()
+                if "warning" not in name
+            }
             assert counts == outcomes, found.stdout.str()
         return found
 
@@ -92,7 +108,11 @@ class Project:
         for path in sorted(self.path.rglob("*.jsonl")):
             _, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
             name = path.relative_to(self.path).as_posix()
-            found[name] = [line["request"]["messages"][-1]["content"] for line in lines if line["kind"] == "chat"]
+            found[name] = [
+                line["request"]["messages"][-1]["content"]
+                for line in lines
+                if line["kind"] == "chat"
+            ]
         return found
 
 
@@ -117,45 +137,72 @@ def test_pytest_finds_it() -> None:
 
 
 def test_record_once_then_replay(project: Project) -> None:
-    """Without a cassette the test fails and says how to record; recorded once, it calls nothing more."""
+    """Without a cassette the test fails and says how to record; recorded once, it calls nothing
+    more.
+    """
     printed = project.run(failed=1)
     assert "CacheMissError" in printed and "pytest --llm-record=" in printed
     assert project.calls() == [] and project.cassettes() == {}
     printed = project.run("--llm-record=once", passed=1)
-    assert summary(printed) == ["llmcall: recording, --llm-record=once", "llmcall: 0 calls replayed, 1 recorded"]
+    assert summary(printed) == [
+        "llmcall: recording, --llm-record=once",
+        "llmcall: 0 calls replayed, 1 recorded",
+    ]
     assert (project.cassettes(), project.calls()) == ({ONE: ["bread"]}, ["bread"])
     recorded = (project.path / ONE).read_bytes()
     assert summary(project.run(passed=1)) == ["llmcall: 1 call replayed, 0 recorded"]
-    assert summary(project.run("--llm-record=once", passed=1))[1:] == ["llmcall: 1 call replayed, 0 recorded"]
+    assert summary(project.run("--llm-record=once", passed=1))[1:] == [
+        "llmcall: 1 call replayed, 0 recorded"
+    ]
     assert project.calls() == [] and (project.path / ONE).read_bytes() == recorded
 
 
 def test_modes(project: Project) -> None:
-    """Each mode asks what it says, by VCR's names too, and by the ini key, above which the option stands."""
+    """Each mode asks what it says, by VCR's names too, and by the ini key, above which the option
+    stands.
+    """
     project.run("--llm-record=once", passed=1)
     project.calls()
     recorded = (project.path / ONE).read_text(encoding="utf-8")
     project.write(THREE)
     all_three = ["bread", "milk", "fish"]
-    for mode, calls in (("none", []), ("once", []), ("new_episodes", ["milk", "fish"]), ("all", all_three)):
+    for mode, calls in (
+        ("none", []),
+        ("once", []),
+        ("new_episodes", ["milk", "fish"]),
+        ("all", all_three),
+    ):
         project.write(recorded, ONE)
         project.run("-o", f"llm_record={mode}", "--llm-record=none", failed=1)
         project.run("-o", f"llm_record={mode}", **{"passed" if calls else "failed": 1})
-        assert (project.calls(), project.cassettes()[ONE]) == (calls, all_three if calls else ["bread"])
+        assert (project.calls(), project.cassettes()[ONE]) == (
+            calls,
+            all_three if calls else ["bread"],
+        )
 
 
 @pytest.mark.parametrize(
     ("marker", "argument", "complaint"),
     [
-        ("llm", "-ollm_record=twice", "llm_record is 'twice'; it must be one of none, once, new, rewrite, all"),
+        (
+            "llm",
+            "-ollm_record=twice",
+            "llm_record is 'twice'; it must be one of none, once, new, rewrite, all",
+        ),
         ("llm", "--llm-record=twice", "invalid choice: 'twice'"),
-        ("llm(1, 2, 3)", "-v", "test_one: @pytest.mark.llm(1, 2, 3) is none of llm, llm(name), llm(live=True)"),
+        (
+            "llm(1, 2, 3)",
+            "-v",
+            "test_one: @pytest.mark.llm(1, 2, 3) is none of llm, llm(name), llm(live=True)",
+        ),
         ("llm(recrod='once')", "-v", "@pytest.mark.llm(recrod='once') is none of"),
         ("llm('a.jsonl', live=True)", "-v", "@pytest.mark.llm('a.jsonl', live=True) is none of"),
     ],
 )
 def test_wrong_usage(project: Project, marker: str, argument: str, complaint: str) -> None:
-    """A value or marker that there is not is refused before any test runs, with those that there are."""
+    """A value or marker that there is not is refused before any test runs, with those that there
+    are.
+    """
     project.write(f"@pytest.mark.{marker}\ndef test_one(): pass\n")
     result = project.result(argument)
     assert result.ret == pytest.ExitCode.USAGE_ERROR and complaint in result.stderr.str()
@@ -173,7 +220,9 @@ FAILING: list[tuple[str, dict[str, int]]] = [
 
 
 def test_what_did_not_pass_is_not_written(project: Project) -> None:
-    """A test that failed in its setup, call or teardown, or was skipped, leaves no cassette and changes none."""
+    """A test that failed in its setup, call or teardown, or was skipped, leaves no cassette and
+    changes none.
+    """
     for source, outcomes in FAILING:
         project.write(source)
         project.run("--llm-record=once", **outcomes)
@@ -198,13 +247,19 @@ def test_paid_answers_stay_in_the_cache(project: Project, monkeypatch: pytest.Mo
 
 
 def test_what_cannot_be_written_or_read_is_an_error(project: Project) -> None:
-    """A credential is refused when the test has passed; a damaged cassette before, with its line and no call."""
+    """A credential is refused when the test has passed; a damaged cassette before, with its line
+    and no call.
+    """
     secret = "sk-proj-" + "a1B2c3D4e5" * 5
     project.write(f"@pytest.mark.llm\ndef test_one():\n    ask({secret!r})\n")
     printed = project.run("--llm-record=once", passed=1, errors=1)
-    assert "looks like an OpenAI API key" in printed and project.cassettes() == {} and project.calls()
+    assert (
+        "looks like an OpenAI API key" in printed and project.cassettes() == {} and project.calls()
+    )
     project.write('{"llmcall": 1, "settings": {}}\n<<<<<<< HEAD\n', ONE)
-    assert "test_one.jsonl:2: the line is a conflict marker" in project.run("--llm-record=new", errors=1)
+    assert "test_one.jsonl:2: the line is a conflict marker" in project.run(
+        "--llm-record=new", errors=1
+    )
     assert project.calls() == []
 
 
@@ -226,8 +281,13 @@ CALLS = [
 
 
 def test_an_unmarked_test_reaches_no_model(project: Project) -> None:
-    """In a project that replays, no test's call gets out, whatever it says itself; the message says what to do."""
-    project.write("".join(f"def test_{number}():\n    {call}\n" for number, call in enumerate(CALLS)), "test_free.py")
+    """In a project that replays, no test's call gets out, whatever it says itself; the message says
+    what to do.
+    """
+    project.write(
+        "".join(f"def test_{number}():\n    {call}\n" for number, call in enumerate(CALLS)),
+        "test_free.py",
+    )
     project.run("--llm-record=once", "test_market.py", passed=1)
     printed = re.sub(r"\s*\nE\s+", " ", project.run(passed=1, failed=len(CALLS)))
     for number in range(len(CALLS)):
@@ -255,16 +315,25 @@ def test_the_selection_of_tests_opens_nothing(project: Project) -> None:
 
 
 def test_an_unmarked_test_is_told_so_while_recording(project: Project) -> None:
-    """Recording refuses the calls that a replay would refuse; a cassette that code opens itself may record."""
+    """Recording refuses the calls that a replay would refuse; a cassette that code opens itself may
+    record.
+    """
     project.write(FREE, "test_free.py")
-    project.write("def test_own():\n    with llmcall.cassette('own.jsonl'): ask('milk')\n", "test_own.py")
+    project.write(
+        "def test_own():\n    with llmcall.cassette('own.jsonl'): ask('milk')\n", "test_own.py"
+    )
     project.run("--llm-record=once", passed=2, failed=1)
-    assert sorted(project.calls()) == ["bread", "milk"] and list(project.cassettes()) == [ONE, "own.jsonl"]
+    assert sorted(project.calls()) == ["bread", "milk"] and list(project.cassettes()) == [
+        ONE,
+        "own.jsonl",
+    ]
     project.run(passed=2, failed=1)
 
 
 def test_live_tests_reach_the_model(project: Project) -> None:
-    """live=True lets a test, a class or a module call, records nothing, and ends with it; it has no cassette."""
+    """live=True lets a test, a class or a module call, records nothing, and ends with it; it has no
+    cassette.
+    """
     live = "pytest.mark.llm(live=True)"
     project.write(f"pytestmark = {live}\ndef test_live():\n    ask('module')\n", "test_a_live.py")
     project.write(
@@ -289,8 +358,12 @@ def test_what_is_no_model_goes_on(project: Project) -> None:
 
 
 def test_other_projects_notice_nothing(project: Project) -> None:
-    """Without marker, fixture or ini key, calls go as they always did, also beside cassettes that code opens."""
-    project.write("def test_own():\n    with llmcall.cassette('cassettes/market.jsonl'): ask('milk')\n" + FREE)
+    """Without marker, fixture or ini key, calls go as they always did, also beside cassettes that
+    code opens.
+    """
+    project.write(
+        "def test_own():\n    with llmcall.cassette('cassettes/market.jsonl'): ask('milk')\n" + FREE
+    )
     for _ in range(2):
         assert "llmcall" not in project.run(passed=2)
     assert project.calls() == ["milk", "free", "free"]
@@ -303,11 +376,19 @@ def test_other_projects_notice_nothing(project: Project) -> None:
 
 @pytest.mark.parametrize("mark", ["", "@pytest.mark.llm"])
 def test_collecting_costs_nothing(project: Project, mark: str) -> None:
-    """In a project that does not use it or does, it imports its own small modules and nothing heavy."""
-    (project.path / "test_market.py").write_text(f"import pytest\n\n{mark}\ndef test_one(): pass\n", encoding="utf-8")
+    """In a project that does not use it or does, it imports its own small modules and nothing
+    heavy.
+    """
+    (project.path / "test_market.py").write_text(
+        f"import pytest\n\n{mark}\ndef test_one(): pass\n", encoding="utf-8"
+    )
     look = "import json, sys, pytest; pytest.main(['-q', '--co', *sys.argv[1:]])\nprint(json.dumps([*sys.modules]))"
     loaded = [
-        set(json.loads(subprocess.check_output([sys.executable, "-c", look, "-p", plugin]).splitlines()[-1]))
+        set(
+            json.loads(
+                subprocess.check_output([sys.executable, "-c", look, "-p", plugin]).splitlines()[-1]
+            )
+        )
         for plugin in ("no:llmcall", "llmcall.pytest_plugin")
     ]
     names = {"llmcall", "llmcall._version", "llmcall.pytest_plugin"}
@@ -318,7 +399,9 @@ def test_collecting_costs_nothing(project: Project, mark: str) -> None:
 
 
 def test_the_fixture(project: Project) -> None:
-    """It gives a test its cassette with what it holds and did, without the marker, also when asked for late."""
+    """It gives a test its cassette with what it holds and did, without the marker, also when asked
+    for late.
+    """
     project.write(
         "def test_one(request):\n    it = request.getfixturevalue('llm_cassette')\n    ask('bread')\n    ask('bread')\n"
         "    print('seen', it.path.name, it.records, it.replayed, it.recorded)\n"
@@ -328,10 +411,16 @@ def test_the_fixture(project: Project) -> None:
     assert (project.calls(), project.cassettes()) == (["bread"], {ONE: ["bread"]})
 
 
-def test_draws_do_not_depend_on_other_tests(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draws_do_not_depend_on_other_tests(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The draws of a whole process's scope begin at 0 in each test, whichever tests run before."""
     monkeypatch.setenv("LLMCALL_SCOPE", "trial")
-    project.write("".join(f"@pytest.mark.llm\ndef test_{name}():\n    ask('x')\n    ask('x')\n" for name in "ab"))
+    project.write(
+        "".join(
+            f"@pytest.mark.llm\ndef test_{name}():\n    ask('x')\n    ask('x')\n" for name in "ab"
+        )
+    )
     project.run("--llm-record=once", passed=2)
     project.run("test_market.py::test_b", passed=1)
     project.run("test_market.py::test_b", "test_market.py::test_a", passed=2)
@@ -359,10 +448,13 @@ WORLD = """
 
 
 @pytest.mark.parametrize(
-    ("scope", "mode"), [("class", "once"), ("package", "once"), ("session", "new"), ("module", "rewrite")]
+    ("scope", "mode"),
+    [("class", "once"), ("package", "once"), ("session", "new"), ("module", "rewrite")],
 )
 def test_a_wider_fixture(project: Project, scope: str, mode: str) -> None:
-    """What it asks, before and after its yield, stands in its own cassette, so tests can be run one by one."""
+    """What it asks, before and after its yield, stands in its own cassette, so tests can be run one
+    by one.
+    """
     project.write(WORLD.format(scope=scope))
     project.write("", "__init__.py")
     project.run(failed=1, errors=2)
@@ -370,19 +462,25 @@ def test_a_wider_fixture(project: Project, scope: str, mode: str) -> None:
     homes = ["TestC.world", "world"] if scope == "class" else ["world"]
     for _ in range(2 if mode == "rewrite" else 1):
         project.run(f"--llm-record={mode}", passed=3)
-        assert sorted(project.calls()) == sorted(["a Yes, world", "b", *(["world", "bye"] * len(homes))])
+        assert sorted(project.calls()) == sorted(
+            ["a Yes, world", "b", *(["world", "bye"] * len(homes))]
+        )
     assert project.cassettes() == {
         **{f"cassettes/test_market/{home}.jsonl": ["world", "bye"] for home in homes},
         "cassettes/test_market/test_a.jsonl": ["a Yes, world"],
         "cassettes/test_market/test_b.jsonl": ["b"],
     }
-    project.run("test_market.py::TestC", "test_market.py::test_b", "test_market.py::test_a", passed=3)
+    project.run(
+        "test_market.py::TestC", "test_market.py::test_b", "test_market.py::test_a", passed=3
+    )
     project.run("test_market.py::TestC", passed=1)
     assert project.calls() == []
 
 
 def test_fixtures_within_fixtures(project: Project) -> None:
-    """Each has its own calls in its own cassette: of a session where it is defined, of a module beside that."""
+    """Each has its own calls in its own cassette: of a session where it is defined, of a module
+    beside that.
+    """
     project.write(
         "@pytest.fixture(scope='session')\ndef land():\n    return ask('land')\n"
         "@pytest.fixture(scope='module')\ndef town(request):\n    before = ask('town ' + request.module.__name__)\n"
@@ -390,11 +488,15 @@ def test_fixtures_within_fixtures(project: Project) -> None:
         "conftest.py",
     )
     for name in "xy":
-        project.write(f"@pytest.mark.llm\ndef test_one(town):\n    ask('house {name}')\n", f"test_{name}.py")
+        project.write(
+            f"@pytest.mark.llm\ndef test_one(town):\n    ask('house {name}')\n", f"test_{name}.py"
+        )
     project.run("--llm-record=once", "test_x.py", "test_y.py", passed=2)
     assert project.cassettes() == {
         "cassettes/conftest/land.jsonl": ["land"],
-        **{f"cassettes/test_{name}/town.jsonl": [f"town test_{name}", "town hall"] for name in "xy"},
+        **{
+            f"cassettes/test_{name}/town.jsonl": [f"town test_{name}", "town hall"] for name in "xy"
+        },
         **{f"cassettes/test_{name}/test_one.jsonl": [f"house {name}"] for name in "xy"},
     }
     project.run("test_y.py", "test_x.py", passed=2)
@@ -402,7 +504,9 @@ def test_fixtures_within_fixtures(project: Project) -> None:
 
 
 def test_setup_functions(project: Project) -> None:
-    """The setup and teardown functions of modules and classes are wider fixtures too, by their own names."""
+    """The setup and teardown functions of modules and classes are wider fixtures too, by their own
+    names.
+    """
     project.write(
         """
         pytestmark = pytest.mark.llm
@@ -439,7 +543,9 @@ def test_setup_functions(project: Project) -> None:
 
 
 def test_names_of_cassettes(project: Project) -> None:
-    """Parameters and classes in classes have names of their own, the same each time, good on every file system."""
+    """Parameters and classes in classes have names of their own, the same each time, good on every
+    file system.
+    """
     project.write(
         """
         pytestmark = pytest.mark.llm
@@ -463,9 +569,15 @@ def test_names_of_cassettes(project: Project) -> None:
     )
     project.run("--llm-record=once", passed=14)
     found = [Path(name).stem for name in project.cassettes()]
-    assert len(found) == 16 and len({name.casefold() for name in found}) == 16 and max(map(len, found)) <= 100
+    assert (
+        len(found) == 16
+        and len({name.casefold() for name in found}) == 16
+        and max(map(len, found)) <= 100
+    )
     assert {"test_item[3-bread]", "TestMarket.TestNested.test_method[1]", "world[1]"} <= set(found)
-    assert "TestMarket.test_method" in found and any(name.startswith("TestMarket.test_Method-") for name in found)
+    assert "TestMarket.test_method" in found and any(
+        name.startswith("TestMarket.test_Method-") for name in found
+    )
     project.run("test_market.py::TestMarket", "test_market.py::test_item[3-Bread]", passed=5)
     assert len(project.calls()) == len(project.cassettes()) == 16
 
@@ -496,11 +608,14 @@ def test_async_tests(project: Project) -> None:
     assert len(project.calls()) == 3
 
 
-@pytest.mark.parametrize(("way", "mode"), [("fixture", "once"), ("marker", "new"), ("marker", "rewrite")])
+@pytest.mark.parametrize(
+    ("way", "mode"), [("fixture", "once"), ("marker", "new"), ("marker", "rewrite")]
+)
 def test_several_tests_share_a_named_cassette(
     project: Project, monkeypatch: pytest.MonkeyPatch, way: str, mode: str
 ) -> None:
-    """Tests that name one cassette record into it one after the other, within one run, and replay from it.
+    """Tests that name one cassette record into it one after the other, within one run, and replay
+    from it.
 
     What the disk cache holds is no answer to a rewrite, and takes no new answer's place.
     """
@@ -519,7 +634,9 @@ def test_several_tests_share_a_named_cassette(
 
 
 def test_places_of_cassettes(project: Project) -> None:
-    """A name may be made of the usual one; the marker's counts above it; llm_cassette_dir moves all."""
+    """A name may be made of the usual one; the marker's counts above it; llm_cassette_dir moves
+    all.
+    """
     project.write("@pytest.fixture\ndef llm_cassette_name(llm_cassette_name):\n    return f'v2/{llm_cassette_name}'\n",
                   "conftest.py")  # fmt: skip
     project.write(TEST_ONE + "@pytest.mark.llm('../b.jsonl')\ndef test_b():\n    ask('b')\n")
@@ -529,14 +646,22 @@ def test_places_of_cassettes(project: Project) -> None:
     names = ["test_market/v2/test_one.jsonl", "b.jsonl"]
     project.run("--llm-record=once", passed=4)
     assert sorted(project.cassettes()) == sorted(
-        [*(f"cassettes/{name}" for name in names), *(f"{f}/cassettes/{names[0]}" for f in ("north", "south"))]
+        [
+            *(f"cassettes/{name}" for name in names),
+            *(f"{f}/cassettes/{names[0]}" for f in ("north", "south")),
+        ]
     )
     assert len(project.calls()) == 4
     project.run("--llm-record=once", "-o", "llm_cassette_dir=all", passed=4)
     inside = [name for name in project.cassettes() if name.startswith("all/")]
-    assert inside == ["all/b.jsonl", *(f"all/{folder}{names[0]}" for folder in ("north/", "south/", ""))]
+    assert inside == [
+        "all/b.jsonl",
+        *(f"all/{folder}{names[0]}" for folder in ("north/", "south/", "")),
+    ]
     project.write("@pytest.fixture\ndef llm_cassette_name():\n    return None\n" + TEST_ONE)
-    assert "test_one: a cassette's name must be a text, not None" in project.run("test_market.py", errors=1)
+    assert "test_one: a cassette's name must be a text, not None" in project.run(
+        "test_market.py", errors=1
+    )
 
 
 def test_marks_that_a_conftest_adds(project: Project) -> None:
@@ -555,7 +680,9 @@ def test_marks_that_a_conftest_adds(project: Project) -> None:
 
 
 def test_unused_records(project: Project) -> None:
-    """Records that a passed test did not use are listed, and let the run fail where wanted; rewriting drops them."""
+    """Records that a passed test did not use are listed, and let the run fail where wanted;
+    rewriting drops them.
+    """
     project.write(THREE.replace("'fish'", "'fish', 'eggs', 'salt'"))
     project.run("--llm-record=once", passed=1)
     assert project.result("--llm-unused=fail", passed=1).ret == 0
@@ -566,12 +693,21 @@ def test_unused_records(project: Project) -> None:
         'gpt-4o-mini "milk", gpt-4o-mini "fish", gpt-4o-mini "eggs", and 1 more',
         "llmcall: --llm-record=rewrite records these tests anew, without what they do not use",
     ]
-    for option, code in (("-v", 0), ("--llm-unused=warn", 0), ("--llm-unused=fail", pytest.ExitCode.TESTS_FAILED)):
+    for option, code in (
+        ("-v", 0),
+        ("--llm-unused=warn", 0),
+        ("--llm-unused=fail", pytest.ExitCode.TESTS_FAILED),
+    ):
         result = project.result(option, passed=1)
         assert (result.ret, summary(result.stdout.str())) == (code, expected)
-    assert project.result("--llm-unused=fail", "-k", "nothing").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert (
+        project.result("--llm-unused=fail", "-k", "nothing").ret
+        == pytest.ExitCode.NO_TESTS_COLLECTED
+    )
     project.run("--llm-record=rewrite", passed=1)
-    assert project.result("--llm-unused=fail", passed=1).ret == 0 and project.cassettes() == {ONE: ["bread"]}
+    assert project.result("--llm-unused=fail", passed=1).ret == 0 and project.cassettes() == {
+        ONE: ["bread"]
+    }
 
 
 INNER = """
@@ -600,13 +736,17 @@ INNER = """
 
 
 def test_inner_records_of_a_recorded_function_are_used(project: Project) -> None:
-    """Where a recorded function is replayed, what it asked when it ran counts as used; what it did not ask does not."""
+    """Where a recorded function is replayed, what it asked when it ran counts as used; what it did
+    not ask does not.
+    """
     project.write(INNER)
     project.run("--llm-record=once", passed=2)
     asked = ["price of bread", "discount on bread", "think of milk", "bread"]
     assert project.calls() == asked * 2
     result = project.result("--llm-unused=fail", passed=2)
-    assert result.ret == 0 and summary(result.stdout.str()) == ["llmcall: 6 calls replayed, 0 recorded"]
+    assert result.ret == 0 and summary(result.stdout.str()) == [
+        "llmcall: 6 calls replayed, 0 recorded"
+    ]
     project.write(INNER.replace('            ask("bread")\n', ""))
     unused = project.result("--llm-unused=fail", passed=2)
     assert unused.ret == pytest.ExitCode.TESTS_FAILED and project.calls() == []
@@ -615,7 +755,9 @@ def test_inner_records_of_a_recorded_function_are_used(project: Project) -> None
 
 
 def test_calls_that_left_no_record(project: Project) -> None:
-    """A test that passes while it records says which of its calls its replay will miss; one that fails does not."""
+    """A test that passes while it records says which of its calls its replay will miss; one that
+    fails does not.
+    """
     source = "@pytest.mark.llm\ndef test_one():\n    Model(on_error='none').send_message('refused')\n    ask('bread')\n"
     project.write(source)
     assert summary(project.run("--llm-record=once", passed=1))[1:] == [
@@ -650,7 +792,9 @@ def test_wider_fixtures_are_judged(project: Project) -> None:
     project.run("--llm-record=once", passed=1)
     assert "not used" not in project.run("test_market.py", passed=1)
     project.write(source.format("pass") + test)
-    assert 'world.jsonl was not used: gpt-4o-mini "hello"' in project.run("test_market.py", passed=1)
+    assert 'world.jsonl was not used: gpt-4o-mini "hello"' in project.run(
+        "test_market.py", passed=1
+    )
 
 
 # Workers of pytest-xdist
@@ -675,7 +819,9 @@ MANY = """
 
 
 def test_workers(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two workers record what one process would, though they meet at the same cassettes, rewrite and replay it."""
+    """Two workers record what one process would, though they meet at the same cassettes, rewrite
+    and replay it.
+    """
     pytest.importorskip("xdist")
     monkeypatch.setenv("TMPDIR", str(project.path))
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -692,5 +838,7 @@ def test_workers(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list(project.path.glob("llmcall-*"))
     project.write(MANY.replace("    ask(name)", "    name == 'f' or ask(name)"))
     result = project.result(*two, "--llm-unused=fail", passed=12)
-    assert f'{shared} was not used: gpt-4o-mini "f"' in result.stdout.str().replace("1 record of ", "")
+    assert f'{shared} was not used: gpt-4o-mini "f"' in result.stdout.str().replace(
+        "1 record of ", ""
+    )
     assert result.ret == pytest.ExitCode.TESTS_FAILED and project.calls() == []

@@ -48,11 +48,15 @@ def test_pages_show_what_happens(page: Path) -> None:
     if not all(map(find_spec, NEEDED.get(page.stem, ()))):
         pytest.skip(f"needs {' and '.join(NEEDED[page.stem])}")
     if page.stem == "gallery" and pydantic.VERSION.startswith("2.1."):
-        pytest.skip("pydantic 2.1 cannot complete a class in the first calls of several threads at once")
+        pytest.skip(
+            "pydantic 2.1 cannot complete a class in the first calls of several threads at once"
+        )
     assert not run_page(page).failed
 
 
-SETTINGS = [(page, text) for page in PAGES for text in blocks(page, "ini") if "[pytest]" not in text]
+SETTINGS = [
+    (page, text) for page in PAGES for text in blocks(page, "ini") if "[pytest]" not in text
+]
 
 
 @pytest.mark.parametrize(("page", "text"), SETTINGS, ids=[name_of(page) for page, _ in SETTINGS])
@@ -62,7 +66,9 @@ def test_settings_that_are_shown(page: Path, text: str, monkeypatch: pytest.Monk
         monkeypatch.setenv(name, "secret")
     Path("config.ini").write_text(text, encoding="utf-8")
     settings = llmcall.settings()
-    assert any("config.ini" in settings.origin_of(name).text for name in settings.layer if name[0] != "_")
+    assert any(
+        "config.ini" in settings.origin_of(name).text for name in settings.layer if name[0] != "_"
+    )
 
 
 @pytest.fixture
@@ -91,7 +97,9 @@ def test_the_reference_is_complete() -> None:
     for name, value in public_names().items():
         name = name.removeprefix("llmcall.")
         about, is_class = value.__doc__, isinstance(value, type)
-        assert ">>> " in about or (is_class and issubclass(value, Exception)), f"{name} has no example"
+        assert ">>> " in about or (is_class and issubclass(value, Exception)), (
+            f"{name} has no example"
+        )
         if name.startswith("aio."):
             continue
         assert name in shown, name
@@ -101,16 +109,25 @@ def test_the_reference_is_complete() -> None:
 
 def test_the_tree_of_errors_is_that_of_the_classes() -> None:
     """The reference shows every error below the class that it extends."""
-    tree = re.findall(r"^   (\W*)(\w+)$", (REFERENCE / "errors.rst").read_text(encoding="utf-8"), re.MULTILINE)
+    tree = re.findall(
+        r"^   (\W*)(\w+)$", (REFERENCE / "errors.rst").read_text(encoding="utf-8"), re.MULTILINE
+    )
     above: list[str] = []
     for indentation, name in tree:
         above[len(indentation) // 3 :] = [name]
         assert getattr(llmcall, name).__base__.__name__ == ([Exception.__name__, *above][-2])
-    errors = {name for name, value in vars(llmcall).items() if isinstance(value, type) and issubclass(value, Exception)}
+    errors = {
+        name
+        for name, value in vars(llmcall).items()
+        if isinstance(value, type) and issubclass(value, Exception)
+    }
     assert {name for _, name in tree} == errors
 
 
 def test_no_text_says_to_install_another_package() -> None:
     """The name on the package index belongs to another project."""
     assert not any("pip install llmcall" in page.read_text(encoding="utf-8") for page in PAGES)
-    assert os.path.getsize(ROOT / "README.rst") and len((ROOT / "README.rst").read_text("utf-8").splitlines()) <= 160
+    assert (
+        os.path.getsize(ROOT / "README.rst")
+        and len((ROOT / "README.rst").read_text("utf-8").splitlines()) <= 160
+    )

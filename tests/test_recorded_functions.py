@@ -1,4 +1,6 @@
-"""Functions that are recorded as a model's answers are: by name, arguments and scope, in the cache and on cassettes."""
+"""Functions that are recorded as a model's answers are: by name, arguments and scope, in the cache
+and on cassettes.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def samples() -> list[str | None]:
 
 
 def test_the_record() -> None:
-    """A record holds name, version, arguments with defaults and namespace, and the value; usage counts models only."""
+    """A record holds name, version, arguments with defaults and namespace, and the value; usage
+    counts models only.
+    """
 
     @recorded(name="market.price", version=2)
     def price_of(item: str, *others: str, currency: str = "coins", **more: Any) -> float:
@@ -91,19 +95,34 @@ def test_the_record() -> None:
 
 
 def test_the_name_is_the_module_s_and_the_qualified_one() -> None:
-    """Without a name, a function is known by its module and qualified name; the same arguments are run for once."""
-    assert [count("a"), count("a"), count("b"), count("a")] == [1, 1, 2, 1] and CALLS == [("a",), ("b",)]
+    """Without a name, a function is known by its module and qualified name; the same arguments are
+    run for once.
+    """
+    assert [count("a"), count("a"), count("b"), count("a")] == [1, 1, 2, 1] and CALLS == [
+        ("a",),
+        ("b",),
+    ]
     assert records()[0].request == {"function": f"{__name__}.count", "arguments": {"things": ["a"]}}
 
 
 @pytest.mark.parametrize(
     "function",
-    [lambda: 0, lambda a, b=2, c=3: 0, lambda a, b, c: 0, lambda a, /, b=2: 0, lambda a, *b, c=1: 0, lambda a, **b: 0],
+    [
+        lambda: 0,
+        lambda a, b=2, c=3: 0,
+        lambda a, b, c: 0,
+        lambda a, /, b=2: 0,
+        lambda a, *b, c=1: 0,
+        lambda a, **b: 0,
+    ],
 )
 @given(
-    args=st.lists(st.integers(), max_size=4), kwargs=st.dictionaries(st.sampled_from("abcd"), st.integers(), max_size=3)
+    args=st.lists(st.integers(), max_size=4),
+    kwargs=st.dictionaries(st.sampled_from("abcd"), st.integers(), max_size=3),
 )
-def test_arguments_are_bound_as_by_the_signature(function: Any, args: list[int], kwargs: dict[str, int]) -> None:
+def test_arguments_are_bound_as_by_the_signature(
+    function: Any, args: list[int], kwargs: dict[str, int]
+) -> None:
     """Defaults apply; what the function does not take is refused in the same words."""
     name = f"f{next(NUMBERS)}"
     try:
@@ -114,7 +133,10 @@ def test_arguments_are_bound_as_by_the_signature(function: Any, args: list[int],
         return
     bound.apply_defaults()
     recorded(name=name)(function)(*args, **kwargs)
-    asked = {parameter: [*value] if isinstance(value, tuple) else value for parameter, value in bound.arguments.items()}
+    asked = {
+        parameter: [*value] if isinstance(value, tuple) else value
+        for parameter, value in bound.arguments.items()
+    }
     assert records()[-1].request == {"function": name, "arguments": asked}
 
 
@@ -172,7 +194,9 @@ class Basket(dict):  # type: ignore[type-arg]
 
 
 def test_methods() -> None:
-    """An object enters only where it is plain data; else two of them share an answer, unless scopes tell them apart."""
+    """An object enters only where it is plain data; else two of them share an answer, unless scopes
+    tell them apart.
+    """
     one, other = Market("one"), Market("other")
     assert [one.price("salt"), other.price("salt"), Market.price(other, "salt")] == ["one 1"] * 3
     with scope("other"):
@@ -184,9 +208,15 @@ def test_methods() -> None:
 
 
 def test_normalizers_hold_for_arguments() -> None:
-    """What ``NORMALIZE`` names in the text of an argument makes no miss; the function gets the text as it is."""
+    """What ``NORMALIZE`` names in the text of an argument makes no miss; the function gets the text
+    as it is.
+    """
     with llmcall.configured(cache_normalize=("times",)):
-        assert count("at 10:15", {"k": ["2026-11-20"]}) == count("at 23:59", {"k": ["2027-01-01"]}) == 1
+        assert (
+            count("at 10:15", {"k": ["2026-11-20"]})
+            == count("at 23:59", {"k": ["2027-01-01"]})
+            == 1
+        )
         assert count("by 10:15", {"k": ["2026-11-20"]}) == 2
     assert CALLS[0] == ("at 10:15", {"k": ["2026-11-20"]})
 
@@ -195,7 +225,9 @@ def test_normalizers_hold_for_arguments() -> None:
 
 
 def test_draws_and_modes() -> None:
-    """Draws, ``auto``, ``replay``, ``refresh`` and ``off`` mean for functions what they mean for models."""
+    """Draws, ``auto``, ``replay``, ``refresh`` and ``off`` mean for functions what they mean for
+    models.
+    """
 
     def run() -> list[int]:
         with scope("trial"):
@@ -208,7 +240,9 @@ def test_draws_and_modes() -> None:
     assert [count(), count()] == [7, 7]
     with llmcall.configured(cache_mode="replay"):
         assert count() == 7
-        with pytest.raises(CacheMissError, match=r"this function request to .*functions\.count is not recorded"):
+        with pytest.raises(
+            CacheMissError, match=r"this function request to .*functions\.count is not recorded"
+        ):
             count("new")
         with scope("a"), pytest.raises(CacheMissError, match=r"scope +a, draw 0"):
             count()
@@ -217,8 +251,12 @@ def test_draws_and_modes() -> None:
     assert (count(), len(CALLS)) == (8, 8)
 
 
-def test_an_exception_is_not_recorded_and_gives_its_draw_back(caplog: pytest.LogCaptureFixture) -> None:
-    """After an exception the next call takes the same draw; the cassette says at its end that something failed."""
+def test_an_exception_is_not_recorded_and_gives_its_draw_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After an exception the next call takes the same draw; the cassette says at its end that
+    something failed.
+    """
 
     @recorded(name="unsteady")
     def unsteady() -> int:
@@ -232,7 +270,10 @@ def test_an_exception_is_not_recorded_and_gives_its_draw_back(caplog: pytest.Log
             unsteady()
         assert unsteady() == 2
     assert samples() == ["a#0"]
-    assert "1 call failed for good (1 in scope 'a'; the first: unsteady: ZeroDivisionError)" in caplog.text
+    assert (
+        "1 call failed for good (1 in scope 'a'; the first: unsteady: ZeroDivisionError)"
+        in caplog.text
+    )
 
 
 def test_asynchronous_functions() -> None:
@@ -250,7 +291,9 @@ def test_asynchronous_functions() -> None:
 
 
 def test_a_cancelled_call_gives_its_draw_back(caplog: pytest.LogCaptureFixture) -> None:
-    """Cancelling an async call leaves no record, and its draw is the next one's; the cassette tells of it."""
+    """Cancelling an async call leaves no record, and its draw is the next one's; the cassette tells
+    of it.
+    """
     begun = asyncio.Event()
 
     @recorded(name="slow")
@@ -276,7 +319,8 @@ def test_a_cancelled_call_gives_its_draw_back(caplog: pytest.LogCaptureFixture) 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_identical_calls_at_once(fails: bool) -> None:
-    """Of identical calls under way one runs, and all get copies of its result; one that fails is succeeded.
+    """Of identical calls under way one runs, and all get copies of its result; one that fails is
+    succeeded.
 
     Whoever changes what it got changes no other, nor what is recorded.
     """
@@ -349,7 +393,9 @@ class Colour(str, enum.Enum):
     ],
 )
 def test_arguments_that_are_not_plain(arguments: Any, message: str) -> None:
-    """An argument that is not plain data is refused by name before the function runs, and takes no draw."""
+    """An argument that is not plain data is refused by name before the function runs, and takes no
+    draw.
+    """
 
     @recorded(name="look")
     def look(thing: Any) -> int:
@@ -367,12 +413,18 @@ def test_arguments_that_are_not_plain(arguments: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("result", "error", "message"),
     [
-        ({"a": [1, {2}]}, TypeError, "price: the result.a[1] is a set; it must be plain data (dict, list, str"),
+        (
+            {"a": [1, {2}]},
+            TypeError,
+            "price: the result.a[1] is a set; it must be plain data (dict, list, str",
+        ),
         ({1: "a"}, TypeError, "price: the result has the key 1; keys must be strings"),
         (Fraction(1, 3), TypeError, "price: the result is a Fraction; it must"),
         ([math.inf], ValueError, "price: the result[0] is inf, which JSON cannot hold"),
         ("\ud800", ValueError, "price: the result has a lone surrogate at index 0"),
-        pytest.param(10**5000, ValueError, "price: the result is a number of too many digits", id="digits"),
+        pytest.param(
+            10**5000, ValueError, "price: the result is a number of too many digits", id="digits"
+        ),
     ],
 )
 def test_results_that_are_not_plain(result: Any, error: type[Exception], message: str) -> None:
@@ -389,7 +441,10 @@ def test_results_that_are_not_plain(result: Any, error: type[Exception], message
     ("decorate", "message"),
     [
         (lambda: recorded(simulate_steps), "simulate_steps is a generator function; return a list"),
-        (lambda: recorded(simulate_asteps), "simulate_asteps is a generator function; return a list"),
+        (
+            lambda: recorded(simulate_asteps),
+            "simulate_asteps is a generator function; return a list",
+        ),
         (lambda: recorded(Market), "takes a function, not <class"),
         (lambda: recorded(classmethod(simulate_steps)), "put it below @classmethod"),  # type: ignore[call-overload, arg-type]
         (lambda: recorded(lambda: 1), r"has no name of its own; give it one: recorded\(name="),
@@ -397,7 +452,9 @@ def test_results_that_are_not_plain(result: Any, error: type[Exception], message
         (lambda: recorded(name="")(count), "name is ''"),
     ],
 )
-def test_what_cannot_be_recorded_is_refused_when_it_is_decorated(decorate: Any, message: str) -> None:
+def test_what_cannot_be_recorded_is_refused_when_it_is_decorated(
+    decorate: Any, message: str
+) -> None:
     """What has no plain result, or no name, is refused at once."""
     with pytest.raises(TypeError, match=message):
         decorate()
@@ -413,9 +470,17 @@ async def simulate_asteps() -> Any:
     yield 1
 
 
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
 NAMES = st.text() | st.sampled_from(["$text", "$bytes", "$data", "$messages", "messages", "role"])
-ARGUMENTS = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=12)
+ARGUMENTS = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=12
+)
 PLAIN = st.recursive(
     SCALARS | st.binary(),
     lambda inner: (
@@ -430,7 +495,9 @@ PLAIN = st.recursive(
 
 @given(PLAIN, ARGUMENTS)
 def test_any_plain_result_comes_back_the_same(result: Any, argument: Any) -> None:
-    """Whatever the plain result, the first return, the cache's and the cassette's are one; no text breaks a line."""
+    """Whatever the plain result, the first return, the cache's and the cassette's are one; no text
+    breaks a line.
+    """
     path = f"{random.Random(repr(result)).random()}.jsonl"  # each example has a cassette of its own
     function = recorded(name=path)(lambda given: result)
     with cassette(path, mode="rewrite"):
@@ -456,7 +523,12 @@ def test_models_inside_move_no_draw_outside() -> None:
 
     def run() -> list[Any]:
         with scope("a"):
-            return [search("x"), client.send_message("Which?", on_error="raise")["content"], search("x"), search("y")]
+            return [
+                search("x"),
+                client.send_message("Which?", on_error="raise")["content"],
+                search("x"),
+                search("y"),
+            ]
 
     with cassette("c.jsonl") as tape:
         live = run()
@@ -464,7 +536,9 @@ def test_models_inside_move_no_draw_outside() -> None:
     with cassette("c.jsonl"):
         assert run() == live == ["answer 1", "answer 2", "answer 3", "answer 4"]
     scopes = [request.sample for request in client.requests]
-    assert scopes[1] == "a#0" and all(str(each).startswith("a/tools.search.1.") for each in [*scopes[:1], *scopes[2:]])
+    assert scopes[1] == "a#0" and all(
+        str(each).startswith("a/tools.search.1.") for each in [*scopes[:1], *scopes[2:]]
+    )
 
 
 SCRIPT = """
@@ -489,13 +563,17 @@ if __name__ == "__main__":
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_what_a_pool_s_workers_record_is_replayed_without_one(method: str) -> None:
-    """A function of the script itself has the same name in the processes that import the script anew."""
+    """A function of the script itself has the same name in the processes that import the script
+    anew.
+    """
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"there is no {method} here")
     Path("script.py").write_text(SCRIPT)
 
     def played(*arguments: str) -> str:
         command = [sys.executable, "script.py", *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=300
+        ).stdout
 
     assert played("once", method) == played("none") == played("none", method)

@@ -1,4 +1,6 @@
-"""A cache in Redis that several machines share: what only a server can do to it, and what is said of the server."""
+"""A cache in Redis that several machines share: what only a server can do to it, and what is said
+of the server.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ from llmcall import CacheCorruptError, CacheError, ConfigError, ResponseCache
 from llmcall.testing import ScriptedClient
 
 asked = ScriptedClient(cache_mode="off").build_request
-YES: dict[str, Any] = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}}]}
+YES: dict[str, Any] = {
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}}]
+}
 
 
 @pytest.fixture
@@ -38,14 +42,20 @@ def server(redis_process: RedisProcess) -> Iterator[RedisProcess]:
 
 @pytest.fixture
 def mortal() -> Iterator[RedisProcess]:
-    """A server that a test stops and starts again: at a socket, since a port may be taken meanwhile; it saves all."""
+    """A server that a test stops and starts again: at a socket, since a port may be taken
+    meanwhile; it saves all.
+    """
     with RedisProcess(port="0", appendonly="yes", appendfsync="always") as made:
         yield made
 
 
-def client_at(path: Any, answers: Any = ("one", "two", "three"), mode: str = "auto", **given: Any) -> Any:
+def client_at(
+    path: Any, answers: Any = ("one", "two", "three"), mode: str = "auto", **given: Any
+) -> Any:
     """Return a client that stores at a path."""
-    return ScriptedClient(answers, cache_mode=mode, cache_path=path, **{"on_error": "raise", **given})
+    return ScriptedClient(
+        answers, cache_mode=mode, cache_path=path, **{"on_error": "raise", **given}
+    )
 
 
 def said(client: Any, *questions: str) -> list[str]:
@@ -59,7 +69,9 @@ def told(error: BaseException) -> str:
 
 
 def test_records_are_those_of_the_disk(server: RedisProcess, tmp_path: Path) -> None:
-    """Chats, embeddings and functions go to a directory and back with their order; rekey keeps order and times."""
+    """Chats, embeddings and functions go to a directory and back with their order; rekey keeps
+    order and times.
+    """
     client = client_at(server.url, ["one", [0.5, 0.25], "two"])
     client.send_message("a")
     client.get_embedding("text")
@@ -77,27 +89,35 @@ def test_records_are_those_of_the_disk(server: RedisProcess, tmp_path: Path) -> 
     with llmcall.configured(cache_namespace="lab"):
         assert (cache.rekey(), cache.rekey(), cache.verify()) == (4, 0, [])
         assert said(client_at(server.url, mode="replay"), "a") == ["one"]
-    assert [(each.sample, each.stored_at) for each in cache.records()] == [(r.sample, r.stored_at) for r in before]
+    assert [(each.sample, each.stored_at) for each in cache.records()] == [
+        (r.sample, r.stored_at) for r in before
+    ]
     assert cache.export(tmp_path / "all.jsonl") == 4
     assert str(cache.path) in str(cache.explain(asked("b")))
 
 
 def test_on_the_command_line(server: RedisProcess, tmp_path: Path) -> None:
-    """``llmcall cache`` looks after a cache in Redis as after one on the disk; salvage saves what is sound."""
+    """``llmcall cache`` looks after a cache in Redis as after one on the disk; salvage saves what
+    is sound.
+    """
     client = client_at(server.url)
     said(client, "a", "b")
     assert "one" in commands.cache("--path", server.url, "ls")
     with server.client() as redis:
         redis.hset("llmcall:rows", client.build_request("a").cache_key, b"short")
     for other in (str(tmp_path / "saved"), server.url[:-1] + "1"):
-        assert commands.cache("--path", server.url, "salvage", other).startswith(f"1 record read from {server.url}")
+        assert commands.cache("--path", server.url, "salvage", other).startswith(
+            f"1 record read from {server.url}"
+        )
         assert said(client_at(other, mode="replay"), "b") == ["two"]
     with pytest.raises(CacheError, match="into itself"):
         client.cache.salvage(server.url)
 
 
 def test_what_is_not_ours(server: RedisProcess) -> None:
-    """Other data stays, databases are apart, a row that somebody spoilt is damage, and one somebody took is gone."""
+    """Other data stays, databases are apart, a row that somebody spoilt is damage, and one somebody
+    took is gone.
+    """
     caches = [ResponseCache(server.url), ResponseCache(server.url[:-1] + "1")]
     caches.append(ResponseCache(f"unix://{server.socket}?db=1"))
     with server.client() as redis:
@@ -132,13 +152,19 @@ def test_a_server_that_is_down_is_said_before_paying(mode: str, server: RedisPro
             with pytest.raises(CacheError) as caught:
                 client.send_message("a")
             assert f"the Redis server {name} cannot be reached" in str(caught.value)
-            assert "start it, or name another server or a directory in [Cache] PATH" in str(caught.value)
+            assert "start it, or name another server or a directory in [Cache] PATH" in str(
+                caught.value
+            )
             assert "sesame" not in told(caught.value) and not client.requests
     assert said(client_at("redis://127.0.0.1:1/0", mode="off"), "a") == ["one"]
 
 
-def test_a_server_that_stops_during_a_call(mortal: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:
-    """The paid answer is returned, kept, and stored as soon as the server takes one; a warning says so once."""
+def test_a_server_that_stops_during_a_call(
+    mortal: RedisProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The paid answer is returned, kept, and stored as soon as the server takes one; a warning says
+    so once.
+    """
 
     def answer(messages: Any) -> str:
         mortal.stop()
@@ -147,9 +173,17 @@ def test_a_server_that_stops_during_a_call(mortal: RedisProcess, caplog: pytest.
     path = f"unix://{mortal.socket}"
     client = client_at(path, answer)
     replies = [client.send_message("a"), client.send_message("a")]
-    assert [(reply.content, reply.cached) for reply in replies] == [("about a", False), ("about a", True)]
+    assert [(reply.content, reply.cached) for reply in replies] == [
+        ("about a", False),
+        ("about a", True),
+    ]
     assert caplog.text.count("kept in memory until it can") == 1
-    for use in (lambda: said(client, "b"), lambda: len(client.cache), client.cache.clear, client.cache.stats):
+    for use in (
+        lambda: said(client, "b"),
+        lambda: len(client.cache),
+        client.cache.clear,
+        client.cache.stats,
+    ):
         with pytest.raises(CacheError, match="cannot be reached"):
             use()
     assert len(client.requests) == 1
@@ -163,8 +197,13 @@ def test_a_server_that_stops_during_a_call(mortal: RedisProcess, caplog: pytest.
 
 
 def test_a_server_without_room(server: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:
-    """Answers that its memory does not take are kept, and stored or put in place of old ones once it has room."""
-    client, refreshing = client_at(server.url), client_at(server.url, ["new", "other"], mode="refresh")
+    """Answers that its memory does not take are kept, and stored or put in place of old ones once
+    it has room.
+    """
+    client, refreshing = (
+        client_at(server.url),
+        client_at(server.url, ["new", "other"], mode="refresh"),
+    )
     said(client, "a", "d")
     with server.client() as redis:
         redis.config_set("maxmemory", "1")
@@ -174,12 +213,22 @@ def test_a_server_without_room(server: RedisProcess, caplog: pytest.LogCaptureFi
         assert len(client.cache) == 2 and "refuses a command" in caplog.text
         redis.config_set("maxmemory", "0")
     said(client_at(server.url, ["four"]), "c")
-    assert said(client_at(server.url, mode="replay"), "a", "b", "c", "d") == ["new", "three", "four", "anew"]
-    assert caplog.text.count("kept in memory until it can") == 1  # one cache object for all clients of a place
+    assert said(client_at(server.url, mode="replay"), "a", "b", "c", "d") == [
+        "new",
+        "three",
+        "four",
+        "anew",
+    ]
+    # one cache object for all clients of a place
+    assert caplog.text.count("kept in memory until it can") == 1
 
 
-def test_a_server_that_evicts_is_warned_of(server: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:
-    """Before the first answer is stored where it may be dropped, the log says so once, with the remedy."""
+def test_a_server_that_evicts_is_warned_of(
+    server: RedisProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before the first answer is stored where it may be dropped, the log says so once, with the
+    remedy.
+    """
     with server.client() as redis:
         redis.config_set("maxmemory", "100mb")
         redis.config_set("maxmemory-policy", "allkeys-lru")
@@ -191,7 +240,9 @@ def test_a_server_that_evicts_is_warned_of(server: RedisProcess, caplog: pytest.
 
 
 def test_the_password_is_said_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting, repr, statistic, command, log line or error shows the password, whatever happens to the server."""
+    """No setting, repr, statistic, command, log line or error shows the password, whatever happens
+    to the server.
+    """
     log = io.StringIO()
     handler = logging.StreamHandler(log)
     logging.getLogger().addHandler(handler)
@@ -203,7 +254,13 @@ def test_the_password_is_said_nowhere(tmp_path: Path, monkeypatch: pytest.Monkey
         client = client_at(url)
         client.send_message("a")
         cache = client.cache
-        words = [repr(llmcall.settings()), repr(cache), repr(client), str(cache.stats()), str(cache.path)]
+        words = [
+            repr(llmcall.settings()),
+            repr(cache),
+            repr(client),
+            str(cache.stats()),
+            str(cache.path),
+        ]
         words.append(str(cache.explain(client.build_request("b"))))
         orders = [
             ["config"], ["config", "--json"], ["doctor"], ["cache", "stats"], ["cache", "ls"], ["cache", "verify"],
@@ -217,7 +274,11 @@ def test_the_password_is_said_nowhere(tmp_path: Path, monkeypatch: pytest.Monkey
             guarded.stop()
             words += [commands.run(*order).output for order in orders]
             assert sum("cannot be reached" in text for text in words) >= 9
-            for call in (lambda: client.send_message("c"), lambda: budget.spent, lambda: len(cache)):
+            for call in (
+                lambda: client.send_message("c"),
+                lambda: budget.spent,
+                lambda: len(cache),
+            ):
                 with pytest.raises(CacheError) as caught:
                     call()
                 words.append(told(caught.value))
@@ -228,13 +289,21 @@ def test_the_password_is_said_nowhere(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_passwords() -> None:
-    """The right password opens; without it, or with another, the error says where it belongs and shows none."""
+    """The right password opens; without it, or with another, the error says where it belongs and
+    shows none.
+    """
     with RedisProcess(requirepass="a/b@c:d?e") as server:
         address = f"127.0.0.1:{server.port}/0"
         assert said(client_at(f"redis://:a%2Fb%40c%3Ad%3Fe@{address}"), "a") == ["one"]
-        for url in (f"redis://{address}", f"redis://:other-word@{address}", f"redis://{address}?password=other-word"):
+        for url in (
+            f"redis://{address}",
+            f"redis://:other-word@{address}",
+            f"redis://{address}?password=other-word",
+        ):
             cache = ResponseCache(url)
-            with pytest.raises(CacheError, match=r"refuses access \(.*\): user and password stand in") as caught:
+            with pytest.raises(
+                CacheError, match=r"refuses access \(.*\): user and password stand in"
+            ) as caught:
                 cache.get(asked("a"))
             assert "other-word" not in told(caught.value) + str(cache.path)
             cache.close()
@@ -246,7 +315,9 @@ def test_passwords() -> None:
      "http://:sesame@host", "redis://:sesame@host/0?socket_timeout=soon", "file:///sesame"],
 )  # fmt: skip
 def test_an_address_that_is_none(address: str) -> None:
-    """It is refused before anything is asked, with the forms that there are, and its password stays unsaid."""
+    """It is refused before anything is asked, with the forms that there are, and its password stays
+    unsaid.
+    """
     pytest.importorskip("redis")
     with pytest.raises(ConfigError, match=r"redis://\[\[USER\]:PASSWORD@\]HOST") as caught:
         ResponseCache(address)
@@ -264,11 +335,15 @@ def test_without_the_client_library() -> None:
         except llmcall.ConfigError as error:
             print(error, len(paid))
     """
-    assert re.fullmatch(r"\[Cache\] PATH = redis://\*{3}@127.* needs .*: install the extra 'redis' 0", ran(program))
+    assert re.fullmatch(
+        r"\[Cache\] PATH = redis://\*{3}@127.* needs .*: install the extra 'redis' 0", ran(program)
+    )
 
 
 def test_tls(tmp_path: Path) -> None:
-    """``rediss://`` speaks to a server with a certificate, whose authority the address names, and to no other one."""
+    """``rediss://`` speaks to a server with a certificate, whose authority the address names, and
+    to no other one.
+    """
     certificate, key = made_certificate(tmp_path)
     files = {"tls-cert-file": certificate, "tls-key-file": key, "tls-ca-cert-file": certificate}
     with RedisProcess(**files, **{"tls-auth-clients": "no"}) as server:
@@ -281,7 +356,9 @@ def test_tls(tmp_path: Path) -> None:
 
 
 def test_an_event_loop_goes_on_while_a_server_hangs(mortal: RedisProcess) -> None:
-    """Of calls in an event loop, each waits for itself; the others go on, and the error names the server."""
+    """Of calls in an event loop, each waits for itself; the others go on, and the error names the
+    server.
+    """
     client = client_at(f"unix://{mortal.socket}?socket_timeout=1")
     client.send_message("a")
 
@@ -298,7 +375,11 @@ def test_an_event_loop_goes_on_while_a_server_hangs(mortal: RedisProcess) -> Non
     async def play() -> tuple[int, list[Any]]:
         ended = asyncio.Event()
         beating = asyncio.ensure_future(beats(ended))
-        calls: list[Any] = [client.asend_message("a"), client.asend_message("b"), client.aget_embedding("c")]
+        calls: list[Any] = [
+            client.asend_message("a"),
+            client.asend_message("b"),
+            client.aget_embedding("c"),
+        ]
         with llmcall.scope("trial"):
             calls.append(client.asend_message("a"))
         outcomes = await asyncio.gather(streamed(), *calls, return_exceptions=True)
@@ -313,4 +394,5 @@ def test_an_event_loop_goes_on_while_a_server_hangs(mortal: RedisProcess) -> Non
         mortal.process.send_signal(signal.SIGCONT)
     assert [type(outcome) for outcome in outcomes] == [CacheError] * 5
     assert all(f"the Redis server unix://{mortal.socket}" in str(outcome) for outcome in outcomes)
-    assert count > 10  # a second's worth; of a loop that stands still there would be one for each call
+    # a second's worth; of a loop that stands still there would be one for each call
+    assert count > 10

@@ -1,4 +1,6 @@
-"""Replaying: whatever the interleaving, and whatever was added, what was asked before is answered as it was."""
+"""Replaying: whatever the interleaving, and whatever was added, what was asked before is answered
+as it was.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def a_place_of_its_own() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def run(way: str, program: Any, seed: int, *, inside: bool, mode: str, **how: Any) -> dict[str, Any]:
+def run(
+    way: str, program: Any, seed: int, *, inside: bool, mode: str, **how: Any
+) -> dict[str, Any]:
     """Run a program, in one scope around all actors or with each actor's own as the outermost."""
     with llmcall.configured(cache_mode=mode), scope("trial") if inside else nullcontext():
         return WAYS[way](program, seed, cache_mode=mode, on_error="none", **how)
@@ -50,13 +54,17 @@ def run(way: str, program: Any, seed: int, *, inside: bool, mode: str, **how: An
 def without_refusals(steps: list[Any]) -> list[Any]:
     """Return steps without those that fail, which no replay has."""
     kept = [step for step in steps if step[0] != "refused"]
-    return [(kind, text, *(without_refusals(each) for each in inside)) for kind, text, *inside in kept]
+    return [
+        (kind, text, *(without_refusals(each) for each in inside)) for kind, text, *inside in kept
+    ]
 
 
 @given(PROGRAMS, SEEDS, st.booleans())
 @settings(max_examples=60)
 def test_any_interleaving_is_the_sequential_run(program: Any, seed: int, inside: bool) -> None:
-    """Threads and tasks in a random order take the same draws, and write the same cassette, byte for byte."""
+    """Threads and tasks in a random order take the same draws, and write the same cassette, byte
+    for byte.
+    """
     with a_place_of_its_own() as path:
         told, files = [], set()
         for way in WAYS:
@@ -69,14 +77,21 @@ def test_any_interleaving_is_the_sequential_run(program: Any, seed: int, inside:
 
 @given(PROGRAMS, SEEDS, st.permutations(list(WAYS)), st.booleans())
 @settings(max_examples=30)
-def test_any_interleaving_replays_any_other(program: Any, seed: int, ways: list[str], inside: bool) -> None:
-    """What was recorded in one interleaving replays in any other: from the cassette alone, and from the cache alone."""
+def test_any_interleaving_replays_any_other(
+    program: Any, seed: int, ways: list[str], inside: bool
+) -> None:
+    """What was recorded in one interleaving replays in any other: from the cassette alone, and from
+    the cache alone.
+    """
     program = [without_refusals(steps) for steps in program]
     with a_place_of_its_own() as path:
         with cassette(path):
             live = run(ways[0], program, seed, inside=inside, mode="auto")
         assert run(ways[1], program, seed + 1, inside=inside, mode="replay") == live
-        with llmcall.configured(cache_path=path.parent / "empty"), cassette(path, mode="none") as again:
+        with (
+            llmcall.configured(cache_path=path.parent / "empty"),
+            cassette(path, mode="none") as again,
+        ):
             assert run(ways[2], program, seed + 2, inside=inside, mode="auto") == live
         assert (again.recorded, again.unused()) == (0, [])
 
@@ -86,19 +101,29 @@ def extended(steps: tuple[Tagged, ...], order: random.Random) -> tuple[Tagged, .
     more: list[Tagged] = []
     for step in steps:
         if order.random() < 0.5:
-            more.append(Tagged("new", order.choice(["ask", "function", "embed"]), f"new {order.randrange(3)}"))
+            more.append(
+                Tagged(
+                    "new", order.choice(["ask", "function", "embed"]), f"new {order.randrange(3)}"
+                )
+            )
         more.append(step._replace(inside=extended(step.inside, order)))
     return tuple(more)
 
 
 @given(PROGRAMS, SEEDS, st.permutations(list(WAYS)), st.booleans())
 @settings(max_examples=20)
-def test_what_is_added_moves_nothing(program: Any, seed: int, ways: list[str], inside: bool) -> None:
-    """Another run with more rounds, agents and calls in between replays all that an earlier one asked."""
+def test_what_is_added_moves_nothing(
+    program: Any, seed: int, ways: list[str], inside: bool
+) -> None:
+    """Another run with more rounds, agents and calls in between replays all that an earlier one
+    asked.
+    """
     order = random.Random(seed)
     first = [tagged(without_refusals(steps)) for steps in program]
     later = [tagged(without_refusals(steps), "later") for steps in program]
-    longer = [extended(steps, order) + more for steps, more in zip(first, later, strict=True)] + later[:2]
+    longer = [
+        extended(steps, order) + more for steps, more in zip(first, later, strict=True)
+    ] + later[:2]
     tags = {f"actor-{index}": all_tags(steps) for index, steps in enumerate(first)}
     with a_place_of_its_own() as path:
         with cassette(path):
@@ -126,7 +151,10 @@ def said(client: ScriptedClient, text: str = "Hi") -> Any:
 def at_once(ask: Callable[[Any], Any], *arguments: Any) -> list[Any]:
     """Call a function in threads, in one scope."""
     with scope("trial"), ThreadPoolExecutor(len(arguments)) as executor:
-        return [each.result() for each in [executor.submit(bind(ask), argument) for argument in arguments]]
+        return [
+            each.result()
+            for each in [executor.submit(bind(ask), argument) for argument in arguments]
+        ]
 
 
 def meeting(threads: int) -> ScriptedClient:
@@ -137,12 +165,17 @@ def meeting(threads: int) -> ScriptedClient:
 
 @pytest.mark.parametrize("function", [False, True])
 def test_the_same_request_at_once_warns(function: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Threads that ask the same in one scope leave it to chance who gets which draw: one warning says so."""
+    """Threads that ask the same in one scope leave it to chance who gets which draw: one warning
+    says so.
+    """
     client, barrier = meeting(3), threading.Barrier(3, timeout=60)
     clock = recorded(name="clock")(lambda: barrier.wait())
     at_once(lambda _: clock() if function else said(client), 1, 2, 3)
     (warning,) = caplog.messages
-    assert "two threads in the scope 'trial'" in warning and "Give each thread a scope of its own" in warning
+    assert (
+        "two threads in the scope 'trial'" in warning
+        and "Give each thread a scope of its own" in warning
+    )
 
 
 def test_other_requests_at_once_do_not_warn(caplog: pytest.LogCaptureFixture) -> None:
@@ -162,7 +195,9 @@ def test_other_requests_at_once_do_not_warn(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.parametrize("way", ["answered", "streamed", "function", "failed", "missed", "built"])
 def test_the_same_request_in_turn_does_not_warn(way: str, caplog: pytest.LogCaptureFixture) -> None:
     """Threads that ask the same one after the other have an order."""
-    client = ScriptedClient(lambda messages: "yes", cache_mode="replay" if way == "missed" else "auto")
+    client = ScriptedClient(
+        lambda messages: "yes", cache_mode="replay" if way == "missed" else "auto"
+    )
     failing = ScriptedClient(lambda messages: llmcall.InvalidRequestError("no"))
 
     def missed() -> None:

@@ -1,4 +1,6 @@
-"""llmcall report: one page of a run, or of two, that loads nothing, runs no text, and is used in a browser."""
+"""llmcall report: one page of a run, or of two, that loads nothing, runs no text, and is used in a
+browser.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,24 @@ from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
 
-def play(path: str, say: Any, *, actors: int = 3, rounds: int = 4, word: str = "thrifty", system: str = "") -> str:
+def play(
+    path: str,
+    say: Any,
+    *,
+    actors: int = 3,
+    rounds: int = 4,
+    word: str = "thrifty",
+    system: str = "",
+) -> str:
     """Write down some rounds of conversations whose histories grow."""
     records: list[Record] = []
     for actor in range(actors):
-        turns = [(f"Round {n}: does bread for {n} coins please?", say(actor, n)) for n in range(rounds)]
-        records += conversation(f"actor-{actor}#0", turns, system or f"You are actor {actor}, a {word} buyer.")
+        turns = [
+            (f"Round {n}: does bread for {n} coins please?", say(actor, n)) for n in range(rounds)
+        ]
+        records += conversation(
+            f"actor-{actor}#0", turns, system or f"You are actor {actor}, a {word} buyer."
+        )
     return str(written(path, records))
 
 
@@ -54,8 +68,16 @@ def test_what_a_page_holds() -> None:
     """A page says what the run is, and holds each text once, however often the histories repeat it."""
     html = report(play("a.jsonl", agreed))
     facts = dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', html))
-    assert (facts["calls"], facts["actors"], facts["model"], facts["cost"]) == ("12", "3", "m", "$0.0002")
-    assert html.count("You are actor 1, a thrifty buyer.") == 1 and '<h1 dir="auto">a.jsonl</h1>' in html
+    assert (facts["calls"], facts["actors"], facts["model"], facts["cost"]) == (
+        "12",
+        "3",
+        "m",
+        "$0.0002",
+    )
+    assert (
+        html.count("You are actor 1, a thrifty buyer.") == 1
+        and '<h1 dir="auto">a.jsonl</h1>' in html
+    )
     data = data_of(html)
     assert data["actors"] == ["actor-0", "actor-1", "actor-2"] and len(data["calls"]["node"]) == 12
     assert len(data["texts"]) == len(set(data["texts"])) and not data["parted"]
@@ -81,10 +103,16 @@ def test_failures() -> None:
 def test_two_runs() -> None:
     """With --against, the page says where the runs part, and has the calls of both side by side."""
     one = play("a.jsonl", agreed)
-    other = play("b.jsonl", lambda actor, number: "No." if (actor, number) == (1, 2) else agreed(actor, number))
+    other = play(
+        "b.jsonl",
+        lambda actor, number: "No." if (actor, number) == (1, 2) else agreed(actor, number),
+    )
     html = report(one, "--against", other)
     data = data_of(html)
-    assert list(data["parted"]) == ["6"] and data["parted"]["6"][0] == "another draw of the same request"
+    assert (
+        list(data["parted"]) == ["6"]
+        and data["parted"]["6"][0] == "another draw of the same request"
+    )
     assert data["cells"]["status"].count("changed") == 2 and "actor-1, call 3" in html
     assert min(data["cells"]["other"]) >= 0 and len(data["calls"]["node"]) == 24
 
@@ -117,20 +145,30 @@ def test_what_a_report_may_be_of() -> None:
         llmcall.recorded(name="price_of")(lambda: 3)()
     assert data_of(report("--scope", "rep-1"))["actors"] == ["rep-1/lisa"]
     Path("broken.jsonl").write_text("{broken", encoding="utf-8")
-    assert "broken.jsonl:1" in done("report", "broken.jsonl", "-o", "x.html", code=1) and not Path("x.html").exists()
+    assert (
+        "broken.jsonl:1" in done("report", "broken.jsonl", "-o", "x.html", code=1)
+        and not Path("x.html").exists()
+    )
 
 
 @settings(max_examples=25)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
 def test_hostile_text_stays_text(text: str) -> None:
-    """Whatever stands in a prompt, an answer or a scope makes no element, ends no script, and hides nothing."""
+    """Whatever stands in a prompt, an answer or a scope makes no element, ends no script, and hides
+    nothing.
+    """
     hostile = text + HOSTILE
     for path, prompt in (("a.jsonl", hostile), ("b.jsonl", f"{hostile} <img>")):
         client = ScriptedClient([hostile], model="<img>")
         with llmcall.cassette(path, mode="rewrite"), llmcall.scope(re.sub("[/#]", "", hostile)):
             client.send_message(prompt, on_error="raise")
     html = report("a.jsonl", "--against", "b.jsonl")
-    assert html.count("<script") == 2 and html.count("</script>") == 2 and "<img" not in html and "<!--" not in html
+    assert (
+        html.count("<script") == 2
+        and html.count("</script>") == 2
+        and "<img" not in html
+        and "<!--" not in html
+    )
     assert any(each.endswith("{{ 7*7 }}") for each in data_of(html)["texts"])
     assert "\u202e" not in html and "\x1b" not in html and "\u200b" not in html
 
@@ -138,14 +176,17 @@ def test_hostile_text_stays_text(text: str) -> None:
 def test_nothing_is_loaded() -> None:
     """No element names an address, and the policy allows the page's own style and script alone."""
     html = report(play("a.jsonl", agreed))
-    assert not re.search(r"\b(src|action|style|on\w+)=|url\(|@import|https?:|innerHTML|eval\(", html)
+    assert not re.search(
+        r"\b(src|action|style|on\w+)=|url\(|@import|https?:|innerHTML|eval\(", html
+    )
     assert re.findall(r'href="(.*?)"', html) == ["#calls"]
     policy = re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', html)
     assert policy is not None and policy[1].startswith("default-src &#39;none&#39;;")
     for name in ("style", "script"):
         *_, text = re.findall(rf"<{name}>(.*?)</{name}>", html, re.DOTALL)
         assert (
-            f"{name}-src &#39;sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}" in policy[1]
+            f"{name}-src &#39;sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+            in policy[1]
         )
 
 
@@ -173,12 +214,15 @@ Open = Callable[..., Any]
 def open_page(chromium: Any) -> Iterator[Open]:
     """Open the page in a window of some width, and return its tab when its calls are there.
 
-    The browser must have complained of nothing when a test ends, and the page have asked for nothing besides itself.
+    The browser must have complained of nothing when a test ends, and the page have asked for
+    nothing besides itself.
     """
     address = Path("page.html").resolve().as_uri()
     complaints: list[str] = []
     tab = chromium.new_page()
-    tab.on("request", lambda request: complaints.extend({request.url.partition("#")[0]} - {address}))
+    tab.on(
+        "request", lambda request: complaints.extend({request.url.partition("#")[0]} - {address})
+    )
     tab.on("console", lambda message: complaints.append(message.text))
     tab.on("pageerror", lambda error: complaints.append(str(error)))
     tab.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
@@ -195,7 +239,9 @@ def open_page(chromium: Any) -> Iterator[Open]:
 
 
 def test_reading_by_keyboard(open_page: Open) -> None:
-    """The keyboard alone goes to a call, opens its conversation as it stood, reads on, and comes back."""
+    """The keyboard alone goes to a call, opens its conversation as it stood, reads on, and comes
+    back.
+    """
     report(play("a.jsonl", agreed))
     tab = open_page()
     tab.keyboard.press("Tab")
@@ -242,15 +288,25 @@ def test_searching(open_page: Open) -> None:
 
 
 def test_two_runs_side_by_side(open_page: Open) -> None:
-    """Two runs stand side by side, or below one another; nothing is wider than the window, and all can be read."""
+    """Two runs stand side by side, or below one another; nothing is wider than the window, and all
+    can be read.
+    """
     one = play("a.jsonl", lambda actor, number: "سأشتري الخبز " + "long" * 80)
     other = play("b.jsonl", lambda actor, number: "No" + "o" * 400, word="generous")
     report(one, "--against", other)
     tab = open_page(400)
     tab.locator("[data-cell]").first.click()
-    assert tab.locator("article").count() == 2 and tab.locator("#status ins").text_content() == "generous"
+    assert (
+        tab.locator("article").count() == 2
+        and tab.locator("#status ins").text_content() == "generous"
+    )
     assert tab.evaluate(IS_SEEN, "#title"), "something lies over the title"
-    assert tab.locator("article .answer .text").first.evaluate("each => getComputedStyle(each).direction") == "rtl"
+    assert (
+        tab.locator("article .answer .text").first.evaluate(
+            "each => getComputedStyle(each).direction"
+        )
+        == "rtl"
+    )
     for width in (400, 1400):
         tab.set_viewport_size({"width": width, "height": 900})
         first, second = (tab.locator("article").nth(number).bounding_box() for number in range(2))
@@ -300,7 +356,11 @@ def test_twenty_thousand_calls(open_page: Open) -> None:
         "one": list(range(20 * times)), "other": [-1] * 20 * times, "status": [""] * 20 * times,
     }  # fmt: skip
     data["actors"] = [f"town-{number}/actor" for number in range(4 * times)]
-    texts = [f"{text} {number} {'and much more ' * 20}" for number in range(times) for text in data["texts"]]
+    texts = [
+        f"{text} {number} {'and much more ' * 20}"
+        for number in range(times)
+        for text in data["texts"]
+    ]
     data["texts"] += texts
     begin, end = html.index('id="data">') + 10, html.index("</script>", html.index('id="data">'))
     Path("page.html").write_text(html[:begin] + json.dumps(data) + html[end:], encoding="utf-8")

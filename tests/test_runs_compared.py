@@ -30,13 +30,21 @@ def play(
     path: str, say: Say = agreed, *, scope: str = "", word: str = "thrifty", actors: tuple[str, ...] = ACTORS,
     rounds: int = 3, hears: bool = True, **params: Any,
 ) -> str:  # fmt: skip
-    """Write down some rounds in which each actor hears what the one before said; the bart of every run is calm."""
+    """Write down some rounds in which each actor hears what the one before said; the bart of every
+    run is calm.
+    """
     records, heard = [], "nothing"
     for number in range(rounds):
         for name in actors:
             messages = [
-                {"role": "system", "content": f"You are {name}, a {'calm' if name == 'bart' else word} buyer."},
-                {"role": "user", "content": f"Round {number}. You heard: {heard if hears else 'nothing'}"},
+                {
+                    "role": "system",
+                    "content": f"You are {name}, a {'calm' if name == 'bart' else word} buyer.",
+                },
+                {
+                    "role": "user",
+                    "content": f"Round {number}. You heard: {heard if hears else 'nothing'}",
+                },
             ]
             heard = say(name, number, heard)
             records.append(chat(messages, heard, f"{scope}{name}#0", **params))
@@ -64,11 +72,16 @@ def test_equal_runs() -> None:
         found = llmcall.compare(*pair)
         assert counts(found) == (9, 0, 0, 0) and not found.parted
         assert {row.scope for row in found.rows} >= {"lisa"} or pair == (one, one)
-    assert str(found).splitlines() == ["9 calls: 9 the same, 0 changed, 0 added, 0 missing", "No actor's runs part."]
+    assert str(found).splitlines() == [
+        "9 calls: 9 the same, 0 changed, 0 added, 0 missing",
+        "No actor's runs part.",
+    ]
 
 
 def test_a_changed_prompt_is_told_once() -> None:
-    """The same changed word of several actors is one line; who only hears their other answers does not part."""
+    """The same changed word of several actors is one line; who only hears their other answers does
+    not part.
+    """
 
     def louder(name: str, number: int, heard: str) -> str:
         return agreed(name, number, heard) + "!"
@@ -83,7 +96,9 @@ def test_a_changed_prompt_is_told_once() -> None:
 
 
 def test_only_the_first_cause_parts() -> None:
-    """An actor parts where its answer to the same request differs, and not again where histories repeat it."""
+    """An actor parts where its answer to the same request differs, and not again where histories
+    repeat it.
+    """
 
     def other(name: str, number: int, heard: str) -> str:
         return "I changed my mind" if (name, number) == ("emma", 1) else agreed(name, number, heard)
@@ -96,20 +111,29 @@ def test_only_the_first_cause_parts() -> None:
 
 
 def test_a_change_after_another_draw() -> None:
-    """What the program changed after an actor's runs parted by chance is told as well, once for all who share it."""
+    """What the program changed after an actor's runs parted by chance is told as well, once for all
+    who share it.
+    """
 
     def ask(name: str, answer: str, verb: str, top_p: float | None) -> Path:
         records = []
         for actor in ACTORS:
             turns = [(f"Do you {word} it?", f"{actor} {answer}") for word in ("take", verb, verb)]
             *begun, last = conversation(f"{actor}#0", turns)
-            records += [*begun, chat(last.request["messages"], turns[-1][1], f"{actor}#0", top_p=top_p)]
+            records += [
+                *begun,
+                chat(last.request["messages"], turns[-1][1], f"{actor}#0", top_p=top_p),
+            ]
         return written(name, records)
 
     one = ask("a.jsonl", "does.", "buy", None)
     found = llmcall.compare(one, ask("b.jsonl", "does, and so on.", "sell", 0.5))
-    assert {(each.place, each.why) for each in found.parted} == {(0, "draw")} and len(found.parted) == 3
-    assert {each[1:5] for each in found.later} == {(1, "prompt", "Do you buy it?", "Do you sell it?")}
+    assert {(each.place, each.why) for each in found.parted} == {(0, "draw")} and len(
+        found.parted
+    ) == 3
+    assert {each[1:5] for each in found.later} == {
+        (1, "prompt", "Do you buy it?", "Do you sell it?")
+    }
     assert str(found).splitlines()[-1] == (
         "the same change in 3 scopes (bart, emma, lisa), after it parted: the prompt changed: [-buy-] {+sell+}"
     )
@@ -149,17 +173,26 @@ def test_renamed_actors() -> None:
 
 
 def test_the_spread_of_several_runs() -> None:
-    """Each question of the first run has the answers and their counts, whatever the runs are called.
+    """Each question of the first run has the answers and their counts, whatever the runs are
+    called.
 
     JSON is counted by its value.
     """
     answers = ['{"buy": true, "n": 1}', '{"n": 1, "buy": true}', '{"buy": false}']
     runs = [
-        play(f"{n}.jsonl", lambda *_, n=n: answers[n], scope=f"rep-{max(n, 1)}/", rounds=1, hears=False)  # type: ignore[misc]
+        play(
+            f"{n}.jsonl",
+            lambda *_, n=n: answers[n],
+            scope=f"rep-{max(n, 1)}/",
+            rounds=1,
+            hears=False,
+        )  # type: ignore[misc]
         for n in range(3)
     ]
     spread = llmcall.compare(*runs).spread
-    assert [(each.place, each.answers) for each in spread] == 3 * [(0, {answers[0]: 2, answers[2]: 1})]
+    assert [(each.place, each.answers) for each in spread] == 3 * [
+        (0, {answers[0]: 2, answers[2]: 1})
+    ]
 
 
 def test_what_a_run_may_be(tmp_path: Path) -> None:
@@ -174,7 +207,12 @@ def test_what_a_run_may_be(tmp_path: Path) -> None:
         client.send_message("Bread?", temperature=1, on_error="raise")
         assert counts(llmcall.compare(tape, (cache.path, "rep-1"))) == (1, 0, 0, 0)
         assert counts(llmcall.compare((tape, "rep-1/lisa"), ("all.jsonl", "rep-2"))) == (1, 0, 0, 0)
-    assert counts(llmcall.compare(("all.jsonl", "rep-1"), ("all.jsonl", "rep-2/l*"))) == (1, 0, 0, 0)
+    assert counts(llmcall.compare(("all.jsonl", "rep-1"), ("all.jsonl", "rep-2/l*"))) == (
+        1,
+        0,
+        0,
+        0,
+    )
     assert counts(llmcall.compare((tmp_path / "all.jsonl", "rep-*"), cache)) == (2, 0, 0, 0)
     for whole in (cache, "tape.jsonl"):
         with pytest.raises(llmcall.CacheError, match="nothing is recorded in the scope 'rep-9' of"):
@@ -187,7 +225,9 @@ def test_what_a_run_may_be(tmp_path: Path) -> None:
 
 def test_what_a_comparison_shows() -> None:
     """A comparison is a data frame, JSON, and HTML in which hostile text is inert."""
-    found = llmcall.compare(play("a.jsonl"), play("b.jsonl", lambda *_: "<script>alert(1)</script>"))
+    found = llmcall.compare(
+        play("a.jsonl"), play("b.jsonl", lambda *_: "<script>alert(1)</script>")
+    )
     frame = found.to_frame()
     assert list(frame.columns)[:4] == ["scope", "place", "status", "prompt"] and len(frame) == 9
     assert json.loads(json.dumps(found.to_dict()))["changed"] == found.changed
@@ -201,14 +241,24 @@ questions = st.dictionaries(calls, st.sampled_from("12"), min_size=1)
 
 @settings(max_examples=40)
 @given(questions, questions)
-def test_every_call_has_one_row(one: dict[tuple[str, str], str], other: dict[tuple[str, str], str]) -> None:
+def test_every_call_has_one_row(
+    one: dict[tuple[str, str], str], other: dict[tuple[str, str], str]
+) -> None:
     """Each call of both runs stands in exactly one row, and nothing is the same that differs."""
     for path, made in (("one.jsonl", one), ("other.jsonl", other)):
-        written(path, [chat(question, made[actor, question], f"{actor}#0") for actor, question in sorted(made)])
+        written(
+            path,
+            [
+                chat(question, made[actor, question], f"{actor}#0")
+                for actor, question in sorted(made)
+            ],
+        )
     found = llmcall.compare("one.jsonl", "other.jsonl")
     assert found.same + found.changed + found.missing == len(one)
     assert found.same + found.changed + found.added == len(other)
-    if {actor for actor, _ in one} == {actor for actor, _ in other}:  # else one name may be the whole run's
+    if {actor for actor, _ in one} == {
+        actor for actor, _ in other
+    }:  # else one name may be the whole run's
         assert bool(found.parted) == (one != other)
         assert found.same == len(one.items() & other.items())
 
@@ -217,7 +267,9 @@ def test_every_call_has_one_row(one: dict[tuple[str, str], str], other: dict[tup
 
 
 def test_diff() -> None:
-    """diff prints the comparison, or JSON; the exit code tells of differences only where it is asked to."""
+    """diff prints the comparison, or JSON; the exit code tells of differences only where it is
+    asked to.
+    """
     one, other = play("a.jsonl"), play("b.jsonl", word="generous")
     done("diff", one, one, "--exit-code")
     assert "[-thrifty-] {+generous+}" in done("diff", one, other)
@@ -228,19 +280,28 @@ def test_diff() -> None:
 
 
 def test_diff_of_scopes() -> None:
-    """Two scopes of the configured cache, of a file or of a directory are compared by their names or patterns."""
+    """Two scopes of the configured cache, of a file or of a directory are compared by their names
+    or patterns.
+    """
     client = replicated()
     client.cache.export("all.jsonl")
     for whole in ([], ["all.jsonl"], [client.cache.path]):
         for one, other in (("rep-1", "rep-2"), ("rep-1/l*", "*-2")):
-            assert done("diff", *whole, "--scope", one, "--with", other).startswith("1 call: 1 the same")
+            assert done("diff", *whole, "--scope", one, "--with", other).startswith(
+                "1 call: 1 the same"
+            )
         assert done("show", *whole, "--scope", "rep-1*").count("=== rep-1/lisa") == 1
 
 
 def test_nothing_to_show(tmp_path: Path) -> None:
     """A scope or a folder that holds no record is told in a sentence."""
     diff = ["diff", "--scope", "nobody", "--with", "rep-1"]
-    for arguments in (diff, ["show", "--scope", "nobody"], ["show", tmp_path], ["report", tmp_path, "-o", "p.html"]):
+    for arguments in (
+        diff,
+        ["show", "--scope", "nobody"],
+        ["show", tmp_path],
+        ["report", tmp_path, "-o", "p.html"],
+    ):
         assert "nothing is recorded in" in done(*arguments, code=1) and not Path("p.html").exists()
 
 
@@ -250,14 +311,18 @@ def test_show_by_round() -> None:
     by_actor = done("show", path)
     assert by_actor.index("=== bart") < by_actor.index("=== emma") < by_actor.index("=== lisa")
     by_round = done("show", path, "--by", "round")
-    assert [line for line in by_round.splitlines() if line.startswith("=== ")] == [f"=== round {n}" for n in range(3)]
+    assert [line for line in by_round.splitlines() if line.startswith("=== ")] == [
+        f"=== round {n}" for n in range(3)
+    ]
     assert by_round.index("lisa says 0") < by_round.index("bart says 1")
     days = written("days.jsonl", [chat("Hi", "Yes.", "round 0#0"), chat("Hi", "No.", "round 1#0")])
     assert {"round 0", "round 1"} <= {*done("show", days, "--by", "round").splitlines()}
 
 
 def test_one_of_several_choices_heard_by_another() -> None:
-    """A prompt that repeats the second choice of an earlier answer does not part, where that choice differed."""
+    """A prompt that repeats the second choice of an earlier answer does not part, where that choice
+    differed.
+    """
 
     def record(name: str, second: str) -> Path:
         lisa = chat("Two ideas?", "A market it is.", "lisa#0", n=2)
@@ -265,22 +330,43 @@ def test_one_of_several_choices_heard_by_another() -> None:
         lisa.response["choices"].append({"index": 1, "message": message, "finish_reason": "stop"})
         return written(name, [lisa, chat(f"Lisa proposes: {second}", "Fine.", "emma#0")])
 
-    found = llmcall.compare(record("a.jsonl", "A walk along the river."), record("b.jsonl", "An evening at home."))
+    found = llmcall.compare(
+        record("a.jsonl", "A walk along the river."), record("b.jsonl", "An evening at home.")
+    )
     assert [(each.scope, each.why) for each in found.parted] == [("lisa", "draw")]
 
 
 @pytest.mark.parametrize(
     ("message", "params", "why", "shown"),
     [
-        ({"role": "user", "content": "Bread?", "name": "Ann"}, {}, "prompt", "the prompt changed: {+Ann+}"),
-        ({"role": "user", "content": [{"type": "text", "text": "Bread?"}]}, {}, "prompt", "the prompt changed: "),
-        ({"role": "system", "content": "Be brief."}, {}, "prompt", "the prompt changed: {+Be brief.+}"),
+        (
+            {"role": "user", "content": "Bread?", "name": "Ann"},
+            {},
+            "prompt",
+            "the prompt changed: {+Ann+}",
+        ),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "Bread?"}]},
+            {},
+            "prompt",
+            "the prompt changed: ",
+        ),
+        (
+            {"role": "system", "content": "Be brief."},
+            {},
+            "prompt",
+            "the prompt changed: {+Be brief.+}",
+        ),
         (ASKED, {"model": "gpt-4o"}, "model", '"m" → "gpt-4o"'),
         (ASKED, {"top_p": 0.5}, "parameters", '"top_p=null" → "top_p=0.5"'),
     ],
 )
-def test_why_runs_part(message: dict[str, Any], params: dict[str, Any], why: str, shown: str) -> None:
-    """A changed model, changed parameters, what differs beside a message's text, and a message more are told."""
+def test_why_runs_part(
+    message: dict[str, Any], params: dict[str, Any], why: str, shown: str
+) -> None:
+    """A changed model, changed parameters, what differs beside a message's text, and a message more
+    are told.
+    """
     messages = [message, ASKED] if message["role"] == "system" else [message]
     other = written("b.jsonl", [chat(messages, "Yes.", "lisa#0", **params)])
     found = llmcall.compare(written("a.jsonl", [chat("Bread?", "Yes.", "lisa#0")]), other)

@@ -1,6 +1,8 @@
-"""Schemas of types and functions: one form for every pydantic 2, and the strict form of structured output.
+"""Schemas of types and functions: one form for every pydantic 2, and the strict form of structured
+output.
 
-The expected schemas are literal, in canonical_schemas.json: this fails under any pydantic that writes another form.
+The expected schemas are literal, in canonical_schemas.json: this fails under any pydantic that
+writes another form.
 """
 
 from __future__ import annotations
@@ -128,7 +130,11 @@ class Numbers(RootModel[list[int]]):
 
 
 def weather(
-    city: str, days: int = 3, *, unit: Literal["c", "f"] = "c", near: Annotated[bool, Field(description="x")]
+    city: str,
+    days: int = 3,
+    *,
+    unit: Literal["c", "f"] = "c",
+    near: Annotated[bool, Field(description="x")],
 ) -> str:
     """Tell the weather.
 
@@ -138,7 +144,15 @@ def weather(
 
 
 def takes_all(
-    a: int, b: dict, c: list, d: dict[str, int], e: tuple[int, str], f: Color, g: Only, h: Rating, i: Numbers
+    a: int,
+    b: dict,
+    c: list,
+    d: dict[str, int],
+    e: tuple[int, str],
+    f: Color,
+    g: Only,
+    h: Rating,
+    i: Numbers,
 ) -> None:
     """Take what is no class of fields."""
 
@@ -150,8 +164,12 @@ def tool(function: Any) -> dict[str, Any]:
 
 def asked_for(output_type: Any) -> dict[str, Any] | None:
     """Return the schema that an LLMCall asks a model with structured output for."""
-    client = ScriptedClient([{"role": "assistant", "content": None, "refusal": "No."}], model="gpt-4o")
-    llmcall.LLMCall(user="x", output_type=output_type, output_retries=0, client=client, on_error="none")()
+    client = ScriptedClient(
+        [{"role": "assistant", "content": None, "refusal": "No."}], model="gpt-4o"
+    )
+    llmcall.LLMCall(
+        user="x", output_type=output_type, output_retries=0, client=client, on_error="none"
+    )()
     found = client.requests[0].body.get("response_format")
     assert found is None or found["json_schema"]["strict"] is True
     return found and found["json_schema"]["schema"]  # type: ignore[no-any-return]
@@ -159,15 +177,27 @@ def asked_for(output_type: Any) -> dict[str, Any] | None:
 
 def formatted(model: Any) -> dict[str, Any]:
     """Return what is sent of a class given as response_format."""
-    return ScriptedClient().build_request("x", response_format=model).body["response_format"]["json_schema"]  # type: ignore[no-any-return]
+    return (
+        ScriptedClient()
+        .build_request("x", response_format=model)
+        .body["response_format"]["json_schema"]
+    )  # type: ignore[no-any-return]
 
 
-PINNED = json.loads((pathlib.Path(__file__).parent / "canonical_schemas.json").read_text(encoding="utf-8"))
+PINNED = json.loads(
+    (pathlib.Path(__file__).parent / "canonical_schemas.json").read_text(encoding="utf-8")
+)
 
 
 def test_a_canonical_schema_is_sent_as_it_is() -> None:
-    """A class that cannot be said strictly is asked for by its canonical schema; what is sent is a copy each time."""
-    assert formatted(Owner) == {"name": "Owner", "strict": False, "schema": PINNED["Owner"]["parameters"]}
+    """A class that cannot be said strictly is asked for by its canonical schema; what is sent is a
+    copy each time.
+    """
+    assert formatted(Owner) == {
+        "name": "Owner",
+        "strict": False,
+        "schema": PINNED["Owner"]["parameters"],
+    }
     for _ in range(2):
         found = formatted(Visit)
         assert found == {"name": "Visit", "strict": True, "schema": asked_for(Visit)}
@@ -181,19 +211,40 @@ CLOSED = {"type": "object", "additionalProperties": False}
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        *((kind, {"type": name}) for kind, name in ((bool, "boolean"), (int, "integer"), (float, "number"))),
+        *(
+            (kind, {"type": name})
+            for kind, name in ((bool, "boolean"), (int, "integer"), (float, "number"))
+        ),
         (Literal["a", 1], {"enum": ["a", 1], "type": ["integer", "string"]}),
         (Literal[True, None], {"enum": [True, None], "type": ["boolean", "null"]}),
         (Rating, {"enum": ["LOW", "HIGH"], "type": "string"}),
         (list[float], {"items": {"type": "number"}, "type": "array"}),
         (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
         # unions that are equal for Python, but differ in order, share no schema
-        (list[int | str], {"items": {"anyOf": [{"type": "integer"}, {"type": "string"}]}, "type": "array"}),
-        (list[str | int], {"items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}, "type": "array"}),
+        (
+            list[int | str],
+            {"items": {"anyOf": [{"type": "integer"}, {"type": "string"}]}, "type": "array"},
+        ),
+        (
+            list[str | int],
+            {"items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}, "type": "array"},
+        ),
         (Numbers, {"description": "Some numbers.", "items": {"type": "integer"}, "type": "array"}),
         (datetime.date, {"format": "date", "type": "string"}),
         # text, open dicts, tuples and anything at all cannot be said strictly
-        *((kind, None) for kind in (str, dict, list, dict[str, int], tuple[int, str], list[dict], Owner, list[Any])),
+        *(
+            (kind, None)
+            for kind in (
+                str,
+                dict,
+                list,
+                dict[str, int],
+                tuple[int, str],
+                list[dict],
+                Owner,
+                list[Any],
+            )
+        ),
     ],
     ids=lambda found: str(found)[:30],
 )
@@ -204,8 +255,13 @@ def test_what_is_no_object_is_wrapped(kind: Any, value: dict[str, Any] | None) -
 
 
 def test_strict_references_stand_alone() -> None:
-    """Objects require everything; defaults and lengths go; a described reference gets its definition in place."""
-    properties = {"day": {"type": "string"}, "coins": {"description": "how many", "type": "integer"}}
+    """Objects require everything; defaults and lengths go; a described reference gets its
+    definition in place.
+    """
+    properties = {
+        "day": {"type": "string"},
+        "coins": {"description": "how many", "type": "integer"},
+    }
     assert asked_for(Visit) == {
         **CLOSED, "description": "A visit.", "properties": properties, "required": ["day", "coins"],
     }  # fmt: skip
@@ -214,7 +270,10 @@ def test_strict_references_stand_alone() -> None:
         "properties": {
             "value": {"type": "integer"},
             "children": {"type": "array", "items": {"$ref": "#/$defs/Node"}},
-            "first": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}], "description": "the first child"},
+            "first": {
+                "anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}],
+                "description": "the first child",
+            },
         },
         "required": ["value", "children", "first"],
     }
@@ -226,7 +285,9 @@ def test_strict_references_stand_alone() -> None:
     assert whole["properties"]["weight"] == {"type": "number"}
     part = whole["properties"]["part"]
     assert part["description"] == "the part"
-    assert part["properties"] == {"count": {"type": "integer", "minimum": 0, "maximum": 10, "description": "how many"}}
+    assert part["properties"] == {
+        "count": {"type": "integer", "minimum": 0, "maximum": 10, "description": "how many"}
+    }
 
 
 class Shop:
@@ -241,13 +302,18 @@ def bare_tool(a, b=object()):  # type: ignore[no-untyped-def]  # noqa: B008
 
 
 def test_tools_are_described_by_their_functions() -> None:
-    """A tool has the function's name, docstring and parameters that can be named; a partial fixes some."""
+    """A tool has the function's name, docstring and parameters that can be named; a partial fixes
+    some.
+    """
     what = {"properties": {"what": {"type": "string"}}, "required": ["what"], **CLOSED}
     assert tool(Shop().sell) == {"name": "sell", "description": "Sell it.", "parameters": what}
     anything = {"properties": {"a": {}, "b": {}}, "required": ["a"], **CLOSED}
     assert tool(bare_tool) == {"name": "bare_tool", "parameters": anything}
     partly = tool(functools.partial(weather, "Bonn", near=True))["parameters"]["properties"]
-    assert partly["near"] == {"default": True, "description": "x", "type": "boolean"} and "city" not in partly
+    assert (
+        partly["near"] == {"default": True, "description": "x", "type": "boolean"}
+        and "city" not in partly
+    )
 
 
 def unresolved(a: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821  the point of the test
@@ -257,7 +323,10 @@ def unresolved(a: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821 
 def test_what_has_no_schema() -> None:
     """It is refused with its name, and that of the type that nobody knows."""
     for unknown, field in ((unresolved, "Missing"), (Nowhere, "Unknown")):
-        with pytest.raises(TypeError, match=rf"{unknown.__name__} has no JSON schema: .*({field}|not fully defined)"):
+        with pytest.raises(
+            TypeError,
+            match=rf"{unknown.__name__} has no JSON schema: .*({field}|not fully defined)",
+        ):
             tool(unknown)
 
 
@@ -294,16 +363,22 @@ def plan(
 
 
 @pytest.mark.parametrize(
-    "kind", [takes_all, Plain, Buyer, Visit, Node, Whole, Owner, Twins, weather, Trip, Day, Tree, plan]
+    "kind",
+    [takes_all, Plain, Buyer, Visit, Node, Whole, Owner, Twins, weather, Trip, Day, Tree, plan],
 )
 def test_the_canonical_form_is_pinned(kind: Any) -> None:
-    """The schema of a tool is this JSON to the byte, whatever the version of pydantic or Python, or the TypedDict."""
+    """The schema of a tool is this JSON to the byte, whatever the version of pydantic or Python, or
+    the TypedDict.
+    """
     assert json.dumps(tool(kind)) == json.dumps(PINNED[kind.__name__])
 
 
 def test_a_typed_dict_as_an_answer() -> None:
     """The answer is the dict, checked, and asked for again where it does not fit."""
-    for kind, answer in ((Day, {"trips": [{"shop": "b"}], "mood": "good"}), (Tree, {"leaf": 1, "branches": []})):
+    for kind, answer in (
+        (Day, {"trips": [{"shop": "b"}], "mood": "good"}),
+        (Tree, {"leaf": 1, "branches": []}),
+    ):
         client = ScriptedClient([{"minutes": 0, "leaf": "x"}, answer])
         assert llmcall.LLMCall(user="Plan.", output_type=kind, client=client)() == answer
         assert len(client.requests) == 2

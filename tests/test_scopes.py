@@ -1,4 +1,6 @@
-"""Scopes: the numbers of draws, and what carries a scope to threads, tasks, generators and processes."""
+"""Scopes: the numbers of draws, and what carries a scope to threads, tasks, generators and
+processes.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def tried(message: str = "Hello") -> str | None:
 
 
 def in_a_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a function in a new thread and return its result, or raise its error; its context is empty on any Python."""
+    """Run a function in a new thread and return its result, or raise its error; its context is
+    empty on any Python.
+    """
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(Context().run, function, *arguments).result()
 
@@ -59,7 +63,9 @@ def in_a_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def test_identical_requests_alone_are_counted() -> None:
-    """Another message, model, parameter or path has a count of its own; a streamed draw counts like any."""
+    """Another message, model, parameter or path has a count of its own; a streamed draw counts like
+    any.
+    """
     with scope("a"):
         assert [sample(), sample("other"), sample(temperature=1), sample(model="m")] == ["a#0"] * 4
         with scope("b"):
@@ -130,7 +136,11 @@ def test_a_given_sample(given: Any, text: str) -> None:
     assert sample(sample=given) == f"#{text}"
     with scope("a"):
         client = ScriptedClient(["one"], cache_mode="auto")
-        assert [sample(sample=given), sample(), sample(sample=given)] == [f"a#{text}", "a#0", f"a#{text}"]
+        assert [sample(sample=given), sample(), sample(sample=given)] == [
+            f"a#{text}",
+            "a#0",
+            f"a#{text}",
+        ]
     with scope("a"):
         first = client.send_message("Hello", on_error="raise")
         again = client.send_message("Hello", on_error="raise", sample=0)
@@ -139,8 +149,14 @@ def test_a_given_sample(given: Any, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "/", "a/b", "#", "a#1", "/a", "a/", b"a", True, ["a"], 1j])
 def test_names_that_are_none(name: Any) -> None:
-    """A name that is empty or holds a divider is a ValueError; one that is no string or number, a TypeError."""
-    error, message = (ValueError, "empty or holds") if isinstance(name, str) else (TypeError, "a string or a number")
+    """A name that is empty or holds a divider is a ValueError; one that is no string or number, a
+    TypeError.
+    """
+    error, message = (
+        (ValueError, "empty or holds")
+        if isinstance(name, str)
+        else (TypeError, "a string or a number")
+    )
     with pytest.raises(error, match=message):
         scope(name)
 
@@ -157,7 +173,9 @@ def test_names_of_all_kinds() -> None:
 
 
 def test_embeddings_take_no_sample() -> None:
-    """The same text has the same embedding in every scope, and in a thread without one; sample= is refused."""
+    """The same text has the same embedding in every scope, and in a thread without one; sample= is
+    refused.
+    """
     client = ScriptedClient([[1.0]], cache_mode="auto")
     with scope("a"):
         client.get_embedding("text")
@@ -168,7 +186,9 @@ def test_embeddings_take_no_sample() -> None:
 
 
 def test_none_says_that_no_scope_is_meant() -> None:
-    """Inside scope(None) there is no draw; a scope inside it begins anew; an exception leaves scopes like any end."""
+    """Inside scope(None) there is no draw; a scope inside it begins anew; an exception leaves
+    scopes like any end.
+    """
     with pytest.raises(ZeroDivisionError), scope("a"):
         with scope(None):
             assert sample() is None
@@ -182,7 +202,9 @@ def test_none_says_that_no_scope_is_meant() -> None:
 
 
 def test_one_answer_for_many_personas_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Outside any scope, an answer that serves a second time is a warning, unless it is meant: by zero or a sample."""
+    """Outside any scope, an answer that serves a second time is a warning, unless it is meant: by
+    zero or a sample.
+    """
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
     for number in range(5):
         client.send_message("Buy bread?", temperature=0)
@@ -202,11 +224,18 @@ def test_one_answer_for_many_personas_is_told_once(caplog: pytest.LogCaptureFixt
 
 
 def test_a_thread_without_a_scope() -> None:
-    """While a scope is open elsewhere, a call from another thread names its remedies; none of them fails."""
+    """While a scope is open elsewhere, a call from another thread names its remedies; none of them
+    fails.
+    """
     with scope("a"):
         with pytest.raises(ScopeError) as caught:
             in_a_thread(sample)
-        for remedy in ("llmcall.bind(function)", "llmcall.scope(name)", "process=True", "llmcall.scope(None)"):
+        for remedy in (
+            "llmcall.bind(function)",
+            "llmcall.scope(name)",
+            "process=True",
+            "llmcall.scope(None)",
+        ):
             assert remedy in str(caught.value)
         with pytest.raises(ScopeError):
             in_a_thread(lambda: client_with().send_message("Hello", on_error="none"))
@@ -219,7 +248,11 @@ def test_a_thread_without_a_scope() -> None:
             with scope("own"):
                 return sample()
 
-        assert [in_a_thread(alone), in_a_thread(own), in_a_thread(bind(sample))] == [None, "own#0", "a#0"]
+        assert [in_a_thread(alone), in_a_thread(own), in_a_thread(bind(sample))] == [
+            None,
+            "own#0",
+            "a#0",
+        ]
         assert sample() == "a#1"
     assert in_a_thread(sample) is None
 
@@ -243,7 +276,9 @@ def test_bound_functions_draw_from_the_scope() -> None:
 
 
 def test_bound_outside_any_scope_or_inside_none() -> None:
-    """Where there is nothing to carry, the function stands where it is called; that none is meant is carried."""
+    """Where there is nothing to carry, the function stands where it is called; that none is meant
+    is carried.
+    """
     bound = bind(sample)
     with scope(None):
         without = bind(sample)
@@ -294,9 +329,11 @@ def test_tasks_inherit_the_scope() -> None:
 
 
 def test_a_thread_that_inherits_the_context_stands_in_its_scope() -> None:
-    """It counts with the others there, also once the scope has ended, until it opens a scope of its own.
+    """It counts with the others there, also once the scope has ended, until it opens a scope of its
+    own.
 
-    Free-threaded Python 3.14 begins every thread in a copy of the context; elsewhere a program does so itself.
+    Free-threaded Python 3.14 begins every thread in a copy of the context; elsewhere a program does
+    so itself.
     """
     with scope("trial"):
         inherited = copy_context()
@@ -310,7 +347,9 @@ def test_a_thread_that_inherits_the_context_stands_in_its_scope() -> None:
 
 
 def test_a_context_without_a_scope_while_threads_open_some() -> None:
-    """It is plain where its own thread has one open, however quickly other threads open and leave theirs."""
+    """It is plain where its own thread has one open, however quickly other threads open and leave
+    theirs.
+    """
     is_over = threading.Event()
 
     def open_scopes() -> None:
@@ -330,7 +369,9 @@ def test_a_context_without_a_scope_while_threads_open_some() -> None:
 
 
 def test_process_scope_is_that_of_threads_without_one() -> None:
-    """Threads of a library draw from it; those with a scope of their own stand inside it; one at a time."""
+    """Threads of a library draw from it; those with a scope of their own stand inside it; one at a
+    time.
+    """
     with scope("run", process=True):
         assert [in_a_thread(sample), sample(), in_a_thread(sample)] == ["run#0", "run#1", "run#2"]
 
@@ -342,7 +383,9 @@ def test_process_scope_is_that_of_threads_without_one() -> None:
 
         assert in_a_thread(own) == ("run/lisa#0", None)
         with (
-            pytest.raises(ScopeError, match=r"'run'.*Leave it first.*without process=True.*llmcall\.bind"),
+            pytest.raises(
+                ScopeError, match=r"'run'.*Leave it first.*without process=True.*llmcall\.bind"
+            ),
             scope("second", process=True),
         ):
             raise AssertionError("never reached")
@@ -367,7 +410,10 @@ def test_the_same_request_of_two_tasks_warns(caplog: pytest.LogCaptureFixture) -
     assert caplog.messages == []
     asyncio.run(main("same", "same"))
     (warning,) = caplog.messages
-    assert "two tasks in the scope 'trial/same'" in warning and "Give each task a scope of its own" in warning
+    assert (
+        "two tasks in the scope 'trial/same'" in warning
+        and "Give each task a scope of its own" in warning
+    )
 
 
 # Generators
@@ -390,8 +436,12 @@ def staged_actor(name: str) -> Generator[str | None, None, None]:
 
 
 @pytest.mark.parametrize("acting", [actor, staged_actor])
-def test_generators_that_keep_a_scope_open_are_told_to_open_it_around_each_step(acting: Any) -> None:
-    """Interleaved, their scopes would nest by chance: the second one's draw raises, and so does one between steps."""
+def test_generators_that_keep_a_scope_open_are_told_to_open_it_around_each_step(
+    acting: Any,
+) -> None:
+    """Interleaved, their scopes would nest by chance: the second one's draw raises, and so does one
+    between steps.
+    """
     first, second = acting("a"), acting("b")
     assert next(first) == "a#0"
     with pytest.raises(ScopeError, match=r"generator \w*actor .* Open the scope around each step"):
@@ -488,7 +538,9 @@ def test_fixtures_that_yield_inside_a_scope_go_on_working(in_a_fixture: None) ->
 
 
 def test_asynchronous_generators() -> None:
-    """What one awaits, in tasks of its own too, stands in its scope; what asks between its steps does not."""
+    """What one awaits, in tasks of its own too, stands in its scope; what asks between its steps
+    does not.
+    """
 
     async def steps() -> AsyncIterator[list[str | None]]:
         with scope("a"):
@@ -543,7 +595,9 @@ def pool(method: str) -> ProcessPoolExecutor:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_pool_of_processes_whose_function_is_not_bound(method: str) -> None:
-    """While a scope is open its calls raise, wherever the workers were started; without one they are plain."""
+    """While a scope is open its calls raise, wherever the workers were started; without one they
+    are plain.
+    """
     with pool(method) as early:
         assert list(early.map(tried, "ab")) == [None, None]
         with scope("s"), pool(method) as inside:
@@ -585,10 +639,14 @@ for _ in range(2):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("way", ["kept", "bound"])
 def test_forked_processes_that_make_the_same_draw_are_told(way: str) -> None:
-    """Each counts for itself in a bound or kept scope, so the second gets the first one's answer: a warning says so."""
+    """Each counts for itself in a bound or kept scope, so the second gets the first one's answer: a
+    warning says so.
+    """
     first, warning, second = ran(FORKED_TASKS, way).splitlines()
     assert (first, second) == ("trial#0", "trial#0")
-    assert warning.startswith("two processes made the same draw in the scope 'trial', and share its answer")
+    assert warning.startswith(
+        "two processes made the same draw in the scope 'trial', and share its answer"
+    )
 
 
 COLLECTED = """
@@ -630,7 +688,9 @@ print(sample[:6], len(ended))
 
 
 def test_a_generator_may_be_collected_at_any_moment() -> None:
-    """One with an open scope and a stream takes no lock when it ends, which this very thread may hold just then."""
+    """One with an open scope and a stream takes no lock when it ends, which this very thread may
+    hold just then.
+    """
     assert ran(COLLECTED) == "run/b# 100"
 
 
@@ -659,13 +719,17 @@ ROOTED = """
 
 
 def test_a_root_scope_for_a_whole_process() -> None:
-    """LLMCALL_SCOPE replicates an unchanged script: another name, other draws; without it there are none."""
+    """LLMCALL_SCOPE replicates an unchanged script: another name, other draws; without it there are
+    none.
+    """
     assert ran(ROOTED, LLMCALL_SCOPE="r1") == "r1#0 r1/lisa#0 r1#1 None"
     assert ran(ROOTED, LLMCALL_SCOPE="") == "None lisa#0 None None"
 
 
 def test_a_wrong_root_scope_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that no scope can have is an error that says where it stands; reset() begins the draws of a root anew."""
+    """A name that no scope can have is an error that says where it stands; reset() begins the draws
+    of a root anew.
+    """
     monkeypatch.setenv("LLMCALL_SCOPE", "a/b")
     llmcall.reset()
     with pytest.raises(ValueError, match="LLMCALL_SCOPE 'a/b'"):

@@ -28,7 +28,10 @@ class Decision(pydantic.BaseModel):
         ([1, 2], {"content": "[1, 2]"}),
         (3, {"content": "3"}),
         (CALLING, CALLING),
-        ({"role": "assistant", "content": None, "refusal": "no"}, {"content": None, "refusal": "no"}),
+        (
+            {"role": "assistant", "content": None, "refusal": "no"},
+            {"content": None, "refusal": "no"},
+        ),
         (Decision(buys=True), {"content": '{"buys":true}'}),
     ],
 )
@@ -43,7 +46,9 @@ def test_kinds_of_answers(answer: Any, message: dict[str, Any]) -> None:
 
 def test_exceptions() -> None:
     """An exception is raised as the API's would be: retried, None, or raised."""
-    client = ScriptedClient([ServiceError("once"), "then", AuthenticationError("no"), ZeroDivisionError("a bug")])
+    client = ScriptedClient(
+        [ServiceError("once"), "then", AuthenticationError("no"), ZeroDivisionError("a bug")]
+    )
     assert client.send_message("a") == {"role": "assistant", "content": "then"}
     assert client.send_message("b") is None
     with pytest.raises(ZeroDivisionError):
@@ -52,7 +57,9 @@ def test_exceptions() -> None:
 
 
 def test_an_exhausted_script_is_a_failed_test() -> None:
-    """A call too many is an AssertionError that shows it, whatever on_error says; a single text is no script."""
+    """A call too many is an AssertionError that shows it, whatever on_error says; a single text is
+    no script.
+    """
     client = ScriptedClient([])
     with pytest.raises(AssertionError, match=r"no answer left; request 1 was .*'first'"):
         client.send_message("first", on_error="none")
@@ -66,9 +73,16 @@ def test_an_exhausted_script_is_a_failed_test() -> None:
 
 def test_limits_of_the_project_do_not_hold() -> None:
     """A unit test waits for no rate limit of the project; limits among the client's arguments hold."""
-    limits = {"limits_requests_per_minute": 1, "limits_tokens_per_minute": 1, "limits_max_concurrent_calls": 1}
+    limits = {
+        "limits_requests_per_minute": 1,
+        "limits_tokens_per_minute": 1,
+        "limits_max_concurrent_calls": 1,
+    }
     with llmcall.configured(**limits):
-        free, limited = ScriptedClient(lambda messages: "yes", deadline=30), ScriptedClient(["one"], **limits)
+        free, limited = (
+            ScriptedClient(lambda messages: "yes", deadline=30),
+            ScriptedClient(["one"], **limits),
+        )
         replies = [free.send_message("a", on_error="raise") for _ in range(3)]
     assert [reply.content for reply in replies] == ["yes"] * 3
     assert {name: getattr(limited.settings, name) for name in limits} == limits
@@ -86,7 +100,9 @@ def test_streams_come_in_words() -> None:
 
 
 def test_from_many_threads_each_answer_is_given_once() -> None:
-    """Threads share the script without losing or doubling an answer, none is stored; it takes a real one's place."""
+    """Threads share the script without losing or doubling an answer, none is stored; it takes a
+    real one's place.
+    """
     llmcall.register_client("openai", ScriptedClient([str(number) for number in range(200)]))
     with ThreadPoolExecutor(8) as executor:
         replies = list(executor.map(llmcall.client().send_message, ["Hello"] * 200))

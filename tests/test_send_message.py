@@ -1,4 +1,6 @@
-"""Asking a model: the reply, what is stored, retries, failures, longer contexts, and identical calls at once."""
+"""Asking a model: the reply, what is stored, retries, failures, longer contexts, and identical
+calls at once.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ from llmcall.testing import ScriptedClient
 
 def unsupported(name: str) -> Answer:
     """Return the refusal of a parameter as OpenAI gives it."""
-    return refusal(400, f"Unsupported parameter: '{name}'", param=name, code="unsupported_parameter")
+    return refusal(
+        400, f"Unsupported parameter: '{name}'", param=name, code="unsupported_parameter"
+    )
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
@@ -38,8 +42,16 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
 
 
 def test_an_unsupported_parameter(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
-    """What a model does not support is dropped, said once, and the record is that of the request as asked."""
-    answers = [unsupported("temperature"), unsupported("max_tokens"), OK, unsupported("temperature"), OK]
+    """What a model does not support is dropped, said once, and the record is that of the request as
+    asked.
+    """
+    answers = [
+        unsupported("temperature"),
+        unsupported("max_tokens"),
+        OK,
+        unsupported("temperature"),
+        OK,
+    ]
     server = ScriptedServer(httpserver, *answers)
     arguments = {"temperature": 0.5, "max_tokens": 50, "model": "my-model", "on_error": "raise"}
     with client_for(server.base_url) as client:
@@ -57,12 +69,25 @@ def test_an_unsupported_parameter(httpserver: HTTPServer, caplog: pytest.LogCapt
 
 def test_servers_that_ignore_parameters(caplog: pytest.LogCaptureFixture) -> None:
     """Fewer answers than ``n``, or other ``dimensions``, than were asked for are said once."""
-    client = ScriptedClient(lambda asked: "one" if isinstance(asked[0], dict) else [[1.0, 2.0, 3.0]])
+    client = ScriptedClient(
+        lambda asked: "one" if isinstance(asked[0], dict) else [[1.0, 2.0, 3.0]]
+    )
     for _ in range(2):
         client.send_message("Hello", n=3)
         client.get_embedding("Hello", dimensions=2)
-    assert len([text for text in caplog.messages if "ignores n" in text and "1 of the 3" in text]) == 1
-    assert len([text for text in caplog.messages if "ignores dimensions" in text and "3 dimensions" in text]) == 1
+    assert (
+        len([text for text in caplog.messages if "ignores n" in text and "1 of the 3" in text]) == 1
+    )
+    assert (
+        len(
+            [
+                text
+                for text in caplog.messages
+                if "ignores dimensions" in text and "3 dimensions" in text
+            ]
+        )
+        == 1
+    )
 
 
 class Offer(pydantic.BaseModel):
@@ -72,7 +97,9 @@ class Offer(pydantic.BaseModel):
 
 
 def test_the_arguments_of_tinytroupe() -> None:
-    """``echo`` is not sent, and ``enable_pydantic_model_return`` gives the object, live and from the cache."""
+    """``echo`` is not sent, and ``enable_pydantic_model_return`` gives the object, live and from
+    the cache.
+    """
     client = ScriptedClient(lambda messages: '{"price": 3}', cache_mode="auto")
     arguments = {"response_format": Offer, "echo": True, "enable_pydantic_model_return": True}
     assert [client.send_message("How much?", **arguments) for _ in range(2)] == [Offer(price=3)] * 2
@@ -93,22 +120,35 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_waits_grow(slept: list[float]) -> None:
-    """Between attempts it waits one second, two, four, each with at most a quarter more, and never over the limit.
+    """Between attempts it waits one second, two, four, each with at most a quarter more, and never
+    over the limit.
 
     What the call says of it goes before the settings.
     """
-    settings = {"retry_waiting_time": 3600, "retry_max_attempts": 1, "retry_exponential_backoff_factor": 1}
+    settings = {
+        "retry_waiting_time": 3600,
+        "retry_max_attempts": 1,
+        "retry_exponential_backoff_factor": 1,
+    }
     client = ScriptedClient([ServiceError("busy")] * 6, retry_max_waiting_time=4, **settings)
     given: dict[str, Any] = {"waiting_time": 1, "max_attempts": 6, "exponential_backoff_factor": 2}
     error = client.send_message("Hello", on_error="return", **given)
-    assert all(base <= seconds <= base * 1.25 for base, seconds in zip((1, 2, 4, 4, 4), slept, strict=True))
+    assert all(
+        base <= seconds <= base * 1.25 for base, seconds in zip((1, 2, 4, 4, 4), slept, strict=True)
+    )
     assert (error.attempts, error.endpoint) == (6, "scripted")
     assert (client.usage.errors, client.usage.retries) == (1, 5)
 
 
 def test_the_longer_wait_wins(slept: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    """The server's wait is waited where it is longer, ours where that is; the first is told, the others counted."""
-    script = [ServiceError("busy", retry_after=30.0), ServiceError("busy", retry_after=0.5), "Two coins."]
+    """The server's wait is waited where it is longer, ours where that is; the first is told, the
+    others counted.
+    """
+    script = [
+        ServiceError("busy", retry_after=30.0),
+        ServiceError("busy", retry_after=0.5),
+        "Two coins.",
+    ]
     client = ScriptedClient(script, retry_waiting_time=1, retry_exponential_backoff_factor=2)
     client.send_message("Hello", on_error="raise")
     assert slept[0] == 30.0 and 2.0 <= slept[1] <= 2.5
@@ -117,9 +157,19 @@ def test_the_longer_wait_wins(slept: list[float], caplog: pytest.LogCaptureFixtu
     assert client.usage.retries == 2
 
 
-def test_each_kind_of_failure_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure for another reason is told in full; a third one of a kind is told again when a minute has passed."""
-    reasons = ("busy: 9 asked", "busy: 1,712 asked", "overheated", "busy: 2.5k asked", "busy: 0 asked")
+def test_each_kind_of_failure_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure for another reason is told in full; a third one of a kind is told again when a
+    minute has passed.
+    """
+    reasons = (
+        "busy: 9 asked",
+        "busy: 1,712 asked",
+        "overheated",
+        "busy: 2.5k asked",
+        "busy: 0 asked",
+    )
     client = ScriptedClient([ServiceError(why) for why in reasons], retry_max_attempts=1)
     for number in range(4):
         client.send_message(str(number))
@@ -134,7 +184,9 @@ def test_each_kind_of_failure_is_told(caplog: pytest.LogCaptureFixture, monkeypa
     ]
 
 
-@pytest.mark.parametrize("error", [RateLimitError("slow", status_code=429, retry_after=3600.0), ServiceError("busy")])
+@pytest.mark.parametrize(
+    "error", [RateLimitError("slow", status_code=429, retry_after=3600.0), ServiceError("busy")]
+)
 def test_a_wait_past_the_deadline(error: APIError, slept: list[float]) -> None:
     """A wait that would pass the deadline is not begun."""
     client = ScriptedClient([error, "late"], retry_waiting_time=3600)
@@ -152,7 +204,11 @@ def test_an_attempt_gets_what_time_is_left() -> None:
             return super().send(request, timeout)
 
     client = Timed(["a", "b", "c"])
-    for arguments in ({"timeout": 5}, {"timeout": 5, "deadline": 1000}, {"timeout": 5000, "deadline": 1000}):
+    for arguments in (
+        {"timeout": 5},
+        {"timeout": 5, "deadline": 1000},
+        {"timeout": 5000, "deadline": 1000},
+    ):
         client.send_message("Hello", **arguments)
     assert seen == [5, 5, pytest.approx(1000, abs=60)]
 
@@ -216,8 +272,12 @@ def asked_of(client: Servers, text: str = LONG, *, way: str = "sync", **argument
 
 @pytest.mark.parametrize("way", ["sync", "async", "stream"])
 @pytest.mark.parametrize("behaviour", ["refusing", "cutting"])
-def test_the_next_model_is_asked(way: str, behaviour: str, caplog: pytest.LogCaptureFixture) -> None:
-    """One model after the other is asked until the prompt fits, each step logged; a stream that began goes nowhere."""
+def test_the_next_model_is_asked(
+    way: str, behaviour: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One model after the other is asked until the prompt fits, each step logged; a stream that
+    began goes nowhere.
+    """
     client = Servers(behaviour)
     reply = asked_of(client, way=way)
     if way == "stream" and behaviour == "cutting":
@@ -226,21 +286,30 @@ def test_the_next_model_is_asked(way: str, behaviour: str, caplog: pytest.LogCap
     assert reply.content == "fits" and client.asked_models() == [SMALL, MIDDLE, LARGE]
     steps = [line for _, line in lines(caplog)]
     assert [line.partition(":")[0] for line in steps] == [SMALL, MIDDLE]
-    assert [line.rpartition(";")[2] for line in steps] == [f" {model} is asked instead" for model in (MIDDLE, LARGE)]
+    assert [line.rpartition(";")[2] for line in steps] == [
+        f" {model} is asked instead" for model in (MIDDLE, LARGE)
+    ]
     assert asked_of(client, "short", way=way).content == "fits" and client.asked_models() == [SMALL]
     replaying = Servers(cache_mode="replay")
     again = [asked_of(client, way=way), asked_of(replaying, way=way)]
     assert client.asked_models() == replaying.asked_models() == []
-    assert all(each.cached and each == reply and each.cache_key == reply.cache_key for each in again)
+    assert all(
+        each.cached and each == reply and each.cache_key == reply.cache_key for each in again
+    )
 
 
 def test_the_records_of_a_fallback() -> None:
-    """The answer is stored under its model, and the first request's record points to it; both count."""
+    """The answer is stored under its model, and the first request's record points to it; both
+    count.
+    """
     client = Servers()
     reply = asked_of(client)
     records = {record.request["model"]: record for record in client.cache.records()}
     assert records.keys() == {SMALL, LARGE} and len(client.cache) == 2
-    assert records[SMALL].response == {"fallback": reply.cache_key} and records[LARGE].cache_key == reply.cache_key
+    assert (
+        records[SMALL].response == {"fallback": reply.cache_key}
+        and records[LARGE].cache_key == reply.cache_key
+    )
     assert client.cache.verify() == []
     assert client.send_message(LONG, model=LARGE).cached  # type: ignore[union-attr]
     client.cache.export("answers.jsonl")
@@ -277,14 +346,18 @@ def test_an_answer_that_the_next_model_gave_before() -> None:
 
 @pytest.mark.parametrize("arguments", [{"max_tokens": 1}, {"max_completion_tokens": 1}, {}])
 def test_a_cut_answer(arguments: dict[str, int]) -> None:
-    """What the caller's own limit cut is returned as it is; where no larger model is left, a cut answer is recorded."""
+    """What the caller's own limit cut is returned as it is; where no larger model is left, a cut
+    answer is recorded.
+    """
     client = Servers("cutting", fallbacks=CHAIN if arguments else {SMALL: (MIDDLE,)})
     assert [asked_of(client, **arguments).finish_reason for _ in range(2)] == ["length"] * 2
     assert client.asked_models() == ([SMALL] if arguments else [SMALL, MIDDLE])
 
 
 def test_refresh_takes_the_way_anew() -> None:
-    """In the mode refresh the way is taken anew once, and read from then on; where nothing is stored, no pointer is."""
+    """In the mode refresh the way is taken anew once, and read from then on; where nothing is
+    stored, no pointer is.
+    """
     asked_of(Servers())
     client = Servers(cache_mode="refresh", fallbacks={SMALL: (LARGE,)})
     assert not asked_of(client).cached and client.asked_models() == [SMALL, LARGE]
@@ -314,9 +387,12 @@ class Gate:
 
 @pytest.mark.parametrize("deadline", [None, 3600])
 @pytest.mark.parametrize("method", ["asend_message", "aget_embedding"])
-@pytest.mark.parametrize("error", [InvalidRequestError("no", status_code=400), RequestTimeoutError("late")])
+@pytest.mark.parametrize(
+    "error", [InvalidRequestError("no", status_code=400), RequestTimeoutError("late")]
+)
 def test_tasks_share_an_error(error: APIError, method: str, deadline: float | None) -> None:
-    """The API's error is that of every caller, each with an exception of its own; the next one asks anew.
+    """The API's error is that of every caller, each with an exception of its own; the next one asks
+    anew.
 
     A deadline that has not passed changes nothing.
     """
@@ -325,18 +401,25 @@ def test_tasks_share_an_error(error: APIError, method: str, deadline: float | No
     client = ScriptedClient(lambda _: all_ask.wait(30) and next(answers), **settings)
 
     async def main() -> list[Any]:
-        asked = [asyncio.ensure_future(getattr(client, method)("Hello", deadline=deadline)) for _ in range(8)]
+        asked = [
+            asyncio.ensure_future(getattr(client, method)("Hello", deadline=deadline))
+            for _ in range(8)
+        ]
         asyncio.get_running_loop().call_soon(all_ask.set)
         return await asyncio.gather(*asked, return_exceptions=True)
 
     errors = asyncio.run(main())
-    assert {(type(e), str(e), e.status_code) for e in errors} == {(type(error), str(error), error.status_code)}
+    assert {(type(e), str(e), e.status_code) for e in errors} == {
+        (type(error), str(error), error.status_code)
+    }
     assert len({id(each) for each in errors}) == 8 and len(client.requests) == 1
     assert asyncio.run(getattr(client, method)("Hello")) and len(client.requests) == 2
 
 
 def test_a_deadline_is_not_shared() -> None:
-    """Where the leader's own time is too short for another attempt, another caller takes over and asks."""
+    """Where the leader's own time is too short for another attempt, another caller takes over and
+    asks.
+    """
     gate = Gate()
 
     class Late(ScriptedClient):
@@ -346,10 +429,14 @@ def test_a_deadline_is_not_shared() -> None:
                 raise RequestTimeoutError("late")
             return super().send(request, timeout)
 
-    client = Late(["the answer"], cache_mode="auto", retry_waiting_time=3600, retry_max_waiting_time=3600)
+    client = Late(
+        ["the answer"], cache_mode="auto", retry_waiting_time=3600, retry_max_waiting_time=3600
+    )
 
     async def main() -> list[Any]:
-        leader = asyncio.create_task(client.asend_message("Hello", deadline=1800, on_error="return"))
+        leader = asyncio.create_task(
+            client.asend_message("Hello", deadline=1800, on_error="return")
+        )
         await asyncio.to_thread(gate.asked.wait, 30)
         follower = asyncio.create_task(client.asend_message("Hello", on_error="return"))
         await asyncio.sleep(0)
@@ -361,10 +448,13 @@ def test_a_deadline_is_not_shared() -> None:
 
 
 def test_a_thread_and_tasks_share_one_call() -> None:
-    """They get what came, whatever another one does with its reply at once; another question goes past them."""
+    """They get what came, whatever another one does with its reply at once; another question goes
+    past them.
+    """
     gate = Gate()
     client = ScriptedClient(
-        lambda messages: gate(messages) if messages[-1]["content"] == "slow" else "quick", cache_mode="auto"
+        lambda messages: gate(messages) if messages[-1]["content"] == "slow" else "quick",
+        cache_mode="auto",
     )
 
     async def ask() -> Any:
@@ -390,14 +480,18 @@ def test_a_thread_and_tasks_share_one_call() -> None:
 def test_past_the_cache_each_call_goes_alone(arguments: dict[str, Any]) -> None:
     """Neither cache=False nor the mode off leads or follows."""
     barrier = threading.Barrier(3, timeout=30)
-    client = ScriptedClient(lambda messages: str(barrier.wait() >= 0), cache_mode="auto" if arguments else "off")
+    client = ScriptedClient(
+        lambda messages: str(barrier.wait() >= 0), cache_mode="auto" if arguments else "off"
+    )
     with ThreadPoolExecutor(3) as executor:
         replies = list(executor.map(lambda _: client.send_message("Hello", **arguments), range(3)))
     assert [reply.cached for reply in replies] == [False] * 3  # type: ignore[union-attr]
 
 
 def test_a_call_inside_the_same_call_goes_alone() -> None:
-    """A transport that asks the very same question does not wait for itself, and the inner answer is stored."""
+    """A transport that asks the very same question does not wait for itself, and the inner answer
+    is stored.
+    """
     depth: list[int] = []
 
     def answer(messages: Any) -> Any:

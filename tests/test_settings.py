@@ -1,4 +1,6 @@
-"""Settings: where they come from, which of them win, what is refused, and that no key is ever shown."""
+"""Settings: where they come from, which of them win, what is refused, and that no key is ever
+shown.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import logging
 import os
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -69,13 +71,17 @@ def test_each_layer_is_above_those_before_it(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_blocks_nest_overlap_and_withdraw() -> None:
-    """The end of a block takes away what it brought, also by an exception and in whatever order; None withdraws."""
+    """The end of a block takes away what it brought, also by an exception and in whatever order;
+    None withdraws.
+    """
 
     def now() -> tuple[str, float, float | None]:
         return llmcall.settings().model, llmcall.settings().timeout, llmcall.settings().temperature
 
     llmcall.configure(model="a", timeout=5)
-    with pytest.raises(ConfigError, match=r"configure\(\), timeout: -1 is not a number of seconds above 0"):
+    with pytest.raises(
+        ConfigError, match=r"configure\(\), timeout: -1 is not a number of seconds above 0"
+    ):
         llmcall.configure(model="b", timeout=-1)
     with llmcall.configured(timeout=None):
         with pytest.raises(KeyError), llmcall.configured(model="c"):
@@ -95,7 +101,9 @@ def test_blocks_nest_overlap_and_withdraw() -> None:
 
 
 def test_force_api_cache(tmp_path: Path) -> None:
-    """On turns off into auto and leaves replay as it is; a cache file is a path, a pickle's that of a directory."""
+    """On turns off into auto and leaves replay as it is; a cache file is a path, a pickle's that of
+    a directory.
+    """
     for below, forced, mode in (
         ("auto", True, "auto"), ("off", True, "auto"), ("replay", True, "replay"), ("replay", False, "off"),
         ("off", None, "off"),
@@ -117,7 +125,8 @@ def test_force_api_cache(tmp_path: Path) -> None:
 
 
 def test_changes_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """settings() sees what changes in environment, files and working directory; where nothing did, it is the same.
+    """settings() sees what changes in environment, files and working directory; where nothing did,
+    it is the same.
 
     A file that is broken while the program runs is an error at each look, until it is mended.
     """
@@ -126,7 +135,10 @@ def test_changes_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert llmcall.settings() is first
     for number, path in enumerate(["config.ini", "config.ini", ".env", ".env"]):
         timeout = 10 + number
-        written(path, f"LLMCALL_TIMEOUT={timeout}" if path == ".env" else f"[OpenAI]\nTIMEOUT = {timeout}")
+        written(
+            path,
+            f"LLMCALL_TIMEOUT={timeout}" if path == ".env" else f"[OpenAI]\nTIMEOUT = {timeout}",
+        )
         assert llmcall.settings().timeout == timeout
     written("config.ini", "[OpenAI]\nMODEL = ${MINE}\nTIMEOUT = 11\n[Aliases]\n")
     for name in ("a", "b"):
@@ -135,7 +147,9 @@ def test_changes_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert before.model == name
     written("config.ini", "[OpenAI]\nTIMEOUT = soon\n")
     for _ in range(2):
-        with pytest.raises(ConfigError, match=r"\[OpenAI\] TIMEOUT: 'soon' is not a number of seconds above 0"):
+        with pytest.raises(
+            ConfigError, match=r"\[OpenAI\] TIMEOUT: 'soon' is not a number of seconds above 0"
+        ):
             llmcall.settings()
     written("config.ini", "[OpenAI]\nMODEL = b  # mended\nTIMEOUT = 11\n[Aliases]\n")
     assert llmcall.settings() is before
@@ -145,7 +159,9 @@ def test_changes_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_clients_already_made_follow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """client() looks at files and environment at most once a second, configure() at once; all clients follow."""
+    """client() looks at files and environment at most once a second, configure() at once; all
+    clients follow.
+    """
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     client, own = llmcall.client(), ScriptedClient(lambda messages: "yes", model="own")
@@ -164,8 +180,12 @@ def test_clients_already_made_follow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("marker", ["config.ini", ".llmcall/x", "pyproject.toml", ".git/x", ".git"])
-def test_the_root_is_the_nearest_marked_folder(marker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are sought upward to the project's root, .env from the working directory on; a folder is no file."""
+def test_the_root_is_the_nearest_marked_folder(
+    marker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are sought upward to the project's root, .env from the working directory on; a folder
+    is no file.
+    """
     written("config.ini", "[OpenAI]\nTIMEOUT = 5\n")
     written("a/" + marker, "")
     written("a/.env", "LLMCALL_MODEL=far\nLLMCALL_TEMPERATURE=1\n")
@@ -193,21 +213,31 @@ def test_a_named_file(by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     else:
         written(".env", "LLMCALL_CONFIG=other/mine.ini\n")
     found = llmcall.settings()
-    assert (found.model, found.timeout, found.cache_path) == ("gpt-4o-mini", 5, str(tmp_path / "other/answers"))
+    assert (found.model, found.timeout, found.cache_path) == (
+        "gpt-4o-mini",
+        5,
+        str(tmp_path / "other/answers"),
+    )
     assert found.origin("TIMEOUT") == f"mine.ini ({tmp_path / 'other/mine.ini'}), [OpenAI] TIMEOUT"
     monkeypatch.setenv("LLMCALL_CONFIG", "missing.ini")
     with pytest.raises(ConfigError, match="environment variable LLMCALL_CONFIG: there is no file"):
         llmcall.settings()
 
 
-def test_a_missing_key_says_where_one_was_sought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a directory without a config.ini, the message says that, with the directory and the root."""
+def test_a_missing_key_says_where_one_was_sought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a directory without a config.ini, the message says that, with the directory and the
+    root.
+    """
     written("pyproject.toml", "")
     monkeypatch.chdir(Path(written("deep/down/x", "")).parent)
     with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
         llmcall.client().send_message("Hello")
     here = tmp_path / "deep" / "down"
-    assert f"no config.ini in {here} or above it, up to the project's root {tmp_path}" in str(caught.value)
+    assert f"no config.ini in {here} or above it, up to the project's root {tmp_path}" in str(
+        caught.value
+    )
     written(tmp_path / "config.ini", "")
     llmcall.reset()
     with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
@@ -219,7 +249,8 @@ def test_a_missing_key_says_where_one_was_sought(tmp_path: Path, monkeypatch: py
 
 
 def test_variables(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """An empty variable hides neither .env nor config.ini; none takes away what a file sets; .env sets no variable.
+    """An empty variable hides neither .env nor config.ini; none takes away what a file sets; .env
+    sets no variable.
 
     An unknown one of ours is warned of once, with the nearest; those of other uses are known.
     """
@@ -231,8 +262,14 @@ def test_variables(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFix
         monkeypatch.setenv(name, "none")
     found = llmcall.settings()
     assert (found.model, found.temperature, found.timeout, found.api_key) == ("a", 0.5, 60, None)
-    assert (found.deadline, found.origin("DEADLINE")) == (None, "environment variable LLMCALL_DEADLINE")
-    assert found.templates_path == str(Path.cwd() / "a b") and "LLMCALL_TEMPLATES_PATH" not in os.environ
+    assert (found.deadline, found.origin("DEADLINE")) == (
+        None,
+        "environment variable LLMCALL_DEADLINE",
+    )
+    assert (
+        found.templates_path == str(Path.cwd() / "a b")
+        and "LLMCALL_TEMPLATES_PATH" not in os.environ
+    )
     said = "environment variable LLMCALL_MODLE: there is no such setting; did you mean 'LLMCALL_MODEL'?"
     assert caplog.record_tuples == [("llmcall", logging.WARNING, said)]
     written(".env", b"A=1\nB=\xff")
@@ -243,30 +280,46 @@ def test_variables(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFix
 # config.ini.
 
 
-def test_the_shown_file_has_every_setting(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """The top-level config.ini is what the table of settings says; read, it changes nothing and warns of nothing."""
+def test_the_shown_file_has_every_setting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The top-level config.ini is what the table of settings says; read, it changes nothing and
+    warns of nothing.
+    """
     shown = (Path(__file__).parents[1] / "config.ini").read_text(encoding="utf-8")
     assert shown == example_file()
     bare = [(row.name, value) for row, value, _ in llmcall.settings().items()]
     assert [(row.name, value) for row, value, _ in read(shown).items()] == bare
     monkeypatch.setenv("AZURE_EAST_KEY", "x")
     used = read(re.sub(r"(?m)^# (?=\[|\S+ = )", "", shown))
-    assert used.prices["gpt-4o-mini"] == (0.15, 0.6, 0.075) and len(used.endpoints) == len(used.models) == 1
+    assert (
+        used.prices["gpt-4o-mini"] == (0.15, 0.6, 0.075)
+        and len(used.endpoints) == len(used.models) == 1
+    )
     assert all(used.endpoints[0]) and len(used.models["my-model*"]) == 9
     assert caplog.text == ""
 
 
 def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
-    """Its keys are read as ours, each said once; those that mean nothing here are said too; nothing is warned of."""
+    """Its keys are read as ours, each said once; those that mean nothing here are said too; nothing
+    is warned of.
+    """
     caplog.set_level(logging.INFO, "llmcall")
     theirs = (Path(__file__).parent / "tinytroupe.ini").read_text(encoding="utf-8")
     found = read(theirs.replace("[OpenAI]", "[OpenAI]\nFREQ_PENALTY=0.1"))
     assert (found.model, found.max_tokens, found.retry_max_attempts, found.retry_waiting_time) == (
         "gpt-5-mini", 128000, 5, 0,
     )  # fmt: skip
-    assert (found.limits_max_concurrent_calls, found.cache_mode, found.frequency_penalty) == (4, "auto", 0.1)
+    assert (found.limits_max_concurrent_calls, found.cache_mode, found.frequency_penalty) == (
+        4,
+        "auto",
+        0.1,
+    )
     assert found.cache_path == str(Path.cwd() / "openai_api_cache.cache")
-    assert found.origin("cache_mode") == f"config.ini ({Path.cwd() / 'config.ini'}), [OpenAI] CACHE_API_CALLS"
+    assert (
+        found.origin("cache_mode")
+        == f"config.ini ({Path.cwd() / 'config.ini'}), [OpenAI] CACHE_API_CALLS"
+    )
     assert {record.levelname for record in caplog.records} == {"INFO"}
     said = [record.getMessage().partition("[OpenAI] ")[2] for record in caplog.records]
     assert "CACHE_API_CALLS: a key of TinyTroupe's, read as [Cache] MODE" in said
@@ -309,9 +362,14 @@ def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
     ],
 )  # fmt: skip
 def test_what_a_file_says(
-    text: str, name: str, value: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    text: str,
+    name: str,
+    value: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Comments, references, lists and tables are read as the manual says, also in a file from Windows.
+    """Comments, references, lists and tables are read as the manual says, also in a file from
+    Windows.
 
     Whatever stands in somebody else's sections is neither an error nor a warning.
     """
@@ -336,7 +394,9 @@ def test_what_a_file_says(
     ],
 )  # fmt: skip
 def test_warnings(text: str, message: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What is probably a mistake is one warning that names file, section and key, and the nearest right one."""
+    """What is probably a mistake is one warning that names file, section and key, and the nearest
+    right one.
+    """
     read(text)
     llmcall.settings()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -399,7 +459,9 @@ def test_refused_values(name: str, value: Any, expected: str) -> None:
 
 
 def test_broken_dotenv(caplog: pytest.LogCaptureFixture) -> None:
-    """A line of .env that sets nothing is said once, however often the file is read, and the others count."""
+    """A line of .env that sets nothing is said once, however often the file is read, and the others
+    count.
+    """
     path = written(".env", "# s\nno assignment\n\nLLMCALL_MODEL=a\n")
     for temperature in (0.5, 1):
         llmcall.configure(temperature=temperature)
@@ -410,22 +472,37 @@ def test_broken_dotenv(caplog: pytest.LogCaptureFixture) -> None:
 # Keys.
 
 
-@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "LLMCALL_API_KEY", "OPENAI_ORG_ID", "LLMCALL_ORGANIZATION"])
+@pytest.mark.parametrize(
+    "variable", ["OPENAI_API_KEY", "LLMCALL_API_KEY", "OPENAI_ORG_ID", "LLMCALL_ORGANIZATION"]
+)
 def test_what_can_be_a_key(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line's end around a key or an organization is no part of it; what no header can hold is refused, not shown."""
+    """A line's end around a key or an organization is no part of it; what no header can hold is
+    refused, not shown.
+    """
     for value in (f"{SECRET}\n", f" {SECRET}\r\n"):
         monkeypatch.setenv(variable, value)
-        assert getattr(llmcall.settings(), "organization" if "ORG" in variable else "api_key") == SECRET
+        assert (
+            getattr(llmcall.settings(), "organization" if "ORG" in variable else "api_key")
+            == SECRET
+        )
     for value in (f"{SECRET}ü", f"{SECRET}\n{SECRET}", f"{SECRET}\x07x"):
         monkeypatch.setenv(variable, value)
-        with pytest.raises(ConfigError, match=f"environment variable {variable}: not an? (key|organization)") as caught:
+        with pytest.raises(
+            ConfigError, match=f"environment variable {variable}: not an? (key|organization)"
+        ) as caught:
             llmcall.settings()
         assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize(("api_type", "key"), [("openai", "openai"), ("azure", "azure"), ("mine", "openai")])
-def test_keys_of_the_sdks_variables(api_type: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which variable of the SDK counts depends on the client; a key of ours in the same layer goes before."""
+@pytest.mark.parametrize(
+    ("api_type", "key"), [("openai", "openai"), ("azure", "azure"), ("mine", "openai")]
+)
+def test_keys_of_the_sdks_variables(
+    api_type: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which variable of the SDK counts depends on the client; a key of ours in the same layer goes
+    before.
+    """
     monkeypatch.setenv("OPENAI_API_KEY", "openai")
     monkeypatch.setenv("AZURE_OPENAI_KEY", "old")
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure")
@@ -440,7 +517,10 @@ def test_keys_of_the_sdks_variables(api_type: str, key: str, monkeypatch: pytest
 def test_a_key_is_looked_up_when_it_is_used() -> None:
     """A variable that the file refers to may be missing as long as its key is not used."""
     endpoint = read("[Endpoint east]\nMODELS = a\nAPI_KEY = ${EAST_KEY}\n").endpoints[0]
-    with pytest.raises(ConfigError, match=r"\[Endpoint east\] API_KEY: the environment variable EAST_KEY is not set"):
+    with pytest.raises(
+        ConfigError,
+        match=r"\[Endpoint east\] API_KEY: the environment variable EAST_KEY is not set",
+    ):
         endpoint.key()
     written(".env", "EAST_KEY=from.env\n")
     assert llmcall.settings().endpoints[0].key() == "from.env"
@@ -452,11 +532,26 @@ def test_a_key_is_looked_up_when_it_is_used() -> None:
 
 def answered(settings: Settings | None = None, **overrides: Any) -> None:
     """Make one call that an HTTP client in this process answers, wherever it goes."""
-    body = {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi."}}]}
-    httpx = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0])  # or httpx2
-    http = httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(200, json=body)))
+    body = {
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": "Hi."},
+            }
+        ]
+    }
+    # or httpx2
+    httpx = importlib.import_module(
+        openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]
+    )
+    http = httpx.Client(
+        transport=httpx.MockTransport(lambda request: httpx.Response(200, json=body))
+    )
     kind = llmcall.AzureClient if llmcall.settings().api_type == "azure" else llmcall.OpenAIClient
-    assert kind(settings, http_client=http, cache_mode="off", **overrides).send_message("Hello", on_error="raise")
+    assert kind(settings, http_client=http, cache_mode="off", **overrides).send_message(
+        "Hello", on_error="raise"
+    )
 
 
 URL = "[OpenAI]\nBASE_URL = https://Strange.example/v1\n"
@@ -485,9 +580,11 @@ def test_a_strange_host_is_announced_once(
     text: str, variable: str, overrides: dict[str, str], is_said: bool, dotenv: bool,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    """A key of the environment or .env for a host that a found config.ini names is one warning, without the key.
+    """A key of the environment or .env for a host that a found config.ini names is one warning,
+    without the key.
 
-    Nothing is said where the user named the host, the key or the file, or the key stays on this machine.
+    Nothing is said where the user named the host, the key or the file, or the key stays on this
+    machine.
     """
     path = written("config.ini", text)
     name, *others = variable.split()
@@ -501,7 +598,9 @@ def test_a_strange_host_is_announced_once(
         answered(**overrides)
     said = [record.getMessage() for record in caplog.records]
     place = f"goes to the host strange.example, which config.ini ({path})"
-    assert [name in each and place in each for each in said] == [True] * is_said and SECRET not in caplog.text
+    assert [name in each and place in each for each in said] == [
+        True
+    ] * is_said and SECRET not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -513,14 +612,20 @@ def test_a_strange_host_is_announced_once(
 )  # fmt: skip
 def test_only_loopback_needs_no_key(host: str, needs: bool) -> None:
     """Only addresses of this machine are loopback, whatever stands around them."""
-    with pytest.raises(ConfigError, match=r"no key for .*strange\.example") if needs else nullcontext():
+    with (
+        pytest.raises(ConfigError, match=r"no key for .*strange\.example")
+        if needs
+        else nullcontext()
+    ):
         answered(base_url=f"http://{host}/v1")
 
 
 # The value.
 
 
-def test_secrets_are_masked_everywhere(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_secrets_are_masked_everywhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """No text that is made of settings holds a secret, and a worker gets them all."""
     caplog.set_level(0)
     llmcall.configure(models={"m": {"reasoning": True}}, prices={"m": (1, 2)})
@@ -532,14 +637,30 @@ def test_secrets_are_masked_everywhere(monkeypatch: pytest.MonkeyPatch, caplog: 
         f"[Endpoint a]\nMODELS = m\nAPI_KEY = {SECRET}\nBASE_URL = http://u:{SECRET}@h/v1\n"
         "[Endpoint b]\nMODELS = m\nAPI_KEY = ${MY_KEY}\n",
     )
-    for name in ("MY_KEY", "OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN", "LLMCALL_API_KEY"):
+    for name in (
+        "MY_KEY",
+        "OPENAI_API_KEY",
+        "AZURE_OPENAI_API_KEY",
+        "AZURE_OPENAI_AD_TOKEN",
+        "LLMCALL_API_KEY",
+    ):
         monkeypatch.setenv(name, SECRET)
     found = llmcall.settings()
-    texts = [repr(found), str(found), found._repr_html_(), repr(found.endpoints), *map(str, found.items()), caplog.text]
+    texts = [
+        repr(found),
+        str(found),
+        found._repr_html_(),
+        repr(found.endpoints),
+        *map(str, found.items()),
+        caplog.text,
+    ]
     assert not [text for text in texts if SECRET in text]
     again = pickle.loads(pickle.dumps(found))
     assert list(again.items()) == list(found.items())
-    assert again.api_key == SECRET and [endpoint.key() for endpoint in again.endpoints] == [SECRET, SECRET]
+    assert again.api_key == SECRET and [endpoint.key() for endpoint in again.endpoints] == [
+        SECRET,
+        SECRET,
+    ]
     assert again.replace(api_type="openai").api_type == "azure"
 
 
@@ -550,7 +671,11 @@ def test_settings_are_frozen() -> None:
     aliases["a"] = "c"
     models["a"]["reasoning"] = False
     found: Any = llmcall.settings()
-    assert (found.aliases, found.models, found.prices) == ({"a": "b"}, {"a": {"reasoning": True}}, {"a": (1, 2)})
+    assert (found.aliases, found.models, found.prices) == (
+        {"a": "b"},
+        {"a": {"reasoning": True}},
+        {"a": (1, 2)},
+    )
     with pytest.raises(AttributeError, match=r"settings are frozen: use configure\(model=…\)"):
         found.model = "a"
     for table in (found.aliases, found.models["a"], found.prices):
@@ -558,8 +683,47 @@ def test_settings_are_frozen() -> None:
             table["x"] = "y"
     assert found.replace() is found and found.replace(model=None) is found
     changed = found.replace(model="a", cache_normalize=["times"])
-    assert (changed.model, changed.cache_normalize, changed.origin("LLMCALL_MODEL")) == ("a", ("times",), "argument")
+    assert (changed.model, changed.cache_normalize, changed.origin("LLMCALL_MODEL")) == (
+        "a",
+        ("times",),
+        "argument",
+    )
     with pytest.raises(ValueError, match=r"there is no setting 'MODLE'; did you mean 'model'\?"):
         found.origin("MODLE")
     with pytest.raises(TypeError, match=r"has no setting 'modle'; did you mean 'model'\?"):
         llmcall.configure(modle="a")
+
+
+def test_a_loop_of_hits_looks_at_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings are read once: recorded answers, typed ones in scopes too, ask neither for files nor
+    for folders.
+    """
+    # else a second look comes after a second
+    monkeypatch.setattr("llmcall.config.resolve.INTERVAL", float("inf"))
+    llmcall.register_client(
+        "scripted", ScriptedClient(lambda messages: "yes", cache_mode="auto", cache_path=tmp_path)
+    )
+    llmcall.configure(api_type="scripted")
+    buys = llmcall.LLMCall(user="Would {{ name }} buy it?", output_type=bool)
+
+    def ask_all() -> None:
+        for name in ("Lisa", "Oscar"):
+            with llmcall.scope(name):
+                assert buys(name=name) is True
+            assert buys(name=name) is True
+
+    ask_all()
+    looked: list[object] = []
+
+    def told(function: Callable[..., Any]) -> Callable[..., Any]:
+        def tell(*args: Any, **kwargs: Any) -> Any:
+            looked.append(args)
+            return function(*args, **kwargs)
+
+        return tell
+
+    for name in ("stat", "lstat", "getcwd", "listdir", "open"):
+        monkeypatch.setattr(os, name, told(getattr(os, name)))
+    for _ in range(10):
+        ask_all()
+    assert looked == []

@@ -1,4 +1,6 @@
-"""Streamed answers: they come as they are sent, are recorded as if they had come whole, and may be left at any time."""
+"""Streamed answers: they come as they are sent, are recorded as if they had come whole, and may be
+left at any time.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,17 @@ from functools import partial
 from typing import Any
 
 import pytest
-from servers import OK, QUESTION, RawServer, Responding, answers, client_for, completion, refusal, sends
+from servers import (
+    OK,
+    QUESTION,
+    RawServer,
+    Responding,
+    answers,
+    client_for,
+    completion,
+    refusal,
+    sends,
+)
 from streaming import (
     HEAD,
     PRICES,
@@ -41,7 +53,9 @@ def read(client: Any, **arguments: Any) -> tuple[list[str], Any]:
 
 
 def test_pieces_come_as_they_are_sent() -> None:
-    """The first piece is there before the last is sent, and the reply only at the end, as the repr says."""
+    """The first piece is there before the last is sent, and the reply only at the end, as the repr
+    says.
+    """
     server = Paused(*TWO_COINS, after=2)
     with RawServer(server) as raw, client_for(raw.base_url).stream_message(QUESTION) as stream:
         assert repr(stream) == "Stream(open)"
@@ -73,13 +87,16 @@ def test_replay_is_word_by_word() -> None:
 
 
 EXHAUSTED = HEAD.replace(
-    b"Connection:", b"x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 300s\r\nConnection:"
+    b"Connection:",
+    b"x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 300s\r\nConnection:",
 )
 
 
 @pytest.mark.parametrize("way", [stream_call, astream_call])
 def test_the_head_of_a_stream_is_heard(way: Any) -> None:
-    """The reply has the request's identifier, and what is left of the server's limits holds for the next call."""
+    """The reply has the request's identifier, and what is left of the server's limits holds for the
+    next call.
+    """
     body = b"".join(map(event, [*TWO_COINS, b"[DONE]"]))
     with RawServer(sends(EXHAUSTED + body)) as raw:
         client = client_for(raw.base_url)
@@ -102,7 +119,8 @@ BROKEN: dict[str, tuple[Any, str, list[str]]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_errors_inside_a_stream(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A stream that breaks is an error after its pieces, raised or logged as on_error says, and never stored.
+    """A stream that breaks is an error after its pieces, raised or logged as on_error says, and
+    never stored.
 
     An error that is to be returned has no reply's place there, and is raised.
     """
@@ -122,7 +140,9 @@ def test_errors_inside_a_stream(name: str, caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_a_stream_is_tried_again_only_before_its_first_piece() -> None:
-    """A failure before any text is retried; after the first piece the reader has it, and the failure is final."""
+    """A failure before any text is retried; after the first piece the reader has it, and the
+    failure is final.
+    """
     overloaded, empty = answers(refusal(503, "overloaded")), streams(TWO_COINS[0], done=False)
     broken = streams(TWO_COINS[1], done=False)
     with RawServer(overloaded, empty, streams(*TWO_COINS), broken, streams(*TWO_COINS)) as raw:
@@ -134,7 +154,9 @@ def test_a_stream_is_tried_again_only_before_its_first_piece() -> None:
 
 
 def test_an_older_server_that_knows_no_stream_options() -> None:
-    """The request is the unstreamed one with stream and its options; where these are refused the usage is unknown."""
+    """The request is the unstreamed one with stream and its options; where these are refused the
+    usage is unknown.
+    """
     refused = answers(refusal(400, "Unrecognized request argument supplied: stream_options"))
     with RawServer(refused, streams(*chunks_of("Two", usage=None))) as raw:
         client = client_for(raw.base_url)
@@ -219,7 +241,9 @@ def acancel(client: llmcall.LLMClient, **arguments: Any) -> None:
         task = asyncio.create_task(read(begun))
         await begun.wait()
         task.cancel()
-        assert [type(each) for each in await asyncio.gather(task, return_exceptions=True)] == [asyncio.CancelledError]
+        assert [type(each) for each in await asyncio.gather(task, return_exceptions=True)] == [
+            asyncio.CancelledError
+        ]
 
     asyncio.run(main())
 
@@ -236,7 +260,9 @@ def test_who_leaves_closes_the_connection(leaving: Leave) -> None:
 
 
 def test_a_stream_left_in_a_cancelled_scope_of_anyio() -> None:
-    """Such a scope, as web frameworks use, cancels each wait in it, again and again: it is closed all the same."""
+    """Such a scope, as web frameworks use, cancels each wait in it, again and again: it is closed
+    all the same.
+    """
     import anyio
 
     async def main() -> int:
@@ -261,11 +287,16 @@ def test_a_stream_left_in_the_last_step_of_an_event_loop(caplog: pytest.LogCaptu
             break
 
     asyncio.run(main())
-    assert (client.closed, [record for record in caplog.records if record.name == "asyncio"]) == (1, [])
+    assert (client.closed, [record for record in caplog.records if record.name == "asyncio"]) == (
+        1,
+        [],
+    )
 
 
 def test_a_transport_that_streams_in_threads() -> None:
-    """Chunks of a transport without an asynchronous way come one by one, and its generator is closed at the end."""
+    """Chunks of a transport without an asynchronous way come one by one, and its generator is
+    closed at the end.
+    """
     client = Streamed(*chunks_of(*PIECES), cache_mode="off")
 
     async def main() -> None:
@@ -278,7 +309,9 @@ def test_a_transport_that_streams_in_threads() -> None:
 
 
 def test_a_stream_may_be_collected_during_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that was left in a cycle asks for a price as it ends, from a cache that the settings name only now."""
+    """One that was left in a cycle asks for a price as it ends, from a cache that the settings name
+    only now.
+    """
     connect, collects = sqlite3.connect, threading.Event()
 
     def connect_and_trace(*args: Any, **kwargs: Any) -> sqlite3.Connection:
@@ -309,18 +342,34 @@ def counted(client: llmcall.LLMClient, text: str) -> tuple[int, int]:
 
 
 def billed(leaving: Leave, client: llmcall.LLMClient, tokens: tuple[int, int]) -> None:
-    """Let the reader of a client's stream leave; usage and budget say that it is a call of so many tokens."""
-    with llmcall.budget(usd=1, tokens=100_000) as budget, llmcall.track() as usage, llmcall.scope("trial"):
+    """Let the reader of a client's stream leave; usage and budget say that it is a call of so many
+    tokens.
+    """
+    with (
+        llmcall.budget(usd=1, tokens=100_000) as budget,
+        llmcall.track() as usage,
+        llmcall.scope("trial"),
+    ):
         leaving(client)
     cost = (tokens[0] * 1.0 + tokens[1] * 2.0) / 1e6
-    found = (usage.calls, usage.cached_calls, usage.retries, usage.errors, usage.input_tokens, usage.output_tokens)
+    found = (
+        usage.calls,
+        usage.cached_calls,
+        usage.retries,
+        usage.errors,
+        usage.input_tokens,
+        usage.output_tokens,
+    )
     assert found == (1, 0, 0, 0, *tokens)
     assert usage.cost == pytest.approx(cost)
     assert (usage.by_scope.keys(), usage.by_model.keys()) == ({"trial"}, {"gpt-4o-mini"})
     assert budget.spent == (pytest.approx(usage.cost), sum(tokens), usage.calls)
 
 
-REPORTED = [{**each, "usage": {**USAGE, "completion_tokens": at}} for at, each in enumerate(chunks_of(*PIECES))]
+REPORTED = [
+    {**each, "usage": {**USAGE, "completion_tokens": at}}
+    for at, each in enumerate(chunks_of(*PIECES))
+]
 
 
 @pytest.mark.parametrize("leaving", [leave, drop, aleave, adrop])
@@ -330,12 +379,19 @@ REPORTED = [{**each, "usage": {**USAGE, "completion_tokens": at}} for at, each i
         (lambda: Streamed(*chunks_of(*PIECES)), None),
         (lambda: AStreamed(*chunks_of(*PIECES)), None),
         (lambda: Streamed(*REPORTED), (12, 1)),
-        (lambda: Responding(completion("one two", usage=USAGE), model="gpt-4o-mini", prices=PRICES), (12, 3)),
+        (
+            lambda: Responding(
+                completion("one two", usage=USAGE), model="gpt-4o-mini", prices=PRICES
+            ),
+            (12, 3),
+        ),
     ],
     ids=["counted here", "counted here, in tasks", "reported with each chunk", "in one piece"],
 )
 def test_it_counts_as_a_call(leaving: Leave, make: Any, tokens: tuple[int, int] | None) -> None:
-    """The prompt and what came until the reader left are billed: as the server reported, else as a budget counts."""
+    """The prompt and what came until the reader left are billed: as the server reported, else as a
+    budget counts.
+    """
     client = make()
     billed(leaving, client, tokens or counted(client, "one"))
 
@@ -343,7 +399,9 @@ def test_it_counts_as_a_call(leaving: Leave, make: Any, tokens: tuple[int, int] 
 def tool(name: str | None, arguments: str) -> dict[str, Any]:
     """Return a chunk with a piece of a tool call."""
     function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
-    return chunk(tool_calls=[{"index": 0, "id": "call-1", "type": "function", "function": function}])
+    return chunk(
+        tool_calls=[{"index": 0, "id": "call-1", "type": "function", "function": function}]
+    )
 
 
 @pytest.mark.parametrize(
@@ -358,7 +416,9 @@ def tool(name: str | None, arguments: str) -> dict[str, Any]:
     ids=["its beginning", "reasoning", "reasoning and text", "a tool call", "the prompt's filter"],
 )
 def test_an_interrupt_before_the_text(chunks: list[Any], text: str) -> None:
-    """Once a chunk has come, a model has read the prompt: reasoning and calls are billed as text is."""
+    """Once a chunk has come, a model has read the prompt: reasoning and calls are billed as text
+    is.
+    """
     client = Streamed(*chunks, KeyboardInterrupt())
 
     def interrupted(client: llmcall.LLMClient) -> None:
@@ -371,10 +431,17 @@ def test_an_interrupt_before_the_text(chunks: list[Any], text: str) -> None:
 @pytest.mark.parametrize("kind", [Streamed, AStreamed])
 def test_each_of_several_answers_counts(kind: type[Streamed]) -> None:
     """All choices are billed, though a reader sees the first."""
-    second = {**chunk(), "choices": [{"index": 1, "delta": {"content": "four five"}, "finish_reason": None}]}
+    second = {
+        **chunk(),
+        "choices": [{"index": 1, "delta": {"content": "four five"}, "finish_reason": None}],
+    }
     client = kind(second, *chunks_of(*PIECES))
     prompt, output = counted(client, "one")
-    billed(lambda client: aleave(client, n=2), client, (prompt, output + counted(client, "four five")[1]))
+    billed(
+        lambda client: aleave(client, n=2),
+        client,
+        (prompt, output + counted(client, "four five")[1]),
+    )
 
 
 @pytest.mark.parametrize("kind", [Streamed, AStreamed])
@@ -387,8 +454,12 @@ def test_each_of_several_answers_counts(kind: type[Streamed]) -> None:
     ],
     ids=["in the text", "before the text", "without a reason"],
 )
-def test_what_a_server_broke_off_is_spent(chunks: list[Any], attempts: int, text: str, kind: type[Streamed]) -> None:
-    """A server that breaks off is an error and no call, and cannot pass a budget: what came of each attempt counts."""
+def test_what_a_server_broke_off_is_spent(
+    chunks: list[Any], attempts: int, text: str, kind: type[Streamed]
+) -> None:
+    """A server that breaks off is an error and no call, and cannot pass a budget: what came of each
+    attempt counts.
+    """
     client = kind(*chunks, retry_max_attempts=3, retry_waiting_time=0)
 
     async def read() -> None:
@@ -405,7 +476,9 @@ def test_what_a_server_broke_off_is_spent(chunks: list[Any], attempts: int, text
 
 
 def test_nothing_came() -> None:
-    """A stream that is closed before its first piece asks nothing; one interrupted before a chunk is no call."""
+    """A stream that is closed before its first piece asks nothing; one interrupted before a chunk
+    is no call.
+    """
     client = Streamed(KeyboardInterrupt())
     with llmcall.budget(tokens=100_000) as budget:
         client.stream_message("Hello").close()
@@ -427,21 +500,29 @@ def cancel(client: llmcall.LLMClient, method: str = "asend_message") -> None:
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("leaving", [leave, drop, aleave, adrop, cancel, partial(cancel, method="aget_embedding")])
+@pytest.mark.parametrize(
+    "leaving", [leave, drop, aleave, adrop, cancel, partial(cancel, method="aget_embedding")]
+)
 @pytest.mark.parametrize(("where", "sample"), [("s", "s#0"), (None, None)])
 def test_what_was_not_received_gives_its_draw_back(
     leaving: Leave, where: str | None, sample: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The next call that asks the same draws the same number, and the end of the run tells of the one that was left."""
+    """The next call that asks the same draws the same number, and the end of the run tells of the
+    one that was left.
+    """
     client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
     with llmcall.cassette("left.jsonl"), llmcall.scope(where):
         leaving(client)
         assert client.send_message("Hello", on_error="raise").sample == sample
-    assert [text for text in caplog.messages if "1 call ended before the whole answer had come" in text]
+    assert [
+        text for text in caplog.messages if "1 call ended before the whole answer had come" in text
+    ]
 
 
 def test_streams_that_are_kept_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever keeps streams, and never comes back, has left them when the cassette closes; each is told once."""
+    """Whoever keeps streams, and never comes back, has left them when the cassette closes; each is
+    told once.
+    """
     client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
     with llmcall.cassette("left.jsonl"), llmcall.scope("s"):
         kept = [client.stream_message("Hello") for _ in range(2)]
@@ -455,8 +536,12 @@ def test_streams_that_are_kept_are_told(caplog: pytest.LogCaptureFixture) -> Non
     ]
 
 
-def test_an_interrupted_recording_tells_of_no_cancelled_call(caplog: pytest.LogCaptureFixture) -> None:
-    """Ctrl-C cancels the tasks of ``asyncio.run``: whoever pressed it need not be told to read answers to their end."""
+def test_an_interrupted_recording_tells_of_no_cancelled_call(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Ctrl-C cancels the tasks of ``asyncio.run``: whoever pressed it need not be told to read
+    answers to their end.
+    """
     client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
     with pytest.raises(KeyboardInterrupt), llmcall.cassette("left.jsonl"), llmcall.scope("s"):
         cancel(client)

@@ -17,7 +17,9 @@ ITEMS = [{"what": 1}, {"what": "&"}]
 LETTER: dict[str, Any] = {"name": "<A>", "title": "T", "items": [], "me": {"first": "B"}}
 
 
-def rendered(text: str | None, variables: dict[str, Any], name: str | None = None, folder: Any = None) -> str:
+def rendered(
+    text: str | None, variables: dict[str, Any], name: str | None = None, folder: Any = None
+) -> str:
     """Return the user message that a template gives."""
     client = ScriptedClient(["."])
     LLMCall(None, name, user=text, template_path=folder, client=client)(**variables)
@@ -72,7 +74,9 @@ def folder(tmp_path: Path) -> Path:
     ],
 )  # fmt: skip
 def test_texts(text: str, variables: dict[str, Any], expected: str) -> None:
-    """A text is kept as it is, but for common indentation and the blank lines around it; a variable has any name."""
+    """A text is kept as it is, but for common indentation and the blank lines around it; a variable
+    has any name.
+    """
     assert rendered(text, variables) == expected
 
 
@@ -103,7 +107,9 @@ def test_errors_name_template_and_line(text: str, message: str) -> None:
     """Whatever goes wrong in a template is a TemplateError that tells where, and no value."""
     client, given_list = ScriptedClient(), [1]
     unnamed = {
-        name: value for name, value in (("it", object()), ("whom", rendered), ("given", given_list)) if name in text
+        name: value
+        for name, value in (("it", object()), ("whom", rendered), ("given", given_list))
+        if name in text
     }
     with pytest.raises(TemplateError) as caught:
         LLMCall(user=text, client=client)(name=SECRET, age=3, **unnamed)
@@ -122,22 +128,31 @@ def test_errors_name_template_and_line(text: str, message: str) -> None:
         ("twice", {}, "md"),
         ("optional", {}, "amd"),
         ("bom", {}, "plain é"),
-        ("letter", {**LETTER, "title": "{{name}}", "items": ITEMS}, "Dear <A> & {{name}},\n- 1\n- &\nYours, B"),
+        (
+            "letter",
+            {**LETTER, "title": "{{name}}", "items": ITEMS},
+            "Dear <A> & {{name}},\n- 1\n- &\nYours, B",
+        ),
         ("letter", LETTER, "Dear <A> & T,\nnothing\nYours, B"),
     ],
 )
 def test_files(folder: Path, name: str, variables: dict[str, Any], expected: str) -> None:
-    """A file is found with or without suffix, under the configured folder or the call's own, and what it includes."""
+    """A file is found with or without suffix, under the configured folder or the call's own, and
+    what it includes.
+    """
     assert rendered(None, variables, name, folder) == expected
     with llmcall.configured(templates_path=folder):
         assert rendered(None, variables, name) == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "used"), [("buyer", "mood"), ("child", "who"), ("letter", "me"), ("market/range", "range")]
+    ("name", "used"),
+    [("buyer", "mood"), ("child", "who"), ("letter", "me"), ("market/range", "range")],
 )
 def test_included_parts_use_variables_too(folder: Path, name: str, used: str) -> None:
-    """In a map, a column that only an included, extended or partial template uses tells items apart; no other does."""
+    """In a map, a column that only an included, extended or partial template uses tells items
+    apart; no other does.
+    """
     base: dict[str, Any] = {"name": "A", "title": "T", "items": [], "mood": "x", "range": 1}
     base |= {"who": {"first": "x"}, "me": {"first": "x"}}
     rows = [base, {**base, used: {"first": "y"}}, {**base, "age": 3}]
@@ -153,43 +168,81 @@ def test_included_parts_use_variables_too(folder: Path, name: str, used: str) ->
 @pytest.mark.parametrize(
     ("name", "variables", "message"),
     [
-        ("buyer", {"name": "Lisa"}, "mood.txt, line 1: the variable 'mood' is missing; given: name"),
+        (
+            "buyer",
+            {"name": "Lisa"},
+            "mood.txt, line 1: the variable 'mood' is missing; given: name",
+        ),
         ("child", {"who": {}}, "child.j2, line 1: 'dict object' has no attribute 'first'"),
-        ("letter", {"nam": SECRET}, "letter.mustache, line 1: the variable 'name' is missing; given: nam; did"),
-        ("letter", {**LETTER, "me": {}}, "end.mustache, line 1: the variable 'me.first' is missing; given: items, me"),
+        (
+            "letter",
+            {"nam": SECRET},
+            "letter.mustache, line 1: the variable 'name' is missing; given: nam; did",
+        ),
+        (
+            "letter",
+            {**LETTER, "me": {}},
+            "end.mustache, line 1: the variable 'me.first' is missing; given: items, me",
+        ),
         ("open", {}, "open.mustache, line 2: {{#a}} has no match"),
         ("private", {"a": 1}, "private.mustache, line 1: 'a.__class__' is private"),
-        ("market/spy", {"whom": "../buyer.md"}, "market/spy.md, line 1: '../buyer.md' is no template's name"),
+        (
+            "market/spy",
+            {"whom": "../buyer.md"},
+            "market/spy.md, line 1: '../buyer.md' is no template's name",
+        ),
         ("latin", {}, "the template latin.txt in {} cannot be read: 'utf-8' codec"),
         ("byer", {}, "there is no template 'byer' in {}; did you mean 'buyer.md'?"),
         *(
             (name, {}, f"{name!r} is no template's name: it must name a file under {{}}")
-            for name in ("../buyer", "/etc/passwd", "market/../buyer", "", "market//day", "C:/x", "buyer\0")
+            for name in (
+                "../buyer",
+                "/etc/passwd",
+                "market/../buyer",
+                "",
+                "market//day",
+                "C:/x",
+                "buyer\0",
+            )
         ),
     ],
 )
-def test_errors_name_the_file(folder: Path, name: str, variables: dict[str, Any], message: str) -> None:
-    """An error in a part names that part, and no value, as one of no UTF-8 does; no name leads out of the folder."""
+def test_errors_name_the_file(
+    folder: Path, name: str, variables: dict[str, Any], message: str
+) -> None:
+    """An error in a part names that part, and no value, as one of no UTF-8 does; no name leads out
+    of the folder.
+    """
     with pytest.raises(TemplateError) as caught:
         rendered(None, variables, name, folder)
-    assert str(caught.value).startswith(message.replace("{}", str(folder))) and SECRET not in str(caught.value)
+    assert str(caught.value).startswith(message.replace("{}", str(folder))) and SECRET not in str(
+        caught.value
+    )
 
 
 def test_a_folder_that_is_missing(folder: Path) -> None:
     """The error says what names it."""
-    with pytest.raises(TemplateError, match=r"which is no folder \(template_path= and \[Templates\] PATH name it\)"):
+    with pytest.raises(
+        TemplateError, match=r"which is no folder \(template_path= and \[Templates\] PATH name it\)"
+    ):
         rendered(None, {}, "buyer", folder / "missing")
 
 
-def test_mustache_without_its_library_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mustache_without_its_library_names_the_extra(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error names the library and the extra."""
     monkeypatch.setitem(sys.modules, "pystache.parser", None)
-    with pytest.raises(ConfigError, match=r"letter\.mustache .* needs the library pystache .*'mustache'"):
+    with pytest.raises(
+        ConfigError, match=r"letter\.mustache .* needs the library pystache .*'mustache'"
+    ):
         rendered(None, {}, "letter", folder)
 
 
 def test_single_braces_are_an_error() -> None:
-    """A parameter that no template uses, while a text holds {name}, would reach the model as braces; others pass."""
+    """A parameter that no template uses, while a text holds {name}, would reach the model as
+    braces; others pass.
+    """
     client = ScriptedClient(["Yes."])
 
     @llmcall.llm(client=client, system="You are {name}.")
@@ -203,7 +256,11 @@ def test_single_braces_are_an_error() -> None:
         raise NotImplementedError
 
     for ask in (would_buy, lambda name, price: would_buy.map([{"name": name, "price": price}])):
-        with pytest.raises(TemplateError, match=r"<system>, line 1: \{name\} is no variable; write \{\{ name \}\}"):
+        with pytest.raises(
+            TemplateError, match=r"<system>, line 1: \{name\} is no variable; write \{\{ name \}\}"
+        ):
             ask("Lisa", 3)  # type: ignore[operator]
     assert would_sell("Lisa") is True
-    assert len(client.requests) == 1 and "{name}, {other}" in client.requests[0].messages[0]["content"]
+    assert (
+        len(client.requests) == 1 and "{name}, {other}" in client.requests[0].messages[0]["content"]
+    )

@@ -25,7 +25,8 @@ from streaming import chunks_of, event
 import llmcall
 
 BASE = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")
-http: Any = importlib.import_module(BASE.__module__.partition(".")[0])  # httpx for openai 2, httpx2 for openai 3
+# httpx for openai 2, httpx2 for openai 3
+http: Any = importlib.import_module(BASE.__module__.partition(".")[0])
 QUESTION = [{"role": "user", "content": "Bread for 3 coins?"}]
 TOOLS = [{"type": "function", "function": {"name": "price_of", "parameters": {"type": "object"}}}]
 KEY = "sk-" + "program-of-its-own"
@@ -58,7 +59,12 @@ class Server:
                 raise self.broken("no route", request=request)
         path = request.url.path
         if not path.endswith(("/embeddings", "/completions")):
-            listed = {"object": "list", "data": [{"id": f"model-{number}"}], "output": [], "results": []}
+            listed = {
+                "object": "list",
+                "data": [{"id": f"model-{number}"}],
+                "output": [],
+                "results": [],
+            }
             return http.Response(200, json={"id": f"other-{number}", **listed})
         body = json.loads(request.content)
         if path.endswith("/embeddings"):
@@ -67,7 +73,12 @@ class Server:
         if body.get("stream"):
             return streamed_answer(events(number))
         choices = [
-            {"index": i, "message": self.message(number, body), "finish_reason": "stop", "logprobs": None}
+            {
+                "index": i,
+                "message": self.message(number, body),
+                "finish_reason": "stop",
+                "logprobs": None,
+            }
             for i in range(body.get("n") or 1)
         ]
         return http.Response(200, json=completion(choices=choices, model=body["model"]))
@@ -75,7 +86,11 @@ class Server:
     def message(self, number: int, body: dict[str, Any]) -> dict[str, Any]:
         """Return an answer's message."""
         if body.get("tools"):
-            call = {"id": "c1", "type": "function", "function": {"name": "price_of", "arguments": '{"item": "bread"}'}}
+            call = {
+                "id": "c1",
+                "type": "function",
+                "function": {"name": "price_of", "arguments": '{"item": "bread"}'},
+            }
             return {"role": "assistant", "content": None, "tool_calls": [call]}
         if body.get("response_format"):
             return {"role": "assistant", "content": json.dumps({"buys": True, "coins": number})}
@@ -100,7 +115,9 @@ def server() -> Server:
 
 def program(server: Server, **overrides: Any) -> openai.OpenAI:
     """Return the client of a program."""
-    return openai.OpenAI(api_key=KEY, http_client=llmcall.http_client(transport=server.transport, **overrides))
+    return openai.OpenAI(
+        api_key=KEY, http_client=llmcall.http_client(transport=server.transport, **overrides)
+    )
 
 
 def async_program(server: Server, **overrides: Any) -> openai.AsyncOpenAI:
@@ -116,27 +133,44 @@ def ask(client: openai.OpenAI, **params: Any) -> str:
 
 
 def test_a_recorded_answer_is_replayed(server: Server) -> None:
-    """The same request is sent once, with the program's own credentials, and replayed without the server."""
+    """The same request is sent once, with the program's own credentials, and replayed without the
+    server.
+    """
     first = ask(program(server))
     assert ask(program(server)) == first == "answer number 0"
     assert ask(program(server, cache_mode="replay")) == first
     (sent,) = server.requests
-    assert sent.headers["authorization"] == f"Bearer {KEY}" and str(sent.url).startswith("https://api.openai.com/v1/")
-    assert KEY.encode() not in b"".join(path.read_bytes() for path in Path(".llmcall").rglob("*") if path.is_file())
+    assert sent.headers["authorization"] == f"Bearer {KEY}" and str(sent.url).startswith(
+        "https://api.openai.com/v1/"
+    )
+    assert KEY.encode() not in b"".join(
+        path.read_bytes() for path in Path(".llmcall").rglob("*") if path.is_file()
+    )
 
 
-def test_what_is_sent_is_what_the_program_asks(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither defaults of llmcall's settings nor its own name of the limit get into it; what code adds here does."""
+def test_what_is_sent_is_what_the_program_asks(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither defaults of llmcall's settings nor its own name of the limit get into it; what code
+    adds here does.
+    """
     monkeypatch.setenv("LLMCALL_REASONING_EFFORT", "high")
     llmcall.configure(top_p=0.5)
-    asked: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION, "n": 1, "max_completion_tokens": 9}
+    asked: dict[str, Any] = {
+        "model": "gpt-4o-mini",
+        "messages": QUESTION,
+        "n": 1,
+        "max_completion_tokens": 9,
+    }
     for overrides in ({}, {"temperature": 0.5}):
         program(server, **overrides).chat.completions.create(**asked)  # type: ignore[arg-type]
         assert json.loads(server.requests[-1].content) == {**asked, **overrides}
 
 
 def test_an_answer_of_a_cassette_is_whole(server: Server, tmp_path: Path) -> None:
-    """What a cassette leaves out of a response is there when a program reads it: some check each field."""
+    """What a cassette leaves out of a response is there when a program reads it: some check each
+    field.
+    """
     answers = []
     for mode in ("once", "none", "none"):
         with llmcall.cassette(tmp_path / "run.jsonl", mode=mode):
@@ -166,9 +200,13 @@ def test_keys_are_those_of_send_message(server: Server, params: dict[str, Any]) 
     assert reply.cached and reply.content == answer.choices[0].message.content
     assert reply.raw["choices"] == answer.model_dump(exclude_unset=True)["choices"]
     other = {**arguments, "seed": 99}
-    transport = llmcall.OpenAIClient(api_key=KEY, http_client=http.Client(transport=server.transport))
+    transport = llmcall.OpenAIClient(
+        api_key=KEY, http_client=http.Client(transport=server.transport)
+    )
     recorded = transport.send_message(QUESTION, on_error="raise", **other)
-    replayed = program(server, cache_mode="replay").chat.completions.create(messages=QUESTION, **other)
+    replayed = program(server, cache_mode="replay").chat.completions.create(
+        messages=QUESTION, **other
+    )
     assert replayed.choices[0].message.content == recorded.content
 
 
@@ -188,9 +226,20 @@ def test_ways_to_read_an_answer(server: Server) -> None:
         with create.with_streaming_response.create(model="gpt-4", messages=QUESTION) as response:
             body = b"".join(response.http_response.iter_raw())
             texts.append(json.loads(body)["choices"][0]["message"]["content"])
-        return [parsed.choices[0].message.parsed, raw.parse().choices[0].message.content, raw.status_code, *texts]
+        return [
+            parsed.choices[0].message.parsed,
+            raw.parse().choices[0].message.content,
+            raw.status_code,
+            *texts,
+        ]
 
-    expected = [Decision(buys=True, coins=0), "answer number 1", 200, "answer number 2", "answer number 3"]
+    expected = [
+        Decision(buys=True, coins=0),
+        "answer number 1",
+        200,
+        "answer number 2",
+        "answer number 3",
+    ]
     assert run("auto") == run("replay") == expected
 
 
@@ -210,7 +259,9 @@ def streamed(client: openai.OpenAI, **params: Any) -> tuple[str, Any, Any]:
 
 
 def test_streams(server: Server) -> None:
-    """A stream is recorded as the unstreamed call, and either replays as the other, with its tool calls."""
+    """A stream is recorded as the unstreamed call, and either replays as the other, with its tool
+    calls.
+    """
     live = streamed(program(server))
     assert live == ("answer number 0", "stop", 15)
     replay = program(server, cache_mode="replay")
@@ -220,7 +271,12 @@ def test_streams(server: Server) -> None:
     asked: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION, "tools": TOOLS}
     program(server).chat.completions.create(**asked)
     choices = [chunk.choices[0] for chunk in create(**asked, stream=True)]
-    pieces = [each for choice in choices if not choice.finish_reason for each in choice.delta.tool_calls or ()]
+    pieces = [
+        each
+        for choice in choices
+        if not choice.finish_reason
+        for each in choice.delta.tool_calls or ()
+    ]
     assert [(piece.id, piece.function.name, piece.function.arguments) for piece in pieces] == [
         ("c1", "price_of", '{"item": "bread"}')
     ]
@@ -239,16 +295,25 @@ async def aleave(server: Server) -> None:
     """Leave two streams by ``break``."""
     client = async_program(server)
     for _ in range(2):
-        async for _ in await client.chat.completions.create(model="m", messages=QUESTION, stream=True):
+        async for _ in await client.chat.completions.create(
+            model="m", messages=QUESTION, stream=True
+        ):
             break
 
 
-@pytest.mark.parametrize("leaving", [leave, lambda server: asyncio.run(aleave(server))], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    "leaving", [leave, lambda server: asyncio.run(aleave(server))], ids=["sync", "async"]
+)
 @pytest.mark.parametrize("collects", [False, True])
 def test_streams_that_a_program_leaves(
-    server: Server, caplog: pytest.LogCaptureFixture, leaving: Callable[[Server], None], collects: bool
+    server: Server,
+    caplog: pytest.LogCaptureFixture,
+    leaving: Callable[[Server], None],
+    collects: bool,
 ) -> None:
-    """The SDK's own stream lives on in a cycle: each is told once, whether or not somebody has collected it."""
+    """The SDK's own stream lives on in a cycle: each is told once, whether or not somebody has
+    collected it.
+    """
     gc.disable()
     try:
         with llmcall.cassette("left.jsonl"), llmcall.scope("s"):
@@ -266,7 +331,9 @@ def test_embeddings(server: Server) -> None:
     made = client.embeddings.create(model="text-embedding-3-small", input=["bread", "salt"])
     assert [each.embedding for each in made.data] == [[5, 0.5], [4, 0.5]]
     replay = program(server, cache_mode="replay")
-    again = replay.embeddings.create(model="text-embedding-3-small", input="salt", encoding_format="float")
+    again = replay.embeddings.create(
+        model="text-embedding-3-small", input="salt", encoding_format="float"
+    )
     assert again.data[0].embedding == [4, 0.5] and len(server.requests) == 1
     own = llmcall.OpenAIClient(cache_mode="replay")
     assert own.get_embedding("bread", "text-embedding-3-small", on_error="raise") == [5, 0.5]
@@ -279,7 +346,9 @@ def test_asynchronous_programs(server: Server) -> None:
         async with async_program(server, cache_mode=mode) as client:
             made = await client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION)
             text = ""
-            async for chunk in await client.chat.completions.create(model="gpt-4o", messages=QUESTION, stream=True):
+            async for chunk in await client.chat.completions.create(
+                model="gpt-4o", messages=QUESTION, stream=True
+            ):
                 text += "".join(choice.delta.content or "" for choice in chunk.choices)
             vectors = await client.embeddings.create(model="text-embedding-3-small", input="bread")
             return [made.choices[0].message.content, text, vectors.data[0].embedding]
@@ -289,20 +358,31 @@ def test_asynchronous_programs(server: Server) -> None:
 
 
 def test_azure_addresses(server: Server) -> None:
-    """Azure's addresses are chat completions; what is sent goes to the deployment with the program's key."""
+    """Azure's addresses are chat completions; what is sent goes to the deployment with the
+    program's key.
+    """
 
     def run(mode: str) -> str | None:
         client = openai.AzureOpenAI(
             api_key=KEY, azure_endpoint="https://mine.openai.azure.com", api_version="2024-10-21",
             http_client=llmcall.http_client(transport=server.transport, cache_mode=mode),
         )  # fmt: skip
-        return client.chat.completions.create(model="four", messages=QUESTION).choices[0].message.content
+        return (
+            client.chat.completions.create(model="four", messages=QUESTION)
+            .choices[0]
+            .message.content
+        )
 
     assert run("auto") == run("replay") == "answer number 0"
     (sent,) = server.requests
-    assert sent.url.path == "/openai/deployments/four/chat/completions" and sent.headers["api-key"] == KEY
+    assert (
+        sent.url.path == "/openai/deployments/four/chat/completions"
+        and sent.headers["api-key"] == KEY
+    )
     assert sent.url.params["api-version"] == "2024-10-21"
-    with llmcall.http_client(transport=server.transport, cache_mode="replay") as client:  # the address names the model
+    with llmcall.http_client(
+        transport=server.transport, cache_mode="replay"
+    ) as client:  # the address names the model
         again = client.post(str(sent.url), json={"messages": QUESTION})
     assert again.json()["choices"][0]["message"]["content"] == "answer number 0"
 
@@ -312,7 +392,9 @@ def test_azure_addresses(server: Server) -> None:
 ORDERS = [("lisa", "bart"), ("bart", "lisa")]
 
 
-@pytest.mark.parametrize("actor", ["system", "header:X-Actor", lambda request: request.headers["x-actor"]])
+@pytest.mark.parametrize(
+    "actor", ["system", "header:X-Actor", lambda request: request.headers["x-actor"]]
+)
 def test_actors_in_threads(server: Server, actor: Any) -> None:
     """Threads that ask the same question have draws of their own, in whatever order they run."""
 
@@ -324,7 +406,10 @@ def test_actors_in_threads(server: Server, actor: Any) -> None:
             messages: Any = [{"role": "system", "content": f"You are {name}."}, *QUESTION]
             for _ in range(4):
                 made = client.chat.completions.create(
-                    model="gpt-4o-mini", messages=messages, temperature=1, extra_headers={"X-Actor": name}
+                    model="gpt-4o-mini",
+                    messages=messages,
+                    temperature=1,
+                    extra_headers={"X-Actor": name},
                 )
                 found.setdefault(name, []).append(made.choices[0].message.content)
 
@@ -343,7 +428,9 @@ def test_actors_in_threads(server: Server, actor: Any) -> None:
 
 
 def test_threads_under_an_open_scope(server: Server) -> None:
-    """Actors in threads that a library starts stand in the scope that was open when the client was made."""
+    """Actors in threads that a library starts stand in the scope that was open when the client was
+    made.
+    """
     with llmcall.scope("rep-1"):
         client = program(server, actor="header:X-Actor")
         thread = threading.Thread(target=lambda: ask(client, extra_headers={"X-Actor": "lisa"}))
@@ -362,10 +449,20 @@ def respond(client: openai.OpenAI) -> str:
 
 
 @pytest.mark.parametrize("asking", [ask, respond])
-def test_a_failure_of_the_api_comes_as_it_was(server: Server, asking: Callable[[openai.OpenAI], str]) -> None:
-    """A refusal reaches the program with its status, headers and body, after one try; a rate limit after ours."""
+def test_a_failure_of_the_api_comes_as_it_was(
+    server: Server, asking: Callable[[openai.OpenAI], str]
+) -> None:
+    """A refusal reaches the program with its status, headers and body, after one try; a rate limit
+    after ours.
+    """
     client = program(server, retry_max_attempts=3, retry_waiting_time=0)
-    server.failures = [(401, {"x-request-id": "r1"}, {"error": {"message": "wrong key", "code": "invalid_api_key"}})]
+    server.failures = [
+        (
+            401,
+            {"x-request-id": "r1"},
+            {"error": {"message": "wrong key", "code": "invalid_api_key"}},
+        )
+    ]
     with pytest.raises(openai.AuthenticationError, match="wrong key") as refused:
         asking(client)
     assert refused.value.request_id == "r1" and len(server.requests) == 1
@@ -379,11 +476,17 @@ def test_a_failure_of_the_api_comes_as_it_was(server: Server, asking: Callable[[
 
 
 @pytest.mark.parametrize(("broken", "status"), [(http.ConnectError, 503), (http.ReadTimeout, 504)])
-def test_a_connection_that_fails_is_tried_by_llmcall_alone(server: Server, broken: Any, status: int) -> None:
-    """The SDK does not repeat it: the program gets a status, with what failed, where, and what to do."""
+def test_a_connection_that_fails_is_tried_by_llmcall_alone(
+    server: Server, broken: Any, status: int
+) -> None:
+    """The SDK does not repeat it: the program gets a status, with what failed, where, and what to
+    do.
+    """
     server.broken = broken
     settings: dict[str, Any] = {"retry_max_attempts": 3, "retry_waiting_time": 0}
-    with pytest.raises(openai.InternalServerError, match=r"https://api\.openai\.com/v1/chat/completions") as failed:
+    with pytest.raises(
+        openai.InternalServerError, match=r"https://api\.openai\.com/v1/chat/completions"
+    ) as failed:
         ask(program(server, **settings))
     assert failed.value.status_code == status and len(server.requests) == 3
 
@@ -400,7 +503,9 @@ def test_a_connection_that_fails_is_tried_by_llmcall_alone(server: Server, broke
 
 @pytest.mark.parametrize("host", ["market.example:99999", "a" * 64 + ".example"])
 def test_an_address_that_cannot_be_is_refused(host: str, server: Server) -> None:
-    """Nothing is sent there, not once; a chat, its stream and another request are refused by the same error."""
+    """Nothing is sent there, not once; a chat, its stream and another request are refused by the
+    same error.
+    """
     client = program(server).with_options(base_url=f"http://{host}/v1")
     for asking in (ask, streamed, respond):
         with pytest.raises(openai.ConflictError, match=r"base_url: .* is not an address") as caught:
@@ -420,18 +525,31 @@ def test_the_last_failure_counts(server: Server) -> None:
 
 def test_an_answer_that_is_not_recorded_comes_as_it_was(server: Server) -> None:
     """An empty answer is a failure to send_message; a program gets what the server sent."""
-    empty = {"choices": [{"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]}
-    server.failures = [(200, {}, {"id": "c", "object": "chat.completion", "created": 1, "model": "m", **empty})]
+    empty = {
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}
+        ]
+    }
+    server.failures = [
+        (200, {}, {"id": "c", "object": "chat.completion", "created": 1, "model": "m", **empty})
+    ]
     client = program(server)
     assert ask(client) == "" and ask(client) == "answer number 1"
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_time_that_the_program_gives(server: Server, stream: bool) -> None:
-    """Each attempt has the timeouts of the program's own client, or the rest of a deadline where that is shorter."""
+    """Each attempt has the timeouts of the program's own client, or the rest of a deadline where
+    that is shorter.
+    """
     client = program(server, retry_max_attempts=1).with_options(timeout=http.Timeout(50, connect=3))
     client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION, stream=stream)
-    assert server.requests[0].extensions["timeout"] == {"connect": 3, "read": 50, "write": 50, "pool": 50}
+    assert server.requests[0].extensions["timeout"] == {
+        "connect": 3,
+        "read": 50,
+        "write": 50,
+        "pool": 50,
+    }
     hurried = program(server, deadline=20).with_options(timeout=http.Timeout(50, connect=3))
     hurried.chat.completions.create(model="gpt-4o", messages=QUESTION, stream=stream)
     limits = server.requests[1].extensions["timeout"]
@@ -443,7 +561,10 @@ def test_the_time_that_the_program_gives(server: Server, stream: bool) -> None:
 
 @pytest.mark.parametrize(
     ("asked", "message", "code"),
-    [({}, "is not recorded", "CacheMissError"), ({"temperature": "hot"}, "temperature is", "TypeError")],
+    [
+        ({}, "is not recorded", "CacheMissError"),
+        ({"temperature": "hot"}, "temperature is", "TypeError"),
+    ],
 )
 def test_errors_of_ours_reach_the_program_as_the_sdks(
     server: Server, asked: dict[str, Any], message: str, code: str
@@ -459,12 +580,18 @@ def test_a_stream_that_breaks_off() -> None:
     """After its first words the program gets an error of the SDK's, and no end that looks complete."""
 
     def cut(request: Any) -> Any:
-        return streamed_answer(events(0).partition(b'"finish_reason": "stop"')[0].rpartition(b"data")[0])
+        return streamed_answer(
+            events(0).partition(b'"finish_reason": "stop"')[0].rpartition(b"data")[0]
+        )
 
-    client = openai.OpenAI(api_key=KEY, http_client=llmcall.http_client(transport=http.MockTransport(cut)))
+    client = openai.OpenAI(
+        api_key=KEY, http_client=llmcall.http_client(transport=http.MockTransport(cut))
+    )
     words = []
     with pytest.raises(openai.APIError, match="broke off"):
-        for chunk in client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION, stream=True):
+        for chunk in client.chat.completions.create(
+            model="gpt-4o-mini", messages=QUESTION, stream=True
+        ):
             words.append(chunk.choices[0].delta.content)
     assert "".join(filter(None, words)) == "answer number 0"
 
@@ -476,7 +603,9 @@ def test_a_stream_that_breaks_off() -> None:
 def reached(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """Let every HTTP client of the process reach the server, by its own transports."""
     below = server.transport
-    monkeypatch.setattr(http.HTTPTransport, "handle_request", lambda _, request: below.handle_request(request))
+    monkeypatch.setattr(
+        http.HTTPTransport, "handle_request", lambda _, request: below.handle_request(request)
+    )
     asynchronous = lambda _, request: below.handle_async_request(request)  # noqa: E731
     monkeypatch.setattr(http.AsyncHTTPTransport, "handle_async_request", asynchronous)
     return server
@@ -495,9 +624,17 @@ def test_patched(reached: Server) -> None:
 
 
 def test_wrong_settings(reached: Server) -> None:
-    """They are refused where they are given, under the name of what was called, and not in the program's request."""
-    for make in (llmcall.http_client, llmcall.async_http_client, lambda **wrong: llmcall.patched(**wrong).__enter__()):
-        with pytest.raises(TypeError, match=r"(client|patched)\(\) has no setting 'modl'; did you mean 'model'\?"):
+    """They are refused where they are given, under the name of what was called, and not in the
+    program's request.
+    """
+    for make in (
+        llmcall.http_client,
+        llmcall.async_http_client,
+        lambda **wrong: llmcall.patched(**wrong).__enter__(),
+    ):
+        with pytest.raises(
+            TypeError, match=r"(client|patched)\(\) has no setting 'modl'; did you mean 'model'\?"
+        ):
             make(modl="x")
         with pytest.raises(llmcall.ConfigError, match="cache_mode: 'never' is not one of auto"):
             make(cache_mode="never")
@@ -508,7 +645,10 @@ def test_wrong_settings(reached: Server) -> None:
 
 def test_patched_raises_the_first_error_again(reached: Server) -> None:
     """A miss that the program swallowed is raised at the end of the block."""
-    with pytest.raises(llmcall.CacheMissError, match="is not recorded"), llmcall.patched(cache_mode="replay"):
+    with (
+        pytest.raises(llmcall.CacheMissError, match="is not recorded"),
+        llmcall.patched(cache_mode="replay"),
+    ):
         for _ in range(2):
             with pytest.raises(openai.APIStatusError):
                 ask(openai.OpenAI(api_key=KEY))
@@ -524,14 +664,18 @@ def test_calls_of_llmcall_inside_patched(reached: Server) -> None:
 
 
 def test_other_requests_are_recorded_as_they_are(reached: Server) -> None:
-    """The SDK's other requests are recorded by method, path and body; /models is live while recording."""
+    """The SDK's other requests are recorded by method, path and body; /models is live while
+    recording.
+    """
 
     def run(mode: str, order: Callable[[Any], Iterator[Any]] = iter) -> dict[str, Any]:
         with llmcall.patched(cache_mode=mode, actor="system"):
             client = openai.OpenAI(api_key=KEY)
             found: dict[str, Any] = {}
             for name in order(["lisa", "bart"]):
-                made = client.responses.create(model="gpt-4o-mini", instructions=f"You are {name}.", input="Bread?")
+                made = client.responses.create(
+                    model="gpt-4o-mini", instructions=f"You are {name}.", input="Bread?"
+                )
                 found[name] = made.id
             found["moderation"] = client.moderations.create(input="Bread?").id
             found["models"] = [model.id for model in client.models.list()]
@@ -563,7 +707,10 @@ def test_requests_of_others_pass(reached: Server) -> None:
     asked = {"json": {"input": "Bread?"}}
     for hosts, sent in ((), 2), (("api.example",), 1):
         with llmcall.patched(hosts=hosts), http.Client() as client:
-            ids = {client.post("http://api.example/my%20moderations", **asked).json()["id"] for _ in range(2)}
+            ids = {
+                client.post("http://api.example/my%20moderations", **asked).json()["id"]
+                for _ in range(2)
+            }
         assert len(ids) == sent
 
 
@@ -606,18 +753,29 @@ def test_aimock(aimock: subprocess.Popen[str]) -> None:
         found: dict[str, Any] = {}
         for name in order(["lisa", "bart"]):
             with llmcall.scope(name):
-                found[name] = [said("Bread?", temperature=1).choices[0].message.content for _ in range(2)]
-        found["streamed"] = "".join(c.choices[0].delta.content or "" for c in said("Salt?", stream=True) if c.choices)
+                found[name] = [
+                    said("Bread?", temperature=1).choices[0].message.content for _ in range(2)
+                ]
+        found["streamed"] = "".join(
+            c.choices[0].delta.content or "" for c in said("Salt?", stream=True) if c.choices
+        )
         call = said("Tools?", tools=TOOLS).choices[0].message.tool_calls[0]
         found["called"] = call.function.name, call.function.arguments
         found["response"] = client.responses.create(model="gpt-4o-mini", input="Salt?").output_text
-        found["vector"] = client.embeddings.create(model="text-embedding-3-small", input="Pepper?").data[0].embedding
+        found["vector"] = (
+            client.embeddings.create(model="text-embedding-3-small", input="Pepper?")
+            .data[0]
+            .embedding
+        )
         client.close()
         return found
 
     live = run("auto")
     assert (live["lisa"], live["bart"]) == (["loaf 0", "loaf 1"], ["loaf 2", "loaf 3"])
-    assert live["streamed"] == live["response"] == "A pinch of salt." and live["vector"] == [0.5, 0.25]
+    assert live["streamed"] == live["response"] == "A pinch of salt." and live["vector"] == [
+        0.5,
+        0.25,
+    ]
     assert live["called"] == ("price_of", "{}")
     aimock.terminate()
     aimock.wait()
@@ -642,7 +800,9 @@ for name in sys.argv[2:]:
 """
 
 
-def run_program(*options: str, names: tuple[str, ...] = ("lisa", "bart"), url: str) -> subprocess.CompletedProcess[str]:
+def run_program(
+    *options: str, names: tuple[str, ...] = ("lisa", "bart"), url: str
+) -> subprocess.CompletedProcess[str]:
     """Run the program under ``llmcall run`` in a process of its own."""
     Path("program.py").write_text(PROGRAM, encoding="utf-8")
     command = [sys.executable, "-m", "llmcall", "run", *options, "program.py", url, *names]
@@ -650,7 +810,9 @@ def run_program(*options: str, names: tuple[str, ...] = ("lisa", "bart"), url: s
 
 
 def test_run(httpserver: Any) -> None:
-    """A script that knows nothing of llmcall is recorded on a cassette, and replayed with the server gone."""
+    """A script that knows nothing of llmcall is recorded on a cassette, and replayed with the
+    server gone.
+    """
     server = Server()
 
     def answer(request: Any) -> Any:
@@ -664,7 +826,13 @@ def test_run(httpserver: Any) -> None:
     assert live.returncode == 0 and len(set(live.stdout.splitlines())) == 4, live.stderr
     gone = "http://127.0.0.1:9/v1"
     again = run_program(*options, "--mode", "none", names=("bart", "lisa"), url=gone)
-    assert again.returncode == 0 and sorted(again.stdout.splitlines()) == sorted(live.stdout.splitlines()), again.stderr
+    assert again.returncode == 0 and sorted(again.stdout.splitlines()) == sorted(
+        live.stdout.splitlines()
+    ), again.stderr
     missed = run_program(*options, "--mode", "none", names=("nora",), url=gone)
-    assert missed.returncode == 1 and "nora gave up" in missed.stdout and "is not recorded" in missed.stderr
+    assert (
+        missed.returncode == 1
+        and "nora gave up" in missed.stdout
+        and "is not recorded" in missed.stderr
+    )
     assert "Traceback" not in missed.stderr

@@ -18,13 +18,24 @@ import llmcall
 from llmcall.errors import EmptyAnswerError
 
 PRICES = {"cheap": (1.0, 2.0), "dear": (10.0, 20.0)}
-COLUMNS = ["calls", "cached_calls", "retries", "errors", "input_tokens", "output_tokens", "cost", "saved"]
+COLUMNS = [
+    "calls",
+    "cached_calls",
+    "retries",
+    "errors",
+    "input_tokens",
+    "output_tokens",
+    "cost",
+    "saved",
+]
 
 
 def answer(*reported: Any) -> dict[str, Any]:
     """Return an answer with a usage: prompt and completion tokens, or as a server reports it."""
     names = ("prompt_tokens", "completion_tokens")
-    return completion("yes", usage=dict(zip(names, reported, strict=True)) if len(reported) == 2 else reported[0])
+    return completion(
+        "yes", usage=dict(zip(names, reported, strict=True)) if len(reported) == 2 else reported[0]
+    )
 
 
 def metered(*reported: Any, **settings: Any) -> Responding:
@@ -41,7 +52,9 @@ def numbers(usage: Any) -> dict[str, Any]:
 
 
 def test_calls_and_hits() -> None:
-    """A call is billed; a hit bills nothing and saves what it cost; without a call all is known: nothing."""
+    """A call is billed; a hit bills nothing and saves what it cost; without a call all is known:
+    nothing.
+    """
     client = metered(1000, 500)
     assert client.usage == llmcall.Usage() and numbers(client.usage) == {}
     client.send_message("Hello")
@@ -57,7 +70,11 @@ def test_what_is_no_answer_is_billed(streamed: bool) -> None:
     """The tokens of an empty answer count, in a budget too, although the call failed."""
     settings = {"prices": PRICES, "model": "cheap", "cache_mode": "off", "on_error": "raise"}
     empty = {"finish_reason": "length", "usage": answer(1000, 500)["usage"]}
-    client = Streamed(*chunks_of(**empty), **settings) if streamed else Responding(completion("", **empty), **settings)
+    client = (
+        Streamed(*chunks_of(**empty), **settings)
+        if streamed
+        else Responding(completion("", **empty), **settings)
+    )
     with llmcall.budget(tokens=100_000) as budget, pytest.raises(EmptyAnswerError):
         list(client.stream_message("Hello")) if streamed else client.send_message("Hello")
     billed = {"errors": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest.approx(0.002)}
@@ -72,14 +89,21 @@ def test_unknown_tokens_are_none(reported: Any) -> None:
     client.send_message("Hello")
     usage = client.usage
     assert (usage.calls, usage.cached_calls) == (1, 1)
-    assert (usage.input_tokens, usage.output_tokens, usage.cost, usage.saved) == (None, None, None, None)
+    assert (usage.input_tokens, usage.output_tokens, usage.cost, usage.saved) == (
+        None,
+        None,
+        None,
+        None,
+    )
     client.responses[:] = [answer(1, 1)]
     client.send_message("another")
     assert (client.usage.calls, client.usage.input_tokens, client.usage.cost) == (2, None, None)
 
 
 def test_exact_from_many_threads() -> None:
-    """No count is lost, however many threads count at once; a block counts the calls of all of them."""
+    """No count is lost, however many threads count at once; a block counts the calls of all of
+    them.
+    """
     client = metered(3, 2, cache_mode="off")
     with llmcall.track() as tracked, ThreadPoolExecutor(16) as executor:
         list(executor.map(client.send_message, [str(number) for number in range(400)]))
@@ -88,12 +112,21 @@ def test_exact_from_many_threads() -> None:
         assert usage.cost == pytest.approx(400 * (3 * 1 + 2 * 2) / 1e6)
 
 
-PATHS = st.lists(st.sampled_from(["trial-1", "trial-2", "lisa", "bart", "x"]), max_size=3).map(tuple)
+PATHS = st.lists(st.sampled_from(["trial-1", "trial-2", "lisa", "bart", "x"]), max_size=3).map(
+    tuple
+)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["cheap", "dear"]), PATHS, st.none() | st.integers(0, 50)), max_size=8))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["cheap", "dear"]), PATHS, st.none() | st.integers(0, 50)),
+        max_size=8,
+    )
+)
 def test_parts_add_up(asked: list[tuple[str, tuple[str, ...], int | None]]) -> None:
-    """Each amount, also of each model and scope with those inside it, is a sum, or None with an unknown part."""
+    """Each amount, also of each model and scope with those inside it, is a sum, or None with an
+    unknown part.
+    """
     client = metered(0, 0, cache_mode="off")
     for model, path, prompt in asked:
         client.responses[:] = [answer(prompt, 1)]
@@ -110,7 +143,14 @@ def test_parts_add_up(asked: list[tuple[str, tuple[str, ...], int | None]]) -> N
         summed(part, [prompt for model, _, prompt in asked if model == name])
     for name, part in usage.by_scope.items():
         names = tuple(name.split("/")) if name else ()
-        summed(part, [prompt for _, path, prompt in asked if path[: len(names)] == names and (names or not path)])
+        summed(
+            part,
+            [
+                prompt
+                for _, path, prompt in asked
+                if path[: len(names)] == names and (names or not path)
+            ],
+        )
 
 
 def ask_in(client: Any, path: tuple[str, ...], model: str) -> None:
@@ -123,7 +163,9 @@ def ask_in(client: Any, path: tuple[str, ...], model: str) -> None:
 
 
 def test_scopes_of_given_samples_and_of_items() -> None:
-    """A given sample, whatever letters it has, belongs to its scope; items that a map named count around them."""
+    """A given sample, whatever letters it has, belongs to its scope; items that a map named count
+    around them.
+    """
     client = metered(1, 1)
     with llmcall.scope("trial"):
         client.send_message("Hello", sample="a#b")
@@ -131,7 +173,9 @@ def test_scopes_of_given_samples_and_of_items() -> None:
             client.send_message("Hello")
     client.send_message("Hello", sample="c")
     with llmcall.track() as usage:
-        llmcall.map(client.send_message, [str(number) for number in range(12)], scope="village", repeats=2)
+        llmcall.map(
+            client.send_message, [str(number) for number in range(12)], scope="village", repeats=2
+        )
     assert list(client.usage.by_scope) == ["", "trial", "trial/0123456789abcdef", "village"]
     assert {name: part.calls for name, part in usage.by_scope.items()} == {"village": 24}
     pytest.importorskip("pandas")
@@ -142,7 +186,9 @@ def test_scopes_of_given_samples_and_of_items() -> None:
 
 
 def test_track_counts_just_its_block() -> None:
-    """A block's usage has neither what came before nor after, nested blocks count in both, and so up to an error."""
+    """A block's usage has neither what came before nor after, nested blocks count in both, and so
+    up to an error.
+    """
     client = metered(1, 1)
     client.send_message("before")
     with llmcall.track() as outer:
@@ -160,7 +206,9 @@ def test_track_counts_just_its_block() -> None:
 
 
 def test_process_usage_survives_a_reset() -> None:
-    """llmcall.usage() counts all clients, and reset() keeps it; a usage is a plain value that never changes."""
+    """llmcall.usage() counts all clients, and reset() keeps it; a usage is a plain value that never
+    changes.
+    """
     before = llmcall.usage()
     metered(1, 1).send_message("one")
     metered(1, 1).send_message("two")
@@ -175,11 +223,15 @@ def test_process_usage_survives_a_reset() -> None:
 # Prices
 
 
-@pytest.mark.parametrize(("price", "cost"), [((10.0, 20.0), 0.012), ((10.0, 20.0, 1.0), 0.0048), ((0.0, 0.0), 0.0)])
+@pytest.mark.parametrize(
+    ("price", "cost"), [((10.0, 20.0), 0.012), ((10.0, 20.0, 1.0), 0.0048), ((0.0, 0.0), 0.0)]
+)
 def test_cached_input_has_a_price_of_its_own(price: tuple[float, ...], cost: float) -> None:
     """The third number of [Prices] is that of cached input; reply, usage and budget keep to it."""
     details = {"prompt_tokens_details": {"cached_tokens": 800}}
-    client = metered({"prompt_tokens": 1000, "completion_tokens": 100, **details}, prices={"cheap": price})
+    client = metered(
+        {"prompt_tokens": 1000, "completion_tokens": 100, **details}, prices={"cheap": price}
+    )
     with llmcall.budget(usd=1) as budget:
         reply = client.send_message("Hello", max_tokens=100, on_error="raise")
     assert reply.cost == client.usage.cost == budget.spent.usd == pytest.approx(cost)
@@ -197,12 +249,22 @@ def test_the_price_is_that_of_the_endpoint_that_answered() -> None:
             """Return what answers for every endpoint."""
             return metered(1000, 100)
 
-    names = {"groq": "https://api.groq.com/openai/v1", "deepinfra": "https://api.deepinfra.com/v1/openai"}
+    names = {
+        "groq": "https://api.groq.com/openai/v1",
+        "deepinfra": "https://api.deepinfra.com/v1/openai",
+    }
     model = "openai/gpt-oss-120b"
-    endpoints = [{"name": name, "models": [model], "api_key": "k", "base_url": url} for name, url in names.items()]
+    endpoints = [
+        {"name": name, "models": [model], "api_key": "k", "base_url": url}
+        for name, url in names.items()
+    ]
     client = Pooled(model=model, endpoints=endpoints, cache_mode="off", on_error="raise")
     replies = [client.send_message(text) for text in ("one", "two")]
-    assert len({(reply.endpoint, reply.cost) for reply in replies}) == len({reply.cost for reply in replies}) == 2
+    assert (
+        len({(reply.endpoint, reply.cost) for reply in replies})
+        == len({reply.cost for reply in replies})
+        == 2
+    )
     (source,) = client.usage.priced_by
     assert re.fullmatch(r"genai-prices [\d.]+ for \d{4}-\d\d-\d\d", source)
     assert str(client.usage).endswith(f"\npriced by {source}")
@@ -217,7 +279,8 @@ def table(usage: Any) -> list[list[str]]:
 
 
 def test_the_table() -> None:
-    """A row for each model and for all, and for each outermost scope; zeros have no column, unknown is a "?".
+    """A row for each model and for all, and for each outermost scope; zeros have no column, unknown
+    is a "?".
 
     The HTML has the same cells, and any letters as text.
     """
@@ -244,17 +307,23 @@ def test_the_table() -> None:
     html = client.usage._repr_html_()
     rows = [re.findall("<t[hd]>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", html)]
     *lines, note = table(client.usage)
-    assert rows == [[cell.replace("<", "&lt;").replace(">", "&gt;") for cell in row] for row in lines]
+    assert rows == [
+        [cell.replace("<", "&lt;").replace(">", "&gt;") for cell in row] for row in lines
+    ]
     assert html.endswith(f"</table><p>{note[0]}</p>")
     assert table(llmcall.Usage()) == [["model", "calls"], ["all", "0"]]
 
 
 def test_a_prompt_that_may_have_been_cut(caplog: pytest.LogCaptureFixture) -> None:
-    """Where a server reports less than half of the prompt, one warning per model says so; the answers are stored."""
+    """Where a server reports less than half of the prompt, one warning per model says so; the
+    answers are stored.
+    """
     client = metered(12, 5)
     for number in range(2):
         client.send_message(f"{number} " + "many words " * 30)
-    (record,) = [each for each in caplog.records if "may have been cut silently" in each.getMessage()]
+    (record,) = [
+        each for each in caplog.records if "may have been cut silently" in each.getMessage()
+    ]
     assert record.levelname == "WARNING" and re.search(
         r"reports 12 prompt tokens, and ~?\d\d+ are", record.getMessage()
     )

@@ -1,7 +1,7 @@
 """What is measured.
 
-Each module has ``run(bench)``, and the functions that its workers run: generators that set up, yield once when they are
-ready, and then yield a round's value each time.
+Each module has ``run(bench)``, and the functions that its workers run: generators that set up,
+yield once when they are ready, and then yield a round's value each time.
 """
 
 from __future__ import annotations

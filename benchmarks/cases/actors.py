@@ -1,4 +1,6 @@
-"""Five actors who ask the same: how many answers there are, and who gets which when they ask again in another order."""
+"""Five actors who ask the same: how many answers there are, and who gets which when they ask again
+in another order.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def different_answers(subject: Any, folder: str, address: str) -> Iterator[float
 
 
 def own_answers(subject: Any, folder: str, address: str) -> Iterator[float | None]:
-    """Let all ask twice, the second time from the last to the first; yield how many get their answer again."""
+    """Let all ask twice, the second time from the last to the first; yield how many get their
+    answer again.
+    """
     yield None
     for number in itertools.count():
         with _contestant(subject, folder, address, number) as contestant:
@@ -60,6 +64,10 @@ def _contestant(subject: Any, folder: str, address: str, number: int) -> closing
 
 
 def _answers(contestant: Any, number: int, actors: Iterable[int]) -> dict[int, str]:
-    """Let actors ask the same question one after the other; return the answer that each of them gets."""
+    """Let actors ask the same question one after the other; return the answer that each of them
+    gets.
+    """
     question = contestant.prepared(workload.messages(number, draws=True))
-    return {actor: contestant.text(contestant.ask_as(f"actor-{actor}", question)) for actor in actors}
+    return {
+        actor: contestant.text(contestant.ask_as(f"actor-{actor}", question)) for actor in actors
+    }

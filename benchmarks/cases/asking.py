@@ -31,9 +31,11 @@ def check(contestant: Any, numbers: Sequence[int], replies: Sequence[Any]) -> No
 
 
 def seconds_each(contestant: Any, batch: Sequence[Any]) -> float:
-    """Ask a batch one after the other, as much of it as a round has time for; return the seconds of one.
+    """Ask a batch one after the other, as much of it as a round has time for; return the seconds of
+    one.
 
-    It is the median of small slices: on a machine with other work, a whole batch is interrupted, most slices are not.
+    It is the median of small slices: on a machine with other work, a whole batch is interrupted,
+    most slices are not.
     """
     begin = perf_counter()
     contestant.ask_each(batch[:FEWEST])

@@ -31,7 +31,9 @@ def run(bench: Bench) -> list[Group]:
 
         def contender(title: str, measure: str, **parameters: Any) -> Contender:
             parameters = {"file": file, "lines": lines, **parameters}
-            return Contender(title, LLMCALL.environment, order | {"measure": measure, "parameters": parameters})
+            return Contender(
+                title, LLMCALL.environment, order | {"measure": measure, "parameters": parameters}
+            )
 
         bench.prepare(contender(LLMCALL.title, "record"))
         contenders = [contender(JSON, "json_lines"), contender(LLMCALL.title, "load")]
@@ -40,17 +42,26 @@ def run(bench: Bench) -> list[Group]:
         for kind, most in WANTED.items():
             other = f"{folder}/{kind}.jsonl"
             bench.prepare(contender(LLMCALL.title, "record", file=other, changed=kind != "equal"))
-            contenders = [contender(JSON, "json_lines", other=other), contender(LLMCALL.title, "compare", other=other)]
+            contenders = [
+                contender(JSON, "json_lines", other=other),
+                contender(LLMCALL.title, "compare", other=other),
+            ]
             title = f"comparing two runs of {lines:,} calls, {kind}"
             wanted = {LLMCALL.title: most}
-            groups.append(bench.compare(contenders, title=title, unit="s", reference=JSON, fresh=True, wanted=wanted))
+            groups.append(
+                bench.compare(
+                    contenders, title=title, unit="s", reference=JSON, fresh=True, wanted=wanted
+                )
+            )
         return groups
 
 
 def _client() -> Any:
     from llmcall.testing import ScriptedClient
 
-    return ScriptedClient(lambda messages: workload.answer_to(messages[-1]["content"]), model=workload.MODEL)
+    return ScriptedClient(
+        lambda messages: workload.answer_to(messages[-1]["content"]), model=workload.MODEL
+    )
 
 
 def record(subject: Any, file: str, lines: int, changed: bool = False) -> Iterator[float | None]:

@@ -1,4 +1,6 @@
-"""From starting Python to the first replayed answer, by scripts as a user would write them (``first_answers``)."""
+"""From starting Python to the first replayed answer, by scripts as a user would write them
+(``first_answers``).
+"""
 
 from __future__ import annotations
 
@@ -55,12 +57,18 @@ class Script:
         self.title = entry.title
         self._python = python
         self._home = folder
-        self._arguments = [str(SCRIPTS / f"{entry.module}.py"), str(folder / "recorded"), base_url(address)]
+        self._arguments = [
+            str(SCRIPTS / f"{entry.module}.py"),
+            str(folder / "recorded"),
+            base_url(address),
+        ]
         self._arguments += [message["content"] for message in workload.messages(0)]
         folder.mkdir()
 
     def seconds(self) -> tuple[float, float]:
-        """Return the time from starting the interpreter to its end, and the processor's time for it."""
+        """Return the time from starting the interpreter to its end, and the processor's time for
+        it.
+        """
         processor, begin = _children_seconds(), perf_counter()
         self._run()
         return perf_counter() - begin, _children_seconds() - processor
@@ -77,12 +85,16 @@ class Script:
         )  # fmt: skip
         wanted = workload.answer_to(workload.question(0))
         if done.returncode or wanted not in done.stdout.splitlines():
-            raise ContestantFailedError((done.stderr.strip() or done.stdout or "it printed nothing").splitlines()[-1])
+            raise ContestantFailedError(
+                (done.stderr.strip() or done.stdout or "it printed nothing").splitlines()[-1]
+            )
         return done.stdout
 
 
 def _recorded(bench: Bench, folder: Path) -> tuple[list[Script], tuple[tuple[str, str], ...]]:
-    """Let every script record its answer and replay it once; return those that did, and why the others did not."""
+    """Let every script record its answer and replay it once; return those that did, and why the
+    others did not.
+    """
     scripts, skipped = [], []
     for entry in bench.entries:
         if not entry.caches:

@@ -17,11 +17,23 @@ __all__ = ["other_process", "record", "run", "same_process"]
 
 def run(bench: Bench) -> list[Group]:
     """Measure both, against plain diskcache."""
-    same: dict[str, Any] = {"reference": PLAIN_DISKCACHE.title, "unit": "s", "count": bench.sizes.hits}
+    same: dict[str, Any] = {
+        "reference": PLAIN_DISKCACHE.title,
+        "unit": "s",
+        "count": bench.sizes.hits,
+    }
     bench = bench.of(entry for entry in bench.entries if entry.caches)
     return [
-        bench.measure("hits", "same_process", title="a hit in the process that recorded it", **same),
-        bench.measure("hits", "other_process", before="record", title="a hit in a process that did not", **same),
+        bench.measure(
+            "hits", "same_process", title="a hit in the process that recorded it", **same
+        ),
+        bench.measure(
+            "hits",
+            "other_process",
+            before="record",
+            title="a hit in a process that did not",
+            **same,
+        ),
     ]
 
 

@@ -21,11 +21,23 @@ def run(bench: Bench) -> list[Group]:
     title = f"calls sent for {bench.sizes.identical} identical requests at once"
     bench = bench.of(entry for entry in bench.entries if entry.caches)
     count = bench.sizes.identical
-    return [bench.measure("identical", "calls_sent", title=title, unit="calls", reference="", rounds=3, count=count)]
+    return [
+        bench.measure(
+            "identical",
+            "calls_sent",
+            title=title,
+            unit="calls",
+            reference="",
+            rounds=3,
+            count=count,
+        )
+    ]
 
 
 def calls_sent(subject: Any, folder: str, address: str, count: int) -> Iterator[float | None]:
-    """Ask one new question so many times at once in each round; yield how many calls reached the server."""
+    """Ask one new question so many times at once in each round; yield how many calls reached the
+    server.
+    """
     with closing(subject.Contestant(folder, base_url(address, MILLISECONDS))) as contestant:
         if not contestant.threads:
             raise RuntimeError("it takes one call at a time")

@@ -30,7 +30,9 @@ EMPTY = "record, against an empty store"
 
 
 def run(bench: Bench) -> list[Group]:
-    """Measure every operation of each store at its two sizes, and llmcall's search for the nearest record."""
+    """Measure every operation of each store at its two sizes, and llmcall's search for the nearest
+    record.
+    """
     groups = []
     records = bench.sizes.records
     for entry, module in STORES.items():
@@ -41,7 +43,11 @@ def run(bench: Bench) -> list[Group]:
             parameters = {"folder": folder, "records": records}
             filling = order | {"measure": "fill", "parameters": parameters}
             contenders = [
-                Contender(title, entry.environment, order | {"measure": "operation", "parameters": parameters | what})
+                Contender(
+                    title,
+                    entry.environment,
+                    order | {"measure": "operation", "parameters": parameters | what},
+                )
                 for title, what in _operations().items()
             ]
             bench.say(f"{entry.title}: filling a store with {records:,} records")
@@ -51,12 +57,18 @@ def run(bench: Bench) -> list[Group]:
             if entry == LLMCALL:
                 miss = order | {"measure": "explain", "parameters": parameters}
                 title = f"the nearest record among {records:,} for a miss"
-                groups.append(bench.compare([Contender(entry.title, entry.environment, miss)], title=title, unit="s"))
+                groups.append(
+                    bench.compare(
+                        [Contender(entry.title, entry.environment, miss)], title=title, unit="s"
+                    )
+                )
     return groups
 
 
 def _operations() -> dict[str, dict[str, Any]]:
-    named = {name.replace("_", " "): {"name": name, "times": times} for name, times in OPERATIONS.items()}
+    named = {
+        name.replace("_", " "): {"name": name, "times": times} for name, times in OPERATIONS.items()
+    }
     return {**named, EMPTY: {"name": "record", "times": OPERATIONS["record"], "empty": True}}
 
 
@@ -75,7 +87,9 @@ def fill(subject: Any, folder: str, records: int) -> Iterator[float | None]:
 def operation(
     subject: Any, folder: str, records: int, name: str, times: int, empty: bool = False
 ) -> Iterator[list[float] | None]:
-    """Do one thing in both stores by turns; yield the seconds of one in the large store and in the other."""
+    """Do one thing in both stores by turns; yield the seconds of one in the large store and in the
+    other.
+    """
     do = _deed(name, itertools.count(NEW * os.getpid()))
     with closing(subject.Store(f"{folder}/{records}")) as large:
         yield None
@@ -95,7 +109,9 @@ def _by_turns(do: Deed, large: Any, small: Any, times: int) -> list[float]:
 
 
 def _deed(name: str, numbers: Iterator[int]) -> Deed:
-    """Return a function that does a thing in a store so many times, and returns the seconds that it took."""
+    """Return a function that does a thing in a store so many times, and returns the seconds that it
+    took.
+    """
 
     def do(store: Any, times: int) -> float:
         if name in ("stats", "ls"):

@@ -1,4 +1,6 @@
-"""A call that nobody has asked yet, to a server that answers at once: the SDK's work, and what recording adds to it."""
+"""A call that nobody has asked yet, to a server that answers at once: the SDK's work, and what
+recording adds to it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ __all__ = ["calls", "run"]
 
 
 def run(bench: Bench) -> list[Group]:
-    """Measure it against the plain SDK, in twice as many rounds: two processes take part, and jitter."""
+    """Measure it against the plain SDK, in twice as many rounds: two processes take part, and
+    jitter.
+    """
     return [
         bench.measure(
             "recorded_call",

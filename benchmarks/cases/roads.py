@@ -1,4 +1,6 @@
-"""Replay on the roads that users travel: scopes, typed answers, ``map``, tasks, cassettes; and the memory it takes."""
+"""Replay on the roads that users travel: scopes, typed answers, ``map``, tasks, cassettes; and the
+memory it takes.
+"""
 
 from __future__ import annotations
 
@@ -47,13 +49,25 @@ PEERS = {
 }
 # What memory may grow by: bytes an item beyond the results, and a multiple of the file's size.
 MEMORY = {
-    "map_memory": ("record_map", "B", "growth by a map over {:,} replayed items, an item beyond the results", 200.0),
-    "opening_memory": ("record_cassette", "x", "growth by opening a cassette of {:,} records of 1 kB, by size", 2.0),
+    "map_memory": (
+        "record_map",
+        "B",
+        "growth by a map over {:,} replayed items, an item beyond the results",
+        200.0,
+    ),
+    "opening_memory": (
+        "record_cassette",
+        "x",
+        "growth by opening a cassette of {:,} records of 1 kB, by size",
+        2.0,
+    ),
 }
 
 
 def run(bench: Bench) -> list[Group]:
-    """Measure each road in the process that recorded, in turns with the bare look-ups; then the memory."""
+    """Measure each road in the process that recorded, in turns with the bare look-ups; then the
+    memory.
+    """
     if LLMCALL not in bench.entries:
         return []
     groups = []
@@ -61,7 +75,12 @@ def run(bench: Bench) -> list[Group]:
 
         def contender(title: str, measure: str, **parameters: Any) -> Contender:
             """Return a contender with these parameters."""
-            order = {"module": "stores.llmcall_cache", "case": "roads", "measure": measure, "parameters": parameters}
+            order = {
+                "module": "stores.llmcall_cache",
+                "case": "roads",
+                "measure": measure,
+                "parameters": parameters,
+            }
             return Contender(title, LLMCALL.environment, order)
 
         count, records = bench.sizes.replayed, bench.sizes.records
@@ -72,12 +91,26 @@ def run(bench: Bench) -> list[Group]:
         ]
         for entry in bench.entries:
             for number, title in enumerate(PEERS.get(entry.module, ())):
-                parameters = {"folder": f"{folder}/{entry.module}-{number}", "count": count, "road": number}
-                order = {"module": f"contestants.{entry.module}", "case": "roads", "measure": "replay_by_peer"}
-                contenders.append(Contender(title, entry.environment, {**order, "parameters": parameters}))
+                parameters = {
+                    "folder": f"{folder}/{entry.module}-{number}",
+                    "count": count,
+                    "road": number,
+                }
+                order = {
+                    "module": f"contestants.{entry.module}",
+                    "case": "roads",
+                    "measure": "replay_by_peer",
+                }
+                contenders.append(
+                    Contender(title, entry.environment, {**order, "parameters": parameters})
+                )
         title = f"one of {count:,} replayed calls"
         rounds = 2 * bench.sizes.rounds
-        groups.append(bench.compare(contenders, title=title, unit="s", reference=BARE, rounds=rounds, wanted=WANTED))
+        groups.append(
+            bench.compare(
+                contenders, title=title, unit="s", reference=BARE, rounds=rounds, wanted=WANTED
+            )
+        )
         for measure, (before, unit, title, wanted) in MEMORY.items():
             parameters: dict[str, Any] = {"folder": f"{folder}/{measure}", "count": records}
             preparing = [contender(LLMCALL.title, before, **parameters)]
@@ -107,7 +140,10 @@ def bare(subject: Any, folder: str, count: int) -> Iterator[float | None]:
     batch = [workload.messages(number) for number in range(count)]
     with diskcache.Cache(folder) as cache:
         for messages in batch:
-            cache.set(key(messages), {"role": "assistant", "content": workload.answer_to(messages[-1]["content"])})
+            cache.set(
+                key(messages),
+                {"role": "assistant", "content": workload.answer_to(messages[-1]["content"])},
+            )
         yield None
         while True:
             begin = perf_counter()
@@ -136,7 +172,10 @@ def replay(subject: Any, folder: str, count: int, road: int) -> Iterator[float |
 
 def replay_by_peer(subject: Any, folder: str, count: int, road: int) -> Iterator[float | None]:
     """Record on a road of somebody else's, then travel it again in each round."""
-    rows = [{"name": f"actor {number % ACTORS}", "question": workload.question(number)} for number in range(count)]
+    rows = [
+        {"name": f"actor {number % ACTORS}", "question": workload.question(number)}
+        for number in range(count)
+    ]
     go = subject.typed_roads(folder, rows)[road]
     if go() != [True] * count:
         raise RuntimeError("an answer is missing")
@@ -148,7 +187,9 @@ def replay_by_peer(subject: Any, folder: str, count: int, road: int) -> Iterator
 
 
 def configure(folder: str, answer: Callable[[str], str] = workload.answer_to) -> list[str]:
-    """Let the configured client answer in this process; return the list that holds what it was asked."""
+    """Let the configured client answer in this process; return the list that holds what it was
+    asked.
+    """
     import llmcall
     from llmcall.testing import ScriptedClient
 
@@ -249,7 +290,9 @@ def record_map(subject: Any, folder: str, count: int) -> Iterator[float | None]:
 
 
 def map_memory(subject: Any, folder: str, count: int) -> Iterator[float | None]:
-    """Replay a map of so many items; yield the bytes by which memory grew at most, for each, beyond the results."""
+    """Replay a map of so many items; yield the bytes by which memory grew at most, for each, beyond
+    the results.
+    """
     _map(folder, 10)
     yield None
     before = memory("VmRSS")

@@ -1,4 +1,6 @@
-"""A whole simulation replayed in a new process: personas in threads, ten rounds, typed decisions, from a cassette."""
+"""A whole simulation replayed in a new process: personas in threads, ten rounds, typed decisions,
+from a cassette.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ PEERS = ("dspy_model", "inspect_model")  # the modules of others who can do the 
 
 
 def run(bench: Bench) -> list[Group]:
-    """Record it once, then replay it, and let others do so, against reading its lines as JSON: time, and memory."""
+    """Record it once, then replay it, and let others do so, against reading its lines as JSON:
+    time, and memory.
+    """
     if LLMCALL not in bench.entries:
         return []
     personas = bench.sizes.lines // ROUNDS
@@ -44,23 +48,40 @@ def run(bench: Bench) -> list[Group]:
             found = []
             for entry in bench.entries:
                 if entry.module in PEERS:
-                    order = {"module": f"contestants.{entry.module}", "case": "simulation", "measure": measure}
-                    order["parameters"] = {"folder": f"{folder}/{entry.module}", "personas": personas}
+                    order = {
+                        "module": f"contestants.{entry.module}",
+                        "case": "simulation",
+                        "measure": measure,
+                    }
+                    order["parameters"] = {
+                        "folder": f"{folder}/{entry.module}",
+                        "personas": personas,
+                    }
                     found.append(Contender(entry.title, entry.environment, order))
             return found
 
-        timed = [contender(JSON, "json_lines"), contender(LLMCALL.title, "replay"), *peers("replay_by_peer")]
+        timed = [
+            contender(JSON, "json_lines"),
+            contender(LLMCALL.title, "replay"),
+            *peers("replay_by_peer"),
+        ]
         grown = [contender(JSON, "json_memory"), contender(LLMCALL.title, "replay_memory")]
         grown += peers("replay_memory_by_peer")
         recording = peers("record_by_peer")
         return [
-            bench.compare(timed, title=title, unit="s", reference=JSON, fresh=True, preparing=recording),
-            bench.compare(grown, title="memory that it takes", unit="B", reference=JSON, fresh=True, rounds=1),
+            bench.compare(
+                timed, title=title, unit="s", reference=JSON, fresh=True, preparing=recording
+            ),
+            bench.compare(
+                grown, title="memory that it takes", unit="B", reference=JSON, fresh=True, rounds=1
+            ),
         ]
 
 
 def _simulate(file: str, lines: int, mode: str) -> None:
-    """Let each persona decide in each round, in a thread of its own, knowing what it decided before."""
+    """Let each persona decide in each round, in a thread of its own, knowing what it decided
+    before.
+    """
     import llmcall
 
     @llmcall.llm(system=workload.SYSTEM, temperature=1)

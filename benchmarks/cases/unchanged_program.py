@@ -1,4 +1,6 @@
-"""A program on the OpenAI SDK that knows nothing of llmcall: what the HTTP client that records and replays it costs."""
+"""A program on the OpenAI SDK that knows nothing of llmcall: what the HTTP client that records and
+replays it costs.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ DELAY = 50  # milliseconds; few models answer as fast
 
 
 def run(bench: Bench) -> list[Group]:
-    """Measure a replayed call against a transport that answers at once, and a recorded one against the plain SDK's."""
+    """Measure a replayed call against a transport that answers at once, and a recorded one against
+    the plain SDK's.
+    """
     if LLMCALL not in bench.entries:
         return []
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +67,9 @@ def run(bench: Bench) -> list[Group]:
 
 
 def replayed(subject: Any, folder: str, count: int, records: bool) -> Iterator[float | None]:
-    """Ask the same questions in each round; a transport in this process answers those that are not replayed."""
+    """Ask the same questions in each round; a transport in this process answers those that are not
+    replayed.
+    """
     http = _http_library()
     answer, sent = json.dumps(workload.completion("the question")).encode(), []
 
@@ -73,7 +79,9 @@ def replayed(subject: Any, folder: str, count: int, records: bool) -> Iterator[f
         return http.Response(200, headers={"content-type": "application/json"}, content=answer)
 
     transport = http.MockTransport(respond)
-    with closing(_contestant(subject, folder, "http://localhost/v1", records, transport)) as contestant:
+    with closing(
+        _contestant(subject, folder, "http://localhost/v1", records, transport)
+    ) as contestant:
         batch = prepared(contestant, range(count))
         for messages in batch:
             if contestant.text(contestant.ask(messages)) != workload.answer_to("the question"):
@@ -88,7 +96,9 @@ def replayed(subject: Any, folder: str, count: int, records: bool) -> Iterator[f
             yield seconds
 
 
-def recorded(subject: Any, folder: str, count: int, records: bool, address: str) -> Iterator[float | None]:
+def recorded(
+    subject: Any, folder: str, count: int, records: bool, address: str
+) -> Iterator[float | None]:
     """Ask new questions in each round of a server, at its API's address."""
     with closing(_contestant(subject, folder, address, records)) as contestant:
         for warm_up in range(WARM_UP, WARM_UP + 10):
@@ -98,7 +108,9 @@ def recorded(subject: Any, folder: str, count: int, records: bool, address: str)
             yield seconds_each(contestant, prepared(contestant, range(first, first + count)))
 
 
-def _contestant(subject: Any, folder: str, address: str, records: bool, transport: Any = None) -> Any:
+def _contestant(
+    subject: Any, folder: str, address: str, records: bool, transport: Any = None
+) -> Any:
     """Return the SDK's contestant, on llmcall's HTTP client where it is to record."""
     import openai
 
@@ -110,7 +122,9 @@ def _contestant(subject: Any, folder: str, address: str, records: bool, transpor
     contestant = subject.Contestant(folder, address)
     contestant.client.close()
     client = made(transport=transport or http.HTTPTransport(), **options)
-    contestant.client = openai.OpenAI(api_key=workload.API_KEY, base_url=address, http_client=client)
+    contestant.client = openai.OpenAI(
+        api_key=workload.API_KEY, base_url=address, http_client=client
+    )
     return contestant
 
 

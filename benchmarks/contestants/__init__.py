@@ -1,7 +1,9 @@
-"""Those that are measured: llmcall, the plain parts that it is made of, and what a user would pick instead.
+"""Those that are measured: llmcall, the plain parts that it is made of, and what a user would pick
+instead.
 
-The table is read by the runner, which imports none of them; each module is imported in its own environment only, and
-has a class ``Contestant``. A script of the same name in ``first_answers`` is what a user would write with it.
+The table is read by the runner, which imports none of them; each module is imported in its own
+environment only, and has a class ``Contestant``. A script of the same name in ``first_answers`` is
+what a user would write with it.
 """
 
 from __future__ import annotations

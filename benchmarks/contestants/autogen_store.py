@@ -28,7 +28,10 @@ class Contestant(AsyncContestant):
     def prepared(self, messages: list[dict[str, str]]) -> Any:
         """Return autogen's messages."""
         system, user = messages
-        return [SystemMessage(content=system["content"]), UserMessage(content=user["content"], source="user")]
+        return [
+            SystemMessage(content=system["content"]),
+            UserMessage(content=user["content"], source="user"),
+        ]
 
     async def ask_async(self, prepared: Any) -> Any:
         """Return autogen's result."""

@@ -33,7 +33,9 @@ class SyncContestant:
         raise NotImplementedError
 
     def ask_as(self, actor: str, prepared: Any) -> Any:
-        """Return the reply to an actor who asks, named in the way that the library has; most have none."""
+        """Return the reply to an actor who asks, named in the way that the library has; most have
+        none.
+        """
         return self.ask_each([prepared])[0]
 
     async def ask_async(self, prepared: Any) -> Any:

@@ -37,13 +37,17 @@ class Contestant(AsyncContestant):
     def __init__(self, folder: str, base_url: str) -> None:
         super().__init__(folder, base_url)
         os.environ["INSPECT_CACHE_DIR"] = folder
-        config = GenerateConfig(max_connections=1000)  # its default would hold back the calls at once
+        # its default would hold back the calls at once
+        config = GenerateConfig(max_connections=1000)
         self.model = get_model(f"openai/{MODEL}", api_key=API_KEY, base_url=base_url, config=config)
 
     def prepared(self, messages: list[dict[str, str]]) -> Any:
         """Return inspect's messages."""
         system, user = messages
-        return [ChatMessageSystem(content=system["content"]), ChatMessageUser(content=user["content"])]
+        return [
+            ChatMessageSystem(content=system["content"]),
+            ChatMessageUser(content=user["content"]),
+        ]
 
     async def ask_async(self, prepared: Any) -> Any:
         """Return inspect's output."""
@@ -78,7 +82,9 @@ def simulate(folder: str, personas: int, rounds: int) -> tuple[list[list[bool]],
     async def live(number: int) -> list[bool]:
         decisions: list[bool] = []
         for price in range(rounds):
-            question = f"Persona {number}: Should I buy bread for {price} coins? So far: {decisions}"
+            question = (
+                f"Persona {number}: Should I buy bread for {price} coins? So far: {decisions}"
+            )
             decisions.append(await ask(question))
         return decisions
 
@@ -100,7 +106,9 @@ def _typed(folder: str, asked: list[Any]) -> Callable[[str], Awaitable[bool]]:
         return output
 
     model = get_model("mockllm/model", custom_outputs=answer)
-    config = GenerateConfig(response_schema=ResponseSchema(name="buys", json_schema=json_schema(Buys)))
+    config = GenerateConfig(
+        response_schema=ResponseSchema(name="buys", json_schema=json_schema(Buys))
+    )
 
     async def ask(question: str) -> bool:
         messages = [ChatMessageSystem(content=SYSTEM), ChatMessageUser(content=question)]

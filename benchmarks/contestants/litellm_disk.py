@@ -21,7 +21,12 @@ class Contestant(SyncContestant):
     def __init__(self, folder: str, base_url: str) -> None:
         super().__init__(folder, base_url)
         litellm.cache = Cache(type="disk", disk_cache_dir=folder)
-        self._arguments = {"model": f"openai/{MODEL}", "api_key": API_KEY, "api_base": base_url, "caching": True}
+        self._arguments = {
+            "model": f"openai/{MODEL}",
+            "api_key": API_KEY,
+            "api_base": base_url,
+            "caching": True,
+        }
 
     def ask(self, prepared: Any) -> Any:
         """Return litellm's response."""

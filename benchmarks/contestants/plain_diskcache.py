@@ -1,4 +1,6 @@
-"""The floor: diskcache with a hash of sorted JSON, in front of the SDK. It keeps the assistant's message."""
+"""The floor: diskcache with a hash of sorted JSON, in front of the SDK. It keeps the assistant's
+message.
+"""
 
 from __future__ import annotations
 

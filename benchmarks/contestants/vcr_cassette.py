@@ -16,8 +16,12 @@ __all__ = ["Contestant"]
 class Contestant(SyncContestant):
     """Call the SDK while a cassette is open."""
 
-    repeats = True  # what was recorded once answers many times; by default vcrpy replays each answer once
-    threads = False  # the open cassette is one for all threads, and its recording is not made for them
+    repeats = (
+        True  # what was recorded once answers many times; by default vcrpy replays each answer once
+    )
+    threads = (
+        False  # the open cassette is one for all threads, and its recording is not made for them
+    )
 
     def __init__(self, folder: str, base_url: str) -> None:
         super().__init__(folder, base_url)

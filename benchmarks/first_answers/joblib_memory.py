@@ -16,4 +16,8 @@ def complete(messages):
 
 
 complete = joblib.Memory(folder, verbose=0).cache(complete)
-print(complete([{"role": "system", "content": system}, {"role": "user", "content": question}])["content"])
+print(
+    complete([{"role": "system", "content": system}, {"role": "user", "content": question}])[
+        "content"
+    ]
+)

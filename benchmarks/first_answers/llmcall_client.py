@@ -6,7 +6,13 @@ import llmcall
 
 folder, base_url, system, question = sys.argv[1:]
 client = llmcall.OpenAIClient(
-    model="gpt-4o-mini", api_key="sk-benchmark", base_url=base_url, cache_path=folder, on_error="raise"
+    model="gpt-4o-mini",
+    api_key="sk-benchmark",
+    base_url=base_url,
+    cache_path=folder,
+    on_error="raise",
 )
-reply = client.send_message([{"role": "system", "content": system}, {"role": "user", "content": question}])
+reply = client.send_message(
+    [{"role": "system", "content": system}, {"role": "user", "content": question}]
+)
 print(reply["content"])

@@ -17,7 +17,9 @@ message = cache.get(key)
 if message is None:
     import openai
 
-    response = openai.OpenAI(api_key="sk-benchmark", base_url=base_url).chat.completions.create(**request)
+    response = openai.OpenAI(api_key="sk-benchmark", base_url=base_url).chat.completions.create(
+        **request
+    )
     message = response.choices[0].message.model_dump(exclude_unset=True)
     cache.set(key, message)
 print(message["content"])

@@ -55,7 +55,9 @@ class Store:
         from click.testing import CliRunner
 
         main: Any = next(iter(entry_points(group="console_scripts", name="llmcall"))).load()
-        done = CliRunner().invoke(main, ["cache", "--path", self.folder, "ls"], catch_exceptions=False)
+        done = CliRunner().invoke(
+            main, ["cache", "--path", self.folder, "ls"], catch_exceptions=False
+        )
         if done.exit_code:
             raise RuntimeError(f"llmcall cache ls: {done.output}")
 

@@ -30,7 +30,9 @@ class Store:
         """Look for the answer to a question and, as it is not there, record it."""
         key = _key(number)
         if self.cache.get(key) is None:
-            self.cache.set(key, {"role": "assistant", "content": workload.answer_to(workload.question(number))})
+            self.cache.set(
+                key, {"role": "assistant", "content": workload.answer_to(workload.question(number))}
+            )
 
     hit = record  # the same call, where the answer is there
 

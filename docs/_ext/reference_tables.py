@@ -29,7 +29,9 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], widths: Iterable[i
 
 
 def _row(cells: Iterable[str]) -> nodes.row:
-    return nodes.row("", *(nodes.entry("", nodes.paragraph("", "", *_inline(cell))) for cell in cells))
+    return nodes.row(
+        "", *(nodes.entry("", nodes.paragraph("", "", *_inline(cell))) for cell in cells)
+    )
 
 
 def _inline(cell: str) -> Iterator[nodes.Node]:
@@ -39,7 +41,9 @@ def _inline(cell: str) -> Iterator[nodes.Node]:
 
 
 class SettingsTable(SphinxDirective):
-    """Show every setting with its default, section by section, from the table that the package itself reads."""
+    """Show every setting with its default, section by section, from the table that the package
+    itself reads.
+    """
 
     def run(self) -> list[nodes.Node]:
         """Return a section with a table for each section of config.ini."""
@@ -48,14 +52,20 @@ class SettingsTable(SphinxDirective):
             rows = [row for row in settings if row.help]
             of_names = {"Endpoint": ENDPOINT_KEYS, "Model": MODEL_KEYS}.get(section)
             title = f"[{section} NAME]" if of_names else f"[{section}]"
-            block = nodes.section("", nodes.title(text=title), ids=[nodes.make_id(f"section-{section}")])
+            block = nodes.section(
+                "", nodes.title(text=title), ids=[nodes.make_id(f"section-{section}")]
+            )
             if of_names or not rows[0].key:
                 block += nodes.paragraph(text=rows[0].help + ".")
             if of_names:
                 cells = ((f"`{row.key}`", row.help) for row in of_names.values())
                 block += table(("Key", "What it is"), cells, (30, 70))
             elif rows[0].key:
-                block += table(("Key", "In code", "Default", "What it is"), map(_setting_cells, rows), (24, 24, 16, 36))
+                block += table(
+                    ("Key", "In code", "Default", "What it is"),
+                    map(_setting_cells, rows),
+                    (24, 24, 16, 36),
+                )
             else:
                 block += nodes.literal_block(text=rows[0].example)
             shown.append(block)
@@ -72,13 +82,19 @@ class CommandHelp(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return a section for each command, those of a group below it."""
-        context = click.Context(main, info_name="llmcall", max_content_width=90, **main.context_settings)
+        context = click.Context(
+            main, info_name="llmcall", max_content_width=90, **main.context_settings
+        )
         return [self.section(command, context) for _, command in sorted(main.commands.items())]
 
     def section(self, command: click.Command, parent: click.Context) -> nodes.section:
         """Return a command's section."""
         context = click.Context(
-            command, info_name=command.name, parent=parent, max_content_width=90, **command.context_settings
+            command,
+            info_name=command.name,
+            parent=parent,
+            max_content_width=90,
+            **command.context_settings,
         )
         path = context.command_path
         block = nodes.section("", nodes.title(text=path), ids=[nodes.make_id(path)])
@@ -95,15 +111,25 @@ class Layers(SphinxDirective):
         """Return a block with a line for each layer."""
         path = Path(__file__).parents[2] / "tests" / "test_layers.py"
         self.env.note_dependency(str(path))
-        found = (node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.Assign))
-        layers = next(ast.literal_eval(node.value) for node in found if ast.unparse(node.targets[0]) == "LAYERS")
+        found = (
+            node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.Assign)
+        )
+        layers = next(
+            ast.literal_eval(node.value)
+            for node in found
+            if ast.unparse(node.targets[0]) == "LAYERS"
+        )
         lines = [f"{number:2}  {layer.replace(' ', ', ')}" for number, layer in enumerate(layers)]
         return [nodes.literal_block(text="\n".join(reversed(lines)))]
 
 
 def name_in_full(app: Sphinx, document: nodes.document) -> None:
-    """Let an annotation's ``Iterator`` lead to ``collections.abc.Iterator``: code imports what it names."""
-    found = (name for objects in InventoryAdapter(app.env).main_inventory.values() for name in objects)
+    """Let an annotation's ``Iterator`` lead to ``collections.abc.Iterator``: code imports what it
+    names.
+    """
+    found = (
+        name for objects in InventoryAdapter(app.env).main_inventory.values() for name in objects
+    )
     full = {name.rpartition(".")[2]: name for name in found if "." in name}
     for reference in document.findall(addnodes.pending_xref):
         if reference["reftype"] == "class":

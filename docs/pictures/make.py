@@ -20,7 +20,8 @@ import llmcall
 
 FOLDER = Path(__file__).resolve().parent
 EXAMPLES = FOLDER.parent.parent / "examples"
-# The name of each picture, the recording that it shows, and how many pixels wide and high the window is.
+# The name of each picture, the recording that it shows, and how many pixels wide and high the
+# window is.
 PICTURES = {
     "report": (EXAMPLES / "market_day.jsonl", 1200, 700),
     "votes": (EXAMPLES / "unchanged_program" / "votes.jsonl", 1200, 540),
@@ -31,13 +32,17 @@ def notebook_page(folder: str) -> str:
     """Run first_steps.ipynb from the recorded answers; return it as HTML."""
     with llmcall.ResponseCache(f"{folder}/cache") as cache:
         cache.load(EXAMPLES / "answers.jsonl")
-    os.environ.update(LLMCALL_API_TYPE="local", LLMCALL_CACHE_MODE="replay", LLMCALL_CACHE_PATH=f"{folder}/cache")
+    os.environ.update(
+        LLMCALL_API_TYPE="local", LLMCALL_CACHE_MODE="replay", LLMCALL_CACHE_PATH=f"{folder}/cache"
+    )
     notebook = nbformat.read(EXAMPLES / "first_steps.ipynb", as_version=4)
     nbclient.NotebookClient(notebook).execute()
     return str(nbconvert.HTMLExporter().from_notebook_node(notebook)[0])
 
 
-def take(browser: Browser, name: str, html: Path, width: int, height: int, wanted: str = "main") -> None:
+def take(
+    browser: Browser, name: str, html: Path, width: int, height: int, wanted: str = "main"
+) -> None:
     """Take the picture of a page that needs no network."""
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
     page.route("http*://**", lambda route: route.abort())
@@ -48,13 +53,19 @@ def take(browser: Browser, name: str, html: Path, width: int, height: int, wante
 
 
 def main() -> None:
-    """Take pictures of each recording's report and of a notebook that has run; take the survey's chart from its own."""
+    """Take pictures of each recording's report and of a notebook that has run; take the survey's
+    chart from its own.
+    """
     notebook = json.loads((EXAMPLES / "survey.ipynb").read_text(encoding="utf-8"))
-    outputs = [output.get("data", {}) for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    outputs = [
+        output.get("data", {}) for cell in notebook["cells"] for output in cell.get("outputs", ())
+    ]
     [chart] = [data["image/png"] for data in outputs if "image/png" in data]
     (FOLDER / "survey.png").write_bytes(base64.b64decode(chart))
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
         for name, (recording, width, height) in PICTURES.items():
             report = Path(folder) / f"{name}.html"
             command = [sys.executable, "-m", "llmcall", "report", str(recording), "-o", str(report)]

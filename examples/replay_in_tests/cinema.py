@@ -25,7 +25,10 @@ def bad_reviews(reviews: list[str]) -> list[str]:
 def greetings(visitor: str, count: int) -> list[str]:
     """Return several greetings for a visitor, each drawn anew."""
     messages = [
-        {"role": "system", "content": "You greet the visitors of a cinema. Answer with one short greeting."},
+        {
+            "role": "system",
+            "content": "You greet the visitors of a cinema. Answer with one short greeting.",
+        },
         {"role": "user", "content": "Greet Ann."},
         {"role": "assistant", "content": "Good evening, Ann! Enjoy the film."},
         {"role": "user", "content": f"Greet {visitor}."},

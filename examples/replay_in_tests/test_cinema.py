@@ -1,4 +1,6 @@
-"""The tests of the cinema; the model's answers are in ``cassettes``, so they need neither a key nor the network."""
+"""The tests of the cinema; the model's answers are in ``cassettes``, so they need neither a key nor
+the network.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ TERRIBLE = "Terrible food, rude staff, never again."
 
 
 @pytest.mark.llm
-@pytest.mark.parametrize(("review", "expected"), [(WONDERFUL, "good"), (TERRIBLE, "bad")], ids=["good", "bad"])
+@pytest.mark.parametrize(
+    ("review", "expected"), [(WONDERFUL, "good"), (TERRIBLE, "bad")], ids=["good", "bad"]
+)
 def test_mood(review: str, expected: str) -> None:
     """A review is good or bad."""
     assert mood(review=review) == expected
@@ -20,7 +24,9 @@ def test_mood(review: str, expected: str) -> None:
 
 @pytest.fixture(scope="module")
 def bad() -> list[str]:
-    """Read the reviews once for all tests of this module; a wider fixture has a cassette of its own."""
+    """Read the reviews once for all tests of this module; a wider fixture has a cassette of its
+    own.
+    """
     return bad_reviews([WONDERFUL, TERRIBLE])
 
 

@@ -1,8 +1,10 @@
 """Three colleagues vote on where to eat: a program on the OpenAI SDK that knows nothing of llmcall.
 
-    llmcall run --cassette votes.jsonl --actor system --mode none simulation.py      # replays the recording beside it
+    llmcall run --cassette votes.jsonl --actor system --mode none simulation.py      # replays the
+    recording beside it
 
-The colleagues ask in threads of their own. Each stands in a system message, so each has draws of its own.
+The colleagues ask in threads of their own. Each stands in a system message, so each has draws of
+its own.
 """
 
 import collections
@@ -21,7 +23,10 @@ client = openai.OpenAI(api_key=os.environ.get("OPENAI_API_KEY", "none"))
 def vote(name: str) -> str:
     """Ask a colleague for a place."""
     messages = [
-        {"role": "system", "content": f"You are {name}. {name} {COLLEAGUES[name]}. Answer with one of: {PLACES}."},
+        {
+            "role": "system",
+            "content": f"You are {name}. {name} {COLLEAGUES[name]}. Answer with one of: {PLACES}.",
+        },
         {"role": "user", "content": "Where do we eat?"},
     ]
     answer = client.chat.completions.create(
@@ -31,7 +36,11 @@ def vote(name: str) -> str:
         max_tokens=12,
         response_format={
             "type": "json_schema",
-            "json_schema": {"name": "place", "strict": True, "schema": {"type": "string", "enum": list(PLACES)}},
+            "json_schema": {
+                "name": "place",
+                "strict": True,
+                "schema": {"type": "string", "enum": list(PLACES)},
+            },
         },
     )
     return (answer.choices[0].message.content or "").strip(' \n"')
@@ -41,4 +50,7 @@ with concurrent.futures.ThreadPoolExecutor() as pool:
     for number in (1, 2, 3):
         votes = dict(zip(COLLEAGUES, pool.map(vote, COLLEAGUES), strict=True))
         [(place, count)] = collections.Counter(votes.values()).most_common(1)
-        print(f"Round {number}: {place} ({count} of 3)  ", ", ".join(f"{who}: {what}" for who, what in votes.items()))
+        print(
+            f"Round {number}: {place} ({count} of 3)  ",
+            ", ".join(f"{who}: {what}" for who, what in votes.items()),
+        )

@@ -1,4 +1,6 @@
-"""The response cache: records in a directory or a Redis server, found by their key, shared by threads and processes."""
+"""The response cache: records in a directory or a Redis server, found by their key, shared by
+threads and processes.
+"""
 
 from __future__ import annotations
 
@@ -47,12 +49,13 @@ class CacheStats(NamedTuple):
 
 
 class ResponseCache:
-    """Keep the answers of models in a diskcache directory or a Redis server; nothing is evicted, no answer expires.
+    """Keep the answers of models in a diskcache directory or a Redis server; nothing is evicted, no
+    answer expires.
 
-    :param path: the directory, made at the first write, private (mode 0700) and with a ``.gitignore``; or the server's
-        address: ``redis://…``, ``rediss://…`` or ``unix://…``.
-    :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites each key once per
-        process and reads it from then on, ``off`` neither reads nor stores.
+    :param path: the directory, made at the first write, private (mode 0700) and with a
+        ``.gitignore``; or the server's address: ``redis://…``, ``rediss://…`` or ``unix://…``.
+    :param mode: ``auto`` and ``replay`` read and keep what was stored first, ``refresh`` overwrites
+        each key once per process and reads it from then on, ``off`` neither reads nor stores.
 
     >>> cache = llmcall.ResponseCache("answers")
     >>> cache.load("examples/market_day.jsonl")
@@ -68,7 +71,9 @@ class ResponseCache:
         self.mode = mode
         self._unstored: dict[str, bytes] = {}  # paid answers that the storage did not take
         self._refreshed: set[str] = set()
-        self._warned_in: int | None = None  # the process that was told that answers are kept in memory
+        self._warned_in: int | None = (
+            None  # the process that was told that answers are kept in memory
+        )
 
     @property
     def path(self) -> Path | str:
@@ -80,8 +85,8 @@ class ResponseCache:
 
         :param request: what is asked, or its key.
         :param mode: instead of the cache's own.
-        :raises CacheCorruptError: in the mode ``replay``, where the record or the database is damaged; the other modes
-            ask anew.
+        :raises CacheCorruptError: in the mode ``replay``, where the record or the database is
+            damaged; the other modes ask anew.
         """
         key, mode = request if isinstance(request, str) else request.cache_key, mode or self.mode
         if mode == "off" or (mode == "refresh" and key not in self._refreshed):
@@ -96,7 +101,9 @@ class ResponseCache:
             warn_once(f"{self.path}: {error}; the request is asked anew")
             return None
 
-    def put(self, request: Request, response: Mapping[str, Any], *, cost: float | None = None) -> Record:
+    def put(
+        self, request: Request, response: Mapping[str, Any], *, cost: float | None = None
+    ) -> Record:
         """Record an answer and return the record that counts: whatever was stored first.
 
         :param response: the response as the API gave it.
@@ -107,9 +114,11 @@ class ResponseCache:
     def store(self, record: Record, *, mode: str | None = None) -> Record:
         """Store a record and return the one that counts: whatever was stored first.
 
-        Where the storage fails, the answer is kept in memory until it takes it, and a warning says so once.
+        Where the storage fails, the answer is kept in memory until it takes it, and a warning says
+        so once.
 
-        :param mode: instead of the cache's own; ``rewrite`` puts the record in place of what is there.
+        :param mode: instead of the cache's own; ``rewrite`` puts the record in place of what is
+            there.
         """
         mode, key = mode or self.mode, record.cache_key
         if mode == "off":
@@ -132,12 +141,15 @@ class ResponseCache:
         return counting
 
     def _first(self, key: str, packed: bytes) -> Record:
-        """Return the record that was stored first; put these bytes in its place where it cannot be read."""
+        """Return the record that was stored first; put these bytes in its place where it cannot be
+        read.
+        """
         with suppress(CacheCorruptError):
             if found := self.get(key, mode="replay"):
                 return found
         self.storage.put(key, packed, replace=True)
-        return self.get(key, mode="replay") or unpack(key, packed)  # raises where the index is damaged
+        # raises where the index is damaged
+        return self.get(key, mode="replay") or unpack(key, packed)
 
     def store_unstored(self, otherwise: str = "") -> None:
         """Store what could not be stored before: a disk may have room again.
@@ -155,7 +167,9 @@ class ResponseCache:
                 if self._unstored.get(key) is packed:
                     del self._unstored[key]
         if otherwise and failure is not None:
-            logger().warning("%s %s: %s", counted(len(self._unstored), "answer"), otherwise, failure)
+            logger().warning(
+                "%s %s: %s", counted(len(self._unstored), "answer"), otherwise, failure
+            )
 
     def _keep_in_memory(self, key: str, packed: bytes, error: Exception) -> Record:
         with _lock:
@@ -163,7 +177,9 @@ class ResponseCache:
             first_time, self._warned_in = self._warned_in != os.getpid(), os.getpid()
         if first_time:
             at_exit(self._store_at_exit)
-            logger().warning("the cache cannot store answers, which are kept in memory until it can: %s", error)
+            logger().warning(
+                "the cache cannot store answers, which are kept in memory until it can: %s", error
+            )
         return unpack(key, packed)
 
     def _store_at_exit(self) -> None:
@@ -195,19 +211,24 @@ class ResponseCache:
         """Return a pandas DataFrame with a row for each record.
 
         :param where: a function of a record that says whether it is meant; ``None`` means all.
-        :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens, cost (USD), cache_key.
+        :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens,
+            cost (USD), cache_key.
         """
         return frame(self.records(where=where))
 
     def stats(self) -> CacheStats:
-        """Return the path, the number of records and the bytes on the disk; its cost does not grow with the cache."""
+        """Return the path, the number of records and the bytes on the disk; its cost does not grow
+        with the cache.
+        """
         return CacheStats(str(self.path), len(self), self.storage.size())
 
     def delete(self, *, where: Where | None = None, keys: Iterable[str] | None = None) -> int:
         """Delete the records that ``where`` is true of, or those of some keys; return how many.
 
-        :param where: a function of a record that says whether it is meant; every record is read for it.
-        :param keys: whole keys; at a cost that does not grow with the cache. A damaged record goes as well.
+        :param where: a function of a record that says whether it is meant; every record is read for
+            it.
+        :param keys: whole keys; at a cost that does not grow with the cache. A damaged record goes
+            as well.
         :raises TypeError: where both are given, or neither.
         """
         if (where is None) == (keys is None):
@@ -242,29 +263,38 @@ class ResponseCache:
         on_conflict: str = "keep",
         classes: Iterable[type[Any]] = (),
     ) -> int:
-        """Add the records of an exported file, a cassette, or another cache or its path; return how many were stored.
+        """Add the records of an exported file, a cassette, or another cache or its path; return how
+        many were stored.
 
         :param path: also TinyTroupe's pickle cache.
-        :param on_conflict: what to do about a key that has another answer here: ``keep`` this one, ``replace`` it, or
-            ``raise`` before anything is stored.
-        :param classes: those that were a ``response_format`` where TinyTroupe's cache was written; the file has only
-            their names.
+        :param on_conflict: what to do about a key that has another answer here: ``keep`` this one,
+            ``replace`` it, or ``raise`` before anything is stored.
+        :param classes: those that were a ``response_format`` where TinyTroupe's cache was written;
+            the file has only their names.
         :raises CacheCorruptError: where a line is broken, or a file has two answers to one request.
-        :raises CacheError: where another answer is here under ``raise``, or ``path`` holds no cache.
+        :raises CacheError: where another answer is here under ``raise``, or ``path`` holds no
+            cache.
         """
         if on_conflict not in CONFLICTS:
-            raise ValueError(f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}")
+            raise ValueError(
+                f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}"
+            )
         source, records = _loaded(path, tuple(classes))
         conflicts = [record.cache_key for record in records if self._conflicts(record)]
         if conflicts:
-            listed = ", ".join([*(key[:SHORT] for key in conflicts[:NAMED]), *["…"][: len(conflicts) - NAMED]])
+            listed = ", ".join(
+                [*(key[:SHORT] for key in conflicts[:NAMED]), *["…"][: len(conflicts) - NAMED]]
+            )
             differ = f"{source} and {self.path} answer {counted(len(conflicts), 'request')} ({listed}) differently"
             if on_conflict == "raise":
-                raise CacheError(f"{differ}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'")
+                raise CacheError(
+                    f"{differ}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
+                )
             logger().warning("%s: %s", differ, on_conflict)
         replaced = set(conflicts if on_conflict == "replace" else ())
         return self.storage.add_all(
-            (record.cache_key, pack(record), record.cache_key in replaced, None) for record in records
+            (record.cache_key, pack(record), record.cache_key in replaced, None)
+            for record in records
         )
 
     def _conflicts(self, record: Record) -> bool:
@@ -274,11 +304,14 @@ class ResponseCache:
         return found is not None and not same_answer(unpack(record.cache_key, *found), record)
 
     def verify(self) -> list[str]:
-        """Return the keys of the damaged records, those whose stored request does not fit their key included."""
+        """Return the keys of the damaged records, those whose stored request does not fit their key
+        included.
+        """
         return [key for key, packed, _ in self.storage.rows() if not _is_sound(key, packed)]
 
     def salvage(self, to: str | os.PathLike[str]) -> int:
-        """Write every record that can still be read to a cache in another directory; return how many there were.
+        """Write every record that can still be read to a cache in another directory; return how
+        many there were.
 
         How many could not be read is said in the log. Where none could, no cache is made.
 
@@ -307,17 +340,26 @@ class ResponseCache:
         try:
             lost = len(self) - count
         except CacheError:
-            logger().warning("%s: besides the %d records that were read, others may be lost", self.path, count)
+            logger().warning(
+                "%s: besides the %d records that were read, others may be lost", self.path, count
+            )
         else:
             if lost > 0:
-                logger().warning("%s: %d of %d records cannot be read and are lost", self.path, lost, count + lost)
+                logger().warning(
+                    "%s: %d of %d records cannot be read and are lost",
+                    self.path,
+                    lost,
+                    count + lost,
+                )
         return count
 
     def rekey(self) -> int:
-        """Recompute every key after a change of aliases, namespace or key version; return how many records changed.
+        """Recompute every key after a change of aliases, namespace or key version; return how many
+        records changed.
 
-        The model is looked up in the present aliases, and the present namespace stands in place of the stored one.
-        Of records that come to the same key the first gets it; the others stay as they are.
+        The model is looked up in the present aliases, and the present namespace stands in place of
+        the stored one. Of records that come to the same key the first gets it; the others stay as
+        they are.
         """
         return self.storage.rewrite(self._changes) if self.exists() else 0
 
@@ -332,7 +374,9 @@ class ResponseCache:
         for key, packed, _ in self.storage.rows():
             try:
                 record = unpack(key, packed)
-                wanted[key] = key_of(record.kind, asked_now(record.request, settings), record.sample)
+                wanted[key] = key_of(
+                    record.kind, asked_now(record.request, settings), record.sample
+                )
             except CacheCorruptError:
                 unread += 1
                 wanted[key] = key
@@ -345,10 +389,14 @@ class ResponseCache:
         kept = sum(key != new for key, new in wanted.items()) - len(moves)
         if unread:
             found = counted(unread, "damaged row")
-            logger().warning("%s: %s left as found; 'llmcall cache verify' lists all", self.path, found)
+            logger().warning(
+                "%s: %s left as found; 'llmcall cache verify' lists all", self.path, found
+            )
         if kept:
             found = counted(kept, "record")
-            logger().warning("%s: %s left under old keys, since others have the new ones", self.path, found)
+            logger().warning(
+                "%s: %s left under old keys, since others have the new ones", self.path, found
+            )
         for key, packed, _ in self.storage.rows():
             if key not in moves and pointers.get(key) not in moves:
                 continue
@@ -356,18 +404,24 @@ class ResponseCache:
             if pointers.get(key) in moves:
                 record = record.replace(response={"fallback": moves[pointers[key]]})
             if key in moves:
-                record = record.replace(cache_key=moves[key], request=asked_now(record.request, settings))
+                record = record.replace(
+                    cache_key=moves[key], request=asked_now(record.request, settings)
+                )
             yield key, record.cache_key, pack(record)
 
     def explain(self, request: Request) -> Miss:
-        """Return the nearest record to a request, and what differs from it; ``str()`` of it is a report."""
+        """Return the nearest record to a request, and what differs from it; ``str()`` of it is a
+        report.
+        """
         from ..explain import cache_remedy, explain
 
         settings = config.settings()
         return explain(request, searched_cache(self.storage), settings, cache_remedy(settings))
 
     def close(self) -> None:
-        """Store what could not be stored before, and close the handles; the next use opens them again."""
+        """Store what could not be stored before, and close the handles; the next use opens them
+        again.
+        """
         self.store_unstored("in memory only")
         self.storage.close()
 
@@ -381,7 +435,9 @@ class ResponseCache:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
 
 
-def _loaded(path: str | os.PathLike[str] | ResponseCache, classes: tuple[type[Any], ...]) -> tuple[str, list[Record]]:
+def _loaded(
+    path: str | os.PathLike[str] | ResponseCache, classes: tuple[type[Any], ...]
+) -> tuple[str, list[Record]]:
     """Return what messages call the source of records, and the records."""
     if isinstance(path, ResponseCache):
         cache = path
@@ -392,10 +448,16 @@ def _loaded(path: str | os.PathLike[str] | ResponseCache, classes: tuple[type[An
         from . import tinytroupe
 
         source = os.fspath(path)
-        found = tinytroupe.read(source, classes) if tinytroupe.recognized(source) else lines.read(source).records()
+        found = (
+            tinytroupe.read(source, classes)
+            if tinytroupe.recognized(source)
+            else lines.read(source).records()
+        )
         return source, found
     if not cache.exists():
-        raise CacheError(f"{cache.path} holds no cache; name a cache's directory or server, or an exported file")
+        raise CacheError(
+            f"{cache.path} holds no cache; name a cache's directory or server, or an exported file"
+        )
     return str(cache.path), list(cache.records())
 
 
@@ -411,7 +473,9 @@ def searched_cache(storage: Storage) -> Source:
     """Return the records of a cache, to be searched for the nearest to a request."""
     from ..explain import Source
 
-    rows = (([packed or b""], partial(unpack, key, packed, at)) for key, packed, at in storage.rows())
+    rows = (
+        ([packed or b""], partial(unpack, key, packed, at)) for key, packed, at in storage.rows()
+    )
     return Source(f"the cache {storage.place}", rows)
 
 
@@ -420,7 +484,9 @@ _lock = process_lock(__name__)
 
 
 def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:
-    """Return the one cache object of a directory in this process: its lock and its unstored answers are shared."""
+    """Return the one cache object of a directory in this process: its lock and its unstored answers
+    are shared.
+    """
     name = os.fspath(path)
     found = _shared.get(name)
     if found is None:

@@ -1,8 +1,10 @@
-"""A Redis server: how it is reached, what is said when it is not, and a store of bytes in one of its databases.
+"""A Redis server: how it is reached, what is said when it is not, and a store of bytes in one of
+its databases.
 
-Caches that several machines share are kept there. Three keys hold all of a cache: a hash of the rows, a sorted set of
-their order, and a counter of those that were ever stored. A row is the time of storing, eight bytes, and then the
-bytes. Whatever changes more than one of the three does so in one script or transaction.
+Caches that several machines share are kept there. Three keys hold all of a cache: a hash of the
+rows, a sorted set of their order, and a counter of those that were ever stored. A row is the time
+of storing, eight bytes, and then the bytes. Whatever changes more than one of the three does so in
+one script or transaction.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# Of redis.ConnectionPool; the address may say otherwise, as in redis://host/0?socket_timeout=60. One connection is for
-# each command under way, and more threads than redis-py's own limit of 100 would fail. Times are in seconds.
+# Of redis.ConnectionPool; the address may say otherwise, as in redis://host/0?socket_timeout=60.
+# One connection is for each command under way, and more threads than redis-py's own limit of 100
+# would fail. Times are in seconds.
 OPTIONS = {"max_connections": 2**16, "socket_connect_timeout": 3.0, "socket_timeout": 20.0}
 SECRETS = ("password", "ssl_password")
 FORM = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE], rediss://… (TLS), or unix:///SOCKET[?db=DATABASE]"
@@ -75,22 +78,28 @@ class RedisStorage:
         self.place: str = without_password(address)
         self._checked = False
         self._clients: dict[int, Any] = {}  # by process
-        # One further attempt is for a connection that was open when the server was started again. By default, redis-py
-        # tries ten times for some seconds.
+        # One further attempt is for a connection that was open when the server was started again.
+        # By default, redis-py tries ten times for some seconds.
         again = Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,))
         always = {"decode_responses": False, "protocol": 2, "retry": again}
         try:
             self._options = {**OPTIONS, **parse_url(address), **always}
             pool = self._redis.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # is connected to nothing yet
-        except (ValueError, TypeError, exceptions.RedisError):  # whose words may repeat the password
+        except (
+            ValueError,
+            TypeError,
+            exceptions.RedisError,
+        ):  # whose words may repeat the password
             raise ConfigError(
                 f"[Cache] PATH = {self.place} is neither a directory nor the address of a Redis server: {FORM}"
             ) from None
 
     @property
     def _redis(self) -> Any:
-        """Return the ``redis.Redis`` of this process; one that is forked while a thread uses another's would hang."""
+        """Return the ``redis.Redis`` of this process; one that is forked while a thread uses
+        another's would hang.
+        """
         process = os.getpid()
         if process not in self._clients:
             self._clients[process] = Redis(connection_pool=ConnectionPool(**self._options))
@@ -100,12 +109,19 @@ class RedisStorage:
     def _connection(self) -> Iterator[Any]:
         """Give the ``redis.Redis`` for a block; its answers are bytes.
 
-        :raises CacheError: where the server does not answer or refuses, naming it and the remedy, without the password.
+        :raises CacheError: where the server does not answer or refuses, naming it and the remedy,
+            without the password.
         """
         try:
             yield self._redis
-        except (exceptions.RedisError, OSError, UnicodeError) as error:  # UnicodeError: a host's name that can be none
-            raise self._failure(error) from (None if self._without_secrets(str(error)) != str(error) else error)
+        except (
+            exceptions.RedisError,
+            OSError,
+            UnicodeError,
+        ) as error:  # UnicodeError: a host's name that can be none
+            raise self._failure(error) from (
+                None if self._without_secrets(str(error)) != str(error) else error
+            )
 
     def _failure(self, error: Exception) -> CacheError:
         words = self._without_secrets(str(error))
@@ -114,13 +130,18 @@ class RedisStorage:
                 f"the Redis server {self.place} refuses access ({words}): "
                 "user and password stand in [Cache] PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
             )
-        if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError, UnicodeError)):
+        if isinstance(
+            error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError, UnicodeError)
+        ):
             return CacheError(
                 f"the Redis server {self.place} cannot be reached ({words}): start it, "
                 "or name another server or a directory in [Cache] PATH"
             )
-        # Of a pipeline, redis-py puts the whole command before the server's words: the record's bytes.
-        return CacheError(f"the Redis server {self.place} refuses a command ({words.rpartition('caused error: ')[2]})")
+        # Of a pipeline, redis-py puts the whole command before the server's words: the record's
+        # bytes.
+        return CacheError(
+            f"the Redis server {self.place} refuses a command ({words.rpartition('caused error: ')[2]})"
+        )
 
     def _without_secrets(self, text: str) -> str:
         for secret in filter(None, map(self._options.get, SECRETS)):
@@ -133,17 +154,25 @@ class RedisStorage:
             return bool(redis.exists(STORED))
 
     def get(self, key: str) -> tuple[bytes | None, float] | None:
-        """Return the bytes of a key and when they were stored (seconds since the epoch), or ``None``."""
+        """Return the bytes of a key and when they were stored (seconds since the epoch), or
+        ``None``.
+        """
         with self._connection() as redis:
             row = redis.hget(ROWS, key)
         return None if row is None else _read(row)
 
     def put(self, key: str, value: bytes, *, replace: bool) -> bool:
-        """Store bytes under a key that has none, or in place of what is there; return whether they were stored."""
+        """Store bytes under a key that has none, or in place of what is there; return whether they
+        were stored.
+        """
         if not self._checked:
             self._warn_of_eviction()
         with self._connection() as redis:
-            return bool(redis.register_script(STORE)(KEYS, [key, TIME.pack(time.time()) + value, int(replace)]))
+            return bool(
+                redis.register_script(STORE)(
+                    KEYS, [key, TIME.pack(time.time()) + value, int(replace)]
+                )
+            )
 
     def add_all(self, rows: Iterable[NewRow]) -> int:
         """Store many rows, all or none; return how many were stored."""
@@ -151,7 +180,11 @@ class RedisStorage:
         with self._connection() as redis, redis.pipeline() as pipeline:
             script = redis.register_script(STORE)
             for key, value, replaces, at in rows:
-                script(KEYS, [key, TIME.pack(now if at is None else at) + value, int(replaces)], client=pipeline)
+                script(
+                    KEYS,
+                    [key, TIME.pack(now if at is None else at) + value, int(replaces)],
+                    client=pipeline,
+                )
             return sum(pipeline.execute())
 
     def delete(self, keys: Iterable[str]) -> int:
@@ -170,7 +203,8 @@ class RedisStorage:
             return int(pipeline.execute()[0])
 
     def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
-        """Give rows (key, new key, new value) other keys and bytes, all or none; return how many there were.
+        """Give rows (key, new key, new value) other keys and bytes, all or none; return how many
+        there were.
 
         :raises CacheError: where somebody stored a row meanwhile.
         """
@@ -190,7 +224,9 @@ class RedisStorage:
             return len(changed)
 
     def keep(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Put a new text in place of that of a budget; as :meth:`SqliteStorage.keep`, but that it may change again."""
+        """Put a new text in place of that of a budget; as :meth:`SqliteStorage.keep`, but that it
+        may change again.
+        """
         key = f"llmcall:budget:{name}"
 
         def once(pipe: Any) -> T:
@@ -233,7 +269,9 @@ class RedisStorage:
             return int(redis.hlen(ROWS))
 
     def size(self) -> int:
-        """Return about how many bytes all rows take in the server's memory, judged by a few of them."""
+        """Return about how many bytes all rows take in the server's memory, judged by a few of
+        them.
+        """
         with self._connection() as redis:
             return sum(redis.memory_usage(key) or 0 for key in KEYS)
 
@@ -245,7 +283,9 @@ class RedisStorage:
         if info.get("role") == "slave":
             found.append("it is a replica, which takes no answers: name the primary server")
         if not info.get("aof_enabled"):
-            found.append("what it stored since its last snapshot is lost when it crashes: set appendonly yes")
+            found.append(
+                "what it stored since its last snapshot is lost when it crashes: set appendonly yes"
+            )
         return found
 
     def _warn_of_eviction(self) -> None:
@@ -261,7 +301,9 @@ class RedisStorage:
 
 
 def _read(row: bytes) -> tuple[bytes, float]:
-    """Return the bytes of a row and its time; a row that is too short for a time is none of ours, and damaged."""
+    """Return the bytes of a row and its time; a row that is too short for a time is none of ours,
+    and damaged.
+    """
     return (row[TIME.size :], TIME.unpack_from(row)[0]) if len(row) >= TIME.size else (b"", 0.0)
 
 
@@ -269,7 +311,9 @@ def _eviction(info: Mapping[str, Any]) -> list[str]:
     policy = str(info.get("maxmemory_policy", ""))
     if not info.get("maxmemory") or not policy.startswith("allkeys"):
         return []
-    return [f"it may drop answers when its memory is full (maxmemory-policy {policy}): set noeviction"]
+    return [
+        f"it may drop answers when its memory is full (maxmemory-policy {policy}): set noeviction"
+    ]
 
 
 Storage = SqliteStorage | RedisStorage

@@ -1,13 +1,15 @@
 """Records as bytes, and a directory of diskcache's as a store of such bytes.
 
-The bytes are pickled plain data, the request after all else, with a checksum behind it, which is begun with the
-record's key, so that one record's bytes are never taken for another's. No class and no function is looked up while a
-record is read: a cache from a stranger can lie and waste memory, and runs no code.
+The bytes are pickled plain data, the request after all else, with a checksum behind it, which is
+begun with the record's key, so that one record's bytes are never taken for another's. No class and
+no function is looked up while a record is read: a cache from a stranger can lie and waste memory,
+and runs no code.
 
-diskcache makes the database, and may open it beside us. Its defaults are off: it would evict above 1 GB, cull old rows
-at each write, and unpickle values and keys. Rows are read and written here by statements of our own, on two connections
-that all threads share: diskcache would hold one open in each thread, also over a fork, and tells a full disk from a
-busy one only now and then. No row of ours names a file or holds a pickle of diskcache's; one that does is unreadable.
+diskcache makes the database, and may open it beside us. Its defaults are off: it would evict above
+1 GB, cull old rows at each write, and unpickle values and keys. Rows are read and written here by
+statements of our own, on two connections that all threads share: diskcache would hold one open in
+each thread, also over a fork, and tells a full disk from a busy one only now and then. No row of
+ours names a file or holds a pickle of diskcache's; one that does is unreadable.
 """
 
 from __future__ import annotations
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    Row = tuple[str, bytes | None, float]  # its key, its bytes (None where unreadable), and when it was stored
-    # Of a row to be stored: its key, its bytes, whether it replaces what is there, and when it was stored (None: now).
+    # its key, its bytes (None where unreadable), and when it was stored
+    Row = tuple[str, bytes | None, float]
+    # Of a row to be stored: its key, its bytes, whether it replaces what is there, and when it was
+    # stored (None: now).
     NewRow = tuple[str, bytes, bool, float | None]
     # Of a row that changes: its key, its key from now on, and its bytes from now on.
     Change = tuple[str, str, bytes]
@@ -45,16 +49,24 @@ if TYPE_CHECKING:
 
 # Records as bytes
 
-LAYOUT = 2  # of the tuple that is pickled: this number, and then the fields, but the request, which is pickled after it
+# of the tuple that is pickled: this number, and then the fields, but the request, which is pickled
+# after it
+LAYOUT = 2
 FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "response", "request")
 _fields_of = attrgetter(*FIELDS)
-PROTOCOL = 4  # of pickle: the newest that every supported Python reads and that has no buffers outside
+PROTOCOL = (
+    4  # of pickle: the newest that every supported Python reads and that has no buffers outside
+)
 CHECKSUM_BYTES = 4
-RESIDUE = 0x2144DF1C  # the CRC-32 of anything that ends with its own CRC-32 (RFC 1662, appendix C.3, complemented)
-SHORT_BYTES = 2_000  # of a record without its request, up to which they take less memory than the objects in it
+# the CRC-32 of anything that ends with its own CRC-32 (RFC 1662, appendix C.3, complemented)
+RESIDUE = 0x2144DF1C
+# of a record without its request, up to which they take less memory than the objects in it
+SHORT_BYTES = 2_000
 TEXTS = (str, type(None))
 # The types of what is pickled, each combination that there is: see pack().
-SHAPES = frozenset(product((int,), (str,), TEXTS, (float, int, type(None)), TEXTS, TEXTS, TEXTS, (dict,)))
+SHAPES = frozenset(
+    product((int,), (str,), TEXTS, (float, int, type(None)), TEXTS, TEXTS, TEXTS, (dict,))
+)
 REMEDY = "'llmcall cache verify' lists such records, and 'llmcall cache salvage NEW_FOLDER' saves the others"
 # What bytes raise that somebody made up.
 UNREADABLE = (
@@ -88,7 +100,8 @@ def _dumps(value: Any) -> bytes:
 def pack(record: Record) -> bytes:
     """Return a record as bytes; its key and the time of storing stand beside them.
 
-    :raises TypeError: where the record holds what is no plain data and has no plain form, naming its place.
+    :raises TypeError: where the record holds what is no plain data and has no plain form, naming
+        its place.
     """
     fields = _fields_of(record)
     try:
@@ -104,18 +117,24 @@ def _body(*fields: Any) -> bytes:
     packed = (LAYOUT, *head)
     body = _dumps(packed) + _dumps(request)
     if tuple(map(type, packed)) not in SHAPES:
-        raise TypeError(f"the record {head[:-1]} could not be read again: cost is a number, all others are texts")
+        raise TypeError(
+            f"the record {head[:-1]} could not be read again: cost is a number, all others are texts"
+        )
     return body
 
 
 def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None) -> Record:
-    """Return the record that :func:`pack` made bytes of; its request is read when somebody asks for it.
+    """Return the record that :func:`pack` made bytes of; its request is read when somebody asks for
+    it.
 
     :param packed: the bytes; ``None`` are none.
-    :raises CacheCorruptError: where the checksum does not fit, or the bytes hold anything but a record of plain data.
+    :raises CacheCorruptError: where the checksum does not fit, or the bytes hold anything but a
+        record of plain data.
     """
     if not packed or crc32(packed, crc32(cache_key.encode("utf-8", "replace"))) != RESIDUE:
-        raise CacheCorruptError(f"the record {cache_key[:12]}… is damaged: its checksum does not fit; {REMEDY}")
+        raise CacheCorruptError(
+            f"the record {cache_key[:12]}… is damaged: its checksum does not fit; {REMEDY}"
+        )
     file = BytesIO(packed)
     try:
         fields = _Unpickler(file).load()  # which ends before the request
@@ -126,14 +145,18 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     _, kind, sample, cost, api_type, host, version, response = fields
     begin = file.tell()
     request = partial(_request, cache_key, packed[begin:])
-    record = Record(cache_key, kind, sample, request, response, cost, api_type, host, version, stored_at)
+    record = Record(
+        cache_key, kind, sample, request, response, cost, api_type, host, version, stored_at
+    )
     if begin <= SHORT_BYTES:
         record._read_again = _PackedResponse(packed[:begin])
     return record
 
 
 class _PackedResponse(bytes):
-    """Be the bytes of a record without its request: a call of them reads the response, as often as it is wanted."""
+    """Be the bytes of a record without its request: a call of them reads the response, as often as
+    it is wanted.
+    """
 
     __slots__ = ()
 
@@ -161,18 +184,20 @@ def _unreadable(cache_key: str, why: object) -> CacheCorruptError:
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
 LAST_MADE = "Settings_size_delete"  # the last thing that diskcache makes in a new database
 IGNORED = ".gitignore"
-QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#\\"})  # what means something in SQLite's addresses
+# what means something in SQLite's addresses
+QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#\\"})
 BUSY_SECONDS = 60.0
 PAGE = 500  # rows that are read at a time
 
-# Values are cast, since those of others may be texts that cannot be decoded. raw = 1 is a key that is not pickled, and
-# mode = 1 bytes as they are (diskcache.core.MODE_RAW, 5.6.3).
+# Values are cast, since those of others may be texts that cannot be decoded. raw = 1 is a key that
+# is not pickled, and mode = 1 bytes as they are (diskcache.core.MODE_RAW, 5.6.3).
 FIND = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
 PAGE_OF_ROWS = "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"
 ROWS_BETWEEN = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid BETWEEN ? AND ?"
 STARTING = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
 LAST = "SELECT max(rowid) FROM Cache"
-LAST_BY_INDEX = "SELECT max(rowid) FROM Cache INDEXED BY Cache_key_raw"  # where the table's last page is damaged
+# where the table's last page is damaged
+LAST_BY_INDEX = "SELECT max(rowid) FROM Cache INDEXED BY Cache_key_raw"
 COUNT = "SELECT value FROM Settings WHERE key = 'count'"  # kept by diskcache's triggers
 ADD = (
     "INSERT OR IGNORE INTO Cache (key, raw, store_time, access_time, access_count, size, mode, filename, value) "
@@ -190,21 +215,26 @@ SET_BUDGET = "INSERT OR REPLACE INTO Budgets VALUES (?, ?)"
 MOVE = "UPDATE Cache SET key = ?, value = ? WHERE key = ? AND raw = 1"
 
 _storages: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
-# Of all storages of the process: SQLite's handles do not survive a fork (sqlite.org, "How To Corrupt", 2.6), so none is
-# open or in use while the process is forked.
-_reading = threading.RLock()  # the garbage collector may end a stream, which asks for a price, during a look-up
-_writing = threading.RLock()  # spares the threads of one process SQLite's busy sleeps; a stream may end here as well
+# Of all storages of the process: SQLite's handles do not survive a fork (sqlite.org, "How To
+# Corrupt", 2.6), so none is open or in use while the process is forked.
+# the garbage collector may end a stream, which asks for a price, during a look-up
+_reading = threading.RLock()
+# spares the threads of one process SQLite's busy sleeps; a stream may end here as well
+_writing = threading.RLock()
 
 
 class SqliteStorage:
-    """Keep bytes under keys in a directory that many threads and processes share. Opens nothing until used.
+    """Keep bytes under keys in a directory that many threads and processes share. Opens nothing
+    until used.
 
-    What is stored is there for everybody when the method returns, and stays whatever happens to the process. A method
-    that reads raises ``CacheError`` where the place cannot be reached or is damaged; one that writes, that or an
-    ``OSError``. Neither a look-up nor storing costs more the more rows there are, save by the depth of an index.
+    What is stored is there for everybody when the method returns, and stays whatever happens to the
+    process. A method that reads raises ``CacheError`` where the place cannot be reached or is
+    damaged; one that writes, that or an ``OSError``. Neither a look-up nor storing costs more the
+    more rows there are, save by the depth of an index.
     :class:`~llmcall.cache.redis.RedisStorage` has the same methods.
 
-    :ivar is_near: whether a look-up takes microseconds and waits for nobody, so that an event loop may stand still.
+    :ivar is_near: whether a look-up takes microseconds and waits for nobody, so that an event loop
+        may stand still.
     :param directory: with ``~`` and variables as diskcache expands them.
     """
 
@@ -212,7 +242,9 @@ class SqliteStorage:
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._open: dict[str, sqlite3.Connection] = {}  # "reader" and "writer"
-        weakref.finalize(self, _close, self._open).atexit = False  # a collector may take them before their owner
+        weakref.finalize(
+            self, _close, self._open
+        ).atexit = False  # a collector may take them before their owner
         self._written: tuple[int, int] | None = None  # which file the writer has open
         self._folder = os.path.abspath(os.path.expandvars(os.path.expanduser(directory)))
         self._database = os.path.join(self._folder, DATABASE)
@@ -231,7 +263,8 @@ class SqliteStorage:
         return os.path.exists(self._database)
 
     def get(self, key: str) -> tuple[bytes | None, float] | None:
-        """Return the bytes of a key and when they were stored (seconds since the epoch), or ``None``.
+        """Return the bytes of a key and when they were stored (seconds since the epoch), or
+        ``None``.
 
         :raises CacheCorruptError: where the database is damaged.
         """
@@ -256,21 +289,32 @@ class SqliteStorage:
         try:
             reader, _ = self._connect("mode=ro", damaged=True)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            raise CacheCorruptError(f"nothing of the cache {self.place} can be read: {error}") from error
+            raise CacheCorruptError(
+                f"nothing of the cache {self.place} can be read: {error}"
+            ) from error
         try:
-            last = max((row[0] or 0 for query in (LAST, LAST_BY_INDEX) for row in _given(reader, query)), default=0)
+            last = max(
+                (row[0] or 0 for query in (LAST, LAST_BY_INDEX) for row in _given(reader, query)),
+                default=0,
+            )
             for first in range(1, last + 1, PAGE):
                 rows = _given(reader, ROWS_BETWEEN, first, first + PAGE - 1)
                 if len(rows) < PAGE:  # some are deleted, or cannot be read with the others
                     places = range(first, first + PAGE)
-                    rows = [row for place in places for row in _given(reader, ROWS_BETWEEN, place, place)]
+                    rows = [
+                        row
+                        for place in places
+                        for row in _given(reader, ROWS_BETWEEN, place, place)
+                    ]
                 for key, value, stored_at in rows:
                     yield str(key), value, stored_at if isinstance(stored_at, float) else 0.0
         finally:
             reader.close()
 
     def starting(self, prefix: str, limit: int) -> list[str]:
-        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the index."""
+        """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the
+        index.
+        """
         return [str(key) for (key,) in self._read(STARTING, prefix, prefix + "\U0010ffff", limit)]
 
     def __len__(self) -> int:
@@ -283,7 +327,8 @@ class SqliteStorage:
         return sum(os.path.getsize(file) for file in files if os.path.exists(file))
 
     def put(self, key: str, value: bytes, *, replace: bool) -> bool:
-        """Store bytes under a key that has none, or in place of what is there; return whether they were stored.
+        """Store bytes under a key that has none, or in place of what is there; return whether they
+        were stored.
 
         :raises OSError: where the directory cannot be written, or the disk is full.
         """
@@ -295,7 +340,9 @@ class SqliteStorage:
         now = time.time()
         with self._transaction() as writer:
             return sum(
-                writer.execute(SET if replaces else ADD, (key, now if at is None else at, value)).rowcount
+                writer.execute(
+                    SET if replaces else ADD, (key, now if at is None else at, value)
+                ).rowcount
                 for key, value, replaces, at in rows
             )
 
@@ -314,17 +361,23 @@ class SqliteStorage:
             return writer.execute(CLEAR).rowcount
 
     def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
-        """Give rows (key, new key, new value) other keys and bytes, all or none; return how many there were.
+        """Give rows (key, new key, new value) other keys and bytes, all or none; return how many
+        there were.
 
-        :param changes: is called within the transaction; the reading connection goes on seeing the rows as they were.
+        :param changes: is called within the transaction; the reading connection goes on seeing the
+            rows as they were.
         """
         with self._transaction() as writer:
-            return sum(writer.execute(MOVE, (new, value, key)).rowcount for key, new, value in changes())
+            return sum(
+                writer.execute(MOVE, (new, value, key)).rowcount for key, new, value in changes()
+            )
 
     def keep(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Put a new text in place of that of a budget, while nobody else does so; reading one makes no database.
+        """Put a new text in place of that of a budget, while nobody else does so; reading one makes
+        no database.
 
-        :param change: takes the text, or ``None``, and returns the new one, or ``None`` where it stays, and a result.
+        :param change: takes the text, or ``None``, and returns the new one, or ``None`` where it
+            stays, and a result.
         :returns: the result.
         """
         if not self.exists():
@@ -345,12 +398,17 @@ class SqliteStorage:
             _close(self._open)
 
     def _read(self, statement: str, *values: object) -> list[Any]:
-        """Return the rows that a SELECT finds, none without a database; raise CacheCorruptError for a damaged one."""
+        """Return the rows that a SELECT finds, none without a database; raise CacheCorruptError for
+        a damaged one.
+        """
         with _reading:
             try:
                 reader = self._open.get("reader") or self._open_reader()
                 return reader.execute(statement, values).fetchall() if reader else []
-            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes a damaged name
+            except (
+                sqlite3.DatabaseError,
+                UnicodeDecodeError,
+            ) as error:  # the latter: SQLite quotes a damaged name
                 raise self._damaged(error) from error
 
     def _open_reader(self) -> sqlite3.Connection | None:
@@ -379,15 +437,24 @@ class SqliteStorage:
         """
         path = self._database.translate(QUOTED)
         connection = sqlite3.connect(
-            f"file:{path}?{options}", uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            f"file:{path}?{options}",
+            uri=True,
+            timeout=BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
         )
         try:
             if damaged:
-                connection.execute("PRAGMA writable_schema = ON")  # without it, a file must be as long as it says
-            connection.execute("PRAGMA mmap_size = 0")  # a mapped file that is cut short kills the process (SIGBUS)
-            connection.execute("PRAGMA cache_size = -4000")  # KiB; by default 2,000, which 2,000 records fill
-            connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a killed process loses nothing committed
-            connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages, 16 MB: a checkpoint waits for the disk
+                # without it, a file must be as long as it says
+                connection.execute("PRAGMA writable_schema = ON")
+            # a mapped file that is cut short kills the process (SIGBUS)
+            connection.execute("PRAGMA mmap_size = 0")
+            # KiB; by default 2,000, which 2,000 records fill
+            connection.execute("PRAGMA cache_size = -4000")
+            # in WAL mode a killed process loses nothing committed
+            connection.execute("PRAGMA synchronous = NORMAL")
+            # pages, 16 MB: a checkpoint waits for the disk
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             if names and "Settings" not in names:
                 raise sqlite3.DatabaseError("it is another program's")
@@ -412,9 +479,13 @@ class SqliteStorage:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the writing connection, while no other process writes, to what is done as a whole or not at all."""
+        """Give the writing connection, while no other process writes, to what is done as a whole or
+        not at all.
+        """
         with self._writer() as writer:
-            if writer.in_transaction:  # of a call in whose middle the garbage collector ends a stream
+            if (
+                writer.in_transaction
+            ):  # of a call in whose middle the garbage collector ends a stream
                 yield writer
                 return
             writer.execute("BEGIN IMMEDIATE")
@@ -428,7 +499,8 @@ class SqliteStorage:
 
     def _open_writer(self) -> sqlite3.Connection:
         with _reading:
-            _close(self._open)  # somebody deleted the directory: what is written to its open files is lost
+            # somebody deleted the directory: what is written to its open files is lost
+            _close(self._open)
         self._refuse_file()
         make_directory(self._folder)
         writer, made = self._connect("mode=rwc")
@@ -436,14 +508,18 @@ class SqliteStorage:
             import diskcache
 
             writer.close()
-            diskcache.Cache(self._folder, eviction_policy="none", cull_limit=0, size_limit=2**62, statistics=0).close()
+            diskcache.Cache(
+                self._folder, eviction_policy="none", cull_limit=0, size_limit=2**62, statistics=0
+            ).close()
             writer, _ = self._connect("mode=rw")
         self._open["writer"], self._written = writer, _identity(self._database)
         return writer
 
     def _refuse_file(self) -> None:
         if os.path.exists(self._folder) and not os.path.isdir(self._folder):
-            raise CacheError(f"the cache path {self._folder} is a file; [Cache] PATH must name a directory")
+            raise CacheError(
+                f"the cache path {self._folder} is a file; [Cache] PATH must name a directory"
+            )
 
     def _damaged(self, error: object) -> CacheError:
         return CacheCorruptError(
@@ -476,13 +552,16 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def make_directory(directory: str | os.PathLike[str]) -> None:
-    """Make a cache's directory where there is none; one that is new or empty becomes private and is left out of git.
+    """Make a cache's directory where there is none; one that is new or empty becomes private and is
+    left out of git.
 
     :raises OSError: where that is not possible.
     """
     os.makedirs(directory, mode=0o700, exist_ok=True)
     ignored = os.path.join(directory, IGNORED)
-    if set(os.listdir(directory)) <= {IGNORED} and not (os.path.exists(ignored) and os.path.getsize(ignored)):
+    if set(os.listdir(directory)) <= {IGNORED} and not (
+        os.path.exists(ignored) and os.path.getsize(ignored)
+    ):
         os.chmod(directory, 0o700)
         with open(ignored, "w", encoding="utf-8") as file:
             file.write("*\n")

@@ -1,9 +1,10 @@
-"""Read TinyTroupe's pickle cache: each entry becomes the record that a call of the same parameters makes.
+"""Read TinyTroupe's pickle cache: each entry becomes the record that a call of the same parameters
+makes.
 
-Forms, as of microsoft/TinyTroupe from its first public version to 0.6: a dict whose keys are ``str((model, params))``,
-and whose values are the SDK's ``ChatCompletion`` objects, or, since 0.6, what their ``model_dump()`` gives, or, of its
-client for Ollama, the response as JSON. Whatever class or function a pickle names, a stand-in is built in its place:
-nothing is imported or run.
+Forms, as of microsoft/TinyTroupe from its first public version to 0.6: a dict whose keys are
+``str((model, params))``, and whose values are the SDK's ``ChatCompletion`` objects, or, since 0.6,
+what their ``model_dump()`` gives, or, of its client for Ollama, the response as JSON. Whatever
+class or function a pickle names, a stand-in is built in its place: nothing is imported or run.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ from ..config import resolve as config
 from ..errors import APIError, CacheCorruptError
 from ..models.catalog import resolve
 from ..notices import logger
-from ..requests.arguments import asked_messages, asked_parameters, check_messages, check_names, given_parameters
+from ..requests.arguments import (
+    asked_messages,
+    asked_parameters,
+    check_messages,
+    check_names,
+    given_parameters,
+)
 from ..requests.keys import key_of, normalizer, plain
 from ..responses import check_chat
 from ..text import brief
@@ -33,13 +40,16 @@ PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
 REASON = 200  # characters of a reason
 REASONS = 5  # that the log names
 
-# What of TinyTroupe's parameters does not matter to an answer, or is no parameter of the API (NUM_CTX of Ollama).
+# What of TinyTroupe's parameters does not matter to an answer, or is no parameter of the API
+# (NUM_CTX of Ollama).
 UNASKED = ("model", "messages", "options", "timeout", "stream", "num_ctx")
 # What the SDK's parse() adds to an answer: objects of classes that are not here.
 PARSED = frozenset({"parsed", "parsed_arguments"})
-# What stands in Python's notation of data for itself, and a parameter that is a class, of which there is only the name.
+# What stands in Python's notation of data for itself, and a parameter that is a class, of which
+# there is only the name.
 TEXT_OR_CLASS = re.compile(
-    r"""'(\w+)': (<class '[\w.<>]+'>)""" r"""|'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\"""", re.DOTALL
+    r"""'(\w+)': (<class '[\w.<>]+'>)""" r"""|'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\"""",
+    re.DOTALL,
 )
 
 
@@ -66,14 +76,17 @@ def recognized(path: str) -> bool:
 
 
 def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
-    """Return the records of a pickle cache in the order of the file, and say in the log what could not be read.
+    """Return the records of a pickle cache in the order of the file, and say in the log what could
+    not be read.
 
-    Nothing in the file is run. ``REASONING_EFFORT``, which TinyTroupe did not write down, is taken from the settings,
-    as are aliases, namespace and normalizers: a script that repeats a call with these settings finds its answer. An
-    entry with ``top_p=0`` becomes a second record, for calls without ``top_p``. Where TinyTroupe itself asks otherwise,
-    without ``REASONING_EFFORT`` and with the SDK's schema of a class, that becomes one more.
+    Nothing in the file is run. ``REASONING_EFFORT``, which TinyTroupe did not write down, is taken
+    from the settings, as are aliases, namespace and normalizers: a script that repeats a call with
+    these settings finds its answer. An entry with ``top_p=0`` becomes a second record, for calls
+    without ``top_p``. Where TinyTroupe itself asks otherwise, without ``REASONING_EFFORT`` and with
+    the SDK's schema of a class, that becomes one more.
 
-    :param classes: those that were a ``response_format``, found by the module and name in a key, else by the name.
+    :param classes: those that were a ``response_format``, found by the module and name in a key,
+        else by the name.
     :raises CacheCorruptError: where the file is no such cache.
     """
     settings = config.settings()
@@ -87,7 +100,9 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
             for request in _requests(key, settings, classes):
                 record = Record(key_of("chat", request, None), "chat", None, request, response)
                 if records.setdefault(record.cache_key, record).response != response:
-                    raise ValueError("it is another answer to a request that stands in the file before")
+                    raise ValueError(
+                        "it is another answer to a request that stands in the file before"
+                    )
         except (ValueError, TypeError, LookupError, RecursionError, APIError) as error:
             unreadable.append(f"entry {number}: {brief(str(error), REASON)}")
     if unreadable:
@@ -111,7 +126,9 @@ def _entries(path: str) -> dict[Any, Any]:
 
 def _plain(value: Any) -> Any:
     """Return what a pickle held without its objects: of each one, its fields."""
-    if isinstance(value, _StandIn):  # of a pydantic model (1 or 2): the fields that it declares, and those beyond
+    if isinstance(
+        value, _StandIn
+    ):  # of a pydantic model (1 or 2): the fields that it declares, and those beyond
         state = value.state if isinstance(value.state, dict) else {}
         if not isinstance(state.get("__dict__"), dict):
             raise ValueError("it holds an object that is no pydantic model")
@@ -122,7 +139,9 @@ def _plain(value: Any) -> Any:
 
 
 def _requests(key: Any, settings: Settings, classes: tuple[type[Any], ...]) -> list[dict[str, Any]]:
-    """Return the requests that an entry answers: that of a script on llmcall, and others that mean the same."""
+    """Return the requests that an entry answers: that of a script on llmcall, and others that mean
+    the same.
+    """
     model, params = _asked(key, classes)
     effort = params.get("reasoning_effort") or settings.reasoning_effort
     request = _request(model, {**params, "reasoning_effort": effort}, settings)
@@ -138,25 +157,41 @@ def _requests(key: Any, settings: Settings, classes: tuple[type[Any], ...]) -> l
 def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str, Any]:
     options = params.get("options")
     found = {**params, **(options if isinstance(options, dict) else {})}
-    given = {name: value for name, value in found.items() if name not in UNASKED and value not in (None, [])}
+    given = {
+        name: value
+        for name, value in found.items()
+        if name not in UNASKED and value not in (None, [])
+    }
     check_names(given)
-    messages = asked_messages(check_messages(params.get("messages")), normalizer(settings.cache_normalize))
-    return asked_now({"model": model, "messages": messages, **asked_parameters(given_parameters(given))}, settings)
+    messages = asked_messages(
+        check_messages(params.get("messages")), normalizer(settings.cache_normalize)
+    )
+    return asked_now(
+        {"model": model, "messages": messages, **asked_parameters(given_parameters(given))},
+        settings,
+    )
 
 
 def _sent_by_sdk(model: type[Any]) -> dict[str, Any]:
-    """Return what the SDK's ``parse()`` sends as ``response_format`` for a class: its own schema of it, not ours."""
+    """Return what the SDK's ``parse()`` sends as ``response_format`` for a class: its own schema of
+    it, not ours.
+    """
     import openai
 
     schema = openai.pydantic_function_tool(model)["function"]["parameters"]
-    return {"type": "json_schema", "json_schema": {"schema": schema, "name": model.__name__, "strict": True}}
+    return {
+        "type": "json_schema",
+        "json_schema": {"schema": schema, "name": model.__name__, "strict": True},
+    }
 
 
 def _asked(key: Any, classes: tuple[type[Any], ...]) -> tuple[str, dict[str, Any]]:
     """Return the model and the parameters that a key names."""
     found = _literal(key, classes) if isinstance(key, str) else None
     if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], dict):
-        raise ValueError("its key is none of TinyTroupe's: (model, parameters) in Python's notation")
+        raise ValueError(
+            "its key is none of TinyTroupe's: (model, parameters) in Python's notation"
+        )
     model = found[1].get("model") or found[0]
     if not isinstance(model, str):
         raise ValueError(f"its key names no model but {model!r}")
@@ -164,7 +199,9 @@ def _asked(key: Any, classes: tuple[type[Any], ...]) -> tuple[str, dict[str, Any
 
 
 def _literal(text: str, classes: tuple[type[Any], ...]) -> Any:
-    """Return the plain data that a text is Python's notation of, with a class as ``response_format``."""
+    """Return the plain data that a text is Python's notation of, with a class as
+    ``response_format``.
+    """
     given: dict[str, type[Any]] = {}
 
     def without_class(found: re.Match[str]) -> str:
@@ -185,17 +222,25 @@ def _literal(text: str, classes: tuple[type[Any], ...]) -> Any:
 
 
 def _class_named(text: str, parameter: str, classes: tuple[type[Any], ...]) -> type[Any]:
-    """Return the class whose ``repr`` a key holds: of the same module and name, else of the same name."""
+    """Return the class whose ``repr`` a key holds: of the same module and name, else of the same
+    name.
+    """
     name = text[len("<class '") : -len("'>")].rpartition(".")[2]
-    same = [each for each in classes if repr(each) == text] or [each for each in classes if each.__name__ == name]
+    same = [each for each in classes if repr(each) == text] or [
+        each for each in classes if each.__name__ == name
+    ]
     if parameter != "response_format" or len(same) != 1:
         remedy = f"load(…, classes=[{name}]) gives it"
-        raise ValueError(f"its {parameter} is a Python class, {name}, whose schema is not in the file: {remedy}")
+        raise ValueError(
+            f"its {parameter} is a Python class, {name}, whose schema is not in the file: {remedy}"
+        )
     return same[0]
 
 
 def asked_now(asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return a request as it is asked under some settings: the model after aliases, and in their namespace."""
+    """Return a request as it is asked under some settings: the model after aliases, and in their
+    namespace.
+    """
     now = {name: value for name, value in asked.items() if name != "namespace"}
     namespace = settings.cache_namespace
     if "model" in asked:

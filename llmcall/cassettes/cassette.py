@@ -1,4 +1,6 @@
-"""Cassettes: the answers of a stretch of code in one file, made for review and for git; and which one is open."""
+"""Cassettes: the answers of a stretch of code in one file, made for review and for git; and which
+one is open.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +46,9 @@ def function_scope(name: str, cache_key: str) -> str:
 class Cassette(ContextDecorator):
     """Record the answers of a block in a file, and replay them: a context manager and a decorator.
 
-    It holds for every thread and task of the process while it is open; a second one opened inside it is the one that
-    counts until it closes. Opened again while it is open, it goes on, and is written at the last closing.
+    It holds for every thread and task of the process while it is open; a second one opened inside
+    it is the one that counts until it closes. Opened again while it is open, it goes on, and is
+    written at the last closing.
 
     :ivar path: the file.
     :ivar stored: the records of the file, or ``None`` where none was read.
@@ -63,7 +66,9 @@ class Cassette(ContextDecorator):
     (1, 1, 0)
     """
 
-    def __init__(self, path: str | os.PathLike[str], mode: str = "once", *, write: bool = True) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], mode: str = "once", *, write: bool = True
+    ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; a cassette's is one of {', '.join(MODES)}")
         from pathlib import Path  # costs 4 ms, and a call without a cassette imports this module
@@ -83,10 +88,11 @@ class Cassette(ContextDecorator):
         self.file = file
         self.stored: Lines | None = None
         self._gained: dict[str, bytes] = {}  # as bytes, so that nobody shares a record
-        # The first of the calls that each record answered: by the callers' scope paths, then by their places, no matter
-        # which thread came first.
+        # The first of the calls that each record answered: by the callers' scope paths, then by
+        # their places, no matter which thread came first.
         self._first: dict[str, tuple[list[str], Place]] = {}
-        self._skipped: set[str] = set()  # the scopes of recorded functions that did not run, since they were replayed
+        # the scopes of recorded functions that did not run, since they were replayed
+        self._skipped: set[str] = set()
         self._header: dict[str, Any] = {}
         self._layer: object = None
         self._orders = itertools.count()
@@ -112,12 +118,14 @@ class Cassette(ContextDecorator):
 
     @short_traceback
     def open(self) -> Cassette:
-        """Let it answer and record until :meth:`close`, as in a notebook across cells; it is written as it goes.
+        """Let it answer and record until :meth:`close`, as in a notebook across cells; it is
+        written as it goes.
 
         A ``rewrite`` is written at the end, so that a failed one leaves the old file.
 
         :raises CacheCorruptError: where the file is damaged.
-        :raises CacheError: where it is of a newer version, or another cassette of this process has it open.
+        :raises CacheError: where it is of a newer version, or another cassette of this process has
+            it open.
         """
         self.__enter__()
         self._writes_on = self.mode != "rewrite"
@@ -126,15 +134,18 @@ class Cassette(ContextDecorator):
     def close(self) -> None:
         """End what :meth:`open` began.
 
-        :raises CacheError: where another process wrote it meanwhile, or a text looks like a credential.
+        :raises CacheError: where another process wrote it meanwhile, or a text looks like a
+            credential.
         """
         self.__exit__(None, None, None)
 
     def start(self) -> None:
-        """Read the file and let its settings hold, unless that is done already; whoever starts it stops it.
+        """Read the file and let its settings hold, unless that is done already; whoever starts it
+        stops it.
 
         :raises CacheCorruptError: where the file is damaged.
-        :raises CacheError: where it is of a newer version, or another cassette of this process has it open.
+        :raises CacheError: where it is of a newer version, or another cassette of this process has
+            it open.
         """
         with _lock:
             if not self._depth:
@@ -143,7 +154,9 @@ class Cassette(ContextDecorator):
 
     def _start(self, file: str) -> None:
         if any(each.file == file and each.is_mine() for each in tuple(open_cassettes)):
-            raise CacheError(f"{self.path} is open already in this process; use one cassette for both, or two files")
+            raise CacheError(
+                f"{self.path} is open already in this process; use one cassette for both, or two files"
+            )
         from .format import Lines, header_of, layer_of
 
         self._begin(file)
@@ -161,7 +174,8 @@ class Cassette(ContextDecorator):
         """Write what it gained, at the last closing; a ``rewrite`` that failed leaves the old file.
 
         :param error: what ended the block, or ``None``.
-        :raises CacheError: where another process wrote it meanwhile, or a text looks like a credential.
+        :raises CacheError: where another process wrote it meanwhile, or a text looks like a
+            credential.
         """
         with _lock:
             if not (isinstance(error, SystemExit) and not error.code):
@@ -175,7 +189,9 @@ class Cassette(ContextDecorator):
             if self.is_mine():
                 if isinstance(self._error, KeyboardInterrupt):
                     self.failures.forget(LEFT)  # whoever stopped them knows
-                self.failures.warn(f"replay of the cassette {self.path}", "record it again with the mode 'new'")
+                self.failures.warn(
+                    f"replay of the cassette {self.path}", "record it again with the mode 'new'"
+                )
                 if self.write_at_end and self._is_changed():
                     self._write(complete=self._error is None)
 
@@ -190,7 +206,9 @@ class Cassette(ContextDecorator):
 
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
         records = self.all_records()
-        if not self.is_complete:  # one order for what both recordings hold; what was not used stands at the end
+        if (
+            not self.is_complete
+        ):  # one order for what both recordings hold; what was not used stands at the end
             records.sort(key=lambda record: self._first.get(record.cache_key, UNUSED))
         with alone(os.path.dirname(self.file)):
             if hashlib.sha256(_content(self.file)).digest() != self._hash.digest():
@@ -203,7 +221,9 @@ class Cassette(ContextDecorator):
             self._hash = hashlib.sha256(_content(self.file))
 
     def _write_on(self, record: Record) -> None:
-        """Add a record at the end of the file; whole and in order it is written when the cassette closes."""
+        """Add a record at the end of the file; whole and in order it is written when the cassette
+        closes.
+        """
         with _lock:
             if self._writer is None:
                 self._write(complete=False)
@@ -224,7 +244,9 @@ class Cassette(ContextDecorator):
 
     @property
     def is_complete(self) -> bool:
-        """Return whether its file was recorded to the end; one that an exception ended goes on being recorded."""
+        """Return whether its file was recorded to the end; one that an exception ended goes on
+        being recorded.
+        """
         return self.stored is None or self.stored.is_complete
 
     @property
@@ -287,10 +309,12 @@ class Cassette(ContextDecorator):
         return (*position.get(), next(self._orders))
 
     def find(self, asked: Request | str, place: Place) -> Record | None:
-        """Return the recorded answer of a request, or the record of a key; ``None`` where there is none.
+        """Return the recorded answer of a request, or the record of a key; ``None`` where there is
+        none.
 
         :param place: of the call that it answers.
-        :raises CacheError: in a forked process, where there is none: what it recorded would be lost.
+        :raises CacheError: in a forked process, where there is none: what it recorded would be
+            lost.
         """
         found = self._found(asked, place)
         if found is None and self.asks and not self.is_mine():
@@ -358,14 +382,18 @@ class Cassette(ContextDecorator):
             return [(unpack(key, self._gained[key]), place) for (_, place), key in ordered]
 
     def unused(self) -> list[Record]:
-        """Return the records of the file that answered no call, nor belong to a recorded function that was replayed.
+        """Return the records of the file that answered no call, nor belong to a recorded function
+        that was replayed.
 
-        Those that stand in no scope may be any function's: an embedding's, or of a function outside any scope; so may
-        those of an outermost scope that no call of this run entered, where a function outside any scope was replayed.
+        Those that stand in no scope may be any function's: an embedding's, or of a function outside
+        any scope; so may those of an outermost scope that no call of this run entered, where a
+        function outside any scope was replayed.
         """
         records = list(self.stored or ())
         skipped = tuple(f"{path}/" for path in self._skipped)
-        entered = {record.scope.partition("/")[0] for record in records if record.cache_key in self._first}
+        entered = {
+            record.scope.partition("/")[0] for record in records if record.cache_key in self._first
+        }
         anywhere = any("/" not in path for path in self._skipped)
         return [
             record
@@ -376,9 +404,11 @@ class Cassette(ContextDecorator):
         ]
 
     def to_frame(self) -> Any:
-        """Return a pandas DataFrame with a row for each record, of the file too where it is not open.
+        """Return a pandas DataFrame with a row for each record, of the file too where it is not
+        open.
 
-        :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens, cost (USD), cache_key.
+        :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens,
+            cost (USD), cache_key.
         :raises CacheCorruptError: where the file is damaged.
         """
         return frame(self.all_records())
@@ -401,11 +431,15 @@ class Cassette(ContextDecorator):
     # The decorator
 
     def __call__(self, function: Any) -> Any:
-        """Open it around each call of a function, which may be asynchronous; calls at the same time share it."""
+        """Open it around each call of a function, which may be asynchronous; calls at the same time
+        share it.
+        """
         from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
         if isgeneratorfunction(function) or isasyncgenfunction(function):
-            raise TypeError(f"{function.__qualname__} is a generator function; open the cassette with 'with' inside it")
+            raise TypeError(
+                f"{function.__qualname__} is a generator function; open the cassette with 'with' inside it"
+            )
         if not iscoroutinefunction(function):
             return super().__call__(function)
 
@@ -422,17 +456,27 @@ class Cassette(ContextDecorator):
     def _repr_html_(self) -> str:
         records = self.all_records()
         more = [f"… and {len(records) - LISTED:,} more"] if len(records) > LISTED else []
-        rows = [(each.sample or "", brief(each.prompt, CELL), brief(each.answer, CELL)) for each in records[:LISTED]]
-        notes = (counted(len(records), "record"), f"{self.replayed:,} replayed", f"{self.recorded:,} recorded", *more)
+        rows = [
+            (each.sample or "", brief(each.prompt, CELL), brief(each.answer, CELL))
+            for each in records[:LISTED]
+        ]
+        notes = (
+            counted(len(records), "record"),
+            f"{self.replayed:,} replayed",
+            f"{self.recorded:,} recorded",
+            *more,
+        )
         return bubble(repr(self), notes) + html_table([("sample", "prompt", "answer"), *rows])
 
 
 def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
-    """Open a cassette around a block, around the calls of a function, or with ``.open()`` until ``.close()``.
+    """Open a cassette around a block, around the calls of a function, or with ``.open()`` until
+    ``.close()``.
 
     :param path: the file, JSON Lines.
-    :param mode: ``none`` only reads; ``once`` records if there is no file, or one whose recording an exception ended,
-        else only reads; ``new`` adds what is missing; ``rewrite`` starts empty and asks everything anew.
+    :param mode: ``none`` only reads; ``once`` records if there is no file, or one whose recording
+        an exception ended, else only reads; ``new`` adds what is missing; ``rewrite`` starts empty
+        and asks everything anew.
     :raises ValueError: for another mode.
     :raises CacheCorruptError: at the beginning of the block, where the file is damaged.
 
@@ -462,7 +506,8 @@ def _content(path: str) -> bytes:
 
 # Which one is open
 
-# The innermost last; one that began several times stands there as often, and the one that the settings name is first.
+# The innermost last; one that began several times stands there as often, and the one that the
+# settings name is first.
 open_cassettes: list[Cassette] = []
 _named: Cassette | None = None  # the one that the settings name
 _lock = process_lock(__name__)
@@ -498,7 +543,9 @@ def innermost() -> Cassette | None:
 
 
 def header_namespaces() -> dict[str, str] | None:
-    """Return the namespaces of models that an open cassette's header holds, or ``None`` where no header was read."""
+    """Return the namespaces of models that an open cassette's header holds, or ``None`` where no
+    header was read.
+    """
     for each in reversed(tuple(open_cassettes)):
         if each.stored is not None:
             return dict(each.stored.settings.get("namespaces", {}))
@@ -520,7 +567,9 @@ def active_cassette(base: Settings | None = None) -> Cassette | None:
 
 
 def current_cassette() -> Cassette | None:
-    """Return the cassette that counts, or ``None`` where none is open and ``[Cassette] PATH`` names none."""
+    """Return the cassette that counts, or ``None`` where none is open and ``[Cassette] PATH`` names
+    none.
+    """
     global _named
     opened = innermost()
     if opened is not None:
@@ -547,7 +596,8 @@ def _close_at_exit() -> None:
 
 
 def close_named(error: BaseException | None = None) -> None:
-    """Close the cassette that the settings name, and write it; the next call opens what they name then.
+    """Close the cassette that the settings name, and write it; the next call opens what they name
+    then.
 
     :param error: what ended the run, or ``None``.
     """
@@ -563,9 +613,15 @@ def close_named(error: BaseException | None = None) -> None:
 
 
 def missed(
-    request: Request, *, settings: Settings, cache: ResponseCache, cassette: Cassette | None, past_cache: bool = False
+    request: Request,
+    *,
+    settings: Settings,
+    cache: ResponseCache,
+    cassette: Cassette | None,
+    past_cache: bool = False,
 ) -> CacheMissError:
-    """Return the error of a request that is not recorded and may not be asked; it is explained when it is read.
+    """Return the error of a request that is not recorded and may not be asked; it is explained when
+    it is read.
 
     :param settings: those that the request was made with.
     :param cache: the disk cache.
@@ -584,7 +640,9 @@ def missed(
         """Explain it, and say that the disk cache has the answer, where it was not asked."""
         aside = ""
         with suppress(CacheError):
-            if (past_cache or cassette is not None) and cache.get(request, mode="replay") is not None:
+            if (past_cache or cassette is not None) and cache.get(
+                request, mode="replay"
+            ) is not None:
                 aside = f"the cache {cache.path} has the answer, but was not asked"
         return explain(request, source, settings, remedy, aside)
 
@@ -600,7 +658,11 @@ def _searched(cassette: Cassette) -> Source:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
     else:
         state = "" if lines.is_complete else "whose recording broke off"
-    rows = () if lines is None else ((lines.searched(at), partial(lines.record, at)) for at in range(len(lines)))
+    rows = (
+        ()
+        if lines is None
+        else ((lines.searched(at), partial(lines.record, at)) for at in range(len(lines)))
+    )
     return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows)
 
 

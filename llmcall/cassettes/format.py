@@ -1,17 +1,20 @@
-"""Read and write records as JSON Lines, the form of cassettes and of exported caches, made for review and for git.
+"""Read and write records as JSON Lines, the form of cassettes and of exported caches, made for
+review and for git.
 
 Version 1 of the form. A file is UTF-8; each line is one JSON object, and one of these three::
 
-    {"llmcall": 1, "settings": {…}}              the header, first; equal ones may follow anywhere; with
-                                                 "complete": false where an exception ended the recording
+    {"llmcall": 1, "settings": {…}}              the header, first; equal ones may follow anywhere;
+    with
+                                                 "complete": false where an exception ended the
+                                                 recording
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
     {"kind": …, "sample": …, "request": {…}, "response": {…}, "cost": …}
                                                  a record; sample and cost where there are any
 
-A text is written once, before its first use; requests and responses refer to it, and a request refers to the messages
-that it has in common with an earlier one. So a conversation's file grows
-linearly with it, and no line depends on a later one. Blank lines, a byte order mark and carriage returns at line ends
-are accepted.
+A text is written once, before its first use; requests and responses refer to it, and a request
+refers to the messages that it has in common with an earlier one. So a conversation's file grows
+linearly with it, and no line depends on a later one. Blank lines, a byte order mark and carriage
+returns at line ends are accepted.
 """
 
 from __future__ import annotations
@@ -48,14 +51,21 @@ VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
 # By the field that tells what a line is: the types of its fields.
 LINES: dict[str, dict[str, tuple[type, ...]]] = {
-    "kind": {"kind": (str,), "sample": (str,), "request": (dict,), "response": (dict,), "cost": (int, float)},
+    "kind": {
+        "kind": (str,),
+        "sample": (str,),
+        "request": (dict,),
+        "response": (dict,),
+        "cost": (int, float),
+    },
     "text": {"text": (str,), "lines": (list,)},
     "llmcall": {"llmcall": (int,), "complete": (bool,), "settings": (dict,)},
 }
 OPTIONAL = {"sample", "cost", "complete"}
 RESTORE = "take the line from version control, or remove it and record again"
 
-_INVISIBLE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")  # these break or reorder lines
+# these break or reorder lines
+_INVISIBLE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 
@@ -65,13 +75,16 @@ _write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
 MODELS = ("model", "embedding_model")
 MODEL_FILE = ".gguf"
-# The settings that decide keys besides the arguments in code: a header holds these, and while its cassette is open they
-# stand above environment and files.
+# The settings that decide keys besides the arguments in code: a header holds these, and while its
+# cassette is open they stand above environment and files.
 KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
 
 
-def header_of(base: Settings | None = None, *, namespaces: dict[str, str] | None = None) -> dict[str, Any]:
-    """Return the settings that decide keys, as JSON data: as environment, files and defaults say them, not code.
+def header_of(
+    base: Settings | None = None, *, namespaces: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the settings that decide keys, as JSON data: as environment, files and defaults say
+    them, not code.
 
     A model's file is known by its name, wherever it lies.
 
@@ -80,7 +93,9 @@ def header_of(base: Settings | None = None, *, namespaces: dict[str, str] | None
     """
     said = config.without_code(base)
     found = {name: said[name] for name in KEYED if said[name] not in (None, "", (), {})}
-    found = {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
+    found = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in found.items()
+    }
     for name in MODELS:
         if str(found.get(name, "")).lower().endswith(MODEL_FILE):
             found[name] = _file_name(found[name])
@@ -96,7 +111,12 @@ def _namespaces(base: Settings | None) -> dict[str, str]:
     settings = base or config.settings()
     if settings.origin_of("endpoints").rank >= Rank.CONFIGURED:
         return {}
-    return {model: each.namespace for each in settings.endpoints if each.namespace for model in each.models}
+    return {
+        model: each.namespace
+        for each in settings.endpoints
+        if each.namespace
+        for model in each.models
+    }
 
 
 def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,13 +129,19 @@ def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
     recorded = {name: value for name, value in header.items() if name != NAMESPACES}
     unknown = sorted(recorded.keys() - set(KEYED))
     if unknown:
-        raise ConfigError(f"the header names {', '.join(unknown)}, which this version of llmcall does not know")
+        raise ConfigError(
+            f"the header names {', '.join(unknown)}, which this version of llmcall does not know"
+        )
     decided = [name for name in KEYED if name in recorded or (recorded and name not in MODELS)]
     layer = {name: recorded.get(name, SETTINGS[name].default) for name in decided}
     settings = config.settings()
     for name in MODELS:
         here = getattr(settings, name)
-        if name in layer and str(here).lower().endswith(MODEL_FILE) and _file_name(here) == layer[name]:
+        if (
+            name in layer
+            and str(here).lower().endswith(MODEL_FILE)
+            and _file_name(here) == layer[name]
+        ):
             layer[name] = here
     return layer
 
@@ -127,7 +153,9 @@ def header_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def line_of(entry: dict[str, Any]) -> str:
-    """Return an entry as one line of JSON with its newline; what cannot be seen in a text is escaped."""
+    """Return an entry as one line of JSON with its newline; what cannot be seen in a text is
+    escaped.
+    """
     line = _write_json(entry) + "\n"
     return _INVISIBLE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
@@ -135,7 +163,8 @@ def line_of(entry: dict[str, Any]) -> str:
 def entry_of(line: bytes) -> dict[str, Any]:
     """Return the header, text or record that a line holds.
 
-    :raises CacheCorruptError: where it holds none of them, or a damaged one, with what is wrong and the remedy.
+    :raises CacheCorruptError: where it holds none of them, or a damaged one, with what is wrong and
+        the remedy.
     :raises CacheError: for the header of a newer version.
     """
     entry = _parsed(line)
@@ -159,9 +188,13 @@ def _check(entry: dict[str, Any], what: str) -> None:
     types = LINES[what]
     for name, value in entry.items():
         if name not in types:
-            raise CacheCorruptError(f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall")
+            raise CacheCorruptError(
+                f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall"
+            )
         if type(value) not in types[name]:
-            raise _damaged(f"the line's {name!r} is of another type than {types[name][-1].__name__}")
+            raise _damaged(
+                f"the line's {name!r} is of another type than {types[name][-1].__name__}"
+            )
     if missing := types.keys() - entry.keys() - OPTIONAL:
         raise _damaged(f"the line has no {min(missing)!r}")
     if what == "kind" and entry[what] not in KINDS:
@@ -228,7 +261,8 @@ def _reference(item: Any) -> str | None:
 
 
 def _has_runs(messages: Any, refers: bool = True) -> bool:
-    """Tell whether a request's messages are so many that others may refer to them, or refer to others.
+    """Tell whether a request's messages are so many that others may refer to them, or refer to
+    others.
 
     :param refers: whether something in its line stands for something else.
     """
@@ -245,7 +279,9 @@ def _after_system(messages: list[Any]) -> int:
 
 
 def _runs(messages: list[Any]) -> Iterator[tuple[str, int, int, str]]:
-    """Yield the runs that others may refer to: digest, begin and end here, and the digest of what it goes on from."""
+    """Yield the runs that others may refer to: digest, begin and end here, and the digest of what
+    it goes on from.
+    """
     begin = _after_system(messages)
     reference = _reference(messages[begin])
     heads = {(begin + 1, reference)} if reference is not None else {(0, ""), (begin, "")}
@@ -256,25 +292,28 @@ def _runs(messages: list[Any]) -> Iterator[tuple[str, int, int, str]]:
             yield digest, first, end + 1, before
 
 
-RESPONSE = b', "response": '  # what stands between a record's request and its response, as it is written here
+# what stands between a record's request and its response, as it is written here
+RESPONSE = b', "response": '
 REFERS = b'"$', b'"\\u0024'  # what a line holds in which something stands for something else
-PARSED_BYTES = 8 * 1024 * 1024  # of a file whose lines are held as they were parsed too, about three times as large
+# of a file whose lines are held as they were parsed too, about three times as large
+PARSED_BYTES = 8 * 1024 * 1024
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Lines:
     """The records of a file: ``len()``, iteration in the order of the file, and :meth:`get`.
 
-    Every line is read and checked at the beginning, and kept as it is written; what it refers to is resolved when its
-    record may be the one that is asked for. A record is built anew each time; the messages that its request has in
-    common with others are theirs as well.
+    Every line is read and checked at the beginning, and kept as it is written; what it refers to is
+    resolved when its record may be the one that is asked for. A record is built anew each time; the
+    messages that its request has in common with others are theirs as well.
 
     :param data: all bytes of the file.
     :param name: what errors call it.
     :ivar settings: those of the header; an empty file has none.
     :ivar is_complete: whether the recording came to its end.
-    :raises CacheCorruptError: for a damaged line, with its number; for a dangling reference, and for two answers to one
-        key whose requests are written differently, only when they are resolved.
+    :raises CacheCorruptError: for a damaged line, with its number; for a dangling reference, and
+        for two answers to one key whose requests are written differently, only when they are
+        resolved.
     :raises CacheError: for a file of a newer version.
     """
 
@@ -286,15 +325,23 @@ class Lines:
         self.settings: dict[str, Data] = {}
         self._headed_at: int | None = None  # the number of the header's line
         self._begins = array("Q")  # of the records' lines, by position
-        self._refers = bytearray()  # whether something in a record's line stands for something else, by position
+        # whether something in a record's line stands for something else, by position
+        self._refers = bytearray()
         self._texts: dict[str, int] = {}  # by their digests, where their lines begin
-        self._parsed: dict[int, dict[str, Any]] = {}  # by where they begin: the first lines, until records are built
-        # By their digests, the runs of messages that others may refer to: the position of the request that holds them,
-        # where they begin and end there, and the digest of the run that they go on from.
+        self._parsed: dict[
+            int, dict[str, Any]
+        ] = {}  # by where they begin: the first lines, until records are built
+        # By their digests, the runs of messages that others may refer to: the position of the
+        # request that holds them, where they begin and end there, and the digest of the run that
+        # they go on from.
         self._runs: dict[str, tuple[int, int, int, str]] = {}
-        self._messages: dict[int, list[Any]] = {}  # by position: a request's own messages, decoded once, and shared
+        self._messages: dict[
+            int, list[Any]
+        ] = {}  # by position: a request's own messages, decoded once, and shared
         self._heads: dict[int, int] = {}  # hash of all before the response -> first position
-        self._unkeyed: dict[int, list[int]] = {}  # by what :func:`_telling` says: positions without keys yet
+        self._unkeyed: dict[
+            int, list[int]
+        ] = {}  # by what :func:`_telling` says: positions without keys yet
         self._positions: dict[str, int] = {}
         self._load()
 
@@ -302,7 +349,8 @@ class Lines:
         return len(self._begins)
 
     def __iter__(self) -> Iterator[Record]:
-        alone = {positions[0] for positions in self._unkeyed.values() if len(positions) == 1}  # they have no equal
+        # they have no equal
+        alone = {positions[0] for positions in self._unkeyed.values() if len(positions) == 1}
         for position in range(len(self)):
             record = self.record(position)
             if position in alone or self._first(record, position) == position:
@@ -320,13 +368,19 @@ class Lines:
         """
         if isinstance(asked, str):
             unkeyed, self._unkeyed = self._unkeyed, {}
-            for position in sorted(position for positions in unkeyed.values() for position in positions):
+            for position in sorted(
+                position for positions in unkeyed.values() for position in positions
+            ):
                 self._first(self.record(position), position)
             return self._at_key(asked)
         found = None
         for position in self._unkeyed.pop(_telling(asked.kind, asked.sample, asked.asked), ()):
             record = self.record(position)
-            if record.kind == asked.kind and record.sample == asked.sample and is_same(record.request, asked.asked):
+            if (
+                record.kind == asked.kind
+                and record.sample == asked.sample
+                and is_same(record.request, asked.asked)
+            ):
                 record.cache_key = asked.cache_key  # which need not be made of it once more
             if self._first(record, position) == position and record.cache_key == asked.cache_key:
                 found = record
@@ -352,7 +406,9 @@ class Lines:
                     if text and not text.isspace():
                         self._add(number, begin, text)
                     begin += len(line)
-            if self._data and self._headed_at is None:  # a file without a byte holds no records, and no damage
+            if (
+                self._data and self._headed_at is None
+            ):  # a file without a byte holds no records, and no damage
                 raise _no_header()
         except CacheError as error:
             raise self._at(number, error) from None
@@ -365,7 +421,9 @@ class Lines:
 
     def _two_answers(self, first: int) -> CacheCorruptError:
         line = self._number(first)
-        return CacheCorruptError(f"line {line} has another answer to the same request; remove one of the two lines")
+        return CacheCorruptError(
+            f"line {line} has another answer to the same request; remove one of the two lines"
+        )
 
     def _add(self, number: int, begin: int, line: bytes) -> None:
         entry = entry_of(line)
@@ -409,7 +467,9 @@ class Lines:
         if entry["kind"] == "chat" and _has_runs(messages, refers):
             for digest, first, end, before in _runs(messages):
                 self._runs.setdefault(digest, (place, first, end, before))
-        self._unkeyed.setdefault(_telling(entry["kind"], entry.get("sample"), entry["request"]), []).append(place)
+        self._unkeyed.setdefault(
+            _telling(entry["kind"], entry.get("sample"), entry["request"]), []
+        ).append(place)
         self._begins.append(begin)
         self._refers.append(refers)
 
@@ -420,9 +480,11 @@ class Lines:
         return self._data[begin : self._data.find(b"\n", begin) + 1 or None]
 
     def searched(self, position: int) -> list[bytes]:
-        """Return the line of a request, by its position in the file, and those of the texts that it refers to.
+        """Return the line of a request, by its position in the file, and those of the texts that it
+        refers to.
 
-        What stands behind a reference to messages is left out: it is the history, and each request ends in its own.
+        What stands behind a reference to messages is left out: it is the history, and each request
+        ends in its own.
         """
         line = self._line(self._begins[position]).partition(RESPONSE)[0]
         digests = [digest for digest in TEXT.findall(line.decode()) if digest in self._texts]
@@ -435,7 +497,9 @@ class Lines:
         kind, request, response = entry["kind"], entry["request"], entry["response"]
         if self._refers[position]:
             try:
-                request = self._request(position, request) if kind == "chat" else self._resolved(request)
+                request = (
+                    self._request(position, request) if kind == "chat" else self._resolved(request)
+                )
                 response = self._resolved(response)
             except CacheError as error:
                 raise self._at(self._number(position), error) from None
@@ -443,7 +507,9 @@ class Lines:
         return _Unkeyed(kind, entry.get("sample"), request, response, entry.get("cost"))
 
     def _request(self, position: int, encoded: dict[str, Any]) -> Data:
-        """Resolve the request of a chat; its first message after the system's may stand for those of other requests."""
+        """Resolve the request of a chat; its first message after the system's may stand for those
+        of other requests.
+        """
         messages: Any = encoded.get("messages")
         if not _has_runs(messages):
             return self._resolved(encoded)
@@ -468,7 +534,9 @@ class Lines:
         pieces = []
         while digest:
             if digest not in self._runs:
-                raise CacheCorruptError(f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}")
+                raise CacheCorruptError(
+                    f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}"
+                )
             position, begin, end, digest = self._runs[digest]
             pieces.append(self._own_messages(position)[begin:end])
         return [message for piece in reversed(pieces) for message in piece]
@@ -478,7 +546,10 @@ class Lines:
         if isinstance(encoded, dict):
             if _stands_for_another(encoded):
                 return self._meant(*next(iter(encoded.items())))
-            return {name: self._resolved(item) if type(item) in NESTED else item for name, item in encoded.items()}
+            return {
+                name: self._resolved(item) if type(item) in NESTED else item
+                for name, item in encoded.items()
+            }
         if isinstance(encoded, list):
             return [self._resolved(item) if type(item) in NESTED else item for item in encoded]
         return encoded
@@ -487,7 +558,9 @@ class Lines:
         """Return what an object stands for."""
         if sign == "$text" and isinstance(value, str):
             if value not in self._texts:
-                raise CacheCorruptError(f"it refers to the text {value[:64]}, which no line holds; {CHANGED}")
+                raise CacheCorruptError(
+                    f"it refers to the text {value[:64]}, which no line holds; {CHANGED}"
+                )
             return "\n".join(self._entry(self._texts[value])["lines"])
         if sign == "$bytes" and isinstance(value, str):
             try:
@@ -496,7 +569,9 @@ class Lines:
                 raise CacheCorruptError(f"it holds bytes that are not Base64; {CHANGED}") from None
         if sign == "$data" and isinstance(value, dict) and _stands_for_another(value):
             return {name: self._resolved(item) for name, item in value.items()}
-        raise CacheCorruptError(f'its object of the one name "{sign[:40]}" means nothing there; {CHANGED}')
+        raise CacheCorruptError(
+            f'its object of the one name "{sign[:40]}" means nothing there; {CHANGED}'
+        )
 
 
 class _Unkeyed(Record):
@@ -504,7 +579,9 @@ class _Unkeyed(Record):
 
     __slots__ = ()
 
-    def __init__(self, kind: str, sample: str | None, request: Any, response: Any, cost: float | None) -> None:
+    def __init__(
+        self, kind: str, sample: str | None, request: Any, response: Any, cost: float | None
+    ) -> None:
         super().__init__("", kind, sample, request, response, cost)
         del self.cache_key
 
@@ -517,28 +594,40 @@ class _Unkeyed(Record):
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Let no garbage be collected: the collector would go through all that was read, again and again, for nothing."""
+    """Let no garbage be collected: the collector would go through all that was read, again and
+    again, for nothing.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
-            if not gc.get_freeze_count():  # what was read counts as old: not even the next collection goes through it
+            if (
+                not gc.get_freeze_count()
+            ):  # what was read counts as old: not even the next collection goes through it
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()
 
 
 def _no_header() -> CacheCorruptError:
-    return CacheCorruptError('there is no header {"llmcall": …} before this; take the file from version control')
+    return CacheCorruptError(
+        'there is no header {"llmcall": …} before this; take the file from version control'
+    )
 
 
 def _telling(kind: str, sample: str | None, request: Mapping[str, Any]) -> int:
-    """Return a hash of what tells a request, encoded or not, from most others: its sample and last text."""
+    """Return a hash of what tells a request, encoded or not, from most others: its sample and last
+    text.
+    """
     messages = request.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
-    said = last.get("content") if isinstance(last, dict) else request.get("input", request.get("function"))
+    said = (
+        last.get("content")
+        if isinstance(last, dict)
+        else request.get("input", request.get("function"))
+    )
     if isinstance(said, str):
         return hash((kind, sample, said if len(said) <= INLINE_CHARACTERS else digest_of(said)))
     return hash((kind, sample, str(said.get("$text")) if isinstance(said, dict) else ""))
@@ -550,7 +639,11 @@ VOLATILE = ("id", "created", "system_fingerprint", "timings")
 
 def lasting(response: dict[str, Data]) -> dict[str, Data]:
     """Return what of a response is not new in each; the result of a function is its own."""
-    return response if "value" in response else {name: response[name] for name in response if name not in VOLATILE}
+    return (
+        response
+        if "value" in response
+        else {name: response[name] for name in response if name not in VOLATILE}
+    )
 
 
 def same_answer(one: Record, other: Record) -> bool:
@@ -581,26 +674,37 @@ class Writer:
         return line
 
     def lines(self, record: Record) -> list[str]:
-        """Return the lines of a record; see :func:`encode`. After an error, it is as if there were no such record."""
+        """Return the lines of a record; see :func:`encode`. After an error, it is as if there were
+        no such record.
+        """
         self._number += 1
-        where = f"record {self._number}" + ("" if record.sample is None else f" (sample {record.sample!r})")
+        where = f"record {self._number}" + (
+            "" if record.sample is None else f" (sample {record.sample!r})"
+        )
         self._new = {}
         try:
-            entry = {name: getattr(record, name) for name in LINES["kind"]} | {"response": lasting(record.response)}
+            entry = {name: getattr(record, name) for name in LINES["kind"]} | {
+                "response": lasting(record.response)
+            }
             entry = {name: plain(value, name, exact=True) for name, value in entry.items()}
             secrets.refuse(entry, self._allow, where, self._searched)
             entry |= {name: self._encoded(entry[name]) for name in ("request", "response")}
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {error}") from None
         except RecursionError:
-            raise ValueError(f"{where}: its request or response is nested too deeply to be recorded") from None
+            raise ValueError(
+                f"{where}: its request or response is nested too deeply to be recorded"
+            ) from None
         messages = entry["request"].get("messages")
         if record.kind == "chat" and _has_runs(messages):
             entry["request"]["messages"] = shared = self._shared(messages)
             self._runs.update(digest for digest, *_ in _runs(shared))
         self._digests |= self._new
         entry = {name: value for name, value in entry.items() if value is not None}
-        texts = [line_of({"text": digest, "lines": text.split("\n")}) for text, digest in self._new.items()]
+        texts = [
+            line_of({"text": digest, "lines": text.split("\n")})
+            for text, digest in self._new.items()
+        ]
         return [*texts, line_of(entry)]
 
     def _encoded(self, data: Data) -> Any:
@@ -624,7 +728,11 @@ class Writer:
 
 
 def encode(
-    settings: Mapping[str, Data], records: Iterable[Record], *, allow: tuple[str, ...] = (), complete: bool = True
+    settings: Mapping[str, Data],
+    records: Iterable[Record],
+    *,
+    allow: tuple[str, ...] = (),
+    complete: bool = True,
 ) -> Iterator[str]:
     """Yield the lines of a file, each with its newline.
 
@@ -632,13 +740,16 @@ def encode(
     :param records: the records in the order of the calls; they are written by scope path.
     :param allow: regular expressions of what is no secret though it looks like a credential.
     :param complete: whether the recording came to its end.
-    :raises ValueError: for NaN, an infinity, a lone surrogate or too deep a nesting, with its place.
+    :raises ValueError: for NaN, an infinity, a lone surrogate or too deep a nesting, with its
+        place.
     :raises TypeError: for anything but plain data, with its place.
     :raises CacheError: for text that looks like a credential, with its place.
     """
     writer = Writer(allow)
     yield writer.header(settings, complete=complete)
-    for record in sorted(records, key=lambda record: (record.sample is not None, record.scope.split("/"))):
+    for record in sorted(
+        records, key=lambda record: (record.sample is not None, record.scope.split("/"))
+    ):
         yield from writer.lines(record)
 
 
@@ -650,7 +761,8 @@ def write(
     allow: tuple[str, ...] = (),
     complete: bool = True,
 ) -> None:
-    """Write a file whole or not at all, and the folders above it; see :func:`encode` for what it raises.
+    """Write a file whole or not at all, and the folders above it; see :func:`encode` for what it
+    raises.
 
     A file that exists keeps its mode; a new one has what the umask leaves.
     """
@@ -660,8 +772,12 @@ def write(
     mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
     temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
     try:
-        with open(temporary, "xb", opener=partial(os.open, mode=0o666 if mode is None else 0o600)) as file:
-            file.writelines(line.encode() for line in encode(settings, records, allow=allow, complete=complete))
+        with open(
+            temporary, "xb", opener=partial(os.open, mode=0o666 if mode is None else 0o600)
+        ) as file:
+            file.writelines(
+                line.encode() for line in encode(settings, records, allow=allow, complete=complete)
+            )
             file.flush()
             os.fsync(file.fileno())
         if mode is not None:

@@ -35,7 +35,11 @@ SCOPES = 20  # scopes that stats shows
 
 
 @click.group()
-@click.option("--path", type=click.Path(), help="The cache's directory or server, instead of the configured one.")
+@click.option(
+    "--path",
+    type=click.Path(),
+    help="The cache's directory or server, instead of the configured one.",
+)
 @click.pass_context
 def cache(context: click.Context, path: str | None) -> None:
     """Look at, move and delete recorded answers."""
@@ -49,7 +53,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 
 
 def conflict_option(default: str, choices: str) -> Callable[[Any], Any]:
-    """Make the option that decides between two answers to one request; ``choices`` says what each choice does."""
+    """Make the option that decides between two answers to one request; ``choices`` says what each
+    choice does.
+    """
     return click.option(
         "--on-conflict",
         type=click.Choice(["keep", "replace", "raise"]),
@@ -62,19 +68,31 @@ def conflict_option(default: str, choices: str) -> Callable[[Any], Any]:
 class Source(click.Path):
     """Be a file or directory that is there, or a server's address."""
 
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
         """Return the path or address."""
         return value if "://" in str(value) else super().convert(value, parameter, context)
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that select records, and what they say as one function, or ``None`` without any."""
+    """Give a command the options that select records, and what they say as one function, or
+    ``None`` without any.
+    """
 
     @click.option("--model", help="Only this model's answers.")
-    @click.option("--scope", metavar="GLOB", help="Only records whose scope path matches, such as 'trial-3/*'.")
-    @click.option("--since", help="Only what was stored since: a date (2026-11-30), or an age (90m, 12h, 7d).")
+    @click.option(
+        "--scope",
+        metavar="GLOB",
+        help="Only records whose scope path matches, such as 'trial-3/*'.",
+    )
+    @click.option(
+        "--since", help="Only what was stored since: a date (2026-11-30), or an age (90m, 12h, 7d)."
+    )
     @functools.wraps(command)
-    def selected(*args: Any, model: str | None, scope: str | None, since: str | None, **options: Any) -> Any:
+    def selected(
+        *args: Any, model: str | None, scope: str | None, since: str | None, **options: Any
+    ) -> Any:
         return command(*args, where=_where(model, scope, since), **options)
 
     return selected
@@ -105,11 +123,15 @@ def _moment(text: str) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
-        raise click.BadParameter(f"{text!r} is neither a date (2026-11-30) nor an age (90m, 12h, 7d)") from None
+        raise click.BadParameter(
+            f"{text!r} is neither a date (2026-11-30) nor an age (90m, 12h, 7d)"
+        ) from None
 
 
 def _totals(records: Sequence[Record]) -> dict[str, Any]:
-    """Return what records come to: how many, their tokens and costs; ``None`` where those of all are unknown."""
+    """Return what records come to: how many, their tokens and costs; ``None`` where those of all
+    are unknown.
+    """
     usages = [record.usage for record in records]
     return {
         "records": len(records),
@@ -131,7 +153,8 @@ def _sum(values: Iterable[Any]) -> Any:
 def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
     """Say where the cache is, how large, and what is in it.
 
-    That is: records, models, tokens, cost, since when, and the same for each scope path's first level.
+    That is: records, models, tokens, cost, since when, and the same for each scope path's first
+    level.
     """
     records = list(found.records(where=where))
     size = found.stats().size
@@ -143,15 +166,27 @@ def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
     since_when = min((record.stored_at or 0 for record in records), default=None)
     total = _totals(records)
     if as_json:
-        data = {"path": str(found.path), **total, "size": size, "models": models, "since": since_when}
+        data = {
+            "path": str(found.path),
+            **total,
+            "size": size,
+            "models": models,
+            "since": since_when,
+        }
         click.echo(visible_json({**data, "by_scope": by_scope}))
         return
     click.echo(f"{found.path}: {counted(len(records), 'record')}, {size / 1e6:,.1f} MB")
     if not records:
         return
     click.echo(f"since {_date(since_when)}")
-    click.echo("models: " + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common()))
-    shown = [("all", total), *((printable(name) or "(none)", each) for name, each in by_scope.items())][: SCOPES + 1]
+    click.echo(
+        "models: "
+        + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common())
+    )
+    shown = [
+        ("all", total),
+        *((printable(name) or "(none)", each) for name, each in by_scope.items()),
+    ][: SCOPES + 1]
     rows = [["scope", *(name.replace("_", " ") for name in total)]]
     rows += [[name, *map(quantity, each, each.values())] for name, each in shown]
     click.echo(columns(rows, range(1, len(rows[0]))))
@@ -165,10 +200,17 @@ def _date(stored_at: float | None) -> str:
 
 @cache.command("ls")
 @selecting
-@click.option("-n", "--limit", type=int, help="How many records at most; 0 shows all. A table shows 50 by default.")
+@click.option(
+    "-n",
+    "--limit",
+    type=int,
+    help="How many records at most; 0 shows all. A table shows 50 by default.",
+)
 @as_json
 @click.pass_obj
-def list_records(found: ResponseCache, where: Where | None, limit: int | None, as_json: bool) -> None:
+def list_records(
+    found: ResponseCache, where: Where | None, limit: int | None, as_json: bool
+) -> None:
     """List records, oldest first.
 
     --json shows more of each, and cuts nothing.
@@ -276,7 +318,8 @@ def export(found: ResponseCache, file: str, where: Where | None) -> None:
 def load(found: ResponseCache, source: str, on_conflict: str, names: tuple[str, ...]) -> None:
     """Add the records of a file or another cache.
 
-    SOURCE is an exported file, a cassette, another cache's directory or server, or TinyTroupe's pickle cache.
+    SOURCE is an exported file, a cassette, another cache's directory or server, or TinyTroupe's
+    pickle cache.
     """
     classes = [_class_named(name) for name in names]
     count = found.load(source, on_conflict=on_conflict, classes=classes)
@@ -289,7 +332,9 @@ def _class_named(name: str) -> type[Any]:
     try:
         found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise click.BadParameter(f"{name} cannot be imported: {error}", param_hint="--class") from error
+        raise click.BadParameter(
+            f"{name} cannot be imported: {error}", param_hint="--class"
+        ) from error
     finally:
         sys.path.remove("")
     if not isinstance(found, type):
@@ -308,11 +353,15 @@ def delete(found: ResponseCache, key: tuple[str, ...], where: Where | None, yes:
     KEY is a record's key, or the beginning of one.
     """
     if bool(key) == bool(where):
-        raise click.UsageError("say which: KEYs, or --model, --scope or --since; 'llmcall cache clear' deletes all")
+        raise click.UsageError(
+            "say which: KEYs, or --model, --scope or --since; 'llmcall cache clear' deletes all"
+        )
     keys = {_whole_key(found, each) for each in key}
     count = len(keys) or sum(1 for _ in found.records(where=where))
     if count and not yes:
-        click.confirm(f"Delete {count:,} of {counted(len(found), 'record')} in {found.path}?", abort=True)
+        click.confirm(
+            f"Delete {count:,} of {counted(len(found), 'record')} in {found.path}?", abort=True
+        )
     count = found.delete(keys=keys) if where is None else found.delete(where=where)
     click.echo(f"{counted(count, 'record')} deleted")
 
@@ -350,7 +399,9 @@ def salvage(found: ResponseCache, folder: str) -> None:
     saved = found.salvage(folder)
     if not saved:
         raise CacheError(f"{found.path} holds no record that can be read; nothing was written")
-    click.echo(f"{counted(saved, 'record')} read from {found.path}, all in {without_password(folder)} now")
+    click.echo(
+        f"{counted(saved, 'record')} read from {found.path}, all in {without_password(folder)} now"
+    )
 
 
 @cache.command()
@@ -365,13 +416,16 @@ def rekey(found: ResponseCache) -> None:
 
 @cache.command()
 @click.argument("file", type=click.File(encoding="utf-8"))
-@click.option("--scope", metavar="PATH", help="The scope in which it is asked, such as trial-3/lisa.")
+@click.option(
+    "--scope", metavar="PATH", help="The scope in which it is asked, such as trial-3/lisa."
+)
 @click.pass_obj
 def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
     """Say why a request is not recorded.
 
-    FILE holds JSON: a list of messages, or the arguments of send_message by name, "messages" among them; "-" reads
-    standard input. The report names the nearest record, what differs from it, and why.
+    FILE holds JSON: a list of messages, or the arguments of send_message by name, "messages" among
+    them; "-" reads standard input. The report names the nearest record, what differs from it, and
+    why.
     """
     from ..clients.registry import client
     from ..scopes import Active, Draws
@@ -382,7 +436,9 @@ def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
         raise click.UsageError(f"{file.name} is not JSON: {error}") from error
     arguments = data if isinstance(data, dict) else {"messages": data}
     if "messages" not in arguments:
-        raise click.UsageError(f'{file.name} must have "messages", beside the other arguments of send_message')
+        raise click.UsageError(
+            f'{file.name} must have "messages", beside the other arguments of send_message'
+        )
     with Active(scope or "", Draws()):
         request = client().build_request(arguments.pop("messages"), **arguments)
     click.echo(str(found.explain(request)))

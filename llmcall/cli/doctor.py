@@ -48,9 +48,13 @@ def checks() -> Iterator[Check]:
         model = asked.model_named(None)
         endpoints = asked.endpoints(model)
     except ConfigError as error:
-        yield Check("settings", False, str(error), "'llmcall config' shows where each setting comes from")
+        yield Check(
+            "settings", False, str(error), "'llmcall config' shows where each setting comes from"
+        )
         return
-    yield Check("settings", True, f"{asked.api_type}, model {model} ({asked.settings.origin('MODEL')})")
+    yield Check(
+        "settings", True, f"{asked.api_type}, model {model} ({asked.settings.origin('MODEL')})"
+    )
     if asked.settings.cache_mode == "replay":
         yield Check("key", True, "none is needed: [Cache] MODE is replay, which never calls")
     else:
@@ -90,10 +94,16 @@ def _answering(transport: Any, endpoint: Endpoint, model: str) -> Iterator[Check
     except APIError as error:
         yield _refused(name, error)
         return
-    yield Check("endpoint", True, f"{name} answers{' and takes the key' if endpoint.api_key else ''}")
+    yield Check(
+        "endpoint", True, f"{name} answers{' and takes the key' if endpoint.api_key else ''}"
+    )
     if endpoint.api_type == "azure":  # lists what could be deployed, not what is
         deployment = endpoint.deployment or model
-        yield Check("model", True, f"{name}: the first call shows whether there is a deployment {deployment}")
+        yield Check(
+            "model",
+            True,
+            f"{name}: the first call shows whether there is a deployment {deployment}",
+        )
     else:
         yield _model(name, models, model)
 
@@ -106,7 +116,9 @@ def _model(name: str, models: Sequence[str], model: str) -> Check:
     from difflib import get_close_matches
 
     near = get_close_matches(model, models, NAMED, 0.4) or sorted(models)[:NAMED]
-    return Check("model", False, f"{name} lists no {model}", f"[OpenAI] MODEL may be {', '.join(near)}")
+    return Check(
+        "model", False, f"{name} lists no {model}", f"[OpenAI] MODEL may be {', '.join(near)}"
+    )
 
 
 def _refused(name: str, error: APIError) -> Check:
@@ -114,7 +126,8 @@ def _refused(name: str, error: APIError) -> Check:
     status = error.status_code
     if status is None:
         remedy = "'llmcall config' shows where the address comes from"
-        told = str(error).partition("<")[0].partition("\n")[0].strip()  # without the page that a proxy may have sent
+        # without the page that a proxy may have sent
+        told = str(error).partition("<")[0].partition("\n")[0].strip()
         return Check("endpoint", False, f"{name}: {shortened(told, LONGEST)}", remedy)
     if isinstance(error, AuthenticationError):
         remedy = "the key is refused: look at 'llmcall config' for where it comes from"
@@ -123,7 +136,9 @@ def _refused(name: str, error: APIError) -> Check:
     else:
         what = "something else at /models" if status < 400 else f"HTTP {status}"
         remedy = "the first call shows whether it answers chats; if not, check BASE_URL: most addresses end in /v1"
-        return Check("endpoint", True, f"{name} answers, and has no list of models ({what})", remedy)
+        return Check(
+            "endpoint", True, f"{name} answers, and has no list of models ({what})", remedy
+        )
     return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
 
 
@@ -137,9 +152,13 @@ def _cache(asked: LLMClient) -> Check:
         _try_to_write(directory)
     except (ConfigError, CacheError, OSError) as error:
         place = without_password(asked.settings.cache_path)
-        remedy = f"no answer is kept there: 'llmcall cache verify', or another [Cache] PATH than {place}"
+        remedy = (
+            f"no answer is kept there: 'llmcall cache verify', or another [Cache] PATH than {place}"
+        )
         return Check("cache", False, str(error), remedy)
-    return Check("cache", True, f"{directory}: {count if directory.exists() else 'made at the first call'}")
+    return Check(
+        "cache", True, f"{directory}: {count if directory.exists() else 'made at the first call'}"
+    )
 
 
 def _try_to_write(directory: Path) -> None:
@@ -147,7 +166,9 @@ def _try_to_write(directory: Path) -> None:
 
     :raises OSError: where that, or writing to the database, is not allowed.
     """
-    tempfile.TemporaryFile(dir=next(folder for folder in (directory, *directory.parents) if folder.exists())).close()
+    tempfile.TemporaryFile(
+        dir=next(folder for folder in (directory, *directory.parents) if folder.exists())
+    ).close()
     database = directory / DATABASE
     if database.exists():
         database.open("r+b").close()
@@ -167,4 +188,9 @@ def _tokenizer(asked: LLMClient, model: str) -> Check:
     if not count.estimated:
         return Check("tokenizer", True, f"exact for {model}")
     remedy = "the extra 'offline' (bpe-openai) counts OpenAI's models exactly, without network"
-    return Check("tokenizer", True, f"estimated for {model}", remedy if asked.capabilities(model).encoding else "")
+    return Check(
+        "tokenizer",
+        True,
+        f"estimated for {model}",
+        remedy if asked.capabilities(model).encoding else "",
+    )

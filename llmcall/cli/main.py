@@ -1,4 +1,6 @@
-"""The command line: ask, count, show settings, check, play the demo, run a program; what shows records is elsewhere."""
+"""The command line: ask, count, show settings, check, play the demo, run a program; what shows
+records is elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ from .cache import as_json, cache
 from .runs import cassette, diff, report, show
 
 DEMO = "market_day.py"
-# So small a model is at its best with the words that it finds most likely, and may not know when to stop.
+# So small a model is at its best with the words that it finds most likely, and may not know when to
+# stop.
 LOCAL: dict[str, Any] = {"temperature": 0, "max_tokens": 200}
-LOCAL_SYSTEM = "You are a helpful assistant."  # without a system message it wanders off, in other languages too
+# without a system message it wanders off, in other languages too
+LOCAL_SYSTEM = "You are a helpful assistant."
 
 
 class Commands(click.Group):
@@ -34,7 +38,9 @@ class Commands(click.Group):
         except BrokenPipeError:
             raise  # whoever read the output has seen enough: click ends in silence
         except APIError as error:
-            raise click.ClickException("\n".join([str(error), *getattr(error, "__notes__", [error.remedy])])) from error
+            raise click.ClickException(
+                "\n".join([str(error), *getattr(error, "__notes__", [error.remedy])])
+            ) from error
         except (LLMCallError, OSError) as error:
             raise click.ClickException(str(error)) from error
         except (TypeError, ValueError) as error:
@@ -58,12 +64,16 @@ for command in (cache, cassette, diff, report, show):
 @click.argument("text")
 @click.option("-s", "--system", help="The system message.")
 @click.option("-m", "--model", help="The model, instead of the configured one.")
-@click.option("--local", is_flag=True, help="Ask a small model in this process: no key, no network (extra 'local').")
+@click.option(
+    "--local",
+    is_flag=True,
+    help="Ask a small model in this process: no key, no network (extra 'local').",
+)
 def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     """Ask a model, and print its answer as it comes.
 
-    TEXT is the question; "-" reads it from standard input. The answer is recorded: the same question costs nothing the
-    next time.
+    TEXT is the question; "-" reads it from standard input. The answer is recorded: the same
+    question costs nothing the next time.
     """
     from ..clients.registry import client
 
@@ -88,7 +98,9 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.File("r", encoding="utf-8"))
-@click.option("-m", "--model", help="The model whose tokenizer counts; by default the configured one.")
+@click.option(
+    "-m", "--model", help="The model whose tokenizer counts; by default the configured one."
+)
 @as_json
 def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
     """Count the tokens of texts.
@@ -100,7 +112,10 @@ def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
 
     counts = [(file.name, count_tokens(_text_of(file), model)) for file in files]
     if as_json:
-        rows = [{"file": name, "tokens": int(count), "estimated": count.estimated} for name, count in counts]
+        rows = [
+            {"file": name, "tokens": int(count), "estimated": count.estimated}
+            for name, count in counts
+        ]
         click.echo(visible_json(rows))
         return
     if len(counts) > 1:
@@ -117,7 +132,9 @@ def _text_of(file: Any) -> str:
 
 
 @main.command("config")
-@click.option("--all", "everything", is_flag=True, help="Show also the settings that have their defaults.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Show also the settings that have their defaults."
+)
 @as_json
 def show_config(everything: bool, as_json: bool) -> None:
     """Show the settings and where they came from.
@@ -130,18 +147,30 @@ def show_config(everything: bool, as_json: bool) -> None:
     found = [(row, _data(value), origin.text) for row, value, origin in settings().items()]
     if as_json:
         rows = [
-            {"section": row.section, "key": row.key, "name": row.name, "value": value, "origin": text}
+            {
+                "section": row.section,
+                "key": row.key,
+                "name": row.name,
+                "value": value,
+                "origin": text,
+            }
             for row, value, text in found
         ]
         click.echo(visible_json(rows))
         return
-    lines = [(place, _shown(item), text) for row, value, text in found for place, item in _lines(row, value)]
+    lines = [
+        (place, _shown(item), text)
+        for row, value, text in found
+        for place, item in _lines(row, value)
+    ]
     lines.sort(key=lambda line: line[2] == "default")
     shown = [line for line in lines if everything or line[2] != "default"]
     if shown:
         click.echo(columns(shown))
     if not everything:
-        click.echo(f"{'the others' if shown else 'all settings'} have their defaults: --all shows them")
+        click.echo(
+            f"{'the others' if shown else 'all settings'} have their defaults: --all shows them"
+        )
     click.echo(resolve.searched())
 
 
@@ -181,8 +210,8 @@ def _shown(value: Any) -> str:
 def doctor(as_json: bool) -> None:
     """Check what a call needs, and say how to mend it.
 
-    That is: the key, the endpoint, the model, the cache directory and the tokenizer. The exit code is 1 where something
-    is wrong.
+    That is: the key, the endpoint, the model, the cache directory and the tokenizer. The exit code
+    is 1 where something is wrong.
     """
     from .doctor import checks
 
@@ -220,19 +249,27 @@ def _demo_script() -> Path:
     for script in (installed, checkout):
         if script.is_file():
             return script
-    raise LLMCallError(f"the demo is missing: neither {installed} nor {checkout} is there; install the package again")
+    raise LLMCallError(
+        f"the demo is missing: neither {installed} nor {checkout} is there; install the package again"
+    )
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("--scope", help="The scope of the whole run, also of the program's threads.")
-@click.option("--cassette", type=click.Path(dir_okay=False), help="Record on this cassette, or replay it.")
+@click.option(
+    "--cassette", type=click.Path(dir_okay=False), help="Record on this cassette, or replay it."
+)
 @click.option(
     "--mode",
     type=click.Choice(["none", "once", "new", "rewrite"]),
     help="The cassette's mode (once, if not given); without a cassette, none replays the cache.",
 )
-@click.option("--actor", help='Who is asking: "system" (each system message is an actor), or "header:NAME".')
-@click.option("-m", "module", is_flag=True, help="SCRIPT is the name of a module, as with python -m.")
+@click.option(
+    "--actor", help='Who is asking: "system" (each system message is an actor), or "header:NAME".'
+)
+@click.option(
+    "-m", "module", is_flag=True, help="SCRIPT is the name of a module, as with python -m."
+)
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(
@@ -246,9 +283,9 @@ def run(
 ) -> None:
     """Run an unchanged program, recorded and replayed.
 
-    SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client; what follows are its own arguments. The exit
-    code is the program's, or 1 where it got an error of llmcall's own, such as a request that is not recorded; the
-    first one is printed.
+    SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client; what follows are its own
+    arguments. The exit code is the program's, or 1 where it got an error of llmcall's own, such as
+    a request that is not recorded; the first one is printed.
     """
     if not module and not Path(script).is_file():
         raise click.UsageError(f"{script} does not exist")

@@ -1,4 +1,6 @@
-"""``llmcall show``, ``diff``, ``report`` and ``cassette merge``: runs looked at, compared and merged."""
+"""``llmcall show``, ``diff``, ``report`` and ``cassette merge``: runs looked at, compared and
+merged.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
     from ..review.conversations import load
 
     if run is None and scope is None:
-        raise click.UsageError("name a run: a cassette, an exported file, or --scope NAME of the cache")
+        raise click.UsageError(
+            "name a run: a cassette, an exported file, or --scope NAME of the cache"
+        )
     whole = shared_cache(settings().cache_path) if run is None else run
     return load(whole if scope is None else (whole, scope), may_be_empty=may_be_empty)
 
@@ -55,8 +59,9 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
 def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
     """Show what was asked and answered, as conversations.
 
-    RUN is a cassette, an exported file or a cache's directory. The text is the same each time, so git can compare it:
-    "llmcall show" is a textconv. A file that cannot be read is shown as it is, after the reason.
+    RUN is a cassette, an exported file or a cache's directory. The text is the same each time, so
+    git can compare it: "llmcall show" is a textconv. A file that cannot be read is shown as it is,
+    after the reason.
     """
     from ..review.conversations import by_round, grouped, text_lines
 
@@ -74,7 +79,11 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
         click.echo(visible_json(records, default=bytes.hex))
     else:
         groups = grouped(found.records)
-        _write(text_lines({}, by_round(groups)) if by == "round" else text_lines(found.settings, groups))
+        _write(
+            text_lines({}, by_round(groups))
+            if by == "round"
+            else text_lines(found.settings, groups)
+        )
 
 
 def _write(lines: Iterable[str]) -> None:
@@ -87,22 +96,31 @@ def _write(lines: Iterable[str]) -> None:
 @click.argument("run", required=False, type=SOURCE)
 @click.argument("other", required=False, type=SOURCE)
 @in_scope
-@click.option("--with", "other_scope", metavar="GLOB", help="The same of OTHER; without OTHER, where RUN is.")
+@click.option(
+    "--with", "other_scope", metavar="GLOB", help="The same of OTHER; without OTHER, where RUN is."
+)
 @click.option("--exit-code", is_flag=True, help="Exit with 1 where the two differ.")
 @as_json
 def diff(
-    run: str | None, other: str | None, scope: str | None, other_scope: str | None, exit_code: bool, as_json: bool
+    run: str | None,
+    other: str | None,
+    scope: str | None,
+    other_scope: str | None,
+    exit_code: bool,
+    as_json: bool,
 ) -> None:
     """Say where two runs part, for each actor, and why.
 
-    RUN and OTHER are cassettes, exported files or directories of caches. The exit code is 0, also where they differ,
-    unless --exit-code is given (as with git diff).
+    RUN and OTHER are cassettes, exported files or directories of caches. The exit code is 0, also
+    where they differ, unless --exit-code is given (as with git diff).
     """
     from ..review.comparison import compare
 
     if other is None and other_scope is None:
         raise click.UsageError("name two runs: RUN OTHER, or --scope NAME --with NAME")
-    found = compare(_load(run, scope), _load(other or run, other_scope or (scope if other else None)))
+    found = compare(
+        _load(run, scope), _load(other or run, other_scope or (scope if other else None))
+    )
     if as_json:
         click.echo(visible_json(found.to_dict()))
     else:
@@ -115,15 +133,32 @@ def diff(
 @click.argument("run", required=False, type=SOURCE)
 @click.option("--against", type=SOURCE, help="Another run, beside which this one is shown.")
 @in_scope
-@click.option("--with", "other_scope", metavar="GLOB", help="The same of the other run; without --against, of RUN.")
-@click.option("--sample", type=click.IntRange(min=1), help="Show at most so many calls: those of actors taken evenly.")
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The HTML file to write.")
+@click.option(
+    "--with",
+    "other_scope",
+    metavar="GLOB",
+    help="The same of the other run; without --against, of RUN.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    help="Show at most so many calls: those of actors taken evenly.",
+)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="The HTML file to write."
+)
 def report(
-    run: str | None, against: str | None, scope: str | None, other_scope: str | None, sample: int | None, output: str
+    run: str | None,
+    against: str | None,
+    scope: str | None,
+    other_scope: str | None,
+    sample: int | None,
+    output: str,
 ) -> None:
     """Write a run, or two side by side, as one HTML page.
 
-    RUN is a cassette, an exported file or a cache's directory. The page needs no other file, and loads nothing.
+    RUN is a cassette, an exported file or a cache's directory. The page needs no other file, and
+    loads nothing.
     """
     from ..review.comparison import compare
     from ..review.page import page
@@ -149,7 +184,9 @@ def cassette() -> None:
 @cassette.command()
 @click.argument("one", type=existing)
 @click.argument("other", type=existing)
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The file to write.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(dir_okay=False), help="The file to write."
+)
 @conflict_option("raise", "keep the first's answer, replace it, or write nothing")
 def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     """Write the records of two files to one, and list the conflicts.
@@ -177,11 +214,13 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     click.echo(f"{counted(len(records), 'record')} written to {output}", err=True)
 
 
-def merged(one: Iterable[Record], other: Iterable[Record], choice: str = "keep") -> tuple[list[Record], list[Conflict]]:
+def merged(
+    one: Iterable[Record], other: Iterable[Record], choice: str = "keep"
+) -> tuple[list[Record], list[Conflict]]:
     """Return the records of two files, and the requests to which they hold different answers.
 
-    :param one: records in the order of the calls; they come first, and the other's stand after what they followed
-        there, so that the calls of a scope stay in order.
+    :param one: records in the order of the calls; they come first, and the other's stand after what
+        they followed there, so that the calls of a scope stay in order.
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
     """
     from ..cassettes.format import same_answer

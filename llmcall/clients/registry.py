@@ -1,4 +1,6 @@
-"""Which client speaks for which api_type, one shared instance of each; and what holds for the whole process."""
+"""Which client speaks for which api_type, one shared instance of each; and what holds for the whole
+process.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ def _made(name: str) -> LLMClient:
     made = given(config.settings()) if is_function else given
     if not isinstance(made, LLMClient):
         verb = "returned" if is_function else "is"
-        raise ConfigError(f"what is registered for the api_type {name!r} {verb} {made!r:.60}, not an LLMClient")
+        raise ConfigError(
+            f"what is registered for the api_type {name!r} {verb} {made!r:.60}, not an LLMClient"
+        )
     return made
 
 
@@ -99,7 +103,9 @@ def _plugin(name: str) -> Any:
                 ) from error
     known = sorted({*BUILT_IN, *_registered, *(point.name for point in points)})
     hint = nearest(name, known) or "."
-    raise ConfigError(f"unknown api_type {name!r}{hint} Known are {', '.join(known)} (register_client adds one)")
+    raise ConfigError(
+        f"unknown api_type {name!r}{hint} Known are {', '.join(known)} (register_client adds one)"
+    )
 
 
 @short_traceback
@@ -115,10 +121,11 @@ def settings() -> Settings:
 
 
 def reset() -> None:
-    """Forget the shared clients and caches, what was configured and forced, and what was read of environment and files.
+    """Forget the shared clients and caches, what was configured and forced, and what was read of
+    environment and files.
 
-    Usage totals stay, and so do the clients that were registered. The cassette that ``[Cassette] PATH`` names is
-    written and closed.
+    Usage totals stay, and so do the clients that were registered. The cassette that ``[Cassette]
+    PATH`` names is written and closed.
 
     >>> llmcall.configure(temperature=0.5)
     >>> llmcall.reset()
@@ -151,10 +158,12 @@ def usage() -> Usage:
 
 
 def count_tokens(messages_or_text: Any, model: str | None = None) -> TokenCount:
-    """Return the tokens of a text, or of messages with their framing; ``.estimated`` where it is not exact.
+    """Return the tokens of a text, or of messages with their framing; ``.estimated`` where it is
+    not exact.
 
     :param messages_or_text: a string, or messages as :meth:`LLMClient.send_message` takes them.
-    :param model: whose tokenizer counts; ``None`` means the configured model. An unknown one is estimated.
+    :param model: whose tokenizer counts; ``None`` means the configured model. An unknown one is
+        estimated.
 
     >>> llmcall.count_tokens("Good morning!", "some-unknown-model").estimated
     True

@@ -16,7 +16,15 @@ from ..engine.limits import note_sent, note_sent_async
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..responses import EventStreamDecoder, append, read_object
 from ..types import Response
-from .api_errors import http_errors, mapped_error, mask, read_answer, refuse_reported, request_id, secrets_of
+from .api_errors import (
+    http_errors,
+    mapped_error,
+    mask,
+    read_answer,
+    refuse_reported,
+    request_id,
+    secrets_of,
+)
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,25 +40,35 @@ LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
 class SDKTransport:
     """Send requests through SDK clients: one shared by all threads, and one for each event loop.
 
-    :param make: returns an ``openai.OpenAI`` or ``openai.AzureOpenAI``, or, where its argument is true, the
-        asynchronous twin; the SDK is imported there.
+    :param make: returns an ``openai.OpenAI`` or ``openai.AzureOpenAI``, or, where its argument is
+        true, the asynchronous twin; the SDK is imported there.
     :param url: the endpoint's address, for errors.
-    :param token: a function, sync or async, that is asked for the token of every attempt, which is never kept.
+    :param token: a function, sync or async, that is asked for the token of every attempt, which is
+        never kept.
     :param http_client: the HTTP client that a user gave, and will close.
     :ivar renewable: whether a refused key may be replaced by a fresh one: a function gives it.
     """
 
     def __init__(
-        self, make: Callable[[bool], Any], url: str, *, token: Callable[[], Any] | None = None, http_client: Any = None
+        self,
+        make: Callable[[bool], Any],
+        url: str,
+        *,
+        token: Callable[[], Any] | None = None,
+        http_client: Any = None,
     ) -> None:
         self._make, self._url, self._token, self._http_client = make, url, token, http_client
         self.renewable = token is not None
         self._lock = threading.Lock()
         self._client: Any = None
-        self._async_clients: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
+        self._async_clients: dict[
+            asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]
+        ] = {}
 
     def send(self, request: Request, timeout: float | None) -> Response:
-        """Return the response; the timeout bounds each read, and between two of them the attempt as a whole."""
+        """Return the response; the timeout bounds each read, and between two of them the attempt as
+        a whole.
+        """
         expiry = _expiry(timeout)
         with self._opened(_sent(self._sync_client(), request, timeout, self._headers())) as answer:
             return _response(answer, read_answer(self._body(answer, expiry)))
@@ -73,15 +91,21 @@ class SDKTransport:
 
     async def _asend(self, request: Request, timeout: float | None) -> Response:
         headers = await self._aheaders()
-        async with self._opened(_sent(await self._async_client(), request, timeout, headers)) as answer:
+        async with self._opened(
+            _sent(await self._async_client(), request, timeout, headers)
+        ) as answer:
             body = bytearray()
             async for data in answer.iter_bytes():
                 append(body, data)
             return _response(answer, read_answer(body))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield what the head says and the chunks of a streamed answer; the timeout bounds the wait for each chunk."""
-        with self._opened(_sent(self._sync_client(), request, timeout, self._headers(), stream=True)) as answer:
+        """Yield what the head says and the chunks of a streamed answer; the timeout bounds the wait
+        for each chunk.
+        """
+        with self._opened(
+            _sent(self._sync_client(), request, timeout, self._headers(), stream=True)
+        ) as answer:
             yield _response(answer)
             chunks, expiry = ChunkReader(), _expiry(timeout)
             for data in answer.iter_bytes():
@@ -93,10 +117,14 @@ class SDKTransport:
                 self._check_time(expiry)  # comments alone are no answer
             yield from chunks.close()
 
-    async def astream(self, request: Request, timeout: float | None) -> AsyncGenerator[dict[str, Any], None]:
+    async def astream(
+        self, request: Request, timeout: float | None
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed answer, as :meth:`stream`."""
         headers = await self._aheaders()
-        async with self._opened(_sent(await self._async_client(), request, timeout, headers, stream=True)) as answer:
+        async with self._opened(
+            _sent(await self._async_client(), request, timeout, headers, stream=True)
+        ) as answer:
             yield _response(answer)
             chunks = ChunkReader()
             async for data in answer.iter_bytes():
@@ -114,8 +142,12 @@ class SDKTransport:
         """
         models, expiry = self._sync_client().models.with_streaming_response, _expiry(timeout)
         with self._opened(models.list(timeout=timeout, extra_headers=self._headers())) as answer:
-            listed = refuse_reported(read_object(self._body(answer, expiry), "list of models")).get("data")
-            if not isinstance(listed, list) or not all(isinstance(model, dict) and "id" in model for model in listed):
+            listed = refuse_reported(read_object(self._body(answer, expiry), "list of models")).get(
+                "data"
+            )
+            if not isinstance(listed, list) or not all(
+                isinstance(model, dict) and "id" in model for model in listed
+            ):
                 raise ServiceError("a malformed list of models")
             return [str(model["id"]) for model in listed]
 
@@ -145,12 +177,19 @@ class SDKTransport:
 
     def _made(self, asynchronous: bool) -> Any:
         made = self._make(asynchronous)
-        project = getattr(made, "project", None)  # the SDK takes it from the environment and sends it in a header
+        # the SDK takes it from the environment and sends it in a header
+        project = getattr(made, "project", None)
         if isinstance(project, str):
-            check_credential(project, "environment variable OPENAI_PROJECT_ID", "a project: one word of text")
+            check_credential(
+                project, "environment variable OPENAI_PROJECT_ID", "a project: one word of text"
+            )
         if made._client is not self._http_client:  # which is the user's, and stays as it is
-            made._client.event_hooks["request"].append(note_sent_async if asynchronous else note_sent)
-            if not asynchronous:  # SDK clients are cycles, of which the collector may take the sockets first
+            made._client.event_hooks["request"].append(
+                note_sent_async if asynchronous else note_sent
+            )
+            if (
+                not asynchronous
+            ):  # SDK clients are cycles, of which the collector may take the sockets first
                 weakref.finalize(self, made._client.close).atexit = False
         return made
 
@@ -167,7 +206,9 @@ class SDKTransport:
         found = self._async_clients.get(loop)
         if found is None:
             for other in list(self._async_clients):
-                if other.is_closed():  # without asyncio.run's shutdown, which ends the generators that are left
+                if (
+                    other.is_closed()
+                ):  # without asyncio.run's shutdown, which ends the generators that are left
                     self._async_clients.pop(other, None)
             client = self._made(True)
             end = self._at_end_of(loop, client)
@@ -176,7 +217,9 @@ class SDKTransport:
         return found[0]
 
     async def _at_end_of(self, loop: Any, client: Any) -> AsyncGenerator[None, None]:
-        """Close a client when its event loop ends: ``asyncio.run`` closes the generators that are left."""
+        """Close a client when its event loop ends: ``asyncio.run`` closes the generators that are
+        left.
+        """
         try:
             yield
         finally:
@@ -205,11 +248,14 @@ def _expiry(timeout: float | None) -> float | None:
     return None if timeout is None else time.monotonic() + timeout
 
 
-def _sent(sdk: Any, request: Request, timeout: float | None, headers: dict[str, str], stream: bool = False) -> Any:
-    """Return a context manager that lets the SDK send a request, and is the response, whose body is not read yet.
+def _sent(
+    sdk: Any, request: Request, timeout: float | None, headers: dict[str, str], stream: bool = False
+) -> Any:
+    """Return a context manager that lets the SDK send a request, and is the response, whose body is
+    not read yet.
 
-    All goes through ``extra_body``: so the SDK sends what its version does not know, and does not walk through the
-    messages in search of what it would change.
+    All goes through ``extra_body``: so the SDK sends what its version does not know, and does not
+    walk through the messages in search of what it would change.
     """
     body = dict(request.body)
     extra, query = body.pop("extra_body", None), body.pop("extra_query", None)
@@ -218,20 +264,27 @@ def _sent(sdk: Any, request: Request, timeout: float | None, headers: dict[str, 
         body = {**body, **extra, **{name: body[name] for name in OWN if name in body}}
     for name, value in request.headers.items():
         if not (HEADER_NAME.fullmatch(name) and str(value).isascii() and str(value).isprintable()):
-            raise ConfigError(f"extra_headers[{name!r}]: its name or its value is none that an HTTP header can have")
+            raise ConfigError(
+                f"extra_headers[{name!r}]: its name or its value is none that an HTTP header can have"
+            )
         headers[name] = str(value)
     options: dict[str, Any] = {"extra_headers": headers, "extra_query": query, "extra_body": body}
     options["timeout"] = None if timeout is None else min(timeout, LONGEST_TIMEOUT)
     if request.kind == "embedding":
         body.setdefault("encoding_format", "float")
-        return sdk.embeddings.with_streaming_response.create(model=body["model"], input=[], **options)
+        return sdk.embeddings.with_streaming_response.create(
+            model=body["model"], input=[], **options
+        )
     if stream:
         body["stream"] = True
-    return sdk.chat.completions.with_streaming_response.create(model=body["model"], messages=[], **options)
+    return sdk.chat.completions.with_streaming_response.create(
+        model=body["model"], messages=[], **options
+    )
 
 
 class _Opened:
-    """Send a request as one of llmcall's own, which :func:`llmcall.patched` lets pass, and give the response.
+    """Send a request as one of llmcall's own, which :func:`llmcall.patched` lets pass, and give the
+    response.
 
     What the SDK and its HTTP library raise meanwhile is raised as an error of the tree.
 
@@ -293,13 +346,17 @@ def _failures() -> tuple[type[BaseException], ...]:
 
 
 def _response(answer: Any, data: Mapping[str, Any] = {}) -> Response:
-    """Return a response with what its headers say; without data, it is what a stream yields before its first chunk."""
+    """Return a response with what its headers say; without data, it is what a stream yields before
+    its first chunk.
+    """
     headers = {name.lower(): value for name, value in answer.headers.items()}
     return Response(data, request_id(headers), headers)
 
 
 class ChunkReader(EventStreamDecoder):
-    """Read the chunks out of a streamed body; a server that does not stream sends its answer, or error, as a whole."""
+    """Read the chunks out of a streamed body; a server that does not stream sends its answer, or
+    error, as a whole.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -330,12 +387,17 @@ def _as_chunk(response: dict[str, Any]) -> dict[str, Any]:
     choices = response.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         return response
-    pieces = [{"delta" if name == "message" else name: value for name, value in each.items()} for each in choices]
+    pieces = [
+        {"delta" if name == "message" else name: value for name, value in each.items()}
+        for each in choices
+    ]
     return {**response, "choices": pieces}
 
 
 class Hidden(str):
-    """Be a text that does not show: what reports a failed test may print the local variables of every function."""
+    """Be a text that does not show: what reports a failed test may print the local variables of
+    every function.
+    """
 
     __slots__ = ()
 
@@ -344,7 +406,9 @@ class Hidden(str):
 
 
 def _bearer(token: Any) -> dict[str, str]:
-    checked = check_credential(token, "what the api_key function returned", "a token: one word of text")
+    checked = check_credential(
+        token, "what the api_key function returned", "a token: one word of text"
+    )
     return {"Authorization": Hidden(f"Bearer {checked}")}
 
 

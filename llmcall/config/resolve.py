@@ -1,7 +1,8 @@
 """The settings as they stand in this process, and the functions that change them.
 
-Highest first: ``force_*``; arguments of a call and of a client (``Settings.replace``); ``configure``; what an open
-cassette recorded (``push_layer``); ``LLMCALL_*`` and the SDK's variables; ``.env``; config.ini; the defaults.
+Highest first: ``force_*``; arguments of a call and of a client (``Settings.replace``);
+``configure``; what an open cassette recorded (``push_layer``); ``LLMCALL_*`` and the SDK's
+variables; ``.env``; config.ini; the defaults.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ INTERVAL = 1.0  # seconds for which calls trust that environment and files are w
 class _Layers:
     """Hold the layers of this process; whoever changes one holds ``_lock``.
 
-    :ivar generation: a number that changes whenever ``settings()`` would return another object than before.
+    :ivar generation: a number that changes whenever ``settings()`` would return another object than
+        before.
     """
 
     def __init__(self) -> None:
@@ -34,7 +36,8 @@ class _Layers:
         self.sources: Sources | None = None
         self.looked_at = 0.0
         self.pushed: list[Layer] = []  # what open cassettes recorded, the innermost last
-        self.configured: list[Layer] = [{}]  # UNSET in one means that an earlier configure() no longer decides
+        # UNSET in one means that an earlier configure() no longer decides
+        self.configured: list[Layer] = [{}]
         self.forced: Layer = {}
 
     def changed(self) -> None:
@@ -56,7 +59,9 @@ class _Layers:
         return self.current
 
     def with_forced(self, below: Settings) -> Settings:
-        """Return settings with what is forced; a cache forced on goes on replaying or refreshing if it was told to."""
+        """Return settings with what is forced; a cache forced on goes on replaying or refreshing if
+        it was told to.
+        """
         forced = dict(self.forced)
         if below.cache_mode != "off" and forced.get("cache_mode", (None,))[0] == "auto":
             forced["cache_mode"] = (below.cache_mode, forced["cache_mode"][1])
@@ -87,10 +92,12 @@ def settings() -> Settings:
 
 
 def refresh(interval: float = 0.0) -> None:
-    """Read environment and files again; where they say the same, ``settings()`` goes on returning the same object.
+    """Read environment and files again; where they say the same, ``settings()`` goes on returning
+    the same object.
 
     :param interval: seconds; whoever looked less long ago need not look again.
-    :raises ConfigError: if a file is broken or a value is of the wrong type; the settings stay as they were.
+    :raises ConfigError: if a file is broken or a value is of the wrong type; the settings stay as
+        they were.
     """
     if layers.sources is None or time.monotonic() - layers.looked_at < interval:
         return
@@ -110,8 +117,8 @@ def searched() -> str:
 def settings_for(base: Settings | None, overrides: Mapping[str, Any], caller: str) -> Settings:
     """Return the settings of a client.
 
-    :param base: the settings it was given, or ``None`` for the current ones. What a cassette recorded and what is
-        forced now goes above them as it goes above the current ones.
+    :param base: the settings it was given, or ``None`` for the current ones. What a cassette
+        recorded and what is forced now goes above them as it goes above the current ones.
     :param overrides: its arguments; ``None`` as a value means that there is none.
     :param caller: what was given them, for messages.
     :raises ConfigError, TypeError: if a value is of the wrong type; if there is no such setting.
@@ -125,7 +132,8 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any], caller: st
 def configure(**overrides: Any) -> None:
     """Set settings for the whole process, above environment and files, which are looked at again.
 
-    Inside ``configured`` they hold until its block ends. A relative path starts from the working directory of now.
+    Inside ``configured`` they hold until its block ends. A relative path starts from the working
+    directory of now.
 
     :param overrides: settings by name; ``None`` withdraws what an earlier call set.
     :raises ConfigError: if a value is of the wrong type; nothing is set then.
@@ -181,13 +189,15 @@ def force_api_type(api_type: str | None) -> None:
     _force("force_api_type()", {"api_type": api_type})
 
 
-def force_api_cache(cache_api_calls: bool | None, cache_file_name: str | os.PathLike[str] | None = None) -> None:
+def force_api_cache(
+    cache_api_calls: bool | None, cache_file_name: str | os.PathLike[str] | None = None
+) -> None:
     """Turn the request cache on or off for the whole process, above every other setting.
 
-    :param cache_api_calls: ``True`` turns it on: the mode stays what it is unless that is ``off``, which becomes
-        ``auto``; ``False`` turns it off; ``None`` gives the choice back.
-    :param cache_file_name: its directory, from the working directory on; TinyTroupe's ``x.pickle`` becomes ``x.cache``,
-        since ours is a directory; ``None`` gives the place back.
+    :param cache_api_calls: ``True`` turns it on: the mode stays what it is unless that is ``off``,
+        which becomes ``auto``; ``False`` turns it off; ``None`` gives the choice back.
+    :param cache_file_name: its directory, from the working directory on; TinyTroupe's ``x.pickle``
+        becomes ``x.cache``, since ours is a directory; ``None`` gives the place back.
     :raises ConfigError: if the file name is none.
     :raises TypeError: if ``cache_api_calls`` is no bool.
 
@@ -197,7 +207,9 @@ def force_api_cache(cache_api_calls: bool | None, cache_file_name: str | os.Path
     >>> llmcall.force_api_cache(None)
     """
     if cache_api_calls is not None and not isinstance(cache_api_calls, bool):
-        raise TypeError(f"force_api_cache() takes True, False or None, not a {type(cache_api_calls).__name__}")
+        raise TypeError(
+            f"force_api_cache() takes True, False or None, not a {type(cache_api_calls).__name__}"
+        )
     mode = None if cache_api_calls is None else "auto" if cache_api_calls else "off"
     path = None if cache_file_name is None else directory_named(os.fspath(cache_file_name))
     _force("force_api_cache()", {"cache_mode": mode, "cache_path": path})
@@ -222,19 +234,25 @@ def reset() -> None:
 
 
 def without_code(base: Settings | None = None) -> dict[str, Any]:
-    """Return each setting's value as defaults, files, environment and open cassettes say it, whatever code says.
+    """Return each setting's value as defaults, files, environment and open cassettes say it,
+    whatever code says.
 
-    :param base: the settings that a client was given; what code says in them is left out all the same.
+    :param base: the settings that a client was given; what code says in them is left out all the
+        same.
     """
     with _lock:
         pushed, current = _merged(layers.pushed), layers.read().settings
     below = current.overlaid(pushed).layer
     given = below if base is None else base.overlaid(pushed).layer
-    return {name: (given if given[name][1].rank < Rank.CONFIGURED else below)[name][0] for name in SETTINGS}
+    return {
+        name: (given if given[name][1].rank < Rank.CONFIGURED else below)[name][0]
+        for name in SETTINGS
+    }
 
 
 def push_layer(values: Mapping[str, Any], origin: str) -> object:
-    """Put values above environment and files and below ``configure`` and arguments, for the whole process.
+    """Put values above environment and files and below ``configure`` and arguments, for the whole
+    process.
 
     :param values: settings by name; ``None`` is a value here and means that the setting has none.
     :param origin: where they came from, for ``Settings.origin``.
@@ -259,17 +277,27 @@ def pop_layer(token: object) -> None:
         layers.changed()
 
 
-# The settings as they travel to another process: what code, environment and files say here holds there too.
+# The settings as they travel to another process: what code, environment and files say here holds
+# there too.
 
 
 def pack() -> tuple[Any, ...]:
-    """Return all that the settings of this process are made of, keys included, to be pickled for :func:`unpack`."""
+    """Return all that the settings of this process are made of, keys included, to be pickled for
+    :func:`unpack`.
+    """
     with _lock:
-        return layers.read().settings, list(layers.pushed), [_merged(layers.configured)], dict(layers.forced)
+        return (
+            layers.read().settings,
+            list(layers.pushed),
+            [_merged(layers.configured)],
+            dict(layers.forced),
+        )
 
 
 def unpack(packed: tuple[Any, ...]) -> None:
-    """Let the settings of another process hold in this one, whatever environment and files say here."""
+    """Let the settings of another process hold in this one, whatever environment and files say
+    here.
+    """
     with _lock:
         settings, layers.pushed, layers.configured, layers.forced = packed
         layers.sources = Sources(settings)
@@ -283,8 +311,8 @@ def unpack(packed: tuple[Any, ...]) -> None:
 def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[], Any] | None:
     """Return the key for a client, the function that gives it, or ``None``.
 
-    A key from the settings (``api_key=``, ``LLMCALL_API_KEY``, ``API_KEY`` in config.ini) goes before the SDK's
-    variable unless its layer is lower.
+    A key from the settings (``api_key=``, ``LLMCALL_API_KEY``, ``API_KEY`` in config.ini) goes
+    before the SDK's variable unless its layer is lower.
 
     :param api_type: ``None`` is the configured one.
     :raises ConfigError: if config.ini refers to a variable that is not set.
@@ -294,13 +322,16 @@ def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[
 
 
 def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
-    """Warn once per host before a key from the environment goes to a host that a found config.ini names.
+    """Warn once per host before a key from the environment goes to a host that a found config.ini
+    names.
 
-    A config.ini comes with a project, perhaps a stranger's, and is found without being asked for. Loopback hosts are
-    not announced, nor those that the environment, code or the file of ``LLMCALL_CONFIG`` names.
+    A config.ini comes with a project, perhaps a stranger's, and is found without being asked for.
+    Loopback hosts are not announced, nor those that the environment, code or the file of
+    ``LLMCALL_CONFIG`` names.
 
     :param settings: the client's settings.
-    :param endpoint: what is about to be called; a client may have made it from the settings, or listed one from them.
+    :param endpoint: what is about to be called; a client may have made it from the settings, or
+        listed one from them.
     """
     url = endpoint.address
     is_listed = endpoint in settings.endpoints

@@ -1,7 +1,8 @@
 """The settings: one table that says all about each of them, and the frozen value that holds them.
 
-The table is the class ``Settings`` itself. What reads config.ini, ``.env``, the environment and arguments, the command
-``llmcall config``, the reference and the top-level config.ini are made from it.
+The table is the class ``Settings`` itself. What reads config.ini, ``.env``, the environment and
+arguments, the command ``llmcall config``, the reference and the top-level config.ini are made from
+it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from ..text import html_table
 from . import values
 from .values import MASK, UNSET, FrozenDict, KeyReference, Parser, nearest, refuse, without_password
 
-Rank = IntEnum("Rank", "DEFAULT NAMED_FILE FOUND_FILE DOTENV ENVIRONMENT PUSHED CONFIGURED ARGUMENT FORCED")
+Rank = IntEnum(
+    "Rank", "DEFAULT NAMED_FILE FOUND_FILE DOTENV ENVIRONMENT PUSHED CONFIGURED ARGUMENT FORCED"
+)
 """The layers; a higher one wins."""
 
 
@@ -37,7 +40,8 @@ class Setting(NamedTuple):
     """Describe one setting.
 
     :param section: its section in config.ini.
-    :param key: its key there; empty where the whole section is the value, or where it is given in code alone.
+    :param key: its key there; empty where the whole section is the value, or where it is given in
+        code alone.
     :param parse: what checks its values.
     :param default: its value where nobody sets it; ``None`` means that it may have none.
     :param help: one line for config.ini.
@@ -59,8 +63,10 @@ class Endpoint(NamedTuple):
 
     :param name: the name in ``[Endpoint NAME]``.
     :param models: the models that it answers for.
-    :param api_type: the client that speaks to it; ``"azure"`` where an Azure endpoint or API version is given.
-    :param api_key: the key, a function that returns it, or a reference to a variable; read it by ``key()``.
+    :param api_type: the client that speaks to it; ``"azure"`` where an Azure endpoint or API
+        version is given.
+    :param api_key: the key, a function that returns it, or a reference to a variable; read it by
+        ``key()``.
     :param base_url: the address of the API, e.g. ``https://host/v1``.
     :param azure_endpoint: the address of an Azure resource.
     :param azure_api_version: the version of Azure's API, e.g. ``2024-10-21``.
@@ -112,20 +118,46 @@ class Endpoint(NamedTuple):
 
 def _keys(section: str, *rows: tuple[str, Parser, str, str]) -> dict[str, Setting]:
     return {
-        name: Setting(section, name.upper(), parse, None, help, example, name) for name, parse, help, example in rows
+        name: Setting(section, name.upper(), parse, None, help, example, name)
+        for name, parse, help, example in rows
     }
 
 
 # The keys of [Endpoint NAME] and [Model NAME], by their names in code.
 ENDPOINT_KEYS = _keys(
     "Endpoint",
-    ("models", values.names, "The models that it answers for", "gpt-4o-mini, text-embedding-3-small"),
-    ("api_type", values.text, "Its client; azure where an Azure endpoint or version is given", "azure"),
+    (
+        "models",
+        values.names,
+        "The models that it answers for",
+        "gpt-4o-mini, text-embedding-3-small",
+    ),
+    (
+        "api_type",
+        values.text,
+        "Its client; azure where an Azure endpoint or version is given",
+        "azure",
+    ),
     ("api_key", values.credential, "Its key", "${AZURE_EAST_KEY}"),
-    ("base_url", values.check_address, "The address of an OpenAI-compatible server", "https://east.example.com/v1"),
-    ("azure_endpoint", values.check_address, "The address of the Azure resource", "https://east.openai.azure.com"),
+    (
+        "base_url",
+        values.check_address,
+        "The address of an OpenAI-compatible server",
+        "https://east.example.com/v1",
+    ),
+    (
+        "azure_endpoint",
+        values.check_address,
+        "The address of the Azure resource",
+        "https://east.openai.azure.com",
+    ),
     ("azure_api_version", values.text, "The version of Azure's API", "2024-10-21"),
-    ("deployment", values.text, "The name of the deployment, where it is not the model's", "gpt-4o-mini-east"),
+    (
+        "deployment",
+        values.text,
+        "The name of the deployment, where it is not the model's",
+        "gpt-4o-mini-east",
+    ),
     ("organization", values.organization, "The organization that is billed", "org-example"),
     ("namespace", values.text, "A word that keeps its answers apart from others", "east"),
 )
@@ -135,10 +167,30 @@ MODEL_KEYS = _keys(
     ("max_output_tokens", values.integer(1), "The longest answer, in tokens", "8192"),
     ("encoding", values.text, "The encoding of tiktoken that counts its tokens", "o200k_base"),
     ("reasoning", values.boolean, "Whether it can reason before it answers", "no"),
-    ("refused_parameters", values.names, "Parameters that are not sent to it", "top_p, presence_penalty"),
-    ("refused_when_reasoning", values.names, "Parameters that are not sent to it while it reasons", "temperature"),
-    ("max_completion_tokens", values.boolean, "Whether it wants max_completion_tokens for max_tokens", "no"),
-    ("structured_output", values.boolean, "Whether it understands a JSON schema as response_format", "yes"),
+    (
+        "refused_parameters",
+        values.names,
+        "Parameters that are not sent to it",
+        "top_p, presence_penalty",
+    ),
+    (
+        "refused_when_reasoning",
+        values.names,
+        "Parameters that are not sent to it while it reasons",
+        "temperature",
+    ),
+    (
+        "max_completion_tokens",
+        values.boolean,
+        "Whether it wants max_completion_tokens for max_tokens",
+        "no",
+    ),
+    (
+        "structured_output",
+        values.boolean,
+        "Whether it understands a JSON schema as response_format",
+        "yes",
+    ),
     ("embedding", values.boolean, "Whether it is an embedding model", "no"),
 )
 
@@ -157,13 +209,24 @@ def _each(parse: Parser, place: str = "{where} {name}") -> Parser:
         """Return a mapping of parsed values."""
         if not isinstance(value, Mapping):
             refuse(where, value, "a mapping")
-        return FrozenDict({name: parse(item, place.format(where=where, name=name)) for name, item in value.items()})
+        return FrozenDict(
+            {
+                name: parse(item, place.format(where=where, name=name))
+                for name, item in value.items()
+            }
+        )
 
     return parse_each
 
 
 def _price(value: Any) -> tuple[float, ...] | None:
-    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, (tuple, list)) else ()
+    parts = (
+        value.split(",")
+        if isinstance(value, str)
+        else value
+        if isinstance(value, (tuple, list))
+        else ()
+    )
     numbers = tuple(number for part in parts if (number := values.as_number(part, 0)) is not None)
     return numbers if len(numbers) == len(parts) and len(parts) in (2, 3) else None
 
@@ -202,21 +265,29 @@ def _fields(rows: Mapping[str, Setting], given: Any, where: str) -> dict[str, An
     for name, value in given.items():
         if name not in rows:
             raise ConfigError(f"{where}: unknown key {name!r}{nearest(name, rows)}")
-        checked = UNSET if value is None else check_setting(rows[name], value, f"{where} {rows[name].key}")
+        checked = (
+            UNSET
+            if value is None
+            else check_setting(rows[name], value, f"{where} {rows[name].key}")
+        )
         if checked is not UNSET and checked is not None:
             found[name] = checked
     return found
 
 
-_models = _each(lambda value, where: FrozenDict(_fields(MODEL_KEYS, value, where)), "{where}, [Model {name}]")
+_models = _each(
+    lambda value, where: FrozenDict(_fields(MODEL_KEYS, value, where)), "{where}, [Model {name}]"
+)
 
 
 def check_setting(row: Setting, value: Any, where: str, folder: str | None = None) -> Any:
     """Return the value of a setting as its type.
 
-    :param value: text from a file or a variable, or a value from code; for a whole section, a mapping of such values.
+    :param value: text from a file or a variable, or a value from code; for a whole section, a
+        mapping of such values.
     :param where: where it was found, for the message.
-    :param folder: the directory that a relative path starts from; ``None`` is the working directory.
+    :param folder: the directory that a relative path starts from; ``None`` is the working
+        directory.
     :returns: the value, or ``UNSET`` for empty text.
     :raises ConfigError: if it is of the wrong type or outside the allowed range.
     """
@@ -226,7 +297,9 @@ def check_setting(row: Setting, value: Any, where: str, folder: str | None = Non
             return UNSET
         if value.casefold() == "none" and row.default != "" and row.parse not in values.WORDS:
             return None if row.default is None else UNSET
-    return values.path(value, where, folder) if row.parse is values.path else row.parse(value, where)
+    return (
+        values.path(value, where, folder) if row.parse is values.path else row.parse(value, where)
+    )
 
 
 _setting: Any = Setting
@@ -236,95 +309,269 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 class Settings:
     """Hold every setting, frozen; two are equal only if they are the same object.
 
-    Times are in seconds, prices in USD per million tokens. ``None`` means that there is none. ``settings()`` makes
-    them; ``replace`` gives a changed copy.
+    Times are in seconds, prices in USD per million tokens. ``None`` means that there is none.
+    ``settings()`` makes them; ``replace`` gives a changed copy.
 
     >>> settings = llmcall.settings().replace(model="gpt-4o-mini", temperature=0)
     >>> settings.model, settings.retry_max_attempts
     ('gpt-4o-mini', 5)
     """
 
-    # The ranges of TOP_P and of the penalties are those of OpenAI's API reference, "Create chat completion"; it also
-    # ends TEMPERATURE at 2, which other servers do not.
-    # fmt: off
-    api_type: str = _setting("OpenAI", "API_TYPE", values.text, "openai",
-        "The client: openai, azure, ollama, local, or a registered one")
+    # The ranges of TOP_P and of the penalties are those of OpenAI's API reference, "Create chat
+    # completion"; it also ends TEMPERATURE at 2, which other servers do not. fmt: off
+    api_type: str = _setting(
+        "OpenAI",
+        "API_TYPE",
+        values.text,
+        "openai",
+        "The client: openai, azure, ollama, local, or a registered one",
+    )
     model: str = _setting("OpenAI", "MODEL", values.text, "gpt-4o-mini", "The model that answers")
-    embedding_model: str = _setting("OpenAI", "EMBEDDING_MODEL", values.text, "text-embedding-3-small",
-        "The model that makes embeddings")
-    context_window: int = _setting("OpenAI", "CONTEXT_WINDOW", values.integer(0), 4096,
-        "How long prompt and answer of a local model may be together, in tokens; 0: as long as it was trained for")
-    base_url: str | None = _setting("OpenAI", "BASE_URL", values.check_address, None,
-        "The address of an OpenAI-compatible server, e.g. http://localhost:8000/v1; empty: the client's own")
-    api_key: str | Callable[[], Any] | None = _setting("OpenAI", "API_KEY", values.credential, None,
-        "The key; better kept in the environment or in .env, else as ${NAME} and never as the key itself")
-    organization: str | None = _setting("OpenAI", "ORGANIZATION", values.organization, None,
-        "The organization that is billed")
-    azure_endpoint: str | None = _setting("OpenAI", "AZURE_ENDPOINT", values.check_address, None,
-        "The address of the Azure resource, e.g. https://name.openai.azure.com")
-    azure_api_version: str | None = _setting("OpenAI", "AZURE_API_VERSION", values.text, None,
-        "The version of Azure's API, e.g. 2024-10-21")
-    azure_ad_token: str | Callable[[], Any] | None = _setting("OpenAI", "AZURE_AD_TOKEN", values.credential, None,
-        "A token of Entra ID in place of a key; better kept in the environment")
+    embedding_model: str = _setting(
+        "OpenAI",
+        "EMBEDDING_MODEL",
+        values.text,
+        "text-embedding-3-small",
+        "The model that makes embeddings",
+    )
+    context_window: int = _setting(
+        "OpenAI",
+        "CONTEXT_WINDOW",
+        values.integer(0),
+        4096,
+        "How long prompt and answer of a local model may be together, in tokens; 0: as long as it was trained for",
+    )
+    base_url: str | None = _setting(
+        "OpenAI",
+        "BASE_URL",
+        values.check_address,
+        None,
+        "The address of an OpenAI-compatible server, e.g. http://localhost:8000/v1; empty: the client's own",
+    )
+    api_key: str | Callable[[], Any] | None = _setting(
+        "OpenAI",
+        "API_KEY",
+        values.credential,
+        None,
+        "The key; better kept in the environment or in .env, else as ${NAME} and never as the key itself",
+    )
+    organization: str | None = _setting(
+        "OpenAI", "ORGANIZATION", values.organization, None, "The organization that is billed"
+    )
+    azure_endpoint: str | None = _setting(
+        "OpenAI",
+        "AZURE_ENDPOINT",
+        values.check_address,
+        None,
+        "The address of the Azure resource, e.g. https://name.openai.azure.com",
+    )
+    azure_api_version: str | None = _setting(
+        "OpenAI",
+        "AZURE_API_VERSION",
+        values.text,
+        None,
+        "The version of Azure's API, e.g. 2024-10-21",
+    )
+    azure_ad_token: str | Callable[[], Any] | None = _setting(
+        "OpenAI",
+        "AZURE_AD_TOKEN",
+        values.credential,
+        None,
+        "A token of Entra ID in place of a key; better kept in the environment",
+    )
     azure_ad_token_provider: Callable[[], Any] | None = _setting("OpenAI", "", values.function)
-    temperature: float | None = _setting("OpenAI", "TEMPERATURE", values.number(0), None,
-        "How much chance there is in an answer, from 0; empty, here and below: not sent")
-    max_tokens: int | None = _setting("OpenAI", "MAX_TOKENS", values.integer(1), None, "The longest answer, in tokens")
-    top_p: float | None = _setting("OpenAI", "TOP_P", values.number(0, 1), None,
-        "The share of the likeliest tokens that are drawn from, 0 to 1")
-    frequency_penalty: float | None = _setting("OpenAI", "FREQUENCY_PENALTY", values.number(-2, 2), None,
-        "How much frequent tokens are avoided, -2 to 2")
-    presence_penalty: float | None = _setting("OpenAI", "PRESENCE_PENALTY", values.number(-2, 2), None,
-        "How much tokens that are there already are avoided, -2 to 2")
-    timeout: float = _setting("OpenAI", "TIMEOUT", values.seconds, 60.0, "The longest one attempt may take, in seconds")
-    deadline: float | None = _setting("OpenAI", "DEADLINE", values.seconds, None,
-        "The longest a call may take with its retries and waits, in seconds; empty: no limit")
-    reasoning_effort: str | None = _setting("OpenAI", "REASONING_EFFORT", values.choice(*EFFORTS), None,
-        "How much a reasoning model thinks: none, minimal, low, medium, high or xhigh")
-    on_error: str = _setting("OpenAI", "ON_ERROR", values.choice("raise", "none", "return"), "none",
-        "What a call that failed for good does: raise, none (log it and return None) or return (the error)")
-    retry_max_attempts: int = _setting("Retry", "MAX_ATTEMPTS", values.integer(1), 5,
-        "How often a call is tried in all")
-    retry_waiting_time: float = _setting("Retry", "WAITING_TIME", values.number(0), 1.0,
-        "The wait after the first attempt, in seconds")
-    retry_exponential_backoff_factor: float = _setting("Retry", "EXPONENTIAL_BACKOFF_FACTOR", values.number(0), 2.0,
-        "What each further wait is multiplied by")
-    retry_max_waiting_time: float = _setting("Retry", "MAX_WAITING_TIME", values.number(0), 60.0,
-        "The longest wait, in seconds; a longer Retry-After wins")
-    cache_mode: str = _setting("Cache", "MODE", values.choice("auto", "replay", "refresh", "off"), "auto",
-        "auto (read, else call and store), replay (read only), refresh (call anew and overwrite) or off")
-    cache_path: str = _setting("Cache", "PATH", values.path, ".llmcall/cache",
-        "The directory of the stored answers, or the address of a Redis server: redis://HOST:PORT/DATABASE")
-    cache_namespace: str = _setting("Cache", "NAMESPACE", values.text, "",
-        "A word that keeps these answers apart from others; it enters every key")
-    cache_normalize: tuple[str, ...] = _setting("Cache", "NORMALIZE", values.normalizers, (),
-        "What a key leaves out of a text: times, uuids, addresses, temporary_paths, or a regular expression per line")
-    cassette_path: str | None = _setting("Cassette", "PATH", values.path, None,
-        "The file that calls are recorded in and replayed from; empty: none")
-    cassette_mode: str = _setting("Cassette", "MODE", values.choice("none", "once", "new", "rewrite"), "once",
-        "none (only read), once (record if there is no file), new (add what is missing), rewrite (ask all anew)")
-    cassette_allow: tuple[str, ...] = _setting("Cassette", "ALLOW", values.patterns, (),
-        "Regular expressions, one per line, for text that looks like a credential and may be recorded")
-    limits_max_concurrent_calls: int | None = _setting("Limits", "MAX_CONCURRENT_CALLS", values.integer(1), None,
-        "How many calls may run at once, per endpoint; empty, here and below: no limit")
-    limits_requests_per_minute: int | None = _setting("Limits", "REQUESTS_PER_MINUTE", values.integer(1), None,
-        "How many calls may begin in any 60 seconds, per endpoint")
-    limits_tokens_per_minute: int | None = _setting("Limits", "TOKENS_PER_MINUTE", values.integer(1), None,
-        "How many tokens may be used in any 60 seconds, per endpoint")
-    templates_path: str = _setting("Templates", "PATH", values.path, "templates", "The folder of the templates")
-    prices: Mapping[str, tuple[float, ...]] = _setting("Prices", "", _each(values.parser(_price, PRICES)), FrozenDict(),
+    temperature: float | None = _setting(
+        "OpenAI",
+        "TEMPERATURE",
+        values.number(0),
+        None,
+        "How much chance there is in an answer, from 0; empty, here and below: not sent",
+    )
+    max_tokens: int | None = _setting(
+        "OpenAI", "MAX_TOKENS", values.integer(1), None, "The longest answer, in tokens"
+    )
+    top_p: float | None = _setting(
+        "OpenAI",
+        "TOP_P",
+        values.number(0, 1),
+        None,
+        "The share of the likeliest tokens that are drawn from, 0 to 1",
+    )
+    frequency_penalty: float | None = _setting(
+        "OpenAI",
+        "FREQUENCY_PENALTY",
+        values.number(-2, 2),
+        None,
+        "How much frequent tokens are avoided, -2 to 2",
+    )
+    presence_penalty: float | None = _setting(
+        "OpenAI",
+        "PRESENCE_PENALTY",
+        values.number(-2, 2),
+        None,
+        "How much tokens that are there already are avoided, -2 to 2",
+    )
+    timeout: float = _setting(
+        "OpenAI", "TIMEOUT", values.seconds, 60.0, "The longest one attempt may take, in seconds"
+    )
+    deadline: float | None = _setting(
+        "OpenAI",
+        "DEADLINE",
+        values.seconds,
+        None,
+        "The longest a call may take with its retries and waits, in seconds; empty: no limit",
+    )
+    reasoning_effort: str | None = _setting(
+        "OpenAI",
+        "REASONING_EFFORT",
+        values.choice(*EFFORTS),
+        None,
+        "How much a reasoning model thinks: none, minimal, low, medium, high or xhigh",
+    )
+    on_error: str = _setting(
+        "OpenAI",
+        "ON_ERROR",
+        values.choice("raise", "none", "return"),
+        "none",
+        "What a call that failed for good does: raise, none (log it and return None) or return (the error)",
+    )
+    retry_max_attempts: int = _setting(
+        "Retry", "MAX_ATTEMPTS", values.integer(1), 5, "How often a call is tried in all"
+    )
+    retry_waiting_time: float = _setting(
+        "Retry",
+        "WAITING_TIME",
+        values.number(0),
+        1.0,
+        "The wait after the first attempt, in seconds",
+    )
+    retry_exponential_backoff_factor: float = _setting(
+        "Retry",
+        "EXPONENTIAL_BACKOFF_FACTOR",
+        values.number(0),
+        2.0,
+        "What each further wait is multiplied by",
+    )
+    retry_max_waiting_time: float = _setting(
+        "Retry",
+        "MAX_WAITING_TIME",
+        values.number(0),
+        60.0,
+        "The longest wait, in seconds; a longer Retry-After wins",
+    )
+    cache_mode: str = _setting(
+        "Cache",
+        "MODE",
+        values.choice("auto", "replay", "refresh", "off"),
+        "auto",
+        "auto (read, else call and store), replay (read only), refresh (call anew and overwrite) or off",
+    )
+    cache_path: str = _setting(
+        "Cache",
+        "PATH",
+        values.path,
+        ".llmcall/cache",
+        "The directory of the stored answers, or the address of a Redis server: redis://HOST:PORT/DATABASE",
+    )
+    cache_namespace: str = _setting(
+        "Cache",
+        "NAMESPACE",
+        values.text,
+        "",
+        "A word that keeps these answers apart from others; it enters every key",
+    )
+    cache_normalize: tuple[str, ...] = _setting(
+        "Cache",
+        "NORMALIZE",
+        values.normalizers,
+        (),
+        "What a key leaves out of a text: times, uuids, addresses, temporary_paths, or a regular expression per line",
+    )
+    cassette_path: str | None = _setting(
+        "Cassette",
+        "PATH",
+        values.path,
+        None,
+        "The file that calls are recorded in and replayed from; empty: none",
+    )
+    cassette_mode: str = _setting(
+        "Cassette",
+        "MODE",
+        values.choice("none", "once", "new", "rewrite"),
+        "once",
+        "none (only read), once (record if there is no file), new (add what is missing), rewrite (ask all anew)",
+    )
+    cassette_allow: tuple[str, ...] = _setting(
+        "Cassette",
+        "ALLOW",
+        values.patterns,
+        (),
+        "Regular expressions, one per line, for text that looks like a credential and may be recorded",
+    )
+    limits_max_concurrent_calls: int | None = _setting(
+        "Limits",
+        "MAX_CONCURRENT_CALLS",
+        values.integer(1),
+        None,
+        "How many calls may run at once, per endpoint; empty, here and below: no limit",
+    )
+    limits_requests_per_minute: int | None = _setting(
+        "Limits",
+        "REQUESTS_PER_MINUTE",
+        values.integer(1),
+        None,
+        "How many calls may begin in any 60 seconds, per endpoint",
+    )
+    limits_tokens_per_minute: int | None = _setting(
+        "Limits",
+        "TOKENS_PER_MINUTE",
+        values.integer(1),
+        None,
+        "How many tokens may be used in any 60 seconds, per endpoint",
+    )
+    templates_path: str = _setting(
+        "Templates", "PATH", values.path, "templates", "The folder of the templates"
+    )
+    prices: Mapping[str, tuple[float, ...]] = _setting(
+        "Prices",
+        "",
+        _each(values.parser(_price, PRICES)),
+        FrozenDict(),
         "Of a model, USD per million tokens: input, output and, where it differs, input that the provider had cached",
-        "gpt-4o-mini = 0.15, 0.60, 0.075")
-    aliases: Mapping[str, str] = _setting("Aliases", "", _each(values.text), FrozenDict(),
-        "Of a name, the model that is asked under it", "gpt-4-turbo = gpt-4-1106-preview")
-    fallbacks: Mapping[str, tuple[str, ...]] = _setting("Fallbacks", "", _each(values.names), FrozenDict(),
+        "gpt-4o-mini = 0.15, 0.60, 0.075",
+    )
+    aliases: Mapping[str, str] = _setting(
+        "Aliases",
+        "",
+        _each(values.text),
+        FrozenDict(),
+        "Of a name, the model that is asked under it",
+        "gpt-4-turbo = gpt-4-1106-preview",
+    )
+    fallbacks: Mapping[str, tuple[str, ...]] = _setting(
+        "Fallbacks",
+        "",
+        _each(values.names),
+        FrozenDict(),
         "Of a model, those that are tried in order when the context is too long",
-        "gpt-4 = gpt-4-32k, gpt-3.5-turbo-16k")
-    endpoints: tuple[Endpoint, ...] = _setting("Endpoint", "", _endpoints, (),
-        "Servers; several that list the same model are its pool", "[Endpoint east]")
-    models: Mapping[str, Mapping[str, Any]] = _setting("Model", "", _models, FrozenDict(),
+        "gpt-4 = gpt-4-32k, gpt-3.5-turbo-16k",
+    )
+    endpoints: tuple[Endpoint, ...] = _setting(
+        "Endpoint",
+        "",
+        _endpoints,
+        (),
+        "Servers; several that list the same model are its pool",
+        "[Endpoint east]",
+    )
+    models: Mapping[str, Mapping[str, Any]] = _setting(
+        "Model",
+        "",
+        _models,
+        FrozenDict(),
         "What is known of a model, or of all whose names begin so (with * at the end); goes before what is packaged",
-        "[Model my-model*]")
+        "[Model my-model*]",
+    )
     # fmt: on
 
     layer: Mapping[str, tuple[Any, Origin]]  # each setting's value and origin
@@ -336,22 +583,28 @@ class Settings:
         held["api_key"] = self.key_and_origin()[0]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"settings are frozen: use configure({name}=…) or settings().replace({name}=…)")
+        raise AttributeError(
+            f"settings are frozen: use configure({name}=…) or settings().replace({name}=…)"
+        )
 
-    def key_and_origin(self, api_type: str | None = None) -> tuple[str | Callable[[], Any] | None, Origin]:
+    def key_and_origin(
+        self, api_type: str | None = None
+    ) -> tuple[str | Callable[[], Any] | None, Origin]:
         """Return the key for a client, as it was given, and where it came from.
 
         :param api_type: ``None`` is the configured one.
         """
         own = self.layer["api_key"]
-        of_sdk = self.layer["_azure_key" if (api_type or self.api_type) == "azure" else "_openai_key"]
+        of_sdk = self.layer[
+            "_azure_key" if (api_type or self.api_type) == "azure" else "_openai_key"
+        ]
         return of_sdk if of_sdk[0] is not None and of_sdk[1].rank > own[1].rank else own
 
     def origin(self, name: str) -> str:
         """Say where a value came from, e.g. ``"environment variable LLMCALL_MODEL"``.
 
-        :param name: its name in code or of its environment variable: ``"cache_mode"``, ``"CACHE_MODE"`` or
-            ``"LLMCALL_CACHE_MODE"``.
+        :param name: its name in code or of its environment variable: ``"cache_mode"``,
+            ``"CACHE_MODE"`` or ``"LLMCALL_CACHE_MODE"``.
         :raises ValueError: if there is no such setting; the nearest is suggested.
         """
         plain = name.lower().removeprefix("llmcall_")
@@ -366,14 +619,17 @@ class Settings:
     def replace(self, **overrides: Any) -> Settings:
         """Return settings with some values changed; what is forced stays.
 
-        :param overrides: settings by name, checked like those of any other source; ``None`` leaves a value as it is.
+        :param overrides: settings by name, checked like those of any other source; ``None`` leaves
+            a value as it is.
         :raises ConfigError: if a value is of the wrong type.
         :raises TypeError: if there is no such setting.
         """
         return self.overlaid(checked_layer(overrides, "Settings.replace()", Rank.ARGUMENT))
 
     def overlaid(self, layer: Mapping[str, tuple[Any, Origin]]) -> Settings:
-        """Return settings in which a layer's values stand, save where they are ``UNSET`` or a higher layer decided."""
+        """Return settings in which a layer's values stand, save where they are ``UNSET`` or a
+        higher layer decided.
+        """
         changes = {
             name: (value, origin)
             for name, (value, origin) in layer.items()
@@ -382,7 +638,9 @@ class Settings:
         return Settings({**self.layer, **changes}) if changes else self
 
     def items(self) -> Iterator[tuple[Setting, Any, Origin]]:
-        """Yield every setting's description, value and origin, in the order of config.ini; secrets are masked."""
+        """Yield every setting's description, value and origin, in the order of config.ini; secrets
+        are masked.
+        """
         for name, row in SETTINGS.items():
             yield row, _shown(row, getattr(self, name)), self.origin_of(name)
 
@@ -395,8 +653,12 @@ class Settings:
         return f"Settings({', '.join(shown)})"
 
     def _repr_html_(self) -> str:
-        rows = sorted(self.items(), key=lambda item: item[2].rank == Rank.DEFAULT)  # what was changed comes first
-        cells = [(row.name, "" if value is None else str(value), origin.text) for row, value, origin in rows]
+        # what was changed comes first
+        rows = sorted(self.items(), key=lambda item: item[2].rank == Rank.DEFAULT)
+        cells = [
+            (row.name, "" if value is None else str(value), origin.text)
+            for row, value, origin in rows
+        ]
         return html_table([("setting", "value", "from"), *cells])
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -404,13 +666,19 @@ class Settings:
 
 
 SETTINGS: dict[str, Setting] = {
-    name: row._replace(name=name) for name, row in vars(Settings).items() if isinstance(row, Setting)
+    name: row._replace(name=name)
+    for name, row in vars(Settings).items()
+    if isinstance(row, Setting)
 }
-# What LLMCALL_CONFIG names, and the keys of the SDK's own variables: which of them counts depends on the final
-# API_TYPE.
+# What LLMCALL_CONFIG names, and the keys of the SDK's own variables: which of them counts depends
+# on the final API_TYPE.
 HIDDEN = {
     name: Setting("", "", parse, name=name)
-    for name, parse in (("_config", values.path), ("_openai_key", values.credential), ("_azure_key", values.credential))
+    for name, parse in (
+        ("_config", values.path),
+        ("_openai_key", values.credential),
+        ("_azure_key", values.credential),
+    )
 }
 
 
@@ -424,7 +692,8 @@ def _shown(row: Setting, value: Any) -> Any:
 
 
 def checked_layer(overrides: Mapping[str, Any], caller: str, rank: Rank) -> Layer:
-    """Return the checked values of keyword arguments; those that are ``None`` or empty are ``UNSET``.
+    """Return the checked values of keyword arguments; those that are ``None`` or empty are
+    ``UNSET``.
 
     :param caller: the function that was called, for the message.
     :raises ConfigError: if a value is of the wrong type.
@@ -435,6 +704,8 @@ def checked_layer(overrides: Mapping[str, Any], caller: str, rank: Rank) -> Laye
     for name, value in overrides.items():
         if name not in SETTINGS:
             raise TypeError(f"{caller} has no setting {name!r}{nearest(name.lower(), SETTINGS)}")
-        checked = UNSET if value is None else check_setting(SETTINGS[name], value, f"{caller}, {name}")
+        checked = (
+            UNSET if value is None else check_setting(SETTINGS[name], value, f"{caller}, {name}")
+        )
         layer[name] = (checked, origin)
     return layer

@@ -1,7 +1,8 @@
 """What defaults, config.ini, ``.env`` and the environment say of the settings.
 
-A line of config.ini is ``KEY = value``; `` #`` and `` ;`` begin a comment; an indented line goes on with the value
-above it. Sections that are none of ours are not judged. TinyTroupe's keys in ``[OpenAI]`` are read as ours.
+A line of config.ini is ``KEY = value``; `` #`` and `` ;`` begin a comment; an indented line goes on
+with the value above it. Sections that are none of ours are not judged. TinyTroupe's keys in
+``[OpenAI]`` are read as ours.
 """
 
 from __future__ import annotations
@@ -13,13 +14,24 @@ from typing import Any, NamedTuple
 from ..errors import ConfigError
 from ..notices import is_new, logger, warn_once
 from . import values
-from .settings import ENDPOINT_KEYS, HIDDEN, MODEL_KEYS, SETTINGS, Layer, Origin, Rank, Setting, Settings, check_setting
+from .settings import (
+    ENDPOINT_KEYS,
+    HIDDEN,
+    MODEL_KEYS,
+    SETTINGS,
+    Layer,
+    Origin,
+    Rank,
+    Setting,
+    Settings,
+    check_setting,
+)
 from .values import KeyReference, expand, nearest
 
 MARKERS = ("config.ini", ".llmcall", "pyproject.toml", ".git")
 
-# Read by openai 3.51 (openai/_client.py, openai/lib/azure.py), save AZURE_OPENAI_KEY, which TinyTroupe 0.6 reads. Later
-# ones win, and LLMCALL_* above them.
+# Read by openai 3.51 (openai/_client.py, openai/lib/azure.py), save AZURE_OPENAI_KEY, which
+# TinyTroupe 0.6 reads. Later ones win, and LLMCALL_* above them.
 OTHER_VARIABLES = {
     "AZURE_OPENAI_KEY": "_azure_key",
     "AZURE_OPENAI_API_KEY": "_azure_key",
@@ -65,7 +77,8 @@ class Sources(NamedTuple):
     """Hold what defaults, files and environment said when they were read.
 
     :param settings: the settings that they make.
-    :param searched: which config.ini and ``.env`` were read, or where a config.ini was sought in vain, in words.
+    :param searched: which config.ini and ``.env`` were read, or where a config.ini was sought in
+        vain, in words.
     """
 
     settings: Settings
@@ -75,8 +88,8 @@ class Sources(NamedTuple):
 def read_sources() -> Sources:
     """Read environment, ``.env`` and config.ini, and put them above the defaults.
 
-    Both files are sought upward to the project's root: the nearest folder with config.ini, .llmcall, pyproject.toml or
-    .git, or the working directory where there is no project.
+    Both files are sought upward to the project's root: the nearest folder with config.ini,
+    .llmcall, pyproject.toml or .git, or the working directory where there is no project.
 
     :raises ConfigError: if a file is broken or a value is of the wrong type.
     """
@@ -85,8 +98,14 @@ def read_sources() -> Sources:
     dotenv_file = _file_in(folders, ".env")
     environment = {name: value.strip() for name, value in os.environ.items() if value.strip()}
     dotenv = _read_dotenv(dotenv_file) if dotenv_file else {}
-    of_dotenv = _layer(_variables(dotenv, f".env ({dotenv_file}), "), Rank.DOTENV, os.path.dirname(dotenv_file or ""))
-    of_environment = _layer(_variables(environment, "environment variable "), Rank.ENVIRONMENT, folder)
+    of_dotenv = _layer(
+        _variables(dotenv, f".env ({dotenv_file}), "),
+        Rank.DOTENV,
+        os.path.dirname(dotenv_file or ""),
+    )
+    of_environment = _layer(
+        _variables(environment, "environment variable "), Rank.ENVIRONMENT, folder
+    )
     found = Settings(_defaults(root)).overlaid(of_dotenv).overlaid(of_environment)
     named, named_by = found.layer["_config"]
     if named and not os.path.isfile(named):
@@ -102,7 +121,9 @@ def read_sources() -> Sources:
 
 
 def _project_folders() -> list[str]:
-    """Return the working directory and those above it, up to the project's root; it alone where there is no project."""
+    """Return the working directory and those above it, up to the project's root; it alone where
+    there is no project.
+    """
     folders = [os.getcwd()]
     while not any(os.path.exists(os.path.join(folders[-1], marker)) for marker in MARKERS):
         folders.append(os.path.dirname(folders[-1]))
@@ -119,7 +140,11 @@ def _file_in(folders: Iterable[str], name: str) -> str | None:
 def _defaults(root: str) -> Layer:
     layer: Layer = {}
     for name, row in {**SETTINGS, **HIDDEN}.items():
-        value = os.path.join(root, *row.default.split("/")) if row.parse is values.path and row.default else row.default
+        value = (
+            os.path.join(root, *row.default.split("/"))
+            if row.parse is values.path and row.default
+            else row.default
+        )
         layer[name] = (value, Origin(Rank.DEFAULT, "default"))
     return layer
 
@@ -129,14 +154,19 @@ def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
 
     :param folder: the directory that a relative path starts from.
     """
-    return {row.name: (check_setting(row, value, place, folder), Origin(rank, place)) for row, value, place in entries}
+    return {
+        row.name: (check_setting(row, value, place, folder), Origin(rank, place))
+        for row, value, place in entries
+    }
 
 
 # Variables, of the environment and of .env.
 
 
 def _read_dotenv(path: str) -> dict[str, str]:
-    """Return the variables of a ``.env`` file that have a value; the process's environment stays as it is."""
+    """Return the variables of a ``.env`` file that have a value; the process's environment stays as
+    it is.
+    """
     import io
 
     from dotenv import dotenv_values
@@ -160,7 +190,9 @@ def _read(path: str, where: str) -> str:
         raise ConfigError(f"{where} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{where}, line {line}: not UTF-8; save the file in that encoding") from None
+        raise ConfigError(
+            f"{where}, line {line}: not UTF-8; save the file in that encoding"
+        ) from None
 
 
 def _variables(variables: Mapping[str, str], prefix: str) -> Iterator[Entry]:
@@ -175,42 +207,57 @@ def _variables(variables: Mapping[str, str], prefix: str) -> Iterator[Entry]:
             yield row, variables[variable], prefix + variable
     for variable in variables:
         if variable.startswith("LLMCALL_") and variable not in OUR_VARIABLES:
-            warn_once(f"{prefix}{variable}: there is no such setting{nearest(variable, OUR_VARIABLES)}")
+            warn_once(
+                f"{prefix}{variable}: there is no such setting{nearest(variable, OUR_VARIABLES)}"
+            )
 
 
 def _warn_of_quotes(row: Setting, value: str, where: str) -> None:
     quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
     if quoted and row.parse not in (values.patterns, values.normalizers):
-        warn_once(f"{where}: the quotes around the value are taken as part of it; values are written without")
+        warn_once(
+            f"{where}: the quotes around the value are taken as part of it; values are written without"
+        )
 
 
 # config.ini.
 
 
 def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
-    """Return the sections of ours in a config.ini, as text; keys in capitals, unless they are names of models.
+    """Return the sections of ours in a config.ini, as text; keys in capitals, unless they are names
+    of models.
 
-    Of a key that is there twice, the last value counts. What stands in others' sections is not judged.
+    Of a key that is there twice, the last value counts. What stands in others' sections is not
+    judged.
 
-    :raises ConfigError: if a line gives no key a value; it is named, and not shown, since it may hold a secret.
+    :raises ConfigError: if a line gives no key a value; it is named, and not shown, since it may
+        hold a secret.
     """
     import configparser
 
     # Only "=" ends a key: names of models hold colons and capitals.
     parser = configparser.RawConfigParser(
-        delimiters=("=",), inline_comment_prefixes=("#", ";"), default_section="\0", interpolation=None, strict=False
+        delimiters=("=",),
+        inline_comment_prefixes=("#", ";"),
+        default_section="\0",
+        interpolation=None,
+        strict=False,
     )
     parser.optionxform = str  # type: ignore[method-assign, assignment]
     try:
         parser.read_string(text)
     except configparser.MissingSectionHeaderError as error:
-        raise ConfigError(f"{where}, line {error.lineno}: a line above the first [Section]") from None
+        raise ConfigError(
+            f"{where}, line {error.lineno}: a line above the first [Section]"
+        ) from None
     except configparser.ParsingError as error:  # comes at the end, when all other lines were read
         lines = text.split("\n")
         for number, _ in error.errors:
             header = next((line for line in reversed(lines[:number]) if line.startswith("[")), "")
             if _own_section(header[1:].partition("]")[0]):
-                raise ConfigError(f"{where}, line {number}: neither [Section] nor KEY = value") from None
+                raise ConfigError(
+                    f"{where}, line {number}: neither [Section] nor KEY = value"
+                ) from None
     sections: dict[str, dict[str, str]] = {}
     for header in parser.sections():
         name = _own_section(header)
@@ -221,19 +268,25 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
             if guess:
                 warn_once(f"{where}: the section [{header}] is ignored{guess}")
             continue
-        pairs = {key if name in TABLES else key.upper(): value for key, value in parser.items(header)}
+        pairs = {
+            key if name in TABLES else key.upper(): value for key, value in parser.items(header)
+        }
         sections.setdefault(name, {}).update(pairs)
     return sections
 
 
 def _own_section(header: str) -> str:
-    """Return a section's name as it is written here; ``"endpoint  east"`` gives ``"Endpoint east"``."""
+    """Return a section's name as it is written here; ``"endpoint  east"`` gives ``"Endpoint
+    east"``.
+    """
     head, _, name = header.strip().partition(" ")
     found = SECTIONS.get(head.casefold(), "")
     return f"{found} {name.strip()}".strip() if bool(name) == (found in NAMED) else ""
 
 
-def _entries(path: str, lookup: Callable[[str], str | None], dotenv: Mapping[str, str]) -> Iterator[Entry]:
+def _entries(
+    path: str, lookup: Callable[[str], str | None], dotenv: Mapping[str, str]
+) -> Iterator[Entry]:
     """Yield what a config.ini says.
 
     :param lookup: gives the value of the variable that a ``${NAME}`` names.
@@ -244,7 +297,9 @@ def _entries(path: str, lookup: Callable[[str], str | None], dotenv: Mapping[str
         """Return a value with its variables; a key's are looked up when it is used."""
         _warn_of_quotes(row, text, place)
         if row.parse is values.credential and "${" in text:
-            return KeyReference(text, place, tuple(pair for pair in dotenv.items() if pair[0] in text))
+            return KeyReference(
+                text, place, tuple(pair for pair in dotenv.items() if pair[0] in text)
+            )
         return expand(text, place, lookup)
 
     sections = _sections(_read(path, where), where)
@@ -254,7 +309,9 @@ def _entries(path: str, lookup: Callable[[str], str | None], dotenv: Mapping[str
         row = SETTINGS.get(ANCESTOR_KEYS[key])
         if row is not None:
             yield row, _of_ancestor(key, expanded(row, text, place).strip(), place), place
-        meaning = f", read as [{row.section}] {row.key}" if row else " that means nothing to llmcall"
+        meaning = (
+            f", read as [{row.section}] {row.key}" if row else " that means nothing to llmcall"
+        )
         if is_new(told := f"{place}: a key of TinyTroupe's{meaning}"):
             logger().info("%s", told)
     named: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in NAMED}
@@ -274,14 +331,19 @@ def _entries(path: str, lookup: Callable[[str], str | None], dotenv: Mapping[str
             named[kind][name] = fields
         else:
             yield from (
-                (SETTINGS[name], value, f"{where}, [{section}] {SETTINGS[name].key}") for name, value in fields.items()
+                (SETTINGS[name], value, f"{where}, [{section}] {SETTINGS[name].key}")
+                for name, value in fields.items()
             )
         if kind == "Endpoint" and "models" not in fields:
             warn_once(f"{where}, [{section}]: without MODELS this endpoint is never used")
     if named["Model"]:
         yield SETTINGS["models"], named["Model"], where
     if named["Endpoint"]:
-        yield SETTINGS["endpoints"], [{"name": name, **fields} for name, fields in named["Endpoint"].items()], where
+        yield (
+            SETTINGS["endpoints"],
+            [{"name": name, **fields} for name, fields in named["Endpoint"].items()],
+            where,
+        )
 
 
 def _of_ancestor(key: str, value: str, place: str) -> str:

@@ -1,9 +1,10 @@
 """The values of settings: text or Python values in, checked values out.
 
-The same parsers serve config.ini, ``.env``, the environment and arguments in code. A parser takes a value and the place
-where it was found (for messages), that of paths also the folder that a relative one starts from. Text that is empty
-gives ``UNSET``: its source says nothing. The word ``none`` gives ``None``, except to the parsers of ``WORDS``, to which
-it is a word like any other. Where the default is empty text, both are texts like any other.
+The same parsers serve config.ini, ``.env``, the environment and arguments in code. A parser takes a
+value and the place where it was found (for messages), that of paths also the folder that a relative
+one starts from. Text that is empty gives ``UNSET``: its source says nothing. The word ``none``
+gives ``None``, except to the parsers of ``WORDS``, to which it is a word like any other. Where the
+default is empty text, both are texts like any other.
 """
 
 from __future__ import annotations
@@ -23,7 +24,16 @@ UNSET: Any = type("Unset", (), {"__slots__": (), "__reduce__": lambda self: "UNS
 
 NORMALIZERS = ("times", "uuids", "addresses", "temporary_paths")
 # The words of configparser.RawConfigParser.BOOLEAN_STATES.
-BOOLEANS = {"1": True, "yes": True, "true": True, "on": True, "0": False, "no": False, "false": False, "off": False}
+BOOLEANS = {
+    "1": True,
+    "yes": True,
+    "true": True,
+    "on": True,
+    "0": False,
+    "no": False,
+    "false": False,
+    "off": False,
+}
 LONGEST_SHOWN = 60
 
 
@@ -40,7 +50,8 @@ class FrozenDict(dict[str, Any]):
 
 
 def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return ``"; did you mean 'X'?"`` for the known word that is most like another, or an empty text.
+    """Return ``"; did you mean 'X'?"`` for the known word that is most like another, or an empty
+    text.
 
     :param cutoff: the similarity asked for, 0 to 1, as of ``difflib.get_close_matches``.
     """
@@ -62,7 +73,9 @@ def refuse(where: str, value: Any, expected: str) -> NoReturn:
 def _shown(value: Any) -> str:
     """Describe a refused value; one that may be a misplaced key or is long is not repeated."""
     if isinstance(value, str):
-        hidden = len(value) > LONGEST_SHOWN or value.casefold().startswith(("sk-", "bearer ", "eyj"))
+        hidden = len(value) > LONGEST_SHOWN or value.casefold().startswith(
+            ("sk-", "bearer ", "eyj")
+        )
         return f"a text of {len(value)} characters" if hidden else repr(without_password(value))
     return repr(value) if isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"
 
@@ -75,7 +88,11 @@ def text(value: Any, where: str) -> str:
     if not isinstance(value, str):
         refuse(where, value, "a text")
     if "\n" in value or "\0" in value:
-        refuse(where, value, "one line of text (in a file: an indented line goes on with the value above it)")
+        refuse(
+            where,
+            value,
+            "one line of text (in a file: an indented line goes on with the value above it)",
+        )
     return value
 
 
@@ -91,11 +108,16 @@ def check_credential(
 
     :param where: where it was found, e.g. ``"environment variable OPENAI_API_KEY"``.
     :param what: what it should be, to follow "not".
-    :raises ConfigError: if it has blanks, control characters or others than ASCII in it; it is not shown.
+    :raises ConfigError: if it has blanks, control characters or others than ASCII in it; it is not
+        shown.
     """
     found = value.strip() if isinstance(value, str) else ""
     if not re.fullmatch(r"[\x21-\x7e]+", found):
-        problem = "" if not isinstance(value, str) or found.isascii() else " (it has other characters than ASCII in it)"
+        problem = (
+            ""
+            if not isinstance(value, str) or found.isascii()
+            else " (it has other characters than ASCII in it)"
+        )
         raise ConfigError(f"{where}: not {what}{problem}") from None
     return found
 
@@ -141,7 +163,9 @@ def path(value: Any, where: str, folder: str | None = None) -> str:
 
 
 def directory_named(file_name: str) -> str:
-    """Return the name of the cache directory for TinyTroupe's cache file: ``x.pickle`` gives ``x.cache``."""
+    """Return the name of the cache directory for TinyTroupe's cache file: ``x.pickle`` gives
+    ``x.cache``.
+    """
     stem, extension = os.path.splitext(file_name)
     return stem + ".cache" if extension == ".pickle" else file_name
 
@@ -150,11 +174,15 @@ def directory_named(file_name: str) -> str:
 
 
 LARGEST = 1e308
-LONGEST_TIME = 2_000_000  # seconds, 23 days: the sockets of some systems take 2**31 milliseconds and no more
+LONGEST_TIME = (
+    2_000_000  # seconds, 23 days: the sockets of some systems take 2**31 milliseconds and no more
+)
 
 
 def as_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> float | None:
-    """Return a float within a range, or ``None`` for what is none (a bool, a NaN, a text like ``1,5``)."""
+    """Return a float within a range, or ``None`` for what is none (a bool, a NaN, a text like
+    ``1,5``).
+    """
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -180,9 +208,12 @@ def integer(low: int) -> Parser:
 
 
 seconds = parser(
-    lambda value: as_number(value, 0, LONGEST_TIME) or None, f"a number of seconds above 0, at most {LONGEST_TIME}"
+    lambda value: as_number(value, 0, LONGEST_TIME) or None,
+    f"a number of seconds above 0, at most {LONGEST_TIME}",
 )
-boolean = parser(lambda value: BOOLEANS.get(str(value).casefold()), "one of yes, no, true, false, on, off, 1, 0")
+boolean = parser(
+    lambda value: BOOLEANS.get(str(value).casefold()), "one of yes, no, true, false, on, off, 1, 0"
+)
 
 
 # Lists. The word "none" is an empty one.
@@ -247,7 +278,8 @@ _PASSWORD = r"(?<=[?&_]password=)[^&]+"  # in a query, as redis-py reads it
 
 
 def check_address(value: Any, where: str = "base_url") -> str:
-    """Return the address of an HTTP server, without blanks around it, if a request could be sent there.
+    """Return the address of an HTTP server, without blanks around it, if a request could be sent
+    there.
 
     :param where: where it was found: file, section and key, or the argument's name.
     :raises ConfigError: if scheme, host or port is missing or impossible.
@@ -266,17 +298,21 @@ def host_of(url: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether an address is on this machine: localhost, 127.0.0.0/8, ::1 (RFC 6761, 6890), or 0.0.0.0 and ::."""
+    """Tell whether an address is on this machine: localhost, 127.0.0.0/8, ::1 (RFC 6761, 6890), or
+    0.0.0.0 and ::.
+    """
     host = host_of(url)
     known = host in ("localhost", "::1", "0.0.0.0", "::") or host.endswith(".localhost")
     return known or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
 def without_password(url: Any) -> Any:
-    """Return an address with what stands before ``@`` in its host part, and a password in its query, masked.
+    """Return an address with what stands before ``@`` in its host part, and a password in its
+    query, masked.
 
-    In an address of the web, the host part ends at the first slash; in others, at the last ``@``, since a password that
-    was not quoted may hold a slash. One that begins with a path, such as ``unix:///run/redis.sock``, has no host part.
+    In an address of the web, the host part ends at the first slash; in others, at the last ``@``,
+    since a password that was not quoted may hold a slash. One that begins with a path, such as
+    ``unix:///run/redis.sock``, has no host part.
     """
     if not isinstance(url, str) or "://" not in url:
         return url
@@ -285,8 +321,8 @@ def without_password(url: Any) -> Any:
     return f"{scheme}://{re.sub(credentials, f'{MASK}@', re.sub(_PASSWORD, MASK, rest))}"
 
 
-# References to environment variables: ${NAME} is the variable's value, $${NAME} the text ${NAME}; any other $ stands
-# for itself, as at the end of a regular expression.
+# References to environment variables: ${NAME} is the variable's value, $${NAME} the text ${NAME};
+# any other $ stands for itself, as at the end of a regular expression.
 
 _REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)\}")
 
@@ -314,7 +350,8 @@ def expand(value: str, where: str, lookup: Callable[[str], str | None]) -> str:
 class KeyReference(NamedTuple):
     """Stand for a key that config.ini writes with ``${NAME}``; calling it gives the key.
 
-    The variable is looked up when the key is used and not when the file is read, since a replay needs no key.
+    The variable is looked up when the key is used and not when the file is read, since a replay
+    needs no key.
 
     :param reference: the value as it is written.
     :param where: file, section and key.
@@ -328,10 +365,13 @@ class KeyReference(NamedTuple):
     def __call__(self) -> str:
         """Return the key.
 
-        :raises ConfigError: if the variable is not set or holds no key; file, section, key and variable are named.
+        :raises ConfigError: if the variable is not set or holds no key; file, section, key and
+            variable are named.
         """
         found = expand(
-            self.reference, self.where, lambda name: os.environ.get(name, "").strip() or dict(self.dotenv).get(name)
+            self.reference,
+            self.where,
+            lambda name: os.environ.get(name, "").strip() or dict(self.dotenv).get(name),
         )
         return check_credential(found, f"{self.where}, {self.variables}")
 

@@ -1,8 +1,8 @@
 """Budgets: no call begins that could go past what a block of code may spend, whoever makes it.
 
-Each attempt reserves what it may use at most, of all open budgets together, and settles what it used. A budget without
-a name counts in memory. One with a name counts in the cache's database, on the disk or in Redis, where processes share
-it.
+Each attempt reserves what it may use at most, of all open budgets together, and settles what it
+used. A budget without a name counts in memory. One with a name counts in the cache's database, on
+the disk or in Redis, where processes share it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,15 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-PICO = 10**12  # USD are counted in whole 10^-12 USD: sums of floats would be off, and a limit passed or not reached
+PICO = (
+    10**12
+    # USD are counted in whole 10^-12 USD: sums of floats would be off, and a limit passed or not
+    # reached
+)
 NEVER = float("inf")
 POLL = 0.1  # seconds between two looks at what other processes have given back
-# Seconds after which a reservation counts as spent whose process may be gone: ten times the default TIMEOUT of an
-# attempt. What a call that takes longer used in truth is not counted.
+# Seconds after which a reservation counts as spent whose process may be gone: ten times the default
+# TIMEOUT of an attempt. What a call that takes longer used in truth is not counted.
 AWAY = 600.0
 _begun = time.time()  # of this process
 
@@ -67,10 +71,13 @@ def spending_of(tokens: TokenUsage, price: Price | None) -> Amounts:
     total = (tokens.input_tokens or 0) + (tokens.output_tokens or 0)
     if price is None:
         return Amounts(0, total, 1, unknown=1)
-    return Amounts(round(price.of_tokens(tokens) * (PICO // 10**6)), total, 1)  # USD per million tokens are 10^-6 each
+    # USD per million tokens are 10^-6 each
+    return Amounts(round(price.of_tokens(tokens) * (PICO // 10**6)), total, 1)
 
 
-def check_fits(title: str, limit: Mapping[str, int], spent: Amounts, reserved: Amounts, need: Amounts) -> bool:
+def check_fits(
+    title: str, limit: Mapping[str, int], spent: Amounts, reserved: Amounts, need: Amounts
+) -> bool:
     """Return whether a reservation fits now; where it would once others are given back, ``False``.
 
     :param title: how messages name the budget; empty where it has no name.
@@ -97,7 +104,9 @@ def _exceeded(name: str, most: int, left: int, wanted: int) -> str:
         return f"no call left of {most:,}: raise the budget"
     if name == "tokens":
         return f"{left:,} tokens left; the next call may use up to {wanted:,}: set max_tokens, or raise the budget"
-    digits = next((each for each in (4, 6, 9) if f"{left / PICO:.{each}f}" != f"{wanted / PICO:.{each}f}"), 12)
+    digits = next(
+        (each for each in (4, 6, 9) if f"{left / PICO:.{each}f}" != f"{wanted / PICO:.{each}f}"), 12
+    )
     return (
         f"${left / PICO:,.{digits}f} left; the next call may cost up to ${wanted / PICO:,.{digits}f}: "
         "set max_tokens, or raise the budget"
@@ -105,7 +114,9 @@ def _exceeded(name: str, most: int, left: int, wanted: int) -> str:
 
 
 class _Holding(NamedTuple):
-    """Hold a reservation: how much, by which process, since when (seconds since the epoch) and on which machine."""
+    """Hold a reservation: how much, by which process, since when (seconds since the epoch) and on
+    which machine.
+    """
 
     amounts: Amounts
     process: int
@@ -124,10 +135,14 @@ class _State:
     def __init__(self, text: str | None) -> None:
         found: dict[str, Any] = json.loads(text) if text else {"spent": NOTHING, "reserved": {}}
         self.spent = Amounts(*found["spent"])
-        self.reserved = {key: _Holding(Amounts(*each[0]), *each[1:4]) for key, each in found["reserved"].items()}
+        self.reserved = {
+            key: _Holding(Amounts(*each[0]), *each[1:4]) for key, each in found["reserved"].items()
+        }
 
     def count_the_lost(self) -> None:
-        """Count as spent what processes that are gone had reserved: the server may have billed their calls."""
+        """Count as spent what processes that are gone had reserved: the server may have billed
+        their calls.
+        """
         for key in [key for key, each in self.reserved.items() if each.seems_lost()]:
             self.spent = self.spent.plus(self.reserved.pop(key).amounts)
 
@@ -137,10 +152,13 @@ class _State:
 
     def held(self) -> Amounts:
         """Return the sum of the reservations that hold."""
-        return functools.reduce(Amounts.plus, (each.amounts for each in self.reserved.values()), NOTHING)
+        return functools.reduce(
+            Amounts.plus, (each.amounts for each in self.reserved.values()), NOTHING
+        )
 
 
-_thread = threading.local()  # a thread in the middle of an update of a ledger: what it has ``postponed`` until the end
+# a thread in the middle of an update of a ledger: what it has ``postponed`` until the end
+_thread = threading.local()
 
 
 class Ledger:
@@ -158,7 +176,8 @@ class Ledger:
         self._text: str | None = None
 
     def reserve(self, need: Amounts, limits: Sequence[Mapping[str, int]]) -> str | None:
-        """Reserve an amount and return what it is known by; ``None`` where it has to wait for others.
+        """Reserve an amount and return what it is known by; ``None`` where it has to wait for
+        others.
 
         :raises BudgetExceededError: where it would go past a limit whatever the others use.
         :raises CacheError: where it cannot be kept.
@@ -168,11 +187,16 @@ class Ledger:
         def reserve(state: _State) -> str | None:
             """Reserve it, unless it has to wait."""
             if key not in state.reserved:  # else Redis's answer was lost
-                fits = [check_fits(self._title, limit, state.spent, state.held(), need) for limit in limits]
+                fits = [
+                    check_fits(self._title, limit, state.spent, state.held(), need)
+                    for limit in limits
+                ]
                 if not all(fits):
                     return None
                 # Without a name, nobody else may leave it behind: it holds until its call ends.
-                state.reserved[key] = _Holding(need, os.getpid(), time.time() if self.name else NEVER, machine())
+                state.reserved[key] = _Holding(
+                    need, os.getpid(), time.time() if self.name else NEVER, machine()
+                )
             return key
 
         return self._update(reserve)
@@ -180,7 +204,8 @@ class Ledger:
     def settle(self, key: str, used: Amounts) -> None:
         """Put what was used in place of what was reserved.
 
-        The call is over and paid for: where it cannot be kept, a warning says so, and the reservation stays.
+        The call is over and paid for: where it cannot be kept, a warning says so, and the
+        reservation stays.
         """
         postponed = getattr(_thread, "postponed", None)
         if postponed is not None:  # a stream that the garbage collector ends just then
@@ -188,7 +213,9 @@ class Ledger:
             return
 
         def settle(state: _State) -> None:
-            """Count it once, should an answer of Redis's be lost, or its process have seemed to be gone."""
+            """Count it once, should an answer of Redis's be lost, or its process have seemed to be
+            gone.
+            """
             if state.reserved.pop(key, None) is not None:
                 state.spent = state.spent.plus(used)
 
@@ -198,7 +225,9 @@ class Ledger:
             logger().warning("%s; what the call had reserved counts as spent", error)
 
     def spent(self) -> Amounts:
-        """Return what is settled, by this and by earlier runs, and what killed processes had reserved."""
+        """Return what is settled, by this and by earlier runs, and what killed processes had
+        reserved.
+        """
         return self._update(lambda state: state.spent)
 
     def forget(self) -> None:
@@ -214,7 +243,9 @@ class Ledger:
         """Run an action on the state, while nobody else does so, and keep what it changes."""
 
         def change(text: str | None) -> tuple[str | None, T]:
-            """Run it on the state that a text says, and return the new text, or ``None`` where it stays as it is."""
+            """Run it on the state that a text says, and return the new text, or ``None`` where it
+            stays as it is.
+            """
             state = _State(text)
             before = state.spent, state.reserved.copy()
             state.count_the_lost()
@@ -277,7 +308,8 @@ class Spent(NamedTuple):
 
     :param usd: US dollars; of what is spent, ``None`` where the price of a call is unknown.
     :param tokens: of prompts and answers together.
-    :param calls: calls answered by a model; of what is left, each is ``None`` where there is no limit.
+    :param calls: calls answered by a model; of what is left, each is ``None`` where there is no
+        limit.
     """
 
     usd: float | None
@@ -286,10 +318,11 @@ class Spent(NamedTuple):
 
 
 class Budget:
-    """Limit what the calls of a block may spend; a context manager that goes on counting when it is entered again.
+    """Limit what the calls of a block may spend; a context manager that goes on counting when it is
+    entered again.
 
-    It holds for every thread and task of the process while it is open, and all open ones count. With a name, what
-    earlier runs and other processes spent under it counts as well.
+    It holds for every thread and task of the process while it is open, and all open ones count.
+    With a name, what earlier runs and other processes spent under it counts as well.
 
     :param usd: US dollars.
     :param tokens: tokens of prompts and answers together.
@@ -307,11 +340,19 @@ class Budget:
         name: str | None = None,
         directory: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.usd, self.tokens, self.calls = _checked("usd", usd), _checked("tokens", tokens), _checked("calls", calls)
+        self.usd, self.tokens, self.calls = (
+            _checked("usd", usd),
+            _checked("tokens", tokens),
+            _checked("calls", calls),
+        )
         if name is not None and not (isinstance(name, str) and name.strip()):
             raise ValueError(f"the budget's name is {name!r}; it must be a text that is not empty")
         self.name = name
-        limits = {"usd": None if usd is None else round(usd * PICO), "tokens": tokens, "calls": calls}
+        limits = {
+            "usd": None if usd is None else round(usd * PICO),
+            "tokens": tokens,
+            "calls": calls,
+        }
         self.limit = {name: most for name, most in limits.items() if most is not None}
         self.ledger = Ledger()
         if name is not None:
@@ -320,13 +361,17 @@ class Budget:
 
     @property
     def spent(self) -> Spent:
-        """Return what is spent, by earlier runs and other processes too where it has a name; running calls apart."""
+        """Return what is spent, by earlier runs and other processes too where it has a name;
+        running calls apart.
+        """
         found = self.ledger.spent()
         return Spent(None if found.unknown else found.usd / PICO, found.tokens, found.calls)
 
     @property
     def left(self) -> Spent:
-        """Return what is left of each limit, at least 0; ``None`` where there is no limit, or it cannot be known."""
+        """Return what is left of each limit, at least 0; ``None`` where there is no limit, or it
+        cannot be known.
+        """
         found = self.ledger.spent()
         left = {name: max(0, most - getattr(found, name)) for name, most in self.limit.items()}
         usd = None if found.unknown or "usd" not in left else left["usd"] / PICO
@@ -360,20 +405,24 @@ class Budget:
 
 
 def budget(
-    usd: float | None = None, tokens: int | None = None, calls: int | None = None, name: str | None = None
+    usd: float | None = None,
+    tokens: int | None = None,
+    calls: int | None = None,
+    name: str | None = None,
 ) -> Budget:
-    """Limit what the calls of a block may spend: ``with llmcall.budget(usd=2) as budget: …``, then ``budget.spent``.
+    """Limit what the calls of a block may spend: ``with llmcall.budget(usd=2) as budget: …``, then
+    ``budget.spent``.
 
-    Each call reserves what it may use at most before it begins, and settles what it used when it is answered; a failed
-    attempt gives its reservation back, but for what a stream had brought. Hits are free. Where a server counted more
-    tokens in a prompt than are counted here, as with a chat template's own sentences, the calls after it reserve them
-    too.
+    Each call reserves what it may use at most before it begins, and settles what it used when it is
+    answered; a failed attempt gives its reservation back, but for what a stream had brought. Hits
+    are free. Where a server counted more tokens in a prompt than are counted here, as with a chat
+    template's own sentences, the calls after it reserve them too.
 
     :param usd: US dollars; a model without a price is refused.
     :param tokens: tokens of prompts and answers together.
     :param calls: calls answered by a model.
-    :param name: counts what earlier runs spent under it; ``budget(name=…).spent`` shows that without opening it, and
-        ``budget(name=…).forget()`` takes it back.
+    :param name: counts what earlier runs spent under it; ``budget(name=…).spent`` shows that
+        without opening it, and ``budget(name=…).forget()`` takes it back.
     :returns: a context manager; a call that would go past it raises ``BudgetExceededError``.
     :raises ValueError: for a limit that is negative or no number, or an empty name.
 
@@ -389,8 +438,12 @@ def budget(
 def _checked(name: str, value: Any) -> Any:
     whole = name != "usd"
     kinds = (int,) if whole else (int, float)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < NEVER):
-        raise ValueError(f"a budget's {name} is {value!r}; it must be a {'whole ' * whole}number of at least 0")
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < NEVER
+    ):
+        raise ValueError(
+            f"a budget's {name} is {value!r}; it must be a {'whole ' * whole}number of at least 0"
+        )
     return value
 
 
@@ -401,7 +454,9 @@ _waiting: OrderedDict[Reservation, None] = OrderedDict()
 
 def counts_tokens() -> bool:
     """Return whether a call must be counted before it is made."""
-    return any(each.name is not None or each.limit.keys() - {"calls"} for each in tuple(open_budgets))
+    return any(
+        each.name is not None or each.limit.keys() - {"calls"} for each in tuple(open_budgets)
+    )
 
 
 def check_price(model: str, price: Price | None) -> None:
@@ -418,11 +473,13 @@ def check_price(model: str, price: Price | None) -> None:
 
 
 class Reservation:
-    """Hold what one attempt has reserved of all open budgets, and its place among those who wait for that.
+    """Hold what one attempt has reserved of all open budgets, and its place among those who wait
+    for that.
 
     :ivar wakeup: is done when there is reason to look again.
     :ivar used: what the attempt used, once that is known.
-    :ivar is_near: whether all is kept in memory: whoever waits in a thread must not wait for calls that need a thread.
+    :ivar is_near: whether all is kept in memory: whoever waits in a thread must not wait for calls
+        that need a thread.
     """
 
     def __init__(self) -> None:
@@ -435,8 +492,8 @@ class Reservation:
     def reserve(self, need: Amounts) -> float | None:
         """Reserve an amount of all open budgets at once, after those who came before.
 
-        :returns: ``None`` where it is reserved; else the seconds after which to look again without being woken:
-            infinite where no other process takes part.
+        :returns: ``None`` where it is reserved; else the seconds after which to look again without
+            being woken: infinite where no other process takes part.
         :raises BudgetExceededError: where it would go past a limit whatever the others use.
         """
         with _lock:
@@ -453,7 +510,9 @@ class Reservation:
                     return POLL if ledger.name else NEVER
                 held.append((ledger, key))
             with _lock:
-                if not self._closed:  # else its task was cancelled meanwhile, and it is given back below
+                if (
+                    not self._closed
+                ):  # else its task was cancelled meanwhile, and it is given back below
                     self._held, held = held, []
                 _waiting.pop(self, None)
         finally:
@@ -462,7 +521,9 @@ class Reservation:
         return None
 
     def close(self) -> None:
-        """Settle what was used, or give everything back where nothing was; a second time changes nothing."""
+        """Settle what was used, or give everything back where nothing was; a second time changes
+        nothing.
+        """
         with _lock:
             self._closed = True
             held, self._held = self._held, []
@@ -479,7 +540,8 @@ def _settle(held: list[tuple[Ledger, str]], used: Amounts) -> None:
 def wake_first(queue: Mapping[Any, None]) -> None:
     """Let whoever has waited longest look again: something has changed.
 
-    :param queue: holds those who wait, oldest first; each has a future ``wakeup``. Nobody else may change it meanwhile.
+    :param queue: holds those who wait, oldest first; each has a future ``wakeup``. Nobody else may
+        change it meanwhile.
     """
     first = next(iter(queue), None)
     if first is not None and not first.wakeup.done():

@@ -1,4 +1,5 @@
-"""The way of a call that no record answers: single flight, retry, admission, transport, validation, store, usage.
+"""The way of a call that no record answers: single flight, retry, admission, transport, validation,
+store, usage.
 
 All of it is written as flows: generators that yield effects and do no input or output.
 """
@@ -56,7 +57,8 @@ if TYPE_CHECKING:
 
 REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
 UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
-# OpenAI's limits for one request: 2,048 texts (API reference, embeddings, "input") and 300,000 tokens in all.
+# OpenAI's limits for one request: 2,048 texts (API reference, embeddings, "input") and 300,000
+# tokens in all.
 TEXTS_PER_BATCH = 2048
 BYTES_PER_BATCH = 300_000  # no byte-level tokenizer makes more tokens than a text has bytes
 FLOAT32 = 4  # bytes
@@ -64,17 +66,25 @@ JITTER = 0.25  # the share of a wait between two attempts that is added at rando
 
 T = TypeVar("T")
 log = logger()
-_random = random.Random()  # not the module's own: a simulation's seeded draws must not depend on our retries
+# not the module's own: a simulation's seeded draws must not depend on our retries
+_random = random.Random()
 
 
 def answer(
-    call: PreparedCall, *, stream: bool = False, fallback: bool = True, whole: bool = False, cut: Record | None = None
+    call: PreparedCall,
+    *,
+    stream: bool = False,
+    fallback: bool = True,
+    whole: bool = False,
+    cut: Record | None = None,
 ) -> Flow[Outcome]:
     """Answer a chat call that is not recorded, by another model where the context is too long.
 
     :param stream: whether its text is handed on as it comes.
-    :param fallback: whether another model may be asked; the first one's record then points to that of the other.
-    :param whole: whether an answer that the context window cut is an error even from the last model.
+    :param fallback: whether another model may be asked; the first one's record then points to that
+        of the other.
+    :param whole: whether an answer that the context window cut is an error even from the last
+        model.
     :param cut: the recorded answer, which the context window cut; it is not asked for again.
     """
     policy = RetryPolicy.of(call.options, call.resolved.settings)
@@ -86,17 +96,28 @@ def answer(
         try:
             if found is None:
                 # What a stream has told its reader cannot be told again by another model.
-                ask = functools.partial(_ask, policy=policy, stream=stream, wants_room=wants_room and not stream)
-                outcomes = yield from share([current], ask, policy, None if stream else current.shared_by)
+                ask = functools.partial(
+                    _ask, policy=policy, stream=stream, wants_room=wants_room and not stream
+                )
+                outcomes = yield from share(
+                    [current], ask, policy, None if stream else current.shared_by
+                )
                 outcome = outcomes[current.request.cache_key]
             elif wants_room and responses.is_cut(found.response, current.request):
-                raise ContextLengthError("the recorded answer was cut where the context window ended")
+                raise ContextLengthError(
+                    "the recorded answer was cut where the context window ended"
+                )
             else:
                 outcome = Outcome(found)
         except ContextLengthError as error:
             if not left:
                 raise
-            log.warning("%s: the context is too long (%s); %s is asked instead", current.request.model, error, left[0])
+            log.warning(
+                "%s: the context is too long (%s); %s is asked instead",
+                current.request.model,
+                error,
+                left[0],
+            )
             current, left = call._replace(request=_asked_of(call.request, left[0])), left[1:]
             current, found = yield from look(call.resolved.cache, lookup, current)
             continue
@@ -121,16 +142,24 @@ def _asked_of(request: Request, model: str) -> Request:
     """Return the same request to another model."""
     asked = {**request.asked, "model": model}
     key = key_of(request.kind, asked, request.sample)
-    return request._replace(model=model, asked=asked, body={**request.body, "model": model}, cache_key=key)
+    return request._replace(
+        model=model, asked=asked, body={**request.body, "model": model}, cache_key=key
+    )
 
 
-def _ask(calls: Sequence[PreparedCall], policy: RetryPolicy, stream: bool, wants_room: bool) -> Flow[Outcomes]:
+def _ask(
+    calls: Sequence[PreparedCall], policy: RetryPolicy, stream: bool, wants_room: bool
+) -> Flow[Outcomes]:
     """Ask the model of one call, count and store."""
     (call,) = calls
-    sent = yield from repeated(policy, call.name, _Exchange(call, policy, stream, wants_room).attempt)
+    sent = yield from repeated(
+        policy, call.name, _Exchange(call, policy, stream, wants_room).attempt
+    )
     if wants_room and responses.is_cut(sent.response, call.request):
         _count(call, TokenUsage.of(sent.response), sent.endpoint)
-        raise ContextLengthError("the answer was cut where the context window ended", endpoint=sent.endpoint)
+        raise ContextLengthError(
+            "the answer was cut where the context window ended", endpoint=sent.endpoint
+        )
     return {call.request.cache_key: (yield Do(functools.partial(_stored, call, sent)))}
 
 
@@ -139,11 +168,15 @@ def _stored(call: PreparedCall, sent: Sent) -> Outcome:
     tokens = TokenUsage.of(response)
     cost = _count(call, tokens, sent.endpoint)
     _check_counts(call, response, tokens.input_tokens)
-    record = record_of(call.request, response, cost=cost, api_type=call.client.api_type, host=sent.host)
+    record = record_of(
+        call.request, response, cost=cost, api_type=call.client.api_type, host=sent.host
+    )
     return Outcome(call.store(record), sent)
 
 
-def _count(call: PreparedCall, tokens: TokenUsage, endpoint: str | None, calls: int = 1) -> float | None:
+def _count(
+    call: PreparedCall, tokens: TokenUsage, endpoint: str | None, calls: int = 1
+) -> float | None:
     """Count the tokens of a response, from an endpoint; return the response's USD, or ``None``."""
     price = call.client.pool(call.request.model).price(tokens.input_tokens or 0, endpoint)
     cost: float | None = None if price is None else price.cost(tokens)
@@ -159,7 +192,8 @@ def _count(call: PreparedCall, tokens: TokenUsage, endpoint: str | None, calls: 
 
 
 def _check_counts(call: PreparedCall, response: Any, reported: int | None) -> None:
-    """Say so where an answer was cut, a server may have cut the prompt, or gave fewer answers than it was asked for.
+    """Say so where an answer was cut, a server may have cut the prompt, or gave fewer answers than
+    it was asked for.
 
     :param reported: how many tokens the prompt has by the server.
     """
@@ -180,11 +214,16 @@ def _check_counts(call: PreparedCall, response: Any, reported: int | None) -> No
     if not reported:
         return
     messages = request.body["messages"]
-    text = "".join([message["content"] for message in messages if isinstance(message.get("content"), str)])
-    # An English token has about 4.5 bytes, one of other scripts 2 to 3: twice that is suspicious, and worth counting.
+    text = "".join(
+        [message["content"] for message in messages if isinstance(message.get("content"), str)]
+    )
+    # An English token has about 4.5 bytes, one of other scripts 2 to 3: twice that is suspicious,
+    # and worth counting.
     if len(text.encode()) <= reported * (6 if text.isascii() else 3):
         return
-    counted = count_tokens(messages, request.model, encoding=call.client.capabilities(request.model).encoding)
+    counted = count_tokens(
+        messages, request.model, encoding=call.client.capabilities(request.model).encoding
+    )
     if reported * 2 < counted:
         warn_once(
             f"{request.model}: the server reports {reported} prompt tokens, and {counted!r} are counted here: the "
@@ -198,14 +237,22 @@ class _Exchange:
 
     :param call: the call that it is for; of several embeddings, the first, which asks for all.
     :param stream: whether the text is handed on as it comes.
-    :param wants_room: whether an answer that the context window cut is an error: there is a larger one to try.
+    :param wants_room: whether an answer that the context window cut is an error: there is a larger
+        one to try.
     """
 
-    def __init__(self, call: PreparedCall, policy: RetryPolicy, stream: bool = False, wants_room: bool = False) -> None:
+    def __init__(
+        self,
+        call: PreparedCall,
+        policy: RetryPolicy,
+        stream: bool = False,
+        wants_room: bool = False,
+    ) -> None:
         self.call, self.client, self.policy = call, call.client, policy
         self.stream, self.wants_room = stream, wants_room
         self.pool: Pool = self.client.pool(call.request.model)
-        self.body = sent_body(call.request.body, self.pool.known)  # loses what turns out to be unsupported
+        # loses what turns out to be unsupported
+        self.body = sent_body(call.request.body, self.pool.known)
         if stream:
             self.body["stream_options"] = {"include_usage": True}
         self.request = call.request._replace(body=self.body)
@@ -246,18 +293,31 @@ class _Exchange:
             chunks = yield Open(transport, request, timeout)
             if chunks is None:
                 body.pop("stream_options", None)
-        response = (yield Send(transport, request, timeout)) if chunks is None else (yield from self._assembled(chunks))
+        response = (
+            (yield Send(transport, request, timeout))
+            if chunks is None
+            else (yield from self._assembled(chunks))
+        )
         self.whole = response
         if request.kind == "chat":
             responses.check_chat(response)
-            if request.expected is not None and not (self.wants_room and responses.is_cut(response, request)):
+            if request.expected is not None and not (
+                self.wants_room and responses.is_cut(response, request)
+            ):
                 responses.check_fits(request, response)
         else:
             responses.check_embeddings(response, len(self.body["input"]))
         if headers := getattr(response, "headers", None):
             self.pool.set_quotas(endpoint, quotas_in(headers))
-        is_limited = admission.reservation is not None or self.pool.settings.limits_tokens_per_minute is not None
-        used = tokens_used(response, self.request, self.pool.known) if is_limited else TokenUsage.of(response)
+        is_limited = (
+            admission.reservation is not None
+            or self.pool.settings.limits_tokens_per_minute is not None
+        )
+        used = (
+            tokens_used(response, self.request, self.pool.known)
+            if is_limited
+            else TokenUsage.of(response)
+        )
         admission.use(used, endpoint.name)
         if admission.reservation is not None and not admission.reservation.is_near:
             yield Do(admission.reservation.close)
@@ -266,10 +326,11 @@ class _Exchange:
         return response
 
     def _bill(self, endpoint: Endpoint, admission: Admission, error: BaseException) -> None:
-        """Count what an attempt used that ends without an answer, or whose reader leaves: what came is billed.
+        """Count what an attempt used that ends without an answer, or whose reader leaves: what came
+        is billed.
 
-        It is what the server reported; of a part of a stream, as most servers report at the end, else what is counted
-        here.
+        It is what the server reported; of a part of a stream, as most servers report at the end,
+        else what is counted here.
         """
         if isinstance(self.whole, dict):
             used = TokenUsage.of(self.whole)
@@ -297,7 +358,9 @@ class _Exchange:
                 if text:
                     self.is_told = True
                     yield Emit(text)
-        except GeneratorExit:  # the garbage collector found a cycle, whose parts it ends in any order: chunks too
+        except (
+            GeneratorExit
+        ):  # the garbage collector found a cycle, whose parts it ends in any order: chunks too
             collected = True
             raise
         finally:
@@ -306,7 +369,9 @@ class _Exchange:
         return Response(assembler.response(), head.request_id, head.headers)
 
     def _seconds(self) -> float | None:
-        """Return the seconds that an attempt, or the wait for the next chunk, may take: not more than the call has."""
+        """Return the seconds that an attempt, or the wait for the next chunk, may take: not more
+        than the call has.
+        """
         given = self.call.options.timeout
         timeout = self.call.resolved.settings.timeout if given is None else given
         left = self.policy.time_left()
@@ -315,10 +380,12 @@ class _Exchange:
         return left if timeout is None else timeout if left is None else min(left, timeout)
 
     def _recover(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
-        """Return whether the attempt can go on: with another endpoint, a fresh token, or without a parameter.
+        """Return whether the attempt can go on: with another endpoint, a fresh token, or without a
+        parameter.
 
         :param endpoint: the one that refused.
-        :param refused: which endpoints refused in this attempt, and how; grows. None may do so twice in the same way.
+        :param refused: which endpoints refused in this attempt, and how; grows. None may do so
+            twice in the same way.
         """
         if self.is_told:
             error.retryable = False  # the reader has the first half already
@@ -342,11 +409,12 @@ class _Exchange:
         return isinstance(error, InvalidRequestError) and _drop_unsupported(self.body, error)
 
     def _passed_on(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
-        """Let an endpoint rest; return whether another one, or the first that has rested, is asked in its place.
+        """Let an endpoint rest; return whether another one, or the first that has rested, is asked
+        in its place.
 
-        It rests for the seconds that it asked for, else for some, in which another may be asked. Where it asked for
-        none, but said what is left of its limits, it rests until there is enough for the call, which does not come back
-        before either.
+        It rests for the seconds that it asked for, else for some, in which another may be asked.
+        Where it asked for none, but said what is left of its limits, it rests until there is enough
+        for the call, which does not come back before either.
         """
         now, has_others, seconds = time.monotonic(), len(self.pool.endpoints) > 1, error.retry_after
         if seconds is None:
@@ -377,7 +445,11 @@ def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
     if "stream_options" in str(error) and body.pop("stream_options", None):
         return True  # an older server; the usage is then unknown
     name = error.param
-    if error.code not in UNSUPPORTED or not isinstance(name, str) or name in ("model", "messages", "input"):
+    if (
+        error.code not in UNSUPPORTED
+        or not isinstance(name, str)
+        or name in ("model", "messages", "input")
+    ):
         return False
     if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
         body["max_completion_tokens"] = body.pop(name)
@@ -385,14 +457,18 @@ def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
     if body.pop(name, None) is None:
         return False
     model = body.get("model")
-    warn_once(f"{model} does not support {name}, which is dropped: {error}", about=("unsupported", model, name))
+    warn_once(
+        f"{model} does not support {name}, which is dropped: {error}",
+        about=("unsupported", model, name),
+    )
     return True
 
 
 def repeated(policy: RetryPolicy, name: str, act: Callable[[int], Flow[T]]) -> Flow[T]:
     """Act in tenacity's loop until there is a result or the policy ends.
 
-    The last error is raised as it is, its ``attempts`` set; a wait that would pass the deadline is not begun.
+    The last error is raised as it is, its ``attempts`` set; a wait that would pass the deadline is
+    not begun.
 
     :param name: what is tried, for the log.
     :param act: takes the number of the attempt, from 1 on.
@@ -407,7 +483,9 @@ def repeated(policy: RetryPolicy, name: str, act: Callable[[int], Flow[T]]) -> F
 
     def wait(state: RetryCallState) -> float:
         """Return the seconds before the next attempt."""
-        return max(growing(state) * (1 + JITTER * _random.random()), failures[-1].retry_after or 0.0)
+        return max(
+            growing(state) * (1 + JITTER * _random.random()), failures[-1].retry_after or 0.0
+        )
 
     for attempt in tenacity.Retrying(
         sleep=pauses.append,
@@ -429,9 +507,11 @@ def repeated(policy: RetryPolicy, name: str, act: Callable[[int], Flow[T]]) -> F
 
 
 def _announced(policy: RetryPolicy, name: str, error: APIError, seconds: float) -> float:
-    """Return the seconds before the next attempt; tell of the first failure of its kind at an endpoint.
+    """Return the seconds before the next attempt; tell of the first failure of its kind at an
+    endpoint.
 
-    The others are counted, as retries. Where there is no time for a further attempt, the error is raised.
+    The others are counted, as retries. Where there is no time for a further attempt, the error is
+    raised.
     """
     check_stops(current_stops.get())
     left = policy.time_left()
@@ -442,13 +522,17 @@ def _announced(policy: RetryPolicy, name: str, error: APIError, seconds: float) 
         f"{name}: attempt {error.attempts} of {policy.max_attempts} failed at {endpoint} ({kind}: {error}); "
         f"trying again in {seconds:.2f} s"
     )
-    if not warn_once(f"{told} (further ones are counted in llmcall.usage())", about=("retry", endpoint, kind)):
+    if not warn_once(
+        f"{told} (further ones are counted in llmcall.usage())", about=("retry", endpoint, kind)
+    ):
         log.debug("%s", told)
     return seconds
 
 
 def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
-    """Return the vectors of texts, one call each, asking in batches for those that are not recorded."""
+    """Return the vectors of texts, one call each, asking in batches for those that are not
+    recorded.
+    """
     if not calls:
         return []
     found: Outcomes = {}
@@ -461,13 +545,17 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
             found[call.request.cache_key] = Outcome(record)
     policy = RetryPolicy.of(calls[0].options, calls[0].resolved.settings)
     for batch in _batches(missing.values()):
-        outcomes = yield from share(batch, functools.partial(_ask_batch, policy=policy), policy, batch[0].shared_by)
+        outcomes = yield from share(
+            batch, functools.partial(_ask_batch, policy=policy), policy, batch[0].shared_by
+        )
         for call in batch:
             record, sent = outcomes[call.request.cache_key]
             found[call.request.cache_key] = Outcome(call.keep(record), sent)
     costs = [outcome.record.cost for outcome in found.values() if outcome.sent is None]
     if costs:
-        calls[0].add_usage(cached_calls=1, saved=None if None in costs else sum(cost or 0.0 for cost in costs))
+        calls[0].add_usage(
+            cached_calls=1, saved=None if None in costs else sum(cost or 0.0 for cost in costs)
+        )
     return [_vector(found[call.request.cache_key].record) for call in calls]
 
 
@@ -497,8 +585,14 @@ def _stored_vectors(batch: Sequence[PreparedCall], texts: list[str], sent: Sent)
     usage = TokenUsage.of(sent.response)
     cost, tokens = _count(batch[0], usage, sent.endpoint), usage.input_tokens
     parts = [None] * len(batch) if tokens is None else shares(tokens, texts)
-    vectors = [responses.packed_vector(item["embedding"]) for item in _in_order(sent.response["data"])]
-    model, wanted, given = batch[0].request.model, batch[0].request.asked.get("dimensions"), len(vectors[0]) // FLOAT32
+    vectors = [
+        responses.packed_vector(item["embedding"]) for item in _in_order(sent.response["data"])
+    ]
+    model, wanted, given = (
+        batch[0].request.model,
+        batch[0].request.asked.get("dimensions"),
+        len(vectors[0]) // FLOAT32,
+    )
     if wanted not in (None, given):
         warn_once(
             f"{model} gives {given} dimensions, not the {wanted} asked for: its server ignores dimensions",
@@ -510,17 +604,24 @@ def _stored_vectors(batch: Sequence[PreparedCall], texts: list[str], sent: Sent)
         if part is not None:
             response["usage"] = {"prompt_tokens": part, "total_tokens": part}
         own = cost * part / tokens if cost and part and tokens else cost and 0.0
-        record = record_of(call.request, response, cost=own, api_type=call.client.api_type, host=sent.host)
+        record = record_of(
+            call.request, response, cost=own, api_type=call.client.api_type, host=sent.host
+        )
         records.append(call.store(record))
     return records
 
 
 def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the vectors in the order of the texts; servers that number none of them, or all with 0, keep it."""
+    """Return the vectors in the order of the texts; servers that number none of them, or all with
+    0, keep it.
+    """
     indexes = [index if isinstance(index := item.get("index"), int) else 0 for item in data]
     if any(indexes) and sorted(indexes) != list(range(len(data))):
         raise ServiceError(f"a malformed answer: {len(data)} embeddings with the indexes {indexes}")
-    return [item for _, item in sorted(zip(indexes, data, strict=True), key=lambda numbered: numbered[0])]
+    return [
+        item
+        for _, item in sorted(zip(indexes, data, strict=True), key=lambda numbered: numbered[0])
+    ]
 
 
 def _vector(record: Record) -> list[float]:
@@ -529,11 +630,13 @@ def _vector(record: Record) -> list[float]:
     return list(struct.unpack(f"<{len(packed) // FLOAT32}f", packed))
 
 
-# Single flight: of identical requests under way in one process, one is sent, and all share its outcome
+# Single flight: of identical requests under way in one process, one is sent, and all share its
+# outcome
 
 
 class _Flight(Future["Outcome | None"]):
-    """Be the outcome of one request under way; ``None`` where the leader left without anything that others may share.
+    """Be the outcome of one request under way; ``None`` where the leader left without anything that
+    others may share.
 
     :ivar thread: the thread that leads it.
     :ivar followers: how many others wait, or waited, for the outcome.
@@ -549,7 +652,9 @@ class _Flight(Future["Outcome | None"]):
         :raises APIError: the leader's, with a traceback of the follower's own.
         """
         if not self.done():
-            raise RequestTimeoutError("the call's deadline passed while an identical call was under way")
+            raise RequestTimeoutError(
+                "the call's deadline passed while an identical call was under way"
+            )
         error = self.exception()
         if isinstance(error, APIError):
             raise copy.copy(error) from error.__cause__
@@ -567,9 +672,11 @@ def share(
     policy: RetryPolicy,
     cache: ResponseCache | None,
 ) -> Flow[Outcomes]:
-    """Answer calls that are not recorded: as the leader of each request's flight, or by another caller's answer.
+    """Answer calls that are not recorded: as the leader of each request's flight, or by another
+    caller's answer.
 
-    An error of the caller's own deadline, budget or cancellation is not shared: another one takes over.
+    An error of the caller's own deadline, budget or cancellation is not shared: another one takes
+    over.
 
     :param calls: of one client, all with the same options.
     :param ask: answers those of them that nobody else does.
@@ -584,7 +691,9 @@ def share(
         missing: list[PreparedCall] = []
         shared: APIError | None = None
         try:
-            with _lock:  # all at once: of two equal batches, one would else lead some texts and the other the rest
+            # all at once: of two equal batches, one would else lead some texts and the other the
+            # rest
+            with _lock:
                 for call in left:
                     key = call.request.cache_key
                     other = _flights.get((cache, key))
@@ -596,7 +705,8 @@ def share(
                         other.followers += 1
                         followed.append((call, other))
             for call in tuple(missing):
-                record = yield from look(cache, call.stored)  # another one may have stored it meanwhile
+                # another one may have stored it meanwhile
+                record = yield from look(cache, call.stored)
                 if record is not None:
                     outcomes[call.request.cache_key] = Outcome(record)
                     missing.remove(call)
@@ -616,7 +726,11 @@ def share(
                     flight.set_exception(shared)
                 else:
                     # A copy of what is already its caller's when the others wake up.
-                    told = Outcome(copy.deepcopy(outcome.record)) if outcome is not None and flight.followers else None
+                    told = (
+                        Outcome(copy.deepcopy(outcome.record))
+                        if outcome is not None and flight.followers
+                        else None
+                    )
                     flight.set_result(told)
         for call, flight in followed:
             if not (yield Wait(flight, policy.time_left(), flight.thread)):

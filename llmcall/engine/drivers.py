@@ -1,7 +1,8 @@
 """Flows, the effects that they yield, and the drivers that perform these.
 
-A flow is a generator that yields effects and does no input or output, so that the way of a call is written once. Each
-effect knows how it is performed: by ``perform``, and in an event loop by ``aperform``.
+A flow is a generator that yields effects and does no input or output, so that the way of a call is
+written once. Each effect knows how it is performed: by ``perform``, and in an event loop by
+``aperform``.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 
 END = object()
 
-# Of each ``map`` that the present context is in, what is done once it was interrupted. From then on no call of it
-# begins, waits on, or is tried again. One that waits for its server goes on, and its answer is stored if it comes.
+# Of each ``map`` that the present context is in, what is done once it was interrupted. From then on
+# no call of it begins, waits on, or is tried again. One that waits for its server goes on, and its
+# answer is stored if it comes.
 Stops = tuple[Future[None], ...]
 current_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
 
@@ -36,7 +38,8 @@ current_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
 def check_stops(stops: Stops) -> None:
     """Raise where calls are to end.
 
-    :raises KeyboardInterrupt: so that no ``except Exception`` on the way takes it for a failed call.
+    :raises KeyboardInterrupt: so that no ``except Exception`` on the way takes it for a failed
+        call.
     """
     if any(map(Future.done, stops)):
         raise KeyboardInterrupt("the map that this call belongs to was interrupted")
@@ -46,7 +49,8 @@ def check_stops(stops: Stops) -> None:
 
 
 class Wait(NamedTuple):
-    """Wait until a future is done, whatever it holds, but not longer than some seconds; give back whether it may be.
+    """Wait until a future is done, whatever it holds, but not longer than some seconds; give back
+    whether it may be.
 
     A future that nobody knows is for the seconds alone.
 
@@ -108,7 +112,9 @@ class Send(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Send a request and give back an iterator of the chunks of its answer; ``None``, unsent, where no way streams."""
+    """Send a request and give back an iterator of the chunks of its answer; ``None``, unsent, where
+    no way streams.
+    """
 
     transport: Any
     request: Request
@@ -171,7 +177,9 @@ class Close(NamedTuple):
             self.chunks.close()
 
     async def aperform(self) -> None:
-        """Close it, where it can be, unless the event loop does: at its end it closes all generators at once."""
+        """Close it, where it can be, unless the event loop does: at its end it closes all
+        generators at once.
+        """
         import asyncio
 
         try:
@@ -194,7 +202,9 @@ class Do(NamedTuple):
         """Run it in a thread, to its end even where its caller is cancelled meanwhile."""
         import asyncio
 
-        running = asyncio.get_running_loop().run_in_executor(None, copy_context().run, self.function)
+        running = asyncio.get_running_loop().run_in_executor(
+            None, copy_context().run, self.function
+        )
         return await asyncio.shield(running)
 
 
@@ -208,7 +218,9 @@ Effect = Send | Open | Next | Close | Wait | Do | Emit
 
 
 def look(cache: ResponseCache, function: Callable[..., T], *args: Any) -> Flow[T]:
-    """Call what looks into a cache: at once where that takes microseconds, as an effect where it may wait."""
+    """Call what looks into a cache: at once where that takes microseconds, as an effect where it
+    may wait.
+    """
     return function(*args) if cache.storage.is_near else (yield Do(partial(function, *args)))
 
 
@@ -216,7 +228,9 @@ def look(cache: ResponseCache, function: Callable[..., T], *args: Any) -> Flow[T
 
 
 class _AbandonedError(BaseException):
-    """Tell a flow that its reader has left; closing it instead would forbid its ``finally`` to yield."""
+    """Tell a flow that its reader has left; closing it instead would forbid its ``finally`` to
+    yield.
+    """
 
 
 def drive(flow: Flow[T]) -> T:
@@ -228,7 +242,9 @@ def drive(flow: Flow[T]) -> T:
 
 
 async def adrive(flow: Flow[T]) -> T:
-    """Perform the effects of a flow that emits nothing in the running event loop, and return its result."""
+    """Perform the effects of a flow that emits nothing in the running event loop, and return its
+    result.
+    """
     results: list[T] = []
     async for _ in adrive_stream(flow, results.append):
         pass
@@ -265,7 +281,9 @@ def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[str, N
 
 
 async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[str, None]:
-    """Perform a flow's effects in the running event loop and yield its pieces of text, as :func:`drive_stream`."""
+    """Perform a flow's effects in the running event loop and yield its pieces of text, as
+    :func:`drive_stream`.
+    """
     given: Any = None  # to the flow: what its effect came to
     failure: BaseException | None = None
     try:

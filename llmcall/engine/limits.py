@@ -1,9 +1,10 @@
 """Limits of endpoints, pools of endpoints, and the admission of an attempt to one of them.
 
-The state of an endpoint is shared by all clients, threads and tasks of the process. It is a log of the requests sent in
-the last 60 seconds, so that bursts are allowed and no 60 seconds ever hold more than the limit; a token bucket would
-allow twice as many in some. A request's time is that at which it was sent, not that of its admission: the SDK may still
-have to be imported, and the connection to be made. Until then it counts as one that will be sent now.
+The state of an endpoint is shared by all clients, threads and tasks of the process. It is a log of
+the requests sent in the last 60 seconds, so that bursts are allowed and no 60 seconds ever hold
+more than the limit; a token bucket would allow twice as many in some. A request's time is that at
+which it was sent, not that of its admission: the SDK may still have to be imported, and the
+connection to be made. Until then it counts as one that will be sent now.
 """
 
 from __future__ import annotations
@@ -35,17 +36,21 @@ if TYPE_CHECKING:
     from .budgets import Amounts
     from .drivers import Flow
 
-# Seconds: the limits are per minute, which servers count as requests arrive; by the last second one may have been
-# longer on its way than those of the next minute.
+# Seconds: the limits are per minute, which servers count as requests arrive; by the last second one
+# may have been longer on its way than those of the next minute.
 WINDOW = 61.0
 LEFT_OUT = 300.0  # seconds in which an endpoint that refused its key is not asked
 NEVER = float("inf")  # nothing but the end of another call helps
-# Tokens reserved for an answer where neither the request nor what is known of the model bounds it: the most that the
-# models before 2024 gave (models.json), and several times what a short answer takes.
+# Tokens reserved for an answer where neither the request nor what is known of the model bounds it:
+# the most that the models before 2024 gave (models.json), and several times what a short answer
+# takes.
 DEFAULT_MAX_OUTPUT = 4096
-LONGEST_WAIT = 366 * 86400.0  # seconds; what no clock of the system can wait for would be an error of its own
+# seconds; what no clock of the system can wait for would be an error of its own
+LONGEST_WAIT = 366 * 86400.0
 COUNT = re.compile(r"-?\d{1,18}")
-DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+DURATION = re.compile(
+    r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?"
+)
 SECONDS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 
 # What a call may use
@@ -56,8 +61,8 @@ class Estimate(NamedTuple):
 
     :param input_tokens: the prompt's count.
     :param output_tokens: the tokens of its answers together.
-    :param stated: what the request itself says that it may use, which servers count: without a ``max_tokens`` of its
-        own, its prompt.
+    :param stated: what the request itself says that it may use, which servers count: without a
+        ``max_tokens`` of its own, its prompt.
     """
 
     input_tokens: int
@@ -71,7 +76,8 @@ class Estimate(NamedTuple):
 
 
 def estimate(kind: str, body: Mapping[str, Any], known: Capabilities) -> Estimate:
-    """Return what a call may use at most: the prompt's count and ``max_tokens``, else the model's largest output.
+    """Return what a call may use at most: the prompt's count and ``max_tokens``, else the model's
+    largest output.
 
     :param kind: ``"chat"`` or ``"embedding"``.
     :param body: what is sent.
@@ -81,7 +87,9 @@ def estimate(kind: str, body: Mapping[str, Any], known: Capabilities) -> Estimat
     if kind == "embedding":
         whole = sum(count_tokens(text, model, encoding=known.encoding) for text in body["input"])
         return Estimate(whole, 0, whole)
-    prompt = int(count_tokens(body["messages"], model, encoding=known.encoding, tools=body.get("tools")))
+    prompt = int(
+        count_tokens(body["messages"], model, encoding=known.encoding, tools=body.get("tools"))
+    )
     schema = body.get("response_format")
     if isinstance(schema, dict) and "json_schema" in schema:  # it is billed as prompt
         prompt += count_tokens(json.dumps(schema), model, encoding=known.encoding)
@@ -93,18 +101,24 @@ def estimate(kind: str, body: Mapping[str, Any], known: Capabilities) -> Estimat
 
 
 def tokens_used(response: Mapping[str, Any], request: Request, known: Capabilities) -> TokenUsage:
-    """Return the tokens that an answer used: as the server reported them, else as they are counted here.
+    """Return the tokens that an answer used: as the server reported them, else as they are counted
+    here.
 
-    Reasoning of which the server sends no text cannot be counted, so an answer may have had more tokens.
+    Reasoning of which the server sends no text cannot be counted, so an answer may have had more
+    tokens.
 
     :param response: the server's, or as much of one as came.
     :param request: as it was sent.
     """
     told = TokenUsage.of(response)
-    if told.input_tokens is not None and (told.output_tokens is not None or request.kind == "embedding"):
+    if told.input_tokens is not None and (
+        told.output_tokens is not None or request.kind == "embedding"
+    ):
         return told._replace(output_tokens=told.output_tokens or 0)
     texts = [_said(choice["message"]) for choice in response.get("choices", ())]
-    output = sum(count_tokens(text, request.model, encoding=known.encoding) for text in texts if text)
+    output = sum(
+        count_tokens(text, request.model, encoding=known.encoding) for text in texts if text
+    )
     return TokenUsage(estimate(request.kind, request.body, known).input_tokens, output)
 
 
@@ -116,18 +130,20 @@ def _said(message: Mapping[str, Any]) -> str:
     return "".join(text for text in texts if isinstance(text, str))
 
 
-# What a server says of its own limits
-# ``x-ratelimit-remaining-requests`` and ``-tokens`` say what is left, ``x-ratelimit-limit-…`` how many there are, and
-# ``x-ratelimit-reset-…`` (``1s``, ``6m0s``, ``20ms``) the time until the limit is back at its initial state (OpenAI,
-# guide "Rate limits", section "Rate limits in headers"). It refills evenly, so one request is there long before: after
-# ``reset / (limit - remaining)``. Other servers' ways of saying it are passed over: a 429 tells the rest.
+# What a server says of its own limits ``x-ratelimit-remaining-requests`` and ``-tokens`` say what
+# is left, ``x-ratelimit-limit-…`` how many there are, and ``x-ratelimit-reset-…`` (``1s``,
+# ``6m0s``, ``20ms``) the time until the limit is back at its initial state (OpenAI, guide "Rate
+# limits", section "Rate limits in headers"). It refills evenly, so one request is there long
+# before: after ``reset / (limit - remaining)``. Other servers' ways of saying it are passed over: a
+# 429 tells the rest.
 
 
 class Quota(NamedTuple):
     """Hold what a server says is left of its limit of requests, or of tokens.
 
     :param left: at the monotonic time ``since``; below 0 where more were used than there were.
-    :param until: the time at which all are there again; where there is a ``rate`` it does not count.
+    :param until: the time at which all are there again; where there is a ``rate`` it does not
+        count.
     :param rate: how many come back in a second; 0 where all come at once.
     :param most: how many there are at most.
     """
@@ -144,7 +160,8 @@ class Quota(NamedTuple):
         if short <= 0:
             return 0.0
         ends = self.since + short / self.rate if self.rate else self.until
-        return max(0.0, round(ends - now, 6))  # else a wait could end a rounding error before what it waits for
+        # else a wait could end a rounding error before what it waits for
+        return max(0.0, round(ends - now, 6))
 
     def less(self, used: int, now: float) -> Quota:
         """Return it without those that a call uses."""
@@ -159,9 +176,13 @@ def quotas_in(headers: Mapping[str, str]) -> dict[str, Quota]:
     """
     found, now = {}, time.monotonic()
     for unit in ("requests", "tokens"):
-        left, limit = (_count(headers.get(f"x-ratelimit-{what}-{unit}")) for what in ("remaining", "limit"))
+        left, limit = (
+            _count(headers.get(f"x-ratelimit-{what}-{unit}")) for what in ("remaining", "limit")
+        )
         seconds = _duration(headers.get(f"x-ratelimit-reset-{unit}"))
-        if left is None or seconds is None or (limit is not None and limit <= 0):  # Azure sends -1 for none
+        if (
+            left is None or seconds is None or (limit is not None and limit <= 0)
+        ):  # Azure sends -1 for none
             continue
         found[unit] = Quota(left, now, now + seconds)
         if limit is not None and seconds > 0 and left < limit:
@@ -177,7 +198,10 @@ def _duration(text: str | None) -> float | None:
     parts = DURATION.fullmatch((text or "")[:100].strip())
     if not text or parts is None:
         return None
-    return min(sum(float(part or 0) * each for part, each in zip(parts.groups(), SECONDS, strict=True)), LONGEST_WAIT)
+    return min(
+        sum(float(part or 0) * each for part, each in zip(parts.groups(), SECONDS, strict=True)),
+        LONGEST_WAIT,
+    )
 
 
 # The limits of endpoints
@@ -188,7 +212,8 @@ _states: dict[tuple[str | None, ...], EndpointState] = {}
 
 
 class EndpointState:
-    """Know what one endpoint was asked, and what it said; whoever holds the lock of this module may use it.
+    """Know what one endpoint was asked, and what it said; whoever holds the lock of this module may
+    use it.
 
     :ivar running: the attempts that are under way.
     :ivar sent: the attempts of the last 60 seconds, oldest first.
@@ -208,7 +233,8 @@ class EndpointState:
         self.surpluses: dict[str, tuple[int, float]] = {}  # by model
 
     def wait(self, settings: Settings, needed: Estimate | None, model: str, now: float) -> float:
-        """Return the seconds until an attempt may be admitted, as far as time decides; infinite where it does not.
+        """Return the seconds until an attempt may be admitted, as far as time decides; infinite
+        where it does not.
 
         :param needed: what it may use; ``None`` where nobody counted it.
         :param now: the monotonic time.
@@ -217,7 +243,10 @@ class EndpointState:
             old = self.sent.popleft()
             old.counted = False
             self.tokens -= old.tokens
-        most_calls, most_requests = settings.limits_max_concurrent_calls, settings.limits_requests_per_minute
+        most_calls, most_requests = (
+            settings.limits_max_concurrent_calls,
+            settings.limits_requests_per_minute,
+        )
         most_tokens = settings.limits_tokens_per_minute
         if most_calls is not None and len(self.running) >= most_calls:
             return NEVER
@@ -227,7 +256,8 @@ class EndpointState:
             unsent = sum(each.sent_at is None for each in self.running)
             requests = len(self.sent) + unsent + 1 - most_requests
         if most_tokens is not None and needed is not None:
-            # A call that may use more than the limit goes when nothing else is counted: it would never go otherwise.
+            # A call that may use more than the limit goes when nothing else is counted: it would
+            # never go otherwise.
             tokens = self.tokens + min(needed.tokens, most_tokens) - most_tokens
         if requests > 0 or tokens > 0:
             seconds = max(seconds, self._wait_until_past(requests, tokens, now))
@@ -237,16 +267,23 @@ class EndpointState:
 
     def _wait_until_past(self, requests: int, tokens: int, now: float) -> float:
         """Return the seconds until so many requests and tokens of the last minute count no more."""
-        for past, old in enumerate(tuple(self.sent), 1):  # a generator that ends meanwhile gives its place back
+        for past, old in enumerate(
+            tuple(self.sent), 1
+        ):  # a generator that ends meanwhile gives its place back
             tokens -= old.tokens
             if past >= requests and tokens <= 0:
                 return (old.sent_at or 0.0) + WINDOW - now
         return NEVER
 
     def wait_for_quota(self, needed: Estimate | None, model: str, now: float) -> float:
-        """Return the seconds until the server has enough left, as far as it said; arguments as of :meth:`wait`."""
+        """Return the seconds until the server has enough left, as far as it said; arguments as of
+        :meth:`wait`.
+        """
         quotas = self.quotas.get(model, {}).items()
-        return max((each.wait(max(1, _counted_by_server(unit, needed)), now) for unit, each in quotas), default=0.0)
+        return max(
+            (each.wait(max(1, _counted_by_server(unit, needed)), now) for unit, each in quotas),
+            default=0.0,
+        )
 
 
 def _counted_by_server(unit: str, needed: Estimate | None) -> int:
@@ -254,7 +291,8 @@ def _counted_by_server(unit: str, needed: Estimate | None) -> int:
 
 
 def forget() -> None:
-    """Forget what was asked of all endpoints. Calls under way, and who waits for them, count in no new client's limits.
+    """Forget what was asked of all endpoints. Calls under way, and who waits for them, count in no
+    new client's limits.
 
     So they do not in a forked process: the threads that stayed behind are not there.
     """
@@ -265,7 +303,8 @@ after_fork_in_child(forget)
 
 
 class Pool:
-    """Choose among the endpoints that serve a model, round-robin and fairly, from any number of threads.
+    """Choose among the endpoints that serve a model, round-robin and fairly, from any number of
+    threads.
 
     What is known of an endpoint is the same for all who know it by the same name and address.
 
@@ -275,35 +314,60 @@ class Pool:
     :param settings: say the limits of each endpoint, and prices.
     """
 
-    def __init__(self, model: str, endpoints: Sequence[Endpoint], known: Capabilities, settings: Settings) -> None:
-        self.model, self.endpoints, self.known, self.settings = model, list(endpoints), known, settings
+    def __init__(
+        self, model: str, endpoints: Sequence[Endpoint], known: Capabilities, settings: Settings
+    ) -> None:
+        self.model, self.endpoints, self.known, self.settings = (
+            model,
+            list(endpoints),
+            known,
+            settings,
+        )
         self._next = 0
         self._left_out: dict[Endpoint, float] = {}  # until when
         self._states: dict[Endpoint, EndpointState] = {}
         for each in self.endpoints:
-            address = each.name, each.base_url, each.azure_endpoint, each.deployment, each.organization
-            self._states[each] = _states.get(address) or _states.setdefault(address, EndpointState())
+            address = (
+                each.name,
+                each.base_url,
+                each.azure_endpoint,
+                each.deployment,
+                each.organization,
+            )
+            self._states[each] = _states.get(address) or _states.setdefault(
+                address, EndpointState()
+            )
 
     def price(self, input_tokens: int, endpoint: str | None = None) -> Price | None:
-        """Return what the model costs with a prompt of so many tokens; ``None`` where that is unknown.
+        """Return what the model costs with a prompt of so many tokens; ``None`` where that is
+        unknown.
 
-        :param endpoint: the name of the one that answers; ``None`` means the highest price of all that may.
+        :param endpoint: the name of the one that answers; ``None`` means the highest price of all
+            that may.
         """
         asked = [each for each in self.endpoints if each.name == endpoint] or self.endpoints
         prices = self.settings.prices
-        found = [price_of(self.model, prices, address=each.address, input_tokens=input_tokens) for each in asked]
+        found = [
+            price_of(self.model, prices, address=each.address, input_tokens=input_tokens)
+            for each in asked
+        ]
         return None if None in found else max(found, key=lambda price: (price.output, price.input))  # type: ignore[union-attr]
 
     def _usable(self, now: float) -> list[Endpoint]:
-        return [each for each in self.endpoints if self._left_out.get(each, now) <= now] or self.endpoints
+        return [
+            each for each in self.endpoints if self._left_out.get(each, now) <= now
+        ] or self.endpoints
 
-    def admit(self, admission: Admission, needed: Estimate | None, now: float) -> tuple[Endpoint | None, float, float]:
+    def admit(
+        self, admission: Admission, needed: Estimate | None, now: float
+    ) -> tuple[Endpoint | None, float, float]:
         """Admit an attempt where an endpoint allows it and nobody came before it; else queue it.
 
         :param needed: what the attempt may use; ``None`` where nobody counted it.
         :param now: the monotonic time.
-        :returns: the endpoint, or ``None``; then the seconds after which to look again without being woken (infinite
-            where others have to come first), and those that it takes at least.
+        :returns: the endpoint, or ``None``; then the seconds after which to look again without
+            being woken (infinite where others have to come first), and those that it takes at
+            least.
         """
         with _lock:
             usable = self._usable(now) if self._left_out else self.endpoints
@@ -312,7 +376,8 @@ class Pool:
             for step in range(self._next, self._next + len(usable)):
                 endpoint = usable[step % len(usable)]
                 state = self._states[endpoint]
-                state.queue.setdefault(admission)  # before the look: the collector may end a stream at any moment
+                # before the look: the collector may end a stream at any moment
+                state.queue.setdefault(admission)
                 admission.queues.add(state)
                 seconds = state.wait(self.settings, needed, self.model, now)
                 if seconds <= 0 and next(iter(state.queue)) is admission:
@@ -328,28 +393,42 @@ class Pool:
                     return endpoint, 0.0, 0.0
                 waits.append((state, seconds))
             least = min(seconds for _, seconds in waits)
-            soonest = min((seconds for state, seconds in waits if next(iter(state.queue)) is admission), default=NEVER)
+            soonest = min(
+                (seconds for state, seconds in waits if next(iter(state.queue)) is admission),
+                default=NEVER,
+            )
             return None, soonest, least if least < NEVER else 0.0
 
     def rest(self, endpoint: Endpoint, until: float) -> bool:
-        """Let an endpoint rest until a monotonic time; return whether another one is free before that."""
+        """Let an endpoint rest until a monotonic time; return whether another one is free before
+        that.
+        """
         with _lock:
             state = self._states[endpoint]
-            state.resting_until = max(until, state.resting_until)  # a later one that was said before stands
-            return any(other.resting_until < until for other in self._states.values() if other is not state)
+            # a later one that was said before stands
+            state.resting_until = max(until, state.resting_until)
+            return any(
+                other.resting_until < until for other in self._states.values() if other is not state
+            )
 
-    def set_quotas(self, endpoint: Endpoint, quotas: Mapping[str, Quota], needed: Estimate | None = None) -> float:
-        """Take in what an endpoint said is left, and return the seconds until it has enough for a call."""
+    def set_quotas(
+        self, endpoint: Endpoint, quotas: Mapping[str, Quota], needed: Estimate | None = None
+    ) -> float:
+        """Take in what an endpoint said is left, and return the seconds until it has enough for a
+        call.
+        """
         with _lock:
             state = self._states[endpoint]
             state.quotas.setdefault(self.model, {}).update(quotas)
             return state.wait_for_quota(needed, self.model, time.monotonic())
 
     def expected(self, counted: Estimate | None) -> Estimate | None:
-        """Return what a call may use where its prompt has more tokens at an endpoint than were counted here.
+        """Return what a call may use where its prompt has more tokens at an endpoint than were
+        counted here.
 
-        So many more as it had before, at most, and of a short prompt in proportion: a server's template may begin each
-        prompt with sentences of its own, and the vocabulary of its model may not be known.
+        So many more as it had before, at most, and of a short prompt in proportion: a server's
+        template may begin each prompt with sentences of its own, and the vocabulary of its model
+        may not be known.
         """
         if counted is None:
             return None
@@ -360,10 +439,14 @@ class Pool:
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested."""
         with _lock:
-            return max(0.0, min(self._states[each].resting_until for each in self._usable(now)) - now)
+            return max(
+                0.0, min(self._states[each].resting_until for each in self._usable(now)) - now
+            )
 
     def leave_out(self, endpoint: Endpoint, now: float) -> bool:
-        """Leave an endpoint out for some minutes; return whether others remain (the last one stays)."""
+        """Leave an endpoint out for some minutes; return whether others remain (the last one
+        stays).
+        """
         with _lock:
             remains = any(other is not endpoint for other in self._usable(now))
             if remains:
@@ -371,20 +454,26 @@ class Pool:
             return remains
 
 
-# Called by HTTP clients when the request of the present context was sent. A generator has no context of its own, so
-# that what an admission sets here holds where its driver sends.
-_when_sent: ContextVar[Callable[[], None]] = ContextVar("llmcall request sent", default=lambda: None)
+# Called by HTTP clients when the request of the present context was sent. A generator has no
+# context of its own, so that what an admission sets here holds where its driver sends.
+_when_sent: ContextVar[Callable[[], None]] = ContextVar(
+    "llmcall request sent", default=lambda: None
+)
 SENT = "send_request_body.complete"  # the end of a step's name in httpcore's extension "trace"
 
 
 def note_sent(request: Any) -> None:
-    """Let it be noted when a request was sent, as an event hook of an HTTP client of httpx's kind, for the limits."""
+    """Let it be noted when a request was sent, as an event hook of an HTTP client of httpx's kind,
+    for the limits.
+    """
     when_sent = _when_sent.get()
     request.extensions["trace"] = lambda step, info: when_sent() if step.endswith(SENT) else None
 
 
 async def note_sent_async(request: Any) -> None:
-    """Let it be noted when a request was sent, as :func:`note_sent`, of an asynchronous HTTP client."""
+    """Let it be noted when a request was sent, as :func:`note_sent`, of an asynchronous HTTP
+    client.
+    """
     note_sent(request)
     trace = request.extensions["trace"]
 
@@ -398,7 +487,8 @@ async def note_sent_async(request: Any) -> None:
 class Admission:
     """Admit one attempt, and give back what it held when it is closed, however the attempt ends.
 
-    It is kept for 60 seconds after it was sent, and so holds neither request nor answer, nor a client.
+    It is kept for 60 seconds after it was sent, and so holds neither request nor answer, nor a
+    client.
 
     :param pool: the endpoints that may serve it.
     :param time_left: gives the seconds after which nobody waits, or ``None``.
@@ -434,7 +524,9 @@ class Admission:
         """
         pool, first = self._pool, True
         has_budget = bool(budgets.open_budgets)
-        if pool.settings.limits_tokens_per_minute is not None or (has_budget and budgets.counts_tokens()):
+        if pool.settings.limits_tokens_per_minute is not None or (
+            has_budget and budgets.counts_tokens()
+        ):
             self._estimate = estimate(request.kind, request.body, pool.known)
         if has_budget:
             yield from self._reserve()
@@ -446,7 +538,9 @@ class Admission:
             left = self._time_left()
             if left is not None and least > max(0.0, left):
                 raise _final(
-                    RateLimitError(f"no endpoint of {self._names()} may be asked for {least:.1f} s, past the deadline")
+                    RateLimitError(
+                        f"no endpoint of {self._names()} may be asked for {least:.1f} s, past the deadline"
+                    )
                 )
             if first and least > WINDOW:  # longer than for [Limits] alone
                 logger().warning("%s: no call may begin for %.0f s", self._names(), least)
@@ -462,7 +556,9 @@ class Admission:
             seconds = reserve.perform() if reservation.is_near else (yield reserve)
             if seconds is None:
                 return
-            yield self._until(reservation.wakeup, seconds, "calls under way settle what they reserved of a budget")
+            yield self._until(
+                reservation.wakeup, seconds, "calls under way settle what they reserved of a budget"
+            )
 
     def _reserved(self) -> Amounts:
         needed = self._pool.expected(self._estimate) or Estimate(0, 0, 0)
@@ -489,7 +585,9 @@ class Admission:
                 budgets.wake_first(state.queue)
 
     def note_sent(self, now: float | None = None) -> None:
-        """Count it from now on for 60 seconds, so that those who wait know how long; a second time changes nothing."""
+        """Count it from now on for 60 seconds, so that those who wait know how long; a second time
+        changes nothing.
+        """
         state = self.state
         with _lock:
             if state is not None and self.sent_at is None and self in state.running:
@@ -499,9 +597,15 @@ class Admission:
                     budgets.wake_first(state.queue)
 
     def use(self, used: TokenUsage, endpoint: str | None = None, *, calls: int = 1) -> None:
-        """Put what an attempt used, at the endpoint of a name, in place of what was reserved for it."""
+        """Put what an attempt used, at the endpoint of a name, in place of what was reserved for
+        it.
+        """
         self.answered = True
-        tokens, state, counted = (used.input_tokens or 0) + (used.output_tokens or 0), self.state, self._estimate
+        tokens, state, counted = (
+            (used.input_tokens or 0) + (used.output_tokens or 0),
+            self.state,
+            self._estimate,
+        )
         with _lock:
             if state is not None and self.counted:
                 state.tokens += tokens - self.tokens
@@ -516,7 +620,9 @@ class Admission:
             self.reservation.used = budgets.spending_of(used, price)._replace(calls=calls)
 
     def close(self, now: float | None = None) -> None:
-        """Give back what it holds; without an answer it used no tokens. A second time changes nothing."""
+        """Give back what it holds; without an answer it used no tokens. A second time changes
+        nothing.
+        """
         try:
             with _lock:
                 self.leave_queues()

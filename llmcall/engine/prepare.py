@@ -1,4 +1,6 @@
-"""From the arguments of a call to its request, options, draw and place in a cassette; and to what is recorded of it."""
+"""From the arguments of a call to its request, options, draw and place in a cassette; and to what
+is recorded of it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes import cassette as cassettes
 from ..cassettes.cassette import active_cassette, guards, open_cassettes
-from ..errors import APIError, CacheMissError, LLMCallError, RateLimitError, RequestTimeoutError, ScopeError
+from ..errors import (
+    APIError,
+    CacheMissError,
+    LLMCallError,
+    RateLimitError,
+    RequestTimeoutError,
+    ScopeError,
+)
 from ..notices import REFUSED, Failures, logger, process_failures, warn_once
 from ..requests.arguments import (
     asked_messages,
@@ -44,16 +53,21 @@ ARGUMENTS = (
     "response_format", "tools", "tool_choice", "reasoning_effort", "extra_body", "timeout", "deadline", "max_attempts",
     "waiting_time", "exponential_backoff_factor", "sample", "cache", "on_error", "dedent_messages",
 )  # fmt: skip
-PLAIN = 2  # the version of marshal's format in which equal data are equal bytes, whoever else refers to them
-MEMO_BYTES = 8 * 2**20  # of the calls that a client remembers: their arguments, packed, and the prepared call
-PREPARED_BYTES = 1_500  # of a prepared call, beside its texts, which the packed arguments hold as well
+# the version of marshal's format in which equal data are equal bytes, whoever else refers to them
+PLAIN = 2
+# of the calls that a client remembers: their arguments, packed, and the prepared call
+MEMO_BYTES = 8 * 2**20
+PREPARED_BYTES = (
+    1_500  # of a prepared call, beside its texts, which the packed arguments hold as well
+)
 MOST_SEEN = 10_000  # calls of which is known that they were made once
 MOST_FORMS = 100
 MOST_POINTERS = 100  # that lead to one another; no list of fallbacks is so long
 
 
 class Options(NamedTuple):
-    """Hold how one call is made, none of which enters its key; ``None`` means what the settings say.
+    """Hold how one call is made, none of which enters its key; ``None`` means what the settings
+    say.
 
     :param timeout: seconds for one attempt.
     :param deadline: seconds for the whole call with its retries and waits.
@@ -64,7 +78,8 @@ class Options(NamedTuple):
     :param cache: ``False`` goes past the disk cache.
     :param on_error: ``"raise"``, ``"none"`` or ``"return"``.
     :param dedent_messages: remove the common indentation of every text.
-    :param enable_pydantic_model_return: return what ``response_format`` is read as, in place of the reply.
+    :param enable_pydantic_model_return: return what ``response_format`` is read as, in place of the
+        reply.
     """
 
     timeout: float | None = None
@@ -104,7 +119,9 @@ def _checked(name: str, value: Any) -> Any:
     if name == "waiting_time" and value < 0:
         raise ValueError(f"{name} is {value}; it must be at least 0")
     if name == "on_error" and value not in ON_ERROR:
-        raise ValueError(f"on_error is {value!r}; it must be one of {', '.join(map(repr, ON_ERROR))}")
+        raise ValueError(
+            f"on_error is {value!r}; it must be one of {', '.join(map(repr, ON_ERROR))}"
+        )
     if name != "sample":
         return value
     if value == "":
@@ -146,11 +163,15 @@ class RetryPolicy(NamedTuple):
         return None if self.deadline_at is None else self.deadline_at - time.monotonic()
 
     def ended(self, error: APIError) -> bool:
-        """Return whether it was the caller's own deadline that ended a call, which others need not share."""
+        """Return whether it was the caller's own deadline that ended a call, which others need not
+        share.
+        """
         left = self.time_left()
         if left is None:
             return False
-        waits = isinstance(error, (RateLimitError, RequestTimeoutError)) and error.status_code is None
+        waits = (
+            isinstance(error, (RateLimitError, RequestTimeoutError)) and error.status_code is None
+        )
         return left <= 0 or (error.attempts < self.max_attempts if error.retryable else waits)
 
 
@@ -161,7 +182,8 @@ class Resolved(NamedTuple):
     :param pools: by model, each made at its first call.
     :param hosts: whose records were looked at, each with the model that was asked for.
     :param defaults: the parameters that the settings give a default to.
-    :param memo: what is remembered of chat calls; ``None`` where settings and arguments do not decide alone.
+    :param memo: what is remembered of chat calls; ``None`` where settings and arguments do not
+        decide alone.
     """
 
     generation: int
@@ -179,7 +201,8 @@ class PreparedCall(NamedTuple):
     :param client: the :class:`~llmcall.LLMClient` that makes it.
     :param resolved: what the client comes to under the settings of the call.
     :param scope: its scope path; empty outside any.
-    :param draw: what it takes of the scope's draws, to be given back where it fails; ``None`` outside any scope.
+    :param draw: what it takes of the scope's draws, to be given back where it fails; ``None``
+        outside any scope.
     :param cassette: the one that is open.
     :param place: the call's in the order of those on the cassette.
     :param parse: reads the answer as the type that ``response_format`` was.
@@ -199,10 +222,15 @@ class PreparedCall(NamedTuple):
     def shared_by(self) -> ResponseCache | None:
         """Return the disk cache whose users share the answer, ``None`` where it is not stored."""
         resolved = self.resolved
-        return None if self.options.cache is False or resolved.settings.cache_mode == "off" else resolved.cache
+        return (
+            None
+            if self.options.cache is False or resolved.settings.cache_mode == "off"
+            else resolved.cache
+        )
 
     def store(self, record: Record, *, anew: bool = False) -> Record:
-        """Store a record in the disk cache, unless the call goes past it; return the one that counts.
+        """Store a record in the disk cache, unless the call goes past it; return the one that
+        counts.
 
         :param anew: whether it is put in the place of what is there.
         """
@@ -229,7 +257,8 @@ class PreparedCall(NamedTuple):
         count(self.client.meter, self.request.model, self.scope, amounts)
 
     def keep(self, record: Record) -> Record:
-        """Put a record on the cassette, and return the one that counts there: whatever was recorded first.
+        """Put a record on the cassette, and return the one that counts there: whatever was recorded
+        first.
 
         A fallback's is a record of its own, and the first request's points to it.
         """
@@ -240,8 +269,12 @@ class PreparedCall(NamedTuple):
         return self.cassette.add(record, self.place)
 
     def stored(self) -> Record | None:
-        """Return the answer that the disk cache holds, or ``None``; also where it may not supply it."""
-        if self.options.cache is False or (self.cassette is not None and not self.cassette.reads_cache):
+        """Return the answer that the disk cache holds, or ``None``; also where it may not supply
+        it.
+        """
+        if self.options.cache is False or (
+            self.cassette is not None and not self.cassette.reads_cache
+        ):
             return None
         resolved, request = self.resolved, self.request
         mode = resolved.settings.cache_mode
@@ -250,12 +283,18 @@ class PreparedCall(NamedTuple):
             return None
         if "fallback" in record.response:
             record = followed(record, functools.partial(resolved.cache.get, mode=mode))
-        if record is not None and record.host is not None and (request.model, record.host) not in resolved.hosts:
+        if (
+            record is not None
+            and record.host is not None
+            and (request.model, record.host) not in resolved.hosts
+        ):
             self._check_host(record, record.host)
         return record
 
     def _check_host(self, record: Record, host: str) -> None:
-        """Say so, once, where a record of a model comes from another host than those that serve it now."""
+        """Say so, once, where a record of a model comes from another host than those that serve it
+        now.
+        """
         model = record.request.get("model", "")
         hosts = self.client.hosts(model)
         if host not in hosts:
@@ -266,9 +305,11 @@ class PreparedCall(NamedTuple):
         self.resolved.hosts.add((self.request.model, host))
 
     def refuses(self, record: Record) -> bool:
-        """Return whether a recorded answer is none to this call: its ``response_format`` refuses it.
+        """Return whether a recorded answer is none to this call: its ``response_format`` refuses
+        it.
 
-        An :class:`LLMCall` records such answers, since it reads them itself; a class may have changed since.
+        An :class:`LLMCall` records such answers, since it reads them itself; a class may have
+        changed since.
         """
         if self.request.expected is None:
             return False
@@ -277,7 +318,9 @@ class PreparedCall(NamedTuple):
         return not fits(self.request, record.response)
 
     def anew(self) -> PreparedCall:
-        """Return the same call as a further draw, whose answer is recorded beside one that it refuses."""
+        """Return the same call as a further draw, whose answer is recorded beside one that it
+        refuses.
+        """
         request, sample = self.request, f"{self.request.sample or '#'}{ANEW}"
         key = key_of(request.kind, request.asked, sample)
         return self._replace(request=request._replace(sample=sample, cache_key=key))
@@ -289,7 +332,9 @@ class PreparedCall(NamedTuple):
 
     @property
     def failures(self) -> Failures:
-        """Return what tells of it at the end of the run where it is not recorded; nobody does where no call is."""
+        """Return what tells of it at the end of the run where it is not recorded; nobody does where
+        no call is.
+        """
         if self.cassette is not None:
             return self.cassette.failures
         return process_failures if self.resolved.settings.cache_mode != "off" else Failures()
@@ -377,17 +422,24 @@ def prepare_chat(
         drawn = active.draw(request.cache_key)
         sample = drawn.sample
     else:
-        return PreparedCall(client, resolved, request, form.options, "", None, cassette, place, form.parse)
+        return PreparedCall(
+            client, resolved, request, form.options, "", None, cassette, place, form.parse
+        )
     kind, model, asked, body, headers, _, _, expected = request
-    request = Request(kind, model, asked, body, headers, sample, sampled_key(identified, sample), expected)
-    return PreparedCall(client, resolved, request, form.options, scope, drawn, cassette, place, form.parse)
+    request = Request(
+        kind, model, asked, body, headers, sample, sampled_key(identified, sample), expected
+    )
+    return PreparedCall(
+        client, resolved, request, form.options, scope, drawn, cassette, place, form.parse
+    )
 
 
 def _remembered(client: Any, resolved: Resolved, memo: Memo, packed: bytes) -> _Undrawn | None:
     """Return a call made of a copy of its arguments, which nobody else changes, and remember it.
 
-    ``None`` where it is made for the first time, since most are made once, and where there is something wrong with the
-    copy: marshal takes what shares its memory, as NumPy's numbers do, for bytes.
+    ``None`` where it is made for the first time, since most are made once, and where there is
+    something wrong with the copy: marshal takes what shares its memory, as NumPy's numbers do, for
+    bytes.
     """
     seen = hash(packed)
     if seen not in memo.seen:
@@ -400,14 +452,20 @@ def _remembered(client: Any, resolved: Resolved, memo: Memo, packed: bytes) -> _
     except (TypeError, ValueError):
         return None
     if len(packed) <= MEMO_BYTES // 64:
-        if len(memo.calls) * (2 * len(packed) + PREPARED_BYTES) > MEMO_BYTES:  # where calls are about alike
+        if (
+            len(memo.calls) * (2 * len(packed) + PREPARED_BYTES) > MEMO_BYTES
+        ):  # where calls are about alike
             memo.calls.clear()
         memo.calls[packed] = undrawn
     return undrawn
 
 
 def _undrawn(
-    client: Any, resolved: Resolved, messages: Any, values: tuple[Any, ...], arguments: Mapping[str, Any]
+    client: Any,
+    resolved: Resolved,
+    messages: Any,
+    values: tuple[Any, ...],
+    arguments: Mapping[str, Any],
 ) -> _Undrawn:
     form = _form(client, resolved, values, arguments)
     checked = check_messages(messages, dedent=form.options.dedent_messages)
@@ -415,11 +473,19 @@ def _undrawn(
     body = {"model": form.model, "messages": checked, **form.given}
     identified = identity("chat", asked)
     key = sampled_key(identified, None)
-    return _Undrawn(Request("chat", form.model, asked, body, form.headers, None, key, form.expected), identified, form)
+    return _Undrawn(
+        Request("chat", form.model, asked, body, form.headers, None, key, form.expected),
+        identified,
+        form,
+    )
 
 
-def _form(client: Any, resolved: Resolved, values: tuple[Any, ...], arguments: Mapping[str, Any]) -> _Form:
-    """Return the form of a call; where its arguments are plain data, it is made of a copy of them, and remembered."""
+def _form(
+    client: Any, resolved: Resolved, values: tuple[Any, ...], arguments: Mapping[str, Any]
+) -> _Form:
+    """Return the form of a call; where its arguments are plain data, it is made of a copy of them,
+    and remembered.
+    """
     if resolved.memo is not None:
         forms = resolved.memo.forms
         try:
@@ -437,7 +503,11 @@ def _form(client: Any, resolved: Resolved, values: tuple[Any, ...], arguments: M
 
 
 def _new_form(
-    client: Any, resolved: Resolved, values: tuple[Any, ...], arguments: Mapping[str, Any], kind: str = "chat"
+    client: Any,
+    resolved: Resolved,
+    values: tuple[Any, ...],
+    arguments: Mapping[str, Any],
+    kind: str = "chat",
 ) -> _Form:
     named = (*zip(ARGUMENTS, values, strict=False), *arguments.items())
     options, params = split_options({name: value for name, value in named if value is not None})
@@ -457,7 +527,9 @@ def _new_form(
     return _Form(model, options, asked, given, headers, normalize, expected_answer(wanted), parse)
 
 
-def prepare_embeddings(client: Any, text: Any, model: str | None, arguments: Mapping[str, Any]) -> list[PreparedCall]:
+def prepare_embeddings(
+    client: Any, text: Any, model: str | None, arguments: Mapping[str, Any]
+) -> list[PreparedCall]:
     """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
 
     :raises TypeError: for a wrong argument.
@@ -471,10 +543,15 @@ def prepare_embeddings(client: Any, text: Any, model: str | None, arguments: Map
     prepared = []
     for each in texts_of(text):
         asked = {**form.asked, "input": form.normalize(each) if form.normalize else each}
-        body, key = {"model": form.model, "input": each, **form.given}, key_of("embedding", asked, None)
+        body, key = (
+            {"model": form.model, "input": each, **form.given},
+            key_of("embedding", asked, None),
+        )
         request = Request("embedding", form.model, asked, body, form.headers, None, key)
         place = cassette.place() if cassette else ()
-        prepared.append(PreparedCall(client, resolved, request, form.options, scope, None, cassette, place))
+        prepared.append(
+            PreparedCall(client, resolved, request, form.options, scope, None, cassette, place)
+        )
     return prepared
 
 
@@ -486,8 +563,12 @@ def texts_of(text: Any) -> list[str]:
     """
     if isinstance(text, str):
         return [text]
-    if isinstance(text, (bytes, bytearray)) or not (isinstance(text, Sequence) or hasattr(text, "tolist")):
-        raise TypeError(f"text is {type(text).__name__}; it must be a string or a sequence of strings")
+    if isinstance(text, (bytes, bytearray)) or not (
+        isinstance(text, Sequence) or hasattr(text, "tolist")
+    ):
+        raise TypeError(
+            f"text is {type(text).__name__}; it must be a string or a sequence of strings"
+        )
     for index, item in enumerate(text):
         if not isinstance(item, str):
             raise TypeError(f"text[{index}] is {type(item).__name__}; it must be a string")
@@ -499,7 +580,8 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
 
     Past answers that it refuses, the call is the draw that its own one is recorded as.
 
-    :raises CacheMissError: where there is none, and the cassette (where none is open, the mode) forbids to ask.
+    :raises CacheMissError: where there is none, and the cassette (where none is open, the mode)
+        forbids to ask.
     """
     cassette = call.cassette
     if cassette is not None:
@@ -514,21 +596,29 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
     if record is None:
         if not cassette.asks if cassette else call.resolved.settings.cache_mode == "replay":
             raise _missed(call)
-        for guard in guards if call.request.kind != "function" else ():  # what a function asks of models is guarded
+        for guard in (
+            guards if call.request.kind != "function" else ()
+        ):  # what a function asks of models is guarded
             guard(call.client, cassette)
         return call, None
     if cassette is not None:
         record = call.keep(record)
-    return lookup(call.anew()) if call.request.expected is not None and call.refuses(record) else (call, record)
+    return (
+        lookup(call.anew())
+        if call.request.expected is not None and call.refuses(record)
+        else (call, record)
+    )
 
 
 _first_miss: list[str] = []
 
 
 def _missed(call: PreparedCall) -> CacheMissError:
-    """Return the error of a request that is not recorded and may not be asked, noted as :func:`note_refused` does.
+    """Return the error of a request that is not recorded and may not be asked, noted as
+    :func:`note_refused` does.
 
-    Where another was missed before in this process, it says so: what a program swallowed may have led to this one.
+    Where another was missed before in this process, it says so: what a program swallowed may have
+    led to this one.
     """
     resolved, name = call.resolved, call.request.model or call.client.name
     error = cassettes.missed(
@@ -552,7 +642,8 @@ def _words(request: Request, name: str) -> str:
 
 
 def note_refused(what: str, name: str, meter: Meter, error: LLMCallError) -> None:
-    """Log what had no leave, count it, and note it for the end of the run: a program may swallow the error.
+    """Log what had no leave, count it, and note it for the end of the run: a program may swallow
+    the error.
 
     :param what: the call in words.
     :param name: of the model or function, by which it is counted.
@@ -563,7 +654,8 @@ def note_refused(what: str, name: str, meter: Meter, error: LLMCallError) -> Non
 
 
 def followed(record: Record | None, find: Callable[[str], Record | None]) -> Record | None:
-    """Return the record that a pointer leads to (or is no pointer itself), ``None`` where it leads nowhere.
+    """Return the record that a pointer leads to (or is no pointer itself), ``None`` where it leads
+    nowhere.
 
     :param find: gives the record of a key, or ``None``.
     """

@@ -1,4 +1,6 @@
-"""What calls used: counted by model and scope, for a client, for the process and for a block of code."""
+"""What calls used: counted by model and scope, for a client, for the process and for a block of
+code.
+"""
 
 from __future__ import annotations
 
@@ -23,21 +25,24 @@ OUTSIDE = "(no scope)"
 class Usage(NamedTuple):
     """Hold what calls used.
 
-    :param calls: calls answered by a model; a stream whose reader left counts once its answer had begun.
+    :param calls: calls answered by a model; a stream whose reader left counts once its answer had
+        begun.
     :param cached_calls: calls answered by a record, or by an identical call in flight.
     :param retries: attempts after the first.
     :param errors: calls that failed for good.
-    :param input_tokens: prompt tokens that were billed; ``None`` where a server did not report them. Those of a stream
-        whose reader left, or that broke off, are counted here, as a budget counts them: servers report at the end.
+    :param input_tokens: prompt tokens that were billed; ``None`` where a server did not report
+        them. Those of a stream whose reader left, or that broke off, are counted here, as a budget
+        counts them: servers report at the end.
     :param cached_input_tokens: those of them that the provider had cached, likewise.
     :param output_tokens: completion tokens that were billed, likewise.
     :param cost: USD of the billed tokens; ``None`` where a price is unknown.
     :param saved: USD that the cached calls cost when they were made, likewise.
-    :param by_model: the same for each model; a recorded function that was not allowed to run counts under its name, a
-        map that was not under ``"llmcall.map"``.
-    :param by_scope: the same for each scope path, with all scopes inside it (``""``: outside any); the items of a map
-        without a key count in the scope around them.
-    :param priced_by: the price source: ``"[Prices]"``, or the package, its version, and the day whose price it is.
+    :param by_model: the same for each model; a recorded function that was not allowed to run counts
+        under its name, a map that was not under ``"llmcall.map"``.
+    :param by_scope: the same for each scope path, with all scopes inside it (``""``: outside any);
+        the items of a map without a key count in the scope around them.
+    :param priced_by: the price source: ``"[Prices]"``, or the package, its version, and the day
+        whose price it is.
     :param parts: the same for each model and scope path, without the scopes inside it.
 
     >>> with llmcall.track() as usage:
@@ -62,8 +67,12 @@ class Usage(NamedTuple):
     parts: Mapping[tuple[str, str], Usage] = {}
 
     def to_frame(self) -> Any:
-        """Return a pandas DataFrame: a row for each model and scope path, without the scopes inside it."""
-        rows = [(model, scope, *part[: len(COLUMNS)]) for (model, scope), part in self.parts.items()]
+        """Return a pandas DataFrame: a row for each model and scope path, without the scopes inside
+        it.
+        """
+        rows = [
+            (model, scope, *part[: len(COLUMNS)]) for (model, scope), part in self.parts.items()
+        ]
         return imported_pandas().DataFrame(rows, columns=["model", "scope", *COLUMNS])
 
     def __str__(self) -> str:
@@ -81,7 +90,8 @@ COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
-    """Return the rows for models and, where there are scopes, those for scopes; the first row of each is its head.
+    """Return the rows for models and, where there are scopes, those for scopes; the first row of
+    each is its head.
 
     What is zero everywhere has no column.
     """
@@ -91,7 +101,13 @@ def _sections(usage: Usage) -> list[list[list[str]]]:
     models = [*usage.by_model.items(), *([("all", usage)] if len(usage.by_model) != 1 else [])]
     sections = [("model", models), ("scope", _scopes(usage.by_scope))]
     return [
-        [[title, *names], *([name, *(quantity(each, getattr(part, each)) for each in names)] for name, part in parts)]
+        [
+            [title, *names],
+            *(
+                [name, *(quantity(each, getattr(part, each)) for each in names)]
+                for name, part in parts
+            ),
+        ]
         for title, parts in sections
         if parts
     ]
@@ -102,7 +118,8 @@ def _notes(usage: Usage) -> list[str]:
 
 
 def _scopes(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
-    """Return the scopes that have a row: the outermost ones or, where there is but one, those inside it too.
+    """Return the scopes that have a row: the outermost ones or, where there is but one, those
+    inside it too.
 
     Beyond the largest ones a row sums up the others.
     """
@@ -114,8 +131,12 @@ def _scopes(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
         rows += [(scope, part) for scope, part in by_scope.items() if scope.count("/") == 1]
     largest = sorted(rows, key=lambda row: (-_size(row[1]), _natural(row[0])))
     shown, others = largest[:MOST_SCOPES], largest[MOST_SCOPES:]
-    shown = [(scope or OUTSIDE, part) for scope, part in sorted(shown, key=lambda row: _natural(row[0]))]
-    return shown + ([(f"({len(others):,} more)", _sum(part for _, part in others))] if others else [])
+    shown = [
+        (scope or OUTSIDE, part) for scope, part in sorted(shown, key=lambda row: _natural(row[0]))
+    ]
+    return shown + (
+        [(f"({len(others):,} more)", _sum(part for _, part in others))] if others else []
+    )
 
 
 def _natural(scope: str) -> list[list[tuple[int, str]]]:
@@ -137,7 +158,9 @@ def _sum(parts: Iterable[Usage]) -> Usage:
     for name in COLUMNS:
         amounts = [getattr(part, name) for part in found]
         sums.append(None if None in amounts else sum(amounts, 0.0 if name in USD else 0))
-    return Usage(*sums)._replace(priced_by=tuple(sorted({source for part in found for source in part.priced_by})))
+    return Usage(*sums)._replace(
+        priced_by=tuple(sorted({source for part in found for source in part.priced_by}))
+    )
 
 
 _lock = process_lock(__name__)  # one for all meters: it is never held for long
@@ -160,7 +183,9 @@ class Meter:
         scopes: dict[str, list[Usage]] = {}
         for (model, scope), part in parts.items():
             models.setdefault(model, []).append(part)
-            for around in accumulate(scope.split("/"), "{}/{}".format):  # it, and the scopes around it
+            for around in accumulate(
+                scope.split("/"), "{}/{}".format
+            ):  # it, and the scopes around it
                 scopes.setdefault(around, []).append(part)
         return _sum(parts.values())._replace(
             by_model={model: _sum(models[model]) for model in sorted(models)},
@@ -178,9 +203,12 @@ watchers: list[Any] = []
 def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
     """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked.
 
-    :param amounts: by the name of their column; ``None`` is unknown, and a text says whose price was taken.
+    :param amounts: by the name of their column; ``None`` is unknown, and a text says whose price
+        was taken.
     """
-    if "~" in scope:  # what is counted for each of a million items would be kept as long as the process runs
+    if (
+        "~" in scope
+    ):  # what is counted for each of a million items would be kept as long as the process runs
         scope = given_path(scope)
     place = model, scope
     with _lock:
@@ -188,7 +216,9 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
             try:  # get() of a dict that threads share waits for itself in free-threaded Python 3.13
                 sums = meter.sums[place]
             except KeyError:  # unless a collector counted meanwhile
-                sums = meter.sums.setdefault(place, {**dict(zip(COLUMNS, Usage(), strict=False)), "priced_by": set()})
+                sums = meter.sums.setdefault(
+                    place, {**dict(zip(COLUMNS, Usage(), strict=False)), "priced_by": set()}
+                )
             for name, amount in amounts.items():
                 known = sums[name]
                 if known is None or amount is None:
@@ -202,7 +232,9 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
 
 
 class Tracked(Meter):
-    """The usage of a block, from :func:`llmcall.track`: the attributes of :class:`Usage`, as they stand when asked."""
+    """The usage of a block, from :func:`llmcall.track`: the attributes of :class:`Usage`, as they
+    stand when asked.
+    """
 
     def __getattr__(self, name: str) -> Any:
         if name == "sums":  # a copy under construction has none yet
@@ -217,7 +249,8 @@ class Tracked(Meter):
 
 @contextmanager
 def track() -> Iterator[Tracked]:
-    """Count what the calls of a block use, from every thread and task of the process while it is open.
+    """Count what the calls of a block use, from every thread and task of the process while it is
+    open.
 
     >>> with llmcall.track() as usage:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content

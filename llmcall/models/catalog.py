@@ -1,27 +1,31 @@
-"""What is known of models: windows, encodings, which parameters their API refuses, and what they cost.
+"""What is known of models: windows, encodings, which parameters their API refuses, and what they
+cost.
 
-Prices are as ``[Prices]`` says, else as the package ``genai-prices`` knows (the extra ``prices``): its wheel, by the
-makers of pydantic, holds those of hundreds of models with the dates from which they hold, and those of today are taken.
-Nothing is looked up in the network. All else is in ``models.json``. Its sources, as of November 2026; what none of them
-says is left out:
+Prices are as ``[Prices]`` says, else as the package ``genai-prices`` knows (the extra ``prices``):
+its wheel, by the makers of pydantic, holds those of hundreds of models with the dates from which
+they hold, and those of today are taken. Nothing is looked up in the network. All else is in
+``models.json``. Its sources, as of November 2026; what none of them says is left out:
 
-* windows and largest outputs (the window is that of input and output together): Microsoft's "Azure OpenAI reasoning
-  models" (learn.microsoft.com, 24 February 2026) for the o-series and gpt-5 to gpt-5.4; OpenAI's page of gpt-6.2-sol
-  and Vercel's list of models, which quotes such pages, for gpt-5.6 and gpt-6; else models.dev (2 July 2026) and
-  litellm 1.109, for retired models litellm 1.72; where these differ the value is the one of OpenAI's own page
-  (gpt-4, chatgpt-4o-latest), or none (the output of gpt-4-32k);
-* parameters refused while a model reasons, and ``max_completion_tokens``: the same article of Microsoft, section "Not
-  Supported"; ``stop`` for o3 and o4-mini and ``dimensions`` for ada-002: the docstrings of the openai SDK 3.51;
-* gpt-5.1, 5.2 and 5.4 do not reason unless asked (the article's note 4; litellm 1.109 for 5.2 and 5.4) and take
-  temperature, top_p and logprobs until then, as the clients of Vercel and LangChain found; that gpt-5.5, gpt-5.6,
-  gpt-6-sol, gpt-6-luna and gpt-6.1-terra take them with the effort ``none`` follows from litellm's table and is the
-  least certain entry;
-* gpt-5-chat does not reason: Vercel's client for OpenAI; nor does gpt-5.3-chat: models.dev; gpt-5.1-chat (the
-  article) and gpt-5.2-chat (models.dev) do and refuse a temperature;
+* windows and largest outputs (the window is that of input and output together): Microsoft's "Azure
+  OpenAI reasoning models" (learn.microsoft.com, 24 February 2026) for the o-series and gpt-5 to
+  gpt-5.4; OpenAI's page of gpt-6.2-sol and Vercel's list of models, which quotes such pages, for
+  gpt-5.6 and gpt-6; else models.dev (2 July 2026) and litellm 1.109, for retired models litellm
+  1.72; where these differ the value is the one of OpenAI's own page (gpt-4, chatgpt-4o-latest), or
+  none (the output of gpt-4-32k);
+* parameters refused while a model reasons, and ``max_completion_tokens``: the same article of
+  Microsoft, section "Not Supported"; ``stop`` for o3 and o4-mini and ``dimensions`` for ada-002:
+  the docstrings of the openai SDK 3.51;
+* gpt-5.1, 5.2 and 5.4 do not reason unless asked (the article's note 4; litellm 1.109 for 5.2 and
+  5.4) and take temperature, top_p and logprobs until then, as the clients of Vercel and LangChain
+  found; that gpt-5.5, gpt-5.6, gpt-6-sol, gpt-6-luna and gpt-6.1-terra take them with the effort
+  ``none`` follows from litellm's table and is the least certain entry;
+* gpt-5-chat does not reason: Vercel's client for OpenAI; nor does gpt-5.3-chat: models.dev;
+  gpt-5.1-chat (the article) and gpt-5.2-chat (models.dev) do and refuse a temperature;
 * the search previews' refusals: the API's own error messages;
-* encodings: ``tiktoken.model`` of tiktoken 0.14, which knows none for gpt-6; o200k_base is that of gpt-oss, too, whose
-  own differs in its special tokens only;
-* the window of the embedding models (8192): the docstring of ``embeddings.create`` in the openai SDK 3.51.
+* encodings: ``tiktoken.model`` of tiktoken 0.14, which knows none for gpt-6; o200k_base is that of
+  gpt-oss, too, whose own differs in its special tokens only;
+* the window of the embedding models (8192): the docstring of ``embeddings.create`` in the openai
+  SDK 3.51.
 """
 
 from __future__ import annotations
@@ -43,15 +47,19 @@ if TYPE_CHECKING:
 class Capabilities(NamedTuple):
     """Hold what is known of one model; ``None`` where nothing is.
 
-    :param context_window: input and output tokens together (of an embedding model: tokens of one input).
+    :param context_window: input and output tokens together (of an embedding model: tokens of one
+        input).
     :param max_output_tokens: the most tokens of one answer, reasoning included.
     :param encoding: tiktoken's name of the encoding, e.g. ``"o200k_base"``.
     :param reasoning: whether the model can reason before it answers.
-    :param refused_parameters: parameters that the API refuses in a request that names no ``reasoning_effort``.
-    :param max_completion_tokens: whether the limit must be sent as ``max_completion_tokens``, not ``max_tokens``.
+    :param refused_parameters: parameters that the API refuses in a request that names no
+        ``reasoning_effort``.
+    :param max_completion_tokens: whether the limit must be sent as ``max_completion_tokens``, not
+        ``max_tokens``.
     :param structured_output: whether a ``response_format`` of type ``json_schema`` is understood.
     :param embedding: whether it is an embedding model.
-    :param refused_when_reasoning: of the parameters, those that are refused exactly while the model reasons.
+    :param refused_when_reasoning: of the parameters, those that are refused exactly while the model
+        reasons.
     """
 
     context_window: int | None = None
@@ -77,23 +85,27 @@ class Capabilities(NamedTuple):
         return self.refused_parameters | self.refused_when_reasoning
 
 
-def capabilities(model: str, overrides: Mapping[str, Mapping[str, object]] | None = None) -> Capabilities:
+def capabilities(
+    model: str, overrides: Mapping[str, Mapping[str, object]] | None = None
+) -> Capabilities:
     """Tell what is known of a model.
 
     The name is looked up as it is, then without a provider (``openai/``), a fine-tune's wrapper
-    (``ft:gpt-4o:org::id``) and a date (``-2024-08-06``, ``-0613``). What no entry says comes from the longest known
-    family that the name begins with. Upper and lower case do not matter.
+    (``ft:gpt-4o:org::id``) and a date (``-2024-08-06``, ``-0613``). What no entry says comes from
+    the longest known family that the name begins with. Upper and lower case do not matter.
 
     :param model: the name after aliases.
-    :param overrides: ``settings.models``: fields by model name, or by ``prefix*``. A longer prefix goes before a
-        shorter one, the exact name before any prefix.
+    :param overrides: ``settings.models``: fields by model name, or by ``prefix*``. A longer prefix
+        goes before a shorter one, the exact name before any prefix.
     :returns: the capabilities; of an unknown model all ``None`` and ``False``.
     """
     known = _known(model)
     if not overrides:
         return known
     changes: dict[str, Any] = {}
-    prefixes = sorted((name for name in overrides if name.endswith("*") and model.startswith(name[:-1])), key=len)
+    prefixes = sorted(
+        (name for name in overrides if name.endswith("*") and model.startswith(name[:-1])), key=len
+    )
     for section in (*prefixes, model):  # the most general first
         for field, value in overrides.get(section, {}).items():
             changes[field] = frozenset(value) if isinstance(value, (tuple, list, set)) else value
@@ -135,18 +147,24 @@ def _data() -> dict[str, Any]:
 @lru_cache(maxsize=1024)
 def _known(model: str) -> Capabilities:
     data, names = _data(), list(_names(model.lower()))
-    window, output = next((data["windows"][name] for name in names if name in data["windows"]), (None, None))
+    window, output = next(
+        (data["windows"][name] for name in names if name in data["windows"]), (None, None)
+    )
     bare, families = names[1], data["families"]
     # The longest family that the name is, or begins with before "-" or ".".
     ends = [len(bare), *(match.start() for match in re.finditer(r"[-.]", bare))]
-    family = next((bare[:end] for end in sorted(ends, reverse=True) if bare[:end] in families), None)
+    family = next(
+        (bare[:end] for end in sorted(ends, reverse=True) if bare[:end] in families), None
+    )
     if family is None:
         return Capabilities(window, output)
     kind, encoding = families[family]
     fields: dict[str, Any] = dict(data["family_kinds"][kind])
     for name, value in fields.items():
         if isinstance(value, list):  # of parameters, and of groups of them
-            fields[name] = frozenset(each for item in value for each in data["parameter_groups"].get(item, (item,)))
+            fields[name] = frozenset(
+                each for item in value for each in data["parameter_groups"].get(item, (item,))
+            )
     return Capabilities(window, output, encoding, **fields)
 
 
@@ -181,10 +199,16 @@ class Price(NamedTuple):
     source: str = "[Prices]"
 
     def of_tokens(self, tokens: TokenUsage) -> float:
-        """Return the price of an answer's tokens, in millionths of a USD; a number that is unknown is 0."""
+        """Return the price of an answer's tokens, in millionths of a USD; a number that is unknown
+        is 0.
+        """
         whole = tokens.input_tokens or 0
         cached = min(tokens.cached_tokens or 0, whole)
-        return (whole - cached) * self.input + cached * self.cached_input + (tokens.output_tokens or 0) * self.output
+        return (
+            (whole - cached) * self.input
+            + cached * self.cached_input
+            + (tokens.output_tokens or 0) * self.output
+        )
 
     def cost(self, tokens: TokenUsage) -> float | None:
         """Return the USD of an answer's tokens, or ``None`` where the server did not report them."""
@@ -192,15 +216,20 @@ class Price(NamedTuple):
 
 
 def price_of(
-    model: str, configured: Mapping[str, Sequence[float]], *, address: str | None = None, input_tokens: int = 0
+    model: str,
+    configured: Mapping[str, Sequence[float]],
+    *,
+    address: str | None = None,
+    input_tokens: int = 0,
 ) -> Price | None:
     """Return a model's price, or ``None`` where nobody knows it.
 
     :param model: its name after aliases.
-    :param configured: ``[Prices]``, which goes first: USD per million tokens in and out and, as a third number, of
-        input that the provider had cached; without that, cached input costs what input does.
-    :param address: that of the API. Where it is none of a provider that the package knows, only the names of OpenAI's
-        own models have a price: anybody may serve the others.
+    :param configured: ``[Prices]``, which goes first: USD per million tokens in and out and, as a
+        third number, of input that the provider had cached; without that, cached input costs what
+        input does.
+    :param address: that of the API. Where it is none of a provider that the package knows, only the
+        names of OpenAI's own models have a price: anybody may serve the others.
     :param input_tokens: of the prompt: some models cost more for a long one.
     """
     found = configured.get(model)
@@ -231,11 +260,19 @@ def _packaged(model: str, address: str | None, input_tokens: int, day: str) -> P
     ]
     for provider in providers:
         try:
-            found = [genai_prices.calc_price(each, model, genai_request_timestamp=when, **provider) for each in usages]
+            found = [
+                genai_prices.calc_price(each, model, genai_request_timestamp=when, **provider)
+                for each in usages
+            ]
         except LookupError:
             continue
         whole, cached = (round(float(each.input_price) / tokens * MILLION, 9) for each in found)
-        return Price(whole, float(found[0].output_price), cached, f"genai-prices {version('genai-prices')} for {day}")
+        return Price(
+            whole,
+            float(found[0].output_price),
+            cached,
+            f"genai-prices {version('genai-prices')} for {day}",
+        )
     return None
 
 

@@ -1,32 +1,36 @@
-r"""Counting tokens, exactly where a vocabulary is on this machine, else by an estimate; the network is never asked.
+r"""Counting tokens, exactly where a vocabulary is on this machine, else by an estimate; the network
+is never asked.
 
-*Texts* are counted with the model's encoding where its vocabulary is found, special tokens such as ``<|endoftext|>`` as
-the ordinary text that they are in a message. A vocabulary is looked for
+*Texts* are counted with the model's encoding where its vocabulary is found, special tokens such as
+``<|endoftext|>`` as the ordinary text that they are in a message. A vocabulary is looked for
 
-1. where tiktoken keeps it: ``TIKTOKEN_CACHE_DIR``, ``DATA_GYM_CACHE_DIR`` or ``data-gym-cache`` in the folder for
-   temporary files, under the SHA-1 of its address, and only if its SHA-256 is the one that tiktoken 0.14 expects
-   (tiktoken would remove another and download; here it is left alone);
+1. where tiktoken keeps it: ``TIKTOKEN_CACHE_DIR``, ``DATA_GYM_CACHE_DIR`` or ``data-gym-cache`` in
+    the folder for temporary files, under the SHA-1 of its address, and only if its SHA-256 is the
+    one that tiktoken 0.14 expects (tiktoken would remove another and download; here it is left
+    alone);
 2. in ``bpe_openai`` (the extra ``offline``), which counts as tiktoken does.
 
-Nothing is written, and nothing waits for the network. The addresses and digests of the files are those of
-``tiktoken_ext.openai_public`` in tiktoken 0.14.
+Nothing is written, and nothing waits for the network. The addresses and digests of the files are
+those of ``tiktoken_ext.openai_public`` in tiktoken 0.14.
 
-*Messages* add what OpenAI's cookbook says ("How to count tokens with tiktoken", as of 2025): 3 tokens each, 1 for a
-name, 3 for the reply. The API confirmed it for gpt-3.5, gpt-4 and gpt-4o. A reasoning
-model's framing is unpublished (the recipe was seen to be 1 off for gpt-5) and that of other makers differs, so
-there the count is an estimate; so are tools, which are counted as their JSON, somewhat more than they take, and tool
-calls.
+*Messages* add what OpenAI's cookbook says ("How to count tokens with tiktoken", as of 2025): 3
+tokens each, 1 for a name, 3 for the reply. The API confirmed it for gpt-3.5, gpt-4 and gpt-4o. A
+reasoning model's framing is unpublished (the recipe was seen to be 1 off for gpt-5) and that of
+other makers differs, so there the count is an estimate; so are tools, which are counted as their
+JSON, somewhat more than they take, and tool calls.
 
-*Images* cost what OpenAI's guide "Images and vision" says of gpt-4o: 85 tokens with low detail; else 85 and 170 for
-each 512 pixel tile, here always the 4 tiles of a square image (gpt-4o-mini: 2833, and 5667 a tile). A file counts
-like an image. Audio counts a token for each 4800 bytes of it (0.1 s of 24 kHz mono PCM, the rate of OpenAI's realtime
-pricing), which is too few for compressed formats.
+*Images* cost what OpenAI's guide "Images and vision" says of gpt-4o: 85 tokens with low detail;
+else 85 and 170 for each 512 pixel tile, here always the 4 tiles of a square image (gpt-4o-mini:
+2833, and 5667 a tile). A file counts like an image. Audio counts a token for each 4800 bytes of it
+(0.1 s of 24 kHz mono PCM, the rate of OpenAI's realtime pricing), which is too few for compressed
+formats.
 
-*The estimate* of a text adds a weight for each thing of a Unicode class in it (``_WEIGHTS``). The weights were fitted
-to o200k_base by least squares on Django 5.2's translations (96 languages), its Python and JavaScript, and the standard
-library's docstrings, on which the mean error is 9 % (95 % of the texts are within 25 %). On the samples of the unit
-tests, which it has not seen, it is off by 4 % (English), 8 % (German), 14 % (Chinese) and -16 % (Python); a quarter of
-the length by 26 %, 14 %, -66 % and -2 %.
+*The estimate* of a text adds a weight for each thing of a Unicode class in it (``_WEIGHTS``). The
+weights were fitted to o200k_base by least squares on Django 5.2's translations (96 languages), its
+Python and JavaScript, and the standard library's docstrings, on which the mean error is 9 % (95 %
+of the texts are within 25 %). On the samples of the unit tests, which it has not seen, it is off by
+4 % (English), 8 % (German), 14 % (Chinese) and -16 % (Python); a quarter of the length by 26 %, 14
+%, -66 % and -2 %.
 """
 
 from __future__ import annotations
@@ -70,13 +74,18 @@ class TokenCount(int):
 
 
 def count_tokens(
-    messages_or_text: Any, model: str, *, encoding: str | None = None, tools: Sequence[Mapping[str, Any]] | None = None
+    messages_or_text: Any,
+    model: str,
+    *,
+    encoding: str | None = None,
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> TokenCount:
     """Count the tokens of a text, or of messages with their framing, without any network.
 
     :param messages_or_text: a text, or messages as the chat completions API takes them.
     :param model: the model's name after aliases; an unknown one is counted by the estimate.
-    :param encoding: tiktoken's name of the encoding, where the caller knows better than the table of models.
+    :param encoding: tiktoken's name of the encoding, where the caller knows better than the table
+        of models.
     :param tools: the tools that are sent along, as the API takes them.
     :returns: the number; ``.estimated`` says whether it is an estimate.
     :raises TypeError: where it is neither a text nor a list of messages.
@@ -85,8 +94,13 @@ def count_tokens(
     count = counter(encoding or known.encoding)
     if isinstance(messages_or_text, str):
         return TokenCount((count or _estimate)(messages_or_text), count is None)
-    if not (isinstance(messages_or_text, Sequence) and all(isinstance(each, Mapping) for each in messages_or_text)):
-        raise TypeError(f"what is counted is a text or a list of messages, not {messages_or_text!r:.60}")
+    if not (
+        isinstance(messages_or_text, Sequence)
+        and all(isinstance(each, Mapping) for each in messages_or_text)
+    ):
+        raise TypeError(
+            f"what is counted is a text or a list of messages, not {messages_or_text!r:.60}"
+        )
     total, guessed = 3, count is None or known.encoding is None or known.reasoning
     pieces: list[str | int] = []
     for message in messages_or_text:
@@ -94,7 +108,9 @@ def count_tokens(
         pieces += _message(message, "gpt-4o-mini" in model)
     if tools:
         pieces += (0, json.dumps(list(tools), ensure_ascii=False, sort_keys=True, default=str))
-    total += sum(piece if isinstance(piece, int) else (count or _estimate)(piece) for piece in pieces)
+    total += sum(
+        piece if isinstance(piece, int) else (count or _estimate)(piece) for piece in pieces
+    )
     return TokenCount(total, guessed or any(isinstance(piece, int) for piece in pieces))
 
 
@@ -106,7 +122,9 @@ def shares(total: int, texts: Sequence[str]) -> list[int]:
     :returns: a share for each text, in order; their sum is exactly ``total``.
     """
     ends = list(accumulate(len(text) if any(texts) else 1 for text in texts))
-    return [total * end // ends[-1] - total * start // ends[-1] for start, end in pairwise([0, *ends])]
+    return [
+        total * end // ends[-1] - total * start // ends[-1] for start, end in pairwise([0, *ends])
+    ]
 
 
 # What a message consists of: texts to be counted, and numbers, each of which is a guess.
@@ -121,7 +139,9 @@ def _message(message: Mapping[str, Any], small: bool) -> Iterator[str | int]:
     else:
         for part in content:
             yield from _part(part, small)
-    calls = [call.get("function") or call.get("custom") or {} for call in message.get("tool_calls") or ()]
+    calls = [
+        call.get("function") or call.get("custom") or {} for call in message.get("tool_calls") or ()
+    ]
     for call in [*calls, message.get("function_call")]:
         if call:
             yield from (3, call.get("name") or "", call.get("arguments") or call.get("input") or "")
@@ -151,7 +171,10 @@ _WEIGHTS = (
     (f"(?<=[{_LATIN}]{{6}})[{_LATIN}]", 0.50),  # each further letter of a long one
     ("[\u00c0-\u024f]", 1.21),  # an accent
     ("[\u0370-\u07ff]", 0.43),  # Greek, Cyrillic, Armenian, Hebrew, Arabic
-    ("[\u0800-\u1fff\ua000-\uabff]", 0.47),  # the scripts of India and South-East Asia, Georgian, Ethiopic
+    (
+        "[\u0800-\u1fff\ua000-\uabff]",
+        0.47,
+    ),  # the scripts of India and South-East Asia, Georgian, Ethiopic
     ("[\u2000-\u2fff]", 1.0),  # symbols, quotation marks, dashes
     ("[\u3000-\u303f\uff00-\uffef]", 0.70),  # full-width punctuation
     ("[\u3040-\u30ff]", 0.71),  # kana
@@ -165,7 +188,10 @@ _WEIGHTS = (
 
 
 def _estimate(text: str) -> int:
-    return max(round(sum(weight * len(re.findall(pattern, text)) for pattern, weight in _WEIGHTS)), bool(text))
+    return max(
+        round(sum(weight * len(re.findall(pattern, text)) for pattern, weight in _WEIGHTS)),
+        bool(text),
+    )
 
 
 # Vocabularies.
@@ -185,7 +211,8 @@ def counter(encoding: str | None) -> Callable[[str], int] | None:
     """Return what counts the tokens of a text exactly, loaded once for all threads.
 
     :param encoding: tiktoken's name of the encoding.
-    :returns: a function of a text; special tokens are ordinary text to it. ``None`` where no vocabulary is at hand.
+    :returns: a function of a text; special tokens are ordinary text to it. ``None`` where no
+        vocabulary is at hand.
     """
     with _lock:
         return found_counter(encoding)
@@ -228,10 +255,12 @@ def _bpe_openai(name: str) -> Callable[[str], int] | None:
     from importlib import import_module
 
     with warnings.catch_warnings():
-        # It reads its data by importlib.resources.open_binary, which Python 3.11 and 3.12 call deprecated.
+        # It reads its data by importlib.resources.open_binary, which Python 3.11 and 3.12 call
+        # deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            bindings = import_module("bpe_openai._bindings")  # the package's own Encoding refuses over 200,000 tokens
+            # the package's own Encoding refuses over 200,000 tokens
+            bindings = import_module("bpe_openai._bindings")
         except ImportError:
             return None
         count: Callable[[str], int] = bindings.tokenizer_for_encoding(name).count

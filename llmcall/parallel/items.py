@@ -1,4 +1,6 @@
-"""The items of a ``map``: its arguments checked, what is done with each, their names, their table and their plan."""
+"""The items of a ``map``: its arguments checked, what is done with each, their names, their table
+and their plan.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,16 @@ if TYPE_CHECKING:
     from ..scopes import Active, Draws, Scope
     from ..types import Record, Request
 
-DIGEST_BYTES = 8  # of a SHA-256; among a million items, two share one with a chance of 1 in 40 million
-OCCURRENCE = "~"  # between a name and how often it came before; doubled where the name itself holds it
+DIGEST_BYTES = (
+    8  # of a SHA-256; among a million items, two share one with a chance of 1 in 40 million
+)
+OCCURRENCE = (
+    "~"  # between a name and how often it came before; doubled where the name itself holds it
+)
 # Of these, str() says all.
-TEXTUAL = frozenset({"date", "datetime", "time", "timedelta", "Decimal", "Fraction", "UUID", "NAType"})
+TEXTUAL = frozenset(
+    {"date", "datetime", "time", "timedelta", "Decimal", "Fraction", "UUID", "NAType"}
+)
 ANSWER_COLUMNS = ("repeat", "value", "error", "cached", "cost", "cache_key")
 SHOWN = 60  # characters of an item in a message
 
@@ -49,7 +57,14 @@ class MapOptions(NamedTuple):
 
 
 def check_options(
-    items: Any, key: Any, repeats: Any, workers: Any, progress: Any, on_error: Any, executor: Any, scope: Any
+    items: Any,
+    key: Any,
+    repeats: Any,
+    workers: Any,
+    progress: Any,
+    on_error: Any,
+    executor: Any,
+    scope: Any,
 ) -> MapOptions:
     """Return the arguments of a map, checked; what is wrong is said before anything is run.
 
@@ -58,14 +73,20 @@ def check_options(
     """
     if not (hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
         kind = "an asynchronous generator" if hasattr(items, "__aiter__") else type(items).__name__
-        raise TypeError(f"items is {kind}; it must be an iterable, such as a list, a generator or a DataFrame")
+        raise TypeError(
+            f"items is {kind}; it must be an iterable, such as a list, a generator or a DataFrame"
+        )
     if on_error not in ON_ERROR:
         raise ValueError(f"on_error is {on_error!r}; it must be one of {', '.join(ON_ERROR)}")
     if progress is not None and not isinstance(progress, bool):
-        raise TypeError(f"progress is {progress!r}; it must be True, False or None (on a terminal or in a notebook)")
+        raise TypeError(
+            f"progress is {progress!r}; it must be True, False or None (on a terminal or in a notebook)"
+        )
     if executor is not None and not isinstance(executor, Executor):
         hint = ": pass client.get_executor()" if hasattr(executor, "get_executor") else ""
-        raise TypeError(f"executor is {type(executor).__name__}; it must be a concurrent.futures.Executor{hint}")
+        raise TypeError(
+            f"executor is {type(executor).__name__}; it must be a concurrent.futures.Executor{hint}"
+        )
     return MapOptions(
         key_function(key),
         _count("repeats", repeats),
@@ -115,8 +136,8 @@ class FunctionJob(NamedTuple):
 def job_of(function: Any) -> Job:
     """Return what a map does with each item.
 
-    :param function: any callable of one argument, or what says by its method ``__map_job__`` how it is asked about
-        rows: an ``LLMCall`` or an ``@llm`` function.
+    :param function: any callable of one argument, or what says by its method ``__map_job__`` how it
+        is asked about rows: an ``LLMCall`` or an ``@llm`` function.
     :raises TypeError: where it cannot be called, or is asynchronous.
     """
     from inspect import iscoroutinefunction
@@ -124,14 +145,19 @@ def job_of(function: Any) -> Job:
     if hasattr(type(function), "__map_job__"):
         return function.__map_job__()  # type: ignore[no-any-return]
     if not callable(function):
-        raise TypeError(f"fn is {function!r}; it must be a function, an LLMCall or an @llm function")
+        raise TypeError(
+            f"fn is {function!r}; it must be a function, an LLMCall or an @llm function"
+        )
     if iscoroutinefunction(function):
-        raise TypeError(f"{function.__qualname__} is asynchronous: give a function that is not, or use asyncio.gather")
+        raise TypeError(
+            f"{function.__qualname__} is asynchronous: give a function that is not, or use asyncio.gather"
+        )
     return FunctionJob(function)
 
 
 class TaskPosition(NamedTuple):
-    """Hold where one draw of one item stands: the names of its scopes, and its place in the order of the calls.
+    """Hold where one draw of one item stands: the names of its scopes, and its place in the order
+    of the calls.
 
     :param path: the scope in which the map runs; empty outside any.
     :param name: the item's scope in it; empty outside any.
@@ -150,12 +176,14 @@ class TaskPosition(NamedTuple):
         return self.place[-2]
 
     def stand(self, draws: Draws) -> Active:
-        """Let the present context, one of the task's own, stand here; return the scope that is to hold in it.
+        """Let the present context, one of the task's own, stand here; return the scope that is to
+        hold in it.
 
         :param draws: count the draws of its scopes.
         """
         position.set(self.place)
-        path = f"{self.path}/{self.name}" if self.path else ""  # empty: none is meant, whatever is open elsewhere
+        # empty: none is meant, whatever is open elsewhere
+        path = f"{self.path}/{self.name}" if self.path else ""
         if self.repeat:
             path = f"{path}/{made_name(self.repeat)}" if path else made_name(self.repeat)
         return scopes.Active(path, draws)
@@ -167,13 +195,15 @@ class TaskPosition(NamedTuple):
 def item_names(
     items: Iterable[Any], key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]
 ) -> Iterator[tuple[Any, str]]:
-    """Yield items, each with the name of its scope: by its key, and by its occurrence among equal ones.
+    """Yield items, each with the name of its scope: by its key, and by its occurrence among equal
+    ones.
 
     The same item gets the same name whatever stands before or after it.
 
     :param key: gives an item's key, a text or a whole number; ``None`` means a digest of the item.
     :param identity: gives what of an item is digested.
-    :raises TypeError: where a key is neither a text nor a whole number, or an item is not plain data.
+    :raises TypeError: where a key is neither a text nor a whole number, or an item is not plain
+        data.
     :raises ValueError: where a key is empty or holds ``/`` or ``#``.
     """
     seen = Counter64()  # digests of names
@@ -192,22 +222,29 @@ def item_names(
 def key_function(key: Any) -> Callable[[Any], Any] | None:
     """Return what gives an item's key.
 
-    :param key: a function of the item, or the name of a column of its row; ``None`` means that none is given.
+    :param key: a function of the item, or the name of a column of its row; ``None`` means that none
+        is given.
     :raises TypeError: where it is anything else.
     """
     if key is None or callable(key):
         return key  # type: ignore[no-any-return]
     if not isinstance(key, str):
-        raise TypeError(f"key is {key!r}; it must be a function of the item, or the name of a column")
+        raise TypeError(
+            f"key is {key!r}; it must be a function of the item, or the name of a column"
+        )
 
     def column(item: Any) -> Any:
         """Return what an item has in the column, or in the field of this name."""
         if not isinstance(item, Mapping):
             if hasattr(item, key):
                 return getattr(item, key)
-            raise TypeError(f"key={key!r} names a column, but an item is {type(item).__name__}, not a row (a dict)")
+            raise TypeError(
+                f"key={key!r} names a column, but an item is {type(item).__name__}, not a row (a dict)"
+            )
         if key not in item:
-            raise ValueError(f"key={key!r} names a column that a row lacks; it has {', '.join(map(str, item))}")
+            raise ValueError(
+                f"key={key!r} names a column that a row lacks; it has {', '.join(map(str, item))}"
+            )
         return item[key]
 
     return column
@@ -235,7 +272,8 @@ def digest(identity: Any, index: int) -> bytes:
 
     Numbers have one form (1 is 1.0), the order of a dict's keys does not matter, a tuple is a list.
 
-    :param identity: plain data; dates, decimals, enumerations, dataclasses, pydantic models and NumPy's values too.
+    :param identity: plain data; dates, decimals, enumerations, dataclasses, pydantic models and
+        NumPy's values too.
     :raises TypeError: for anything else.
     """
     try:
@@ -262,7 +300,10 @@ def _plain(value: Any) -> Any:
         return value
     if kind is dict or isinstance(value, Mapping):
         if all(isinstance(name, str) for name in value):
-            return {str.__str__(name): item if type(item) is str else _plain(item) for name, item in value.items()}
+            return {
+                str.__str__(name): item if type(item) is str else _plain(item)
+                for name, item in value.items()
+            }
         pairs = [[_plain(name), _plain(item)] for name, item in value.items()]
         return _tagged("dict", sorted(pairs, key=lambda pair: canonical(pair[0])))
     if isinstance(value, (list, tuple)):
@@ -275,7 +316,8 @@ def _plain(value: Any) -> Any:
 
 
 def _tagged(kind: str, value: Any) -> dict[str, Any]:
-    return {f"\0{kind}": value}  # no JSON-like data has such a key, so that no item looks like another
+    # no JSON-like data has such a key, so that no item looks like another
+    return {f"\0{kind}": value}
 
 
 def _unusual(value: Any) -> Any:
@@ -291,7 +333,9 @@ def _unusual(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return _tagged(kind, _plain(value.model_dump()))
     if hasattr(value, "__dataclass_fields__"):
-        return _tagged(kind, {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__})
+        return _tagged(
+            kind, {name: _plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        )
     for base in type(value).__mro__:
         if base.__module__ == "enum":
             return _tagged(kind, value.name)
@@ -305,7 +349,9 @@ def _unusual(value: Any) -> Any:
 
 
 def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
-    """Return an item in words: its number, counted from 1, and its key or the beginning of its text."""
+    """Return an item in words: its number, counted from 1, and its key or the beginning of its
+    text.
+    """
     number = _nth(position.number) + (f" of {total}" if total is not None else "")
     name = position.name if position.name and not scopes.is_made_name(position.name) else None
     return f"{number} ({brief(name or printable(repr(item)), SHOWN)})"
@@ -317,7 +363,8 @@ def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
 def is_frame(items: Any) -> bool:
     """Return whether something is a pandas DataFrame, without importing pandas."""
     return any(
-        base.__name__ == "DataFrame" and base.__module__.partition(".")[0] == "pandas" for base in type(items).__mro__
+        base.__name__ == "DataFrame" and base.__module__.partition(".")[0] == "pandas"
+        for base in type(items).__mro__
     )
 
 
@@ -325,7 +372,10 @@ def rows_of(items: Any) -> Iterator[Any]:
     """Yield the items; of a DataFrame its rows, as dicts of Python's own numbers and texts."""
     if is_frame(items):
         names = list(items.columns)
-        items = (dict(zip(names, values, strict=True)) for values in items.itertuples(index=False, name=None))
+        items = (
+            dict(zip(names, values, strict=True))
+            for values in items.itertuples(index=False, name=None)
+        )
     return iter(items)
 
 
@@ -335,10 +385,12 @@ def length_of(items: Any) -> int | None:
 
 
 def answer_table(rows: Any, repeats: int, ask: Callable[[Iterable[Any]], Sequence[Any]]) -> Any:
-    """Return a DataFrame with a row for each item and repeat: its columns, then those of the answer.
+    """Return a DataFrame with a row for each item and repeat: its columns, then those of the
+    answer.
 
     :param rows: dicts, or a DataFrame.
-    :param ask: returns what each row gave, an answer, an exception or ``None``; with repeats, a list of them.
+    :param ask: returns what each row gave, an answer, an exception or ``None``; with repeats, a
+        list of them.
     :raises ValueError: where a row has a column of the answer's name.
     :raises ConfigError: where pandas is missing.
     """
@@ -346,7 +398,9 @@ def answer_table(rows: Any, repeats: int, ask: Callable[[Iterable[Any]], Sequenc
     frame = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
     taken = [name for name in ANSWER_COLUMNS if name in frame.columns]
     if taken:
-        raise ValueError(f"the rows have a column {taken[0]!r}, which the table needs for the answers: rename it")
+        raise ValueError(
+            f"the rows have a column {taken[0]!r}, which the table needs for the answers: rename it"
+        )
     answers = ask(rows)
     if repeats == 1:
         answers = [[answer] for answer in answers]
@@ -368,7 +422,14 @@ def _cells(repeat: int, answer: Any) -> tuple[Any, ...]:
         return repeat, value, error, None, None, None
     costs = [reply.cost for reply in replies if reply.cost is not None]
     cost = sum(costs) if len(costs) == len(replies) else None
-    return repeat, value, error, all(reply.cached for reply in replies), cost, answer.reply.cache_key
+    return (
+        repeat,
+        value,
+        error,
+        all(reply.cached for reply in replies),
+        cost,
+        answer.reply.cache_key,
+    )
 
 
 # Plans
@@ -378,11 +439,11 @@ class Plan(NamedTuple):
     """Hold what a map would do.
 
     :param hits: draws that records answer, whole conversations with their corrections.
-    :param misses: draws that would ask a model. Of an answer that does not fit its type and is asked again, only the
-        first call is counted here.
+    :param misses: draws that would ask a model. Of an answer that does not fit its type and is
+        asked again, only the first call is counted here.
     :param input_tokens: of the prompts of those, as counted here.
-    :param cost: USD from the prompts alone to the longest answers (``max_tokens``, else the model's largest output),
-        as a budget reserves it; ``None`` where a price is unknown.
+    :param cost: USD from the prompts alone to the longest answers (``max_tokens``, else the model's
+        largest output), as a budget reserves it; ``None`` where a price is unknown.
     :param priced_by: the price sources, with their dates, as in :class:`llmcall.Usage`.
 
     >>> greet = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
@@ -408,7 +469,11 @@ class Plan(NamedTuple):
     def _repr_html_(self) -> str:
         from html import escape
 
-        cost = "cost unknown" if self.cost is None else f"{money(self.cost[0])} to {money(self.cost[1])}"
+        cost = (
+            "cost unknown"
+            if self.cost is None
+            else f"{money(self.cost[0])} to {money(self.cost[1])}"
+        )
         calls = counted(self.misses, "call")
         prices = f" Priced by {', '.join(self.priced_by)}." if self.priced_by else ""
         words = f"for {calls} with {self.input_tokens:,} input tokens; {self.hits:,} are recorded already.{prices}"
@@ -426,7 +491,8 @@ class Planner:
     def __init__(self, job: Any, context: Context) -> None:
         self.plan = Plan(0, 0, 0, (0.0, 0.0))
         self._job, self._client, self._context = job, job.client, context
-        self._asked: set[str] = set()  # the keys that an earlier task of the map would have recorded
+        # the keys that an earlier task of the map would have recorded
+        self._asked: set[str] = set()
         self._cassette = context.run(current_cassette)
         gained = [] if self._cassette is None else self._cassette.gained()
         self._gained = {record.cache_key: record for record, _ in gained}
@@ -446,7 +512,11 @@ class Planner:
                 wanted = next(asking)
                 while True:
                     request = self._client.build_request(wanted.messages, **wanted.params)
-                    mode = "off" if wanted.params.get("cache") is False else self._client.settings.cache_mode
+                    mode = (
+                        "off"
+                        if wanted.params.get("cache") is False
+                        else self._client.settings.cache_mode
+                    )
                     record = self._recorded(request, mode)
                     if record is None:
                         return self._is_asked_before(request, mode)
@@ -459,7 +529,9 @@ class Planner:
         if cassette is not None:
             stored = cassette.stored
             found = (stored and stored.get(request)) or self._gained.get(request.cache_key)
-            found = followed(found, lambda key: (stored and stored.get(key)) or self._gained.get(key))
+            found = followed(
+                found, lambda key: (stored and stored.get(key)) or self._gained.get(key)
+            )
             if found is not None or not cassette.reads_cache:
                 return found
         find = partial(self._client.cache.get, mode=mode)

@@ -1,4 +1,6 @@
-"""Many calls: ``map`` runs a function over items, in threads or on an executor, and goes on where it was stopped."""
+"""Many calls: ``map`` runs a function over items, in threads or on an executor, and goes on where
+it was stopped.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,25 @@ from ..errors import (
     shorten,
 )
 from ..notices import Failures, logger
-from .items import Planner, TaskPosition, check_options, item_names, item_words, job_of, length_of, rows_of
-from .processes import NotBegunError, Outcome, Task, TaskGroup, check_picklable, run_task, take_report
+from .items import (
+    Planner,
+    TaskPosition,
+    check_options,
+    item_names,
+    item_words,
+    job_of,
+    length_of,
+    rows_of,
+)
+from .processes import (
+    NotBegunError,
+    Outcome,
+    Task,
+    TaskGroup,
+    check_picklable,
+    run_task,
+    take_report,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,21 +60,33 @@ if TYPE_CHECKING:
 
     from .items import Job, MapOptions, Plan
 
-WORKERS = 32  # threads, unless MAX_CONCURRENT_CALLS allows fewer calls: most of the time they wait for a server
+# threads, unless MAX_CONCURRENT_CALLS allows fewer calls: most of the time they wait for a server
+WORKERS = 32
 LOOK_AHEAD = 2  # tasks for each worker that are with the executor, so that none waits for the next
-FEWEST_AHEAD = 64  # tasks that are with the threads of a map, which wants all results, however few threads it has
+# tasks that are with the threads of a map, which wants all results, however few threads it has
+FEWEST_AHEAD = 64
 UNKNOWN_WORKERS = 512  # of an executor that does not say how many it has, such as a cluster's
 TICK = 0.1  # seconds between two looks at an outer map, and two refreshes of the bar
 MOMENT = 0.001  # seconds in which a thread that finds recorded answers finishes some
-# Threads that run Python at a time, and how many waiting tasks each of them finishes before it tells.
+# Threads that run Python at a time, and how many waiting tasks each of them finishes before it
+# tells.
 AT_ONCE = 1 if getattr(sys, "_is_gil_enabled", lambda: True)() else os.cpu_count() or 1
 HANDFUL = 16
-COMPUTING = 1.0  # seconds for which no thread is added while the process computes: it is done no sooner by more of them
+# seconds for which no thread is added while the process computes: it is done no sooner by more of
+# them
+COMPUTING = 1.0
 GRACE = 1.0  # seconds in which calls under way may still end after Ctrl-C
 PATIENCE = 5.0  # seconds after which it is said what is waited for
 
 # What concerns the run and not one item: the next item would fail by it as well.
-ALWAYS_RAISED = (ConfigError, CacheMissError, CacheCorruptError, ScopeError, BudgetExceededError, NotBegunError)
+ALWAYS_RAISED = (
+    ConfigError,
+    CacheMissError,
+    CacheCorruptError,
+    ScopeError,
+    BudgetExceededError,
+    NotBegunError,
+)
 CANCELLED = (
     "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
     "the executor is shut down"
@@ -108,35 +139,43 @@ def map(
 ) -> Any:
     """Run a function over items, many at a time, and return the results in the order of the items.
 
-    Outside any scope it is what a loop would be, over a cache. Inside one, or with ``scope=``, each item has a scope of
-    its own, so that sorting, inserting or dropping items makes no new call. Threads see the caller's context variables.
+    Outside any scope it is what a loop would be, over a cache. Inside one, or with ``scope=``, each
+    item has a scope of its own, so that sorting, inserting or dropping items makes no new call.
+    Threads see the caller's context variables.
 
-    :param fn: a function of one item; or an ``LLMCall`` or ``@llm`` function, of which the items are rows: dicts of
-        variables. It must not be asynchronous.
-    :param items: any iterable, taken from as there is room; a pandas DataFrame stands for its rows, as dicts.
-    :param key: names an item's scope: a function of the item, or a column of its row, that gives a text or a whole
-        number; by default a digest of the item (of a row, only of the variables that the templates use), which must
-        then be plain data. Equal keys are told apart by their order.
-    :param repeats: how often each item is drawn; repeat r > 0 in a child scope of its own, outside any scope too.
-    :param workers: how many items at once; by default 32 threads, or ``MAX_CONCURRENT_CALLS`` of each endpoint where
-        that is less. Of an executor, how many workers it has, where it does not say so itself: it is given twice as
-        many items ahead.
-    :param progress: whether a bar is shown on standard error; ``None`` means only on a terminal or in a notebook.
-    :param on_error: what becomes of an item's exception: ``"raise"`` cancels what has not begun and raises it,
-        ``"none"`` logs it and puts ``None`` in its place, ``"return"`` puts it there itself. ``ConfigError``,
-        ``CacheMissError``, ``CacheCorruptError``, ``ScopeError``, ``BudgetExceededError`` and the ``CancelledError`` of
-        an executor that is shut down concern all items and are always raised.
-    :param executor: what runs the items instead of threads, such as a ``ProcessPoolExecutor``. Scope, settings with
-        their keys, open cassette, named budgets and usage travel there and back; function, items and results must be
-        picklable.
+    :param fn: a function of one item; or an ``LLMCall`` or ``@llm`` function, of which the items
+        are rows: dicts of variables. It must not be asynchronous.
+    :param items: any iterable, taken from as there is room; a pandas DataFrame stands for its rows,
+        as dicts.
+    :param key: names an item's scope: a function of the item, or a column of its row, that gives a
+        text or a whole number; by default a digest of the item (of a row, only of the variables
+        that the templates use), which must then be plain data. Equal keys are told apart by their
+        order.
+    :param repeats: how often each item is drawn; repeat r > 0 in a child scope of its own, outside
+        any scope too.
+    :param workers: how many items at once; by default 32 threads, or ``MAX_CONCURRENT_CALLS`` of
+        each endpoint where that is less. Of an executor, how many workers it has, where it does not
+        say so itself: it is given twice as many items ahead.
+    :param progress: whether a bar is shown on standard error; ``None`` means only on a terminal or
+        in a notebook.
+    :param on_error: what becomes of an item's exception: ``"raise"`` cancels what has not begun and
+        raises it, ``"none"`` logs it and puts ``None`` in its place, ``"return"`` puts it there
+        itself. ``ConfigError``, ``CacheMissError``, ``CacheCorruptError``, ``ScopeError``,
+        ``BudgetExceededError`` and the ``CancelledError`` of an executor that is shut down concern
+        all items and are always raised.
+    :param executor: what runs the items instead of threads, such as a ``ProcessPoolExecutor``.
+        Scope, settings with their keys, open cassette, named budgets and usage travel there and
+        back; function, items and results must be picklable.
     :param scope: the name of a scope to run in, or a scope.
-    :param dry_run: call nothing and return a :class:`Plan`; of an ``LLMCall`` or ``@llm`` function only.
+    :param dry_run: call nothing and return a :class:`Plan`; of an ``LLMCall`` or ``@llm`` function
+        only.
     :returns: a list of results; with ``repeats``, a list of lists.
     :raises TypeError, ValueError: for a wrong argument, before anything is run.
-    :raises KeyboardInterrupt: within two seconds after Ctrl-C. A call that still waits for a server is left behind in
-        its thread, and its answer stored if it comes. As every exception that leaves, it has ``.results``: a list like
-        the one that would have been returned, with ``None`` for what is missing. What finished is in the cache and all
-        draws are given back, so running again, in the same scope too, goes on from there.
+    :raises KeyboardInterrupt: within two seconds after Ctrl-C. A call that still waits for a server
+        is left behind in its thread, and its answer stored if it comes. As every exception that
+        leaves, it has ``.results``: a list like the one that would have been returned, with
+        ``None`` for what is missing. What finished is in the cache and all draws are given back, so
+        running again, in the same scope too, goes on from there.
 
     >>> def greet(name):
     ...     return llmcall.client().send_message("Good morning!", temperature=1, max_tokens=16).sample
@@ -170,14 +209,17 @@ def imap(
     executor: Executor | None = None,
     scope: Any = None,
 ) -> Iterator[tuple[int, Any]]:
-    """Run a function over items, and yield index and result of each as it finishes; arguments and errors as of ``map``.
+    """Run a function over items, and yield index and result of each as it finishes; arguments and
+    errors as of ``map``.
 
-    Items are taken as results are asked for, a few ahead, so that a million of them need not be in memory. (Inside a
-    scope, some 50 bytes stay of each item with its draw.) With ``repeats``, a result is a list, yielded when all of it
-    is there. A failed item's exception is raised after the results of all that had begun; that of Ctrl-C has those not
-    yielded yet in ``.results``, a list of index and result. Whoever leaves the iterator early ends it: no further item
-    begins, and the draws of what was begun and not yielded are given back. With several workers, which items those are
-    depends on timing; a warning at the end of the run says so, also of an iterator that has not ended by then.
+    Items are taken as results are asked for, a few ahead, so that a million of them need not be in
+    memory. (Inside a scope, some 50 bytes stay of each item with its draw.) With ``repeats``, a
+    result is a list, yielded when all of it is there. A failed item's exception is raised after the
+    results of all that had begun; that of Ctrl-C has those not yielded yet in ``.results``, a list
+    of index and result. Whoever leaves the iterator early ends it: no further item begins, and the
+    draws of what was begun and not yielded are given back. With several workers, which items those
+    are depends on timing; a warning at the end of the run says so, also of an iterator that has not
+    ended by then.
 
     >>> sorted(llmcall.imap(str.upper, ["ann", "ben"]))
     [(0, 'ANN'), (1, 'BEN')]
@@ -211,10 +253,14 @@ def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterat
 
 def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
     if not hasattr(job, "asking"):
-        raise TypeError("dry_run needs an LLMCall or an @llm function: what another asks, only running it tells")
+        raise TypeError(
+            "dry_run needs an LLMCall or an @llm function: what another asks, only running it tells"
+        )
     active = context.run(_active, options)
     planner = Planner(job, context)
-    for item, position in _positions(job, items, options, "" if active is None else active.path, ()):
+    for item, position in _positions(
+        job, items, options, "" if active is None else active.path, ()
+    ):
         planner.add(item, position, scopes.Draws() if active is None else active.draws)
     return planner.plan
 
@@ -237,10 +283,14 @@ def _positions(
 
 
 @contextmanager
-def _running(job: Job, items: Any, options: MapOptions, context: Context, ahead: int) -> Iterator[_Run]:
-    """Prepare a run, and clear up after it. The garbage collector may end it, in any thread: nothing is waited for.
+def _running(
+    job: Job, items: Any, options: MapOptions, context: Context, ahead: int
+) -> Iterator[_Run]:
+    """Prepare a run, and clear up after it. The garbage collector may end it, in any thread:
+    nothing is waited for.
 
-    :param ahead: how many tasks may be taken beyond those that have finished, whatever the number of workers.
+    :param ahead: how many tasks may be taken beyond those that have finished, whatever the number
+        of workers.
     """
     try:
         active = context.run(_active, options)
@@ -255,12 +305,16 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context, ahead:
     if "ProcessPoolExecutor" in kinds:
         check_picklable(job)
     if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
-        _ = group.packed  # what cannot travel is said now: an executor would wrap it in an error of its own
+        # what cannot travel is said now: an executor would wrap it in an error of its own
+        _ = group.packed
     place = cassette.place() if cassette is not None else cassettes.position.get()
     count = length_of(items)
     total = None if count is None else count * options.repeats
     with _progress_bar(options.progress, total) as bar:
-        todo = (Task(group, item, position) for item, position in _positions(job, items, options, group.path, place))
+        todo = (
+            Task(group, item, position)
+            for item, position in _positions(job, items, options, group.path, place)
+        )
         run = _Run(group, todo, count, options, bar, ahead)
         try:
             yield run
@@ -271,7 +325,11 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context, ahead:
 # Results
 
 
-_MISSING, _TAKEN = object(), object()  # in the place of a result that is not there yet, or no longer
+# in the place of a result that is not there yet, or no longer
+_MISSING, _TAKEN = (
+    object(),
+    object(),
+)
 
 
 class _Results:
@@ -311,11 +369,19 @@ class _Results:
     def listed(self, length: int | None = None) -> list[Any]:
         """Return the results in the order of the items; ``None`` where there is none.
 
-        :param length: how many items there are; ``None`` means up to the last one that has a result.
+        :param length: how many items there are; ``None`` means up to the last one that has a
+            result.
         """
-        values, step = [None if value is _MISSING else value for value in self._values], self._repeats
+        values, step = (
+            [None if value is _MISSING else value for value in self._values],
+            self._repeats,
+        )
         values.extend([None] * ((length or 0) * step - len(values)))
-        return values if step == 1 else [values[first : first + step] for first in range(0, len(values), step)]
+        return (
+            values
+            if step == 1
+            else [values[first : first + step] for first in range(0, len(values), step)]
+        )
 
     def pairs(self, found: Callable[[Iterable[bool]], bool] = any) -> list[tuple[int, Any]]:
         """Return index and result of each item that was not taken and has one, in their order.
@@ -324,13 +390,17 @@ class _Results:
         """
         numbers = range(len(self._values) // self._repeats)
         there = [
-            n for n in numbers if not self.is_taken(n) and found(v is not _MISSING for v in self._values[self._of(n)])
+            n
+            for n in numbers
+            if not self.is_taken(n) and found(v is not _MISSING for v in self._values[self._of(n)])
         ]
         return [(number, self._shown(number)) for number in there]
 
 
 def _attach(error: BaseException, results: list[Any]) -> None:
-    """Attach results to an exception as ``.results``, also to one that lets nobody set its attributes."""
+    """Attach results to an exception as ``.results``, also to one that lets nobody set its
+    attributes.
+    """
     BaseException.__setattr__(error, "results", results)
 
 
@@ -338,19 +408,23 @@ def _attach(error: BaseException, results: list[Any]) -> None:
 
 
 class _Threads:
-    """Run tasks in daemon threads: whoever leaves, and the interpreter's end, wait for none of them.
+    """Run tasks in daemon threads: whoever leaves, and the interpreter's end, wait for none of
+    them.
 
-    Recorded answers come faster from one thread than from several that take turns, so another one starts only where
-    nothing finishes for a moment, while the process waits. What finishes is told at once where it took longer, else
-    once nothing waits any more: to change from one thread to another takes as long as some recorded answers. Threads
-    that run at once tell earlier, so that there is always something for each.
+    Recorded answers come faster from one thread than from several that take turns, so another one
+    starts only where nothing finishes for a moment, while the process waits. What finishes is told
+    at once where it took longer, else once nothing waits any more: to change from one thread to
+    another takes as long as some recorded answers. Threads that run at once tell earlier, so that
+    there is always something for each.
 
     :param most: how many threads there may be.
     :param done: takes each task with its outcome.
     :param told: takes a token when there is something done to be taken.
     """
 
-    def __init__(self, most: int, done: deque[tuple[Task, Outcome]], told: queue.SimpleQueue[None]) -> None:
+    def __init__(
+        self, most: int, done: deque[tuple[Task, Outcome]], told: queue.SimpleQueue[None]
+    ) -> None:
         self._most, self._done, self._told = most, done, told
         self._todo: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._count = 0
@@ -370,7 +444,9 @@ class _Threads:
     def _start(self, more: int) -> None:
         for _ in range(more):
             self._count += 1
-            threading.Thread(target=self._work, name=f"llmcall map {self._count}", daemon=True).start()
+            threading.Thread(
+                target=self._work, name=f"llmcall map {self._count}", daemon=True
+            ).start()
 
     def _work(self) -> None:
         while (task := self._todo.get()) is not None:
@@ -378,7 +454,11 @@ class _Threads:
             self._done.append((task, task.run()))
             del task
             left = self._todo.qsize()
-            if left == 0 or (AT_ONCE > 1 and left % HANDFUL == 0) or time.monotonic() - begun > MOMENT:
+            if (
+                left == 0
+                or (AT_ONCE > 1 and left % HANDFUL == 0)
+                or time.monotonic() - begun > MOMENT
+            ):
                 self._told.put(None)
 
     def close(self) -> None:
@@ -396,7 +476,13 @@ class _Run:
     """
 
     def __init__(
-        self, group: TaskGroup, todo: Iterator[Task], count: int | None, options: MapOptions, bar: _Bar, ahead: int
+        self,
+        group: TaskGroup,
+        todo: Iterator[Task],
+        count: int | None,
+        options: MapOptions,
+        bar: _Bar,
+        ahead: int,
     ) -> None:
         self.results = _Results(options.repeats)
         self._group, self._todo, self._count, self._bar = group, todo, count, bar
@@ -408,20 +494,26 @@ class _Run:
         self._moment = MOMENT  # seconds between two looks at what a thread has finished
         self._done_count = 0
         self._failed: Task | None = None
-        # Item, key and number of each draw that a finished task took; apart, which takes least memory.
+        # Item, key and number of each draw that a finished task took; apart, which takes least
+        # memory.
         self._draws: tuple[array[int], array[int], array[int]] = array("I"), array("Q"), array("I")
-        # What tells of it at the end of the run where it is left; nobody does where no draw depends on it.
+        # What tells of it at the end of the run where it is left; nobody does where no draw depends
+        # on it.
         self.failures = group.failures if group.path or group.cassette is not None else Failures()
         self._executor, workers = options.executor, _workers(options)
-        self._threads = _Threads(workers, self._done, self._told)  # none begins where an executor is given
+        # none begins where an executor is given
+        self._threads = _Threads(workers, self._done, self._told)
         self._window = max(LOOK_AHEAD * workers, ahead)
         self._has_begun_all = False
 
     def finished(self) -> Iterator[int]:
-        """Yield the number of each item that is complete; whatever exception leaves, :meth:`end` must follow it."""
+        """Yield the number of each item that is complete; whatever exception leaves, :meth:`end`
+        must follow it.
+        """
         for task in self._todo:
             self._submit(task)
-            # One is kept back until it is known whether another item follows: whoever has the last result has all.
+            # One is kept back until it is known whether another item follows: whoever has the last
+            # result has all.
             while (self._done and len(self._running) > 1) or len(self._running) >= self._window:
                 if (number := self._next()) is not None:
                     yield number
@@ -448,7 +540,9 @@ class _Run:
         self._told.put(None)
 
     def _next(self) -> int | None:
-        """Take what has finished next, waiting for it; return the number of its item where that is complete."""
+        """Take what has finished next, waiting for it; return the number of its item where that is
+        complete.
+        """
         check_stops(self._group.around)
         if not self._done:
             self._wait_for_some()
@@ -482,7 +576,11 @@ class _Run:
                 self._bar.refresh()
 
     def _ends_run(self, error: BaseException) -> bool:
-        return self._on_error == "raise" or isinstance(error, ALWAYS_RAISED) or not isinstance(error, Exception)
+        return (
+            self._on_error == "raise"
+            or isinstance(error, ALWAYS_RAISED)
+            or not isinstance(error, Exception)
+        )
 
     def _wait(self, seconds: float) -> bool:
         """Wait for something done; return whether there may be."""
@@ -521,9 +619,11 @@ class _Run:
     # The end after an exception
 
     def end(self, error: BaseException, found: Callable[[], list[Any]]) -> None:
-        """Let nothing begin any more, wait for what has, give all draws back, and attach the results to the exception.
+        """Let nothing begin any more, wait for what has, give all draws back, and attach the
+        results to the exception.
 
-        :param error: what ended the run. After ``KeyboardInterrupt`` only what ends within a second is waited for.
+        :param error: what ended the run. After ``KeyboardInterrupt`` only what ends within a second
+            is waited for.
         :param found: returns the results.
         :raises KeyboardInterrupt: where it comes while this waits.
         """
@@ -537,7 +637,8 @@ class _Run:
                 if not is_said and time.monotonic() - begun >= PATIENCE:
                     is_said = True
                     logger().warning(
-                        "the map ends as soon as the code of %d items does that had begun", len(self._running)
+                        "the map ends as soon as the code of %d items does that had begun",
+                        len(self._running),
                     )
             except KeyboardInterrupt as pressed:
                 ending, deadline = pressed, self._interrupt()
@@ -583,12 +684,20 @@ class _Run:
 
     def _say(self, error: BaseException) -> None:
         """Say how many results are kept, and, of a failed item, which it is."""
-        of_all = f"{self._done_count} of {self._total} done" if self._total is not None else f"{self._done_count} done"
+        of_all = (
+            f"{self._done_count} of {self._total} done"
+            if self._total is not None
+            else f"{self._done_count} done"
+        )
         if isinstance(error, KeyboardInterrupt):
             if threading.current_thread() is threading.main_thread():
                 self._bar.write(f"stopped: {of_all}; run again to go on")
             return
-        where = "" if self._failed is None else f"{item_words(self._failed.item, self._failed.position, self._count)}: "
+        where = (
+            ""
+            if self._failed is None
+            else f"{item_words(self._failed.item, self._failed.position, self._count)}: "
+        )
         note = f"{where}{of_all}; what is done is kept, so running again goes on from there"
         if hasattr(error, "add_note"):
             error.add_note(note)
@@ -596,7 +705,9 @@ class _Run:
             logger().error("the map ended at %s", note)
 
     def begin(self) -> object:
-        """Begin to hand on results: whoever keeps the iterator, and never comes back, has left it as well."""
+        """Begin to hand on results: whoever keeps the iterator, and never comes back, has left it
+        as well.
+        """
         return self.failures.begin(self._group.path, "an imap that was left before its end")
 
     def is_complete(self) -> bool:
@@ -633,7 +744,8 @@ def _workers(options: MapOptions) -> int:
 # The bar
 
 
-NARROW = 79  # columns under which bar, tokens and the time that has passed make room for the other figures
+# columns under which bar, tokens and the time that has passed make room for the other figures
+NARROW = 79
 NARROW_FORMAT = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
 
 
@@ -645,8 +757,12 @@ def in_notebook() -> bool:
 
 
 def _is_terminal(stream: Any) -> bool:
-    """Return whether a stream is a terminal: a program without a console has none, and what logs may only write."""
-    return hasattr(stream, "isatty") and not getattr(stream, "closed", False) and bool(stream.isatty())
+    """Return whether a stream is a terminal: a program without a console has none, and what logs
+    may only write.
+    """
+    return (
+        hasattr(stream, "isatty") and not getattr(stream, "closed", False) and bool(stream.isatty())
+    )
 
 
 class _Bar:
@@ -655,10 +771,13 @@ class _Bar:
     :param shown: the tqdm bar, or ``None``.
     :param usage: what is used while it is shown.
     :param narrow: whether there is little room.
-    :ivar failed: how many items failed. A call that failed may be one of them, or one whose item went on without it.
+    :ivar failed: how many items failed. A call that failed may be one of them, or one whose item
+        went on without it.
     """
 
-    def __init__(self, shown: Any = None, usage: metering.Tracked | None = None, narrow: bool = False) -> None:
+    def __init__(
+        self, shown: Any = None, usage: metering.Tracked | None = None, narrow: bool = False
+    ) -> None:
         self._shown, self._usage, self._narrow = shown, usage or metering.Tracked(), narrow
         self.failed = 0
 
@@ -673,7 +792,9 @@ class _Bar:
             return
         usage = self._usage.usage()
         counts = {"failed": max(self.failed, usage.errors), "retries": usage.retries}
-        shown = [f"{name}={count:,}" for name, count in counts.items() if count] + [f"cached={usage.cached_calls:,}"]
+        shown = [f"{name}={count:,}" for name, count in counts.items() if count] + [
+            f"cached={usage.cached_calls:,}"
+        ]
         if not self._narrow:
             tokens: Any = usage.input_tokens, usage.output_tokens
             shown.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")
@@ -703,9 +824,14 @@ def _progress_bar(progress: bool | None, total: int | None) -> Iterator[_Bar]:
     import warnings
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # in a notebook without ipywidgets tqdm warns, and shows a bar of text
+        # in a notebook without ipywidgets tqdm warns, and shows a bar of text
+        warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
-    with tqdm(total=total, file=sys.stderr, dynamic_ncols=True) as inner, metering.track() as usage, _logs_above():
+    with (
+        tqdm(total=total, file=sys.stderr, dynamic_ncols=True) as inner,
+        metering.track() as usage,
+        _logs_above(),
+    ):
         narrow = not in_notebook() and total is not None and (inner.ncols or NARROW) < NARROW
         if narrow:
             inner.bar_format = NARROW_FORMAT
@@ -724,7 +850,11 @@ def _logs_above() -> AbstractContextManager[None]:
     on_console = [
         logger
         for logger in loggers
-        if any(getattr(handler, "stream", None) in (sys.stdout, sys.stderr) for handler in logger.handlers)
+        if any(
+            getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
+            for handler in logger.handlers
+        )
     ]
-    unconfigured = not any(logger.handlers for logger in loggers)  # then logging itself writes warnings there
+    # then logging itself writes warnings there
+    unconfigured = not any(logger.handlers for logger in loggers)
     return logging_redirect_tqdm(on_console or loggers[:unconfigured])  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """The tasks of a ``map``, in this process or in a worker of another one.
 
-What holds in the map's process holds in a worker: settings with their keys, open cassette, named budgets. What a task
-drew, used and recorded there comes home with its result.
+What holds in the map's process holds in a worker: settings with their keys, open cassette, named
+budgets. What a task drew, used and recorded there comes home with its result.
 """
 
 from __future__ import annotations
@@ -50,14 +50,16 @@ KNOWN_JOBS = 8  # maps of which a worker keeps the function, with the clients an
 
 
 class Outcome(NamedTuple):
-    """Hold what a task came to: a value, or an error; and, of one that ran in a worker, what it did there.
+    """Hold what a task came to: a value, or an error; and, of one that ran in a worker, what it did
+    there.
 
     :param traceback: the error's, there.
     :param draws: key and number of each draw that it took.
     :param usage: model, scope and amounts of each addition to the usage.
-    :param events: what was done with the cassette: the name of the method, its arguments, and the scope path in which
-        it was called, which decides the record's place among the others.
-    :param failures: why calls left no record, how many in each scope, and the first of them in words.
+    :param events: what was done with the cassette: the name of the method, its arguments, and the
+        scope path in which it was called, which decides the record's place among the others.
+    :param failures: why calls left no record, how many in each scope, and the first of them in
+        words.
     """
 
     value: Any = None
@@ -70,7 +72,9 @@ class Outcome(NamedTuple):
 
 
 class NotBegunError(CancelledError):
-    """Say that a task did not begin; any other ``CancelledError`` is of a future that its function asked."""
+    """Say that a task did not begin; any other ``CancelledError`` is of a future that its function
+    asked.
+    """
 
 
 class WorkerError(Exception):
@@ -78,7 +82,8 @@ class WorkerError(Exception):
 
 
 class TaskDraws(Draws):
-    """Count a task's draws where those of its scope are counted, and note them: a map that ends early gives them back.
+    """Count a task's draws where those of its scope are counted, and note them: a map that ends
+    early gives them back.
 
     :param around: count the draws of the scope.
     :ivar taken: key and number of each draw.
@@ -148,9 +153,20 @@ class TaskGroup:
     """
 
     def __init__(
-        self, job: Job, context: Context, active: Active | None, stops: Stops, cassette: Cassette | None
+        self,
+        job: Job,
+        context: Context,
+        active: Active | None,
+        stops: Stops,
+        cassette: Cassette | None,
     ) -> None:
-        self.job, self.context, self.active, self.stops, self.cassette = job, context, active, stops, cassette
+        self.job, self.context, self.active, self.stops, self.cassette = (
+            job,
+            context,
+            active,
+            stops,
+            cassette,
+        )
         self.around = stops[1:]
         self.path = "" if active is None else active.path
         self.is_over = False
@@ -162,9 +178,11 @@ class TaskGroup:
 
     @cached_property
     def packed(self) -> tuple[bytes, dict[int, Counts], dict[str, Gained]]:
-        """Return what holds here, and is to hold in a worker, pickled; and what was before the map began.
+        """Return what holds here, and is to hold in a worker, pickled; and what was before the map
+        began.
 
-        That is, by the groups of their keys, the draws that were made, and, by items' scopes, what the cassette gained.
+        That is, by the groups of their keys, the draws that were made, and, by items' scopes, what
+        the cassette gained.
 
         :raises ValueError: where a budget without a name is open.
         :raises TypeError: where a setting is a function that cannot be pickled.
@@ -172,7 +190,9 @@ class TaskGroup:
         return self.context.copy().run(self._packed)
 
     def group_of(self, group: int) -> int:
-        """Return by what the draws of an item are found: the group of its scope, or that group's second level."""
+        """Return by what the draws of an item are found: the group of its scope, or that group's
+        second level.
+        """
         return group if "/" in self.path else group // scopes.LEVELS
 
     def _packed(self) -> tuple[bytes, dict[int, Counts], dict[str, Gained]]:
@@ -190,7 +210,8 @@ class TaskGroup:
         return pack_state(self.cassette, gained), counts, by_item
 
 
-_groups: WeakValueDictionary[str, TaskGroup] = WeakValueDictionary()  # of this process, by their tokens
+# of this process, by their tokens
+_groups: WeakValueDictionary[str, TaskGroup] = WeakValueDictionary()
 
 
 class Task:
@@ -210,13 +231,23 @@ class Task:
         group = self.group
         if group.is_over:
             return Outcome(error=NotBegunError())
-        return group.context.copy().run(_outcome, group.job, self.item, self.position, self.draws, group.around)
+        return group.context.copy().run(
+            _outcome, group.job, self.item, self.position, self.draws, group.around
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         group, name = self.group, self.position.name
         state, counts, gained = group.packed
         drawn = counts.get(group.group_of(scopes.group_of(f"{group.path}/{name}")), {})
-        return _arrived, (group.token, state, group.job, self.item, self.position, drawn, gained.get(name, []))
+        return _arrived, (
+            group.token,
+            state,
+            group.job,
+            self.item,
+            self.position,
+            drawn,
+            gained.get(name, []),
+        )
 
 
 class RemoteTask(NamedTuple):
@@ -224,7 +255,8 @@ class RemoteTask(NamedTuple):
 
     :param token: tells the map from others.
     :param state: what is to hold; see :attr:`TaskGroup.packed`.
-    :param counts: the draws that were made in the item's scopes before the map began, and in some others.
+    :param counts: the draws that were made in the item's scopes before the map began, and in some
+        others.
     :param gained: what the cassette gained there.
     """
 
@@ -244,10 +276,13 @@ class RemoteTask(NamedTuple):
             draws = TaskDraws(Draws(self.counts))
             job = _known(self.token, self.job)
             context = copy_context()
-            context.run(current_stops.set, ())  # a process that was forked in a task of another map has that one's
+            # a process that was forked in a task of another map has that one's
+            context.run(current_stops.set, ())
             outcome = context.run(_outcome, job, self.item, self.position, draws, ())
             if (error := outcome.error) is not None:
-                outcome = Outcome(error=_picklable(error), traceback="".join(format_exception(error)))
+                outcome = Outcome(
+                    error=_picklable(error), traceback="".join(format_exception(error))
+                )
             return session.report(outcome._replace(draws=draws.taken))
 
     def __repr__(self) -> str:
@@ -274,7 +309,9 @@ def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, around: 
             value = job.run(item)
             if isinstance(value, CoroutineType):
                 value.close()
-                raise TypeError("the function of a map is asynchronous; give one that is not, or use asyncio.run")
+                raise TypeError(
+                    "the function of a map is asynchronous; give one that is not, or use asyncio.run"
+                )
             active.check_is_inmost()
         return Outcome(value)
     except BaseException as error:  # noqa: BLE001 - it travels to the run, where on_error decides
@@ -307,11 +344,22 @@ def check_picklable(job: Job) -> None:
 
 
 def _picklable(error: BaseException) -> BaseException:
-    """Return an error as it is, where it can be unpickled; one that cannot would break the pool of processes."""
+    """Return an error as it is, where it can be unpickled; one that cannot would break the pool of
+    processes.
+    """
     try:
         pickle.loads(pickle.dumps(error))
-    except (pickle.PickleError, TypeError, AttributeError, ValueError, KeyError, ImportError) as reason:
-        return LLMCallError(f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})")
+    except (
+        pickle.PickleError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        KeyError,
+        ImportError,
+    ) as reason:
+        return LLMCallError(
+            f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})"
+        )
     return error
 
 
@@ -328,7 +376,8 @@ def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
     """
     for session in _sessions:
         if session.cassette is cassette and session.generation == config.layers.generation:
-            return session.state  # the very same, so that a map inside a map's task never waits for its session's end
+            # the very same, so that a map inside a map's task never waits for its session's end
+            return session.state
     named = None if cassette is None else (os.path.realpath(cassette.path), cassette.mode)
     try:
         return pickle.dumps((config.pack(), tuple(budgets.open_budgets), named, gained))
@@ -340,7 +389,8 @@ def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
 
 
 class WorkerSession:
-    """Let the state of another process hold in this one, until it is closed; it watches what is used meanwhile.
+    """Let the state of another process hold in this one, until it is closed; it watches what is
+    used meanwhile.
 
     :ivar users: how many tasks run in it.
     :ivar cassette: the one that stands for the open one of the other process.
@@ -378,7 +428,9 @@ class WorkerSession:
         with _changed:
             failures = process_failures if cassette is None else cassette.failures
             events = _taken(cassette.events) if cassette is not None else []
-            return outcome._replace(usage=_taken(self._usage), events=events, failures=failures.take())
+            return outcome._replace(
+                usage=_taken(self._usage), events=events, failures=failures.take()
+            )
 
 
 def _taken(kept: deque[Any]) -> list[Any]:
@@ -402,7 +454,9 @@ after_fork_in_child(_begin_anew)
 
 @contextmanager
 def session_for(state: bytes) -> Iterator[WorkerSession]:
-    """Let a state hold while a block runs, together with others that work with the same; others are waited for."""
+    """Let a state hold while a block runs, together with others that work with the same; others are
+    waited for.
+    """
     with _changed:
         while _sessions and _sessions[0].state != state and _sessions[0].users:
             _changed.wait()
@@ -421,7 +475,8 @@ def session_for(state: bytes) -> Iterator[WorkerSession]:
 
 
 class WorkerCassette(Cassette):
-    """Be a cassette of another process: it reads the same file, writes nothing, and notes all that is done with it.
+    """Be a cassette of another process: it reads the same file, writes nothing, and notes all that
+    is done with it.
 
     :ivar events: what was done and not reported yet; see :class:`Outcome`.
     """
@@ -434,12 +489,16 @@ class WorkerCassette(Cassette):
         self.events.append((method, arguments, scopes.standing()))
 
     def settle(self, header: dict[str, Any]) -> None:
-        """Let the callers' headers be the same, and that of the cassette at home; see :meth:`Cassette.settle`."""
+        """Let the callers' headers be the same, and that of the cassette at home; see
+        :meth:`Cassette.settle`.
+        """
         super().settle(header)
         self._tell_home("settle", header)
 
     def find(self, asked: Request | str, place: Place) -> Record | None:
-        """Return the recorded answer of a request, or the record of a key; ``None`` where there is none."""
+        """Return the recorded answer of a request, or the record of a key; ``None`` where there is
+        none.
+        """
         found = super().find(asked, place)
         if found is not None:
             self._tell_home("find", found.cache_key, place)

@@ -1,7 +1,8 @@
-"""The pytest plugin: tests that call a model replay a cassette of their own, and reach no model unless told to.
+"""The pytest plugin: tests that call a model replay a cassette of their own, and reach no model
+unless told to.
 
-It does nothing, and imports nothing more, until a project uses the marker ``llm``, the fixture ``llm_cassette``, an ini
-key or an option of it; see :mod:`llmcall.pytest_plugin.replay`.
+It does nothing, and imports nothing more, until a project uses the marker ``llm``, the fixture
+``llm_cassette``, an ini key or an option of it; see :mod:`llmcall.pytest_plugin.replay`.
 
 PYTEST_DONT_REWRITE: nothing is asserted here.
 """
@@ -23,7 +24,14 @@ __all__ = ["llm_cassette", "llm_cassette_name"]
 
 NAME = "llmcall-replay"
 USED = pytest.StashKey[bool]()
-MODES = {"none": "none", "once": "once", "new": "new", "rewrite": "rewrite", "all": "rewrite", "new_episodes": "new"}
+MODES = {
+    "none": "none",
+    "once": "once",
+    "new": "new",
+    "rewrite": "rewrite",
+    "all": "rewrite",
+    "new_episodes": "new",
+}
 MARKER = (
     "llm(name, *, live=False): replay the test's calls of language models from its cassette (or from the one named); "
     "with live=True they reach the model."
@@ -46,13 +54,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="Records that answered no call of their test: list them in the summary, or let the run fail as well.",
     )
     parser.addini("llm_record", "what --llm-record is where it is not given")
-    parser.addini("llm_cassette_dir", "a folder for all cassettes, from the project's root, instead of 'cassettes'")
+    parser.addini(
+        "llm_cassette_dir",
+        "a folder for all cassettes, from the project's root, instead of 'cassettes'",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; begin at once where an option or an ini key says that the project replays."""
+    """Register the marker; begin at once where an option or an ini key says that the project
+    replays.
+    """
     config.addinivalue_line("markers", MARKER)
-    asked = (config.getoption("llm_record"), config.getini("llm_record"), config.getini("llm_cassette_dir"))
+    asked = (
+        config.getoption("llm_record"),
+        config.getini("llm_record"),
+        config.getini("llm_cassette_dir"),
+    )
     if any(asked) and not config.getoption("collectonly"):
         _replay(config)
 
@@ -69,18 +86,27 @@ def pytest_make_collect_report(
 
 
 def _uses(node: pytest.Item | pytest.Collector) -> bool:
-    return "llm_cassette" in getattr(node, "fixturenames", ()) or node.get_closest_marker("llm") is not None
+    return (
+        "llm_cassette" in getattr(node, "fixturenames", ())
+        or node.get_closest_marker("llm") is not None
+    )
 
 
 def _has_cassettes(folder: Path) -> bool:
-    """Tell whether modules in a folder have cassettes: then they use the marker, though they may not be collected."""
+    """Tell whether modules in a folder have cassettes: then they use the marker, though they may
+    not be collected.
+    """
     cassettes = (folder / "cassettes").glob("*/*.jsonl")
     return any((folder / f"{cassette.parent.name}.py").is_file() for cassette in cassettes)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, object, object]:
-    """Begin where the project replays; after the others, since a ``conftest.py`` may add marks in this hook."""
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, object, object]:
+    """Begin where the project replays; after the others, since a ``conftest.py`` may add marks in
+    this hook.
+    """
     collected = len(items)
     result = yield
     begun = config.pluginmanager.has_plugin(NAME)
@@ -106,7 +132,9 @@ def _replay(config: pytest.Config) -> Replay:
 
         named = config.getoption("llm_record") or config.getini("llm_record") or "none"
         if named not in MODES:
-            raise pytest.UsageError(f"llm_record is {named!r}; it must be one of {', '.join(MODES)}")
+            raise pytest.UsageError(
+                f"llm_record is {named!r}; it must be one of {', '.join(MODES)}"
+            )
         found = Replay(config, MODES[named], NAME)
         config.pluginmanager.register(found, NAME)
     return found
@@ -114,13 +142,17 @@ def _replay(config: pytest.Config) -> Replay:
 
 @pytest.fixture
 def llm_cassette(request: pytest.FixtureRequest, llm_cassette_name: str) -> Cassette:
-    """Give the test a cassette for its calls of language models: .path .records .replayed .recorded."""
+    """Give the test a cassette for its calls of language models: .path .records .replayed
+    .recorded.
+    """
     return _replay(request.config).open(request.node, llm_cassette_name)
 
 
 @pytest.fixture
 def llm_cassette_name(request: pytest.FixtureRequest) -> str:
-    """Name the test's cassette, in the folder of its module's cassettes; override it to name another."""
+    """Name the test's cassette, in the folder of its module's cassettes; override it to name
+    another.
+    """
     from .replay import item_name
 
     return item_name(request.node)

@@ -1,4 +1,5 @@
-"""The plugin at work: each test on its cassette, opened before its fixtures and written when all of it passed.
+"""The plugin at work: each test on its cassette, opened before its fixtures and written when all of
+it passed.
 
 What a test run replayed, recorded and left unused is counted in each process and added up in one.
 """
@@ -37,7 +38,8 @@ SUFFIX = ".jsonl"
 LONGEST_NAME = 100  # characters
 DIGITS = 8
 UNSAFE = re.compile(r"[^A-Za-z0-9_.,=+\[\]-]+")
-# A test of this name may have a twin that differs in case alone, which some file systems take for the same.
+# A test of this name may have a twin that differs in case alone, which some file systems take for
+# the same.
 UPPER = re.compile(r"\[.*[A-Z].*\]|(?:^|\.)test\w*[A-Z]")
 # How pytest names the fixtures that it makes of setup functions (pytest 8 and 9).
 SETUP_FIXTURE = re.compile(r"^_(?:xunit|unittest)_(\w+?)_fixture_.*")
@@ -49,11 +51,15 @@ def item_name(item: pytest.Item) -> str:
 
 
 def _name_below(node: pytest.Item | pytest.Collector, name: str) -> str:
-    """Return a file's name for a test's or fixture's name, such as ``TestMarket.test_buys[bread-3]`` with its classes.
+    """Return a file's name for a test's or fixture's name, such as
+    ``TestMarket.test_buys[bread-3]`` with its classes.
 
-    Where something had to be replaced, or case alone may tell two tests apart, a digest of the name is added.
+    Where something had to be replaced, or case alone may tell two tests apart, a digest of the name
+    is added.
     """
-    whole = ".".join([*(each.name for each in node.listchain() if isinstance(each, pytest.Class)), name])
+    whole = ".".join(
+        [*(each.name for each in node.listchain() if isinstance(each, pytest.Class)), name]
+    )
     safe = UNSAFE.sub("_", whole)
     if safe == whole and len(whole) <= LONGEST_NAME and not UPPER.search(whole):
         return safe + SUFFIX
@@ -84,7 +90,9 @@ def _folder(config: pytest.Config, module: Path) -> Path:
 
 
 def fixture_path(fixture: pytest.FixtureDef[Any], request: SubRequest) -> Path:
-    """Return the file of a wider fixture's cassette: beside what it is set up for, a session's where it is defined."""
+    """Return the file of a wider fixture's cassette: beside what it is set up for, a session's
+    where it is defined.
+    """
     node, config = request.node, request.config
     of_session = isinstance(node, pytest.Session)
     place = config.rootpath / fixture.baseid.partition("::")[0] if of_session else node.path
@@ -128,7 +136,10 @@ def mark_of(node: pytest.Item | pytest.Collector) -> Mark:
         mark = Mark(*marker.args, **marker.kwargs)
         if mark.name is None or not mark.live:
             return mark
-    given = [*map(repr, marker.args), *(f"{name}={value!r}" for name, value in marker.kwargs.items())]
+    given = [
+        *map(repr, marker.args),
+        *(f"{name}={value!r}" for name, value in marker.kwargs.items()),
+    ]
     what = f"@pytest.mark.llm({', '.join(given)}) is none of llm, llm(name), llm(live=True)"
     raise pytest.UsageError(f"{node.nodeid}: {what}")
 
@@ -146,7 +157,8 @@ class Replay:
         self.name = name
         self.report = RunReport()
         self._live = False  # whether the test or fixture that runs now may reach the model
-        # The cassettes that code opens itself may record, so neither they nor a cache mode can say no to all calls.
+        # The cassettes that code opens itself may record, so neither they nor a cache mode can say
+        # no to all calls.
         guards.append(self._check)
         config.add_cleanup(lambda: guards.remove(self._check))
 
@@ -157,7 +169,9 @@ class Replay:
     # The network
 
     def _check(self, client: object, tape: Cassette | None) -> None:
-        """Refuse a call that no record answers, unless it may reach the model or its client stays in the process."""
+        """Refuse a call that no record answers, unless it may reach the model or its client stays
+        in the process.
+        """
         __tracebackhide__ = True
         from ..clients.local import LocalClient
         from ..testing import ScriptedClient
@@ -184,23 +198,32 @@ class Replay:
         :param complete: whether no test was deselected that may share a cassette.
         """
         begun_in = self.config.invocation_params.dir
-        self.report.complete = complete and all((begun_in / argument).is_dir() for argument in self.config.args)
+        self.report.complete = complete and all(
+            (begun_in / argument).is_dir() for argument in self.config.args
+        )
         for item in items:
             names = getattr(item, "fixturenames", ())
-            if FIXTURE not in names and (mark_of(item).live or item.get_closest_marker("llm") is None):
+            if FIXTURE not in names and (
+                mark_of(item).live or item.get_closest_marker("llm") is None
+            ):
                 continue
             if not isinstance(names, list):
-                raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.llm is for test functions and methods")
+                raise pytest.UsageError(
+                    f"{item.nodeid}: @pytest.mark.llm is for test functions and methods"
+                )
             names[:] = [FIXTURE, *(name for name in names if name != FIXTURE)]
 
     def open(self, item: pytest.Item, name: str) -> Cassette:
         """Open a test's cassette, for the fixture.
 
-        :param name: what the fixture ``llm_cassette_name`` gave; the marker's own name stands above it.
+        :param name: what the fixture ``llm_cassette_name`` gave; the marker's own name stands above
+            it.
         """
         mark = mark_of(item)
         if mark.live:
-            raise pytest.UsageError(f"{item.nodeid}: a live test has no cassette; take the fixture {FIXTURE} away")
+            raise pytest.UsageError(
+                f"{item.nodeid}: a live test has no cassette; take the fixture {FIXTURE} away"
+            )
         named = mark.name or name
         path, shared = item_path(item, named), named != item_name(item)
         scopes.forget()  # the draws of LLMCALL_SCOPE must not depend on the tests before
@@ -217,12 +240,14 @@ class Replay:
 
         :param shared: whether other tests may use it.
         """
-        is_open = any(each.path == path for each in cassettes.open_cassettes)  # then it would wait for itself
+        # then it would wait for itself
+        is_open = any(each.path == path for each in cassettes.open_cassettes)
         meeting = None if self.mode == "none" or is_open else self._meeting(path)
         with alone(meeting) if meeting else contextlib.nullcontext():
             mode = "new" if meeting and (meeting / RECORDED).exists() else self.mode
             cassette = Cassette(path, mode, write=False)
-            cassette.anew = self.mode == "rewrite"  # what is added to one that this run rewrites is asked anew, too
+            # what is added to one that this run rewrites is asked anew, too
+            cassette.anew = self.mode == "rewrite"
             with cassette:
                 try:
                     yield cassette
@@ -242,7 +267,9 @@ class Replay:
 
     @functools.cached_property
     def _folder(self) -> str:
-        """Return where the workers of this run meet: the controller's folder, or one's own without any."""
+        """Return where the workers of this run meet: the controller's folder, or one's own without
+        any.
+        """
         found: str | None = getattr(self.config, "workerinput", {}).get(self.name)
         if found is None:
             found = tempfile.mkdtemp(prefix="llmcall-")
@@ -333,7 +360,9 @@ class Replay:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Hand a worker's counts to its controller; let the run fail where records are unused and may not be."""
+        """Hand a worker's counts to its controller; let the run fail where records are unused and
+        may not be.
+        """
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if session.shouldstop or session.shouldfail or not ended:
             self.report.complete = False
@@ -365,15 +394,20 @@ class RunReport:
         self.replayed = 0
         self.recorded = 0
         self.complete = True  # no test was left out, skipped or failed
-        self.unrecorded: Counter[tuple[str, str]] = Counter()  # calls of passed tests, by cassette and reason
-        self.unused_records: dict[str, dict[str, str]] = {}  # by cassette and key: what they are called
+        # calls of passed tests, by cassette and reason
+        self.unrecorded: Counter[tuple[str, str]] = Counter()
+        self.unused_records: dict[
+            str, dict[str, str]
+        ] = {}  # by cassette and key: what they are called
         self.shared: set[str] = set()
 
     def judge(self, name: str, cassette: Cassette, *, shared: bool) -> None:
-        """Take in what a cassette did for a test, and which records and calls left nothing if that passed.
+        """Take in what a cassette did for a test, and which records and calls left nothing if that
+        passed.
 
         :param name: the cassette's file, as the summary calls it.
-        :param shared: whether other tests may use the cassette: it is judged where all of them ran and passed.
+        :param shared: whether other tests may use the cassette: it is judged where all of them ran
+            and passed.
         """
         self.replayed += cassette.replayed
         unused: dict[str, str] = {}
@@ -381,7 +415,9 @@ class RunReport:
             from ..review.conversations import named
 
             unused = {record.cache_key: named(record) for record in cassette.unused()}
-            self.unrecorded.update({(name, why): count for why, count in cassette.failures.counts().items()})
+            self.unrecorded.update(
+                {(name, why): count for why, count in cassette.failures.counts().items()}
+            )
         self._leave_unused(name, unused)
         if shared:
             self.shared.add(name)
@@ -414,11 +450,17 @@ class RunReport:
         if self.replayed or self.recorded:
             yield f"llmcall: {counted(self.replayed, 'call')} replayed, {self.recorded:,} recorded"
         for (name, why), count in sorted(self.unrecorded.items()):
-            them = "is not recorded: a replay misses it" if count == 1 else "are not recorded: a replay misses them"
+            them = (
+                "is not recorded: a replay misses it"
+                if count == 1
+                else "are not recorded: a replay misses them"
+            )
             yield f"llmcall: {counted(count, 'call')} of {name} {why} and {them}"
         unused = self.unused()
         for name, labels in unused.items():
-            which = ", ".join(labels[:SHOWN]) + (f", and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+            which = ", ".join(labels[:SHOWN]) + (
+                f", and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+            )
             verb = "was" if len(labels) == 1 else "were"
             yield f"llmcall: {counted(len(labels), 'record')} of {name} {verb} not used: {which}"
         if unused:

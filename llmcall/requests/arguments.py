@@ -1,4 +1,6 @@
-"""The arguments of calls: a function's by their names; messages and parameters as they enter a key, and are sent."""
+"""The arguments of calls: a function's by their names; messages and parameters as they enter a key,
+and are sent.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +36,21 @@ class Parameters:
 
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters
-        self.rest = next((name for name, each in parameters.items() if each.kind is each.VAR_KEYWORD), None)
+        self.rest = next(
+            (name for name, each in parameters.items() if each.kind is each.VAR_KEYWORD), None
+        )
         self.defaults = {
             name: () if each.kind is each.VAR_POSITIONAL else each.default
             for name, each in parameters.items()
             if name != self.rest
         }
         self._names = tuple(parameters)
-        self._needed = {name for name, default in self.defaults.items() if default is inspect.Parameter.empty}
-        self._is_plain = all(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters.values())
+        self._needed = {
+            name for name, default in self.defaults.items() if default is inspect.Parameter.empty
+        }
+        self._is_plain = all(
+            each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters.values()
+        )
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return all arguments of a call, defaults applied.
@@ -54,7 +62,11 @@ class Parameters:
             if len(args) == len(placed) == len(self._names) and not kwargs:
                 return placed
             given = {**self.defaults, **placed, **kwargs}
-            takes = len(args) == len(placed) and len(given) == len(self._names) and placed.keys().isdisjoint(kwargs)
+            takes = (
+                len(args) == len(placed)
+                and len(given) == len(self._names)
+                and placed.keys().isdisjoint(kwargs)
+            )
             if takes and not self._needed.difference(placed, kwargs):
                 return given
         bound = self.signature.bind(*args, **kwargs)
@@ -75,7 +87,8 @@ DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
 def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any]]:
     """Return a checked copy of the messages of a call.
 
-    :param messages: a list of ``{"role", "content"}`` dicts, or one string, which means one user message.
+    :param messages: a list of ``{"role", "content"}`` dicts, or one string, which means one user
+        message.
     :param dedent: remove the common indentation of every text.
     :raises TypeError: where something has the wrong type, naming the message and the field.
     :raises ValueError: where a role or a content is missing or unknown, naming them likewise.
@@ -121,8 +134,11 @@ def _checked_message(message: Any, place: str) -> dict[str, Any]:
     return checked
 
 
-def asked_messages(messages: list[dict[str, Any]], normalize: Callable[[str], str] | None) -> list[dict[str, Any]]:
-    """Return the messages as they enter the key: no ``None`` fields, media by digest, texts normalised.
+def asked_messages(
+    messages: list[dict[str, Any]], normalize: Callable[[str], str] | None
+) -> list[dict[str, Any]]:
+    """Return the messages as they enter the key: no ``None`` fields, media by digest, texts
+    normalised.
 
     :param messages: what :func:`check_messages` returned; not changed.
     :param normalize: what replaces the parts of a text that do not matter, or ``None``.
@@ -134,11 +150,17 @@ def asked_messages(messages: list[dict[str, Any]], normalize: Callable[[str], st
 
     asked = []
     for message in messages:
-        if normalize is not None or len(message) != PLAIN_FIELDS or type(message.get("content")) is not str:
+        if (
+            normalize is not None
+            or len(message) != PLAIN_FIELDS
+            or type(message.get("content")) is not str
+        ):
             message = {name: value for name, value in message.items() if value is not None}
             parts = message.get("content")
             if isinstance(parts, list):
-                message["content"] = [part if part["type"] == "text" else _digested(part) for part in parts]
+                message["content"] = [
+                    part if part["type"] == "text" else _digested(part) for part in parts
+                ]
             if normalize is not None:
                 message = map_texts(message, normalized, kept=("role", "type"))
         asked.append(message)
@@ -149,7 +171,10 @@ def _digested(part: dict[str, Any]) -> Any:
     """Replace the base64 of data URLs and of ``input_audio`` by the digest of their bytes."""
     audio = part.get("input_audio")
     if isinstance(audio, dict) and isinstance(audio.get("data"), str):
-        part = {**part, "input_audio": {**audio, "data": _digest_of(audio["data"]) or audio["data"]}}
+        part = {
+            **part,
+            "input_audio": {**audio, "data": _digest_of(audio["data"]) or audio["data"]},
+        }
     return map_texts(part, _digested_url)
 
 
@@ -160,7 +185,9 @@ def _digested_url(text: str) -> str:
 
 
 def _digest_of(text: str) -> str | None:
-    """Return ``sha256,<hex>`` of base64's bytes, however it is padded or wrapped; ``None`` where it is not base64."""
+    """Return ``sha256,<hex>`` of base64's bytes, however it is padded or wrapped; ``None`` where it
+    is not base64.
+    """
     import base64
     import hashlib
 
@@ -175,7 +202,14 @@ def _digest_of(text: str) -> str | None:
 # Parameters
 
 # Those that [OpenAI] gives a default to.
-CONFIGURED = ("temperature", "max_tokens", "top_p", "frequency_penalty", "presence_penalty", "reasoning_effort")
+CONFIGURED = (
+    "temperature",
+    "max_tokens",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "reasoning_effort",
+)
 # Those that change who pays, who may ask or what is logged, not what is answered.
 UNKEYED = frozenset(
     {
@@ -189,8 +223,8 @@ ACCEPTED = frozenset({"echo", "enable_pydantic_model_return"})
 UNCHECKED = "unchecked"
 
 
-# What the arguments of the methods take: in words, and as the plain data that it is made into. A server other than
-# OpenAI's may make of anything else what it likes.
+# What the arguments of the methods take: in words, and as the plain data that it is made into. A
+# server other than OpenAI's may make of anything else what it likes.
 NUMBER, WHOLE, OBJECT = ("a number", int, float), ("a whole number", int), ("a dict", dict)
 SWITCH = ("True or False", bool)
 KINDS: dict[str, tuple[Any, ...]] = {
@@ -212,7 +246,9 @@ def check_names(params: Mapping[str, Any], kind: str = "chat") -> None:
     table = parameters_of(kind)
     for name in params.keys() - table - ACCEPTED:
         if name in ("stream", "stream_options"):
-            raise TypeError(f"{name!r} is not an argument of this method; use stream_message() to stream")
+            raise TypeError(
+                f"{name!r} is not an argument of this method; use stream_message() to stream"
+            )
         hint = nearest(name, sorted(table)) or "."
         beyond = f"What a server has beyond the API goes into extra_body={{{name!r}: …}}"
         raise TypeError(f"unknown parameter {name!r}{hint} {beyond}")
@@ -229,7 +265,11 @@ def given_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     :raises TypeError: for a value that is not plain data.
     :raises ValueError: where ``max_tokens`` and ``max_completion_tokens`` disagree.
     """
-    given = {name: _value(name, value) for name, value in params.items() if value is not None and name not in ACCEPTED}
+    given = {
+        name: _value(name, value)
+        for name, value in params.items()
+        if value is not None and name not in ACCEPTED
+    }
     limit = given.pop("max_completion_tokens", None)
     if limit is not None and given.setdefault("max_tokens", limit) != limit:
         raise ValueError("max_tokens and max_completion_tokens are one parameter; give one of them")
@@ -266,14 +306,19 @@ def checked(name: str, value: Any) -> Any:
 
 
 def expected_answer(response_format: Any) -> Any:
-    """Return what an answer has to fit to be stored: a class, the text of a strict JSON schema, or ``None``.
+    """Return what an answer has to fit to be stored: a class, the text of a strict JSON schema, or
+    ``None``.
 
     :param response_format: as the caller gave it.
     """
     if not isinstance(response_format, dict):
         return response_format
     described = response_format.get("json_schema")
-    if UNCHECKED in response_format or not isinstance(described, dict) or described.get("strict") is not True:
+    if (
+        UNCHECKED in response_format
+        or not isinstance(described, dict)
+        or described.get("strict") is not True
+    ):
         return None
     schema = described.get("schema")
     return None if schema is None else json.dumps(plain(schema, "response_format"))
@@ -290,7 +335,9 @@ def asked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sent_body(body: Mapping[str, Any], capabilities: Capabilities) -> dict[str, Any]:
-    """Return what is sent: the model's own spelling of the token limit, without what the model refuses."""
+    """Return what is sent: the model's own spelling of the token limit, without what the model
+    refuses.
+    """
     if capabilities.embedding:
         return dict(body)
     refused = capabilities.refused(body.get("reasoning_effort"))

@@ -1,8 +1,8 @@
 """What identifies a request: canonical JSON, hashed; and plain data, checked, copied and walked.
 
-The key is the SHA-256 of ``{"key":VERSION,"kind":…,"request":{…},"sample":…}``: keys sorted, no blanks, UTF-8, every
-number in its shortest form. ``request`` is the whole of what was asked, the namespace included where there is one, its
-texts without what a normalizer takes out.
+The key is the SHA-256 of ``{"key":VERSION,"kind":…,"request":{…},"sample":…}``: keys sorted, no
+blanks, UTF-8, every number in its shortest form. ``request`` is the whole of what was asked, the
+namespace included where there is one, its texts without what a normalizer takes out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 KEY_VERSION = 1
 SPEAKER = ("role", "content")  # of a message: first in the file
-ANEW = ".anew"  # ends the sample of what is asked since the recorded answer does not fit its response_format
+# ends the sample of what is asked since the recorded answer does not fit its response_format
+ANEW = ".anew"
 _encode = json.JSONEncoder(
     sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
 ).encode
@@ -35,15 +36,16 @@ _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?)\.?"
 )
-# What each named normalizer takes out of a text, and leaves its name in its place. A date in words or with slashes
-# counts where it has its year: "May 3 people enter?" has none.
+# What each named normalizer takes out of a text, and leaves its name in its place. A date in words
+# or with slashes counts where it has its year: "May 3 people enter?" has none.
 NORMALIZERS = {
     "times": (
         rf"\b(?:\d{{4}}-\d{{2}}-\d{{2}}|{_WEEKDAY}{_MONTH} {{1,2}}{_DAY},? {_YEAR}"
         rf"|{_WEEKDAY}{_DAY}(?: of|\.)? {_MONTH},? {_YEAR}"
         rf"|\d{{1,2}}(?P<mark>[/.])\d{{1,2}}(?P=mark){_YEAR}|{_YEAR}/\d{{1,2}}/\d{{1,2}})"
         rf"(?:(?:T|,? (?:at )?){_CLOCK}{_ZONE})?(?!\w)"
-        rf"|\b{_WEEKDAY}{_MONTH} {{1,2}}{_DAY},? {_CLOCK}(?: [A-Z]{{3,5}})? {_YEAR}"  # strftime("%c")
+        # strftime("%c")
+        rf"|\b{_WEEKDAY}{_MONTH} {{1,2}}{_DAY},? {_CLOCK}(?: [A-Z]{{3,5}})? {_YEAR}"
         rf"|\b{_CLOCK}"
     ),
     "uuids": r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b",
@@ -69,8 +71,12 @@ def canonical(value: Any, place: str = "request") -> bytes:
 
 
 def identity(kind: str, asked: Mapping[str, Any]) -> Any:
-    """Return the SHA-256 object of a request's canonical JSON up to its sample, which alone comes after."""
-    return sha256(b'{"key":%d,"kind":"%s","request":%s' % (KEY_VERSION, kind.encode(), canonical(asked)))
+    """Return the SHA-256 object of a request's canonical JSON up to its sample, which alone comes
+    after.
+    """
+    return sha256(
+        b'{"key":%d,"kind":"%s","request":%s' % (KEY_VERSION, kind.encode(), canonical(asked))
+    )
 
 
 def sampled_key(identified: Any, sample: str | None) -> str:
@@ -87,13 +93,17 @@ def key_of(kind: str, asked: Mapping[str, Any], sample: str | None) -> str:
 
 @lru_cache(maxsize=32)
 def normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
-    """Return what replaces the parts of a text that do not matter, or ``None`` where there is nothing to replace.
+    """Return what replaces the parts of a text that do not matter, or ``None`` where there is
+    nothing to replace.
 
     :param names: names of ``NORMALIZERS``, or regular expressions; the settings check them.
     """
     if not names:
         return None
-    patterns = [(re.compile(NORMALIZERS.get(name, name)), name if name in NORMALIZERS else "…") for name in names]
+    patterns = [
+        (re.compile(NORMALIZERS.get(name, name)), name if name in NORMALIZERS else "…")
+        for name in names
+    ]
 
     def normalize(text: str) -> str:
         """Replace each match by its name."""
@@ -112,10 +122,11 @@ INTEGER_BITS = 14_000  # 4,214 digits: Python reads and writes no decimal number
 def plain(value: Any, place: str, exact: bool = False) -> Any:
     """Return a copy of JSON-like data in which a number has one form (1.0 is 1).
 
-    :param value: plain data, in which mappings, tuples and other kinds of numbers may stand for its own.
+    :param value: plain data, in which mappings, tuples and other kinds of numbers may stand for its
+        own.
     :param place: how messages name the value, e.g. ``messages[2].content``.
-    :param exact: copy what will be recorded: 1.0 stays what it is, bytes are plain data, and what no file can hold
-        (a lone surrogate, a number of too many digits) is refused.
+    :param exact: copy what will be recorded: 1.0 stays what it is, bytes are plain data, and what
+        no file can hold (a lone surrogate, a number of too many digits) is refused.
     :raises TypeError: for anything else, naming its place.
     :raises ValueError: for NaN and the infinities.
     """
@@ -126,7 +137,10 @@ def plain(value: Any, place: str, exact: bool = False) -> Any:
         for name in value:
             if not isinstance(name, str):
                 raise TypeError(f"{place} has the key {name!r}; keys must be strings")
-        return {_text(name, place, exact): plain(item, f"{place}.{name}", exact) for name, item in value.items()}
+        return {
+            _text(name, place, exact): plain(item, f"{place}.{name}", exact)
+            for name, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [plain(item, f"{place}[{index}]", exact) for index, item in enumerate(value)]
     if isinstance(value, str):
@@ -149,7 +163,11 @@ def _number(value: Any, place: str, exact: bool) -> int | float:
                 raise ValueError(f"{place} is a number of too many digits to be recorded")
             return int(value)
         if not isinstance(value, Real) or (exact and isinstance(value, Rational)):
-            kinds = "dict, list, str, number, bool, None or bytes" if exact else "dict, list, str, number, bool or None"
+            kinds = (
+                "dict, list, str, number, bool, None or bytes"
+                if exact
+                else "dict, list, str, number, bool or None"
+            )
             raise TypeError(f"{place} is {a(value)}; it must be plain data ({kinds})")
         value = float(value)
     if value != value or value in (float("inf"), float("-inf")):
@@ -164,7 +182,9 @@ def a(value: Any) -> str:
 
 
 def ordered(data: Any) -> Any:
-    """Copy plain data, each object's names in the order of a cassette: sorted, a message's role and content first."""
+    """Copy plain data, each object's names in the order of a cassette: sorted, a message's role and
+    content first.
+    """
     if isinstance(data, dict):
         return {name: ordered(data[name]) for name in ordered_names(data)}
     return [ordered(item) for item in data] if isinstance(data, list) else data
@@ -175,11 +195,15 @@ def ordered_names(data: Mapping[str, Any]) -> list[str]:
     names = sorted(data)
     if "role" not in data:
         return names
-    return [name for name in SPEAKER if name in data] + [name for name in names if name not in SPEAKER]
+    return [name for name in SPEAKER if name in data] + [
+        name for name in names if name not in SPEAKER
+    ]
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Return whether two pieces of plain data have the same canonical JSON: unlike for Python, True is not 1."""
+    """Return whether two pieces of plain data have the same canonical JSON: unlike for Python, True
+    is not 1.
+    """
     kind = type(one)
     if kind is not type(other):
         return False
@@ -197,9 +221,14 @@ def is_same(one: Any, other: Any) -> bool:
 
 
 def map_texts(value: Any, change: Callable[[str], str], kept: Collection[str] = ()) -> Any:
-    """Return a copy of plain data in which each text has been changed; no names, nor what has a name of ``kept``."""
+    """Return a copy of plain data in which each text has been changed; no names, nor what has a
+    name of ``kept``.
+    """
     if isinstance(value, dict):
-        return {name: item if name in kept else map_texts(item, change, kept) for name, item in value.items()}
+        return {
+            name: item if name in kept else map_texts(item, change, kept)
+            for name, item in value.items()
+        }
     if isinstance(value, list):
         return [map_texts(item, change, kept) for item in value]
     return change(value) if isinstance(value, str) else value

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Remember what a function gives for a type; unions that differ in order only are equal, and not the same."""
+    """Remember what a function gives for a type; unions that differ in order only are equal, and
+    not the same.
+    """
     remembered = lru_cache(maxsize=256)(lambda output_type, shown: function(output_type))
 
     @wraps(function)
@@ -41,7 +43,8 @@ def response_format(output_type: Any) -> dict[str, Any] | None:
 
     What is no object (a list, a number, a choice) is wrapped: ``{"value": …}``.
 
-    :returns: ``None`` for ``str``, and for what strict schemas cannot say: open dicts, tuples, ``Any``.
+    :returns: ``None`` for ``str``, and for what strict schemas cannot say: open dicts, tuples,
+        ``Any``.
     :raises TypeError: for what is no output type.
     """
     if output_type is str:
@@ -59,20 +62,23 @@ def response_format(output_type: Any) -> dict[str, Any] | None:
 def format_of(model: Any) -> dict[str, Any]:
     """Return the ``response_format`` parameter for a class that a caller gave as one.
 
-    :param model: a pydantic model, dataclass or ``TypedDict``; what strict schemas cannot say is asked for without
-        ``strict``.
+    :param model: a pydantic model, dataclass or ``TypedDict``; what strict schemas cannot say is
+        asked for without ``strict``.
     :raises TypeError: for anything else.
     """
     if not isinstance(model, type) or json_kind(model) != "object":
-        raise TypeError(f"response_format takes a dict, a pydantic model, a dataclass or a TypedDict, not {model!r}")
+        raise TypeError(
+            f"response_format takes a dict, a pydantic model, a dataclass or a TypedDict, not {model!r}"
+        )
     return response_format(model) or _format(model, full_schema(model), is_strict=False)
 
 
 def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the ``tools`` entry of a function: its name, its docstring and the schema of its parameters.
+    """Return the ``tools`` entry of a function: its name, its docstring and the schema of its
+    parameters.
 
-    :param function: anything callable, or a class (pydantic model, dataclass, ``TypedDict``) whose fields are the
-        parameters.
+    :param function: anything callable, or a class (pydantic model, dataclass, ``TypedDict``) whose
+        fields are the parameters.
     :raises TypeError: for what cannot be called, and for parameters that have no JSON schema.
     """
     if not callable(function):
@@ -82,13 +88,20 @@ def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
     parameters = rooted(full_schema(function) if is_class else _arguments_schema(function))
     described = parameters.pop("description", None) if is_class else inspect.getdoc(function)
     description = {"description": described} if described else {}
-    return {"type": "function", "function": {"name": _name(name), **description, "parameters": parameters}}
+    return {
+        "type": "function",
+        "function": {"name": _name(name), **description, "parameters": parameters},
+    }
 
 
 def optional_type(output_type: Any) -> Any:
     """Return ``T`` of ``Optional[T]``; of any other type ``None``."""
     alternatives = get_args(output_type)
-    if get_origin(output_type) not in (Union, UnionType) or len(alternatives) != 2 or type(None) not in alternatives:
+    if (
+        get_origin(output_type) not in (Union, UnionType)
+        or len(alternatives) != 2
+        or type(None) not in alternatives
+    ):
         return None
     return alternatives[alternatives[0] is type(None)]
 
@@ -126,7 +139,9 @@ def _generator() -> Any:
     from pydantic.json_schema import GenerateJsonSchema
 
     class Generator(GenerateJsonSchema):
-        """Write what differs between versions in one way, and be silent about defaults that are no JSON."""
+        """Write what differs between versions in one way, and be silent about defaults that are no
+        JSON.
+        """
 
         ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  as pydantic declares it
 
@@ -151,7 +166,9 @@ def _generator() -> Any:
 
 
 def _arguments_schema(function: Any) -> dict[str, Any]:
-    """Return the schema of the parameters that can be given by name; ``*args`` and ``**kwargs`` have none."""
+    """Return the schema of the parameters that can be given by name; ``*args`` and ``**kwargs``
+    have none.
+    """
     from pydantic_core import PydanticSerializationError, to_jsonable_python
     from typing_extensions import NotRequired, TypedDict
 
@@ -165,10 +182,14 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        fields[name] = Any if parameter.annotation is parameter.empty else readable(parameter.annotation, made)
+        fields[name] = (
+            Any if parameter.annotation is parameter.empty else readable(parameter.annotation, made)
+        )
         if parameter.default is not parameter.empty:
             fields[name] = NotRequired[fields[name]]
-            with suppress(PydanticSerializationError):  # what is no JSON stays out, as in pydantic's own
+            with suppress(
+                PydanticSerializationError
+            ):  # what is no JSON stays out, as in pydantic's own
                 defaults[name] = to_jsonable_python(parameter.default)
     found = _pydantic_schema(TypedDict("Arguments", fields))  # type: ignore[operator]
     for name, default in defaults.items():
@@ -178,7 +199,8 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
 
 @_once_per_type
 def full_schema(output_type: Any) -> dict[str, Any]:
-    """Return the canonical schema of a type, made without pydantic where that needs none; not to be changed.
+    """Return the canonical schema of a type, made without pydantic where that needs none; not to be
+    changed.
 
     :raises TypeError: for what pydantic has no JSON schema of.
     """
@@ -201,11 +223,20 @@ def simple_schema(output_type: Any) -> dict[str, Any] | None:
     if is_choice(output_type):
         choices = labels(output_type).items()
         # a string, and an enum's member, by its label
-        return _stable({"enum": [each if type(each) in (int, bool, type(None)) else label for label, each in choices]})
+        return _stable(
+            {
+                "enum": [
+                    each if type(each) in (int, bool, type(None)) else label
+                    for label, each in choices
+                ]
+            }
+        )
     if output_type is list or get_origin(output_type) is list:
         items = simple_schema(get_args(output_type)[0]) if get_args(output_type) else {}
         return None if items is None else {"items": items, "type": "array"}
-    if (inner := optional_type(output_type)) is not None and (found := simple_schema(inner)) is not None:
+    if (inner := optional_type(output_type)) is not None and (
+        found := simple_schema(inner)
+    ) is not None:
         return {"anyOf": [found, {"type": "null"}]}
     return None
 
@@ -213,24 +244,30 @@ def simple_schema(output_type: Any) -> dict[str, Any] | None:
 def _format(output_type: Any, found: dict[str, Any], *, is_strict: bool) -> dict[str, Any]:
     own_name = isinstance(output_type, type) and get_origin(output_type) is None
     name = _name(output_type.__name__) if own_name else "answer"
-    return {"type": "json_schema", "json_schema": {"name": name, "strict": is_strict, "schema": found}}
+    return {
+        "type": "json_schema",
+        "json_schema": {"name": name, "strict": is_strict, "schema": found},
+    }
 
 
 def _name(name: str) -> str:
-    # the API allows letters, digits, "_" and "-", at most 64 ("Create chat completion", response_format and tools)
+    # the API allows letters, digits, "_" and "-", at most 64 ("Create chat completion",
+    # response_format and tools)
     return re.sub("[^A-Za-z0-9_-]", "_", name)[:64]
 
 
 def is_choice(output_type: Any) -> bool:
     """Tell whether a type is a ``Literal`` or an ``Enum``."""
-    return get_origin(output_type) is Literal or (isinstance(output_type, type) and issubclass(output_type, Enum))
+    return get_origin(output_type) is Literal or (
+        isinstance(output_type, type) and issubclass(output_type, Enum)
+    )
 
 
 def labels(output_type: Any) -> dict[str, Any]:
     """Map the text by which a model names an option to the option.
 
-    :param output_type: a ``Literal`` (an option's JSON text, a string's own), or an ``Enum`` (a member's value
-        where it is a string, else its name).
+    :param output_type: a ``Literal`` (an option's JSON text, a string's own), or an ``Enum`` (a
+        member's value where it is a string, else its name).
     """
     options = get_args(output_type) if get_origin(output_type) is Literal else output_type
     return {label_of(option): option for option in options}
@@ -244,10 +281,13 @@ def label_of(option: Any) -> str:
 
 
 def readable(given: Any, made: dict[Any, Any]) -> Any:
-    """Return a type in which every ``typing.TypedDict`` is one that pydantic reads; on Python 3.12 the type itself.
+    """Return a type in which every ``typing.TypedDict`` is one that pydantic reads; on Python 3.12
+    the type itself.
 
-    :param given: a type, or one made of several, such as ``list[T]``; what classes have inside is left alone.
-    :param made: what each ``TypedDict`` has become already, since one may have fields of its own type; grows.
+    :param given: a type, or one made of several, such as ``list[T]``; what classes have inside is
+        left alone.
+    :param made: what each ``TypedDict`` has become already, since one may have fields of its own
+        type; grows.
     :raises NameError: for a field's type that is not found by its name.
     """
     if sys.version_info >= (3, 12):
@@ -270,11 +310,18 @@ def _remade(given: Any, made: dict[Any, Any]) -> Any:
     from typing_extensions import TypedDict, get_type_hints
 
     copied: Any = made.setdefault(given, TypedDict(given.__name__, {}))  # type: ignore[operator]
-    for name in ("__doc__", "__module__", "__qualname__", "__pydantic_config__", "__required_keys__"):
+    for name in (
+        "__doc__",
+        "__module__",
+        "__qualname__",
+        "__pydantic_config__",
+        "__required_keys__",
+    ):
         if hasattr(given, name):
             setattr(copied, name, getattr(given, name))
     for name, hint in get_type_hints(given, include_extras=True).items():
-        copied.__annotations__[name] = readable(hint, made)  # its Required or NotRequired goes before __required_keys__
+        # its Required or NotRequired goes before __required_keys__
+        copied.__annotations__[name] = readable(hint, made)
     return copied
 
 
@@ -283,22 +330,34 @@ _NAMED_SCHEMAS = {"properties", "$defs", "patternProperties"}
 _SCHEMAS = {
     "anyOf", "oneOf", "allOf", "prefixItems", "items", "additionalProperties", "not", "contains", "if", "then", "else",
 }  # fmt: skip
-# Not every pydantic 2 writes these, or they differ: titles and OpenAPI's discriminator; propertyNames came with 2.10.
+# Not every pydantic 2 writes these, or they differ: titles and OpenAPI's discriminator;
+# propertyNames came with 2.10.
 _UNSTABLE = {"title", "discriminator", "propertyNames"}
 _STRICT_KEYWORDS = {
     "type", "enum", "anyOf", "properties", "required", "additionalProperties", "items", "$ref", "description",
     "pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
     "minItems", "maxItems",
 }  # fmt: skip
-_STRICT_FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
+_STRICT_FORMATS = {
+    "date-time",
+    "time",
+    "date",
+    "duration",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "uuid",
+}
 _NOT_STRICT = {"allOf", "prefixItems", "patternProperties", "not", "if", "then", "else", "contains"}
 
 
 def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a schema in the form that strict structured output takes.
 
-    Every object is closed and requires all its properties; defaults and the keywords that strict mode refuses (lengths
-    of texts) go, as reading the answer checks them anyway; a ``$ref`` stands alone.
+    Every object is closed and requires all its properties; defaults and the keywords that strict
+    mode refuses (lengths of texts) go, as reading the answer checks them anyway; a ``$ref`` stands
+    alone.
 
     :raises ValueError: for what the strict form cannot say.
     """
@@ -312,8 +371,9 @@ def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
 def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema as every pydantic 2 would write it.
 
-    Keywords are sorted, properties keep their order; no titles; ``const`` is an ``enum`` of one; ``$defs`` bear the
-    classes' own names, numbered where two classes share one; whole numbers have no fraction.
+    Keywords are sorted, properties keep their order; no titles; ``const`` is an ``enum`` of one;
+    ``$defs`` bear the classes' own names, numbered where two classes share one; whole numbers have
+    no fraction.
 
     :param schema: a schema as pydantic writes it, its definitions under ``$defs``.
     """
@@ -325,7 +385,9 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
             return [schema_of(each) for each in node]
         if not isinstance(node, Mapping):
             return node
-        return {keyword: value_of(keyword, value) for keyword, value in sorted(_stable(node).items())}
+        return {
+            keyword: value_of(keyword, value) for keyword, value in sorted(_stable(node).items())
+        }
 
     def value_of(keyword: str, value: Any) -> Any:
         """Return the form of a keyword's value."""
@@ -336,7 +398,9 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
         return f"#/$defs/{own_name(value)}" if keyword == "$ref" else plain(value, keyword)
 
     def own_name(reference: str) -> str:
-        """Name a definition by its class; pydantic puts the module before the names of classes that share one."""
+        """Name a definition by its class; pydantic puts the module before the names of classes that
+        share one.
+        """
         key = reference.removeprefix("#/$defs/")
         if key not in names:
             own = re.sub(r"-(?:Input|Output)(?=__|$)|__\d+$", "", key).rpartition("__")[2] or key
@@ -367,8 +431,12 @@ def _stable(node: Mapping[str, Any]) -> dict[str, Any]:
         node.pop("type", None)
         types = _types_of(node["enum"])
         node |= {"type": types[0]} if len(types) == 1 else {}
-    if "prefixItems" in node:  # of a NamedTuple: defaults and minItems, as pydantic writes them since 2.1
-        node["prefixItems"] = [{name: item[name] for name in item if name != "default"} for item in node["prefixItems"]]
+    if (
+        "prefixItems" in node
+    ):  # of a NamedTuple: defaults and minItems, as pydantic writes them since 2.1
+        node["prefixItems"] = [
+            {name: item[name] for name in item if name != "default"} for item in node["prefixItems"]
+        ]
         node["minItems"] = node.get("maxItems", 0)
     return node
 
@@ -380,7 +448,9 @@ def _types_of(values: list[Any]) -> list[str]:
 
 
 def rooted(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema whose root is no reference (of a recursive model it is one), its definitions kept."""
+    """Return a schema whose root is no reference (of a recursive model it is one), its definitions
+    kept.
+    """
     if "$ref" not in schema:
         return dict(schema)
     return {**_resolved(schema, schema["$defs"]), "$defs": schema["$defs"]}
@@ -388,7 +458,9 @@ def rooted(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
     """Put a reference's definition in its place; what stands beside the reference goes before it."""
-    siblings = {keyword: value for keyword, value in node.items() if keyword not in ("$ref", "$defs")}
+    siblings = {
+        keyword: value for keyword, value in node.items() if keyword not in ("$ref", "$defs")
+    }
     return {**definitions[node["$ref"].removeprefix("#/$defs/")], **siblings}
 
 
@@ -402,7 +474,9 @@ def _strict(schema: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:
     if "enum" in node and "type" not in node:
         node["type"] = _types_of(node["enum"])
     is_object = node.get("type") == "object"
-    is_open = is_object and ("properties" not in node or isinstance(node.get("additionalProperties"), Mapping))
+    is_open = is_object and (
+        "properties" not in node or isinstance(node.get("additionalProperties"), Mapping)
+    )
     if is_open or not {"type", "anyOf", "$ref"}.intersection(node):
         raise ValueError(schema)
     if is_object:

@@ -46,9 +46,11 @@ class Row(NamedTuple):
     """Hold one call of the runs.
 
     :param scope: the actor's scope path, without the level that names the whole run.
-    :param place: its place in the actor's run, from 0: in the first run, or in the other one where it was added.
+    :param place: its place in the actor's run, from 0: in the first run, or in the other one where
+        it was added.
     :param status: ``"same"``, ``"changed"``, ``"added"`` or ``"missing"`` (of the other run).
-    :param prompt: the last message that was asked, in the first run; ``None`` where it has no such call.
+    :param prompt: the last message that was asked, in the first run; ``None`` where it has no such
+        call.
     :param answer: its answer, likewise.
     :param other_prompt: the same in the other run.
     :param other_answer: the same in the other run.
@@ -70,10 +72,11 @@ class Parting(NamedTuple):
 
     :param scope: the actor's scope path, without the level that names the whole run.
     :param place: the call's place in the actor's run, from 0.
-    :param why: ``"prompt"``, ``"parameters"``, ``"model"``, ``"draw"``, ``"missing"`` or ``"added"``.
-    :param before: what differs, as it is in the first run: the message, the parameters, the model, the answer, or the
-        prompt of the call; ``None`` where there is none. An earlier answer that a message repeats is the first run's
-        in both.
+    :param why: ``"prompt"``, ``"parameters"``, ``"model"``, ``"draw"``, ``"missing"`` or
+        ``"added"``.
+    :param before: what differs, as it is in the first run: the message, the parameters, the model,
+        the answer, or the prompt of the call; ``None`` where there is none. An earlier answer that
+        a message repeats is the first run's in both.
     :param after: the same in the other run.
     :param run: which of the other runs it is, from 1.
     """
@@ -91,10 +94,16 @@ class Parting(NamedTuple):
         return self.why if self.why in ("missing", "added") else "changed"
 
     def in_words(self) -> str:
-        """Return what differs, in one line; the words of a prompt as ``git diff --word-diff`` shows them."""
+        """Return what differs, in one line; the words of a prompt as ``git diff --word-diff`` shows
+        them.
+        """
         if self.why == "prompt":
             return _word_changes(self.before or "", self.after or "")
-        shown = [f'"{printable(brief(text, WORDS))}"' for text in (self.before, self.after) if text is not None]
+        shown = [
+            f'"{printable(brief(text, WORDS))}"'
+            for text in (self.before, self.after)
+            if text is not None
+        ]
         return " → ".join(shown)
 
 
@@ -114,9 +123,11 @@ class Spread(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Hold a call of the first run and the call of the other one that belongs to it; either may be missing.
+    """Hold a call of the first run and the call of the other one that belongs to it; either may be
+    missing.
 
-    :param status: as of a :class:`.Row`, as are scope, place and run; empty where nothing is compared.
+    :param status: as of a :class:`.Row`, as are scope, place and run; empty where nothing is
+        compared.
     """
 
     scope: str
@@ -135,9 +146,11 @@ class Comparison:
     :ivar added: the number of calls that only the other run has.
     :ivar missing: the number of calls that only the first run has.
     :ivar parted: one :class:`.Parting` for each actor whose runs part.
-    :ivar later: for each actor whose runs part by a draw, its first call after that in which the prompt, the
-        parameters or the model changed, beyond what repeats an earlier answer; also as a :class:`.Parting`.
-    :ivar renamed: the actors that were matched by their first prompt: the other run's scope to the first one's.
+    :ivar later: for each actor whose runs part by a draw, its first call after that in which the
+        prompt, the parameters or the model changed, beyond what repeats an earlier answer; also as
+        a :class:`.Parting`.
+    :ivar renamed: the actors that were matched by their first prompt: the other run's scope to the
+        first one's.
     :ivar pairs: the records of each row.
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
@@ -159,17 +172,22 @@ class Comparison:
         self.same, self.changed = counts["same"], counts["changed"]
         self.added, self.missing = counts["added"], counts["missing"]
 
-    def _add(self, number: int, ours: dict[str, list[Record]], theirs: dict[str, list[Record]]) -> None:
+    def _add(
+        self, number: int, ours: dict[str, list[Record]], theirs: dict[str, list[Record]]
+    ) -> None:
         """Add the calls of one of the other runs."""
         renamed = _renamed(ours, theirs)
         for before, after in renamed.items():
             theirs[after] = theirs.pop(before)
         self.renamed.update(renamed)
         actors = [
-            list(_paired(scope, number, ours.get(scope, []), theirs.get(scope, []))) for scope in {**ours, **theirs}
+            list(_paired(scope, number, ours.get(scope, []), theirs.get(scope, [])))
+            for scope in {**ours, **theirs}
         ]
         changed = (pair for pairs in actors for pair in pairs if pair.status == "changed")
-        normalized = _normalizer((pair.one, pair.other) for pair in changed if pair.one and pair.other)
+        normalized = _normalizer(
+            (pair.one, pair.other) for pair in changed if pair.one and pair.other
+        )
         for pairs in actors:
             self.pairs += pairs
             partings = (
@@ -181,7 +199,12 @@ class Comparison:
                 self.parted.append(parting)
                 if parting.why == "draw":
                     self.later += islice(
-                        (each for each in partings if each.why in ("prompt", "parameters", "model")), 1
+                        (
+                            each
+                            for each in partings
+                            if each.why in ("prompt", "parameters", "model")
+                        ),
+                        1,
                     )
 
     @cached_property
@@ -198,10 +221,14 @@ class Comparison:
 
         JSON answers are counted by their value, texts as they are.
         """
-        found: dict[int, tuple[Pair, Counter[str]]] = {}  # by the record, whose scope is named for each run anew
+        found: dict[
+            int, tuple[Pair, Counter[str]]
+        ] = {}  # by the record, whose scope is named for each run anew
         for pair in self.pairs:
             if pair.one is not None:
-                _, answers = found.setdefault(id(pair.one), (pair, Counter([counted_value(pair.one.answer)])))
+                _, answers = found.setdefault(
+                    id(pair.one), (pair, Counter([counted_value(pair.one.answer)]))
+                )
                 if pair.other is not None:
                     answers[counted_value(pair.other.answer)] += 1
         return [
@@ -215,9 +242,17 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data, for JSON."""
-        counts = {name: getattr(self, name) for name in ("same", "changed", "added", "missing", "renamed")}
-        lists: dict[str, list[Any]] = {"parted": self.parted, "later": self.later, "rows": self.rows}
-        return counts | {name: [each._asdict() for each in values] for name, values in lists.items()}
+        counts = {
+            name: getattr(self, name) for name in ("same", "changed", "added", "missing", "renamed")
+        }
+        lists: dict[str, list[Any]] = {
+            "parted": self.parted,
+            "later": self.later,
+            "rows": self.rows,
+        }
+        return counts | {
+            name: [each._asdict() for each in values] for name, values in lists.items()
+        }
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -249,7 +284,9 @@ class Comparison:
         yield from self._in_words(self.later, ", after it parted")
 
     def _in_words(self, partings: Iterable[Parting], when: str) -> Iterator[str]:
-        """Yield a line for each change, however many scopes it is in; those of whole calls come last."""
+        """Yield a line for each change, however many scopes it is in; those of whole calls come
+        last.
+        """
         alike: dict[tuple[bool, int, str, str], list[Parting]] = {}
         for parting in partings:
             is_call = parting.why in ("missing", "added")
@@ -270,14 +307,16 @@ class Comparison:
 def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     """Compare a run with others of the same program.
 
-    Actors are matched by their scope paths, without a first level that names the whole run; the calls of an actor by
-    the longest common run of equal requests, and where requests differ by their place. A change that only repeats an
-    earlier answer in its history is no parting of its own.
+    Actors are matched by their scope paths, without a first level that names the whole run; the
+    calls of an actor by the longest common run of equal requests, and where requests differ by
+    their place. A change that only repeats an earlier answer in its history is no parting of its
+    own.
 
-    :param run: a cassette (its path or a :class:`~llmcall.Cassette`), an exported file, a cache or its directory; or
-        a tuple of one of them and a scope: ``(cache, "rep-1")``.
+    :param run: a cassette (its path or a :class:`~llmcall.Cassette`), an exported file, a cache or
+        its directory; or a tuple of one of them and a scope: ``(cache, "rep-1")``.
     :param others: the other runs, at least one.
-    :param align: says what an actor of another run is called in the first: a dict of scope paths, or a function.
+    :param align: says what an actor of another run is called in the first: a dict of scope paths,
+        or a function.
     :returns: the comparison.
     :raises CacheError: where a run holds no record.
     :raises TypeError: where there is no other run, or something is no run.
@@ -297,8 +336,12 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
 # Actors
 
 
-def _actors(run: Run, other: Run, align: Align | None) -> tuple[dict[str, list[Record]], dict[str, list[Record]]]:
-    """Return the records of each actor, of both runs, by the names under which they have most actors in common."""
+def _actors(
+    run: Run, other: Run, align: Align | None
+) -> tuple[dict[str, list[Record]], dict[str, list[Record]]]:
+    """Return the records of each actor, of both runs, by the names under which they have most
+    actors in common.
+    """
     given = align.get if isinstance(align, Mapping) else align or str
     ours, theirs = run.by_actor(), other.by_actor()
     one, two = first_level(ours), first_level(theirs)
@@ -311,7 +354,9 @@ def _actors(run: Run, other: Run, align: Align | None) -> tuple[dict[str, list[R
 
 
 def _called(
-    actors: Mapping[str, list[Record]], without_first: bool, given: Callable[[str], str | None] = str
+    actors: Mapping[str, list[Record]],
+    without_first: bool,
+    given: Callable[[str], str | None] = str,
 ) -> dict[str, list[Record]]:
     """Return the records of actors by their names, of several of one name one after the other.
 
@@ -325,8 +370,12 @@ def _called(
     return found
 
 
-def _renamed(ours: Mapping[str, list[Record]], theirs: Mapping[str, list[Record]]) -> dict[str, str]:
-    """Return the actors of the other run that begin with the prompt of one actor of the first that it lacks."""
+def _renamed(
+    ours: Mapping[str, list[Record]], theirs: Mapping[str, list[Record]]
+) -> dict[str, str]:
+    """Return the actors of the other run that begin with the prompt of one actor of the first that
+    it lacks.
+    """
     left, new = _by_first_prompt(ours, theirs), _by_first_prompt(theirs, ours)
     return {new[prompt]: left[prompt] for prompt in new if prompt in left}
 
@@ -343,10 +392,14 @@ def _by_first_prompt(run: Mapping[str, list[Record]], other: Container[str]) -> 
 # Calls
 
 
-def _paired(scope: str, run: int, ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[Pair]:
+def _paired(
+    scope: str, run: int, ours: Sequence[Record], theirs: Sequence[Record]
+) -> Iterator[Pair]:
     """Yield the calls of one actor in pairs."""
     pairs = enumerate(zip(ours, theirs, strict=False))
-    begin = next((place for place, pair in pairs if not _same_request(*pair)), min(len(ours), len(theirs)))
+    begin = next(
+        (place for place, pair in pairs if not _same_request(*pair)), min(len(ours), len(theirs))
+    )
     one, other = (list(map(_asked, records[begin:])) for records in (ours, theirs))
     matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
     for kind, *places in (("equal", -begin, 0, -begin, 0), *matcher.get_opcodes()):
@@ -355,8 +408,12 @@ def _paired(scope: str, run: int, ours: Sequence[Record], theirs: Sequence[Recor
             is_same = kind == "equal" and same_answer(ours[i], theirs[j])
             yield Pair(scope, i, ours[i], theirs[j], "same" if is_same else "changed", run)
             i, j = i + 1, j + 1
-        yield from (Pair(scope, place, ours[place], None, "missing", run) for place in range(i, i_end))
-        yield from (Pair(scope, place, None, theirs[place], "added", run) for place in range(j, j_end))
+        yield from (
+            Pair(scope, place, ours[place], None, "missing", run) for place in range(i, i_end)
+        )
+        yield from (
+            Pair(scope, place, None, theirs[place], "added", run) for place in range(j, j_end)
+        )
 
 
 def _asked(record: Record) -> str:
@@ -385,7 +442,9 @@ def _answers(record: Record) -> list[str]:
 
 
 def _why(pair: Pair, normalized: Normalized) -> tuple[str, str | None, str | None] | None:
-    """Return why a call is not the same, and what differs; ``None`` where it only repeats earlier answers."""
+    """Return why a call is not the same, and what differs; ``None`` where it only repeats earlier
+    answers.
+    """
     one, other = pair.one, pair.other
     if one is None or other is None:
         return pair.status, _told(one)[0], _told(other)[0]
@@ -409,7 +468,8 @@ def _text(value: Any) -> str | None:
 
 
 def _normalizer(changed: Iterable[tuple[Record, Record]]) -> Normalized:
-    """Return what lets one answer stand, in a request's texts, for all that two runs gave at the same place.
+    """Return what lets one answer stand, in a request's texts, for all that two runs gave at the
+    same place.
 
     :param changed: the calls that differ.
     """
@@ -457,7 +517,9 @@ def _normalizer(changed: Iterable[tuple[Record, Record]]) -> Normalized:
 
 
 def _word_changes(before: str, after: str) -> str:
-    """Return where two texts differ, as ``git diff --word-diff`` shows it: ``[-before-] {+after+}``."""
+    """Return where two texts differ, as ``git diff --word-diff`` shows it: ``[-before-]
+    {+after+}``.
+    """
     found = []
     for passage in passages(before, after)[:CHANGES_SHOWN]:
         gone, new = (printable(brief(piece, WORDS)) for piece in pieces(passage, before, after))

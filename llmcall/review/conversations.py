@@ -1,7 +1,9 @@
-"""Runs, and their records as conversations: by scope, without the history that each request repeats.
+"""Runs, and their records as conversations: by scope, without the history that each request
+repeats.
 
-A run is the records of a cassette, an export, or a scope of a cache, in the order of the calls. As text, for a terminal
-and for git to compare, conversations are the same each time, and a change moves no other line.
+A run is the records of a cassette, an export, or a scope of a cache, in the order of the calls. As
+text, for a terminal and for git to compare, conversations are the same each time, and a change
+moves no other line.
 """
 
 from __future__ import annotations
@@ -26,7 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
-ASKED = ("model", "messages", "input", "function", "arguments", "method", "path", "body")  # apart from parameters
+# apart from parameters
+ASKED = (
+    "model",
+    "messages",
+    "input",
+    "function",
+    "arguments",
+    "method",
+    "path",
+    "body",
+)
 INDENT = "    "
 WORDS = 60  # characters of a text that stands above
 
@@ -59,8 +71,10 @@ class Run(NamedTuple):
 def load(run: Any, *, may_be_empty: bool = False) -> Run:
     """Return the run that is meant.
 
-    :param run: a :class:`Run`; the path of a cassette, of an exported file or of a cache's directory; a
-        :class:`Cassette`; a :class:`ResponseCache`; or one of these and a scope in a tuple: its path, or a pattern of
+    :param run: a :class:`Run`; the path of a cassette, of an exported file or of a cache's
+        directory; a
+        :class:`Cassette`; a :class:`ResponseCache`; or one of these and a scope in a tuple: its
+            path, or a pattern of
         paths such as ``"rep-1/l*"``.
     :raises TypeError: where it is none of these.
     :raises CacheError: where the file is damaged, or no record is there that must be.
@@ -80,17 +94,28 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> Run:
         settings = dict(run.stored.settings) if run.stored else {}
         return Run(str(run.path), list(filter(where, run.all_records())), settings)
     if not isinstance(run, (str, os.PathLike, ResponseCache)):
-        raise TypeError(f"{run!r} is no run: give a path, a Cassette, a cache, or one of them and a scope")
+        raise TypeError(
+            f"{run!r} is no run: give a path, a Cassette, a cache, or one of them and a scope"
+        )
     if isinstance(run, ResponseCache) or "://" in str(run) or os.path.isdir(run):
         cache = run if isinstance(run, ResponseCache) else shared_cache(run)
         return Run(str(cache.path), list(cache.records(where=where)), {})
     found = read_records(run)
-    return Run(os.fspath(run), list(filter(where, found.records())), dict(found.settings), found.is_complete)
+    return Run(
+        os.fspath(run),
+        list(filter(where, found.records())),
+        dict(found.settings),
+        found.is_complete,
+    )
 
 
 def _is_in(scope: str, above: str) -> bool:
     """Tell whether a scope is one that is named, or lies below it."""
-    return f"{scope}/".startswith(f"{above}/") or fnmatchcase(scope, above) or fnmatchcase(scope, f"{above}/*")
+    return (
+        f"{scope}/".startswith(f"{above}/")
+        or fnmatchcase(scope, above)
+        or fnmatchcase(scope, f"{above}/*")
+    )
 
 
 def first_level(scopes: Collection[str]) -> str | None:
@@ -106,7 +131,8 @@ class Said(NamedTuple):
     """Be one message, or one answer.
 
     :param role: who says it; with the name, or the tool call that it answers, in parentheses.
-    :param texts: its parts as they are shown: texts, calls of tools, a refusal; anything else as JSON.
+    :param texts: its parts as they are shown: texts, calls of tools, a refusal; anything else as
+        JSON.
     """
 
     role: str
@@ -141,7 +167,8 @@ class Call(NamedTuple):
     :param parameters: what else was asked for, as name and JSON.
     :param messages: all that were asked.
     :param known: how many of them, from the first, a call before it held.
-    :param after: the first call that held them, where the one right before it in its scope did not; else ``None``.
+    :param after: the first call that held them, where the one right before it in its scope did not;
+        else ``None``.
     :param answers: the answers; several where ``n`` is above 1.
     """
 
@@ -156,7 +183,9 @@ class Call(NamedTuple):
 
 
 def grouped(records: Iterable[Record]) -> dict[str, list[Call]]:
-    """Return the calls of records by scope path (empty outside any), both in the order of the records."""
+    """Return the calls of records by scope path (empty outside any), both in the order of the
+    records.
+    """
     groups: dict[str, list[Call]] = {}
     beginnings: dict[str, History] = {}
     for record in records:
@@ -169,7 +198,9 @@ def grouped(records: Iterable[Record]) -> dict[str, list[Call]]:
 def by_round(groups: Mapping[str, list[Call]]) -> dict[str, list[Call]]:
     """Return the n-th call of each scope beside the others'."""
     rounds = zip_longest(*groups.values())
-    return {f"round {number}": [call for call in calls if call] for number, calls in enumerate(rounds)}
+    return {
+        f"round {number}": [call for call in calls if call] for number, calls in enumerate(rounds)
+    }
 
 
 def _call(record: Record, beginning: History, before: Call | None) -> Call:
@@ -181,7 +212,11 @@ def _call(record: Record, beginning: History, before: Call | None) -> Call:
         record,
         (record.sample or "").partition("#")[2],
         title_of(record.kind, record.request),
-        tuple((name, shown_data(value)) for name, value in sorted(record.request.items()) if name not in ASKED),
+        tuple(
+            (name, shown_data(value))
+            for name, value in sorted(record.request.items())
+            if name not in ASKED
+        ),
         tuple(each.said for each in histories[1:]),
         known,
         None if histories[known].last is before else histories[known].first,
@@ -199,7 +234,9 @@ def _messages_of(record: Record) -> Sequence[Mapping[str, Any]]:
     request = record.request
     if record.kind == "chat":
         return request["messages"]  # type: ignore[no-any-return]
-    role, name = {"embedding": ("text", "input"), "http": ("body", "body")}.get(record.kind, ("arguments", "arguments"))
+    role, name = {"embedding": ("text", "input"), "http": ("body", "body")}.get(
+        record.kind, ("arguments", "arguments")
+    )
     return [{"role": role, "content": request.get(name)}]
 
 
@@ -242,15 +279,21 @@ def _answers(record: Record) -> list[Said]:
 
 def _choice(choice: Mapping[str, Any], count: int) -> Said:
     said = _said_of(choice["message"])
-    role = said.role if count == 1 else f"{said.role}, choice {choice.get('index', 0) + 1} of {count}"
+    role = (
+        said.role if count == 1 else f"{said.role}, choice {choice.get('index', 0) + 1} of {count}"
+    )
     end = choice.get("finish_reason")
     return said._replace(role=role if end in ORDINARY_ENDS else f"{role}, ended by {end}")
 
 
 def named(record: Record) -> str:
-    """Return what a record is called in a list: its sample, its model or function, and its first words."""
+    """Return what a record is called in a list: its sample, its model or function, and its first
+    words.
+    """
     asked = brief(record.prompt, WORDS)
-    return printable(f'{record.sample or ""} {title_of(record.kind, record.request)} "{asked}"'.lstrip())
+    return printable(
+        f'{record.sample or ""} {title_of(record.kind, record.request)} "{asked}"'.lstrip()
+    )
 
 
 # As text
@@ -260,7 +303,8 @@ def text_lines(settings: Mapping[str, Any], groups: Mapping[str, list[Call]]) ->
     """Yield the lines of a file, coloured for a terminal.
 
     :param settings: what stands in its header: defaults, from which a call may differ.
-    :param groups: its calls, by what stands above them; each call's own scope stands above it where that is another.
+    :param groups: its calls, by what stands above them; each call's own scope stands above it where
+        that is another.
     """
     from click import style
 
@@ -290,7 +334,11 @@ def _call_lines(call: Call, seen: set[str]) -> Iterator[str]:
     draw = f"#{call.draw}  " if call.draw else ""
     yield style(visible(f"--- {draw}{call.title}{parameters}"), fg="cyan")
     if call.known:
-        above = f'in the call that asked "{visible(_first_words(call.after))}"' if call.after else "above"
+        above = (
+            f'in the call that asked "{visible(_first_words(call.after))}"'
+            if call.after
+            else "above"
+        )
         yield style(f"{INDENT}… {counted(call.known, 'message')} as {above}", dim=True)
     shown = [("", "blue", said) for said in call.messages[call.known :]]
     shown += [("→ ", "green", said) for said in call.answers]

@@ -1,6 +1,7 @@
 """One HTML page of a run, or of two compared: it loads nothing, and no text in it is run.
 
-The page holds the calls as JSON, each text, each message and each history once; its script shows what is looked at.
+The page holds the calls as JSON, each text, each message and each history once; its script shows
+what is looked at.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
     from .conversations import Call, Run
 
 
-def page(run: Run, other: Run | None = None, comparison: Comparison | None = None, *, sample: int | None = None) -> str:
+def page(
+    run: Run,
+    other: Run | None = None,
+    comparison: Comparison | None = None,
+    *,
+    sample: int | None = None,
+) -> str:
     """Return the page.
 
     :param run: what it shows.
@@ -39,21 +46,26 @@ def page(run: Run, other: Run | None = None, comparison: Comparison | None = Non
 
     folder = files(__package__).joinpath("data")
     template, style, script = (
-        folder.joinpath(f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
+        folder.joinpath(f"report.{kind}").read_text(encoding="utf-8")
+        for kind in ("html", "css", "js")
     )
     cells = comparison.pairs if comparison else _cells(run)
     shown = cells if sample is None else _sampled(cells, sample)
     runs = [run] if other is None else [run, other]
     calls = [[call for calls in grouped(each.records).values() for call in calls] for each in runs]
     facts = [dict(_facts(each, its)) for each, its in zip(runs, calls, strict=True)]
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.from_string(template).render(
         names=[visible(_name(each)) for each in runs],
         labels=list(dict.fromkeys(label for each in facts for label in each)),
         facts=facts,
         lines=[] if comparison is None else visible(str(comparison)).split("\n"),
         sampled=[f"{len(of):,}" for of in (shown, cells, _actors(shown), _actors(cells))],
-        data=json.dumps(_data(itertools.chain(*calls), shown, comparison), ensure_ascii=False).replace("<", "\\u003c"),
+        data=json.dumps(
+            _data(itertools.chain(*calls), shown, comparison), ensure_ascii=False
+        ).replace("<", "\\u003c"),
         style=style,
         script=script,
         policy=f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; base-uri 'none'",
@@ -61,7 +73,9 @@ def page(run: Run, other: Run | None = None, comparison: Comparison | None = Non
 
 
 def _source(text: str) -> str:
-    """Return what allows one inline style or script in a Content-Security-Policy (CSP Level 3, hash-source)."""
+    """Return what allows one inline style or script in a Content-Security-Policy (CSP Level 3,
+    hash-source).
+    """
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -76,11 +90,15 @@ def _name(run: Run) -> str:
 
 def _cells(run: Run) -> list[Pair]:
     """Return the calls of a run that is not compared, actor by actor."""
-    return [Pair(scope, 0, record) for scope, records in run.by_actor().items() for record in records]
+    return [
+        Pair(scope, 0, record) for scope, records in run.by_actor().items() for record in records
+    ]
 
 
 def _sampled(cells: list[Pair], most: int) -> list[Pair]:
-    """Return the calls of actors that stand evenly among all, so many that they have at most so many calls."""
+    """Return the calls of actors that stand evenly among all, so many that they have at most so
+    many calls.
+    """
     actors = _actors(cells)
     count = min(len(actors), max(1, most * len(actors) // len(cells)))
     chosen = {actors[number * len(actors) // count] for number in range(count)}
@@ -101,7 +119,11 @@ def _facts(run: Run, calls: list[Call]) -> Iterator[tuple[str, str]]:
     costs = [call.record.cost for call in asked if call.record.cost is not None]
     unknown = f", {len(asked) - len(costs):,} unknown" if len(costs) < len(asked) else ""
     kinds = Counter(call.record.kind for call in calls)
-    by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common()) if len(kinds) > 1 else ""
+    by_kind = (
+        ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+        if len(kinds) > 1
+        else ""
+    )
     facts = [
         ("calls", f"{len(calls):,}" + (f" ({by_kind})" if by_kind else "")),
         ("actors", f"{len(run.by_actor()):,}"),
@@ -120,7 +142,11 @@ def _failures(run: Run, calls: Iterable[Call]) -> Iterator[str]:
     """Yield what went wrong, as far as records tell: a call that failed for good leaves none."""
     choices = (choice for call in calls for choice in call.record.response.get("choices") or ())
     ends = Counter(choice.get("finish_reason") or "stop" for choice in choices)
-    yield from (f"{counted(count, 'answer')} ended by {end}" for end, count in ends.items() if end not in ORDINARY_ENDS)
+    yield from (
+        f"{counted(count, 'answer')} ended by {end}"
+        for end, count in ends.items()
+        if end not in ORDINARY_ENDS
+    )
     if not run.is_complete:
         yield "the recording broke off"
 
@@ -136,10 +162,17 @@ def _sum(counts: Iterable[int | None]) -> str:
 CALL = ("title", "parameters", "draw", "node", "new", "answers", "input", "output", "cost", "key")
 
 
-def _data(calls: Iterable[Call], shown: list[Pair], comparison: Comparison | None) -> dict[str, Any]:
-    """Return what the page's script is given: tables whose entries refer to one another by their places."""
-    # Each gives the next place to a key that is new. Nodes are histories: the one before the last message, and that.
-    texts, messages, actors, nodes = (defaultdict[Any, int](itertools.count().__next__) for _ in range(4))
+def _data(
+    calls: Iterable[Call], shown: list[Pair], comparison: Comparison | None
+) -> dict[str, Any]:
+    """Return what the page's script is given: tables whose entries refer to one another by their
+    places.
+    """
+    # Each gives the next place to a key that is new. Nodes are histories: the one before the last
+    # message, and that.
+    texts, messages, actors, nodes = (
+        defaultdict[Any, int](itertools.count().__next__) for _ in range(4)
+    )
 
     def text_at(text: str) -> int:
         return texts[visible(text)]
@@ -166,7 +199,8 @@ def _data(calls: Iterable[Call], shown: list[Pair], comparison: Comparison | Non
         if cell.one is not None:
             title, parameters, _, node, *_ = rows[place[id(cell.one)]]
             drawn.setdefault((cell.one.kind, title, parameters, node), []).append(cell.one)
-    spread = []  # of each request that was drawn several times: its calls, and how often each answer came
+    # of each request that was drawn several times: its calls, and how often each answer came
+    spread = []
     for same in drawn.values():
         if len(same) > 1:
             counts = Counter(counted_value(record.answer) for record in same)
@@ -175,7 +209,10 @@ def _data(calls: Iterable[Call], shown: list[Pair], comparison: Comparison | Non
     actor_of = [actors[cell.scope] for cell in shown]
     # Why an actor's runs part, and what differs there, by the number of the cell at which they do.
     partings = comparison.parted if comparison else ()
-    parted = {(each.scope, each.place, each.status): (WHY[each.why], visible(each.in_words())) for each in partings}
+    parted = {
+        (each.scope, each.place, each.status): (WHY[each.why], visible(each.in_words()))
+        for each in partings
+    }
     places = [(cell.scope, cell.place, cell.status) for cell in shown]
     return {
         "actors": [visible(name) or OUTSIDE for name in actors],

@@ -1,7 +1,8 @@
-"""Processes that can be killed at any instant: forked from one that has imported all they need, within milliseconds.
+"""Processes that can be killed at any instant: forked from one that has imported all they need,
+within milliseconds.
 
-What a process did is in its journal, a file to which each line is written in one go: what stands in it happened before
-the kill. The nursery runs one thread, so that forking it is safe.
+What a process did is in its journal, a file to which each line is written in one go: what stands in
+it happened before the kill. The nursery runs one thread, so that forking it is safe.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ LONGEST = 600.0  # that a process may take which works for a minute
 KILLED = -signal.SIGKILL
 SOON = 0.001
 
-# Forks a process for each line that it reads: the name of a function of the module workers, its journal, its arguments.
+# Forks a process for each line that it reads: the name of a function of the module workers, its
+# journal, its arguments.
 NURSERY = """
 import json, os, sys, warnings
 sys.path.insert(0, sys.argv[1])
@@ -46,7 +48,9 @@ for line in sys.stdin:
 
 
 def seeded() -> random.Random:
-    """Return random numbers from the seed in LLMCALL_FAULT_SEED ("new": any), or always the same; it is printed."""
+    """Return random numbers from the seed in LLMCALL_FAULT_SEED ("new": any), or always the same;
+    it is printed.
+    """
     seed = int.from_bytes(os.urandom(4), "big") if GIVEN_SEED == "new" else int(GIVEN_SEED or 1)
     print(f"{SEED}={seed}")
     return random.Random(seed)
@@ -72,7 +76,8 @@ class Worker:
     def lines(self) -> list[Any]:
         """Return what it has written so far, parsed."""
         data = self.journal.read_bytes() if self.journal.exists() else b""
-        return [json.loads(line) for line in data.split(b"\n")[:-1]]  # a kill may have cut the last one
+        # a kill may have cut the last one
+        return [json.loads(line) for line in data.split(b"\n")[:-1]]
 
     def wait_for_lines(self, count: int) -> None:
         """Wait until it has written so many lines."""
@@ -95,7 +100,9 @@ class Worker:
         return self.status
 
     def killed(self) -> int:
-        """Kill it and wait for its end; what it came to before the kill must not have been an error."""
+        """Kill it and wait for its end; what it came to before the kill must not have been an
+        error.
+        """
         self.kill()
         assert self.end() in (KILLED, 0), self.lines()[-1:]
         return self.end()
@@ -117,7 +124,11 @@ class Nursery:
         self.folder = folder
         self._workers: list[Worker] = []
         self._process = subprocess.Popen(
-            [python, "-c", NURSERY, str(HERE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
+            [python, "-c", NURSERY, str(HERE)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
         )
 
     def order(self, **order: Any) -> Any:
@@ -134,7 +145,9 @@ class Nursery:
     def start(self, name: str, *arguments: Any) -> Worker:
         """Start a function of the module workers in a process of its own."""
         journal = self.folder / f"{name}-{len(self._workers)}-{os.urandom(4).hex()}.journal"
-        given = [str(argument) if isinstance(argument, Path) else argument for argument in arguments]
+        given = [
+            str(argument) if isinstance(argument, Path) else argument for argument in arguments
+        ]
         pid = self.order(name=name, journal=str(journal), arguments=given)
         self._workers.append(Worker(self, pid, journal))
         return self._workers[-1]

@@ -1,4 +1,6 @@
-"""Servers that fail as servers do: by a seeded draw for each attempt, to many connections at a time."""
+"""Servers that fail as servers do: by a seeded draw for each attempt, to many connections at a
+time.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,9 @@ class Storm(RawServer):
         self.all_left()
 
     def all_left(self) -> bool:
-        """Wait until every client has closed its connections, without having been told to; return whether they did."""
+        """Wait until every client has closed its connections, without having been told to; return
+        whether they did.
+        """
         for thread in self._threads:
             thread.join(SECONDS)
         return not any(thread.is_alive() for thread in self._threads)
@@ -105,7 +109,9 @@ class Storm(RawServer):
             if self._stopped.is_set():
                 connection.close()
                 return
-            self._threads.append(threading.Thread(target=self._answer, args=(connection,), name="storm", daemon=True))
+            self._threads.append(
+                threading.Thread(target=self._answer, args=(connection,), name="storm", daemon=True)
+            )
             self._threads[-1].start()
 
     def _answer(self, connection: socket.socket) -> None:

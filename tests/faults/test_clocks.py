@@ -1,4 +1,6 @@
-"""A clock that is set back, forward or jumps about: no answer, order, limit, deadline or budget depends on it."""
+"""A clock that is set back, forward or jumps about: no answer, order, limit, deadline or budget
+depends on it.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,13 @@ from llmcall.testing import ScriptedClient
 
 YEAR = 365 * 86400.0
 NOW = time.time()
-TROUBLE = [llmcall.ServiceError("busy", status_code=503), llmcall.RateLimitError("slow", status_code=429)]
-CLOCKS: dict[str, Callable[[int], float]] = {  # seconds since the epoch, by how often the clock was looked at
+TROUBLE = [
+    llmcall.ServiceError("busy", status_code=503),
+    llmcall.RateLimitError("slow", status_code=429),
+]
+CLOCKS: dict[
+    str, Callable[[int], float]
+] = {  # seconds since the epoch, by how often the clock was looked at
     "an hour back at each look": lambda looks: NOW - 3600 * looks,
     "thirty years back": lambda looks: NOW - 30 * YEAR,
     "at the beginning of time": lambda looks: 0.0,
@@ -48,7 +55,11 @@ def test_the_cache(clock: Callable[[], None], tmp_path: Path) -> None:
     first = [client.send_message(f"before {number}")["content"] for number in range(3)]
     clock()
     later = [client.send_message(f"after {number}")["content"] for number in range(3)]
-    again = [client.send_message(f"{when} {number}") for when in ("before", "after") for number in range(3)]
+    again = [
+        client.send_message(f"{when} {number}")
+        for when in ("before", "after")
+        for number in range(3)
+    ]
     assert [reply["content"] for reply in again] == first + later
     assert all(reply.cached for reply in again)
     client.cache.close()
@@ -63,7 +74,9 @@ def test_the_cache(clock: Callable[[], None], tmp_path: Path) -> None:
 
 
 def test_limits_deadlines_and_retries(clock: Callable[[], None]) -> None:
-    """They are kept by a clock that nobody sets: no call waits for the time to come back, and none is late by it."""
+    """They are kept by a clock that nobody sets: no call waits for the time to come back, and none
+    is late by it.
+    """
     failures = iter(TROUBLE)
 
     def answer(messages: list[Any]) -> Any:
@@ -79,7 +92,11 @@ def test_limits_deadlines_and_retries(clock: Callable[[], None]) -> None:
     assert client.send_message("before", deadline=60)["content"] == "answered"
     failures = iter(TROUBLE)
     clock()
-    replies = llmcall.map(lambda number: client.send_message(str(number), deadline=60)["content"], range(20), workers=4)
+    replies = llmcall.map(
+        lambda number: client.send_message(str(number), deadline=60)["content"],
+        range(20),
+        workers=4,
+    )
     assert replies == ["answered"] * 20
 
 

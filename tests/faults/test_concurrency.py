@@ -1,4 +1,6 @@
-"""Many processes of many threads, of two versions of Python, on one cache: nothing locked, lost or mixed."""
+"""Many processes of many threads, of two versions of Python, on one cache: nothing locked, lost or
+mixed.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,19 @@ def check_together(workers: list[Worker], folder: Path) -> int:
     return calls
 
 
-@pytest.mark.parametrize(("processes", "threads", "seconds"), [(3, 4, 1.0), pytest.param(8, 16, 30.0, marks=SLOW)])
-def test_processes_and_threads(processes: int, threads: int, seconds: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("processes", "threads", "seconds"), [(3, 4, 1.0), pytest.param(8, 16, 30.0, marks=SLOW)]
+)
+def test_processes_and_threads(
+    processes: int, threads: int, seconds: float, tmp_path: Path
+) -> None:
     """Eight processes of sixteen threads read, write, refresh, delete and fork for half a minute."""
     seed = seeded().randrange(2**31)
     with Nursery(tmp_path) as nursery:
         workers = [
-            nursery.start("contend", tmp_path / "cache", f"p{number}", seconds, threads, seed + 1000 * number)
+            nursery.start(
+                "contend", tmp_path / "cache", f"p{number}", seconds, threads, seed + 1000 * number
+            )
             for number in range(processes)
         ]
         assert check_together(workers, tmp_path / "cache") > processes * threads
@@ -49,9 +57,15 @@ def test_another_python_at_the_same_time(threads: int, seconds: float, tmp_path:
         pytest.skip("LLMCALL_OTHER_PYTHON names no other Python with llmcall's dependencies")
     seed = seeded().randrange(2**31)
     with Nursery(tmp_path) as one, Nursery(tmp_path, OTHER_PYTHON) as another:
-        assert one.start("version").done() == [list(sys.version_info[:2])] != another.start("version").done()
+        assert (
+            one.start("version").done()
+            == [list(sys.version_info[:2])]
+            != another.start("version").done()
+        )
         workers = [
-            nursery.start("contend", tmp_path / "cache", f"p{number}", seconds, threads, seed + 1000 * number)
+            nursery.start(
+                "contend", tmp_path / "cache", f"p{number}", seconds, threads, seed + 1000 * number
+            )
             for number, nursery in enumerate((one, another, one, another))
         ]
         check_together(workers, tmp_path / "cache")

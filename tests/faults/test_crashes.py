@@ -1,4 +1,6 @@
-"""Processes killed at random instants, 200 times: what a caller had received is there, and nothing is half written."""
+"""Processes killed at random instants, 200 times: what a caller had received is there, and nothing
+is half written.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def nursery(tmp_path: Path) -> Iterator[Nursery]:
 
 
 def stored(folder: Path) -> dict[str, str]:
-    """Check that a cache is sound without repair; return the digests of its answers by their questions."""
+    """Check that a cache is sound without repair; return the digests of its answers by their
+    questions.
+    """
     assert {path.name for path in folder.iterdir()} <= DATABASE_FILES
     assert in_database(folder, "PRAGMA integrity_check") == [("ok",)]
     with ResponseCache(folder) as cache:
@@ -49,14 +53,20 @@ def stored(folder: Path) -> dict[str, str]:
 
 
 def received(worker: Worker) -> dict[str, str]:
-    """Return the digests of the answers that a killed process had received; it must have met no trouble before."""
+    """Return the digests of the answers that a killed process had received; it must have met no
+    trouble before.
+    """
     written = worker.lines()
     assert all(isinstance(line, list) for line in written), written
-    return {question: said for question, said in written if question not in ("begin", "end", "asked")}
+    return {
+        question: said for question, said in written if question not in ("begin", "end", "asked")
+    }
 
 
 def strike(worker: Worker, longest: float, chance: random.Random) -> None:
-    """Kill a process at a random instant after it has begun, at most as long after as it takes to the end."""
+    """Kill a process at a random instant after it has begun, at most as long after as it takes to
+    the end.
+    """
     worker.wait_for_lines(1)
     pause(chance.uniform(0, longest))
     worker.killed()
@@ -70,8 +80,12 @@ def time_of(worker: Worker) -> float:
     return time.monotonic() - begun
 
 
-def kill_one_of_four(nursery: Nursery, folder: Path, chance: random.Random, begin: int) -> dict[str, str]:
-    """Let four processes store answers to the same questions; kill one, then the others; return what they received."""
+def kill_one_of_four(
+    nursery: Nursery, folder: Path, chance: random.Random, begin: int
+) -> dict[str, str]:
+    """Let four processes store answers to the same questions; kill one, then the others; return
+    what they received.
+    """
     workers = [nursery.start("ask", folder, f"w{number}", begin) for number in range(4)]
     victim, *others = chance.sample(workers, 4)
     victim.wait_for_lines(chance.randrange(1, 20))
@@ -91,7 +105,9 @@ def kill_one_of_four(nursery: Nursery, folder: Path, chance: random.Random, begi
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(22, marks=pytest.mark.slow)])
 def test_one_of_four_writers(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
-    """Four processes share a cache; whichever is killed, all that any of them had received is there. (88 kills)"""
+    """Four processes share a cache; whichever is killed, all that any of them had received is
+    there. (88 kills)
+    """
     chance = seeded()
     answers: dict[str, str] = {}
     for number in range(rounds):
@@ -103,7 +119,9 @@ def test_one_of_four_writers(rounds: int, nursery: Nursery, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_the_first_answer_of_a_cache(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
-    """A process killed while it makes the cache leaves it as it should be, or nothing that the next one minds. (12)"""
+    """A process killed while it makes the cache leaves it as it should be, or nothing that the next
+    one minds. (12)
+    """
     chance = seeded()
     longest = time_of(nursery.start("create", tmp_path / "unharmed"))
     for number in range(rounds):
@@ -118,7 +136,9 @@ def test_the_first_answer_of_a_cache(rounds: int, nursery: Nursery, tmp_path: Pa
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_map(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
-    """A map that was killed goes on when it runs again, and asks for nothing that it had received. (20 kills)"""
+    """A map that was killed goes on when it runs again, and asks for nothing that it had received.
+    (20 kills)
+    """
     chance = seeded()
     for number in range(rounds):
         folder = tmp_path / f"cache {number}"
@@ -136,20 +156,28 @@ def test_a_map(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
 
 def visible(folder: Path) -> list[str]:
     """Return the names of a folder's files, without those that a killed process began beside them."""
-    return sorted(path.name for path in folder.iterdir() if not re.fullmatch(r"\..*\.[0-9a-f]{8}\.tmp", path.name))
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if not re.fullmatch(r"\..*\.[0-9a-f]{8}\.tmp", path.name)
+    )
 
 
 def read_lines(path: Path) -> dict[str, str]:
     """Check that a file of records is whole; return the digests of its answers by their questions."""
     return {
-        record.request["messages"][-1]["content"]: digest(record.response["choices"][0]["message"]["content"])
+        record.request["messages"][-1]["content"]: digest(
+            record.response["choices"][0]["message"]["content"]
+        )
         for record in read(path)
     }
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_export(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
-    """An export that was killed leaves the old file or the new one, and at most what it began beside it. (20 kills)"""
+    """An export that was killed leaves the old file or the new one, and at most what it began
+    beside it. (20 kills)
+    """
     chance = seeded()
     fill(tmp_path / "cache", RECORDS)
     whole, target = stored(tmp_path / "cache"), tmp_path / "out" / "exported.jsonl"
@@ -202,7 +230,9 @@ def keys_of(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_cassette(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
-    """A recording that was killed leaves the old file or the new one, and its answers in the cache. (20 kills)"""
+    """A recording that was killed leaves the old file or the new one, and its answers in the cache.
+    (20 kills)
+    """
     chance = seeded()
     folder, tape, count = tmp_path / "cache", tmp_path / "tapes" / "tape.jsonl", 40
     longest = 2 * time_of(nursery.start("record", folder, tape, 0, count))
@@ -214,7 +244,9 @@ def test_a_cassette(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
         worker.killed()
         had = received(worker)
         found = read_lines(tape)
-        assert found == recorded or (found.items() >= (recorded | had).items() and len(had) == count)
+        assert found == recorded or (
+            found.items() >= (recorded | had).items() and len(had) == count
+        )
         assert had.items() <= stored(folder).items()
         recorded = found
     nursery.start("record", folder, tape, 0, count).done()
@@ -235,7 +267,9 @@ def test_a_cache_that_a_killed_process_began(made: str, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_a_killed_process_began(tmp_path: Path) -> None:
-    """The file that keeps a cache out of git is written whole, though a killed process had only begun it."""
+    """The file that keeps a cache out of git is written whole, though a killed process had only
+    begun it.
+    """
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / ".gitignore").touch()
     fill(tmp_path / "cache", 1)

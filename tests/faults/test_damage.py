@@ -1,4 +1,6 @@
-"""Damaged files, a few hundred of them drawn from a seed: the answer is right, or asked anew, or the error says why."""
+"""Damaged files, a few hundred of them drawn from a seed: the answer is right, or asked anew, or
+the error says why.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,15 @@ from llmcall.testing import ScriptedClient
 RECORDS, PAGE = 60, 4096
 REMEDY = "llmcall cache salvage"
 NEW = "asked anew"
-FILES = ("cache.db", "cache.db", "cache.db", "cache.db-wal", "cache.db-wal", "cache.db-shm", ".gitignore")
+FILES = (
+    "cache.db",
+    "cache.db",
+    "cache.db",
+    "cache.db-wal",
+    "cache.db-wal",
+    "cache.db-shm",
+    ".gitignore",
+)
 Damage = Callable[[bytearray, random.Random], None]
 
 
@@ -37,7 +47,9 @@ def overwrite(data: bytearray, chance: random.Random) -> None:
     begin, length = chance.randrange(len(data)), chance.choice((1, 16, 512, PAGE, 3 * PAGE))
     begin = begin // PAGE * PAGE if length == PAGE else begin
     length = min(length, len(data) - begin)
-    data[begin : begin + length] = chance.choice((bytes(length), b"\xff" * length, chance.randbytes(length)))
+    data[begin : begin + length] = chance.choice(
+        (bytes(length), b"\xff" * length, chance.randbytes(length))
+    )
 
 
 def swap_pages(data: bytearray, chance: random.Random) -> None:
@@ -75,12 +87,17 @@ def question_of(record: llmcall.Record) -> str:
 
 def answers_in(cache: ResponseCache) -> dict[str, str]:
     """Return what a cache holds: answers by their questions."""
-    return {question_of(each): each.response["choices"][0]["message"]["content"] for each in cache.records()}
+    return {
+        question_of(each): each.response["choices"][0]["message"]["content"]
+        for each in cache.records()
+    }
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, dict[str, str]]:
-    """A sound cache in three states: closed; with some records in the log alone; with deleted ones; and its answers."""
+    """A sound cache in three states: closed; with some records in the log alone; with deleted ones;
+    and its answers.
+    """
     folder = tmp_path_factory.mktemp("sound")
     fill(folder / "closed", RECORDS)
     shutil.copytree(folder / "closed", folder / "opened")
@@ -101,8 +118,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, dict[str, str]
 
 
 @pytest.mark.parametrize("cases", [12, pytest.param(150, marks=pytest.mark.slow)])
-def test_damage_anywhere(cases: int, sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Each damaged cache gives right answers, or asks anew, or says what to do; salvage gives back what is whole."""
+def test_damage_anywhere(
+    cases: int, sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each damaged cache gives right answers, or asks anew, or says what to do; salvage gives back
+    what is whole.
+    """
     seed, counts = seeded().randrange(2**31), Counter[str]()
     for number in range(cases):
         chance = random.Random(f"{seed} {number}")
@@ -119,10 +140,18 @@ def test_damage_anywhere(cases: int, sound: Any, tmp_path: Path, caplog: pytest.
             shutil.rmtree(tmp_path / "used")
             shutil.rmtree(tmp_path / "saved", ignore_errors=True)
         shutil.rmtree(tmp_path / "damaged")
-    assert cases < 100 or min(counts[what] for what in ("right", "salvaged", "corrupt", "missed", "warned", "anew")) > 0
+    assert (
+        cases < 100
+        or min(
+            counts[what] for what in ("right", "salvaged", "corrupt", "missed", "warned", "anew")
+        )
+        > 0
+    )
 
 
-def salvage(folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]) -> None:
+def salvage(
+    folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]
+) -> None:
     """No record comes back that is not right."""
     with ResponseCache(folder) as cache, ResponseCache(folder.parent / "saved") as saved:
         if not cache.exists():
@@ -136,7 +165,9 @@ def salvage(folder: Path, answers: dict[str, str], questions: list[str], counts:
         counts["salvaged"] += len(saved)
 
 
-def replay(folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]) -> None:
+def replay(
+    folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]
+) -> None:
     """Each question has its right answer, or the error says what to do."""
     client = ScriptedClient(cache_mode="replay", cache_path=folder, on_error="raise")
     for question in questions:
@@ -150,7 +181,9 @@ def replay(folder: Path, answers: dict[str, str], questions: list[str], counts: 
             counts["missed"] += 1
 
 
-def read_all(folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]) -> None:
+def read_all(
+    folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]
+) -> None:
     """What it yields is right, and it says what to do about the rest."""
     with ResponseCache(folder) as cache:
         try:
@@ -163,7 +196,9 @@ def read_all(folder: Path, answers: dict[str, str], questions: list[str], counts
 
 def ask(folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]) -> None:
     """Each question has its right answer, or is asked anew once."""
-    client = ScriptedClient(lambda messages: NEW, cache_mode="auto", cache_path=folder, on_error="raise")
+    client = ScriptedClient(
+        lambda messages: NEW, cache_mode="auto", cache_path=folder, on_error="raise"
+    )
     for question in questions:
         first, second = (client.send_message(question) for _ in range(2))
         assert first.content == second.content and second.cached

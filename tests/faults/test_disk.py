@@ -1,4 +1,6 @@
-"""Disks that are full, read-only, gone or somebody else's, and paths of all kinds: no paid answer is lost."""
+"""Disks that are full, read-only, gone or somebody else's, and paths of all kinds: no paid answer
+is lost.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,16 @@ from llmcall.testing import ScriptedClient
 
 def client_to(path: Path, answers: Any = ("one", "two", "three"), mode: str = "auto") -> Any:
     """Return a client that stores at a path."""
-    return ScriptedClient(answers, cache_mode=mode, cache_path=path, on_error="raise", temperature=0)
+    return ScriptedClient(
+        answers, cache_mode=mode, cache_path=path, on_error="raise", temperature=0
+    )
 
 
 def warned(log: pytest.LogCaptureFixture, words: str = "kept in memory") -> int:
     """Count the warnings that contain some words."""
-    return sum(words in entry.getMessage() for entry in log.records if entry.levelno == logging.WARNING)
+    return sum(
+        words in entry.getMessage() for entry in log.records if entry.levelno == logging.WARNING
+    )
 
 
 def lengthy(messages: Any) -> str:
@@ -38,14 +44,17 @@ def lengthy(messages: Any) -> str:
 
 
 def test_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A map in threads loses no answer and asks for none twice; what was not stored is, as soon as there is room."""
+    """A map in threads loses no answer and asks for none twice; what was not stored is, as soon as
+    there is room.
+    """
     with small(tmp_path / "disk", "4m") as disk:
-        (disk / "filler").write_bytes(
-            bytes(3584 * 1024)
-        )  # without it, all answers fit in both the database and its log
+        # without it, all answers fit in both the database and its log
+        (disk / "filler").write_bytes(bytes(3584 * 1024))
         client = client_to(disk / "cache", lengthy)
         for _ in range(2):
-            answers = llmcall.map(lambda number: client.send_message(str(number)).content, range(5), workers=4)
+            answers = llmcall.map(
+                lambda number: client.send_message(str(number)).content, range(5), workers=4
+            )
             assert answers == [lengthy([{"content": number}]) for number in range(5)]
         assert (len(client.requests), warned(caplog), client.cache.verify()) == (5, 1, [])
         assert len(client.cache) < 5
@@ -85,13 +94,19 @@ fill(then)
 
 @pytest.mark.parametrize("process", ["own", "forked"])
 @pytest.mark.parametrize(("then", "stored"), [("mended", 10), ("closed", 10), ("broken", 0)])
-def test_what_was_not_stored_at_the_end_of_the_process(process: str, then: str, stored: int, tmp_path: Path) -> None:
-    """It is written then, where that is possible; else a second warning says how many answers are lost."""
+def test_what_was_not_stored_at_the_end_of_the_process(
+    process: str, then: str, stored: int, tmp_path: Path
+) -> None:
+    """It is written then, where that is possible; else a second warning says how many answers are
+    lost.
+    """
     with start(PROGRAM, tmp_path / "cache", then, process) as program:
         _, complaints = program.communicate(timeout=60)
     inherited = int(process == "forked")
     assert complaints.count("kept in memory until it can") == 1 + inherited  # each process says it
-    assert (f"{10 + inherited} answers lost that could not be stored" in complaints) is (then == "broken")
+    assert (f"{10 + inherited} answers lost that could not be stored" in complaints) is (
+        then == "broken"
+    )
     assert not stored or len(ResponseCache(tmp_path / "cache")) == stored + inherited
 
 
@@ -110,8 +125,12 @@ def no_database(folder: Path) -> Path:
 
 @pytest.mark.parametrize("make", [below_a_file, no_database])
 @pytest.mark.parametrize("mode", ["auto", "refresh"])
-def test_a_path_that_takes_nothing(make: Any, mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Each is paid for once, the answers are right, a warning says that they are in memory; they are stored later."""
+def test_a_path_that_takes_nothing(
+    make: Any, mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is paid for once, the answers are right, a warning says that they are in memory; they
+    are stored later.
+    """
     client = client_to(make(tmp_path), mode=mode)
     kept_in_memory(client, caplog)
     client.cache.close()
@@ -133,7 +152,9 @@ def kept_in_memory(client: Any, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_read_only_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A cache on it answers, new answers stay in memory, and what changes it is an error that names the place."""
+    """A cache on it answers, new answers stay in memory, and what changes it is an error that names
+    the place.
+    """
     fill(tmp_path / "cache", 5)
     with read_only(tmp_path / "cache") as place:
         client = client_to(place)
@@ -184,7 +205,9 @@ CHANGES: dict[str, Callable[[ResponseCache, Path], Any]] = {
     "export": lambda cache, disk: cache.export(disk / "tape.jsonl", where=lambda record: True),
     "cassette": record_more,
     "rekey": rekey,
-    "delete": lambda cache, disk: all_or_nothing(cache, lambda: cache.delete(where=lambda record: True)),
+    "delete": lambda cache, disk: all_or_nothing(
+        cache, lambda: cache.delete(where=lambda record: True)
+    ),
     "clear": lambda cache, disk: all_or_nothing(cache, cache.clear),
     "salvage": lambda cache, disk: cache.salvage(disk / "salvaged"),
     "load": lambda cache, disk: cache.load(disk.parent / "other"),
@@ -193,7 +216,9 @@ CHANGES: dict[str, Callable[[ResponseCache, Path], Any]] = {
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_change_on_a_full_disk(what: str, tmp_path: Path) -> None:
-    """What needs room fails by the system's error and changes nothing; the old files stay as they were."""
+    """What needs room fails by the system's error and changes nothing; the old files stay as they
+    were.
+    """
     fill(tmp_path / "other", 40)
     with small(tmp_path / "disk", "2m") as disk:
         fill(disk / "cache", 10)
@@ -214,7 +239,9 @@ def test_a_change_on_a_full_disk(what: str, tmp_path: Path) -> None:
         assert deletes or (stored(disk / "cache"), keys_of(disk / "cache")) == (before, keys)
 
 
-@pytest.mark.parametrize("name", ["with a space", "кэш-缓存-🧀", "per%cent#and?mark", "-dash", "quote'\"s"])
+@pytest.mark.parametrize(
+    "name", ["with a space", "кэш-缓存-🧀", "per%cent#and?mark", "-dash", "quote'\"s"]
+)
 def test_a_path_of_any_letters(name: str, tmp_path: Path) -> None:
     """Cache, export, cassette and salvage work there."""
     folder = tmp_path / name
@@ -236,7 +263,9 @@ def public() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only a superuser can become another user")
+@pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0, reason="only a superuser can become another user"
+)
 def test_a_folder_of_another_user(public: Path) -> None:
     """What may be read is read; what may not is an error in replay, and nobody loses a paid answer."""
     for name, mode in (("closed", 0o700), ("open", 0o755)):
@@ -247,6 +276,10 @@ def test_a_folder_of_another_user(public: Path) -> None:
         written = worker.done()
     found = dict(line for line in written if isinstance(line, list))
     warnings = [line["warning"] for line in written if isinstance(line, dict)]
-    assert found == {"closed": [False, True], "open": [True, True], "replay": CacheCorruptError.__name__}
+    assert found == {
+        "closed": [False, True],
+        "open": [True, True],
+        "replay": CacheCorruptError.__name__,
+    }
     assert sum("kept in memory" in warning for warning in warnings) == 1
     assert any("Permission denied" in warning for warning in warnings)

@@ -1,4 +1,6 @@
-"""What users meet on the network: servers that fail, drip, flood and lead astray; hooks, addresses and connections."""
+"""What users meet on the network: servers that fail, drip, flood and lead astray; hooks, addresses
+and connections.
+"""
 
 from __future__ import annotations
 
@@ -115,14 +117,28 @@ async def in_tasks(client: OpenAIClient, way: str) -> list[Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_storm(way: str) -> None:
-    """32 callers, 30 % faults: each call ends with its answer or a typed error; no thread or socket is left."""
+    """32 callers, 30 % faults: each call ends with its answer or a typed error; no thread or socket
+    is left.
+    """
     seed = seeded().randrange(2**32)
     before, open_before = threads(), sockets()
     with Storm(seed, share=0.3) as storm:
-        settings = {"retry_max_attempts": ATTEMPTS, "retry_waiting_time": 0.0001, "timeout": 1.0, "deadline": 20.0}
-        with LIBRARY.Client(verify=False) as http_client, plain(storm.base_url, http_client, **settings) as client:
+        settings = {
+            "retry_max_attempts": ATTEMPTS,
+            "retry_waiting_time": 0.0001,
+            "timeout": 1.0,
+            "deadline": 20.0,
+        }
+        with (
+            LIBRARY.Client(verify=False) as http_client,
+            plain(storm.base_url, http_client, **settings) as client,
+        ):
             begun = time.monotonic()
-            found = in_threads(client, way) if way in ("sync", "stream") else asyncio.run(in_tasks(client, way))
+            found = (
+                in_threads(client, way)
+                if way in ("sync", "stream")
+                else asyncio.run(in_tasks(client, way))
+            )
             assert time.monotonic() - begun < SECONDS
         for item, outcome in zip(ITEMS, found, strict=True):
             assert outcome == f"answer to {item}" or isinstance(outcome, APIError), outcome
@@ -163,7 +179,10 @@ def test_drips(name: str, way: str) -> None:
     """Whatever drips, the deadline ends the call, though no read of it takes long."""
     if name in BESIDE_THE_BODY and way in ("sync", "stream"):
         pytest.skip("a server that drips its head byte by byte is bounded in event loops alone")
-    with RawServer(SLOW_SERVERS[name]) as server, client_for(server.base_url, deadline=SOON, timeout=NO_MORE) as client:
+    with (
+        RawServer(SLOW_SERVERS[name]) as server,
+        client_for(server.base_url, deadline=SOON, timeout=NO_MORE) as client,
+    ):
         error = asked(client, way)
     assert type(error) is RequestTimeoutError, repr(error)
     assert len(server.requests) <= 1
@@ -171,9 +190,14 @@ def test_drips(name: str, way: str) -> None:
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
 def test_a_deadline_counts_through_a_stream(way: str) -> None:
-    """What the first chunks took of the deadline is missing to the last ones; the reader has what came."""
+    """What the first chunks took of the deadline is missing to the last ones; the reader has what
+    came.
+    """
     drip = dripping(HEAD + event(chunk("Two")), event(chunk(" coins")))
-    with RawServer(drip) as server, client_for(server.base_url, deadline=2 * SOON, timeout=NO_MORE) as client:
+    with (
+        RawServer(drip) as server,
+        client_for(server.base_url, deadline=2 * SOON, timeout=NO_MORE) as client,
+    ):
         error = asked(client, way)
     assert type(error) is RequestTimeoutError
     assert len(server.requests) <= 1
@@ -187,8 +211,13 @@ def test_a_deadline_counts_through_a_stream(way: str) -> None:
     ],
 )
 def test_a_timeout_bounds_an_attempt(name: str, way: str) -> None:
-    """Silence, half a body, one that drips for ever, and comments, which are no answer: each attempt ends in time."""
-    with RawServer(SLOW_SERVERS[name]) as server, client_for(server.base_url, retry_max_attempts=2) as client:
+    """Silence, half a body, one that drips for ever, and comments, which are no answer: each
+    attempt ends in time.
+    """
+    with (
+        RawServer(SLOW_SERVERS[name]) as server,
+        client_for(server.base_url, retry_max_attempts=2) as client,
+    ):
         error = asked(client, way, timeout=SOON)
     assert type(error) is RequestTimeoutError and "within the timeout" in str(error)
     assert (error.endpoint, error.attempts) == ("127.0.0.1", 2)
@@ -219,7 +248,9 @@ def test_floods(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plain(base_url: str, http_client: Any = None, **settings: Any) -> OpenAIClient:
-    """Return a client of OpenAI's API at a server, with the SDK's own HTTP client or one that the test closes."""
+    """Return a client of OpenAI's API at a server, with the SDK's own HTTP client or one that the
+    test closes.
+    """
     given = {"api_key": "the-key-1234", "retry_max_attempts": 3, "base_url": base_url, **settings}
     return OpenAIClient(http_client=http_client, **given)
 
@@ -285,7 +316,9 @@ BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_answers(name: str) -> None:
-    """A broken connection or answer is a failing service: tried again, told with its cause, never stored."""
+    """A broken connection or answer is a failing service: tried again, told with its cause, never
+    stored.
+    """
     behaviour, words, status, cause = BROKEN[name]
     with RawServer(behaviour) as server, client_for(server.base_url) as client:
         error = client.send_message(QUESTION, on_error="return")
@@ -300,7 +333,10 @@ def test_broken_answers(name: str) -> None:
 @pytest.mark.parametrize("behaviour", [resets, closes, cut_chunk(), answers(Answer(503, "busy"))])
 def test_a_server_that_recovers(behaviour: Behaviour) -> None:
     """After failures the answer is that of the server, stored, and its usage tells the retries."""
-    with RawServer(behaviour, behaviour, answers()) as server, client_for(server.base_url) as client:
+    with (
+        RawServer(behaviour, behaviour, answers()) as server,
+        client_for(server.base_url) as client,
+    ):
         reply = client.send_message(QUESTION, on_error="raise")
         again = client.send_message(QUESTION, on_error="raise")
     assert (reply.content, reply.cached, reply.request_id) == ("Two coins.", False, "req-ok")
@@ -322,11 +358,19 @@ def test_a_deadline_bounds_the_retries(httpserver: HTTPServer) -> None:
     server = ScriptedServer(httpserver, refusal(503))
     with client_for(server.base_url, retry_max_attempts=50) as client:
         error = client.send_message(
-            QUESTION, on_error="return", deadline=SOON, waiting_time=SOON / 4, exponential_backoff_factor=1
+            QUESTION,
+            on_error="return",
+            deadline=SOON,
+            waiting_time=SOON / 4,
+            exponential_backoff_factor=1,
         )
     assert isinstance(error, ServiceError)
     assert error.attempts < 10
-    assert error.attempts - len(server.requests) in (0, 1)  # the deadline may pass before the server reads the last one
+    # the deadline may pass before the server reads the last one
+    assert error.attempts - len(server.requests) in (
+        0,
+        1,
+    )
 
 
 # Hooks, addresses, connections and event loops
@@ -365,7 +409,9 @@ def test_a_request_hook_sees_each_request(asynchronous: bool, httpserver: HTTPSe
     assert [seen.headers["x-correlation-id"] for seen in server.requests] == ["1", "2", "3", "4"]
 
 
-def test_an_event_loop_leaves_nothing_behind(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_event_loop_leaves_nothing_behind(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever calls ``asyncio.run`` again and again keeps neither loops nor SDK clients."""
     server = ScriptedServer(httpserver, OK)
     client = OpenAIClient(base_url=server.base_url)
@@ -398,12 +444,16 @@ def test_an_event_loop_leaves_nothing_behind(httpserver: HTTPServer, monkeypatch
 
 
 def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
-    """Many threads tell of one retry, and of the first failure in full: where, and what to do; of others shortly."""
+    """Many threads tell of one retry, and of the first failure in full: where, and what to do; of
+    others shortly.
+    """
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # without listening
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
         client = OpenAIClient(base_url=address, **RETRY_AT_ONCE)
-        replies = llmcall.map(lambda item: client.send_message(f"Hello {item}"), range(32), workers=8)
+        replies = llmcall.map(
+            lambda item: client.send_message(f"Hello {item}"), range(32), workers=8
+        )
         assert replies == [None] * 32 and (client.usage.retries, client.usage.errors) == (64, 32)
         with pytest.raises(ServiceError) as caught:
             client.send_message("Hello", on_error="raise")
@@ -412,16 +462,29 @@ def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
     [first] = (each for each in failures if "failed as before" not in each)
     for part in (f"at {address} failed", "Does the server", "llmcall doctor", 'on_error="raise"'):
         assert part in first
-    counts = [re.search(f"ServiceError at {address}\\): (\\d+) such failures within a min", each) for each in failures]
-    assert sorted(int(found[1]) for found in counts if found) == [2, 4, 8, 16, 32] and len(failures) == 6
+    counts = [
+        re.search(f"ServiceError at {address}\\): (\\d+) such failures within a min", each)
+        for each in failures
+    ]
+    assert (
+        sorted(int(found[1]) for found in counts if found) == [2, 4, 8, 16, 32]
+        and len(failures) == 6
+    )
     notes = getattr(caught.value, "__notes__", [])  # there are none on Python 3.10
-    assert all(f"model gpt-4o-mini at {address}. Run again later; 'llmcall doctor'" in note for note in notes)
+    assert all(
+        f"model gpt-4o-mini at {address}. Run again later; 'llmcall doctor'" in note
+        for note in notes
+    )
     assert len(notes) == (sys.version_info >= (3, 11))
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
-@pytest.mark.parametrize(("name", "value"), [("x-colour", "grün"), ("x-colour", "a\nb"), ("x colour", "green")])
-def test_a_header_that_cannot_be_sent(name: str, value: str, way: str, httpserver: HTTPServer) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("x-colour", "grün"), ("x-colour", "a\nb"), ("x colour", "green")]
+)
+def test_a_header_that_cannot_be_sent(
+    name: str, value: str, way: str, httpserver: HTTPServer
+) -> None:
     """It is an error of the tree that names the header, and nothing is sent."""
     server = ScriptedServer(httpserver, OK)
     with pytest.raises(ConfigError, match=rf"extra_headers.*{re.escape(repr(name))}"):
@@ -451,7 +514,9 @@ def test_a_base_url_with_a_query(path: str) -> None:
 
 
 def test_an_extra_query_is_not_stored(httpserver: HTTPServer) -> None:
-    """What goes into the address may be a key: it is neither in the record nor in the cassette, nor in the key."""
+    """What goes into the address may be a key: it is neither in the record nor in the cassette, nor
+    in the key.
+    """
     server = ScriptedServer(httpserver, OK)
     client = OpenAIClient(base_url=server.base_url)
     with llmcall.cassette("tape.jsonl"):
@@ -467,9 +532,15 @@ def test_ollama() -> None:
     with noting(seen) as http_client:
         kind = type(llmcall.client("ollama"))
         assert issubclass(kind, OpenAIClient)
-        assert kind(http_client=http_client, model="llama3.2").send_message("Hello", on_error="raise").content
+        assert (
+            kind(http_client=http_client, model="llama3.2")
+            .send_message("Hello", on_error="raise")
+            .content
+        )
         with pytest.raises(ConfigError, match=r"no key for models\.example\.org"):
-            kind(http_client=http_client, base_url="https://models.example.org/v1").send_message("Hello")
+            kind(http_client=http_client, base_url="https://models.example.org/v1").send_message(
+                "Hello"
+            )
     assert str(seen[0].url) == "http://localhost:11434/v1/chat/completions"
     assert len(seen) == 1
 
@@ -483,14 +554,20 @@ def test_one_connection_serves_many_calls() -> None:
         connection.sendall(http(OK.text().encode()))
 
     with RawServer(answers_twice, closes) as server, client_for(server.base_url) as client:
-        replies = [client.send_message(QUESTION, sample=sample, on_error="raise") for sample in (1, 2)]
+        replies = [
+            client.send_message(QUESTION, sample=sample, on_error="raise") for sample in (1, 2)
+        ]
     assert [reply.cached for reply in replies] == [False, False]
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("lent", [False, True])
-def test_a_forgotten_client_closes_its_connections(lent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody needs to close a client for its connections' sake; an HTTP client of the user's stays open."""
+def test_a_forgotten_client_closes_its_connections(
+    lent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody needs to close a client for its connections' sake; an HTTP client of the user's stays
+    open.
+    """
     gone = threading.Event()
 
     def keeps_open(connection: socket.socket, stopped: threading.Event) -> None:
@@ -498,7 +575,8 @@ def test_a_forgotten_client_closes_its_connections(lent: bool, monkeypatch: pyte
         if connection.recv(1) == b"":
             gone.set()
 
-    # The SDK has a finalizer, which may come too late: of a cycle, a collector may take the sockets before their owner.
+    # The SDK has a finalizer, which may come too late: of a cycle, a collector may take the sockets
+    # before their owner.
     monkeypatch.delattr(type(openai.OpenAI(api_key="none")._client), "__del__", raising=False)
     with RawServer(keeps_open) as server, LIBRARY.Client() as http_client:
         given = {"http_client": http_client} if lent else {}
@@ -513,12 +591,17 @@ def test_a_forgotten_client_closes_its_connections(lent: bool, monkeypatch: pyte
     assert gone.wait(60)
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
+)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_forked_process_leaves_its_parent_s_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """It closes none of them: a lock that another thread held at the fork is never released in it."""
     closed: list[object] = []
-    with RawServer(answers(stays=True)) as server, OpenAIClient(base_url=server.base_url, cache_mode="off") as client:
+    with (
+        RawServer(answers(stays=True)) as server,
+        OpenAIClient(base_url=server.base_url, cache_mode="off") as client,
+    ):
         client.send_message(QUESTION, on_error="raise")
         monkeypatch.setattr(LIBRARY.HTTPTransport, "close", lambda self: closed.append(self))
         child = os.fork()

@@ -1,4 +1,6 @@
-"""A key goes through every path, and is then sought in every file, log line, repr, exception, report and cassette."""
+"""A key goes through every path, and is then sought in every file, log line, repr, exception,
+report and cassette.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +37,25 @@ class Told:
         self._words: list[str] = []
 
     def add(self, *values: Any, variables: bool = False) -> None:
-        """Note a value, as it prints and as it shows; of an exception, its traceback with all its causes.
+        """Note a value, as it prints and as it shows; of an exception, its traceback with all its
+        causes.
 
-        :param variables: whether the traceback shows the local variables of all functions, as test runners do.
+        :param variables: whether the traceback shows the local variables of all functions, as test
+            runners do.
         """
         for value in values:
             self._words += [str(value), repr(value)]
             if isinstance(value, BaseException):
                 shown = traceback.TracebackException.from_exception(value, capture_locals=variables)
-                self._words += ["".join(traceback.format_exception(type(value), value, value.__traceback__))]
+                self._words += [
+                    "".join(traceback.format_exception(type(value), value, value.__traceback__))
+                ]
                 self._words += ["".join(shown.format())]
-                self._words += [repr(vars(value)), str(getattr(value.__cause__, "body", "")), repr(value.__cause__)]
+                self._words += [
+                    repr(vars(value)),
+                    str(getattr(value.__cause__, "body", "")),
+                    repr(value.__cause__),
+                ]
 
     def finds(self, key: str) -> list[str]:
         """Return what holds a key."""
@@ -53,8 +63,12 @@ class Told:
 
 
 def _is_no_echo(record: logging.LogRecord) -> bool:
-    """Leave out where the libraries' logs for debugging show what a server sent: who asks for them sees it."""
-    return record.name == "llmcall" or not (record.exc_info or "receive_response_headers" in record.getMessage())
+    """Leave out where the libraries' logs for debugging show what a server sent: who asks for them
+    sees it.
+    """
+    return record.name == "llmcall" or not (
+        record.exc_info or "receive_response_headers" in record.getMessage()
+    )
 
 
 @pytest.fixture
@@ -112,7 +126,12 @@ def by_environment(base_url: str) -> OpenAIClient:
 
 def by_config(base_url: str, key: str = KEY) -> OpenAIClient:
     """Put the key itself into config.ini."""
-    lines = ["[Endpoint gateway]", "MODELS = gpt-4o-mini", f"BASE_URL = {base_url}", f"API_KEY = {key}"]
+    lines = [
+        "[Endpoint gateway]",
+        "MODELS = gpt-4o-mini",
+        f"BASE_URL = {base_url}",
+        f"API_KEY = {key}",
+    ]
     Path("config.ini").write_text("\n".join(lines))
     llmcall.reset()
     return OpenAIClient(**QUIET)
@@ -132,7 +151,10 @@ def by_address(base_url: str) -> OpenAIClient:
 def by_azure(base_url: str) -> AzureClient:
     """Give Azure's key."""
     return AzureClient(
-        azure_endpoint=base_url.removesuffix("/v1"), azure_api_version="2024-10-21", api_key=KEY, **QUIET
+        azure_endpoint=base_url.removesuffix("/v1"),
+        azure_api_version="2024-10-21",
+        api_key=KEY,
+        **QUIET,
     )
 
 
@@ -166,7 +188,8 @@ NO_ECHOES = {
 SERVERS |= NO_ECHOES
 
 
-# Every server meets a key that was given in one way; a key that was given in any way meets four servers.
+# Every server meets a key that was given in one way; a key that was given in any way meets four
+# servers.
 @pytest.mark.parametrize(
     ("make", "name"),
     [(by_argument, name) for name in SERVERS]
@@ -177,7 +200,11 @@ SERVERS |= NO_ECHOES
     ],
 )
 def test_a_key_is_told_to_its_server_alone(
-    make: Callable[[str], OpenAIClient], name: str, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[[str], OpenAIClient],
+    name: str,
+    told: Told,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever a server does, and repeats, no log line, exception, repr or file holds the key."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -191,7 +218,11 @@ def test_a_key_is_told_to_its_server_alone(
                     told.add(error, variables=name in NO_ECHOES)
                     told.add(pickle.loads(pickle.dumps(error)))
             told.add(client, client.settings, client.endpoints("gpt-4o-mini"), client.usage)
-            told.add(*client._transports.values(), *client.resolved.pools.values(), client.build_request("x"))
+            told.add(
+                *client._transports.values(),
+                *client.resolved.pools.values(),
+                client.build_request("x"),
+            )
             assert server.requests and any(
                 KEY in str(seen.headers) or "Basic" in str(seen.headers) for seen in server.requests
             )
@@ -209,16 +240,24 @@ def test_a_key_where_a_message_is_shortened(start: int) -> None:
 
 
 def test_reports(told: Told, tmp_path: Path) -> None:
-    """Neither configuration, nor doctor, nor a listing, a cassette, an export or a page for reviewers holds the key."""
+    """Neither configuration, nor doctor, nor a listing, a cassette, an export or a page for
+    reviewers holds the key.
+    """
     with RawServer(answers()) as server:
         client = by_files(server.base_url)
         with client, llmcall.cassette("tape.jsonl"), llmcall.scope("a"):
             client.send_message("What do apples cost?", on_error="raise")
             client.cache.export("export.jsonl")
-            question = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "What do pears cost?"}]}
+            question = {
+                "model": "gpt-4o-mini",
+                "messages": [{"role": "user", "content": "What do pears cost?"}],
+            }
             Path("asked.json").write_text(json.dumps(question))
             (shown,) = [record.cache_key for record in client.cache.records()]
-        with llmcall.configured(cache_mode="replay"), pytest.raises(llmcall.CacheMissError) as missed:
+        with (
+            llmcall.configured(cache_mode="replay"),
+            pytest.raises(llmcall.CacheMissError) as missed,
+        ):
             client.send_message("What do pears cost?")
         told.add(missed.value, llmcall.settings(), llmcall.usage(), *client.cache.records())
         commands = [
@@ -230,29 +269,43 @@ def test_reports(told: Told, tmp_path: Path) -> None:
         ]  # fmt: skip
         for command in commands:
             result = run(*command)
-            assert result.exit_code in (0, 1) and not isinstance(result.exception, Exception), (command, result.output)
+            assert result.exit_code in (0, 1) and not isinstance(result.exception, Exception), (
+                command,
+                result.output,
+            )
             told.add(result.output, result.exception)
     assert told.finds(KEY) == []
     assert files_with(KEY, tmp_path, (".env",)) == []
 
 
 def look_and_ask(item: int) -> list[str]:
-    """Ask, in another process, and return the files in the temporary and the working folder that hold the key."""
+    """Ask, in another process, and return the files in the temporary and the working folder that
+    hold the key.
+    """
     client = llmcall.client()
     assert client.send_message(f"item {item}", on_error="raise").content == "Two coins."
     return files_with(KEY, Path(os.environ["TMPDIR"])) + files_with(KEY, Path.cwd())
 
 
 @pytest.mark.slow
-def test_a_key_travels_in_memory_alone(told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a map runs in other processes, which use the key, no file holds it; nothing comes home with it."""
+def test_a_key_travels_in_memory_alone(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a map runs in other processes, which use the key, no file holds it; nothing comes home
+    with it.
+    """
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", str(folder))
     with RawServer(answers()) as server, llmcall.configured(api_key=KEY, base_url=server.base_url):
-        with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor, llmcall.cassette("tape.jsonl"):
-            found = llmcall.map(look_and_ask, range(6), executor=executor, scope="survey", progress=False)
+        with (
+            ProcessPoolExecutor(2, mp_context=get_context("spawn")) as executor,
+            llmcall.cassette("tape.jsonl"),
+        ):
+            found = llmcall.map(
+                look_and_ask, range(6), executor=executor, scope="survey", progress=False
+            )
         assert {seen.headers["authorization"] for seen in server.requests} == {f"Bearer {KEY}"}
     assert found == [[]] * 6
     assert told.finds(KEY) == []

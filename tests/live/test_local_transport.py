@@ -1,4 +1,5 @@
-"""The model in this process: answers, errors, order, threads, interrupts, forks and the end of the process.
+"""The model in this process: answers, errors, order, threads, interrupts, forks and the end of the
+process.
 
 The transport is asked itself: no cache, and nothing that is tried again, stands before the model.
 """
@@ -40,7 +41,9 @@ def chat(text: str = "Name three fruits.", **parameters: Any) -> Request:
 
 
 def test_an_answer_has_the_form_of_the_api(model: LocalTransport) -> None:
-    """The model is named by its stem, tokens add up, and nothing that differs from run to run is there."""
+    """The model is named by its stem, tokens add up, and nothing that differs from run to run is
+    there.
+    """
     answer = model.send(chat(), None)
     assert answer["object"] == "chat.completion"
     assert answer["model"] == model.name == "SmolLM2-135M-Instruct.Q4_1"
@@ -50,18 +53,28 @@ def test_an_answer_has_the_form_of_the_api(model: LocalTransport) -> None:
 
 
 def test_a_seed_decides_in_any_order_and_company(model: LocalTransport) -> None:
-    """What was asked before or beside changes no answer with a seed, to the last digit of its log-probabilities."""
-    asked = [chat(f"Name {count} animals of the wood.", logprobs=True, max_tokens=30) for count in range(2, 8)]
+    """What was asked before or beside changes no answer with a seed, to the last digit of its
+    log-probabilities.
+    """
+    asked = [
+        chat(f"Name {count} animals of the wood.", logprobs=True, max_tokens=30)
+        for count in range(2, 8)
+    ]
     alone = [model.send(one, None)["choices"] for one in asked]
     for other in asked:
         model.send(chat(other.messages[0]["content"], seed=None), None)
     with concurrent.futures.ThreadPoolExecutor(6) as threads:
-        together = [answer["choices"] for answer in threads.map(lambda one: model.send(one, None), reversed(asked))]
+        together = [
+            answer["choices"]
+            for answer in threads.map(lambda one: model.send(one, None), reversed(asked))
+        ]
     assert together[::-1] == alone
 
 
 def test_several_choices(model: LocalTransport) -> None:
-    """``n`` choices are numbered, differ, and repeat with the seed; their tokens are counted together."""
+    """``n`` choices are numbered, differ, and repeat with the seed; their tokens are counted
+    together.
+    """
     first, second = (model.send(chat(n=3, temperature=1.0), None) for _ in range(2))
     assert first["choices"] == second["choices"]
     assert [choice["index"] for choice in first["choices"]] == [0, 1, 2]
@@ -71,13 +84,21 @@ def test_several_choices(model: LocalTransport) -> None:
 
 def test_embeddings_are_the_same_alone_and_together(model: LocalTransport) -> None:
     """A text's vector does not depend on the texts beside it, nor on the threads."""
-    texts = ["a loaf of bread", "rain", "The quick brown fox jumps over the lazy dog and away into the wood."]
+    texts = [
+        "a loaf of bread",
+        "rain",
+        "The quick brown fox jumps over the lazy dog and away into the wood.",
+    ]
     together = model.send(request("embedding", input=texts), None)
     assert [item["index"] for item in together["data"]] == [0, 1, 2]
     assert together["usage"]["prompt_tokens"] == together["usage"]["total_tokens"] > len(texts)
     with concurrent.futures.ThreadPoolExecutor(3) as threads:
-        alone = list(threads.map(lambda text: model.send(request("embedding", input=[text]), None), texts))
-    assert [item["embedding"] for item in together["data"]] == [one["data"][0]["embedding"] for one in alone]
+        alone = list(
+            threads.map(lambda text: model.send(request("embedding", input=[text]), None), texts)
+        )
+    assert [item["embedding"] for item in together["data"]] == [
+        one["data"][0]["embedding"] for one in alone
+    ]
     assert len(together["data"][0]["embedding"]) == 576
 
 
@@ -106,12 +127,17 @@ def test_too_long_a_prompt(model: LocalTransport) -> None:
         assert (caught.value.prompt_tokens, caught.value.context_window) == (5031, 4096)
 
 
-@pytest.mark.parametrize("asked", [chat("Tell a long story.", max_tokens=3000), chat("word " * 3500)])
+@pytest.mark.parametrize(
+    "asked", [chat("Tell a long story.", max_tokens=3000), chat("word " * 3500)]
+)
 def test_a_timeout_ends_the_work_too(model: LocalTransport, asked: Request) -> None:
-    """A timeout is kept while reading the prompt and while writing, and the model is soon free for the next."""
+    """A timeout is kept while reading the prompt and while writing, and the model is soon free for
+    the next.
+    """
     with pytest.raises(RequestTimeoutError):
         model.send(asked, 0.2)
-    begun = time.process_time()  # of all threads here, the model's among them: it does not depend on other processes
+    # of all threads here, the model's among them: it does not depend on other processes
+    begun = time.process_time()
     assert model.send(chat(), None)
     assert time.process_time() - begun < 15  # the left answers would take more
 
@@ -152,13 +178,21 @@ first = ask()
     [
         ("", 0),
         ("sys.exit(3)", 3),
-        ("threading.Thread(target=ask, args=('Tell a story.', 200), daemon=True).start(); time.sleep(0.3)", 0),
+        (
+            "threading.Thread(target=ask, args=('Tell a story.', 200), daemon=True).start(); time.sleep(0.3)",
+            0,
+        ),
         ("threading.Thread(target=ask, args=('Tell a story.', 200)).start()", 0),
-        ("threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start(); ask('Tell a story.', 4000)", -2),
+        (
+            "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start(); ask('Tell a story.', 4000)",
+            -2,
+        ),
     ],
 )
 def test_the_process_ends_well(program: str, status: int) -> None:
-    """Whatever is under way, the process ends with its status, says nothing, and leaves no socket behind."""
+    """Whatever is under way, the process ends with its status, says nothing, and leaves no socket
+    behind.
+    """
     done = run(program)
     assert done.returncode == status
     assert done.stdout == ""
@@ -167,7 +201,9 @@ def test_the_process_ends_well(program: str, status: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.parametrize("child", ["assert ask() == first; sys.exit(5)", "sys.exit(5)", "os._exit(5)"])
+@pytest.mark.parametrize(
+    "child", ["assert ask() == first; sys.exit(5)", "sys.exit(5)", "os._exit(5)"]
+)
 def test_after_a_fork(child: str) -> None:
     """A child loads the model anew and answers the same, or just ends; the parent goes on."""
     program = f"""
@@ -182,6 +218,14 @@ assert ask() == first
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
-    """Run a program after the common beginning, in an interpreter of its own; a fork beside threads is no fault."""
-    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", PROGRAM + program]
+    """Run a program after the common beginning, in an interpreter of its own; a fork beside threads
+    is no fault.
+    """
+    command = [
+        sys.executable,
+        "-W",
+        "ignore:This process:DeprecationWarning",
+        "-c",
+        PROGRAM + program,
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)

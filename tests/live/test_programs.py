@@ -1,7 +1,9 @@
-"""Programs on libraries that nobody here wrote, recorded from a real model and replayed without it: ``make programs``.
+"""Programs on libraries that nobody here wrote, recorded from a real model and replayed without it:
+``make programs``.
 
-Each runs in an environment of its own, made when it is first needed, and kept in the folder ``TEST_PROGRAMS``.
-TinyTroupe is installed from the folder ``TINYTROUPE``, where that is given, else from GitHub.
+Each runs in an environment of its own, made when it is first needed, and kept in the folder
+``TEST_PROGRAMS``. TinyTroupe is installed from the folder ``TINYTROUPE``, where that is given, else
+from GitHub.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ PROGRAMS = {
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the variables of a program: none that steers a library, and a tokenizer's words that need no network."""
+    """Return the variables of a program: none that steers a library, and a tokenizer's words that
+    need no network.
+    """
     kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
     core = find_spec("llama_index") and find_spec("llama_index.core")
     if core is not None and core.origin is not None:
@@ -55,18 +59,38 @@ def python_with(*requirements: str, alone: str = "", otherwise: str = "") -> str
     :param alone: one more, without what it requires; the first that is installed.
     :param otherwise: what is said where that cannot be installed.
     """
-    place = ENVIRONMENTS / hashlib.sha256("\n".join([sys.version, *requirements, alone]).encode()).hexdigest()[:12]
+    place = (
+        ENVIRONMENTS
+        / hashlib.sha256("\n".join([sys.version, *requirements, alone]).encode()).hexdigest()[:12]
+    )
     python, made = place / "bin" / "python", place / "made"
     if not made.exists():
         shutil.rmtree(place, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-        install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--retries", "1"]
+        install = [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "--retries",
+            "1",
+        ]
         for packages in (["--no-deps", alone] if alone else [], requirements, ["-e", str(ROOT)]):
             if not packages:
                 continue
-            done = subprocess.run([*install, *packages], env=environment(), capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [*install, *packages],
+                env=environment(),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             if done.returncode:
-                said = [line for line in done.stderr.splitlines() if "error: " in line.lower()] or ["pip failed"]
+                said = [line for line in done.stderr.splitlines() if "error: " in line.lower()] or [
+                    "pip failed"
+                ]
                 reason = otherwise if alone in packages else ""
                 pytest.skip(f"{reason}cannot install {' '.join(packages)}: {said[0].strip()}")
         made.touch()
@@ -74,7 +98,9 @@ def python_with(*requirements: str, alone: str = "", otherwise: str = "") -> str
 
 
 def ran(folder: Path, *command: object, **variables: str) -> list[Any]:
-    """Return the transcripts that a command prints, one a line; a library may log on standard output as well."""
+    """Return the transcripts that a command prints, one a line; a library may log on standard
+    output as well.
+    """
     done = subprocess.run(
         [str(part) for part in command], cwd=folder, env=environment(OPENAI_API_KEY="sk-loopback", **variables),
         capture_output=True, text=True, check=False,
@@ -89,22 +115,41 @@ def check_replays(program: str, python: str, base_url: str, folder: Path) -> Non
     [recorded] = ran(folder, *command, FOLDER / "market.py", program, 0, OPENAI_BASE_URL=base_url)
     assert len({json.dumps(said) for said in recorded.values()}) == len(recorded)
     shutil.rmtree(folder / ".llmcall")
-    assert ran(folder, *command, "--mode", "none", FOLDER / "market.py", program, 1, OPENAI_BASE_URL=NOWHERE) == [
-        recorded
-    ]
-    shuffled = ran(folder, python, FOLDER / "shuffled.py", program, "run.jsonl", ORDERS, OPENAI_BASE_URL=NOWHERE)
+    assert ran(
+        folder,
+        *command,
+        "--mode",
+        "none",
+        FOLDER / "market.py",
+        program,
+        1,
+        OPENAI_BASE_URL=NOWHERE,
+    ) == [recorded]
+    shuffled = ran(
+        folder,
+        python,
+        FOLDER / "shuffled.py",
+        program,
+        "run.jsonl",
+        ORDERS,
+        OPENAI_BASE_URL=NOWHERE,
+    )
     assert shuffled == [recorded] * ORDERS
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_of_others(program: str, model_server: Any, tmp_path: Path) -> None:
-    """The transcripts are those that were recorded, in whatever order the actors' tasks or threads run."""
+    """The transcripts are those that were recorded, in whatever order the actors' tasks or threads
+    run.
+    """
     check_replays(program, python_with(*PROGRAMS[program]), model_server.base_url, tmp_path)
 
 
 ON_GITHUB = "tinytroupe @ https://github.com/microsoft/TinyTroupe/archive/refs/tags/v0.6.0.zip"
 TINYTROUPE = os.environ.get("TINYTROUPE") or ON_GITHUB
-UNREACHABLE = "TinyTroupe is released on GitHub alone (tinytroupe on the index is an empty placeholder), and "
+UNREACHABLE = (
+    "TinyTroupe is released on GitHub alone (tinytroupe on the index is an empty placeholder), and "
+)
 # Of its dependencies, its world of agents needs these.
 NEEDED = [
     "openai==2.54.0", "pandas", "httpx", "tiktoken", "msal", "rich", "requests", "chevron", "llama-index-core==0.14.25",
@@ -120,13 +165,17 @@ STATE: dict[str, Any] = {"goals": "bread", "context": [], "attention": "the pric
 
 @pytest.fixture
 def actions(httpserver: Any) -> str:
-    """Answer each chat with an action of its own: a prompt of 5,000 tokens takes a model on one core a minute."""
+    """Answer each chat with an action of its own: a prompt of 5,000 tokens takes a model on one
+    core a minute.
+    """
     numbers = itertools.count()
 
     def answer(request: Any) -> Response:
         number = next(numbers)
         done = [{"type": "TALK", "content": f"sentence {number}", "target": ""}, DONE]
-        content = json.dumps({"actions": done, "cognitive_state": {**STATE, "emotions": f"mood {number}"}})
+        content = json.dumps(
+            {"actions": done, "cognitive_state": {**STATE, "emotions": f"mood {number}"}}
+        )
         return Response(json.dumps(completion(content)), content_type="application/json")
 
     httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)

@@ -75,7 +75,11 @@ def process() -> None:
     assert_type(llmcall.client("azure").cache, ResponseCache)
     assert_type(llmcall.settings().model, str)
     assert_type(llmcall.count_tokens("Hello").estimated, bool)
-    with llmcall.cassette("market.jsonl", mode="once"), llmcall.scope("trial-3"), llmcall.budget(usd=1):
+    with (
+        llmcall.cassette("market.jsonl", mode="once"),
+        llmcall.scope("trial-3"),
+        llmcall.budget(usd=1),
+    ):
         assert_type(price_of("bread"), float)
     assert_type(llmcall.compare("a.jsonl", "b.jsonl").same, int)
 

@@ -12,7 +12,9 @@ async def visit(name: str) -> list[str]:
     persona = f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence."
     buyer = AssistantAgent(name, model, system_message=persona, model_client_stream=True)
     selling = f"You sell bread to {name}. Answer in one short sentence."
-    team = RoundRobinGroupChat([buyer, AssistantAgent("Seller", model, system_message=selling)], max_turns=4)
+    team = RoundRobinGroupChat(
+        [buyer, AssistantAgent("Seller", model, system_message=selling)], max_turns=4
+    )
     result = await team.run(task="Bread costs 3 coins. What do you say?")
     await model.close()
     return [message.to_text() for message in result.messages]

@@ -1,4 +1,6 @@
-"""Pairs of buyer and seller, each two agents of CAMEL, which talk to one another in a thread of their own."""
+"""Pairs of buyer and seller, each two agents of CAMEL, which talk to one another in a thread of
+their own.
+"""
 
 from camel.agents import ChatAgent
 from camel.models import ModelFactory
@@ -18,7 +20,10 @@ def agent(persona: str) -> ChatAgent:
 
 def visit(name: str) -> list[str]:
     """Return what a buyer and the seller say to one another."""
-    buyer, seller = agent(f"{name}, {BUYERS[name]}"), agent(f"a seller of bread who talks to {name}")
+    buyer, seller = (
+        agent(f"{name}, {BUYERS[name]}"),
+        agent(f"a seller of bread who talks to {name}"),
+    )
     said = ["Good morning. How much is the bread?"]
     for _ in range(2):
         said.append(seller.step(said[-1]).msgs[0].content)

@@ -1,4 +1,6 @@
-"""Buyers at a market, each a chain of langchain-openai in a thread of its own: words, a stream, a typed decision."""
+"""Buyers at a market, each a chain of langchain-openai in a thread of its own: words, a stream, a
+typed decision.
+"""
 
 from typing import Literal
 
@@ -18,12 +20,16 @@ def visit(name: str) -> list[str]:
     """Return what a buyer says and decides."""
     model = ChatOpenAI(model="gpt-4o-mini", temperature=1.0, max_tokens=30)
     messages = [
-        SystemMessage(f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence."),
+        SystemMessage(
+            f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence."
+        ),
         HumanMessage("Bread costs 3 coins. What do you say?"),
     ]
     said = [model.invoke(messages).text for _ in range(2)]
     messages += [model.invoke(messages), HumanMessage("What else do you need?")]
     said.append("".join(chunk.text for chunk in model.stream(messages)))
     decided = model.with_structured_output(Decision, method="json_schema").invoke(messages)
-    near = OpenAIEmbeddings(model="text-embedding-3-small", check_embedding_ctx_length=False).embed_query(name)
+    near = OpenAIEmbeddings(
+        model="text-embedding-3-small", check_embedding_ctx_length=False
+    ).embed_query(name)
     return [*said, decided.decision, f"{near[0]:.6f}"]

@@ -4,7 +4,9 @@ import os
 
 from market import BUYERS
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # without it, it asks GitHub for a table of prices
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = (
+    "True"  # without it, it asks GitHub for a table of prices
+)
 import litellm
 
 
@@ -12,12 +14,22 @@ def visit(name: str) -> list[str]:
     """Return what a buyer says."""
     asked = {"model": "openai/gpt-4o-mini", "temperature": 1.0, "max_tokens": 30}
     messages = [
-        {"role": "system", "content": f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence."},
+        {
+            "role": "system",
+            "content": f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence.",
+        },
         {"role": "user", "content": "Bread costs 3 coins. What do you say?"},
     ]
-    said = [litellm.completion(messages=messages, **asked).choices[0].message.content for _ in range(2)]
-    messages += [{"role": "assistant", "content": said[-1]}, {"role": "user", "content": "What else do you need?"}]
+    said = [
+        litellm.completion(messages=messages, **asked).choices[0].message.content for _ in range(2)
+    ]
+    messages += [
+        {"role": "assistant", "content": said[-1]},
+        {"role": "user", "content": "What else do you need?"},
+    ]
     pieces = litellm.completion(messages=messages, stream=True, **asked)
     said.append("".join(piece.choices[0].delta.content or "" for piece in pieces))
-    near = litellm.embedding(model="openai/text-embedding-3-small", input=[name]).data[0]["embedding"]
+    near = litellm.embedding(model="openai/text-embedding-3-small", input=[name]).data[0][
+        "embedding"
+    ]
     return [*said, f"{near[0]:.6f}"]

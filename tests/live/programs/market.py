@@ -1,7 +1,8 @@
 """Let the buyers at a market speak by a program beside this one: ``market.py PROGRAM SEED``.
 
-A program has a function ``visit``, which returns what one buyer says, in a thread of its own, or in a task where it is
-asynchronous; or ``play``, which lets all of them speak, in the order in which they are named.
+A program has a function ``visit``, which returns what one buyer says, in a thread of its own, or in
+a task where it is asynchronous; or ``play``, which lets all of them speak, in the order in which
+they are named.
 """
 
 import asyncio
@@ -12,7 +13,12 @@ import random
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-BUYERS = {"Lisa": "a thrifty student", "Oscar": "a generous baker", "Emma": "a busy doctor", "Noah": "a shy painter"}
+BUYERS = {
+    "Lisa": "a thrifty student",
+    "Oscar": "a generous baker",
+    "Emma": "a busy doctor",
+    "Noah": "a shy painter",
+}
 
 
 def main(program: str, seed: int) -> dict[str, list[str]]:

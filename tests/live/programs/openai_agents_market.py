@@ -1,6 +1,15 @@
-"""Buyers at a market, each an agent of openai-agents in a task of its own, by both of OpenAI's APIs."""
+"""Buyers at a market, each an agent of openai-agents in a task of its own, by both of OpenAI's
+APIs.
+"""
 
-from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel, RunConfig, Runner
+from agents import (
+    Agent,
+    ModelSettings,
+    OpenAIChatCompletionsModel,
+    OpenAIResponsesModel,
+    RunConfig,
+    Runner,
+)
 from market import BUYERS
 from openai import AsyncOpenAI
 

@@ -1,4 +1,6 @@
-"""Buyers at a market, each an agent of pydantic-ai in a task of its own: words, a stream, a typed decision."""
+"""Buyers at a market, each an agent of pydantic-ai in a task of its own: words, a stream, a typed
+decision.
+"""
 
 from typing import Literal
 

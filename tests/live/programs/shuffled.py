@@ -1,4 +1,6 @@
-"""Replay a program in some orders of its actors: ``shuffled.py PROGRAM CASSETTE ORDERS``; print a transcript a line."""
+"""Replay a program in some orders of its actors: ``shuffled.py PROGRAM CASSETTE ORDERS``; print a
+transcript a line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Buyers at a market, each an agent of smolagents in a thread of its own: words, a stream, an answer after steps."""
+"""Buyers at a market, each an agent of smolagents in a thread of its own: words, a stream, an
+answer after steps.
+"""
 
 from market import BUYERS
 from smolagents import LogLevel, OpenAIServerModel, ToolCallingAgent
@@ -7,7 +9,9 @@ QUESTION = "Bread costs 3 coins. What do you say?"
 
 
 def visit(name: str) -> list[str]:
-    """Return what a buyer says by its model, and as an agent whose steps the model may not find its way out of."""
+    """Return what a buyer says by its model, and as an agent whose steps the model may not find its
+    way out of.
+    """
     model = OpenAIServerModel("gpt-4o-mini", temperature=1.0, max_tokens=30)
     persona = f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence."
     messages = [
@@ -16,5 +20,7 @@ def visit(name: str) -> list[str]:
     ]
     said = [model.generate(messages).content for _ in range(2)]
     said.append("".join(piece.content or "" for piece in model.generate_stream(messages)))
-    agent = ToolCallingAgent([], model, instructions=persona, max_steps=2, verbosity_level=LogLevel.OFF)
+    agent = ToolCallingAgent(
+        [], model, instructions=persona, max_steps=2, verbosity_level=LogLevel.OFF
+    )
     return [*said, str(agent.run(QUESTION))]

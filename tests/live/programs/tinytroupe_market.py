@@ -40,4 +40,6 @@ def play(names: list[str]) -> list[list[str]]:
         world = TinyWorld("Market", people, initial_datetime=datetime(2026, 1, 1))
         world.broadcast("Bread costs 3 coins today. Say in one sentence whether you buy it.")
         rounds = world.run(2, return_actions=True)
-    return [[json.dumps(each["action"]) for acted in rounds for each in acted[name]] for name in names]
+    return [
+        [json.dumps(each["action"]) for acted in rounds for each in acted[name]] for name in names
+    ]

@@ -1,4 +1,6 @@
-"""Buyers at a market who ask by TinyTroupe's own client, with short prompts, in threads that TinyTroupe starts."""
+"""Buyers at a market who ask by TinyTroupe's own client, with short prompts, in threads that
+TinyTroupe starts.
+"""
 
 import contextlib
 import sys
@@ -21,12 +23,24 @@ class Decision(BaseModel):
 def visit(name: str) -> list[str]:
     """Return what a buyer says and decides."""
     messages = [
-        {"role": "system", "content": f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence."},
+        {
+            "role": "system",
+            "content": f"You are {name}, {BUYERS[name]}, at a market. Answer in one short sentence.",
+        },
         {"role": "user", "content": "Bread costs 3 coins. What do you say?"},
     ]
-    said = [client().send_message(messages, temperature=1.0, max_completion_tokens=30)["content"] for _ in range(2)]
-    messages += [{"role": "assistant", "content": said[-1]}, {"role": "user", "content": "What do you do?"}]
-    return [*said, client().send_message(messages, temperature=1.0, response_format=Decision)["content"]]
+    said = [
+        client().send_message(messages, temperature=1.0, max_completion_tokens=30)["content"]
+        for _ in range(2)
+    ]
+    messages += [
+        {"role": "assistant", "content": said[-1]},
+        {"role": "user", "content": "What do you do?"},
+    ]
+    return [
+        *said,
+        client().send_message(messages, temperature=1.0, response_format=Decision)["content"],
+    ]
 
 
 def play(names: list[str]) -> list[list[str]]:

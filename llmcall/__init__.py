@@ -42,10 +42,12 @@ if TYPE_CHECKING:
         TemplateError,
     )
     from .explain import Miss
-    from .http_clients import ProgramRequest, async_http_client, http_client, patched
     from .legacy import chatcompletion_request
     from .parallel.items import Plan
     from .parallel.map import imap, map
+    from .programs.http_clients import async_http_client, http_client
+    from .programs.patch import patched
+    from .programs.requests import ProgramRequest
     from .recorded_functions import recorded
     from .review.comparison import Comparison, compare
     from .scopes import bind, scope
@@ -71,7 +73,9 @@ _HOMES = {
         "LLMCallError", "OutputError", "QuotaExceededError", "RateLimitError", "RequestTimeoutError", "ScopeError",
         "ServiceError", "TemplateError",
     ),
-    "http_clients": ("ProgramRequest", "async_http_client", "http_client", "patched"),
+    "programs.http_clients": ("async_http_client", "http_client"),
+    "programs.patch": ("patched",),
+    "programs.requests": ("ProgramRequest",),
     "parallel.map": ("imap", "map"),
     "engine.usage": ("Usage", "track"),
     "explain": ("Miss",),

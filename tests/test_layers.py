@@ -23,7 +23,7 @@ LAYERS = [
     "cassettes",
     "engine",
     "clients",
-    "recorded_functions calls parallel legacy aio http_clients testing",
+    "recorded_functions calls parallel legacy aio programs testing",
     "review pytest_plugin cli __main__ __init__",
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer.split()}

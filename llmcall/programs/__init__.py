@@ -1,0 +1,1 @@
+"""Programs that do not know llmcall: their calls are recorded and replayed."""

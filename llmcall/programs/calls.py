@@ -1,0 +1,246 @@
+"""One request of a program on its way: the transport of the call that it becomes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..clients.api_errors import failure
+from ..clients.openai import OpenAIClient
+from ..clients.sdk_transport import ChunkReader
+from ..engine.drivers import END, adrive, drive
+from ..errors import APIError, RequestTimeoutError, ServiceError
+from ..recorded_functions import http_call
+from ..responses import read_object
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from ..config.settings import Endpoint
+    from ..engine.drivers import Flow
+    from ..engine.prepare import Resolved
+    from ..types import Request
+
+BELOW = re.compile(r"/(chat/completions|embeddings)/?$")
+# Headers of one connection or one body (RFC 9110, section 7.6.1), which the next message has of its
+# own.
+OF_THE_BODY = frozenset(
+    {
+        "content-length",
+        "content-encoding",
+        "transfer-encoding",
+        "connection",
+        "accept-encoding",
+        "host",
+    }
+)
+EVENTS = "text/event-stream"
+LIMIT = "max_completion_tokens"  # is sent by this name where the program calls it so
+
+
+@dataclass
+class ProgramCall:
+    """Hold a request of the program on its way, and be the transport of the call that it becomes.
+
+    It does not hold what the program gets: a streamed answer holds it, and generators in a circle
+    may not be ended in any order by the garbage collector.
+
+    :param http: the module ``httpx`` or ``httpx2``.
+    :param request: the program's own HTTP request.
+    :param below: sends a request, and returns its response, or a coroutine that does.
+    :param client_at: gives the client of an address, which makes the call.
+    :param method: of the client: ``"send_message"``, ``"stream_message"`` or ``"get_embedding"``;
+        else ``"exchange"``.
+    :param body: the parsed JSON body, or ``None``.
+    :param arguments: of the method, by name.
+    :ivar came: the last response, where the last attempt got one.
+    """
+
+    http: ModuleType
+    request: Any
+    below: Callable[[Any], Any]
+    client_at: Callable[[str], ProgramClient]
+    method: str
+    body: Any
+    arguments: dict[str, Any]
+    came: Any = None
+
+    @property
+    def client(self) -> ProgramClient:
+        """Return the client that makes the call.
+
+        :raises ConfigError: where the request can be sent nowhere.
+        """
+        return self.client_at(BELOW.sub("", _address(self.request.url)))
+
+    def ask(self) -> Any:
+        """Return what is answered; of a stream, it and its first piece: a failure before that is
+        told as one.
+        """
+        if self.method == "exchange":
+            return drive(self._exchange(self.receive))
+        found = getattr(self.client, self.method)(**self.arguments)
+        return (found, next(found, END)) if self.method == "stream_message" else found
+
+    async def aask(self) -> Any:
+        """Return what is answered, as :meth:`ask`."""
+        if self.method == "exchange":
+            return await adrive(self._exchange(self.areceive))
+        found = getattr(self.client, f"a{self.method}")(**self.arguments)
+        return (found, await anext(found, END)) if self.method == "stream_message" else await found
+
+    def _exchange(self, receive: Callable[..., Any]) -> Flow[Any]:
+        send = functools.partial(receive, self.request, _recordable)
+        return http_call(**self.arguments, send=send, settings=self.client.settings)
+
+    def receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Send a request, and return what is read of its response."""
+        with self._api_errors(), contextlib.closing(self.below(request)) as response:
+            response.read()
+        self.came = response
+        return read(response)
+
+    async def areceive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Send a request, and return what is read of its response, as :meth:`receive`."""
+        with self._api_errors():
+            async with contextlib.aclosing(await self.below(request)) as response:
+                await response.aread()
+        self.came = response
+        return read(response)
+
+    def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Return the response of the API."""
+        return self.receive(self._attempt(request, timeout), _parsed)
+
+    async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
+        """Return the response of the API."""
+        return await self.areceive(self._attempt(request, timeout), _parsed)
+
+    def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
+        """Yield the chunks of a streamed answer."""
+        chunks, attempt = ChunkReader(), self._attempt(request, timeout, stream=True)
+        with self._api_errors(), contextlib.closing(self.below(attempt)) as response:
+            if response.status_code != 200:
+                response.read()
+                raise refused(response)
+            for data in response.iter_bytes():
+                yield from chunks.feed(data)
+            yield from chunks.close()
+
+    async def astream(
+        self, request: Request, timeout: float | None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield the chunks of a streamed answer."""
+        chunks, attempt = ChunkReader(), self._attempt(request, timeout, stream=True)
+        with self._api_errors():
+            async with contextlib.aclosing(await self.below(attempt)) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    raise refused(response)
+                async for data in response.aiter_bytes():
+                    for chunk in chunks.feed(data):
+                        yield chunk
+                for chunk in chunks.close():
+                    yield chunk
+
+    @contextlib.contextmanager
+    def _api_errors(self) -> Iterator[None]:
+        """Turn the HTTP library's errors into ours, which are worth another attempt."""
+        self.came, address = None, _address(self.request.url)
+        try:
+            yield
+        except self.http.TimeoutException as error:
+            raise RequestTimeoutError(f"no answer from {address} within the timeout") from error
+        except self.http.TransportError as error:
+            words = f"the connection to {address} failed: {type(error).__name__}: {error}"
+            raise ServiceError(f"{words}. Does the server run, and is that its address?") from error
+
+    def _attempt(self, request: Request, timeout: float | None, *, stream: bool = False) -> Any:
+        """Return the HTTP request of an attempt: the program's own where it asks for the same,
+        within the same time.
+        """
+        original = self.request
+        body = {**request.body, **({"stream": True} if stream else {})}
+        if LIMIT in self.body and "max_tokens" in body:
+            body[LIMIT] = body.pop("max_tokens")
+        seconds = original.extensions.get("timeout") or {}
+        if body == self.body and timeout == seconds.get("read"):
+            return original
+        limits = {
+            name: timeout if given is None else min(given, timeout or given)
+            for name, given in seconds.items()
+        }
+        extensions = {**original.extensions, "timeout": limits}
+        headers, content = kept_headers(original.headers), json.dumps(body).encode()
+        return self.http.Request(
+            original.method, original.url, headers=headers, content=content, extensions=extensions
+        )
+
+
+def _address(url: Any) -> str:
+    return f"{url.scheme}://{url.netloc.decode()}{url.raw_path.decode().partition('?')[0]}"
+
+
+def kept_headers(headers: Any) -> list[tuple[bytes, bytes]]:
+    return [
+        (name, value) for name, value in headers.raw if name.decode().lower() not in OF_THE_BODY
+    ]
+
+
+in_hand: ContextVar[ProgramCall] = ContextVar("llmcall request of a program")
+
+
+class ProgramClient(OpenAIClient):
+    """Make the calls of a program to one address, with the credentials and headers of the request
+    in hand.
+    """
+
+    def _resolve(self) -> Resolved:
+        """Return what the settings come to; a program asks for what it asks for, and what code adds
+        here.
+        """
+        resolved = super()._resolve()
+        added = {
+            name: value for name, value in resolved.defaults.items() if name in self._overrides
+        }
+        return resolved._replace(defaults=added)
+
+    def transport_of(self, endpoint: Endpoint) -> ProgramCall:
+        """Return the request in hand, which knows how it is sent."""
+        return in_hand.get()
+
+
+def _parsed(response: Any) -> dict[str, Any]:
+    if response.status_code != 200:
+        raise refused(response)
+    return read_object(response.content, "answer")
+
+
+def refused(response: Any) -> APIError:
+    """Return the error of a response that is none of an answer; the response itself is kept in it."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = response.text
+    error = failure(response.status_code, body, headers=dict(response.headers.items()))
+    # the program's client follows a redirect
+    error.retryable = error.retryable and response.status_code >= 400
+    error.http_response = response  # type: ignore[attr-defined]
+    return error
+
+
+def _recordable(response: Any) -> dict[str, Any]:
+    """Return what is recorded of a response: its media type and its body.
+
+    :raises APIError: where it is a failure, which is not recorded.
+    """
+    media_type = response.headers.get("content-type", "").partition(";")[0]
+    if response.status_code != 200 or not (media_type.endswith("json") or media_type == EVENTS):
+        raise refused(response)
+    return {"content_type": media_type, "body": response.text}

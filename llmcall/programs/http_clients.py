@@ -1,0 +1,98 @@
+"""HTTP clients for the openai SDK, whose calls are recorded and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..clients.api_errors import http_library
+from .actors import Actor
+from .answers import derived
+from .recorder import ProgramCalls
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+class ProgramTransport:
+    """Answer each request from the record; what is not recorded goes to the transport below.
+
+    :param http: the module ``httpx`` or ``httpx2``.
+    :param calls: what answers the requests.
+    :param below: the transport below.
+    """
+
+    bases = "BaseTransport", "AsyncBaseTransport"
+
+    def __init__(self, http: ModuleType, calls: ProgramCalls, below: Any) -> None:
+        self._http = http
+        self._calls = calls
+        self._below = below
+
+    def handle_request(self, request: Any) -> Any:
+        """Return the response to a request of the program."""
+        return self._calls.handle(self._http, self._below.handle_request, request)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Return the response to a request of the program."""
+        return await self._calls.ahandle(self._http, self._below.handle_async_request, request)
+
+    def close(self) -> None:
+        """Close the transport below."""
+        self._below.close()
+
+    async def aclose(self) -> None:
+        """Close the transport below."""
+        await self._below.aclose()
+
+
+def http_client(*, actor: Actor | None = None, transport: Any = None, **overrides: Any) -> Any:
+    """Return an HTTP client for ``openai.OpenAI(http_client=…)`` whose calls are recorded and
+    replayed.
+
+    A failure of the API that remains after llmcall's retries reaches the program as it came, a
+    connection that fails as the status 503, a timeout as 504, and an error of llmcall's own as 409:
+    an ``openai.APIStatusError`` that the SDK does not repeat.
+
+    :param actor: says who is asking: a function of a :class:`ProgramRequest` that returns a scope's
+        name or ``None``, ``"system"`` (each system message is an actor) or ``"header:NAME"`` (the
+        header's value is the actor's name).
+    :param transport: sends what is not recorded; by default the HTTP library's own.
+    :param overrides: settings by name, as of a client: ``cache_path=``, ``cache_mode=``, ….
+        Sampling parameters among them are added to requests that have none; those of files and
+        environment are not.
+    :returns: an ``httpx.Client``, or an ``httpx2.Client`` where the installed SDK uses that.
+
+    >>> import openai
+    >>> client = openai.OpenAI(api_key="none", http_client=llmcall.http_client())
+    """
+    http = http_library()
+    return http.Client(
+        transport=_recording(
+            http, actor, overrides, transport or http.HTTPTransport(), "http_client()"
+        )
+    )
+
+
+def async_http_client(
+    *, actor: Actor | None = None, transport: Any = None, **overrides: Any
+) -> Any:
+    """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``; arguments as of
+    :func:`http_client`.
+
+    >>> import openai
+    >>> client = openai.AsyncOpenAI(api_key="none", http_client=llmcall.async_http_client())
+    """
+    http = http_library()
+    below = transport or http.AsyncHTTPTransport()
+    return http.AsyncClient(
+        transport=_recording(http, actor, overrides, below, "async_http_client()")
+    )
+
+
+def _recording(
+    http: ModuleType, actor: Actor | None, overrides: Mapping[str, Any], below: Any, caller: str
+) -> Any:
+    return derived(http, ProgramTransport)(
+        http, ProgramCalls(actor, overrides, caller=caller), below
+    )

@@ -1,0 +1,151 @@
+"""The requests of a program: each is looked up, sent, tried again and recorded like other calls."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .. import scopes
+from ..config import resolve as config
+from ..errors import APIError, LLMCallError, RequestTimeoutError
+from .actors import Actor, naming
+from .answers import (
+    NOT_REPEATED,
+    ChatEvents,
+    about_error,
+    derived,
+    embeddings_response,
+    made_response,
+    whole_response,
+)
+from .calls import EVENTS, ProgramCall, ProgramClient, in_hand, kept_headers
+from .requests import ProgramRequest, asked_of
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+ERROR_STATUS = 409  # of llmcall's own errors: the openai SDK makes an APIStatusError of it
+NO_CONNECTION, NO_ANSWER_IN_TIME = 503, 504  # of what is no response of the API
+ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
+
+
+class ProgramCalls:
+    """Answer the requests of a program from the record, or let them be sent and record the answers.
+
+    :param actor: says who is asking: a function, ``"system"`` or ``"header:NAME"``.
+    :param overrides: settings by name.
+    :param hosts: whose JSON requests are recorded as kind "http", besides the SDKs' own; ``None``
+        means all.
+    :param caller: the function that was given them, for messages.
+    :raises ConfigError, TypeError: as of a client, for settings that are wrong.
+    :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
+    """
+
+    def __init__(
+        self,
+        actor: Actor | None,
+        overrides: Mapping[str, Any],
+        hosts: Collection[str] | None = None,
+        *,
+        caller: str,
+    ) -> None:
+        self._name_of = naming(actor)
+        # a wrong one fails here, and not in the program's first request
+        config.settings_for(None, overrides, caller)
+        self._client_at = functools.cache(
+            lambda address: ProgramClient(**{**overrides, "base_url": address})
+        )
+        self._hosts = hosts
+        self._actors: dict[str, scopes.Scope] = {}
+        self._around = scopes.current()
+        self.first_error: Exception | None = None
+
+    def handle(self, http: ModuleType, send: Callable[[Any], Any], request: Any) -> Any:
+        """Return the response to a request of the program.
+
+        :param http: the module ``httpx`` or ``httpx2``, whose request it is.
+        :param send: sends what is not recorded.
+        """
+        call = self._call(http, send, request, request.read())
+        if call is None:
+            return send(request)
+        try:
+            with self._standing(call):
+                return self._response(call, call.ask())
+        except ERRORS as error:
+            return self._refusal(call, error)
+
+    async def ahandle(self, http: ModuleType, send: Callable[[Any], Any], request: Any) -> Any:
+        """Return the response to a request of the program, as :meth:`handle`."""
+        call = self._call(http, send, request, await request.aread())
+        if call is None:
+            return await send(request)
+        try:
+            with self._standing(call):
+                return self._response(call, await call.aask())
+        except ERRORS as error:
+            return self._refusal(call, error)
+
+    def _call(
+        self, http: ModuleType, send: Callable[[Any], Any], request: Any, content: bytes
+    ) -> ProgramCall | None:
+        asked = asked_of(request, content, self._hosts)
+        return None if asked is None else ProgramCall(http, request, send, self._client_at, *asked)
+
+    @contextlib.contextmanager
+    def _standing(self, call: ProgramCall) -> Iterator[None]:
+        """Let a request be the one in hand, in its actor's scope."""
+        token = in_hand.set(call)
+        try:
+            with scopes.within(self._around), self._scope_of(call):
+                yield
+        finally:
+            in_hand.reset(token)
+
+    def _response(self, call: ProgramCall, found: Any) -> Any:
+        if call.method == "exchange":
+            return made_response(call.http, 200, found["body"], found["content_type"])
+        if call.method == "get_embedding":
+            return made_response(call.http, 200, embeddings_response(call.client, call.body, found))
+        if call.method == "send_message":
+            return made_response(call.http, 200, whole_response(found))
+        headers = [(b"content-type", EVENTS.encode()), *NOT_REPEATED]
+        return call.http.Response(
+            200,
+            headers=headers,
+            stream=derived(call.http, ChatEvents)(self.note, call.body, *found),
+        )
+
+    def _refusal(self, call: ProgramCall, error: Exception) -> Any:
+        """Return what the program gets: what the API sent as it came, an error of ours as the SDK's
+        own.
+        """
+        self.note(error)
+        if not isinstance(error, APIError):
+            return made_response(call.http, ERROR_STATUS, about_error(error))
+        came = getattr(error, "http_response", call.came)
+        if came is not None:
+            headers = [*kept_headers(came.headers), *NOT_REPEATED]
+            return call.http.Response(came.status_code, headers=headers, content=came.content)
+        status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
+        return made_response(call.http, status, about_error(error))
+
+    def note(self, error: Exception) -> None:
+        """Keep an error that the program gets, if it is the first of llmcall's own."""
+        if not isinstance(error, APIError):
+            self.first_error = self.first_error or error
+
+    # Who is asking
+
+    def _scope_of(self, call: ProgramCall) -> contextlib.AbstractContextManager[Any]:
+        if self._name_of is None:
+            return contextlib.nullcontext()
+        request, headers = call.request, dict(call.request.headers.items())
+        name = self._name_of(ProgramRequest(request.method, str(request.url), headers, call.body))
+        return (
+            contextlib.nullcontext()
+            if name is None
+            else self._actors.setdefault(name, scopes.scope(name))
+        )

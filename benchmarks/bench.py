@@ -151,13 +151,11 @@ class Bench:
         preparing: Sequence[Contender] = (),
         fresh: bool = False,
         rounds: int | None = None,
-        wanted: Mapping[str, float] | None = None,
     ) -> Group:
         """Measure contenders in turn, round after round.
 
         :param preparing: what runs once before; each round then has a new process.
         :param fresh: whether each round has a new process.
-        :param wanted: as of :class:`Group`.
         """
         self.say(title)
         turns = _Turns(self.environments, self.say, fresh=fresh or bool(preparing))
@@ -167,7 +165,11 @@ class Bench:
             for _ in range(rounds or self.sizes.rounds):
                 turns.round()
         return Group(
-            title, unit, turns.figures(), reference, tuple(turns.skipped.items()), wanted or {}
+            title,
+            unit,
+            turns.figures(),
+            reference,
+            tuple(turns.skipped.items()),
         )
 
     def prepare(self, contender: Contender) -> None:

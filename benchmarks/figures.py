@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from statistics import median, quantiles
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 __all__ = ["Figures", "Group"]
@@ -33,7 +31,6 @@ class Group(NamedTuple):
     :param figures: of each contestant.
     :param reference: the title of the one that others are compared with; empty where there is none.
     :param skipped: who took no part, and why.
-    :param wanted: by title, what the ratio, or the value where there is none, should be at most.
     """
 
     title: str
@@ -41,7 +38,6 @@ class Group(NamedTuple):
     figures: tuple[Figures, ...]
     reference: str = ""
     skipped: tuple[tuple[str, str], ...] = ()
-    wanted: Mapping[str, float] = MappingProxyType({})
 
     def rows(self) -> list[dict[str, Any]]:
         """Return for each contestant its best and median value, and its ratios to the reference's."""
@@ -56,8 +52,6 @@ class Group(NamedTuple):
             "median": median(figures.values),
             "rounds": len(figures.values),
         }
-        if figures.title in self.wanted:
-            row["wanted"] = self.wanted[figures.title]
         if reference:
             ratios = [mine / other for mine, other in zip(figures.values, reference, strict=False)]
             low, _, high = (

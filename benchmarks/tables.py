@@ -9,7 +9,7 @@ from .figures import Group
 
 __all__ = ["amount", "table"]
 
-HEADS = ("", "best", "median", "ratio", "middle half", "ratio of best", "wanted")
+HEADS = ("", "best", "median", "ratio", "middle half", "ratio of best")
 SCALES = {"s": (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)), "B": (("MB", 1e6),)}
 
 
@@ -19,7 +19,7 @@ def table(group: Group) -> str:
     """
     rows = [_cells(row, group.unit) for row in group.rows()]
     lines = [f"{group.title}" + (f" (ratios to {group.reference})" if group.reference else "")]
-    lines += _columns([HEADS if group.wanted else HEADS[:-1], *rows]) if rows else []
+    lines += _columns([HEADS, *rows]) if rows else []
     lines += [f"  {title}: skipped, {reason}" for title, reason in group.skipped]
     return "\n".join(lines)
 
@@ -40,11 +40,10 @@ def amount(value: float, unit: str) -> str:
 
 def _cells(row: dict[str, Any], unit: str) -> tuple[str, ...]:
     cells = row["contestant"], amount(row["best"], unit), amount(row["median"], unit)
-    wanted = f"≤ {row['wanted']:g}" if "wanted" in row else ""
     if "ratio" not in row:
-        return (*cells, "", "", "", wanted)
+        return (*cells, "", "", "")
     middle = f"{row['low']:.2f}–{row['high']:.2f}"
-    return (*cells, f"{row['ratio']:.2f}", middle, f"{row['ratio_of_best']:.2f}", wanted)
+    return (*cells, f"{row['ratio']:.2f}", middle, f"{row['ratio_of_best']:.2f}")
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

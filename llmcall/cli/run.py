@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import pkgutil
 import runpy
 import sys
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import LLMCallError, shorten
+
+if TYPE_CHECKING:
+    from ..programs.actors import Actor
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -24,7 +29,10 @@ from ..errors import LLMCallError, shorten
     help="The cassette's mode (once, if not given); without a cassette, none replays the cache.",
 )
 @click.option(
-    "--actor", help='Who is asking: "system" (each system message is an actor), or "header:NAME".'
+    "--actor",
+    metavar="system|header:NAME|user:REGEX|MODULE:FUNCTION",
+    help="Who is asking: each system message is an actor; or a header's value names the actor; or the first group "
+    "in the first user message does; or a function of the request (llmcall.ProgramRequest) does.",
 )
 @click.option(
     "-m", "module", is_flag=True, help="SCRIPT is the name of a module, as with python -m."
@@ -52,6 +60,7 @@ def run(
         raise click.UsageError(f"--mode {mode} is that of a cassette; name one with --cassette")
     import llmcall
 
+    named = None if actor is None else _actor(actor, script, module)
     with contextlib.ExitStack() as around:
         if cassette is not None:
             tape = llmcall.cassette(cassette, mode=mode or "once")
@@ -60,8 +69,46 @@ def run(
         if scope is not None:
             around.enter_context(llmcall.scope(scope, process=True))
         overrides = {"cache_mode": "replay"} if mode == "none" and cassette is None else {}
-        around.enter_context(llmcall.patched(actor=actor, **overrides))
+        around.enter_context(llmcall.patched(actor=named, **overrides))
         _run(script, arguments, module)
+
+
+def _actor(named: str, script: str, module: bool) -> Actor:
+    """Return what names the program's actors.
+
+    :param named: the value of --actor.
+    :raises click.UsageError: if it is none of the ways, or names a function that is not there.
+    """
+    from ..programs.actors import Actors
+
+    if named == "system" or named.startswith(("header:", "user:")):
+        Actors(named)
+        return named
+    target, _, function = named.partition(":")
+    if not target or not function:
+        raise click.UsageError(
+            f'--actor is {named!r}; it must be "system", "header:NAME", "user:REGEX" or MODULE:FUNCTION'
+        )
+    folder = "" if module else str(Path(script).resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        found = pkgutil.resolve_name(named)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{target}.".startswith(f"{error.name}."):
+            raise  # the module is there, and imports one that is not
+        place = "the working directory" if module else "the script's folder"
+        raise click.UsageError(
+            f"--actor {named}: there is no module {error.name!r} in {place} or installed"
+        ) from None
+    except AttributeError:
+        raise click.UsageError(
+            f"--actor {named}: the module {target!r} has no function {function!r}"
+        ) from None
+    finally:
+        sys.path.remove(folder)
+    if not callable(found):
+        raise click.UsageError(f"--actor {named}: {function} is no function of the request")
+    return found  # type: ignore[no-any-return]
 
 
 def _run(script: str, arguments: tuple[str, ...], module: bool) -> None:

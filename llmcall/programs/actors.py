@@ -2,49 +2,226 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
-from .requests import ProgramRequest
+from .. import scopes
+from ..notices import warn_once
+from ..requests.keys import NORMALIZERS, normalizer
+from .requests import EMBEDDINGS, ProgramRequest
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str
-NAME_CHARACTERS = 40  # of a system message in an actor's name
+Normalize = Callable[[str], str]
+Naming = Callable[[ProgramRequest, Normalize | None], str | None]
+
+SYSTEM, HEADER, USER = "system", "header:", "user:"
+WAYS = f'"{SYSTEM}", "{HEADER}NAME" or "{USER}REGEX"'
+SYSTEM_ROLES = ("system", "developer")
+NAME_CHARACTERS = 40  # of a text in an actor's name
 UNSAFE = re.compile(r"[^\w .-]+")
+# A few calls say nothing about what changes from call to call.
+FEWEST_CALLS = 4
+OTHER_WAYS = (
+    f'name the actor by what stays the same: --actor "{HEADER}NAME", "{USER}REGEX" (the first group '
+    "in the first user message) or MODULE:FUNCTION; in code, actor="
+)
 
 
-def naming(actor: Any) -> Callable[[ProgramRequest], str | None] | None:
-    """Return the function that says who is asking, or ``None``."""
-    if actor is None or callable(actor):
-        return actor  # type: ignore[no-any-return]
-    if actor == "system":
-        return _system_name
-    if isinstance(actor, str) and actor.startswith("header:"):
-        name = actor.removeprefix("header:").lower()
-        return lambda request: request.headers.get(name)
-    raise ValueError(
-        f'actor is {actor!r}; it must be a function of the request, "system" or "header:NAME"'
-    )
+class Actors:
+    """Name who makes each request, and open that actor's scope around it.
 
-
-def _system_name(request: ProgramRequest) -> str | None:
-    """Return a name for a persona that is known by its system message: its beginning, and a digest
-    of the whole.
+    :param actor: as of :func:`llmcall.http_client`.
+    :raises ValueError: if it is none of these, or its regular expression is wrong or has no group.
     """
-    body = request.body if isinstance(request.body, dict) else {}
-    messages = [message for message in body.get("messages") or () if isinstance(message, dict)]
-    told = [
-        message.get("content")
-        for message in messages
-        if message.get("role") in ("system", "developer")
-    ]
-    text = next(filter(None, [body.get("system"), body.get("instructions"), *told]), None)
-    if text is None:
+
+    def __init__(self, actor: Actor | None) -> None:
+        self._name_of = _naming(actor)
+        self._is_system = actor == SYSTEM
+        self._scopes: dict[str, scopes.Scope] = {}
+        self._lock = threading.Lock()
+        # What the notice at the end is made of, if the system message names actors.
+        self._calls = 0
+        self._names: set[str] = set()
+        self._openings: set[str] = set()  # digests of first user messages
+        self._normalized: dict[str, set[str]] = {name: set() for name in NORMALIZERS}
+
+    def scope_of(
+        self, request: ProgramRequest, normalize: Normalize | None
+    ) -> contextlib.AbstractContextManager[Any]:
+        """Return the scope of whoever makes a request; one that names no actor stays where it is.
+
+        :param normalize: takes out of a text what does not matter, or ``None``.
+        :raises ValueError: if the user's function fails, or gives what cannot name a scope.
+        """
+        if self._name_of is None:
+            return contextlib.nullcontext()
+        name = self._name_of(request, normalize)
+        if name is None:
+            _warn_of_no_name(request)
+            return contextlib.nullcontext()
+        if self._is_system:
+            self._note(request, name)
+        return self._scopes.setdefault(name, scopes.scope(name))
+
+    def _note(self, request: ProgramRequest, name: str) -> None:
+        """Count a call, for the notice at the end."""
+        with self._lock:
+            self._calls += 1
+            self._openings.add(_digest(_user_text(request) or ""))
+            if name in self._names:
+                return
+            self._names.add(name)
+            text = _system_text(request) or ""
+            for each, found in self._normalized.items():
+                replace = normalizer((each,))
+                found.add(_digest(replace(text) if replace else text))
+
+    def warn(self) -> None:
+        """Warn if the system message does not tell the actors apart, with a proposal."""
+        with self._lock:
+            calls, names, openings = self._calls, len(self._names), len(self._openings)
+            steady = [name for name, found in self._normalized.items() if 2 * len(found) <= calls]
+        if calls < FEWEST_CALLS:
+            return
+        if 2 * names > calls:
+            proposal = OTHER_WAYS
+            if steady:
+                name = steady[0]
+                proposal = (
+                    f'normalize it: --normalize {name}, or "NORMALIZE = {name}" below [Cache]'
+                )
+            warn_once(
+                f"{calls} calls had {names} different system messages, and each one counts as an actor. If the "
+                f"message of one actor changes from call to call, {proposal}"
+            )
+        elif names == 1 and openings > 1:
+            warn_once(
+                f"all {calls} calls that have a system message have the same one, so they count as one actor. If "
+                f"several actors ask, {OTHER_WAYS}"
+            )
+
+
+def _warn_of_no_name(request: ProgramRequest) -> None:
+    # Embeddings have no draws, and what is read with GET is no question.
+    if request.method == "POST" and not _path(request).endswith(EMBEDDINGS):
+        warn_once(
+            f"a request names no actor (the first: {request.method} {_path(request)}), so it stands in the scope "
+            "around it. Let --actor (in code, actor=) name one if several actors make such requests",
+            about=_warn_of_no_name,
+        )
+
+
+def _path(request: ProgramRequest) -> str:
+    return re.sub(r"^\w+://[^/]*", "", request.url).partition("?")[0].rstrip("/")
+
+
+def _naming(actor: Any) -> Naming | None:
+    """Return the function that says who is asking, or ``None``."""
+    if actor is None:
         return None
-    text = text if isinstance(text, str) else json.dumps(text, sort_keys=True)
-    beginning = " ".join(UNSAFE.sub(" ", text[: 2 * NAME_CHARACTERS]).split())[
-        :NAME_CHARACTERS
-    ].strip()
-    return f"{beginning}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    if callable(actor):
+        return lambda request, normalize: _called(actor, request)
+    if actor == SYSTEM:
+        return _system_name
+    if isinstance(actor, str) and actor.startswith(HEADER):
+        header = actor.removeprefix(HEADER).lower()
+        return lambda request, normalize: request.headers.get(header) or None
+    if isinstance(actor, str) and actor.startswith(USER):
+        pattern = _pattern(actor)
+        return lambda request, normalize: _user_name(pattern, request, normalize)
+    raise ValueError(f"actor is {actor!r}; it must be a function of the request, {WAYS}")
+
+
+def _called(
+    function: Callable[[ProgramRequest], str | None], request: ProgramRequest
+) -> str | None:
+    """Return what the user's function says."""
+    try:
+        return function(request)
+    except Exception as error:
+        called = getattr(function, "__qualname__", repr(function))
+        raise ValueError(
+            f"the function {called} that names actors failed for {request.method} {_path(request)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _pattern(actor: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(actor.removeprefix(USER))
+    except re.error as error:
+        raise ValueError(
+            f"actor is {actor!r}; its regular expression is wrong: {error.msg} at position {error.pos}"
+        ) from None
+    if not pattern.groups:
+        raise ValueError(
+            f"actor is {actor!r}; its regular expression has no group. Put what names the actor in "
+            rf'parentheses, such as "{USER}You are (\w+)"'
+        )
+    return pattern
+
+
+def _user_name(
+    pattern: re.Pattern[str], request: ProgramRequest, normalize: Normalize | None
+) -> str | None:
+    text = _user_text(request)
+    found = None if text is None else pattern.search(text)
+    name = found[1].strip() if found and found[1] else ""
+    name = name if normalize is None else normalize(name)
+    if not name:
+        return None
+    is_plain = len(name) <= NAME_CHARACTERS and not UNSAFE.search(name)
+    return name if is_plain else _short(name)
+
+
+def _system_name(request: ProgramRequest, normalize: Normalize | None) -> str | None:
+    """Return a name for a persona that is known by its system message."""
+    text = _system_text(request)
+    return None if text is None else _short(text if normalize is None else normalize(text))
+
+
+def _short(text: str) -> str:
+    """Return the beginning of a text, and a digest of the whole."""
+    words = UNSAFE.sub(" ", text[: 2 * NAME_CHARACTERS]).split()
+    beginning = " ".join(words)[:NAME_CHARACTERS].strip()
+    return f"{beginning}-{_digest(text)[:8]}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+# The texts of a request: of /chat/completions, /responses, /v1/messages and /completions
+
+
+def _system_text(request: ProgramRequest) -> str | None:
+    body = request.body if isinstance(request.body, dict) else {}
+    told = [each.get("content") for each in _messages(body) if each.get("role") in SYSTEM_ROLES]
+    contents = [body.get("system"), body.get("instructions"), *told]
+    return next(filter(None, map(_text, contents)), None)
+
+
+def _user_text(request: ProgramRequest) -> str | None:
+    body = request.body if isinstance(request.body, dict) else {}
+    asked = [each.get("content") for each in _messages(body) if each.get("role") == "user"]
+    whole = [body.get(name) for name in ("input", "prompt") if isinstance(body.get(name), str)]
+    return next(filter(None, map(_text, [*asked, *whole])), None)
+
+
+def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
+    lists = [body.get(name) for name in ("messages", "input")]
+    found = [each for listed in lists if isinstance(listed, list) for each in listed]
+    return [each for each in found if isinstance(each, dict)]
+
+
+def _text(content: Any) -> str:
+    """Return the text of a content, which may be in parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return "\n".join(text for text in texts if isinstance(text, str))

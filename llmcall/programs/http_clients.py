@@ -39,10 +39,12 @@ class ProgramTransport:
 
     def close(self) -> None:
         """Close the transport below."""
+        self._calls.warn_of_actors()
         self._below.close()
 
     async def aclose(self) -> None:
         """Close the transport below."""
+        self._calls.warn_of_actors()
         await self._below.aclose()
 
 
@@ -55,8 +57,10 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     an ``openai.APIStatusError`` that the SDK does not repeat.
 
     :param actor: says who is asking: a function of a :class:`ProgramRequest` that returns a scope's
-        name or ``None``, ``"system"`` (each system message is an actor) or ``"header:NAME"`` (the
-        header's value is the actor's name).
+        name or ``None``; ``"system"`` (each system message, after the normalizers of the settings,
+        is an actor); ``"header:NAME"`` (the header's value is the actor's name); or
+        ``"user:REGEX"`` (the first group in the first user message is). A request that names no
+        actor stands in the scope around it.
     :param transport: sends what is not recorded; by default the HTTP library's own.
     :param overrides: settings by name, as of a client: ``cache_path=``, ``cache_mode=``, ….
         Sampling parameters among them are added to requests that have none; those of files and

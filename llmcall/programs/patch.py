@@ -52,6 +52,7 @@ def patched(
         for name in ("httpx", "httpx2"):
             with contextlib.suppress(ModuleNotFoundError):
                 _patch(importlib.import_module(name), calls, undo)
+        undo.callback(calls.warn_of_actors)
         yield
     if calls.first_error is not None:
         raise calls.first_error

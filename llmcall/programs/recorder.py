@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from .. import scopes
 from ..config import resolve as config
 from ..errors import APIError, LLMCallError, RequestTimeoutError
-from .actors import Actor, naming
+from ..requests.keys import normalizer
+from .actors import Actor, Actors
 from .answers import (
     NOT_REPEATED,
     ChatEvents,
@@ -34,7 +35,7 @@ ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are 
 class ProgramCalls:
     """Answer the requests of a program from the record, or let them be sent and record the answers.
 
-    :param actor: says who is asking: a function, ``"system"`` or ``"header:NAME"``.
+    :param actor: says who is asking, as of :func:`llmcall.http_client`.
     :param overrides: settings by name.
     :param hosts: whose JSON requests are recorded as kind "http", besides the SDKs' own; ``None``
         means all.
@@ -51,14 +52,13 @@ class ProgramCalls:
         *,
         caller: str,
     ) -> None:
-        self._name_of = naming(actor)
+        self._actors = Actors(actor)
         # a wrong one fails here, and not in the program's first request
         config.settings_for(None, overrides, caller)
         self._client_at = functools.cache(
             lambda address: ProgramClient(**{**overrides, "base_url": address})
         )
         self._hosts = hosts
-        self._actors: dict[str, scopes.Scope] = {}
         self._around = scopes.current()
         self.first_error: Exception | None = None
 
@@ -137,15 +137,12 @@ class ProgramCalls:
         if not isinstance(error, APIError):
             self.first_error = self.first_error or error
 
-    # Who is asking
+    def warn_of_actors(self) -> None:
+        """Warn if the actors of the program cannot be told apart."""
+        self._actors.warn()
 
     def _scope_of(self, call: ProgramCall) -> contextlib.AbstractContextManager[Any]:
-        if self._name_of is None:
-            return contextlib.nullcontext()
+        """Return the scope of whoever makes a call."""
         request, headers = call.request, dict(call.request.headers.items())
-        name = self._name_of(ProgramRequest(request.method, str(request.url), headers, call.body))
-        return (
-            contextlib.nullcontext()
-            if name is None
-            else self._actors.setdefault(name, scopes.scope(name))
-        )
+        asked = ProgramRequest(request.method, str(request.url), headers, call.body)
+        return self._actors.scope_of(asked, normalizer(call.client.settings.cache_normalize))

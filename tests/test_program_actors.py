@@ -1,0 +1,144 @@
+"""Who asks in a program that does not know llmcall: what names its actors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+from servers import OK, ScriptedServer
+
+import llmcall
+
+
+@pytest.fixture
+def server(httpserver: Any) -> ScriptedServer:
+    """Make a model's server."""
+    return ScriptedServer(httpserver, OK)
+
+
+def scopes_of(server: ScriptedServer, *conversations: list[Any], **settings: Any) -> list[str]:
+    """Ask each conversation, and return the scopes in which its answers were recorded, in order."""
+    with llmcall.http_client(**settings) as http_client:
+        client = openai.OpenAI(api_key="none", base_url=server.base_url, http_client=http_client)
+        for messages in conversations:
+            client.chat.completions.create(model="gpt-4o-mini", messages=messages, temperature=1)
+    records = llmcall.client("openai").cache.records()
+    return [record.scope for record in records]
+
+
+def said(user: Any, system: Any = None) -> list[dict[str, Any]]:
+    """Return a conversation of a system message and the user's."""
+    told = [] if system is None else [{"role": "system", "content": system}]
+    return [*told, {"role": "user", "content": user}]
+
+
+def test_a_group_in_the_first_user_message(server: ScriptedServer) -> None:
+    """``"user:REGEX"`` names the actor by the first group, also in parts, whatever comes after."""
+    parts = [{"type": "text", "text": "You are Bart, 10."}, {"type": "text", "text": "Bread?"}]
+    later = [{"role": "assistant", "content": "No."}, {"role": "user", "content": "You are Moe."}]
+    asked = [said("You are Lisa, 8."), said(parts), [*said("You are Lisa, 8."), *later]]
+    assert scopes_of(server, *asked, actor=r"user:You are (\w+)") == ["Lisa", "Bart", "Lisa"]
+
+
+def test_a_group_that_no_scope_can_be_named_by(server: ScriptedServer) -> None:
+    """It is named by its beginning and a digest of the whole, so that two stay two."""
+    asked = [said(f"Role: {role}\nBread?") for role in ("a/b", "a#b", "x" * 60)]
+    found = scopes_of(server, *asked, actor="user:Role: (.*)")
+    beginnings = [name.rpartition("-")[0] for name in found]
+    assert beginnings == ["a b", "a b", "x" * 40] and len(set(found)) == 3
+
+
+def test_text_in_parts_names_an_actor_as_plain_text_does(server: ScriptedServer) -> None:
+    """A system message in parts is the same actor as one of the same text."""
+    parts = [{"type": "text", "text": "You are Lisa."}]
+    asked = said("Bread?", "You are Lisa."), said("Milk?", parts)
+    names = scopes_of(server, *asked, actor="system")
+    assert names == ["You are Lisa.-3fe313b2"] * 2
+
+
+@pytest.mark.parametrize(
+    ("actor", "texts"),
+    [
+        ("system", ["You are Lisa. It is 12:03:01.", "You are Lisa. It is 12:03:02."]),
+        ("user:^(.*)$", ["Lisa since 2026-01-02", "Lisa since 2026-01-03"]),
+    ],
+)
+def test_normalizers_apply_to_names(server: ScriptedServer, actor: str, texts: list[str]) -> None:
+    """What does not matter to keys does not tell actors apart either."""
+    asked = [said(text, text) for text in texts]
+    names = scopes_of(server, *asked, actor=actor, cache_normalize="times")
+    assert len(set(names)) == 1 and names[0].startswith(("You are Lisa. It is times", "Lisa since"))
+
+
+def test_a_request_that_names_no_actor(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stands in the scope around it, and a warning says so once."""
+    with llmcall.scope("day-1"):
+        names = scopes_of(
+            server,
+            said("Bread?"),
+            said("You are Lisa."),
+            said("Milk?"),
+            actor="user:You are (.*)[.]",
+        )
+    assert names == ["day-1", "day-1/Lisa", "day-1"]
+    assert caplog.text.count("a request names no actor (the first: POST /v1/chat/completions)") == 1
+
+
+@pytest.mark.parametrize(
+    ("actor", "message"),
+    [
+        ("user:(", r"its regular expression is wrong: missing \), unterminated subpattern"),
+        ("user:You are", r"its regular expression has no group\. Put what names the actor"),
+        ("users:(x)", 'it must be a function of the request, "system"'),
+    ],
+)
+def test_a_wrong_actor(actor: str, message: str) -> None:
+    """It is refused where it is given, with the remedy."""
+    with pytest.raises(ValueError, match=message):
+        llmcall.http_client(actor=actor)
+    with pytest.raises(ValueError, match=message), llmcall.patched(actor=actor):
+        raise AssertionError("it must not be entered")
+
+
+def test_a_function_that_fails(server: ScriptedServer) -> None:
+    """The program gets an error that names the function and what it raised; nothing is sent."""
+
+    def who(request: llmcall.ProgramRequest) -> str:
+        return str(request.headers["x-actor"])
+
+    with pytest.raises(
+        openai.APIStatusError, match=r"who that names actors failed .*KeyError: 'x-actor'"
+    ):
+        scopes_of(server, said("Bread?"), actor=who)
+    assert server.requests == []
+
+
+def test_a_system_message_that_changes_from_call_to_call(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The end tells it, with the normalizer that would help, or else with other ways."""
+    asked = [said("Bread?", f"You are Lisa. It is 12:{minute}.") for minute in range(10, 14)]
+    scopes_of(server, *asked, actor="system")
+    assert "4 calls had 4 different system messages" in caplog.text
+    assert "normalize it: --normalize times" in caplog.text
+    caplog.clear()
+    scopes_of(server, *asked, actor="system", cache_normalize="times")
+    assert "different system messages" not in caplog.text
+    asked = [said("Bread?", f"You are Lisa. You own {coins} coins.") for coins in range(4)]
+    scopes_of(server, *asked, actor="system")
+    assert 'name the actor by what stays the same: --actor "header:NAME"' in caplog.text
+
+
+def test_a_system_message_that_all_share(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The end tells it if the conversations begin differently; one conversation is one actor."""
+    scopes_of(server, *[said("Bread?", "Play your role.")] * 4, actor="system")
+    assert "the same one" not in caplog.text
+    asked = [said(f"You are {name}.", "Play your role.") for name in ("Lisa", "Bart", "Moe", "Ned")]
+    scopes_of(server, *asked, actor="system")
+    assert "all 4 calls that have a system message have the same one" in caplog.text
+    assert '"user:REGEX" (the first group in the first user message)' in caplog.text

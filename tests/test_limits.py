@@ -8,6 +8,7 @@ cannot be had through a client.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import socket
@@ -20,11 +21,22 @@ from contextlib import ExitStack
 from typing import Any
 
 import hypothesis.strategies as st
+import openai
 import pytest
 from hypothesis import given
 from pytest_httpserver import HTTPServer
-from servers import OK, Answer, ScriptedServer, client_for, completion, refusal
-from streaming import WAYS
+from servers import (
+    OK,
+    Answer,
+    RawServer,
+    ScriptedServer,
+    answers,
+    client_for,
+    completion,
+    dripping,
+    refusal,
+)
+from streaming import HEAD, WAYS, chunk, event
 
 import llmcall
 from llmcall import Endpoint, OpenAIClient
@@ -198,6 +210,25 @@ def test_no_more_threads_and_tasks_call_at_once_than_may() -> None:
     assert (max(most), len(most)) == (4, 32)
 
 
+@pytest.mark.parametrize(
+    ("limits", "kept"),
+    [
+        ({}, False),
+        ({"limits_max_concurrent_calls": 4}, False),
+        ({"limits_requests_per_minute": 1000}, True),
+        ({"limits_tokens_per_minute": 1_000_000}, True),
+    ],
+)
+def test_only_a_limit_of_a_minute_keeps_what_was_sent(limits: dict[str, int], kept: bool) -> None:
+    """What was sent in the last minute is remembered where a limit counts it, and only there."""
+    client = ScriptedClient(lambda messages: "yes", **limits)
+    for number in range(3):
+        client.send_message(f"Hello {number}")
+    gc.collect()
+    remembered = [each for each in gc.get_objects() if isinstance(each, Admission)]
+    assert (len(remembered) > 1) is kept  # the last one may be in the thread's context
+
+
 # Whatever a call holds is given back
 
 
@@ -227,6 +258,39 @@ def test_a_stream_holds_its_place_until_it_ends() -> None:
         with pytest.raises(RequestTimeoutError, match="deadline"):
             client.send_message("Hello", deadline=0.1)
     assert client.send_message("Hello", deadline=30).content
+
+
+@pytest.mark.parametrize("limited", ["place", "budget"])
+def test_a_place_of_a_stream_that_nobody_can_read_is_found(limited: str) -> None:
+    """A program's stream that was left by ``break`` stays in a cycle of the HTTP library. A call that
+    waits for its place, or for what it reserved of a budget, does not depend on Python's own garbage
+    collections.
+    """
+    drips = dripping(HEAD + event(chunk("one ")), event(chunk("more ")))
+    limits = {"limits_max_concurrent_calls": 1} if limited == "place" else {}
+
+    asking: Any = {"model": MODEL, "max_tokens": 1000}
+
+    async def main(program: openai.AsyncOpenAI) -> str:
+        ask = program.chat.completions.create
+        left = [{"role": "user", "content": "left"}]
+        async for _ in await ask(messages=left, stream=True, **asking):
+            break
+        answer = await ask(messages=[{"role": "user", "content": "next"}], **asking)
+        await program.close()
+        return str(answer.choices[0].message.content)
+
+    with RawServer(drips, answers()) as server, ExitStack() as stack:
+        if limited == "budget":
+            stack.enter_context(llmcall.budget(tokens=1500))
+        http_client = llmcall.async_http_client(cache_mode="off", **limits)
+        program = openai.AsyncOpenAI(base_url=server.base_url, api_key="k", http_client=http_client)
+        gc.disable()
+        try:
+            found = asyncio.run(asyncio.wait_for(main(program), 30))
+        finally:
+            gc.enable()
+    assert found == "Two coins."
 
 
 @pytest.mark.parametrize("limited", ["place", "budget"])

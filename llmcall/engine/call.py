@@ -266,7 +266,9 @@ class _Exchange:
             self.call.add_usage(retries=1)
         refused: set[str] = set()
         while True:
-            with closing(Admission(self.pool, self.policy.time_left)) as admission:
+            with closing(
+                Admission(self.pool, self.policy.time_left, is_streamed=self.stream)
+            ) as admission:
                 endpoint = yield from admission.acquire(self.request)
                 sent_at = time.monotonic()
                 try:

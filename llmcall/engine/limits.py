@@ -9,6 +9,7 @@ connection to be made. Until then it counts as one that will be sent now.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import time
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 WINDOW = 61.0
 LEFT_OUT = 300.0  # seconds in which an endpoint that refused its key is not asked
 NEVER = float("inf")  # nothing but the end of another call helps
+# Seconds after which a waiter looks for streams that their readers left, and then after twice as
+# long each time: a collection goes through all of a simulation's objects.
+PATIENCE = 1.0
 # Tokens reserved for an answer where neither the request nor what is known of the model bounds it:
 # the most that the models before 2024 gave (models.json), and several times what a short answer
 # takes.
@@ -209,6 +213,8 @@ def _duration(text: str | None) -> float | None:
 
 _lock = process_lock(__name__)
 _states: dict[tuple[str | None, ...], EndpointState] = {}
+_streaming: set[int] = set()  # the ids of the admitted attempts whose answers are streamed
+_collected_at = 0.0  # the monotonic time
 
 
 class EndpointState:
@@ -216,6 +222,8 @@ class EndpointState:
     use it.
 
     :ivar running: the attempts that are under way.
+    :ivar counts_minutes: whether anybody limits what is sent to it in a minute; until then, nothing
+        of what was sent is kept.
     :ivar sent: the attempts of the last 60 seconds, oldest first.
     :ivar tokens: those of all attempts that count.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
@@ -225,6 +233,7 @@ class EndpointState:
 
     def __init__(self) -> None:
         self.running: set[Admission] = set()
+        self.counts_minutes = False
         self.sent: deque[Admission] = deque()
         self.tokens = 0
         self.resting_until = 0.0
@@ -297,6 +306,7 @@ def forget() -> None:
     So they do not in a forked process: the threads that stayed behind are not there.
     """
     _states.clear()
+    _streaming.clear()
 
 
 after_fork_in_child(forget)
@@ -326,6 +336,10 @@ class Pool:
         self._next = 0
         self._left_out: dict[Endpoint, float] = {}  # until when
         self._states: dict[Endpoint, EndpointState] = {}
+        limits_minutes = (
+            settings.limits_requests_per_minute is not None
+            or settings.limits_tokens_per_minute is not None
+        )
         for each in self.endpoints:
             address = (
                 each.name,
@@ -334,9 +348,9 @@ class Pool:
                 each.deployment,
                 each.organization,
             )
-            self._states[each] = _states.get(address) or _states.setdefault(
-                address, EndpointState()
-            )
+            state = _states.get(address) or _states.setdefault(address, EndpointState())
+            state.counts_minutes = state.counts_minutes or limits_minutes
+            self._states[each] = state
 
     def price(self, input_tokens: int, endpoint: str | None = None) -> Price | None:
         """Return what the model costs with a prompt of so many tokens; ``None`` where that is
@@ -382,10 +396,13 @@ class Pool:
                 seconds = state.wait(self.settings, needed, self.model, now)
                 if seconds <= 0 and next(iter(state.queue)) is admission:
                     self._next = (step + 1) % len(usable)
-                    admission.state, admission.counted = state, True
-                    admission.tokens = needed.tokens if needed is not None else 0
+                    admission.state, admission.counted = state, state.counts_minutes
                     state.running.add(admission)
-                    state.tokens += admission.tokens
+                    if admission.counted and needed is not None:
+                        admission.tokens = needed.tokens
+                        state.tokens += admission.tokens
+                    if admission.is_streamed:
+                        _streaming.add(id(admission))
                     quotas = state.quotas.get(self.model, {})
                     for unit, each in quotas.items():
                         quotas[unit] = each.less(_counted_by_server(unit, needed), now)
@@ -487,11 +504,12 @@ async def note_sent_async(request: Any) -> None:
 class Admission:
     """Admit one attempt, and give back what it held when it is closed, however the attempt ends.
 
-    It is kept for 60 seconds after it was sent, and so holds neither request nor answer, nor a
-    client.
+    It is kept for 60 seconds after it was sent if a limit counts it, and so holds neither request
+    nor answer, nor a client.
 
     :param pool: the endpoints that may serve it.
     :param time_left: gives the seconds after which nobody waits, or ``None``.
+    :param is_streamed: whether its reader may leave it half-way.
     :ivar wakeup: is done when there is reason to look again whether it may begin.
     :ivar queues: the endpoints that it waits for.
     :ivar state: the endpoint to which it was admitted, else ``None``.
@@ -511,8 +529,12 @@ class Admission:
     reservation: budgets.Reservation | None = None
     answered = False
 
-    def __init__(self, pool: Pool, time_left: Callable[[], float | None]) -> None:
+    def __init__(
+        self, pool: Pool, time_left: Callable[[], float | None], *, is_streamed: bool = False
+    ) -> None:
         self._pool, self._time_left = pool, time_left
+        self.is_streamed = is_streamed
+        self._patience = PATIENCE
         self.queues: set[EndpointState] = set()
 
     def acquire(self, request: Request) -> Flow[Endpoint]:
@@ -545,7 +567,7 @@ class Admission:
             if first and least > WINDOW:  # longer than for [Limits] alone
                 logger().warning("%s: no call may begin for %.0f s", self._names(), least)
             first = False
-            yield self._until(self.wakeup, seconds, "an endpoint has a place for another call")
+            yield from self._until(self.wakeup, seconds, "an endpoint has a place for another call")
         _when_sent.set(self.note_sent)
         return endpoint
 
@@ -556,7 +578,7 @@ class Admission:
             seconds = reserve.perform() if reservation.is_near else (yield reserve)
             if seconds is None:
                 return
-            yield self._until(
+            yield from self._until(
                 reservation.wakeup, seconds, "calls under way settle what they reserved of a budget"
             )
 
@@ -566,12 +588,14 @@ class Admission:
         budgets.check_price(self._pool.model, price)
         return budgets.spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
 
-    def _until(self, wakeup: Future[None], seconds: float, what: str) -> Wait:
+    def _until(self, wakeup: Future[None], seconds: float, what: str) -> Flow[None]:
         left = self._time_left()
         if left is not None and left <= 0:
             raise _final(RequestTimeoutError(f"the call's deadline passed before {what}"))
-        longest = min(seconds, NEVER if left is None else left)
-        return Wait(wakeup, None if longest == NEVER else longest)
+        yield Wait(wakeup, min(seconds, NEVER if left is None else left, self._patience))
+        if not wakeup.done() and self._patience < seconds:
+            _collect_left_streams()
+            self._patience *= 2
 
     def _names(self) -> str:
         return ", ".join(endpoint.name for endpoint in self._pool.endpoints)
@@ -592,7 +616,8 @@ class Admission:
         with _lock:
             if state is not None and self.sent_at is None and self in state.running:
                 self.sent_at = time.monotonic() if now is None else now
-                state.sent.append(self)
+                if state.counts_minutes:
+                    state.sent.append(self)
                 if state.queue:
                     budgets.wake_first(state.queue)
 
@@ -630,6 +655,7 @@ class Admission:
                 state = self.state
                 if state is not None and self in state.running:
                     state.running.remove(self)
+                    _streaming.discard(id(self))
                     if not self.answered and self.counted:
                         state.tokens -= self.tokens
                         self.tokens = 0
@@ -638,6 +664,19 @@ class Admission:
         finally:
             if self.reservation is not None:
                 self.reservation.close()
+
+
+def _collect_left_streams() -> None:
+    """End the streams that their readers left, and give back their places.
+
+    HTTP libraries refer to a streamed response in circles: one that nobody can read any more holds
+    its place until the garbage collector comes by, which may be never.
+    """
+    global _collected_at
+    now = time.monotonic()
+    if _streaming and now - _collected_at >= PATIENCE:
+        _collected_at = now
+        gc.collect()
 
 
 def _final(error: APIError) -> APIError:

@@ -530,6 +530,69 @@ def test_patched(reached: Server) -> None:
     assert ask(before) != first and len(reached.requests) == 2
 
 
+def test_patched_records_clients_with_transports_of_their_own(server: Server) -> None:
+    """A client's transport is recorded like the library's own: LiteLLM and ``DefaultAioHttpClient`` bring
+    one over aiohttp.
+    """
+    given = http.Client(transport=server.transport)
+    mounted = http.Client(mounts={"https://api.openai.com": server.transport})
+    asynchronous = http.AsyncClient(transport=server.transport)
+
+    async def aask() -> str:
+        client = openai.AsyncOpenAI(api_key=KEY, http_client=asynchronous)
+        made = await client.chat.completions.create(
+            model="gpt-4o-mini", messages=QUESTION, temperature=1
+        )
+        return made.choices[0].message.content  # type: ignore[no-any-return]
+
+    with llmcall.patched():
+        first = ask(openai.OpenAI(api_key=KEY, http_client=given))
+        assert ask(openai.OpenAI(api_key=KEY, http_client=mounted)) == first
+        assert asyncio.run(aask()) == first
+    assert len(server.requests) == 1
+
+
+def test_a_client_of_http_client_keeps_its_settings_inside_patched(server: Server) -> None:
+    """A client that records itself does so by its own settings, once, inside ``patched`` too."""
+    client = program(server, temperature=0.5)
+    with llmcall.patched(temperature=0.25):
+        client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION)
+    (sent,) = server.requests
+    assert json.loads(sent.content)["temperature"] == 0.5
+
+
+def test_redirects_cookies_and_hooks_of_a_client_work_inside_patched(server: Server) -> None:
+    """A client's authentication, event hooks, cookies and redirects work; the request that is
+    recorded is the last one.
+    """
+    seen: list[str] = []
+
+    def answer(request: Any) -> Any:
+        if request.url.path == "/old/chat/completions":
+            moved = {"location": "/v1/chat/completions", "set-cookie": "place=market; Path=/"}
+            return http.Response(307, headers=moved)
+        assert request.headers["cookie"] == "place=market"
+        assert request.headers["authorization"].startswith("Basic ")
+        return server.answer(request)
+
+    client = http.Client(
+        transport=http.MockTransport(answer),
+        auth=("user", "password"),
+        follow_redirects=True,
+        event_hooks={"request": [lambda request: seen.append(request.url.path)]},
+    )
+    body = {"model": "gpt-4o-mini", "messages": QUESTION}
+    with llmcall.patched():
+        posted = [
+            client.post("http://api.example/old/chat/completions", json=body) for _ in range(2)
+        ]
+    texts = [each.json()["choices"][0]["message"]["content"] for each in posted]
+    assert texts == ["answer number 0"] * 2
+    # the second one is answered before it is redirected
+    assert seen == ["/old/chat/completions", "/v1/chat/completions", "/old/chat/completions"]
+    assert len(server.requests) == 1
+
+
 def test_wrong_settings(reached: Server) -> None:
     """They are refused where they are given, under the name of what was called, and not in the
     program's request.

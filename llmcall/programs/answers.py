@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NOT_REPEATED = ((b"x-should-retry", b"false"),)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.cache
 def derived(http: ModuleType, kind: type) -> Any:
     """Return a class of ours that the HTTP library takes for one of its own, synchronous and
     asynchronous.

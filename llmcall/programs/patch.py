@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..clients.sdk_transport import is_own_request
 from .actors import Actor
+from .answers import derived
 from .calls import in_hand
+from .http_clients import ProgramTransport
 from .recorder import ProgramCalls
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ def patched(
 ) -> Iterator[None]:
     """Record and replay the requests of every HTTP client of the process, for a block.
 
-    It holds for httpx and httpx2, for clients made before and inside the block, in any library. An
-    error of llmcall's own reaches the program as an error of the SDK; the first one is raised again
-    at the end of the block.
+    It holds for httpx and httpx2, in any library: for clients made before and inside the block,
+    whatever their transports. An error of llmcall's own reaches the program as an error of the SDK;
+    the first one is raised again at the end of the block.
 
     :param actor: as of :func:`http_client`.
     :param hosts: whose JSON requests are recorded too, besides those of the openai and anthropic
@@ -59,23 +60,40 @@ def patched(
 
 
 def _patch(http: ModuleType, calls: ProgramCalls, undo: contextlib.ExitStack) -> None:
-    """Replace the method of both transports by one that hands on what it returns: a response, or a
-    coroutine.
+    """Put the recorder in front of the transport that a client chooses for a request.
+
+    All clients of a library choose it by one method, whatever the transport; what they do before
+    and after (authentication, redirects, cookies, event hooks) stays theirs.
     """
-    for kind, name, handle in (
-        (http.HTTPTransport, "handle_request", calls.handle),
-        (http.AsyncHTTPTransport, "handle_async_request", calls.ahandle),
-    ):
-        send = getattr(kind, name)
-        setattr(
-            kind, name, functools.partialmethod(_handled, functools.partial(handle, http), send)
-        )
-        undo.callback(setattr, kind, name, send)
+    for client in (http.Client, http.AsyncClient):
+        choose = client._transport_for_url
+
+        def recording(self: Any, url: Any, choose: Callable[..., Any] = choose) -> Any:
+            """Return the client's transport with the recorder in front of it."""
+            below = choose(self, url)
+            if isinstance(below, ProgramTransport):  # of http_client(), which records itself
+                return below
+            return derived(http, PatchedTransport)(http, calls, below)
+
+        client._transport_for_url = recording
+        undo.callback(setattr, client, "_transport_for_url", choose)
 
 
-def _handled(
-    transport: Any, handle: Callable[..., Any], send: Callable[..., Any], request: Any
-) -> Any:
-    if in_hand.get(None) is not None or is_own_request.get():
-        return send(transport, request)
-    return handle(functools.partial(send, transport), request)
+class PatchedTransport(ProgramTransport):
+    """Records a program's requests; requests that a call of llmcall makes pass."""
+
+    def handle_request(self, request: Any) -> Any:
+        """Return the response to a request of the program."""
+        if _is_within_call():
+            return self._below.handle_request(request)
+        return super().handle_request(request)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Return the response to a request of the program."""
+        if _is_within_call():
+            return await self._below.handle_async_request(request)
+        return await super().handle_async_request(request)
+
+
+def _is_within_call() -> bool:
+    return in_hand.get(None) is not None or is_own_request.get()

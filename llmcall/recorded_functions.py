@@ -28,7 +28,7 @@ from .errors import APIError, LLMCallError, ScopeError, short_traceback
 from .notices import LEFT, is_left
 from .requests.arguments import Parameters
 from .requests.keys import identity, map_texts, normalizer, ordered, plain, sampled_key
-from .scopes import Scope, here
+from .scopes import here
 from .text import printable
 from .types import Outcome, Request, record_of
 
@@ -224,8 +224,9 @@ class _Source(NamedTuple):
         """Stand in a scope of this call alone, so that a replay, which skips it, moves no draw
         outside.
         """
-        if request.sample is not None:
-            with Scope(function_scope(self.name, request.cache_key)):
+        active = here() if request.sample is not None else None
+        if active is not None:
+            with active.inside(function_scope(self.name, request.cache_key)):
                 yield
             return
         token = _running.set(_running.get() | {request.cache_key})

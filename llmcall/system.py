@@ -27,6 +27,20 @@ def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
     return function
 
 
+_this_process = object()
+
+
+def this_process() -> object:
+    """Return an object that stands for this process; a forked process has another one."""
+    return _this_process
+
+
+@after_fork_in_child
+def _begin_anew() -> None:
+    global _this_process
+    _this_process = object()
+
+
 def process_lock(module: str) -> AbstractContextManager[bool]:
     """Return a lock for the variable ``_lock`` of a module, which gets a new one in every forked
     process.

@@ -84,16 +84,6 @@ def only_loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def told_of_scopes(only_loopback: None) -> None:
-    """Let the file by which worker processes learn of scopes lie where no test has moved the
-    temporary directory.
-    """
-    import_module("multiprocessing")
-    with llmcall.scope("first"):
-        pass
-
-
 @pytest.fixture(autouse=True)
 def empty_machine(
     only_loopback: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -408,8 +408,8 @@ class LLMClient:
                 call.scope,
                 {"cached_calls": 1, "saved": record.cost},
             )
-            if not call.scope:
-                note_served(call.request)
+        if sent is None:
+            note_served(call.request)
         if call.draw is not None:
             call.draw.end(record)
         try:

@@ -4,6 +4,7 @@ and their plan.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from functools import partial
@@ -16,7 +17,7 @@ from ..cassettes.cassette import current_cassette, position
 from ..engine.limits import estimate
 from ..engine.prepare import ON_ERROR, followed
 from ..requests.keys import canonical
-from ..scopes import Counter64, made_name
+from ..scopes import made_name
 from ..text import brief, counted, imported_pandas, money, printable
 from ..types import Reply, TokenUsage
 
@@ -163,12 +164,14 @@ class TaskPosition(NamedTuple):
     :param name: the item's scope in it; empty outside any.
     :param repeat: which draw it is; from 1 on it has a scope of its own.
     :param place: that of the map, the item's index, and the repeat.
+    :param in_default: whether the map stands in the default scope, or in an item of one that does.
     """
 
     path: str
     name: str
     repeat: int
     place: tuple[int, ...]
+    in_default: bool = False
 
     @property
     def number(self) -> int:
@@ -186,7 +189,10 @@ class TaskPosition(NamedTuple):
         path = f"{self.path}/{self.name}" if self.path else ""
         if self.repeat:
             path = f"{path}/{made_name(self.repeat)}" if path else made_name(self.repeat)
-        return scopes.Active(path, draws)
+        if not self.in_default:
+            return scopes.Active(path, draws)
+        without = scopes.Active(made_name(self.repeat) if self.repeat else "", scopes.Draws())
+        return scopes.Active(path, draws, without_default=without)
 
 
 # Names
@@ -206,15 +212,14 @@ def item_names(
         data.
     :raises ValueError: where a key is empty or holds ``/`` or ``#``.
     """
-    seen = Counter64()  # digests of names
+    seen: Counter[str] = Counter()
     for index, item in enumerate(items):
         if key is None:
-            digested = digest(identity(item), index)
-            name = made_name(digested.hex())
+            name = made_name(digest(identity(item), index).hex())
         else:
             name = _checked(key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
-            digested = sha256(name.encode("utf-8", "surrogatepass")).digest()[:DIGEST_BYTES]
-        count = seen.add(int.from_bytes(digested, "big"))
+        count = seen[name]
+        seen[name] += 1
         yield item, f"{name}{OCCURRENCE}{count}" if count else name
         del item  # nobody keeps what was taken
 

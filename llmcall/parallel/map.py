@@ -10,7 +10,6 @@ import queue
 import sys
 import threading
 import time
-from array import array
 from collections import deque
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager, nullcontext
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
+    from ..scopes.draws import Number
     from .items import Job, MapOptions, Plan
 
 # threads, unless MAX_CONCURRENT_CALLS allows fewer calls: most of the time they wait for a server
@@ -258,9 +258,7 @@ def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Pla
         )
     active = context.run(_active, options)
     planner = Planner(job, context)
-    for item, position in _positions(
-        job, items, options, "" if active is None else active.path, ()
-    ):
+    for item, position in _positions(job, items, options, active, ()):
         planner.add(item, position, scopes.Draws() if active is None else active.draws)
     return planner.plan
 
@@ -272,14 +270,20 @@ def _active(options: MapOptions) -> scopes.Active | None:
 
 
 def _positions(
-    job: Job, items: Any, options: MapOptions, path: str, place: tuple[int, ...]
+    job: Job,
+    items: Any,
+    options: MapOptions,
+    active: scopes.Active | None,
+    place: tuple[int, ...],
 ) -> Iterator[tuple[Any, TaskPosition]]:
     """Yield each item as often as it is drawn, with the position of the draw."""
+    path = "" if active is None else active.path
+    in_default = active is not None and active.without_default is not None
     rows = rows_of(items)
     named = item_names(rows, options.key, job.identity) if path else ((item, "") for item in rows)
     for index, (item, name) in enumerate(named):
         for repeat in range(options.repeats):
-            yield item, TaskPosition(path, name, repeat, (*place, index, repeat))
+            yield item, TaskPosition(path, name, repeat, (*place, index, repeat), in_default)
 
 
 @contextmanager
@@ -313,7 +317,7 @@ def _running(
     with _progress_bar(options.progress, total) as bar:
         todo = (
             Task(group, item, position)
-            for item, position in _positions(job, items, options, group.path, place)
+            for item, position in _positions(job, items, options, active, place)
         )
         run = _Run(group, todo, count, options, bar, ahead)
         try:
@@ -494,9 +498,8 @@ class _Run:
         self._moment = MOMENT  # seconds between two looks at what a thread has finished
         self._done_count = 0
         self._failed: Task | None = None
-        # Item, key and number of each draw that a finished task took; apart, which takes least
-        # memory.
-        self._draws: tuple[array[int], array[int], array[int]] = array("I"), array("Q"), array("I")
+        # By item: the numbers that its finished tasks drew.
+        self._drawn: dict[int, list[Number]] = {}
         # What tells of it at the end of the run where it is left; nobody does where no draw depends
         # on it.
         self.failures = group.failures if group.path or group.cassette is not None else Failures()
@@ -595,11 +598,7 @@ class _Run:
         task, outcome = self._done.popleft()
         del self._running[task]
         take_report(task, outcome)
-        items, keys, numbers = self._draws
-        for key, number in task.draws.taken:
-            items.append(task.position.number)
-            keys.append(key)
-            numbers.append(number)
+        self._drawn.setdefault(task.position.number, []).extend(task.draws.taken)
         return task, outcome
 
     def _put(self, task: Task, outcome: Outcome) -> bool:
@@ -678,9 +677,12 @@ class _Run:
         """
         for task in [*self._running]:
             task.draws.give_all_back()
-        for item, key, number in zip(*self._draws, strict=True):
-            if not is_kept(item) and self._group.active is not None:
-                self._group.active.draws.give_back(key, number)
+        if self._group.active is None:
+            return
+        for item, numbers in self._drawn.items():
+            if not is_kept(item):
+                for number in numbers:
+                    self._group.active.draws.give_back(*number)
 
     def _say(self, error: BaseException) -> None:
         """Say how many results are kept, and, of a failed item, which it is."""

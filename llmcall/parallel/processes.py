@@ -28,7 +28,7 @@ from ..engine import usage as metering
 from ..engine.drivers import check_stops, current_stops
 from ..errors import LLMCallError
 from ..notices import process_failures
-from ..scopes import Draws
+from ..scopes.draws import Draws, Number, split_counts
 from ..system import after_fork_in_child
 
 if TYPE_CHECKING:
@@ -38,11 +38,10 @@ if TYPE_CHECKING:
     from ..cassettes.cassette import Place
     from ..engine.drivers import Stops
     from ..engine.usage import UsageDelta
-    from ..scopes import Active
+    from ..scopes import Active, Counts
     from ..types import Record, Request
     from .items import Job, TaskPosition
 
-    Counts = dict[int, tuple[int, list[int]]]
     Gained = list[tuple[Record, Place]]
     Event = tuple[str, tuple[Any, ...], str]
 
@@ -54,7 +53,7 @@ class Outcome(NamedTuple):
     there.
 
     :param traceback: the error's, there.
-    :param draws: key and number of each draw that it took.
+    :param draws: the numbers that it drew.
     :param usage: model, scope and amounts of each addition to the usage.
     :param events: what was done with the cassette: the name of the method, its arguments, and the
         scope path in which it was called, which decides the record's place among the others.
@@ -65,7 +64,7 @@ class Outcome(NamedTuple):
     value: Any = None
     error: BaseException | None = None
     traceback: str = ""
-    draws: Sequence[tuple[int, int]] = ()
+    draws: Sequence[Number] = ()
     usage: Sequence[tuple[str, str, UsageDelta]] = ()
     events: Sequence[Event] = ()
     failures: Sequence[tuple[str, dict[str, int], str]] = ()
@@ -86,7 +85,7 @@ class TaskDraws(Draws):
     early gives them back.
 
     :param around: count the draws of the scope.
-    :ivar taken: key and number of each draw.
+    :ivar taken: the numbers that were drawn and not given back.
     """
 
     __slots__ = ("_around", "_is_over", "taken")
@@ -95,46 +94,46 @@ class TaskDraws(Draws):
         self.since = around.since
         self._around = around
         self._is_over = False
-        self.taken: list[tuple[int, int]] = []
+        self.taken: list[Number] = []
 
-    def take(self, key: int, path: str) -> int:
-        """Return the lowest number not taken yet; see :meth:`Draws.take`.
+    def take(self, path: str, digest: str) -> int:
+        """Return the lowest free number; see :meth:`Draws.take`.
 
         :raises KeyboardInterrupt: once the draws were given back: the task's map is over.
         """
-        number = self._around.take(key, path)
-        self.taken.append((key, number))
+        number = self._around.take(path, digest)
+        self.taken.append(Number(path, digest, number))
         if self._is_over:
-            self.give_back(key, number)
+            self.give_back(path, digest, number)
             raise KeyboardInterrupt("the map that this call belongs to is over")
         return number
 
-    def claim(self, key: int, number: int) -> None:
-        """Count a number that another process took."""
-        self._around.claim(key, number)
-        self.taken.append((key, number))
+    def claim(self, path: str, digest: str, number: int) -> None:
+        """Mark a number as taken that another process took."""
+        self._around.claim(path, digest, number)
+        self.taken.append(Number(path, digest, number))
 
-    def end(self, key: int, path: str, stored_at: float | None) -> None:
-        """Note that the call of the last draw has ended; see :meth:`Draws.end`."""
-        self._around.end(key, path, stored_at)
+    def end(self, path: str, digest: str, stored_at: float | None) -> None:
+        """Note that a call has its answer; see :meth:`Draws.end`."""
+        self._around.end(path, digest, stored_at)
 
     def counts(self) -> Counts:
         """Return what is counted, for another process to go on from."""
         return self._around.counts()
 
-    def give_back(self, key: int, number: int) -> None:
+    def give_back(self, path: str, digest: str, number: int) -> None:
         """Make a number free again, unless it is already."""
         try:
-            self.taken.remove((key, number))
+            self.taken.remove(Number(path, digest, number))
         except ValueError:
             return
-        self._around.give_back(key, number)
+        self._around.give_back(path, digest, number)
 
     def give_all_back(self) -> None:
         """Make all numbers free again."""
         self._is_over = True
-        for taken in self.taken.copy():
-            self.give_back(*taken)
+        for number in self.taken.copy():
+            self.give_back(*number)
 
 
 class TaskGroup:
@@ -177,32 +176,25 @@ class TaskGroup:
         _groups[self.token] = self
 
     @cached_property
-    def packed(self) -> tuple[bytes, dict[int, Counts], dict[str, Gained]]:
+    def packed(self) -> tuple[bytes, dict[str, Counts], dict[str, Gained]]:
         """Return what holds here, and is to hold in a worker, pickled; and what was before the map
         began.
 
-        That is, by the groups of their keys, the draws that were made, and, by items' scopes, what
-        the cassette gained.
+        That is, by the names of items' scopes, the draws that were made and what the cassette
+        gained.
 
         :raises ValueError: where a budget without a name is open.
         :raises TypeError: where a setting is a function that cannot be pickled.
         """
         return self.context.copy().run(self._packed)
 
-    def group_of(self, group: int) -> int:
-        """Return by what the draws of an item are found: the group of its scope, or that group's
-        second level.
-        """
-        return group if "/" in self.path else group // scopes.LEVELS
-
-    def _packed(self) -> tuple[bytes, dict[int, Counts], dict[str, Gained]]:
+    def _packed(self) -> tuple[bytes, dict[str, Counts], dict[str, Gained]]:
         gained = self.cassette.gained() if self.cassette is not None else []
-        counts: defaultdict[int, Counts] = defaultdict(dict)
+        counts: dict[str, Counts] = {}
         by_item: defaultdict[str, Gained] = defaultdict(list)
         if self.active is not None:
             before = f"{self.active.path}/"
-            for key, counted in self.active.draws.counts().items():
-                counts[self.group_of(key >> scopes.GROUP_BITS)][key] = counted
+            counts = split_counts(self.active.draws.counts(), self.active.path)
             for record, place in gained:
                 if record.scope.startswith(before):
                     by_item[record.scope[len(before) :].partition("/")[0]].append((record, place))
@@ -238,14 +230,13 @@ class Task:
     def __reduce__(self) -> tuple[Any, ...]:
         group, name = self.group, self.position.name
         state, counts, gained = group.packed
-        drawn = counts.get(group.group_of(scopes.group_of(f"{group.path}/{name}")), {})
         return _arrived, (
             group.token,
             state,
             group.job,
             self.item,
             self.position,
-            drawn,
+            counts.get(name, {}),
             gained.get(name, []),
         )
 
@@ -255,8 +246,7 @@ class RemoteTask(NamedTuple):
 
     :param token: tells the map from others.
     :param state: what is to hold; see :attr:`TaskGroup.packed`.
-    :param counts: the draws that were made in the item's scopes before the map began, and in some
-        others.
+    :param counts: the draws that were made in the item's scopes before the map began.
     :param gained: what the cassette gained there.
     """
 
@@ -524,8 +514,8 @@ class WorkerCassette(Cassette):
 def take_report(task: Task, outcome: Outcome) -> None:
     """Let what a task did in another process count here."""
     group = task.group
-    for key, number in outcome.draws:
-        task.draws.claim(key, number)
+    for number in outcome.draws:
+        task.draws.claim(*number)
     for model, scope, amounts in outcome.usage:
         metering.count(group.meter, model, scope, amounts)
     for method, arguments, scope in outcome.events:

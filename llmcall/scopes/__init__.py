@@ -1,0 +1,39 @@
+"""Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays."""
+
+from .draws import Counts, Draw, Draws
+from .names import given_path, is_made_name, made_name
+from .scope import (
+    Active,
+    Bound,
+    Scope,
+    bind,
+    current,
+    default_scope,
+    forget,
+    here,
+    scope,
+    standing,
+    within,
+)
+from .served import note_served
+
+__all__ = [
+    "Active",
+    "Bound",
+    "Counts",
+    "Draw",
+    "Draws",
+    "Scope",
+    "bind",
+    "current",
+    "default_scope",
+    "forget",
+    "given_path",
+    "here",
+    "is_made_name",
+    "made_name",
+    "note_served",
+    "scope",
+    "standing",
+    "within",
+]

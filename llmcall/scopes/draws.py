@@ -1,0 +1,207 @@
+"""Draws: which numbers were taken of each request in each scope.
+
+The draws of an outermost scope are counted together, by scope path and request, so that a changed
+or added call moves no other draw. A path and a request's digest are kept whole: two draws that
+differ in either never share a count.
+
+The garbage collector may end a stream, and so give a number back, at any moment and in any thread.
+What it runs here takes no lock: it puts the number into a queue, which the next draw empties.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from ..notices import warn_once
+from ..system import process_lock, this_process
+from ..types import Record
+from .generators import current_task
+
+# By scope path and by the request's digest: the lowest number that was never taken, and the
+# numbers below it that are free. Plain data, to be sent to other processes.
+Counts = Mapping[str, Mapping[str, tuple[int, tuple[int, ...]]]]
+
+# Held for microseconds, and never while other code runs.
+_lock = process_lock(__name__)
+
+
+class Number(NamedTuple):
+    """The number of one draw, with the scope and the request it was taken for."""
+
+    path: str
+    digest: str
+    number: int
+
+
+class Draws:
+    """Count the draws of one outermost scope.
+
+    :param counts: what was drawn before.
+    :param since: when another process made the scope, whose draws are counted from 0 again here;
+        ``None`` means that this process made it now.
+    """
+
+    __slots__ = ("_free", "_next", "_process", "_returned", "_under_way", "since")
+
+    def __init__(self, counts: Counts | None = None, since: float | None = None) -> None:
+        self._process = this_process() if since is None else None
+        self.since = time.time() if since is None else since
+        # By path and digest: the lowest number that was never taken.
+        self._next: dict[str, dict[str, int]] = {}
+        # By path and digest: the numbers below it that are free.
+        self._free: dict[tuple[str, str], set[int]] = {}
+        # What was given back, and is not among the free numbers yet.
+        self._returned: deque[Number] = deque()
+        # By path and digest: the thread and task of the last draw, until its call ends.
+        self._under_way: dict[tuple[str, str], tuple[int, int]] = {}
+        for path, by_digest in (counts or {}).items():
+            self._next[path] = {digest: number for digest, (number, _) in by_digest.items()}
+            for digest, (_, free) in by_digest.items():
+                if free:
+                    self._free[path, digest] = set(free)
+
+    def take(self, path: str, digest: str) -> int:
+        """Return the lowest free number, which is taken from now on.
+
+        Warns if a call for the same draw is under way in another thread or task.
+
+        :param path: the scope path.
+        :param digest: the whole digest of the request.
+        """
+        caller = threading.get_ident(), id(current_task())
+        with _lock:
+            self._accept_returned()
+            number = self._lowest_free(path, digest)
+            self._mark(path, digest, number)
+            other = self._under_way.get((path, digest), caller)
+            self._under_way[path, digest] = caller
+        if other != caller:
+            who = "threads" if other[0] != caller[0] else "tasks"
+            warn_once(
+                f"two {who} in the scope {path!r} ask the same request at the same time: chance decides which of "
+                f"them gets which draw, and a replay may exchange their answers. Give each {who[:-1]} a scope of "
+                "its own"
+            )
+        return number
+
+    def claim(self, path: str, digest: str, number: int) -> None:
+        """Mark a number as taken that was taken elsewhere, such as in a worker process."""
+        with _lock:
+            self._accept_returned()
+            self._mark(path, digest, number)
+
+    def give_back(self, path: str, digest: str, number: int) -> None:
+        """Make a number free again; call it once for each time the number was taken."""
+        self._under_way.pop((path, digest), None)
+        self._returned.append(Number(path, digest, number))
+
+    def end(self, path: str, digest: str, stored_at: float | None) -> None:
+        """Note that a call has its answer.
+
+        Warns if another process made the same draw in a scope that both count by themselves.
+
+        :param stored_at: when the answer was recorded, unless this very call recorded it.
+        """
+        self._under_way.pop((path, digest), None)
+        is_own = self._process is this_process()
+        if is_own or stored_at is None or stored_at < self.since:
+            return
+        warn_once(
+            f"two processes made the same draw in the scope {path!r}, and share its answer: each counts the "
+            "draws from 0 again, or from where it was forked. Run the function with llmcall.map(…, executor=…), "
+            "which counts them together, or give each task a scope of its own"
+        )
+
+    def counts(self) -> Counts:
+        """Return what was counted, for another process to go on from."""
+        with _lock:
+            self._accept_returned()
+            return {
+                path: {
+                    digest: (number, tuple(sorted(self._free.get((path, digest), ()))))
+                    for digest, number in by_digest.items()
+                }
+                for path, by_digest in self._next.items()
+            }
+
+    def _lowest_free(self, path: str, digest: str) -> int:
+        free = self._free.get((path, digest))
+        return min(free) if free else self._next_of(path, digest)
+
+    def _next_of(self, path: str, digest: str) -> int:
+        return self._next.get(path, {}).get(digest, 0)
+
+    def _mark(self, path: str, digest: str, number: int) -> None:
+        """Mark a number as taken; numbers below it that nobody took are free."""
+        first_unused = self._next_of(path, digest)
+        if number < first_unused:
+            free = self._free.get((path, digest), set())
+            free.discard(number)
+            if not free:
+                self._free.pop((path, digest), None)
+            return
+        self._next.setdefault(path, {})[digest] = number + 1
+        if number > first_unused:
+            skipped = range(first_unused, number)
+            self._free.setdefault((path, digest), set()).update(skipped)
+
+    def _accept_returned(self) -> None:
+        while self._returned:
+            path, digest, number = self._returned.popleft()
+            self._free.setdefault((path, digest), set()).add(number)
+
+
+def split_counts(counts: Counts, path: str) -> dict[str, Counts]:
+    """Return the counts below a scope path, apart for each scope directly in it.
+
+    :param path: the scope path; what was drawn in it, and in none below, is left out.
+    """
+    split: dict[str, dict[str, Mapping[str, tuple[int, tuple[int, ...]]]]] = {}
+    for each, by_digest in counts.items():
+        if each.startswith(f"{path}/"):
+            name = each[len(path) + 1 :].partition("/")[0]
+            split.setdefault(name, {})[each] = by_digest
+    return dict(split)
+
+
+class Draw:
+    """One draw: its sample, and a way to give its number back.
+
+    Any thread may call its methods, as often as it likes: the first call holds.
+
+    :ivar sample: scope path and number, ``"trial/lisa#0"``.
+    """
+
+    __slots__ = ("_draws", "_number", "_pending", "sample")
+
+    def __init__(self, draws: Draws, path: str, digest: str) -> None:
+        self._draws = draws
+        self._number = Number(path, digest, draws.take(path, digest))
+        self.sample = f"{path}#{self._number.number}"
+        # Whoever settles the draw pops it, which is atomic.
+        self._pending = [True]
+
+    def end(self, answer: Record | None = None) -> None:
+        """Note that its call has an answer: the number stays taken.
+
+        :param answer: what was recorded, if this very call did not record it.
+        """
+        if self._settle():
+            stored_at = None if answer is None else answer.stored_at
+            self._draws.end(self._number.path, self._number.digest, stored_at)
+
+    def give_back(self) -> None:
+        """Make its number free again, unless its call has an answer."""
+        if self._settle():
+            self._draws.give_back(*self._number)
+
+    def _settle(self) -> bool:
+        """Return whether nobody settled it before."""
+        try:
+            return self._pending.pop()
+        except IndexError:
+            return False

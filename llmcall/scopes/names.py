@@ -1,0 +1,56 @@
+"""Names of scopes: those that users give, and those that a ``map`` gives to items and repeats."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# A part of a path that `made_name` returned, with the number that tells equal items apart.
+_MADE_NAME = re.compile(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")
+
+
+def checked_name(name: Any, what: str) -> str:
+    """Return the name of a user's scope as text.
+
+    :param what: what the name is for, in messages.
+    :raises TypeError: if it is neither text nor a number.
+    :raises ValueError: if it is empty, holds ``/`` or ``#``, or is one that a ``map`` gives.
+    """
+    if not isinstance(name, str):
+        from numbers import Real
+
+        if isinstance(name, bool) or not isinstance(name, Real):
+            raise TypeError(f"{what} must be a string or a number, not {type(name).__name__}")
+        name = str(name)
+    if not name or "/" in name or "#" in name:
+        raise ValueError(
+            f"{what} {name!r} is empty or holds '/' or '#', which divide a sample's parts"
+        )
+    if is_made_name(name):
+        raise ValueError(
+            f"{what} {name!r} is one that llmcall.map gives to items and repeats; leave the '~' out"
+        )
+    # The value of a string enumeration's member.
+    return str.__str__(name)
+
+
+def made_name(name: str | int) -> str:
+    """Return a name for a scope that a ``map`` opens, which no user's scope can have.
+
+    :param name: an item's digest, or the number of a repeat.
+    """
+    return f"~{name}"
+
+
+def is_made_name(name: str) -> bool:
+    """Return whether a ``map`` made a name: ``~``, hexadecimal digits, and a number among equal
+    items.
+    """
+    return _MADE_NAME.fullmatch(name) is not None
+
+
+def given_path(path: str) -> str:
+    """Return the part of a scope path that the user named: all before the first item or repeat of
+    a ``map``.
+    """
+    return _MADE_NAME.split(path, 1)[0]

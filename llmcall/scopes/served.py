@@ -1,0 +1,42 @@
+"""The warning for a forgotten scope."""
+
+from __future__ import annotations
+
+from ..notices import warn_once
+from ..system import process_lock
+from ..types import Request
+
+_lock = process_lock(__name__)
+# The keys whose answer served a request, until one did so twice.
+_served: set[str] | None = set()
+
+
+def note_served(request: Request) -> None:
+    """Note that an answer served a chat request that did not ask for it.
+
+    Warns, once in a process, if it does so for the second time outside any scope.
+
+    :param request: one that was answered from a record, or by the answer of a call under way.
+    """
+    global _served
+    if request.sample is not None or request.asked.get("temperature") == 0:
+        return
+    with _lock:
+        if _served is None:
+            return
+        if request.cache_key not in _served:
+            _served.add(request.cache_key)
+            return
+        _served = None
+    warn_once(
+        "outside any scope, one answer serves every identical request, whoever asks: give each actor a "
+        "scope (with llmcall.scope(name): …) or each draw a number (sample=1) if each is to have its own answer",
+        about=note_served,
+    )
+
+
+def forget_served() -> None:
+    """Forget which answers served a request."""
+    global _served
+    with _lock:
+        _served = set()

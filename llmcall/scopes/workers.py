@@ -1,0 +1,100 @@
+"""Which scopes are open in this process, and what the processes that it starts know of them.
+
+A worker without a scope must not draw while a scope is open in the process that started it. It
+knows so in one of two ways:
+
+- A forked worker shares a byte of anonymous memory with the process that forked it. It sees scopes
+  that open and close later, too.
+- A worker that ``multiprocessing`` started in another way (spawn, forkserver) was told at its start,
+  as it was told the authentication key. It does not know of a scope that opens later.
+
+Both end with the processes: there is no file, and no variable that other programs inherit.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from mmap import mmap
+from typing import Any
+
+from ..system import after_fork_in_child
+
+CONFIG_NAME = "llmcall scopes"  # in what multiprocessing hands on to the processes it starts
+
+# The scopes that are open here, each with the thread that opened it.
+_open: dict[object, int] = {}
+# A byte that forked processes share: 1 while a scope is open here.
+_byte = mmap(-1, 1)
+# That of the process that forked this one.
+_byte_of_parent: mmap | None = None
+
+
+def note_opened(active: object) -> None:
+    """Note that the present thread opened a scope."""
+    _open[active] = threading.get_ident()
+    _tell()
+
+
+def note_closed(active: object) -> None:
+    """Note that a scope is not open any more; the garbage collector may call it in any thread."""
+    if _open.pop(active, None) is not None:
+        _tell()
+
+
+def is_open_elsewhere() -> bool:
+    """Return whether scopes are open in this process, and the present thread opened none of them."""
+    # A list is made at once, whatever other threads do.
+    return bool(_open) and threading.get_ident() not in list(_open.values())
+
+
+def is_worker() -> bool:
+    """Return whether this process was forked, or ``multiprocessing`` started it."""
+    return _byte_of_parent is not None or _has_parent()
+
+
+def is_open_in_parent() -> bool:
+    """Return whether a scope is open in the process that started this one, as far as is known."""
+    return _was_told if _byte_of_parent is None else bool(_byte_of_parent[0])
+
+
+class _IsOpen:
+    """Says whether a scope is open here, at the moment when it is pickled for a new process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bool, (bool(_open),)
+
+
+def _tell() -> None:
+    """Let the processes that this one has started, and will start, know whether a scope is open."""
+    # Until it holds, since another thread may open or close a scope meanwhile. A lock would not
+    # do: the garbage collector may run this while the thread holds it.
+    while _byte[0] != bool(_open):
+        _byte[0] = bool(_open)
+    if "multiprocessing.process" in sys.modules:
+        _handed_on()[CONFIG_NAME] = _IsOpen()
+
+
+def _has_parent() -> bool:
+    """Return whether ``multiprocessing`` started this process."""
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.parent_process() is not None
+
+
+def _handed_on() -> dict[str, Any]:
+    """Return what ``multiprocessing`` hands on to the processes that it starts."""
+    handed_on: dict[str, Any] = sys.modules["multiprocessing.process"].current_process()._config
+    return handed_on
+
+
+def _begin_anew() -> None:
+    """Stand outside any scope in a forked process, as in one that was spawned."""
+    global _byte, _byte_of_parent
+    _byte, _byte_of_parent = mmap(-1, 1), _byte
+    _open.clear()
+
+
+# In a process that multiprocessing started: whether a scope was open then in the one that did.
+_was_told = _has_parent() and _handed_on().get(CONFIG_NAME) is True
+after_fork_in_child(_begin_anew)
+_tell()

@@ -20,6 +20,7 @@ from programs import ran
 
 import llmcall
 from llmcall import InvalidRequestError, ScopeError, bind, scope
+from llmcall.scopes import default_scope
 from llmcall.testing import ScriptedClient
 
 METHODS = [
@@ -744,3 +745,63 @@ def test_a_wrong_root_scope_names_the_variable(monkeypatch: pytest.MonkeyPatch) 
     for _ in range(2):
         llmcall.reset()
         assert (sample(), sample()) == ("r1#0", "r1#1")
+
+
+# A default scope
+
+
+def test_a_default_scope_is_that_of_calls_without_one() -> None:
+    """Calls of every thread and task that would stand in no scope draw from it, until it ends."""
+    with default_scope("run"):
+        assert [sample(), sample(), in_a_thread(sample)] == ["run#0", "run#1", "run#2"]
+        assert asyncio.run(asample()) == "run#3"
+        assert bind(sample)() == "run#4"
+    assert (sample(), in_a_thread(sample)) == (None, None)
+
+
+def test_scopes_keep_their_paths_beside_a_default_scope() -> None:
+    """Scopes that the program opens, for all threads too, do not stand below the default one."""
+    with default_scope("run"):
+        with scope("a"), scope("b"):
+            assert sample() == "a/b#0"
+        with scope("all", process=True):
+            assert [in_a_thread(sample), sample()] == ["all#0", "all#1"]
+        assert sample() == "run#0"
+
+
+def test_no_scope_is_meant_beside_a_default_scope() -> None:
+    """Inside scope(None) a call has no scope, as without the default one."""
+    with default_scope("run"), scope(None):
+        assert sample() is None
+        with scope("a"):
+            assert sample() == "a#0"
+
+
+def test_a_default_scope_hides_no_scope_error() -> None:
+    """A thread without a scope raises while one is open elsewhere, as without the default one."""
+    with default_scope("run"), scope("a"):
+        assert in_a_thread(tried) == "ScopeError"
+
+
+def samples_in_an_item(name: str) -> list[str | None]:
+    """Ask where the map put this item, in a scope of one's own, and in a thread started here."""
+    with scope(name):
+        own = sample()
+    return [sample(), own, in_a_thread(sample)]
+
+
+def test_a_map_stands_in_the_default_scope() -> None:
+    """Each item has a scope below it; what its function opens keeps its path, and what it starts
+    stands in the default scope.
+    """
+    with default_scope("run"):
+        assert llmcall.map(samples_in_an_item, ["a", "b"], key=str, workers=1) == [
+            ["run/a#0", "a#0", "run#0"],
+            ["run/b#0", "b#0", "run#1"],
+        ]
+
+
+def test_a_map_with_a_scope_does_not_stand_in_the_default_one() -> None:
+    """A scope that the map is given keeps its path."""
+    with default_scope("run"):
+        assert llmcall.map(lambda item: sample(), ["a"], key=str, scope="s") == ["s/a#0"]

@@ -8,12 +8,14 @@ import asyncio
 import gc
 import logging
 import sqlite3
+import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
 import pytest
+from programs import start
 from servers import (
     OK,
     QUESTION,
@@ -22,6 +24,7 @@ from servers import (
     answers,
     client_for,
     completion,
+    dripping,
     refusal,
     sends,
 )
@@ -547,3 +550,52 @@ def test_an_interrupted_recording_tells_of_no_cancelled_call(
         cancel(client)
         raise KeyboardInterrupt
     assert "whole answer" not in caplog.text
+
+
+# What a program keeps to its end: a stream, or the event loop that would close it.
+KEPT = {
+    "stream": """
+        kept = llmcall.OpenAIClient(**how).stream_message("Hello")
+        next(kept)
+    """,
+    "asynchronous stream": """
+        kept = llmcall.OpenAIClient(**how).astream_message("Hello")
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(anext(kept))
+        loop.close()
+    """,
+    "program": """
+        http_client = llmcall.http_client(cache_mode="off")
+        program = openai.OpenAI(base_url=sys.argv[1], api_key="k", http_client=http_client)
+        kept = program.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "Hello"}], stream=True
+        )
+        next(kept)
+    """,
+    "cycle of a program": """
+        http_client = llmcall.http_client(cache_mode="off")
+        program = openai.OpenAI(base_url=sys.argv[1], api_key="k", http_client=http_client)
+        for kept in program.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "Hello"}], stream=True
+        ):
+            break
+        del kept
+    """,
+}
+
+
+@pytest.mark.parametrize("kept", KEPT.values(), ids=KEPT)
+def test_a_stream_that_is_open_when_the_process_ends(kept: str) -> None:
+    """It ends with the process as if its reader had left it, and nothing is printed."""
+    opening = """
+        import asyncio, warnings
+        import openai
+        warnings.simplefilter("ignore", ResourceWarning)  # a client that nobody closes
+        how = {"base_url": sys.argv[1], "api_key": "k", "cache_mode": "off"}
+    """
+    drips = dripping(HEAD + event(chunk("one ")), event(chunk("more ")))
+    with (
+        RawServer(drips) as server,
+        start(textwrap.dedent(opening) + textwrap.dedent(kept), server.base_url) as process,
+    ):
+        assert process.communicate(timeout=60) == ("", "")

@@ -5,7 +5,8 @@ its streams.
 from __future__ import annotations
 
 import re
-from functools import partial
+from contextlib import suppress
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet, proxy
 
@@ -19,7 +20,7 @@ from ..errors import APIError, CacheCorruptError, ConfigError, short_traceback, 
 from ..notices import FAILED, LEFT, how_often, is_left, logger
 from ..requests.arguments import configured_parameters
 from ..scopes import note_served
-from ..system import after_fork_in_child
+from ..system import after_fork_in_child, at_exit
 from ..types import Outcome, Reply
 
 if TYPE_CHECKING:
@@ -643,10 +644,14 @@ class _Streamed:
 
     def __init__(self, client: LLMClient, drive: Callable[..., Any], call: PreparedCall) -> None:
         self.reply: Reply | None = None
+        self._is_closing = False
         self._call = call
+        self._flow = client._streamed(call)
         # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is
         # collected
-        self._pieces = drive(client._streamed(call), partial(setattr, proxy(self), "reply"))
+        self._pieces = drive(self._flow, partial(setattr, proxy(self), "reply"))
+        _end_streams_at_exit()
+        _streams.add(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({'open' if self.reply is None else 'ended'})"
@@ -655,6 +660,10 @@ class _Streamed:
         # Left by ``break``, or never read: an event loop closes a generator when another call may
         # have drawn.
         self._call.give_back()
+
+    def end_at_exit(self) -> None:
+        """Count what came, as of a stream that its reader leaves."""
+        self._flow.close()
 
 
 class Stream(_Streamed):
@@ -684,7 +693,17 @@ class Stream(_Streamed):
     def close(self) -> None:
         """Close the connection, if the answer has not ended."""
         self._call.give_back()
-        self._pieces.close()
+        if self._is_closing:  # the garbage collector ends what holds it, in the middle of its end
+            return
+        self._is_closing = True
+        try:
+            self._pieces.close()
+        finally:
+            self._is_closing = False
+
+    def end_at_exit(self) -> None:
+        """Close the connection, as a reader does who leaves."""
+        self.close()
 
     def __enter__(self) -> Stream:
         return self
@@ -726,6 +745,24 @@ class AsyncStream(_Streamed):
         await self.aclose()
 
 
+_streams: WeakSet[_Streamed] = WeakSet()
+
+
+@cache
+def _end_streams_at_exit() -> None:
+    """Let the streams that are left open end with the process, while it can still count and import."""
+    # counting needs it, and at exit it cannot be imported any more
+    import concurrent.futures.thread  # noqa: F401
+
+    at_exit(_end_streams)
+
+
+def _end_streams() -> None:
+    for stream in list(_streams):
+        with suppress(ValueError):  # "generator already executing": another thread reads it
+            stream.end_at_exit()
+
+
 _clients: WeakSet[LLMClient] = WeakSet()
 _of_the_parent: list[
     object
@@ -739,6 +776,7 @@ def _leave_parent() -> None:
     for client in list(_clients):
         _of_the_parent.append(client._transports)
         client._resolved, client._transports = None, {}
+    _streams.clear()
 
 
 after_fork_in_child(_leave_parent)

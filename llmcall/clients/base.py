@@ -18,7 +18,7 @@ from ..engine.prepare import Memo, Resolved, lookup, prepare_chat, prepare_embed
 from ..engine.usage import Meter, count
 from ..errors import APIError, CacheCorruptError, ConfigError, short_traceback, shorten
 from ..notices import FAILED, LEFT, how_often, is_left, logger
-from ..requests.arguments import configured_parameters
+from ..requests.arguments import configured_parameters, sent_body
 from ..scopes import note_served
 from ..system import after_fork_in_child, at_exit
 from ..types import Outcome, Reply
@@ -61,6 +61,8 @@ class LLMClient:
     """
 
     api_type: ClassVar[str] = "custom"
+    # whether embeddings of many texts are asked for in several requests
+    splits_batches: ClassVar[bool] = True
     transport: Any = None
 
     @short_traceback
@@ -214,6 +216,14 @@ class LLMClient:
                 )
             found = self._transports.setdefault(place, made)
         return found
+
+    def sent_body(self, request: Request, known: Capabilities, stream: bool) -> dict[str, Any]:
+        """Return the body that is sent for a request; of a stream, it asks for the usage too.
+
+        :param known: what is known of the model.
+        """
+        body = sent_body(request.body, known)
+        return {**body, "stream_options": {"include_usage": True}} if stream else body
 
     def price(self, model: str, input_tokens: int = 0) -> Price | None:
         """Return the highest price that a prompt of so many tokens may have; ``None`` where that is

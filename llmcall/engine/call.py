@@ -30,7 +30,6 @@ from ..errors import (
 )
 from ..models.tokens import count_tokens, shares
 from ..notices import logger, warn_once
-from ..requests.arguments import sent_body
 from ..requests.keys import key_of, ordered
 from ..system import after_fork_in_child, process_lock
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
@@ -252,9 +251,7 @@ class _Exchange:
         self.stream, self.wants_room = stream, wants_room
         self.pool: Pool = self.client.pool(call.request.model)
         # loses what turns out to be unsupported
-        self.body = sent_body(call.request.body, self.pool.known)
-        if stream:
-            self.body["stream_options"] = {"include_usage": True}
+        self.body: dict[str, Any] = self.client.sent_body(call.request, self.pool.known, stream)
         self.request = call.request._replace(body=self.body)
         self.partial: Assembler | None = None  # what came of a streamed answer
         self.whole: Any = None  # the answer, once all of it has come
@@ -321,6 +318,8 @@ class _Exchange:
             else TokenUsage.of(response)
         )
         admission.use(used, endpoint.name)
+        if TokenUsage.of(response).input_tokens is None:
+            admission.keep_reservation()
         if admission.reservation is not None and not admission.reservation.is_near:
             yield Do(admission.reservation.close)
         if self.stream and chunks is None:
@@ -546,7 +545,8 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
         else:
             found[call.request.cache_key] = Outcome(record)
     policy = RetryPolicy.of(calls[0].options, calls[0].resolved.settings)
-    for batch in _batches(missing.values()):
+    split = calls[0].client.splits_batches
+    for batch in _batches(missing.values()) if split else filter(None, [[*missing.values()]]):
         outcomes = yield from share(
             batch, functools.partial(_ask_batch, policy=policy), policy, batch[0].shared_by
         )

@@ -87,7 +87,7 @@ def estimate(kind: str, body: Mapping[str, Any], known: Capabilities) -> Estimat
     :param body: what is sent.
     :param known: what is known of the model.
     """
-    model = body["model"]
+    model = body.get("model", "")  # which an address may name instead
     if kind == "embedding":
         whole = sum(count_tokens(text, model, encoding=known.encoding) for text in body["input"])
         return Estimate(whole, 0, whole)
@@ -643,6 +643,11 @@ class Admission:
         if self.reservation is not None:
             price = self._pool.price(used.input_tokens or 0, endpoint)
             self.reservation.used = budgets.spending_of(used, price)._replace(calls=calls)
+
+    def keep_reservation(self) -> None:
+        """Let what was reserved of the open budgets count as used, for the server told no usage."""
+        if self.reservation is not None:
+            self.reservation.used = self._reserved()
 
     def close(self, now: float | None = None) -> None:
         """Give back what it holds; without an answer it used no tokens. A second time changes

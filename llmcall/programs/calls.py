@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..config.settings import Endpoint
     from ..engine.drivers import Flow
     from ..engine.prepare import Resolved
+    from ..models.catalog import Capabilities
     from ..types import Request
 
 BELOW = re.compile(r"/(chat/completions|embeddings)/?$")
@@ -41,7 +42,7 @@ OF_THE_BODY = frozenset(
     }
 )
 EVENTS = "text/event-stream"
-LIMIT = "max_completion_tokens"  # is sent by this name where the program calls it so
+LIMIT = "max_completion_tokens"  # is another name of max_tokens
 
 
 @dataclass
@@ -116,15 +117,26 @@ class ProgramCall:
 
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        return self.receive(self._attempt(request, timeout), _parsed)
+        return self._answered(request, self.receive(self._attempt(request, timeout), _parsed))
 
     async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        return await self.areceive(self._attempt(request, timeout), _parsed)
+        response = await self.areceive(self._attempt(request, timeout), _parsed)
+        return self._answered(request, response)
+
+    def _answered(self, request: Request, response: dict[str, Any]) -> dict[str, Any]:
+        """Return the response to a request, of which the program's own may repeat some texts."""
+        if request.kind != "embedding":
+            return response
+        texts, data = _texts(self.body), response.get("data")
+        asked = request.body["input"]
+        if not isinstance(data, list) or len(data) != len(texts) or len(texts) == len(asked):
+            return response
+        return {**response, "data": [data[texts.index(text)] for text in asked]}
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
-        chunks, attempt = ChunkReader(), self._attempt(request, timeout, stream=True)
+        chunks, attempt = ChunkReader(), self._attempt(request, timeout)
         with self._api_errors(), contextlib.closing(self.below(attempt)) as response:
             if response.status_code != 200:
                 response.read()
@@ -137,7 +149,7 @@ class ProgramCall:
         self, request: Request, timeout: float | None
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
-        chunks, attempt = ChunkReader(), self._attempt(request, timeout, stream=True)
+        chunks, attempt = ChunkReader(), self._attempt(request, timeout)
         with self._api_errors():
             async with contextlib.aclosing(await self.below(attempt)) as response:
                 if response.status_code != 200:
@@ -161,26 +173,57 @@ class ProgramCall:
             words = f"the connection to {address} failed: {type(error).__name__}: {error}"
             raise ServiceError(f"{words}. Does the server run, and is that its address?") from error
 
-    def _attempt(self, request: Request, timeout: float | None, *, stream: bool = False) -> Any:
-        """Return the HTTP request of an attempt: the program's own where it asks for the same,
-        within the same time.
+    def _attempt(self, request: Request, timeout: float | None) -> Any:
+        """Return the HTTP request of an attempt: the program's own if it asks for the same, within
+        the same time.
         """
         original = self.request
-        body = {**request.body, **({"stream": True} if stream else {})}
-        if LIMIT in self.body and "max_tokens" in body:
-            body[LIMIT] = body.pop("max_tokens")
+        content = self._content(request)
         seconds = original.extensions.get("timeout") or {}
-        if body == self.body and timeout == seconds.get("read"):
+        if content == original.content and timeout == seconds.get("read"):
             return original
         limits = {
             name: timeout if given is None else min(given, timeout or given)
             for name, given in seconds.items()
         }
         extensions = {**original.extensions, "timeout": limits}
-        headers, content = kept_headers(original.headers), json.dumps(body).encode()
+        headers = kept_headers(original.headers)
         return self.http.Request(
             original.method, original.url, headers=headers, content=content, extensions=extensions
         )
+
+    def _content(self, request: Request) -> bytes:
+        """Return the bytes of an attempt's body: the program's own unless a field has changed."""
+        body = {**request.body}
+        if request.kind == "embedding" and set(body["input"]) == set(_texts(self.body)):
+            body["input"] = self.body["input"]
+        original: bytes = self.request.content
+        if body == self.body:
+            return original
+        return _written(body, _style_of(original, self.body))
+
+
+def _texts(body: Any) -> list[str]:
+    """Return the texts of a program's request for embeddings."""
+    return [body["input"]] if isinstance(body["input"], str) else body["input"]
+
+
+# How JSON is written: by the openai SDK and httpx from 0.28 on, and by older ones.
+COMPACT: dict[str, Any] = {
+    "ensure_ascii": False,
+    "separators": (",", ":"),
+    "allow_nan": False,
+}
+STYLES: tuple[dict[str, Any], ...] = (COMPACT, {})
+
+
+def _style_of(content: bytes, body: Any) -> dict[str, Any]:
+    """Return the style in which a program's body is written."""
+    return next((style for style in STYLES if _written(body, style) == content), COMPACT)
+
+
+def _written(body: Any, style: dict[str, Any]) -> bytes:
+    return json.dumps(body, **style).encode()
 
 
 def _address(url: Any) -> str:
@@ -210,6 +253,24 @@ class ProgramClient(OpenAIClient):
             name: value for name, value in resolved.defaults.items() if name in self._overrides
         }
         return resolved._replace(defaults=added)
+
+    splits_batches = False
+
+    def sent_body(self, request: Request, known: Capabilities, stream: bool) -> dict[str, Any]:
+        """Return the program's own body, with the fields that an alias, a fallback or an override
+        changes; what is known of the model changes nothing.
+        """
+        body = dict(in_hand.get().body)
+        if body.get("model") is not None or "model" in self._overrides:
+            body["model"] = request.model
+        if request.kind == "embedding":
+            body["input"] = request.body["input"]
+            return body
+        for name, value in self.resolved.defaults.items():
+            limited = name == "max_tokens" and body.get(LIMIT) is not None
+            if body.get(name) is None and not limited:
+                body[name] = value
+        return body
 
     def transport_of(self, endpoint: Endpoint) -> ProgramCall:
         """Return the request in hand, which knows how it is sent."""

@@ -14,6 +14,8 @@ from ..notices import warn_once
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
 KNOWN_PATHS = (CHAT, EMBEDDINGS, "/responses", "/v1/messages", "/completions", "/models")
+# parameters that say how a request is sent; a field of the body with such a name is a field
+NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query"})
 SDK_HEADER = "x-stainless-lang"  # of each request by the openai SDK (3.51), and by anthropic's
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 
@@ -69,15 +71,14 @@ def asked_of(
         return None
     if isinstance(body, dict) and path.endswith(CHAT) and isinstance(body.get("messages"), list):
         method = "stream_message" if body.get("stream") else "send_message"
+        parameters = _parameters("chat", body, "messages", "stream", "stream_options")
         return (
             method,
             body,
-            _arguments(request, path, _chat_parameters(body), current_messages=body["messages"]),
+            _arguments(request, path, parameters, current_messages=body["messages"]),
         )
     if isinstance(body, dict) and path.endswith(EMBEDDINGS) and _is_text(body.get("input")):
-        parameters = {
-            name: value for name, value in body.items() if name not in ("input", "encoding_format")
-        }
+        parameters = _parameters("embedding", body, "input", "encoding_format")
         return "get_embedding", body, _arguments(request, path, parameters, text=body["input"])
     return "exchange", body, {"method": request.method, "path": url.path, "body": body}
 
@@ -98,15 +99,12 @@ def _is_text(value: Any) -> bool:
     )
 
 
-def _chat_parameters(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters of ``send_message`` that ask for the same; unknown ones go beyond them."""
-    parameters = {
-        name: value
-        for name, value in body.items()
-        if name not in ("messages", "stream", "stream_options")
-    }
-    unknown = [
-        name for name in parameters if name == "extra_body" or name not in parameters_of("chat")
-    ]
-    beyond = {name: parameters.pop(name) for name in unknown}
+def _parameters(kind: str, body: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
+    """Return the parameters of ``send_message``, or of ``get_embedding``, that ask for the same.
+
+    :param left_out: the fields that are no parameters of these.
+    """
+    known = parameters_of(kind) - NO_FIELDS
+    parameters = {name: value for name, value in body.items() if name not in left_out}
+    beyond = {name: parameters.pop(name) for name in [*parameters] if name not in known}
     return {**parameters, "extra_body": beyond} if beyond else parameters

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import done
 from servers import completion
 from werkzeug import Request, Response
 
@@ -59,9 +60,9 @@ def ran(
     """Run a program under ``llmcall run`` in a fresh process, and check its exit code."""
     Path("program.py").write_text(ASK + textwrap.dedent(program), encoding="utf-8")
     command = [sys.executable, "-m", "llmcall", "run", *options, "program.py"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **named)
-    assert done.returncode == code, done.stderr
-    return done
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, **named)
+    assert ended.returncode == code, ended.stderr
+    return ended
 
 
 def samples(path: str) -> list[str]:
@@ -95,5 +96,152 @@ def test_a_function_of_a_module_names_actors(model: Model) -> None:
 )
 def test_a_wrong_actor_is_refused_before_the_program_starts(actor: str, message: str) -> None:
     """The exit code is 2, as for any wrong option."""
-    done = ran("print('started')", "--actor", actor, code=2)
-    assert message in " ".join(done.stderr.split()) and not done.stdout
+    ended = ran("print('started')", "--actor", actor, code=2)
+    assert message in " ".join(ended.stderr.split()) and not ended.stdout
+
+
+# Chance and clocks
+
+
+def header(path: str) -> dict[str, Any]:
+    """Return the header of a cassette."""
+    first, *_ = Path(path).read_text(encoding="utf-8").splitlines()
+    return json.loads(first)  # type: ignore[no-any-return]
+
+
+CHANCE = """
+import random, sys
+own = random.Random()
+words = {f"word {n}" for n in range(20)}
+print(ask(f"{random.random()} {own.random()} {random.Random().random()} {list(words)}"))
+print(ask(f"{random.Random(3).random()} and {sys.stdin.read()} and {sys.argv[1:]}"))
+random.seed()
+print(ask(f"{random.random()}"))
+"""
+
+
+def test_a_seed_fixes_the_programs_own_chance(model: Model) -> None:
+    """Three fresh processes draw the same, and replay it: unseeded generators, the order of sets.
+
+    Arguments and standard input are the program's own, though Python starts twice.
+    """
+    asking = {"input": "from stdin"}
+    recorded = ran(CHANCE, "--cassette", "a.jsonl", "--seed", "7", **asking).stdout
+    assert header("a.jsonl")["run"] == {"seed": 7}
+    assert "from stdin and []" in json.dumps(model.asked)
+    for _ in range(2):
+        assert ran(CHANCE, "--cassette", "a.jsonl", "--mode", "none", **asking).stdout == recorded
+    ran(CHANCE, "--cassette", "b.jsonl", "--seed", "8", **asking)
+    first, second = (model.asked[n]["messages"][0]["content"].split() for n in (0, 3))
+    assert not {*first[:3]} & {*second[:3]}
+
+
+def test_a_seed_fixes_numpys_chance(model: Model) -> None:
+    """NumPy's own generator, and generators and seed sequences that are made without a seed."""
+    pytest.importorskip("numpy")
+    program = """
+    import numpy as np
+    drawn = np.random.rand(), np.random.default_rng().random(), np.random.SeedSequence().entropy
+    print(ask(f"{drawn} {np.random.RandomState().rand()} {np.random.default_rng().random()}"))
+    """
+    recorded = ran(program, "--cassette", "a.jsonl", "--seed", "7").stdout
+    assert ran(program, "--cassette", "a.jsonl", "--mode", "none").stdout == recorded
+    drawn = model.asked[0]["messages"][0]["content"].split()
+    assert drawn[1] != drawn[-1]
+
+
+def test_what_is_secret_stays_so(model: Model) -> None:
+    """A seed makes no secret known: uuid4, secrets, the names of temporary files."""
+    program = """
+    import random, secrets, tempfile, uuid
+    print(uuid.uuid4(), secrets.token_hex(), tempfile.mktemp(), random.SystemRandom().random())
+    """
+    one, other = (ran(program, "--seed", "7").stdout.split() for _ in range(2))
+    assert not {*one} & {*other}
+
+
+def test_normalizers_of_a_run(model: Model) -> None:
+    """What does not matter in a text moves no key; the cassette says it to replays."""
+    program = """
+    import datetime, uuid
+    print(ask(f"It is {datetime.datetime.now().isoformat()}, {uuid.uuid4()}, ticket {id(object())}"))
+    """
+    options = "--normalize", "times, uuids", "--normalize", r"ticket \d+"
+    recorded = ran(program, "--cassette", "a.jsonl", *options).stdout
+    assert header("a.jsonl")["run"] == {"normalizers": ["times", "uuids", r"ticket \d+"]}
+    for _ in range(2):
+        assert ran(program, "--cassette", "a.jsonl", "--mode", "none").stdout == recorded
+    assert len(model.asked) == 1
+
+
+@pytest.mark.parametrize("option", ["--normalize", "--seed"])
+def test_a_wrong_option_is_refused_before_the_program_starts(option: str) -> None:
+    """The exit code is 2."""
+    ended = ran("print('started')", option, "(", code=2)
+    assert option in ended.stderr and not ended.stdout
+
+
+# What a cassette says to its replays
+
+
+def test_a_replay_takes_its_options_from_the_cassette(model: Model) -> None:
+    """Scope, actor, normalizers and seed stand in the header; a replay may leave them out."""
+    Path("naming.py").write_text(
+        "def who(request): return request.body['messages'][-1]['content'].split()[0]\n"
+    )
+    options = "--scope", "rep-1", "--actor", "naming:who", "--seed", "3", "--normalize", "times"
+    program = "print(ask('Lisa asks at 12:03'), ask('Lisa asks at 12:04'))"
+    recorded = ran(program, "--cassette", "a.jsonl", *options).stdout
+    assert header("a.jsonl")["run"] == {
+        "actor": "naming:who", "normalizers": ["times"], "scope": "rep-1", "seed": 3,
+    }  # fmt: skip
+    for given in ((), options):
+        assert ran(program, "--cassette", "a.jsonl", "--mode", "none", *given).stdout == recorded
+    assert samples("a.jsonl") == ["rep-1/Lisa#0", "rep-1/Lisa#1"]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (
+            ("--scope", "rep-2"),
+            "--scope rep-2 contradicts a.jsonl, which was recorded with --scope rep-1",
+        ),
+        (
+            ("--actor", "system"),
+            "--actor system contradicts a.jsonl, which was recorded with no --actor",
+        ),
+        (("--seed", "4"), "recorded with --seed 3"),
+        (("--normalize", "uuids"), "recorded with --normalize times"),
+    ],
+)
+def test_an_option_that_contradicts_the_cassette(model: Model, option: Any, message: str) -> None:
+    """It is refused before the program starts, and the error names both; ``rewrite`` begins anew."""
+    options = "--scope", "rep-1", "--seed", "3", "--normalize", "times"
+    ran("ask('Bread?')", "--cassette", "a.jsonl", *options)
+    for mode in ("none", "once", "new"):
+        ended = ran("print('started')", "--cassette", "a.jsonl", "--mode", mode, *option, code=2)
+        assert message in " ".join(ended.stderr.split()) and not ended.stdout
+    ran("ask('Bread?')", "--cassette", "a.jsonl", "--mode", "rewrite", *option)
+    assert list(header("a.jsonl")["run"]) != ["normalizers", "scope", "seed"]
+    assert len(model.asked) == 2
+
+
+def test_a_cassette_of_code_holds_no_run(model: Model) -> None:
+    """Normalizers cannot be added to it by an option: its keys were made without them."""
+    program = "import llmcall\nwith llmcall.cassette('a.jsonl'): ask('Bread?')"
+    ran(program)
+    assert "run" not in header("a.jsonl")
+    ended = ran("", "--cassette", "a.jsonl", "--normalize", "times", code=2)
+    assert "--normalize times contradicts a.jsonl" in " ".join(ended.stderr.split())
+
+
+def test_merged_cassettes_keep_the_run(model: Model) -> None:
+    """Equal options stay in the header of what is merged; different ones must be given again."""
+    for name, options in {"a": (), "b": (), "c": ("--scope", "rep-2")}.items():
+        ran(f"ask('Bread for {name}?')", "--cassette", f"{name}.jsonl", "--seed", "3", *options)
+    done("cassette", "merge", "a.jsonl", "b.jsonl", "-o", "ab.jsonl")
+    assert header("ab.jsonl")["run"] == {"seed": 3}
+    told = done("cassette", "merge", "a.jsonl", "c.jsonl", "-o", "ac.jsonl")
+    assert "run" not in header("ac.jsonl")
+    assert "recorded with different options of llmcall run, so ac.jsonl holds none" in told

@@ -58,6 +58,7 @@ class Cassette(ContextDecorator):
     :ivar anew: whether all that it does not hold is asked of the model, past the disk cache.
     :ivar write_at_end: whether what it gained is written when it closes.
     :ivar command: the command whose options opened it, for messages; empty where code did.
+    :ivar run: the options of ``llmcall run``, which recorded it; ``None`` if code did.
 
     >>> with llmcall.cassette("greetings.jsonl") as tape:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
@@ -78,6 +79,7 @@ class Cassette(ContextDecorator):
         self.anew = mode == "rewrite"
         self.write_at_end = write
         self.command = ""
+        self.run: dict[str, Any] | None = None
         self.failures = Failures()
         self._depth = 0
         self._begin("")
@@ -163,7 +165,7 @@ class Cassette(ContextDecorator):
         content = _content(file)
         if content and self.mode != "rewrite":
             self.stored = Lines(content, file)
-            self._header = self.stored.settings
+            self._header, self.run = self.stored.settings, self.stored.run
             self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
         else:
             self._header = header_of(namespaces=header_namespaces())
@@ -217,7 +219,7 @@ class Cassette(ContextDecorator):
                     "overwritten. The answers are in the disk cache: record again, one process at a time"
                 )
             allow = config.settings().cassette_allow
-            write(self.file, self._header, records, allow=allow, complete=complete)
+            write(self.file, self._header, records, run=self.run, allow=allow, complete=complete)
             self._hash = hashlib.sha256(_content(self.file))
 
     def _write_on(self, record: Record) -> None:

@@ -4,9 +4,9 @@ review and for git.
 Version 1 of the form. A file is UTF-8; each line is one JSON object, and one of these three::
 
     {"llmcall": 1, "settings": {…}}              the header, first; equal ones may follow anywhere;
-    with
-                                                 "complete": false where an exception ended the
-                                                 recording
+                                                 with "complete": false where an exception ended the
+                                                 recording, and with "run": {…}, the options of
+                                                 ``llmcall run``, if that recorded it
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
     {"kind": …, "sample": …, "request": {…}, "response": {…}, "cost": …}
                                                  a record; sample and cost where there are any
@@ -59,9 +59,9 @@ LINES: dict[str, dict[str, tuple[type, ...]]] = {
         "cost": (int, float),
     },
     "text": {"text": (str,), "lines": (list,)},
-    "llmcall": {"llmcall": (int,), "complete": (bool,), "settings": (dict,)},
+    "llmcall": {"llmcall": (int,), "complete": (bool,), "run": (dict,), "settings": (dict,)},
 }
-OPTIONAL = {"sample", "cost", "complete"}
+OPTIONAL = {"sample", "cost", "complete", "run"}
 RESTORE = "take the line from version control, or remove it and record again"
 
 # these break or reorder lines
@@ -310,6 +310,7 @@ class Lines:
     :param data: all bytes of the file.
     :param name: what errors call it.
     :ivar settings: those of the header; an empty file has none.
+    :ivar run: the options of ``llmcall run``, or ``None`` if that did not record it.
     :ivar is_complete: whether the recording came to its end.
     :raises CacheCorruptError: for a damaged line, with its number; for a dangling reference, and
         for two answers to one key whose requests are written differently, only when they are
@@ -323,6 +324,7 @@ class Lines:
         self._data = data
         self._name = name
         self.settings: dict[str, Data] = {}
+        self.run: dict[str, Data] | None = None
         self._headed_at: int | None = None  # the number of the header's line
         self._begins = array("Q")  # of the records' lines, by position
         # whether something in a record's line stands for something else, by position
@@ -431,7 +433,7 @@ class Lines:
             self._parsed[begin] = entry
         if "llmcall" in entry:
             self.is_complete = self.is_complete and entry.get("complete", True)
-            self._add_header(number, entry["settings"])
+            self._add_header(number, entry)
         elif self._headed_at is None:
             raise _no_header()
         elif "kind" in entry:
@@ -439,10 +441,11 @@ class Lines:
         else:
             self._add_text(begin, entry["text"], "\n".join(entry["lines"]))
 
-    def _add_header(self, number: int, settings: dict[str, Data]) -> None:
+    def _add_header(self, number: int, entry: dict[str, Any]) -> None:
+        settings, run = entry["settings"], entry.get("run")
         if self._headed_at is None:
-            self.settings, self._headed_at = settings, number
-        different = header_differences(self.settings, settings)
+            self.settings, self.run, self._headed_at = settings, run, number
+        different = header_differences({**self.settings, "run": self.run}, {**settings, "run": run})
         if different:
             raise CacheCorruptError(
                 f"this header differs from line {self._headed_at} in {different}: the records were made "
@@ -665,11 +668,20 @@ class Writer:
         self._new: dict[str, str] = {}  # of those that the present record is the first to use
         self._runs: set[str] = set()
 
-    def header(self, settings: Mapping[str, Data], *, complete: bool = True) -> str:
+    def header(
+        self,
+        settings: Mapping[str, Data],
+        *,
+        run: Mapping[str, Data] | None = None,
+        complete: bool = True,
+    ) -> str:
         """Return the first line; see :func:`encode`."""
-        secrets.refuse({"settings": dict(settings)}, self._allow, "the header")
+        held = {"settings": ordered(dict(settings))}
+        if run is not None:
+            held = {"run": ordered(dict(run)), **held}
+        secrets.refuse(held, self._allow, "the header")
         incomplete = {} if complete else {"complete": False}
-        line = line_of({"llmcall": VERSION, **incomplete, "settings": ordered(dict(settings))})
+        line = line_of({"llmcall": VERSION, **incomplete, **held})
         check_unicode(line, "the settings")
         return line
 
@@ -731,6 +743,7 @@ def encode(
     settings: Mapping[str, Data],
     records: Iterable[Record],
     *,
+    run: Mapping[str, Data] | None = None,
     allow: tuple[str, ...] = (),
     complete: bool = True,
 ) -> Iterator[str]:
@@ -738,6 +751,7 @@ def encode(
 
     :param settings: the settings that entered the keys, as JSON data.
     :param records: the records in the order of the calls; they are written by scope path.
+    :param run: the options of ``llmcall run``, or ``None`` if that did not record it.
     :param allow: regular expressions of what is no secret though it looks like a credential.
     :param complete: whether the recording came to its end.
     :raises ValueError: for NaN, an infinity, a lone surrogate or too deep a nesting, with its
@@ -746,7 +760,7 @@ def encode(
     :raises CacheError: for text that looks like a credential, with its place.
     """
     writer = Writer(allow)
-    yield writer.header(settings, complete=complete)
+    yield writer.header(settings, run=run, complete=complete)
     for record in sorted(
         records, key=lambda record: (record.sample is not None, record.scope.split("/"))
     ):
@@ -758,6 +772,7 @@ def write(
     settings: Mapping[str, Data],
     records: Iterable[Record],
     *,
+    run: Mapping[str, Data] | None = None,
     allow: tuple[str, ...] = (),
     complete: bool = True,
 ) -> None:
@@ -776,7 +791,8 @@ def write(
             temporary, "xb", opener=partial(os.open, mode=0o666 if mode is None else 0o600)
         ) as file:
             file.writelines(
-                line.encode() for line in encode(settings, records, allow=allow, complete=complete)
+                line.encode()
+                for line in encode(settings, records, run=run, allow=allow, complete=complete)
             )
             file.flush()
             os.fsync(file.fileno())
@@ -786,6 +802,25 @@ def write(
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def header_in(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return the header of a file as it stands there, or ``None`` if there is no file or it is empty.
+
+    Only the beginning is read: what is wrong further down is found by whoever reads it all.
+
+    :raises CacheCorruptError: if the first line is none, or damaged.
+    :raises CacheError: for a file of a newer version.
+    """
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        for line in file:
+            stripped = line.removeprefix(BYTE_ORDER_MARK).strip()
+            if stripped:
+                entry = entry_of(stripped)
+                if "llmcall" not in entry:
+                    raise _no_header()
+                return entry
+    return None
 
 
 def read(path: str | os.PathLike[str]) -> Lines:

@@ -28,6 +28,10 @@ LOCAL_SYSTEM = "You are a helpful assistant."
 class Commands(click.Group):
     """Turn llmcall's errors into a message on standard error and the exit code 1."""
 
+    def main(self, args: Any = None, *more: Any, **options: Any) -> Any:
+        """Run the command line; its object tells whether the process is there for it alone."""
+        return super().main(args, *more, obj=args is None, **options)
+
     def invoke(self, context: click.Context) -> Any:
         """Run a command."""
         try:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pkgutil
 import runpy
+import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from ..errors import LLMCallError, shorten
+from ..cassettes.format import header_in
+from ..config import resolve as config
+from ..config import values
+from ..errors import ConfigError, LLMCallError, shorten
+from ..programs.chance import HASH_SEED, LARGEST, has_hash_seed, seeded
+from ..programs.options import RunOptions
 
 if TYPE_CHECKING:
     from ..programs.actors import Actor
+
+NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -35,15 +45,32 @@ if TYPE_CHECKING:
     "in the first user message does; or a function of the request (llmcall.ProgramRequest) does.",
 )
 @click.option(
+    "--normalize",
+    "normalizers",
+    metavar="NAMES",
+    multiple=True,
+    help="What in a text does not matter: times, uuids, addresses, temporary_paths (with commas between), or one "
+    "regular expression.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, LARGEST),
+    help="Fix the program's own chance: random, NumPy, generators made without a seed, and the hash seed.",
+)
+@click.option(
     "-m", "module", is_flag=True, help="SCRIPT is the name of a module, as with python -m."
 )
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
 def run(
+    is_own_process: bool,
     scope: str | None,
     cassette: str | None,
     mode: str | None,
     actor: str | None,
+    normalizers: tuple[str, ...],
+    seed: int | None,
     module: bool,
     script: str,
     arguments: tuple[str, ...],
@@ -52,7 +79,8 @@ def run(
 
     SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client; what follows are its own
     arguments. The exit code is the program's, or 1 where it got an error of llmcall's own, such as
-    a request that is not recorded; the first one is printed.
+    a request that is not recorded; the first one is printed. A replay takes --scope, --actor,
+    --normalize and --seed from the cassette.
     """
     if not module and not Path(script).is_file():
         raise click.UsageError(f"{script} does not exist")
@@ -60,17 +88,91 @@ def run(
         raise click.UsageError(f"--mode {mode} is that of a cassette; name one with --cassette")
     import llmcall
 
-    named = None if actor is None else _actor(actor, script, module)
+    given = RunOptions(scope, actor, _normalizers(normalizers), seed)
+    options = given if cassette is None else _options(given, cassette, mode)
+    if options.seed is not None and not has_hash_seed(options.seed):
+        _start_again(options.seed, is_own_process)
+    named = None if options.actor is None else _actor(options.actor, script, module)
     with contextlib.ExitStack() as around:
+        if options.normalizers:
+            around.enter_context(_normalizing(options.normalizers))
         if cassette is not None:
             tape = llmcall.cassette(cassette, mode=mode or "once")
             tape.command = "llmcall run"
+            tape.run = options.header()
             around.enter_context(tape)
-        if scope is not None:
-            around.enter_context(llmcall.scope(scope, process=True))
+        if options.scope is not None:
+            around.enter_context(llmcall.scope(options.scope, process=True))
+        if options.seed is not None:
+            around.enter_context(seeded(options.seed))
         overrides = {"cache_mode": "replay"} if mode == "none" and cassette is None else {}
         around.enter_context(llmcall.patched(actor=named, **overrides))
         _run(script, arguments, module)
+
+
+def _normalizers(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the normalizers that --normalize names.
+
+    :raises click.UsageError: if one is wrong.
+    """
+    try:
+        return values.normalizers("\n".join(given), "--normalize")
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _options(given: RunOptions, cassette: str, mode: str | None) -> RunOptions:
+    """Return the options of a run: those that its cassette was recorded with, if it is there.
+
+    :raises click.UsageError: if an option contradicts them.
+    """
+    header = None if mode == "rewrite" else header_in(cassette)
+    if header is None:
+        return given
+    try:
+        if "run" in header:
+            return given.replaying(header["run"], cassette)
+        # Recorded by code, or before cassettes held these options.
+        recorded = tuple(header["settings"].get("cache_normalize", ()))
+        RunOptions(normalizers=given.normalizers).replaying({"normalizers": recorded}, cassette)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    return given._replace(normalizers=())
+
+
+@contextlib.contextmanager
+def _normalizing(normalizers: tuple[str, ...]) -> Iterator[None]:
+    """Let normalizers hold for a block, as the environment would: in child processes, too."""
+    before = os.environ.get(NORMALIZE)
+    os.environ[NORMALIZE] = "\n".join(normalizers)
+    config.refresh()
+    try:
+        yield
+    finally:
+        del os.environ[NORMALIZE]
+        if before is not None:
+            os.environ[NORMALIZE] = before
+        config.refresh()
+
+
+def _start_again(seed: int, is_own_process: bool) -> NoReturn:
+    """Start Python again with a hash seed, which can only be given before it starts.
+
+    :raises click.UsageError: if that is not possible.
+    """
+    if not is_own_process:
+        raise click.UsageError(
+            f"--seed {seed} needs a process of its own: start it as a command, or set {HASH_SEED}={seed} before"
+        )
+    if sys.flags.ignore_environment:
+        raise click.UsageError(
+            f"--seed {seed} cannot fix the hash seed, since Python was told to ignore {HASH_SEED} (-E or -I)"
+        )
+    environment = {**os.environ, HASH_SEED: str(seed)}
+    command = [sys.executable, *sys.orig_argv[1:]]
+    if os.name == "nt":  # there, exec does not wait for what it starts
+        raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
+    os.execve(sys.executable, command, environment)
 
 
 def _actor(named: str, script: str, module: bool) -> Actor:

@@ -210,7 +210,16 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
         raise CacheError(
             f"{one} and {other} answer {count} differently, and nothing was written; choose with --on-conflict"
         )
-    lines.write(output, first.settings or second.settings, records, allow=settings().cassette_allow)
+    header = first.settings or second.settings
+    run = first.run if second.run is None else second.run
+    if None not in (first.run, second.run) and first.run != second.run:
+        run = None
+        click.echo(
+            f"{one} and {other} were recorded with different options of llmcall run, so {output} holds none: "
+            "give them again to replay it",
+            err=True,
+        )
+    lines.write(output, header, records, run=run, allow=settings().cassette_allow)
     click.echo(f"{counted(len(records), 'record')} written to {output}", err=True)
 
 

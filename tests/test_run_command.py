@@ -245,3 +245,59 @@ def test_merged_cassettes_keep_the_run(model: Model) -> None:
     told = done("cassette", "merge", "a.jsonl", "c.jsonl", "-o", "ac.jsonl")
     assert "run" not in header("ac.jsonl")
     assert "recorded with different options of llmcall run, so ac.jsonl holds none" in told
+
+
+# The scope of a run
+
+
+SCOPES = """
+import threading, llmcall
+print(ask("Bread?"), ask("Bread?"))
+thread = threading.Thread(target=lambda: print(ask("Bread?")))
+thread.start()
+thread.join()
+with llmcall.scope("day-1"):
+    print(ask("Bread?"), ask("Bread?"))
+print(ask("Bread?", system="You are Lisa."))
+"""
+
+
+def test_what_a_program_asks_again_it_draws_again(model: Model) -> None:
+    """A call that stands in no scope stands in ``run``, in any thread; other scopes keep their paths."""
+    recorded = ran(SCOPES, "--cassette", "a.jsonl").stdout
+    assert samples("a.jsonl") == [
+        "day-1#0", "day-1#1", "run#0", "run#1", "run#2", "run#0"
+    ]  # fmt: skip
+    assert header("a.jsonl")["run"] == {} and len(model.asked) == 6
+    assert ran(SCOPES, "--cassette", "a.jsonl", "--mode", "none").stdout == recorded
+    assert ran(SCOPES).stdout == ran(SCOPES).stdout  # from the cache alone
+    assert len(model.asked) == 6
+
+
+def test_a_request_that_names_no_actor_stands_in_the_runs_scope(model: Model) -> None:
+    """Actors keep their own paths, and a warning tells of the others."""
+    ended = ran(SCOPES, "--cassette", "a.jsonl", "--actor", "user:^(Milk)")
+    assert "a request names no actor" in ended.stderr
+    program = "ask('Milk?'); ask('Bread?')"
+    ran(program, "--cassette", "b.jsonl", "--actor", "user:^(Milk)")
+    assert samples("b.jsonl") == ["Milk#0", "run#0"]
+
+
+def test_only_scope_puts_all_below_a_name(model: Model) -> None:
+    """``--scope NAME`` is the scope of the whole process."""
+    ran(SCOPES, "--cassette", "a.jsonl", "--scope", "rep-1")
+    assert {sample.partition("/")[0].partition("#")[0] for sample in samples("a.jsonl")} == {
+        "rep-1"
+    }
+    assert "rep-1/day-1#1" in samples("a.jsonl")
+
+
+def test_an_earlier_cassette_replays_without_the_runs_scope(model: Model) -> None:
+    """It has no ``run`` in its header: its equal requests share one answer, as they were recorded."""
+    ran(
+        "import llmcall\nwith llmcall.cassette('a.jsonl'), llmcall.scope(None): print(ask('Bread?'))"
+    )
+    program = "print(ask('Bread?'), ask('Bread?'))"
+    assert ran(program, "--cassette", "a.jsonl", "--mode", "none").stdout == "answer 0 answer 0\n"
+    ran("print(ask('Bread?'), ask('Milk?'))", "--cassette", "a.jsonl", "--mode", "new")
+    assert "run" not in header("a.jsonl") and samples("a.jsonl") == []

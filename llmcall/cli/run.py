@@ -21,15 +21,20 @@ from ..config import values
 from ..errors import ConfigError, LLMCallError, shorten
 from ..programs.chance import HASH_SEED, LARGEST, has_hash_seed, seeded
 from ..programs.options import RunOptions
+from ..scopes import default_scope
 
 if TYPE_CHECKING:
     from ..programs.actors import Actor
 
+DEFAULT_SCOPE = "run"  # of a call that stands in no scope
 NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--scope", help="The scope of the whole run, also of the program's threads.")
+@click.option(
+    "--scope",
+    help='Put the whole run below this scope. Without it, a call that stands in no scope stands in "run".',
+)
 @click.option(
     "--cassette", type=click.Path(dir_okay=False), help="Record on this cassette, or replay it."
 )
@@ -107,6 +112,9 @@ def run(
             around.enter_context(seeded(options.seed))
         overrides = {"cache_mode": "replay"} if mode == "none" and cassette is None else {}
         around.enter_context(llmcall.patched(actor=named, **overrides))
+        if cassette is None or tape.run is not None:
+            # A cassette that was recorded before there was a default scope replays without it.
+            around.enter_context(default_scope(DEFAULT_SCOPE))
         _run(script, arguments, module)
 
 

@@ -279,20 +279,25 @@ def _joined(call: PreparedCall) -> Flow[Record]:
     return outcomes[key].record
 
 
-def _run(call: PreparedCall) -> Flow[Record]:
-    """Run the function; send an HTTP request again where that may help."""
-    name = call.client.name
+def _sent(call: PreparedCall) -> Flow[Any]:
+    """Send an HTTP request within the deadline, again if that may help."""
+    policy = RetryPolicy.of(call.options, call.resolved.settings)
 
     def send(number: int) -> Flow[Any]:
-        """Do so once."""
-        return (yield Send(call.client, call.request, None))
+        """Send it once."""
+        return (yield Send(call.client, call.request, policy.time_left()))
 
+    return (yield from repeated(policy, call.client.name, send))
+
+
+def _run(call: PreparedCall) -> Flow[Record]:
+    """Run the function, or send the HTTP request."""
+    name = call.client.name
     try:
         if call.request.kind == "http":
-            policy = RetryPolicy.of(call.options, call.resolved.settings)
-            result = yield from repeated(policy, name, send)
+            result = yield from _sent(call)
         else:
-            result = yield from send(1)
+            result = yield Send(call.client, call.request, None)
     except Exception as error:
         if isinstance(error, APIError) or not isinstance(error, LLMCallError):
             call.failures.add(call.scope, f"{name}: {type(error).__name__}")

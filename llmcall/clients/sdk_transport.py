@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +11,7 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import check_credential
+from ..engine.drivers import time_left, time_limit
 from ..engine.limits import note_sent, note_sent_async
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..responses import EventStreamDecoder, append, read_object
@@ -25,6 +25,7 @@ from .api_errors import (
     request_id,
     secrets_of,
 )
+from .time_limits import keep_time_limits
 
 if TYPE_CHECKING:
     import asyncio
@@ -66,30 +67,21 @@ class SDKTransport:
         ] = {}
 
     def send(self, request: Request, timeout: float | None) -> Response:
-        """Return the response; the timeout bounds each read, and between two of them the attempt as
-        a whole.
+        """Return the response; the timeout bounds each read, and the time limit of the present
+        context the attempt as a whole.
         """
-        expiry = _expiry(timeout)
         with self._opened(_sent(self._sync_client(), request, timeout, self._headers())) as answer:
-            return _response(answer, read_answer(self._body(answer, expiry)))
+            return _response(answer, read_answer(self._body(answer)))
 
-    def _body(self, answer: Any, expiry: float | None) -> bytearray:
+    def _body(self, answer: Any) -> bytearray:
         body = bytearray()
         for data in answer.iter_bytes():
             append(body, data)
-            self._check_time(expiry)
+            self._check_time()
         return body
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response, as :meth:`send`."""
-        import asyncio
-
-        try:
-            return await asyncio.wait_for(self._asend(request, timeout), timeout)
-        except asyncio.TimeoutError:
-            raise self._timeout() from None
-
-    async def _asend(self, request: Request, timeout: float | None) -> Response:
         headers = await self._aheaders()
         async with self._opened(
             _sent(await self._async_client(), request, timeout, headers)
@@ -100,21 +92,19 @@ class SDKTransport:
             return _response(answer, read_answer(body))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield what the head says and the chunks of a streamed answer; the timeout bounds the wait
-        for each chunk.
+        """Yield what the head says and the chunks of a streamed answer; the time limit of the
+        present context bounds the wait for each chunk.
         """
         with self._opened(
             _sent(self._sync_client(), request, timeout, self._headers(), stream=True)
         ) as answer:
             yield _response(answer)
-            chunks, expiry = ChunkReader(), _expiry(timeout)
+            chunks = ChunkReader()
             for data in answer.iter_bytes():
-                for chunk in chunks.feed(data):
-                    yield chunk
-                    expiry = _expiry(timeout)
+                yield from chunks.feed(data)
                 if chunks.done:
                     return
-                self._check_time(expiry)  # comments alone are no answer
+                self._check_time()  # comments alone are no answer
             yield from chunks.close()
 
     async def astream(
@@ -140,11 +130,12 @@ class SDKTransport:
 
         :param timeout: seconds.
         """
-        models, expiry = self._sync_client().models.with_streaming_response, _expiry(timeout)
-        with self._opened(models.list(timeout=timeout, extra_headers=self._headers())) as answer:
-            listed = refuse_reported(read_object(self._body(answer, expiry), "list of models")).get(
-                "data"
-            )
+        models = self._sync_client().models.with_streaming_response
+        with (
+            time_limit(timeout),
+            self._opened(models.list(timeout=timeout, extra_headers=self._headers())) as answer,
+        ):
+            listed = refuse_reported(read_object(self._body(answer), "list of models")).get("data")
             if not isinstance(listed, list) or not all(
                 isinstance(model, dict) and "id" in model for model in listed
             ):
@@ -165,12 +156,11 @@ class SDKTransport:
         token = self._token()
         return _bearer(await token if isawaitable(token) else token)
 
-    def _check_time(self, expiry: float | None) -> None:
-        if expiry is not None and time.monotonic() > expiry:
-            raise self._timeout()
-
-    def _timeout(self) -> RequestTimeoutError:
-        return RequestTimeoutError(f"no complete answer from {self._url} within the timeout")
+    def _check_time(self) -> None:
+        """Keep to the time, also through an HTTP client whose connections do not."""
+        left = time_left()
+        if left is not None and left <= 0:
+            raise RequestTimeoutError(f"no complete answer from {self._url} within the timeout")
 
     def _opened(self, sent: Any) -> _Opened:
         return _Opened(sent, self._url)
@@ -183,6 +173,8 @@ class SDKTransport:
             check_credential(
                 project, "environment variable OPENAI_PROJECT_ID", "a project: one word of text"
             )
+        if not asynchronous:
+            keep_time_limits(made._client)
         if made._client is not self._http_client:  # which is the user's, and stays as it is
             made._client.event_hooks["request"].append(
                 note_sent_async if asynchronous else note_sent
@@ -242,10 +234,6 @@ class SDKTransport:
         found = self._async_clients.pop(asyncio.get_running_loop(), None)
         if found is not None:
             await found[1].aclose()
-
-
-def _expiry(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout
 
 
 def _sent(

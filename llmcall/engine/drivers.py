@@ -8,9 +8,10 @@ written once. Each effect knows how it is performed: by ``perform``, and in an e
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import FIRST_COMPLETED, Future
 from concurrent.futures import wait as wait_for_futures
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ..errors import RequestTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 
     from ..cache.cache import ResponseCache
     from ..types import Request
@@ -43,6 +44,39 @@ def check_stops(stops: Stops) -> None:
     """
     if any(map(Future.done, stops)):
         raise KeyboardInterrupt("the map that this call belongs to was interrupted")
+
+
+# The monotonic time at which the attempt of the present context has to end. Whoever reads from the
+# network in a thread asks how long it may still wait, before each step.
+_ends_at: ContextVar[float | None] = ContextVar("llmcall end of an attempt", default=None)
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Bound what the block reads from the network; ``None`` sets no bound.
+
+    :param seconds: for the whole block.
+    """
+    token = _ends_at.set(None if seconds is None else time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _ends_at.reset(token)
+
+
+def time_left() -> float | None:
+    """Return the seconds that are left in the present :func:`time_limit`; ``None`` without one."""
+    ends_at = _ends_at.get()
+    return None if ends_at is None else ends_at - time.monotonic()
+
+
+async def _in_time(awaited: Awaitable[T], seconds: float | None) -> T:
+    import asyncio
+
+    try:
+        return await asyncio.wait_for(awaited, seconds)
+    except asyncio.TimeoutError:
+        raise RequestTimeoutError("no complete answer within the timeout") from None
 
 
 # Effects
@@ -99,16 +133,18 @@ class Send(NamedTuple):
     def perform(self) -> Any:
         """Call the transport."""
         check_stops(current_stops.get())
-        return self.transport.send(self.request, self.timeout)
+        with time_limit(self.timeout):
+            return self.transport.send(self.request, self.timeout)
 
     async def aperform(self) -> Any:
         """Call the transport's asynchronous twin, or itself in a thread."""
         check_stops(current_stops.get())
         if hasattr(self.transport, "asend"):
-            return await self.transport.asend(self.request, self.timeout)
+            sent = self.transport.asend(self.request, self.timeout)
+            return await _in_time(sent, self.timeout)
         import asyncio
 
-        return await asyncio.to_thread(self.transport.send, self.request, self.timeout)
+        return await asyncio.to_thread(self.perform)
 
 
 class Open(NamedTuple):
@@ -154,16 +190,12 @@ class Next(NamedTuple):
 
     def perform(self) -> Any:
         """Read it; the transport keeps to the time."""
-        return next(self.chunks, END)
+        with time_limit(self.timeout):
+            return next(self.chunks, END)
 
     async def aperform(self) -> Any:
         """Let the event loop go on meanwhile."""
-        import asyncio
-
-        try:
-            return await asyncio.wait_for(anext(self.chunks, END), self.timeout)
-        except asyncio.TimeoutError:
-            raise RequestTimeoutError("no complete answer within the timeout") from None
+        return await _in_time(anext(self.chunks, END), self.timeout)
 
 
 class Close(NamedTuple):

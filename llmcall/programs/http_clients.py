@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..clients.api_errors import http_library
+from ..clients.time_limits import keep_time_limits_of
 from .actors import Actor
 from .answers import derived
 from .recorder import ProgramCalls
@@ -28,6 +29,7 @@ class ProgramTransport:
         self._http = http
         self._calls = calls
         self._below = below
+        keep_time_limits_of(below)
 
     def handle_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""

@@ -169,16 +169,10 @@ SLOW_SERVERS = {
 }  # fmt: skip
 
 
-# Before and after the body, where a thread that reads is not asked for the time.
-BESIDE_THE_BODY = ("head", "first line", "body of an error", "provisional answers", "trailers")
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", SLOW_SERVERS)
 def test_drips(name: str, way: str) -> None:
     """Whatever drips, the deadline ends the call, though no read of it takes long."""
-    if name in BESIDE_THE_BODY and way in ("sync", "stream"):
-        pytest.skip("a server that drips its head byte by byte is bounded in event loops alone")
     with (
         RawServer(SLOW_SERVERS[name]) as server,
         client_for(server.base_url, deadline=SOON, timeout=NO_MORE) as client,
@@ -186,6 +180,100 @@ def test_drips(name: str, way: str) -> None:
         error = asked(client, way)
     assert type(error) is RequestTimeoutError, repr(error)
     assert len(server.requests) <= 1
+
+
+def in_a_program(url: str, ask: Callable[[Any], Any], **overrides: Any) -> Any:
+    """Return the error that a program's client gets."""
+    http_client = llmcall.http_client(cache_mode="off", **overrides)
+    with (
+        openai.OpenAI(
+            base_url=url, api_key="k", http_client=http_client, timeout=NO_MORE
+        ) as program,
+        pytest.raises(openai.APIStatusError) as caught,
+    ):
+        ask(program)
+    return caught.value
+
+
+def in_an_asynchronous_program(url: str, ask: Callable[[Any], Any], **overrides: Any) -> Any:
+    """Return the error that a program's asynchronous client gets."""
+
+    async def main() -> Any:
+        http_client = llmcall.async_http_client(cache_mode="off", **overrides)
+        async with openai.AsyncOpenAI(
+            base_url=url, api_key="k", http_client=http_client, timeout=NO_MORE
+        ) as program:
+            with pytest.raises(openai.APIStatusError) as caught:
+                await ask(program)
+            return caught.value
+
+    return asyncio.run(main())
+
+
+ASKED: dict[str, Callable[[Any], Any]] = {
+    "chat": lambda program: program.chat.completions.create(model="m", messages=QUESTION),
+    "stream": lambda program: program.chat.completions.create(
+        model="m", messages=QUESTION, stream=True
+    ),
+    "embeddings": lambda program: program.embeddings.create(model="m", input="x"),
+    "http": lambda program: program.responses.create(model="m", input="x"),
+}
+
+
+@pytest.mark.parametrize("name", ["head", "body of an error"])
+@pytest.mark.parametrize("program", [in_a_program, in_an_asynchronous_program])
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_drips_for_a_program(name: str, program: Any, ask: Callable[[Any], Any]) -> None:
+    """The deadline ends a program's request too, whatever it asks for."""
+    with RawServer(SLOW_SERVERS[name]) as server:
+        error = program(server.base_url, ask, deadline=SOON)
+    assert error.status_code == 504
+    assert len(server.requests) <= 1
+
+
+@pytest.mark.parametrize("name", ["head", "body of an error"])
+def test_drips_for_an_embedding_and_for_the_ancestors_function(name: str) -> None:
+    """The time of an embedding, and ``request_timeout``, end a call of a server that drips."""
+    how = {"api_key": "k", "cache_mode": "off", "retry_max_attempts": 1}
+    with (
+        RawServer(SLOW_SERVERS[name]) as server,
+        llmcall.configured(base_url=server.base_url, **how),
+    ):
+        error = llmcall.client().get_embedding("x", deadline=SOON, on_error="return")
+        assert type(error) is RequestTimeoutError
+        with pytest.raises(openai.APITimeoutError):
+            llmcall.chatcompletion_request(prompt="x", request_timeout=SOON)
+
+
+@pytest.mark.parametrize("way", ["sync", "stream"])
+def test_a_host_with_several_silent_addresses(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a host's addresses share the time of the call."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address, connect, tried = full.getsockname(), socket.socket.connect, []
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)] * 100
+        waiting = [socket.socket() for _ in range(3)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(address)
+
+        def noted(self: socket.socket, to: Any) -> None:
+            tried.append(to)
+            connect(self, to)
+
+        look_up = socket.getaddrinfo
+
+        def looked_up(host: str, *args: Any, **how: Any) -> Any:
+            return found if host == "silent.example" else look_up(host, *args, **how)
+
+        monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+        monkeypatch.setattr(socket.socket, "connect", noted)
+        url = f"http://silent.example:{address[1]}/v1"
+        with client_for(url, api_key="k", timeout=NO_MORE) as client:
+            error = asked(client, way, deadline=SOON)
+        for each in waiting:
+            each.close()
+    assert type(error) is RequestTimeoutError
+    assert len(tried) < 10
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])

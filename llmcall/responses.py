@@ -251,6 +251,13 @@ STREAMED_ONLY = (
     "object",
     "obfuscation",
 )
+# what every chunk says, and what none of the first does
+EACH_CHUNK = ("id", "object", "created", "model", "service_tier", "system_fingerprint")
+CHUNK = {"object": "chat.completion.chunk"}
+ENDING = ("choices", "usage")
+WHOLE_CHOICE = ("index", "message", "finish_reason", "logprobs")
+# texts that a model writes before its answer (DeepSeek and vLLM; OpenRouter)
+REASONING = ("reasoning_content", "reasoning")
 # an unstreamed message has these only where there are some
 OPTIONAL = (
     "tool_calls",
@@ -368,13 +375,18 @@ class Assembler:
     Texts (``content``, which may come as parts, ``refusal``, ``reasoning_content``, ``reasoning``,
     the arguments of calls) and lists (logprobs, ``annotations``, ``reasoning_details``) grow; of
     ``id``, ``created`` and ``model`` the first value that is not empty counts; of any other field,
-    known or not, the last one that is not empty. Audio data is joined as bytes.
+    known or not, the last one that is not empty. An unknown field of a delta grows as the openai
+    SDK lets it grow. Audio data is joined as bytes.
+
+    :ivar latest: the last chunk, without what its deltas say again, such as the role: who reads
+        the chunks takes each text for a further piece.
     """
 
     def __init__(self) -> None:
         self._fields: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
         self._chunks = 0
+        self.latest: dict[str, Any] = {}
 
     def add(self, chunk: Any) -> str:
         """Take the next chunk in; return the new text of choice 0, ``""`` where there is none.
@@ -391,11 +403,17 @@ class Assembler:
                 {name: chunk[name] for name in chunk if name not in (*STREAMED_ONLY, *named)},
                 {},
             )
+            choices = []
             for position, choice in enumerate(chunk.get("choices") or ()):
                 index = int(choice.get("index", position))
-                _merge(self._choices.setdefault(index, {}), choice, CHOICE)
+                known = self._choices.setdefault(index, {"delta": {}})
+                delta = choice.get("delta")
+                choices.append({**choice, "index": index, "delta": _grown(known["delta"], delta)})
+                rest = {name: value for name, value in choice.items() if name != "delta"}
+                _merge(known, rest, CHOICE)
                 if index == 0:
-                    text += text_of((choice.get("delta") or {}).get("content")) or ""
+                    text += text_of((delta or {}).get("content")) or ""
+            self.latest = {**chunk, "choices": choices}
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ServiceError(f"a malformed chunk in the stream: {chunk!r:.200}") from error
         self._chunks += 1
@@ -426,6 +444,71 @@ class Assembler:
         return {**self._fields, "object": "chat.completion", "choices": choices}
 
 
+def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the chunks in which a replayed stream gives a recorded response; put together, by
+    :class:`Assembler` or by the SDK, they are the response again.
+
+    Texts come word by word, the model's reasoning first.
+    """
+    head = {**{name: response[name] for name in response if name not in ENDING}, **CHUNK}
+    about = {name: head[name] for name in EACH_CHUNK if name in head}
+    usage = {name: response[name] for name in ("usage",) if response.get(name) is not None}
+    for number, choice in enumerate(response["choices"], 1):
+        place = {"index": choice.get("index", 0)}
+        rest = {name: choice[name] for name in choice if name not in WHOLE_CHOICE}
+        begun, pieces = _deltas(choice["message"])
+        yield {**head, "choices": [{**place, **rest, "delta": begun, "finish_reason": None}]}
+        for delta in pieces:
+            yield {**about, "choices": [{**place, "delta": delta, "finish_reason": None}]}
+        if choice.get("logprobs"):
+            given = {"delta": {}, "logprobs": choice["logprobs"], "finish_reason": None}
+            yield {**about, "choices": [{**place, **given}]}
+        # As the API does: programs stop reading where they see the reason, and look no further
+        # into that chunk.
+        last = {**place, **rest, "delta": {}, "finish_reason": choice.get("finish_reason")}
+        ending = usage if number == len(response["choices"]) else {}
+        yield {**about, "choices": [last], **ending}
+
+
+def _deltas(message: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+    """Return the first delta of a message, and those that follow."""
+    content = message.get("content")
+    begun: dict[str, Any] = {name: value for name, value in message.items() if value is None}
+    begun["role"] = message.get("role") or "assistant"
+    if isinstance(content, str):
+        begun["content"] = ""
+    rest = {name: value for name, value in message.items() if name not in begun}
+    rest.pop("content", None)
+    return begun, _further_deltas(message, rest)
+
+
+def _further_deltas(message: Mapping[str, Any], rest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for name in (*REASONING, "content"):
+        value = message.get(name)
+        if isinstance(value, str):
+            rest.pop(name, None)
+            yield from ({name: word} for word in WORDS.findall(value))
+        elif value is not None and name == "content":
+            yield {name: value}
+    if isinstance(rest.get("tool_calls"), list):
+        calls = enumerate(rest["tool_calls"])
+        rest["tool_calls"] = [{**call, "index": number} for number, call in calls]
+    if rest:
+        yield rest
+
+
+def text_in(chunk: Mapping[str, Any]) -> str:
+    """Return the text of the first choice in a chunk."""
+    deltas = [each["delta"] for each in chunk["choices"] if each["index"] == 0]
+    return "".join(text_of(delta.get("content")) or "" for delta in deltas)
+
+
+def says_something(chunk: Mapping[str, Any]) -> bool:
+    """Return whether a chunk holds a part of an answer, more than its role."""
+    deltas = [choice["delta"] for choice in chunk["choices"]]
+    return any(value for delta in deltas for name, value in delta.items() if name != "role")
+
+
 def text_pieces(response: Mapping[str, Any]) -> list[str]:
     """Return the text of a recorded response in the pieces in which a replayed stream yields it:
     word by word.
@@ -449,7 +532,7 @@ def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
         )
     if "tool_calls" in message:
         message["tool_calls"] = [
-            *map(_whole_call, sorted(message["tool_calls"], key=lambda call: call["index"]))
+            *map(_whole_call, sorted(message["tool_calls"], key=lambda call: call["place"]))
         ]
     return {
         **{name: value for name, value in choice.items() if name != "delta"},
@@ -459,7 +542,7 @@ def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
-    whole = {name: value for name, value in call.items() if name != "index"}
+    whole = {name: value for name, value in call.items() if name not in ("index", "place")}
     function = whole.get("function")
     if function is not None:
         whole["function"] = {**function, "arguments": function.get("arguments") or ""}
@@ -467,15 +550,21 @@ def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def _merge(known: dict[str, Any], piece: dict[str, Any], growing: Growing) -> dict[str, Any]:
+def _merge(
+    known: dict[str, Any], piece: dict[str, Any], growing: Growing, beyond: Grow | None = None
+) -> dict[str, Any]:
     """Take the next fields of an object in: some grow, of the others the last that is not empty
     counts.
+
+    :param beyond: how the others grow, where they do.
     """
     for name, value in piece.items():
         if value is None:
             known.setdefault(name)
         elif name in growing:
             known[name] = growing[name](known.get(name), value)
+        elif beyond is not None:
+            known[name] = beyond(known.get(name), value)
         elif value or not known.get(name):
             known[name] = value
     return known
@@ -528,25 +617,51 @@ def _parts(content: Any) -> list[dict[str, Any]]:
     return content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
 
 
-def _tool_calls(
-    known: list[dict[str, Any]] | None, pieces: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    calls = known or []
-    for piece in pieces:
-        call = _call_of(piece, calls)
-        if call is None:
-            index = piece.get("index")
-            call = {
-                "index": max((each["index"] for each in calls), default=-1) + 1
-                if index is None
-                else int(index)
-            }
-            calls.append(call)
-        dropped = ("index", "id") if call.get("id") else ("index",)
-        _merge(
-            call, {name: value for name, value in piece.items() if name not in dropped}, TOOL_CALL
-        )
-    return calls
+def _grown(known: dict[str, Any], delta: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Take a delta in, and return what of it is new."""
+    new = dict(delta or {})
+    if known.get("role"):
+        new.pop("role", None)
+    pieces = new.pop("tool_calls", None)
+    _merge(known, new, DELTA, beyond=_accumulated)
+    if pieces is not None:
+        known["tool_calls"] = known.get("tool_calls") or []
+        new["tool_calls"] = [_placed(piece, known["tool_calls"]) for piece in pieces]
+    return new
+
+
+def _placed(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any]:
+    """Take a piece of a tool call in, and return it at the call's index, without what is known."""
+    call = _call_of(piece, calls)
+    if call is None:
+        given = piece.get("index")
+        next_index = max((each["index"] for each in calls), default=-1) + 1
+        index = next_index if given is None else int(given)
+        # some servers give the same index to every call
+        is_taken = any(each["place"] == index for each in calls)
+        next_place = max((each["place"] for each in calls), default=-1) + 1
+        call = {"index": index, "place": next_place if is_taken else index}
+        calls.append(call)
+    dropped = ("index", "id") if call.get("id") else ("index",)
+    rest = {name: value for name, value in piece.items() if name not in dropped}
+    new = {name: value for name, value in rest.items() if name != "type" or not call.get("type")}
+    for kind in ("function", "custom"):
+        known, grown = call.get(kind), rest.get(kind)
+        if isinstance(known, dict) and isinstance(grown, dict) and known.get("name"):
+            new[kind] = {name: value for name, value in grown.items() if name != "name"}
+    _merge(call, rest, TOOL_CALL)
+    return {"index": call["place"], **new}
+
+
+def _accumulated(known: Any, piece: Any) -> Any:
+    """Let a field that nobody knows grow as the openai SDK does: texts are joined, and lists."""
+    if isinstance(known, str) and isinstance(piece, str):
+        return known + piece
+    if isinstance(known, list) and isinstance(piece, list):
+        return known + piece
+    if isinstance(known, dict) and isinstance(piece, dict):
+        return _merge(dict(known), piece, {}, beyond=_accumulated)
+    return piece if piece or not known else known
 
 
 def _call_of(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -585,11 +700,9 @@ DELTA: Growing = {
     "reasoning": _text,
     "reasoning_details": _list,
     "annotations": _list,
-    "tool_calls": _tool_calls,
     "function_call": _object({"arguments": _text}),
     "audio": _object({"transcript": _text, "data": _base64}),
 }
 CHOICE: Growing = {
-    "delta": _object(DELTA),
     "logprobs": _object({"content": _list, "refusal": _list}),
 }

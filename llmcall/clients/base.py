@@ -24,7 +24,7 @@ from ..system import after_fork_in_child, at_exit
 from ..types import Outcome, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from typing import ClassVar, Literal
 
     from typing_extensions import Self
@@ -63,6 +63,8 @@ class LLMClient:
     api_type: ClassVar[str] = "custom"
     # whether embeddings of many texts are asked for in several requests
     splits_batches: ClassVar[bool] = True
+    # whether the readers of its streams see the chunks, and not the text alone
+    streams_chunks: ClassVar[bool] = False
     transport: Any = None
 
     @short_traceback
@@ -387,10 +389,10 @@ class LLMClient:
                 from ..engine.call import answer
 
                 return self._reply(call, *(yield from answer(call, stream=True)))
-            from ..responses import text_pieces
+            from ..responses import chunks_of, text_in
 
-            for piece in text_pieces(record.response):
-                yield Emit(piece)
+            for chunk in chunks_of(record.response):
+                yield Emit(text_in(chunk), chunk)
             return self._reply(call, record, replayed=True)
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             failures.end(begun, left=is_left(error))
@@ -650,12 +652,14 @@ class _Streamed:
 
     :param drive: performs the flow of the client's call, and yields its pieces of text.
     :param call: whose draw is given back where the stream is left before its end.
+    :ivar request: what is asked.
     """
 
     def __init__(self, client: LLMClient, drive: Callable[..., Any], call: PreparedCall) -> None:
         self.reply: Reply | None = None
         self._is_closing = False
         self._call = call
+        self.request = call.request
         self._flow = client._streamed(call)
         # weakly: a stream that is dropped half-way is then closed at once, and not when garbage is
         # collected
@@ -698,7 +702,14 @@ class Stream(_Streamed):
 
     @short_traceback
     def __next__(self) -> str:
-        return next(self._pieces)  # type: ignore[no-any-return]
+        while not (text := next(self._pieces).text):
+            pass
+        return text  # type: ignore[no-any-return]
+
+    def chunks(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the answer in the API's chunks, in place of the text."""
+        for piece in self._pieces:
+            yield piece.chunk
 
     def close(self) -> None:
         """Close the connection, if the answer has not ended."""
@@ -741,7 +752,14 @@ class AsyncStream(_Streamed):
 
     @short_traceback
     async def __anext__(self) -> str:
-        return await anext(self._pieces)
+        while not (text := (await anext(self._pieces)).text):
+            pass
+        return text  # type: ignore[no-any-return]
+
+    async def chunks(self) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield the answer in the API's chunks, in place of the text."""
+        async for piece in self._pieces:
+            yield piece.chunk
 
     async def aclose(self) -> None:
         """Close the connection, if the answer has not ended."""

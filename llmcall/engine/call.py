@@ -347,8 +347,14 @@ class _Exchange:
         _count(self.call, used, endpoint.name, calls=calls)
 
     def _assembled(self, chunks: Any) -> Flow[Any]:
-        """Return the whole of a streamed answer, whose text is handed on as it comes."""
+        """Return the whole of a streamed answer, which is handed on as it comes.
+
+        What says nothing to the reader is held back until something does: until then the call can
+        be tried again.
+        """
         assembler, head, collected = responses.Assembler(), Response({}), False
+        held: list[Emit] = []
+        says = responses.says_something if self.client.streams_chunks else responses.text_in
         try:
             while (chunk := (yield Next(chunks, self._seconds()))) is not END:
                 if isinstance(chunk, Response) and not chunk:  # what came before the first chunk
@@ -356,9 +362,11 @@ class _Exchange:
                     continue
                 text = assembler.add(chunk)
                 self.partial = assembler
-                if text:
+                held.append(Emit(text, assembler.latest))
+                if self.is_told or says(assembler.latest):
                     self.is_told = True
-                    yield Emit(text)
+                    yield from held
+                    held.clear()
         except (
             GeneratorExit
         ):  # the garbage collector found a cycle, whose parts it ends in any order: chunks too
@@ -367,7 +375,9 @@ class _Exchange:
         finally:
             if not collected:
                 yield Close(chunks)
-        return Response(assembler.response(), head.request_id, head.headers)
+        response = Response(assembler.response(), head.request_id, head.headers)
+        yield from held  # of an answer without a word
+        return response
 
     def _seconds(self) -> float | None:
         """Return the seconds that an attempt, or the wait for the next chunk, may take: not more

@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ..errors import RequestTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+    from collections.abc import (
+        AsyncGenerator,
+        Awaitable,
+        Callable,
+        Generator,
+        Iterator,
+        Mapping,
+    )
 
     from ..cache.cache import ResponseCache
     from ..types import Request
@@ -241,9 +248,14 @@ class Do(NamedTuple):
 
 
 class Emit(NamedTuple):
-    """Hand a piece of text to the reader of a stream; its driver yields it."""
+    """Hand a piece of an answer to the reader of a stream; its driver yields it.
+
+    :param text: the new text of the first choice; empty where there is none.
+    :param chunk: the whole piece, as a ``chat.completion.chunk`` of the API.
+    """
 
     text: str
+    chunk: Mapping[str, Any] = {}
 
 
 Effect = Send | Open | Next | Close | Wait | Do | Emit
@@ -283,8 +295,8 @@ async def adrive(flow: Flow[T]) -> T:
     return results[0]
 
 
-def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[str, None, None]:
-    """Perform a flow's effects and yield its pieces of text.
+def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[Emit, None, None]:
+    """Perform a flow's effects and yield the pieces that it emits.
 
     :param finish: takes the flow's result at the end. A reader who leaves early never gets there.
     """
@@ -296,7 +308,7 @@ def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[str, N
             given = failure = None
             try:
                 if isinstance(effect, Emit):
-                    given = yield effect.text
+                    given = yield effect
                 else:
                     given = effect.perform()
             except GeneratorExit:
@@ -312,8 +324,8 @@ def drive_stream(flow: Flow[T], finish: Callable[[T], None]) -> Generator[str, N
         flow.close()  # which Ctrl-C between two effects has left where it was
 
 
-async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[str, None]:
-    """Perform a flow's effects in the running event loop and yield its pieces of text, as
+async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGenerator[Emit, None]:
+    """Perform a flow's effects in the running event loop and yield the pieces that it emits, as
     :func:`drive_stream`.
     """
     given: Any = None  # to the flow: what its effect came to
@@ -324,7 +336,7 @@ async def adrive_stream(flow: Flow[T], finish: Callable[[T], None]) -> AsyncGene
             given = failure = None
             try:
                 if isinstance(effect, Emit):
-                    given = yield effect.text
+                    given = yield effect
                 else:
                     given = await effect.aperform()
             except GeneratorExit:

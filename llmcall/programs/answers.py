@@ -9,14 +9,18 @@ from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..cassettes.format import VOLATILE
 from ..engine.drivers import END
-from ..errors import LLMCallError
+from ..errors import APIError, LLMCallError
+from ..responses import EACH_CHUNK
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     from .calls import ProgramClient
 
+DONE = b"data: [DONE]\n\n"
+WHOLE = 200  # the status of an answer that came whole, and is none
 # the openai SDK keeps to it: the retries are llmcall's
 NOT_REPEATED = ((b"x-should-retry", b"false"),)
 
@@ -29,26 +33,36 @@ def derived(http: ModuleType, kind: type) -> Any:
     return type(kind.__name__, (kind, *(getattr(http, base) for base in kind.bases)), {})  # type: ignore[attr-defined]
 
 
-def whole_response(reply: Any) -> dict[str, Any]:
-    """Return a chat's whole response; programs check that what a cassette leaves out of it is
-    there.
-    """
+def whole_response(reply: Any, *, on_cassette: bool) -> dict[str, Any]:
+    """Return a chat's whole response."""
     return {
-        "id": f"chatcmpl-{reply.cache_key[:29]}",
         "object": "chat.completion",
-        "created": 0,
-        **reply.raw,
+        **_identified(reply.raw, reply.cache_key, on_cassette),
     }
 
 
+def _identified(response: Mapping[str, Any], key: str, on_cassette: bool) -> dict[str, Any]:
+    """Return a response, or a chunk, with an identifier and a date; programs check that these are
+    there.
+
+    A cassette leaves some fields out. If one is open, the program does not get them even while it
+    is recorded, so that it gets the same in a replay.
+    """
+    left_out = VOLATILE if on_cassette else ()
+    told = {name: value for name, value in response.items() if name not in left_out}
+    return {"id": f"chatcmpl-{key[:29]}", "created": 0, **told}
+
+
 class ChatEvents:
-    """Hand on a streamed chat as server-sent events, as its pieces come, synchronously or
+    """Hand on a streamed chat as server-sent events, as its chunks come, synchronously or
     asynchronously.
 
     :param note: is given each error of llmcall's own that the program gets.
     :param body: what the program asked.
     :param stream: the answer.
-    :param first: its first piece, or ``END``.
+    :param chunks: its chunks.
+    :param first: the first of them, or ``END``.
+    :param on_cassette: whether a cassette is open.
     """
 
     bases = "SyncByteStream", "AsyncByteStream"
@@ -58,72 +72,61 @@ class ChatEvents:
         note: Callable[[Exception], None],
         body: Mapping[str, Any],
         stream: Any,
+        chunks: Any,
         first: Any,
+        *,
+        on_cassette: bool,
     ) -> None:
         self._note = note
-        self._begun = {"id": "chatcmpl-recorded", "created": 0, "model": body.get("model")}
         self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         self._stream = stream
-        self._opening = _chunk(self._begun, {"role": "assistant", "content": ""})
-        self._has_text = first is not END  # of the first choice, which is told by its pieces
-        if self._has_text:
-            self._opening += self._told(first)
+        self._chunks = chunks
+        self._first = first
+        self._on_cassette = on_cassette
 
     def __iter__(self) -> Iterator[bytes]:
-        yield self._opening
+        if self._first is not END:
+            yield self._told(self._first)
+        last = DONE
         try:
-            for piece in self._stream:
-                yield self._told(piece)
-            last = self._rest(whole_response(self._stream.reply))
+            for chunk in self._chunks:
+                yield self._told(chunk)
         except LLMCallError as error:
             last = self._failed(error)
         yield last
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._opening
+        if self._first is not END:
+            yield self._told(self._first)
+        last = DONE
         try:
-            async for piece in self._stream:
-                yield self._told(piece)
-            last = self._rest(whole_response(self._stream.reply))
+            async for chunk in self._chunks:
+                yield self._told(chunk)
         except LLMCallError as error:
             last = self._failed(error)
         yield last
 
-    def _told(self, piece: str) -> bytes:
-        return _chunk(self._begun, {"content": piece})
+    def _told(self, chunk: Mapping[str, Any]) -> bytes:
+        """Return a chunk as an event; if the program asks for the usage, as the API does, in an
+        event of its own.
+        """
+        data = _identified(chunk, self._stream.request.cache_key, self._on_cassette)
+        is_last = any(choice.get("finish_reason") for choice in data.get("choices") or ())
+        if not (self._wants_usage and is_last and data.get("usage") is not None):
+            return _sent(data)
+        usage = data.pop("usage")
+        about = {name: data[name] for name in EACH_CHUNK if name in data}
+        return _sent(data) + _sent({**about, "choices": [], "usage": usage})
 
     def _failed(self, error: LLMCallError) -> bytes:
-        """Return an event of which the SDK makes an error of its own."""
-        self._note(error)
-        return _sent(about_error(error))
+        """Return an event of which the SDK makes an error of its own.
 
-    def _rest(self, response: Mapping[str, Any]) -> bytes:
-        """Return the events of what remains of the whole answer when the text of its first choice
-        has been sent.
+        A whole answer that is no answer to llmcall, such as a filtered one, ends as it came.
         """
-        events: list[bytes] = []
-        for choice in response["choices"]:
-            index, message = choice.get("index", 0), choice["message"]
-            delta = {
-                name: value
-                for name, value in message.items()
-                if name != "role" and value is not None
-            }
-            if index == 0 and self._has_text:
-                delta.pop("content", None)
-            if message.get("tool_calls"):
-                delta["tool_calls"] = [
-                    {"index": number, **call} for number, call in enumerate(message["tool_calls"])
-                ]
-            # As the API does: programs stop reading where they see the reason, and look no further
-            # into that chunk.
-            events += (
-                _chunk(response, delta, index),
-                _chunk(response, {}, index, choice.get("finish_reason")),
-            )
-        if self._wants_usage and response.get("usage") is not None:
-            events.append(_event(response, choices=[], usage=response["usage"]))
-        return b"".join([*events, b"data: [DONE]\n\n"])
+        self._note(error)
+        if isinstance(error, APIError) and error.status_code == WHOLE:
+            return DONE
+        return _sent(about_error(error))
 
     def close(self) -> None:
         """Leave the rest."""
@@ -132,19 +135,6 @@ class ChatEvents:
     async def aclose(self) -> None:
         """Leave the rest."""
         await self._stream.aclose()
-
-
-def _chunk(
-    response: Mapping[str, Any], delta: dict[str, Any], index: int = 0, finish_reason: Any = None
-) -> bytes:
-    return _event(
-        response, choices=[{"index": index, "delta": delta, "finish_reason": finish_reason}]
-    )
-
-
-def _event(response: Mapping[str, Any], **fields: Any) -> bytes:
-    about = {name: response.get(name) for name in ("id", "created", "model")}
-    return _sent({**about, "object": "chat.completion.chunk", **fields})
 
 
 def _sent(data: Mapping[str, Any]) -> bytes:

@@ -81,20 +81,26 @@ class ProgramCall:
         return self.client_at(BELOW.sub("", _address(self.request.url)))
 
     def ask(self) -> Any:
-        """Return what is answered; of a stream, it and its first piece: a failure before that is
-        told as one.
+        """Return what is answered; of a stream, it, its chunks and the first of them: a failure
+        before that is told as one.
         """
         if self.method == "exchange":
             return drive(self._exchange(self.receive))
         found = getattr(self.client, self.method)(**self.arguments)
-        return (found, next(found, END)) if self.method == "stream_message" else found
+        if self.method != "stream_message":
+            return found
+        chunks = found.chunks()
+        return found, chunks, next(chunks, END)
 
     async def aask(self) -> Any:
         """Return what is answered, as :meth:`ask`."""
         if self.method == "exchange":
             return await adrive(self._exchange(self.areceive))
         found = getattr(self.client, f"a{self.method}")(**self.arguments)
-        return (found, await anext(found, END)) if self.method == "stream_message" else await found
+        if self.method != "stream_message":
+            return await found
+        chunks = found.chunks()
+        return found, chunks, await anext(chunks, END)
 
     def _exchange(self, receive: Callable[..., Any]) -> Flow[Any]:
         send = functools.partial(receive, self.request, _recordable)
@@ -255,6 +261,7 @@ class ProgramClient(OpenAIClient):
         return resolved._replace(defaults=added)
 
     splits_batches = False
+    streams_chunks = True
 
     def sent_body(self, request: Request, known: Capabilities, stream: bool) -> dict[str, Any]:
         """Return the program's own body, with the fields that an alias, a fallback or an override

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
+from ..cassettes.cassette import current_cassette
 from ..config import resolve as config
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..requests.keys import normalizer
@@ -109,13 +110,17 @@ class ProgramCalls:
             return made_response(call.http, 200, found["body"], found["content_type"])
         if call.method == "get_embedding":
             return made_response(call.http, 200, embeddings_response(call.client, call.body, found))
+        on_cassette = current_cassette() is not None
         if call.method == "send_message":
-            return made_response(call.http, 200, whole_response(found))
+            response = whole_response(found, on_cassette=on_cassette)
+            return made_response(call.http, 200, response)
         headers = [(b"content-type", EVENTS.encode()), *NOT_REPEATED]
         return call.http.Response(
             200,
             headers=headers,
-            stream=derived(call.http, ChatEvents)(self.note, call.body, *found),
+            stream=derived(call.http, ChatEvents)(
+                self.note, call.body, *found, on_cassette=on_cassette
+            ),
         )
 
     def _refusal(self, call: ProgramCall, error: Exception) -> Any:

@@ -1,0 +1,349 @@
+"""Streamed answers of programs: what the SDK puts together of them, live and replayed."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import openai
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from sdk_programs import KEY, QUESTION, http, streamed_answer
+from streaming import event
+
+import llmcall
+
+HEAD = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1700000000,
+    "model": "gpt-4o-mini-2024-07-18",
+}
+USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
+
+
+def token(text: str) -> dict[str, Any]:
+    """Return what is known of the chance of a token."""
+    return {"token": text, "logprob": -0.25, "bytes": [*text.encode()], "top_logprobs": []}
+
+
+def response(*choices: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Return a whole response."""
+    numbered = [{"index": number, **each} for number, each in enumerate(choices)]
+    return {**HEAD, "choices": numbered, "usage": USAGE, **fields}
+
+
+def choice(message: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """Return a choice of a response."""
+    message = {"role": "assistant", "content": None, "refusal": None, **message}
+    return {"message": message, "finish_reason": "stop", "logprobs": None, **fields}
+
+
+def pieces(text: str, size: int) -> list[str]:
+    """Cut a text as a server may."""
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def streamed_choice(given: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
+    """Yield the pieces in which a server streams a choice."""
+    message = given["message"]
+    place = {"index": given["index"], "finish_reason": None, "logprobs": None}
+    begun = {name: value for name, value in message.items() if value is None}
+    if message["content"] is not None:
+        begun["content"] = ""
+    yield {**place, "delta": {**begun, "role": "assistant"}}
+    for name, value in message.items():
+        if name == "role" or value is None:
+            continue
+        if name == "tool_calls":
+            for number, call in enumerate(value):
+                function = {**call["function"], "arguments": ""}
+                yield {**place, "delta": {name: [{**call, "index": number, "function": function}]}}
+                for piece in pieces(call["function"]["arguments"], size):
+                    part = {"index": number, "function": {"arguments": piece}}
+                    yield {**place, "delta": {name: [part]}}
+        elif isinstance(value, str):
+            yield from ({**place, "delta": {name: piece}} for piece in pieces(value, size))
+        else:
+            yield {**place, "delta": {name: value}}
+    for name in ("content", "refusal"):
+        for each in (given["logprobs"] or {}).get(name) or ():
+            yield {
+                **place,
+                "delta": {},
+                "logprobs": {"content": None, "refusal": None, name: [each]},
+            }
+    yield {**place, "delta": {}, "finish_reason": given["finish_reason"]}
+
+
+def streamed(whole: dict[str, Any], size: int, wants_usage: bool) -> bytes:
+    """Return a response as a server streams it, its choices by turns."""
+    head = {**whole, "object": "chat.completion.chunk"}
+    usage = head.pop("usage")
+    turns = itertools.zip_longest(*(streamed_choice(each, size) for each in whole["choices"]))
+    told = [each for turn in turns for each in turn if each is not None]
+    chunks = [{**head, "choices": [each]} for each in told]
+    if wants_usage:
+        chunks.append({**head, "choices": [], "usage": usage})
+    return b"".join(map(event, [*chunks, b"[DONE]"]))
+
+
+class Answering:
+    """Answer with one response, whole or streamed, until it is gone."""
+
+    def __init__(self, whole: dict[str, Any], size: int = 3) -> None:
+        self.whole, self.size, self.is_gone = whole, size, False
+        self.transport = http.MockTransport(self.answer)
+
+    def answer(self, request: Any) -> Any:
+        """Answer a request."""
+        if self.is_gone:
+            raise AssertionError("a replay asks nothing")
+        body = json.loads(request.content)
+        if not body.get("stream"):
+            return http.Response(200, json=self.whole)
+        wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        return streamed_answer(streamed(self.whole, self.size, wants_usage))
+
+
+def plain(server: Answering) -> openai.OpenAI:
+    """Return a client that knows nothing of llmcall."""
+    return openai.OpenAI(api_key=KEY, http_client=http.Client(transport=server.transport))
+
+
+def recorded(server: Answering, **overrides: Any) -> openai.OpenAI:
+    """Return a client whose calls are recorded."""
+    http_client = llmcall.http_client(transport=server.transport, **overrides)
+    return openai.OpenAI(api_key=KEY, http_client=http_client)
+
+
+def accumulated(client: openai.OpenAI, usage: bool = True) -> dict[str, Any]:
+    """Return what the SDK puts together of a stream."""
+    options: Any = {"include_usage": True} if usage else openai.NOT_GIVEN
+    state: Any = ChatCompletionStreamState()
+    for chunk in client.chat.completions.create(
+        model="gpt-4o-mini", messages=QUESTION, stream=True, stream_options=options
+    ):
+        state.handle_chunk(chunk)
+    dumped: dict[str, Any] = state.current_completion_snapshot.model_dump()
+    return dumped
+
+
+async def aaccumulated(server: Answering, **overrides: Any) -> dict[str, Any]:
+    """Return what the SDK puts together of an asynchronous stream."""
+    http_client = llmcall.async_http_client(transport=server.transport, **overrides)
+    state: Any = ChatCompletionStreamState()
+    async with openai.AsyncOpenAI(api_key=KEY, http_client=http_client) as client:
+        async for chunk in await client.chat.completions.create(
+            model="gpt-4o-mini",
+            messages=QUESTION,
+            stream=True,
+            stream_options={"include_usage": True},
+        ):
+            state.handle_chunk(chunk)
+    dumped: dict[str, Any] = state.current_completion_snapshot.model_dump()
+    return dumped
+
+
+CALLS = [
+    {
+        "id": f"c{number}",
+        "type": "function",
+        "function": {"name": name, "arguments": '{"item": "bread"}'},
+    }
+    for number, name in enumerate(("price_of", "stock_of"))
+]
+RESPONSES = {
+    "text": response(choice({"content": "Two coins."})),
+    "logprobs": response(
+        choice({"content": "Two"}, logprobs={"content": [token("Tw"), token("o")], "refusal": None})
+    ),
+    "refusal": response(
+        choice({"refusal": "I will not."}, logprobs={"content": None, "refusal": [token("I")]})
+    ),
+    "tool calls": response(choice({"tool_calls": CALLS}, finish_reason="tool_calls")),
+    "text and a tool call": response(
+        choice({"content": "I look.", "tool_calls": CALLS[:1]}, finish_reason="tool_calls")
+    ),
+    "three choices": response(
+        *(choice({"content": text}) for text in ("One coin.", "Two.", "Ask Lisa, please."))
+    ),
+    "reasoning": response(choice({"reasoning_content": "Bread is dear.", "content": "Two."})),
+    "audio": response(
+        choice({"audio": {"id": "a", "data": "AAEC", "transcript": "Two.", "expires_at": 3}})
+    ),
+    "fields of the response": response(
+        choice({"content": "Two."}), service_tier="flex", system_fingerprint="fp_1", provider="X"
+    ),
+    "fields that nobody knows": response(
+        choice({"content": "Two.", "thought": "Bread?", "scores": {"a": [1.5]}, "seen": [1, 2]})
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("name", RESPONSES)
+def test_the_sdk_puts_the_same_answer_together(name: str, asynchronous: bool) -> None:
+    """Of a recorded stream, and of its replay, the SDK makes what it makes of the plain one."""
+    server = Answering(RESPONSES[name])
+    expected = accumulated(plain(server))
+    for mode in ("auto", "replay"):
+        if asynchronous:
+            found = asyncio.run(aaccumulated(server, cache_mode=mode))
+        else:
+            found = accumulated(recorded(server, cache_mode=mode))
+        assert found == expected
+        server.is_gone = True
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+def test_an_unstreamed_answer_is_replayed_as_a_stream(name: str) -> None:
+    """What was recorded as a whole streams as the server would have streamed it."""
+    server = Answering(RESPONSES[name])
+    expected = accumulated(plain(server))
+    recorded(server).chat.completions.create(model="gpt-4o-mini", messages=QUESTION)
+    server.is_gone = True
+    assert accumulated(recorded(server)) == expected
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+def test_a_streamed_answer_is_replayed_as_a_whole(name: str) -> None:
+    """What was recorded as a stream is the unstreamed answer, each field of it."""
+    server = Answering(RESPONSES[name])
+    asked: Any = {"model": "gpt-4o-mini", "messages": QUESTION}
+    expected = plain(server).chat.completions.create(**asked).model_dump()
+    accumulated(recorded(server))
+    server.is_gone = True
+    assert recorded(server).chat.completions.create(**asked).model_dump() == expected
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+@pytest.mark.parametrize("usage", [True, False])
+def test_a_cassette_replays_what_the_program_got(name: str, usage: bool) -> None:
+    """The program gets the same object while a cassette is recorded and when it is replayed."""
+    server, found = Answering(RESPONSES[name]), []
+    for mode in ("once", "none"):
+        with llmcall.cassette("run.jsonl", mode=mode):
+            found.append(accumulated(recorded(server, cache_mode="off"), usage))
+        server.is_gone = True
+    assert found[0] == found[1]
+
+
+def test_an_unstreamed_answer_is_the_same_in_a_replay() -> None:
+    """So is an unstreamed answer, its identifier and date included."""
+    server, found = Answering(RESPONSES["fields of the response"]), []
+    for mode in ("once", "none"):
+        with llmcall.cassette("run.jsonl", mode=mode):
+            made = recorded(server, cache_mode="off").chat.completions.create(
+                model="gpt-4o-mini", messages=QUESTION
+            )
+            found.append(made.model_dump())
+        server.is_gone = True
+    assert found[0] == found[1]
+
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)
+MAYBE = st.none() | WORDS
+TOKENS = st.none() | st.lists(st.builds(token, WORDS), min_size=1, max_size=3)
+LOGPROBS = st.none() | st.fixed_dictionaries({"content": TOKENS, "refusal": TOKENS}).filter(
+    lambda found: any(found.values())
+)
+TOOL_CALLS = st.lists(
+    st.builds(
+        lambda name, arguments: {
+            "type": "function",
+            "function": {"name": name, "arguments": arguments},
+        },
+        WORDS,
+        st.text(max_size=9),
+    ),
+    min_size=1,
+    max_size=3,
+).map(lambda calls: [{"id": f"c{number}", **call} for number, call in enumerate(calls)])
+MESSAGES = st.fixed_dictionaries(
+    {"content": MAYBE},
+    optional={
+        "refusal": MAYBE,
+        "reasoning_content": MAYBE,
+        "thought": WORDS,
+        "score": st.integers(1, 9) | st.floats(0.5, 1),
+        "marks": st.dictionaries(WORDS, st.booleans(), min_size=1, max_size=2),
+        "tool_calls": TOOL_CALLS,
+    },
+).filter(lambda message: any(message.get(name) for name in ("content", "refusal", "tool_calls")))
+
+
+@settings(max_examples=100)
+@given(
+    messages=st.lists(MESSAGES, min_size=1, max_size=3),
+    logprobs=LOGPROBS,
+    fields=st.dictionaries(
+        st.sampled_from(["service_tier", "system_fingerprint", "seen_by"]), WORDS
+    ),
+    size=st.integers(1, 9),
+    usage=st.booleans(),
+)
+def test_any_answer_is_the_same_live_and_replayed(
+    messages: list[dict[str, Any]],
+    logprobs: Any,
+    fields: dict[str, Any],
+    size: int,
+    usage: bool,
+) -> None:
+    """Whatever a server answers, however it cuts it: the SDK puts the plain stream's object
+    together.
+    """
+    first, *others = [choice(copy.deepcopy(each)) for each in messages]
+    server = Answering(response({**first, "logprobs": logprobs}, *others, **fields), size)
+    expected = accumulated(plain(server), usage)
+    with TemporaryDirectory() as folder:
+        for mode in ("auto", "replay"):
+            client = recorded(server, cache_mode=mode, cache_path=str(Path(folder)))
+            assert accumulated(client, usage) == expected
+            server.is_gone = True
+    llmcall.reset()
+
+
+class Offer(pydantic.BaseModel):
+    """Hold what a buyer offers."""
+
+    coins: int
+    item: str
+
+
+def test_the_sdks_own_streams_are_replayed() -> None:
+    """``chat.completions.stream()`` gives the same events, and the same parsed object."""
+    text = Offer(coins=3, item="bread").model_dump_json()
+    server, found = Answering(response(choice({"content": text})), size=30), []
+    for mode in ("auto", "replay"):
+        client = recorded(server, cache_mode=mode)
+        with client.chat.completions.stream(
+            model="gpt-4o-mini", messages=QUESTION, response_format=Offer
+        ) as stream:
+            kinds = {each.type for each in stream}
+            found.append((kinds, stream.get_final_completion().choices[0].message.parsed))
+        server.is_gone = True
+    assert found[0] == found[1]
+    assert found[0][1] == Offer(coins=3, item="bread") and "content.done" in found[0][0]
+
+
+@pytest.mark.parametrize(
+    ("message", "finish_reason"),
+    [({"content": "Two"}, "content_filter"), ({"content": ""}, "stop")],
+    ids=["filtered", "empty"],
+)
+def test_what_is_not_recorded_ends_as_it_came(message: dict[str, Any], finish_reason: str) -> None:
+    """A filtered or an empty answer reaches the program whole, as the plain SDK gives it."""
+    server = Answering(response(choice(message, finish_reason=finish_reason)))
+    expected = accumulated(plain(server))
+    assert accumulated(recorded(server)) == expected
+    assert llmcall.client("openai").cache.stats().records == 0

@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for_futures
 from typing import Any
 
 import pytest
@@ -193,6 +194,26 @@ def test_draws_are_given_back() -> None:
     with scope("trial"):
         with pytest.raises(KeyboardInterrupt):
             map(asking(client), ["a"], key=str)
+        assert map(lambda item: client.build_request(f"item {item}").sample, ["a"], key=str) == [
+            "trial/a#0"
+        ]
+
+
+class InterruptedExecutor(ThreadPoolExecutor):
+    """Press Ctrl-C while a task is handed over that has run already."""
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        future = super().submit(*args, **kwargs)
+        wait_for_futures([future])
+        raise KeyboardInterrupt
+
+
+def test_the_draw_of_a_task_is_given_back_that_was_just_handed_over() -> None:
+    """Ctrl-C between an executor's taking a task and its saying so: the draw is the next one's."""
+    client = client_of(answers)
+    with scope("trial"), InterruptedExecutor(1) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            map(asking(client), ["a"], key=str, executor=executor)
         assert map(lambda item: client.build_request(f"item {item}").sample, ["a"], key=str) == [
             "trial/a#0"
         ]

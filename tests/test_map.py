@@ -79,6 +79,37 @@ def test_threads_by_default(given: int | None, workers: int) -> None:
     assert map(at_once(workers), range(workers), workers=given) == list(range(workers))
 
 
+@pytest.mark.parametrize("function", [map, imap])
+def test_all_workers_begin_beside_a_thread_that_computes(function: Any) -> None:
+    """All 32 calls are at the server together, whatever else the process does meanwhile."""
+    at_server = threading.Barrier(32)
+    have_met = threading.Event()
+
+    def answer(_: Any) -> str:
+        at_server.wait()
+        have_met.set()
+        return "yes"
+
+    def compute() -> None:
+        for step in range(5_000_000):
+            if step % 1000 == 0 and have_met.is_set():
+                return
+        at_server.abort()
+
+    ScriptedClient(["yes"]).send_message("the first call imports much")
+    client = ScriptedClient(answer, on_error="raise")
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.0001)
+    computing = threading.Thread(target=compute)
+    computing.start()
+    try:
+        found = list(function(lambda item: client.send_message(f"item {item}"), range(32)))
+    finally:
+        computing.join()
+        sys.setswitchinterval(interval)
+    assert len(found) == 32
+
+
 def test_items_and_results_are_forgotten() -> None:
     """Neither an item nor its result stays with imap once it was yielded."""
     alive: weakref.WeakSet[Item] = weakref.WeakSet()

@@ -1,0 +1,129 @@
+"""The progress bar of a ``map``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..engine import usage as metering
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+# columns under which bar, tokens and the time that has passed make room for the other figures
+NARROW = 79
+NARROW_FORMAT = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
+
+
+def in_notebook() -> bool:
+    """Return whether the code runs in a notebook's kernel."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Return whether a stream is a terminal. A program without a console has no stream, and a
+    stream that only logs may have nothing but ``write``.
+    """
+    return (
+        hasattr(stream, "isatty") and not getattr(stream, "closed", False) and bool(stream.isatty())
+    )
+
+
+class Bar:
+    """Progress bar of a map; does nothing when hidden.
+
+    :param shown: the tqdm bar, or ``None`` if it is hidden.
+    :param usage: counts what is used while it is shown.
+    :param narrow: whether there is little room.
+    :ivar failed: how many items failed. A failed call may belong to one of them, or to an item that
+        went on without it.
+    """
+
+    def __init__(
+        self, shown: Any = None, usage: metering.Tracked | None = None, narrow: bool = False
+    ) -> None:
+        self._shown, self._usage, self._narrow = shown, usage or metering.Tracked(), narrow
+        self.failed = 0
+
+    def step(self) -> None:
+        """Count one more finished draw."""
+        if self._shown is not None and self._shown.update():
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Show the time and the figures again; failures and retries only if there are any."""
+        if self._shown is None:
+            return
+        usage = self._usage.usage()
+        counts = {"failed": max(self.failed, usage.errors), "retries": usage.retries}
+        shown = [f"{name}={count:,}" for name, count in counts.items() if count] + [
+            f"cached={usage.cached_calls:,}"
+        ]
+        if not self._narrow:
+            tokens: Any = usage.input_tokens, usage.output_tokens
+            shown.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")
+        places = 2 if self._narrow else 4
+        shown.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.{places}f}")
+        self._shown.set_postfix_str(", ".join(shown))
+
+    def write(self, line: str) -> None:
+        """Write a line above the bar, or on standard error."""
+        if self._shown is not None:
+            self._shown.write(line, file=sys.stderr)
+        elif sys.stderr is not None:
+            print(line, file=sys.stderr)
+
+
+@contextmanager
+def progress_bar(progress: bool | None, total: int | None) -> Iterator[Bar]:
+    """Open a progress bar for a block; it counts every call of the process.
+
+    :param progress: whether it is shown; ``None`` means only on a terminal or in a notebook.
+    :param total: the number of steps; ``None`` if nobody knows.
+    """
+    shown = (in_notebook() or _is_terminal(sys.stderr)) if progress is None else progress
+    if not shown or sys.stderr is None:
+        yield Bar()
+        return
+    import warnings
+
+    with warnings.catch_warnings():
+        # in a notebook without ipywidgets tqdm warns, and shows a bar of text
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+    with (
+        tqdm(total=total, file=sys.stderr, dynamic_ncols=True) as inner,
+        metering.track() as usage,
+        _logs_above(),
+    ):
+        narrow = not in_notebook() and total is not None and (inner.ncols or NARROW) < NARROW
+        if narrow:
+            inner.bar_format = NARROW_FORMAT
+        bar = Bar(inner, usage, narrow)
+        try:
+            yield bar
+        finally:
+            bar.refresh()
+
+
+def _logs_above() -> AbstractContextManager[None]:
+    """Put what log handlers write on the console above the bar."""
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    loggers = [logging.getLogger(), logging.getLogger("llmcall")]
+    on_console = [
+        logger
+        for logger in loggers
+        if any(
+            getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
+            for handler in logger.handlers
+        )
+    ]
+    # then logging itself writes warnings there
+    unconfigured = not any(logger.handlers for logger in loggers)
+    return logging_redirect_tqdm(on_console or loggers[:unconfigured])  # type: ignore[no-any-return]

@@ -8,29 +8,22 @@ from GitHub.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
 import shutil
 import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from environments import FOLDER, NOWHERE, environment, python_with
 from servers import completion
 from werkzeug import Response
 
 pytestmark = pytest.mark.programs
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = Path(__file__).with_name("programs")
-ENVIRONMENTS = Path(os.environ.get("TEST_PROGRAMS") or Path.home() / ".cache" / "llmcall-programs")
 ORDERS = 20
-NOWHERE = "http://127.0.0.1:9/v1"
-KEPT = ("PATH", "HOME", "PIP_", "GIT_", "LANG", "TMPDIR", "SSL_")
 PROGRAMS = {
     "pydantic_ai_market": ["pydantic-ai-slim[openai]==2.68.0", "openai==3.52.0"],
     "openai_agents_market": ["openai-agents==0.24.0", "openai==3.52.0"],
@@ -40,61 +33,6 @@ PROGRAMS = {
     "smolagents_market": ["smolagents[openai]==1.26.0", "openai==3.52.0"],
     "litellm_market": ["litellm==1.106.2", "openai==2.54.0"],
 }
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """Return the variables of a program: none that steers a library, and a tokenizer's words that
-    need no network.
-    """
-    kept = {name: value for name, value in os.environ.items() if name.startswith(KEPT)}
-    core = find_spec("llama_index") and find_spec("llama_index.core")
-    if core is not None and core.origin is not None:
-        kept["TIKTOKEN_CACHE_DIR"] = str(Path(core.origin).parent / "_static" / "tiktoken_cache")
-    return kept | variables
-
-
-def python_with(*requirements: str, alone: str = "", otherwise: str = "") -> str:
-    """Return the interpreter of an environment that holds these packages and the checkout.
-
-    :param alone: one more, without what it requires; the first that is installed.
-    :param otherwise: what is said where that cannot be installed.
-    """
-    place = (
-        ENVIRONMENTS
-        / hashlib.sha256("\n".join([sys.version, *requirements, alone]).encode()).hexdigest()[:12]
-    )
-    python, made = place / "bin" / "python", place / "made"
-    if not made.exists():
-        shutil.rmtree(place, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-        install = [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-            "--retries",
-            "1",
-        ]
-        for packages in (["--no-deps", alone] if alone else [], requirements, ["-e", str(ROOT)]):
-            if not packages:
-                continue
-            done = subprocess.run(
-                [*install, *packages],
-                env=environment(),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if done.returncode:
-                said = [line for line in done.stderr.splitlines() if "error: " in line.lower()] or [
-                    "pip failed"
-                ]
-                reason = otherwise if alone in packages else ""
-                pytest.skip(f"{reason}cannot install {' '.join(packages)}: {said[0].strip()}")
-        made.touch()
-    return str(python)
 
 
 def ran(folder: Path, *command: object, **variables: str) -> list[Any]:

@@ -1,0 +1,56 @@
+"""A graph of LangGraph whose branches run at once: three of them ask the very same question."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import operator
+import sys
+from typing import Annotated, Any, TypedDict
+
+from langchain_openai import ChatOpenAI
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Send
+
+EXPERTS = ("judge", "judge", "judge", "critic")
+
+
+class State(TypedDict):
+    """What the panel has said so far."""
+
+    said: Annotated[list[Any], operator.add]
+
+
+def build(changed: bool) -> Any:
+    """Return the compiled graph."""
+    model = ChatOpenAI(model="gpt-4o-mini", temperature=1)
+
+    def question(who: str) -> str:
+        return f"You are a {who}. Is it {'really ' if changed and who == 'critic' else ''}good?"
+
+    def speak(task: dict[str, Any]) -> dict[str, Any]:
+        answer = model.invoke(question(task["who"]))
+        return {"said": [[task["seat"], answer.content]]}
+
+    async def aspeak(task: dict[str, Any]) -> dict[str, Any]:
+        answer = await model.ainvoke(question(task["who"]))
+        return {"said": [[task["seat"], answer.content]]}
+
+    from langchain_core.runnables import RunnableLambda
+
+    graph = StateGraph(State)
+    graph.add_node("speak", RunnableLambda(speak, aspeak))
+    graph.add_conditional_edges(
+        START,
+        lambda _: [Send("speak", {"who": who, "seat": seat}) for seat, who in enumerate(EXPERTS)],
+        ["speak"],
+    )
+    graph.add_edge("speak", END)
+    return graph.compile()
+
+
+if __name__ == "__main__":
+    panel = build("changed" in sys.argv)
+    in_threads = [panel.invoke({"said": []})["said"] for _ in range(2)]
+    in_tasks = asyncio.run(panel.ainvoke({"said": []}))["said"]
+    print(json.dumps({"threads": in_threads, "tasks": in_tasks}))

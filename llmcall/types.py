@@ -294,9 +294,8 @@ class Transport(Protocol):
 
     ``request.kind`` is ``"chat"`` or ``"embedding"``, ``request.body`` what the API takes
     (``model``, ``messages`` or ``input``, and parameters), ``request.headers`` extra HTTP headers.
-    Failures are raised as subclasses of
-    :class:`APIError`; those with ``retryable`` set are tried again. ``close()`` is called where
-        there is one.
+    Failures are raised as subclasses of :class:`APIError`; those with ``retryable`` set are tried
+    again. ``close()`` is called if there is one.
 
     >>> class Parrot:
     ...     def send(self, request, timeout):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pydoc
 import re
 from collections.abc import Iterator
@@ -127,7 +126,3 @@ def test_the_tree_of_errors_is_that_of_the_classes() -> None:
 def test_no_text_says_to_install_another_package() -> None:
     """The name on the package index belongs to another project."""
     assert not any("pip install llmcall" in page.read_text(encoding="utf-8") for page in PAGES)
-    assert (
-        os.path.getsize(ROOT / "README.rst")
-        and len((ROOT / "README.rst").read_text("utf-8").splitlines()) <= 160
-    )

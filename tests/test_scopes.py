@@ -9,10 +9,12 @@ import enum
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from contextvars import Context, copy_context
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from llmcall import InvalidRequestError, ScopeError, bind, scope
 from llmcall.scopes import default_scope
 from llmcall.testing import ScriptedClient
 
+TOGETHER = 12  # that ask the same
 METHODS = [
     pytest.param(method, marks=() if method == "fork" else pytest.mark.slow)
     for method in multiprocessing.get_all_start_methods()
@@ -219,6 +222,83 @@ def test_one_answer_for_many_personas_is_told_once(caplog: pytest.LogCaptureFixt
     (warning,) = caplog.messages
     assert "llmcall.scope(name)" in warning
     assert "sample=1" in warning
+
+
+def ask_one_after_the_other(client: ScriptedClient) -> None:
+    """Ask the same several times."""
+    for _ in range(TOGETHER):
+        client.send_message("Buy bread?", temperature=1)
+
+
+def ask_in_threads(client: ScriptedClient) -> None:
+    """Ask the same in several threads at the same time."""
+    with ThreadPoolExecutor(TOGETHER) as executor:
+        for _ in range(TOGETHER):
+            executor.submit(client.send_message, "Buy bread?", temperature=1)
+
+
+def ask_in_tasks(client: ScriptedClient) -> None:
+    """Ask the same in several tasks at the same time."""
+
+    async def ask_together() -> None:
+        asking = (client.asend_message("Buy bread?", temperature=1) for _ in range(TOGETHER))
+        await asyncio.gather(*asking)
+
+    asyncio.run(ask_together())
+
+
+def ask_in_streams(client: ScriptedClient) -> None:
+    """Read streams of the same answer."""
+    for _ in range(TOGETHER):
+        list(client.stream_message("Buy bread?", temperature=1))
+
+
+def ask_in_asynchronous_streams(client: ScriptedClient) -> None:
+    """Read streams of the same answer in an event loop."""
+
+    async def read_all() -> None:
+        for _ in range(TOGETHER):
+            async for _ in client.astream_message("Buy bread?", temperature=1):
+                pass
+
+    asyncio.run(read_all())
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ask_one_after_the_other,
+        ask_in_threads,
+        ask_in_tasks,
+        ask_in_streams,
+        ask_in_asynchronous_streams,
+    ],
+)
+def test_one_answer_for_all_is_told_however_they_ask(
+    ask: Callable[[ScriptedClient], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Outside any scope, one answer that serves all who ask is told once, whether it is recorded or
+    of a call that is still under way.
+    """
+
+    def answer_late(messages: Any) -> str:
+        time.sleep(0.5)  # in which the others ask, too
+        return "yes"
+
+    ask(ScriptedClient(answer_late, cache_mode="auto"))
+    (warning,) = caplog.messages
+    assert "one answer serves every identical request" in warning
+
+
+def test_answers_of_different_cassettes_are_not_one(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """The same request in another cassette has an answer of its own: no warning."""
+    for mode in ("once", "none"):
+        for name in ("first", "second"):
+            with llmcall.cassette(tmp_path / name, mode=mode):
+                client_with().send_message("Buy bread?", temperature=1)
+    assert caplog.messages == []
 
 
 # Threads, tasks and bind

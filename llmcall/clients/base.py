@@ -422,7 +422,7 @@ class LLMClient:
                 {"cached_calls": 1, "saved": record.cost},
             )
         if sent is None:
-            note_served(call.request)
+            note_served(call.request, (call.cassette or call.resolved.cache).path)
         if call.draw is not None:
             call.draw.end(record)
         try:

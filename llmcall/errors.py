@@ -279,16 +279,18 @@ def short_traceback(function: Function) -> Function:
     return run  # type: ignore[return-value]
 
 
-def shorten(error: BaseException) -> None:
+def shorten(error: BaseException, *, of_program: bool = False) -> None:
     """Take the frames inside llmcall, and those inside the libraries that it calls, out of an error
     and its causes.
 
     With ``LLMCALL_TRACEBACK=full`` in the environment all stay. Of an error that may be llmcall's
     fault, the frame in which it was raised stays in any case.
+
+    :param of_program: whether it cannot be llmcall's fault, since it left a program that llmcall ran.
     """
     if os.environ.get("LLMCALL_TRACEBACK") == "full":
         return
-    keeps_last = not isinstance(error, SAID)
+    keeps_last = not of_program and not isinstance(error, SAID)
     chain: list[BaseException | None] = [error]
     for each in chain:
         if each is not None:

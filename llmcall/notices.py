@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _said: dict[object, object] = {}
+_kept: dict[str, None] | None = None  # warnings, if they are kept
 _counts: dict[object, tuple[float, itertools.count[int]]] = {}  # when each count began
 COUNTED_FOR = (
     60.0  # seconds after which what goes on is counted from 1 on again, and so told again in full
@@ -31,8 +32,29 @@ def warn_once(message: str, *, about: object = None) -> bool:
         themselves.
     """
     if told := is_new(message if about is None else about):
-        logger().warning("%s", message)
+        notice("%s", message)
     return told
+
+
+def notice(message: str, *args: object) -> None:
+    """Log a warning to the logger ``llmcall``, and keep it if a command says it at its end.
+
+    :param message: as of ``Logger.warning``, with its arguments; it must hold no secret.
+    """
+    if _kept is not None:
+        _kept[message % args if args else message] = None
+    logger().warning(message, *args, stacklevel=2)
+
+
+def keep_notices() -> None:
+    """Keep every warning from now on: a program may take over logging, and hide them."""
+    global _kept
+    _kept = {}
+
+
+def kept_notices() -> list[str]:
+    """Return each warning that was kept, once, in their order."""
+    return list(_kept or ())
 
 
 def how_often(subject: object) -> int:
@@ -158,7 +180,7 @@ class Failures:
         self._leave_all()
         for why, scopes, first in self.take():
             count = sum(scopes.values())
-            logger().warning(
+            notice(
                 "%s %s (%s; the first: %s). %s",
                 counted(count, "call"), why, _listed(scopes.items()), first,
                 SENTENCES[why].format(replay=replay, again=again),

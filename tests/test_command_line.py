@@ -256,13 +256,16 @@ def test_run() -> None:
     """A program gets its arguments and gives its exit code; scope, cassette and mode hold for it."""
     written("play.py", PROGRAM)
     options = ["--scope", "trial", "--cassette", "run.jsonl"]
-    assert done("run", *options, "play.py", "3", "-h", code=3) == "__main__ ['3', '-h'] one two\n"
+    code, printed, _ = python_m("run", *options, "play.py", "3", "-h")
+    assert (code, printed) == (3, "__main__ ['3', '-h'] one two\n")
     samples = [
         json.loads(line)["sample"] for line in Path("run.jsonl").read_text().splitlines()[1:]
     ]
     assert samples == ["trial#0", "trial#1"]
-    assert done("run", *options, "--mode", "none", "-m", "play", "0") == "__main__ ['0'] one two\n"
-    told = done("run", "--mode", "none", "--cassette", "run.jsonl", "play.py", "0", code=1)
+    code, printed, _ = python_m("run", *options, "--mode", "none", "-m", "play", "0")
+    assert (code, printed) == (0, "__main__ ['0'] one two\n")
+    code, _, told = python_m("run", "--mode", "none", "--cassette", "run.jsonl", "play.py", "0")
+    assert code == 1
     assert "is not recorded" in told and "llmcall run --cassette run.jsonl --mode new" in told
 
 

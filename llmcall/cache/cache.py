@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..config import resolve as config
 from ..config.values import without_password
 from ..errors import CacheCorruptError, CacheError, ConfigError, short_traceback
-from ..notices import logger, warn_once
+from ..notices import notice, warn_once
 from ..requests.keys import key_of
 from ..system import at_exit, process_lock
 from ..text import counted, frame
@@ -167,9 +167,7 @@ class ResponseCache:
                 if self._unstored.get(key) is packed:
                     del self._unstored[key]
         if otherwise and failure is not None:
-            logger().warning(
-                "%s %s: %s", counted(len(self._unstored), "answer"), otherwise, failure
-            )
+            notice("%s %s: %s", counted(len(self._unstored), "answer"), otherwise, failure)
 
     def _keep_in_memory(self, key: str, packed: bytes, error: Exception) -> Record:
         with _lock:
@@ -177,7 +175,7 @@ class ResponseCache:
             first_time, self._warned_in = self._warned_in != os.getpid(), os.getpid()
         if first_time:
             at_exit(self._store_at_exit)
-            logger().warning(
+            notice(
                 "the cache cannot store answers, which are kept in memory until it can: %s", error
             )
         return unpack(key, packed)
@@ -290,7 +288,7 @@ class ResponseCache:
                 raise CacheError(
                     f"{differ}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
                 )
-            logger().warning("%s: %s", differ, on_conflict)
+            notice("%s: %s", differ, on_conflict)
         replaced = set(conflicts if on_conflict == "replace" else ())
         return self.storage.add_all(
             (record.cache_key, pack(record), record.cache_key in replaced, None)
@@ -340,12 +338,12 @@ class ResponseCache:
         try:
             lost = len(self) - count
         except CacheError:
-            logger().warning(
+            notice(
                 "%s: besides the %d records that were read, others may be lost", self.path, count
             )
         else:
             if lost > 0:
-                logger().warning(
+                notice(
                     "%s: %d of %d records cannot be read and are lost",
                     self.path,
                     lost,
@@ -389,14 +387,10 @@ class ResponseCache:
         kept = sum(key != new for key, new in wanted.items()) - len(moves)
         if unread:
             found = counted(unread, "damaged row")
-            logger().warning(
-                "%s: %s left as found; 'llmcall cache verify' lists all", self.path, found
-            )
+            notice("%s: %s left as found; 'llmcall cache verify' lists all", self.path, found)
         if kept:
             found = counted(kept, "record")
-            logger().warning(
-                "%s: %s left under old keys, since others have the new ones", self.path, found
-            )
+            notice("%s: %s left under old keys, since others have the new ones", self.path, found)
         for key, packed, _ in self.storage.rows():
             if key not in moves and pointers.get(key) not in moves:
                 continue

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import resolve as config
 from ..errors import APIError, CacheCorruptError
 from ..models.catalog import resolve
-from ..notices import logger
+from ..notices import notice
 from ..requests.arguments import (
     asked_messages,
     asked_parameters,
@@ -106,7 +106,7 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
         except (ValueError, TypeError, LookupError, RecursionError, APIError) as error:
             unreadable.append(f"entry {number}: {brief(str(error), REASON)}")
     if unreadable:
-        logger().warning(
+        notice(
             "%s: %d of %d entries could not be read: %s",
             path, len(unreadable), len(entries), "; ".join(unreadable[:REASONS]),
         )  # fmt: skip

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pkgutil
-import runpy
 import subprocess
 import sys
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -18,7 +16,7 @@ import click
 from ..cassettes.format import header_in
 from ..config import resolve as config
 from ..config import values
-from ..errors import ConfigError, LLMCallError, shorten
+from ..errors import CacheError, ConfigError
 from ..programs.chance import HASH_SEED, LARGEST, has_hash_seed, seeded
 from ..programs.options import RunOptions
 from ..scopes import default_scope
@@ -83,39 +81,51 @@ def run(
     """Run an unchanged program, recorded and replayed.
 
     SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client; what follows are its own
-    arguments. The exit code is the program's, or 1 where it got an error of llmcall's own, such as
-    a request that is not recorded; the first one is printed. A replay takes --scope, --actor,
-    --normalize and --seed from the cassette.
+    arguments. It is recorded until its process ends, threads that outlive the script included. The
+    exit code is the program's, or 1 if it got an error of llmcall's own, such as a request that is
+    not recorded; the first one is printed. A replay takes --scope, --actor, --normalize and --seed
+    from the cassette.
     """
     if not module and not Path(script).is_file():
         raise click.UsageError(f"{script} does not exist")
+    if mode == "none" and cassette is not None and not Path(cassette).is_file():
+        raise CacheError(
+            f"{cassette} does not exist, so there is nothing to replay; run it once without --mode none to record it"
+        )
     if mode not in (None, "none") and cassette is None:
         raise click.UsageError(f"--mode {mode} is that of a cassette; name one with --cassette")
     import llmcall
+
+    from ..programs.execution import Execution
+    from ..programs.patch import record_clients
+    from ..programs.recorder import ProgramCalls
 
     given = RunOptions(scope, actor, _normalizers(normalizers), seed)
     options = given if cassette is None else _options(given, cassette, mode)
     if options.seed is not None and not has_hash_seed(options.seed):
         _start_again(options.seed, is_own_process)
     named = None if options.actor is None else _actor(options.actor, script, module)
-    with contextlib.ExitStack() as around:
+    overrides = {"cache_mode": "replay"} if mode == "none" and cassette is None else {}
+    tape = None
+    with contextlib.ExitStack() as opening:
         if options.normalizers:
-            around.enter_context(_normalizing(options.normalizers))
+            opening.enter_context(_normalizing(options.normalizers))
         if cassette is not None:
             tape = llmcall.cassette(cassette, mode=mode or "once")
             tape.command = "llmcall run"
             tape.run = options.header()
-            around.enter_context(tape)
+            opening.enter_context(tape)
         if options.scope is not None:
-            around.enter_context(llmcall.scope(options.scope, process=True))
+            opening.enter_context(llmcall.scope(options.scope, process=True))
         if options.seed is not None:
-            around.enter_context(seeded(options.seed))
-        overrides = {"cache_mode": "replay"} if mode == "none" and cassette is None else {}
-        around.enter_context(llmcall.patched(actor=named, **overrides))
-        if cassette is None or tape.run is not None:
+            opening.enter_context(seeded(options.seed))
+        calls = ProgramCalls(named, overrides, (), caller="llmcall run")
+        record_clients(calls)
+        if tape is None or tape.run is not None:
             # A cassette that was recorded before there was a default scope replays without it.
-            around.enter_context(default_scope(DEFAULT_SCOPE))
-        _run(script, arguments, module)
+            opening.enter_context(default_scope(DEFAULT_SCOPE))
+        around = opening.pop_all()
+    Execution(calls, tape, around).run(script, arguments, module=module)
 
 
 def _normalizers(given: tuple[str, ...]) -> tuple[str, ...]:
@@ -219,23 +229,3 @@ def _actor(named: str, script: str, module: bool) -> Actor:
     if not callable(found):
         raise click.UsageError(f"--actor {named}: {function} is no function of the request")
     return found  # type: ignore[no-any-return]
-
-
-def _run(script: str, arguments: tuple[str, ...], module: bool) -> None:
-    before = sys.argv, list(sys.path)
-    sys.argv = [script, *arguments]
-    try:
-        if module:
-            sys.path.insert(0, "")
-            runpy.run_module(script, run_name="__main__", alter_sys=True)
-        else:
-            sys.path.insert(0, str(Path(script).resolve().parent))
-            runpy.run_path(script, run_name="__main__")
-    except LLMCallError:
-        raise
-    except Exception as error:  # noqa: BLE001 - shown as Python shows it, without the frames of what runs the program
-        shorten(error)
-        traceback.print_exception(error)
-        raise click.exceptions.Exit(1) from None
-    finally:
-        sys.argv, sys.path[:] = before

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ..cache.cache import shared_cache
 from ..config import resolve as config
 from ..errors import BudgetExceededError, CacheError, ConfigError
-from ..notices import logger
+from ..notices import notice
 from ..system import after_fork_in_child, process_lock
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class Ledger:
         try:
             self._update(settle)
         except CacheError as error:
-            logger().warning("%s; what the call had reserved counts as spent", error)
+            notice("%s; what the call had reserved counts as spent", error)
 
     def spent(self) -> Amounts:
         """Return what is settled, by this and by earlier runs, and what killed processes had

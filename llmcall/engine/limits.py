@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import APIError, RateLimitError, RequestTimeoutError
 from ..models.catalog import price_of
 from ..models.tokens import count_tokens
-from ..notices import logger
+from ..notices import notice
 from ..system import after_fork_in_child, process_lock
 from ..types import TokenUsage
 from . import budgets
@@ -565,7 +565,7 @@ class Admission:
                     )
                 )
             if first and least > WINDOW:  # longer than for [Limits] alone
-                logger().warning("%s: no call may begin for %.0f s", self._names(), least)
+                notice("%s: no call may begin for %.0f s", self._names(), least)
             first = False
             yield from self._until(self.wakeup, seconds, "an endpoint has a place for another call")
         _when_sent.set(self.note_sent)

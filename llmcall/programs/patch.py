@@ -43,20 +43,32 @@ def patched(
     >>> with llmcall.patched(actor="system"), llmcall.cassette("program.jsonl"):
     ...     main()
     """
+    calls = ProgramCalls(actor, overrides, hosts, caller="patched()")
+    with record_clients(calls):
+        try:
+            yield
+        finally:
+            calls.warn_of_actors()
+    if calls.first_error is not None:
+        raise calls.first_error
+
+
+def record_clients(calls: ProgramCalls) -> contextlib.ExitStack:
+    """Let ``calls`` answer the requests of every HTTP client of the process.
+
+    :returns: what undoes it when it is closed.
+    :raises RuntimeError: if another one does so already.
+    """
     if not _patch_lock.acquire(blocking=False):
         raise RuntimeError(
             "llmcall.patched() holds already; leave the other block first: one at a time can"
         )
     with contextlib.ExitStack() as undo:
         undo.callback(_patch_lock.release)
-        calls = ProgramCalls(actor, overrides, hosts, caller="patched()")
         for name in ("httpx", "httpx2"):
             with contextlib.suppress(ModuleNotFoundError):
                 _patch(importlib.import_module(name), calls, undo)
-        undo.callback(calls.warn_of_actors)
-        yield
-    if calls.first_error is not None:
-        raise calls.first_error
+        return undo.pop_all()
 
 
 def _patch(http: ModuleType, calls: ProgramCalls, undo: contextlib.ExitStack) -> None:

@@ -62,6 +62,8 @@ class ProgramCalls:
         self._hosts = hosts
         self._around = scopes.current()
         self.first_error: Exception | None = None
+        self._under_way: dict[int, str] = {}
+        self._is_closed = False
 
     def handle(self, http: ModuleType, send: Callable[[Any], Any], request: Any) -> Any:
         """Return the response to a request of the program.
@@ -98,12 +100,24 @@ class ProgramCalls:
     @contextlib.contextmanager
     def _standing(self, call: ProgramCall) -> Iterator[None]:
         """Let a request be the one in hand, in its actor's scope."""
+        if self._is_closed:
+            raise LLMCallError(
+                "the program has ended, so this request of a thread that it left behind is not sent: its answer could "
+                "not be recorded. Join the thread before the program's last line"
+            )
         token = in_hand.set(call)
+        self._under_way[id(call)] = f"{call.request.method} {call.request.url.path}"
         try:
             with scopes.within(self._around), self._scope_of(call):
                 yield
         finally:
+            del self._under_way[id(call)]
             in_hand.reset(token)
+
+    def close(self) -> list[str]:
+        """Refuse all that is asked from now on; return the requests that are still under way, in words."""
+        self._is_closed = True
+        return list(self._under_way.values())
 
     def _response(self, call: ProgramCall, found: Any) -> Any:
         if call.method == "exchange":

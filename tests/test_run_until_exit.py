@@ -1,0 +1,221 @@
+"""``llmcall run`` until the process ends: threads that outlive the script, Ctrl-C, exit codes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import completion
+from werkzeug import Request, Response
+
+PREAMBLE = """
+import atexit, os, signal, sys, threading, time, openai
+from concurrent.futures import ThreadPoolExecutor
+client = openai.OpenAI(api_key="none", base_url=os.environ["MODEL_AT"], max_retries=0)
+def ask(text):
+    messages = [{"role": "user", "content": text}]
+    made = client.chat.completions.create(model="gpt-4o-mini", messages=messages, temperature=1)
+    print(text, made.choices[0].message.content, flush=True)
+"""
+SLOWLY = 1.0  # seconds that the model takes for a question that asks it to be slow
+
+
+class Model:
+    """A model's server on the loopback; each answer is another one.
+
+    :ivar asked: the questions that it got.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self.asked: list[str] = []
+        self._numbers = itertools.count()
+        server.expect_request("/v1/chat/completions").respond_with_handler(self._answer)
+
+    def _answer(self, request: Request) -> Response:
+        question = request.get_json()["messages"][-1]["content"]
+        self.asked.append(question)
+        if "slowly" in question:
+            time.sleep(SLOWLY)
+        answer = completion(f"answer {next(self._numbers)}")
+        return Response(json.dumps(answer), content_type="application/json")
+
+
+@pytest.fixture
+def model(httpserver: Any, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """Make a model's server, which the programs of a test find."""
+    monkeypatch.setenv("MODEL_AT", httpserver.url_for("/v1"))
+    return Model(httpserver)
+
+
+def written(program: str, preamble: str = PREAMBLE) -> str:
+    """Write a program, and return its file's name."""
+    Path("program.py").write_text(preamble + textwrap.dedent(program), encoding="utf-8")
+    return "program.py"
+
+
+def started(*options: str) -> subprocess.Popen[str]:
+    """Start the program under ``llmcall run``."""
+    command = [sys.executable, "-m", "llmcall", "run", *options, "program.py"]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+
+
+def ran(*options: str, code: int = 0) -> tuple[str, str]:
+    """Run the program under ``llmcall run``; return what it printed, and what was said."""
+    with started("--cassette", "run.jsonl", *options) as process:
+        printed, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    return printed, said
+
+
+LEFT_BEHIND = {
+    "thread": "threading.Thread(target=ask, args=['from a thread, slowly']).start()",
+    "executor": "ThreadPoolExecutor(1).submit(ask, 'from an executor, slowly')",
+    "atexit": "atexit.register(ask, 'at exit')",
+}
+
+
+@pytest.mark.parametrize("left_behind", LEFT_BEHIND)
+def test_what_outlives_the_script_is_recorded(model: Model, left_behind: str) -> None:
+    """What threads, executors and functions of ``atexit`` ask after the last line is recorded and replays."""
+    written(LEFT_BEHIND[left_behind])
+    live, _ = ran()
+    assert "answer 0" in live and len(model.asked) == 1
+    assert ran("--mode", "none")[0] == live
+    assert len(model.asked) == 1
+
+
+@pytest.mark.parametrize("left_behind", LEFT_BEHIND)
+def test_none_sends_nothing_after_the_script(model: Model, left_behind: str) -> None:
+    """What outlives the script and is not recorded is refused in mode ``none``, and the exit code is 1."""
+    written("ask('Bread?')")
+    ran()
+    written(f"ask('Bread?')\n{LEFT_BEHIND[left_behind]}")
+    _, said = ran("--mode", "none", code=1)
+    assert "is not recorded" in said
+    assert model.asked == ["Bread?"]
+
+
+def test_what_a_thread_asks_after_an_interrupt_is_recorded(model: Model) -> None:
+    """After Ctrl-C the program's threads go on, and what they ask is recorded; the process ends by the signal."""
+    written("""
+        def slow():
+            ask("first, slowly")
+            ask("second")
+        threading.Thread(target=slow).start()
+        time.sleep(60)
+    """)
+    with started("--cassette", "run.jsonl") as process:
+        while not model.asked:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        live, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert said.count("KeyboardInterrupt") == 1
+    assert "second answer 1" in live
+    written("ask('first, slowly')\nask('second')")
+    assert ran("--mode", "none")[0] == live
+    assert len(model.asked) == 2
+
+
+def test_an_answer_that_comes_too_late_is_told(model: Model) -> None:
+    """A daemon thread is cut off at the end, as Python does: that its answer is lost is said."""
+    written("""
+        threading.Thread(target=ask, args=["slowly"], daemon=True).start()
+        while not client._client._transport._pool.connections:
+            time.sleep(0.01)
+        time.sleep(0.2)
+    """)
+    _, said = ran()
+    assert "1 call ended before the whole answer had come" in said
+    assert "POST /v1/chat/completions" in said
+
+
+PROGRAMS = {
+    "code": "sys.exit(3)",
+    "words": "sys.exit('no more bread')",
+    "error": "def bake():\n    raise ValueError('no flour')\nbake()",
+    "interrupt": "os.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)",
+    "hook": "sys.excepthook = lambda *error: print('hooked', error[1])\nraise ValueError('no flour')",
+    "syntax": "for",
+    "order": """
+        import weakref
+        class Baker:
+            def __del__(self):
+                print("the baker leaves")
+        baker = Baker()
+        weakref.finalize(baker, print, "finalized")
+        atexit.register(print, "first registered")
+        atexit.register(print, "last registered")
+        def late():
+            time.sleep(0.2)
+            print("the thread ends", __name__, sys.modules["__main__"].baker is baker)
+        threading.Thread(target=late).start()
+        print("the script ends", __file__, __spec__, sys.argv)
+    """,
+    "error_in_a_thread": """
+        def late():
+            time.sleep(0.1)
+            raise ValueError("no flour")
+        threading.Thread(target=late).start()
+        print("the script ends")
+    """,
+    "fork": """
+        if os.fork():
+            os.wait()
+            print("the parent ends")
+        else:
+            print("the child ends")
+            sys.exit(7)
+    """,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_ends_as_python_ends_it(name: str) -> None:
+    """Exit code, output, its order and tracebacks are those of the plain interpreter."""
+    file = written(PROGRAMS[name], "import atexit, os, signal, sys, threading, time\n")
+    plain, recorded = (
+        subprocess.run([sys.executable, *words, file], capture_output=True, text=True, check=False)
+        for words in ([], ["-m", "llmcall", "run"])
+    )
+    assert recorded.returncode == plain.returncode
+    assert recorded.stdout == plain.stdout
+    assert recorded.stderr.startswith(plain.stderr), recorded.stderr
+
+
+def test_none_needs_the_cassette_before_the_program_starts(model: Model) -> None:
+    """Mode ``none`` without the file is an error that says what to do, and the program does not start."""
+    written("print('it starts')")
+    printed, said = ran("--mode", "none", code=1)
+    assert printed == ""
+    assert "run.jsonl does not exist" in said and "run it once without --mode none" in said
+
+
+def test_notices_are_said_once_more_at_the_end(model: Model) -> None:
+    """A framework that takes over logging hides llmcall's warnings; ``run`` says them itself."""
+    written("""
+        import logging.config
+        logging.config.dictConfig({"version": 1})
+        logging.disable(logging.CRITICAL)
+        client._client.post(os.environ["MODEL_AT"] + "/completions", content=b"no JSON")
+    """)
+    _, said = ran()
+    assert said.count("POST /v1/completions is sent and not recorded") == 1
+
+
+def test_the_exit_code_tells_of_a_cassette_that_cannot_be_written(model: Model) -> None:
+    """What goes wrong when the process ends is said, and the exit code is 1 instead of 0."""
+    written("ask('Bread?')\nopen('run.jsonl', 'w').write('something else')")
+    printed, said = ran(code=1)
+    assert printed == "Bread? answer 0\n"
+    assert "Error: run.jsonl was written by another process" in said

@@ -264,7 +264,8 @@ def test_run() -> None:
     assert samples == ["trial#0", "trial#1"]
     code, printed, _ = python_m("run", *options, "--mode", "none", "-m", "play", "0")
     assert (code, printed) == (0, "__main__ ['0'] one two\n")
-    code, _, told = python_m("run", "--mode", "none", "--cassette", "run.jsonl", "play.py", "0")
+    written("more.py", PROGRAM.replace('"?"', '"And more?"'))
+    code, _, told = python_m("run", "--mode", "none", "--cassette", "run.jsonl", "more.py", "0")
     assert code == 1
     assert "is not recorded" in told and "llmcall run --cassette run.jsonl --mode new" in told
 

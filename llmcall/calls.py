@@ -33,6 +33,11 @@ Rest = ParamSpec("Rest")
 Value = TypeVar("Value")
 
 SELF = re.compile(r"\{[{%][^}]*(?<![.\w])self\b")  # a tag with the variable ``self``
+# Jinja2's tags, and a name in single braces, as in an f-string
+BRACES = re.compile(
+    r"\{\{.*?\}\} | \{%.*?%\} | \{\#.*?\#\} | \{\s*(?P<name>[^\W\d]\w*)\b[^{}\n]*\}",
+    re.DOTALL | re.VERBOSE,
+)
 
 
 class Answer(NamedTuple):
@@ -70,10 +75,26 @@ class _Asking(NamedTuple):
 
 
 class _Templates(NamedTuple):
-    """Hold the compiled templates by their role, and the names that they use."""
+    """The compiled templates of a call.
+
+    :param by_role: each by the role of its message.
+    :param variables: the names that they use.
+    :param braced: for each name in single braces that none of them uses, an error that says so.
+    """
 
     by_role: dict[str, Template]
     variables: Variables
+    braced: Mapping[str, str]
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse ``{name}`` if ``{{ name }}`` is meant: the model would read the braces.
+
+        :param names: the variables that are given.
+        :raises TemplateError: naming the template, the line and the variable.
+        """
+        for name in names:
+            if name in self.braced:
+                raise TemplateError(self.braced[name])
 
 
 # What each LLMCall gave last in a context; a new dict at each change, since tasks share what they
@@ -329,10 +350,11 @@ class LLMCall:
 
         :raises TemplateError: where a template or a variable is missing.
         """
-        templates = self._templates().by_role
+        templates = self._templates()
+        templates.check(variables)
         return [
             {"role": role, "content": template.render(variables)}
-            for role, template in templates.items()
+            for role, template in templates.by_role.items()
         ]
 
     def variables(self) -> Variables:
@@ -356,8 +378,10 @@ class LLMCall:
                 for role, (name, text) in self._sources.items()
             }
             used = all_variables(template.variables for template in templates.values())
-            _check_braces(templates.values(), self.parameters - used.keys())
-            found = self._compiled.setdefault(folder, _Templates(templates, used))
+            braced = _braced(templates.values(), used)
+            found = _Templates(templates, used, braced)
+            found.check(sorted(self.parameters))
+            self._compiled[folder] = found
         return found
 
     def asking(self, variables: dict[str, Any]) -> Generator[_Asking, Any, Answer]:
@@ -436,17 +460,21 @@ class LLMCall:
         return answer
 
 
-def _check_braces(templates: Iterable[Template], unused: frozenset[str]) -> None:
-    """Refuse ``{name}`` where ``{{ name }}`` is meant: the model would read the braces."""
-    for name in sorted(unused):
-        single = re.compile(rf"(?<!\{{)\{{\s*{re.escape(name)}\b[^{{}}\n]*\}}(?!\}})")
-        for template in templates:
-            found = single.search(template.text)
-            if found:
-                line = template.text.count("\n", 0, found.start()) + 1
-                raise TemplateError(
-                    f"{template.name}, line {line}: {found[0]} is no variable; write {{{{ {name} }}}} for the parameter"
-                )
+def _braced(templates: Iterable[Template], used: Variables) -> dict[str, str]:
+    """Return an error for each name in single braces, outside Jinja2's tags, that is not used."""
+    errors: dict[str, str] = {}
+    for template in templates:
+        for found in BRACES.finditer(template.text):
+            name = found["name"]
+            if name is None or name in used:
+                continue
+            line = template.text.count("\n", 0, found.start()) + 1
+            errors.setdefault(
+                name,
+                f"{template.name}, line {line}: {found[0]} is no variable; write {{{{ {name} }}}} for its value, "
+                f'or {{{{ "{{{name}}}" }}}} to send the braces',
+            )
+    return errors
 
 
 def _report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +265,40 @@ def test_single_braces_are_an_error() -> None:
     assert (
         len(client.requests) == 1 and "{name}, {other}" in client.requests[0].messages[0]["content"]
     )
+
+
+def asked_by_call(call: LLMCall, **variables: Any) -> None:
+    """Ask with variables."""
+    call(**variables)
+
+
+def asked_by_map(call: LLMCall, **variables: Any) -> None:
+    """Ask about a row."""
+    call.map([variables])
+
+
+def rendered_only(call: LLMCall, **variables: Any) -> None:
+    """Render the templates."""
+    call.render(**variables)
+
+
+@pytest.mark.parametrize("ask", [asked_by_call, asked_by_map, rendered_only])
+def test_a_variable_in_single_braces_is_an_error(ask: Callable[..., None]) -> None:
+    """A variable that no template uses, while a text holds {name}, is refused before the model
+    reads the braces.
+    """
+    client = ScriptedClient(lambda _: "Yes.")
+    call = LLMCall(user="Hello!\nHi {name}, {age} years old.", client=client)
+    with pytest.raises(
+        TemplateError, match=r"<user>, line 2: \{name\} is no variable; write \{\{ name \}\}"
+    ):
+        ask(call, name="Lisa")
+    assert not client.requests
+
+
+def test_braces_that_name_no_variable_are_sent() -> None:
+    """Braces that hold no given variable reach the model, and any do that a tag prints."""
+    client = ScriptedClient(["Yes."])
+    call = LLMCall(user='Write {name} as {"id": 1}, {{ "{age}" }} too.{# {age} #}', client=client)
+    call(age=3)
+    assert client.requests[0].messages[0]["content"] == 'Write {name} as {"id": 1}, {age} too.'

@@ -259,10 +259,14 @@ class Sent(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Hold a record, and what was sent for it: ``None`` where another call, or none, was."""
+    """Hold a record, and what was sent for it: ``None`` where another call, or none, was.
+
+    :param is_kept: whether it is recorded: not the answer of a call beside its own stream.
+    """
 
     record: Record
     sent: Sent | None = None
+    is_kept: bool = True
 
 
 class Response(dict[str, Any]):

@@ -321,7 +321,8 @@ class LLMClient:
             from ..engine.call import answer
             from ..engine.drivers import drive
 
-            return self._reply(call, *drive(answer(call)))  # type: ignore[no-any-return]
+            outcome = drive(answer(call))
+            return self._reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             return self._failed(error, call)  # type: ignore[no-any-return]
 
@@ -352,7 +353,8 @@ class LLMClient:
             from ..engine.call import answer
             from ..engine.drivers import adrive
 
-            return self._reply(call, *await adrive(answer(call)))  # type: ignore[no-any-return]
+            outcome = await adrive(answer(call))
+            return self._reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             return self._failed(error, call)  # type: ignore[no-any-return]
 
@@ -379,7 +381,7 @@ class LLMClient:
 
     def _streamed(self, call: PreparedCall) -> Flow[Any]:
         """Emit the pieces of an answer, and return the reply."""
-        from ..engine.drivers import Emit, look
+        from ..engine.drivers import look
 
         failures = call.failures
         begun = failures.begin(call.scope, call.name)
@@ -388,11 +390,11 @@ class LLMClient:
             if record is None:
                 from ..engine.call import answer
 
-                return self._reply(call, *(yield from answer(call, stream=True)))
-            from ..responses import chunks_of, text_in
+                outcome = yield from answer(call, stream=True)
+                return self._reply(call, outcome.record, outcome.sent)
+            from ..engine.call import told
 
-            for chunk in chunks_of(record.response):
-                yield Emit(text_in(chunk), chunk)
+            yield from told(record)
             return self._reply(call, record, replayed=True)
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             failures.end(begun, left=is_left(error))

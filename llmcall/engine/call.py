@@ -10,10 +10,9 @@ import copy
 import functools
 import random
 import struct
-import threading
 import time
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from marshal import dumps, loads
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,7 +32,20 @@ from ..notices import logger, warn_once
 from ..requests.keys import key_of, ordered
 from ..system import after_fork_in_child, process_lock
 from ..types import Outcome, Response, Sent, TokenUsage, record_of
-from .drivers import END, Close, Do, Emit, Next, Open, Send, Wait, check_stops, current_stops, look
+from .drivers import (
+    END,
+    Close,
+    Do,
+    Emit,
+    Next,
+    Open,
+    Party,
+    Send,
+    Wait,
+    check_stops,
+    current_stops,
+    look,
+)
 from .limits import LEFT_OUT, Admission, estimate, quotas_in, tokens_used
 from .prepare import RetryPolicy, lookup
 from .usage import count
@@ -99,7 +111,7 @@ def answer(
                     _ask, policy=policy, stream=stream, wants_room=wants_room and not stream
                 )
                 outcomes = yield from share(
-                    [current], ask, policy, None if stream else current.shared_by
+                    [current], ask, policy, current.shared_by, stream=stream
                 )
                 outcome = outcomes[current.request.cache_key]
             elif wants_room and responses.is_cut(found.response, current.request):
@@ -125,16 +137,26 @@ def answer(
         if current is not call:
             pointer = record_of(call.request, {"fallback": current.request.cache_key})
             yield Do(functools.partial(call.store, pointer))
-        if call.cassette is not None:
+        if call.cassette is not None and outcome.is_kept:
             outcome = outcome._replace(record=call.keep(outcome.record))
         if call.request.expected is None or not call.refuses(outcome.record):
+            if stream and outcome.sent is None:
+                yield from told(outcome.record)
             return outcome
         # It is that of another caller, who reads it otherwise.
         call, found = yield from look(call.resolved.cache, lookup, call)
         if found is not None:
             call.add_usage(cached_calls=1, saved=found.cost)
+            if stream:
+                yield from told(found)
             return Outcome(found)
         current, left = call, models
+
+
+def told(record: Record) -> Flow[None]:
+    """Hand a recorded answer to the reader of a stream."""
+    for chunk in responses.chunks_of(record.response):
+        yield Emit(responses.text_in(chunk), chunk)
 
 
 def _asked_of(request: Request, model: str) -> Request:
@@ -365,7 +387,8 @@ class _Exchange:
                 held.append(Emit(text, assembler.latest))
                 if self.is_told or says(assembler.latest):
                     self.is_told = True
-                    yield from held
+                    with _handed(self.call):
+                        yield from held
                     held.clear()
         except (
             GeneratorExit
@@ -561,8 +584,8 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
             batch, functools.partial(_ask_batch, policy=policy), policy, batch[0].shared_by
         )
         for call in batch:
-            record, sent = outcomes[call.request.cache_key]
-            found[call.request.cache_key] = Outcome(call.keep(record), sent)
+            outcome = outcomes[call.request.cache_key]
+            found[call.request.cache_key] = outcome._replace(record=call.keep(outcome.record))
     costs = [outcome.record.cost for outcome in found.values() if outcome.sent is None]
     if costs:
         calls[0].add_usage(
@@ -650,12 +673,37 @@ class _Flight(Future["Outcome | None"]):
     """Be the outcome of one request under way; ``None`` where the leader left without anything that
     others may share.
 
-    :ivar thread: the thread that leads it.
+    :ivar party: who leads it.
+    :ivar is_stream: whether a reader gets the answer as it comes, as fast as he reads.
+    :ivar handed_at: the monotonic time since which the reader has a piece and has not asked for the
+        next one; ``None`` while he waits for it.
     :ivar followers: how many others wait, or waited, for the outcome.
     """
 
-    thread: int
     followers = 0
+    handed_at: float | None = None
+
+    def __init__(self, *, is_stream: bool) -> None:
+        super().__init__()
+        self.party = Party.here()
+        self.is_stream = is_stream
+
+    def followed(self, policy: RetryPolicy) -> Flow[bool]:
+        """Wait for the outcome; return whether there may be one, which is not so where whoever
+        waits would wait for himself, or for a reader who has left the stream lying.
+        """
+        while True:
+            left = policy.time_left()
+            seconds = left
+            if self.is_stream:
+                seconds = PATIENCE if left is None else min(PATIENCE, left)
+            if not (yield Wait(self, seconds, self.party)):
+                return False
+            if self.done() or (left is not None and left <= (seconds or 0.0)):
+                return True
+            handed_at = self.handed_at
+            if handed_at is not None and time.monotonic() - handed_at >= PATIENCE:
+                return False
 
     def shared(self) -> Outcome | None:
         """Return a copy of what it came to.
@@ -673,9 +721,26 @@ class _Flight(Future["Outcome | None"]):
         return copy.deepcopy(self.result())
 
 
+# Seconds after which nobody waits for a stream whose reader does not read on: he may be waiting for
+# the one who waits.
+PATIENCE = 10.0
 _lock = process_lock(__name__)
 _flights: dict[Key, _Flight] = {}
 after_fork_in_child(_flights.clear)  # which are of the threads that stayed behind
+
+
+@contextmanager
+def _handed(call: PreparedCall) -> Iterator[None]:
+    """Note that the reader of a stream has a piece of it, and who that reader is."""
+    cache = call.shared_by
+    flight = None if cache is None else _flights.get((cache, call.request.cache_key))
+    if flight is not None:
+        flight.party = Party.here()
+        flight.handed_at = time.monotonic()
+    yield
+    if flight is not None:
+        flight.party = Party.here()
+        flight.handed_at = None
 
 
 def share(
@@ -683,16 +748,19 @@ def share(
     ask: Callable[[Sequence[PreparedCall]], Flow[Outcomes]],
     policy: RetryPolicy,
     cache: ResponseCache | None,
+    *,
+    stream: bool = False,
 ) -> Flow[Outcomes]:
     """Answer calls that are not recorded: as the leader of each request's flight, or by another
     caller's answer.
 
     An error of the caller's own deadline, budget or cancellation is not shared: another one takes
-    over.
+    over. So it does where a stream is left, or fails.
 
     :param calls: of one client, all with the same options.
     :param ask: answers those of them that nobody else does.
     :param cache: where the answers go to; ``None`` where they are not stored, and not shared.
+    :param stream: whether what ``ask`` is told is handed on as it comes.
     """
     if cache is None:
         return (yield from ask(calls))
@@ -710,8 +778,7 @@ def share(
                     key = call.request.cache_key
                     other = _flights.get((cache, key))
                     if other is None:
-                        led[key] = _flights[cache, key] = _Flight()
-                        led[key].thread = threading.get_ident()
+                        led[key] = _flights[cache, key] = _Flight(is_stream=stream)
                         missing.append(call)
                     else:
                         other.followers += 1
@@ -725,7 +792,7 @@ def share(
             if missing:
                 outcomes |= yield from ask(missing)
         except APIError as error:
-            if not policy.ended(error):
+            if not stream and not policy.ended(error):
                 shared = copy.copy(error)  # a traceback belongs to one
                 shared.__cause__ = error.__cause__
             raise
@@ -745,8 +812,29 @@ def share(
                     )
                     flight.set_result(told)
         for call, flight in followed:
-            if not (yield Wait(flight, policy.time_left(), flight.thread)):
-                outcomes |= yield from ask([call])  # the thread itself is at it, further out
+            if not (yield from flight.followed(policy)):
+                outcomes |= yield from _asked_beside(call, flight, ask)
             elif (outcome := flight.shared()) is not None:
                 outcomes[call.request.cache_key] = outcome
     return outcomes
+
+
+def _asked_beside(
+    call: PreparedCall,
+    flight: _Flight,
+    ask: Callable[[Sequence[PreparedCall]], Flow[Outcomes]],
+) -> Flow[Outcomes]:
+    """Ask for a call although an equal one is under way, further out in the same thread or task.
+
+    The reader of a stream has the first half of its answer already: it is that which is recorded.
+    """
+    if not flight.is_stream:
+        return (yield from ask([call]))
+    warn_once(
+        f"{call.name} is asked while an equal stream is read, which cannot be waited for: its answer is not the "
+        "recorded one. Read the stream to its end first, or give each of them a scope",
+        about=("beside a stream", call.request.cache_key),
+    )
+    beside = call._replace(options=call.options._replace(cache=False), cassette=None)
+    outcomes = yield from ask([beside])
+    return {key: outcome._replace(is_kept=False) for key, outcome in outcomes.items()}

@@ -7,6 +7,7 @@ written once. Each effect knows how it is performed: by ``perform``, and in an e
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future
@@ -89,22 +90,47 @@ async def _in_time(awaited: Awaitable[T], seconds: float | None) -> T:
 # Effects
 
 
+class Party(NamedTuple):
+    """Know who does something: a thread and, in an event loop, a task.
+
+    :param task: its identity; ``None`` outside any task.
+    """
+
+    thread: int
+    task: int | None
+
+    def is_here(self) -> bool:
+        """Return whether it goes on only once the present thread or task does."""
+        here = Party.here()
+        return self.thread == here.thread and self.task in (None, here.task)
+
+    @classmethod
+    def here(cls) -> Party:
+        """Return the one that runs now."""
+        loops, task = sys.modules.get("asyncio"), None
+        if loops is not None:
+            with suppress(RuntimeError):  # no event loop runs here
+                task = loops.current_task()
+        return cls(threading.get_ident(), None if task is None else id(task))
+
+
 class Wait(NamedTuple):
     """Wait until a future is done, whatever it holds, but not longer than some seconds; give back
     whether it may be.
 
     A future that nobody knows is for the seconds alone.
 
-    :param thread: the one that has to finish it, if any: waiting there would never end.
+    :param party: who has to finish it, if anybody: waiting there would never end.
     """
 
     future: Future[Any]
     seconds: float | None
-    thread: int | None = None
+    party: Party | None = None
 
     def perform(self) -> bool:
         """Wait in this thread."""
-        if self.thread == threading.get_ident() and not self.future.done():
+        is_own = self.party is not None and self.party.thread == threading.get_ident()
+        if is_own and not self.future.done():
             return False
         stops = current_stops.get()
         wait_for_futures([self.future, *stops], self.seconds, FIRST_COMPLETED)
@@ -116,6 +142,8 @@ class Wait(NamedTuple):
         """Let the event loop go on meanwhile."""
         import asyncio
 
+        if self.party is not None and self.party.is_here() and not self.future.done():
+            return False
         check_stops(current_stops.get())
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
@@ -92,6 +93,17 @@ def check_unicode(text: str, place: str) -> None:
             raise ValueError(
                 f"{place} has a lone surrogate at index {error.start}, which is no text"
             ) from None
+
+
+def joined_surrogates(text: str) -> str:
+    """Return a text in which two surrogates that make one character are that character; JSON reads
+    them so.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return text
 
 
 # Tables
@@ -209,9 +221,32 @@ def imported_pandas() -> Any:
     return pandas
 
 
+def data_frame(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> Any:
+    """Return a pandas DataFrame of rows, whatever texts they hold."""
+    rows, pandas = list(rows), imported_pandas()
+    try:
+        return pandas.DataFrame(rows, columns=list(names))
+    except UnicodeEncodeError:
+        return inferred(pandas.DataFrame(rows, columns=list(names), dtype=object))
+
+
+def inferred(frame: Any) -> Any:
+    """Return a DataFrame of objects in which each column has the type that its values share.
+
+    A column of texts stays one of objects if a text holds a lone surrogate: pyarrow, in which pandas
+    keeps texts if it is installed, refuses that.
+    """
+    columns = {}
+    for name in frame:
+        columns[name] = frame[name]
+        with suppress(UnicodeEncodeError):
+            columns[name] = frame[name].infer_objects()
+    return imported_pandas().DataFrame(columns, columns=frame.columns, index=frame.index)
+
+
 def frame(records: Iterable[Any]) -> Any:
     """Return a pandas DataFrame with a row for each :class:`llmcall.Record`."""
-    return imported_pandas().DataFrame([_row(record) for record in records], columns=list(FRAME))
+    return data_frame(map(_row, records), FRAME)
 
 
 def _row(record: Any) -> tuple[Any, ...]:

@@ -310,6 +310,18 @@ def test_what_cannot_be_written_is_refused_with_its_place(
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["f.jsonl"]
 
 
+@given(st.lists(st.text("a\né\ud83d\ude00\udc00", max_size=40), max_size=4))
+def test_halves_of_characters_in_answers(texts: list[str]) -> None:
+    """An answer with lone surrogates, short or long, is escaped and read back; others stay."""
+    answers = [text * repeated for text in texts for repeated in (1, 30)]
+    records = [chat(str(number), answer=answer) for number, answer in enumerate(answers)]
+    file = written([*records, chat("last", answer="whole")])
+    found = [record.response for record in decoded(file)]
+    assert found == [json.loads(json.dumps(record.response)) for record in records] + [
+        chat("last", answer="whole").response
+    ]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
 def test_mode_of_the_file(tmp_path: Any) -> None:
     """A new file has the umask's mode, an old one keeps its own, a link goes on linking."""

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 from programs import ran, start
 from pytest_httpserver import HTTPServer
@@ -847,6 +848,33 @@ def test_two_processes_that_write_one_cassette(mode: str, exists: bool) -> None:
         in complaints
     )
     assert b'"one"' in before and b'"other"' not in before
+
+
+HALVES = {
+    "short": "half \ud83d",
+    "long": "x" * 600 + "\n\udc00 half\ud83d",
+    "whole": "\ud83d\ude00",
+}
+
+
+def test_half_an_emoji_costs_nothing() -> None:
+    """An answer that ends in the middle of a character is recorded, replayed and exported like the
+    others, and each way to look at a run shows it.
+    """
+    client = ScriptedClient(lambda messages: HALVES[messages[-1]["content"]], cache_mode="auto")
+    with cassette(PATH), scope("s"):
+        answers = [said(client, text) for text in HALVES]
+    assert answers == [HALVES["short"], HALVES["long"], "\U0001f600"]
+    with cassette(PATH, mode="none") as tape, scope("s"):
+        assert [said(client, text) for text in HALVES] == answers
+        assert tape.to_frame()["answer"].tolist() == answers
+        assert tape._repr_html_().encode()
+    assert client.cache.export("all.jsonl") == ResponseCache("other").load("all.jsonl") == 3
+    assert ResponseCache("other").load(PATH, on_conflict="raise") == 0
+    assert client.cache.to_frame()["answer"].tolist() == answers
+    assert "half \\ud83d" in commands.done("show", PATH)
+    assert "half \\ud83d" in commands.cache("ls")
+    assert "run.html" in commands.done("report", PATH, "--against", "all.jsonl", "-o", "run.html")
 
 
 def test_credentials_are_refused() -> None:

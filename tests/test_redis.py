@@ -96,6 +96,13 @@ def test_records_are_those_of_the_disk(server: RedisProcess, tmp_path: Path) -> 
     assert str(cache.path) in str(cache.explain(asked("b")))
 
 
+def test_half_an_emoji(server: RedisProcess, tmp_path: Path) -> None:
+    """An answer with a lone surrogate is kept and exported like any other."""
+    client = client_at(server.url, ["half \ud83d", "whole"])
+    assert said(client, "a", "b", "a") == ["half \ud83d", "whole", "half \ud83d"]
+    assert client.cache.export(tmp_path / "all.jsonl") == 2
+
+
 def test_on_the_command_line(server: RedisProcess, tmp_path: Path) -> None:
     """``llmcall cache`` looks after a cache in Redis as after one on the disk; salvage saves what
     is sound.

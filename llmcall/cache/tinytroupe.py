@@ -95,7 +95,7 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
     entries = _entries(path)
     for number, (key, value) in enumerate(entries.items(), 1):
         try:
-            response = plain(_plain(value), "its answer", exact=True)
+            response = plain(_plain(value), "its answer", exact=True, surrogates=True)
             check_chat(response)
             for request in _requests(key, settings, classes):
                 record = Record(key_of("chat", request, None), "chat", None, request, response)

@@ -38,7 +38,7 @@ from ..config.settings import SETTINGS, Rank
 from ..errors import CacheCorruptError, CacheError, ConfigError
 from ..requests.arguments import CONFIGURED
 from ..requests.keys import is_same, key_of, ordered, ordered_names, plain
-from ..text import check_unicode
+from ..text import check_unicode, joined_surrogates
 from ..types import Data, Record
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ LINES: dict[str, dict[str, tuple[type, ...]]] = {
 OPTIONAL = {"sample", "cost", "complete", "run"}
 RESTORE = "take the line from version control, or remove it and record again"
 
-# these break or reorder lines
-_INVISIBLE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff]")
+# These break or reorder lines, or are half a character, of which there is no UTF-8.
+_ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
 
@@ -153,11 +153,11 @@ def header_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def line_of(entry: dict[str, Any]) -> str:
-    """Return an entry as one line of JSON with its newline; what cannot be seen in a text is
-    escaped.
+    """Return an entry as one line of JSON with its newline; what cannot be seen in a text, or be
+    encoded, is escaped.
     """
     line = _write_json(entry) + "\n"
-    return _INVISIBLE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
 def entry_of(line: bytes) -> dict[str, Any]:
@@ -171,6 +171,8 @@ def entry_of(line: bytes) -> dict[str, Any]:
     for what in LINES:
         if isinstance(entry, dict) and what in entry:
             _check(entry, what)
+            if b"\\u" in line and _SURROGATE.search(line):
+                _check_surrogates(entry, what)
             return entry
     raise _damaged("the line is neither a record nor a text nor the header")
 
@@ -203,6 +205,15 @@ def _check(entry: dict[str, Any], what: str) -> None:
         raise _damaged("the lines of a text must be texts")
 
 
+def _check_surrogates(entry: dict[str, Any], what: str) -> None:
+    """Refuse a lone surrogate, half a character, wherever no answer can have it."""
+    asked = {name: value for name, value in entry.items() if name not in ("response", "lines")}
+    try:
+        _write_json(asked).encode()
+    except UnicodeEncodeError:
+        raise _damaged("the line holds a lone surrogate, which is no text") from None
+
+
 def _damaged(what: str) -> CacheCorruptError:
     return CacheCorruptError(f"{what}; {RESTORE}")
 
@@ -210,14 +221,10 @@ def _damaged(what: str) -> CacheCorruptError:
 def _parsed(line: bytes) -> Any:
     try:
         entry = _read_json(line.decode())
-        if b"\\u" in line and _SURROGATE.search(line):
-            _write_json(entry).encode()
     except RecursionError:
         raise _damaged("the line is nested too deeply") from None
     except UnicodeDecodeError:
         raise _damaged("the line is not UTF-8") from None
-    except UnicodeEncodeError:
-        raise _damaged("the line holds a lone surrogate, which is no text") from None
     except ValueError as error:
         if line.startswith(_CONFLICT):
             raise CacheCorruptError(
@@ -246,8 +253,12 @@ _canonical = json.JSONEncoder(sort_keys=True).encode
 
 
 def digest_of(text: str) -> str:
-    """Return the first 32 hexadecimal digits of the SHA-256 of a text's UTF-8."""
-    return sha256(text.encode()).hexdigest()[:32]
+    """Return the first 32 hexadecimal digits of the SHA-256 of a text's UTF-8.
+
+    A lone surrogate is encoded as if it were a character; two that make one count as that one, since
+    JSON reads them so.
+    """
+    return sha256(joined_surrogates(text).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _stands_for_another(data: dict[str, Any]) -> bool:
@@ -591,7 +602,10 @@ class _Unkeyed(Record):
     def __getattr__(self, name: str) -> str:  # called for what is not set
         if name != "cache_key":
             raise AttributeError(name)
-        self.cache_key = key_of(self.kind, self.request, self.sample)
+        try:
+            self.cache_key = key_of(self.kind, self.request, self.sample)
+        except ValueError as error:
+            raise CacheCorruptError(f"a record has no key: {error}; {RESTORE}") from None
         return self.cache_key
 
 
@@ -698,7 +712,10 @@ class Writer:
             entry = {name: getattr(record, name) for name in LINES["kind"]} | {
                 "response": lasting(record.response)
             }
-            entry = {name: plain(value, name, exact=True) for name, value in entry.items()}
+            entry = {
+                name: plain(value, name, exact=True, surrogates=name == "response")
+                for name, value in entry.items()
+            }
             secrets.refuse(entry, self._allow, where, self._searched)
             entry |= {name: self._encoded(entry[name]) for name in ("request", "response")}
         except (TypeError, ValueError) as error:
@@ -754,8 +771,8 @@ def encode(
     :param run: the options of ``llmcall run``, or ``None`` if that did not record it.
     :param allow: regular expressions of what is no secret though it looks like a credential.
     :param complete: whether the recording came to its end.
-    :raises ValueError: for NaN, an infinity, a lone surrogate or too deep a nesting, with its
-        place.
+    :raises ValueError: for NaN, an infinity, a lone surrogate of a request or too deep a nesting,
+        with its place.
     :raises TypeError: for anything but plain data, with its place.
     :raises CacheError: for text that looks like a credential, with its place.
     """

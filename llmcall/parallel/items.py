@@ -18,7 +18,7 @@ from ..engine.limits import estimate
 from ..engine.prepare import ON_ERROR, followed
 from ..requests.keys import canonical
 from ..scopes import made_name
-from ..text import brief, counted, imported_pandas, money, printable
+from ..text import brief, counted, imported_pandas, inferred, money, printable
 from ..types import Reply, TokenUsage
 
 if TYPE_CHECKING:
@@ -414,7 +414,7 @@ def answer_table(rows: Any, repeats: int, ask: Callable[[Iterable[Any]], Sequenc
     cells = [_cells(repeat, each) for of_item in answers for repeat, each in enumerate(of_item)]
     columns = pandas.DataFrame(cells, columns=list(ANSWER_COLUMNS), dtype=object)
     # Values keep their type where they have one in common; else they stay as they are.
-    return table.join(columns.astype({"repeat": int, "cost": float}).infer_objects())
+    return table.join(inferred(columns.astype({"repeat": int, "cost": float})))
 
 
 def _cells(repeat: int, answer: Any) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from ..text import check_unicode
+from ..text import check_unicode, joined_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -119,14 +119,15 @@ def normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
 INTEGER_BITS = 14_000  # 4,214 digits: Python reads and writes no decimal number of more than 4,300
 
 
-def plain(value: Any, place: str, exact: bool = False) -> Any:
+def plain(value: Any, place: str, exact: bool = False, *, surrogates: bool = False) -> Any:
     """Return a copy of JSON-like data in which a number has one form (1.0 is 1).
 
     :param value: plain data, in which mappings, tuples and other kinds of numbers may stand for its
         own.
     :param place: how messages name the value, e.g. ``messages[2].content``.
-    :param exact: copy what will be recorded: 1.0 stays what it is, bytes are plain data, and what
-        no file can hold (a lone surrogate, a number of too many digits) is refused.
+    :param exact: copy what will be recorded: 1.0 stays what it is, bytes are plain data, and a lone
+        surrogate and a number of too many digits are refused.
+    :param surrogates: let lone surrogates pass, as in an answer; JSON can escape them.
     :raises TypeError: for anything else, naming its place.
     :raises ValueError: for NaN and the infinities.
     """
@@ -138,18 +139,23 @@ def plain(value: Any, place: str, exact: bool = False) -> Any:
             if not isinstance(name, str):
                 raise TypeError(f"{place} has the key {name!r}; keys must be strings")
         return {
-            _text(name, place, exact): plain(item, f"{place}.{name}", exact)
+            _text(name, place, exact and not surrogates): plain(
+                item, f"{place}.{name}", exact, surrogates=surrogates
+            )
             for name, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [plain(item, f"{place}[{index}]", exact) for index, item in enumerate(value)]
+        return [
+            plain(item, f"{place}[{index}]", exact, surrogates=surrogates)
+            for index, item in enumerate(value)
+        ]
     if isinstance(value, str):
-        return _text(value, place, exact)
+        return _text(value, place, exact and not surrogates)
     return bytes(value) if exact and isinstance(value, bytes) else _number(value, place, exact)
 
 
-def _text(text: str, place: str, exact: bool) -> str:
-    if exact:
+def _text(text: str, place: str, whole: bool) -> str:
+    if whole:
         check_unicode(text, place)
     return str.__str__(text)
 
@@ -182,12 +188,16 @@ def a(value: Any) -> str:
 
 
 def ordered(data: Any) -> Any:
-    """Copy plain data, each object's names in the order of a cassette: sorted, a message's role and
-    content first.
+    """Copy plain data as a cassette gives it back.
+
+    Each object's names are sorted, a message's role and content first; two halves of a character
+    that came in two pieces are one.
     """
     if isinstance(data, dict):
         return {name: ordered(data[name]) for name in ordered_names(data)}
-    return [ordered(item) for item in data] if isinstance(data, list) else data
+    if isinstance(data, list):
+        return [ordered(item) for item in data]
+    return joined_surrogates(data) if isinstance(data, str) else data
 
 
 def ordered_names(data: Mapping[str, Any]) -> list[str]:

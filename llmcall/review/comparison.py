@@ -16,7 +16,7 @@ from ..cassettes.format import same_answer, without_collection
 from ..errors import short_traceback
 from ..explain import differences, passages, pieces
 from ..requests.keys import key_of, map_texts
-from ..text import OUTSIDE, brief, counted, imported_pandas, printable, shown_data
+from ..text import OUTSIDE, brief, counted, data_frame, printable, shown_data
 from ..types import Record, message_text
 from .conversations import Run, first_level, load
 
@@ -238,7 +238,7 @@ class Comparison:
 
     def to_frame(self) -> pandas.DataFrame:
         """Return the rows as a pandas DataFrame."""
-        return imported_pandas().DataFrame(self.rows, columns=list(Row._fields))
+        return data_frame(self.rows, Row._fields)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data, for JSON."""

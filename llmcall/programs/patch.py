@@ -14,6 +14,7 @@ from .answers import derived
 from .calls import in_hand
 from .http_clients import ProgramTransport
 from .recorder import ProgramCalls
+from .requests_library import recording_send
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -27,9 +28,10 @@ def patched(
 ) -> Iterator[None]:
     """Record and replay the requests of every HTTP client of the process, for a block.
 
-    It holds for httpx and httpx2, in any library: for clients made before and inside the block,
-    whatever their transports. An error of llmcall's own reaches the program as an error of the SDK;
-    the first one is raised again at the end of the block.
+    It holds for httpx, httpx2 and requests, in any library: for clients made before and inside the
+    block, whatever their transports. An error of llmcall's own reaches the program as an error of
+    the SDK (in requests: a response with the status 409); the first one is raised again at the end
+    of the block.
 
     :param actor: as of :func:`http_client`.
     :param hosts: whose JSON requests are recorded too, besides those of the openai and anthropic
@@ -68,6 +70,8 @@ def record_clients(calls: ProgramCalls) -> contextlib.ExitStack:
         for name in ("httpx", "httpx2"):
             with contextlib.suppress(ModuleNotFoundError):
                 _patch(importlib.import_module(name), calls, undo)
+        with contextlib.suppress(ModuleNotFoundError):
+            _patch_requests(importlib.import_module("requests"), calls, undo)
         return undo.pop_all()
 
 
@@ -89,6 +93,13 @@ def _patch(http: ModuleType, calls: ProgramCalls, undo: contextlib.ExitStack) ->
 
         client._transport_for_url = recording
         undo.callback(setattr, client, "_transport_for_url", choose)
+
+
+def _patch_requests(requests: ModuleType, calls: ProgramCalls, undo: contextlib.ExitStack) -> None:
+    """Replace the method by which every adapter of a session sends in the end."""
+    adapter = requests.adapters.HTTPAdapter
+    undo.callback(setattr, adapter, "send", adapter.send)
+    adapter.send = recording_send(requests, calls, _is_within_call)
 
 
 class PatchedTransport(ProgramTransport):

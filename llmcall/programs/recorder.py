@@ -65,15 +65,22 @@ class ProgramCalls:
         self._under_way: dict[int, str] = {}
         self._is_closed = False
 
-    def handle(self, http: ModuleType, send: Callable[[Any], Any], request: Any) -> Any:
+    def handle(
+        self,
+        http: ModuleType,
+        send: Callable[[Any], Any],
+        request: Any,
+        send_unrecorded: Callable[[Any], Any] | None = None,
+    ) -> Any:
         """Return the response to a request of the program.
 
         :param http: the module ``httpx`` or ``httpx2``, whose request it is.
-        :param send: sends what is not recorded.
+        :param send: sends what is not recorded yet.
+        :param send_unrecorded: sends what is never recorded; by default ``send`` does.
         """
         call = self._call(http, send, request, request.read())
         if call is None:
-            return send(request)
+            return (send_unrecorded or send)(request)
         try:
             with self._standing(call):
                 return self._response(call, call.ask())

@@ -1,0 +1,181 @@
+"""The sessions of the library ``requests``, whose requests take the road of an HTTP client's."""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import io
+from collections.abc import Callable, Generator, Iterator
+from types import ModuleType
+from typing import Any, cast
+
+from ..clients.api_errors import http_library
+from .answers import derived
+from .calls import OF_THE_BODY
+from .recorder import ProgramCalls
+
+PIECE = 1024  # bytes of a body that are read at once
+TIMEOUTS = ("connect", "read")
+
+
+def recording_send(
+    requests: ModuleType, calls: ProgramCalls, is_within_call: Callable[[], bool]
+) -> Callable[..., Any]:
+    """Return a method for ``requests.adapters.HTTPAdapter.send`` that records what a session sends.
+
+    :param calls: answers the requests.
+    :param is_within_call: whether a call of llmcall sends the request, which passes then.
+    """
+    send = requests.adapters.HTTPAdapter.send
+
+    def recording(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the response to a request of the program."""
+        if is_within_call():
+            return send(self, request, *args, **kwargs)
+        adapter = _Adapter(requests, functools.partial(send, self), request, args, kwargs)
+        response = calls.handle(adapter.http, adapter.send, adapter.asked, adapter.send_unrecorded)
+        if isinstance(response, requests.Response):
+            return response
+        return self.build_response(request, _urllib3_response(response))
+
+    return recording
+
+
+class _Adapter:
+    """Turns a request of ``requests`` into one of the HTTP library, and responses back.
+
+    :param send: the adapter's own method.
+    :param prepared: the program's request.
+    :param args: with ``kwargs``, the further arguments of ``send``.
+    """
+
+    def __init__(
+        self,
+        requests: ModuleType,
+        send: Callable[..., Any],
+        prepared: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self._requests = requests
+        self._send = send
+        self._prepared = prepared
+        names = ("stream", "timeout", "verify", "cert", "proxies")
+        self._options = {**dict(zip(names, args, strict=False)), **kwargs}
+        self.http = http_library()
+        body = prepared.body
+        content = body.encode() if isinstance(body, str) else body
+        self.asked = self.http.Request(
+            prepared.method,
+            prepared.url,
+            headers=list(prepared.headers.items()),
+            # what is read piece by piece, such as a file, is no JSON that could be recorded
+            content=content if isinstance(content, bytes) else b"",
+            extensions={"timeout": self._timeouts()},
+        )
+
+    def _timeouts(self) -> dict[str, Any]:
+        given: Any = self._options.get("timeout")
+        if hasattr(given, "read_timeout"):  # urllib3's own
+            return {"connect": given.connect_timeout, "read": given.read_timeout}
+        pair = given if isinstance(given, tuple) else (given, given)
+        return dict(zip(TIMEOUTS, pair, strict=True))
+
+    def send_unrecorded(self, request: Any) -> Any:
+        """Send the program's request as it is, and return the response of ``requests``."""
+        return self._send(self._prepared, **self._options)
+
+    def send(self, attempt: Any) -> Any:
+        """Send an attempt, and return the response as the HTTP library's."""
+        prepared, options = self._prepared, {**self._options, "stream": True}
+        if attempt is not self.asked:
+            prepared = prepared.copy()
+            prepared.body = attempt.content
+            prepared.headers["Content-Length"] = str(len(attempt.content))
+            timeouts = attempt.extensions["timeout"]
+            options["timeout"] = tuple(timeouts[name] for name in TIMEOUTS)
+        try:
+            response = self._send(prepared, **options)
+        except self._requests.Timeout as error:
+            raise self.http.ReadTimeout(str(error)) from error
+        except self._requests.RequestException as error:
+            raise self.http.ConnectError(str(error)) from error
+        headers = [each for each in response.headers.items() if each[0].lower() not in OF_THE_BODY]
+        body = derived(self.http, _Body)(self.http, self._requests, response)
+        return self.http.Response(response.status_code, headers=headers, stream=body)
+
+
+class _Body:
+    """The body of a response of ``requests``, decoded, as its pieces come."""
+
+    bases = ("SyncByteStream",)
+
+    def __init__(self, http: ModuleType, requests: ModuleType, response: Any) -> None:
+        self._http = http
+        self._requests = requests
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._response.iter_content(PIECE)
+        except self._requests.RequestException as error:
+            raise self._http.ReadError(str(error)) from error
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._response.close()
+
+
+def _urllib3_response(response: Any) -> Any:
+    """Return a response as the adapter would get it from urllib3."""
+    import urllib3
+
+    class Raw(urllib3.HTTPResponse):
+        """Hands on the pieces of a body as they come: urllib3 itself waits until one is full."""
+
+        def stream(
+            self, amt: int | None = PIECE, decode_content: bool | None = None
+        ) -> Generator[bytes, None, None]:
+            """Yield the pieces, none longer than ``amt``."""
+            size = amt or PIECE
+            for piece in cast(_Pieces, self._fp).pieces:
+                for begin in range(0, len(piece), size):
+                    yield piece[begin : begin + size]
+
+    return Raw(
+        body=_Pieces(response),
+        headers=dict(response.headers.items()),
+        status=response.status_code,
+        reason=http.client.responses.get(response.status_code),
+        preload_content=False,
+        decode_content=False,
+    )
+
+
+class _Pieces(io.RawIOBase):
+    """A file of the pieces of a response's body.
+
+    :ivar pieces: those that were not read yet.
+    """
+
+    def __init__(self, response: Any) -> None:
+        self._response = response
+        self._rest = b""
+        self.pieces = response.iter_bytes()
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with what has come."""
+        data = self._rest or next(self.pieces, b"")
+        size = min(len(data), len(buffer))
+        buffer[:size] = data[:size]
+        self._rest = data[size:]
+        return size
+
+    def close(self) -> None:
+        """Leave the rest."""
+        self._response.close()
+        super().close()

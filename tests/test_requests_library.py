@@ -1,0 +1,198 @@
+"""Programs on ``requests``, recorded by ``patched`` and replayed."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from typing import Any
+
+import pytest
+import werkzeug
+from servers import completion, embeddings, refusing
+from streaming import chunks_of, event
+
+import llmcall
+
+requests = pytest.importorskip("requests")
+
+QUESTION = [{"role": "user", "content": "Bread for 3 coins?"}]
+
+
+class Model:
+    """A model's server on the loopback; each answer is another one.
+
+    :ivar failures: statuses that are answered first.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self.address = server.url_for("/v1")
+        self.requests: list[werkzeug.Request] = []
+        self.failures: list[int] = []
+        self._numbers = itertools.count()
+        server.expect_request("/v1/chat/completions").respond_with_handler(self._chat)
+        server.expect_request("/v1/embeddings").respond_with_handler(self._embed)
+        server.expect_request("/v1/models").respond_with_handler(self._list)
+        server.expect_request("/old/chat/completions").respond_with_handler(self._move)
+
+    def _chat(self, request: werkzeug.Request) -> werkzeug.Response:
+        self.requests.append(request)
+        if self.failures:
+            return werkzeug.Response('{"error": {"message": "later"}}', self.failures.pop(0))
+        number = next(self._numbers)
+        if request.get_json().get("stream"):
+            pieces = [*chunks_of("answer ", f"{number}"), b"[DONE]"]
+            return werkzeug.Response(map(event, pieces), content_type="text/event-stream")
+        body = gzip.compress(json.dumps(completion(f"answer {number}")).encode())
+        headers = {"content-encoding": "gzip"}
+        return werkzeug.Response(body, headers=headers, content_type="application/json")
+
+    def _embed(self, request: werkzeug.Request) -> werkzeug.Response:
+        self.requests.append(request)
+        made = embeddings(*([len(text), 0.5] for text in request.get_json()["input"]))
+        return werkzeug.Response(json.dumps(made), content_type="application/json")
+
+    def _list(self, request: werkzeug.Request) -> werkzeug.Response:
+        self.requests.append(request)
+        return werkzeug.Response('{"data": []}', content_type="application/json")
+
+    def _move(self, request: werkzeug.Request) -> werkzeug.Response:
+        return werkzeug.Response("", 307, {"location": "/v1/chat/completions"})
+
+
+@pytest.fixture
+def model(httpserver: Any) -> Model:
+    """Make a model's server."""
+    return Model(httpserver)
+
+
+def ask(model: Model, path: str = "/chat/completions", **options: Any) -> Any:
+    """Ask by ``requests``, and return the response."""
+    body = {"model": "gpt-4o-mini", "messages": QUESTION, "temperature": 1}
+    return requests.post(model.address + path, json=body, timeout=30, **options)
+
+
+def said(response: Any) -> str:
+    """Return the answer's text."""
+    return response.json()["choices"][0]["message"]["content"]  # type: ignore[no-any-return]
+
+
+def test_a_session_is_recorded_and_replayed(model: Model) -> None:
+    """A chat of ``requests`` is recorded with the key of ``send_message``, and replays without the server."""
+    with llmcall.patched():
+        live = ask(model, headers={"Authorization": "Bearer of-the-program"})
+        with requests.Session() as session:
+            session.headers["X-Other"] = "header"
+            body = {"model": "gpt-4o-mini", "messages": QUESTION, "temperature": 1}
+            again = session.post(f"{model.address}/chat/completions", data=json.dumps(body).encode(),
+                                 headers={"content-type": "application/json"})  # fmt: skip
+    with llmcall.patched(cache_mode="replay"):
+        replayed = ask(model)
+    assert said(live) == said(again) == said(replayed) == "answer 0"
+    assert live.ok and live.reason == "OK" and live.url == replayed.url
+    (sent,) = model.requests
+    assert sent.headers["authorization"] == "Bearer of-the-program"
+    client = llmcall.OpenAIClient(api_key="none", base_url=model.address, cache_mode="replay")
+    found = client.send_message(QUESTION, model="gpt-4o-mini", temperature=1, on_error="raise")
+    assert found.content == "answer 0"
+
+
+@pytest.mark.parametrize("read", ["iter_lines", "iter_content", "text", "raw"])
+def test_a_stream_is_recorded_and_replayed(model: Model, read: str) -> None:
+    """A stream gives the same bytes however it is read, live and replayed."""
+
+    def streamed() -> str:
+        body = {"model": "gpt-4o-mini", "messages": QUESTION, "stream": True}
+        with requests.post(f"{model.address}/chat/completions", json=body, stream=True) as response:
+            if read == "iter_lines":
+                lines = [line.decode() for line in response.iter_lines()]
+            elif read == "iter_content":
+                lines = b"".join(response.iter_content(7)).decode().splitlines()
+            elif read == "raw":
+                lines = response.raw.read().decode().splitlines()
+            else:
+                lines = response.text.splitlines()
+        events = [line.removeprefix("data: ") for line in lines if line]
+        assert events.pop() == "[DONE]"
+        deltas = [choice["delta"] for each in events for choice in json.loads(each)["choices"]]
+        return "".join(delta.get("content") or "" for delta in deltas)
+
+    with llmcall.patched():
+        assert streamed() == "answer 0"
+    with llmcall.patched(cache_mode="replay"):
+        assert streamed() == "answer 0"
+    assert len(model.requests) == 1
+
+
+def test_embeddings_and_lists_are_recorded(model: Model) -> None:
+    """Embeddings and a GET replay, too."""
+
+    def run() -> tuple[Any, Any]:
+        body = {"model": "text-embedding-3-small", "input": ["Bread", "Salt"]}
+        vectors = requests.post(f"{model.address}/embeddings", json=body).json()["data"]
+        models = requests.get(f"{model.address}/models").json()
+        return [each["embedding"] for each in vectors], models
+
+    with llmcall.patched():
+        live = run()
+    with llmcall.patched(cache_mode="replay"):
+        assert run() == live == ([[5, 0.5], [4, 0.5]], {"data": []})
+    assert len(model.requests) == 2
+
+
+def test_redirects_and_hooks_of_a_session_work(model: Model) -> None:
+    """What a session does around sending stays its own."""
+    seen: list[int] = []
+    with llmcall.patched():
+        response = requests.post(
+            model.address.replace("/v1", "/old") + "/chat/completions",
+            json={"model": "gpt-4o-mini", "messages": QUESTION},
+            hooks={"response": lambda response, **_: seen.append(response.status_code)},
+        )
+    assert said(response) == "answer 0"
+    assert seen == [307, 200] and [each.status_code for each in response.history] == [307]
+
+
+def test_a_failure_is_tried_again_by_llmcall(model: Model) -> None:
+    """The retries are llmcall's; a failure that remains comes as the API sent it."""
+    model.failures = [500, 429]
+    with llmcall.patched(retry_waiting_time=0, retry_max_attempts=3):
+        assert said(ask(model)) == "answer 0"
+        model.failures = [400]
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Salt?"}]}
+        refused = requests.post(f"{model.address}/chat/completions", json=body)
+    assert (refused.status_code, refused.json()) == (400, {"error": {"message": "later"}})
+
+
+def test_a_connection_that_fails_is_the_status_503() -> None:
+    """So it is for every HTTP library."""
+    with refusing() as address, llmcall.patched(retry_max_attempts=1):
+        body = {"model": "gpt-4o-mini", "messages": QUESTION}
+        response = requests.post(f"{address}/chat/completions", json=body)
+    assert response.status_code == 503 and "the connection" in response.json()["error"]["message"]
+
+
+def test_a_miss_is_the_status_409_and_raised_at_the_end(model: Model) -> None:
+    """A program that swallows the status is told by ``patched``, and nothing is sent."""
+    with pytest.raises(llmcall.CacheMissError), llmcall.patched(cache_mode="replay"):
+        response = ask(model)
+        assert response.status_code == 409
+        with pytest.raises(requests.HTTPError, match="409"):
+            response.raise_for_status()
+    assert not model.requests
+
+
+def test_other_requests_of_a_session_pass(httpserver: Any) -> None:
+    """What asks no model gets its own response, with its cookies."""
+    answer = werkzeug.Response("a page", headers={"set-cookie": "place=market"})
+    httpserver.expect_request("/page").respond_with_response(answer)
+    with llmcall.patched(), requests.Session() as session:
+        assert session.get(httpserver.url_for("/page")).text == "a page"
+        assert session.cookies["place"] == "market"
+
+
+def test_a_session_is_its_own_after_the_block(model: Model) -> None:
+    """Nothing is recorded outside the block."""
+    with llmcall.patched():
+        assert said(ask(model)) == "answer 0"
+    assert said(ask(model)) == "answer 1"

@@ -182,6 +182,7 @@ def _unreadable(cache_key: str, why: object) -> CacheCorruptError:
 # A directory of diskcache's
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
+LOG = "-wal"  # what SQLite adds to the name for the write-ahead log
 LAST_MADE = "Settings_size_delete"  # the last thing that diskcache makes in a new database
 IGNORED = ".gitignore"
 # what means something in SQLite's addresses
@@ -246,6 +247,8 @@ class SqliteStorage:
             self, _close, self._open
         ).atexit = False  # a collector may take them before their owner
         self._written: tuple[int, int] | None = None  # which file the writer has open
+        # what the files were like when they were opened in a folder that may not be written
+        self._read_as: object = None
         self._folder = os.path.abspath(os.path.expandvars(os.path.expanduser(directory)))
         self._database = os.path.join(self._folder, DATABASE)
         with _reading:
@@ -287,8 +290,8 @@ class SqliteStorage:
         :raises CacheCorruptError: where not even the beginning of the database can be read.
         """
         try:
-            reader, _ = self._connect("mode=ro", damaged=True)
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            reader, _ = self._connect_reader(damaged=True)
+        except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:
             raise CacheCorruptError(
                 f"nothing of the cache {self.place} can be read: {error}"
             ) from error
@@ -323,7 +326,7 @@ class SqliteStorage:
 
     def size(self) -> int:
         """Return the bytes that the database takes on the disk."""
-        files = (self._database + suffix for suffix in ("", "-wal"))
+        files = (self._database + suffix for suffix in ("", LOG))
         return sum(os.path.getsize(file) for file in files if os.path.exists(file))
 
     def put(self, key: str, value: bytes, *, replace: bool) -> bool:
@@ -402,13 +405,16 @@ class SqliteStorage:
         a damaged one.
         """
         with _reading:
+            if self._read_as is not None and self._read_as != _state(self._database):
+                _close(self._open)  # somebody wrote: these files are not looked at by themselves
             try:
                 reader = self._open.get("reader") or self._open_reader()
                 return reader.execute(statement, values).fetchall() if reader else []
             except (
                 sqlite3.DatabaseError,
-                UnicodeDecodeError,
-            ) as error:  # the latter: SQLite quotes a damaged name
+                OSError,
+                UnicodeDecodeError,  # SQLite quotes a damaged name
+            ) as error:
                 raise self._damaged(error) from error
 
     def _open_reader(self) -> sqlite3.Connection | None:
@@ -419,23 +425,52 @@ class SqliteStorage:
             return None
         except OSError as error:  # somebody else's folder, or a link to itself
             raise self._damaged(error) from error
-        try:
-            reader, made = self._connect("mode=ro")
-        except sqlite3.OperationalError:
-            # A directory that nobody may write has no room for the index of the write-ahead log.
-            reader, made = self._connect("mode=ro&immutable=1")
+        reader, made = self._connect_reader()
         if not made:  # another process is about to make it
             reader.close()
             return None
         self._open["reader"] = reader
         return reader
 
-    def _connect(self, options: str, *, damaged: bool = False) -> tuple[sqlite3.Connection, bool]:
+    def _connect_reader(self, *, damaged: bool = False) -> tuple[sqlite3.Connection, bool]:
+        """Return a connection that only reads; see :meth:`_connect`."""
+        self._read_as = None
+        try:
+            return self._connect("mode=ro", damaged=damaged)
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise
+        # A folder that nobody may write has no room for the index of the write-ahead log.
+        self._read_as = _state(self._database)
+        if not _has_records(self._database + LOG):
+            return self._connect("mode=ro&immutable=1", damaged=damaged)
+        return self._connect("mode=rw", damaged=damaged, database=self._copied())
+
+    def _copied(self) -> str:
+        """Return the path of a copy of the database, with its write-ahead log, where there is room."""
+        import shutil
+        import tempfile
+
+        folder = tempfile.mkdtemp(prefix="llmcall-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        copy = os.path.join(folder, DATABASE)
+        while True:
+            for suffix in ("", LOG):
+                shutil.copyfile(self._database + suffix, copy + suffix)
+            now = _state(self._database)
+            if now == self._read_as:  # else somebody wrote meanwhile
+                return copy
+            self._read_as = now
+
+    def _connect(
+        self, options: str, *, damaged: bool = False, database: str = ""
+    ) -> tuple[sqlite3.Connection, bool]:
         """Return a connection, and whether the database is as diskcache makes it.
 
         :param damaged: whether SQLite may read a file that was cut short.
+        :param database: the path of another one than the storage's own.
         """
-        path = self._database.translate(QUOTED)
+        path = (database or self._database).translate(QUOTED)
         connection = sqlite3.connect(
             f"file:{path}?{options}",
             uri=True,
@@ -540,6 +575,23 @@ def _given(reader: sqlite3.Connection, query: str, *values: int) -> list[Any]:
         for row in reader.execute(query, values):
             rows.append(row)
     return rows
+
+
+def _has_records(log: str) -> bool:
+    return os.path.exists(log) and os.path.getsize(log) > 0
+
+
+def _state(database: str) -> object:
+    """Return what changes whenever somebody writes a database, its log included."""
+    found: list[object] = []
+    for suffix in ("", LOG):
+        try:
+            file = os.stat(database + suffix)
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append((file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns))
+    return found
 
 
 def _identity(path: str) -> tuple[int, int] | None:

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -263,9 +264,12 @@ def public() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.skipif(
+AS_SUPERUSER = pytest.mark.skipif(
     not hasattr(os, "getuid") or os.getuid() != 0, reason="only a superuser can become another user"
 )
+
+
+@AS_SUPERUSER
 def test_a_folder_of_another_user(public: Path) -> None:
     """What may be read is read; what may not is an error in replay, and nobody loses a paid answer."""
     for name, mode in (("closed", 0o700), ("open", 0o755)):
@@ -283,3 +287,60 @@ def test_a_folder_of_another_user(public: Path) -> None:
     }
     assert sum("kept in memory" in warning for warning in warnings) == 1
     assert any("Permission denied" in warning for warning in warnings)
+
+
+@contextmanager
+def as_another_user() -> Iterator[None]:
+    """Be a user whom no file belongs to."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def copied(source: Path, target: Path, *names: str) -> ResponseCache:
+    """Copy files of a cache to a folder that may only be read."""
+    target.mkdir()
+    for name in names:
+        shutil.copyfile(source / name, target / name)
+    target.chmod(0o755)
+    return ResponseCache(target)
+
+
+@AS_SUPERUSER
+def test_a_copy_without_the_index_of_its_log(public: Path) -> None:
+    """A cache that is in use is copied without its ``-shm`` to a folder that may not be written: all
+    records are read there, and salvaged.
+    """
+    client = client_to(public / "used")
+    keys = [client.send_message(str(number)).cache_key for number in range(3)]
+    assert (public / "used" / "cache.db-wal").stat().st_size
+    saved = public / "saved"
+    saved.mkdir()
+    saved.chmod(0o777)
+    with copied(public / "used", public / "copy", "cache.db", "cache.db-wal") as cache:
+        with as_another_user():
+            assert [record.cache_key for record in cache.records()] == keys
+            assert (len(cache), cache.salvage(saved / "here")) == (3, 3)
+        assert sorted(os.listdir(public / "copy")) == ["cache.db", "cache.db-wal"]
+
+
+@AS_SUPERUSER
+def test_a_reader_that_may_not_write_sees_what_is_written_later(public: Path) -> None:
+    """Whoever opened a cache before somebody wrote to it finds the new records."""
+    client = client_to(public / "used", lambda messages: "yes")
+    client.send_message("before")
+    client.cache.close()
+    (public / "used").chmod(0o755)
+    assert not (public / "used" / "cache.db-wal").exists()
+    with ResponseCache(public / "used") as reader:
+        with as_another_user():
+            assert len(reader) == 1
+        for number in range(3):
+            client.send_message(f"after {number}")
+            with as_another_user():
+                assert len(reader) == 2 + number
+        client.cache.close()
+        with as_another_user():
+            assert len(reader) == 4

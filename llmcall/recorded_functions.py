@@ -30,7 +30,7 @@ from .requests.arguments import Parameters
 from .requests.keys import identity, map_texts, normalizer, ordered, plain, sampled_key
 from .scopes import here
 from .text import printable
-from .types import Outcome, Request, record_of
+from .types import FROM_FUNCTION, FROM_SERVER, Outcome, Request, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -252,10 +252,11 @@ def _answered(call: PreparedCall) -> Flow[Any]:
         if call.client.is_live and (cassette.asks if cassette else mode != "replay"):
             for guard in guards:
                 guard(call.client, cassette)
-            found = call.keep((yield from _run(call)))
+            found = call.keep((yield from _run(call)), FROM_SERVER)
         else:
             _, record = yield from look(call.resolved.cache, lookup, call)
-            found = record or call.keep((yield from _joined(call)))
+            source = FROM_FUNCTION if call.request.kind == "function" else FROM_SERVER
+            found = record or call.keep((yield from _joined(call)), source)
     except BaseException as error:
         if is_left(error):
             call.failures.add(call.scope, f"{call.request.kind} call of {call.client.name}", LEFT)

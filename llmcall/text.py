@@ -110,8 +110,18 @@ def joined_surrogates(text: str) -> str:
 
 GAP = 2  # characters between two columns
 FRAME = (
-    "scope", "draw", "kind", "model", "prompt", "answer", "input_tokens", "output_tokens", "cost", "cache_key",
-)  # fmt: skip
+    "scope",
+    "draw",
+    "kind",
+    "model",
+    "prompt",
+    "answer",
+    "input_tokens",
+    "output_tokens",
+    "cost",
+    "cache_key",
+)
+USED = "used"  # fmt: skip
 BUBBLE = (
     "border:1px solid #8886;border-radius:8px;padding:.4em .8em;max-width:60em;white-space:pre-wrap"
 )
@@ -244,9 +254,16 @@ def inferred(frame: Any) -> Any:
     return imported_pandas().DataFrame(columns, columns=frame.columns, index=frame.index)
 
 
-def frame(records: Iterable[Any]) -> Any:
-    """Return a pandas DataFrame with a row for each :class:`llmcall.Record`."""
-    return data_frame(map(_row, records), FRAME)
+def frame(records: Iterable[Any], used: Callable[[Any], bool] | None = None) -> Any:
+    """Return a pandas DataFrame with a row for each :class:`llmcall.Record`.
+
+    :param used: returns whether a call used a record, for one more column.
+    """
+    rows = list(records)
+    made = data_frame(map(_row, rows), FRAME)
+    if used is not None:
+        made.insert(len(FRAME) - 1, USED, [used(record) for record in rows])
+    return made
 
 
 def _row(record: Any) -> tuple[Any, ...]:

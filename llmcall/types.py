@@ -258,6 +258,10 @@ class Sent(NamedTuple):
     latency: float
 
 
+# How a cassette gains a record: a server was asked, the disk cache had it, or a recorded function ran.
+FROM_SERVER, FROM_CACHE, FROM_FUNCTION = "server", "cache", "function"
+
+
 class Outcome(NamedTuple):
     """Hold a record, and what was sent for it: ``None`` where another call, or none, was.
 
@@ -267,6 +271,11 @@ class Outcome(NamedTuple):
     record: Record
     sent: Sent | None = None
     is_kept: bool = True
+
+    @property
+    def source(self) -> str:
+        """Return how a cassette that gains the record counts it."""
+        return FROM_CACHE if self.sent is None else FROM_SERVER
 
 
 class Response(dict[str, Any]):

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,7 @@ def test_rewrite_starts_empty() -> None:
         pass
     assert [set(line) for line in lines()] == [{"llmcall", "settings"}]
     with pytest.raises(
-        ValueError, match="mode is 'all'; a cassette's is one of none, once, new, rewrite"
+        ValueError, match="mode is 'all'; a cassette's is one of none, once, new, update, rewrite"
     ):
         cassette(PATH, mode="all")
 
@@ -839,7 +840,8 @@ def test_two_processes_that_write_one_cassette(mode: str, exists: bool) -> None:
     with start(RECORD, "one", mode) as one, start(RECORD, "other", mode) as other:
         for process in (one, other):
             assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        assert one.communicate("\n", timeout=60)[1] == ""
+        told = one.communicate("\n", timeout=60)[1]
+        assert told.startswith("tape.jsonl: 1 record no call used. ") if mode == "new" else not told
         before = Path(PATH).read_bytes()
         complaints = other.communicate("\n", timeout=60)[1]
     assert (one.returncode, other.returncode, Path(PATH).read_bytes()) == (0, 1, before)
@@ -875,6 +877,96 @@ def test_half_an_emoji_costs_nothing() -> None:
     assert "half \\ud83d" in commands.done("show", PATH)
     assert "half \\ud83d" in commands.cache("ls")
     assert "run.html" in commands.done("report", PATH, "--against", "all.jsonl", "-o", "run.html")
+
+
+# What no call used
+
+
+def test_update_takes_out_what_no_call_used(caplog: pytest.LogCaptureFixture) -> None:
+    """It asks for what is missing, keeps what is used, and moves the rest to the disk cache."""
+    taped("Hi", "Bye", "Ciao")
+    client = counting(cache_mode="auto")
+    with cassette(PATH, mode="update") as tape:
+        assert said(client, "Bye") == "recorded Bye" and said(client, "Hello") == "answer 1"
+    assert asked_in() == ["Bye", "Hello"] and (tape.asked, tape.replayed) == (1, 1)
+    assert "tape.jsonl: 2 records no call used: moved to the disk cache" in caplog.text
+    with cassette(PATH, mode="update") as tape:
+        assert said(client, "Hi") == "recorded Hi"
+    assert (tape.asked, tape.supplied, tape.recorded) == (0, 1, 1) and len(client.requests) == 1
+
+
+def failing(client: ScriptedClient) -> None:
+    """Make a call that fails, which the program swallows."""
+    with pytest.raises(llmcall.APIError):
+        client.send_message("Refused", on_error="raise")
+
+
+def leaving(client: ScriptedClient) -> None:
+    """End the block by an exception."""
+    raise KeyError
+
+
+@pytest.mark.parametrize(("acting", "error"), [(failing, None), (leaving, KeyError)])
+def test_update_keeps_the_records_of_a_run_that_did_not_end_well(acting: Any, error: Any) -> None:
+    """After an exception or a failed call, it is not known what a whole run would have used."""
+    taped("Hi", "Bye")
+    client = ScriptedClient([llmcall.InvalidRequestError("no")] * 2)
+    with pytest.raises(error) if error else nullcontext(), cassette(PATH, mode="update"):
+        said(client, "Bye")
+        acting(client)
+    assert asked_in() == ["Hi", "Bye"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_update_keeps_what_a_forked_process_may_use() -> None:
+    """The parent cannot know what that used, and says why it keeps all."""
+    taped("Hi", "Bye")
+    program = """
+    client = ScriptedClient(["asked"])
+    with llmcall.cassette("tape.jsonl", mode="update"):
+        client.send_message("Hi")
+        if (child := os.fork()) == 0:
+            client.send_message("Bye")
+            os._exit(0)
+        os.waitpid(child, 0)
+    """
+    with start(program) as process:
+        told = process.communicate(timeout=60)[1]
+    assert "The file keeps such records, since a child process made calls" in told
+    assert asked_in() == ["Hi", "Bye"]
+
+
+@pytest.mark.parametrize(("ending", "left"), [("sys.exit()", 1), ("sys.exit(3)", 2), ("1/0", 2)])
+def test_update_by_the_settings(ending: str, left: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block is the whole process, which ends well with the exit code 0."""
+    taped("Hi", "Bye")
+    monkeypatch.setenv("LLMCALL_CASSETTE_PATH", PATH)
+    monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "update")
+    with start(f"ScriptedClient(['asked']).send_message('Bye')\n{ending}") as process:
+        process.communicate(timeout=60)
+    assert len(asked_in()) == left
+
+
+@pytest.mark.parametrize("mode", ["none", "once", "new"])
+def test_a_replay_that_uses_less_says_so(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It says how many records no call used, and names the mode that takes them out."""
+    taped("Hi", "Bye", "Ciao")
+    with cassette(PATH, mode=mode):
+        said(counting(), "Bye")
+    words = "tape.jsonl: 2 records no call used. The mode 'update' takes such records out"
+    assert words in caplog.text and asked_in() == ["Hi", "Bye", "Ciao"]
+
+
+def test_a_table_says_which_records_were_used() -> None:
+    """By a call since the cassette was opened."""
+    pytest.importorskip("pandas")
+    taped("Hi", "Bye")
+    with cassette(PATH, mode="new") as tape:
+        said(counting(), "Bye")
+        said(counting(), "Hello")
+        table = tape.to_frame().set_index("prompt")
+    assert table["used"].to_dict() == {"Hi": False, "Bye": True, "Hello": True}
+    assert not cassette(PATH).to_frame()["used"].any()
 
 
 def test_credentials_are_refused() -> None:

@@ -187,7 +187,7 @@ def test_modes(project: Project) -> None:
         (
             "llm",
             "-ollm_record=twice",
-            "llm_record is 'twice'; it must be one of none, once, new, rewrite, all",
+            "llm_record is 'twice'; it must be one of none, once, new, update, rewrite, all",
         ),
         ("llm", "--llm-record=twice", "invalid choice: 'twice'"),
         (
@@ -691,7 +691,7 @@ def test_unused_records(project: Project) -> None:
         "llmcall: 1 call replayed, 0 recorded",
         f"llmcall: 4 records of {ONE} were not used: "
         'gpt-4o-mini "milk", gpt-4o-mini "fish", gpt-4o-mini "eggs", and 1 more',
-        "llmcall: --llm-record=rewrite records these tests anew, without what they do not use",
+        "llmcall: --llm-record=update takes such records out, and asks only for what is missing",
     ]
     for option, code in (
         ("-v", 0),
@@ -708,6 +708,51 @@ def test_unused_records(project: Project) -> None:
     assert project.result("--llm-unused=fail", passed=1).ret == 0 and project.cassettes() == {
         ONE: ["bread"]
     }
+
+
+def test_update_takes_out_what_no_test_used(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks only for what is missing; what it takes out is in the disk cache."""
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")
+    project.write(THREE)
+    project.run("--llm-record=once", passed=1)
+    llmcall.client("openai").cache.clear()
+    project.calls()
+    project.write(THREE.replace("'milk', 'fish'", "'eggs'"))
+    printed = project.run("--llm-record=update", "--llm-unused=fail", passed=1)
+    assert summary(printed)[1:] == [
+        "llmcall: 1 call replayed, 1 recorded",
+        f"llmcall: 2 records of {ONE} were not used: moved to the disk cache",
+    ]
+    assert project.calls() == ["eggs"] and project.cassettes() == {ONE: ["bread", "eggs"]}
+    project.write(THREE)
+    printed = project.run("--llm-record=new", passed=1)
+    assert "1 call replayed, 2 recorded (0 asked, 2 from the cache)" in printed
+    assert project.calls() == []
+
+
+@pytest.mark.parametrize(
+    ("tests", "outcomes"),
+    [
+        (SHARED.replace("ask('c')", "pass"), {"passed": 3}),
+        (SHARED.replace("ask('c')", "assert False"), {"passed": 2, "failed": 1}),
+        (SHARED.replace("ask('c')", "pytest.skip()"), {"passed": 2, "skipped": 1}),
+    ],
+)
+def test_update_waits_for_all_tests_that_share_a_cassette(
+    project: Project, tests: str, outcomes: dict[str, int]
+) -> None:
+    """Records leave it after a complete, passed run of them all, and not if one is left out."""
+    project.write(SHARED)
+    project.run("--llm-record=once", passed=3)
+    shared = "cassettes/test_market/shared.jsonl"
+    project.write(tests)
+    project.run("--llm-record=update", "-k", "test_a", passed=1, deselected=2)
+    assert project.cassettes() == {shared: ["a", "b", "c"]}
+    project.run("--llm-record=update", **outcomes)
+    left = ["a", "b"] if outcomes == {"passed": 3} else ["a", "b", "c"]
+    assert project.cassettes() == {shared: left}
 
 
 INNER = """

@@ -295,6 +295,12 @@ class ResponseCache:
             for record in records
         )
 
+    def add_all(self, records: Iterable[Record]) -> int:
+        """Add records whose keys are not here yet; return how many were stored."""
+        return self.storage.add_all(
+            (record.cache_key, pack(record), False, None) for record in records
+        )
+
     def _conflicts(self, record: Record) -> bool:
         from ..cassettes.format import same_answer
 

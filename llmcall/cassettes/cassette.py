@@ -9,21 +9,23 @@ import hashlib
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Container
 from contextlib import ContextDecorator, suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from mmap import mmap
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import scopes
-from ..cache.cache import ResponseCache, searched_cache
+from ..cache.cache import ResponseCache, searched_cache, shared_cache
 from ..cache.storage import pack, unpack
 from ..config import resolve as config
 from ..errors import CacheError, CacheMissError, ConfigError, short_traceback
-from ..notices import LEFT, Failures, warn_once
+from ..notices import LEFT, Failures, logger, warn_once
 from ..system import after_fork_in_child, alone, at_exit, process_lock
 from ..text import brief, bubble, counted, frame, html_table
-from ..types import Request
+from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
 Place = tuple[int, ...]  # in the order of the calls
 UNUSED: tuple[list[str], Place] = (["\U0010ffff"], ())  # comes after all calls
-MODES = ("none", "once", "new", "rewrite")
+MODES = ("none", "once", "new", "update", "rewrite")
 LISTED = 20  # records that a notebook shows
 CELL = 80  # characters of a prompt or an answer there
 
@@ -54,17 +56,21 @@ class Cassette(ContextDecorator):
     :ivar stored: the records of the file, or ``None`` where none was read.
     :ivar records: how many records it holds now.
     :ivar replayed: how many calls it answered.
-    :ivar recorded: how many records it gained.
+    :ivar asked: how many of the records that it gained a server was asked for.
+    :ivar supplied: how many of them the disk cache had.
+    :ivar recorded: how many records it gained, whoever gave them.
     :ivar anew: whether all that it does not hold is asked of the model, past the disk cache.
     :ivar write_at_end: whether what it gained is written when it closes.
     :ivar command: the command whose options opened it, for messages; empty where code did.
+    :ivar keeps_unused: why the mode ``update`` leaves in the file what no call used; empty if it does
+        not.
     :ivar run: the options of ``llmcall run``, which recorded it; ``None`` if code did.
 
     >>> with llmcall.cassette("greetings.jsonl") as tape:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
     'Good morning!'
-    >>> tape.records, tape.recorded, tape.replayed
-    (1, 1, 0)
+    >>> tape.records, tape.recorded, tape.asked, tape.replayed
+    (1, 1, 1, 0)
     """
 
     def __init__(
@@ -78,6 +84,8 @@ class Cassette(ContextDecorator):
         self.mode = mode
         self.anew = mode == "rewrite"
         self.write_at_end = write
+        # Whoever writes it otherwise says what was not used, too.
+        self.tells_unused = write
         self.command = ""
         self.run: dict[str, Any] | None = None
         self.failures = Failures()
@@ -87,6 +95,10 @@ class Cassette(ContextDecorator):
     def _begin(self, file: str) -> None:
         """Stand at the beginning of a file."""
         self.replayed = 0
+        self.keeps_unused = ""
+        self._sources: Counter[str] = Counter()
+        # A forked process says by it that it used a record, which this one cannot see.
+        self._used_by_child = mmap(-1, 1)
         self.file = file
         self.stored: Lines | None = None
         self._gained: dict[str, bytes] = {}  # as bytes, so that nobody shares a record
@@ -191,23 +203,56 @@ class Cassette(ContextDecorator):
             if self.is_mine():
                 if isinstance(self._error, KeyboardInterrupt):
                     self.failures.forget(LEFT)  # whoever stopped them knows
-                self.failures.warn(
-                    f"replay of the cassette {self.path}", "record it again with the mode 'new'"
-                )
-                if self.write_at_end and self._is_changed():
-                    self._write(complete=self._error is None)
+                self._end_block()
+
+    def _end_block(self) -> None:
+        """Say what was not used, and write the file."""
+        dropped: list[Record] = []
+        if self._error is None:
+            dropped = self._unused_at_end()
+        self.failures.warn(
+            f"replay of the cassette {self.path}", "record it again with the mode 'new'"
+        )
+        if self.write_at_end and (dropped or self._is_changed()):
+            keep_in_cache(dropped)
+            self._write(complete=self._error is None, dropped=dropped)
+
+    def _unused_at_end(self) -> list[Record]:
+        """Say how many records no call used; return those that the mode ``update`` takes out."""
+        unused = self.unused() if self.tells_unused else []
+        if not unused or (self.mode != "update" and self._used_by_child[0]):
+            return []
+        kept = self._kept_unused()
+        drops = self.mode == "update" and not kept
+        if not self.command:
+            logger().warning("%s: %s", self.path, unused_words(len(unused), self.mode, kept))
+        return unused if drops else []
+
+    def _kept_unused(self) -> str:
+        """Return why records that no call used are left in the file; empty if nothing speaks for
+        it.
+        """
+        if self.keeps_unused:
+            return self.keeps_unused
+        if self._used_by_child[0]:
+            return "a child process made calls"
+        return "a call failed or was refused" if any(self.failures.counts().values()) else ""
 
     def _is_changed(self) -> bool:
         if self.mode == "rewrite":
             return self._error is None and (self.recorded > 0 or os.path.exists(self.file))
         return self.recorded > 0 or (self.asks and not self.is_complete and self._error is None)
 
-    def _write(self, *, complete: bool) -> None:
-        """Write the file, whole or not at all."""
+    def _write(self, *, complete: bool, dropped: Collection[Record] = ()) -> None:
+        """Write the file, whole or not at all.
+
+        :param dropped: the records that it holds no longer.
+        """
         from .format import write
 
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
-        records = self.all_records()
+        gone = {record.cache_key for record in dropped}
+        records = [record for record in self.all_records() if record.cache_key not in gone]
         if (
             not self.is_complete
         ):  # one order for what both recordings hold; what was not used stands at the end
@@ -254,7 +299,7 @@ class Cassette(ContextDecorator):
     @property
     def asks(self) -> bool:
         """Return whether a request that is not recorded may be asked, and recorded."""
-        return self.mode in ("new", "rewrite") or (
+        return self.mode in ("new", "update", "rewrite") or (
             self.mode == "once" and (self.stored is None or not self.is_complete)
         )
 
@@ -270,8 +315,18 @@ class Cassette(ContextDecorator):
 
     @property
     def recorded(self) -> int:
-        """Return how many records it gained."""
+        """Return how many records it gained, whoever gave them."""
         return len(self._gained)
+
+    @property
+    def asked(self) -> int:
+        """Return how many of the records that it gained a server was asked for."""
+        return self._sources[FROM_SERVER]
+
+    @property
+    def supplied(self) -> int:
+        """Return how many of the records that it gained the disk cache had."""
+        return self._sources[FROM_CACHE]
 
     def agree(self, base: Settings | None) -> None:
         """Let the first caller's settings stand in the header, and the others' be the same.
@@ -335,6 +390,8 @@ class Cassette(ContextDecorator):
                 found = unpack(key, self._gained[key])
             if found is not None:
                 self._note_use(key, place)
+                if not self.is_mine():
+                    self._used_by_child[0] = 1
                 if found.kind == "function":
                     inside = function_scope(str(found.request.get("function")), found.cache_key)
                     self._skipped.add(f"{found.scope}/{inside}".lstrip("/"))
@@ -350,10 +407,11 @@ class Cassette(ContextDecorator):
         with _lock:
             self.replayed += 1
 
-    def add(self, record: Record, place: Place) -> Record:
+    def add(self, record: Record, place: Place, source: str = FROM_FUNCTION) -> Record:
         """Take in an answer, and return the one that counts: whatever was recorded first.
 
         :param place: of the call that it answers.
+        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``, by which it is counted.
         """
         if not self._depth:
             warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
@@ -364,6 +422,7 @@ class Cassette(ContextDecorator):
             if found is not None:
                 return found
             self._gained[record.cache_key] = pack(record)
+            self._sources[source] += 1
             self._note_use(record.cache_key, place)
             if self._writes_on and self.write_at_end:
                 self._write_on(record)
@@ -410,10 +469,12 @@ class Cassette(ContextDecorator):
         open.
 
         :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens,
-            cost (USD), cache_key.
+            cost (USD), used (by a call since it was opened), cache_key.
         :raises CacheCorruptError: where the file is damaged.
         """
-        return frame(self.all_records())
+        records = self.all_records()
+        unused = {record.cache_key for record in (self.unused() if self.file else records)}
+        return frame(records, lambda record: record.cache_key not in unused)
 
     def remedy(self) -> str:
         """Say how to record what it lacks: a command in one line, and what that does in the next."""
@@ -465,6 +526,7 @@ class Cassette(ContextDecorator):
         notes = (
             counted(len(records), "record"),
             f"{self.replayed:,} replayed",
+            f"{self.asked:,} asked",
             f"{self.recorded:,} recorded",
             *more,
         )
@@ -477,8 +539,9 @@ def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
 
     :param path: the file, JSON Lines.
     :param mode: ``none`` only reads; ``once`` records if there is no file, or one whose recording
-        an exception ended, else only reads; ``new`` adds what is missing; ``rewrite`` starts empty
-        and asks everything anew.
+        an exception ended, else only reads; ``new`` adds what is missing; ``update`` does so, too,
+        and moves what no call used to the disk cache; ``rewrite`` starts empty and asks everything
+        anew.
     :raises ValueError: for another mode.
     :raises CacheCorruptError: at the beginning of the block, where the file is damaged.
 
@@ -489,6 +552,42 @@ def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
     ('Good morning!', 1)
     """
     return Cassette(path, mode)
+
+
+def unused_words(count: int, mode: str, kept: str = "") -> str:
+    """Say how many records no call used, and what becomes of them.
+
+    :param kept: why the mode ``update`` leaves them in the file; empty if it does not.
+    """
+    told = f"{counted(count, 'record')} no call used"
+    if mode != "update":
+        return f"{told}. The mode 'update' takes such records out of the file"
+    if kept:
+        return f"{told}. The file keeps such records, since {kept}"
+    return f"{told}: moved to the disk cache"
+
+
+def drop_records(path: str | os.PathLike[str], keys: Container[str]) -> None:
+    """Move records from a file that is not open to the disk cache.
+
+    :param keys: theirs.
+    """
+    from .format import read, write
+
+    lines = read(path)
+    kept: list[Record] = []
+    dropped: list[Record] = []
+    for record in lines.records():
+        (dropped if record.cache_key in keys else kept).append(record)
+    keep_in_cache(dropped)
+    allow = config.settings().cassette_allow
+    write(path, lines.settings, kept, run=lines.run, allow=allow, complete=lines.is_complete)
+
+
+def keep_in_cache(records: Collection[Record]) -> None:
+    """Keep records in the disk cache, which a cassette holds no longer."""
+    if records:
+        shared_cache(config.settings().cache_path).add_all(records)
 
 
 def recording_command(mode: str) -> str:
@@ -589,12 +688,32 @@ def current_cassette() -> Cassette | None:
                 open_cassettes.insert(0, made)
                 _named = made
                 _close_at_exit()
+                if mode == "update":
+                    _note_exit_codes()
         return _named
 
 
 @functools.cache
 def _close_at_exit() -> None:
-    at_exit(lambda: close_named(getattr(sys, "last_value", None)))
+    at_exit(lambda: close_named(getattr(sys, "last_value", None) or _left_by))
+
+
+_left_by: SystemExit | None = None
+
+
+@functools.cache
+def _note_exit_codes() -> None:
+    """Note what ``sys.exit`` is called with: when the process ends, nobody says its exit code."""
+    leave = sys.exit
+
+    @functools.wraps(leave)
+    def noted(status: Any = None, /) -> NoReturn:
+        """Exit the interpreter by raising SystemExit(status)."""
+        global _left_by
+        _left_by = SystemExit(status)
+        leave(status)
+
+    sys.exit = noted
 
 
 def close_named(error: BaseException | None = None) -> None:

@@ -38,7 +38,7 @@ NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
 )
 @click.option(
     "--mode",
-    type=click.Choice(["none", "once", "new", "rewrite"]),
+    type=click.Choice(["none", "once", "new", "update", "rewrite"]),
     help="The cassette's mode (once, if not given); without a cassette, none replays the cache.",
 )
 @click.option(

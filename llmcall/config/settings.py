@@ -497,9 +497,10 @@ class Settings:
     cassette_mode: str = _setting(
         "Cassette",
         "MODE",
-        values.choice("none", "once", "new", "rewrite"),
+        values.choice("none", "once", "new", "update", "rewrite"),
         "once",
-        "none (only read), once (record if there is no file), new (add what is missing), rewrite (ask all anew)",
+        "none (only read), once (record if there is no file), new (add what is missing), update (and drop what no call "
+        "used), rewrite (ask all anew)",
     )
     cassette_allow: tuple[str, ...] = _setting(
         "Cassette",

@@ -138,7 +138,7 @@ def answer(
             pointer = record_of(call.request, {"fallback": current.request.cache_key})
             yield Do(functools.partial(call.store, pointer))
         if call.cassette is not None and outcome.is_kept:
-            outcome = outcome._replace(record=call.keep(outcome.record))
+            outcome = outcome._replace(record=call.keep(outcome.record, outcome.source))
         if call.request.expected is None or not call.refuses(outcome.record):
             if stream and outcome.sent is None:
                 yield from told(outcome.record)
@@ -585,7 +585,8 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
         )
         for call in batch:
             outcome = outcomes[call.request.cache_key]
-            found[call.request.cache_key] = outcome._replace(record=call.keep(outcome.record))
+            record = call.keep(outcome.record, outcome.source)
+            found[call.request.cache_key] = outcome._replace(record=record)
     costs = [outcome.record.cost for outcome in found.values() if outcome.sent is None]
     if costs:
         calls[0].add_usage(

@@ -33,7 +33,7 @@ from ..requests.arguments import (
 from ..requests.keys import ANEW, identity, key_of, normalizer, sampled_key
 from ..scopes import here, standing
 from ..text import printable
-from ..types import Record, Request, record_of
+from ..types import FROM_CACHE, FROM_FUNCTION, Record, Request, record_of
 from .usage import count
 
 if TYPE_CHECKING:
@@ -256,17 +256,20 @@ class PreparedCall(NamedTuple):
         """Count what it used."""
         count(self.client.meter, self.request.model, self.scope, amounts)
 
-    def keep(self, record: Record) -> Record:
+    def keep(self, record: Record, source: str) -> Record:
         """Put a record on the cassette, and return the one that counts there: whatever was recorded
         first.
 
         A fallback's is a record of its own, and the first request's points to it.
+
+        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``, by which the cassette counts it.
         """
         if self.cassette is None:
             return record
         if record.cache_key != self.request.cache_key:
-            self.cassette.add(record_of(self.request, {"fallback": record.cache_key}), self.place)
-        return self.cassette.add(record, self.place)
+            pointer = record_of(self.request, {"fallback": record.cache_key})
+            self.cassette.add(pointer, self.place, FROM_FUNCTION)
+        return self.cassette.add(record, self.place, source)
 
     def stored(self) -> Record | None:
         """Return the answer that the disk cache holds, or ``None``; also where it may not supply
@@ -602,7 +605,7 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
             guard(call.client, cassette)
         return call, None
     if cassette is not None:
-        record = call.keep(record)
+        record = call.keep(record, FROM_CACHE)
     return (
         lookup(call.anew())
         if call.request.expected is not None and call.refuses(record)

@@ -30,6 +30,7 @@ from ..errors import LLMCallError
 from ..notices import process_failures
 from ..scopes.draws import Draws, Number, split_counts
 from ..system import after_fork_in_child
+from ..types import FROM_FUNCTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -499,10 +500,10 @@ class WorkerCassette(Cassette):
         super().count_replay()
         self._tell_home("count_replay")
 
-    def add(self, record: Record, place: Place) -> Record:
+    def add(self, record: Record, place: Place, source: str = FROM_FUNCTION) -> Record:
         """Take in an answer, and return the one that counts: whatever was recorded first."""
-        kept = super().add(record, place)
-        self._tell_home("add", kept, place)
+        kept = super().add(record, place, source)
+        self._tell_home("add", kept, place, source)
         return kept
 
     def know(self, gained: Gained) -> None:

@@ -28,6 +28,7 @@ MODES = {
     "none": "none",
     "once": "once",
     "new": "new",
+    "update": "update",
     "rewrite": "rewrite",
     "all": "rewrite",
     "new_episodes": "new",
@@ -45,7 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--llm-record",
         choices=list(MODES),
         help="none (the default): only replay; once: record the tests that have no cassette yet; new: add what is "
-        "missing; rewrite: record everything anew. VCR's new_episodes and all mean new and rewrite.",
+        "missing; update: also drop what no test used; rewrite: record all anew. VCR's "
+        "new_episodes and all mean new and rewrite.",
     )
     group.addoption(
         "--llm-unused",
@@ -142,7 +144,7 @@ def _replay(config: pytest.Config) -> Replay:
 
 @pytest.fixture
 def llm_cassette(request: pytest.FixtureRequest, llm_cassette_name: str) -> Cassette:
-    """Give the test a cassette for its calls of language models: .path .records .replayed
+    """Give the test a cassette for its calls of language models: .path .records .replayed .asked
     .recorded.
     """
     return _replay(request.config).open(request.node, llm_cassette_name)

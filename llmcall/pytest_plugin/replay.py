@@ -23,7 +23,7 @@ import pytest
 
 from .. import scopes
 from ..cassettes import cassette as cassettes
-from ..cassettes.cassette import Cassette, guards, recording_command
+from ..cassettes.cassette import Cassette, drop_records, guards, recording_command
 from ..errors import CacheMissError
 from ..system import alone
 from ..text import counted
@@ -244,7 +244,9 @@ class Replay:
         is_open = any(each.path == path for each in cassettes.open_cassettes)
         meeting = None if self.mode == "none" or is_open else self._meeting(path)
         with alone(meeting) if meeting else contextlib.nullcontext():
-            mode = "new" if meeting and (meeting / RECORDED).exists() else self.mode
+            # What no test used is known, and dropped, when all tests ran.
+            adds = self.mode == "update" or (meeting and (meeting / RECORDED).exists())
+            mode = "new" if adds else self.mode
             cassette = Cassette(path, mode, write=False)
             # what is added to one that this run rewrites is asked anew, too
             cassette.anew = self.mode == "rewrite"
@@ -256,6 +258,7 @@ class Replay:
                     shown = path.relative_to(root) if path.is_relative_to(root) else path
                     self.report.judge(shown.as_posix(), cassette, shared=shared)
             if meeting and cassette.write_at_end and cassette.recorded:
+                self.report.asked += cassette.asked
                 self.report.recorded += cassette.recorded
                 (meeting / RECORDED).touch()
 
@@ -370,6 +373,8 @@ class Replay:
         if output is not None:
             output[self.name] = pickle.dumps(self.report)
             return
+        if self.mode == "update":
+            self.report.drop_unused(self.config.rootpath)
         fails = self.config.getoption("llm_unused") == "fail" and exitstatus == pytest.ExitCode.OK
         if fails and self.report.unused():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -387,12 +392,16 @@ class RunReport:
     """Count calls, and know which left no record and which records answered none.
 
     :ivar replayed: calls that a cassette answered.
-    :ivar recorded: records that were written.
+    :ivar asked: records that were written, which a model was asked for.
+    :ivar recorded: records that were written, those that the disk cache had included.
+    :ivar dropped: by cassette, how many records it holds no longer.
     """
 
     def __init__(self) -> None:
         self.replayed = 0
+        self.asked = 0
         self.recorded = 0
+        self.dropped: dict[str, int] = {}
         self.complete = True  # no test was left out, skipped or failed
         # calls of passed tests, by cassette and reason
         self.unrecorded: Counter[tuple[str, str]] = Counter()
@@ -434,10 +443,22 @@ class RunReport:
             if unused and (self.complete or name not in self.shared)
         }
 
+    def drop_unused(self, root: Path) -> None:
+        """Move the records that no test used to the disk cache, unless a call of theirs failed.
+
+        :param root: the folder from which cassettes are named.
+        """
+        failed = {name for name, _ in self.unrecorded}
+        for name in self.unused().keys() - failed:
+            keys = self.unused_records.pop(name)
+            drop_records(root / name, keys)
+            self.dropped[name] = len(keys)
+
     def merge(self, pickled: bytes) -> None:
         """Add what another process counted: its report."""
         other: RunReport = pickle.loads(pickled)
         self.replayed += other.replayed
+        self.asked += other.asked
         self.recorded += other.recorded
         self.complete = self.complete and other.complete
         self.shared |= other.shared
@@ -448,7 +469,11 @@ class RunReport:
     def lines(self) -> Iterator[str]:
         """Yield the lines of the summary."""
         if self.replayed or self.recorded:
-            yield f"llmcall: {counted(self.replayed, 'call')} replayed, {self.recorded:,} recorded"
+            supplied = self.recorded - self.asked
+            told = f"{self.recorded:,} recorded" + (
+                f" ({self.asked:,} asked, {supplied:,} from the cache)" if supplied else ""
+            )
+            yield f"llmcall: {counted(self.replayed, 'call')} replayed, {told}"
         for (name, why), count in sorted(self.unrecorded.items()):
             them = (
                 "is not recorded: a replay misses it"
@@ -456,6 +481,9 @@ class RunReport:
                 else "are not recorded: a replay misses them"
             )
             yield f"llmcall: {counted(count, 'call')} of {name} {why} and {them}"
+        for name, count in sorted(self.dropped.items()):
+            verb = "was" if count == 1 else "were"
+            yield f"llmcall: {counted(count, 'record')} of {name} {verb} not used: moved to the disk cache"
         unused = self.unused()
         for name, labels in unused.items():
             which = ", ".join(labels[:SHOWN]) + (
@@ -464,4 +492,4 @@ class RunReport:
             verb = "was" if len(labels) == 1 else "were"
             yield f"llmcall: {counted(len(labels), 'record')} of {name} {verb} not used: {which}"
         if unused:
-            yield "llmcall: --llm-record=rewrite records these tests anew, without what they do not use"
+            yield "llmcall: --llm-record=update takes such records out, and asks only for what is missing"

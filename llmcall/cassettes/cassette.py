@@ -69,8 +69,8 @@ class Cassette(ContextDecorator):
     >>> with llmcall.cassette("greetings.jsonl") as tape:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
     'Good morning!'
-    >>> tape.records, tape.recorded, tape.asked, tape.replayed
-    (1, 1, 1, 0)
+    >>> tape.records, tape.recorded, tape.replayed
+    (1, 1, 0)
     """
 
     def __init__(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +264,164 @@ def test_every_call_has_one_row(
     }:  # else one name may be the whole run's
         assert bool(found.parted) == (one != other)
         assert found.same == len(one.items() & other.items())
+
+
+# Causes and consequences
+
+WORDS = ("yes", "no", "maybe", "3", "5", "thrifty", "generous", "bread", "milk", "it's", "cheap")
+EDITS = [("thrifty", "generous"), ("3", "5"), ("yes", "no"), ("bread", "")]
+STYLES: dict[str, Callable[[dict[str, str]], str]] = {
+    "strip": lambda said: "; ".join(f"{name} said {text.strip()}" for name, text in said.items()),
+    "cut": lambda said: " | ".join(f"{name} said {text[:40]}..." for name, text in said.items()),
+    "printed": lambda said: f"They said {said}.",
+    "stripped": lambda said: str({name: text.strip() for name, text in said.items()}),
+    "dumped": lambda said: f"You know {json.dumps({'answers': said})}",
+    "joined": lambda said: "All in turn: " + ", ".join(text.strip() for text in said.values()),
+    "list": lambda said: f"In turn: {list(said.values())}, which was all.",
+    "json": lambda said: "\n".join(
+        f"- {name}: {json.loads(text)['says']}" for name, text in said.items()
+    ),
+}
+ORDERS = [["lisa", "emma", "bart"], ["bart", "lisa", "emma"], ["emma", "bart", "lisa"]]
+
+
+@dataclass(frozen=True)
+class World:
+    """Actors who quote each other, each of them the last answers; one thing may be changed."""
+
+    style: str
+    seed: int
+    words: int
+    heard: int
+    order: list[str]
+    change: str = ""
+    actor: str = ""
+    round: int = 0
+    edit: tuple[str, str] = ("", "")
+
+    def play(self, path: str) -> str:
+        """Write down three rounds."""
+        records = []
+        said: dict[str, str] = {}
+        for number in range(3):
+            for name in self.order:
+                is_changed = name == self.actor
+                persona = f"You are {name}, a thrifty buyer of bread with 3 coins. Say yes or no."
+                if is_changed and self.change == "persona":
+                    persona = persona.replace(*self.edit)
+                asked = "Will you buy bread for 3 coins? Be thrifty, say yes."
+                if is_changed and self.change == "prompt" and number == self.round:
+                    asked = asked.replace(*self.edit)
+                heard = dict([*said.items()][-self.heard :])
+                content = f"Day {number}. {STYLES[self.style](heard) if heard else ''} {asked}"
+                messages = [
+                    {"role": "system", "content": persona},
+                    {"role": "user", "content": content},
+                ]
+                is_drawn = is_changed and self.change == "draw" and number == self.round
+                answer = self.answer(f"{messages}{is_drawn}")
+                said.pop(name, None)
+                said[name] = answer
+                records.append(chat(messages, answer, f"{name}#0"))
+        return str(written(path, records))
+
+    def answer(self, prompt: str) -> str:
+        """Answer by the prompt alone, with blanks around, or as JSON."""
+        chance = random.Random(f"{self.seed} {prompt}")
+        text = " ".join(chance.choice(WORDS) for _ in range(self.words))
+        if self.style == "json":
+            return json.dumps({"mood": chance.choice(WORDS), "says": text})
+        return chance.choice(["", " "]) + text + chance.choice(["", " ", "\n", "."])
+
+
+worlds = st.builds(
+    World,
+    style=st.sampled_from(sorted(STYLES)),
+    seed=st.integers(0, 10**6),
+    words=st.integers(1, 12),
+    heard=st.integers(1, 3),
+    order=st.sampled_from(ORDERS),
+    change=st.sampled_from(["persona", "prompt", "draw"]),
+    actor=st.sampled_from(ACTORS),
+    round=st.integers(0, 2),
+    edit=st.sampled_from(EDITS),
+)
+
+
+@settings(max_examples=100)
+@given(worlds)
+def test_a_cause_is_told_and_no_consequence(world: World) -> None:
+    """Whatever the actors quote of each other, and however, the one change is told as the cause.
+
+    What else is told is marked as doubtful, which only short answers make necessary.
+    """
+    before = replace(world, change="").play("a.jsonl")
+    found = llmcall.compare(before, world.play("b.jsonl"))
+    truth = (world.actor, world.round * (world.change != "persona"), world.change)
+    if world.change == "persona":
+        truth = (world.actor, 0, "prompt")
+    if world.change == "draw" and found.same == 9:
+        return  # the other draw is the same answer
+    told = {(each.scope, each.place, each.why): each for each in found.parted}
+    assert truth in told
+    assert {key for key, each in told.items() if not each.doubt} <= {truth}
+    assert world.words < 6 or set(told) == {truth}
+    assert all(re.search(r"\w", each.in_words()) for each in found.parted)
+
+
+def test_an_answer_that_comes_later_explains_nothing() -> None:
+    """A change in a prompt is told, though later answers of other actors changed in the same words."""
+
+    def run(path: str, word: str) -> Path:
+        lisa = [chat(f"Day {day}: be {word}.", f"I am {word} now.", "lisa#0") for day in range(2)]
+        bart = [chat(f"Day {day}", "Hm.", "bart#0") for day in range(2)]
+        heard = f"Lisa says: {word}"
+        return written(path, [*lisa, *bart, chat(heard, f"Day 0: be {word}.", "bart#0")])
+
+    found = llmcall.compare(run("a.jsonl", "thrifty"), run("b.jsonl", "generous"))
+    told = [(each.scope, each.place, each.why, each.doubt) for each in found.parted]
+    assert ("lisa", 0, "prompt", "") in told
+
+
+def test_where_a_cause_cannot_be_told_from_a_consequence() -> None:
+    """A changed number that another's answer changed to as well is told, and marked as doubtful."""
+
+    def run(path: str, asked: str, answer: str) -> Path:
+        question = chat("How much?", answer, "emma#0")
+        return written(path, [question, chat(f"Do you pay {asked} coins?", "Yes.", "lisa#0")])
+
+    found = llmcall.compare(run("a.jsonl", "3", "3"), run("b.jsonl", "5", "5"))
+    assert str(found).splitlines()[1:] == [
+        'emma, call 1: the same request was answered differently: "3" → "5"',
+        "lisa, call 1: the prompt changed: [-3-] {+5+} (perhaps a consequence: emma said so in call 1)",
+    ]
+    assert found.to_dict()["parted"][1]["doubt"].startswith("perhaps a consequence")
+
+
+def test_short_answers_that_the_program_repeats_in_each_round() -> None:
+    """A short answer that the prompts of other rounds repeat in the same place explains a change."""
+
+    def run(path: str, last: str) -> Path:
+        emma = [chat(f"Day {day}?", said, "emma#0") for day, said in enumerate(["yes", "no", last])]
+        lisa = [
+            chat(f"Day {day}. They said {{'emma': '{each.answer}'}}", "Hm.", "lisa#0")
+            for day, each in enumerate(emma)
+        ]
+        return written(path, [*emma, *lisa])
+
+    found = llmcall.compare(run("a.jsonl", "yes"), run("b.jsonl", "no"))
+    assert [(each.scope, each.place, each.why) for each in found.parted] == [("emma", 2, "draw")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [("Bread ?", "[-Bread?-] {+Bread ?+}"), ("Bread?\n", "[-Bread?-] {+Bread?\\n+}")],
+)
+def test_a_changed_blank_is_shown_with_its_words(asked: str, shown: str) -> None:
+    """Where only blanks or marks of a prompt changed, the words beside them are shown."""
+    other = written("b.jsonl", [chat(asked, "Yes.", "lisa#0")])
+    found = llmcall.compare(written("a.jsonl", [chat("Bread?", "Yes.", "lisa#0")]), other)
+    assert found.parted[0].in_words() == shown
 
 
 # The command line

@@ -7,36 +7,35 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from html import escape
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.format import same_answer, without_collection
 from ..errors import short_traceback
-from ..explain import differences, passages, pieces
-from ..requests.keys import key_of, map_texts
-from ..text import OUTSIDE, brief, counted, data_frame, printable, shown_data
-from ..types import Record, message_text
+from ..explain import Passage, passages, pieces
+from ..requests.keys import key_of
+from ..text import OUTSIDE, brief, counted, data_frame, printable, shortened
+from ..types import Record
+from .causes import Cause, Pair, causes
 from .conversations import Run, first_level, load
 
 if TYPE_CHECKING:
     import pandas
 
-Normalized = Callable[[Mapping[str, Any]], Any]  # a request in which one answer stands for several
 Align = Callable[[str], str] | Mapping[str, str]
 
-WINDOW = 12  # characters: so long an answer must be to be looked for inside another text
 WORDS = 60  # characters of a text in a line
 SCOPES_SHOWN = 4
 CHANGES_SHOWN = 3
-PROMPT = ("messages", "input", "arguments", "body")  # the fields that hold what was said
-WORD = re.compile(r"[\w'-]+")
+WORD = re.compile(r"\w")
+WORD_AT_END = re.compile(r"\S*\w\S*\s*\Z")
+WORD_AT_START = re.compile(r"\s*\S+")
 WHY = {
     "prompt": "the prompt changed",
     "parameters": "the parameters changed",
     "model": "the model changed",
-    "draw": "another draw of the same request",
+    "draw": "the same request was answered differently",
     "missing": "the other run ends, or leaves this call out",
     "added": "the other run has a call more",
 }
@@ -79,6 +78,8 @@ class Parting(NamedTuple):
         a message repeats is the first run's in both.
     :param after: the same in the other run.
     :param run: which of the other runs it is, from 1.
+    :param doubt: why a changed prompt may be no cause but a consequence of earlier answers, where
+        the recordings do not tell; else empty.
     """
 
     scope: str
@@ -87,11 +88,17 @@ class Parting(NamedTuple):
     before: str | None
     after: str | None
     run: int = 1
+    doubt: str = ""
 
     @property
     def status(self) -> str:
         """Return the status of the call, as of its :class:`.Row`."""
         return self.why if self.why in ("missing", "added") else "changed"
+
+    @property
+    def perhaps(self) -> str:
+        """Return the doubt as it stands at the end of a line."""
+        return f" ({self.doubt})" if self.doubt else ""
 
     def in_words(self) -> str:
         """Return what differs, in one line; the words of a prompt as ``git diff --word-diff`` shows
@@ -120,22 +127,6 @@ class Spread(NamedTuple):
     place: int
     prompt: str | None
     answers: dict[str, int]
-
-
-class Pair(NamedTuple):
-    """Hold a call of the first run and the call of the other one that belongs to it; either may be
-    missing.
-
-    :param status: as of a :class:`.Row`, as are scope, place and run; empty where nothing is
-        compared.
-    """
-
-    scope: str
-    place: int
-    one: Record | None
-    other: Record | None = None
-    status: str = ""
-    run: int = 1
 
 
 class Comparison:
@@ -167,45 +158,28 @@ class Comparison:
         self.renamed: dict[str, str] = {}
         self._names = [each.name for each in (run, *others)]
         for number, other in enumerate(others, 1):
-            self._add(number, *_actors(run, other, align))
+            self._add(number, run, other, align)
         counts = Counter(pair.status for pair in self.pairs)
         self.same, self.changed = counts["same"], counts["changed"]
         self.added, self.missing = counts["added"], counts["missing"]
 
-    def _add(
-        self, number: int, ours: dict[str, list[Record]], theirs: dict[str, list[Record]]
-    ) -> None:
+    def _add(self, number: int, run: Run, other: Run, align: Align | None) -> None:
         """Add the calls of one of the other runs."""
+        ours, theirs = _actors(run, other, align)
         renamed = _renamed(ours, theirs)
         for before, after in renamed.items():
             theirs[after] = theirs.pop(before)
         self.renamed.update(renamed)
-        actors = [
-            list(_paired(scope, number, ours.get(scope, []), theirs.get(scope, [])))
+        actors = {
+            scope: list(_paired(scope, number, ours.get(scope, []), theirs.get(scope, [])))
             for scope in {**ours, **theirs}
-        ]
-        changed = (pair for pairs in actors for pair in pairs if pair.status == "changed")
-        normalized = _normalizer(
-            (pair.one, pair.other) for pair in changed if pair.one and pair.other
-        )
-        for pairs in actors:
+        }
+        found = causes(actors, run.normalize, other.normalize)
+        for scope, pairs in actors.items():
             self.pairs += pairs
-            partings = (
-                Parting(pair.scope, pair.place, *why, pair.run)
-                for pair in pairs
-                if pair.status != "same" and (why := _why(pair, normalized))
-            )
-            for parting in islice(partings, 1):
-                self.parted.append(parting)
-                if parting.why == "draw":
-                    self.later += islice(
-                        (
-                            each
-                            for each in partings
-                            if each.why in ("prompt", "parameters", "model")
-                        ),
-                        1,
-                    )
+            parting, later = found[scope]
+            self.parted += [_parting(parting, pairs)] if parting else []
+            self.later += [_parting(later, pairs)] if later else []
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -287,20 +261,26 @@ class Comparison:
         """Yield a line for each change, however many scopes it is in; those of whole calls come
         last.
         """
-        alike: dict[tuple[bool, int, str, str], list[Parting]] = {}
+        alike: dict[tuple[bool, int, str, str, str], list[Parting]] = {}
         for parting in partings:
             is_call = parting.why in ("missing", "added")
             words = "" if is_call else parting.in_words()
-            alike.setdefault((is_call, parting.run, parting.why, words), []).append(parting)
-        for (is_call, run, why, words), same in sorted(alike.items(), key=lambda each: each[0][0]):
+            alike.setdefault((is_call, parting.run, parting.why, words, parting.doubt), []).append(
+                parting
+            )
+        for (is_call, run, why, words, _), same in sorted(
+            alike.items(), key=lambda each: each[0][0]
+        ):
             which = f" of {self._names[run]}" if len(self._names) > 2 else ""
             scopes = ", ".join(_named(parting.scope) for parting in same[:SCOPES_SHOWN])
             if len(same) > 1:
                 more = f" and {len(same) - SCOPES_SHOWN:,} more" if len(same) > SCOPES_SHOWN else ""
-                what = f": {words}" * (not is_call)
-                yield f"the same change in {len(same):,} scopes{which} ({scopes}{more}){when}: {WHY[why]}{what}"
+                where = f"the same change in {len(same):,} scopes{which} ({scopes}{more})"
+                what = "" if is_call else f": {words}"
             else:
-                yield f"{scopes}, call {same[0].place + 1}{which}{when}: {WHY[why]}: {same[0].in_words()}"
+                where = f"{scopes}, call {same[0].place + 1}{which}"
+                what = f": {same[0].in_words()}"
+            yield f"{where}{when}: {WHY[why]}{what}{same[0].perhaps}"
 
 
 @short_traceback
@@ -429,88 +409,16 @@ def _alike(one: Record, other: Record) -> bool:
     return one.kind == other.kind and one.request.get("function") == other.request.get("function")
 
 
+def _parting(cause: Cause, pairs: Sequence[Pair]) -> Parting:
+    """Return a cause as it is told."""
+    pair = pairs[cause.number]
+    return Parting(
+        pair.scope, pair.place, cause.why, cause.before, cause.after, pair.run, cause.doubt
+    )
+
+
 def _told(record: Record | None) -> tuple[str | None, str | None]:
     return (None, None) if record is None else (record.prompt, record.answer)
-
-
-def _answers(record: Record) -> list[str]:
-    choices = record.response.get("choices")
-    return [message_text(choice["message"]) for choice in choices] if choices else [record.answer]
-
-
-# Where two runs part
-
-
-def _why(pair: Pair, normalized: Normalized) -> tuple[str, str | None, str | None] | None:
-    """Return why a call is not the same, and what differs; ``None`` where it only repeats earlier
-    answers.
-    """
-    one, other = pair.one, pair.other
-    if one is None or other is None:
-        return pair.status, _told(one)[0], _told(other)[0]
-    if _same_request(one, other):
-        return "draw", one.answer, other.answer
-    found = differences(normalized(one.request), normalized(other.request))
-    for each in found:  # the model is the first of them
-        if each.field in ("model", *PROMPT):
-            why = "model" if each.field == "model" else "prompt"
-            return why, _text(each.recorded), _text(each.asked)
-    before = ", ".join(f"{each.place}={shown_data(each.recorded)}" for each in found)
-    after = ", ".join(f"{each.place}={shown_data(each.asked)}" for each in found)
-    return ("parameters", before, after) if found else None
-
-
-def _text(value: Any) -> str | None:
-    """Return what is there in one of two requests; of a message its text."""
-    if isinstance(value, dict) and isinstance(value.get("content"), str):
-        return str(value["content"])
-    return value if value is None or isinstance(value, str) else shown_data(value)
-
-
-def _normalizer(changed: Iterable[tuple[Record, Record]]) -> Normalized:
-    """Return what lets one answer stand, in a request's texts, for all that two runs gave at the
-    same place.
-
-    :param changed: the calls that differ.
-    """
-    same_as: dict[str, str] = {}
-
-    def first(answer: str) -> str:
-        """Return the answer that stands for another, or the answer itself."""
-        while answer in same_as:
-            answer = same_as[answer]
-        return answer
-
-    for one, other in changed:
-        for ours, theirs in zip(_answers(one), _answers(other), strict=False):
-            if first(ours) != first(theirs):
-                same_as[first(theirs)] = first(ours)
-    answers = {answer: first(answer) for answer in {*same_as, *same_as.values()} - {""}}
-    if not answers:
-        return lambda request: request
-    has_short = any(len(answer) < WINDOW for answer in answers)
-    beginnings: dict[str, list[str]] = {}  # those of short ones are no windows
-    for answer in sorted(answers, key=len, reverse=True):
-        beginnings.setdefault(answer[:WINDOW], []).append(answer)
-
-    @cache
-    def in_text(text: str) -> str:
-        """Return a text with the answers in it replaced."""
-        if text in answers:
-            return answers[text]
-        pieces, begin, place = [], 0, 0
-        while place <= len(text) - WINDOW:
-            for answer in beginnings.get(text[place : place + WINDOW], ()):
-                if text.startswith(answer, place):
-                    pieces += [text[begin:place], answers[answer]]
-                    begin = place = place + len(answer)
-                    break
-            else:
-                place += 1
-        text = "".join([*pieces, text[begin:]])
-        return WORD.sub(lambda word: answers.get(word[0], word[0]), text) if has_short else text
-
-    return lambda request: map_texts(request, in_text)
 
 
 # In words
@@ -519,12 +427,32 @@ def _normalizer(changed: Iterable[tuple[Record, Record]]) -> Normalized:
 def _word_changes(before: str, after: str) -> str:
     """Return where two texts differ, as ``git diff --word-diff`` shows it: ``[-before-]
     {+after+}``.
+
+    Where only blanks or marks differ, the words beside them are shown as well.
     """
     found = []
     for passage in passages(before, after)[:CHANGES_SHOWN]:
-        gone, new = (printable(brief(piece, WORDS)) for piece in pieces(passage, before, after))
+        gone, new = (brief(piece, WORDS) for piece in pieces(passage, before, after))
+        if not WORD.search(gone + new):
+            around = pieces(_with_words(passage, before), before, after)
+            gone, new = (shortened(piece, WORDS) for piece in around)
+        gone, new = printable(gone), printable(new)
         found.append(" ".join([f"[-{gone}-]"] * bool(gone) + [f"{{+{new}+}}"] * bool(new)))
     return " … ".join(found)
+
+
+def _with_words(passage: Passage, before: str) -> Passage:
+    """Return a passage with the words that stand beside it in both texts."""
+    ahead = WORD_AT_END.search(before[: passage.begin])
+    behind = WORD_AT_START.match(before[passage.end :])
+    left = min(len(ahead[0]) if ahead else 0, passage.asked_begin)
+    right = len(behind[0]) if behind else 0
+    return Passage(
+        passage.begin - left,
+        passage.end + right,
+        passage.asked_begin - left,
+        passage.asked_end + right,
+    )
 
 
 def _named(scope: str) -> str:

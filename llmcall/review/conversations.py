@@ -21,6 +21,7 @@ from ..cassettes.format import INLINE_CHARACTERS
 from ..cassettes.format import read as read_records
 from ..errors import CacheError
 from ..explain import title_of
+from ..requests.keys import normalizer
 from ..text import OUTSIDE, brief, counted, printable, shown_data, visible
 from ..types import Record
 
@@ -59,6 +60,11 @@ class Run(NamedTuple):
     records: list[Record]
     settings: dict[str, Any]
     is_complete: bool = True
+
+    @property
+    def normalize(self) -> Callable[[str], str] | None:
+        """Return what was taken out of the texts of its requests, or ``None``."""
+        return normalizer(tuple(self.settings.get("cache_normalize", ())))
 
     def by_actor(self) -> dict[str, list[Record]]:
         """Return the records by scope path; ``""`` stands for those outside any scope."""

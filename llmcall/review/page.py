@@ -15,7 +15,8 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
 from ..text import OUTSIDE, counted, money, shown_data, visible
-from .comparison import WHY, Pair, counted_value
+from .causes import Pair
+from .comparison import WHY, counted_value
 from .conversations import ORDINARY_ENDS, grouped
 
 if TYPE_CHECKING:
@@ -210,7 +211,10 @@ def _data(
     # Why an actor's runs part, and what differs there, by the number of the cell at which they do.
     partings = comparison.parted if comparison else ()
     parted = {
-        (each.scope, each.place, each.status): (WHY[each.why], visible(each.in_words()))
+        (each.scope, each.place, each.status): (
+            WHY[each.why],
+            visible(f"{each.in_words()}{each.perhaps}"),
+        )
         for each in partings
     }
     places = [(cell.scope, cell.place, cell.status) for cell in shown]

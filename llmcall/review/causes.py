@@ -1,0 +1,454 @@
+"""What made the runs of some actors part: causes, told apart from what only repeats earlier answers.
+
+A recording keeps the order of each actor's calls, and not that between actors. So the calls are gone
+through as the runs may have gone: an actor's next call can be passed if its request is the same, or
+differs only by answers that came before it. If no actor can go on, one of the next calls must be a
+cause. Another actor's answer came before a call if it stands in an earlier round. In the same round it
+may have come before, and counts if it can be passed first. In a later round it never counts.
+
+A short answer, such as "yes" or "3", may stand in a prompt by chance. So it counts only if it is a
+message of its own, or if the program repeats it in other rounds as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
+from ..cassettes.format import same_answer
+from ..explain import Difference, differences, passages, pieces, strings_in
+from ..text import OUTSIDE, printable, shown_data
+from ..types import Record
+from .quotes import (
+    LONG,
+    Admits,
+    Answers,
+    Change,
+    Form,
+    Part,
+    Quote,
+    Text,
+    forms,
+    quotes,
+    spoken,
+    text_of,
+    without_quotes,
+)
+from .quotes import Pair as FormPair
+
+Normalize = Callable[[str], str] | None
+Came = Callable[["Actor", Change], bool]
+
+PROMPT = ("messages", "input", "arguments", "body")  # the fields that hold what was said
+QUOTING = ("assistant", "tool", "function")  # roles of messages that repeat a whole answer
+CONTEXTS = (2, 1)  # words before a quote by which the same place of other prompts is known
+BEFORE, BESIDE, AFTER = range(3)
+PERHAPS = "perhaps a consequence"
+
+
+class Cause(NamedTuple):
+    """Why an actor's runs part at a call.
+
+    :param scope: the actor's.
+    :param number: the call's place among the actor's, from 0.
+    :param why: as of a :class:`~llmcall.review.comparison.Parting`, as are the others.
+    """
+
+    scope: str
+    number: int
+    why: str
+    before: str | None
+    after: str | None
+    doubt: str = ""
+
+
+class Pair(NamedTuple):
+    """Hold a call of the first run and the call of the other one that belongs to it; either may be
+    missing.
+
+    :param status: as of a :class:`.Row`, as are scope, place and run; empty where nothing is
+        compared.
+    """
+
+    scope: str
+    place: int
+    one: Record | None
+    other: Record | None = None
+    status: str = ""
+    run: int = 1
+
+    @property
+    def is_same_request(self) -> bool:
+        """Return whether both runs asked the same."""
+        one, other = self.one, self.other
+        return bool(one and other and one.kind == other.kind and one.request == other.request)
+
+
+class Actor:
+    """The calls of one actor, and how far they were gone through.
+
+    :ivar passed: how many calls came before what is looked at.
+    :ivar parting: the first call at which its runs part.
+    :ivar later: the first call after another draw that is a cause again.
+    """
+
+    def __init__(self, scope: str, calls: list[Pair]) -> None:
+        self.scope = scope
+        self.calls = calls
+        self.passed = 0
+        self.parting: Cause | None = None
+        self.later: Cause | None = None
+
+    def progress(self, index: int) -> tuple[int, float]:
+        """Return how far a call is in the run: its number, and its share of the actor's calls."""
+        return index, index / len(self.calls)
+
+    def is_done(self) -> bool:
+        """Return whether nothing more is to be told of it."""
+        return self.passed == len(self.calls)
+
+    def part(self, cause: Cause) -> None:
+        """Take in a cause, and go on if more may be told."""
+        self.passed += 1
+        if self.parting is None:
+            self.parting = cause
+            if cause.why != "draw":
+                self.passed = len(self.calls)
+        elif cause.why in ("prompt", "parameters", "model"):
+            self.later = cause
+            self.passed = len(self.calls)
+
+
+def causes(
+    actors: Mapping[str, list[Pair]], normalize: Normalize, other_normalize: Normalize
+) -> dict[str, tuple[Cause | None, Cause | None]]:
+    """Return what made each actor's runs part, and what did again after another draw.
+
+    :param normalize: what the first recording takes out of texts, or ``None``.
+    :param other_normalize: what the other one does.
+    """
+    runs = Runs(actors, normalize, other_normalize)
+    runs.go()
+    return {scope: (actor.parting, actor.later) for scope, actor in runs.actors.items()}
+
+
+class Runs:
+    """Two runs that are gone through at once."""
+
+    def __init__(
+        self,
+        actors: Mapping[str, list[Pair]],
+        normalize: Normalize,
+        other_normalize: Normalize,
+    ) -> None:
+        self.actors = {scope: Actor(scope, calls) for scope, calls in actors.items()}
+        self._normalizers = normalize, other_normalize
+        self._forms: dict[int, dict[Hashable, Form]] = {}
+        self._repeated: dict[tuple[Hashable, ...], bool] = {}
+        self._explained: set[tuple[str, str, str]] = set()
+
+    # The order
+
+    def go(self) -> None:
+        """Go through all calls."""
+        waiting = list(self.actors.values())
+        while waiting:
+            passed = [actor.passed for actor in waiting]
+            for actor in waiting:
+                while not actor.is_done() and self._pass(actor):
+                    pass
+            is_stuck = [actor.passed for actor in waiting] == passed
+            waiting = [actor for actor in waiting if not actor.is_done()]
+            if is_stuck:
+                self._part(waiting)
+                waiting = [actor for actor in waiting if not actor.is_done()]
+
+    def _pass(self, actor: Actor) -> bool:
+        """Go past an actor's next call, unless it is a cause, or may repeat what is still to come."""
+        call = actor.calls[actor.passed]
+        if call.one is None or call.other is None:
+            before = None if call.one is None else call.one.prompt
+            after = None if call.other is None else call.other.prompt
+            actor.part(Cause(actor.scope, actor.passed, call.status, before, after))
+        elif call.status == "same":
+            actor.passed += 1
+        elif call.is_same_request:
+            actor.part(Cause(actor.scope, actor.passed, "draw", call.one.answer, call.other.answer))
+        elif not self._unexplained(actor, self._has_come):
+            actor.passed += 1
+        else:
+            return False
+        return True
+
+    def _part(self, stuck: list[Actor]) -> None:
+        """Find the causes among the next calls of all actors that are not done."""
+        sought = {actor.scope: self._unexplained(actor, self._may_come) for actor in stuck}
+        awaited = {actor.scope: self._awaited(actor) for actor in stuck if not sought[actor.scope]}
+        certain: list[Cause] = []
+        doubtful: list[Cause] = []
+        waiting: list[Cause] = []
+        for actor in stuck:
+            found = sought[actor.scope]
+            came = partial(self._came_without, _behind(actor.scope, awaited))
+            own = [each for each in found if not self._quoted(actor, each, came)]
+            if own:
+                certain.append(self._cause(actor, own, self._has_come))
+            elif found and all(self._quoted(actor, each, self._has_come) for each in found):
+                doubtful.append(self._cause(actor, found, self._has_come))
+            else:
+                found = self._unexplained(actor, self._has_come)
+                waiting.append(self._cause(actor, found, self._may_come))
+        # Those that wait for each other may each repeat another's answer: one must be a cause.
+        first = min((cause.number for cause in waiting), default=0)
+        for cause in certain or doubtful or [each for each in waiting if each.number == first]:
+            self.actors[cause.scope].part(cause)
+
+    def _awaited(self, actor: Actor) -> set[str]:
+        """Return the actors whose next answers an actor's next call repeats."""
+        return {
+            quote.part.change.scope
+            for each in self._differences(actor)
+            for quote in self._quotes(actor, each, self._admits(actor, each, self._may_come)) or ()
+            if not self._has_come(actor, quote.part.change)
+        }
+
+    def _came_without(self, behind: set[str], actor: Actor, change: Change) -> bool:
+        """Tell whether an answer may have come before a call that other actors wait for.
+
+        :param behind: these actors.
+        """
+        is_open = change.scope not in behind and self._may_come(actor, change)
+        return is_open or self._has_come(actor, change)
+
+    def _order(self, actor: Actor, change: Change) -> int:
+        """Return whether an answer came before an actor's next call, as far as rounds tell."""
+        if change.scope == actor.scope:
+            return BEFORE if change.number < actor.passed else AFTER
+        its = self.actors[change.scope].progress(change.number)
+        own = actor.progress(actor.passed)
+        if its[0] < own[0] and its[1] < own[1]:
+            return BEFORE
+        return AFTER if its[0] > own[0] and its[1] > own[1] else BESIDE
+
+    # What a call repeats
+
+    @cached_property
+    def _changes(self) -> list[Change]:
+        """The answers that differ."""
+        return [
+            Change(scope, index, self._forms_of(call.one, 0), self._forms_of(call.other, 1))
+            for scope, actor in self.actors.items()
+            for index, call in enumerate(actor.calls)
+            if call.one and call.other and call.status == "changed"
+            if not same_answer(call.one, call.other)
+        ]
+
+    @cached_property
+    def _answers(self) -> Answers:
+        return Answers(self._changes)
+
+    def _forms_of(self, record: Record, run: int) -> dict[Hashable, Form]:
+        if id(record) not in self._forms:
+            self._forms[id(record)] = forms(record, self._normalizers[run])
+        return self._forms[id(record)]
+
+    def _differences(self, actor: Actor) -> list[Difference]:
+        call = actor.calls[actor.passed]
+        assert call.one is not None and call.other is not None
+        return list(differences(call.one.request, call.other.request))
+
+    def _unexplained(self, actor: Actor, came: Came) -> list[Difference]:
+        """Return what differs in an actor's next call beyond the answers that it repeats."""
+        return [
+            each
+            for each in self._differences(actor)
+            if not self._is_explained(actor, each, self._admits(actor, each, came))
+        ]
+
+    def _is_explained(self, actor: Actor, each: Difference, admits: Admits) -> bool:
+        key = actor.scope, _plain_text(each.recorded), _plain_text(each.asked)
+        if key in self._explained:
+            return True
+        found = self._quotes(actor, each, admits)
+        if found and all(self._has_come(actor, quote.part.change) for quote in found):
+            self._explained.add(key)
+        return bool(found)
+
+    def _quotes(self, actor: Actor, each: Difference, admits: Admits) -> list[Quote] | None:
+        """Return the answers that explain a difference; ``None`` if they do not."""
+        if each.field not in PROMPT:
+            return None
+        before, after = _plain_text(each.recorded), _plain_text(each.asked)
+        return quotes(before, after, self._answers, admits)
+
+    def _admits(self, actor: Actor, difference: Difference, came: Came) -> Admits:
+        """Return what tells whether an actor's next call repeats an answer."""
+
+        def admits(part: Part, pair: FormPair, text: Text, at: int) -> bool:
+            return came(actor, part.change) and self._is_known(
+                actor, difference, part, pair, text, at
+            )
+
+        return admits
+
+    def _has_come(self, actor: Actor, change: Change) -> bool:
+        """Tell whether an answer came before an actor's next call."""
+        order = self._order(actor, change)
+        is_passed = change.number < self.actors[change.scope].passed
+        return order == BEFORE or (order == BESIDE and is_passed)
+
+    def _may_come(self, actor: Actor, change: Change) -> bool:
+        """Tell whether an answer came before an actor's next call, or may have in the same round."""
+        return self._order(actor, change) != AFTER
+
+    def _is_known(
+        self,
+        actor: Actor,
+        difference: Difference,
+        part: Part,
+        pair: FormPair,
+        text: Text,
+        at: int,
+    ) -> bool:
+        """Tell whether a text repeats an answer, and does not hold its words by chance."""
+        if max(pair[0].size, pair[1].size) >= LONG or pair[0].words == pair[1].words:
+            return True
+        is_own = f"{part.change.scope}/".startswith(f"{actor.scope}/")
+        if is_own and difference.role in QUOTING and text.words == pair[0].words:
+            return True
+        return any(
+            self._is_repeated(actor, part, pair[0], text.words_before(at, words))
+            for words in CONTEXTS
+        )
+
+    def _is_repeated(self, actor: Actor, part: Part, form: Form, context: tuple[str, ...]) -> bool:
+        """Tell whether the other prompts that hold the words before a quote repeat the answer of
+        their own round after them.
+
+        One of them must repeat other words: else they may be the program's own.
+        """
+        key = actor.scope, actor.passed, part.change.scope, part.change.number, part.place, context
+        if key not in self._repeated:
+            found = set(self._repeats(actor, part, form, " ".join(context)))
+            self._repeated[key] = True in found and False not in found
+        return self._repeated[key]
+
+    def _repeats(self, actor: Actor, part: Part, form: Form, context: str) -> Iterator[bool | None]:
+        """Yield whether each other prompt with some words repeats an answer; ``None`` if it has the
+        same words as the quote.
+        """
+        source = self.actors[part.change.scope]
+        lag = actor.passed - part.change.number
+        for number, call in enumerate(actor.calls):
+            if number == actor.passed or not 0 <= number - lag < len(source.calls):
+                continue
+            answered = source.calls[number - lag]
+            for run, (asked, its) in enumerate(
+                ((call.one, answered.one), (call.other, answered.other))
+            ):
+                said = self._forms_of(its, run).get(part.place) if its else None
+                if asked is None or said is None or not said.words:
+                    continue
+                words = f" {' '.join(said.words)} "
+                ends = list(_after(asked, f" {context} " if context else ""))
+                if ends and not any(end.startswith(words) for end in ends):
+                    yield False
+                elif ends:
+                    yield None if said.words == form.words else True
+
+    # In words
+
+    def _cause(self, actor: Actor, found: list[Difference], came: Came) -> Cause:
+        """Return the cause of an actor's next call.
+
+        :param found: what differs beyond the answers that it repeats.
+        :param came: says which answers it may repeat nevertheless.
+        """
+        told = next((each for each in found if each.field in ("model", *PROMPT)), None)
+        if told is None:
+            parameters = (
+                ", ".join(f"{each.place}={shown_data(value)}" for each, value in values)
+                for values in (
+                    [(each, each.recorded) for each in found],
+                    [(each, each.asked) for each in found],
+                )
+            )
+            return Cause(actor.scope, actor.passed, "parameters", *parameters)
+        before, after = _text(told.recorded), _text(told.asked)
+        if told.field == "model":
+            return Cause(actor.scope, actor.passed, "model", before, after)
+        doubt = self._doubt(actor, told, came)
+        if isinstance(told.recorded, str) and isinstance(told.asked, str):
+            admits = self._admits(actor, told, self._may_come)
+            rest = without_quotes(told.recorded, told.asked, self._answers, admits)
+            after = after if rest == before else rest
+        return Cause(actor.scope, actor.passed, "prompt", before, after, doubt)
+
+    def _doubt(self, actor: Actor, told: Difference, came: Came) -> str:
+        """Say why a changed prompt may be a consequence; empty if nothing speaks for it."""
+        quoted = self._quoted(actor, told, came)
+        if quoted is not None:
+            name = printable(quoted.scope) or OUTSIDE
+            return f"{PERHAPS}: {name} said so in call {quoted.number + 1}"
+        if actor.parting is None and any(
+            self._order(actor, change) == BEFORE for change in self._changes
+        ):
+            return f"{PERHAPS}: answers changed before it"
+        return ""
+
+    def _quoted(self, actor: Actor, told: Difference, came: Came) -> Change | None:
+        """Return an answer that has the words that changed in a prompt, maybe by chance."""
+        if told.field not in PROMPT:
+            return None
+        found = self._quotes(actor, told, lambda part, *_: came(actor, part.change))
+        if found:
+            return found[0].part.change
+        before, after = _plain_text(told.recorded), _plain_text(told.asked)
+        changed = [
+            tuple(text_of(piece).words for piece in pieces(passage, before, after))
+            for passage in passages(before, after)
+        ]
+        for change in self._changes if changed else ():
+            if came(actor, change) and all(
+                _holds(change.ours, gone) and _holds(change.theirs, new) for gone, new in changed
+            ):
+                return change
+        return None
+
+
+def _behind(scope: str, awaited: Mapping[str, set[str]]) -> set[str]:
+    """Return the actors that wait for one of them, also through others."""
+    found = {scope}
+    while more := {
+        each for each, others in awaited.items() if each not in found and others & found
+    }:
+        found |= more
+    return found
+
+
+def _holds(said: Mapping[Hashable, Form], words: tuple[str, ...]) -> bool:
+    """Tell whether an answer holds some words in this order."""
+    sought = f" {' '.join(words)} "
+    return bool(words) and any(sought in f" {' '.join(form.words)} " for form in said.values())
+
+
+def _after(record: Record, context: str) -> Iterator[str]:
+    """Yield what follows some words in what was asked; without these, whole texts."""
+    for text in strings_in([record.request.get(name) for name in PROMPT]):
+        words = spoken(text)
+        at = words.find(context)
+        while at >= 0:
+            yield words[max(0, at + len(context) - 1) :]
+            at = words.find(context, at + 1) if context else -1
+
+
+def _plain_text(value: Any) -> str:
+    return "" if value is None else value if isinstance(value, str) else shown_data(value)
+
+
+def _text(value: Any) -> str | None:
+    """Return what is there in one of two requests; of a message its text."""
+    if isinstance(value, dict) and isinstance(value.get("content"), str):
+        return str(value["content"])
+    return value if value is None or isinstance(value, str) else shown_data(value)

@@ -84,11 +84,14 @@ def function(name: str, arguments: dict[str, Any], value: Any, sample: str | Non
 
 
 def written(
-    name: str | Path, records: list[Record], settings: dict[str, Any] | None = None
+    name: str | Path,
+    records: list[Record],
+    settings: dict[str, Any] | None = None,
+    run: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a cassette with a header of some settings."""
+    """Write a cassette with a header of some settings, and options of ``llmcall run``."""
     path = Path(name)
-    lines.write(path, {"model": "m"} if settings is None else settings, records)
+    lines.write(path, {"model": "m"} if settings is None else settings, records, run=run)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
@@ -173,6 +174,37 @@ def test_renamed_actors() -> None:
     assert llmcall.compare(one, changed).changed == 0
     assert "no actor in common" in str(llmcall.compare(one, changed))
     assert llmcall.compare(one, changed, align={"day/elisabeth": "day/lisa"}).changed == 1
+
+
+def test_an_actor_whose_naming_system_message_was_edited() -> None:
+    """Actors that are named by their system messages are paired by the likeness of their prompts,
+    and told as edited; without that option of the run, they are two actors.
+    """
+
+    def village(path: str, lisa: str, run: dict[str, Any] | None) -> Path:
+        records = []
+        for name, told in (
+            ("lisa", f"a {lisa} buyer who has two children"),
+            ("bart", "a calm baker"),
+        ):
+            system = f"You are {name}, {told}. You live in a small village."
+            digest = hashlib.sha256(system.encode()).hexdigest()[:8]
+            scope = f"{system[:20]}-{digest}"
+            turns = [("Bread?", f"{name}: yes."), ("Milk?", f"{name}: no.")]
+            records += conversation(f"{scope}#0", turns, system)
+        return written(path, records, run=run)
+
+    option = {"actor": "system"}
+    one, other = village("a.jsonl", "thrifty", option), village("b.jsonl", "generous", option)
+    found = llmcall.compare(one, other)
+    assert counts(found) == (2, 2, 0, 0)
+    assert [(each.place, each.why) for each in found.parted] == [(0, "prompt")]
+    assert "its system message, which names it, was edited" in str(found)
+    assert str(found).endswith("call 1: the prompt changed: [-thrifty-] {+generous+}")
+    apart = llmcall.compare(
+        village("a.jsonl", "thrifty", None), village("b.jsonl", "generous", None)
+    )
+    assert counts(apart) == (2, 0, 2, 2)
 
 
 def test_the_spread_of_several_runs() -> None:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.format import same_answer, without_collection
 from ..errors import short_traceback
-from ..explain import Passage, passages, pieces
+from ..explain import Passage, passages, pieces, strings_in
 from ..requests.keys import key_of
 from ..text import OUTSIDE, brief, counted, data_frame, printable, shortened
 from ..types import Record
-from .causes import Cause, Pair, causes
+from .causes import PROMPT, Cause, Pair, causes
 from .conversations import Run, first_level, load
+from .quotes import text_of
 
 if TYPE_CHECKING:
     import pandas
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Align = Callable[[str], str] | Mapping[str, str]
 
 WORDS = 60  # characters of a text in a line
+ALIKE = 0.5  # the share of their words that the first prompts of one actor have in common
 SCOPES_SHOWN = 4
 CHANGES_SHOWN = 3
 WORD = re.compile(r"\w")
@@ -141,7 +143,8 @@ class Comparison:
         prompt, the parameters or the model changed, beyond what repeats an earlier answer; also as
         a :class:`.Parting`.
     :ivar renamed: the actors that were matched by their first prompt: the other run's scope to the
-        first one's.
+        first one's. Those that are named by their system message, which was edited, are matched by
+        the likeness of these prompts.
     :ivar pairs: the records of each row.
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
@@ -156,6 +159,7 @@ class Comparison:
         self.parted: list[Parting] = []
         self.later: list[Parting] = []
         self.renamed: dict[str, str] = {}
+        self._edited: dict[str, str] = {}
         self._names = [each.name for each in (run, *others)]
         for number, other in enumerate(others, 1):
             self._add(number, run, other, align)
@@ -167,9 +171,17 @@ class Comparison:
         """Add the calls of one of the other runs."""
         ours, theirs = _actors(run, other, align)
         renamed = _renamed(ours, theirs)
-        for before, after in renamed.items():
+        edited: dict[str, str] = {}
+        if run.names_by_system or other.names_by_system:
+            left = {
+                scope: ours[scope] for scope in ours if scope not in {*theirs, *renamed.values()}
+            }
+            new = {scope: theirs[scope] for scope in theirs if scope not in {*ours, *renamed}}
+            edited = _edited(left, new)
+        for before, after in {**renamed, **edited}.items():
             theirs[after] = theirs.pop(before)
-        self.renamed.update(renamed)
+        self.renamed.update(renamed | edited)
+        self._edited.update(edited)
         actors = {
             scope: list(_paired(scope, number, ours.get(scope, []), theirs.get(scope, [])))
             for scope in {**ours, **theirs}
@@ -251,7 +263,12 @@ class Comparison:
             yield "The runs have no actor in common: their scopes and their prompts differ."
             return
         for other, one in sorted(self.renamed.items()):
-            yield f"{_named(one)} is called {_named(other)} in the other run (matched by its first prompt)"
+            how = (
+                "its system message, which names it, was edited"
+                if other in self._edited
+                else "matched by its first prompt"
+            )
+            yield f"{_named(one)} is called {_named(other)} in the other run ({how})"
         if not self.parted:
             yield "No actor's runs part."
         yield from self._in_words(self.parted, "")
@@ -367,6 +384,40 @@ def _by_first_prompt(run: Mapping[str, list[Record]], other: Container[str]) -> 
         if scope not in other:
             found.setdefault(_asked(records[0]), []).append(scope)
     return {prompt: scopes[0] for prompt, scopes in found.items() if len(scopes) == 1}
+
+
+def _edited(left: Mapping[str, list[Record]], new: Mapping[str, list[Record]]) -> dict[str, str]:
+    """Return the actors of the other run whose first prompts are most like those of actors of the
+    first run that it lacks.
+    """
+    asked, others = (
+        {scope: Counter(_first_words(records[0])) for scope, records in actors.items()}
+        for actors in (left, new)
+    )
+    likeness = sorted(
+        (
+            (_likeness(words, other_words), other, one)
+            for one, words in asked.items()
+            for other, other_words in others.items()
+        ),
+        key=lambda each: (-each[0], each[1:]),
+    )
+    found: dict[str, str] = {}
+    for share, other, one in likeness:
+        if share >= ALIKE and other not in found and one not in found.values():
+            found[other] = one
+    return found
+
+
+def _first_words(record: Record) -> tuple[str, ...]:
+    """Return the words of what was asked."""
+    asked = [record.request.get(name) for name in PROMPT]
+    return tuple(word for text in strings_in(asked) for word in text_of(text).words)
+
+
+def _likeness(one: Counter[str], other: Counter[str]) -> float:
+    """Return which share of their words two texts have in common."""
+    return 2 * (one & other).total() / ((one + other).total() or 1)
 
 
 # Calls

@@ -54,12 +54,19 @@ class Run(NamedTuple):
     :param records: in the order of the calls of each scope.
     :param settings: those of the file's header.
     :param is_complete: whether the recording came to its end, as far as a file says so.
+    :param options: those of ``llmcall run`` in the file's header.
     """
 
     name: str
     records: list[Record]
     settings: dict[str, Any]
     is_complete: bool = True
+    options: Mapping[str, Any] = {}
+
+    @property
+    def names_by_system(self) -> bool:
+        """Return whether its actors are named by their system messages."""
+        return self.options.get("actor") == "system"
 
     @property
     def normalize(self) -> Callable[[str], str] | None:
@@ -98,7 +105,8 @@ def load(run: Any, *, may_be_empty: bool = False) -> Run:
 def _loaded(run: Any, where: Callable[[Record], bool]) -> Run:
     if isinstance(run, Cassette):
         settings = dict(run.stored.settings) if run.stored else {}
-        return Run(str(run.path), list(filter(where, run.all_records())), settings)
+        options = (run.stored.run if run.stored else None) or {}
+        return Run(str(run.path), list(filter(where, run.all_records())), settings, options=options)
     if not isinstance(run, (str, os.PathLike, ResponseCache)):
         raise TypeError(
             f"{run!r} is no run: give a path, a Cassette, a cache, or one of them and a scope"
@@ -112,6 +120,7 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> Run:
         list(filter(where, found.records())),
         dict(found.settings),
         found.is_complete,
+        found.run or {},
     )
 
 

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
+from . import secrets
 from .cache.cache import shared_cache
 from .cassettes.cassette import active_cassette, function_scope, guards
 from .config import resolve as config
@@ -25,7 +26,7 @@ from .engine.prepare import (
 )
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, ScopeError, short_traceback
-from .notices import LEFT, is_left
+from .notices import LEFT, is_left, warn_once
 from .requests.arguments import Parameters
 from .requests.keys import identity, map_texts, normalizer, ordered, plain, sampled_key
 from .scopes import here
@@ -33,7 +34,7 @@ from .text import printable
 from .types import FROM_FUNCTION, FROM_SERVER, Outcome, Request, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from .config.settings import Settings
     from .engine.drivers import Flow
@@ -177,19 +178,51 @@ def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Setti
 
 
 def http_call(
-    method: str, path: str, body: Any, send: Callable[[], Any], settings: Settings
+    method: str,
+    host: str,
+    path: str,
+    query: Sequence[tuple[str, str]],
+    body: Any,
+    send: Callable[[], Any],
+    settings: Settings,
 ) -> Flow[Any]:
     """Return the way to the response of an HTTP request; a GET is sent wherever it may be.
 
-    :param method: with ``path`` and ``body`` (plain data, or ``None``) what identifies the request.
+    What its query and its body hold of credentials, by the names of the fields, is neither recorded
+    nor part of the key.
+
+    :param method: with ``host``, ``path``, ``query`` and ``body`` (plain data, or ``None``) what
+        identifies the request.
     :param send: sends it and returns plain data; in an event loop it is asynchronous.
     :param settings: say where it is recorded, and in what mode.
+    :raises CacheError: for a body with a field that may hold a credential by its name.
     """
+    where = f"{method} {host}{path}"
+    secrets.refuse_named(body, settings.cassette_allow, where)
+    asked: dict[str, Any] = {"method": method, "host": host, "path": path}
+    fields = _identifying(query, where)
+    if fields:
+        asked["query"] = fields
     replace = normalizer(settings.cache_normalize)
-    asked = {"method": method, "path": path, "body": _replaced(plain(body, "the body"), replace)}
+    plain_body = secrets.without_credentials(plain(body, "the body"))
+    asked["body"] = _replaced(plain_body, replace)
     return _prepared(
         _Source(f"{method} {path}", send, is_live=method == "GET"), "http", asked, settings
     )
+
+
+def _identifying(query: Sequence[tuple[str, str]], where: str) -> dict[str, list[str]]:
+    """Return the values of a query by their names, without credentials; say what is left out."""
+    fields: dict[str, list[str]] = {}
+    for name, value in query:
+        if secrets.names_credential(name, maybe=True):
+            warn_once(
+                f"{where}: the parameter {name!r} of the query is a credential by its name; it is sent, but it is "
+                "neither recorded nor part of the key"
+            )
+        else:
+            fields.setdefault(name, []).append(value)
+    return fields
 
 
 def _replaced(value: Any, replace: Callable[[str], str] | None) -> Any:

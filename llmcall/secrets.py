@@ -34,6 +34,18 @@ _PLACEHOLDER = re.compile(
 )
 
 
+# Names of fields that hold a credential, whatever its form: what they end with, and what may as
+# well be the name of something else.
+_CREDENTIAL = re.compile(
+    r"(?:^|[-_ ]|(?<=[a-z])(?=[A-Z]))"
+    r"(?:(?i:(?:api|access|secret|private|subscription|auth|client|account)[-_ ]?key|apikey"
+    r"|(?:access|auth|refresh|session|bearer|api|ad|security)[-_ ]?token"
+    r"|authorization|password|passwd|secret|credentials?))$"
+)
+_MAYBE_CREDENTIAL = frozenset({"key", "token", "auth", "sig", "signature"})
+LEFT_OUT = "<left out>"  # stands where a credential was
+
+
 class Match(NamedTuple):
     """Say what was found; never the credential itself.
 
@@ -168,6 +180,48 @@ def refuse(data: Data, allow: Sequence[str], where: str, searched: set[str] | No
                 "to one that matches the whole of it"
             )
         searched.add(text)
+
+
+def names_credential(name: str, *, maybe: bool = False) -> bool:
+    """Return whether a field of that name holds a credential, whatever its value looks like.
+
+    :param maybe: whether names that may mean something else, such as ``key``, count too.
+    """
+    return bool(_CREDENTIAL.search(name)) or (maybe and name.lower() in _MAYBE_CREDENTIAL)
+
+
+def without_credentials(data: Data) -> Data:
+    """Return a copy of plain data with ``LEFT_OUT`` for each text in a field that names a
+    credential.
+    """
+    if isinstance(data, dict):
+        return {
+            name: LEFT_OUT
+            if isinstance(item, str) and names_credential(name)
+            else without_credentials(item)
+            for name, item in data.items()
+        }
+    return [without_credentials(item) for item in data] if isinstance(data, list) else data
+
+
+def refuse_named(body: Data, allow: Sequence[str], where: str) -> None:
+    """Refuse a body with a field at its top that may hold a credential by its name.
+
+    :param allow: see :func:`find`.
+    :param where: what the error calls the body.
+    :raises CacheError: naming the field.
+    """
+    for name, value in body.items() if isinstance(body, dict) else ():
+        if not isinstance(value, str) or names_credential(name):
+            continue
+        if names_credential(name, maybe=True) and not any(
+            re.fullmatch(each, value) for each in allow
+        ):
+            raise CacheError(
+                f"{where}: its field {name!r} looks like a credential by its name, and would be written down; "
+                "send it in a header or, if it is no secret, set [Cassette] ALLOW = <regular expression> to one "
+                "that matches the whole of it"
+            )
 
 
 def _is_secret(form: _Form, secret: str) -> bool:

@@ -54,11 +54,7 @@ def asked_of(
     ):
         return None
     if request.method == "GET":
-        return (
-            "exchange",
-            None,
-            {"method": request.method, "path": url.raw_path.decode(), "body": None},
-        )
+        return "exchange", None, _exchanged(request, None)
     body = None
     if request.method == "POST" and "json" in headers.get("content-type", ""):
         with contextlib.suppress(ValueError):
@@ -80,7 +76,19 @@ def asked_of(
     if isinstance(body, dict) and path.endswith(EMBEDDINGS) and _is_text(body.get("input")):
         parameters = _parameters("embedding", body, "input", "encoding_format")
         return "get_embedding", body, _arguments(request, path, parameters, text=body["input"])
-    return "exchange", body, {"method": request.method, "path": url.path, "body": body}
+    return "exchange", body, _exchanged(request, body)
+
+
+def _exchanged(request: Any, body: Any) -> dict[str, Any]:
+    """Return what identifies a request that is recorded as it is."""
+    url = request.url
+    return {
+        "method": request.method,
+        "host": url.host if url.port is None else f"{url.host}:{url.port}",
+        "path": url.raw_path.decode().partition("?")[0],
+        "query": [*url.params.multi_items()],
+        "body": body,
+    }
 
 
 def _arguments(request: Any, path: str, parameters: dict[str, Any], **asked: Any) -> dict[str, Any]:

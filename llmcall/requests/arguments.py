@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.values import nearest
 from ..models.catalog import parameters_of
+from ..secrets import without_credentials
 from ..types import is_part
 from .keys import a, map_texts, plain
 
@@ -331,6 +332,8 @@ def asked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
         del asked["n"]
     if isinstance(asked.get("stop"), str):
         asked["stop"] = [asked["stop"]]
+    if "extra_body" in asked:
+        asked["extra_body"] = without_credentials(asked["extra_body"])
     return asked
 
 

@@ -19,7 +19,7 @@ import threading
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -365,6 +365,101 @@ def test_keys() -> None:
     )
 
 
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.text("a,%/#~2", max_size=3), st.text("a,%/#~2", max_size=3)), unique=True)
+)
+def test_no_two_pairs_of_columns_share_a_name(pairs: list[tuple[str, str]]) -> None:
+    """Rows that differ in one of several columns have names that differ, whatever the values hold."""
+    rows = [{"one": one, "other": other} for one, other in pairs]
+    found = names(rows, key=["one", "other"])
+    assert len(set(found)) == len(rows)
+    assert not any("/" in name or "#" in name or name.endswith("~1") for name in found)
+
+
+def test_names_of_columns_stay_what_they_are() -> None:
+    """The names that several columns give are pinned: others would make every item a new one."""
+    rows = [{"town": "Bonn", "id": 7}, {"town": "a/b, 5 % #1~", "id": 7}, {"town": "", "id": 0}]
+    assert names(rows, key=["town", "id"]) == ["Bonn,7", "a%2Fb%2C 5 %25 %231~~,7", ",0"]
+    assert names(rows, key=("town",)) == ["Bonn", "a%2Fb%2C 5 %25 %231~~", "%"]
+
+
+@pytest.mark.parametrize("road", ["map", "table"])
+def test_rows_named_by_several_columns_keep_their_answers(road: str) -> None:
+    """Sorted in another way, each row has the answer that it had."""
+    client = Dice()
+    call = LLMCall(user="What will you buy?", client=client)
+    rows = [{"town": town, "id": number} for town in ("Bonn", "Ulm") for number in (1, 2)]
+
+    def answers_of(rows: list[dict[str, Any]]) -> dict[Any, str]:
+        options: Any = {"key": ["town", "id"], "scope": "survey"}
+        values = (
+            call.map(rows, **options)
+            if road == "map"
+            else list(call.table(rows, **options)["value"])
+        )
+        return dict(zip([tuple(row.values()) for row in rows], values, strict=True))
+
+    first_answers = answers_of(rows)
+    assert len(set(first_answers.values())) == 4
+    assert answers_of(rows[::-1]) == first_answers
+
+
+def asks_again(rows: list[dict[str, Any]], **options: Any) -> None:
+    """Ask every row of a survey the same question."""
+    call = LLMCall(user="What will {{ name }} buy?", client=ScriptedClient(lambda _: "Bread."))
+    call.map(rows, scope="survey", **options)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "count"),
+    [
+        ([{"name": "Lisa", "id": 1}, {"name": "Lisa", "id": 2}, {"name": "Bart"}], {}, 2),
+        ([{"name": "Lisa", "id": 1}, {"name": "Bart", "id": 1}], {"key": "id"}, 2),
+        (
+            [{"name": "a", "id": 1}, {"name": "a", "id": 1}, {"name": "b", "id": 1}],
+            {"key": "id"},
+            3,
+        ),
+        ([{"name": "Lisa", "id": 1}, {"name": "Lisa", "id": 2}], {"dry_run": True}, 2),
+    ],
+)
+def test_different_items_of_one_name_are_told(
+    rows: list[dict[str, Any]], options: Any, count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only their order tells them apart: a warning counts them, and names the remedy."""
+    asks_again(rows, **options)
+    assert f"{count} items of a map share the name of their scope" in caplog.text
+    assert "Give a key=" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        lambda: asks_again([{"name": "Lisa", "id": 1}] * 3),
+        lambda: asks_again([{"name": "Lisa", "id": 1}, {"name": "Lisa", "id": 2}], key="id"),
+        lambda: names(["a", "a", "b"], key=str),
+        lambda: map(str, [1, 2], key=lambda item: "same"),
+    ],
+)
+def test_equal_items_of_one_name_are_not_told(
+    asks: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever asks the same item again, or outside any scope, exchanges nothing."""
+    asks()
+    assert "share the name" not in caplog.text
+
+
+def test_items_that_share_a_digest_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If the digits of two digests are the same, their order tells them apart, with a warning."""
+    monkeypatch.setattr("llmcall.parallel.items.DIGEST_BYTES", 1)
+    found = names(list(range(300)))
+    assert len(set(found)) == 300
+    assert "items of a map share the name of their scope" in caplog.text
+
+
 # Errors
 
 
@@ -481,7 +576,7 @@ async def agenerator() -> Any:
             (str, [{}]),
             {"key": 3},
             TypeError,
-            "key is 3; it must be a function of the item, or the name of a column",
+            "key is 3; it must be a function of the item, the name of a column, or a list of such names",
         ),
         ((str, ["lisa"]), {"key": "id"}, TypeError, "key='id' names a column, but an item is str"),
         (
@@ -489,6 +584,26 @@ async def agenerator() -> Any:
             {"key": "id"},
             ValueError,
             "key='id' names a column that a row lacks; it has name",
+        ),
+        ((str, [{}]), {"key": []}, ValueError, "key is []; it must name at least one column"),
+        ((str, [{}]), {"key": ["id", 3]}, TypeError, "or a list of such names"),
+        (
+            (str, [{"name": 1, "idea": 2}]),
+            {"key": ["name", "id"]},
+            ValueError,
+            "key='id' names a column that a row lacks; it has name, idea",
+        ),
+        (
+            (str, [Citizen("Lisa", 30)]),
+            {"key": "nam"},
+            ValueError,
+            "key='nam' names a field that Citizen lacks; it has name, age; did you mean 'name'?",
+        ),
+        (
+            (str, [{"name": 1.5}]),
+            {"key": ["name"]},
+            TypeError,
+            "the key of item 1 is 1.5; it must be a text or a whole number",
         ),
         (
             (str, [7]),

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import scopes
 from ..cassettes.cassette import current_cassette, position
+from ..config.values import nearest
 from ..engine.limits import estimate
 from ..engine.prepare import ON_ERROR, followed
+from ..notices import warn_once
 from ..requests.keys import canonical
 from ..scopes import made_name
-from ..text import brief, counted, imported_pandas, inferred, money, printable
+from ..text import brief, counted, imported_pandas, inferred, money, printable, shortened
 from ..types import Reply, TokenUsage
 
 if TYPE_CHECKING:
@@ -28,12 +30,12 @@ if TYPE_CHECKING:
     from ..scopes import Active, Draws, Scope
     from ..types import Record, Request
 
-DIGEST_BYTES = (
-    8  # of a SHA-256; among a million items, two share one with a chance of 1 in 40 million
-)
+DIGEST_BYTES = 8  # of a SHA-256, in an item's name
 OCCURRENCE = (
     "~"  # between a name and how often it came before; doubled where the name itself holds it
 )
+# In the name of several columns, what divides the parts of a sample, or the columns.
+_ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "#": "%23", ",": "%2C"})
 # Of these, str() says all.
 TEXTUAL = frozenset(
     {"date", "datetime", "time", "timedelta", "Decimal", "Fraction", "UUID", "NAType"}
@@ -198,61 +200,119 @@ class TaskPosition(NamedTuple):
 # Names
 
 
-def item_names(
-    items: Iterable[Any], key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]
-) -> Iterator[tuple[Any, str]]:
-    """Yield items, each with the name of its scope: by its key, and by its occurrence among equal
-    ones.
+class ItemNames:
+    """Names the scopes of a map's items: by key or digest, and by the occurrence among equal names.
 
-    The same item gets the same name whatever stands before or after it.
+    The same item gets the same name whatever stands before or after it. Different items that share
+    a name are told apart by their order alone; :meth:`warn` says so.
 
-    :param key: gives an item's key, a text or a whole number; ``None`` means a digest of the item.
+    :param key: gives an item's key; ``None`` means a digest of the item.
     :param identity: gives what of an item is digested.
-    :raises TypeError: where a key is neither a text nor a whole number, or an item is not plain
-        data.
-    :raises ValueError: where a key is empty or holds ``/`` or ``#``.
     """
-    seen: Counter[str] = Counter()
-    for index, item in enumerate(items):
-        if key is None:
-            name = made_name(digest(identity(item), index).hex())
+
+    def __init__(self, key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]) -> None:
+        self._key = key
+        self._identity = identity
+        self._index = 0
+        self._occurrences: Counter[str] = Counter()
+        self._contents: dict[str, bytes | None] = {}  # of the first item of each name
+        self._ambiguous: set[str] = set()  # the names that different items share
+        self._example = ""
+
+    def name(self, item: Any) -> str:
+        """Return the name of the next item's scope.
+
+        :raises TypeError: if the key is neither a text nor a whole number, or, without one, the
+            item is not plain data.
+        :raises ValueError: if the key is empty or holds ``/`` or ``#``.
+        """
+        index = self._index
+        self._index += 1
+        if self._key is None:
+            name = made_name(digest(self._identity(item), index)[:DIGEST_BYTES].hex())
         else:
-            name = _checked(key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
-        count = seen[name]
-        seen[name] += 1
-        yield item, f"{name}{OCCURRENCE}{count}" if count else name
-        del item  # nobody keeps what was taken
+            name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
+        self._compare(name, item, index)
+        count = self._occurrences[name]
+        self._occurrences[name] += 1
+        return f"{name}{OCCURRENCE}{count}" if count else name
+
+    def _compare(self, name: str, item: Any, index: int) -> None:
+        """Note whether an item differs from the first one of its name."""
+        try:
+            content = digest(item, index)
+        except (TypeError, ValueError):
+            content = None  # nobody can tell whether it differs
+        first = self._contents.setdefault(name, content)
+        is_first = not self._occurrences[name]
+        if not is_first and (content is None or content != first):
+            self._example = self._example or f"{_nth(index)}, {brief(printable(repr(item)), SHOWN)}"
+            self._ambiguous.add(name)
+
+    def warn(self) -> None:
+        """Warn of different items that share a name, once for the same ones."""
+        count = sum(self._occurrences[name] for name in self._ambiguous)
+        if not count:
+            return
+        warn_once(
+            f"{count} items of a map share the name of their scope with one that differs "
+            f"(for example {self._example}). Only their order tells them apart: sort the items, or "
+            "insert or drop one, and they swap their answers. Give a key= that is another for each, "
+            'such as a column, key="id", or a list of columns, key=["country", "id"]'
+        )
+
+
+class _Columns(tuple[Any, ...]):
+    """What an item has in several columns, which name its scope together."""
 
 
 def key_function(key: Any) -> Callable[[Any], Any] | None:
     """Return what gives an item's key.
 
-    :param key: a function of the item, or the name of a column of its row; ``None`` means that none
-        is given.
-    :raises TypeError: where it is anything else.
+    :param key: a function of the item, the name of a column of its row, or a list of such names;
+        ``None`` means that no key is given.
+    :raises TypeError: for anything else.
+    :raises ValueError: for an empty list.
     """
     if key is None or callable(key):
         return key  # type: ignore[no-any-return]
-    if not isinstance(key, str):
+    if isinstance(key, str):
+        return partial(_column, key)
+    if not isinstance(key, (list, tuple)) or not all(isinstance(name, str) for name in key):
         raise TypeError(
-            f"key is {key!r}; it must be a function of the item, or the name of a column"
+            f"key is {key!r}; it must be a function of the item, the name of a column, or a list of such names"
         )
+    if not key:
+        raise ValueError(f"key is {key!r}; it must name at least one column")
+    columns = tuple(key)
+    return lambda item: _Columns(_column(name, item) for name in columns)
 
-    def column(item: Any) -> Any:
-        """Return what an item has in the column, or in the field of this name."""
-        if not isinstance(item, Mapping):
-            if hasattr(item, key):
-                return getattr(item, key)
-            raise TypeError(
-                f"key={key!r} names a column, but an item is {type(item).__name__}, not a row (a dict)"
-            )
-        if key not in item:
+
+def _column(name: str, item: Any) -> Any:
+    """Return what an item has in a column, or in the field of this name.
+
+    :raises TypeError, ValueError: if it has no such column, naming those that it has.
+    """
+    if isinstance(item, Mapping):
+        if name in item:
+            return item[name]
+        known = [str(each) for each in item]
+        shown = shortened(", ".join(known) or "none", 300)  # a table may have hundreds of columns
+        raise ValueError(
+            f"key={name!r} names a column that a row lacks; it has {shown}{nearest(name, known)}"
+        )
+    if hasattr(item, name):
+        return getattr(item, name)
+    kind = type(item)
+    for attribute in ("__dataclass_fields__", "_fields", "model_fields"):
+        if known := list(getattr(kind, attribute, ())):
             raise ValueError(
-                f"key={key!r} names a column that a row lacks; it has {', '.join(map(str, item))}"
+                f"key={name!r} names a field that {kind.__name__} lacks; it has {', '.join(known)}"
+                f"{nearest(name, known)}"
             )
-        return item[key]
-
-    return column
+    raise TypeError(
+        f"key={name!r} names a column, but an item is {kind.__name__}, not a row (a dict)"
+    )
 
 
 def _nth(index: int) -> str:
@@ -260,20 +320,32 @@ def _nth(index: int) -> str:
     return f"item {index + 1}"
 
 
-def _checked(key: Any, index: int) -> str:
-    if hasattr(key, "__index__") and not isinstance(key, bool):
-        key = str(key.__index__())  # a whole number of NumPy's as well
-    if not isinstance(key, str):
-        raise TypeError(f"the key of {_nth(index)} is {key!r}; it must be a text or a whole number")
-    if not key or "/" in key or "#" in key:
+def _key_text(key: Any, index: int) -> str:
+    """Return the name of a scope that a key stands for."""
+    if isinstance(key, _Columns):
+        values = [_plain_text(value, index).translate(_ESCAPES) for value in key]
+        return ",".join(values) or "%"
+    text = _plain_text(key, index)
+    if not text or "/" in text or "#" in text:
         raise ValueError(
-            f"the key of {_nth(index)} is {key!r}; it names a scope, so it must not be empty or hold '/' or '#'"
+            f"the key of {_nth(index)} is {key!r}; it names a scope, so it must not be empty or hold '/' or '#' "
+            "(a list of columns may, even of one)"
         )
-    return str.__str__(key)
+    return text
+
+
+def _plain_text(value: Any, index: int) -> str:
+    if hasattr(value, "__index__") and not isinstance(value, bool):
+        return str(value.__index__())  # a whole number of NumPy's as well
+    if not isinstance(value, str):
+        raise TypeError(
+            f"the key of {_nth(index)} is {value!r}; it must be a text or a whole number"
+        )
+    return str.__str__(value)
 
 
 def digest(identity: Any, index: int) -> bytes:
-    """Return the digest of an item, the first bytes of a SHA-256.
+    """Return the digest of an item, a SHA-256.
 
     Numbers have one form (1 is 1.0), the order of a dict's keys does not matter, a tuple is a list.
 
@@ -292,7 +364,7 @@ def digest(identity: Any, index: int) -> bytes:
             f"{_nth(index)} holds {error}, which is not plain data: give a key= that tells items apart (a function of "
             "the item, or a column), for the scope of each"
         ) from None
-    return sha256(canonical(data, _nth(index))).digest()[:DIGEST_BYTES]
+    return sha256(canonical(data, _nth(index))).digest()
 
 
 class _NotPlainError(Exception):

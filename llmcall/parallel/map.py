@@ -30,10 +30,10 @@ from ..errors import (
 from ..notices import Failures, logger
 from .bar import Bar, progress_bar
 from .items import (
+    ItemNames,
     Planner,
     TaskPosition,
     check_options,
-    item_names,
     item_words,
     job_of,
     length_of,
@@ -133,10 +133,10 @@ def map(
         dicts of variables. It must not be asynchronous.
     :param items: any iterable; items are taken while there is room. A pandas DataFrame stands for
         its rows, as dicts.
-    :param key: names an item's scope: a function of the item, or a column of its row, that gives a
-        text or a whole number; by default a digest of the item (of a row, only of the variables
-        that the templates use), which must then be plain data. Equal keys are told apart by their
-        order.
+    :param key: names an item's scope: a function of the item, a column of its row, or a list of
+        columns, that give a text or a whole number; by default a digest of the item (of a row, only
+        of the variables that the templates use), which must then be plain data. Items of one name
+        are told apart by their order; a warning says so if they differ.
     :param repeats: how often each item is drawn. Repeat r > 0 has a child scope of its own, outside
         any scope too.
     :param workers: how many items run at once. The default is 32 threads, or fewer if
@@ -245,8 +245,10 @@ def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Pla
         )
     active = context.run(_active, options)
     planner = Planner(job, context)
-    for item, position in _positions(job, items, options, active, ()):
+    names = ItemNames(options.key, job.identity)
+    for item, position in _positions(names, items, options, active, ()):
         planner.add(item, position, scopes.Draws() if active is None else active.draws)
+    names.warn()
     return planner.plan
 
 
@@ -257,7 +259,7 @@ def _active(options: MapOptions) -> scopes.Active | None:
 
 
 def _positions(
-    job: Job,
+    names: ItemNames,
     items: Any,
     options: MapOptions,
     active: scopes.Active | None,
@@ -266,11 +268,11 @@ def _positions(
     """Yield each item as often as it is drawn, with the position of the draw."""
     path = "" if active is None else active.path
     in_default = active is not None and active.without_default is not None
-    rows = rows_of(items)
-    named = item_names(rows, options.key, job.identity) if path else ((item, "") for item in rows)
-    for index, (item, name) in enumerate(named):
+    for index, item in enumerate(rows_of(items)):
+        name = names.name(item) if path else ""
         for repeat in range(options.repeats):
             yield item, TaskPosition(path, name, repeat, (*place, index, repeat), in_default)
+        del item  # nobody keeps what was taken
 
 
 @contextmanager
@@ -297,15 +299,17 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     count = length_of(items)
     total = None if count is None else count * options.repeats
     with progress_bar(options.progress, total) as bar:
+        names = ItemNames(options.key, job.identity)
         tasks = (
             Task(group, item, position)
-            for item, position in _positions(job, items, options, active, place)
+            for item, position in _positions(names, items, options, active, place)
         )
         run = _Run(group, tasks, count, options, bar)
         try:
             yield run
         finally:
             run.close()
+            names.warn()
 
 
 # Results

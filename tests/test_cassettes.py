@@ -319,6 +319,45 @@ def test_a_notebook_s_cassette_is_written_as_it_goes() -> None:
         assert (played(echoing()), again.replayed) == (expected, 4)
 
 
+FIRST_CELL = """
+tape = llmcall.cassette(PATH, mode=mode)
+tape.open()
+trial = llmcall.scope("trial")
+"""
+SECOND_CELL = """
+with trial:
+    answers.append([said(client, text) for text in ("Hi", "Hi", "Bye")])
+"""
+LAST_CELL = "tape.close()"
+
+
+@pytest.mark.parametrize("mode", ["once", "new"])
+def test_all_cells_a_second_time_ask_nothing(mode: str) -> None:
+    """A notebook's first cell opens the file anew, and the draws begin anew: all is replayed, and a
+    recording that had not ended goes on.
+    """
+    client = counting(cache_mode="off")
+    cells: dict[str, Any] = {**globals(), "mode": mode, "client": client, "answers": []}
+    for cell in (FIRST_CELL, SECOND_CELL, FIRST_CELL, SECOND_CELL):
+        exec(cell, cells)
+    assert cells["answers"] == [["answer 1", "answer 2", "answer 3"]] * 2
+    exec(FIRST_CELL, cells)
+    exec(SECOND_CELL.replace('"Bye"', '"Bye", "New"'), cells)
+    assert cells["answers"][-1] == ["answer 1", "answer 2", "answer 3", "answer 4"]
+    for cell in (LAST_CELL, FIRST_CELL, SECOND_CELL, LAST_CELL):
+        exec(cell, cells)
+    assert (len(client.requests), is_complete(), len(asked_in())) == (4, True, 4)
+
+
+def test_a_rewrite_in_cells_is_written_when_it_is_opened_again() -> None:
+    """What a ``rewrite`` recorded is in its file before the next one begins."""
+    cassette(PATH, mode="rewrite").open()
+    said(counting(cache_mode="off"))
+    again = cassette(PATH, mode="rewrite").open()
+    assert asked_in() == ["Hi"]
+    again.close()
+
+
 def test_nothing_gained_leaves_the_file_alone() -> None:
     """A run that gains nothing does not write, not even the same bytes."""
     taped("Hi")

@@ -114,6 +114,7 @@ class Cassette(ContextDecorator):
         self._is_settled = False
         self._error: BaseException | None = None
         self._process = os.getpid()
+        self._is_in_cells = False
         self._writes_on = False
         self._writer: Writer | None = None
         self._hash: Any = None  # of the file, where it may be written
@@ -135,15 +136,28 @@ class Cassette(ContextDecorator):
         """Let it answer and record until :meth:`close`, as in a notebook across cells; it is
         written as it goes.
 
-        A ``rewrite`` is written at the end, so that a failed one leaves the old file.
+        If the cell runs again, this closes the cassette that an earlier ``open`` of the same file
+        opened, and begins anew; a recording goes on. A ``rewrite`` is written at the end, so that a
+        failed one leaves the old file.
 
         :raises CacheCorruptError: where the file is damaged.
-        :raises CacheError: where it is of a newer version, or another cassette of this process has
+        :raises CacheError: where it is of a newer version, or a ``with`` block of this process has
             it open.
         """
+        file = os.path.realpath(self.path)
+        for other in tuple(open_cassettes):
+            if other._is_in_cells and other.file == file and other.is_mine():
+                other._end_for_another()
         self.__enter__()
+        self._is_in_cells = True
         self._writes_on = self.mode != "rewrite"
         return self
+
+    def _end_for_another(self) -> None:
+        """Close it for one that takes its place: what it recorded so far is not the end."""
+        error = None if self.mode == "rewrite" else InterruptedError("opened again")
+        while self._depth:
+            self.__exit__(None, error, None)
 
     def close(self) -> None:
         """End what :meth:`open` began.

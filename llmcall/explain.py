@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import secrets as credentials
 from .errors import CacheError
-from .requests.keys import ANEW, is_same
+from .requests.arguments import CONFIGURED
+from .requests.keys import ANEW, NORMALIZERS, is_same, normalizer
 from .text import OUTSIDE, counted, printable, shortened, shown_data
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ UNLIKE = 2.0  # a distance from which on a record has little to do with a reques
 SHORT = 12  # digits of a key
 OPENING = 200  # characters of the question that are kept
 CAUSES = 4  # that are named
+REORDERED = (
+    "the same is recorded in another order: what arrived first decided it. Give each actor a scope of its own, or "
+    "sort what a prompt holds"
+)
 SCOPES = 4  # that are named
 VALUE = 60  # characters of a value in a cause
 
@@ -167,6 +172,13 @@ def explain(
     if first is not None and first.sample != request.sample:
         found = (Difference("sample", first.sample, request.sample), *found)
     causes = [search.unread] if search.unread else _causes(request, search, found, settings)
+    names = _normalizing(found, settings)
+    if source is not None and names:
+        line = f"NORMALIZE = {', '.join(names)}"
+        remedy = (
+            f"{line}\nbelow [Cache] in config.ini leaves this out of the key. Then '{source.rekey}' gives what is "
+            "recorded its new key, at no cost; or record it anew"
+        )
     return Miss(
         kind=request.kind,
         name=title_of(request.kind, request.asked),
@@ -194,16 +206,79 @@ def _causes(
     if same:
         return [_cause_of_sample(request.sample, same)]
     causes = []
+    if any(_is_reordered(request.asked, record.request) for record in search.records):
+        causes.append(REORDERED)
     path = _split(request.sample)[0]
     if path and not search.in_scope:
         beside = sorted({record.scope for record in search.records} - {"", path})
         recorded = f"; there are records in {_named(beside)}" if beside else ""
         causes.append(f"nothing at all is recorded in the scope {path!r}{recorded}")
     if search.distance >= UNLIKE:
-        return [*causes, "no record is much like it"]
+        return [*causes, *_of_format(found), *([] if causes else ["no similar record found"])]
     return [
         *causes,
         *dict.fromkeys(cause for each in found if (cause := _of_field(each, settings))),
+    ]
+
+
+def _normalizing(found: Sequence[Difference], settings: Settings) -> tuple[str, ...]:
+    """Return the normalizers under which a request and the nearest record are the same; empty if
+    more differs than they leave out.
+    """
+    differing = [each for each in found if each.place != "sample"]
+    present, names = settings.cache_normalize, dict.fromkeys(settings.cache_normalize)
+    for each in differing:
+        needed = _names_for(each, present)
+        if not needed:
+            return ()
+        names |= dict.fromkeys(needed)
+    return tuple(names) if differing else ()
+
+
+def _names_for(difference: Difference, present: tuple[str, ...]) -> list[str]:
+    """Return the normalizers that leave out all that differs in a text."""
+    recorded, asked = difference.recorded, difference.asked
+    if not (isinstance(recorded, str) and isinstance(asked, str)):
+        return []
+
+    def is_same_under(names: Sequence[str]) -> bool:
+        replace = normalizer((*present, *names))
+        return replace is not None and replace(recorded) == replace(asked)
+
+    names = list(NORMALIZERS)
+    if not is_same_under(names):
+        return []
+    for name in NORMALIZERS:
+        without = [each for each in names if each != name]
+        names = without if is_same_under(without) else names
+    return names
+
+
+def _is_reordered(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> bool:
+    """Tell whether two requests hold the same messages, or the same lines of one, in another order."""
+    one, other = ([dumped(each) for each in conversation(each)] for each in (asked, recorded))
+    if one == other or len(one) != len(other):
+        return False
+    if sorted(one) == sorted(other):
+        return True
+    return all(
+        sorted(said(mine).splitlines()) == sorted(said(its).splitlines())
+        for mine, its in zip(conversation(asked), conversation(recorded), strict=True)
+    )
+
+
+def dumped(data: Data) -> str:
+    """Return plain data as a text that is the same for equal data."""
+    return json.dumps(data, sort_keys=True, default=repr)
+
+
+def _of_format(found: Sequence[Difference]) -> list[str]:
+    """Say that a setting decides whether a request has a schema, if one of two requests has one."""
+    return [
+        f"one of them has a schema of the answer: [Model …] STRUCTURED_OUTPUT decides that "
+        f"(response_format: {_side('recorded', each.recorded, VALUE)}, {_side('asked', each.asked, VALUE)})"
+        for each in found
+        if each.place == "response_format" and None in (each.recorded, each.asked)
     ]
 
 
@@ -294,6 +369,11 @@ def _of_draws(where: str, draw: str, recorded: list[str]) -> str:
     )
 
 
+def _listed(names: Sequence[str]) -> str:
+    words = [name.replace("_", " ") for name in names]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
 def _named(paths: Sequence[str]) -> str:
     return ", ".join(map(repr, paths[:SCOPES])) + (", …" if len(paths) > SCOPES else "")
 
@@ -311,6 +391,11 @@ def _of_field(difference: Difference, settings: Settings) -> str:
         return f"[Cache] NAMESPACE is another here ({origin}): 'llmcall cache rekey' moves a cache's records to it"
     if place == "function" and str(recorded).rpartition(".")[2] == str(asked).rpartition(".")[2]:
         return f"the function has another name: @llmcall.recorded(name={recorded!r}) finds what it recorded"
+    if place == "response_format" and None in (recorded, asked):
+        return _of_format([difference])[0]
+    if place in CONFIGURED and asked is None and value is None:
+        line = f"{place.upper()} = {brief(recorded, VALUE)}"
+        return f"no setting gives {place} here; if one did when it was recorded, write {line}"
     if value is not None and value == asked:
         origin = settings.origin(place)
         own = place == "model" and origin.startswith("cassette ")
@@ -320,6 +405,8 @@ def _of_field(difference: Difference, settings: Settings) -> str:
             else ""
         )
         return f"the setting {place.upper()} says {brief(asked, VALUE)}: {origin}{why}"
+    if names := _names_for(difference, settings.cache_normalize):
+        return f"only {_listed(names)} differ in {place}"
     if difference.role == "assistant":
         return (
             "an earlier answer is another: this run parted from the recorded one before this call"
@@ -350,10 +437,12 @@ class Source(NamedTuple):
     :param name: what messages call it.
     :param rows: of each record, its own part and those it shares with others, which are searched,
         and what reads it.
+    :param rekey: the command that makes the keys of the records anew.
     """
 
     name: str
     rows: Iterable[tuple[Sequence[bytes], Callable[[], Record]]]
+    rekey: str = "llmcall cache rekey"
 
 
 # How near it is

@@ -15,6 +15,8 @@ from commands import done
 from conversations import HOSTILE, chat, conversation, embedding, function, read, record_of, written
 from servers import CALLING
 
+import llmcall
+from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
 TURNS = [("Bread for 3?", "Yes."), ("And for 5?", "No."), ("For 4?", "Perhaps.")]
@@ -279,3 +281,68 @@ def test_merge_of_conflicts(choice: str, answer: str) -> None:
     assert [
         each.response["choices"][0]["message"]["content"] for each in read(Path("one.jsonl"))
     ] == [answer, "0"]
+
+
+# rekey
+
+
+def clocked(hour: int, sample: str | None = "lisa#0") -> list[Record]:
+    """Return the records of two calls that hold the time."""
+    return [
+        chat(f"It is {hour}:0{minute}. Bread?", f"Answer {minute}.", sample) for minute in range(2)
+    ]
+
+
+def asked_by_the_clock(mode: str) -> list[str]:
+    """Ask the same at another time, with the cassette."""
+    client = ScriptedClient([], model="m", on_error="raise")
+    with llmcall.cassette("tape.jsonl", mode=mode), llmcall.scope("lisa"):
+        return [client.send_message(each.prompt).content for each in clocked(13)]
+
+
+def test_rekey_lets_a_recording_replay_under_new_normalizers() -> None:
+    """After rekey, a replay finds what it asks at another time; the draws stand in their order, and
+    a second rekey changes nothing.
+    """
+    written("tape.jsonl", clocked(12))
+    with pytest.raises(llmcall.CacheMissError):
+        asked_by_the_clock("none")
+    Path("config.ini").write_text("[Cache]\nNORMALIZE = times\n", encoding="utf-8")
+    llmcall.reset()
+    told = done("cassette", "rekey", "tape.jsonl")
+    assert "2 records of 2 with a new key, 1 of them with a new draw" in told
+    assert asked_by_the_clock("none") == ["Answer 0.", "Answer 1."]
+    content = Path("tape.jsonl").read_bytes()
+    assert "0 records of 2 with a new key" in done("cassette", "rekey", "tape.jsonl")
+    assert Path("tape.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize(("choice", "answer"), [("keep", "Answer 0."), ("replace", "Answer 1.")])
+def test_rekey_refuses_two_answers_to_one_request(choice: str, answer: str) -> None:
+    """Outside any scope, what has two answers under the new keys is listed, and nothing is written
+    unless it is said which counts.
+    """
+    tape = written("tape.jsonl", clocked(12, None))
+    content = tape.read_bytes()
+    Path("config.ini").write_text("[Cache]\nNORMALIZE = times\n", encoding="utf-8")
+    told = done("cassette", "rekey", tape, code=1)
+    assert "conflict: m" in told and "1 request would have two answers" in told
+    assert tape.read_bytes() == content
+    assert "1 left out" in done("cassette", "rekey", tape, "--on-conflict", choice)
+    assert [record.answer for record in read(tape)] == [answer]
+
+
+def test_rekey_moves_a_recording_to_an_alias_and_a_namespace() -> None:
+    """The model after aliases and the namespace stand in the requests and in the header; the rest of
+    the header stays.
+    """
+    tape = written("tape.jsonl", [chat("Bread?", "Yes.", "lisa#0")], {"model": "m", "top_p": 0.5})
+    Path("config.ini").write_text(
+        "[Cache]\nNAMESPACE = village\n[Aliases]\nm = m-2026\n", encoding="utf-8"
+    )
+    done("cassette", "rekey", tape)
+    [record] = read(tape)
+    assert (record.request["model"], record.request["namespace"]) == ("m-2026", "village")
+    header = json.loads(tape.read_text(encoding="utf-8").splitlines()[0])["settings"]
+    assert header["cache_namespace"] == "village" and header["aliases"] == {"m": "m-2026"}
+    assert (header["model"], header["top_p"]) == ("m", 0.5)

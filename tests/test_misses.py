@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import re
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,7 @@ def test_a_mistake_is_shown(name: str, place: str) -> None:
             recorded(recorder())
         with llmcall.cassette("run.jsonl", mode="none"):
             error = missed(replayed)
-        assert "llmcall.cassette('run.jsonl', mode='new') adds what is missing" in flat(error)
+        assert "llmcall.cassette('run.jsonl', mode='new') keeps recorded answers" in flat(error)
         assert "the cassette run.jsonl" in flat(error) and "rewrite" not in str(error)
     assert re.search(says, flat(error)), error
 
@@ -328,6 +329,57 @@ def test_a_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         "tape.jsonl; the record's was named in code, or by a client of its own such as API_TYPE = local"
         in told
     )
+
+
+@pytest.mark.parametrize(
+    ("recorded", "asked", "names"),
+    [
+        ("It is 12:00.", "It is 13:05.", "times"),
+        ("At 0x7f3a12", "At 0x7f3a99", "addresses"),
+        (f"12:00 {uuid.UUID(int=1)}", f"13:00 {uuid.UUID(int=2)}", "times, uuids"),
+    ],
+)
+def test_a_miss_over_a_time_names_the_normalizer(recorded: str, asked: str, names: str) -> None:
+    """Where only a time, a UUID or an address differs, the line to write is named, and the command
+    that gives the recording its new keys; a new recording would miss again.
+    """
+    with llmcall.cassette("run.jsonl"):
+        ask(f"{recorded} {QUESTION}")(recorder())
+    with llmcall.cassette("run.jsonl", mode="none"):
+        said = missed(f"{asked} {QUESTION}")
+    assert f"NORMALIZE = {names}\n" in str(said)
+    assert "llmcall cassette rekey run.jsonl" in flat(said) and "mode='new'" not in str(said)
+    ask(f"{recorded} {QUESTION}")(recorder())
+    assert "'llmcall cache rekey' gives" in flat(explained(f"{asked} {QUESTION}"))
+
+
+def test_rekey_of_a_cache_takes_out_what_normalizers_leave_out() -> None:
+    """After ``cache.rekey()`` under a normalizer, a request at another time is found."""
+    client = recorder()
+    ask(f"It is 12:00. {QUESTION}")(client)
+    with llmcall.configured(cache_normalize=["times"]):
+        assert client.cache.rekey() == 1
+        assert explained(f"It is 13:05. {QUESTION}").recorded
+
+
+def test_a_miss_over_another_order_says_so() -> None:
+    """That the same messages, or lines of one, are recorded in another order is told as the cause."""
+    heard = [
+        {"role": "user", "content": f"{name} says hello."} for name in ("Lisa", "Bart", "Emma")
+    ]
+    ask(heard)(recorder())
+    ask("You heard:\nLisa: yes\nBart: no")(recorder())
+    for question in (heard[::-1], "You heard:\nBart: no\nLisa: yes"):
+        assert "what arrived first decided it" in flat(explained(question))
+
+
+def test_a_setting_that_only_the_recording_had_is_named() -> None:
+    """A temperature, or a schema, that a setting gave when it was recorded is told with its name."""
+    with llmcall.configured(temperature=0.5):
+        ask()(recorder())
+    assert "write TEMPERATURE = 0.5" in flat(explained())
+    ask("Colour?", response_format={"type": "json_object"})(recorder())
+    assert "[Model …] STRUCTURED_OUTPUT decides" in flat(explained("Colour?"))
 
 
 def test_a_recorded_function_and_an_embedding() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import pickle
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
@@ -19,20 +20,21 @@ from ..errors import APIError, CacheCorruptError
 from ..models.catalog import resolve
 from ..notices import notice
 from ..requests.arguments import (
+    DIGEST,
     asked_messages,
     asked_parameters,
     check_messages,
     check_names,
     given_parameters,
 )
-from ..requests.keys import key_of, normalizer, plain
+from ..requests.keys import key_of, map_texts, normalizer, plain
 from ..responses import check_chat
 from ..text import brief
 from ..types import Record
 from .storage import UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..config.settings import Settings
 
@@ -40,6 +42,8 @@ PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
 REASON = 200  # characters of a reason
 REASONS = 5  # that the log names
 
+# the fields of a request that hold what was said
+NORMALIZED = frozenset({"messages", "input", "arguments", "body"})
 # What of TinyTroupe's parameters does not matter to an answer, or is no parameter of the API
 # (NUM_CTX of Ollama).
 UNASKED = ("model", "messages", "options", "timeout", "stream", "num_ctx")
@@ -238,8 +242,8 @@ def _class_named(text: str, parameter: str, classes: tuple[type[Any], ...]) -> t
 
 
 def asked_now(asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return a request as it is asked under some settings: the model after aliases, and in their
-    namespace.
+    """Return a request as it is asked under some settings: the model after aliases, in their
+    namespace, and without what their normalizers leave out.
     """
     now = {name: value for name, value in asked.items() if name != "namespace"}
     namespace = settings.cache_namespace
@@ -247,4 +251,12 @@ def asked_now(asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
         model = now["model"] = resolve(str(asked["model"]), settings.aliases)
         names = {endpoint.namespace for endpoint in settings.endpoints if model in endpoint.models}
         namespace = (names.pop() if len(names) == 1 else None) or namespace
+    replace = normalizer(settings.cache_normalize)
+    if replace is not None:
+        for name in NORMALIZED.intersection(now):
+            now[name] = map_texts(now[name], partial(_normalized, replace), kept=("role", "type"))
     return {**now, "namespace": namespace} if namespace else now
+
+
+def _normalized(replace: Callable[[str], str], text: str) -> str:
+    return text if DIGEST.match(text) else replace(text)

@@ -503,7 +503,7 @@ class Cassette(ContextDecorator):
             way = f"LLMCALL_CASSETTE_MODE={mode}"
         else:
             way = f"llmcall.cassette({str(self.path)!r}, mode={mode!r})"
-        return f"{way}\nadds what is missing (the mode is {self.mode!r}), and asks nothing that is recorded"
+        return f"{way}\nkeeps recorded answers and asks only for missing ones (the mode is {self.mode!r})"
 
     # The decorator
 
@@ -786,6 +786,8 @@ def missed(
 
 def _searched(cassette: Cassette) -> Source:
     """Return the records of a cassette's file, to be searched for the nearest to a request."""
+    import shlex
+
     from ..explain import Source
 
     lines = cassette.stored
@@ -798,7 +800,8 @@ def _searched(cassette: Cassette) -> Source:
         if lines is None
         else ((lines.searched(at), partial(lines.record, at)) for at in range(len(lines)))
     )
-    return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows)
+    rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
+    return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows, rekey)
 
 
 guards: list[Callable[[object, Cassette | None], None]] = []

@@ -178,7 +178,7 @@ existing = click.Path(exists=True, dir_okay=False)
 
 @click.group()
 def cassette() -> None:
-    """Merge cassettes; "show", "diff" and "report" look at them."""
+    """Merge cassettes, or make their keys anew; "show", "diff" and "report" look at them."""
 
 
 @cassette.command()
@@ -195,16 +195,13 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     """
     from ..cassettes import format as lines
     from ..clients.registry import settings
-    from ..review.conversations import named
 
     first, second = lines.read(one), lines.read(other)
     different = lines.header_differences(first.settings, second.settings)
     if different and first.settings and second.settings:  # an empty file has none
         raise CacheError(f"{one} and {other} were recorded under different settings: {different}")
     records, conflicts = merged(first, second, on_conflict)
-    for conflict in conflicts:
-        answers = " | ".join(json.dumps(each.answer, ensure_ascii=False) for each in conflict)
-        click.echo(f"conflict: {named(conflict[0])}: {visible(answers)}", err=True)
+    _list_conflicts(conflicts)
     if conflicts and on_conflict == "raise":
         count = counted(len(conflicts), "request")
         raise CacheError(
@@ -221,6 +218,52 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
         )
     lines.write(output, header, records, run=run, allow=settings().cassette_allow)
     click.echo(f"{counted(len(records), 'record')} written to {output}", err=True)
+
+
+@cassette.command()
+@click.argument("file", type=existing, nargs=-1, required=True)
+@conflict_option("raise", "keep the first answer, replace it, or write nothing")
+def rekey(file: tuple[str, ...], on_conflict: str) -> None:
+    """Make the keys of cassettes anew, for a change of normalizers, aliases or namespace.
+
+    No call is made and no answer changes. The present settings hold, and stand in the header
+    afterwards; normalizers and aliases of the recording stay.
+    """
+    from ..cassettes import format as lines
+    from ..cassettes.rekey import rekeyed
+    from ..clients.registry import settings
+
+    for path in file:
+        read = lines.read(path)
+        found = rekeyed(read.settings, read.run, read.records(), on_conflict)
+        _list_conflicts(found.conflicts)
+        if found.conflicts and on_conflict == "raise":
+            count = counted(len(found.conflicts), "request")
+            raise CacheError(
+                f"{path}: {count} would have two answers under these settings, and nothing was written; "
+                "choose with --on-conflict"
+            )
+        told = f"{path}: {counted(found.changed, 'record')} of {len(read):,} with a new key"
+        if found.drawn:
+            told += (
+                f", {found.drawn:,} of them with a new draw, since their requests are the same now"
+            )
+        if found.joined:
+            told += f", {found.joined:,} left out, since others answer the same request"
+        if found.changed or found.joined or found.settings != read.settings:
+            lines.write(
+                path, found.settings, found.records, run=found.run,
+                allow=settings().cassette_allow, complete=read.is_complete,
+            )  # fmt: skip
+        click.echo(told, err=True)
+
+
+def _list_conflicts(conflicts: Iterable[Conflict]) -> None:
+    from ..review.conversations import named
+
+    for conflict in conflicts:
+        answers = " | ".join(json.dumps(each.answer, ensure_ascii=False) for each in conflict)
+        click.echo(f"conflict: {named(conflict[0])}: {visible(answers)}", err=True)
 
 
 def merged(

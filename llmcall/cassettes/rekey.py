@@ -1,0 +1,123 @@
+"""A recording whose requests are written as the present settings ask them: its keys made anew.
+
+Requests that differed only in what a normalizer leaves out are the same request then. In a scope they
+are draws, numbered in the order of the calls, as a run under these settings numbers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..cache.tinytroupe import asked_now
+from ..config import resolve as config
+from ..requests.keys import key_of
+from ..types import Record
+from .format import NAMESPACES, header_of, same_answer
+
+Conflict = tuple[Record, Record]  # two answers to one request
+
+
+class Rekeyed(NamedTuple):
+    """What a recording holds under the present settings.
+
+    :param settings: of its header.
+    :param run: the options of its run, in the header, or ``None``.
+    :param records: in the order of the calls.
+    :param conflicts: the requests that have two answers now.
+    :param changed: how many records have another key.
+    :param drawn: how many of them have another draw.
+    :param joined: how many records were left out, since others hold the same answer.
+    """
+
+    settings: dict[str, Any]
+    run: dict[str, Any] | None
+    records: list[Record]
+    conflicts: list[Conflict]
+    changed: int
+    drawn: int
+    joined: int
+
+
+def rekeyed(
+    settings: Mapping[str, Any],
+    run: Mapping[str, Any] | None,
+    records: Sequence[Record],
+    choice: str = "keep",
+) -> Rekeyed:
+    """Return a recording as the present settings ask its requests.
+
+    Its own normalizers and aliases stay: what they took out of a text, or a name, is gone.
+
+    :param settings: of its header.
+    :param run: the options of its run, in the header, or ``None``.
+    :param records: in the order of the calls.
+    :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
+    """
+    header, options = _settings_now(settings), dict(run) if run is not None else None
+    names = tuple(header.get("cache_normalize", ()))
+    if options is not None and names:
+        options["normalizers"] = list(names)
+    with config.configured(cache_normalize=names, aliases=header.get("aliases", {})):
+        present = config.settings()
+        asked = [(record, asked_now(record.request, present)) for record in records]
+    samples = _samples(asked)
+    found: dict[str, Record] = {}
+    keys: dict[str, str] = {}
+    conflicts = []
+    drawn = joined = 0
+    for (record, request), sample in zip(asked, samples, strict=True):
+        key = keys[record.cache_key] = key_of(record.kind, request, sample)
+        drawn += sample != record.sample
+        new = record.replace(cache_key=key, request=request, sample=sample)
+        earlier = found.setdefault(key, new)
+        if earlier is new:
+            continue
+        joined += 1
+        if not same_answer(earlier, new):
+            conflicts.append((earlier, new))
+            if choice == "replace":
+                found[key] = new
+    changed = sum(old != new for old, new in keys.items())
+    pointed = [_pointing(record, keys) for record in found.values()]
+    return Rekeyed(header, options, pointed, conflicts, changed, drawn, joined)
+
+
+def _settings_now(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a header, with what the present ones say of keys."""
+    present = header_of()
+    normalize = dict.fromkeys([*_names(recorded), *_names(present)])
+    said = {
+        "cache_normalize": list(normalize),
+        "aliases": {**recorded.get("aliases", {}), **present.get("aliases", {})},
+        "cache_namespace": present.get("cache_namespace"),
+        NAMESPACES: present.get(NAMESPACES),
+    }
+    merged = {**recorded, **said}
+    return {name: value for name, value in merged.items() if value not in (None, [], {}, "")}
+
+
+def _names(header: Mapping[str, Any]) -> Iterable[str]:
+    return header.get("cache_normalize") or ()
+
+
+def _samples(asked: Sequence[tuple[Record, Mapping[str, Any]]]) -> list[str | None]:
+    """Return the sample of each record: where two draws have one number, all are numbered anew."""
+    draws: dict[str, list[int]] = {}
+    for number, (record, request) in enumerate(asked):
+        path, mark, draw = (record.sample or "").partition("#")
+        if mark and draw.isdecimal():
+            draws.setdefault(key_of(record.kind, request, path), []).append(number)
+    samples = [record.sample for record, _ in asked]
+    for numbers in draws.values():
+        if len({samples[number] for number in numbers}) < len(numbers):
+            for anew, number in enumerate(numbers):
+                samples[number] = f"{asked[number][0].scope}#{anew}"
+    return samples
+
+
+def _pointing(record: Record, keys: Mapping[str, str]) -> Record:
+    """Return a record that points to the new key of its answer, if it points to one."""
+    target = record.response.get("fallback") if record.kind == "chat" else None
+    new = keys.get(str(target))
+    return record if new is None else record.replace(response={"fallback": new})

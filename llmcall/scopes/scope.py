@@ -25,15 +25,21 @@ from .served import forget_served
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 IN_A_THREAD = (
-    "a call from a thread that has no scope, while a scope is open in another thread: its draw would depend on "
-    "the timing of the threads. Carry the scope into the thread with llmcall.bind(function), open one in it with "
-    "llmcall.scope(name), make the other thread's scope that of all threads with scope(name, process=True), "
-    "or say with llmcall.scope(None) that none is meant"
+    "this thread has no scope, but another thread has one open: which draw this call gets would depend on the "
+    "timing of the threads. Carry the scope into the thread with llmcall.bind(function), open one in it with "
+    "llmcall.scope(name), open the other thread's scope for all threads with scope(name, process=True), "
+    "or use llmcall.scope(None) if this call needs no scope"
 )
 IN_A_PROCESS = (
-    "a call from a process that has no scope, while a scope is open in the process that started it: its draws would "
-    "be counted twice. Carry the scope into it with llmcall.bind(function), run the function with llmcall.map(…, "
-    "executor=…), open a scope in it with llmcall.scope(name), or say with llmcall.scope(None) that none is meant"
+    "this process has no scope, but the process that started it has one open: both would count the same draws. "
+    "Carry the scope into it with llmcall.bind(function), run the function with llmcall.map(…, executor=…), open a "
+    "scope in it with llmcall.scope(name), or use llmcall.scope(None) if this call needs no scope"
+)
+IN_A_TOLD_PROCESS = (
+    "this process has no scope, but a scope was open when its parent process started it: both would count the same "
+    "draws. Carry the scope into it with llmcall.bind(function), run the function with llmcall.map(…, executor=…), "
+    "open a scope in it with llmcall.scope(name), or use llmcall.scope(None) if this call needs no scope. If the "
+    "scope has ended since, start the workers outside it"
 )
 
 _lock = process_lock(__name__)
@@ -302,6 +308,8 @@ def here() -> Active | None:
             raise ScopeError(IN_A_THREAD)
         if workers.is_open_in_parent() or _has_rooted_parent():
             raise ScopeError(IN_A_PROCESS)
+        if workers.was_open_in_parent():
+            raise ScopeError(IN_A_TOLD_PROCESS)
         return _default
     active.check_generators()
     return active if active.path else None

@@ -1,14 +1,16 @@
 """Which scopes are open in this process, and what the processes that it starts know of them.
 
 A worker without a scope must not draw while a scope is open in the process that started it. It
-knows so in one of two ways:
+knows of that in one of two ways:
 
-- A forked worker shares a byte of anonymous memory with the process that forked it. It sees scopes
-  that open and close later, too.
-- A worker that ``multiprocessing`` started in another way (spawn, forkserver) was told at its start,
-  as it was told the authentication key. It does not know of a scope that opens later.
+- A forked worker shares a byte of anonymous memory with the process that forked it. It also sees
+  the scopes that open and close later.
+- A worker that ``multiprocessing`` starts in another way (spawn, forkserver) is told once, at its
+  start, the way it is told the authentication key.
 
-Both end with the processes: there is no file, and no variable that other programs inherit.
+Both end with the processes. An environment variable would not do for the second: a fork server
+keeps that of its own start, all other programs inherit it, and it must not be set while other
+threads run.
 """
 
 from __future__ import annotations
@@ -54,15 +56,23 @@ def is_worker() -> bool:
 
 
 def is_open_in_parent() -> bool:
-    """Return whether a scope is open in the process that started this one, as far as is known."""
-    return _was_told if _byte_of_parent is None else bool(_byte_of_parent[0])
+    """Return whether a scope is open in the process that forked this one."""
+    return _byte_of_parent is not None and bool(_byte_of_parent[0])
+
+
+def was_open_in_parent() -> bool:
+    """Return whether a scope was open in the process that started this one, unless it forked it."""
+    return _byte_of_parent is None and _was_told
 
 
 class _IsOpen:
-    """Says whether a scope is open here, at the moment when it is pickled for a new process."""
+    """Says whether a scope is open here, at the moment it is pickled for a new process."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return bool, (bool(_open),)
+
+
+_is_open = _IsOpen()
 
 
 def _tell() -> None:
@@ -72,7 +82,7 @@ def _tell() -> None:
     while _byte[0] != bool(_open):
         _byte[0] = bool(_open)
     if "multiprocessing.process" in sys.modules:
-        _handed_on()[CONFIG_NAME] = _IsOpen()
+        _handed_on()[CONFIG_NAME] = _is_open
 
 
 def _has_parent() -> bool:
@@ -82,9 +92,12 @@ def _has_parent() -> bool:
 
 
 def _handed_on() -> dict[str, Any]:
-    """Return what ``multiprocessing`` hands on to the processes that it starts."""
-    handed_on: dict[str, Any] = sys.modules["multiprocessing.process"].current_process()._config
-    return handed_on
+    """Return what ``multiprocessing`` hands on to the processes that it starts, pickled with each.
+
+    It is private, but has been there since Python 2.6. If it goes, such processes are not told.
+    """
+    this = sys.modules["multiprocessing.process"].current_process()
+    return getattr(this, "_config", {})
 
 
 def _begin_anew() -> None:

@@ -9,6 +9,7 @@ import pytest
 from servers import OK, ScriptedServer
 
 import llmcall
+from llmcall.scopes import default_scope
 
 
 @pytest.fixture
@@ -142,3 +143,10 @@ def test_a_system_message_that_all_share(
     scopes_of(server, *asked, actor="system")
     assert "all 4 calls that have a system message have the same one" in caplog.text
     assert '"user:REGEX" (the first group in the first user message)' in caplog.text
+
+
+def test_actors_keep_their_scopes_beside_a_default_one(server: ScriptedServer) -> None:
+    """The scope that an actor has does not stand below it; a request without an actor stands in it."""
+    asked = said("I am Lisa."), said("Bread?")
+    with default_scope("run"):
+        assert scopes_of(server, *asked, actor=r"user:I am (\w+)") == ["Lisa", "run"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import ran
+from programs import ran, start
 
 import llmcall
 from llmcall import InvalidRequestError, ScopeError, bind, scope
@@ -695,6 +695,55 @@ def test_forked_workers_see_scopes_that_open_and_close_later() -> None:
         assert list(early.map(tried, "ab")) == [None, None]
 
 
+@pytest.mark.parametrize("method", [each for each in METHODS if each.values != ("fork",)])
+def test_workers_are_told_of_a_scope_at_their_start(method: str) -> None:
+    """One that was started outside any scope, and not forked, cannot know of one that opens later;
+    one that was started inside goes on to raise, and the error says what to do.
+    """
+    with pool(method) as early, pool(method) as late:
+        assert list(early.map(tried, "ab")) == [None, None]
+        with scope("s"):
+            assert set(early.map(tried, "abcd")) == {None}
+            assert set(late.map(tried, "abcd")) == {"ScopeError"}
+        with pytest.raises(ScopeError, match="If the scope has ended since, start the workers"):
+            list(late.map(sample, "a"))
+
+
+KILLED = """
+import multiprocessing
+
+with llmcall.scope("trial"), multiprocessing.get_context("fork").Pool(1):
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_process_that_is_killed_leaves_nothing_of_its_scopes(tmp_path: Path) -> None:
+    """There is no file by which a later process could take them for its own."""
+    with start(KILLED, TMPDIR=str(tmp_path)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        process.kill()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_programs_that_a_program_starts_know_of_no_scope() -> None:
+    """Only workers of multiprocessing, and forked processes, belong to who started them."""
+    program = """
+    from concurrent.futures import ProcessPoolExecutor
+    import multiprocessing
+
+    def ask(_):
+        return ScriptedClient(lambda messages: "yes").send_message("Hi").sample
+
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        print(*pool.map(ask, "a"))
+    """
+    with scope("trial"):
+        assert ran(program) == "None"
+
+
 FORKED_TASKS = """
 import logging
 
@@ -864,24 +913,133 @@ def test_a_default_scope_hides_no_scope_error() -> None:
 
 
 def samples_in_an_item(name: str) -> list[str | None]:
-    """Ask where the map put this item, in a scope of one's own, and in a thread started here."""
+    """Ask in a map's item, and in a scope of one's own."""
     with scope(name):
         own = sample()
-    return [sample(), own, in_a_thread(sample)]
+    return [sample(), own]
 
 
 def test_a_map_stands_in_the_default_scope() -> None:
-    """Each item has a scope below it; what its function opens keeps its path, and what it starts
-    stands in the default scope.
-    """
+    """Each item has a scope below it; scopes that its function opens keep their paths."""
     with default_scope("run"):
-        assert llmcall.map(samples_in_an_item, ["a", "b"], key=str, workers=1) == [
-            ["run/a#0", "a#0", "run#0"],
-            ["run/b#0", "b#0", "run#1"],
-        ]
+        found = llmcall.map(samples_in_an_item, ["a", "b"], key=str)
+    assert found == [["run/a#0", "a#0"], ["run/b#0", "b#0"]]
+
+
+def test_threads_that_an_item_starts_stand_in_the_default_scope() -> None:
+    """A thread knows no item."""
+    with default_scope("run"):
+        assert llmcall.map(lambda item: in_a_thread(sample), ["a"], key=str) == ["run#0"]
+
+
+def test_repeats_in_the_default_scope() -> None:
+    """A repeat has a scope below its item's; what it opens keeps the path that it has without a
+    default scope.
+    """
+    without = llmcall.map(samples_in_an_item, ["a"], key=str, repeats=2)
+    with default_scope("run"):
+        found = llmcall.map(samples_in_an_item, ["a"], key=str, repeats=2)
+    assert without == [[[None, "a#0"], ["~1#0", "~1/a#0"]]]
+    assert found == [[["run/a#0", "a#0"], ["run/a/~1#0", "~1/a#0"]]]
+
+
+def test_a_map_in_a_map_stands_in_the_default_scope() -> None:
+    """Its items have scopes below that of the outer item."""
+
+    def inner(name: str) -> Any:
+        return llmcall.map(samples_in_an_item, ["b"], key=str)
+
+    with default_scope("run"):
+        assert llmcall.map(inner, ["a"], key=str) == [[["run/a/b#0", "b#0"]]]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_of_a_map_stand_in_the_default_scope(method: str) -> None:
+    """Their draws are counted with those of the process in which it holds."""
+    with default_scope("run"), pool(method) as executor:
+        for number in range(2):
+            found = llmcall.map(samples_in_an_item, ["a"], key=str, executor=executor)
+            assert found == [[f"run/a#{number}", "a#0"]]
 
 
 def test_a_map_with_a_scope_does_not_stand_in_the_default_one() -> None:
     """A scope that the map is given keeps its path."""
     with default_scope("run"):
-        assert llmcall.map(lambda item: sample(), ["a"], key=str, scope="s") == ["s/a#0"]
+        found = llmcall.map(samples_in_an_item, ["a"], key=str, scope="s")
+    assert found == [["s/a#0", "s/a/a#0"]]
+
+
+class Agent:
+    """No plain data."""
+
+    def ask(self) -> str | None:
+        """Ask."""
+        return sample()
+
+
+def test_a_default_scope_refuses_no_items() -> None:
+    """Items that are no plain data are refused in a scope; a program whose map stands in none gets
+    them named by their class and order.
+    """
+    agents = [Agent() for _ in range(3)]
+    with default_scope("run"):
+        first = llmcall.map(Agent.ask, agents)
+    with default_scope("run"):
+        assert llmcall.map(Agent.ask, agents) == first
+    assert len(set(first)) == 3
+    with scope("s"), pytest.raises(TypeError, match="not plain data"):
+        llmcall.map(Agent.ask, agents)
+
+
+def test_a_recorded_function_in_the_default_scope() -> None:
+    """Each of its calls is a draw; scopes that it opens keep their paths."""
+
+    @llmcall.recorded
+    def roll() -> str:
+        with scope("dice"):
+            return str(sample())
+
+    with default_scope("run"):
+        assert [roll(), roll(), sample()] == ["dice#0", "dice#0", "run#0"]
+
+
+def test_a_root_scope_comes_before_a_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scopes stand below LLMCALL_SCOPE, as without the default one."""
+    monkeypatch.setenv("LLMCALL_SCOPE", "r1")
+    llmcall.reset()
+    with default_scope("run"):
+        assert sample() == "r1#0"
+        with scope("a"):
+            assert sample() == "r1/a#0"
+
+
+def test_usage_in_a_default_scope() -> None:
+    """What is used in it, embeddings too, is counted under its name."""
+    client = ScriptedClient(lambda texts: [[1.0]] * len(texts))
+    with default_scope("run"):
+        client.get_embedding("text")
+    assert client.usage.by_scope.keys() == {"run"}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_process_has_no_default_scope() -> None:
+    """It would count the draws a second time."""
+    program = """
+    from llmcall.scopes import default_scope
+
+    model = ScriptedClient(lambda messages: "yes")
+    with default_scope("run"):
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+        print(model.send_message("Hi").sample, flush=True)
+        if not child:
+            os._exit(0)
+    """
+    assert ran(program).splitlines() == ["None", "run#0"]
+
+
+def test_a_name_that_no_default_scope_can_have() -> None:
+    """It is refused like that of a scope."""
+    with pytest.raises(ValueError, match="'a/b' is empty or holds"), default_scope("a/b"):
+        pass

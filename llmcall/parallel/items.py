@@ -219,9 +219,11 @@ class ItemNames:
         self._ambiguous: set[str] = set()  # the names that different items share
         self._example = ""
 
-    def name(self, item: Any) -> str:
+    def name(self, item: Any, *, takes_all: bool = False) -> str:
         """Return the name of the next item's scope.
 
+        :param takes_all: whether an item that is not plain data is taken, too, and named by its
+            class.
         :raises TypeError: if the key is neither a text nor a whole number, or, without one, the
             item is not plain data.
         :raises ValueError: if the key is empty or holds ``/`` or ``#``.
@@ -229,7 +231,13 @@ class ItemNames:
         index = self._index
         self._index += 1
         if self._key is None:
-            name = made_name(digest(self._identity(item), index)[:DIGEST_BYTES].hex())
+            try:
+                digested = digest(self._identity(item), index)
+            except (TypeError, ValueError):
+                if not takes_all:
+                    raise
+                digested = digest(type(item).__qualname__, index)
+            name = made_name(digested[:DIGEST_BYTES].hex())
         else:
             name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
         self._compare(name, item, index)

@@ -269,7 +269,7 @@ def _positions(
     path = "" if active is None else active.path
     in_default = active is not None and active.without_default is not None
     for index, item in enumerate(rows_of(items)):
-        name = names.name(item) if path else ""
+        name = names.name(item, takes_all=in_default) if path else ""
         for repeat in range(options.repeats):
             yield item, TaskPosition(path, name, repeat, (*place, index, repeat), in_default)
         del item  # nobody keeps what was taken

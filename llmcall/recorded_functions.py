@@ -23,6 +23,7 @@ from .engine.prepare import (
     RetryPolicy,
     lookup,
     note_refused,
+    recorded_askers,
 )
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, ScopeError, short_traceback
@@ -166,12 +167,16 @@ def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Setti
     except ScopeError as error:
         note_refused(f"{kind} call of {printable(source.name)}", source.name, source.meter, error)
         raise
-    scope, draw = (
-        ("", None) if active is None else (active.path, active.draw(identified.hexdigest()))
-    )
+    resolved = Resolved(0, settings, shared_cache(settings.cache_path), {}, set(), {}, None)
+    scope, draw = "", None
+    if active is not None:
+        scope, digest = active.path, sampled_key(identified, None)
+        recorded = functools.partial(
+            recorded_askers, resolved, DEFAULT_OPTIONS, identified, scope, digest, cassette
+        )
+        draw = active.draw(digest, cassette or resolved.cache, recorded)
     sample = None if draw is None else draw.sample
     request = Request(kind, "", asked, {}, {}, sample, sampled_key(identified, sample))
-    resolved = Resolved(0, settings, shared_cache(settings.cache_path), {}, set(), {}, None)
     return _answered(
         PreparedCall(source, resolved, request, DEFAULT_OPTIONS, scope, draw, cassette, place)
     )

@@ -96,6 +96,7 @@ class Request(NamedTuple):
 
 RECORD_FIELDS = (
     "cache_key", "kind", "sample", "request", "response", "cost", "api_type", "host", "version", "stored_at",
+    "asker",
 )  # fmt: skip
 
 
@@ -114,6 +115,8 @@ class Record:
     :param host: the host that answered, without credentials.
     :param version: the version of llmcall that stored it.
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
+    :param asker: which task or thread of the program asked, if that was known and tells this record
+        from others of the same request.
 
     >>> client = llmcall.client()
     >>> client.send_message("Good morning!", max_tokens=16).content
@@ -137,6 +140,7 @@ class Record:
         host: str | None = None,
         version: str | None = None,
         stored_at: float | None = None,
+        asker: str | None = None,
     ) -> None:
         self.cache_key = cache_key
         self.kind = kind
@@ -148,6 +152,7 @@ class Record:
         self.host = host
         self.version = version
         self.stored_at = stored_at
+        self.asker = asker
         self._read_again: Callable[[], dict[str, Data]] | None = (
             None  # the response, where that saves memory
         )

@@ -71,6 +71,8 @@ class ResponseCache:
         self.mode = mode
         self._unstored: dict[str, bytes] = {}  # paid answers that the storage did not take
         self._refreshed: set[str] = set()
+        # the keys of the records that calls of this process named an asker of
+        self._named: set[str] = set()
         self._warned_in: int | None = (
             None  # the process that was told that answers are kept in memory
         )
@@ -139,6 +141,26 @@ class ResponseCache:
         if replaces:
             self._refreshed.add(key)
         return counting
+
+    def name_asker(self, record: Record, asker: str) -> None:
+        """Keep who asks for a record now, for the next replay; the first one of a process counts.
+
+        :param record: of this cache.
+        """
+        key = record.cache_key
+        with _lock:
+            is_named = key in self._named
+            self._named.add(key)
+        if is_named or record.asker == asker or key in self._unstored:
+            return
+        try:
+            self.storage.put(key, pack(record.replace(asker=asker)), replace=True)
+        except (OSError, CacheError) as error:
+            warn_once(
+                f"{self.path} cannot keep which task or thread asked, so that a replay may exchange the "
+                f"answers to equal requests: {error}",
+                about=(ResponseCache.name_asker, str(self.path)),
+            )
 
     def _first(self, key: str, packed: bytes) -> Record:
         """Return the record that was stored first; put these bytes in its place where it cannot be

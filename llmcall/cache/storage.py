@@ -52,7 +52,9 @@ if TYPE_CHECKING:
 # of the tuple that is pickled: this number, and then the fields, but the request, which is pickled
 # after it
 LAYOUT = 2
-FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "response", "request")
+# of a record that names its asker: the asker stands before the response
+LAYOUT_WITH_ASKER = 3
+FIELDS = ("kind", "sample", "cost", "api_type", "host", "version", "asker", "response", "request")
 _fields_of = attrgetter(*FIELDS)
 PROTOCOL = (
     4  # of pickle: the newest that every supported Python reads and that has no buffers outside
@@ -63,10 +65,12 @@ RESIDUE = 0x2144DF1C
 # of a record without its request, up to which they take less memory than the objects in it
 SHORT_BYTES = 2_000
 TEXTS = (str, type(None))
-# The types of what is pickled, each combination that there is: see pack().
-SHAPES = frozenset(
-    product((int,), (str,), TEXTS, (float, int, type(None)), TEXTS, TEXTS, TEXTS, (dict,))
-)
+_HEAD = ((int,), (str,), TEXTS, (float, int, type(None)), TEXTS, TEXTS, TEXTS)
+# By layout, the types of what is pickled, each combination that there is: see pack().
+SHAPES = {
+    LAYOUT: frozenset(product(*_HEAD, (dict,))),
+    LAYOUT_WITH_ASKER: frozenset(product(*_HEAD, (str,), (dict,))),
+}
 REMEDY = "'llmcall cache verify' lists such records, and 'llmcall cache salvage NEW_FOLDER' saves the others"
 # What bytes raise that somebody made up.
 UNREADABLE = (
@@ -113,14 +117,23 @@ def pack(record: Record) -> bytes:
 
 
 def _body(*fields: Any) -> bytes:
-    *head, request = fields
-    packed = (LAYOUT, *head)
+    *head, asker, response, request = fields
+    packed: tuple[Any, ...] = (LAYOUT, *head, response)
+    if asker is not None:
+        packed = (LAYOUT_WITH_ASKER, *head, asker, response)
     body = _dumps(packed) + _dumps(request)
-    if tuple(map(type, packed)) not in SHAPES:
+    if not _is_layout(packed):
         raise TypeError(
-            f"the record {head[:-1]} could not be read again: cost is a number, all others are texts"
+            f"the record {head} could not be read again: cost is a number, all others are texts"
         )
     return body
+
+
+def _is_layout(fields: Any) -> bool:
+    """Return whether something unpickled has one of the layouts that :func:`pack` makes."""
+    if type(fields) is not tuple or not fields or type(fields[0]) is not int:
+        return False
+    return tuple(map(type, fields)) in SHAPES.get(fields[0], ())
 
 
 def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None) -> Record:
@@ -140,13 +153,24 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
         fields = _Unpickler(file).load()  # which ends before the request
     except UNREADABLE as error:
         raise _unreadable(cache_key, error) from error
-    if type(fields) is not tuple or tuple(map(type, fields)) not in SHAPES or fields[0] != LAYOUT:
+    if not _is_layout(fields):
         raise _unreadable(cache_key, "it holds something else than a record")
-    _, kind, sample, cost, api_type, host, version, response = fields
+    _, kind, sample, cost, api_type, host, version, *askers, response = fields
+    asker = askers[0] if askers else None
     begin = file.tell()
     request = partial(_request, cache_key, packed[begin:])
     record = Record(
-        cache_key, kind, sample, request, response, cost, api_type, host, version, stored_at
+        cache_key,
+        kind,
+        sample,
+        request,
+        response,
+        cost,
+        api_type,
+        host,
+        version,
+        stored_at,
+        asker,
     )
     if begin <= SHORT_BYTES:
         record._read_again = _PackedResponse(packed[:begin])

@@ -23,6 +23,7 @@ from ..cache.storage import pack, unpack
 from ..config import resolve as config
 from ..errors import CacheError, CacheMissError, ConfigError, short_traceback
 from ..notices import LEFT, Failures, logger, warn_once
+from ..scopes import Recorded
 from ..system import after_fork_in_child, alone, at_exit, process_lock
 from ..text import brief, bubble, counted, frame, html_table
 from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
@@ -30,8 +31,9 @@ from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..explain import Miss, Source
+    from ..scopes import Draw
     from ..types import Record
-    from .format import Lines, Writer
+    from .format import Askers, Lines, Writer
 
 Place = tuple[int, ...]  # in the order of the calls
 UNUSED: tuple[list[str], Place] = (["\U0010ffff"], ())  # comes after all calls
@@ -107,6 +109,10 @@ class Cassette(ContextDecorator):
         self._first: dict[str, tuple[list[str], Place]] = {}
         # the scopes of recorded functions that did not run, since they were replayed
         self._skipped: set[str] = set()
+        # By key: the draw that a record answered first.
+        self._drawn: dict[str, Draw] = {}
+        self._askers: Askers | None = None  # those of the file, once somebody looks for them
+        self._is_renamed = False  # whether records of the file were asked for by others
         self._header: dict[str, Any] = {}
         self._layer: object = None
         self._orders = itertools.count()
@@ -255,6 +261,8 @@ class Cassette(ContextDecorator):
     def _is_changed(self) -> bool:
         if self.mode == "rewrite":
             return self._error is None and (self.recorded > 0 or os.path.exists(self.file))
+        if self.asks and self._is_renamed:
+            return True
         return self.recorded > 0 or (self.asks and not self.is_complete and self._error is None)
 
     def _write(self, *, complete: bool, dropped: Collection[Record] = ()) -> None:
@@ -266,7 +274,11 @@ class Cassette(ContextDecorator):
 
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
         gone = {record.cache_key for record in dropped}
-        records = [record for record in self.all_records() if record.cache_key not in gone]
+        records = [
+            record
+            for record in self._with_askers(complete=complete)
+            if record.cache_key not in gone
+        ]
         if (
             not self.is_complete
         ):  # one order for what both recordings hold; what was not used stands at the end
@@ -441,6 +453,51 @@ class Cassette(ContextDecorator):
             if self._writes_on and self.write_at_end:
                 self._write_on(record)
             return record
+
+    def recorded_askers(self, path: str, digest: str) -> Recorded:
+        """Return who asked for the draws of a request when they were recorded, as far as the file
+        says it.
+
+        :param path: the scope path.
+        :param digest: the request's key outside any scope.
+        """
+        with _lock:
+            if self._askers is None:
+                self._askers = {} if self.stored is None else self.stored.askers()
+            return Recorded(self._askers.get((path, digest), {}), not self.is_complete)
+
+    def note_asker(self, key: str, draw: Draw, recorded: str | None = None) -> None:
+        """Note the draw that a record of this cassette answers; the first one counts.
+
+        :param key: of the record.
+        :param recorded: who asked when it was recorded, if that is known.
+        """
+        with _lock:
+            if self._drawn.setdefault(key, draw) is draw and recorded is not None:
+                self._is_renamed = self._is_renamed or recorded != draw.asker
+
+    def _with_askers(self, *, complete: bool) -> list[Record]:
+        """Return the records that it holds, each with who asked if that tells it from others.
+
+        A recording that goes on needs each asker: a call that was left may come before the others.
+
+        :param complete: whether the recording came to its end.
+        """
+        records = []
+        for record in self.all_records():
+            draw = self._drawn.get(record.cache_key)
+            asker = record.asker if record.cache_key not in self._gained else None
+            if draw is not None:
+                asker = draw.asker if self._is_shared(draw) or not complete else None
+            records.append(record if asker == record.asker else record.replace(asker=asker))
+        return records
+
+    def _is_shared(self, draw: Draw) -> bool:
+        """Return whether several askers ask what a draw was taken for."""
+        if draw.equal is None:
+            return False
+        recorded = self.recorded_askers(draw.path, draw.digest).askers
+        return len({*draw.equal.askers, *recorded.values()}) > 1
 
     def all_records(self) -> list[Record]:
         """Return the records that it holds; where it was never opened, those of the file."""

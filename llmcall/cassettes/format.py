@@ -8,8 +8,8 @@ Version 1 of the form. A file is UTF-8; each line is one JSON object, and one of
                                                  recording, and with "run": {…}, the options of
                                                  ``llmcall run``, if that recorded it
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
-    {"kind": …, "sample": …, "request": {…}, "response": {…}, "cost": …}
-                                                 a record; sample and cost where there are any
+    {"kind": …, "sample": …, "asker": …, "request": {…}, "response": {…}, "cost": …}
+                                                 a record; sample, asker and cost if there are any
 
 A text is written once, before its first use; requests and responses refer to it, and a request
 refers to the messages that it has in common with an earlier one. So a conversation's file grows
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..types import Request
 
+# By scope path and by the request's key outside any scope: by the number of a draw, who asked.
+Askers = dict[tuple[str, str], dict[int, str]]
+
 VERSION = 1
 KINDS = ("chat", "embedding", "function", "http")
 # By the field that tells what a line is: the types of its fields.
@@ -54,6 +57,7 @@ LINES: dict[str, dict[str, tuple[type, ...]]] = {
     "kind": {
         "kind": (str,),
         "sample": (str,),
+        "asker": (str,),
         "request": (dict,),
         "response": (dict,),
         "cost": (int, float),
@@ -61,7 +65,7 @@ LINES: dict[str, dict[str, tuple[type, ...]]] = {
     "text": {"text": (str,), "lines": (list,)},
     "llmcall": {"llmcall": (int,), "complete": (bool,), "run": (dict,), "settings": (dict,)},
 }
-OPTIONAL = {"sample", "cost", "complete", "run"}
+OPTIONAL = {"sample", "asker", "cost", "complete", "run"}
 RESTORE = "take the line from version control, or remove it and record again"
 
 # These break or reorder lines, or are half a character, of which there is no UTF-8.
@@ -340,6 +344,7 @@ class Lines:
         self._begins = array("Q")  # of the records' lines, by position
         # whether something in a record's line stands for something else, by position
         self._refers = bytearray()
+        self._with_askers: list[int] = []  # positions of the records that name one
         self._texts: dict[str, int] = {}  # by their digests, where their lines begin
         self._parsed: dict[
             int, dict[str, Any]
@@ -398,6 +403,11 @@ class Lines:
             if self._first(record, position) == position and record.cache_key == asked.cache_key:
                 found = record
         return found or self._at_key(asked.cache_key)
+
+    def askers(self) -> Askers:
+        """Return who asked, for the records that say it."""
+        with without_collection():
+            return askers_of([self.record(position) for position in self._with_askers])
 
     def _at_key(self, key: str) -> Record | None:
         found = self._positions.get(key)
@@ -484,6 +494,8 @@ class Lines:
         self._unkeyed.setdefault(
             _telling(entry["kind"], entry.get("sample"), entry["request"]), []
         ).append(place)
+        if "asker" in entry:
+            self._with_askers.append(place)
         self._begins.append(begin)
         self._refers.append(refers)
 
@@ -518,7 +530,9 @@ class Lines:
             except CacheError as error:
                 raise self._at(self._number(position), error) from None
         self._parsed.pop(begin, None)
-        return _Unkeyed(kind, entry.get("sample"), request, response, entry.get("cost"))
+        return _Unkeyed(
+            kind, entry.get("sample"), request, response, entry.get("cost"), entry.get("asker")
+        )
 
     def _request(self, position: int, encoded: dict[str, Any]) -> Data:
         """Resolve the request of a chat; its first message after the system's may stand for those
@@ -588,15 +602,32 @@ class Lines:
         )
 
 
+def askers_of(records: Iterable[Record]) -> Askers:
+    """Return who asked for numbered draws, for the records that say it."""
+    found: Askers = {}
+    for record in records:
+        scope, _, number = (record.sample or "").partition("#")
+        if record.asker is not None and number.isdecimal():
+            digest = key_of(record.kind, record.request, None)
+            found.setdefault((scope, digest), {})[int(number)] = record.asker
+    return found
+
+
 class _Unkeyed(Record):
     """Be a record whose key is made when somebody asks for it: who compares runs never does."""
 
     __slots__ = ()
 
     def __init__(
-        self, kind: str, sample: str | None, request: Any, response: Any, cost: float | None
+        self,
+        kind: str,
+        sample: str | None,
+        request: Any,
+        response: Any,
+        cost: float | None,
+        asker: str | None,
     ) -> None:
-        super().__init__("", kind, sample, request, response, cost)
+        super().__init__("", kind, sample, request, response, cost, asker=asker)
         del self.cache_key
 
     def __getattr__(self, name: str) -> str:  # called for what is not set

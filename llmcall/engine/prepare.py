@@ -5,6 +5,7 @@ is recorded of it.
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Sequence
 from marshal import dumps, loads
@@ -31,7 +32,7 @@ from ..requests.arguments import (
     given_parameters,
 )
 from ..requests.keys import ANEW, identity, key_of, normalizer, sampled_key
-from ..scopes import here, standing
+from ..scopes import Recorded, here, standing
 from ..text import printable
 from ..types import FROM_CACHE, FROM_FUNCTION, Record, Request, record_of
 from .usage import count
@@ -234,6 +235,8 @@ class PreparedCall(NamedTuple):
 
         :param anew: whether it is put in the place of what is there.
         """
+        if self.draw is not None and self.draw.asker is not None:
+            record = record.replace(asker=self.draw.asker)
         if self.options.cache is False:
             return record
         mode = self.resolved.settings.cache_mode
@@ -266,10 +269,25 @@ class PreparedCall(NamedTuple):
         """
         if self.cassette is None:
             return record
+        if self.draw is not None and self.draw.asker is not None:
+            for key in {self.request.cache_key, record.cache_key}:
+                self.cassette.note_asker(key, self.draw)
         if record.cache_key != self.request.cache_key:
             pointer = record_of(self.request, {"fallback": record.cache_key})
             self.cassette.add(pointer, self.place, FROM_FUNCTION)
         return self.cassette.add(record, self.place, source)
+
+    def note_replayed(self, record: Record) -> None:
+        """Note who gets a recorded answer, if askers have names: the next replay gives it to them."""
+        draw = self.draw
+        if draw is None or draw.asker is None:
+            return
+        draw.note_found(record.asker)
+        if self.cassette is not None:
+            for key in {self.request.cache_key, record.cache_key}:
+                self.cassette.note_asker(key, draw, record.asker)
+        elif self.resolved.settings.cache_mode != "replay":
+            self.resolved.cache.name_asker(record, draw.asker)
 
     def stored(self) -> Record | None:
         """Return the answer that the disk cache holds, or ``None``; also where it may not supply
@@ -422,7 +440,11 @@ def prepare_chat(
     if form.options.sample is not None:
         sample = f"{scope}#{form.options.sample}"
     elif active is not None:
-        drawn = active.draw(request.cache_key)
+        digest = request.cache_key
+        recorded = functools.partial(
+            recorded_askers, resolved, form.options, identified, scope, digest, cassette
+        )
+        drawn = active.draw(digest, cassette or resolved.cache, recorded)
         sample = drawn.sample
     else:
         return PreparedCall(
@@ -435,6 +457,35 @@ def prepare_chat(
     return PreparedCall(
         client, resolved, request, form.options, scope, drawn, cassette, place, form.parse
     )
+
+
+def recorded_askers(
+    resolved: Resolved,
+    options: Options,
+    identified: Any,
+    path: str,
+    digest: str,
+    cassette: Cassette | None,
+) -> Recorded:
+    """Return who asked for the draws of a request when they were recorded.
+
+    :param identified: what :func:`llmcall.requests.keys.identity` says of the request.
+    :param path: the scope path.
+    :param digest: the request's key outside any scope.
+    """
+    askers: dict[int, str] = {}
+    if options.cache is not False and (cassette is None or cassette.reads_cache):
+        for number in itertools.count():
+            key = sampled_key(identified, f"{path}#{number}")
+            record = resolved.cache.get(key, mode=resolved.settings.cache_mode)
+            if record is None:
+                break
+            if record.asker is not None:
+                askers[number] = record.asker
+    if cassette is None:
+        return Recorded(askers)
+    found = cassette.recorded_askers(path, digest)
+    return Recorded({**askers, **found.askers}, found.goes_on)
 
 
 def _remembered(client: Any, resolved: Resolved, memo: Memo, packed: bytes) -> _Undrawn | None:
@@ -591,6 +642,7 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
         find = functools.partial(cassette.find, place=call.place)
         record = followed(find(call.request), find)
         if record is not None:
+            call.note_replayed(record)
             if call.refuses(record):
                 return lookup(call.anew())
             cassette.count_replay()
@@ -604,7 +656,9 @@ def lookup(call: PreparedCall) -> tuple[PreparedCall, Record | None]:
         ):  # what a function asks of models is guarded
             guard(call.client, cassette)
         return call, None
-    if cassette is not None:
+    if cassette is None:
+        call.note_replayed(record)
+    else:
         record = call.keep(record, FROM_CACHE)
     return (
         lookup(call.anew())

@@ -19,7 +19,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
-from .. import scopes
+from .. import askers, scopes
 from ..cassettes import cassette as cassettes
 from ..cassettes.cassette import Cassette
 from ..config import resolve as config
@@ -33,13 +33,14 @@ from ..system import after_fork_in_child
 from ..types import FROM_FUNCTION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextvars import Context
 
     from ..cassettes.cassette import Place
     from ..engine.drivers import Stops
     from ..engine.usage import UsageDelta
     from ..scopes import Active, Counts
+    from ..scopes.equal_requests import EqualRequests, Recorded
     from ..types import Record, Request
     from .items import Job, TaskPosition
 
@@ -97,12 +98,24 @@ class TaskDraws(Draws):
         self._is_over = False
         self.taken: list[Number] = []
 
-    def take(self, path: str, digest: str) -> int:
-        """Return the lowest free number; see :meth:`Draws.take`.
+    def equal(
+        self, path: str, digest: str, source: object, recorded: Callable[[], Recorded]
+    ) -> EqualRequests:
+        """Return the equal requests of a scope; see :meth:`Draws.equal`."""
+        return self._around.equal(path, digest, source, recorded)
+
+    def take(
+        self,
+        path: str,
+        digest: str,
+        asker: str | None = None,
+        equal: EqualRequests | None = None,
+    ) -> int:
+        """Return the number of a draw; see :meth:`Draws.take`.
 
         :raises KeyboardInterrupt: once the draws were given back: the task's map is over.
         """
-        number = self._around.take(path, digest)
+        number = self._around.take(path, digest, asker, equal)
         self.taken.append(Number(path, digest, number))
         if self._is_over:
             self.give_back(path, digest, number)
@@ -296,7 +309,9 @@ def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, around: 
     """Run a task in a context of its own, unless one of the maps around its own was interrupted."""
     try:
         check_stops(around)
-        with position.stand(draws) as active:
+        # Whichever thread runs it, an item asks under its own name.
+        asker = askers.item(position.name or str(position.number), position.repeat)
+        with position.stand(draws) as active, asker:
             value = job.run(item)
             if isinstance(value, CoroutineType):
                 value.close()

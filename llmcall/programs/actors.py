@@ -12,6 +12,7 @@ from typing import Any
 from .. import scopes
 from ..notices import warn_once
 from ..requests.keys import NORMALIZERS, normalizer
+from ..text import counted
 from .requests import EMBEDDINGS, ProgramRequest
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str
@@ -225,3 +226,15 @@ def _text(content: Any) -> str:
     parts = content if isinstance(content, list) else []
     texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
     return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def warn_of_askers() -> None:
+    """Warn if recorded answers went to other tasks or threads than those that they were recorded for."""
+    count = scopes.take_misplaced()
+    if count:
+        warn_once(
+            f"{counted(count, 'recorded answer')} to equal requests went to another task or thread than recorded: "
+            "the program now makes its tasks and threads in another way or order, or the recording does not say "
+            "who asked. Which of them got which answer may differ from the recorded run. Name who asks with "
+            'actor=… (llmcall run --actor), such as "system"'
+        )

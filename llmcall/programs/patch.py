@@ -13,6 +13,7 @@ from .actors import Actor
 from .answers import derived
 from .calls import in_hand
 from .http_clients import ProgramTransport
+from .makers import name_askers
 from .recorder import ProgramCalls
 from .requests_library import recording_send
 
@@ -67,6 +68,7 @@ def record_clients(calls: ProgramCalls) -> contextlib.ExitStack:
         )
     with contextlib.ExitStack() as undo:
         undo.callback(_patch_lock.release)
+        name_askers(undo)
         for name in ("httpx", "httpx2"):
             with contextlib.suppress(ModuleNotFoundError):
                 _patch(importlib.import_module(name), calls, undo)

@@ -7,12 +7,12 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .. import scopes
+from .. import askers, scopes
 from ..cassettes.cassette import current_cassette
 from ..config import resolve as config
 from ..errors import APIError, LLMCallError, RequestTimeoutError
 from ..requests.keys import normalizer
-from .actors import Actor, Actors
+from .actors import Actor, Actors, warn_of_askers
 from .answers import (
     NOT_REPEATED,
     ChatEvents,
@@ -115,7 +115,7 @@ class ProgramCalls:
         token = in_hand.set(call)
         self._under_way[id(call)] = f"{call.request.method} {call.request.url.path}"
         try:
-            with scopes.within(self._around), self._scope_of(call):
+            with scopes.within(self._around), self._scope_of(call), askers.apart():
                 yield
         finally:
             del self._under_way[id(call)]
@@ -164,8 +164,9 @@ class ProgramCalls:
             self.first_error = self.first_error or error
 
     def warn_of_actors(self) -> None:
-        """Warn if the actors of the program cannot be told apart."""
+        """Warn if the actors of the program, or its askers, cannot be told apart."""
         self._actors.warn()
+        warn_of_askers()
 
     def _scope_of(self, call: ProgramCall) -> contextlib.AbstractContextManager[Any]:
         """Return the scope of whoever makes a call."""

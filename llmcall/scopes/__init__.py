@@ -1,6 +1,7 @@
 """Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays."""
 
 from .draws import Counts, Draw, Draws
+from .equal_requests import Recorded, take_misplaced
 from .names import given_path, is_made_name, made_name
 from .scope import (
     Active,
@@ -23,6 +24,7 @@ __all__ = [
     "Counts",
     "Draw",
     "Draws",
+    "Recorded",
     "Scope",
     "bind",
     "current",
@@ -35,5 +37,6 @@ __all__ = [
     "note_served",
     "scope",
     "standing",
+    "take_misplaced",
     "within",
 ]

@@ -13,12 +13,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from ..askers import current as current_asker
 from ..notices import warn_once
 from ..system import process_lock, this_process
 from ..types import Record
+from .equal_requests import EqualRequests, Recorded, from_lowest
 from .generators import current_task
 
 # By scope path and by the request's digest: the lowest number that was never taken, and the
@@ -45,7 +47,7 @@ class Draws:
         ``None`` means that this process made it now.
     """
 
-    __slots__ = ("_free", "_next", "_process", "_returned", "_under_way", "since")
+    __slots__ = ("_equal", "_free", "_next", "_process", "_returned", "_under_way", "since")
 
     def __init__(self, counts: Counts | None = None, since: float | None = None) -> None:
         self._process = this_process() if since is None else None
@@ -56,30 +58,61 @@ class Draws:
         self._free: dict[tuple[str, str], set[int]] = {}
         # What was given back, and is not among the free numbers yet.
         self._returned: deque[Number] = deque()
-        # By path and digest: the thread and task of the last draw, until its call ends.
-        self._under_way: dict[tuple[str, str], tuple[int, int]] = {}
+        # By path and digest: the thread, task and asker of the last draw, until its call ends.
+        self._under_way: dict[tuple[str, str], tuple[int, int, str | None]] = {}
+        # By path and digest: who asks, if askers have names.
+        self._equal: dict[tuple[str, str], EqualRequests] = {}
         for path, by_digest in (counts or {}).items():
             self._next[path] = {digest: number for digest, (number, _) in by_digest.items()}
             for digest, (_, free) in by_digest.items():
                 if free:
                     self._free[path, digest] = set(free)
 
-    def take(self, path: str, digest: str) -> int:
-        """Return the lowest free number, which is taken from now on.
-
-        Warns if a call for the same draw is under way in another thread or task.
+    def equal(
+        self, path: str, digest: str, source: object, recorded: Callable[[], Recorded]
+    ) -> EqualRequests:
+        """Return the equal requests of a scope.
 
         :param path: the scope path.
         :param digest: the whole digest of the request.
+        :param source: what holds their record.
+        :param recorded: reads what the record says about them.
         """
-        caller = threading.get_ident(), id(current_task())
+        known = self._equal.get((path, digest))
+        if known is None or known.source is not source:
+            found = EqualRequests(source, recorded())
+            with _lock:
+                known = self._equal.get((path, digest))
+                if known is None or known.source is not source:
+                    self._equal[path, digest] = known = found
+        return known
+
+    def take(
+        self,
+        path: str,
+        digest: str,
+        asker: str | None = None,
+        equal: EqualRequests | None = None,
+    ) -> int:
+        """Return the number of a draw, which is taken from now on.
+
+        It is the lowest free number that was recorded for the asker, else the lowest free one.
+        Warns if a call for the same draw is under way in another thread or task, unless their
+        askers differ.
+
+        :param path: the scope path.
+        :param digest: the whole digest of the request.
+        :param asker: who asks, if askers have names.
+        :param equal: the equal requests of the scope, if askers have names.
+        """
+        caller = threading.get_ident(), id(current_task()), asker
         with _lock:
             self._accept_returned()
-            number = self._lowest_free(path, digest)
+            number = self._free_number(path, digest, asker, equal)
             self._mark(path, digest, number)
             other = self._under_way.get((path, digest), caller)
             self._under_way[path, digest] = caller
-        if other != caller:
+        if other != caller and other[2] == asker:
             who = "threads" if other[0] != caller[0] else "tasks"
             warn_once(
                 f"two {who} in the scope {path!r} ask the same request at the same time: chance decides which of "
@@ -128,9 +161,18 @@ class Draws:
                 for path, by_digest in self._next.items()
             }
 
-    def _lowest_free(self, path: str, digest: str) -> int:
-        free = self._free.get((path, digest))
-        return min(free) if free else self._next_of(path, digest)
+    def _free_number(
+        self, path: str, digest: str, asker: str | None, equal: EqualRequests | None
+    ) -> int:
+        free = self._free.get((path, digest), set())
+        unused = self._next_of(path, digest)
+        if equal is None or asker is None:
+            return min(free) if free else unused
+        equal.askers.add(asker)
+        own = equal.own_number(asker, lambda number: number in free or number >= unused)
+        if own is not None:
+            return own
+        return next(each for each in from_lowest(free, unused) if not equal.is_kept(each))
 
     def _next_of(self, path: str, digest: str) -> int:
         return self._next.get(path, {}).get(digest, 0)
@@ -153,6 +195,8 @@ class Draws:
         while self._returned:
             path, digest, number = self._returned.popleft()
             self._free.setdefault((path, digest), set()).add(number)
+            if equal := self._equal.get((path, digest)):
+                equal.give_back(number)
 
 
 def split_counts(counts: Counts, path: str) -> dict[str, Counts]:
@@ -173,17 +217,44 @@ class Draw:
 
     Any thread may call its methods, as often as it likes: the first call holds.
 
+    :param draws: count it.
+    :param path: the scope path.
+    :param digest: the whole digest of the request.
+    :param source: what holds the record, and
+    :param recorded: reads what it says about equal requests of the scope.
     :ivar sample: scope path and number, ``"trial/lisa#0"``.
+    :ivar asker: who asks, ``None`` if askers have no names.
+    :ivar equal: the equal requests of the scope, ``None`` if askers have no names.
     """
 
-    __slots__ = ("_draws", "_number", "_pending", "sample")
+    __slots__ = ("_draws", "_number", "_pending", "asker", "equal", "sample")
 
-    def __init__(self, draws: Draws, path: str, digest: str) -> None:
+    def __init__(
+        self,
+        draws: Draws,
+        path: str,
+        digest: str,
+        source: object = None,
+        recorded: Callable[[], Recorded] = Recorded,
+    ) -> None:
+        asker = current_asker()
+        self.asker = None if asker is None else asker.name
+        self.equal = None if asker is None else draws.equal(path, digest, source, recorded)
         self._draws = draws
-        self._number = Number(path, digest, draws.take(path, digest))
+        self._number = Number(path, digest, draws.take(path, digest, self.asker, self.equal))
         self.sample = f"{path}#{self._number.number}"
         # Whoever settles the draw pops it, which is atomic.
         self._pending = [True]
+
+    @property
+    def path(self) -> str:
+        """Return the scope path."""
+        return self._number.path
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of the request."""
+        return self._number.digest
 
     def end(self, answer: Record | None = None) -> None:
         """Note that its call has an answer: the number stays taken.
@@ -193,6 +264,14 @@ class Draw:
         if self._settle():
             stored_at = None if answer is None else answer.stored_at
             self._draws.end(self._number.path, self._number.digest, stored_at)
+
+    def note_found(self, recorded: str | None) -> None:
+        """Note that a record answers it.
+
+        :param recorded: who asked when it was recorded, ``None`` if that is not known.
+        """
+        if self.asker is not None and self.equal is not None:
+            self.equal.note_found(self._number.number, self.asker, recorded)
 
     def give_back(self) -> None:
         """Make its number free again, unless its call has an answer."""

@@ -19,6 +19,7 @@ from ..errors import ScopeError
 from ..system import after_fork_in_child, process_lock, this_process
 from . import workers
 from .draws import Draw, Draws
+from .equal_requests import Recorded
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above
 from .names import checked_name
 from .served import forget_served
@@ -100,12 +101,19 @@ class Active:
         """Return what scopes stand in that are opened here."""
         return self if self.without_default is None else self.without_default
 
-    def draw(self, digest: str) -> Draw:
+    def draw(
+        self,
+        digest: str,
+        source: object = None,
+        recorded: Callable[[], Recorded] = Recorded,
+    ) -> Draw:
         """Take the next draw of a request.
 
         :param digest: the whole digest of the request, without a sample.
+        :param source: what holds the record of the draws, and
+        :param recorded: reads who asked for them, if askers have names.
         """
-        return Draw(self.draws, self.path, digest)
+        return Draw(self.draws, self.path, digest, source, recorded)
 
     def again(self, draws: Draws | None = None) -> Active:
         """Return the same for another context.

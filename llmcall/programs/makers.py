@@ -1,0 +1,288 @@
+"""Who makes what in a program: its tasks, its threads, and the functions that it gives to executors.
+
+Each gets its name from its maker at the moment the maker makes it: a task from its event loop's
+``create_task``, a thread from its ``start``, a function from its executor's ``submit``. The threads
+of a pool get none. A pool starts them when none is idle, which depends on timing; so do anyio's
+threads, which run functions in a copy of the context of whoever waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+import functools
+import multiprocessing.pool
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from .. import askers
+from ..askers import Asker
+
+
+class _Thread(threading.local):
+    # What threads that start now stand for, if they are a pool's.
+    pool: Asker | None = None
+
+
+_thread = _Thread()
+
+
+def name_askers(undo: contextlib.ExitStack) -> None:
+    """Name every task, thread and function of an executor that is made from now on.
+
+    :param undo: takes what ends it.
+    """
+    askers.begin()
+    undo.callback(askers.end)
+    _replace(undo, asyncio.BaseEventLoop, "create_task", _create_task)
+    for loop in _foreign_loops(asyncio.AbstractEventLoop):
+        _replace(undo, loop, "create_task", _create_task)
+    _replace_hook(undo)
+    _replace(undo, asyncio, "as_completed", _as_completed)
+    _replace(undo, threading.Thread, "start", _start)
+    _replace(undo, concurrent.futures.ThreadPoolExecutor, "submit", _submit)
+    pool = multiprocessing.pool.ThreadPool
+    _replace(undo, pool, "__init__", _open_pool)
+    _replace(undo, pool, "apply_async", _apply_async)
+    _replace(undo, pool, "_guarded_task_generation", _pool_tasks)
+
+
+def _replace(
+    undo: contextlib.ExitStack, owner: Any, name: str, replacement: Callable[..., Any]
+) -> None:
+    """Replace a method or a module's function by one that gets the original before its arguments."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def replaced(*args: Any, **kwargs: Any) -> Any:
+        return replacement(original, *args, **kwargs)
+
+    is_inherited = name not in vars(owner)
+    setattr(owner, name, replaced)
+    if is_inherited:
+        undo.callback(delattr, owner, name)
+    else:
+        undo.callback(setattr, owner, name, original)
+
+
+# Tasks
+
+
+def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **options: Any) -> Any:
+    maker = askers.current()
+    if maker is None:
+        return create_task(loop, coroutine, **options)
+    asker = maker.child("task", _name(coroutine))
+    context = options.get("context")
+    if context is None:
+        # The task copies the context. An eager one runs at once, in that copy.
+        with askers.standing_for(asker):
+            return create_task(loop, coroutine, **options)
+    with contextlib.suppress(RuntimeError):  # the context is entered: its asker's task goes on
+        context.run(askers.set_current, asker)
+    return create_task(loop, coroutine, **options)
+
+
+def _as_completed(as_completed: Callable[..., Any], awaitables: Any, **options: Any) -> Any:
+    """Make the tasks in the order that is given: ``as_completed`` itself makes them in that of a set."""
+    is_one = asyncio.isfuture(awaitables) or asyncio.iscoroutine(awaitables)
+    if askers.current() is not None and not is_one:
+        awaitables = [asyncio.ensure_future(each) for each in dict.fromkeys(awaitables)]
+    return as_completed(awaitables, **options)
+
+
+def _foreign_loops(kind: type) -> Iterator[type]:
+    """Yield the topmost classes of event loops that have a ``create_task`` of their own, such as
+    uvloop's.
+    """
+    each: type
+    for each in kind.__subclasses__():
+        if each is asyncio.BaseEventLoop:
+            continue
+        if _is_foreign_loop(each):
+            yield each
+        else:
+            yield from _foreign_loops(each)
+
+
+def _is_foreign_loop(kind: type) -> bool:
+    own = getattr(kind, "create_task", None)
+    return (
+        not issubclass(kind, asyncio.BaseEventLoop)
+        and own is not asyncio.AbstractEventLoop.create_task
+    )
+
+
+def _replace_hook(undo: contextlib.ExitStack) -> None:
+    """Name the tasks of event loops whose class is made later, as by an import of uvloop."""
+
+    def init_subclass(kind: Any, /, **options: Any) -> None:
+        super(asyncio.AbstractEventLoop, kind).__init_subclass__(**options)
+        is_replaced = any(each in replaced for each in kind.__mro__)
+        if _is_foreign_loop(kind) and not is_replaced:
+            _replace(undo, kind, "create_task", _create_task)
+            replaced.append(kind)
+
+    replaced = list(_foreign_loops(asyncio.AbstractEventLoop))
+    asyncio.AbstractEventLoop.__init_subclass__ = classmethod(init_subclass)  # type: ignore[assignment]
+    undo.callback(delattr, asyncio.AbstractEventLoop, "__init_subclass__")
+
+
+# Threads
+
+
+def _start(start: Callable[..., Any], thread: threading.Thread) -> None:
+    maker = askers.current()
+    if maker is not None:
+        run = thread.run
+        if _thread.pool is not None:
+            asker, starter = _thread.pool, None
+        elif type(thread).__module__.startswith("anyio."):
+            asker, starter = maker.main, None
+        else:
+            function = getattr(thread, "_target", None) or type(thread)
+            asker, starter = maker.child("thread", _name(function)), maker
+            _enter(asker, function, getattr(thread, "_args", ()))
+        thread.run = functools.partial(_run, asker, starter, run)  # type: ignore[method-assign]
+    start(thread)
+
+
+def _run(
+    asker: Asker, maker: Asker | None, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any:
+    with askers.standing_for(asker, maker):
+        return function(*args, **kwargs)
+
+
+# Executors
+
+
+def _submit(
+    submit: Callable[..., Any],
+    executor: Any,
+    function: Callable[..., Any],
+    /,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    maker = askers.current()
+    if maker is None or _runs_elsewhere(executor):
+        return submit(executor, function, *args, **kwargs)
+    work = _work(maker, function, args)
+    with _pool_of(maker.main):
+        return submit(executor, work, *args, **kwargs)
+
+
+def _runs_elsewhere(executor: Any) -> bool:
+    """Return whether an executor of threads runs functions in interpreters of their own."""
+    kind = getattr(concurrent.futures, "InterpreterPoolExecutor", None)
+    return kind is not None and isinstance(executor, kind)
+
+
+def _work(maker: Asker, function: Callable[..., Any], args: Iterable[Any]) -> Callable[..., Any]:
+    """Return a function that stands for a child of its maker while it runs."""
+    asker = maker.child("work", _name(functools.partial(function, *args)))
+    return functools.partial(_run_work, asker, maker, function)
+
+
+def _run_work(
+    asker: Asker, maker: Asker, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Any:
+    _enter(asker, function, args)
+    with askers.standing_for(asker, maker):
+        return function(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _pool_of(asker: Asker) -> Iterator[None]:
+    """Let threads that start in a block be a pool's, which stand for an asker."""
+    before, _thread.pool = _thread.pool, asker
+    try:
+        yield
+    finally:
+        _thread.pool = before
+
+
+def _open_pool(init: Callable[..., Any], pool: Any, *args: Any, **kwargs: Any) -> None:
+    maker = askers.current()
+    if maker is None:
+        init(pool, *args, **kwargs)
+        return
+    with _pool_of(maker):
+        init(pool, *args, **kwargs)
+
+
+def _apply_async(
+    apply_async: Callable[..., Any],
+    pool: Any,
+    function: Callable[..., Any],
+    args: Any = (),
+    *more: Any,
+    **kwargs: Any,
+) -> Any:
+    maker = askers.current()
+    if maker is not None:
+        args = tuple(args)
+        function = _work(maker, function, args)
+    return apply_async(pool, function, args, *more, **kwargs)
+
+
+def _pool_tasks(
+    tasks_of: Callable[..., Any], pool: Any, job: int, function: Callable[..., Any], iterable: Any
+) -> Any:
+    """Yield the tasks of a map of a thread pool, each named by its place."""
+    tasks, maker = tasks_of(pool, job, function, iterable), askers.current()
+    if maker is None:
+        return tasks
+    mapper = maker.child("work", _name(function))
+    return (
+        (job, place, _work(mapper, run, args), args, kwargs)
+        for job, place, run, args, kwargs in tasks
+    )
+
+
+# Functions
+
+
+def _enter(asker: Asker, function: Any, args: Iterable[Any]) -> None:
+    """Let an asker hold in the context that a function runs in, if it is one's ``run``."""
+    for layer in _layers(functools.partial(function, *args)):
+        context = _context_of(layer)
+        if context is not None:
+            with contextlib.suppress(RuntimeError):  # it is entered, and so will the function fail
+                context.run(askers.set_current, asker)
+
+
+def _name(made: Any) -> str:
+    """Return what the code of a coroutine or a function is called; the same in every run."""
+    *_, made = _layers(made)
+    made = getattr(made, "__func__", made)
+    for name in ("cr_code", "__code__", "gi_code", "ag_code"):
+        code = getattr(made, name, None)
+        if code is not None:
+            return str(code.co_name)
+    named = made if isinstance(made, type) else type(made)
+    return named.__name__
+
+
+def _layers(function: Any) -> Iterator[Any]:
+    """Yield a function, what it is a partial of, what a context runs for it, and so on."""
+    while True:
+        args: tuple[Any, ...] = ()
+        while isinstance(function, functools.partial):
+            function, args = function.func, (*function.args, *args)
+        yield function
+        if _context_of(function) is None or not args:
+            return
+        function = functools.partial(args[0], *args[1:])
+
+
+def _context_of(function: Any) -> contextvars.Context | None:
+    """Return the context whose ``run`` a function is, or ``None``."""
+    context = getattr(function, "__self__", None)
+    if isinstance(context, contextvars.Context) and function == context.run:
+        return context
+    return None

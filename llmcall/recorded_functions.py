@@ -190,6 +190,7 @@ def http_call(
     body: Any,
     send: Callable[[], Any],
     settings: Settings,
+    counter: Any = None,
 ) -> Flow[Any]:
     """Return the way to the response of an HTTP request; a GET is sent wherever it may be.
 
@@ -200,6 +201,9 @@ def http_call(
         identifies the request.
     :param send: sends it and returns plain data; in an event loop it is asynchronous.
     :param settings: say where it is recorded, and in what mode.
+    :param counter: counts it in usage, budgets and limits: its ``attempt(call, policy, number)`` is
+        the way of an attempt, ``cost(value)`` says what an answer cost, ``count_hit(call, record)``
+        counts a recorded answer, ``count_error(call)`` a failure.
     :raises CacheError: for a body with a field that may hold a credential by its name.
     """
     where = f"{method} {host}{path}"
@@ -212,7 +216,10 @@ def http_call(
     plain_body = secrets.without_credentials(plain(body, "the body"))
     asked["body"] = _replaced(plain_body, replace)
     return _prepared(
-        _Source(f"{method} {path}", send, is_live=method == "GET"), "http", asked, settings
+        _Source(f"{method} {path}", send, is_live=method == "GET", counter=counter),
+        "http",
+        asked,
+        settings,
     )
 
 
@@ -238,6 +245,7 @@ class _Source(NamedTuple):
     """Stand for the client of a call: it runs what is recorded.
 
     :param name: what is recorded, in messages.
+    :param counter: as of :func:`http_call`.
     :param is_live: whether it is run wherever it may be, and what is recorded answers only
         elsewhere.
     """
@@ -245,6 +253,7 @@ class _Source(NamedTuple):
     name: str
     run: Callable[[], Any]
     is_live: bool = False
+    counter: Any = None
     meter: Meter = Meter()  # usage counts models
 
     def send(self, request: Request, timeout: float | None) -> Any:
@@ -294,7 +303,13 @@ def _answered(call: PreparedCall) -> Flow[Any]:
         else:
             _, record = yield from look(call.resolved.cache, lookup, call)
             source = FROM_FUNCTION if call.request.kind == "function" else FROM_SERVER
-            found = record or call.keep((yield from _joined(call)), source)
+            is_hit = record is not None
+            if record is None:
+                record, is_hit = yield from _joined(call)
+                record = call.keep(record, source)
+            if is_hit and call.client.counter is not None:
+                call.client.counter.count_hit(call, record)
+            found = record
     except BaseException as error:
         if is_left(error):
             call.failures.add(call.scope, f"{call.request.kind} call of {call.client.name}", LEFT)
@@ -304,18 +319,22 @@ def _answered(call: PreparedCall) -> Flow[Any]:
     return found.response["value"]
 
 
-def _joined(call: PreparedCall) -> Flow[Record]:
-    """Run the function, or share the result of an identical call that is under way."""
-    key = call.request.cache_key
+def _joined(call: PreparedCall) -> Flow[tuple[Record, bool]]:
+    """Run the function, or share the result of an identical call that is under way; return the
+    result, and whether it is shared.
+    """
+    key, is_shared = call.request.cache_key, True
 
     def ask(_: Any) -> Flow[dict[str, Outcome]]:
         """Run the function."""
+        nonlocal is_shared
+        is_shared = False
         return {key: Outcome((yield from _run(call)))}
 
     if key in _running.get():  # whoever calls itself would wait for itself
-        return (yield from _run(call))
+        return (yield from _run(call)), False
     outcomes = yield from share([call], ask, RetryPolicy(), call.shared_by)
-    return outcomes[key].record
+    return outcomes[key].record, is_shared
 
 
 def _sent(call: PreparedCall) -> Flow[Any]:
@@ -324,6 +343,8 @@ def _sent(call: PreparedCall) -> Flow[Any]:
 
     def send(number: int) -> Flow[Any]:
         """Send it once."""
+        if call.client.counter is not None:
+            return (yield from call.client.counter.attempt(call, policy, number))
         return (yield Send(call.client, call.request, policy.time_left()))
 
     return (yield from repeated(policy, call.client.name, send))
@@ -340,8 +361,13 @@ def _run(call: PreparedCall) -> Flow[Record]:
     except Exception as error:
         if isinstance(error, APIError) or not isinstance(error, LLMCallError):
             call.failures.add(call.scope, f"{name}: {type(error).__name__}")
+            if call.client.counter is not None:
+                call.client.counter.count_error(call)
         raise
+    counter = call.client.counter
     record = record_of(
-        call.request, {"value": ordered(plain(result, f"{name}: the result", exact=True))}
+        call.request,
+        {"value": ordered(plain(result, f"{name}: the result", exact=True))},
+        cost=None if counter is None else counter.cost(result),
     )
     return (yield Do(functools.partial(call.store, record, anew=call.client.is_live)))  # type: ignore[no-any-return]

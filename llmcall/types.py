@@ -34,24 +34,37 @@ class TokenUsage(NamedTuple):
 
     @classmethod
     def of(cls, response: Mapping[str, Any]) -> TokenUsage:
-        """Read the ``usage`` object of a chat or embeddings response; what is no count of tokens is
-        unknown.
+        """Read the ``usage`` object of a response; what is no count of tokens is unknown.
+
+        Chat completions and embeddings have one form of it, the Responses and the Messages API
+        another. Anthropic counts what its cache holds, or takes in, beside the other input.
         """
         usage = response.get("usage")
         if not isinstance(usage, dict):
             return cls()
-        parts = (
-            usage,
-            usage,
-            usage.get("prompt_tokens_details"),
-            usage.get("completion_tokens_details"),
+        prompt, completion = "prompt_tokens", "completion_tokens"
+        if usage.keys() & {"input_tokens", "output_tokens"} and prompt not in usage:
+            prompt, completion = "input_tokens", "output_tokens"
+        read = _count(usage.get("cache_read_input_tokens"))
+        given = _count(usage.get(prompt))
+        if given is not None:
+            given += (read or 0) + (_count(usage.get("cache_creation_input_tokens")) or 0)
+        cached = _detail(usage, f"{prompt}_details", "cached_tokens")
+        return cls(
+            given,
+            _count(usage.get(completion)),
+            read if cached is None else cached,
+            _detail(usage, f"{completion}_details", "reasoning_tokens"),
         )
-        names = "prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"
-        counts = [
-            part.get(name) if isinstance(part, dict) else None
-            for part, name in zip(parts, names, strict=True)
-        ]
-        return cls(*[count if type(count) is int and count >= 0 else None for count in counts])
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _detail(usage: Mapping[str, Any], name: str, part: str) -> int | None:
+    details = usage.get(name)
+    return _count(details.get(part)) if isinstance(details, dict) else None
 
 
 class Request(NamedTuple):

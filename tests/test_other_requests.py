@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
-from sdk_programs import Server, program
+from sdk_programs import Server, http, program
 
 import llmcall
 
@@ -151,3 +152,158 @@ def test_a_credential_beyond_the_api_is_left_out_of_a_chat(server: Server) -> No
     assert json.loads(server.requests[0].content)["api_key"] == PLAIN_KEY
     assert PLAIN_KEY not in written()
     assert create(**asked, extra_body={"api_key": "b"}).choices[0].message.content == first
+
+
+# What they use
+
+RESPONSES_USAGE = {
+    "input_tokens": 100,
+    "input_tokens_details": {"cached_tokens": 40},
+    "output_tokens": 10,
+    "output_tokens_details": {"reasoning_tokens": 4},
+    "total_tokens": 110,
+}
+MESSAGES_USAGE = {
+    "input_tokens": 50,
+    "cache_read_input_tokens": 40,
+    "cache_creation_input_tokens": 10,
+    "output_tokens": 10,
+}
+RESPONSES_EVENTS = [
+    {"type": "response.created", "response": {"usage": None}},
+    {"type": "response.output_text.delta", "delta": "Two."},
+    {"type": "response.completed", "response": {"usage": RESPONSES_USAGE}},
+]
+MESSAGES_EVENTS = [
+    {"type": "message_start", "message": {"usage": {**MESSAGES_USAGE, "output_tokens": 1}}},
+    {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Two."}},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 10}},
+]
+PRICED: dict[str, Any] = {"prices": {"m": (1.0, 10.0, 0.5)}, "cache_mode": "off"}
+
+
+def events_of(data: list[dict[str, Any]]) -> Any:
+    """Return a streamed response."""
+    lines = (f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in data)
+    headers = {"content-type": "text/event-stream"}
+    return http.Response(200, headers=headers, content="".join(lines).encode())
+
+
+def reporting(request: Any) -> Any:
+    """Answer as the Responses or the Messages API does, with its usage."""
+    is_message = request.url.path.endswith("/messages")
+    if json.loads(request.content or b"{}").get("stream"):
+        return events_of(MESSAGES_EVENTS if is_message else RESPONSES_EVENTS)
+    if request.url.path.endswith(("/messages", "/responses")):
+        return http.Response(200, json={"usage": MESSAGES_USAGE if is_message else RESPONSES_USAGE})
+    return http.Response(200, json={"id": "other"})
+
+
+def reporter(**overrides: Any) -> Any:
+    """Return an HTTP client at such a server."""
+    transport = http.MockTransport(reporting)
+    return llmcall.http_client(transport=transport, **{**PRICED, **overrides})
+
+
+URL = "https://api.example/v1"
+ASKED = {
+    "responses": {"model": "m", "input": "Bread?", "max_output_tokens": 20},
+    "messages": {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Bread?"}],
+        "max_tokens": 20,
+    },
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("api", ASKED)
+def test_usage_is_what_the_answer_reports(api: str, stream: bool) -> None:
+    """Input, cached and output tokens are counted and priced by model, streamed or not."""
+    with reporter() as client, llmcall.track() as usage, llmcall.budget(usd=1) as budget:
+        client.post(f"{URL}/{api}", json={**ASKED[api], "stream": stream})
+    part = usage.by_model["m"]
+    assert (part.calls, part.input_tokens, part.cached_input_tokens) == (1, 100, 40)
+    assert part.output_tokens == 10
+    assert part.cost == pytest.approx((60 + 40 * 0.5 + 10 * 10) / 1e6)
+    assert budget.spent.calls == 1 and budget.spent.tokens == 110
+    assert budget.spent.usd == pytest.approx(part.cost)
+
+
+def test_a_replayed_answer_is_a_hit(tmp_path: Path) -> None:
+    """It is free, and what it cost is saved, as of a chat; its cost stands in the record."""
+    for mode, calls, cached in (("auto", 1, 0), ("replay", 0, 1)):
+        with (
+            reporter(cache_mode=mode) as client,
+            llmcall.track() as usage,
+            llmcall.budget(calls=calls),
+        ):
+            client.post(f"{URL}/responses", json=ASKED["responses"])
+        assert (usage.calls, usage.cached_calls) == (calls, cached)
+    assert usage.saved == pytest.approx(180 / 1e6)
+
+
+@pytest.mark.parametrize("limit", [{"calls": 1}, {"tokens": 200}, {"usd": 0.0004}], ids=str)
+def test_a_budget_ends_them(limit: dict[str, Any]) -> None:
+    """What goes past a budget is refused before it is sent, as a chat is."""
+    with reporter() as client, llmcall.budget(**limit):
+        answers = [
+            client.post(f"{URL}/responses", json={**ASKED["responses"], "user": str(number)})
+            for number in range(3)
+        ]
+    codes = [each.status_code for each in answers]
+    assert codes[0] == 200 and codes[-1] == 409
+    assert answers[-1].json()["error"]["code"] == "BudgetExceededError"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("responses", {"model": "m", "input": "And?", "previous_response_id": "r1"}),
+        ("responses", {"model": "m", "input": "Look.", "tools": [{"type": "web_search"}]}),
+        ("responses", {"model": "m", "input": [{"type": "input_image", "file_id": "f"}]}),
+        (
+            "messages",
+            {"model": "m", "messages": [{"role": "user", "content": [{"type": "image"}]}]},
+        ),
+    ],
+    ids=str,
+)
+def test_a_budget_refuses_what_it_cannot_reserve_for(path: str, body: dict[str, Any]) -> None:
+    """If nobody can know what a request may use, a budget of tokens or USD refuses it, and says so;
+    one of calls lets it pass.
+    """
+    for limit in ({"tokens": 10_000}, {"usd": 5}):
+        with reporter() as client, llmcall.budget(**limit):  # type: ignore[arg-type]
+            refused = client.post(f"{URL}/{path}", json=body)
+        assert refused.status_code == 409
+        assert "does not say how much it may use" in refused.json()["error"]["message"]
+    with reporter() as client, llmcall.budget(calls=1):
+        assert client.post(f"{URL}/{path}", json=body).status_code == 200
+
+
+def test_posts_to_hosts_count_as_calls_only() -> None:
+    """What no model answers counts under its host's name as a call, without tokens or cost."""
+    with reporter() as client, llmcall.track() as usage, llmcall.budget(usd=0.01) as budget:
+        assert client.post("https://tools.example/search", json={"q": "bread"}).status_code == 200
+        assert client.get("https://tools.example/search", params={"q": "oil"}).status_code == 200
+    part = usage.by_model["tools.example"]
+    assert (part.calls, part.input_tokens, part.cost) == (1, 0, 0.0)
+    assert (budget.spent.calls, budget.spent.usd) == (1, 0)
+
+
+def test_limits_hold_for_them() -> None:
+    """A call to another API of an endpoint takes a place among its calls of a minute."""
+    with reporter(limits_requests_per_minute=1, deadline=0.5) as client:
+        assert client.post(f"{URL}/responses", json=ASKED["responses"]).status_code == 200
+        second = client.post(f"{URL}/messages", json=ASKED["messages"])
+    assert second.status_code >= 400 and "past the deadline" in second.text
+
+
+def test_failures_and_retries_are_counted(server: Server) -> None:
+    """A retry counts as one, and what fails for good as an error."""
+    server.failures = [(500, {}, {"error": {"message": "overloaded"}})] * 2
+    settings: dict[str, Any] = {"retry_max_attempts": 2, "retry_waiting_time": 0}
+    with llmcall.track() as usage, pytest.raises(openai.InternalServerError):
+        program(server, **settings).responses.create(model="m", input="Bread?")
+    assert (usage.calls, usage.retries, usage.errors) == (0, 1, 1)

@@ -459,6 +459,11 @@ def counts_tokens() -> bool:
     )
 
 
+def limits_tokens() -> bool:
+    """Return whether an open budget limits tokens, or what they cost."""
+    return any(each.limit.keys() - {"calls"} for each in tuple(open_budgets))
+
+
 def check_price(model: str, price: Price | None) -> None:
     """Refuse a model without a price where an open budget limits USD.
 

@@ -19,7 +19,7 @@ from contextvars import ContextVar
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import APIError, RateLimitError, RequestTimeoutError
+from ..errors import APIError, BudgetExceededError, RateLimitError, RequestTimeoutError
 from ..models.catalog import price_of
 from ..models.tokens import count_tokens
 from ..notices import notice
@@ -102,6 +102,52 @@ def estimate(kind: str, body: Mapping[str, Any], known: Capabilities) -> Estimat
     room = max(1, known.context_window - prompt) if known.context_window else DEFAULT_MAX_OUTPUT
     longest = limit or min(room, known.max_output_tokens or DEFAULT_MAX_OUTPUT)
     return Estimate(prompt, longest * answers, prompt + (limit or 0) * answers)
+
+
+# What the server adds to the input of the Responses API by itself.
+HELD_BY_SERVER = ("previous_response_id", "conversation", "prompt", "background")
+
+
+def estimate_of_exchange(body: Any, known: Capabilities) -> Estimate | None:
+    """Return what a request to the Responses, the Messages or the older completions API may use at
+    most; ``None`` where nobody can know it before it is answered.
+
+    :param body: what is sent.
+    :param known: what is known of the model.
+    """
+    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+        return None
+    given = [body[name] for name in ("input", "messages", "prompt", "system") if name in body]
+    is_response = "input" in body
+    if not given or (is_response and any(body.get(name) for name in HELD_BY_SERVER)):
+        return None
+    if any(_is_media(each) for each in given) or any(map(_runs_at_server, body.get("tools") or ())):
+        return None
+    rest = [body[name] for name in ("instructions", "tools", "text", "suffix") if body.get(name)]
+    text = json.dumps([*given, *rest], ensure_ascii=False)
+    limit = body.get("max_output_tokens") or body.get("max_tokens")
+    asked = {"messages": [{"role": "user", "content": text}], "max_tokens": limit}
+    answers = max(body.get("n") or 1, body.get("best_of") or 1)
+    return estimate("chat", {**asked, "model": body["model"], "n": answers}, known)
+
+
+def _is_media(data: Any) -> bool:
+    """Return whether there is something in plain data that has tokens beside its text."""
+    if isinstance(data, list):
+        return any(map(_is_media, data))
+    if not isinstance(data, dict):
+        return False
+    kind = data.get("type")
+    is_media = isinstance(kind, str) and any(each in kind for each in MEDIA)
+    return is_media or any(map(_is_media, data.values()))
+
+
+MEDIA = ("image", "file", "audio", "document", "item_reference")
+
+
+def _runs_at_server(tool: Any) -> bool:
+    """Return whether a tool is none of the program's own: the server pays for what it reads."""
+    return isinstance(tool, dict) and tool.get("type", "custom") not in ("function", "custom")
 
 
 def tokens_used(response: Mapping[str, Any], request: Request, known: Capabilities) -> TokenUsage:
@@ -510,6 +556,7 @@ class Admission:
     :param pool: the endpoints that may serve it.
     :param time_left: gives the seconds after which nobody waits, or ``None``.
     :param is_streamed: whether its reader may leave it half-way.
+    :param calls_only: whether it counts as a call, and uses no tokens.
     :ivar wakeup: is done when there is reason to look again whether it may begin.
     :ivar queues: the endpoints that it waits for.
     :ivar state: the endpoint to which it was admitted, else ``None``.
@@ -530,9 +577,15 @@ class Admission:
     answered = False
 
     def __init__(
-        self, pool: Pool, time_left: Callable[[], float | None], *, is_streamed: bool = False
+        self,
+        pool: Pool,
+        time_left: Callable[[], float | None],
+        *,
+        is_streamed: bool = False,
+        calls_only: bool = False,
     ) -> None:
         self._pool, self._time_left = pool, time_left
+        self._calls_only = calls_only
         self.is_streamed = is_streamed
         self._patience = PATIENCE
         self.queues: set[EndpointState] = set()
@@ -549,7 +602,7 @@ class Admission:
         if pool.settings.limits_tokens_per_minute is not None or (
             has_budget and budgets.counts_tokens()
         ):
-            self._estimate = estimate(request.kind, request.body, pool.known)
+            self._estimate = self._estimated(request)
         if has_budget:
             yield from self._reserve()
         while True:
@@ -571,6 +624,20 @@ class Admission:
         _when_sent.set(self.note_sent)
         return endpoint
 
+    def _estimated(self, request: Request) -> Estimate | None:
+        if request.kind != "http":
+            return estimate(request.kind, request.body, self._pool.known)
+        if self._calls_only:
+            return None
+        found = estimate_of_exchange(request.body, self._pool.known)
+        if found is None and budgets.limits_tokens():
+            asked = request.asked
+            raise BudgetExceededError(
+                f"a budget limits what may be spent, and {asked['method']} {asked['host']}{asked['path']} does not say "
+                "how much it may use: nothing can be reserved for it. Limit calls=, or send it outside the budget"
+            )
+        return found
+
     def _reserve(self) -> Flow[None]:
         reservation = self.reservation = budgets.Reservation()
         while True:
@@ -583,6 +650,8 @@ class Admission:
             )
 
     def _reserved(self) -> Amounts:
+        if self._calls_only:
+            return budgets.Amounts(calls=1)
         needed = self._pool.expected(self._estimate) or Estimate(0, 0, 0)
         price = self._pool.price(needed.input_tokens)
         budgets.check_price(self._pool.model, price)
@@ -641,8 +710,11 @@ class Admission:
                 ratio = max(ratio, more / max(1, counted.input_tokens))
                 state.surpluses[self._pool.model] = max(most, more), ratio
         if self.reservation is not None:
-            price = self._pool.price(used.input_tokens or 0, endpoint)
-            self.reservation.used = budgets.spending_of(used, price)._replace(calls=calls)
+            spent = budgets.Amounts()
+            if not self._calls_only:
+                price = self._pool.price(used.input_tokens or 0, endpoint)
+                spent = budgets.spending_of(used, price)
+            self.reservation.used = spent._replace(calls=calls)
 
     def keep_reservation(self) -> None:
         """Let what was reserved of the open budgets count as used, for the server told no usage."""

@@ -18,6 +18,7 @@ from ..engine.drivers import END, adrive, drive
 from ..errors import APIError, RequestTimeoutError, ServiceError
 from ..recorded_functions import http_call
 from ..responses import read_object
+from .exchanges import ExchangeCounter
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ..models.catalog import Capabilities
     from ..types import Request
 
-BELOW = re.compile(r"/(chat/completions|embeddings)/?$")
+BELOW = re.compile(r"/(chat/completions|completions|embeddings|responses|messages)/?$")
 # Headers of one connection or one body (RFC 9110, section 7.6.1), which the next message has of its
 # own.
 OF_THE_BODY = frozenset(
@@ -78,7 +79,10 @@ class ProgramCall:
 
         :raises ConfigError: where the request can be sent nowhere.
         """
-        return self.client_at(BELOW.sub("", _address(self.request.url)))
+        address = _address(self.request.url)
+        if not BELOW.search(address):  # a client for each of a program's paths would be kept
+            address = f"{self.request.url.scheme}://{self.request.url.netloc.decode()}"
+        return self.client_at(BELOW.sub("", address))
 
     def ask(self) -> Any:
         """Return what is answered; of a stream, it, its chunks and the first of them: a failure
@@ -104,7 +108,12 @@ class ProgramCall:
 
     def _exchange(self, receive: Callable[..., Any]) -> Flow[Any]:
         send = functools.partial(receive, self.request, _recordable)
-        return http_call(**self.arguments, send=send, settings=self.client.settings)
+        asked, client = dict(self.arguments), self.client
+        is_model = asked.pop("is_model")
+        counter = None
+        if self.body is not None:
+            counter = ExchangeCounter(client, asked["host"], self.body, is_model=is_model)
+        return http_call(**asked, send=send, settings=client.settings, counter=counter)
 
     def receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Send a request, and return what is read of its response."""

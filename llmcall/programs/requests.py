@@ -16,6 +16,7 @@ EMBEDDINGS = "/embeddings"
 KNOWN_PATHS = (CHAT, EMBEDDINGS, "/responses", "/v1/messages", "/completions", "/models")
 # parameters that say how a request is sent; a field of the body with such a name is a field
 NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query"})
+FREE_PATHS = ("/moderations", "/count_tokens", "/input_tokens")
 SDK_HEADER = "x-stainless-lang"  # of each request by the openai SDK (3.51), and by anthropic's
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
 
@@ -82,7 +83,10 @@ def asked_of(
 def _exchanged(request: Any, body: Any) -> dict[str, Any]:
     """Return what identifies a request that is recorded as it is."""
     url = request.url
+    path = url.path.rstrip("/")
+    is_known = path.endswith(KNOWN_PATHS) or SDK_HEADER in request.headers
     return {
+        "is_model": is_known and not path.endswith(FREE_PATHS),
         "method": request.method,
         "host": url.host if url.port is None else f"{url.host}:{url.port}",
         "path": url.raw_path.decode().partition("?")[0],

@@ -1,0 +1,120 @@
+"""What a program's other requests use: counted in usage, budgets and limits."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
+
+from ..engine.call import REST
+from ..engine.drivers import Send
+from ..engine.limits import Admission
+from ..engine.usage import count
+from ..errors import RateLimitError, ServiceError
+from ..responses import EventStreamDecoder
+from ..types import TokenUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ..clients.openai import OpenAIClient
+    from ..engine.drivers import Flow
+    from ..engine.prepare import PreparedCall, RetryPolicy
+    from ..engine.usage import UsageDelta
+    from ..types import Record
+
+
+class ExchangeCounter:
+    """Count a request that is recorded as it is, by the usage that its answer reports.
+
+    :param client: of the address.
+    :param host: it counts under the host's name if its body names no model.
+    :param body: what is sent.
+    :param is_model: whether a model answers it; others count as calls only.
+    """
+
+    def __init__(self, client: OpenAIClient, host: str, body: Any, *, is_model: bool) -> None:
+        model = body.get("model") if isinstance(body, dict) else None
+        self._client = client
+        self._body = body
+        self._is_model = is_model
+        self._model = model if is_model and isinstance(model, str) and model else host
+
+    def attempt(self, call: PreparedCall, policy: RetryPolicy, number: int) -> Flow[Any]:
+        """Send it once, as soon as budgets and limits allow it, and return its answer."""
+        if number > 1:
+            self._count(call, {"retries": 1})
+        pool = self._client.pool(self._model)
+        request = call.request._replace(model=self._model, body=self._body)
+        with closing(Admission(pool, policy.time_left, calls_only=not self._is_model)) as admission:
+            endpoint = yield from admission.acquire(request)
+            try:
+                value = yield Send(call.client, call.request, policy.time_left())
+            except RateLimitError as error:
+                pool.rest(endpoint, time.monotonic() + (error.retry_after or REST))
+                raise
+            used = usage_of(value)
+            admission.use(used, endpoint.name)
+            if used.input_tokens is None:
+                admission.keep_reservation()
+        amounts: dict[str, Any] = {"calls": 1}
+        if self._is_model:
+            price = pool.price(used.input_tokens or 0, endpoint.name)
+            amounts["input_tokens"] = used.input_tokens
+            amounts["cached_input_tokens"] = used.cached_tokens
+            amounts["output_tokens"] = used.output_tokens
+            amounts["cost"] = None if price is None else price.cost(used)
+            if price is not None:
+                amounts["priced_by"] = price.source
+        self._count(call, amounts)
+        return value
+
+    def cost(self, value: Mapping[str, Any]) -> float | None:
+        """Return the USD that an answer cost, or ``None`` where that is unknown."""
+        if not self._is_model:
+            return 0.0
+        used = usage_of(value)
+        price = self._client.pool(self._model).price(used.input_tokens or 0)
+        return None if price is None else price.cost(used)
+
+    def count_hit(self, call: PreparedCall, record: Record) -> None:
+        """Count an answer that is recorded, or that an identical request got."""
+        self._count(call, {"cached_calls": 1, "saved": record.cost})
+
+    def count_error(self, call: PreparedCall) -> None:
+        """Count a failure."""
+        self._count(call, {"errors": 1})
+
+    def _count(self, call: PreparedCall, amounts: UsageDelta) -> None:
+        count(self._client.meter, self._model, call.scope, amounts)
+
+
+def usage_of(value: Mapping[str, Any]) -> TokenUsage:
+    """Return the tokens that an answer reports, in its body or in the events of its stream.
+
+    :param value: what is recorded: a body and its media type.
+    """
+    usage: dict[str, Any] = {}
+    for part in _parts(value["body"]):
+        inner = (part, part.get("response"), part.get("message"))
+        for each in inner:
+            told = each.get("usage") if isinstance(each, dict) else None
+            if isinstance(told, dict):
+                # a stream tells of the output again and again, and of the input once
+                usage.update({name: item for name, item in told.items() if item is not None})
+    return TokenUsage.of({"usage": usage} if usage else {})
+
+
+def _parts(body: str) -> Iterator[dict[str, Any]]:
+    """Yield the object that a body is, or the objects of its events."""
+    with suppress(ValueError):
+        whole = json.loads(body)
+        if isinstance(whole, dict):
+            yield whole
+        return
+    decoder = EventStreamDecoder()
+    with suppress(ServiceError):  # no JSON: it tells nothing of its usage
+        for event in (*decoder.feed(body.encode()), *decoder.close()):
+            if isinstance(event, dict):
+                yield event

@@ -389,10 +389,11 @@ class LLMCall:
         client = self.client
         messages = self.render(**variables)
         params, structured = self._params(client)
-        if not structured:
-            messages[-1]["content"] = "\n\n".join(
-                filter(None, (messages[-1]["content"], describe(self.output_type)))
-            )
+        prompt = "\n".join(message["content"] for message in messages)
+        expected = describe(self.output_type, prompt)
+        if expected and not structured:
+            texts = filter(None, (messages[-1]["content"], expected))
+            messages[-1]["content"] = "\n\n".join(texts)
         replies: list[Reply] = []
         while True:
             self._remember(Answer(None, None, messages))
@@ -403,22 +404,27 @@ class LLMCall:
             messages = [*messages, reply]
             try:
                 if reply.content is None and reply.refusal is not None:
-                    expected = describe(self.output_type)
                     raise OutputError(
-                        "the model refused to answer", text=reply.refusal, expected=expected
+                        "the model refused to answer",
+                        text=reply.refusal,
+                        expected=describe(self.output_type),
                     )
                 value = read(reply.content or "", self.output_type, structured=structured)
                 return self._remember(Answer(value, reply, messages))
             except OutputError as error:
                 if len(replies) <= self.output_retries:
-                    messages = [*messages, {"role": "user", "content": correction(error)}]
+                    again = correction(error, describe(self.output_type, prompt, again=True))
+                    messages = [*messages, {"role": "user", "content": again}]
                     continue
                 used = {
                     name: value for name, value in variables.items() if name in self.variables()
                 }
                 is_kept = client.settings.cache_mode != "off" and params.get("cache") is not False
+                unformatted = None if structured else self._unformatted(client)
                 failed = OutputError(
-                    _report(error, replies, used, is_kept), text=error.text, expected=error.expected
+                    _report(error, replies, used, is_kept, unformatted),
+                    text=error.text,
+                    expected=error.expected,
                 )
                 return self._failed(failed, error.__cause__, Answer(None, reply, messages))
 
@@ -440,6 +446,15 @@ class LLMCall:
             wanted = {} if found is None else {"response_format": {**found, UNCHECKED: True}}
             self._format_at = place, wanted
         return {**self.model_params, **wanted}, bool(wanted)
+
+    def _unformatted(self, client: LLMClient) -> str | None:
+        """Return the name of the model if structured output could be used, but is not known to work
+        there.
+        """
+        if self.output_type is str or "response_format" in self.model_params:
+            return None
+        can_be_asked_for = response_format(self.output_type) is not None
+        return client.model_named(self.model_params.get("model")) if can_be_asked_for else None
 
     def _failed(self, error: OutputError, cause: BaseException | None, answer: Answer) -> Answer:
         """Raise, log or return an error, as ``on_error`` says."""
@@ -478,13 +493,25 @@ def _braced(templates: Iterable[Template], used: Variables) -> dict[str, str]:
 
 
 def _report(
-    error: OutputError, replies: list[Reply], variables: Mapping[str, Any], is_kept: bool
+    error: OutputError,
+    replies: list[Reply],
+    variables: Mapping[str, Any],
+    is_kept: bool,
+    unformatted: str | None,
 ) -> str:
-    """Say what was answered, what was expected, where, after how many tries, and how to ask anew."""
+    """Say what was answered, what was expected, where, after how many tries, and how to ask anew.
+
+    :param unformatted: the model, if structured output may be switched on for it.
+    """
     last = replies[-1]
     lines = [str(error), f"answer: {_shown(error.text, 300)}"]
     if error.expected:
         lines.append(f"expected: {shortened(error.expected, 300)}")
+    if unformatted is not None:
+        lines.append(
+            f"structured output was not used, since the model {unformatted!r} is not known to have it. If its server "
+            f"does, switch it on in config.ini: [Model {unformatted}] STRUCTURED_OUTPUT = yes"
+        )
     if last.finish_reason == "length":
         lines.append("the answer was cut at the token limit: raise max_tokens")
     if last.sample is not None:

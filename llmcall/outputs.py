@@ -54,20 +54,27 @@ def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
         ) from None
 
 
-def describe(output_type: Any) -> str:
-    """Return the sentence that tells the model what to answer; of ``str`` it is empty."""
+def describe(output_type: Any, prompt: str = "", *, again: bool = False) -> str:
+    """Return the sentence that tells the model what to answer; for ``str`` it is empty.
+
+    :param prompt: what the model reads before it. If that holds all options of a ``Literal`` or
+        ``Enum``, they are not listed a second time: models prefer the last list.
+    :param again: whether the model did not keep to it. Then the options are listed in the order in
+        which the prompt has them.
+    """
     if output_type is str:
         return ""
-    expected = _expected(output_type)
+    expected = _expected(output_type, prompt, again)
     return f"Answer with {expected}" if expected.endswith("}") else f"Answer with {expected}."
 
 
-def correction(error: OutputError) -> str:
+def correction(error: OutputError, expected: str) -> str:
     """Return the user message that asks again, saying why and what is expected.
 
     :param error: what :func:`read` raised.
+    :param expected: the sentence of :func:`describe`.
     """
-    return f"I cannot use that answer: {error}.\n{error.expected}".rstrip()
+    return f"I cannot use that answer: {error}.\n{expected}".rstrip()
 
 
 def _read(text: str, output_type: Any) -> Any:
@@ -209,7 +216,7 @@ def _checked(validate: Callable[[Any], Any], value: Any) -> Any:
         raise OutputError("; ".join(problems[:_MAX_PROBLEMS]) + more) from error
 
 
-def _expected(output_type: Any) -> str:
+def _expected(output_type: Any, prompt: str, again: bool) -> str:
     """Say in words what is expected, as it goes on after "Answer with"."""
     words = {bool: "yes or no", int: "only a whole number", float: "only a number"}
     words |= {str: "a text", list: "only a JSON array", dict: "only a JSON object"}
@@ -217,17 +224,44 @@ def _expected(output_type: Any) -> str:
         return words[output_type]
     if is_choice(output_type):
         options = list(labels(output_type))
+        if held := _options_in(prompt, options):
+            if not again:
+                return "exactly one of the options above"
+            options = held
         if not all(
             re.fullmatch(r"[^\s,\"'](?:[^,\"'\n]*[^\s,\"'])?", option) for option in options
         ):
             options = [json.dumps(option, ensure_ascii=False) for option in options]
         return f"exactly one of: {', '.join(options)}"
     if (inner := schemas.optional_type(output_type)) is not None:
-        return f"null, or with {_expected(inner)}"
+        return f"null, or with {_expected(inner, prompt, again)}"
     if get_origin(output_type) is list and (named := _ELEMENTS.get(get_args(output_type)[0])):
         return f"only a JSON array of {named}"
     schema = json.dumps(schemas.full_schema(output_type), ensure_ascii=False)
     return f"only a JSON {schemas.json_kind(output_type)} that fits this JSON schema: {schema}"
+
+
+def _options_in(text: str, options: list[str]) -> list[str]:
+    """Return the options in the order of their first places in a text; none if it lacks one of them.
+
+    They are sought as whole words in any case, but a single letter as it is.
+    """
+    longest_first = sorted(options, key=len, reverse=True)  # "very good" is not "good"
+    words = "|".join(map(_phrase, longest_first))
+    places: dict[str, int] = {}
+    for match in re.finditer(rf"(?<!\w)(?<!\w-)(?:{words})(?!\w|-\w)", text, re.IGNORECASE):
+        for option in options:
+            if re.fullmatch(_phrase(option), match[0], re.IGNORECASE):
+                places.setdefault(option, match.start())
+    if len(places) < len(options):
+        return []
+    return sorted(options, key=places.__getitem__)
+
+
+def _phrase(option: str) -> str:
+    if len(option) == 1:
+        return f"(?-i:{re.escape(option)})"
+    return r"\s+".join(map(re.escape, option.split()))
 
 
 _WRAPPING = " \t\r\n\ufeff\u200b*_`~\"'“”‘’«»„.!,:;#>()[]"

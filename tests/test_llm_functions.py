@@ -12,7 +12,7 @@ import pickle
 import sys
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 import pytest
@@ -159,6 +159,8 @@ def test_an_output_error_says_all() -> None:
     text = str(failed.value)
     assert text.partition("; to ask anew")[0].split("\n  ") == [
         "it gives none of the options by itself", "answer: 'Perhaps.'", "expected: Answer with yes or no.",
+        "structured output was not used, since the model 'gpt-3.5-turbo' is not known to have it. If its server does, "
+        "switch it on in config.ini: [Model gpt-3.5-turbo] STRUCTURED_OUTPUT = yes",
         "scope: trial#0", "item: name='Lisa'", "after 3 tries, recorded",
     ]  # fmt: skip
     assert (failed.value.text, failed.value.expected) == ("Perhaps.", "Answer with yes or no.")
@@ -169,6 +171,83 @@ def test_an_output_error_says_all() -> None:
     assert call.model_output is not None and call.model_output.content == "Perhaps."
     with pytest.raises(OutputError, match="after 3 tries"):
         asyncio.run(call.acall(name="Lisa"))
+
+
+@pytest.mark.parametrize(
+    ("output_type", "model", "params"),
+    [
+        (bool, "gpt-4o-mini", {}),
+        (dict, "my-model", {}),
+        (bool, "my-model", {"response_format": {"type": "json_object"}}),
+    ],
+)
+def test_structured_output_is_not_named_if_it_cannot_help(
+    output_type: Any, model: str, params: dict[str, Any]
+) -> None:
+    """An error names it only if it was not used, and could be: not if the type or the call forbids."""
+    client = ScriptedClient(lambda _: "Perhaps.", model=model)
+    call = LLMCall(user="Bread?", output_type=output_type, client=client, **params)
+    with pytest.raises(OutputError) as failed:
+        call()
+    assert "STRUCTURED_OUTPUT" not in str(failed.value)
+
+
+def test_structured_output_is_used_once_it_is_switched_on() -> None:
+    """What the error says switches it on."""
+    Path("config.ini").write_text("[Model my-model]\nSTRUCTURED_OUTPUT = yes\n", encoding="utf-8")
+    client = ScriptedClient(lambda _: '{"value": 7}', model="my-model")
+    assert LLMCall(user="How many?", output_type=int, client=client)() == 7
+    assert "response_format" in client.requests[0].body
+
+
+MOODS = Literal["good", "bad", "very good"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"user": "Is it bad, very good or good?"},
+        {"user": "Bread?", "system": "Answer with Bad, VERY\nGOOD, or\n\ngood."},
+        {"user": "Bread?\n{{ listed }}"},
+    ],
+)
+def test_options_that_the_prompt_holds_are_not_listed_again(texts: dict[str, str]) -> None:
+    """The model reads them once, in the order that the prompt gives them."""
+    client = ScriptedClient(["good"], model="my-model")
+    LLMCall(output_type=MOODS, client=client, **texts)(listed="- bad\n- good\n- very good")
+    text = client.requests[0].messages[-1]["content"]
+    assert text.endswith("\n\nAnswer with exactly one of the options above.")
+
+
+@pytest.mark.parametrize(
+    "user", ["Is it bad or very good?", "Is it bad, very good, or goods?", "A good-natured bad?"]
+)
+def test_options_that_the_prompt_lacks_are_listed(user: str) -> None:
+    """One that is missing, or only a part of other words, makes the list necessary."""
+    client = ScriptedClient(["good"], model="my-model")
+    LLMCall(user=user, output_type=MOODS, client=client)()
+    text = client.requests[0].messages[-1]["content"]
+    assert text == f"{user}\n\nAnswer with exactly one of: good, bad, very good."
+
+
+@pytest.mark.parametrize(
+    ("user", "is_held"), [("Buy a thing? A) yes B) no", True), ("Buy a or b?", False)]
+)
+def test_letters_are_options_as_they_are_written(user: str, is_held: bool) -> None:
+    """The article "a" is not the option A."""
+    client = ScriptedClient(["A"], model="my-model")
+    LLMCall(user=user, output_type=Literal["A", "B"], client=client)()
+    text = client.requests[0].messages[-1]["content"]
+    assert text.endswith("one of the options above.") is is_held
+
+
+def test_a_correction_lists_the_options_in_the_order_of_the_prompt() -> None:
+    """A model that did not keep to them reads them again, but in no other order."""
+    client = ScriptedClient(["Perhaps.", "good"], model="my-model")
+    call = LLMCall(user="Is it bad, very good or good?", output_type=MOODS, client=client)
+    assert call() == "good"
+    text = client.requests[1].messages[-1]["content"]
+    assert text.endswith("\nAnswer with exactly one of: bad, very good, good.")
 
 
 def test_an_answer_that_was_cut_names_max_tokens() -> None:

@@ -108,9 +108,13 @@ def is_left(error: BaseException) -> bool:
 
 
 class Failures:
-    """Gather the calls of one run that left no record, for a warning at its end."""
+    """Gather the calls of one run that left no record, for a warning at its end.
+
+    :ivar refused: how many calls were refused, those that were told before included.
+    """
 
     def __init__(self) -> None:
+        self.refused = 0
         # the garbage collector may end an imap or a stream at any moment
         self._lock = threading.RLock()
         self._found: dict[
@@ -130,6 +134,13 @@ class Failures:
         with self._lock:
             _, scopes = self._found.setdefault(why, (what, {}))
             scopes[scope] = scopes.get(scope, 0) + 1
+        if why == REFUSED:
+            self.count_refused()
+
+    def count_refused(self) -> None:
+        """Count a refused call of which whoever made it is told."""
+        with self._lock:
+            self.refused += 1
 
     def begin(self, scope: str, what: str) -> object:
         """Take in what is read piece by piece, which is told as ``LEFT`` unless it ends before the

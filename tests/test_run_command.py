@@ -301,3 +301,56 @@ def test_an_earlier_cassette_replays_without_the_runs_scope(model: Model) -> Non
     assert ran(program, "--cassette", "a.jsonl", "--mode", "none").stdout == "answer 0 answer 0\n"
     ran("print(ask('Bread?'), ask('Milk?'))", "--cassette", "a.jsonl", "--mode", "new")
     assert "run" not in header("a.jsonl") and samples("a.jsonl") == []
+
+
+# How a run ends
+
+
+def last_lines(ended: subprocess.CompletedProcess[str]) -> list[str]:
+    """Return what a run says of its calls at its end."""
+    told = ended.stderr.splitlines()
+    return [line for line in told if " from the cache, " in line or " no call used" in line]
+
+
+def test_the_last_line_says_what_the_calls_came_to(model: Model) -> None:
+    """What was asked, from the cache, replayed and refused are counted apart."""
+    program = "ask('Bread?'); ask('Milk?')"
+    first = ran(program, "--cassette", "a.jsonl")
+    assert last_lines(first) == ["2 asked, 0 from the cache, 0 replayed, 0 refused: a.jsonl"]
+    second = ran(program, "--cassette", "b.jsonl")
+    assert last_lines(second) == ["0 asked, 2 from the cache, 0 replayed, 0 refused: b.jsonl"]
+    third = ran(program, "--cassette", "a.jsonl")
+    assert last_lines(third) == ["0 asked, 0 from the cache, 2 replayed, 0 refused: a.jsonl"]
+    missed = program + "\ntry: ask('Salt?')\nexcept openai.OpenAIError: pass"
+    fourth = ran(missed, "--cassette", "a.jsonl", "--mode", "none", code=1)
+    assert last_lines(fourth) == ["0 asked, 0 from the cache, 2 replayed, 1 refused: a.jsonl"]
+    cached = ran(program + "; ask('Fish?')")
+    [line] = last_lines(cached)
+    assert line.startswith("1 asked, 2 from the cache, 0 replayed, 0 refused: ")
+    assert line.endswith(".llmcall/cache")
+
+
+def test_records_that_no_call_used(model: Model) -> None:
+    """A replay says how many there are; ``update`` asks for what is missing and takes them out."""
+    ran("ask('Bread?'); ask('Milk?'); ask('Fish?')", "--cassette", "a.jsonl")
+    less = "print(ask('Bread?'), ask('Salt?'))"
+    replayed = ran("ask('Bread?')", "--cassette", "a.jsonl", "--mode", "none")
+    assert last_lines(replayed)[1].startswith("2 records no call used. The mode 'update'")
+    updated = ran(less, "--cassette", "a.jsonl", "--mode", "update")
+    assert last_lines(updated) == [
+        "1 asked, 0 from the cache, 1 replayed, 0 refused: a.jsonl",
+        "2 records no call used: moved to the disk cache",
+    ]
+    again = ran(less, "--cassette", "a.jsonl", "--mode", "none")
+    assert again.stdout == updated.stdout and len(last_lines(again)) == 1
+
+
+@pytest.mark.parametrize(
+    "ending", ["sys.exit(3)", "raise KeyError", "client.post('/x', cast_to=object)"]
+)
+def test_update_takes_nothing_out_after_a_run_that_failed(model: Model, ending: str) -> None:
+    """A whole process ends well with the exit code 0."""
+    ran("ask('Bread?'); ask('Milk?')", "--cassette", "a.jsonl")
+    code = 3 if "exit" in ending else 1
+    ran(f"ask('Bread?')\n{ending}", "--cassette", "a.jsonl", "--mode", "update", code=code)
+    assert samples("a.jsonl") == ["run#0", "run#0"]

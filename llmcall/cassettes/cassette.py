@@ -22,7 +22,7 @@ from ..cache.cache import ResponseCache, searched_cache, shared_cache
 from ..cache.storage import pack, unpack
 from ..config import resolve as config
 from ..errors import CacheError, CacheMissError, ConfigError, short_traceback
-from ..notices import LEFT, Failures, logger, warn_once
+from ..notices import LEFT, Failures, notice, process_failures, warn_once
 from ..scopes import Recorded
 from ..system import after_fork_in_child, alone, at_exit, process_lock
 from ..text import brief, bubble, counted, frame, html_table
@@ -64,6 +64,8 @@ class Cassette(ContextDecorator):
     :ivar anew: whether all that it does not hold is asked of the model, past the disk cache.
     :ivar write_at_end: whether what it gained is written when it closes.
     :ivar command: the command whose options opened it, for messages; empty where code did.
+    :ivar told_unused: how many records no call used, in words, when it was closed; empty if there are
+        none.
     :ivar keeps_unused: why the mode ``update`` leaves in the file what no call used; empty if it does
         not.
     :ivar run: the options of ``llmcall run``, which recorded it; ``None`` if code did.
@@ -97,7 +99,8 @@ class Cassette(ContextDecorator):
     def _begin(self, file: str) -> None:
         """Stand at the beginning of a file."""
         self.replayed = 0
-        self.keeps_unused = ""
+        self.keeps_unused = self.told_unused = ""
+        self._refused_before = process_failures.refused
         self._sources: Counter[str] = Counter()
         # A forked process says by it that it used a record, which this one cannot see.
         self._used_by_child = mmap(-1, 1)
@@ -244,8 +247,9 @@ class Cassette(ContextDecorator):
             return []
         kept = self._kept_unused()
         drops = self.mode == "update" and not kept
-        if not self.command:
-            logger().warning("%s: %s", self.path, unused_words(len(unused), self.mode, kept))
+        self.told_unused = unused_words(len(unused), self.mode, kept)
+        if not self.command:  # the command says it
+            notice("%s: %s", self.path, self.told_unused)
         return unused if drops else []
 
     def _kept_unused(self) -> str:
@@ -256,7 +260,9 @@ class Cassette(ContextDecorator):
             return self.keeps_unused
         if self._used_by_child[0]:
             return "a child process made calls"
-        return "a call failed or was refused" if any(self.failures.counts().values()) else ""
+        refused = process_failures.refused - self._refused_before
+        left = refused or any(self.failures.counts().values())
+        return "a call failed, was left or was refused" if left else ""
 
     def _is_changed(self) -> bool:
         if self.mode == "rewrite":

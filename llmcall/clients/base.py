@@ -16,8 +16,15 @@ from ..config.settings import Endpoint
 from ..config.values import without_password
 from ..engine.prepare import Memo, Resolved, lookup, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter, count
-from ..errors import APIError, CacheCorruptError, ConfigError, short_traceback, shorten
-from ..notices import FAILED, LEFT, how_often, is_left, logger
+from ..errors import (
+    APIError,
+    BudgetExceededError,
+    CacheCorruptError,
+    ConfigError,
+    short_traceback,
+    shorten,
+)
+from ..notices import FAILED, LEFT, how_often, is_left, logger, process_failures
 from ..requests.arguments import configured_parameters, sent_body
 from ..scopes import note_served
 from ..system import after_fork_in_child, at_exit
@@ -506,6 +513,8 @@ class LLMClient:
             call.failures.add(
                 call.scope, f"{call.name}: {type(error).__name__}. {error.remedy}", FAILED
             )
+        elif isinstance(error, BudgetExceededError):
+            process_failures.count_refused()
         elif is_left(error) and not stream:
             call.failures.add(call.scope, call.name, LEFT)
 

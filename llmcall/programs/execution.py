@@ -16,6 +16,9 @@ import types
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from ..config import resolve as config
+from ..config.values import without_password
+from ..engine.usage import process_meter
 from ..errors import LLMCallError, shorten
 from ..notices import LEFT, keep_notices, kept_notices, process_failures
 
@@ -66,6 +69,7 @@ class Execution:
         self, calls: ProgramCalls, tape: Cassette | None, around: contextlib.ExitStack
     ) -> None:
         self._calls = calls
+        self._tape = tape
         self._failures = process_failures if tape is None else tape.failures
         self._around = around
         self._process = os.getpid()
@@ -114,7 +118,7 @@ class Execution:
         if first is not None and (self._error is None or isinstance(self._error, SystemExit)):
             problems.append(first)
         lines = [f"Error: {problem}" for problem in problems]
-        for line in [*lines, *kept_notices()]:
+        for line in [*lines, *self._summary(), *kept_notices()]:
             _say(line)
         if isinstance(self._error, KeyboardInterrupt):
             _die_of_interrupt()
@@ -125,6 +129,8 @@ class Execution:
         """Close what is open around the program; return what went wrong."""
         error = self._error
         problems: list[Exception] = []
+        if self._tape is not None and (self._code or self._has_failed()):
+            self._tape.keeps_unused = "the program did not end well"
         try:
             self._around.__exit__(
                 None if error is None else type(error), error, getattr(error, "__traceback__", None)
@@ -134,6 +140,22 @@ class Execution:
         self._calls.warn_of_actors()
         process_failures.warn("replay")
         return problems
+
+    def _summary(self) -> list[str]:
+        """Return in a line what the program's calls came to, and in another what none of them used."""
+        refused = process_failures.refused
+        tape = self._tape
+        if tape is None:
+            used = process_meter.usage()
+            counts = used.calls, used.cached_calls, 0, refused
+            return [_counts_line(counts, without_password(config.settings().cache_path))]
+        counts = tape.asked, tape.supplied, tape.replayed, refused
+        return [_counts_line(counts, tape.path), *filter(None, [tape.told_unused])]
+
+
+def _counts_line(counts: tuple[int, int, int, int], place: object) -> str:
+    asked, supplied, replayed, refused = counts
+    return f"{asked:,} asked, {supplied:,} from the cache, {replayed:,} replayed, {refused:,} refused: {place}"
 
 
 def _exit_code(left: SystemExit) -> int:

@@ -601,10 +601,20 @@ class LLMClient:
 
         calls = prepare_embeddings(self, text, model, arguments)
         try:
-            vectors = yield from embed(calls)
+            records = yield from embed(calls)
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             return self._failed(error, calls[0])
-        return vectors[0] if isinstance(text, str) else vectors
+        return self._embeddings(records, is_one=isinstance(text, str))
+
+    def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Any:
+        """Return what the caller gets of recorded embeddings.
+
+        :param is_one: whether a text was given, not a list of texts.
+        """
+        from ..engine.call import vector_of
+
+        vectors = [vector_of(record) for record in records]
+        return vectors[0] if is_one else vectors
 
     def count_tokens(self, messages_or_text: Any, model: str | None = None) -> TokenCount:
         """Return the tokens of a text or of messages with their framing; ``.estimated`` where it is

@@ -563,8 +563,8 @@ def _announced(policy: RetryPolicy, name: str, error: APIError, seconds: float) 
     return seconds
 
 
-def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
-    """Return the vectors of texts, one call each, asking in batches for those that are not
+def embed(calls: Sequence[PreparedCall]) -> Flow[list[Record]]:
+    """Return the records of texts, one call each, asking in batches for those that are not
     recorded.
     """
     if not calls:
@@ -592,7 +592,7 @@ def embed(calls: Sequence[PreparedCall]) -> Flow[list[list[float]]]:
         calls[0].add_usage(
             cached_calls=1, saved=None if None in costs else sum(cost or 0.0 for cost in costs)
         )
-    return [_vector(found[call.request.cache_key].record) for call in calls]
+    return [found[call.request.cache_key].record for call in calls]
 
 
 def _ask_batch(calls: Sequence[PreparedCall], policy: RetryPolicy) -> Flow[Outcomes]:
@@ -660,7 +660,7 @@ def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _vector(record: Record) -> list[float]:
+def vector_of(record: Record) -> list[float]:
     """Return a record's embedding as numbers, each rounded to float32."""
     packed = record.response["embedding"]
     return list(struct.unpack(f"<{len(packed) // FLOAT32}f", packed))

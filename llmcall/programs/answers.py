@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import functools
 import json
-from array import array
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..cassettes.format import VOLATILE
+from ..engine.call import vector_of
 from ..engine.drivers import END
 from ..errors import APIError, LLMCallError
 from ..responses import EACH_CHUNK
@@ -17,6 +17,7 @@ from ..responses import EACH_CHUNK
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from ..types import Record
     from .calls import ProgramClient
 
 DONE = b"data: [DONE]\n\n"
@@ -142,21 +143,30 @@ def _sent(data: Mapping[str, Any]) -> bytes:
 
 
 def embeddings_response(
-    client: ProgramClient, body: Mapping[str, Any], found: Any
+    client: ProgramClient, body: Mapping[str, Any], records: Sequence[Record]
 ) -> dict[str, Any]:
-    """Return the response to an embeddings request, encoded as the program asked for it."""
-    one = isinstance(body["input"], str)
-    texts, vectors = ([body["input"]], [found]) if one else (body["input"], found)
+    """Return the response to an embeddings request, encoded as the program asked for it.
+
+    :param records: of its texts, in their order.
+    """
+    embeddings: list[Any] = [vector_of(record) for record in records]
     if body.get("encoding_format") == "base64":
-        vectors = [base64.b64encode(array("f", vector).tobytes()).decode() for vector in vectors]
-    tokens = sum(int(client.count_tokens(text, body.get("model"))) for text in texts)
+        embeddings = [base64.b64encode(record.response["embedding"]).decode() for record in records]
+    texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+    # equal texts have one record
+    used = [
+        record.usage.input_tokens for record in {each.cache_key: each for each in records}.values()
+    ]
+    if None in used:
+        used = [int(client.count_tokens(text, body.get("model"))) for text in texts]
+    tokens = sum(each or 0 for each in used)
     return {
         "object": "list",
         "data": [
-            {"object": "embedding", "index": i, "embedding": vector}
-            for i, vector in enumerate(vectors)
+            {"object": "embedding", "index": i, "embedding": embedding}
+            for i, embedding in enumerate(embeddings)
         ],
-        "model": body.get("model"),
+        "model": records[0].response.get("model") or body.get("model"),
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
 

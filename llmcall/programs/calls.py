@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..engine.drivers import Flow
     from ..engine.prepare import Resolved
     from ..models.catalog import Capabilities
-    from ..types import Request
+    from ..types import Record, Request
 
 BELOW = re.compile(r"/(chat/completions|completions|embeddings|responses|messages)/?$")
 # Headers of one connection or one body (RFC 9110, section 7.6.1), which the next message has of its
@@ -271,6 +271,10 @@ class ProgramClient(OpenAIClient):
 
     splits_batches = False
     streams_chunks = True
+
+    def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Sequence[Record]:
+        """Return the records: a program gets the model and the usage, too."""
+        return records
 
     def sent_body(self, request: Request, known: Capabilities, stream: bool) -> dict[str, Any]:
         """Return the program's own body, with the fields that an alias, a fallback or an override

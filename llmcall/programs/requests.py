@@ -106,9 +106,9 @@ def _arguments(request: Any, path: str, parameters: dict[str, Any], **asked: Any
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) or (
-        isinstance(value, list) and all(isinstance(each, str) for each in value)
-    )
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(each, str) for each in value)
+    return isinstance(value, str)
 
 
 def _parameters(kind: str, body: Mapping[str, Any], *left_out: str) -> dict[str, Any]:

@@ -1,0 +1,149 @@
+"""The SDK's ways to call: a program gets in a replay what it got while it was recorded."""
+
+from __future__ import annotations
+
+import base64
+import json
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pydantic
+import pytest
+from sdk_programs import KEY, QUESTION, Server, http
+
+import llmcall
+
+ASKED: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION}
+
+
+class Decision(pydantic.BaseModel):
+    """Hold what a buyer decides."""
+
+    buys: bool
+    coins: int
+
+
+def plain(found: Any) -> Any:
+    """Return a response of the SDK's as plain data."""
+    return found.model_dump(mode="json", warnings=False)
+
+
+def raw(answer: Any) -> Any:
+    """Return what a program can see of a raw response."""
+    parsed = answer.parse()
+    return (
+        answer.status_code,
+        answer.http_response.reason_phrase,
+        {name: value for name, value in answer.headers.items() if name != "date"},
+        answer.request_id,
+        plain(parsed) if hasattr(parsed, "model_dump") else [*map(plain, parsed)],
+    )
+
+
+def opened(manager: Any, read: Callable[[Any], Any]) -> Any:
+    """Return what is read of a response that a program opens and closes."""
+    with manager as answer:
+        return read(answer)
+
+
+def with_id(found: Any) -> Any:
+    """Return a response with the request's identifier."""
+    return plain(found), found._request_id
+
+
+WAYS: dict[str, Callable[[openai.OpenAI], Any]] = {
+    "create": lambda c: with_id(c.chat.completions.create(**ASKED)),
+    "n": lambda c: plain(c.chat.completions.create(**ASKED, n=3)),
+    "tools": lambda c: plain(c.chat.completions.create(**ASKED, tools=[{"type": "function"}])),
+    "parse": lambda c: plain(c.chat.completions.parse(**ASKED, response_format=Decision)),
+    "raw": lambda c: raw(c.chat.completions.with_raw_response.create(**ASKED)),
+    "raw parse": lambda c: raw(
+        c.chat.completions.with_raw_response.parse(**ASKED, response_format=Decision)
+    ),
+    "streaming, json": lambda c: opened(
+        c.chat.completions.with_streaming_response.create(**ASKED), lambda each: each.json()
+    ),
+    "streaming, lines": lambda c: opened(
+        c.chat.completions.with_streaming_response.create(**ASKED),
+        lambda each: [*each.iter_lines()],
+    ),
+    "streaming, bytes": lambda c: opened(
+        c.chat.completions.with_streaming_response.create(**ASKED),
+        lambda each: b"".join(each.iter_bytes()),
+    ),
+    "posted": lambda c: c.post("/chat/completions", body=ASKED, cast_to=http.Response).json(),
+    "embedding": lambda c: plain(c.embeddings.create(model="e", input="bread")),
+    "embeddings": lambda c: plain(c.embeddings.create(model="e", input=["bread", "oil", "bread"])),
+    "embeddings in base64": lambda c: c.embeddings.with_raw_response.create(
+        model="e", input=["bread", "oil"], encoding_format="base64"
+    ).http_response.json(),
+    "embeddings of numbers": lambda c: plain(c.embeddings.create(model="e", input=[[1, 2], [3]])),
+    "responses": lambda c: plain(c.responses.create(model="gpt-4o-mini", input="Bread?")),
+    "models": lambda c: [each.id for each in c.models.list()],
+    "moderations": lambda c: plain(c.moderations.create(input="Bread?")),
+}  # fmt: skip
+
+
+class Headed(Server):
+    """Answer with the headers of the API, embeddings in base64 where that is asked for."""
+
+    def answer(self, request: Any) -> Any:
+        """Answer a request."""
+        answer = super().answer(request)
+        body = json.loads(request.content or b"{}")
+        if request.url.path.endswith("/embeddings"):
+            found = {
+                **answer.json(),
+                "model": "e-002",
+                "usage": {"prompt_tokens": 7, "total_tokens": 7},
+            }
+            if body.get("encoding_format") == "base64":
+                for each in found["data"]:
+                    packed = array("f", each["embedding"]).tobytes()
+                    each["embedding"] = base64.b64encode(packed).decode()
+            answer = http.Response(200, json=found)
+        answer.headers["x-request-id"] = f"req-{len(self.requests)}"
+        answer.headers["x-ratelimit-remaining-requests"] = "3"
+        return answer
+
+
+def client(server: Server, **overrides: Any) -> openai.OpenAI:
+    """Return a client whose calls are recorded."""
+    http_client = llmcall.http_client(transport=server.transport, **overrides)
+    return openai.OpenAI(api_key=KEY, http_client=http_client)
+
+
+def azure(server: Server, **overrides: Any) -> openai.OpenAI:
+    """Return a client of Azure's addresses."""
+    return openai.AzureOpenAI(
+        api_key=KEY,
+        azure_endpoint="https://mine.openai.azure.com",
+        api_version="2024-10-21",
+        http_client=llmcall.http_client(transport=server.transport, **overrides),
+    )
+
+
+@pytest.mark.parametrize("make", [client, azure])
+@pytest.mark.parametrize("name", WAYS)
+def test_a_replay_gives_what_the_recording_gave(name: str, make: Any) -> None:
+    """Status, headers and body of every way to call are the same from a cassette, byte for byte."""
+    server, found = Headed(), []
+    for mode in ("once", "none"):
+        with llmcall.cassette("run.jsonl", mode=mode):
+            found.append(WAYS[name](make(server, cache_mode="off")))
+    assert found[0] == found[1] and len(server.requests) == 1
+
+
+@pytest.mark.parametrize("given", ["bread", ["bread", "oil", "bread"]], ids=["one", "several"])
+def test_an_embeddings_response_is_that_of_the_plain_sdk(given: Any) -> None:
+    """The model that answered, the usage and the vectors are those of the API, replayed too."""
+    server = Headed()
+    http_client = http.Client(transport=server.transport)
+    expected = openai.OpenAI(api_key=KEY, http_client=http_client).embeddings.create(
+        model="e", input=given
+    )
+    for mode in ("auto", "replay"):
+        made = client(server, cache_mode=mode).embeddings.create(model="e", input=given)
+        assert plain(made) == plain(expected)

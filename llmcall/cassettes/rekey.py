@@ -6,7 +6,7 @@ are draws, numbered in the order of the calls, as a run under these settings num
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..cache.tinytroupe import asked_now
@@ -44,6 +44,7 @@ def rekeyed(
     run: Mapping[str, Any] | None,
     records: Sequence[Record],
     choice: str = "keep",
+    name_of: Callable[[Any], str | None] | None = None,
 ) -> Rekeyed:
     """Return a recording as the present settings ask its requests.
 
@@ -53,6 +54,8 @@ def rekeyed(
     :param run: the options of its run, in the header, or ``None``.
     :param records: in the order of the calls.
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
+    :param name_of: returns the scope that the body of a request names, if actors are named by what
+        they ask.
     """
     header, options = _settings_now(settings), dict(run) if run is not None else None
     names = tuple(header.get("cache_normalize", ()))
@@ -61,14 +64,14 @@ def rekeyed(
     with config.configured(cache_normalize=names, aliases=header.get("aliases", {})):
         present = config.settings()
         asked = [(record, asked_now(record.request, present)) for record in records]
-    samples = _samples(asked)
+    samples = _samples(asked, [_path(*each, name_of) for each in asked])
     found: dict[str, Record] = {}
     keys: dict[str, str] = {}
     conflicts = []
     drawn = joined = 0
     for (record, request), sample in zip(asked, samples, strict=True):
         key = keys[record.cache_key] = key_of(record.kind, request, sample)
-        drawn += sample != record.sample
+        drawn += _draw(sample) != _draw(record.sample)
         new = record.replace(cache_key=key, request=request, sample=sample)
         earlier = found.setdefault(key, new)
         if earlier is new:
@@ -101,19 +104,45 @@ def _names(header: Mapping[str, Any]) -> Iterable[str]:
     return header.get("cache_normalize") or ()
 
 
-def _samples(asked: Sequence[tuple[Record, Mapping[str, Any]]]) -> list[str | None]:
-    """Return the sample of each record: where two draws have one number, all are numbered anew."""
+def _path(
+    record: Record, request: Mapping[str, Any], name_of: Callable[[Any], str | None] | None
+) -> str:
+    """Return the scope path of a record; the name of its actor may come of its request."""
+    above, slash, last = record.scope.rpartition("/")
+    if name_of is None or last != name_of(_body(record.request)):
+        return record.scope
+    return f"{above}{slash}{name_of(_body(request))}"
+
+
+def _body(request: Mapping[str, Any]) -> Any:
+    return request.get("body", request)
+
+
+def _samples(
+    asked: Sequence[tuple[Record, Mapping[str, Any]]], paths: Sequence[str]
+) -> list[str | None]:
+    """Return the sample of each record: where two draws have one number, all are numbered anew.
+
+    :param paths: the scope path of each.
+    """
+    samples = [
+        record.sample if record.sample is None else f"{path}{record.sample[len(record.scope) :]}"
+        for (record, _), path in zip(asked, paths, strict=True)
+    ]
     draws: dict[str, list[int]] = {}
     for number, (record, request) in enumerate(asked):
-        path, mark, draw = (record.sample or "").partition("#")
+        _, mark, draw = (record.sample or "").partition("#")
         if mark and draw.isdecimal():
-            draws.setdefault(key_of(record.kind, request, path), []).append(number)
-    samples = [record.sample for record, _ in asked]
+            draws.setdefault(key_of(record.kind, request, paths[number]), []).append(number)
     for numbers in draws.values():
         if len({samples[number] for number in numbers}) < len(numbers):
             for anew, number in enumerate(numbers):
-                samples[number] = f"{asked[number][0].scope}#{anew}"
+                samples[number] = f"{paths[number]}#{anew}"
     return samples
+
+
+def _draw(sample: str | None) -> str:
+    return (sample or "").partition("#")[2]
 
 
 def _pointing(record: Record, keys: Mapping[str, str]) -> Record:

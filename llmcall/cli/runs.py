@@ -178,7 +178,7 @@ existing = click.Path(exists=True, dir_okay=False)
 
 @click.group()
 def cassette() -> None:
-    """Merge cassettes, or make their keys anew; "show", "diff" and "report" look at them."""
+    """Merge cassettes, or make their keys anew."""
 
 
 @cassette.command()
@@ -224,18 +224,27 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 @click.argument("file", type=existing, nargs=-1, required=True)
 @conflict_option("raise", "keep the first answer, replace it, or write nothing")
 def rekey(file: tuple[str, ...], on_conflict: str) -> None:
-    """Make the keys of cassettes anew, for a change of normalizers, aliases or namespace.
+    """Make the keys of cassettes anew, at no cost.
 
-    No call is made and no answer changes. The present settings hold, and stand in the header
-    afterwards; normalizers and aliases of the recording stay.
+    For a change of normalizers, aliases or namespace. No call is made and no answer changes. The
+    present settings hold, and stand in the header afterwards; normalizers and aliases of the
+    recording stay.
     """
     from ..cassettes import format as lines
     from ..cassettes.rekey import rekeyed
     from ..clients.registry import settings
+    from ..programs.actors import SYSTEM, named_by_system
 
     for path in file:
         read = lines.read(path)
-        found = rekeyed(read.settings, read.run, read.records(), on_conflict)
+        names_by_system = (read.run or {}).get("actor") == SYSTEM
+        found = rekeyed(
+            read.settings,
+            read.run,
+            read.records(),
+            on_conflict,
+            named_by_system if names_by_system else None,
+        )
         _list_conflicts(found.conflicts)
         if found.conflicts and on_conflict == "raise":
             count = counted(len(found.conflicts), "request")

@@ -185,6 +185,11 @@ def _system_name(request: ProgramRequest, normalize: Normalize | None) -> str | 
     return None if text is None else _short(text if normalize is None else normalize(text))
 
 
+def named_by_system(body: Any) -> str | None:
+    """Return the name of a persona whose system message is in the body of a request."""
+    return _system_name(ProgramRequest("POST", "", {}, body), None)
+
+
 def _short(text: str) -> str:
     """Return the beginning of a text, and a digest of the whole."""
     words = UNSAFE.sub(" ", text[: 2 * NAME_CHARACTERS]).split()

@@ -403,6 +403,20 @@ class Budget:
         limits = (f"{name}={getattr(self, name)!r}" for name in ("usd", "tokens", "calls", "name"))
         return f"budget({', '.join(limits)})"
 
+    def __str__(self) -> str:
+        """Return what is spent of each limit, in words."""
+        spent = self.spent
+        usd = "unknown" if spent.usd is None else f"${spent.usd:,.4f}"
+        amounts = {"usd": usd, "tokens": f"{spent.tokens:,}", "calls": f"{spent.calls:,}"}
+        of = {
+            "usd": None if self.usd is None else f"${self.usd:,.2f}",
+            "tokens": None if self.tokens is None else f"{self.tokens:,} tokens",
+            "calls": None if self.calls is None else f"{self.calls:,} calls",
+        }
+        told = [f"{amounts[name]} of {most}" for name, most in of.items() if most is not None]
+        title = "budget" if self.name is None else f"budget {self.name!r}"
+        return f"{title}: {', '.join(told) or usd} spent"
+
 
 def budget(
     usd: float | None = None,

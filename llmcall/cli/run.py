@@ -125,7 +125,8 @@ def run(
             # A cassette that was recorded before there was a default scope replays without it.
             opening.enter_context(default_scope(DEFAULT_SCOPE))
         around = opening.pop_all()
-    Execution(calls, tape, around).run(script, arguments, module=module)
+    execution = Execution(calls, tape, around, sends_nothing=mode == "none")
+    execution.run(script, arguments, module=module)
 
 
 def _normalizers(given: tuple[str, ...]) -> tuple[str, ...]:

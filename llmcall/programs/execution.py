@@ -13,6 +13,8 @@ import runpy
 import signal
 import sys
 import types
+import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -21,11 +23,14 @@ from ..config.values import without_password
 from ..engine.usage import process_meter
 from ..errors import LLMCallError, shorten
 from ..notices import LEFT, keep_notices, kept_notices, process_failures
+from .children import Children
+from .connections import Watch, refusal
 
 if TYPE_CHECKING:
     from ..cassettes.cassette import Cassette
     from .recorder import ProgramCalls
 
+NAMED = 10  # child processes that are named
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
 
 
@@ -63,13 +68,26 @@ class Execution:
     :param calls: answers the program's requests.
     :param tape: the cassette that records them, if any.
     :param around: what is open around the program, the cassette's block too.
+    :param sends_nothing: whether the program only replays, so that connections to models that no
+        recorded client makes are refused.
     """
 
     def __init__(
-        self, calls: ProgramCalls, tape: Cassette | None, around: contextlib.ExitStack
+        self,
+        calls: ProgramCalls,
+        tape: Cassette | None,
+        around: contextlib.ExitStack,
+        *,
+        sends_nothing: bool,
     ) -> None:
         self._calls = calls
         self._tape = tape
+        self._sends_nothing = sends_nothing
+        self._unrecorded: dict[tuple[str, str], None] = {}  # hosts, and the modules that ask them
+        self._watch = Watch(self._meet, configured_addresses())
+        self._children = Children(self._watch, refuses=sends_nothing)
+        calls.watch(self._watch, self._children)
+        self._watch.start()
         self._failures = process_failures if tape is None else tape.failures
         self._around = around
         self._process = os.getpid()
@@ -101,8 +119,46 @@ class Execution:
             self._code = self._code or 1
         sys.exit(self._code)
 
+    def _meet(self, host: str, module: str) -> None:
+        """Take in a connection to a model that no recorded client makes.
+
+        :raises ConnectionRefusedError: if nothing may be sent.
+        """
+        if self._children.is_here():
+            self._children.tell(host, module)
+            return
+        self._unrecorded[host, module] = None
+        if self._sends_nothing:
+            raise refusal(host)
+
     def _has_failed(self) -> bool:
-        return self._calls.first_error is not None
+        is_refused = self._sends_nothing and bool(self._unrecorded)
+        return self._calls.first_error is not None or is_refused
+
+    def _not_recorded(self, children: int) -> Iterator[str]:
+        """Yield what was asked past the recorder, in words.
+
+        :param children: how many child processes asked a model.
+        """
+        for host, module in self._unrecorded:
+            if self._sends_nothing:
+                words = "was refused, since --mode none sends nothing"
+            else:
+                words = "is not recorded, so a replay cannot answer it"
+            yield (
+                f"What {module} asked {host} {words}: llmcall records the clients of httpx, httpx2 and requests, and "
+                "no other connections"
+            )
+        if children:
+            words = "was refused" if self._sends_nothing else "was sent, and is not recorded"
+            processes = f"{children} child process{'' if children == 1 else 'es'}"
+            yield (
+                f"What {processes} asked {words}: only the program's own "
+                "process is. Let it ask in threads or tasks"
+            )
+        if self._sends_nothing and self._watch.unwatched:
+            names = ", ".join(self._watch.unwatched[:NAMED])
+            yield f"Nobody could watch what these child processes sent: {names}"
 
     def _end(self) -> None:
         """Close what is open, say what the user must know, and see to the exit code."""
@@ -117,12 +173,15 @@ class Execution:
         first = self._calls.first_error
         if first is not None and (self._error is None or isinstance(self._error, SystemExit)):
             problems.append(first)
+        self._watch.stop()
+        children = self._children.asked()
         lines = [f"Error: {problem}" for problem in problems]
-        for line in [*lines, *self._summary(), *kept_notices()]:
+        lines += [*self._summary(), *self._not_recorded(children)]
+        for line in [*lines, *kept_notices()]:
             _say(line)
         if isinstance(self._error, KeyboardInterrupt):
             _die_of_interrupt()
-        if self._code == 0 and (problems or self._has_failed()):
+        if self._code == 0 and (problems or children or self._has_failed()):
             _leave(1)
 
     def _closed(self) -> list[Exception]:
@@ -156,6 +215,20 @@ class Execution:
 def _counts_line(counts: tuple[int, int, int, int], place: object) -> str:
     asked, supplied, replayed, refused = counts
     return f"{asked:,} asked, {supplied:,} from the cache, {replayed:,} replayed, {refused:,} refused: {place}"
+
+
+def configured_addresses() -> Iterator[tuple[str, int]]:
+    """Yield the hosts and ports of the models that the settings name."""
+    settings = config.settings()
+    named = [
+        settings.base_url,
+        settings.azure_endpoint,
+        *(each.address for each in settings.endpoints),
+    ]
+    for address in filter(None, named):
+        url = urllib.parse.urlsplit(address)
+        if url.hostname:
+            yield url.hostname, url.port or (80 if url.scheme == "http" else 443)
 
 
 def _exit_code(left: SystemExit) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import askers, scopes
 from ..cassettes.cassette import current_cassette
 from ..config import resolve as config
-from ..errors import APIError, LLMCallError, RequestTimeoutError
+from ..errors import APIError, CacheError, LLMCallError, RequestTimeoutError
 from ..requests.keys import normalizer
 from .actors import Actor, Actors, warn_of_askers
 from .answers import (
@@ -23,6 +23,8 @@ from .answers import (
     whole_response,
 )
 from .calls import EVENTS, ProgramCall, ProgramClient, in_hand, kept_headers
+from .children import Children
+from .connections import Watch, passing
 from .requests import ProgramRequest, asked_of
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
 
 ERROR_STATUS = 409  # of llmcall's own errors: the openai SDK makes an APIStatusError of it
 NO_CONNECTION, NO_ANSWER_IN_TIME = 503, 504  # of what is no response of the API
+IN_CHILD = (
+    "llmcall run records and replays only the program's own process, so in mode none a child process may ask nothing. "
+    "Let the program ask in threads or tasks"
+)
+PORTS = {"http": 80, "https": 443}
 ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 
 
@@ -64,6 +71,15 @@ class ProgramCalls:
         self.first_error: Exception | None = None
         self._under_way: dict[int, str] = {}
         self._is_closed = False
+        self._watch: Watch | None = None
+        self._children: Children | None = None
+
+    def watch(self, watch: Watch, children: Children) -> None:
+        """Let the hosts of recorded requests be known to those who watch connections, and let child
+        processes record nothing.
+        """
+        self._watch = watch
+        self._children = children
 
     def handle(
         self,
@@ -81,6 +97,12 @@ class ProgramCalls:
         call = self._call(http, send, request, request.read())
         if call is None:
             return (send_unrecorded or send)(request)
+        if self._children is not None and self._children.is_here():
+            self._children.note(request.url.host)
+            if self._children.refuses:
+                return self._refusal(call, CacheError(IN_CHILD))
+            with passing():
+                return (send_unrecorded or send)(request)
         try:
             with self._standing(call):
                 return self._response(call, call.ask())
@@ -92,6 +114,12 @@ class ProgramCalls:
         call = self._call(http, send, request, await request.aread())
         if call is None:
             return await send(request)
+        if self._children is not None and self._children.is_here():
+            self._children.note(request.url.host)
+            if self._children.refuses:
+                return self._refusal(call, CacheError(IN_CHILD))
+            with passing():
+                return await send(request)
         try:
             with self._standing(call):
                 return self._response(call, await call.aask())
@@ -102,6 +130,10 @@ class ProgramCalls:
         self, http: ModuleType, send: Callable[[Any], Any], request: Any, content: bytes
     ) -> ProgramCall | None:
         asked = asked_of(request, content, self._hosts)
+        if asked is not None and self._watch is not None:
+            port = request.url.port or PORTS.get(request.url.scheme, 0)
+            if self._watch.add(request.url.host, port) and self._children is not None:
+                self._children.publish()
         return None if asked is None else ProgramCall(http, request, send, self._client_at, *asked)
 
     @contextlib.contextmanager

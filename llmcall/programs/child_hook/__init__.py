@@ -1,0 +1,1 @@
+"""What Python child processes of ``llmcall run`` load when they start."""

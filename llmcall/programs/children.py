@@ -1,0 +1,76 @@
+"""Child processes of a program: what they ask is told, and not recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+
+from .connections import CHILD_MODULE, VARIABLE, ChildReport, Watch, describe
+
+HOOK = Path(__file__).with_name("child_hook")
+
+
+class Children:
+    """Watches the child processes of this one: forked ones by what they inherit, other Python
+    processes by what they load when they start.
+
+    :param watch: what this process knows of models' hosts.
+    :param refuses: whether they may ask no model.
+    """
+
+    def __init__(self, watch: Watch, *, refuses: bool) -> None:
+        self.refuses = refuses
+        self._watch = watch
+        self._process = os.getpid()
+        self._token = secrets.token_hex(16)
+        # No thread reads it before the end: Python warns of a fork while there are threads.
+        self._reports = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._reports.bind(("127.0.0.1", 0))
+        self._reports.setblocking(False)
+        self._report = ChildReport(self._described())
+        outer = sys.modules.get(CHILD_MODULE)
+        if outer is not None:  # this process is a child of another run, whose watch ends here
+            outer.stop_watching_child()
+        self.publish()
+
+    def publish(self) -> None:
+        """Tell the environment of child processes what this process knows."""
+        os.environ[VARIABLE] = self._described()
+        before = os.environ.get("PYTHONPATH")
+        if str(HOOK) not in (before or "").split(os.pathsep):
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOOK), before]))
+
+    def is_here(self) -> bool:
+        """Return whether this process is a forked child."""
+        return os.getpid() != self._process
+
+    def tell(self, host: str, module: str) -> None:
+        """Tell, in a forked child, of one connection.
+
+        :raises ConnectionRefusedError: if nothing may be sent.
+        """
+        self._report.tell(host, module)
+
+    def note(self, host: str) -> None:
+        """Tell, in a forked child, of one call of a client that is recorded elsewhere."""
+        self._report.note(host)
+
+    def asked(self) -> int:
+        """Return how many child processes asked a model, as far as they told."""
+        processes = set()
+        with contextlib.suppress(OSError):  # when no report is left
+            while True:
+                token, _, process = (
+                    self._reports.recv(100).decode("ascii", "replace").partition(" ")
+                )
+                if token == self._token:
+                    processes.add(process)
+        return len(processes)
+
+    def _described(self) -> str:
+        port = self._reports.getsockname()[1]
+        return describe(self._watch, port, self._token, refuses=self.refuses)

@@ -1,0 +1,335 @@
+"""Connections to models that no recorded client makes: found by an audit hook.
+
+Only the standard library is imported here: child processes load this file without llmcall.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copyreg
+import errno
+import ipaddress
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any
+
+VARIABLE = "_LLMCALL_RUN"  # tells Python child processes of a run what to watch
+CHILD_MODULE = "llmcall_child_connections"  # this file, as a child process loads it
+# The hosts of well-known APIs; each may have further labels before it.
+KNOWN_HOSTS = (
+    "aiplatform.googleapis.com",
+    "api-inference.huggingface.co",
+    "api.ai21.com",
+    "api.anthropic.com",
+    "api.cerebras.ai",
+    "api.cohere.ai",
+    "api.cohere.com",
+    "api.deepseek.com",
+    "api.fireworks.ai",
+    "api.groq.com",
+    "api.mistral.ai",
+    "api.moonshot.ai",
+    "api.moonshot.cn",
+    "api.openai.com",
+    "api.perplexity.ai",
+    "api.together.ai",
+    "api.together.xyz",
+    "api.voyageai.com",
+    "api.x.ai",
+    "cognitiveservices.azure.com",
+    "dashscope.aliyuncs.com",
+    "dashscope-intl.aliyuncs.com",
+    "generativelanguage.googleapis.com",
+    "integrate.api.nvidia.com",
+    "models.inference.ai.azure.com",
+    "openai.azure.com",
+    "openrouter.ai",
+    "router.huggingface.co",
+    "services.ai.azure.com",
+)
+AMAZON = r"bedrock-runtime\.[\w-]+\.amazonaws\.com"
+MODEL_HOSTS = re.compile(rf"(^|[.-])({'|'.join([*map(re.escape, KNOWN_HOSTS), AMAZON])})$")
+# Paths of chat completions, embeddings and their like, on whatever host.
+MODEL_REQUEST = re.compile(
+    rb"POST \S*(/chat/completions|/completions|/embeddings|/responses|/v1/messages)/?(\?\S*)? HTTP"
+)
+# Libraries between a program and a connection.
+NETWORK_MODULES = frozenset(
+    {
+        *("aiohappyeyeballs", "aiohttp", "anyio", "asyncio", "gevent", "h11", "h2", "httpcore"),
+        *("httpcore2", "httplib2", "httpx", "httpx2", "llmcall", CHILD_MODULE, "requests"),
+        *("requests_toolbelt", "tornado", "trio", "urllib3", "uvloop", "websocket", "websockets"),
+    }
+)
+LOOPBACK = "localhost"
+
+passes: ContextVar[bool] = ContextVar("llmcall lets a request pass", default=False)
+
+
+@contextlib.contextmanager
+def passing() -> Iterator[None]:
+    """Let the connections of a block be: whoever opened it tells of them."""
+    token = passes.set(True)
+    try:
+        yield
+    finally:
+        passes.reset(token)
+
+
+class Watch:
+    """Finds the connections of this process to models that no recorded client makes.
+
+    A model's host is one of a well-known API, one that a recorded request went to, one that the
+    settings name as ``base_url``, or one that gets a request with the path of a model's API. Other
+    connections (databases, queues, downloads) are nobody's business.
+
+    :param tell: is given the host and the module of each; what it raises ends the connection.
+    :param addresses: hosts and ports of models that are known from the beginning.
+    """
+
+    def __init__(
+        self, tell: Callable[[str, str], None], addresses: Iterable[tuple[str, int]] = ()
+    ) -> None:
+        self._tell = tell
+        self._addresses: set[tuple[str, int]] = set()
+        self._names: dict[str, str] = {}  # of addresses that were looked up
+        self._unwatched: dict[str, None] = {}
+        self._is_on = False
+        for host, port in addresses:
+            self.add(host, port)
+
+    def add(self, host: str, port: int) -> bool:
+        """Take in the address of a model; return whether it is new."""
+        address = (_named(host), port)
+        is_new = address not in self._addresses
+        self._addresses.add(address)
+        return is_new
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Return the hosts and ports of models that were taken in."""
+        return sorted(self._addresses)
+
+    @property
+    def unwatched(self) -> list[str]:
+        """Return the programs of child processes that cannot be watched."""
+        return list(self._unwatched)
+
+    def start(self) -> None:
+        """Begin. An audit hook stays until the process ends; after :meth:`stop` it does nothing."""
+        self._is_on = True
+        look_up = socket.getaddrinfo
+
+        def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+            """Look a host up, and remember its addresses."""
+            found = look_up(host, *args, **kwargs)
+            if self._is_on and host:
+                name = host.decode() if isinstance(host, bytes) else str(host)
+                self._names.update({str(each[4][0]): name for each in found})
+            return found
+
+        socket.getaddrinfo = getaddrinfo
+        sys.addaudithook(self._hear)
+
+    def stop(self) -> None:
+        """End."""
+        self._is_on = False
+
+    def _hear(self, event: str, args: tuple[Any, ...]) -> None:
+        if not self._is_on:
+            return
+        if event == "socket.connect":
+            self._connects(args[1])
+        elif event == "http.client.send":
+            self._sends(*args)
+        elif event == "subprocess.Popen":
+            self._starts(*args)
+        elif event == "os.system":
+            self._unwatched[_text(args[0])] = None
+        elif event == "os.posix_spawn":
+            self._starts(args[0], args[1], None, args[2])
+
+    def _connects(self, address: Any) -> None:
+        if not (isinstance(address, tuple) and isinstance(address[0], str)):
+            return  # a Unix socket
+        host = _named(self._names.get(address[0], address[0]))
+        is_model = MODEL_HOSTS.search(host) or (host, address[1]) in self._addresses
+        if is_model and not _is_recorded():
+            self._tell(host, _module())
+
+    def _sends(self, connection: Any, data: Any) -> None:
+        """Tell of a request with the path of a model's API, if its connection was not told of."""
+        if not (isinstance(data, bytes) and MODEL_REQUEST.match(data)) or _is_recorded():
+            return
+        host = _named(getattr(connection, "_tunnel_host", None) or connection.host)
+        if not MODEL_HOSTS.search(host) and self.add(host, connection.port):
+            self._tell(host, _module())
+
+    def _starts(self, executable: Any, arguments: Any, folder: Any, environment: Any) -> None:
+        words = [arguments] if isinstance(arguments, (str, bytes)) else list(arguments)
+        program = _text(executable or words[0])
+        inherits = environment is None or any(_text(name) == VARIABLE for name in environment)
+        if not (inherits and _is_python(program, [_text(word) for word in words[1:]])):
+            self._unwatched[os.path.basename(program)] = None
+
+
+def _text(value: Any) -> str:
+    return os.fsdecode(value) if isinstance(value, (str, bytes, os.PathLike)) else str(value)
+
+
+def _is_python(program: str, options: list[str]) -> bool:
+    """Return whether a program is Python, or a script of Python's, that reads its environment."""
+    import shutil
+
+    found = shutil.which(program) or program
+    name = os.path.basename(found).lower()
+    if not name.startswith(("python", "pypy")):
+        try:
+            with open(found, "rb") as file:
+                first = file.readline(200)
+        except OSError:
+            return False
+        return first.startswith(b"#!") and b"python" in first
+    for option in options:
+        if not re.fullmatch(r"-[a-zA-Z]+", option) or option[1] in "cmWX":
+            return True
+        if set(option) & set("EIS"):
+            return False
+    return True
+
+
+def _named(host: Any) -> str:
+    """Return a host's name in one spelling; the addresses of this machine are ``localhost``."""
+    name = _text(host).lower().strip("[]").rstrip(".")
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(name).is_loopback:
+            return LOOPBACK
+    return name
+
+
+def _is_recorded() -> bool:
+    """Return whether a call of llmcall makes the connection, or somebody else tells of it."""
+    if passes.get():
+        return True
+    calls = sys.modules.get("llmcall.programs.calls")
+    if calls is not None and calls.in_hand.get(None) is not None:
+        return True
+    transport = sys.modules.get("llmcall.clients.sdk_transport")
+    return transport is not None and bool(transport.is_own_request.get())
+
+
+def _module() -> str:
+    """Return the name of the module that makes a connection: the nearest that is no library of the
+    network's.
+    """
+    library = ""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__"))
+        root = name.partition(".")[0]
+        if root in ("__main__", "__mp_main__"):
+            return os.path.basename(str(frame.f_globals.get("__file__", name)))
+        if root not in NETWORK_MODULES and root not in sys.stdlib_module_names:
+            return name
+        if root in NETWORK_MODULES and root not in ("asyncio", "llmcall", CHILD_MODULE):
+            library = root
+        frame = frame.f_back
+    return library or "a module that is not known"
+
+
+def refusal(host: str) -> OSError:
+    """Return what a program gets that may not connect."""
+    return ConnectionRefusedError(
+        errno.ECONNREFUSED, f"llmcall run --mode none refuses the connection to {host}"
+    )
+
+
+# Child processes
+
+
+def describe(watch: Watch, port: int, token: str, *, refuses: bool) -> str:
+    """Return what a Python child process has to know, as text for its environment."""
+    told = {"port": port, "token": token, "refuses": refuses, "addresses": watch.addresses}
+    return json.dumps(told)
+
+
+class ChildReport:
+    """Tells, from a child process, of its connections and calls: on standard error and to the run.
+
+    :param described: as :func:`describe` made it.
+    """
+
+    def __init__(self, described: str) -> None:
+        told = json.loads(described)
+        self.refuses: bool = told["refuses"]
+        self.addresses: list[Any] = told["addresses"]
+        self._port, self._token = told["port"], told["token"]
+        self._said: set[tuple[int, str]] = set()  # by process: a fork inherits it
+
+    def tell(self, host: str, module: str) -> None:
+        """Tell of one connection or call.
+
+        :raises ConnectionRefusedError: if nothing may be sent.
+        """
+        self.note(host, f" (by {module})")
+        if self.refuses:
+            raise refusal(host)
+
+    def note(self, host: str, by: str = "") -> None:
+        """Say it on standard error, and to the run, once a process and host."""
+        let_api_errors_be_pickled()
+        process = os.getpid()
+        if (process, host) in self._said:
+            return
+        self._said.add((process, host))
+        what = "refused" if self.refuses else "sent, but not recorded"
+        print(
+            f"llmcall run: what the child process {process} asks {host}{by} is {what}: only the program's own process "
+            "is recorded",
+            file=sys.stderr,
+            flush=True,
+        )
+        told = f"{self._token} {process}".encode()
+        with (
+            contextlib.suppress(OSError),  # the run may have ended
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reports,
+        ):
+            reports.sendto(told, ("127.0.0.1", self._port))
+
+
+def let_api_errors_be_pickled() -> None:
+    """Let a process pool bring home the openai SDK's errors, which waits for ever otherwise: they
+    need arguments to be made again that pickle does not keep.
+    """
+    openai = sys.modules.get("openai")
+    if openai is not None:
+        openai.APIError.__reduce__ = _reduced
+
+
+def _reduced(error: Any) -> tuple[Any, ...]:
+    return copyreg.__newobj__, (type(error), *error.args), vars(error)  # type: ignore[attr-defined]
+
+
+def watch_child() -> None:
+    """Watch this process if it is a child of a run."""
+    described = os.environ.get(VARIABLE)
+    if described:
+        global _child
+        report = ChildReport(described)
+        _child = Watch(report.tell, report.addresses)
+        _child.start()
+
+
+def stop_watching_child() -> None:
+    """End what :func:`watch_child` began: this process runs a program under a run of its own."""
+    if _child is not None:
+        _child.stop()
+
+
+_child: Watch | None = None

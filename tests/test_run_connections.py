@@ -1,0 +1,269 @@
+"""``llmcall run``: connections that no recorded client makes, and child processes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import completion
+from werkzeug import Request, Response
+
+import llmcall
+
+CHAT = "/v1/chat/completions"
+PREAMBLE = """
+import json, multiprocessing, os, subprocess, sys, urllib.request
+def ask(text):
+    import openai
+    client = openai.OpenAI(api_key="none", base_url=os.environ["MODEL_AT"], max_retries=0)
+    messages = [{"role": "user", "content": text}]
+    made = client.chat.completions.create(model="gpt-4o-mini", messages=messages, temperature=1)
+    return made.choices[0].message.content
+def post(text, path="/chat/completions"):
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}]}
+    headers = {"content-type": "application/json"}
+    request = urllib.request.Request(os.environ["MODEL_AT"] + path, json.dumps(body).encode(), headers)
+    return json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"]
+def tried(function, text):
+    try:
+        return function(text)
+    except Exception as error:
+        return type(error).__name__
+"""
+
+
+class Model:
+    """A model's server on the loopback; each answer is another one.
+
+    :ivar asked: the questions that it got.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self.asked: list[str] = []
+        self._numbers = itertools.count()
+        server.expect_request(CHAT).respond_with_handler(self._answer)
+
+    def _answer(self, request: Request) -> Response:
+        self.asked.append(request.get_json()["messages"][-1]["content"])
+        answer = completion(f"answer {next(self._numbers)}")
+        return Response(json.dumps(answer), content_type="application/json")
+
+
+@pytest.fixture
+def model(httpserver: Any, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """Make a model's server, which the programs of a test find."""
+    monkeypatch.setenv("MODEL_AT", httpserver.url_for("/v1"))
+    return Model(httpserver)
+
+
+def ran(program: str, *options: str, code: int = 0) -> tuple[str, str]:
+    """Run a program under ``llmcall run``; return what it printed, and what was said."""
+    Path("program.py").write_text(PREAMBLE + textwrap.dedent(program), encoding="utf-8")
+    command = [sys.executable, "-m", "llmcall", "run", "--cassette", "run.jsonl", *options]
+    done = subprocess.run(
+        [*command, "program.py"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
+
+
+# Connections
+
+
+def test_what_no_recorded_client_asks_is_told(model: Model) -> None:
+    """A request by ``urllib`` goes to the model while recording; host and module are said at the end."""
+    printed, said = ran("print(post('Bread?'))")
+    assert printed == "answer 0\n"
+    assert "What program.py asked localhost is not recorded" in said
+
+
+def test_none_refuses_what_no_recorded_client_asks(model: Model) -> None:
+    """In mode ``none`` it is refused, known by its path, by its host, or by what was recorded before."""
+    ran("print(ask('Bread?'))")
+    printed, said = ran(
+        """
+        print(tried(post, 'Salt?'))  # known by its path
+        print(ask('Bread?'))
+        print(tried(lambda text: post(text, '/elsewhere'), 'Salt?'))  # by what was recorded
+        """,
+        "--mode",
+        "none",
+        code=1,
+    )
+    assert printed.splitlines() == ["URLError", "answer 0", "URLError"]
+    assert "What program.py asked localhost was refused" in said
+    assert model.asked == ["Bread?"]
+
+
+def test_none_refuses_the_address_of_the_settings(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket to the address in ``OPENAI_BASE_URL`` is refused, whatever library opens it."""
+    ran("print(ask('Bread?'))")
+    monkeypatch.setenv("OPENAI_BASE_URL", os.environ["MODEL_AT"])
+    program = """
+        import socket, urllib.parse
+        url = urllib.parse.urlsplit(os.environ["MODEL_AT"])
+        try:
+            socket.create_connection((url.hostname, url.port))
+        except ConnectionRefusedError as error:
+            print(error.strerror)
+    """
+    printed, _ = ran(program, "--mode", "none", code=1)
+    assert printed == "llmcall run --mode none refuses the connection to localhost\n"
+
+
+def test_none_lets_other_connections_be(model: Model, httpserver: Any) -> None:
+    """A program's own server is no model: it is reached in mode ``none``."""
+    ran("print(ask('Bread?'))")
+    program = """
+        import socket
+        server = socket.create_server(("127.0.0.1", 0))
+        client = socket.create_connection(server.getsockname())
+        server.accept()[0].sendall(b"a row")
+        print(client.recv(5), ask('Bread?'))
+    """
+    printed, said = ran(program, "--mode", "none")
+    assert printed == "b'a row' answer 0\n" and "refused" not in said.replace("0 refused", "")
+
+
+def test_what_recorded_clients_ask_is_not_told(model: Model) -> None:
+    """Their connections are their own business, asynchronous ones too."""
+    program = """
+        import asyncio, openai, requests
+        async def aask(text):
+            client = openai.AsyncOpenAI(api_key="none", base_url=os.environ["MODEL_AT"])
+            messages = [{"role": "user", "content": text}]
+            made = await client.chat.completions.create(model="gpt-4o-mini", messages=messages)
+            return made.choices[0].message.content
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "by requests"}]}
+        requests.post(os.environ["MODEL_AT"] + "/chat/completions", json=body)
+        print(ask("Bread?"), asyncio.run(aask("Salt?")))
+    """
+    printed, said = ran(program)
+    assert printed == "answer 1 answer 2\n" and "is not recorded" not in said
+
+
+# Child processes
+
+CHILDREN = {
+    "fork": "multiprocessing.get_context('fork').Pool(1).map",
+    "spawn": "multiprocessing.get_context('spawn').Pool(1).map",
+    "forkserver": "multiprocessing.get_context('forkserver').Pool(1).map",
+    "subprocess": "by_subprocess",
+}
+IN_CHILDREN = """
+    def by_subprocess(function, texts):
+        code = f"import program; print(program.{function.__name__}({texts[0]!r}))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        sys.stderr.write(done.stderr)
+        if done.returncode:
+            raise ValueError("the child process failed")
+        return [done.stdout.strip()]
+    if __name__ == "__main__":
+        print(ask("from the parent"))
+        try:
+            print(%s(ask, ["from a child"]))
+        except Exception as error:
+            print(type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_calls_of_child_processes_pass_while_recording(model: Model, kind: str) -> None:
+    """They are sent, said at once and at the end, and the exit code is 1: a replay lacks them."""
+    printed, said = ran(IN_CHILDREN % CHILDREN[kind], code=1)
+    assert printed.splitlines() == ["answer 0", "['answer 1']"]
+    assert "llmcall run: what the child process " in said
+    assert "is sent, but not recorded" in said
+    assert "What 1 child process asked was sent, and is not recorded" in said
+
+
+@pytest.mark.parametrize("kind", CHILDREN)
+def test_none_refuses_calls_of_child_processes(model: Model, kind: str) -> None:
+    """They are refused with a line on standard error, no pool hangs, and the exit code is 1."""
+    ran("print(ask('from the parent'))")
+    printed, said = ran(IN_CHILDREN % CHILDREN[kind], "--mode", "none", code=1)
+    first, second = printed.splitlines()
+    assert first == "answer 0" and second in ("ConflictError", "APIConnectionError", "ValueError")
+    assert "llmcall run: what the child process " in said and "is refused" in said
+    assert "What 1 child process asked was refused" in said
+    assert model.asked == ["from the parent"]
+
+
+def test_child_processes_that_ask_no_model_are_not_told(model: Model) -> None:
+    """Neither they nor their results change."""
+    program = """
+        print(subprocess.run([sys.executable, "-c", "print('done')"], capture_output=True).stdout)
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            print(pool.map(abs, [-1, -2]))
+    """
+    printed, said = ran(program)
+    assert printed == "b'done\\n'\n[1, 2]\n" and "child process" not in said
+
+
+def test_none_names_child_processes_that_nobody_can_watch(model: Model) -> None:
+    """Programs that are not Python's might send anything; they are named at the end."""
+    ran("ask('Bread?')")
+    program = """
+        subprocess.run(["true"])
+        subprocess.run([sys.executable, "-c", ""])
+        subprocess.run([sys.executable, "-I", "-c", ""])
+    """
+    _, said = ran(program, "--mode", "none")
+    named = said.partition("Nobody could watch what these child processes sent: ")[2]
+    assert named.startswith(f"true, {Path(sys.executable).name}\n")
+
+
+def test_a_sitecustomize_of_ones_own_is_still_imported(model: Model) -> None:
+    """The module by which child processes are watched hides no other of its name."""
+    Path("own").mkdir()
+    Path("own/sitecustomize.py").write_text("print('mine')", encoding="utf-8")
+    program = """
+        os.environ["PYTHONPATH"] += os.pathsep + "own"
+        print(subprocess.run([sys.executable, "-c", ""], capture_output=True).stdout)
+    """
+    assert ran(program)[0] == "b'mine\\n'\n"
+
+
+# Errors that leave a process
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        llmcall.LLMCallError("words"),
+        llmcall.ConfigError("words"),
+        llmcall.APIError("words", status_code=500, request_id="r", attempts=2, endpoint="e"),
+        llmcall.InvalidRequestError("words", status_code=400),
+        llmcall.ContextLengthError("words", prompt_tokens=9, context_window=8, status_code=400),
+        llmcall.AuthenticationError("words", status_code=401),
+        llmcall.RateLimitError("words", status_code=429, retry_after=1.5),
+        llmcall.QuotaExceededError("words", status_code=429),
+        llmcall.ServiceError("words", status_code=500),
+        llmcall.RequestTimeoutError("words"),
+        llmcall.ContentFilterError("words"),
+        llmcall.EmptyAnswerError("words"),
+        llmcall.CacheError("words"),
+        llmcall.CacheMissError("words"),
+        llmcall.CacheCorruptError("words"),
+        llmcall.ScopeError("words"),
+        llmcall.BudgetExceededError("words"),
+        llmcall.TemplateError("words"),
+        llmcall.OutputError("words", text="three", expected="int"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_survive_pickling(error: Exception) -> None:
+    """Each error comes home from a process pool with its words and attributes."""
+    found = pickle.loads(pickle.dumps(error))
+    assert type(found) is type(error) and str(found) == str(error)
+    assert vars(found) == vars(error)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import openai
 import pytest
 from pytest_httpserver import HTTPServer
+from sdk_programs import KEY, Server, ask, http
 from servers import completion
 from streaming import chunks_of, event
 from werkzeug import Request, Response
+
+import llmcall
 
 CROWD = Path(__file__).with_name("crowd.py")
 NOWHERE = "http://127.0.0.1:9/v1"  # nobody listens there
@@ -49,16 +59,29 @@ def model() -> Iterator[Chance]:
         yield Chance(server)
 
 
-def ran(
-    address: str, *arguments: object, code: int = 0, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run ``llmcall run`` in a fresh process, with a hash seed of its own."""
-    from os import environ
+class Done(NamedTuple):
+    """What a process printed."""
 
-    command = [sys.executable, "-m", "llmcall", "run", *map(str, arguments)]
-    named = {**environ, "MODEL_AT": address, "PYTHONHASHSEED": "random", **environment}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=named)
-    assert done.returncode == code, done.stderr
+    stdout: str
+    stderr: str
+
+
+def started(address: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start ``llmcall run`` in a fresh process, with a hash seed of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "llmcall", "run", *map(str, arguments)],
+        env={**os.environ, "MODEL_AT": address, "PYTHONHASHSEED": "random"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ran(address: str, *arguments: object) -> Done:
+    """Run ``llmcall run`` to its end, and return what it printed."""
+    with started(address, *arguments) as process:
+        done = Done(*process.communicate())
+    assert process.returncode == 0, done.stderr
     return done
 
 
@@ -85,3 +108,128 @@ def test_a_crowd_replays_exactly(model: Chance) -> None:
 def test_any_crowd_replays_exactly(model: Chance, seed: int) -> None:
     """Whatever the program, and in any number of fresh processes."""
     check_replays(model, seed, replays=3)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_was_stopped_goes_on(model: Chance, how: signal.Signals) -> None:
+    """Stopped in its midst and run again, it records what its replays then give."""
+    options = ("--cassette", "run.jsonl")
+    with started(model.address, *options, CROWD, 3) as process:
+        while model.asked < 12:
+            time.sleep(0.01)
+        process.send_signal(how)
+    assert process.returncode != 0
+    asked = model.asked
+    going_on = ran(model.address, *options, CROWD, 3)
+    assert model.asked < asked + going_on.stdout.count("\n"), "nothing was kept"
+    for _ in range(2):
+        again = ran(NOWHERE, *options, "--mode", "none", CROWD, 3)
+        assert again.stdout == going_on.stdout, again.stderr
+
+
+# In this process
+
+
+@contextlib.contextmanager
+def recorded(mode: str = "once") -> Iterator[None]:
+    """Stand in a scope that all threads have, under ``patched``, with a cassette."""
+    with (
+        llmcall.cassette("run.jsonl", mode=mode),
+        llmcall.patched(cache_mode="off"),
+        llmcall.scope("s", process=True),
+    ):
+        yield
+
+
+def plain_program(server: Server) -> openai.OpenAI:
+    """Return a client that knows nothing of llmcall."""
+    return openai.OpenAI(api_key=KEY, http_client=http.Client(transport=server.transport))
+
+
+def in_threads(job: Callable[[], Any], count: int) -> list[Any]:
+    """Run a job in several threads at once; return what each came to."""
+    begin = threading.Barrier(count)
+    found: dict[int, Any] = {}
+
+    def run(number: int) -> None:
+        begin.wait()
+        found[number] = job()
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [found[number] for number in range(count)]
+
+
+def askers(path: str = "run.jsonl") -> dict[str, list[str | None]]:
+    """Return the askers of a cassette's records, by the seed of the request."""
+    found: dict[str, list[str | None]] = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if "request" in entry:
+            found.setdefault(str(entry["request"].get("seed")), []).append(entry.get("asker"))
+    return found
+
+
+def test_a_record_names_its_asker_if_several_ask() -> None:
+    """What one asker asks, however often, needs no name."""
+    client = plain_program(Server())
+    with recorded():
+        ask(client, seed=1)
+        ask(client, seed=1)
+        in_threads(lambda: ask(client, seed=2), 2)
+        in_threads(lambda: ask(client, seed=3), 1)
+    found = {seed: sorted(names, key=str) for seed, names in askers().items()}
+    assert found == {
+        "1": [None, None],
+        "2": ["thread run 0", "thread run 1"],
+        "3": [None],
+    }
+
+
+def test_each_asker_gets_its_own_answers_in_their_order() -> None:
+    """An asker that asks more often than it did gets the lowest draw that is left."""
+    client = plain_program(Server())
+
+    def twice() -> list[str]:
+        return [ask(client), ask(client)]
+
+    with recorded():
+        first = in_threads(twice, 3)
+    for _ in range(3):
+        with recorded("none"):
+            assert in_threads(twice, 3) == first
+
+
+def test_askers_that_differ_need_no_scopes(caplog: pytest.LogCaptureFixture) -> None:
+    """Equal requests at once warn only if nobody knows who asks, as without ``patched``."""
+    client = plain_program(Server())
+    with recorded():
+        in_threads(lambda: ask(client), 8)
+    assert "at the same time" not in caplog.text
+
+
+def test_other_askers_are_told_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """A replay whose threads are others than recorded says for how many calls, and what to do."""
+    client = plain_program(Server())
+    with recorded():
+        in_threads(lambda: ask(client), 3)
+    assert not caplog.text
+    with recorded("none"), ThreadPoolExecutor(3) as pool:
+        for each in [pool.submit(ask, client) for _ in range(3)]:
+            each.result()
+    assert "3 recorded answers to equal requests went to another task or thread" in caplog.text
+    assert "--actor" in caplog.text
+
+
+def test_an_export_names_askers_as_a_cassette_does() -> None:
+    """Only of a request that several asked."""
+    client = plain_program(Server())
+    with llmcall.patched(), llmcall.scope("s", process=True):
+        ask(client, seed=1)
+        in_threads(lambda: ask(client, seed=2), 2)
+    llmcall.client().cache.export("exported.jsonl")
+    found = {seed: sorted(names, key=str) for seed, names in askers("exported.jsonl").items()}
+    assert found == {"1": [None], "2": ["thread run 0", "thread run 1"]}

@@ -271,7 +271,7 @@ class ResponseCache:
         """
         from ..cassettes import format as lines
 
-        records = list(self.records(where=where))
+        records = lines.with_shared_askers(self.records(where=where))
         lines.write(path, lines.header_of(), records, allow=config.settings().cassette_allow)
         return len(records)
 

@@ -613,6 +613,20 @@ def askers_of(records: Iterable[Record]) -> Askers:
     return found
 
 
+def with_shared_askers(records: Iterable[Record]) -> list[Record]:
+    """Return records, each with its asker only if several asked the same in its scope."""
+    records = list(records)
+    found = askers_of(records)
+    kept = []
+    for record in records:
+        if record.asker is not None:
+            digest = key_of(record.kind, record.request, None)
+            if len(set(found.get((record.scope, digest), {}).values())) < 2:
+                record = record.replace(asker=None)
+        kept.append(record)
+    return kept
+
+
 class _Unkeyed(Record):
     """Be a record whose key is made when somebody asks for it: who compares runs never does."""
 

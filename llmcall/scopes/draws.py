@@ -112,6 +112,8 @@ class Draws:
             self._mark(path, digest, number)
             other = self._under_way.get((path, digest), caller)
             self._under_way[path, digest] = caller
+        if equal is not None and other[2] != asker:
+            equal.were_at_once = True
         if other != caller and other[2] == asker:
             who = "threads" if other[0] != caller[0] else "tasks"
             warn_once(

@@ -32,14 +32,16 @@ class EqualRequests:
     :param source: what holds the record.
     :param recorded: what it says about them.
     :ivar askers: those that asked in this run.
+    :ivar were_at_once: whether calls of two askers were under way at once in this run.
     """
 
-    __slots__ = ("_left", "_misplaced", "askers", "recorded", "source")
+    __slots__ = ("_left", "_misplaced", "askers", "recorded", "source", "were_at_once")
 
     def __init__(self, source: object, recorded: Recorded) -> None:
         self.source = source
         self.recorded = recorded
         self.askers: set[str] = set()
+        self.were_at_once = False
         # By asker, the numbers recorded for it that may be free, as a heap.
         self._left: dict[str, list[int]] = {}
         for number in sorted(recorded.askers):
@@ -76,8 +78,13 @@ class EqualRequests:
                 _misplaced.append(self)
 
     def misplaced(self) -> int:
-        """Return how many recorded draws went to others, if several may have asked."""
+        """Return how many recorded draws went to others, if several may have asked.
+
+        A record that does not say who asked fits those that ask one after the other.
+        """
         known = {recorded for recorded in self._misplaced.values() if recorded}
+        if not known and not self.were_at_once:
+            return 0
         return len(self._misplaced) if len(self.askers | known) > 1 else 0
 
 

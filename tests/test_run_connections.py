@@ -118,7 +118,7 @@ def test_none_refuses_the_address_of_the_settings(
             print(error.strerror)
     """
     printed, _ = ran(program, "--mode", "none", code=1)
-    assert printed == "llmcall run --mode none refuses the connection to localhost\n"
+    assert printed == "llmcall run refuses the connection to localhost: a replay sends nothing\n"
 
 
 def test_none_lets_other_connections_be(model: Model, httpserver: Any) -> None:
@@ -195,6 +195,15 @@ def test_none_refuses_calls_of_child_processes(model: Model, kind: str) -> None:
     first, second = printed.splitlines()
     assert first == "answer 0" and second in ("ConflictError", "APIConnectionError", "ValueError")
     assert "llmcall run: what the child process " in said and "is refused" in said
+    assert "What 1 child process asked was refused" in said
+    assert model.asked == ["from the parent"]
+
+
+def test_every_replay_refuses_calls_of_child_processes(model: Model) -> None:
+    """A cassette that is whole only replays in mode ``once`` too, and pays for nothing."""
+    ran("print(ask('from the parent'))")
+    printed, said = ran(IN_CHILDREN % CHILDREN["fork"], code=1)
+    assert printed.splitlines() == ["answer 0", "ConflictError"]
     assert "What 1 child process asked was refused" in said
     assert model.asked == ["from the parent"]
 

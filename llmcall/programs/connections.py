@@ -246,7 +246,7 @@ def _module() -> str:
 def refusal(host: str) -> OSError:
     """Return what a program gets that may not connect."""
     return ConnectionRefusedError(
-        errno.ECONNREFUSED, f"llmcall run --mode none refuses the connection to {host}"
+        errno.ECONNREFUSED, f"llmcall run refuses the connection to {host}: a replay sends nothing"
     )
 
 

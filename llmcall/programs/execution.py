@@ -85,7 +85,8 @@ class Execution:
         self._sends_nothing = sends_nothing
         self._unrecorded: dict[tuple[str, str], None] = {}  # hosts, and the modules that ask them
         self._watch = Watch(self._meet, configured_addresses())
-        self._children = Children(self._watch, refuses=sends_nothing)
+        is_replay = sends_nothing or (tape is not None and not tape.asks)
+        self._children = Children(self._watch, refuses=is_replay)
         calls.watch(self._watch, self._children)
         self._watch.start()
         self._failures = process_failures if tape is None else tape.failures
@@ -150,7 +151,7 @@ class Execution:
                 "no other connections"
             )
         if children:
-            words = "was refused" if self._sends_nothing else "was sent, and is not recorded"
+            words = "was refused" if self._children.refuses else "was sent, and is not recorded"
             processes = f"{children} child process{'' if children == 1 else 'es'}"
             yield (
                 f"What {processes} asked {words}: only the program's own "

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ERROR_STATUS = 409  # of llmcall's own errors: the openai SDK makes an APIStatusError of it
 NO_CONNECTION, NO_ANSWER_IN_TIME = 503, 504  # of what is no response of the API
 IN_CHILD = (
-    "llmcall run records and replays only the program's own process, so in mode none a child process may ask nothing. "
+    "llmcall run records and replays only the program's own process, so in a replay a child process may ask nothing. "
     "Let the program ask in threads or tasks"
 )
 PORTS = {"http": 80, "https": 443}

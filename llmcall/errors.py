@@ -61,6 +61,7 @@ class APIError(LLMCallError):
     code: object = None  # the server's own code of the error, e.g. "unsupported_parameter"
     param: object = None  # the parameter that the server names
     quotas: Mapping[str, Any] = {}  # what the headers of a 429 without Retry-After say is left
+    is_refused_here = False  # nobody listens at an address of this machine: waiting hardly helps
 
     def __init__(
         self,

@@ -525,7 +525,8 @@ def test_all_is_well(serve: Serve) -> None:
     server = serve(listing("gpt-4o", "gpt-4o-mini"))
     shown = done("doctor")
     lines = [line.split(maxsplit=2)[:2] for line in shown.splitlines() if not line.startswith(" ")]
-    names = ["files", "settings", "key", "endpoint", "model", "cache", "tokenizer", "price"]
+    names = ["files", "settings", "key", "endpoint", "model", "output", "cache", "tokenizer"]
+    names.append("price")
     assert lines == [["ok", name] for name in names]
     assert "environment variable OPENAI_API_KEY" in shown and SECRET not in shown
     assert [request.path for request in server.requests] == ["/v1/models"] and not Path(
@@ -542,6 +543,7 @@ def test_keys(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
         not key["ok"]
         and "OPENAI_API_KEY" in key["found"]
         and "LLMCALL_CACHE_MODE=replay" in key["remedy"]
+        and "LLMCALL_API_TYPE=local" in key["found"]
     )
     serve(listing("gpt-4o-mini"))
     monkeypatch.delenv("OPENAI_API_KEY")
@@ -589,6 +591,29 @@ def test_what_the_endpoint_answers(
         check = checks(code=0 if ok else 1)["endpoint"]
     assert check["ok"] is ok and words in check["found"] and remedy in check["remedy"]
     assert SECRET not in str(check) and "<html>" not in check["found"]
+
+
+@pytest.mark.parametrize("wrong", ["", "/", "/v1/chat/completions"])
+def test_an_address_that_is_not_quite_right(wrong: str, httpserver: HTTPServer) -> None:
+    """If nothing is found there, the address that was probably meant is tried, and named."""
+    models = {"object": "list", "data": [{"id": "gpt-4o-mini", "object": "model"}]}
+    httpserver.expect_request("/v1/models").respond_with_json(models)
+    httpserver.expect_request(re.compile(".*")).respond_with_data("not found", 404)
+    right = f"http://127.0.0.1:{httpserver.port}/v1"
+    llmcall.configure(base_url=right.removesuffix("/v1") + wrong)
+    check = checks(code=1)["endpoint"]
+    assert not check["ok"] and check["remedy"] == f"set BASE_URL to {right}"
+
+
+def test_structured_output() -> None:
+    """A model that llmcall does not know gets no structured output until its section says so."""
+    llmcall.configure(model="my-model", cache_mode="replay")
+    check = checks()["output"]
+    assert check["ok"] and "not used with my-model" in check["found"]
+    assert "STRUCTURED_OUTPUT = yes in [Model my-model]" in check["remedy"]
+    written("config.ini", "[Model my-model]\nSTRUCTURED_OUTPUT = yes\n")
+    llmcall.configure()
+    assert not checks()["output"]["remedy"]
 
 
 def test_models(serve: Serve) -> None:

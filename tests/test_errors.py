@@ -357,3 +357,29 @@ def test_errors_leave_without_inner_frames(
         assert inner_frames(leaving(ways["map"][0])) > 10
         llmcall.settings()
     assert "LLMCALL_TRACEBACK" not in caplog.text  # it is a variable that is known
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "meant"),
+    [
+        ("", None, "/v1"),
+        ("/", None, "/v1"),
+        ("/v1/chat/completions", None, "/v1"),
+        ("/v1/embeddings/", None, "/v1"),
+        ("/v1", None, None),
+        ("", "model_not_found", None),
+    ],
+)
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
+def test_a_404_guesses_the_address(
+    path: str, code: str | None, meant: str | None, asynchronous: bool, httpserver: HTTPServer
+) -> None:
+    """The error names the address that was probably meant, unless it is the model that is missing."""
+    server = ScriptedServer(httpserver, refusal(404, "not found", code=code))
+    root = server.base_url.removesuffix("/v1")
+    client = OpenAIClient(base_url=root + path, api_key="k", cache_mode="off")
+    ask = client.asend_message(QUESTION, on_error="return") if asynchronous else None
+    error = asyncio.run(ask) if ask else client.send_message(QUESTION, on_error="return")
+    assert isinstance(error, InvalidRequestError)
+    assert ("did you mean" in str(error)) is (meant is not None)
+    assert meant is None or f"did you mean {root}{meant}?" in str(error)

@@ -60,6 +60,7 @@ def checks() -> Iterator[Check]:
     else:
         for endpoint in endpoints:
             yield from _endpoint(asked, endpoint, model)
+    yield _structured_output(asked, model)
     yield _cache(asked)
     yield _tokenizer(asked, model)
     yield _price(asked, model)
@@ -74,7 +75,7 @@ def _endpoint(asked: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Chec
         return
     yield Check("key", True, f"{endpoint.name}: {_key(asked, endpoint)}")
     if hasattr(transport, "models"):
-        yield from _answering(transport, endpoint, model)
+        yield from _answering(asked, transport, endpoint, model)
     if hasattr(transport, "close"):
         transport.close()
 
@@ -87,12 +88,12 @@ def _key(asked: LLMClient, endpoint: Endpoint) -> str:
     return f"one from {asked.settings.key_and_origin(endpoint.api_type)[1].text}"
 
 
-def _answering(transport: Any, endpoint: Endpoint, model: str) -> Iterator[Check]:
+def _answering(asked: LLMClient, transport: Any, endpoint: Endpoint, model: str) -> Iterator[Check]:
     name = endpoint.name
     try:
         models = transport.models(SECONDS)
     except APIError as error:
-        yield _refused(name, error)
+        yield _moved(asked, endpoint, error) or _refused(name, error)
         return
     yield Check(
         "endpoint", True, f"{name} answers{' and takes the key' if endpoint.api_key else ''}"
@@ -119,6 +120,28 @@ def _model(name: str, models: Sequence[str], model: str) -> Check:
     return Check(
         "model", False, f"{name} lists no {model}", f"[OpenAI] MODEL may be {', '.join(near)}"
     )
+
+
+def _moved(asked: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
+    """Look for the API at the address that was probably meant, if it is not where it should be."""
+    from ..clients.api_errors import meant_address
+
+    if error.status_code != 404 or endpoint.api_type == "azure" or not endpoint.base_url:
+        return None
+    meant = meant_address(endpoint.base_url)
+    if meant is None:
+        return None
+    transport = asked.make_transport(endpoint._replace(base_url=meant))
+    try:
+        transport.models(SECONDS)
+    except APIError:
+        return None
+    finally:
+        transport.close()
+    found = (
+        f"{endpoint.name} does not answer at {without_password(endpoint.base_url)}, but at {meant}"
+    )
+    return Check("endpoint", False, found, f"set BASE_URL to {without_password(meant)}")
 
 
 def _refused(name: str, error: APIError) -> Check:
@@ -181,6 +204,14 @@ def _price(asked: LLMClient, model: str) -> Check:
         return Check("price", True, f"{model}: {each}, by {found.source}")
     remedy = f"{model} = IN, OUT in [Prices] (USD per million tokens); the extra 'prices' knows those of many"
     return Check("price", True, f"{model}: unknown, so costs are shown as ?", remedy)
+
+
+def _structured_output(asked: LLMClient, model: str) -> Check:
+    if asked.capabilities(model).structured_output:
+        return Check("output", True, f"structured output is used with {model}")
+    found = f"structured output is not used with {model}: typed answers are asked for as JSON"
+    remedy = f"if its server takes a JSON schema: STRUCTURED_OUTPUT = yes in [Model {model}]"
+    return Check("output", True, found, remedy)
 
 
 def _tokenizer(asked: LLMClient, model: str) -> Check:

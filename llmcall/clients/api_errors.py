@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..config.values import MASK
+from ..config.values import MASK, is_loopback
 from ..engine.limits import LONGEST_WAIT, quotas_in
 from ..errors import (
     APIError,
@@ -260,6 +260,33 @@ def _positive(text: str | None) -> float | None:
     return min(value, LONGEST_WAIT) if 0 <= value < float("inf") else None
 
 
+ADDED = ("/chat/completions", "/completions", "/embeddings", "/models")  # to BASE_URL, by a call
+VERSION = re.compile(r"/v\d")  # of an API, in nearly every address
+
+
+def meant_address(url: str) -> str | None:
+    """Return the address that ``BASE_URL`` was probably meant to be, if its server knows no such path;
+    ``None`` if it looks right.
+
+    :param url: without a query.
+    """
+    stripped = url.rstrip("/")
+    for ending in ADDED:
+        if stripped.endswith(ending):
+            return stripped.removesuffix(ending)
+    return None if VERSION.search(stripped) else f"{stripped}/v1"
+
+
+def guess_address(error: APIError, url: str) -> None:
+    """Say in a 404 which address was probably meant, unless it is the model that is not there."""
+    meant = meant_address(url)
+    if error.status_code != 404 or meant is None:
+        return
+    if meant.startswith(url.rstrip("/")) and "model" in f"{error.code} {error}".lower():
+        return
+    error.args = (f"{error} (BASE_URL is {url}; did you mean {meant}?)",)
+
+
 def http_errors(name: str) -> tuple[type[BaseException], ...]:
     """Return an exception class of the SDK's HTTP library: httpx of openai 2.x, httpx2 of 3.x, or a
     given client's.
@@ -305,10 +332,19 @@ def mapped_error(error: BaseException, url: str) -> APIError:
     )
     if isinstance(error, (openai.APITimeoutError, *http_errors("TimeoutException"))):
         return RequestTimeoutError(f"no answer from {url} within the timeout ({words})")
-    words = words.removesuffix(".")
-    return ServiceError(
+    return unreachable(cause, url, words.removesuffix("."))
+
+
+def unreachable(error: BaseException, url: str, words: str) -> ServiceError:
+    """Return the error for a server that a connection cannot be made to, or breaks.
+
+    :param words: what happened.
+    """
+    made = ServiceError(
         f"the connection failed: {words}. Does the server at {url} run, and is that its address?"
     )
+    made.is_refused_here = is_loopback(url) and isinstance(error, http_errors("ConnectError"))
+    return made
 
 
 def mask(error: BaseException, secrets: list[str]) -> None:

@@ -148,7 +148,9 @@ class OpenAIClient(LLMClient):
                 http_client=given if fits else None,
             )
 
-        return SDKTransport(make, address.url, token=token, http_client=given)
+        return SDKTransport(
+            make, address.url, token=token, http_client=given, is_base_url=sdk_class == "OpenAI"
+        )
 
     def _key(self, endpoint: Endpoint) -> Any:
         """Return the key of an endpoint, or the function that gives it; ``None`` where a server
@@ -163,7 +165,7 @@ class OpenAIClient(LLMClient):
         if not key and not is_loopback(endpoint.base_url or self._default_address(endpoint)):
             raise ConfigError(
                 f"no key for {self.host(endpoint)}: set the environment variable OPENAI_API_KEY, or pass api_key= "
-                f"({config.searched()})"
+                f"({config.searched()}). LLMCALL_API_TYPE=local runs a small model in this process, without a key"
             )
         return key
 

@@ -17,6 +17,7 @@ from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..responses import EventStreamDecoder, append, read_object
 from ..types import Response
 from .api_errors import (
+    guess_address,
     http_errors,
     mapped_error,
     mask,
@@ -47,6 +48,7 @@ class SDKTransport:
     :param token: a function, sync or async, that is asked for the token of every attempt, which is
         never kept.
     :param http_client: the HTTP client that a user gave, and will close.
+    :param is_base_url: whether the address is one that paths of the API are added to as they are.
     :ivar renewable: whether a refused key may be replaced by a fresh one: a function gives it.
     """
 
@@ -57,8 +59,10 @@ class SDKTransport:
         *,
         token: Callable[[], Any] | None = None,
         http_client: Any = None,
+        is_base_url: bool = True,
     ) -> None:
         self._make, self._url, self._token, self._http_client = make, url, token, http_client
+        self._is_base_url = is_base_url
         self.renewable = token is not None
         self._lock = threading.Lock()
         self._client: Any = None
@@ -163,7 +167,7 @@ class SDKTransport:
             raise RequestTimeoutError(f"no complete answer from {self._url} within the timeout")
 
     def _opened(self, sent: Any) -> _Opened:
-        return _Opened(sent, self._url)
+        return _Opened(sent, self._url, self._is_base_url)
 
     def _made(self, asynchronous: bool) -> Any:
         made = self._make(asynchronous)
@@ -278,10 +282,11 @@ class _Opened:
 
     :param sent: the SDK's context manager, which sends the request when it is entered.
     :param url: where to, for errors.
+    :param is_base_url: as of :class:`SDKTransport`.
     """
 
-    def __init__(self, sent: Any, url: str) -> None:
-        self._sent, self._url = sent, url
+    def __init__(self, sent: Any, url: str, is_base_url: bool) -> None:
+        self._sent, self._url, self._is_base_url = sent, url, is_base_url
         self._answer: Any = None
 
     def __enter__(self) -> Any:
@@ -320,6 +325,8 @@ class _Opened:
         if answer is not None:
             mapped.status_code, mapped.request_id = answer.status_code, _response(answer).request_id
             mask(mapped, secrets_of(answer.http_response.request))
+        if self._is_base_url:
+            guess_address(mapped, self._url)
         if mapped is not error:
             raise mapped from error
 

@@ -525,7 +525,7 @@ def repeated(policy: RetryPolicy, name: str, act: Callable[[int], Flow[T]]) -> F
         sleep=pauses.append,
         wait=wait,
         stop=tenacity.stop_after_attempt(policy.max_attempts),
-        retry=lambda state: failures[-1].retryable,
+        retry=lambda state: failures[-1].retryable and not _is_refused_again(failures),
         reraise=True,
     ):
         if pauses:
@@ -538,6 +538,12 @@ def repeated(policy: RetryPolicy, name: str, act: Callable[[int], Flow[T]]) -> F
             failures.append(error)
             attempt.retry_state.set_exception((type(error), error, error.__traceback__))
     raise AssertionError("the loop ends with a result, or raises")
+
+
+def _is_refused_again(failures: Sequence[APIError]) -> bool:
+    """Return whether nobody listens at an address of this machine, twice in a row."""
+    last = failures[-2:]
+    return len(last) == 2 and all(error.is_refused_here for error in last)
 
 
 def _announced(policy: RetryPolicy, name: str, error: APIError, seconds: float) -> float:

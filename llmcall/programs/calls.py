@@ -11,11 +11,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..clients.api_errors import failure
+from ..clients.api_errors import failure, unreachable
 from ..clients.openai import OpenAIClient
 from ..clients.sdk_transport import ChunkReader
 from ..engine.drivers import END, adrive, drive
-from ..errors import APIError, RequestTimeoutError, ServiceError
+from ..errors import APIError, RequestTimeoutError
 from ..recorded_functions import http_call
 from ..responses import read_object
 from .exchanges import ExchangeCounter
@@ -185,8 +185,7 @@ class ProgramCall:
         except self.http.TimeoutException as error:
             raise RequestTimeoutError(f"no answer from {address} within the timeout") from error
         except self.http.TransportError as error:
-            words = f"the connection to {address} failed: {type(error).__name__}: {error}"
-            raise ServiceError(f"{words}. Does the server run, and is that its address?") from error
+            raise unreachable(error, address, f"{type(error).__name__}: {error}") from error
 
     def _attempt(self, request: Request, timeout: float | None) -> Any:
         """Return the HTTP request of an attempt: the program's own if it asks for the same, within

@@ -642,6 +642,96 @@ def test_clients_that_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
         assert said(one) == said(other)
 
 
+SECTIONS = """
+[Model my-*]
+STRUCTURED_OUTPUT = yes
+REFUSED_PARAMETERS = top_p, seed
+[Model my-other-model]
+CONTEXT_WINDOW = 4096
+"""
+
+
+def rated(model: str = "my-model") -> int:
+    """Ask for a number, which goes by the API's structured output if the model has it."""
+    client = ScriptedClient(['{"value": 4}'], model=model)
+    return llmcall.LLMCall(user="How good is it?", output_type=int, client=client).call()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("elsewhere", ["", "[Model my-model]\nSTRUCTURED_OUTPUT = no\n"])
+def test_what_is_said_of_a_model_holds_on_another_machine(elsewhere: str) -> None:
+    """What ``[Model …]`` says of the models that were used is in the header, and holds where the
+    section is missing or another; what code says stands above it.
+    """
+    config_file(SECTIONS)
+    with cassette(PATH):
+        assert rated() == 4
+    said = {"my-model": {"refused_parameters": ["top_p", "seed"], "structured_output": True}}
+    assert header()["models"] == said
+    recorded = Path(PATH).read_bytes()
+    with cassette(PATH, mode="rewrite"):
+        rated()
+    assert Path(PATH).read_bytes() == recorded
+    config_file(elsewhere)
+    llmcall.reset()
+    with cassette(PATH, mode="none") as tape:
+        assert (rated(), tape.replayed) == (4, 1)
+        with llmcall.configured(models={}), pytest.raises(CacheMissError):
+            rated()
+
+
+def test_a_cassette_that_says_nothing_of_its_models() -> None:
+    """One that was recorded before headers held that takes it from the files."""
+    config_file(SECTIONS)
+    with cassette(PATH):
+        rated()
+    header_line, *others = lines()
+    del header_line["settings"]["models"]
+    Path(PATH).write_text("\n".join(map(json.dumps, [header_line, *others])), encoding="utf-8")
+    with cassette(PATH, mode="none"):
+        assert rated() == 4
+
+
+def test_models_that_are_added_to_a_cassette() -> None:
+    """A model that is first used later is added to the header, also while a notebook records; files
+    that speak of different models can be joined.
+    """
+    config_file(SECTIONS)
+    with cassette(PATH):
+        rated()
+    tape = cassette(PATH, mode="new").open()
+    rated()
+    for model in ("my-third-model", "my-other-model", "unknown"):
+        rated(model)
+        assert (model in header()["models"]) is (model != "unknown")
+    tape.close()
+    assert [*header()["models"]] == ["my-model", "my-other-model", "my-third-model"]
+    with cassette("one.jsonl"):
+        rated()
+    with cassette("other.jsonl"):
+        rated("my-third-model")
+    commands.done("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
+    union = Path("one.jsonl").read_text() + Path("other.jsonl").read_text()
+    Path("union.jsonl").write_text(union)
+    config_file("")
+    llmcall.reset()
+    for path in ("both.jsonl", "union.jsonl"):
+        with cassette(path, mode="none"):
+            assert (rated(), rated("my-third-model")) == (4, 4)
+
+
+def test_clients_that_disagree_on_a_model() -> None:
+    """Of two clients one of which knows more of a model, the second one's call is refused."""
+    config_file(SECTIONS)
+    known = llmcall.settings()
+    config_file("")
+    llmcall.reset()
+    client = ScriptedClient(["yes"], settings=known)
+    with cassette(PATH):
+        said(counting())
+        with pytest.raises(llmcall.ConfigError, match="disagree on models"):
+            said(client)
+
+
 ENDPOINTS = """
 [Endpoint one]
 MODELS = gpt-4o-mini

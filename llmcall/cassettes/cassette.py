@@ -117,6 +117,7 @@ class Cassette(ContextDecorator):
         self._askers: Askers | None = None  # those of the file, once somebody looks for them
         self._is_renamed = False  # whether records of the file were asked for by others
         self._header: dict[str, Any] = {}
+        self._told_models: Collection[str] = ()  # those that the file's header speaks of
         self._layer: object = None
         self._orders = itertools.count()
         self._agreed: set[tuple[int | None, int]] = set()
@@ -276,7 +277,7 @@ class Cassette(ContextDecorator):
 
         :param dropped: the records that it holds no longer.
         """
-        from .format import write
+        from .format import with_used_models, write
 
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
         gone = {record.cache_key for record in dropped}
@@ -296,18 +297,21 @@ class Cassette(ContextDecorator):
                     "overwritten. The answers are in the disk cache: record again, one process at a time"
                 )
             allow = config.settings().cassette_allow
-            write(self.file, self._header, records, run=self.run, allow=allow, complete=complete)
+            header = with_used_models(self._header, records)
+            self._told_models = header.get("models", {}).keys()
+            write(self.file, header, records, run=self.run, allow=allow, complete=complete)
             self._hash = hashlib.sha256(_content(self.file))
 
     def _write_on(self, record: Record) -> None:
         """Add a record at the end of the file; whole and in order it is written when the cassette
         closes.
         """
-        with _lock:
-            if self._writer is None:
-                self._write(complete=False)
-                from .format import Writer
+        from .format import Writer, with_used_models
 
+        with _lock:
+            said = with_used_models(self._header, [record]).get("models", {})
+            if self._writer is None or said.keys() - self._told_models:
+                self._write(complete=False)
                 self._writer = Writer(config.settings().cassette_allow)
                 return
             lines = "".join(self._writer.lines(record)).encode()
@@ -378,12 +382,14 @@ class Cassette(ContextDecorator):
 
         :raises ConfigError: where they differ.
         """
-        from .format import header_differences
+        from .format import header_differences, joined_headers
 
         with _lock:
-            if not self._is_settled and self.stored is None:
-                self._header = header
-            different = header_differences(self._header, header)
+            if not self._is_settled:
+                # of models that a file does not speak of, what is said now counts
+                first = header if self.stored is None else self._header
+                self._header = joined_headers(first, header)
+            different = header_differences(self._header, header, all_models=self.stored is None)
             if different:
                 raise ConfigError(
                     f"{self.path} holds one set of settings for all its records, but the clients that it records "

@@ -36,6 +36,7 @@ from .. import secrets
 from ..config import resolve as config
 from ..config.settings import SETTINGS, Rank
 from ..errors import CacheCorruptError, CacheError, ConfigError
+from ..models.catalog import section_of
 from ..requests.arguments import CONFIGURED
 from ..requests.keys import is_same, key_of, ordered, ordered_names, plain
 from ..text import check_unicode, joined_surrogates
@@ -77,6 +78,7 @@ _write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
+SECTIONS = "models"  # what [Model …] says of the models that were used, by their names
 MODELS = ("model", "embedding_model")
 MODEL_FILE = ".gguf"
 # The settings that decide keys besides the arguments in code: a header holds these, and while its
@@ -90,7 +92,8 @@ def header_of(
     """Return the settings that decide keys, as JSON data: as environment, files and defaults say
     them, not code.
 
-    A model's file is known by its name, wherever it lies.
+    A model's file is known by its name, wherever it lies. All ``[Model …]`` sections are in it;
+    :func:`encode` writes what they say of the models that were used.
 
     :param base: the settings that a client was given, or ``None`` for the process's.
     :param namespaces: of the models, where an open cassette says them.
@@ -103,8 +106,30 @@ def header_of(
     for name in MODELS:
         if str(found.get(name, "")).lower().endswith(MODEL_FILE):
             found[name] = _file_name(found[name])
+    sections = said[SECTIONS]
+    if sections:
+        found[SECTIONS] = {name: _as_json(sections[name]) for name in sorted(sections)}
     spaces = _namespaces(base) if namespaces is None else namespaces
     return {**found, NAMESPACES: spaces} if spaces else found
+
+
+def _as_json(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in sorted(section.items())
+    }
+
+
+def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> dict[str, Any]:
+    """Return a header that says what ``[Model …]`` says of the models of some records, each by its
+    whole name.
+    """
+    sections = header.get(SECTIONS, {})
+    models = {model for each in records if isinstance(model := each.request.get("model"), str)}
+    said = {model: _as_json(section_of(model, sections)) for model in sorted(models)}
+    used = {model: section for model, section in said.items() if section}
+    others = {name: value for name, value in header.items() if name != SECTIONS}
+    return {**others, SECTIONS: used} if used else others
 
 
 def _file_name(path: str) -> str:
@@ -130,7 +155,7 @@ def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises ConfigError: where a name is none of a setting that decides keys.
     """
-    recorded = {name: value for name, value in header.items() if name != NAMESPACES}
+    recorded = {name: value for name, value in header.items() if name not in (NAMESPACES, SECTIONS)}
     unknown = sorted(recorded.keys() - set(KEYED))
     if unknown:
         raise ConfigError(
@@ -147,13 +172,34 @@ def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
             and _file_name(here) == layer[name]
         ):
             layer[name] = here
+    if SECTIONS in header:
+        layer[SECTIONS] = {**config.without_code()[SECTIONS], **header[SECTIONS]}
     return layer
 
 
-def header_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return in words what two headers say differently; empty where they agree."""
-    names = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
-    return ", ".join(f"{name} ({one.get(name)!r} and {other.get(name)!r})" for name in names)
+def header_differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], *, all_models: bool = False
+) -> str:
+    """Return in words what two headers say differently; empty where they agree.
+
+    :param all_models: whether they differ if one alone speaks of a model; the headers of two files
+        each speak of the models of their own records.
+    """
+    names = one.keys() | other.keys()
+    different = {name for name in names if one.get(name) != other.get(name)}
+    if SECTIONS in different and not all_models:
+        mine, others = one.get(SECTIONS, {}), other.get(SECTIONS, {})
+        if all(mine[model] == others[model] for model in mine.keys() & others.keys()):
+            different.remove(SECTIONS)
+    return ", ".join(
+        f"{name} ({one.get(name)!r} and {other.get(name)!r})" for name in sorted(different)
+    )
+
+
+def joined_headers(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first of two headers; it also speaks of the models that only the other speaks of."""
+    sections = {**other.get(SECTIONS, {}), **one.get(SECTIONS, {})}
+    return {**one, SECTIONS: sections} if sections else dict(one)
 
 
 def line_of(entry: dict[str, Any]) -> str:
@@ -472,6 +518,7 @@ class Lines:
                 f"this header differs from line {self._headed_at} in {different}: the records were made "
                 "under different settings; keep one header and its records, and record the others again"
             )
+        self.settings = joined_headers(self.settings, settings)
 
     def _add_text(self, begin: int, digest: str, text: str) -> None:
         if digest_of(text) != digest:
@@ -811,7 +858,8 @@ def encode(
 ) -> Iterator[str]:
     """Yield the lines of a file, each with its newline.
 
-    :param settings: the settings that entered the keys, as JSON data.
+    :param settings: the settings that entered the keys, as JSON data; of the models in it, those
+        that the records name are written.
     :param records: the records in the order of the calls; they are written by scope path.
     :param run: the options of ``llmcall run``, or ``None`` if that did not record it.
     :param allow: regular expressions of what is no secret though it looks like a credential.
@@ -821,8 +869,10 @@ def encode(
     :raises TypeError: for anything but plain data, with its place.
     :raises CacheError: for text that looks like a credential, with its place.
     """
+    records = list(records)
     writer = Writer(allow)
-    yield writer.header(settings, run=run, complete=complete)
+    header = with_used_models(settings, records)
+    yield writer.header(header, run=run, complete=complete)
     for record in sorted(
         records, key=lambda record: (record.sample is not None, record.scope.split("/"))
     ):

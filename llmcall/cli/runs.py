@@ -207,7 +207,7 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
         raise CacheError(
             f"{one} and {other} answer {count} differently, and nothing was written; choose with --on-conflict"
         )
-    header = first.settings or second.settings
+    header = lines.joined_headers(first.settings or second.settings, second.settings)
     run = first.run if second.run is None else second.run
     if None not in (first.run, second.run) and first.run != second.run:
         run = None

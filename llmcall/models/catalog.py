@@ -103,15 +103,25 @@ def capabilities(
     if not overrides:
         return known
     changes: dict[str, Any] = {}
-    prefixes = sorted(
-        (name for name in overrides if name.endswith("*") and model.startswith(name[:-1])), key=len
-    )
-    for section in (*prefixes, model):  # the most general first
-        for field, value in overrides.get(section, {}).items():
-            changes[field] = frozenset(value) if isinstance(value, (tuple, list, set)) else value
+    for field, value in section_of(model, overrides).items():
+        changes[field] = frozenset(value) if isinstance(value, (tuple, list, set)) else value
     if "refused_parameters" in changes:
         changes.setdefault("refused_when_reasoning", frozenset())
     return known._replace(**changes)
+
+
+def section_of(model: str, sections: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
+    """Return what ``[Model …]`` sections say of a model together, the most special one above all.
+
+    :param sections: fields by model name, or by ``prefix*``.
+    """
+    prefixes = sorted(
+        (name for name in sections if name.endswith("*") and model.startswith(name[:-1])), key=len
+    )
+    said: dict[str, object] = {}
+    for name in (*prefixes, model):
+        said |= sections.get(name, {})
+    return said
 
 
 def resolve(model: str, aliases: Mapping[str, str]) -> str:

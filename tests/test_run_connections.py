@@ -232,6 +232,18 @@ def test_none_names_child_processes_that_nobody_can_watch(model: Model) -> None:
     assert named.startswith(f"true, {Path(sys.executable).name}\n")
 
 
+def test_child_processes_that_describe_the_machine_are_not_named(model: Model) -> None:
+    """The standard library starts some to learn what it runs on; they send nothing."""
+    ran("ask('Bread?')")
+    program = """
+        import platform
+        platform.processor()
+        subprocess.run(["true"])
+    """
+    _, said = ran(program, "--mode", "none")
+    assert "what these child processes sent: true\n" in said
+
+
 def test_a_sitecustomize_of_ones_own_is_still_imported(model: Model) -> None:
     """The module by which child processes are watched hides no other of its name."""
     Path("own").mkdir()

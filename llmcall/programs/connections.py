@@ -68,6 +68,8 @@ NETWORK_MODULES = frozenset(
     }
 )
 LOOPBACK = "localhost"
+# Modules of the standard library whose child processes describe this machine (uname, ldconfig).
+DESCRIBING_MODULES = frozenset({"ctypes.util", "platform", "uuid"})
 
 passes: ContextVar[bool] = ContextVar("llmcall lets a request pass", default=False)
 
@@ -172,6 +174,8 @@ class Watch:
             self._tell(host, _module())
 
     def _starts(self, executable: Any, arguments: Any, folder: Any, environment: Any) -> None:
+        if _describes_machine():
+            return
         words = [arguments] if isinstance(arguments, (str, bytes)) else list(arguments)
         program = _text(executable or words[0])
         inherits = environment is None or any(_text(name) == VARIABLE for name in environment)
@@ -241,6 +245,14 @@ def _module() -> str:
             library = root
         frame = frame.f_back
     return library or "a module that is not known"
+
+
+def _describes_machine() -> bool:
+    """Return whether the standard library starts a child process to learn about this machine."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") in (__name__, "subprocess", "os"):
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__") in DESCRIBING_MODULES
 
 
 def refusal(host: str) -> OSError:

@@ -355,11 +355,12 @@ class ResponseCache:
         def sound_rows() -> Iterator[NewRow]:
             """Yield what can be read."""
             for key, packed, stored_at in self.storage.readable_rows():
-                if packed is not None and _is_sound(key, packed):
+                if packed is not None and key not in sound and _is_sound(key, packed):
                     sound.add(key)
                     yield key, packed, False, stored_at
 
         if any(sound_rows()):  # where there is none, no cache is made
+            sound.clear()
             target.add_all(sound_rows())
             target.close()
         count = len(sound)

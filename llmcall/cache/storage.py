@@ -219,10 +219,15 @@ PAGE = 500  # rows that are read at a time
 FIND = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
 PAGE_OF_ROWS = "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"
 ROWS_BETWEEN = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid BETWEEN ? AND ?"
+ROW_AT = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid = ?"
 STARTING = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
 LAST = "SELECT max(rowid) FROM Cache"
 # where the table's last page is damaged
 LAST_BY_INDEX = "SELECT max(rowid) FROM Cache INDEXED BY Cache_key_raw"
+INDEXED = (
+    "SELECT key, rowid FROM Cache INDEXED BY Cache_key_raw WHERE key >= ? AND key < ? AND raw = 1"
+)
+DIGITS, SOUGHT_DIGITS = "0123456789abcdef", 3
 COUNT = "SELECT value FROM Settings WHERE key = 'count'"  # kept by diskcache's triggers
 ADD = (
     "INSERT OR IGNORE INTO Cache (key, raw, store_time, access_time, access_count, size, mode, filename, value) "
@@ -309,7 +314,10 @@ class SqliteStorage:
             last = page[-1][0]
 
     def readable_rows(self) -> Iterator[Row]:
-        """Yield the rows that SQLite can give, whatever became of the others.
+        """Yield the rows that SQLite can give, whatever became of the others; some of them twice.
+
+        Rows are sought by their numbers, as the table has them, and by their keys, as its index has
+        them and a look-up finds them.
 
         :raises CacheCorruptError: where not even the beginning of the database can be read.
         """
@@ -320,21 +328,24 @@ class SqliteStorage:
                 f"nothing of the cache {self.place} can be read: {error}"
             ) from error
         try:
-            last = max(
-                (row[0] or 0 for query in (LAST, LAST_BY_INDEX) for row in _given(reader, query)),
-                default=0,
-            )
+            indexed = list(_keys_and_numbers(reader))
+            numbers = [row[0] for query in (LAST, LAST_BY_INDEX) for row in _given(reader, query)]
+            numbers += [number for _, number in indexed]
+            # a larger number is damage: every row took more than a byte
+            most = os.path.getsize(self._database)
+            last = max((n for n in numbers if isinstance(n, int) and n <= most), default=0)
             for first in range(1, last + 1, PAGE):
                 rows = _given(reader, ROWS_BETWEEN, first, first + PAGE - 1)
                 if len(rows) < PAGE:  # some are deleted, or cannot be read with the others
+                    # A search for a range steps to the row behind it, and loses the last one if
+                    # that is damaged.
                     places = range(first, first + PAGE)
-                    rows = [
-                        row
-                        for place in places
-                        for row in _given(reader, ROWS_BETWEEN, place, place)
-                    ]
+                    rows = [row for place in places for row in _given(reader, ROW_AT, place)]
                 for key, value, stored_at in rows:
-                    yield str(key), value, stored_at if isinstance(stored_at, float) else 0.0
+                    yield str(key), value, _time(stored_at)
+            for key, _ in indexed:
+                for value, stored_at in _given(reader, FIND, key):
+                    yield key, value, _time(stored_at)
         finally:
             reader.close()
 
@@ -592,7 +603,23 @@ def _close(connections: dict[str, sqlite3.Connection]) -> None:
         connections.popitem()[1].close()
 
 
-def _given(reader: sqlite3.Connection, query: str, *values: int) -> list[Any]:
+def _keys_and_numbers(reader: sqlite3.Connection) -> Iterator[tuple[str, int]]:
+    """Yield the keys that the table's index has, and the numbers of their rows.
+
+    They are sought by their first digits: what is damaged hides only its neighbours.
+    """
+    for digits in product(DIGITS, repeat=SOUGHT_DIGITS):
+        prefix = "".join(digits)
+        for key, number in _given(reader, INDEXED, prefix, prefix + "g"):
+            if isinstance(key, str):
+                yield key, number
+
+
+def _time(stored_at: object) -> float:
+    return stored_at if isinstance(stored_at, float) else 0.0
+
+
+def _given(reader: sqlite3.Connection, query: str, *values: int | str) -> list[Any]:
     """Return the rows that a query finds before SQLite fails to read further."""
     rows = []
     with suppress(sqlite3.DatabaseError, UnicodeDecodeError):

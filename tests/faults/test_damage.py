@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,17 +153,31 @@ def test_damage_anywhere(
 def salvage(
     folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]
 ) -> None:
-    """No record comes back that is not right."""
+    """No record comes back that is not right, and each one does that a look-up finds."""
     with ResponseCache(folder) as cache, ResponseCache(folder.parent / "saved") as saved:
         if not cache.exists():
             return
+        found = looked_up(cache, answers)
         try:
             cache.salvage(folder.parent / "saved")
         except CacheCorruptError:
             counts["corrupt"] += 1
+            assert not found
             return
         assert saved.verify() == [] and answers_in(saved).items() <= answers.items()
+        assert found <= looked_up(saved, answers)
         counts["salvaged"] += len(saved)
+
+
+def looked_up(cache: ResponseCache, questions: Iterable[str]) -> set[str]:
+    """Return the questions whose records a look-up finds."""
+    found = set()
+    asking = ScriptedClient(cache_mode="replay")
+    for question in questions:
+        with suppress(CacheCorruptError):
+            if cache.get(asking.build_request(question)) is not None:
+                found.add(question)
+    return found
 
 
 def replay(

@@ -804,7 +804,7 @@ def left():
     return cycle
 
 def collect(frame, event, argument):
-    if waiting and "scopes" in frame.f_code.co_filename:
+    if waiting and os.path.join("llmcall", "scopes") in frame.f_code.co_filename:
         waiting.pop()
         gc.collect()
 

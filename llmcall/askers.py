@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from hashlib import sha256
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from .system import after_fork_in_child, process_lock
 
@@ -80,8 +81,15 @@ class Worker(NamedTuple):
     asker: Asker
 
 
+# What threads are that somebody started: known before they run, without a frame of ours in them.
+_started: WeakKeyDictionary[threading.Thread, Worker] = WeakKeyDictionary()
+
+
 class _Thread(threading.local):
-    worker: Worker | None = None
+    worker: Worker | None
+
+    def __init__(self) -> None:
+        self.worker = _started.get(threading.current_thread())
 
 
 _thread = _Thread()
@@ -128,6 +136,15 @@ def _runs_loop() -> bool:
 def set_current(asker: Asker | None) -> None:
     """Let an asker hold for the rest of the present context."""
     _current.set(asker)
+
+
+def note_started(thread: threading.Thread, asker: Asker, maker: Asker) -> None:
+    """Let a thread that starts next stand for an asker.
+
+    :param maker: who starts it.
+    """
+    with _lock:
+        _started[thread] = Worker(maker, asker)
 
 
 @contextlib.contextmanager

@@ -476,7 +476,8 @@ class Cassette(ContextDecorator):
         with _lock:
             if self._askers is None:
                 self._askers = {} if self.stored is None else self.stored.askers()
-            return Recorded(self._askers.get((path, digest), {}), not self.is_complete)
+            goes_on = self.asks and not self.is_complete
+            return Recorded(self._askers.get((path, digest), {}), goes_on)
 
     def note_asker(self, key: str, draw: Draw, recorded: str | None = None) -> None:
         """Note the draw that a record of this cassette answers; the first one counts.

@@ -137,24 +137,27 @@ def _replace_hook(undo: contextlib.ExitStack) -> None:
 def _start(start: Callable[..., Any], thread: threading.Thread) -> None:
     maker = askers.current()
     if maker is not None:
-        run = thread.run
         if _thread.pool is not None:
-            asker, starter = _thread.pool, None
+            _run_for(_thread.pool, thread)
         elif type(thread).__module__.startswith("anyio."):
-            asker, starter = maker.main, None
+            _run_for(maker.main, thread)
         else:
             function = getattr(thread, "_target", None) or type(thread)
-            asker, starter = maker.child("thread", _name(function)), maker
+            asker = maker.child("thread", _name(function))
             _enter(asker, function, getattr(thread, "_args", ()))
-        thread.run = functools.partial(_run, asker, starter, run)  # type: ignore[method-assign]
+            askers.note_started(thread, asker, maker)
     start(thread)
 
 
-def _run(
-    asker: Asker, maker: Asker | None, function: Callable[..., Any], /, *args: Any, **kwargs: Any
-) -> Any:
-    with askers.standing_for(asker, maker):
-        return function(*args, **kwargs)
+def _run_for(asker: Asker, thread: threading.Thread) -> None:
+    """Let a thread of a pool stand for an asker, until it runs what somebody gives it."""
+    run = thread.run
+
+    def standing() -> None:
+        with askers.standing_for(asker):
+            run()
+
+    thread.run = standing  # type: ignore[method-assign]
 
 
 # Executors

@@ -202,7 +202,8 @@ def test_a_retry_takes_out_one_field() -> None:
     server.failures = [(400, {}, {"error": refused})]
     chat(temperature=1.0, top_p=0.5, extra_body={"é": OBJECT})(program(server))
     first, second = server.bodies()
-    assert second == first.replace(b'"top_p":0.5,', b"").replace(b',"top_p":0.5', b"") != first
+    assert b"top_p" in first
+    assert [second] == sent_plainly(server, chat(temperature=1.0, extra_body={"é": OBJECT}))
 
 
 def test_an_alias_changes_the_model() -> None:
@@ -219,7 +220,8 @@ def test_an_override_adds_what_the_program_does_not_say() -> None:
     chat(temperature=1.0)(program(server, temperature=0, top_p=0.5))
     (sent,) = server.bodies()
     (plain,) = sent_plainly(server, chat(temperature=1.0))
-    assert sent == plain[:-1] + b',"top_p":0.5}'
+    assert sent.startswith(plain[:-1])
+    assert json.loads(sent) == {**json.loads(plain), "top_p": 0.5}
 
 
 def test_a_field_beyond_the_api_has_the_key_of_extra_body() -> None:

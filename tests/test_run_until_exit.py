@@ -108,6 +108,7 @@ def test_none_sends_nothing_after_the_script(model: Model, left_behind: str) -> 
 def test_what_a_thread_asks_after_an_interrupt_is_recorded(model: Model) -> None:
     """After Ctrl-C the program's threads go on, and what they ask is recorded; the process ends by the signal."""
     written("""
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it's ignored
         def slow():
             ask("first, slowly")
             ask("second")
@@ -144,7 +145,11 @@ PROGRAMS = {
     "code": "sys.exit(3)",
     "words": "sys.exit('no more bread')",
     "error": "def bake():\n    raise ValueError('no flour')\nbake()",
-    "interrupt": "os.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)",
+    "interrupt": """
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    """,
     "hook": "sys.excepthook = lambda *error: print('hooked', error[1])\nraise ValueError('no flour')",
     "syntax": "for",
     "order": """

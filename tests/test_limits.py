@@ -40,6 +40,7 @@ from streaming import HEAD, WAYS, chunk, event
 
 import llmcall
 from llmcall import Endpoint, OpenAIClient
+from llmcall.engine import limits as engine_limits
 from llmcall.engine.limits import WINDOW, Admission, EndpointState, Estimate, Pool, forget
 from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.catalog import Capabilities
@@ -295,6 +296,34 @@ def test_a_place_of_a_stream_that_nobody_can_read_is_found(limited: str) -> None
         finally:
             gc.enable()
     assert found == "Two coins."
+
+
+def test_streams_that_hold_all_places_are_told_to_who_waits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stream that was left by ``break`` and is still referred to keeps its place; the call that
+    waits for it says so, and how the place comes free.
+    """
+    monkeypatch.setattr(engine_limits, "LONG_OPEN", 0.1)
+    drips = dripping(HEAD + event(chunk("one ")), event(chunk("more ")))
+    with RawServer(drips, answers()) as server:
+        http_client = llmcall.http_client(cache_mode="off", limits_max_concurrent_calls=1)
+        program = openai.OpenAI(base_url=server.base_url, api_key="k", http_client=http_client)
+        ask = program.chat.completions.create
+        left = ask(messages=[{"role": "user", "content": "left"}], model=MODEL, stream=True)
+        for _ in left:
+            break
+        with ThreadPoolExecutor(1) as pool:
+            next_one: Any = [{"role": "user", "content": "next"}]
+            waiting = pool.submit(ask, messages=next_one, model=MODEL)
+            limit = time.monotonic() + 30
+            while "MAX_CONCURRENT_CALLS" not in caplog.text and time.monotonic() < limit:
+                time.sleep(0.01)
+            left.close()
+            answer = waiting.result(30)
+        program.close()
+    assert answer.choices[0].message.content == "Two coins."
+    assert caplog.text.count("stream.close()") == 1
 
 
 @pytest.mark.parametrize("limited", ["place", "budget"])

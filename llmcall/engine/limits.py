@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import APIError, BudgetExceededError, RateLimitError, RequestTimeoutError
 from ..models.catalog import price_of
 from ..models.tokens import count_tokens
-from ..notices import notice
+from ..notices import notice, warn_once
 from ..system import after_fork_in_child, process_lock
 from ..types import TokenUsage
 from . import budgets
@@ -45,6 +45,8 @@ NEVER = float("inf")  # nothing but the end of another call helps
 # Seconds after which a waiter looks for streams that their readers left, and then after twice as
 # long each time: a collection goes through all of a simulation's objects.
 PATIENCE = 1.0
+# Seconds after which streams that hold all places are told to whoever waits for one.
+LONG_OPEN = 20.0
 # Tokens reserved for an answer where neither the request nor what is known of the model bounds it:
 # the most that the models before 2024 gave (models.json), and several times what a short answer
 # takes.
@@ -449,6 +451,7 @@ class Pool:
                         state.tokens += admission.tokens
                     if admission.is_streamed:
                         _streaming.add(id(admission))
+                        admission.admitted_at = now
                     quotas = state.quotas.get(self.model, {})
                     for unit, each in quotas.items():
                         quotas[unit] = each.less(_counted_by_server(unit, needed), now)
@@ -575,6 +578,7 @@ class Admission:
     _estimate: Estimate | None = None
     reservation: budgets.Reservation | None = None
     answered = False
+    admitted_at = 0.0  # the monotonic time, of a stream
 
     def __init__(
         self,
@@ -664,7 +668,28 @@ class Admission:
         yield Wait(wakeup, min(seconds, NEVER if left is None else left, self._patience))
         if not wakeup.done() and self._patience < seconds:
             _collect_left_streams()
+            if not wakeup.done():
+                self._warn_of_open_streams()
             self._patience *= 2
+
+    def _warn_of_open_streams(self) -> None:
+        """Warn once if streams alone hold the places, and have for long: the program may have left
+        one that it still refers to, and would wait for ever.
+        """
+        latest = time.monotonic() - LONG_OPEN
+        with _lock:
+            held = all(
+                id(each) in _streaming and each.admitted_at <= latest
+                for state in self.queues
+                for each in state.running
+            ) and any(state.running for state in self.queues)
+        if held:
+            warn_once(
+                "a call waits for a place among MAX_CONCURRENT_CALLS, and streams that are not read to their end have "
+                f"held every place for {LONG_OPEN:.0f} s. If the program left one, close it: stream.close(), or open it "
+                "in a with block",
+                about="streams hold all places",
+            )
 
     def _names(self) -> str:
         return ", ".join(endpoint.name for endpoint in self._pool.endpoints)

@@ -676,18 +676,21 @@ class Admission:
         """Warn once if streams alone hold the places, and have for long: the program may have left
         one that it still refers to, and would wait for ever.
         """
+        most = self._pool.settings.limits_max_concurrent_calls
+        if most is None:
+            return
         latest = time.monotonic() - LONG_OPEN
         with _lock:
-            held = all(
-                id(each) in _streaming and each.admitted_at <= latest
-                for state in self.queues
-                for each in state.running
-            ) and any(state.running for state in self.queues)
+            running = [each for state in self.queues for each in state.running]
+            are_full = all(len(state.running) >= most for state in self.queues)
+            held = are_full and all(
+                id(each) in _streaming and each.admitted_at <= latest for each in running
+            )
         if held:
             warn_once(
                 "a call waits for a place among MAX_CONCURRENT_CALLS, and streams that are not read to their end have "
-                f"held every place for {LONG_OPEN:.0f} s. If the program left one, close it: stream.close(), or open it "
-                "in a with block",
+                f"held every place for {LONG_OPEN:.0f} s. If the program left one, close it: stream.close(), or open "
+                "it in a with block",
                 about="streams hold all places",
             )
 

@@ -682,7 +682,7 @@ class Admission:
         latest = time.monotonic() - LONG_OPEN
         with _lock:
             running = [each for state in self.queues for each in state.running]
-            are_full = all(len(state.running) >= most for state in self.queues)
+            are_full = bool(running) and all(len(each.running) >= most for each in self.queues)
             held = are_full and all(
                 id(each) in _streaming and each.admitted_at <= latest for each in running
             )

@@ -8,6 +8,8 @@ import asyncio
 import enum
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -707,6 +709,38 @@ def test_workers_are_told_of_a_scope_at_their_start(method: str) -> None:
             assert set(late.map(tried, "abcd")) == {"ScopeError"}
         with pytest.raises(ScopeError, match="If the scope has ended since, start the workers"):
             list(late.map(sample, "a"))
+
+
+IMPORTS_FIRST = """
+import sys, multiprocessing
+import llmcall
+from concurrent.futures import ProcessPoolExecutor
+from llmcall.testing import ScriptedClient
+
+def asked(_):
+    try:
+        return ScriptedClient(["yes"]).send_message("Hello").sample
+    except llmcall.ScopeError:
+        return "ScopeError"
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    with llmcall.scope("s"), ProcessPoolExecutor(1, mp_context=context) as pool:
+        print(*pool.map(asked, "a"), *pool.map(llmcall.bind(asked), "a"))
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        print(*pool.map(asked, "a"))
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_workers_of_a_program_that_imports_its_clients_first_are_told(
+    method: str, tmp_path: Path
+) -> None:
+    """A worker imports the program's main module before it gets what it is told."""
+    (tmp_path / "study.py").write_text(IMPORTS_FIRST)
+    command = [sys.executable, "study.py", method]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ScopeError", "s#0", "None"]
 
 
 KILLED = """

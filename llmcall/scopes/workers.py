@@ -26,6 +26,8 @@ CONFIG_NAME = "llmcall scopes"  # in what multiprocessing hands on to the proces
 
 # The scopes that are open here, each with the thread that opened it.
 _open: dict[object, int] = {}
+# In a process that multiprocessing started: whether a scope was open then in the one that did.
+_was_told = False
 # A byte that forked processes share: 1 while a scope is open here.
 _byte = mmap(-1, 1)
 # That of the process that forked this one.
@@ -62,6 +64,7 @@ def is_open_in_parent() -> bool:
 
 def was_open_in_parent() -> bool:
     """Return whether a scope was open in the process that started this one, unless it forked it."""
+    _listen()
     return _byte_of_parent is None and _was_told
 
 
@@ -82,6 +85,7 @@ def _tell() -> None:
     while _byte[0] != bool(_open):
         _byte[0] = bool(_open)
     if "multiprocessing.process" in sys.modules:
+        _listen()
         _handed_on()[CONFIG_NAME] = _is_open
 
 
@@ -89,6 +93,17 @@ def _has_parent() -> bool:
     """Return whether ``multiprocessing`` started this process."""
     processes = sys.modules.get("multiprocessing.process")
     return processes is not None and processes.parent_process() is not None
+
+
+def _listen() -> None:
+    """Take in what the process that started this one told it, before it is written over.
+
+    A worker imports its program's main module, and with it this one, before it gets what it is
+    told. So one look at the import would not do.
+    """
+    global _was_told
+    if _has_parent() and _handed_on().get(CONFIG_NAME) is True:
+        _was_told = True
 
 
 def _handed_on() -> dict[str, Any]:
@@ -107,7 +122,5 @@ def _begin_anew() -> None:
     _open.clear()
 
 
-# In a process that multiprocessing started: whether a scope was open then in the one that did.
-_was_told = _has_parent() and _handed_on().get(CONFIG_NAME) is True
 after_fork_in_child(_begin_anew)
 _tell()

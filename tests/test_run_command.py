@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import done
+from commands import done, written
 from servers import completion
 from werkzeug import Request, Response
 
@@ -328,6 +328,14 @@ def test_the_last_line_says_what_the_calls_came_to(model: Model) -> None:
     [line] = last_lines(cached)
     assert line.startswith("1 asked, 2 from the cache, 0 replayed, 0 refused: ")
     assert line.endswith(".llmcall/cache")
+
+
+def test_a_call_whose_actor_has_no_name_counts_as_refused(model: Model) -> None:
+    """Whatever the reason for which llmcall refused a call, the last line counts it."""
+    written("who.py", "def name(request):\n    raise ValueError('who is it?')\n")
+    refused = "try: ask('Bread?')\nexcept openai.OpenAIError: pass"
+    done = ran(refused, "--cassette", "a.jsonl", "--actor", "who:name", code=1)
+    assert last_lines(done) == ["0 asked, 0 from the cache, 0 replayed, 1 refused: a.jsonl"]
 
 
 def test_records_that_no_call_used(model: Model) -> None:

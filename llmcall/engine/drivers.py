@@ -7,7 +7,6 @@ written once. Each effect knows how it is performed: by ``perform``, and in an e
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future
@@ -18,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import RequestTimeoutError
+from ..scopes.generators import current_task
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -107,10 +107,7 @@ class Party(NamedTuple):
     @classmethod
     def here(cls) -> Party:
         """Return the one that runs now."""
-        loops, task = sys.modules.get("asyncio"), None
-        if loops is not None:
-            with suppress(RuntimeError):  # no event loop runs here
-                task = loops.current_task()
+        task = current_task()
         return cls(threading.get_ident(), None if task is None else id(task))
 
 

@@ -203,7 +203,7 @@ class Execution:
 
     def _summary(self) -> list[str]:
         """Return in a line what the program's calls came to, and in another what none of them used."""
-        refused = process_failures.refused
+        refused = process_failures.refused + self._calls.refused
         tape = self._tape
         if tape is None:
             used = process_meter.usage()

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from .. import askers, scopes
 from ..cassettes.cassette import current_cassette
 from ..config import resolve as config
-from ..errors import APIError, CacheError, LLMCallError, RequestTimeoutError
+from ..errors import (
+    APIError,
+    BudgetExceededError,
+    CacheError,
+    CacheMissError,
+    LLMCallError,
+    RequestTimeoutError,
+    ScopeError,
+)
 from ..requests.keys import normalizer
 from .actors import Actor, Actors, warn_of_askers
 from .answers import (
@@ -38,6 +46,8 @@ IN_CHILD = (
 )
 PORTS = {"http": 80, "https": 443}
 ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
+# Refusals that are counted where they are made, whoever calls.
+COUNTED = (BudgetExceededError, CacheMissError, ScopeError)
 
 
 class ProgramCalls:
@@ -50,6 +60,8 @@ class ProgramCalls:
     :param caller: the function that was given them, for messages.
     :raises ConfigError, TypeError: as of a client, for settings that are wrong.
     :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
+    :ivar refused: how many of its calls were refused for another reason than a miss, a scope or a
+        budget, such as a credential in the request.
     """
 
     def __init__(
@@ -69,6 +81,7 @@ class ProgramCalls:
         self._hosts = hosts
         self._around = scopes.current()
         self.first_error: Exception | None = None
+        self.refused = 0
         self._under_way: dict[int, str] = {}
         self._is_closed = False
         self._watch: Watch | None = None
@@ -191,9 +204,12 @@ class ProgramCalls:
         return made_response(call.http, status, about_error(error))
 
     def note(self, error: Exception) -> None:
-        """Keep an error that the program gets, if it is the first of llmcall's own."""
-        if not isinstance(error, APIError):
-            self.first_error = self.first_error or error
+        """Count an error of llmcall's own that the program gets, and keep the first."""
+        if isinstance(error, APIError):
+            return
+        self.first_error = self.first_error or error
+        if not isinstance(error, COUNTED):
+            self.refused += 1
 
     def warn_of_actors(self) -> None:
         """Warn if the actors of the program, or its askers, cannot be told apart."""

@@ -85,10 +85,8 @@ def load(run: Any, *, may_be_empty: bool = False) -> Run:
     """Return the run that is meant.
 
     :param run: a :class:`Run`; the path of a cassette, of an exported file or of a cache's
-        directory; a
-        :class:`Cassette`; a :class:`ResponseCache`; or one of these and a scope in a tuple: its
-            path, or a pattern of
-        paths such as ``"rep-1/l*"``.
+        directory; a :class:`Cassette`; a :class:`ResponseCache`; or one of these and a scope in a
+        tuple: its path, or a pattern of paths such as ``"rep-1/l*"``.
     :raises TypeError: where it is none of these.
     :raises CacheError: where the file is damaged, or no record is there that must be.
     """

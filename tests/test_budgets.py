@@ -622,6 +622,7 @@ def test_where_nothing_can_be_kept_no_call_is_made(
 
 def test_a_printed_budget_says_what_was_spent_of_what() -> None:
     """Each limit stands beside what is spent of it."""
+    llmcall.configure(prices={"gpt-4o-mini": (0.15, 0.60)})
     with llmcall.budget(usd=2, calls=10) as budget:
         ScriptedClient(["Yes."]).send_message("Bread?", on_error="raise")
     assert re.fullmatch(r"budget: \$\d+\.\d{4} of \$2\.00, 1 of 10 calls spent", str(budget))

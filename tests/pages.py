@@ -58,7 +58,8 @@ def run_page(page: Path) -> doctest.TestResults:
     """Run a page in the working directory, from top to bottom, with one set of names.
 
     A session at the prompt and a command of a console block (after ``$``) must give the output
-    beneath them. What other code blocks print is not looked at.
+    beneath them. So must a code block that has a comment right below a ``print``; what other code
+    blocks print is not looked at.
     """
     text = BLOCK.sub(_as_session, page.read_text(encoding="utf-8"))
     test = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
@@ -133,8 +134,11 @@ def _run_block(page: Path, line: int, names: dict[str, Any]) -> None:
         with open(caption[1], "a", encoding="utf-8") as file:
             file.write(body + "\n")
     if block[1] == "python" and not (caption and caption[1].startswith("test_")):
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()) as output:
             exec(compile("\n" * (line - 1) + body, str(page), "exec"), names)
+        shown = re.findall(r"^print\(.*\n# (.*)$", body, re.MULTILINE)
+        if shown and output.getvalue().splitlines() != shown:
+            print(output.getvalue())
 
 
 def command(line: str, *, shown: bool) -> None:

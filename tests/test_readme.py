@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import code
 import pydoc
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
 import pydantic
 import pytest
@@ -51,6 +54,28 @@ def test_pages_show_what_happens(page: Path) -> None:
             "pydantic 2.1 cannot complete a class in the first calls of several threads at once"
         )
     assert not run_page(page).failed
+
+
+class Prompt(code.InteractiveConsole):
+    """A Python prompt that reads lines and runs nothing."""
+
+    refused = False
+
+    def runcode(self, code: CodeType) -> None:
+        """Take a whole statement."""
+
+    def showsyntaxerror(self, *_: Any, **__: Any) -> None:
+        """Note a line that is no Python where it stands."""
+        self.refused = True
+
+
+@pytest.mark.parametrize("text", blocks(ROOT / "README.rst", "python"))
+def test_examples_of_the_readme_paste_into_a_plain_prompt(text: str) -> None:
+    """Each line pasted alone makes whole statements: an indented block ends with an empty line."""
+    prompt = Prompt()
+    waits = [prompt.push(line) for line in [*text.rstrip("\n").split("\n"), ""]][-1]
+    assert not prompt.refused
+    assert not waits
 
 
 SETTINGS = [

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llmcall.cassettes import format as lines
+from llmcall.records import reader, writer
 from llmcall.requests.keys import key_of
 from llmcall.types import Record
 
@@ -91,10 +91,10 @@ def written(
 ) -> Path:
     """Write a cassette with a header of some settings, and options of ``llmcall run``."""
     path = Path(name)
-    lines.write(path, {"model": "m"} if settings is None else settings, records, run=run)
+    writer.write(path, {"model": "m"} if settings is None else settings, records, run=run)
     return path
 
 
 def read(path: Path) -> list[Record]:
     """Return the records of a cassette or an export."""
-    return lines.read(path).records()
+    return reader.read(path).records()

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from llmcall import CacheCorruptError, CacheError, Record
 from llmcall import secrets as credentials
-from llmcall.cassettes import format as lines
+from llmcall.records import reader, writer
 from llmcall.requests.keys import key_of
 from llmcall.types import Request
 
@@ -73,13 +73,13 @@ def history(turns: int, length: int, *, changing: bool = False) -> list[Record]:
 
 def written(records: list[Record], **options: Any) -> str:
     """Return a whole file."""
-    return "".join(lines.encode({"model": "m"}, records, **options))
+    return "".join(writer.encode({"model": "m"}, records, **options))
 
 
-def decoded(text: str | bytes) -> lines.Lines:
+def decoded(text: str | bytes) -> reader.Lines:
     """Read a whole file."""
     data = text.encode() if isinstance(text, str) else text
-    return lines.Lines(data, "f.jsonl")
+    return reader.Lines(data, "f.jsonl")
 
 
 def test_whole_file_is_pinned() -> None:
@@ -303,10 +303,10 @@ def test_what_cannot_be_written_is_refused_with_its_place(
     it.
     """
     path = tmp_path / "f.jsonl"
-    lines.write(path, {}, [chat("old")])
+    writer.write(path, {}, [chat("old")])
     before = path.read_bytes()
     with pytest.raises(error, match=place):
-        lines.write(path, {}, [function({"a": data}, sample="s#0"), chat("new")])
+        writer.write(path, {}, [function({"a": data}, sample="s#0"), chat("new")])
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["f.jsonl"]
 
 
@@ -328,16 +328,16 @@ def test_mode_of_the_file(tmp_path: Any) -> None:
     path, link = tmp_path / "f.jsonl", tmp_path / "link"
     old = os.umask(0o027)
     try:
-        lines.write(path, {}, [])
+        writer.write(path, {}, [])
     finally:
         os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     path.chmod(0o600)
     link.symlink_to(path)
-    lines.write(link, {}, [chat("a")])
+    writer.write(link, {}, [chat("a")])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert link.is_symlink()
-    assert len(lines.read(path)) == 1
+    assert len(reader.read(path)) == 1
 
 
 # Credentials
@@ -496,6 +496,6 @@ def test_what_is_searched() -> None:
     found = credentials.find(f"{SECRET} {'sk-' + fake(48)}", (SECRET,))
     assert found is not None and found.start == len(SECRET) + 1
     with pytest.raises(CacheError, match=r"the header: settings\.namespace"):
-        list(lines.encode({"namespace": SECRET}, []))
+        list(writer.encode({"namespace": SECRET}, []))
     with pytest.raises(CacheError, match=r"record 1: response\.value\[0\]\.a holds"):
         written([function({}, {"value": ({"a": SECRET},)})])

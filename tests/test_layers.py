@@ -18,7 +18,7 @@ LAYERS = [
     "_version errors types notices system text secrets",
     "config",
     "models requests prompts outputs responses",
-    "askers scopes cassettes.format explain",
+    "askers scopes records explain",
     "cache",
     "cassettes",
     "engine",

@@ -13,11 +13,12 @@ from ..config import resolve as config
 from ..config.values import without_password
 from ..errors import CacheCorruptError, CacheError, ConfigError, short_traceback
 from ..notices import notice, warn_once
+from ..records.packed import pack, unpack
 from ..requests.keys import key_of
 from ..system import at_exit, process_lock
 from ..text import counted, frame
 from ..types import record_of
-from .storage import SqliteStorage, pack, unpack
+from .storage import SqliteStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -269,10 +270,12 @@ class ResponseCache:
         :param where: a function of a record that says whether it is meant; ``None`` means all.
         :raises CacheError: where a text looks like a credential, naming its place.
         """
-        from ..cassettes import format as lines
+        from ..records.askers import with_shared_askers
+        from ..records.header import header_of
+        from ..records.writer import write
 
-        records = lines.with_shared_askers(self.records(where=where))
-        lines.write(path, lines.header_of(), records, allow=config.settings().cassette_allow)
+        records = with_shared_askers(self.records(where=where))
+        write(path, header_of(), records, allow=config.settings().cassette_allow)
         return len(records)
 
     @short_traceback
@@ -324,7 +327,7 @@ class ResponseCache:
         )
 
     def _conflicts(self, record: Record) -> bool:
-        from ..cassettes.format import same_answer
+        from ..records.answers import same_answer
 
         found = self.storage.get(record.cache_key)
         return found is not None and not same_answer(unpack(record.cache_key, *found), record)
@@ -467,14 +470,14 @@ def _loaded(
     elif "://" in str(path) or os.path.isdir(path):
         cache = ResponseCache(path)
     else:
-        from ..cassettes import format as lines
+        from ..records.reader import read
         from . import tinytroupe
 
         source = os.fspath(path)
         found = (
             tinytroupe.read(source, classes)
             if tinytroupe.recognized(source)
-            else lines.read(source).records()
+            else read(source).records()
         )
         return source, found
     if not cache.exists():

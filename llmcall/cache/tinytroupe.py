@@ -19,6 +19,7 @@ from ..config import resolve as config
 from ..errors import APIError, CacheCorruptError
 from ..models.catalog import resolve
 from ..notices import notice
+from ..records.packed import UNREADABLE
 from ..requests.arguments import (
     DIGEST,
     asked_messages,
@@ -31,7 +32,6 @@ from ..requests.keys import key_of, map_texts, normalizer, plain
 from ..responses import check_chat
 from ..text import brief
 from ..types import Record
-from .storage import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

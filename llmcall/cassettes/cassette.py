@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import scopes
 from ..cache.cache import ResponseCache, searched_cache, shared_cache
-from ..cache.storage import pack, unpack
 from ..config import resolve as config
 from ..errors import CacheError, CacheMissError, ConfigError, short_traceback
 from ..notices import LEFT, Failures, notice, process_failures, warn_once
+from ..records.packed import pack, unpack
 from ..scopes import Recorded
 from ..system import after_fork_in_child, alone, at_exit, process_lock
 from ..text import brief, bubble, counted, frame, html_table
@@ -31,9 +31,11 @@ from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
 if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..explain import Miss, Source
+    from ..records.askers import Askers
+    from ..records.reader import Lines
+    from ..records.writer import Writer
     from ..scopes import Draw
     from ..types import Record
-    from .format import Askers, Lines, Writer
 
 Place = tuple[int, ...]  # in the order of the calls
 UNUSED: tuple[list[str], Place] = (["\U0010ffff"], ())  # comes after all calls
@@ -195,7 +197,8 @@ class Cassette(ContextDecorator):
             raise CacheError(
                 f"{self.path} is open already in this process; use one cassette for both, or two files"
             )
-        from .format import Lines, header_of, layer_of
+        from ..records.header import header_of, layer_of
+        from ..records.reader import Lines
 
         self._begin(file)
         content = _content(file)
@@ -277,7 +280,8 @@ class Cassette(ContextDecorator):
 
         :param dropped: the records that it holds no longer.
         """
-        from .format import with_used_models, write
+        from ..records.header import with_used_models
+        from ..records.writer import write
 
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
         gone = {record.cache_key for record in dropped}
@@ -306,7 +310,8 @@ class Cassette(ContextDecorator):
         """Add a record at the end of the file; whole and in order it is written when the cassette
         closes.
         """
-        from .format import Writer, with_used_models
+        from ..records.header import with_used_models
+        from ..records.writer import Writer
 
         with _lock:
             said = with_used_models(self._header, [record]).get("models", {})
@@ -372,7 +377,7 @@ class Cassette(ContextDecorator):
         """
         asking = None if base is None else id(base), config.layers.generation
         if asking not in self._agreed:
-            from .format import header_of
+            from ..records.header import header_of
 
             self.settle(header_of(base, namespaces=header_namespaces()))
             self._agreed.add(asking)
@@ -382,7 +387,7 @@ class Cassette(ContextDecorator):
 
         :raises ConfigError: where they differ.
         """
-        from .format import header_differences, joined_headers
+        from ..records.header import header_differences, joined_headers
 
         with _lock:
             if not self._is_settled:
@@ -515,7 +520,7 @@ class Cassette(ContextDecorator):
     def all_records(self) -> list[Record]:
         """Return the records that it holds; where it was never opened, those of the file."""
         if not self.file and self.path.exists():
-            from .format import read
+            from ..records.reader import read
 
             return read(self.path).records()
         return [*(self.stored or ()), *(record for record, _ in self.gained())]
@@ -656,7 +661,8 @@ def drop_records(path: str | os.PathLike[str], keys: Container[str]) -> None:
 
     :param keys: theirs.
     """
-    from .format import read, write
+    from ..records.reader import read
+    from ..records.writer import write
 
     lines = read(path)
     kept: list[Record] = []

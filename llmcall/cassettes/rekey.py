@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from ..cache.tinytroupe import asked_now
 from ..config import resolve as config
+from ..records.answers import same_answer
+from ..records.header import NAMESPACES, header_of
 from ..requests.keys import key_of
 from ..types import Record
-from .format import NAMESPACES, header_of, same_answer
 
 Conflict = tuple[Record, Record]  # two answers to one request
 

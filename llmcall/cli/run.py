@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from ..cassettes.format import header_in
 from ..config import resolve as config
 from ..config import values
 from ..errors import CacheError, ConfigError
 from ..programs.chance import HASH_SEED, LARGEST, has_hash_seed, seeded
 from ..programs.options import RunOptions
+from ..records.reader import header_in
 from ..scopes import default_scope
 
 if TYPE_CHECKING:

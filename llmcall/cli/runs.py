@@ -193,11 +193,13 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 
     The settings in their headers must be the same.
     """
-    from ..cassettes import format as lines
     from ..clients.registry import settings
+    from ..records.header import header_differences, joined_headers
+    from ..records.reader import read
+    from ..records.writer import write
 
-    first, second = lines.read(one), lines.read(other)
-    different = lines.header_differences(first.settings, second.settings)
+    first, second = read(one), read(other)
+    different = header_differences(first.settings, second.settings)
     if different and first.settings and second.settings:  # an empty file has none
         raise CacheError(f"{one} and {other} were recorded under different settings: {different}")
     records, conflicts = merged(first, second, on_conflict)
@@ -207,7 +209,7 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
         raise CacheError(
             f"{one} and {other} answer {count} differently, and nothing was written; choose with --on-conflict"
         )
-    header = lines.joined_headers(first.settings or second.settings, second.settings)
+    header = joined_headers(first.settings or second.settings, second.settings)
     run = first.run if second.run is None else second.run
     if None not in (first.run, second.run) and first.run != second.run:
         run = None
@@ -216,7 +218,7 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
             "give them again to replay it",
             err=True,
         )
-    lines.write(output, header, records, run=run, allow=settings().cassette_allow)
+    write(output, header, records, run=run, allow=settings().cassette_allow)
     click.echo(f"{counted(len(records), 'record')} written to {output}", err=True)
 
 
@@ -230,18 +232,19 @@ def rekey(file: tuple[str, ...], on_conflict: str) -> None:
     present settings hold, and stand in the header afterwards; normalizers and aliases of the
     recording stay.
     """
-    from ..cassettes import format as lines
     from ..cassettes.rekey import rekeyed
     from ..clients.registry import settings
     from ..programs.actors import SYSTEM, named_by_system
+    from ..records.reader import read
+    from ..records.writer import write
 
     for path in file:
-        read = lines.read(path)
-        names_by_system = (read.run or {}).get("actor") == SYSTEM
+        recording = read(path)
+        names_by_system = (recording.run or {}).get("actor") == SYSTEM
         found = rekeyed(
-            read.settings,
-            read.run,
-            read.records(),
+            recording.settings,
+            recording.run,
+            recording.records(),
             on_conflict,
             named_by_system if names_by_system else None,
         )
@@ -252,18 +255,22 @@ def rekey(file: tuple[str, ...], on_conflict: str) -> None:
                 f"{path}: {count} would have two answers under these settings, and nothing was written; "
                 "choose with --on-conflict"
             )
-        told = f"{path}: {counted(found.changed, 'record')} of {len(read):,} with a new key"
+        told = f"{path}: {counted(found.changed, 'record')} of {len(recording):,} with a new key"
         if found.drawn:
             told += (
                 f", {found.drawn:,} of them with a new draw, since their requests are the same now"
             )
         if found.joined:
             told += f", {found.joined:,} left out, since others answer the same request"
-        if found.changed or found.joined or found.settings != read.settings:
-            lines.write(
-                path, found.settings, found.records, run=found.run,
-                allow=settings().cassette_allow, complete=read.is_complete,
-            )  # fmt: skip
+        if found.changed or found.joined or found.settings != recording.settings:
+            write(
+                path,
+                found.settings,
+                found.records,
+                run=found.run,
+                allow=settings().cassette_allow,
+                complete=recording.is_complete,
+            )
         click.echo(told, err=True)
 
 
@@ -284,7 +291,7 @@ def merged(
         they followed there, so that the calls of a scope stay in order.
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
     """
-    from ..cassettes.format import same_answer
+    from ..records.answers import same_answer
 
     found = {record.cache_key: record for record in one}
     followers: dict[str | None, list[Record]] = {}

@@ -8,10 +8,10 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..cassettes.format import VOLATILE
 from ..engine.call import vector_of
 from ..engine.drivers import END
 from ..errors import APIError, LLMCallError
+from ..records.answers import VOLATILE
 from ..responses import EACH_CHUNK
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-from ..cassettes.format import same_answer
 from ..explain import Difference, differences, passages, pieces, strings_in
+from ..records.answers import same_answer
 from ..text import OUTSIDE, printable, shown_data
 from ..types import Record
 from .quotes import (

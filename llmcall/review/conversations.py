@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.cache import ResponseCache, shared_cache
 from ..cassettes.cassette import Cassette
-from ..cassettes.format import INLINE_CHARACTERS
-from ..cassettes.format import read as read_records
 from ..errors import CacheError
 from ..explain import title_of
+from ..records.reader import read as read_records
+from ..records.references import INLINE_CHARACTERS
 from ..requests.keys import normalizer
 from ..text import OUTSIDE, brief, counted, printable, shown_data, visible
 from ..types import Record

@@ -1,0 +1,25 @@
+"""What makes two recorded responses the same answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..types import Data, Record
+
+# Fields of a model's response that are new in each; the last is of llama.cpp.
+VOLATILE = ("id", "created", "system_fingerprint", "timings")
+
+
+def lasting(response: dict[str, Data]) -> dict[str, Data]:
+    """Return what of a response is not new in each; the result of a function is its own."""
+    return (
+        response
+        if "value" in response
+        else {name: response[name] for name in response if name not in VOLATILE}
+    )
+
+
+def same_answer(one: Record, other: Record) -> bool:
+    """Tell whether two records hold the same answer, apart from what is new in each response."""
+    return one.response == other.response or lasting(one.response) == lasting(other.response)

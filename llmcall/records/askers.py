@@ -1,0 +1,40 @@
+"""Which task or thread of a program asked for a record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..requests.keys import key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..types import Record
+
+# By scope path and by the request's key outside any scope: by the number of a draw, who asked.
+Askers = dict[tuple[str, str], dict[int, str]]
+
+
+def askers_of(records: Iterable[Record]) -> Askers:
+    """Return who asked for numbered draws, for the records that say it."""
+    found: Askers = {}
+    for record in records:
+        scope, _, number = (record.sample or "").partition("#")
+        if record.asker is not None and number.isdecimal():
+            digest = key_of(record.kind, record.request, None)
+            found.setdefault((scope, digest), {})[int(number)] = record.asker
+    return found
+
+
+def with_shared_askers(records: Iterable[Record]) -> list[Record]:
+    """Return records, each with its asker only if several asked the same in its scope."""
+    records = list(records)
+    found = askers_of(records)
+    kept = []
+    for record in records:
+        if record.asker is not None:
+            digest = key_of(record.kind, record.request, None)
+            if len(set(found.get((record.scope, digest), {}).values())) < 2:
+                record = record.replace(asker=None)
+        kept.append(record)
+    return kept

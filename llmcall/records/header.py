@@ -1,0 +1,142 @@
+"""The settings that decide keys, as the header of a file of records holds them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from ..config import resolve as config
+from ..config.settings import SETTINGS, Rank
+from ..errors import ConfigError
+from ..models.catalog import section_of
+from ..requests.arguments import CONFIGURED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ..config.settings import Settings
+    from ..types import Record
+
+NAMESPACES = "namespaces"  # of the models that an [Endpoint …] section gives one
+SECTIONS = "models"  # what [Model …] says of the models that were used, by their names
+MODELS = ("model", "embedding_model")
+MODEL_FILE = ".gguf"
+# The settings that decide keys besides the arguments in code: a header holds these, and while its
+# cassette is open they stand above environment and files.
+KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
+
+
+def header_of(
+    base: Settings | None = None, *, namespaces: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the settings that decide keys, as JSON data: as environment, files and defaults say
+    them, not code.
+
+    A model's file is known by its name, wherever it lies. All ``[Model …]`` sections are in it;
+    :func:`encode` writes what they say of the models that were used.
+
+    :param base: the settings that a client was given, or ``None`` for the process's.
+    :param namespaces: of the models, where an open cassette says them.
+    """
+    said = config.without_code(base)
+    found = {name: said[name] for name in KEYED if said[name] not in (None, "", (), {})}
+    found = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in found.items()
+    }
+    for name in MODELS:
+        if str(found.get(name, "")).lower().endswith(MODEL_FILE):
+            found[name] = _file_name(found[name])
+    sections = said[SECTIONS]
+    if sections:
+        found[SECTIONS] = {name: _as_json(sections[name]) for name in sorted(sections)}
+    spaces = _namespaces(base) if namespaces is None else namespaces
+    return {**found, NAMESPACES: spaces} if spaces else found
+
+
+def _as_json(section: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in sorted(section.items())
+    }
+
+
+def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> dict[str, Any]:
+    """Return a header that says what ``[Model …]`` says of the models of some records, each by its
+    whole name.
+    """
+    sections = header.get(SECTIONS, {})
+    models = {model for each in records if isinstance(model := each.request.get("model"), str)}
+    said = {model: _as_json(section_of(model, sections)) for model in sorted(models)}
+    used = {model: section for model, section in said.items() if section}
+    others = {name: value for name, value in header.items() if name != SECTIONS}
+    return {**others, SECTIONS: used} if used else others
+
+
+def _file_name(path: str) -> str:
+    return re.split(r"[/\\]", path)[-1]
+
+
+def _namespaces(base: Settings | None) -> dict[str, str]:
+    settings = base or config.settings()
+    if settings.origin_of("endpoints").rank >= Rank.CONFIGURED:
+        return {}
+    return {
+        model: each.namespace
+        for each in settings.endpoints
+        if each.namespace
+        for model in each.models
+    }
+
+
+def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a header says as a layer of settings: what was left out then has no value now.
+
+    A model's file that lies here stays where it is.
+
+    :raises ConfigError: where a name is none of a setting that decides keys.
+    """
+    recorded = {name: value for name, value in header.items() if name not in (NAMESPACES, SECTIONS)}
+    unknown = sorted(recorded.keys() - set(KEYED))
+    if unknown:
+        raise ConfigError(
+            f"the header names {', '.join(unknown)}, which this version of llmcall does not know"
+        )
+    decided = [name for name in KEYED if name in recorded or (recorded and name not in MODELS)]
+    layer = {name: recorded.get(name, SETTINGS[name].default) for name in decided}
+    settings = config.settings()
+    for name in MODELS:
+        here = getattr(settings, name)
+        if (
+            name in layer
+            and str(here).lower().endswith(MODEL_FILE)
+            and _file_name(here) == layer[name]
+        ):
+            layer[name] = here
+    if SECTIONS in header:
+        layer[SECTIONS] = {**config.without_code()[SECTIONS], **header[SECTIONS]}
+    return layer
+
+
+def header_differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], *, all_models: bool = False
+) -> str:
+    """Return in words what two headers say differently; empty where they agree.
+
+    :param all_models: whether they differ if one alone speaks of a model; the headers of two files
+        each speak of the models of their own records.
+    """
+    names = one.keys() | other.keys()
+    different = {name for name in names if one.get(name) != other.get(name)}
+    if SECTIONS in different and not all_models:
+        mine, others = one.get(SECTIONS, {}), other.get(SECTIONS, {})
+        if all(mine[model] == others[model] for model in mine.keys() & others.keys()):
+            different.remove(SECTIONS)
+    return ", ".join(
+        f"{name} ({one.get(name)!r} and {other.get(name)!r})" for name in sorted(different)
+    )
+
+
+def joined_headers(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the first of two headers; it also speaks of the models that only the other speaks of."""
+    sections = {**other.get(SECTIONS, {}), **one.get(SECTIONS, {})}
+    return {**one, SECTIONS: sections} if sections else dict(one)

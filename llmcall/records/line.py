@@ -1,0 +1,141 @@
+"""One line of a file of records: the header, a text, or a record, as JSON.
+
+Cassettes and exported caches are such files, made for review and for git. Version 1 of the format: a
+file is UTF-8, and each line is one JSON object, one of these three::
+
+    {"llmcall": 1, "settings": {…}}              the header, first; equal ones may follow anywhere;
+                                                 with "complete": false if an exception ended the
+                                                 recording, and with "run": {…}, the options of
+                                                 ``llmcall run``, if that recorded it
+    {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
+    {"kind": …, "sample": …, "asker": …, "request": {…}, "response": {…}, "cost": …}
+                                                 a record; sample, asker and cost if there are any
+
+A text is written once, before its first use; requests and responses refer to it, and a request
+refers to the messages that it shares with an earlier one. So a conversation's file grows linearly,
+and no line depends on a later one. Blank lines, a byte order mark and carriage returns at line ends
+are accepted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+from ..errors import CacheCorruptError, CacheError
+
+VERSION = 1
+KINDS = ("chat", "embedding", "function", "http")
+# By the field that tells what a line is: the types of its fields.
+LINES: dict[str, dict[str, tuple[type, ...]]] = {
+    "kind": {
+        "kind": (str,),
+        "sample": (str,),
+        "asker": (str,),
+        "request": (dict,),
+        "response": (dict,),
+        "cost": (int, float),
+    },
+    "text": {"text": (str,), "lines": (list,)},
+    "llmcall": {"llmcall": (int,), "complete": (bool,), "run": (dict,), "settings": (dict,)},
+}
+OPTIONAL = {"sample", "asker", "cost", "complete", "run"}
+RESTORE = "take the line from version control, or remove it and record again"
+
+# These break or reorder lines, or are half a character, of which there is no UTF-8.
+_ESCAPED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_CONFLICT = (b"<<<<<<<", b"=======", b">>>>>>>", b"|||||||")
+
+_write_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
+def line_of(entry: dict[str, Any]) -> str:
+    """Return an entry as one line of JSON with its newline; what cannot be seen in a text, or be
+    encoded, is escaped.
+    """
+    line = _write_json(entry) + "\n"
+    return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
+
+def entry_of(line: bytes) -> dict[str, Any]:
+    """Return the header, text or record that a line holds.
+
+    :raises CacheCorruptError: where it holds none of them, or a damaged one, with what is wrong and
+        the remedy.
+    :raises CacheError: for the header of a newer version.
+    """
+    entry = _parsed(line)
+    for what in LINES:
+        if isinstance(entry, dict) and what in entry:
+            _check(entry, what)
+            if b"\\u" in line and _SURROGATE.search(line):
+                _check_surrogates(entry, what)
+            return entry
+    raise _damaged("the line is neither a record nor a text nor the header")
+
+
+def _check(entry: dict[str, Any], what: str) -> None:
+    """Refuse a line whose fields are not those of version 1.
+
+    :param what: the field that tells what the line is.
+    """
+    if what == "llmcall" and type(entry[what]) is int and entry[what] > VERSION:
+        raise CacheError(
+            f"the file is written in version {entry[what]} of the format, and this llmcall reads up to version "
+            f"{VERSION}; upgrade llmcall, or record again with this one"
+        )
+    types = LINES[what]
+    for name, value in entry.items():
+        if name not in types:
+            raise CacheCorruptError(
+                f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall"
+            )
+        if type(value) not in types[name]:
+            raise _damaged(
+                f"the line's {name!r} is of another type than {types[name][-1].__name__}"
+            )
+    if missing := types.keys() - entry.keys() - OPTIONAL:
+        raise _damaged(f"the line has no {min(missing)!r}")
+    if what == "kind" and entry[what] not in KINDS:
+        raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
+    if what == "text" and not all(isinstance(each, str) for each in entry["lines"]):
+        raise _damaged("the lines of a text must be texts")
+
+
+def _check_surrogates(entry: dict[str, Any], what: str) -> None:
+    """Refuse a lone surrogate, half a character, wherever no answer can have it."""
+    asked = {name: value for name, value in entry.items() if name not in ("response", "lines")}
+    try:
+        _write_json(asked).encode()
+    except UnicodeEncodeError:
+        raise _damaged("the line holds a lone surrogate, which is no text") from None
+
+
+def _damaged(what: str) -> CacheCorruptError:
+    return CacheCorruptError(f"{what}; {RESTORE}")
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        entry = _read_json(line.decode())
+    except RecursionError:
+        raise _damaged("the line is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise _damaged("the line is not UTF-8") from None
+    except ValueError as error:
+        if line.startswith(_CONFLICT):
+            raise CacheCorruptError(
+                "the line is a conflict marker of an unresolved merge; keep one side's lines or both, without markers"
+            ) from None
+        cut = "" if line.endswith(b"\n") else ", and seems cut off"
+        raise _damaged(f"the line is not JSON{cut} ({error})") from None
+    return entry
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_read_json = json.JSONDecoder(parse_constant=_no_number).decode

@@ -1,0 +1,179 @@
+"""Write a file of records."""
+
+from __future__ import annotations
+
+import os
+import stat
+from base64 import b64encode
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .. import secrets
+from ..requests.keys import ordered, ordered_names, plain
+from ..text import check_unicode
+from .answers import lasting
+from .header import with_used_models
+from .line import LINES, VERSION, line_of
+from .references import INLINE_CHARACTERS, digest_of, has_runs, runs_of, stands_for_another
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from ..types import Data, Record
+
+
+class Writer:
+    """Encode records as the lines of one file, each text before its first use.
+
+    :param allow: regular expressions of what is no secret though it looks like a credential.
+    """
+
+    def __init__(self, allow: tuple[str, ...] = ()) -> None:
+        self._allow = allow
+        self._searched: set[str] = set()
+        self._number = 0
+        self._digests: dict[str, str] = {}  # of the texts that were written
+        self._new: dict[str, str] = {}  # of those that the present record is the first to use
+        self._runs: set[str] = set()
+
+    def header(
+        self,
+        settings: Mapping[str, Data],
+        *,
+        run: Mapping[str, Data] | None = None,
+        complete: bool = True,
+    ) -> str:
+        """Return the first line; see :func:`encode`."""
+        held = {"settings": ordered(dict(settings))}
+        if run is not None:
+            held = {"run": ordered(dict(run)), **held}
+        secrets.refuse(held, self._allow, "the header")
+        incomplete = {} if complete else {"complete": False}
+        line = line_of({"llmcall": VERSION, **incomplete, **held})
+        check_unicode(line, "the settings")
+        return line
+
+    def lines(self, record: Record) -> list[str]:
+        """Return the lines of a record; see :func:`encode`. After an error, it is as if there were
+        no such record.
+        """
+        self._number += 1
+        where = f"record {self._number}" + (
+            "" if record.sample is None else f" (sample {record.sample!r})"
+        )
+        self._new = {}
+        try:
+            entry = {name: getattr(record, name) for name in LINES["kind"]} | {
+                "response": lasting(record.response)
+            }
+            entry = {
+                name: plain(value, name, exact=True, surrogates=name == "response")
+                for name, value in entry.items()
+            }
+            secrets.refuse(entry, self._allow, where, self._searched)
+            entry |= {name: self._encoded(entry[name]) for name in ("request", "response")}
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{where}: {error}") from None
+        except RecursionError:
+            raise ValueError(
+                f"{where}: its request or response is nested too deeply to be recorded"
+            ) from None
+        messages = entry["request"].get("messages")
+        if record.kind == "chat" and has_runs(messages):
+            entry["request"]["messages"] = shared = self._shared(messages)
+            self._runs.update(digest for digest, *_ in runs_of(shared))
+        self._digests |= self._new
+        entry = {name: value for name, value in entry.items() if value is not None}
+        texts = [
+            line_of({"text": digest, "lines": text.split("\n")})
+            for text, digest in self._new.items()
+        ]
+        return [*texts, line_of(entry)]
+
+    def _encoded(self, data: Data) -> Any:
+        """Return plain data as JSON can hold it, with references in the place of long texts."""
+        if isinstance(data, str) and len(data) > INLINE_CHARACTERS:
+            return {"$text": self._digests.get(data) or self._new.setdefault(data, digest_of(data))}
+        if isinstance(data, dict):
+            encoded = {name: self._encoded(data[name]) for name in ordered_names(data)}
+            return {"$data": encoded} if stands_for_another(data) else encoded
+        if isinstance(data, list):
+            return [self._encoded(item) for item in data]
+        return {"$bytes": b64encode(data).decode()} if isinstance(data, bytes) else data
+
+    def _shared(self, messages: list[Any]) -> list[Any]:
+        """Put a reference in the place of the longest known run, the last message apart."""
+        longest, begin, end = "", 0, 1
+        for digest, first, after, _ in runs_of(messages[:-1]):
+            if digest in self._runs and after - first > end - begin:
+                longest, begin, end = digest, first, after
+        return [*messages[:begin], {"$messages": longest}, *messages[end:]] if longest else messages
+
+
+def encode(
+    settings: Mapping[str, Data],
+    records: Iterable[Record],
+    *,
+    run: Mapping[str, Data] | None = None,
+    allow: tuple[str, ...] = (),
+    complete: bool = True,
+) -> Iterator[str]:
+    """Yield the lines of a file, each with its newline.
+
+    :param settings: the settings that entered the keys, as JSON data; of the models in it, those
+        that the records name are written.
+    :param records: the records in the order of the calls; they are written by scope path.
+    :param run: the options of ``llmcall run``, or ``None`` if that did not record it.
+    :param allow: regular expressions of what is no secret though it looks like a credential.
+    :param complete: whether the recording came to its end.
+    :raises ValueError: for NaN, an infinity, a lone surrogate of a request or too deep a nesting,
+        with its place.
+    :raises TypeError: for anything but plain data, with its place.
+    :raises CacheError: for text that looks like a credential, with its place.
+    """
+    records = list(records)
+    writer = Writer(allow)
+    header = with_used_models(settings, records)
+    yield writer.header(header, run=run, complete=complete)
+    for record in sorted(
+        records, key=lambda record: (record.sample is not None, record.scope.split("/"))
+    ):
+        yield from writer.lines(record)
+
+
+def write(
+    path: str | os.PathLike[str],
+    settings: Mapping[str, Data],
+    records: Iterable[Record],
+    *,
+    run: Mapping[str, Data] | None = None,
+    allow: tuple[str, ...] = (),
+    complete: bool = True,
+) -> None:
+    """Write a file whole or not at all, and the folders above it; see :func:`encode` for what it
+    raises.
+
+    A file that exists keeps its mode; a new one has what the umask leaves.
+    """
+    target = os.path.realpath(path)
+    folder, name = os.path.split(target)
+    os.makedirs(folder, exist_ok=True)
+    mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else None
+    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.tmp")
+    try:
+        with open(
+            temporary, "xb", opener=partial(os.open, mode=0o666 if mode is None else 0o600)
+        ) as file:
+            file.writelines(
+                line.encode()
+                for line in encode(settings, records, run=run, allow=allow, complete=complete)
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            os.chmod(temporary, mode)
+        os.replace(temporary, target)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)

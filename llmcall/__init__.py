@@ -41,8 +41,8 @@ if TYPE_CHECKING:
         ServiceError,
         TemplateError,
     )
-    from .explain import Miss
     from .legacy import chatcompletion_request
+    from .misses.report import Miss
     from .parallel.items import Plan
     from .parallel.map import imap, map
     from .programs.http_clients import async_http_client, http_client
@@ -78,7 +78,7 @@ _HOMES = {
     "programs.requests": ("ProgramRequest",),
     "parallel.map": ("imap", "map"),
     "engine.usage": ("Usage", "track"),
-    "explain": ("Miss",),
+    "misses.report": ("Miss",),
     "parallel.items": ("Plan",),
     "recorded_functions": ("recorded",),
     "scopes": ("bind", "scope"),

@@ -159,6 +159,13 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
     return None
 
 
+def masked(text: str) -> str:
+    """Return a text of the same length with asterisks for what looks like a credential."""
+    while match := find(text):
+        text = text[: match.start] + "*" * (match.end - match.start) + text[match.end :]
+    return text
+
+
 def refuse(data: Data, allow: Sequence[str], where: str, searched: set[str] | None = None) -> None:
     """Look for what looks like a credential in plain data, keys included; bytes are not searched.
 

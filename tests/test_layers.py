@@ -18,7 +18,7 @@ LAYERS = [
     "_version errors types notices system text secrets",
     "config",
     "models requests prompts outputs responses",
-    "askers scopes records explain",
+    "askers scopes records differences misses",
     "cache",
     "cassettes",
     "engine",

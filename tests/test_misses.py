@@ -124,7 +124,7 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "an earlier answer": (
         ask(told("Yes.")),
         ask(told("No!")),
-        "this run parted from the recorded one before",
+        "this run diverged from the recording before",
     ),
     "no scope": (
         ask(scope="trial/lisa"),
@@ -134,7 +134,7 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "a scope": (
         ask(),
         ask(scope="trial"),
-        "in the scope 'trial', and the same request is recorded outside any scope",
+        "in the scope 'trial', but the same request is recorded outside any scope",
     ),
     "another scope": (
         ask(scope="trial/lisa"),
@@ -154,7 +154,7 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
     "a sample": (
         ask(),
         ask(sample=1),
-        "outside any scope with sample='1', and .* recorded with no sample",
+        "outside any scope with sample='1', but .* recorded with no sample",
     ),
     "no sample": (ask(sample=1), ask(), "with no sample, .* recorded with sample='1'"),
     "a sample in a scope": (
@@ -256,7 +256,7 @@ def test_the_cache_has_what_was_not_asked() -> None:
     with llmcall.cassette("run.jsonl", mode="none"):
         assert "cache has the answer, but was not asked" in flat(missed(QUESTION))
     said = flat(missed(ask(cache=False), ScriptedClient(cache_mode="replay")))
-    assert "cache=False goes past the disk cache, and no cassette is open" in said
+    assert "cache=False bypasses the disk cache, and no cassette is open" in said
     assert "the answer, but was not asked" in said and "without cache=False" in said
 
 
@@ -282,7 +282,7 @@ def test_references_of_a_cassette_are_searched() -> None:
 def test_how_to_record_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names what set the mode, or the cassette, and how to change it there."""
     client = llmcall.OpenAIClient(api_key="none", cache_mode="replay")
-    assert "replay, which never calls, is set by the argument cache_mode" in flat(
+    assert "replay mode, which never calls, is set by the argument cache_mode" in flat(
         missed(QUESTION, client)
     )
     Path("config.ini").write_text("[Cache]\nMODE = replay\n", encoding="utf-8")
@@ -292,7 +292,7 @@ def test_how_to_record_it(monkeypatch: pytest.MonkeyPatch) -> None:
     llmcall.reset()
     said = flat(missed(QUESTION, llmcall.OpenAIClient(api_key="none")))
     assert (
-        "LLMCALL_CACHE_MODE=auto; replay, which never calls, is set by environment variable LLMCALL_CACHE"
+        "LLMCALL_CACHE_MODE=auto; replay mode, which never calls, is set by environment variable LLMCALL_CACHE"
         in said
     )
     with llmcall.cassette("run.jsonl"), llmcall.configured(cache_mode="auto"):
@@ -309,24 +309,24 @@ def test_a_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     ask(temperature=0.5)(recorder())
     with llmcall.configured(cache_namespace="new"):
-        assert "NAMESPACE is another here (configured()): 'llmcall cache rekey'" in flat(
+        assert "NAMESPACE is different here (configured()): 'llmcall cache rekey'" in flat(
             explained(temperature=0.5)
         )
     with llmcall.configured(aliases={"gpt-4o-mini": "gpt-6"}):
-        assert "gpt-4o-mini is an alias now: 'llmcall cache rekey' moves" in flat(
+        assert "gpt-4o-mini is now an alias: 'llmcall cache rekey' updates" in flat(
             explained(temperature=0.5).causes
         )
     monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.9")
     llmcall.reset()
     assert explained().causes == (
-        "the setting TEMPERATURE says 0.9: environment variable LLMCALL_TEMPERATURE",
+        "the setting TEMPERATURE is 0.9: environment variable LLMCALL_TEMPERATURE",
     )
     with llmcall.cassette("tape.jsonl"):
         ask()(recorder(model="my-model"))
     with llmcall.cassette("tape.jsonl", mode="none"):
         told = flat(missed(QUESTION))
     assert (
-        "tape.jsonl; the record's was named in code, or by a client of its own such as API_TYPE = local"
+        "tape.jsonl; the record's model was set in code, or by another client such as API_TYPE = local"
         in told
     )
 
@@ -350,7 +350,7 @@ def test_a_miss_over_a_time_names_the_normalizer(recorded: str, asked: str, name
     assert f"NORMALIZE = {names}\n" in str(said)
     assert "llmcall cassette rekey run.jsonl" in flat(said) and "mode='new'" not in str(said)
     ask(f"{recorded} {QUESTION}")(recorder())
-    assert "'llmcall cache rekey' gives" in flat(explained(f"{asked} {QUESTION}"))
+    assert "'llmcall cache rekey' updates" in flat(explained(f"{asked} {QUESTION}"))
 
 
 def test_rekey_of_a_cache_takes_out_what_normalizers_leave_out() -> None:
@@ -370,7 +370,7 @@ def test_a_miss_over_another_order_says_so() -> None:
     ask(heard)(recorder())
     ask("You heard:\nLisa: yes\nBart: no")(recorder())
     for question in (heard[::-1], "You heard:\nBart: no\nLisa: yes"):
-        assert "what arrived first decided it" in flat(explained(question))
+        assert "recorded in another order" in flat(explained(question))
 
 
 def test_a_setting_that_only_the_recording_had_is_named() -> None:
@@ -409,7 +409,7 @@ def test_a_recorded_function_and_an_embedding() -> None:
         llmcall.scope("trial"),
     ):
         ScriptedClient(cache_mode="replay").get_embedding("bread and eggs", "embedder")
-    assert "scope the same in every scope" in flat(caught.value)
+    assert "scope shared by all scopes" in flat(caught.value)
 
 
 def test_what_is_damaged_is_passed_over() -> None:

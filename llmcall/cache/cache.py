@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from ..explain import Miss, Source
+    from ..misses.report import Miss
+    from ..misses.search import Source
     from ..types import Record, Request
     from .redis import Storage
     from .storage import Change, NewRow
@@ -439,7 +440,7 @@ class ResponseCache:
         """Return the nearest record to a request, and what differs from it; ``str()`` of it is a
         report.
         """
-        from ..explain import cache_remedy, explain
+        from ..misses.report import cache_remedy, explain
 
         settings = config.settings()
         return explain(request, searched_cache(self.storage), settings, cache_remedy(settings))
@@ -497,7 +498,7 @@ def _is_sound(key: str, packed: bytes | None) -> bool:
 
 def searched_cache(storage: Storage) -> Source:
     """Return the records of a cache, to be searched for the nearest to a request."""
-    from ..explain import Source
+    from ..misses.search import Source
 
     rows = (
         ([packed or b""], partial(unpack, key, packed, at)) for key, packed, at in storage.rows()

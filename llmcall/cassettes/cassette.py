@@ -30,7 +30,8 @@ from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
-    from ..explain import Miss, Source
+    from ..misses.report import Miss
+    from ..misses.search import Source
     from ..records.askers import Askers
     from ..records.reader import Lines
     from ..records.writer import Writer
@@ -839,7 +840,7 @@ def missed(
     :param cassette: the cassette that is open, or ``None``.
     :param past_cache: whether the call goes past the disk cache.
     """
-    from ..explain import cache_remedy, explain, headline
+    from ..misses.report import cache_remedy, explain, headline
 
     source = None if past_cache else searched_cache(cache.storage)
     remedy = cache_remedy(settings, past_cache=past_cache)
@@ -864,7 +865,7 @@ def _searched(cassette: Cassette) -> Source:
     """Return the records of a cassette's file, to be searched for the nearest to a request."""
     import shlex
 
-    from ..explain import Source
+    from ..misses.search import Source
 
     lines = cassette.stored
     if lines is None:

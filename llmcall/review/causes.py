@@ -16,8 +16,10 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-from ..explain import Difference, differences, passages, pieces, strings_in
+from ..differences.fields import Difference, differences
+from ..differences.words import passages, pieces
 from ..records.answers import same_answer
+from ..requests.contents import strings_in
 from ..text import OUTSIDE, printable, shown_data
 from ..types import Record
 from .quotes import (

@@ -11,10 +11,11 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..differences.words import Passage, passages, pieces
 from ..errors import short_traceback
-from ..explain import Passage, passages, pieces, strings_in
 from ..records.answers import same_answer
 from ..records.reader import without_collection
+from ..requests.contents import strings_in
 from ..requests.keys import key_of
 from ..text import OUTSIDE, brief, counted, data_frame, printable, shortened
 from ..types import Record

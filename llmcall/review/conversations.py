@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..cache.cache import ResponseCache, shared_cache
 from ..cassettes.cassette import Cassette
 from ..errors import CacheError
-from ..explain import title_of
 from ..records.reader import read as read_records
 from ..records.references import INLINE_CHARACTERS
+from ..requests.contents import title_of
 from ..requests.keys import normalizer
 from ..text import OUTSIDE, brief, counted, printable, shown_data, visible
 from ..types import Record

@@ -1,0 +1,128 @@
+"""Passages in which two texts differ, found line by line, then word by word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+from ..secrets import masked
+from ..text import printable, shortened
+
+# A word with what joins it (2026-11-04, 0.30000000000000004, /tmp/x, Lisa's), blanks, or one other
+# character.
+WORD = re.compile(r"\s+|[\w'’.:/@+\\-]{0,200}\w|.", re.DOTALL)
+MOST_PAIRS = 250_000  # of lines or words; larger passages are not compared further
+LARGEST_GAP = 3  # characters between two changes that count as one
+
+RECORDED, ASKED = "recorded  ", "asked     "
+REMOVED, ADDED = ("[-", "-]"), ("{+", "+}")  # the marks of git diff --word-diff
+PIECE_SHARE = 0.6  # of a line's width, for the changed piece
+
+
+class Passage(NamedTuple):
+    """A place where two texts differ: ``recorded[begin:end]`` became ``asked[asked_begin:asked_end]``.
+
+    Either piece may be empty.
+    """
+
+    begin: int
+    end: int
+    asked_begin: int
+    asked_end: int
+
+
+def passages(recorded: str, asked: str) -> tuple[Passage, ...]:
+    """Return the passages in which two texts differ, in order; changes that almost touch are one."""
+    merged: list[Passage] = []
+    for lines in _changes(recorded.splitlines(keepends=True), asked.splitlines(keepends=True)):
+        recorded_piece, asked_piece = pieces(lines, recorded, asked)
+        for words in _changes(WORD.findall(recorded_piece), WORD.findall(asked_piece)):
+            passage = Passage(
+                lines.begin + words.begin,
+                lines.begin + words.end,
+                lines.asked_begin + words.asked_begin,
+                lines.asked_begin + words.asked_end,
+            )
+            if merged and passage.begin - merged[-1].end <= LARGEST_GAP:
+                merged[-1] = merged[-1]._replace(end=passage.end, asked_end=passage.asked_end)
+            else:
+                merged.append(passage)
+    return tuple(merged)
+
+
+def pieces(passage: Passage, recorded: str, asked: str) -> tuple[str, str]:
+    """Return a passage's piece of each text."""
+    return recorded[passage.begin : passage.end], asked[passage.asked_begin : passage.asked_end]
+
+
+def _changes(recorded: Sequence[str], asked: Sequence[str]) -> Iterator[Passage]:
+    """Yield the passages in which two texts differ.
+
+    :param recorded: the recorded text, cut into lines or words.
+    :param asked: the text that was asked for, likewise.
+    """
+    before, after = common_ends(recorded, asked)
+    offset = sum(map(len, recorded[:before]))
+    recorded = recorded[before : len(recorded) - after]
+    asked = asked[before : len(asked) - after]
+    positions = list(accumulate(map(len, recorded), initial=offset))
+    asked_positions = list(accumulate(map(len, asked), initial=offset))
+    if len(recorded) * len(asked) > MOST_PAIRS:
+        yield Passage(positions[0], positions[-1], asked_positions[0], asked_positions[-1])
+        return
+    matcher = SequenceMatcher(str.isspace, recorded, asked, autojunk=False)
+    for kind, begin, end, asked_begin, asked_end in matcher.get_opcodes():
+        if kind != "equal":
+            yield Passage(
+                positions[begin],
+                positions[end],
+                asked_positions[asked_begin],
+                asked_positions[asked_end],
+            )
+
+
+def common_ends(one: Sequence[Any], other: Sequence[Any]) -> tuple[int, int]:
+    """Return how many items two sequences share at their beginning, and of the rest at their end."""
+    length = min(len(one), len(other))
+    before = 0
+    while before < length and one[before] == other[before]:
+        before += 1
+    after = 0
+    while after < length - before and one[-1 - after] == other[-1 - after]:
+        after += 1
+    return before, after
+
+
+def shown(passage: Passage, recorded: str, asked: str, width: int) -> list[str]:
+    """Return a passage as two lines, with as much of the text around it as fits.
+
+    :param width: characters in a line.
+    """
+    recorded_piece, asked_piece = pieces(passage, recorded, asked)
+    skipped = 0
+    if max(len(recorded_piece), len(asked_piece)) > int(width * PIECE_SHARE):
+        # Two long paths may differ in their last characters only, which would be cut off.
+        skipped, _ = common_ends(recorded_piece, asked_piece)
+    room = width - len(RECORDED)
+    return [
+        RECORDED + _line(masked(recorded), passage.begin + skipped, passage.end, REMOVED, room),
+        ASKED + _line(masked(asked), passage.asked_begin + skipped, passage.asked_end, ADDED, room),
+    ]
+
+
+def _line(text: str, begin: int, end: int, marks: tuple[str, str], width: int) -> str:
+    """Return a marked piece of a text, with what fits before and after it."""
+    piece = shortened(printable(text[begin:end]), int(width * PIECE_SHARE))
+    before = printable(text[max(0, begin - width) : begin])
+    after = printable(text[end : end + width])
+    opening, closing = marks
+    room = width - len(opening) - len(piece) - len(closing)
+    room_before = max(room // 2, room - len(after))
+    if len(before) > room_before:
+        before = "…" + before[len(before) - room_before + 1 :]
+    after = shortened(after, room - len(before))
+    marked = opening + piece + closing if piece else ""
+    return before + marked + after

@@ -1,0 +1,273 @@
+"""Why a request is not recorded, if that is certain: its scope or draw, a setting, or something
+that is hard to see in a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..config.settings import Settings
+from ..differences.fields import Difference, as_text, brief, side
+from ..requests.arguments import CONFIGURED
+from ..requests.contents import messages_of, text_of
+from ..requests.keys import ANEW, NORMALIZERS, normalizer
+from ..types import Data, Record, Request
+from .distance import UNLIKE
+from .samples import split_sample
+from .search import SearchResult
+
+MOST_NAMES = 4  # scopes or samples that are listed
+LONGEST_VALUE = 60  # characters
+
+OTHER_ORDER = (
+    "the same messages or lines are recorded in another order, which timing may have decided. "
+    "Give each actor its own scope, or sort what the prompt lists"
+)
+
+
+def causes_of(
+    request: Request, found: SearchResult, differences: Sequence[Difference], settings: Settings
+) -> list[str]:
+    """Return the certain causes of a miss, one sentence each.
+
+    :param differences: those from the nearest record.
+    :param settings: the settings of the request.
+    """
+    if found.unread:
+        return [found.unread]
+    if not found.records:
+        return [f"no {request.kind} request is recorded there at all"]
+    same = [record for record in found.records if record.request == request.asked]
+    if same:
+        return [_cause_of_sample(request.sample, same)]
+    causes = []
+    if any(_is_reordered(request.asked, record.request) for record in found.records):
+        causes.append(OTHER_ORDER)
+    path, _ = split_sample(request.sample)
+    if path and not found.in_scope:
+        causes.append(_nothing_in_scope(path, found.records))
+    if found.distance >= UNLIKE:
+        formats = [_cause_of_format(each) for each in differences if _is_format(each)]
+        causes += formats
+        return causes or ["no similar record found"]
+    causes += [cause for each in differences if (cause := _cause_of_field(each, settings))]
+    return list(dict.fromkeys(causes))
+
+
+# The order of messages
+
+
+def _is_reordered(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> bool:
+    """Tell whether two requests have the same messages, or a message the same lines, in another
+    order.
+    """
+    messages, recorded_messages = messages_of(asked), messages_of(recorded)
+    texts = [as_text(message) for message in messages]
+    recorded_texts = [as_text(message) for message in recorded_messages]
+    if texts == recorded_texts or len(texts) != len(recorded_texts):
+        return False
+    if sorted(texts) == sorted(recorded_texts):
+        return True
+    return all(
+        sorted(text_of(message).splitlines()) == sorted(text_of(other).splitlines())
+        for message, other in zip(messages, recorded_messages, strict=True)
+    )
+
+
+# The sample
+
+
+def _nothing_in_scope(path: str, records: Sequence[Record]) -> str:
+    others = sorted({record.scope for record in records} - {"", path})
+    cause = f"nothing is recorded in the scope {path!r}"
+    if others:
+        cause += f"; there are records in {_listed_paths(others)}"
+    return cause
+
+
+def _cause_of_sample(sample: str | None, same: Sequence[Record]) -> str:
+    """Return how a sample differs from those under which the same request is recorded.
+
+    :param same: the records of the request, whatever their sample.
+    """
+    path, draw = split_sample(sample)
+    if draw.endswith(ANEW):
+        return "the recorded answer does not fit this call's response_format"
+    samples = [split_sample(record.sample) for record in same]
+    draws = [recorded_draw for recorded_path, recorded_draw in samples if recorded_path == path]
+    if draws:
+        draws.sort(key=lambda recorded_draw: (len(recorded_draw), recorded_draw))
+        return _cause_of_draw(path, draw, draws)
+    paths = sorted({recorded_path for recorded_path, _ in samples if recorded_path})
+    if not path:
+        scopes = ", ".join(f"llmcall.scope({name!r})" for name in paths[0].split("/"))
+        return (
+            "this call is outside any scope, but the same request is recorded in "
+            f"{_listed_paths(paths)}: a scope is missing; open it with 'with {scopes}:'"
+        )
+    this_call = f"this call is in the scope {path!r}, but the same request is recorded"
+    if paths:
+        return f"{this_call} in {_listed_paths(paths)}"
+    return f"{this_call} outside any scope; each scope has its own draws"
+
+
+def _cause_of_draw(path: str, draw: str, recorded: list[str]) -> str:
+    """Return how a draw differs from those that are recorded in the same scope.
+
+    :param recorded: the recorded draws, at least one, in order.
+    """
+    place = f"in the scope {path!r}" if path else "outside any scope"
+    if draw in recorded:
+        return "the same request is recorded under an old key: 'llmcall cache rekey' updates it"
+    if not (draw.isdecimal() and all(map(str.isdecimal, recorded))):
+        others = ", ".join(map(_given_sample, recorded[:MOST_NAMES]))
+        return (
+            f"this call is made {place} with {_given_sample(draw)}, but the same request is "
+            f"recorded with {others}"
+        )
+    if len(recorded) == 1:
+        numbers = f"only draw {recorded[0]} is recorded"
+    else:
+        numbers = f"only {len(recorded)} draws are recorded (draws {recorded[0]} to {recorded[-1]})"
+    return (
+        f"this call is draw {draw} of the request {place}, but {numbers}: "
+        "the request is made more often than in the recording"
+    )
+
+
+def _given_sample(draw: str) -> str:
+    return f"sample={draw!r}" if draw else "no sample"
+
+
+def _listed_paths(paths: Sequence[str]) -> str:
+    listed = ", ".join(map(repr, paths[:MOST_NAMES]))
+    return f"{listed}, …" if len(paths) > MOST_NAMES else listed
+
+
+# A field
+
+
+def _cause_of_field(difference: Difference, settings: Settings) -> str:
+    """Return what is known about a difference beyond the difference itself; empty if nothing is."""
+    if _is_format(difference):
+        return _cause_of_format(difference)
+    return _cause_in_settings(difference, settings) or _cause_in_text(difference, settings)
+
+
+def _is_format(difference: Difference) -> bool:
+    """Tell whether only one of two requests has a ``response_format``."""
+    sides = difference.recorded, difference.asked
+    return difference.place == "response_format" and None in sides
+
+
+def _cause_of_format(difference: Difference) -> str:
+    recorded = side("recorded", difference.recorded, LONGEST_VALUE)
+    asked = side("asked", difference.asked, LONGEST_VALUE)
+    return (
+        "only one of the two requests has a response schema; [Model …] STRUCTURED_OUTPUT decides "
+        f"whether one is sent (response_format: {recorded}, {asked})"
+    )
+
+
+def _cause_in_settings(difference: Difference, settings: Settings) -> str:
+    """Return which setting, alias or name explains a difference; empty if none does."""
+    place, recorded, asked = difference.place, difference.recorded, difference.asked
+    if place == "model" and recorded in settings.aliases:
+        return f"{recorded} is now an alias: 'llmcall cache rekey' updates what was recorded before"
+    if place == "namespace":
+        origin = settings.origin("cache_namespace")
+        return (
+            f"[Cache] NAMESPACE is different here ({origin}): 'llmcall cache rekey' moves a "
+            "cache's records to it"
+        )
+    if place == "function" and _last_name(recorded) == _last_name(asked):
+        return (
+            "the function is recorded under another name: "
+            f"@llmcall.recorded(name={recorded!r}) finds its records"
+        )
+    value = getattr(settings, place, None) if place.isidentifier() else None
+    if place in CONFIGURED and asked is None and value is None:
+        line = f"{place.upper()} = {brief(recorded, LONGEST_VALUE)}"
+        return (
+            f"no setting gives {place} here; if one did when this was recorded, "
+            f"write {line} in config.ini"
+        )
+    if value is None or value != asked:
+        return ""
+    origin = settings.origin(place)
+    cause = f"the setting {place.upper()} is {brief(asked, LONGEST_VALUE)}: {origin}"
+    if place == "model" and origin.startswith("cassette "):
+        cause += (
+            "; the record's model was set in code, or by another client such as API_TYPE = local"
+        )
+    return cause
+
+
+def _last_name(name: Data) -> str:
+    return str(name).rpartition(".")[2]
+
+
+def _cause_in_text(difference: Difference, settings: Settings) -> str:
+    """Return what is typical about a difference between two texts; empty if nothing is."""
+    place = difference.place
+    names = _normalizers_for(difference, settings.cache_normalize)
+    if names:
+        return f"only {_listed_words(names)} differ in {place}"
+    if difference.role == "assistant":
+        return "an earlier answer differs: this run diverged from the recording before this call"
+    if difference.role == "tool":
+        return "a tool's result differs: put the tool under @llmcall.recorded to replay its results"
+    is_text = bool(difference.passages)
+    if is_text and str(difference.recorded).split() == str(difference.asked).split():
+        return (
+            f"{place} differs only in its white space; "
+            "dedent_messages=True removes common indentation"
+        )
+    return ""
+
+
+def _listed_words(names: Sequence[str]) -> str:
+    words = [name.replace("_", " ") for name in names]
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+# Normalizers
+
+
+def normalizing(differences: Sequence[Difference], settings: Settings) -> tuple[str, ...]:
+    """Return the normalizers under which a request equals the nearest record, those already set
+    included; empty if there are none.
+    """
+    differing = [each for each in differences if each.place != "sample"]
+    present = settings.cache_normalize
+    names = list(present)
+    for each in differing:
+        needed = _normalizers_for(each, present)
+        if not needed:
+            return ()
+        names += needed
+    return tuple(dict.fromkeys(names)) if differing else ()
+
+
+def _normalizers_for(difference: Difference, present: tuple[str, ...]) -> list[str]:
+    """Return the fewest normalizers that make two texts equal; none if that is impossible.
+
+    :param present: the normalizers that are set.
+    """
+    recorded, asked = difference.recorded, difference.asked
+    if not isinstance(recorded, str) or not isinstance(asked, str):
+        return []
+
+    def makes_equal(names: Sequence[str]) -> bool:
+        normalize = normalizer((*present, *names))
+        return normalize is not None and normalize(recorded) == normalize(asked)
+
+    needed = list(NORMALIZERS)
+    if not makes_equal(needed):
+        return []
+    for name in NORMALIZERS:
+        without = [each for each in needed if each != name]
+        if makes_equal(without):
+            needed = without
+    return needed

@@ -1,0 +1,213 @@
+"""The report of a request that is not recorded."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import NamedTuple
+
+from ..config.settings import Settings
+from ..differences.fields import Difference, differences
+from ..requests.contents import messages_of, text_of, title_of
+from ..secrets import masked
+from ..text import printable, shortened
+from ..types import Data, Record, Request
+from .causes import causes_of, normalizing
+from .samples import sample_words
+from .search import Source, search
+
+NARROWEST, WIDEST = 60, 120  # columns; between them, the terminal's width
+LABEL_WIDTH = 11
+KEY_DIGITS = 12
+LONGEST_OPENING = 200  # characters of the question
+MOST_CAUSES = 4
+
+
+class Miss(NamedTuple):
+    """Why a request is not recorded; ``str()`` is a report as wide as the terminal.
+
+    :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
+    :param name: the model's or function's name.
+    :param sample: the draw that was asked for, or ``None``.
+    :param cache_key: the request's key.
+    :param opening: the first words of the question, and the role that asks it.
+    :param looked_in: where it was sought, in words.
+    :param nearest: the nearest record, or ``None`` if there is none of its kind.
+    :param differences: the differences from that record, field by field, the sample first.
+    :param causes: what is certain about the cause, beyond the differences.
+    :param remedy: how to record it; a command stands on a line of its own.
+
+    >>> client = llmcall.client()
+    >>> miss = client.cache.explain(client.build_request("Good evening!", max_tokens=16))
+    >>> miss.kind, miss.name, miss.sample
+    ('chat', 'SmolLM2-135M-Instruct.Q4_1', None)
+    """
+
+    kind: str
+    name: str
+    sample: str | None
+    cache_key: str
+    opening: str
+    looked_in: str
+    nearest: Record | None
+    differences: tuple[Difference, ...]
+    causes: tuple[str, ...]
+    remedy: str
+
+    @property
+    def recorded(self) -> bool:
+        """Return whether the request is recorded after all."""
+        return self.nearest is not None and self.nearest.cache_key == self.cache_key
+
+    def __str__(self) -> str:
+        terminal = shutil.get_terminal_size((100, 24)).columns
+        return self.text(min(max(terminal, NARROWEST), WIDEST))
+
+    def text(self, width: int) -> str:
+        """Return the report.
+
+        :param width: characters in a line.
+        """
+        state = "is recorded" if self.recorded else "is not recorded"
+        key = self.cache_key[:KEY_DIGITS]
+        lines = [f"this {self.kind} request to {self.name} {state} (key {key})"]
+        for label, paragraph in self._paragraphs(width - LABEL_WIDTH - 2).items():
+            for line in paragraph:
+                lines.append(f"  {label:<{LABEL_WIDTH}}{line}".rstrip())
+                label = ""
+        return "\n".join(lines)
+
+    def _paragraphs(self, width: int) -> dict[str, list[str]]:
+        """Return the report's lines by label.
+
+        :param width: characters in a line.
+        """
+        paragraphs = {
+            "asked": [shortened(self.opening, width)],
+            "scope": [sample_words(self.kind, self.sample)],
+            "looked in": _wrapped([self.looked_in], width),
+        }
+        if self.recorded:
+            return paragraphs
+        if self.nearest is not None:
+            paragraphs["nearest"] = [shortened(_summary(self.nearest), width)]
+            paragraphs["differs"] = [
+                line for each in self.differences for line in each.lines(width)
+            ]
+        paragraphs["cause"] = _wrapped(self.causes, width)
+        *command, effect = self.remedy.split("\n")
+        paragraphs["to record"] = [*command, *_wrapped([effect], width)]
+        return paragraphs
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+    def __repr__(self) -> str:
+        return f"Miss(cache_key={self.cache_key!r}, causes={self.causes!r})"
+
+
+def _wrapped(texts: Iterable[str], width: int) -> list[str]:
+    """Return texts as lines; each text's later lines are indented."""
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
+    return [line for text in texts for line in wrapper.wrap(text)]
+
+
+def _summary(record: Record) -> str:
+    """Return a record in one line."""
+    key = record.cache_key[:KEY_DIGITS]
+    name = title_of(record.kind, record.request)
+    scope = sample_words(record.kind, record.sample)
+    return f"{key}, {name}, {scope}: {_opening(record.request)}"
+
+
+def _opening(asked: Mapping[str, Data]) -> str:
+    """Return the first words of a request's question, and the role that asks it."""
+    if "function" in asked:
+        arguments = asked.get("arguments", {}).items()
+        given = ", ".join(f"{name}={value!r}" for name, value in arguments)
+        return printable(masked(f"{asked['function']}({given})")[:LONGEST_OPENING])
+    body = asked.get("body")  # of another API
+    messages = messages_of(body if isinstance(body, dict) else asked) or [{}]
+    last = messages[-1]
+    words = " ".join(masked(text_of(last)).split())
+    opening = printable(words[:LONGEST_OPENING])
+    role = last.get("role") if isinstance(last, dict) else None
+    return f"{role}: {opening}" if role else opening
+
+
+def headline(request: Request) -> str:
+    """Return a line that says that a request is not recorded."""
+    return (
+        f"no answer is recorded for this {request.kind} request to "
+        f"{title_of(request.kind, request.asked)} (key {request.cache_key[:KEY_DIGITS]}, "
+        f"{sample_words(request.kind, request.sample)})"
+    )
+
+
+def explain(
+    request: Request, source: Source | None, settings: Settings, remedy: str, aside: str = ""
+) -> Miss:
+    """Return the nearest record to a request, and how it differs. See :meth:`ResponseCache.explain`.
+
+    :param source: where to look, or ``None`` if no record may answer the request.
+    :param settings: the settings of the request.
+    :param remedy: how to record it.
+    :param aside: what has the answer but was not asked, in words; empty if nothing has it.
+    """
+    found = search(request, source)
+    nearest = found.records[0] if found.records else None
+    changes: tuple[Difference, ...] = ()
+    if nearest is not None:
+        changes = differences(nearest.request, request.asked)
+        if nearest.sample != request.sample:
+            changes = (Difference("sample", nearest.sample, request.sample), *changes)
+    causes = causes_of(request, found, changes, settings)
+    if aside:
+        causes.insert(0, aside)
+    names = normalizing(changes, settings)
+    if source is not None and names:
+        remedy = _normalizing_remedy(names, source.rekey)
+    return Miss(
+        kind=request.kind,
+        name=title_of(request.kind, request.asked),
+        sample=request.sample,
+        cache_key=request.cache_key,
+        opening=_opening(request.asked),
+        looked_in=found.looked_in,
+        nearest=nearest,
+        differences=changes,
+        causes=tuple(causes[:MOST_CAUSES]),
+        remedy=remedy,
+    )
+
+
+def _normalizing_remedy(names: Iterable[str], rekey: str) -> str:
+    """Return the line of config.ini that leaves texts out of keys, and the command that follows."""
+    return (
+        f"NORMALIZE = {', '.join(names)}\n"
+        "in the section [Cache] of config.ini leaves these out of the key. "
+        f"Then '{rekey}' updates the recorded keys at no cost; or record the run again"
+    )
+
+
+def cache_remedy(settings: Settings, *, past_cache: bool = False) -> str:
+    """Return how to record what the disk cache lacks.
+
+    :param settings: the settings of the request.
+    :param past_cache: whether the call bypasses the disk cache.
+    """
+    if settings.cache_mode != "replay":
+        return (
+            f"a call asks the model and records the answer: [Cache] MODE is {settings.cache_mode}"
+        )
+    origin = settings.origin("cache_mode")
+    place = "the argument cache_mode" if origin == "argument" else origin
+    in_environment = "LLMCALL_CACHE_MODE=auto"
+    in_code = "cache_mode='auto' or [Cache] MODE = auto"
+    change = in_environment if "LLMCALL_CACHE_MODE" in origin else in_code
+    without = "without cache=False, " if past_cache else ""
+    return f"run once {without}with {change}; replay mode, which never calls, is set by {place}"

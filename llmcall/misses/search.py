@@ -1,0 +1,151 @@
+"""The search for the records nearest to a request.
+
+Unpickling every record would take too long. Pieces of the request's texts, its probes, are looked
+for in the bytes of all records, and only the records that contain the most probes are read and
+compared. A hundred thousand records take a second or two.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
+from heapq import nlargest
+from typing import NamedTuple
+
+from ..errors import CacheError
+from ..requests.contents import messages_of, strings_in
+from ..text import counted
+from ..types import Data, Record, Request
+from .distance import distance
+from .samples import split_sample
+
+# A run of characters that JSON, Python's repr and pickle all write as they are.
+UNESCAPED = re.compile(r"[^\x00-\x1f'\"\\]{4,}")
+PROBE_LENGTH = 32  # characters
+SHORTEST_PROBE = 4  # characters
+SHORT_TEXT = 200  # characters up to which a text's single words are probes as well
+MOST_PROBES = 12
+MOST_READ = 300  # records that are read and compared
+SHARED_TEXTS = 4096  # whose probes are remembered
+
+Row = tuple[Sequence[bytes], Callable[[], Record]]
+
+
+class Source(NamedTuple):
+    """A collection of records to search.
+
+    :param name: its name in messages.
+    :param rows: for each record, the bytes to search (its own first, then those that it shares with
+        others), and a function that reads it.
+    :param rekey: the command that gives its records new keys.
+    """
+
+    name: str
+    rows: Iterable[Row]
+    rekey: str = "llmcall cache rekey"
+
+
+class SearchResult(NamedTuple):
+    """The records that a search found.
+
+    :param looked_in: what was searched, in words.
+    :param unread: why nothing could be read; empty if it could.
+    :param records: the nearest records, the nearest first.
+    :param distance: the nearest record's distance.
+    :param in_scope: whether any record at all is in the request's scope path.
+    """
+
+    looked_in: str
+    unread: str = ""
+    records: Sequence[Record] = ()
+    distance: float = 0.0
+    in_scope: bool = False
+
+
+def search(request: Request, source: Source | None) -> SearchResult:
+    """Return the records nearest to a request.
+
+    :param source: where to look, or ``None`` if no record may answer the request.
+    """
+    if source is None:
+        return SearchResult(
+            looked_in="nothing",
+            unread="cache=False bypasses the disk cache, and no cassette is open",
+        )
+    probes = _Probes(request)
+    try:
+        rows = nlargest(MOST_READ, source.rows, key=probes.contained_in)
+    except (CacheError, OSError) as error:
+        return SearchResult(looked_in=source.name, unread=str(error))
+    candidates: list[tuple[float, Record]] = []
+    for _, read in rows:
+        # A damaged record cannot be the nearest one.
+        with suppress(CacheError):
+            record = read()
+            if record.kind == request.kind:
+                candidates.append((distance(request, record), record))
+    candidates.sort(key=lambda candidate: candidate[0])
+    return SearchResult(
+        looked_in=f"{source.name}: {counted(probes.searched, 'record')}",
+        records=[record for _, record in candidates],
+        distance=candidates[0][0] if candidates else 0.0,
+        in_scope=probes.in_scope,
+    )
+
+
+class _Probes:
+    """Pieces of a request that are looked for in the bytes of records.
+
+    :ivar searched: how many records were searched.
+    :ivar in_scope: whether one of them is in the request's scope path.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._pieces = _pieces_of(request.asked)
+        path, _ = split_sample(request.sample)
+        self._scope = f"{path}#".encode("utf-8", "replace")
+        if request.sample:
+            self._pieces += [self._scope, request.sample.encode("utf-8", "replace")]
+        self.searched = 0
+        self.in_scope = False
+        # Many records may share one long text.
+        self._found_in_shared = lru_cache(SHARED_TEXTS)(self._found_in)
+
+    def contained_in(self, row: Row) -> int:
+        """Return how many of the probes a record contains."""
+        own, *shared = row[0]
+        found = self._found_in(own).union(*map(self._found_in_shared, shared))
+        self.searched += 1
+        if self._scope in found:
+            self.in_scope = True
+        return len(found)
+
+    def _found_in(self, searched: bytes) -> set[bytes]:
+        return {piece for piece in self._pieces if piece in searched}
+
+
+def _pieces_of(asked: Mapping[str, Data]) -> list[bytes]:
+    """Return pieces from the whole length of a request's texts, two thirds of them from the last."""
+    *earlier_texts, last_text = list(dict.fromkeys(strings_in(messages_of(asked)))) or [""]
+    last = _spread(_cut(last_text), MOST_PROBES * 2 // 3)
+    earlier = [piece for text in earlier_texts for piece in _cut(text)]
+    chosen = last + _spread(earlier, MOST_PROBES - len(last))
+    return list(dict.fromkeys(piece.encode("utf-8", "replace") for piece in chosen))
+
+
+def _spread(pieces: list[str], most: int) -> list[str]:
+    """Return some of the pieces, at equal distances."""
+    step = -(-len(pieces) // most)
+    return pieces[:: max(1, step)]
+
+
+def _cut(text: str) -> list[str]:
+    """Cut a text into probes."""
+    pieces: list[str] = []
+    for run in UNESCAPED.findall(text):
+        pieces += [run[at : at + PROBE_LENGTH] for at in range(0, len(run), PROBE_LENGTH)]
+        if len(text) <= SHORT_TEXT:
+            pieces += run.split(" ")
+    return [piece for piece in pieces if len(piece) >= SHORTEST_PROBE]

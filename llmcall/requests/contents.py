@@ -1,0 +1,45 @@
+"""What a stored request says: its title, its messages and the texts in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..text import printable
+from ..types import Data
+
+
+def title_of(kind: str, asked: Mapping[str, Data]) -> str:
+    """Return the name of a request's model or function; for another API, its method and path."""
+    if kind == "http":
+        return printable(f"{asked.get('method')} {asked.get('path')}")
+    field = "function" if kind == "function" else "model"
+    return printable(str(asked.get(field, "?")))
+
+
+def messages_of(asked: Mapping[str, Data]) -> list[Data]:
+    """Return a request's messages; an embedding's text or a function's arguments count as one."""
+    messages = asked.get("messages")
+    if isinstance(messages, list):
+        return messages
+    return [{name: asked[name]} for name in ("input", "arguments") if name in asked]
+
+
+def text_of(message: Data) -> str:
+    """Return a message's text; an image or a sound is its type in brackets."""
+    content = message.get("content", message) if isinstance(message, dict) else message
+    if not isinstance(content, list):
+        return next(strings_in(content), "")
+    parts = [part if isinstance(part, dict) else {} for part in content]
+    return " ".join(str(part.get("text", f"[{part.get('type')}]")) for part in parts)
+
+
+def strings_in(data: Data) -> Iterator[str]:
+    """Yield the texts in plain data in order, without the names of fields."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict):
+        for item in data.values():
+            yield from strings_in(item)
+    elif isinstance(data, list):
+        for item in data:
+            yield from strings_in(item)

@@ -7,10 +7,10 @@ from __future__ import annotations
 from llmcall.config.settings import ENDPOINT_KEYS, MODEL_KEYS, SETTINGS
 
 HEAD = """\
-# Every setting of llmcall with its default. Copy this file into your project and keep what you change.
-# A value may end in a comment after " #" or " ;"; an indented line goes on with the value above it.
-# ${NAME} in a value is an environment variable, also one of .env; $${NAME} is the text ${NAME} itself.
-# An empty value means that the file does not say; "none", where it is not one of the words listed, that there is none.
+# Every setting of llmcall with its default. Copy this file into your project and keep only what you change.
+# After a space, # or ; starts a comment. An indented line continues the value above it.
+# ${NAME} in a value is an environment variable (or one from .env). Write $${NAME} for the text ${NAME} itself.
+# An empty value sets nothing. "none" means no value, unless "none" is one of the listed words.
 # A relative path starts from this file's folder.
 """
 

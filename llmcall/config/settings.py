@@ -129,66 +129,76 @@ ENDPOINT_KEYS = _keys(
     (
         "models",
         values.names,
-        "The models that it answers for",
+        "The models it serves",
         "gpt-4o-mini, text-embedding-3-small",
     ),
     (
         "api_type",
         values.text,
-        "Its client; azure where an Azure endpoint or version is given",
+        "Its client; azure if an Azure endpoint or version is given",
         "azure",
     ),
     ("api_key", values.credential, "Its key", "${AZURE_EAST_KEY}"),
     (
         "base_url",
         values.check_address,
-        "The address of an OpenAI-compatible server",
+        "Address of an OpenAI-compatible server",
         "https://east.example.com/v1",
     ),
     (
         "azure_endpoint",
         values.check_address,
-        "The address of the Azure resource",
+        "The Azure resource's address",
         "https://east.openai.azure.com",
     ),
-    ("azure_api_version", values.text, "The version of Azure's API", "2024-10-21"),
+    ("azure_api_version", values.text, "Azure's API version", "2024-10-21"),
     (
         "deployment",
         values.text,
-        "The name of the deployment, where it is not the model's",
+        "The deployment's name, if it is not the model's",
         "gpt-4o-mini-east",
     ),
-    ("organization", values.organization, "The organization that is billed", "org-example"),
-    ("namespace", values.text, "A word that keeps its answers apart from others", "east"),
+    ("organization", values.organization, "The organization to bill", "org-example"),
+    (
+        "namespace",
+        values.text,
+        "A word that keeps its answers apart from others; it is part of their keys",
+        "east",
+    ),
 )
 MODEL_KEYS = _keys(
     "Model",
-    ("context_window", values.integer(1), "Input and output together, in tokens", "32768"),
-    ("max_output_tokens", values.integer(1), "The longest answer, in tokens", "8192"),
-    ("encoding", values.text, "The encoding of tiktoken that counts its tokens", "o200k_base"),
+    (
+        "context_window",
+        values.integer(1),
+        "Context window (input and output together), in tokens",
+        "32768",
+    ),
+    ("max_output_tokens", values.integer(1), "Maximum length of an answer, in tokens", "8192"),
+    ("encoding", values.text, "The tiktoken encoding that counts its tokens", "o200k_base"),
     ("reasoning", values.boolean, "Whether it can reason before it answers", "no"),
     (
         "refused_parameters",
         values.names,
-        "Parameters that are not sent to it",
+        "Parameters it does not accept; they are not sent",
         "top_p, presence_penalty",
     ),
     (
         "refused_when_reasoning",
         values.names,
-        "Parameters that are not sent to it while it reasons",
+        "Parameters it does not accept while it reasons",
         "temperature",
     ),
     (
         "max_completion_tokens",
         values.boolean,
-        "Whether it wants max_completion_tokens for max_tokens",
+        "Whether it expects max_completion_tokens instead of max_tokens",
         "no",
     ),
     (
         "structured_output",
         values.boolean,
-        "Whether it understands a JSON schema as response_format",
+        "Whether it accepts a JSON schema as response_format",
         "yes",
     ),
     ("embedding", values.boolean, "Whether it is an embedding model", "no"),
@@ -324,60 +334,60 @@ class Settings:
         "API_TYPE",
         values.text,
         "openai",
-        "The client: openai, azure, ollama, local, or a registered one",
+        "The client: openai, azure, ollama, local, or one that you registered",
     )
-    model: str = _setting("OpenAI", "MODEL", values.text, "gpt-4o-mini", "The model that answers")
+    model: str = _setting("OpenAI", "MODEL", values.text, "gpt-4o-mini", "The chat model")
     embedding_model: str = _setting(
         "OpenAI",
         "EMBEDDING_MODEL",
         values.text,
         "text-embedding-3-small",
-        "The model that makes embeddings",
+        "The embedding model",
     )
     context_window: int = _setting(
         "OpenAI",
         "CONTEXT_WINDOW",
         values.integer(0),
         4096,
-        "How long prompt and answer of a local model may be together, in tokens; 0: as long as it was trained for",
+        "Context window of a local model (prompt and answer together), in tokens; 0: the length it was trained for",
     )
     base_url: str | None = _setting(
         "OpenAI",
         "BASE_URL",
         values.check_address,
         None,
-        "The address of an OpenAI-compatible server, e.g. http://localhost:8000/v1; empty: the client's own",
+        "Address of an OpenAI-compatible server, e.g. http://localhost:8000/v1; empty: the client's default",
     )
     api_key: str | Callable[[], Any] | None = _setting(
         "OpenAI",
         "API_KEY",
         values.credential,
         None,
-        "The key; better kept in the environment or in .env, else as ${NAME} and never as the key itself",
+        "The API key. Set it in the environment or in .env, or write ${NAME} here, but never the key itself",
     )
     organization: str | None = _setting(
-        "OpenAI", "ORGANIZATION", values.organization, None, "The organization that is billed"
+        "OpenAI", "ORGANIZATION", values.organization, None, "The organization to bill"
     )
     azure_endpoint: str | None = _setting(
         "OpenAI",
         "AZURE_ENDPOINT",
         values.check_address,
         None,
-        "The address of the Azure resource, e.g. https://name.openai.azure.com",
+        "The Azure resource's address, e.g. https://name.openai.azure.com",
     )
     azure_api_version: str | None = _setting(
         "OpenAI",
         "AZURE_API_VERSION",
         values.text,
         None,
-        "The version of Azure's API, e.g. 2024-10-21",
+        "Azure's API version, e.g. 2024-10-21",
     )
     azure_ad_token: str | Callable[[], Any] | None = _setting(
         "OpenAI",
         "AZURE_AD_TOKEN",
         values.credential,
         None,
-        "A token of Entra ID in place of a key; better kept in the environment",
+        "An Entra ID token, used instead of a key. Set it in the environment or in .env",
     )
     azure_ad_token_provider: Callable[[], Any] | None = _setting("OpenAI", "", values.function)
     temperature: float | None = _setting(
@@ -385,150 +395,154 @@ class Settings:
         "TEMPERATURE",
         values.number(0),
         None,
-        "How much chance there is in an answer, from 0; empty, here and below: not sent",
+        "Sampling temperature, from 0; empty: not sent",
     )
     max_tokens: int | None = _setting(
-        "OpenAI", "MAX_TOKENS", values.integer(1), None, "The longest answer, in tokens"
+        "OpenAI",
+        "MAX_TOKENS",
+        values.integer(1),
+        None,
+        "Maximum length of an answer, in tokens; empty: not sent",
     )
     top_p: float | None = _setting(
         "OpenAI",
         "TOP_P",
         values.number(0, 1),
         None,
-        "The share of the likeliest tokens that are drawn from, 0 to 1",
+        "Nucleus sampling: the share of the likeliest tokens to sample from, 0 to 1; empty: not sent",
     )
     frequency_penalty: float | None = _setting(
         "OpenAI",
         "FREQUENCY_PENALTY",
         values.number(-2, 2),
         None,
-        "How much frequent tokens are avoided, -2 to 2",
+        "Penalty for tokens that appear often, -2 to 2; empty: not sent",
     )
     presence_penalty: float | None = _setting(
         "OpenAI",
         "PRESENCE_PENALTY",
         values.number(-2, 2),
         None,
-        "How much tokens that are there already are avoided, -2 to 2",
+        "Penalty for tokens that have already appeared, -2 to 2; empty: not sent",
     )
     timeout: float = _setting(
-        "OpenAI", "TIMEOUT", values.seconds, 60.0, "The longest one attempt may take, in seconds"
+        "OpenAI", "TIMEOUT", values.seconds, 60.0, "Time limit for one attempt, in seconds"
     )
     deadline: float | None = _setting(
         "OpenAI",
         "DEADLINE",
         values.seconds,
         None,
-        "The longest a call may take with its retries and waits, in seconds; empty: no limit",
+        "Time limit for a whole call with its retries and waits, in seconds; empty: no limit",
     )
     reasoning_effort: str | None = _setting(
         "OpenAI",
         "REASONING_EFFORT",
         values.choice(*EFFORTS),
         None,
-        "How much a reasoning model thinks: none, minimal, low, medium, high or xhigh",
+        "How much a reasoning model thinks: none, minimal, low, medium, high or xhigh; empty: not sent",
     )
     on_error: str = _setting(
         "OpenAI",
         "ON_ERROR",
         values.choice("raise", "none", "return"),
         "none",
-        "What a call that failed for good does: raise, none (log it and return None) or return (the error)",
+        "What a call does when it has failed for good: raise, none (log it and return None) or return (the error)",
     )
     retry_max_attempts: int = _setting(
-        "Retry", "MAX_ATTEMPTS", values.integer(1), 5, "How often a call is tried in all"
+        "Retry", "MAX_ATTEMPTS", values.integer(1), 5, "How many times a call is attempted in total"
     )
     retry_waiting_time: float = _setting(
         "Retry",
         "WAITING_TIME",
         values.number(0),
         1.0,
-        "The wait after the first attempt, in seconds",
+        "Wait after the first attempt, in seconds",
     )
     retry_exponential_backoff_factor: float = _setting(
         "Retry",
         "EXPONENTIAL_BACKOFF_FACTOR",
         values.number(0),
         2.0,
-        "What each further wait is multiplied by",
+        "Each further wait is the one before it times this factor",
     )
     retry_max_waiting_time: float = _setting(
         "Retry",
         "MAX_WAITING_TIME",
         values.number(0),
         60.0,
-        "The longest wait, in seconds; a longer Retry-After wins",
+        "Longest wait, in seconds; a longer Retry-After from the server wins",
     )
     cache_mode: str = _setting(
         "Cache",
         "MODE",
         values.choice("auto", "replay", "refresh", "off"),
         "auto",
-        "auto (read, else call and store), replay (read only), refresh (call anew and overwrite) or off",
+        "auto (read; if missing, call and store), replay (only read), refresh (call again and overwrite) or off",
     )
     cache_path: str = _setting(
         "Cache",
         "PATH",
         values.path,
         ".llmcall/cache",
-        "The directory of the stored answers, or the address of a Redis server: redis://HOST:PORT/DATABASE",
+        "The cache's directory, or a Redis server's address: redis://HOST:PORT/DATABASE",
     )
     cache_namespace: str = _setting(
         "Cache",
         "NAMESPACE",
         values.text,
         "",
-        "A word that keeps these answers apart from others; it enters every key",
+        "A word that keeps these answers apart from others; it is part of every key",
     )
     cache_normalize: tuple[str, ...] = _setting(
         "Cache",
         "NORMALIZE",
         values.normalizers,
         (),
-        "What a key leaves out of a text: times, uuids, addresses, temporary_paths, or a regular expression per line",
+        "What keys ignore in a text: times, uuids, addresses, temporary_paths, or one regular expression per line",
     )
     cassette_path: str | None = _setting(
         "Cassette",
         "PATH",
         values.path,
         None,
-        "The file that calls are recorded in and replayed from; empty: none",
+        "The file to record calls in and to replay them from; empty: none",
     )
     cassette_mode: str = _setting(
         "Cassette",
         "MODE",
         values.choice("none", "once", "new", "update", "rewrite"),
         "once",
-        "none (only read), once (record if there is no file), new (add what is missing), update (and drop what no call "
-        "used), rewrite (ask all anew)",
+        "none (only read), once (record if there is no file), new (add what is missing), update (also remove "
+        "unused records) or rewrite (record all again)",
     )
     cassette_allow: tuple[str, ...] = _setting(
         "Cassette",
         "ALLOW",
         values.patterns,
         (),
-        "Regular expressions, one per line, for text that looks like a credential and may be recorded",
+        "Regular expressions, one per line, for text that looks like a credential but may be recorded",
     )
     limits_max_concurrent_calls: int | None = _setting(
         "Limits",
         "MAX_CONCURRENT_CALLS",
         values.integer(1),
         None,
-        "How many calls may run at once, per endpoint; empty, here and below: no limit",
+        "Calls that may run at the same time, per endpoint; empty: no limit",
     )
     limits_requests_per_minute: int | None = _setting(
         "Limits",
         "REQUESTS_PER_MINUTE",
         values.integer(1),
         None,
-        "How many calls may begin in any 60 seconds, per endpoint",
+        "Calls that may start within any 60 seconds, per endpoint; empty: no limit",
     )
     limits_tokens_per_minute: int | None = _setting(
         "Limits",
         "TOKENS_PER_MINUTE",
         values.integer(1),
         None,
-        "How many tokens may be used in any 60 seconds, per endpoint",
+        "Tokens that may be used within any 60 seconds, per endpoint; empty: no limit",
     )
     templates_path: str = _setting(
         "Templates", "PATH", values.path, "templates", "The folder of the templates"
@@ -538,7 +552,7 @@ class Settings:
         "",
         _each(values.parser(_price, PRICES)),
         FrozenDict(),
-        "Of a model, USD per million tokens: input, output and, where it differs, input that the provider had cached",
+        "A model's price in USD per million tokens: input, output and, if it differs, input cached by the provider",
         "gpt-4o-mini = 0.15, 0.60, 0.075",
     )
     aliases: Mapping[str, str] = _setting(
@@ -546,7 +560,7 @@ class Settings:
         "",
         _each(values.text),
         FrozenDict(),
-        "Of a name, the model that is asked under it",
+        "Another name for a model: calls to the first name go to the second",
         "gpt-4-turbo = gpt-4-1106-preview",
     )
     fallbacks: Mapping[str, tuple[str, ...]] = _setting(
@@ -554,7 +568,7 @@ class Settings:
         "",
         _each(values.names),
         FrozenDict(),
-        "Of a model, those that are tried in order when the context is too long",
+        "If a prompt is too long for the first model, the others are tried in order",
         "gpt-4 = gpt-4-32k, gpt-3.5-turbo-16k",
     )
     endpoints: tuple[Endpoint, ...] = _setting(
@@ -562,7 +576,7 @@ class Settings:
         "",
         _endpoints,
         (),
-        "Servers; several that list the same model are its pool",
+        "Servers; those that list the same model share its calls",
         "[Endpoint east]",
     )
     models: Mapping[str, Mapping[str, Any]] = _setting(
@@ -570,7 +584,7 @@ class Settings:
         "",
         _models,
         FrozenDict(),
-        "What is known of a model, or of all whose names begin so (with * at the end); goes before what is packaged",
+        "What a model can do (NAME* means all models whose names start with NAME); overrides the packaged table",
         "[Model my-model*]",
     )
     # fmt: on

@@ -14,24 +14,19 @@ from . import secrets
 from .cache.cache import shared_cache
 from .cassettes.cassette import active_cassette, function_scope, guards
 from .config import resolve as config
-from .engine.call import repeated, share
 from .engine.drivers import Do, Send, adrive, drive, look
-from .engine.prepare import (
-    DEFAULT_OPTIONS,
-    PreparedCall,
-    Resolved,
-    RetryPolicy,
-    lookup,
-    note_refused,
-    recorded_askers,
-)
+from .engine.flights import share
+from .engine.lookup import lookup
+from .engine.options import DEFAULT_OPTIONS
+from .engine.prepare import sampled
+from .engine.prepared_call import PreparedCall, Resolved
+from .engine.retry import RetryPolicy, repeated
 from .engine.usage import Meter
-from .errors import APIError, LLMCallError, ScopeError, short_traceback
+from .errors import APIError, LLMCallError, short_traceback
 from .notices import LEFT, is_left, warn_once
 from .requests.arguments import Parameters
-from .requests.keys import identity, map_texts, normalizer, ordered, plain, sampled_key
+from .requests.keys import map_texts, normalizer, ordered, plain
 from .scopes import here
-from .text import printable
 from .types import FROM_FUNCTION, FROM_SERVER, Outcome, Request, record_of
 
 if TYPE_CHECKING:
@@ -161,25 +156,10 @@ def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Setti
     place = cassette.place() if cassette else ()
     if settings.cache_namespace:
         asked["namespace"] = settings.cache_namespace
-    identified = identity(kind, asked)
-    try:
-        active = here()
-    except ScopeError as error:
-        note_refused(f"{kind} call of {printable(source.name)}", source.name, source.meter, error)
-        raise
-    resolved = Resolved(0, settings, shared_cache(settings.cache_path), {}, set(), {}, None)
-    scope, draw = "", None
-    if active is not None:
-        scope, digest = active.path, sampled_key(identified, None)
-        recorded = functools.partial(
-            recorded_askers, resolved, DEFAULT_OPTIONS, identified, scope, digest, cassette
-        )
-        draw = active.draw(digest, cassette or resolved.cache, recorded)
-    sample = None if draw is None else draw.sample
-    request = Request(kind, "", asked, {}, {}, sample, sampled_key(identified, sample))
-    return _answered(
-        PreparedCall(source, resolved, request, DEFAULT_OPTIONS, scope, draw, cassette, place)
-    )
+    resolved = Resolved(0, settings, shared_cache(settings.cache_path), {}, set(), {})
+    request = Request(kind, "", asked, {}, {}, None, "")
+    call = PreparedCall(source, resolved, request, DEFAULT_OPTIONS, cassette=cassette, place=place)
+    return _answered(sampled(call))
 
 
 def http_call(

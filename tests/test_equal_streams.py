@@ -15,7 +15,7 @@ from sdk_programs import KEY, QUESTION, http, streamed_answer
 from streaming import chunks_of, event
 
 import llmcall
-from llmcall.engine import call as engine
+from llmcall.engine import flights
 
 TIMEOUT = 30.0  # seconds; a test that waits longer hangs
 
@@ -85,7 +85,7 @@ async def astream(client: llmcall.LLMClient) -> str:
 
 def waiting() -> int:
     """Return how many calls wait for an equal one."""
-    return sum(flight.followers for flight in tuple(engine._flights.values()))
+    return sum(flight.followers for flight in tuple(flights._flights.values()))
 
 
 def let_on(client: Slow, followers: int) -> None:
@@ -249,7 +249,7 @@ def test_a_task_does_not_wait_for_its_own_stream(
 
 def test_nobody_waits_for_a_reader_who_waits_for_him(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader who waits for another task that asks the same gets its answer, and so does that."""
-    monkeypatch.setattr(engine, "PATIENCE", 0.05)
+    monkeypatch.setattr(flights, "PATIENCE", 0.05)
     client = Slow()
     client.go_on.set()
 

@@ -14,7 +14,9 @@ from ..cache.cache import shared_cache
 from ..config import resolve as config
 from ..config.settings import Endpoint
 from ..config.values import without_password
-from ..engine.prepare import Memo, Resolved, lookup, prepare_chat, prepare_embeddings
+from ..engine.lookup import lookup
+from ..engine.prepare import prepare_chat, prepare_embeddings
+from ..engine.prepared_call import Resolved
 from ..engine.usage import Meter, count
 from ..errors import (
     APIError,
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..engine.drivers import Flow
     from ..engine.limits import Pool
-    from ..engine.prepare import PreparedCall
+    from ..engine.prepared_call import PreparedCall
     from ..engine.usage import Usage
     from ..models.catalog import Capabilities, Price
     from ..models.tokens import TokenCount
@@ -115,20 +117,8 @@ class LLMClient:
         settings = config.settings_for(
             self.base_settings, self._overrides, caller=f"{type(self).__name__}()"
         )
-        kind = type(self)
-        # A subclass may find the model, or the namespace, by more than settings and arguments.
-        ours = (LLMClient.model_named, LLMClient.default_model, LLMClient.namespace)
-        by_settings = (kind.model_named, kind.default_model, kind.namespace) == ours
-        cache, defaults = shared_cache(settings.cache_path), configured_parameters(settings)
-        return Resolved(
-            generation,
-            settings,
-            cache,
-            {},
-            set(),
-            defaults,
-            Memo({}, set(), {}) if by_settings else None,
-        )
+        cache = shared_cache(settings.cache_path)
+        return Resolved(generation, settings, cache, {}, set(), configured_parameters(settings))
 
     @property
     def settings(self) -> Settings:
@@ -313,19 +303,40 @@ class LLMClient:
         :raises ConfigError: where a setting, such as the key, is missing or wrong.
         :raises CacheMissError: in the mode ``replay``, where nothing is recorded.
         """
-        values = (
-            model, temperature, max_tokens, top_p, frequency_penalty, presence_penalty, stop, seed, n, response_format,
-            tools, tool_choice, reasoning_effort, extra_body, timeout, deadline, max_attempts, waiting_time,
-            exponential_backoff_factor, sample, cache, on_error, dedent_messages or None,
-        )  # fmt: skip
+        arguments = dict(
+            model=model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            top_p=top_p,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            stop=stop,
+            seed=seed,
+            n=n,
+            response_format=response_format,
+            tools=tools,
+            tool_choice=tool_choice,
+            reasoning_effort=reasoning_effort,
+            extra_body=extra_body,
+            timeout=timeout,
+            deadline=deadline,
+            max_attempts=max_attempts,
+            waiting_time=waiting_time,
+            exponential_backoff_factor=exponential_backoff_factor,
+            sample=sample,
+            cache=cache,
+            on_error=on_error,
+            dedent_messages=dedent_messages,
+            **params,
+        )
         __tracebackhide__ = True
         call = None
         try:
-            call = prepare_chat(self, current_messages, params, values)
+            call = prepare_chat(self, current_messages, arguments)
             call, record = lookup(call)
             if record is not None:
                 return self._reply(call, record, replayed=True)  # type: ignore[no-any-return]
-            from ..engine.call import answer
+            from ..engine.answer import answer
             from ..engine.drivers import drive
 
             outcome = drive(answer(call))
@@ -357,7 +368,7 @@ class LLMClient:
             call, record = found
             if record is not None:
                 return self._reply(call, record, replayed=True)  # type: ignore[no-any-return]
-            from ..engine.call import answer
+            from ..engine.answer import answer
             from ..engine.drivers import adrive
 
             outcome = await adrive(answer(call))
@@ -395,11 +406,11 @@ class LLMClient:
         try:
             call, record = yield from look(self.cache, lookup, call)
             if record is None:
-                from ..engine.call import answer
+                from ..engine.answer import answer
 
                 outcome = yield from answer(call, stream=True)
                 return self._reply(call, outcome.record, outcome.sent)
-            from ..engine.call import told
+            from ..engine.answer import told
 
             yield from told(record)
             return self._reply(call, record, replayed=True)
@@ -529,7 +540,7 @@ class LLMClient:
         :param fresh: whether records take no part.
         :raises ContextLengthError: where the context is too long and no model is left to ask.
         """
-        from ..engine.call import answer
+        from ..engine.answer import answer
         from ..engine.drivers import look
         from ..responses import is_cut
 
@@ -597,7 +608,7 @@ class LLMClient:
         return await adrive(self._embedded(text, model, arguments))
 
     def _embedded(self, text: Any, model: str | None, arguments: dict[str, Any]) -> Flow[Any]:
-        from ..engine.call import embed
+        from ..engine.embeddings import embed
 
         calls = prepare_embeddings(self, text, model, arguments)
         try:
@@ -611,7 +622,7 @@ class LLMClient:
 
         :param is_one: whether a text was given, not a list of texts.
         """
-        from ..engine.call import vector_of
+        from ..engine.embeddings import vector_of
 
         vectors = [vector_of(record) for record in records]
         return vectors[0] if is_one else vectors

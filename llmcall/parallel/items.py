@@ -16,7 +16,8 @@ from .. import scopes
 from ..cassettes.cassette import current_cassette, position
 from ..config.values import nearest
 from ..engine.limits import estimate
-from ..engine.prepare import ON_ERROR, followed
+from ..engine.lookup import followed
+from ..engine.options import ON_ERROR
 from ..notices import warn_once
 from ..requests.keys import canonical
 from ..scopes import made_name

@@ -17,7 +17,7 @@ from ..cassettes import cassette as cassettes
 from ..config import resolve as config
 from ..engine import usage as metering
 from ..engine.drivers import check_stops, current_stops
-from ..engine.prepare import note_refused
+from ..engine.refusals import note_refused
 from ..errors import (
     BudgetExceededError,
     CacheCorruptError,

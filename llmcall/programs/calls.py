@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Endpoint
     from ..engine.drivers import Flow
-    from ..engine.prepare import Resolved
+    from ..engine.prepared_call import Resolved
     from ..models.catalog import Capabilities
     from ..types import Record, Request
 

@@ -7,8 +7,8 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
-from ..engine.call import REST
 from ..engine.drivers import Send
+from ..engine.exchange import REST
 from ..engine.limits import Admission
 from ..engine.usage import count
 from ..errors import RateLimitError, ServiceError
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from ..clients.openai import OpenAIClient
     from ..engine.drivers import Flow
-    from ..engine.prepare import PreparedCall, RetryPolicy
+    from ..engine.prepared_call import PreparedCall
+    from ..engine.retry import RetryPolicy
     from ..engine.usage import UsageDelta
     from ..types import Record
 

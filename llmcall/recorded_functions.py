@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from . import secrets
 from .cache.cache import shared_cache
-from .cassettes.cassette import active_cassette, function_scope, guards
+from .cassettes.cassette import function_scope
+from .cassettes.current import active_cassette
+from .cassettes.misses import guards
 from .config import resolve as config
 from .engine.drivers import Do, Send, adrive, drive, look
 from .engine.flights import share

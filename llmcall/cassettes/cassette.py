@@ -8,33 +8,36 @@ import functools
 import hashlib
 import itertools
 import os
-import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Container
+from collections.abc import Collection
 from contextlib import ContextDecorator, suppress
 from contextvars import ContextVar
-from functools import partial
 from mmap import mmap
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from .. import scopes
-from ..cache.cache import ResponseCache, searched_cache, shared_cache
 from ..config import resolve as config
-from ..errors import CacheError, CacheMissError, ConfigError, short_traceback
+from ..errors import CacheError, ConfigError, short_traceback
 from ..notices import LEFT, Failures, notice, process_failures, warn_once
+from ..records.askers import Askers
+from ..records.header import (
+    header_differences,
+    header_of,
+    joined_headers,
+    layer_of,
+    with_used_models,
+)
 from ..records.packed import pack, unpack
+from ..records.reader import Lines, read
+from ..records.writer import Writer, write
 from ..scopes import Recorded
-from ..system import after_fork_in_child, alone, at_exit, process_lock
+from ..system import alone, process_lock
 from ..text import brief, bubble, counted, frame, html_table
 from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
+from .unused import keep_in_cache, unused_words
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
-    from ..misses.report import Miss
-    from ..misses.search import Source
-    from ..records.askers import Askers
-    from ..records.reader import Lines
-    from ..records.writer import Writer
     from ..scopes import Draw
     from ..types import Record
 
@@ -67,6 +70,7 @@ class Cassette(ContextDecorator):
     :ivar anew: whether all that it does not hold is asked of the model, past the disk cache.
     :ivar write_at_end: whether what it gained is written when it closes.
     :ivar command: the command whose options opened it, for messages; empty where code did.
+    :ivar is_named_by_settings: whether ``[Cassette] PATH`` opened it.
     :ivar told_unused: how many records no call used, in words, when it was closed; empty if there are
         none.
     :ivar keeps_unused: why the mode ``update`` leaves in the file what no call used; empty if it does
@@ -94,6 +98,7 @@ class Cassette(ContextDecorator):
         # Whoever writes it otherwise says what was not used, too.
         self.tells_unused = write
         self.command = ""
+        self.is_named_by_settings = False
         self.run: dict[str, Any] | None = None
         self.failures = Failures()
         self._depth = 0
@@ -198,9 +203,6 @@ class Cassette(ContextDecorator):
             raise CacheError(
                 f"{self.path} is open already in this process; use one cassette for both, or two files"
             )
-        from ..records.header import header_of, layer_of
-        from ..records.reader import Lines
-
         self._begin(file)
         content = _content(file)
         if content and self.mode != "rewrite":
@@ -281,9 +283,6 @@ class Cassette(ContextDecorator):
 
         :param dropped: the records that it holds no longer.
         """
-        from ..records.header import with_used_models
-        from ..records.writer import write
-
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
         gone = {record.cache_key for record in dropped}
         records = [
@@ -311,9 +310,6 @@ class Cassette(ContextDecorator):
         """Add a record at the end of the file; whole and in order it is written when the cassette
         closes.
         """
-        from ..records.header import with_used_models
-        from ..records.writer import Writer
-
         with _lock:
             said = with_used_models(self._header, [record]).get("models", {})
             if self._writer is None or said.keys() - self._told_models:
@@ -378,8 +374,6 @@ class Cassette(ContextDecorator):
         """
         asking = None if base is None else id(base), config.layers.generation
         if asking not in self._agreed:
-            from ..records.header import header_of
-
             self.settle(header_of(base, namespaces=header_namespaces()))
             self._agreed.add(asking)
 
@@ -388,8 +382,6 @@ class Cassette(ContextDecorator):
 
         :raises ConfigError: where they differ.
         """
-        from ..records.header import header_differences, joined_headers
-
         with _lock:
             if not self._is_settled:
                 # of models that a file does not speak of, what is said now counts
@@ -407,7 +399,7 @@ class Cassette(ContextDecorator):
 
     def place(self) -> Place:
         """Return the next call's place in the order of the calls."""
-        return (*position.get(), next(self._orders))
+        return (*current_position.get(), next(self._orders))
 
     def find(self, asked: Request | str, place: Place) -> Record | None:
         """Return the recorded answer of a request, or the record of a key; ``None`` where there is
@@ -521,8 +513,6 @@ class Cassette(ContextDecorator):
     def all_records(self) -> list[Record]:
         """Return the records that it holds; where it was never opened, those of the file."""
         if not self.file and self.path.exists():
-            from ..records.reader import read
-
             return read(self.path).records()
         return [*(self.stored or ()), *(record for record, _ in self.gained())]
 
@@ -575,7 +565,7 @@ class Cassette(ContextDecorator):
             way = recording_command(mode)
         elif self.command:
             way = f"{self.command} --cassette {shlex.quote(str(self.path))} --mode {mode} …"
-        elif self is _named:
+        elif self.is_named_by_settings:
             way = f"LLMCALL_CASSETTE_MODE={mode}"
         else:
             way = f"llmcall.cassette({str(self.path)!r}, mode={mode!r})"
@@ -644,43 +634,6 @@ def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
     return Cassette(path, mode)
 
 
-def unused_words(count: int, mode: str, kept: str = "") -> str:
-    """Say how many records no call used, and what becomes of them.
-
-    :param kept: why the mode ``update`` leaves them in the file; empty if it does not.
-    """
-    told = f"{counted(count, 'record')} no call used"
-    if mode != "update":
-        return f"{told}. The mode 'update' takes such records out of the file"
-    if kept:
-        return f"{told}. The file keeps such records, since {kept}"
-    return f"{told}: moved to the disk cache"
-
-
-def drop_records(path: str | os.PathLike[str], keys: Container[str]) -> None:
-    """Move records from a file that is not open to the disk cache.
-
-    :param keys: theirs.
-    """
-    from ..records.reader import read
-    from ..records.writer import write
-
-    lines = read(path)
-    kept: list[Record] = []
-    dropped: list[Record] = []
-    for record in lines.records():
-        (dropped if record.cache_key in keys else kept).append(record)
-    keep_in_cache(dropped)
-    allow = config.settings().cassette_allow
-    write(path, lines.settings, kept, run=lines.run, allow=allow, complete=lines.is_complete)
-
-
-def keep_in_cache(records: Collection[Record]) -> None:
-    """Keep records in the disk cache, which a cassette holds no longer."""
-    if records:
-        shared_cache(config.settings().cache_path).add_all(records)
-
-
 def recording_command(mode: str) -> str:
     """Return the command that records the test that runs now."""
     import shlex
@@ -701,10 +654,9 @@ def _content(path: str) -> bytes:
 # The innermost last; one that began several times stands there as often, and the one that the
 # settings name is first.
 open_cassettes: list[Cassette] = []
-_named: Cassette | None = None  # the one that the settings name
 _lock = process_lock(__name__)
 # Where in the order of the calls the present context stands: empty, or an item of a ``map``.
-position: ContextVar[Place] = ContextVar("llmcall place in a cassette", default=())
+current_position: ContextVar[Place] = ContextVar("llmcall place in a cassette", default=())
 
 
 def push(opened: Cassette) -> None:
@@ -720,20 +672,6 @@ def pop(closed: Cassette) -> None:
         del open_cassettes[last]
 
 
-def forget_inherited() -> None:
-    """Let no cassette count that a forked process has from its parent."""
-    global _named
-    with _lock:
-        open_cassettes.clear()
-        _named = None
-
-
-def innermost() -> Cassette | None:
-    """Return the cassette that code opened last, or ``None`` where it opened none."""
-    last = open_cassettes[-1:]
-    return last[0] if last and last[0] is not _named else None
-
-
 def header_namespaces() -> dict[str, str] | None:
     """Return the namespaces of models that an open cassette's header holds, or ``None`` where no
     header was read.
@@ -742,147 +680,3 @@ def header_namespaces() -> dict[str, str] | None:
         if each.stored is not None:
             return dict(each.stored.settings.get("namespaces", {}))
     return None
-
-
-def active_cassette(base: Settings | None = None) -> Cassette | None:
-    """Return the cassette that counts for a call, or ``None`` where none does.
-
-    It comes before the settings of the call are looked at: a cassette's own stand above them.
-
-    :param base: the settings that the calling client was given, or ``None``.
-    :raises ConfigError: where the client disagrees with the cassette that it is recorded on.
-    """
-    found = current_cassette()
-    if found is not None and found.asks:
-        found.agree(base)
-    return found
-
-
-def current_cassette() -> Cassette | None:
-    """Return the cassette that counts, or ``None`` where none is open and ``[Cassette] PATH`` names
-    none.
-    """
-    global _named
-    opened = innermost()
-    if opened is not None:
-        return opened
-    settings = config.settings()
-    path, mode = settings.cassette_path, settings.cassette_mode
-    if path is None and _named is None:
-        return None
-    with _lock:
-        if _named is None or (str(_named.path), _named.mode) != (path, mode):
-            close_named()  # what the settings named before
-            if path is not None:
-                made = Cassette(path, mode)
-                made.start()
-                open_cassettes.insert(0, made)
-                _named = made
-                _close_at_exit()
-                if mode == "update":
-                    _note_exit_codes()
-        return _named
-
-
-@functools.cache
-def _close_at_exit() -> None:
-    at_exit(lambda: close_named(getattr(sys, "last_value", None) or _left_by))
-
-
-_left_by: SystemExit | None = None
-
-
-@functools.cache
-def _note_exit_codes() -> None:
-    """Note what ``sys.exit`` is called with: when the process ends, nobody says its exit code."""
-    leave = sys.exit
-
-    @functools.wraps(leave)
-    def noted(status: Any = None, /) -> NoReturn:
-        """Exit the interpreter by raising SystemExit(status)."""
-        global _left_by
-        _left_by = SystemExit(status)
-        leave(status)
-
-    sys.exit = noted
-
-
-def close_named(error: BaseException | None = None) -> None:
-    """Close the cassette that the settings name, and write it; the next call opens what they name
-    then.
-
-    :param error: what ended the run, or ``None``.
-    """
-    global _named
-    with _lock:
-        named, _named = _named, None
-        if named is not None:
-            open_cassettes.remove(named)
-            named.stop(error)
-
-
-# What neither the cassette nor the cache answers
-
-
-def missed(
-    request: Request,
-    *,
-    settings: Settings,
-    cache: ResponseCache,
-    cassette: Cassette | None,
-    past_cache: bool = False,
-) -> CacheMissError:
-    """Return the error of a request that is not recorded and may not be asked; it is explained when
-    it is read.
-
-    :param settings: those that the request was made with.
-    :param cache: the disk cache.
-    :param cassette: the cassette that is open, or ``None``.
-    :param past_cache: whether the call goes past the disk cache.
-    """
-    from ..misses.report import cache_remedy, explain, headline
-
-    source = None if past_cache else searched_cache(cache.storage)
-    remedy = cache_remedy(settings, past_cache=past_cache)
-    if cassette is not None:
-        source = _searched(cassette)
-        remedy = remedy if cassette.asks else cassette.remedy()
-
-    def explained() -> Miss:
-        """Explain it, and say that the disk cache has the answer, where it was not asked."""
-        aside = ""
-        with suppress(CacheError):
-            if (past_cache or cassette is not None) and cache.get(
-                request, mode="replay"
-            ) is not None:
-                aside = f"the cache {cache.path} has the answer, but was not asked"
-        return explain(request, source, settings, remedy, aside)
-
-    return CacheMissError(headline(request), explain=explained)
-
-
-def _searched(cassette: Cassette) -> Source:
-    """Return the records of a cassette's file, to be searched for the nearest to a request."""
-    import shlex
-
-    from ..misses.search import Source
-
-    lines = cassette.stored
-    if lines is None:
-        state = "which is empty" if cassette.path.exists() else "which does not exist"
-    else:
-        state = "" if lines.is_complete else "whose recording broke off"
-    rows = (
-        ()
-        if lines is None
-        else ((lines.searched(at), partial(lines.record, at)) for at in range(len(lines)))
-    )
-    rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
-    return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows, rekey)
-
-
-guards: list[Callable[[object, Cassette | None], None]] = []
-"""Each is given the client and the active cassette of a call that no record answers, and raises what forbids it."""
-
-
-after_fork_in_child(_close_at_exit.cache_clear)

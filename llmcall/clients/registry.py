@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..cache.cache import forget_shared
-from ..cassettes.cassette import close_named
+from ..cassettes.current import close_named
 from ..config import resolve as config
 from ..config.values import nearest
 from ..engine import limits

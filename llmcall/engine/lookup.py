@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from ..cassettes import cassette as cassettes
-from ..cassettes.cassette import guards
+from ..cassettes.misses import guards, missed
 from ..errors import CacheMissError
 from ..notices import warn_once
 from ..types import FROM_CACHE, Record
@@ -98,7 +97,7 @@ def _missed(call: PreparedCall) -> CacheMissError:
     led to this one.
     """
     resolved, name = call.resolved, call.request.model or call.client.name
-    error = cassettes.missed(
+    error = missed(
         call.request,
         settings=resolved.settings,
         cache=resolved.cache,

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes.cassette import active_cassette
+from ..cassettes.current import active_cassette
 from ..errors import ScopeError
 from ..requests.arguments import (
     asked_messages,

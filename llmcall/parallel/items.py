@@ -13,7 +13,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import scopes
-from ..cassettes.cassette import current_cassette, position
+from ..cassettes.cassette import current_position
+from ..cassettes.current import current_cassette
 from ..config.values import nearest
 from ..engine.limits import estimate
 from ..engine.lookup import followed
@@ -187,7 +188,7 @@ class TaskPosition(NamedTuple):
 
         :param draws: count the draws of its scopes.
         """
-        position.set(self.place)
+        current_position.set(self.place)
         # empty: none is meant, whatever is open elsewhere
         path = f"{self.path}/{self.name}" if self.path else ""
         if self.repeat:

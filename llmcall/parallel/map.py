@@ -13,7 +13,8 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .. import scopes
-from ..cassettes import cassette as cassettes
+from ..cassettes.cassette import current_position
+from ..cassettes.current import current_cassette
 from ..config import resolve as config
 from ..engine import usage as metering
 from ..engine.drivers import check_stops, current_stops
@@ -285,7 +286,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     except ScopeError as error:
         note_refused("a map", "llmcall.map", metering.Meter(), error)
         raise
-    cassette = context.run(cassettes.current_cassette)
+    cassette = context.run(current_cassette)
     stops = (Future[None](), *context.get(current_stops, ()))
     context.run(current_stops.set, stops)
     group = TaskGroup(job, context, active, stops, cassette)
@@ -295,7 +296,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
         # what cannot travel is said now: an executor would wrap it in an error of its own
         _ = group.packed
-    place = cassette.place() if cassette is not None else cassettes.position.get()
+    place = cassette.place() if cassette is not None else current_position.get()
     count = length_of(items)
     total = None if count is None else count * options.repeats
     with progress_bar(options.progress, total) as bar:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakValueDictionary
 
 from .. import askers, scopes
-from ..cassettes import cassette as cassettes
+from ..cassettes import current as cassettes
 from ..cassettes.cassette import Cassette
 from ..config import resolve as config
 from ..engine import budgets

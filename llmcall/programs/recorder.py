@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import askers, scopes
-from ..cassettes.cassette import current_cassette
+from ..cassettes.current import current_cassette
 from ..config import resolve as config
 from ..errors import (
     APIError,

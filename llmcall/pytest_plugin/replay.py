@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from .. import scopes
-from ..cassettes import cassette as cassettes
-from ..cassettes.cassette import Cassette, drop_records, guards, recording_command
+from ..cassettes.cassette import Cassette, open_cassettes, pop, push, recording_command
+from ..cassettes.current import innermost
+from ..cassettes.misses import guards
+from ..cassettes.unused import drop_records
 from ..errors import CacheMissError
 from ..system import alone
 from ..text import counted
@@ -241,7 +243,7 @@ class Replay:
         :param shared: whether other tests may use it.
         """
         # then it would wait for itself
-        is_open = any(each.path == path for each in cassettes.open_cassettes)
+        is_open = any(each.path == path for each in open_cassettes)
         meeting = None if self.mode == "none" or is_open else self._meeting(path)
         with alone(meeting) if meeting else contextlib.nullcontext():
             # What no test used is known, and dropped, when all tests ran.
@@ -342,16 +344,16 @@ class Replay:
     @contextlib.contextmanager
     def _on_the_network(self) -> Iterator[None]:
         """Let the calls of a block reach the model, and no test's cassette count."""
-        before, around = self._live, cassettes.innermost()
+        before, around = self._live, innermost()
         self._live = True
         if around is not None:
-            cassettes.pop(around)
+            pop(around)
         try:
             yield
         finally:
             self._live = before
             if around is not None:
-                cassettes.push(around)
+                push(around)
 
     # The whole run
 

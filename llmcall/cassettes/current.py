@@ -1,0 +1,112 @@
+"""Which cassette counts for a call: the one that code opened last, or the one that the settings name."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..config import resolve as config
+from ..system import after_fork_in_child, at_exit, process_lock
+from .cassette import Cassette, open_cassettes
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+
+_named: Cassette | None = None  # the one that the settings name
+_lock = process_lock(__name__)
+
+
+def forget_inherited() -> None:
+    """Let no cassette count that a forked process has from its parent."""
+    global _named
+    with _lock:
+        open_cassettes.clear()
+        _named = None
+
+
+def innermost() -> Cassette | None:
+    """Return the cassette that code opened last, or ``None`` where it opened none."""
+    last = open_cassettes[-1:]
+    return last[0] if last and not last[0].is_named_by_settings else None
+
+
+def active_cassette(base: Settings | None = None) -> Cassette | None:
+    """Return the cassette that counts for a call, or ``None`` where none does.
+
+    It comes before the settings of the call are looked at: a cassette's own stand above them.
+
+    :param base: the settings that the calling client was given, or ``None``.
+    :raises ConfigError: where the client disagrees with the cassette that it is recorded on.
+    """
+    found = current_cassette()
+    if found is not None and found.asks:
+        found.agree(base)
+    return found
+
+
+def current_cassette() -> Cassette | None:
+    """Return the cassette that counts, or ``None`` where none is open and ``[Cassette] PATH`` names
+    none.
+    """
+    global _named
+    opened = innermost()
+    if opened is not None:
+        return opened
+    settings = config.settings()
+    path, mode = settings.cassette_path, settings.cassette_mode
+    if path is None and _named is None:
+        return None
+    with _lock:
+        if _named is None or (str(_named.path), _named.mode) != (path, mode):
+            close_named()  # what the settings named before
+            if path is not None:
+                made = Cassette(path, mode)
+                made.is_named_by_settings = True
+                made.start()
+                open_cassettes.insert(0, made)
+                _named = made
+                _close_at_exit()
+                if mode == "update":
+                    _note_exit_codes()
+        return _named
+
+
+@functools.cache
+def _close_at_exit() -> None:
+    at_exit(lambda: close_named(getattr(sys, "last_value", None) or _left_by))
+
+
+_left_by: SystemExit | None = None
+
+
+@functools.cache
+def _note_exit_codes() -> None:
+    """Note what ``sys.exit`` is called with: when the process ends, nobody says its exit code."""
+    leave = sys.exit
+
+    @functools.wraps(leave)
+    def noted(status: Any = None, /) -> NoReturn:
+        """Exit the interpreter by raising SystemExit(status)."""
+        global _left_by
+        _left_by = SystemExit(status)
+        leave(status)
+
+    sys.exit = noted
+
+
+def close_named(error: BaseException | None = None) -> None:
+    """Close the cassette that the settings name, and write it; the next call opens what they name
+    then.
+
+    :param error: what ended the run, or ``None``.
+    """
+    global _named
+    with _lock:
+        named, _named = _named, None
+        if named is not None:
+            open_cassettes.remove(named)
+            named.stop(error)
+
+
+after_fork_in_child(_close_at_exit.cache_clear)

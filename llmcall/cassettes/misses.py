@@ -1,0 +1,78 @@
+"""What neither the cassette nor the cache answers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..cache.cache import ResponseCache, searched_cache
+from ..errors import CacheError, CacheMissError
+from .cassette import Cassette
+
+if TYPE_CHECKING:
+    from ..config.settings import Settings
+    from ..misses.report import Miss
+    from ..misses.search import Source
+    from ..types import Request
+
+
+def missed(
+    request: Request,
+    *,
+    settings: Settings,
+    cache: ResponseCache,
+    cassette: Cassette | None,
+    past_cache: bool = False,
+) -> CacheMissError:
+    """Return the error of a request that is not recorded and may not be asked; it is explained when
+    it is read.
+
+    :param settings: those that the request was made with.
+    :param cache: the disk cache.
+    :param cassette: the cassette that is open, or ``None``.
+    :param past_cache: whether the call goes past the disk cache.
+    """
+    from ..misses.report import cache_remedy, explain, headline
+
+    source = None if past_cache else searched_cache(cache.storage)
+    remedy = cache_remedy(settings, past_cache=past_cache)
+    if cassette is not None:
+        source = _searched(cassette)
+        remedy = remedy if cassette.asks else cassette.remedy()
+
+    def explained() -> Miss:
+        """Explain it, and say that the disk cache has the answer, where it was not asked."""
+        aside = ""
+        with suppress(CacheError):
+            if (past_cache or cassette is not None) and cache.get(
+                request, mode="replay"
+            ) is not None:
+                aside = f"the cache {cache.path} has the answer, but was not asked"
+        return explain(request, source, settings, remedy, aside)
+
+    return CacheMissError(headline(request), explain=explained)
+
+
+def _searched(cassette: Cassette) -> Source:
+    """Return the records of a cassette's file, to be searched for the nearest to a request."""
+    from ..misses.search import Source
+
+    lines = cassette.stored
+    if lines is None:
+        state = "which is empty" if cassette.path.exists() else "which does not exist"
+    else:
+        state = "" if lines.is_complete else "whose recording broke off"
+    rows = (
+        ()
+        if lines is None
+        else ((lines.searched(at), partial(lines.record, at)) for at in range(len(lines)))
+    )
+    rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
+    return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows, rekey)
+
+
+guards: list[Callable[[object, Cassette | None], None]] = []
+"""Each is given the client and the active cassette of a call that no record answers, and raises what forbids it."""

@@ -1,0 +1,52 @@
+"""Records of a cassette that no call used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..cache.cache import shared_cache
+from ..config import resolve as config
+from ..records.reader import read
+from ..records.writer import write
+from ..text import counted
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection, Container
+
+    from ..types import Record
+
+
+def unused_words(count: int, mode: str, kept: str = "") -> str:
+    """Say how many records no call used, and what becomes of them.
+
+    :param kept: why the mode ``update`` leaves them in the file; empty if it does not.
+    """
+    told = f"{counted(count, 'record')} no call used"
+    if mode != "update":
+        return f"{told}. The mode 'update' takes such records out of the file"
+    if kept:
+        return f"{told}. The file keeps such records, since {kept}"
+    return f"{told}: moved to the disk cache"
+
+
+def drop_records(path: str | os.PathLike[str], keys: Container[str]) -> None:
+    """Move records from a file that is not open to the disk cache.
+
+    :param keys: theirs.
+    """
+
+    lines = read(path)
+    kept: list[Record] = []
+    dropped: list[Record] = []
+    for record in lines.records():
+        (dropped if record.cache_key in keys else kept).append(record)
+    keep_in_cache(dropped)
+    allow = config.settings().cassette_allow
+    write(path, lines.settings, kept, run=lines.run, allow=allow, complete=lines.is_complete)
+
+
+def keep_in_cache(records: Collection[Record]) -> None:
+    """Keep records in the disk cache, which a cassette holds no longer."""
+    if records:
+        shared_cache(config.settings().cache_path).add_all(records)

@@ -111,7 +111,7 @@ def test_two_runs() -> None:
     data = data_of(html)
     assert (
         list(data["parted"]) == ["6"]
-        and data["parted"]["6"][0] == "the same request was answered differently"
+        and data["parted"]["6"][0] == "the same request has different answers"
     )
     assert data["cells"]["status"].count("changed") == 2 and "actor-1, call 3" in html
     assert min(data["cells"]["other"]) >= 0 and len(data["calls"]["node"]) == 24

@@ -424,7 +424,7 @@ def test_where_a_cause_cannot_be_told_from_a_consequence() -> None:
 
     found = llmcall.compare(run("a.jsonl", "3", "3"), run("b.jsonl", "5", "5"))
     assert str(found).splitlines()[1:] == [
-        'emma, call 1: the same request was answered differently: "3" → "5"',
+        'emma, call 1: the same request has different answers: "3" → "5"',
         "lisa, call 1: the prompt changed: [-3-] {+5+} (perhaps a consequence: emma said so in call 1)",
     ]
     assert found.to_dict()["parted"][1]["doubt"].startswith("perhaps a consequence")
@@ -498,18 +498,155 @@ def test_nothing_to_show(tmp_path: Path) -> None:
         assert "nothing is recorded in" in done(*arguments, code=1) and not Path("p.html").exists()
 
 
+def headings(*arguments: str) -> list[str]:
+    """Return the headings that show prints."""
+    lines = done("show", *arguments).splitlines()
+    return [line.removeprefix("=== ") for line in lines if line.startswith("=== ")]
+
+
 def test_show_by_round() -> None:
     """show prints each actor's calls together, or the n-th call of each beside the others'."""
     path = play("a.jsonl")
-    by_actor = done("show", path)
-    assert by_actor.index("=== bart") < by_actor.index("=== emma") < by_actor.index("=== lisa")
+    assert headings(path) == ["bart", "emma", "lisa"]
+    assert headings(path, "--by", "round") == ["call 1", "call 2", "call 3"]
     by_round = done("show", path, "--by", "round")
-    assert [line for line in by_round.splitlines() if line.startswith("=== ")] == [
-        f"=== round {n}" for n in range(3)
-    ]
     assert by_round.index("lisa says 0") < by_round.index("bart says 1")
-    days = written("days.jsonl", [chat("Hi", "Yes.", "round 0#0"), chat("Hi", "No.", "round 1#0")])
-    assert {"round 0", "round 1"} <= {*done("show", days, "--by", "round").splitlines()}
+
+
+# Rounds as a level of the scope
+
+
+def market(
+    path: str, nesting: str, *, rounds: int = 12, late: str = "", word: str = "thrifty"
+) -> str:
+    """Write down some days of a market; of one actor, an answer of the third day may differ.
+
+    :param nesting: the scope of a call.
+    """
+    records = []
+    for day in range(1, rounds + 1):
+        for name in ACTORS:
+            persona = {"role": "system", "content": f"You are {name}, a {word} buyer."}
+            asked = {"role": "user", "content": f"Day {day}. Do you buy bread?"}
+            said = f"{name} says {day}"
+            answer = late if late and (name, day) == ("emma", 3) else said
+            scope = nesting.format(day=day, name=name)
+            records.append(chat([persona, asked], answer, f"{scope}#0"))
+    return str(written(path, records))
+
+
+@pytest.mark.parametrize(
+    ("nesting", "level", "name"),
+    [
+        ("rep-1/day-{day}/{name}", None, "rep-1/emma"),
+        ("rep-1/{name}/Day {day}", None, "rep-1/emma"),
+        ("day_{day}/{name}", None, "emma"),
+        ("rep-1/{day}/{name}", 2, "rep-1/emma"),
+        ("rep-1/trial{day}/{name}", "trial", "rep-1/emma"),
+    ],
+)
+def test_rounds_as_a_level_of_the_scope(nesting: str, level: str | int | None, name: str) -> None:
+    """An actor's calls in all rounds are its run, in the order of the rounds, and compared as one."""
+    one, other = market("a.jsonl", nesting), market("b.jsonl", nesting, late="I went home.")
+    found = llmcall.compare(one, other, round=level)
+    [parting] = found.parted
+    days = [row.round for row in found.rows if row.scope == name]
+    assert (parting.scope, parting.place, parting.round) == (name, 2, days[2])
+    assert [re.sub(r"\D", "", day) for day in days] == [str(day) for day in range(1, 13)]
+    assert f"{name}, call 3 ({days[2]}): the same request has different answers" in str(found)
+    options = [] if level is None else ["--round", str(level)]
+    assert headings(one, "--by", "round", *options) == days
+    assert done("diff", one, other, *options).strip() == str(found)
+
+
+def test_a_scope_that_is_no_round() -> None:
+    """Numbered repeats and agents are no rounds, nor are days in which nobody comes back."""
+    for nesting in ("rep-{day}/{name}", "{name}/agent-{day}"):
+        path = market("a.jsonl", nesting)
+        assert not any(row.round for row in llmcall.compare(path, path).rows)
+    days = written("a.jsonl", [chat("Hi", "Yes.", f"day-{n}/guest-{n}#0") for n in range(3)])
+    assert headings(str(days), "--by", "round") == ["call 1"]
+
+
+def test_runs_of_which_only_one_has_rounds_in_its_scopes() -> None:
+    """A run whose rounds are a level is compared with one whose rounds are an actor's calls."""
+    found = llmcall.compare(
+        market("a.jsonl", "rep-1/round-{day}/{name}"), market("b.jsonl", "rep-1/{name}")
+    )
+    assert counts(found) == (36, 0, 0, 0)
+    assert [each.name for each in found.rounds] == [f"round-{day}" for day in range(1, 13)]
+
+
+def test_an_unknown_level_is_an_error() -> None:
+    """A level that no run has is an error that lists the known ones."""
+    path = market("a.jsonl", "rep-1/round-{day}/{name}")
+    known = (
+        "the scopes have no level 'week'; known levels: 1 or 'rep' (rep-1); "
+        "2 or 'round' (round-1, round-2, round-3 and 9 more); 3 (bart, emma, lisa)"
+    )
+    with pytest.raises(ValueError, match=re.escape(known)):
+        llmcall.compare(path, path, round="week")
+    for command in (["show", path], ["diff", path, path], ["report", path, "-o", "x.html"]):
+        assert "known levels: 1 or 'rep'" in " ".join(
+            done(*command, "--round", "week", code=2).split()
+        )
+
+
+# How a change spreads
+
+
+def test_how_a_change_spreads() -> None:
+    """The share of changed calls is told for each round, in the text, the data frame and JSON."""
+    one, other = play("a.jsonl", rounds=4), play("b.jsonl", rounds=4, say=changed_by_emma)
+    found = llmcall.compare(one, other)
+    assert [(each.name, each.calls, each.changed) for each in found.rounds] == [
+        ("call 1", 3, 0), ("call 2", 3, 2), ("call 3", 3, 1), ("call 4", 3, 0),
+    ]  # fmt: skip
+    assert str(found).splitlines()[1] == (
+        "changed calls: none in call 1, 67% in call 2, 33% in call 3, none in call 4"
+    )
+    frame = found.to_frame()
+    assert set(frame[frame.place == 1].changed_in_round) == {2 / 3}
+    assert json.loads(json.dumps(found.to_dict()))["rounds"][1]["changed"] == 2
+
+
+def changed_by_emma(name: str, number: int, heard: str) -> str:
+    """Answer otherwise as emma, once; who hears it says so."""
+    if (name, number) == ("emma", 1):
+        return "I changed my mind, and the others should hear of it"
+    return agreed(name, number, heard)
+
+
+def test_the_spread_of_a_change_by_round() -> None:
+    """Rounds that are a level of the scope are named; many are told in stretches."""
+    nesting = "rep-1/round-{day}/{name}"
+    one = market("a.jsonl", nesting, rounds=40)
+    found = llmcall.compare(one, market("b.jsonl", nesting, rounds=40, late="I went home."))
+    assert "changed calls: none in round-1 to round-2, 33% in round-3, none in round-4" in str(
+        found
+    )
+
+
+def test_a_wording_of_a_changed_prompt_always_shows_words() -> None:
+    """Whatever differs in a prompt, its line shows it: blanks, empty messages, names and calls."""
+    user = {"role": "user", "content": "Bread?"}
+    tool = {"id": "1", "type": "function", "function": {"name": "buy", "arguments": "{}"}}
+    empty: list[dict[str, Any]] = [
+        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": None},
+        {"role": "assistant", "content": None, "tool_calls": [tool]},
+        {"role": "assistant", "content": "  "},
+        {"role": "assistant", "content": "\u200b"},
+    ]
+    prompts = [[user], *([each, user] for each in empty), [{**user, "role": "system"}]]
+    for number, one in enumerate(prompts):
+        for other in prompts[:number] + prompts[number + 1 :]:
+            runs = [
+                written(f"{name}.jsonl", [chat(messages, "Yes.", "lisa#0")])
+                for name, messages in (("a", one), ("b", other))
+            ]
+            [parting] = llmcall.compare(*runs).parted
+            assert re.search(r"\[-.*\S.*-\]|\{\+.*\S.*\+\}", parting.in_words()), (one, other)
 
 
 def test_one_of_several_choices_heard_by_another() -> None:

@@ -270,7 +270,7 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
 
     KEY is a record's key, or the beginning of one.
     """
-    from ..review.conversations import grouped, text_lines
+    from ..review.conversations import Run, conversations, text_lines
 
     record = found.get(_whole_key(found, key), mode="replay")
     assert record is not None
@@ -279,7 +279,7 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
         return
     click.echo(f"{record.kind} {record.cache_key}")
     click.echo(f"cost {quantity('cost', record.cost)}, stored {_date(record.stored_at)}")
-    for line in text_lines({}, grouped([record])):
+    for line in text_lines({}, conversations(Run("", [record], {}))):
         click.echo(line)
 
 

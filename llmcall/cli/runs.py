@@ -30,6 +30,14 @@ in_scope = click.option(
     help="Only this scope and those below it, or those that match, such as 'rep-1/l*'; without RUN, of the cache.",
 )
 
+round_level = click.option(
+    "--round",
+    "level",
+    metavar="LEVEL",
+    help="The level of the scopes that is the round, as in rep/round/agent: its number from 1, or the word "
+    "that its names have in common. Without it, a level such as round-1 or day-1 is found.",
+)
+
 
 def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> Run:
     """Return the run that the arguments name."""
@@ -53,17 +61,19 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
     type=click.Choice(["actor", "round"]),
     default="actor",
     show_default=True,
-    help="Each actor's calls together, or the n-th call of each actor beside the others'.",
+    help="Each actor's calls together, or those of all actors in each round.",
 )
+@round_level
 @as_json
-def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
+def show(run: str | None, scope: str | None, by: str, level: str | None, as_json: bool) -> None:
     """Show what was asked and answered, as conversations.
 
-    RUN is a cassette, an exported file or a cache's directory. The text is the same each time, so
-    git can compare it: "llmcall show" is a textconv. A file that cannot be read is shown as it is,
-    after the reason.
+    RUN is a cassette, an exported file or a cache's directory. If rounds are no level of the scopes,
+    "--by round" shows the n-th calls of all actors together. The text is the same each time, so git
+    can compare it: "llmcall show" is a textconv. A file that cannot be read is shown as it is, after
+    the reason.
     """
-    from ..review.conversations import by_round, grouped, text_lines
+    from ..review.conversations import by_round, conversations, text_lines, with_rounds
 
     is_file = run is not None and Path(run).is_file()
     try:
@@ -78,12 +88,12 @@ def show(run: str | None, scope: str | None, by: str, as_json: bool) -> None:
         records = [record.as_dict() for record in found.records]
         click.echo(visible_json(records, default=bytes.hex))
     else:
-        groups = grouped(found.records)
-        _write(
-            text_lines({}, by_round(groups))
-            if by == "round"
-            else text_lines(found.settings, groups)
-        )
+        if by == "round" or level is not None:
+            [found] = with_rounds([found], level)
+        if by == "round":
+            _write(text_lines({}, by_round(found)))
+        else:
+            _write(text_lines(found.settings, conversations(found)))
 
 
 def _write(lines: Iterable[str]) -> None:
@@ -99,13 +109,15 @@ def _write(lines: Iterable[str]) -> None:
 @click.option(
     "--with", "other_scope", metavar="GLOB", help="The same of OTHER; without OTHER, where RUN is."
 )
-@click.option("--exit-code", is_flag=True, help="Exit with 1 where the two differ.")
+@round_level
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if the two differ.")
 @as_json
 def diff(
     run: str | None,
     other: str | None,
     scope: str | None,
     other_scope: str | None,
+    level: str | None,
     exit_code: bool,
     as_json: bool,
 ) -> None:
@@ -119,7 +131,9 @@ def diff(
     if other is None and other_scope is None:
         raise click.UsageError("name two runs: RUN OTHER, or --scope NAME --with NAME")
     found = compare(
-        _load(run, scope), _load(other or run, other_scope or (scope if other else None))
+        _load(run, scope),
+        _load(other or run, other_scope or (scope if other else None)),
+        round=level,
     )
     if as_json:
         click.echo(visible_json(found.to_dict()))
@@ -139,6 +153,7 @@ def diff(
     metavar="GLOB",
     help="The same of the other run; without --against, of RUN.",
 )
+@round_level
 @click.option(
     "--sample",
     type=click.IntRange(min=1),
@@ -152,6 +167,7 @@ def report(
     against: str | None,
     scope: str | None,
     other_scope: str | None,
+    level: str | None,
     sample: int | None,
     output: str,
 ) -> None:
@@ -160,15 +176,16 @@ def report(
     RUN is a cassette, an exported file or a cache's directory. The page needs no other file, and
     loads nothing.
     """
-    from ..review.comparison import compare
+    from ..review.comparison import Comparison
+    from ..review.conversations import with_rounds
     from ..review.page import page
 
-    found = _load(run, scope)
-    if against is None and other_scope is None:
-        html = page(found, sample=sample)
-    else:
-        other = _load(against or run, other_scope or (scope if against else None))
-        html = page(found, other, compare(found, other), sample=sample)
+    runs = [_load(run, scope)]
+    if against is not None or other_scope is not None:
+        runs.append(_load(against or run, other_scope or (scope if against else None)))
+    first, *others = with_rounds(runs, level)
+    comparison = Comparison(first, others) if others else None
+    html = page(first, *others, comparison=comparison, sample=sample)
     Path(output).write_text(html, encoding="utf-8")
     click.echo(f"written to {output}", err=True)
 

@@ -66,10 +66,10 @@ class Cause(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Hold a call of the first run and the call of the other one that belongs to it; either may be
+    """A call of the first run, and the call of the other one that belongs to it; either may be
     missing.
 
-    :param status: as of a :class:`.Row`, as are scope, place and run; empty where nothing is
+    :param status: as of a :class:`.Row`, as are scope, place, run and round; empty if nothing is
         compared.
     """
 
@@ -79,6 +79,7 @@ class Pair(NamedTuple):
     other: Record | None = None
     status: str = ""
     run: int = 1
+    round: str = ""
 
     @property
     def is_same_request(self) -> bool:
@@ -450,7 +451,8 @@ def _plain_text(value: Any) -> str:
 
 
 def _text(value: Any) -> str | None:
-    """Return what is there in one of two requests; of a message its text."""
-    if isinstance(value, dict) and isinstance(value.get("content"), str):
-        return str(value["content"])
+    """Return what is there in one of two requests; of a message its text, if it has one."""
+    content = value.get("content") if isinstance(value, dict) else None
+    if isinstance(content, str) and content.strip():
+        return content
     return value if value is None or isinstance(value, str) else shown_data(value)

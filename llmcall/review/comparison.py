@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from html import escape
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..differences.words import Passage, passages, pieces
@@ -17,11 +18,12 @@ from ..records.answers import same_answer
 from ..records.reader import without_collection
 from ..requests.contents import strings_in
 from ..requests.keys import key_of
-from ..text import OUTSIDE, brief, counted, data_frame, printable, shortened
+from ..text import OUTSIDE, brief, counted, data_frame, printable, shortened, shown_data
 from ..types import Record
 from .causes import PROMPT, Cause, Pair, causes
-from .conversations import Run, first_level, load
+from .conversations import Run, first_level, load, with_rounds
 from .quotes import text_of
+from .rounds import natural_order
 
 if TYPE_CHECKING:
     import pandas
@@ -32,6 +34,7 @@ WORDS = 60  # characters of a text in a line
 ALIKE = 0.5  # the share of their words that the first prompts of one actor have in common
 SCOPES_SHOWN = 4
 CHANGES_SHOWN = 3
+STRETCHES_SHOWN = 12  # of rounds
 WORD = re.compile(r"\w")
 WORD_AT_END = re.compile(r"\S*\w\S*\s*\Z")
 WORD_AT_START = re.compile(r"\s*\S+")
@@ -39,14 +42,14 @@ WHY = {
     "prompt": "the prompt changed",
     "parameters": "the parameters changed",
     "model": "the model changed",
-    "draw": "the same request was answered differently",
+    "draw": "the same request has different answers",
     "missing": "the other run ends, or leaves this call out",
     "added": "the other run has a call more",
 }
 
 
 class Row(NamedTuple):
-    """Hold one call of the runs.
+    """One call of the runs.
 
     :param scope: the actor's scope path, without the level that names the whole run.
     :param place: its place in the actor's run, from 0: in the first run, or in the other one where
@@ -58,6 +61,7 @@ class Row(NamedTuple):
     :param other_prompt: the same in the other run.
     :param other_answer: the same in the other run.
     :param run: which of the other runs it is, from 1.
+    :param round: the name of its round, if a level of the scopes is the round; else empty.
     """
 
     scope: str
@@ -68,10 +72,11 @@ class Row(NamedTuple):
     other_prompt: str | None
     other_answer: str | None
     run: int = 1
+    round: str = ""
 
 
 class Parting(NamedTuple):
-    """Hold the first call at which an actor's runs part.
+    """The first call at which an actor's runs part.
 
     :param scope: the actor's scope path, without the level that names the whole run.
     :param place: the call's place in the actor's run, from 0.
@@ -84,6 +89,7 @@ class Parting(NamedTuple):
     :param run: which of the other runs it is, from 1.
     :param doubt: why a changed prompt may be no cause but a consequence of earlier answers, where
         the recordings do not tell; else empty.
+    :param round: the name of the call's round, as of its :class:`.Row`.
     """
 
     scope: str
@@ -93,6 +99,7 @@ class Parting(NamedTuple):
     after: str | None
     run: int = 1
     doubt: str = ""
+    round: str = ""
 
     @property
     def status(self) -> str:
@@ -118,8 +125,29 @@ class Parting(NamedTuple):
         return " → ".join(shown)
 
 
+class Round(NamedTuple):
+    """How many calls of one round changed.
+
+    :param name: the round's name, or ``"call 3"`` for the third call of each actor if rounds are no
+        level of the scopes.
+    :param calls: the number of calls of this round that both runs have.
+    :param changed: the number of them of which the request or the answer differs.
+    :param run: which of the other runs it is, from 1.
+    """
+
+    name: str
+    calls: int
+    changed: int
+    run: int = 1
+
+    @property
+    def share(self) -> float:
+        """Return the share of changed calls, from 0 to 1."""
+        return self.changed / self.calls
+
+
 class Spread(NamedTuple):
-    """Hold the answers of several runs to one question.
+    """The answers of several runs to one question.
 
     :param scope: the actor's scope path.
     :param place: the call's place in the actor's run, from 0.
@@ -134,7 +162,7 @@ class Spread(NamedTuple):
 
 
 class Comparison:
-    """Hold what two or more runs have in common, and where they part; ``str()`` of it is a report.
+    """What two or more runs have in common, and where they part; ``str()`` of it is a report.
 
     :ivar same: the number of calls with the same request and the same answer.
     :ivar changed: the number of calls of which the request or the answer differs.
@@ -190,6 +218,7 @@ class Comparison:
         }
         found = causes(actors, run.normalize, other.normalize)
         for scope, pairs in actors.items():
+            pairs = [pair._replace(round=_round(pair, run, other)) for pair in pairs]
             self.pairs += pairs
             parting, later = found[scope]
             self.parted += [_parting(parting, pairs)] if parting else []
@@ -199,9 +228,31 @@ class Comparison:
     def rows(self) -> list[Row]:
         """Return one :class:`.Row` for each call."""
         return [
-            Row(pair.scope, pair.place, pair.status, *_told(pair.one), *_told(pair.other), pair.run)
+            Row(
+                pair.scope,
+                pair.place,
+                pair.status,
+                *_told(pair.one),
+                *_told(pair.other),
+                pair.run,
+                pair.round,
+            )
             for pair in self.pairs
         ]
+
+    @cached_property
+    def rounds(self) -> list[Round]:
+        """Return how many calls changed in each round: how a change spreads.
+
+        If rounds are no level of the scopes, the n-th calls of all actors stand together.
+        """
+        found: dict[tuple[int, str], list[bool]] = {}
+        for pair in self.pairs:
+            if pair.one is not None and pair.other is not None:
+                changes = found.setdefault((pair.run, _round_name(pair)), [])
+                changes.append(pair.status == "changed")
+        rounds = [Round(name, len(each), sum(each), run) for (run, name), each in found.items()]
+        return sorted(rounds, key=lambda each: (each.run, natural_order(each.name)))
 
     @cached_property
     def spread(self) -> list[Spread]:
@@ -225,8 +276,17 @@ class Comparison:
         ]
 
     def to_frame(self) -> pandas.DataFrame:
-        """Return the rows as a pandas DataFrame."""
-        return data_frame(self.rows, Row._fields)
+        """Return the rows as a pandas DataFrame.
+
+        The column ``changed_in_round`` has the share of changed calls in the call's round, from 0
+        to 1; see :attr:`rounds`.
+        """
+        shares = {(each.run, each.name): each.share for each in self.rounds}
+        rows = [
+            (*row, shares.get((pair.run, _round_name(pair))))
+            for row, pair in zip(self.rows, self.pairs, strict=True)
+        ]
+        return data_frame(rows, (*Row._fields, "changed_in_round"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as plain data, for JSON."""
@@ -237,6 +297,7 @@ class Comparison:
             "parted": self.parted,
             "later": self.later,
             "rows": self.rows,
+            "rounds": self.rounds,
         }
         return counts | {
             name: [each._asdict() for each in values] for name, values in lists.items()
@@ -264,6 +325,7 @@ class Comparison:
         if not self.same and not self.changed:
             yield "The runs have no actor in common: their scopes and their prompts differ."
             return
+        yield from self._by_round()
         for other, one in sorted(self.renamed.items()):
             how = (
                 "its system message, which names it, was edited"
@@ -275,6 +337,16 @@ class Comparison:
             yield "No actor's runs part."
         yield from self._in_words(self.parted, "")
         yield from self._in_words(self.later, ", after it parted")
+
+    def _by_round(self) -> Iterator[str]:
+        """Yield a line for each of the other runs in which some calls of some rounds changed."""
+        for number, run in enumerate(self._names[1:], 1):
+            rounds = [each for each in self.rounds if each.run == number]
+            if len(rounds) > 1 and 0 < sum(each.changed for each in rounds) < sum(
+                each.calls for each in rounds
+            ):
+                which = f" of {run}" if len(self._names) > 2 else ""
+                yield f"changed calls{which}: {', '.join(_shares(rounds))}"
 
     def _in_words(self, partings: Iterable[Parting], when: str) -> Iterator[str]:
         """Yield a line for each change, however many scopes it is in; those of whole calls come
@@ -297,13 +369,15 @@ class Comparison:
                 where = f"the same change in {len(same):,} scopes{which} ({scopes}{more})"
                 what = "" if is_call else f": {words}"
             else:
-                where = f"{scopes}, call {same[0].place + 1}{which}"
+                where = f"{scopes}, {_call(same[0])}{which}"
                 what = f": {same[0].in_words()}"
             yield f"{where}{when}: {WHY[why]}{what}{same[0].perhaps}"
 
 
 @short_traceback
-def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
+def compare(
+    run: Any, *others: Any, align: Align | None = None, round: str | int | None = None
+) -> Comparison:
     """Compare a run with others of the same program.
 
     Actors are matched by their scope paths, without a first level that names the whole run; the
@@ -316,9 +390,14 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     :param others: the other runs, at least one.
     :param align: says what an actor of another run is called in the first: a dict of scope paths,
         or a function.
+    :param round: which level of the scopes is the round, in ``rep/round/agent`` for example: its
+        number in the path, from 1, or the word that its names have in common (``"round"`` in
+        ``round-1``). The calls of an actor in all rounds are compared as its run. ``None`` finds a
+        level that has a word of time, such as ``round`` or ``day``.
     :returns: the comparison.
-    :raises CacheError: where a run holds no record.
-    :raises TypeError: where there is no other run, or something is no run.
+    :raises CacheError: if a run holds no record.
+    :raises TypeError: if there is no other run, or something is no run.
+    :raises ValueError: if no run has such a level; the message lists the known ones.
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
     >>> print(comparison)  # doctest: +ELLIPSIS
@@ -329,7 +408,8 @@ def compare(run: Any, *others: Any, align: Align | None = None) -> Comparison:
     if not others:
         raise TypeError("compare() takes at least two runs")
     with without_collection():
-        return Comparison(load(run), [load(other) for other in others], align)
+        first, *rest = with_rounds([load(each) for each in (run, *others)], round)
+        return Comparison(first, rest, align)
 
 
 # Actors
@@ -462,11 +542,29 @@ def _alike(one: Record, other: Record) -> bool:
     return one.kind == other.kind and one.request.get("function") == other.request.get("function")
 
 
+def _round(pair: Pair, run: Run, other: Run) -> str:
+    """Return the name of the round that a call is in, in the first run if that has the call."""
+    if pair.one is not None:
+        return run.round_of(pair.one)
+    return "" if pair.other is None else other.round_of(pair.other)
+
+
+def _round_name(pair: Pair) -> str:
+    return pair.round or f"call {pair.place + 1}"
+
+
 def _parting(cause: Cause, pairs: Sequence[Pair]) -> Parting:
     """Return a cause as it is told."""
     pair = pairs[cause.number]
     return Parting(
-        pair.scope, pair.place, cause.why, cause.before, cause.after, pair.run, cause.doubt
+        pair.scope,
+        pair.place,
+        cause.why,
+        cause.before,
+        cause.after,
+        pair.run,
+        cause.doubt,
+        pair.round,
     )
 
 
@@ -475,6 +573,39 @@ def _told(record: Record | None) -> tuple[str | None, str | None]:
 
 
 # In words
+
+
+def _call(parting: Parting) -> str:
+    """Return which call of its actor a parting is at."""
+    call = f"call {parting.place + 1}"
+    return f"{call} ({printable(parting.round)})" if parting.round else call
+
+
+def _shares(rounds: Sequence[Round]) -> Iterator[str]:
+    """Yield the share of changed calls in each stretch of rounds that have the same; if these are
+    many, in stretches of as many rounds each.
+    """
+    stretches = [list(same) for _, same in groupby(rounds, key=lambda each: _share([each]))]
+    if len(stretches) > STRETCHES_SHOWN:
+        length = -(-len(rounds) // STRETCHES_SHOWN)
+        stretches = [
+            list(rounds[begin : begin + length]) for begin in range(0, len(rounds), length)
+        ]
+    for same in stretches:
+        first, last = same[0].name, same[-1].name
+        names = first if first == last else f"{first} to {last.removeprefix('call ')}"
+        yield f"{_share(same)} in {printable(names)}"
+
+
+def _share(rounds: Iterable[Round]) -> str:
+    """Return the share of changed calls in some rounds together, in words."""
+    calls, changed = 0, 0
+    for each in rounds:
+        calls += each.calls
+        changed += each.changed
+    if changed in (0, calls):
+        return "all" if changed else "none"
+    return f"{min(max(round(100 * changed / calls), 1), 99)}%"
 
 
 def _word_changes(before: str, after: str) -> str:
@@ -489,9 +620,12 @@ def _word_changes(before: str, after: str) -> str:
         if not WORD.search(gone + new):
             around = pieces(_with_words(passage, before), before, after)
             gone, new = (shortened(piece, WORDS) for piece in around)
-        gone, new = printable(gone), printable(new)
-        found.append(" ".join([f"[-{gone}-]"] * bool(gone) + [f"{{+{new}+}}"] * bool(new)))
-    return " … ".join(found)
+        marked = [f"[-{printable(gone)}-]"] if gone.strip() else []
+        marked += [f"{{+{printable(new)}+}}"] if new.strip() else []
+        found.append(" ".join(marked))
+    if not any(found):  # nothing but blanks
+        return f"[-{shown_data(before)}-] {{+{shown_data(after)}+}}"
+    return " … ".join(filter(None, found))
 
 
 def _with_words(passage: Passage, before: str) -> Passage:

@@ -24,6 +24,7 @@ from ..requests.contents import title_of
 from ..requests.keys import normalizer
 from ..text import OUTSIDE, brief, counted, printable, shown_data, visible
 from ..types import Record
+from .rounds import Rounds, find_rounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,13 +49,14 @@ WORDS = 60  # characters of a text that stands above
 
 
 class Run(NamedTuple):
-    """Hold the records of one run.
+    """The records of one run.
 
     :param name: what messages call it.
     :param records: in the order of the calls of each scope.
     :param settings: those of the file's header.
     :param is_complete: whether the recording came to its end, as far as a file says so.
     :param options: those of ``llmcall run`` in the file's header.
+    :param rounds: which level of the scopes is the round, if one is.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Run(NamedTuple):
     settings: dict[str, Any]
     is_complete: bool = True
     options: Mapping[str, Any] = {}
+    rounds: Rounds | None = None
 
     @property
     def names_by_system(self) -> bool:
@@ -73,12 +76,39 @@ class Run(NamedTuple):
         """Return what was taken out of the texts of its requests, or ``None``."""
         return normalizer(tuple(self.settings.get("cache_normalize", ())))
 
+    def actor_of(self, record: Record) -> str:
+        """Return the actor that made a call: its scope path, without the round."""
+        return record.scope if self.rounds is None else self.rounds.split(record.scope)[0]
+
+    def round_of(self, record: Record) -> str:
+        """Return the name of the round that a call is in; empty if rounds are no level."""
+        return "" if self.rounds is None else self.rounds.split(record.scope)[1]
+
     def by_actor(self) -> dict[str, list[Record]]:
-        """Return the records by scope path; ``""`` stands for those outside any scope."""
+        """Return the records by actor, in the order of their rounds; ``""`` stands for those
+        outside any scope.
+        """
         found: dict[str, list[Record]] = {}
         for record in self.records:
-            found.setdefault(record.scope, []).append(record)
+            found.setdefault(self.actor_of(record), []).append(record)
+        if self.rounds is not None:
+            for records in found.values():
+                records.sort(key=self._round_number)
         return found
+
+    def _round_number(self, record: Record) -> int:
+        assert self.rounds is not None
+        return self.rounds.number(record.scope)
+
+
+def with_rounds(runs: Sequence[Run], named: str | int | None = None) -> list[Run]:
+    """Return runs that know which level of their scopes is the round.
+
+    :param named: the level, as of :func:`~llmcall.review.rounds.find_rounds`.
+    :raises ValueError: if no run has such a level.
+    """
+    found = find_rounds([{record.scope for record in run.records} for run in runs], named)
+    return [run._replace(rounds=rounds) for run, rounds in zip(runs, found, strict=True)]
 
 
 def load(run: Any, *, may_be_empty: bool = False) -> Run:
@@ -195,25 +225,35 @@ class Call(NamedTuple):
     answers: tuple[Said, ...]
 
 
-def grouped(records: Iterable[Record]) -> dict[str, list[Call]]:
-    """Return the calls of records by scope path (empty outside any), both in the order of the
-    records.
-    """
-    groups: dict[str, list[Call]] = {}
-    beginnings: dict[str, History] = {}
+def conversations(run: Run) -> dict[str, list[Call]]:
+    """Return the calls of a run by actor (empty outside any scope), both in their order."""
+    return {actor: _calls(records) for actor, records in run.by_actor().items()}
+
+
+def _calls(records: Iterable[Record]) -> list[Call]:
+    beginning = History(Said("", ()))
+    calls: list[Call] = []
     for record in records:
-        calls = groups.setdefault(record.scope, [])
-        beginning = beginnings.setdefault(record.scope, History(Said("", ())))
         calls.append(_call(record, beginning, calls[-1] if calls else None))
-    return groups
+    return calls
 
 
-def by_round(groups: Mapping[str, list[Call]]) -> dict[str, list[Call]]:
-    """Return the n-th call of each scope beside the others'."""
-    rounds = zip_longest(*groups.values())
-    return {
-        f"round {number}": [call for call in calls if call] for number, calls in enumerate(rounds)
-    }
+def by_round(run: Run) -> dict[str, list[Call]]:
+    """Return the calls of all actors in each round; without rounds, the n-th call of each actor
+    beside the others'.
+    """
+    groups = conversations(run)
+    if run.rounds is None:
+        numbered = zip_longest(*groups.values())
+        return {
+            f"call {number}": [call for call in calls if call]
+            for number, calls in enumerate(numbered, 1)
+        }
+    found: dict[str, list[Call]] = {name: [] for name in ("", *run.rounds.numbers)}
+    for calls in groups.values():
+        for call in calls:
+            found[run.round_of(call.record)].append(call)
+    return {name or "outside any round": calls for name, calls in found.items() if calls}
 
 
 def _call(record: Record, beginning: History, before: Call | None) -> Call:

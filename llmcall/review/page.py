@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..text import OUTSIDE, counted, money, shown_data, visible
 from .causes import Pair
 from .comparison import WHY, counted_value
-from .conversations import ORDINARY_ENDS, grouped
+from .conversations import ORDINARY_ENDS, conversations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,17 +27,10 @@ if TYPE_CHECKING:
     from .conversations import Call, Run
 
 
-def page(
-    run: Run,
-    other: Run | None = None,
-    comparison: Comparison | None = None,
-    *,
-    sample: int | None = None,
-) -> str:
+def page(*runs: Run, comparison: Comparison | None = None, sample: int | None = None) -> str:
     """Return the page.
 
-    :param run: what it shows.
-    :param other: the run that it is compared with.
+    :param runs: what it shows: one run, or two that are compared.
     :param comparison: what :func:`~llmcall.compare` made of both.
     :param sample: how many calls it shows at most: those of actors that stand evenly among all.
     """
@@ -50,10 +43,9 @@ def page(
         folder.joinpath(f"report.{kind}").read_text(encoding="utf-8")
         for kind in ("html", "css", "js")
     )
-    cells = comparison.pairs if comparison else _cells(run)
+    cells = comparison.pairs if comparison else _cells(runs[0])
     shown = cells if sample is None else _sampled(cells, sample)
-    runs = [run] if other is None else [run, other]
-    calls = [[call for calls in grouped(each.records).values() for call in calls] for each in runs]
+    calls = [[call for calls in conversations(each).values() for call in calls] for each in runs]
     facts = [dict(_facts(each, its)) for each, its in zip(runs, calls, strict=True)]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -1,0 +1,152 @@
+"""Rounds that are a level of the scope: the calls of ``rep/round/agent`` belong to ``rep/agent``.
+
+A level is known by its number in the path, or by the word that its names have in common, such as
+``round`` in ``round-1`` and ``round-2``. Without being named, a level is the round if this word is one
+of time, and an actor comes back in it. Repeats and agents are numbered as well, so numbers alone say
+nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ..text import printable
+
+TIME_WORDS = frozenset({
+    "round", "turn", "step", "tick", "t", "time", "hour", "day", "week", "month", "year", "period",
+    "wave", "phase", "stage", "session", "generation", "iteration",
+})  # fmt: skip
+NAMES_SHOWN = 3
+_NUMBERED = re.compile(r"(.*?)[\s_.:-]*(\d+)", re.DOTALL)
+
+
+class Level(NamedTuple):
+    """One level of the scope paths of a run.
+
+    :param number: its number in a path, from 1.
+    :param names: the scopes of this level, in their order: numbered ones by their numbers.
+    :param word: the word that all numbered names have before their numbers; empty if they have
+        none, or several.
+    """
+
+    number: int
+    names: tuple[str, ...]
+    word: str
+
+    def __str__(self) -> str:
+        shown = ", ".join(printable(name) for name in self.names[:NAMES_SHOWN])
+        more = len(self.names) - NAMES_SHOWN
+        names = f"{shown} and {more:,} more" if more > 0 else shown
+        return (
+            f"{self.number} or {self.word!r} ({names})" if self.word else f"{self.number} ({names})"
+        )
+
+
+class Rounds(NamedTuple):
+    """Which level of the scope paths is the round.
+
+    :param depth: the level's number in a path, from 0.
+    :param numbers: the number of each round, from 0, by its name.
+    """
+
+    depth: int
+    numbers: Mapping[str, int]
+
+    def split(self, scope: str) -> tuple[str, str]:
+        """Return a scope path without its round, and the round; ``""`` if it has none."""
+        names = scope.split("/")
+        if len(names) <= self.depth or names[self.depth] not in self.numbers:
+            return scope, ""
+        name = names.pop(self.depth)
+        return "/".join(names) or _word(name) or name, name
+
+    def number(self, scope: str) -> int:
+        """Return the number of a scope's round, from 0; -1 outside any round."""
+        _, name = self.split(scope)
+        return self.numbers.get(name, -1)
+
+
+def levels(scopes: Iterable[str]) -> list[Level]:
+    """Return the levels of some scope paths."""
+    found: list[dict[str, None]] = []
+    for scope in dict.fromkeys(scopes):
+        for index, name in enumerate(scope.split("/") if scope else ()):
+            if index == len(found):
+                found.append({})
+            found[index][name] = None
+    return [_level(number, names) for number, names in enumerate(found, 1)]
+
+
+def _level(number: int, names: Collection[str]) -> Level:
+    words = {_word(name) for name in names} - {None}
+    word = words.pop() if len(words) == 1 else None
+    return Level(number, tuple(sorted(names, key=natural_order)), word or "")
+
+
+def _word(name: str) -> str | None:
+    """Return the word before the number that a name ends with; ``None`` if it has no number."""
+    match = _NUMBERED.fullmatch(name)
+    return match[1].casefold() if match else None
+
+
+def natural_order(name: str) -> tuple[int, int, str]:
+    """Return what sorts names: numbered ones by their numbers, behind the others."""
+    match = _NUMBERED.fullmatch(name)
+    return (1, int(match[2]), name) if match else (0, 0, name)
+
+
+def find_rounds(
+    runs: Sequence[Collection[str]], named: str | int | None = None
+) -> list[Rounds | None]:
+    """Return which level of the scope paths of each run is the round; ``None`` if none is.
+
+    :param runs: the scope paths of each run.
+    :param named: the level's number, from 1, or the word that its names have in common; ``None``
+        finds it.
+    :raises ValueError: if no run has such a level.
+    """
+    known = [levels(scopes) for scopes in runs]
+    if named is None:
+        named = next(filter(None, map(_time_word, known, runs)), None)
+        if named is None:
+            return [None for _ in runs]
+    found = [_level_named(each, str(named)) for each in known]
+    if not any(found):
+        every = levels(scope for scopes in runs for scope in scopes)
+        listed = "; ".join(map(str, every)) or "none, since no call stands in a scope"
+        raise ValueError(f"the scopes have no level {named!r}; known levels: {listed}")
+    return [None if level is None else _rounds(level) for level in found]
+
+
+def _time_word(known: Iterable[Level], scopes: Collection[str]) -> str | None:
+    """Return the word of time by which the rounds of a run are known; ``None`` if none is, or
+    several are.
+    """
+    found = [
+        level.word
+        for level in known
+        if level.word in TIME_WORDS and _comes_back(_rounds(level), scopes)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _level_named(known: Iterable[Level], named: str) -> Level | None:
+    for level in known:
+        if named == str(level.number) or named.casefold() == (level.word or None):
+            return level
+    return None
+
+
+def _rounds(level: Level) -> Rounds:
+    """Return a level as rounds: of one with a word, only the names that have it."""
+    names = [name for name in level.names if not level.word or _word(name) == level.word]
+    return Rounds(level.number - 1, {name: number for number, name in enumerate(names)})
+
+
+def _comes_back(rounds: Rounds, scopes: Iterable[str]) -> bool:
+    """Tell whether an actor has calls in several rounds."""
+    split = [rounds.split(scope) for scope in dict.fromkeys(scopes)]
+    actors = [actor for actor, name in split if name]
+    return len(set(actors)) < len(actors)

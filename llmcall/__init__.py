@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     )
     from .legacy import chatcompletion_request
     from .misses.report import Miss
-    from .parallel.items import Plan
     from .parallel.map import imap, map
+    from .parallel.plans import Plan
     from .programs.http_clients import async_http_client, http_client
     from .programs.patch import patched
     from .programs.requests import ProgramRequest
@@ -79,7 +79,7 @@ _HOMES = {
     "parallel.map": ("imap", "map"),
     "engine.usage": ("Usage", "track"),
     "misses.report": ("Miss",),
-    "parallel.items": ("Plan",),
+    "parallel.plans": ("Plan",),
     "recorded_functions": ("recorded",),
     "scopes": ("bind", "scope"),
     "review.comparison": ("Comparison", "compare"),

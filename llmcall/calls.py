@@ -14,12 +14,13 @@ from weakref import ref
 
 from .clients.registry import client as shared_client
 from .engine.drivers import adrive, drive
-from .errors import OutputError, TemplateError, short_traceback
-from .outputs import correction, describe, read
+from .errors import APIError, LLMCallError, OutputError, TemplateError, short_traceback
+from .outputs import correction, describe, fields_of, read
 from .prompts import Template, Variables, all_variables, file_template, text_template
 from .requests.arguments import UNCHECKED, Parameters
 from .requests.schemas import response_format
 from .text import shortened
+from .types import message_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -56,6 +57,43 @@ class Answer(NamedTuple):
     value: Any
     reply: Reply | None
     messages: list[dict[str, Any]]
+
+
+class Asked(NamedTuple):
+    """What a call came to, before ``on_error`` decides what becomes of a failure.
+
+    :param value: the answer as the output type; ``None`` if there is none.
+    :param failure: why there is none: the API's error, or an ``OutputError`` for an answer that does
+        not fit and for a refusal. ``None`` also if the client logged the error.
+    :param replies: the answers, in order.
+    :param messages: all that was sent and answered, the answers included.
+    :param tries: how many answers were asked for.
+    """
+
+    value: Any
+    failure: Exception | None
+    replies: list[Reply]
+    messages: list[dict[str, Any]]
+    tries: int
+
+    @property
+    def reply(self) -> Reply | None:
+        """Return the last answer; ``None`` if none came to what was asked last."""
+        return self.replies[-1] if self.replies and self.tries == len(self.replies) else None
+
+    @property
+    def refusal(self) -> str | None:
+        """Return the text in which the model refused, or ``None``."""
+        return None if self.reply is None else self.reply.refusal
+
+    @property
+    def unread(self) -> str | None:
+        """Return the first answer if it did not fit the output type, or ``None``."""
+        if not self.replies:
+            return None
+        first = self.replies[0]
+        fits = first is self.reply and (self.failure is None or self.refusal is not None)
+        return None if fits else message_text(first)
 
 
 class _Asking(NamedTuple):
@@ -107,16 +145,11 @@ class RowJob(NamedTuple):
 
     :param variables: gives the templates' variables of a row.
     :param bound: those of them that are the same for all rows.
-    :param whole: whether the answer is wanted whole, with its reply and messages.
     """
 
     call: LLMCall
     variables: Callable[[Any], dict[str, Any]]
     bound: Mapping[str, Any] = {}
-    whole: bool = False
-
-    def __map_job__(self) -> RowJob:
-        return self
 
     @property
     def client(self) -> LLMClient:
@@ -124,17 +157,16 @@ class RowJob(NamedTuple):
         return self.call.client
 
     def run(self, item: Any) -> Any:
-        """Ask about an item."""
-        answer = self.call.run(**self.variables(item))
-        return answer if self.whole else answer.value
+        """Ask about an item, and return the value."""
+        return self.call.run(**self.variables(item)).value
 
-    def asking(self, item: Any) -> Generator[_Asking, Any, Answer]:
-        """Ask until an answer fits; see :meth:`LLMCall.asking`."""
-        return self.call.asking(self.variables(item))
+    def conversation(self, item: Any) -> Generator[_Asking, Any, Asked]:
+        """Ask until an answer fits; see :meth:`LLMCall.conversation`."""
+        return self.call.conversation(self.variables(item))
 
     def identity(self, item: Any) -> dict[str, Any]:
-        """Return what tells an item from others: only the variables, and their fields, that the
-        templates use.
+        """Return what identifies an item: only the variables, and their fields, that the templates
+        use.
         """
         used = self.call.variables()
         values = self.variables(item).items()
@@ -143,6 +175,38 @@ class RowJob(NamedTuple):
             for name, value in values
             if name in used and name not in self.bound
         }
+
+
+class TableJob(NamedTuple):
+    """Ask about each row of a table, and return all that is known of the answer.
+
+    :param rows: asks about a row.
+    """
+
+    rows: RowJob
+
+    def __map_job__(self) -> TableJob:
+        return self
+
+    @short_traceback
+    def run(self, item: Any) -> Asked:
+        """Ask about a row. A refusal is an answer, and raises nothing.
+
+        :raises APIError, OutputError: if there is no answer that fits, unless ``on_error`` is among
+            the call's parameters. ``.asked`` has what was answered before.
+        """
+        asked: Asked = drive(self.rows.conversation(item))  # type: ignore[arg-type]
+        failure = asked.failure
+        is_raised = self.rows.call.model_params["on_error"] == "raise"
+        if failure is None or asked.refusal is not None or not is_raised:
+            return asked
+        if isinstance(failure, LLMCallError):
+            failure.asked = asked._replace(failure=None)
+        raise failure
+
+    def identity(self, item: Any) -> dict[str, Any]:
+        """Return what identifies a row."""
+        return self.rows.identity(item)
 
 
 def _of_row(item: Any) -> dict[str, Any]:
@@ -179,7 +243,8 @@ class LLMCall:
     :param user: likewise the user message's.
     :param output_type: ``str``, ``bool``, ``int``, ``float``, ``Literal[…]``, an ``Enum``,
         ``list[…]``, ``dict``, a pydantic model, a dataclass or a ``TypedDict``.
-    :param output_retries: how often an answer that does not fit is asked again, saying why.
+    :param output_retries: how often an answer that does not fit is asked again, saying why. A
+        refusal is an answer, and is not asked again.
     :param client: whom to ask; ``None`` means the configured one.
     :param template_path: the folder of the templates, instead of the configured one.
     :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"``
@@ -265,9 +330,8 @@ class LLMCall:
 
         :param variables: the templates' variables.
         :raises TemplateError: where a template or a variable is missing.
-        :raises OutputError: where no answer fitted the output type.
-        :raises APIError: where the call failed for good. With ``on_error="none"`` both give
-            ``None``.
+        :raises OutputError: if no answer fitted the output type, or the model refused.
+        :raises APIError: if the call failed for good. With ``on_error="none"`` both give ``None``.
         """
         return self.run(**variables).value
 
@@ -304,27 +368,41 @@ class LLMCall:
     def table(self: Any, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, and return a DataFrame with a row for each row and repeat.
 
-        Its columns are those of the rows, then ``repeat`` (from 0 on), ``value``, ``error`` (the
-        exception of a row that failed, unless it was raised), ``cached`` (whether no call was made
-        for it), ``cost`` (USD when it was made, corrections included; missing where unknown) and
-        ``cache_key`` (of the answer).
+        Its columns are those of the rows, and then
 
-        :param rows: as of :meth:`map`; none of their columns may have one of those names.
+        - ``repeat``, from 0 on
+        - ``value``, and a column for each field of a pydantic model, a dataclass or a ``TypedDict``
+          (named ``value.NAME`` if the table has a column of the field's name)
+        - ``error``, the exception of a row that failed, unless it was raised
+        - ``tries``, how many answers were asked for
+        - ``unread``, the first answer, if it did not fit the output type
+        - ``refusal``, the text in which the model refused. A refusal is an answer: it is not asked
+          again and raises nothing, whatever ``on_error`` says, and its row has no value.
+        - ``served``, the model that answered, by the name that the server gave
+        - ``finish_reason``, such as ``"stop"`` or ``"length"``
+        - ``cached``, whether no call was made for the row
+        - ``cost``, USD when the answers were made, corrections included; missing if unknown
+        - ``cache_key``, the answer's.
+
+        :param rows: as for :meth:`map`; none of their columns may have one of those names.
         :param map_options: those of :func:`llmcall.map`; the exception that leaves has the answers
             in ``.results``.
-        :raises ConfigError: where pandas is not installed.
-        :raises ValueError: where a column has one of those names.
+        :raises ConfigError: if pandas is not installed.
+        :raises ValueError: if a column has one of those names.
         """
-        from .parallel.items import answer_table
         from .parallel.map import map as mapped
+        from .parallel.tables import answer_table
 
-        job = self.__map_job__()._replace(whole=True)
         if map_options.get("dry_run"):
-            return mapped(job, rows, **map_options)
+            return mapped(self, rows, **map_options)
         if map_options.get("on_error") == "none":
             map_options["on_error"] = "return"  # the column error has it
+        job = TableJob(self.__map_job__())
         return answer_table(
-            rows, map_options.get("repeats", 1), functools.partial(mapped, job, **map_options)
+            rows,
+            map_options.get("repeats", 1),
+            fields_of(job.rows.call.output_type),
+            functools.partial(mapped, job, **map_options),
         )
 
     def __map_job__(self) -> RowJob:
@@ -385,7 +463,18 @@ class LLMCall:
         return found
 
     def asking(self, variables: dict[str, Any]) -> Generator[_Asking, Any, Answer]:
-        """Ask until an answer fits; the same for every driver."""
+        """Ask until an answer fits; the same for every driver.
+
+        :raises APIError, OutputError: if no answer fitted, unless ``on_error`` says otherwise.
+        """
+        asked = yield from self.conversation(variables)
+        answer = Answer(asked.value, asked.reply, asked.messages)
+        if asked.failure is None:
+            return self._remember(answer)
+        return self._failed(asked.failure, answer)
+
+    def conversation(self, variables: dict[str, Any]) -> Generator[_Asking, Any, Asked]:
+        """Ask until an answer fits, or the model refuses; a failure is returned, not raised."""
         client = self.client
         messages = self.render(**variables)
         params, structured = self._params(client)
@@ -397,36 +486,65 @@ class LLMCall:
         replies: list[Reply] = []
         while True:
             self._remember(Answer(None, None, messages))
-            reply = yield _Asking(client, messages, params)
+            try:
+                reply = yield _Asking(client, messages, params)
+            except APIError as error:
+                reply = error
+            tries = len(replies) + 1
             if reply is None or isinstance(reply, Exception):
-                return self._remember(Answer(reply, None, messages))
+                return Asked(None, reply, replies, messages, tries)
             replies.append(reply)
             messages = [*messages, reply]
             try:
-                if reply.content is None and reply.refusal is not None:
-                    raise OutputError(
-                        "the model refused to answer",
-                        text=reply.refusal,
-                        expected=describe(self.output_type),
-                    )
-                value = read(reply.content or "", self.output_type, structured=structured)
-                return self._remember(Answer(value, reply, messages))
+                value = self._read(reply, structured=structured)
+                return Asked(value, None, replies, messages, tries)
             except OutputError as error:
-                if len(replies) <= self.output_retries:
+                if reply.refusal is None and tries <= self.output_retries:
                     again = correction(error, describe(self.output_type, prompt, again=True))
                     messages = [*messages, {"role": "user", "content": again}]
                     continue
-                used = {
-                    name: value for name, value in variables.items() if name in self.variables()
-                }
-                is_kept = client.settings.cache_mode != "off" and params.get("cache") is not False
-                unformatted = None if structured else self._unformatted(client)
-                failed = OutputError(
-                    _report(error, replies, used, is_kept, unformatted),
-                    text=error.text,
-                    expected=error.expected,
-                )
-                return self._failed(failed, error.__cause__, Answer(None, reply, messages))
+                unformatted = None
+                if not structured and reply.refusal is None:
+                    unformatted = self._unformatted(client)
+                failure = self._output_error(error, replies, variables, params, unformatted)
+            return Asked(None, failure, replies, messages, tries)
+
+    def _read(self, reply: Reply, *, structured: bool) -> Any:
+        """Return an answer as the output type.
+
+        :raises OutputError: if it does not fit, or is a refusal.
+        """
+        if reply.refusal is not None:
+            raise OutputError(
+                "the model refused to answer",
+                text=reply.refusal,
+                expected=describe(self.output_type),
+            )
+        return read(reply.content or "", self.output_type, structured=structured)
+
+    def _output_error(
+        self,
+        error: OutputError,
+        replies: list[Reply],
+        variables: Mapping[str, Any],
+        params: Mapping[str, Any],
+        unformatted: str | None,
+    ) -> OutputError:
+        """Return the error of a call whose last answer cannot be used.
+
+        :param error: why the last answer cannot be used.
+        :param params: the arguments of the calls.
+        :param unformatted: see :func:`_report`.
+        """
+        used = {name: value for name, value in variables.items() if name in self.variables()}
+        is_kept = self.client.settings.cache_mode != "off" and params.get("cache") is not False
+        failure = OutputError(
+            _report(error, replies, used, is_kept, unformatted),
+            text=error.text,
+            expected=error.expected,
+        )
+        failure.__cause__ = error.__cause__
+        return failure
 
     def _params(self, client: LLMClient) -> tuple[dict[str, Any], bool]:
         """Return the arguments of the calls, and whether the API holds the answers to a schema of
@@ -456,17 +574,18 @@ class LLMCall:
         can_be_asked_for = response_format(self.output_type) is not None
         return client.model_named(self.model_params.get("model")) if can_be_asked_for else None
 
-    def _failed(self, error: OutputError, cause: BaseException | None, answer: Answer) -> Answer:
-        """Raise, log or return an error, as ``on_error`` says."""
+    def _failed(self, failure: Exception, answer: Answer) -> Answer:
+        """Raise, log or return a failure, as ``on_error`` says."""
         wanted = self.model_params["on_error"]
         if wanted == "raise":
             self._remember(answer)
-            raise error from cause
-        if wanted == "none":
-            import logging
+            raise failure
+        if wanted == "return":
+            return self._remember(answer._replace(value=failure))
+        import logging
 
-            logging.getLogger("llmcall").error("the answer cannot be used: %s", error)
-        return self._remember(answer._replace(value=None if wanted == "none" else error))
+        logging.getLogger("llmcall").error("the answer cannot be used: %s", failure)
+        return self._remember(answer)
 
     def _remember(self, answer: Answer) -> Answer:
         known = {call: last for call, last in _last.get({}).items() if call() is not None}

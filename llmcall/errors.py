@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 class LLMCallError(Exception):
     """Group all errors that llmcall raises, apart from those for a wrong argument."""
 
+    asked: Any = None  # what a row of a table was answered before it failed
+
 
 class ConfigError(LLMCallError):
     """Report a setting that is missing, misspelt or of the wrong type."""
@@ -217,7 +219,7 @@ class TemplateError(LLMCallError):
 
 
 class OutputError(LLMCallError):
-    """Report an answer that does not fit the output type.
+    """Report an answer that does not fit the output type, or a refusal.
 
     :param message: why it cannot be read.
     :param text: the answer as the model gave it.

@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Annotated, Any, get_args, get_origin
 
@@ -52,6 +53,25 @@ def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
         raise OutputError(
             "its JSON is nested too deeply", text=text, expected=describe(output_type)
         ) from None
+
+
+def fields_of(output_type: Any) -> tuple[str, ...]:
+    """Return the names of a pydantic model's, a dataclass's or a ``TypedDict``'s fields; of any
+    other type there are none.
+    """
+    if get_origin(output_type) is Annotated:
+        return fields_of(get_args(output_type)[0])
+    inner = schemas.optional_type(output_type)
+    if inner is not None:
+        return fields_of(inner)
+    if not isinstance(output_type, type):
+        return ()
+    if hasattr(output_type, "model_fields"):
+        return tuple(output_type.model_fields)
+    if is_dataclass(output_type):
+        return tuple(field.name for field in fields(output_type))
+    is_typed_dict = hasattr(output_type, "__total__")
+    return tuple(output_type.__annotations__) if is_typed_dict else ()
 
 
 def describe(output_type: Any, prompt: str = "", *, again: bool = False) -> str:

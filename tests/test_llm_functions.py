@@ -5,6 +5,7 @@ tables of them.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import inspect
 import logging
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pydantic
 import pytest
 from servers import Responding, completion
+from typing_extensions import TypedDict
 
 import llmcall
 from llmcall import LLMCall, OutputError, TemplateError, llm
@@ -29,7 +31,19 @@ USER = "Would you buy {{ product }} for {{ price }} coins?"
 BREAD: dict[str, Any] = {"product": "bread", "price": 3}
 REFUSAL = {"role": "assistant", "content": None, "refusal": "I do not talk about bread."}
 PEOPLE: list[dict[str, Any]] = [{"name": "Lisa", "age": 8}, {"name": "Bart", "age": 10}]
-COLUMNS = ["repeat", "value", "error", "cached", "cost", "cache_key"]
+COLUMNS = [
+    "repeat",
+    "value",
+    "error",
+    "tries",
+    "unread",
+    "refusal",
+    "served",
+    "finish_reason",
+    "cached",
+    "cost",
+    "cache_key",
+]
 
 
 def asked(client: ScriptedClient, request: int = -1) -> list[tuple[str, Any]]:
@@ -260,13 +274,35 @@ def test_an_answer_that_was_cut_names_max_tokens() -> None:
     assert "after 1 try" in str(failed.value) and "recorded" not in str(failed.value)
 
 
-def test_a_refusal_is_no_answer() -> None:
-    """It is asked again, and at the end the error says so, for texts too."""
-    client = ScriptedClient([REFUSAL, "Well, yes."])
-    assert LLMCall(user=USER, output_type=bool, client=client).call(**BREAD) is True
-    with pytest.raises(OutputError, match="refused") as raised:
-        LLMCall(user=USER, client=ScriptedClient([REFUSAL] * 3)).call(**BREAD)
-    assert raised.value.text == REFUSAL["refusal"]
+@pytest.mark.parametrize("output_type", [str, bool, Deal])
+def test_a_refusal_is_not_asked_again(output_type: Any) -> None:
+    """It is the answer, whatever the output type: it is stored, raises an error that says so, and
+    replays the same.
+    """
+    client = ScriptedClient([REFUSAL], cache_mode="auto", model="gpt-4o-mini")
+    call = LLMCall(user=USER, output_type=output_type, client=client)
+    for _ in range(2):
+        with pytest.raises(OutputError, match="refused") as raised:
+            call(**BREAD)
+        assert raised.value.text == REFUSAL["refusal"] and "after 1 try" in str(raised.value)
+    assert len(client.requests) == len(client.cache) == 1
+
+
+def test_a_refusal_in_a_correction_ends_the_asking() -> None:
+    """An answer that does not fit is asked again, the refusal of the correction is not."""
+    client = ScriptedClient(["Hm.", REFUSAL])
+    with pytest.raises(OutputError, match="refused"):
+        LLMCall(user=USER, output_type=bool, client=client)(**BREAD)
+    assert len(client.requests) == 2
+
+
+def test_a_refusal_follows_the_on_error_of_a_map() -> None:
+    """It is raised by default, and returned or logged if on_error says so."""
+    call = LLMCall(user="{{ name }}", client=ScriptedClient(lambda _: REFUSAL))
+    with pytest.raises(OutputError, match="refused"):
+        call.map(PEOPLE)
+    assert [type(each) for each in call.map(PEOPLE, on_error="return")] == [OutputError] * 2
+    assert call.map(PEOPLE, on_error="none") == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -584,6 +620,109 @@ def test_failures_in_a_table(on_error: str) -> None:
     )
     table = returning.table(PEOPLE)
     assert isinstance(table["error"][1], OutputError) and table["cache_key"].notna().all()
+
+
+@pytest.mark.parametrize("on_error", ["raise", "return", "none"])
+def test_a_refusal_has_its_row_whatever_on_error_says(on_error: str) -> None:
+    """A table has the refusal's text in the row, without a value or an error."""
+    pytest.importorskip("pandas")
+
+    def answered(messages: list[Any]) -> Any:
+        """Refuse to speak of Bart."""
+        return REFUSAL if "Bart" in messages[0]["content"] else "7"
+
+    client = ScriptedClient(answered, cache_mode="auto")
+    call = LLMCall(user="{{ name }}?", output_type=int, client=client)
+    for is_cached in (False, True):
+        table = call.table(PEOPLE, on_error=on_error)
+        assert table["refusal"].fillna("").tolist() == ["", REFUSAL["refusal"]]
+        assert table["value"].isna().tolist() == [False, True] and table["error"].isna().all()
+        assert table["tries"].tolist() == [1, 1] and table["unread"].isna().all()
+        assert table["cached"].tolist() == [is_cached] * 2 and table["cache_key"].notna().all()
+
+
+def test_a_table_says_how_often_was_asked_and_what_did_not_fit() -> None:
+    """tries counts the answers that were asked for, unread is the first one if it did not fit; a
+    row that failed has them, too.
+    """
+    pytest.importorskip("pandas")
+    answers = {
+        "Lisa": ["8"],
+        "Bart": ["many", "some", "10"],
+        "Homer": ["much", "more", "Duff"],
+        "Marge": ["Hm.", llmcall.InvalidRequestError("no")],
+        "Maggie": [llmcall.InvalidRequestError("no")],
+    }
+
+    def answered(messages: list[Any]) -> Any:
+        """Give the next answer about a person."""
+        return answers[messages[0]["content"].partition("?")[0]].pop(0)
+
+    client = ScriptedClient(answered, cache_mode="auto")
+    call = LLMCall(user="{{ name }}?", output_type=int, client=client)
+    table = call.table([{"name": name} for name in answers], on_error="return")
+    assert table["tries"].tolist() == [1, 3, 3, 2, 1]
+    assert table["unread"].fillna("").tolist() == ["", "many", "much", "Hm.", ""]
+    assert table["value"].isna().tolist() == [False, False, True, True, True]
+    failed = [type(error).__name__ for error in table["error"]]
+    assert failed == ["NoneType"] * 2 + ["OutputError"] + ["InvalidRequestError"] * 2
+    assert table["cache_key"].isna().tolist() == [False, False, False, True, True]
+    assert call.table([{}], on_error="return")["tries"].tolist() == [0]
+
+
+def test_a_table_names_the_model_that_answered_and_how_the_answer_ended() -> None:
+    """served is the name that the server gave, finish_reason what it said."""
+    pytest.importorskip("pandas")
+    client = Responding(completion("Yes, I w", finish_reason="length"), model="gpt-4o-mini")
+    table = LLMCall(user="{{ name }}", client=client).table(PEOPLE[:1])
+    assert table["served"].tolist() == ["gpt-4o-mini-2024-07-18"]
+    assert table["finish_reason"].tolist() == ["length"]
+
+
+class Offer(TypedDict):
+    """A typed dict."""
+
+    item: str
+    price: float
+
+
+@dataclasses.dataclass
+class Bid:
+    """A dataclass."""
+
+    item: str
+    price: float
+
+
+@pytest.mark.parametrize("output_type", [Deal, Bid, Offer, Deal | None])
+def test_a_table_has_a_column_for_each_field_of_a_value(output_type: Any) -> None:
+    """The fields stand behind the value, those of all rows; a row without a value has none of them."""
+    pytest.importorskip("pandas")
+
+    def answered(messages: list[Any]) -> Any:
+        """Refuse to speak of Bart."""
+        return REFUSAL if "Bart" in messages[0]["content"] else {"item": "salt", "price": 2.5}
+
+    call = LLMCall(user="{{ name }}", output_type=output_type, client=ScriptedClient(answered))
+    table = call.table(PEOPLE)
+    expected = [*COLUMNS[:2], "item", "price", *COLUMNS[2:]]
+    assert list(table.columns) == ["name", "age", *expected]
+    assert (table["item"][0], table["price"][0]) == ("salt", 2.5)
+    assert table["item"].isna()[1] and table["price"].isna()[1]
+    assert list(call.table([]).columns) == expected
+
+
+def test_a_field_whose_name_is_taken_is_named_after_the_value() -> None:
+    """A field with the name of a column of the rows, or of the table, is called value.NAME."""
+    pytest.importorskip("pandas")
+
+    class Priced(pydantic.BaseModel):
+        price: int
+        cost: int
+
+    client = ScriptedClient([{"price": 4, "cost": 3}])
+    table = LLMCall(user=USER, output_type=Priced, client=client).table([BREAD])
+    assert (table["price"][0], table["value.price"][0], table["value.cost"][0]) == (3, 4, 3)
 
 
 def test_the_cost_of_a_row() -> None:

@@ -1,6 +1,4 @@
-"""The items of a ``map``: its arguments checked, what is done with each, their names, their table
-and their plan.
-"""
+"""The items of a ``map``: its arguments checked, what is done with each, and their names."""
 
 from __future__ import annotations
 
@@ -14,23 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import scopes
 from ..cassettes.cassette import current_position
-from ..cassettes.current import current_cassette
 from ..config.values import nearest
-from ..engine.limits import estimate
-from ..engine.lookup import followed
 from ..engine.options import ON_ERROR
 from ..notices import warn_once
 from ..requests.keys import canonical
 from ..scopes import made_name
-from ..text import brief, counted, imported_pandas, inferred, money, printable, shortened
-from ..types import Reply, TokenUsage
+from ..text import brief, printable, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from contextvars import Context
+    from collections.abc import Callable, Iterator
 
     from ..scopes import Active, Draws, Scope
-    from ..types import Record, Request
 
 DIGEST_BYTES = 8  # of a SHA-256, in an item's name
 OCCURRENCE = (
@@ -42,7 +34,6 @@ _ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "#": "%23", ",": "%2C"})
 TEXTUAL = frozenset(
     {"date", "datetime", "time", "timedelta", "Decimal", "Fraction", "UUID", "NAType"}
 )
-ANSWER_COLUMNS = ("repeat", "value", "error", "cached", "cost", "cache_key")
 SHOWN = 60  # characters of an item in a message
 
 
@@ -444,7 +435,7 @@ def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
     return f"{number} ({brief(name or printable(repr(item)), SHOWN)})"
 
 
-# Rows and tables
+# Rows
 
 
 def is_frame(items: Any) -> bool:
@@ -469,175 +460,3 @@ def rows_of(items: Any) -> Iterator[Any]:
 def length_of(items: Any) -> int | None:
     """Return how many items there are, or ``None`` where only taking them all would tell."""
     return len(items) if hasattr(items, "__len__") else None
-
-
-def answer_table(rows: Any, repeats: int, ask: Callable[[Iterable[Any]], Sequence[Any]]) -> Any:
-    """Return a DataFrame with a row for each item and repeat: its columns, then those of the
-    answer.
-
-    :param rows: dicts, or a DataFrame.
-    :param ask: returns what each row gave, an answer, an exception or ``None``; with repeats, a
-        list of them.
-    :raises ValueError: where a row has a column of the answer's name.
-    :raises ConfigError: where pandas is missing.
-    """
-    pandas = imported_pandas()
-    frame = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
-    taken = [name for name in ANSWER_COLUMNS if name in frame.columns]
-    if taken:
-        raise ValueError(
-            f"the rows have a column {taken[0]!r}, which the table needs for the answers: rename it"
-        )
-    answers = ask(rows)
-    if repeats == 1:
-        answers = [[answer] for answer in answers]
-    frame = frame.reset_index(drop=True)
-    table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True)
-    cells = [_cells(repeat, each) for of_item in answers for repeat, each in enumerate(of_item)]
-    columns = pandas.DataFrame(cells, columns=list(ANSWER_COLUMNS), dtype=object)
-    # Values keep their type where they have one in common; else they stay as they are.
-    return table.join(inferred(columns.astype({"repeat": int, "cost": float})))
-
-
-def _cells(repeat: int, answer: Any) -> tuple[Any, ...]:
-    if answer is None or isinstance(answer, BaseException):
-        return repeat, None, answer, None, None, None
-    failed = isinstance(answer.value, BaseException)
-    value, error = (None, answer.value) if failed else (answer.value, None)
-    replies = [message for message in answer.messages if isinstance(message, Reply)]
-    if answer.reply is None:
-        return repeat, value, error, None, None, None
-    costs = [reply.cost for reply in replies if reply.cost is not None]
-    cost = sum(costs) if len(costs) == len(replies) else None
-    return (
-        repeat,
-        value,
-        error,
-        all(reply.cached for reply in replies),
-        cost,
-        answer.reply.cache_key,
-    )
-
-
-# Plans
-
-
-class Plan(NamedTuple):
-    """Hold what a map would do.
-
-    :param hits: draws that records answer, whole conversations with their corrections.
-    :param misses: draws that would ask a model. Of an answer that does not fit its type and is
-        asked again, only the first call is counted here.
-    :param input_tokens: of the prompts of those, as counted here.
-    :param cost: USD from the prompts alone to the longest answers (``max_tokens``, else the model's
-        largest output), as a budget reserves it; ``None`` where a price is unknown.
-    :param priced_by: the price sources, with their dates, as in :class:`llmcall.Usage`.
-
-    >>> greet = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
-    >>> plan = greet.map([{"greeting": "Good evening, Sir!"}, {"greeting": "Good night, Sir!"}], dry_run=True)
-    >>> plan.hits, plan.misses
-    (0, 2)
-    """
-
-    hits: int
-    misses: int
-    input_tokens: int
-    cost: tuple[float, float] | None
-    priced_by: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        if self.cost is None:
-            cost = "cost ? (a price is unknown)"
-        else:
-            cost = f"cost {money(self.cost[0])} to {money(self.cost[1])}"
-            cost += f" (priced by {', '.join(self.priced_by)})" if self.priced_by else ""
-        return f"{self.hits:,} recorded, {self.misses:,} to ask, {self.input_tokens:,} input tokens, {cost}"
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        cost = (
-            "cost unknown"
-            if self.cost is None
-            else f"{money(self.cost[0])} to {money(self.cost[1])}"
-        )
-        calls = counted(self.misses, "call")
-        prices = f" Priced by {', '.join(self.priced_by)}." if self.priced_by else ""
-        words = f"for {calls} with {self.input_tokens:,} input tokens; {self.hits:,} are recorded already.{prices}"
-        return f"<p><b>{escape(cost)}</b> {escape(words)}</p>"
-
-
-class Planner:
-    """Look up what tasks would ask; nothing is sent, counted, drawn or recorded.
-
-    :param job: what the map does: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
-    :param context: the caller's.
-    :ivar plan: what the tasks that were added would do.
-    """
-
-    def __init__(self, job: Any, context: Context) -> None:
-        self.plan = Plan(0, 0, 0, (0.0, 0.0))
-        self._job, self._client, self._context = job, job.client, context
-        # the keys that an earlier task of the map would have recorded
-        self._asked: set[str] = set()
-        self._cassette = context.run(current_cassette)
-        gained = [] if self._cassette is None else self._cassette.gained()
-        self._gained = {record.cache_key: record for record, _ in gained}
-
-    def add(self, item: Any, position: TaskPosition, draws: Draws) -> None:
-        """Look up what a draw of an item would ask.
-
-        :param draws: those of the scope, or a copy.
-        """
-        if self._context.copy().run(self._is_hit, item, position, draws):
-            self.plan = self.plan._replace(hits=self.plan.hits + 1)
-
-    def _is_hit(self, item: Any, position: TaskPosition, draws: Draws) -> bool:
-        asking = self._job.asking(item)
-        with position.stand(draws):
-            try:
-                wanted = next(asking)
-                while True:
-                    request = self._client.build_request(wanted.messages, **wanted.params)
-                    mode = (
-                        "off"
-                        if wanted.params.get("cache") is False
-                        else self._client.settings.cache_mode
-                    )
-                    record = self._recorded(request, mode)
-                    if record is None:
-                        return self._is_asked_before(request, mode)
-                    wanted = asking.send(Reply.of(record))
-            except StopIteration:
-                return True
-
-    def _recorded(self, request: Request, mode: str) -> Record | None:
-        cassette = self._cassette
-        if cassette is not None:
-            stored = cassette.stored
-            found = (stored and stored.get(request)) or self._gained.get(request.cache_key)
-            found = followed(
-                found, lambda key: (stored and stored.get(key)) or self._gained.get(key)
-            )
-            if found is not None or not cassette.reads_cache:
-                return found
-        find = partial(self._client.cache.get, mode=mode)
-        return followed(find(request), find)
-
-    def _is_asked_before(self, request: Request, mode: str) -> bool:
-        """Return whether an earlier task would record the answer; count what is to be asked."""
-        if request.cache_key in self._asked and (self._cassette is not None or mode != "off"):
-            return True
-        self._asked.add(request.cache_key)
-        needed = estimate("chat", request.body, self._client.capabilities(request.model))
-        price = self._client.price(request.model, needed.input_tokens)
-        _, misses, tokens, cost, priced_by = self.plan
-        if price is None:
-            cost = None
-        else:
-            priced_by = tuple(sorted({*priced_by, price.source}))
-            low = price.cost(TokenUsage(needed.input_tokens, 0)) or 0.0
-            high = price.cost(TokenUsage(needed.input_tokens, needed.output_tokens)) or 0.0
-            cost = cost and (cost[0] + low, cost[1] + high)
-        self.plan = Plan(self.plan.hits, misses + 1, tokens + needed.input_tokens, cost, priced_by)
-        return False

@@ -32,7 +32,6 @@ from ..notices import Failures, logger
 from .bar import Bar, progress_bar
 from .items import (
     ItemNames,
-    Planner,
     TaskPosition,
     check_options,
     item_words,
@@ -40,6 +39,7 @@ from .items import (
     length_of,
     rows_of,
 )
+from .plans import Planner
 from .processes import (
     NotBegunError,
     Outcome,
@@ -55,7 +55,8 @@ from .threads import DaemonThreads
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from .items import Job, MapOptions, Plan
+    from .items import Job, MapOptions
+    from .plans import Plan
 
 # Threads, unless MAX_CONCURRENT_CALLS allows fewer calls: most of the time they wait for a server.
 WORKERS = 32
@@ -240,7 +241,7 @@ def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterat
 
 
 def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
-    if not hasattr(job, "asking"):
+    if not hasattr(job, "conversation"):
         raise TypeError(
             "dry_run needs an LLMCall or an @llm function: what another asks, only running it tells"
         )

@@ -1,0 +1,108 @@
+"""The table of a ``map``: a row for each item and repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..text import imported_pandas, inferred
+from .items import is_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+ANSWER_COLUMNS = (
+    "repeat",
+    "value",
+    "error",
+    "tries",
+    "unread",
+    "refusal",
+    "served",
+    "finish_reason",
+    "cached",
+    "cost",
+    "cache_key",
+)
+BEFORE_FIELDS = ANSWER_COLUMNS.index("value") + 1
+TYPES = {"repeat": int, "tries": int, "cost": float}
+
+
+def answer_table(
+    rows: Any,
+    repeats: int,
+    fields: Sequence[str],
+    ask: Callable[[Iterable[Any]], Sequence[Any]],
+) -> Any:
+    """Return a DataFrame with a row for each item and repeat: its columns, then those of the
+    answer.
+
+    :param rows: dicts, or a DataFrame.
+    :param fields: the names of the value's fields, which have columns of their own.
+    :param ask: returns what each row gave: a :class:`llmcall.calls.Asked`, or the exception that it
+        failed by; with repeats, a list of them.
+    :raises ValueError: if a row has a column of the answer's name.
+    :raises ConfigError: if pandas is missing.
+    """
+    pandas = imported_pandas()
+    frame = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
+    taken = [name for name in ANSWER_COLUMNS if name in frame.columns]
+    if taken:
+        raise ValueError(
+            f"the rows have a column {taken[0]!r}, which the table needs for the answers: rename it"
+        )
+    answers = ask(rows)
+    if repeats == 1:
+        answers = [[answer] for answer in answers]
+    frame = frame.reset_index(drop=True)
+    table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True)
+    cells = [
+        _cells(repeat, each, fields) for of_item in answers for repeat, each in enumerate(of_item)
+    ]
+    names = list(ANSWER_COLUMNS)
+    names[BEFORE_FIELDS:BEFORE_FIELDS] = _field_columns(fields, [*frame.columns, *ANSWER_COLUMNS])
+    columns = pandas.DataFrame(cells, columns=names, dtype=object)
+    # Values keep their type if they have one in common; else they stay as they are.
+    return table.join(inferred(columns.astype(TYPES)))
+
+
+def _field_columns(fields: Sequence[str], taken: Collection[Any]) -> list[str]:
+    """Return the names of the fields' columns."""
+    return [f"value.{name}" if name in taken else name for name in fields]
+
+
+def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:
+    """Return the cells of one draw of a row.
+
+    :param answer: an :class:`llmcall.calls.Asked`, or the exception that the row failed by.
+    """
+    error = None
+    if isinstance(answer, BaseException):
+        error, answer = answer, getattr(answer, "asked", None)
+    if answer is None:  # it failed before anything was asked
+        return [repeat, None, *(None for _ in fields), error, 0, *(None for _ in range(7))]
+    if answer.refusal is None:
+        error = error or answer.failure
+    reply, replies = answer.reply, answer.replies
+    costs = [each.cost for each in replies if each.cost is not None]
+    return [
+        repeat,
+        answer.value,
+        *(_field(answer.value, name) for name in fields),
+        error,
+        answer.tries,
+        answer.unread,
+        answer.refusal,
+        None if reply is None else reply.model,
+        None if reply is None else reply.finish_reason,
+        None if reply is None else all(each.cached for each in replies),
+        sum(costs) if replies and len(costs) == len(replies) else None,
+        None if reply is None else reply.cache_key,
+    ]
+
+
+def _field(value: Any, name: str) -> Any:
+    """Return a field of a value; ``None`` if there is no value, or it lacks the field."""
+    if isinstance(value, Mapping):
+        return value.get(name)
+    return getattr(value, name, None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ._version import __version__
 
 if TYPE_CHECKING:
+    from .ancestors.xagent import chatcompletion_request
     from .cache.cache import ResponseCache
     from .calls import Answer, LLMCall, llm
     from .cassettes.cassette import Cassette, cassette
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
         ServiceError,
         TemplateError,
     )
-    from .legacy import chatcompletion_request
     from .misses.report import Miss
     from .parallel.map import imap, map
     from .parallel.plans import Plan
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 # Where each name lives; it is imported when first used, so that importing the package costs next to
 # nothing.
 _HOMES = {
-    "legacy": ("chatcompletion_request",),
+    "ancestors.xagent": ("chatcompletion_request",),
     "engine.budgets": ("budget",),
     "cache.cache": ("ResponseCache",),
     "cassettes.cassette": ("Cassette", "cassette"),

@@ -312,7 +312,7 @@ def test_another_version_of_keys_on_the_command_line(monkeypatch: pytest.MonkeyP
     for question in ("Bread?", "Milk?"):
         recorder().send_message(question)
     monkeypatch.setattr("llmcall.requests.keys.KEY_VERSION", 2)
-    with pytest.raises(CacheMissError, match="recorded under another key: 'llmcall cache rekey'"):
+    with pytest.raises(CacheMissError, match="recorded under an old key: 'llmcall cache"):
         replayed("Milk?")
     assert commands.cache("rekey") == "2 of 2 records changed\n"
     assert "Milk?" in str(replayed("Milk?")) and recorder().cache.verify() == []
@@ -574,7 +574,7 @@ EMPTY = {
     ]
 }
 UNREADABLE: dict[str, tuple[Any, Any, str]] = {
-    "no text": (5, completion(), "key is none of TinyTroupe's"),
+    "no text": (5, completion(), "key is not TinyTroupe's"),
     "a call": ("('gpt-4o', {'messages': exit()})", completion(), "cannot be read as plain data"),
     "unbalanced": ("('gpt-4o', {'messages': [", completion(), "cannot be read"),
     "no model": (
@@ -610,7 +610,7 @@ def test_unreadable_entries(name: str, caplog: pytest.LogCaptureFixture) -> None
     # one for calls without top_p, which TinyTroupe wrote as 0 by itself
     assert ResponseCache("cache").load(path) == 3
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith(f"{path}: 2 of 4 entries could not be read: entry 2: ")
+    assert message.startswith(f"{path}: 2 of 4 entries cannot be read: entry 2: ")
     assert words in message and len(message) < 700
 
 
@@ -696,7 +696,7 @@ def test_two_answers_to_one_request(caplog: pytest.LogCaptureFixture) -> None:
             {key("gpt-5-mini", LATEST): completion(), key("gpt-5-mini", other): completion(second)}
         )
         assert found_in(path, MESSAGES, model="gpt-5-mini", max_tokens=128000) == "Two coins."
-        assert ("entry 2: it is another answer to a request" in caplog.text) == told
+        assert ("entry 2: an earlier entry has another answer" in caplog.text) == told
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,11 @@ LAYERS = [
     "config",
     "models requests prompts outputs responses",
     "askers scopes records differences misses",
-    "cache",
+    "ancestors.tinytroupe cache",
     "cassettes",
     "engine",
     "clients",
-    "recorded_functions calls parallel legacy aio programs testing",
+    "recorded_functions calls parallel ancestors aio programs testing",
     "review pytest_plugin cli __main__ __init__",
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer.split()}

@@ -396,7 +396,7 @@ class ResponseCache:
 
     def _changes(self) -> Iterator[Change]:
         """Yield what new keys change, while the storage shows its rows as they were."""
-        from .tinytroupe import asked_now
+        from ..requests.rekeying import under_settings
 
         settings = config.settings()
         wanted: dict[str, str] = {}
@@ -406,7 +406,7 @@ class ResponseCache:
             try:
                 record = unpack(key, packed)
                 wanted[key] = key_of(
-                    record.kind, asked_now(record.request, settings), record.sample
+                    record.kind, under_settings(record.request, settings), record.sample
                 )
             except CacheCorruptError:
                 unread += 1
@@ -432,7 +432,7 @@ class ResponseCache:
                 record = record.replace(response={"fallback": moves[pointers[key]]})
             if key in moves:
                 record = record.replace(
-                    cache_key=moves[key], request=asked_now(record.request, settings)
+                    cache_key=moves[key], request=under_settings(record.request, settings)
                 )
             yield key, record.cache_key, pack(record)
 
@@ -471,8 +471,8 @@ def _loaded(
     elif "://" in str(path) or os.path.isdir(path):
         cache = ResponseCache(path)
     else:
+        from ..ancestors import tinytroupe
         from ..records.reader import read
-        from . import tinytroupe
 
         source = os.fspath(path)
         found = (

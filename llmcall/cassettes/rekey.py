@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..cache.tinytroupe import asked_now
 from ..config import resolve as config
 from ..records.answers import same_answer
 from ..records.header import NAMESPACES, header_of
 from ..requests.keys import key_of
+from ..requests.rekeying import under_settings
 from ..types import Record
 
 Conflict = tuple[Record, Record]  # two answers to one request
@@ -64,7 +64,7 @@ def rekeyed(
         options["normalizers"] = list(names)
     with config.configured(cache_normalize=names, aliases=header.get("aliases", {})):
         present = config.settings()
-        asked = [(record, asked_now(record.request, present)) for record in records]
+        asked = [(record, under_settings(record.request, present)) for record in records]
     samples = _samples(asked, [_path(*each, name_of) for each in asked])
     found: dict[str, Record] = {}
     keys: dict[str, str] = {}

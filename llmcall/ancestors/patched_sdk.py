@@ -1,0 +1,100 @@
+"""Calls through whatever a test put in the place of the OpenAI SDK."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ..clients.api_errors import mapped_error
+from ..clients.openai import NO_KEY, OpenAIClient
+from ..config.settings import Endpoint
+from ..types import Request
+
+
+def is_patched(names: tuple[str, ...]) -> bool:
+    """Tell whether a class of the SDK, or its method that makes a completion, was replaced.
+
+    :param names: the classes.
+    """
+    if "openai" not in sys.modules:
+        return False  # nobody replaced anything in it, and importing it takes a second
+    import openai
+    from openai.resources.chat import completions
+
+    objects = [getattr(openai, name) for name in names]
+    objects += [completions.Completions.create, completions.AsyncCompletions.create]
+    return any(not _is_of_the_sdk(each) for each in objects)
+
+
+def _is_of_the_sdk(replaceable: Any) -> bool:
+    module = str(getattr(replaceable, "__module__", ""))
+    return module.partition(".")[0] == "openai"
+
+
+def with_patched_sdk(client: OpenAIClient) -> OpenAIClient:
+    """Return a client that shares all with another one but calls the replaced SDK."""
+    # copy.copy() would make a client with a meter of its own.
+    patched = object.__new__(type(client))
+    patched.__dict__.update(client.__dict__)
+    patched._transports = {}
+    patched.transport = None
+    patched.make_transport = PatchedTransport  # type: ignore[method-assign]
+    return patched
+
+
+class PatchedTransport:
+    """Call ``chat.completions.create`` of the SDK's class as it is now, and ``model_dump()`` it.
+
+    :param endpoint: the server; one with an API version is Azure.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint.name
+        self._arguments: dict[str, Any] = {
+            "api_key": endpoint.key() or NO_KEY,
+            "organization": endpoint.organization,
+        }
+        if endpoint.api_type == "azure" or endpoint.azure_api_version is not None:
+            self._class = "AzureOpenAI"
+            self._arguments["azure_endpoint"] = endpoint.address
+            self._arguments["api_version"] = endpoint.azure_api_version
+            if endpoint.deployment:
+                self._arguments["azure_deployment"] = endpoint.deployment
+        else:
+            self._class = "OpenAI"
+            self._arguments["base_url"] = endpoint.base_url
+
+    def send(self, request: Request, timeout: float | None) -> Any:
+        """Return the response."""
+        import openai
+
+        try:
+            sdk = getattr(openai, self._class)(**self._arguments, timeout=timeout)
+            completion = sdk.chat.completions.create(**_arguments_of(request))
+            return completion.model_dump()
+        except openai.APIError as error:
+            raise mapped_error(error, self._endpoint) from error
+
+    async def asend(self, request: Request, timeout: float | None) -> Any:
+        """Return the response."""
+        import openai
+
+        try:
+            sdk = getattr(openai, f"Async{self._class}")(**self._arguments, timeout=timeout)
+            completion = await _awaited(sdk.chat.completions.create(**_arguments_of(request)))
+            return await _awaited(completion.model_dump())
+        except openai.APIError as error:
+            raise mapped_error(error, self._endpoint) from error
+
+
+def _arguments_of(request: Request) -> Mapping[str, Any]:
+    if not request.headers:
+        return request.body
+    return {**request.body, "extra_headers": dict(request.headers)}
+
+
+async def _awaited(value: Any) -> Any:
+    """Return a value; a mock may or may not have made it awaitable."""
+    return await value if inspect.isawaitable(value) else value

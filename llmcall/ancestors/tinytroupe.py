@@ -1,0 +1,250 @@
+"""TinyTroupe's pickle cache, read as records: each entry becomes the record of the same call.
+
+A cache is a dict, as of microsoft/TinyTroupe from its first public version to 0.6. Its keys are
+``str((model, params))``. Its values are the SDK's ``ChatCompletion`` objects, their
+``model_dump()`` (since 0.6), or the response as JSON (of the client for Ollama). Nothing in the
+file is imported or run: a stand-in replaces each class or function that a pickle names.
+"""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..config import resolve as config
+from ..config.settings import Settings
+from ..errors import APIError, CacheCorruptError
+from ..notices import notice
+from ..records.packed import UNREADABLE
+from ..requests.arguments import (
+    asked_messages,
+    asked_parameters,
+    check_messages,
+    check_names,
+    given_parameters,
+)
+from ..requests.keys import key_of, normalizer, plain
+from ..requests.rekeying import under_settings
+from ..responses import check_chat
+from ..text import brief
+from ..types import Record
+
+PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
+LONGEST_REASON = 200  # characters
+MOST_REASONS = 5  # that the log names
+
+# TinyTroupe's parameters that do not matter to an answer, or that the API lacks (Ollama's NUM_CTX).
+NO_PARAMETERS = ("model", "messages", "options", "timeout", "stream", "num_ctx")
+# What the SDK's parse() adds to an answer: objects of the user's classes.
+PARSED = ("parsed", "parsed_arguments")
+# In a key: a parameter that is a class, written as its repr; or a text, which is skipped, since it
+# may hold anything.
+CLASS_PARAMETER = r"""'(?P<parameter>\w+)': (?P<class><class '[\w.<>]+'>)"""
+TEXT = r"""'[^'\\]*(?:\\.[^'\\]*)*'|"[^"\\]*(?:\\.[^"\\]*)*\""""
+CLASS_OR_TEXT = re.compile(f"{CLASS_PARAMETER}|{TEXT}", re.DOTALL)
+
+
+def recognized(path: str) -> bool:
+    """Tell whether a file is a pickle, as far as its first byte shows."""
+    with open(path, "rb") as file:
+        return file.read(1) == PICKLE
+
+
+def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
+    """Return the records of a pickle cache in the order of the file; log what cannot be read.
+
+    ``REASONING_EFFORT``, which TinyTroupe did not write down, comes from the settings, and so do
+    aliases, namespace and normalizers: a script that repeats a call under these settings finds its
+    answer. An entry gives more than one record if equal calls may differ in form: a second one for
+    ``top_p=0``, without ``top_p``, and one as TinyTroupe itself asks, without ``REASONING_EFFORT``
+    and with the SDK's schema of a class.
+
+    :param classes: the classes that were given as ``response_format``; a key holds a class's module
+        and name, or its name.
+    :raises CacheCorruptError: if the file is no such cache.
+    """
+    settings = config.settings()
+    records: dict[str, Record] = {}
+    unreadable = []
+    entries = _entries(path)
+    for number, (key, value) in enumerate(entries.items(), 1):
+        try:
+            for record in _records(key, value, settings, classes):
+                earlier = records.setdefault(record.cache_key, record)
+                if earlier.response != record.response:
+                    raise ValueError("an earlier entry has another answer to the same request")
+        except (ValueError, TypeError, LookupError, RecursionError, APIError) as error:
+            unreadable.append(f"entry {number}: {brief(str(error), LONGEST_REASON)}")
+    if unreadable:
+        reasons = "; ".join(unreadable[:MOST_REASONS])
+        count = len(unreadable)
+        notice("%s: %d of %d entries cannot be read: %s", path, count, len(entries), reasons)
+    return list(records.values())
+
+
+# The pickle
+
+
+class _StandIn:
+    """Stands for an object that a pickle would build by code, and keeps its state."""
+
+    def __init__(self, *arguments: object, **named: object) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> type[Any]:
+        """Return a set, which pydantic's objects hold, or a stand-in."""
+        is_set = name == "set" and module in ("builtins", "__builtin__")
+        return set if is_set else _StandIn
+
+
+def _entries(path: str) -> dict[Any, Any]:
+    try:
+        with open(path, "rb") as file:
+            entries = _Unpickler(file).load()
+    except UNREADABLE as error:
+        raise CacheCorruptError(f"{path} cannot be read as a pickle: {error}") from error
+    if not isinstance(entries, dict):
+        raise CacheCorruptError(f"{path} is no cache of TinyTroupe: it holds no dict")
+    return entries
+
+
+def _plain(value: Any) -> Any:
+    """Return what a pickle held as plain data: an object becomes a dict of its fields."""
+    if isinstance(value, _StandIn):
+        value = _fields_of(value)
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items() if name not in PARSED}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _fields_of(pickled: _StandIn) -> dict[str, Any]:
+    """Return the fields of a pydantic model (1 or 2), those that it does not declare included."""
+    state = pickled.state if isinstance(pickled.state, dict) else {}
+    if not isinstance(state.get("__dict__"), dict):
+        raise ValueError("it holds an object that is no pydantic model")
+    return {**state["__dict__"], **(state.get("__pydantic_extra__") or {})}
+
+
+# The requests
+
+
+def _records(
+    key: Any, value: Any, settings: Settings, classes: Sequence[type[Any]]
+) -> list[Record]:
+    """Return the records of an entry."""
+    response = plain(_plain(value), "its answer", exact=True, surrogates=True)
+    check_chat(response)
+    return [
+        Record(key_of("chat", request, None), "chat", None, request, response)
+        for request in _requests(key, settings, classes)
+    ]
+
+
+def _requests(
+    key: Any, settings: Settings, classes: Sequence[type[Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the requests that an entry answers: first the one of a script on llmcall."""
+    model, params = _model_and_params(key, classes)
+    effort = params.get("reasoning_effort") or settings.reasoning_effort
+    request = _request(model, {**params, "reasoning_effort": effort}, settings)
+    yield request
+    if request.get("top_p") == 0:
+        # Up to 0.4, TinyTroupe sent it if its user had set none.
+        yield {name: value for name, value in request.items() if name != "top_p"}
+    response_format = params.get("response_format")
+    if isinstance(response_format, type):
+        response_format = _sdk_format_of(response_format)
+    yield _request(model, {**params, "response_format": response_format}, settings)
+
+
+def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    options = params.get("options")
+    if isinstance(options, dict):
+        params = {**params, **options}
+    given = {
+        name: value
+        for name, value in params.items()
+        if name not in NO_PARAMETERS and value not in (None, [])
+    }
+    check_names(given)
+    messages = check_messages(params.get("messages"))
+    asked = {
+        "model": model,
+        "messages": asked_messages(messages, normalizer(settings.cache_normalize)),
+        **asked_parameters(given_parameters(given)),
+    }
+    return under_settings(asked, settings)
+
+
+def _sdk_format_of(model: type[Any]) -> dict[str, Any]:
+    """Return the ``response_format`` that the SDK's ``parse()`` sends for a class."""
+    import openai
+
+    schema = openai.pydantic_function_tool(model)["function"]["parameters"]
+    return {
+        "type": "json_schema",
+        "json_schema": {"schema": schema, "name": model.__name__, "strict": True},
+    }
+
+
+# The keys
+
+
+def _model_and_params(key: Any, classes: Sequence[type[Any]]) -> tuple[str, dict[str, Any]]:
+    """Return the model and the parameters that a key names."""
+    data = _literal(key, classes) if isinstance(key, str) else None
+    if not isinstance(data, tuple) or len(data) != 2 or not isinstance(data[1], dict):
+        raise ValueError("its key is not TinyTroupe's: (model, parameters) in Python's notation")
+    model, params = data
+    model = params.get("model") or model
+    if not isinstance(model, str):
+        raise ValueError(f"its key names no model but {model!r}")
+    return model, params
+
+
+def _literal(text: str, classes: Sequence[type[Any]]) -> Any:
+    """Return the plain data that a key's text stands for, with a class as ``response_format``."""
+    given: dict[str, type[Any]] = {}
+
+    def without_class(match: re.Match[str]) -> str:
+        name = match["parameter"]
+        if name is None:
+            return match[0]
+        given[name] = _class_of(match["class"], name, classes)
+        return f"'{name}': None"
+
+    text = CLASS_OR_TEXT.sub(without_class, text)
+    try:
+        data = ast.literal_eval(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        raise ValueError("its key cannot be read as plain data in Python's notation") from error
+    if given:
+        _, params = data
+        params.update(given)
+    return data
+
+
+def _class_of(text: str, parameter: str, classes: Sequence[type[Any]]) -> type[Any]:
+    """Return the class whose ``repr`` stands in a key: one of the same module and name, else of the
+    same name.
+    """
+    name = text.removeprefix("<class '").removesuffix("'>").rpartition(".")[2]
+    same = [each for each in classes if repr(each) == text]
+    if not same:
+        same = [each for each in classes if each.__name__ == name]
+    if parameter != "response_format" or len(same) != 1:
+        raise ValueError(
+            f"its {parameter} is a Python class, {name}, whose schema is not in the file: "
+            f"load(…, classes=[{name}]) gives it"
+        )
+    return same[0]

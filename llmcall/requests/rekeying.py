@@ -1,0 +1,55 @@
+"""A stored request as the present settings would ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..config.settings import Settings
+from ..models.catalog import resolve
+from .arguments import DIGEST
+from .keys import map_texts, normalizer
+
+# The fields that hold what was said.
+NORMALIZED = ("messages", "input", "arguments", "body")
+
+
+def under_settings(asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return a stored request under some settings: their alias, namespace and normalizers apply.
+
+    :param asked: the request; its own namespace is dropped.
+    """
+    renewed = {name: value for name, value in asked.items() if name != "namespace"}
+    namespace: str | None = settings.cache_namespace
+    if "model" in asked:
+        model = resolve(str(asked["model"]), settings.aliases)
+        renewed["model"] = model
+        namespace = _namespace_of(model, settings)
+    _normalize(renewed, settings)
+    if namespace:
+        renewed["namespace"] = namespace
+    return renewed
+
+
+def _namespace_of(model: str, settings: Settings) -> str | None:
+    """Return the namespace in which a model is asked: its endpoints' if they agree on one."""
+    of_endpoints = {
+        endpoint.namespace for endpoint in settings.endpoints if model in endpoint.models
+    }
+    if len(of_endpoints) == 1:
+        return of_endpoints.pop() or settings.cache_namespace
+    return settings.cache_namespace
+
+
+def _normalize(asked: dict[str, Any], settings: Settings) -> None:
+    """Normalize a request's texts in place."""
+    normalize = normalizer(settings.cache_normalize)
+    if normalize is None:
+        return
+
+    def normalized(text: str) -> str:
+        return text if DIGEST.match(text) else normalize(text)
+
+    for name in NORMALIZED:
+        if name in asked:
+            asked[name] = map_texts(asked[name], normalized, kept=("role", "type"))

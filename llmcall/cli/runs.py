@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import CacheError
-from ..text import counted, visible, visible_json
+from ..text import OUTSIDE, counted, printable, visible, visible_json
 from .cache import Source, as_json, conflict_option
 
 if TYPE_CHECKING:
@@ -64,8 +64,22 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
     help="Each actor's calls together, or those of all actors in each round.",
 )
 @round_level
+@click.option(
+    "--heard",
+    nargs=2,
+    type=(str, int),
+    metavar="SCOPE CALL",
+    help="Which earlier answers the prompt of a call quotes, such as of the scope rep-1/lisa the call 7.",
+)
 @as_json
-def show(run: str | None, scope: str | None, by: str, level: str | None, as_json: bool) -> None:
+def show(
+    run: str | None,
+    scope: str | None,
+    by: str,
+    level: str | None,
+    heard: tuple[str, int] | None,
+    as_json: bool,
+) -> None:
     """Show what was asked and answered, as conversations.
 
     RUN is a cassette, an exported file or a cache's directory. If rounds are no level of the scopes,
@@ -84,7 +98,9 @@ def show(run: str | None, scope: str | None, by: str, level: str | None, as_json
         raw = visible(Path(run).read_bytes().decode("utf-8", errors="replace")).splitlines()
         _write([f"cannot be read: {error}", *raw])
         return
-    if as_json:
+    if heard is not None:
+        _show_heard(found, level, *heard, as_json=as_json)
+    elif as_json:
         records = [record.as_dict() for record in found.records]
         click.echo(visible_json(records, default=bytes.hex))
     else:
@@ -94,6 +110,23 @@ def show(run: str | None, scope: str | None, by: str, level: str | None, as_json
             _write(text_lines({}, by_round(found)))
         else:
             _write(text_lines(found.settings, conversations(found)))
+
+
+def _show_heard(run: Run, level: str | None, scope: str, number: int, *, as_json: bool) -> None:
+    """Print which earlier answers the prompt of a call quotes."""
+    from ..review.conversations import conversations, with_rounds
+    from ..review.heard import Answers, heard_lines, place_of
+
+    [run] = with_rounds([run], level)
+    calls = conversations(run)
+    actor, place = place_of(run, calls, scope, number)
+    found = list(Answers(run, calls).heard(actor, place))
+    if as_json:
+        click.echo(visible_json([each._asdict() for each in found]))
+        return
+    round_name = run.round_of(calls[actor][place].record)
+    name = f"{actor or OUTSIDE}, call {place + 1}" + (f" ({round_name})" if round_name else "")
+    _write(heard_lines(printable(name), actor, found))
 
 
 def _write(lines: Iterable[str]) -> None:

@@ -84,6 +84,10 @@ class Run(NamedTuple):
         """Return the name of the round that a call is in; empty if rounds are no level."""
         return "" if self.rounds is None else self.rounds.split(record.scope)[1]
 
+    def round_number(self, record: Record) -> int:
+        """Return the number of the round that a call is in, from 0; -1 outside any round."""
+        return -1 if self.rounds is None else self.rounds.number(record.scope)
+
     def by_actor(self) -> dict[str, list[Record]]:
         """Return the records by actor, in the order of their rounds; ``""`` stands for those
         outside any scope.
@@ -93,12 +97,8 @@ class Run(NamedTuple):
             found.setdefault(self.actor_of(record), []).append(record)
         if self.rounds is not None:
             for records in found.values():
-                records.sort(key=self._round_number)
+                records.sort(key=self.round_number)
         return found
-
-    def _round_number(self, record: Record) -> int:
-        assert self.rounds is not None
-        return self.rounds.number(record.scope)
 
 
 def with_rounds(runs: Sequence[Run], named: str | int | None = None) -> list[Run]:

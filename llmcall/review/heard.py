@@ -1,0 +1,280 @@
+"""Which earlier answers a prompt quotes: who said what to whom.
+
+An answer is known by its words, as a comparison of runs knows it (see ``quotes``): the whole, its
+beginning, a line, or a field of its JSON. A short one, such as "yes", counts only behind the name of
+who said it, or as a message of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..text import OUTSIDE, brief, counted, printable
+from .quotes import CUT_WORDS, KEY_WORDS, LONG, Form, Text, forms, text_of
+
+if TYPE_CHECKING:
+    from .conversations import Call, Run
+
+Words = tuple[str, ...]
+
+NAME_WORDS = 4  # words before a short quote among which the name must be
+MOST = 200  # answers with the same beginning; of more, a cut quote says nothing
+SLACK = 1  # calls by which actors may be ahead of each other
+SHOWN = 60  # characters of a quote
+END_TOKENS = 4
+ACTORS_SHOWN = 8
+_END = re.compile(r"\s*(…|\.\.\.|\[\.\.\.\]|[\"'”»\n]|\Z)")
+
+
+class Said(NamedTuple):
+    """An answer: whose, and its place among the calls of that actor, from 0."""
+
+    actor: str
+    place: int
+
+
+class Heard(NamedTuple):
+    """An answer that a prompt quotes.
+
+    :param message: the number of the message that quotes it, from 1.
+    :param actor: who gave the answer.
+    :param call: the number of the call among that actor's, from 1.
+    :param text: the words of the message that quote it.
+    :param others: how many other answers have the same words.
+    """
+
+    message: int
+    actor: str
+    call: int
+    text: str
+    others: int
+
+    def in_words(self) -> str:
+        """Return it as a line."""
+        others = f", or {counted(self.others, 'other answer')} with the same words"
+        quote = printable(brief(self.text, SHOWN))
+        return (
+            f"message {self.message} quotes {printable(self.actor)}, call {self.call}"
+            f'{others if self.others else ""}: "{quote}"'
+        )
+
+
+class Quote(NamedTuple):
+    """Words of a text that some answers have.
+
+    :param begin: the number of the first word.
+    :param end: the number of the word after the last one.
+    :param size: the characters of these words.
+    :param sources: the answers.
+    """
+
+    begin: int
+    end: int
+    size: int
+    sources: tuple[Said, ...]
+
+
+class Answers:
+    """The answers of a run, by the words with which they begin.
+
+    :param run: the run.
+    :param conversations: its calls by actor.
+    """
+
+    def __init__(self, run: Run, conversations: Mapping[str, Sequence[Call]]) -> None:
+        self._run = run
+        self._calls = conversations
+        self._by_words: dict[Words, dict[Words, dict[Said, None]]] = {}
+        self._by_beginning: dict[Words, dict[Words, dict[Said, None]]] = {}
+        self._found: dict[str, tuple[Quote, ...]] = {}
+        for actor, calls in conversations.items():
+            for place, call in enumerate(calls):
+                for form in forms(call.record, run.normalize).values():
+                    self._add(form, Said(actor, place))
+
+    def _add(self, form: Form, said: Said) -> None:
+        if not form.words:
+            return
+        same = self._by_words.setdefault(form.words[:KEY_WORDS], {})
+        same.setdefault(form.words, {})[said] = None
+        if len(form.words) > CUT_WORDS and form.size > LONG:
+            same = self._by_beginning.setdefault(form.words[:CUT_WORDS], {})
+            same.setdefault(form.words, {})[said] = None
+
+    def heard(self, actor: str, place: int, first: int = 0) -> Iterator[Heard]:
+        """Yield the earlier answers that the prompt of a call quotes, in the order of its words.
+
+        :param actor: who made the call.
+        :param place: the call's place among the actor's, from 0.
+        :param first: the number of the first message that is looked at, from 0.
+        """
+        call = self._calls[actor][place]
+        for number, message in enumerate(call.messages[first:], first + 1):
+            for text in message.texts:
+                yield from self._heard_in(text, number, Said(actor, place))
+
+    def _heard_in(self, text: str, number: int, hearer: Said) -> Iterator[Heard]:
+        read = text_of(text)
+        end = 0
+        for quote in self._quotes(text):
+            if quote.begin < end:
+                continue
+            earlier = [each for each in quote.sources if self._may_come_before(each, hearer)]
+            if len(read.words) > quote.end - quote.begin and quote.size < LONG:
+                before = read.words[max(0, quote.begin - NAME_WORDS) : quote.begin]
+                earlier = [each for each in earlier if _is_named(each.actor, before)]
+            if earlier:
+                end = quote.end
+                best = max(earlier, key=lambda each: self._nearness(each, hearer, quote, read))
+                begin, last = read.places[quote.begin], read.places[quote.end - 1]
+                words = "".join(read.tokens[begin : last + 1])
+                yield Heard(number, best.actor, best.place + 1, words, len(earlier) - 1)
+
+    def _may_come_before(self, said: Said, hearer: Said) -> bool:
+        """Tell whether an answer may have come before a call.
+
+        A recording keeps no order between actors. So another's answer may have, unless it stands in
+        a later round, or clearly later among its actor's calls.
+        """
+        if said.actor == hearer.actor:
+            return said.place < hearer.place
+        if self._run.rounds is not None:
+            return self._round_number(said) <= self._round_number(hearer)
+        is_later = said.place > hearer.place + SLACK
+        return not (is_later and self._progress(said) > self._progress(hearer))
+
+    def _round_number(self, said: Said) -> int:
+        return self._run.round_number(self._calls[said.actor][said.place].record)
+
+    def _progress(self, said: Said) -> float:
+        return said.place / len(self._calls[said.actor])
+
+    def _nearness(self, said: Said, hearer: Said, quote: Quote, read: Text) -> tuple[Any, ...]:
+        """Return what is largest for the likeliest source of a quote: one that the text names, of
+        an earlier round, and of these the last.
+        """
+        before = read.words[max(0, quote.begin - NAME_WORDS) : quote.begin]
+        return _is_named(said.actor, before), said.place < hearer.place, said.place
+
+    def _quotes(self, text: str) -> tuple[Quote, ...]:
+        if text not in self._found:
+            self._found[text] = tuple(self._read(text_of(text)))
+        return self._found[text]
+
+    def _read(self, text: Text) -> Iterator[Quote]:
+        """Yield the quotes in a text from left to right, each time the longest."""
+        at = 0
+        while at < len(text.words):
+            quote = max(
+                (*self._whole(text.words, at), *self._cut(text, at)),
+                key=lambda each: each.end,
+                default=None,
+            )
+            if quote is not None:
+                yield quote
+            at = at + 1 if quote is None or quote.size < LONG else quote.end
+
+    def _whole(self, words: Words, at: int) -> Iterator[Quote]:
+        for length in range(1, KEY_WORDS + 1):
+            same = self._by_words.get(words[at : at + length])
+            for count in {len(each) for each in same} if same else ():
+                sources = same.get(words[at : at + count]) if same else None
+                if sources:
+                    yield _quote(words, at, at + count, sources)
+
+    def _cut(self, text: Text, at: int) -> Iterator[Quote]:
+        """Yield the answers of which a text has the beginning, and then ends or breaks off."""
+        words = text.words
+        alike = self._by_beginning.get(words[at : at + CUT_WORDS], {})
+        for form, sources in alike.items() if len(alike) <= MOST else ():
+            most = min(len(form), len(words) - at)
+            count = next((n for n in range(most) if form[n] != words[at + n]), most)
+            if count < most and form[count].startswith(words[at + count]):  # a word that was cut
+                count += 1
+            if KEY_WORDS <= count < len(form) and _breaks_off(text, at + count):
+                yield _quote(words, at, at + count, sources)
+
+
+def _breaks_off(text: Text, end: int) -> bool:
+    """Tell whether what was quoted ends before a word: with the text, its line, or an ellipsis."""
+    begin = text.places[end - 1] + 1
+    return _END.match("".join(text.tokens[begin : begin + END_TOKENS])) is not None
+
+
+def _quote(words: Words, begin: int, end: int, sources: Iterable[Said]) -> Quote:
+    return Quote(begin, end, sum(map(len, words[begin:end])), tuple(sources))
+
+
+def _is_named(actor: str, words: Collection[str]) -> bool:
+    """Tell whether some words name an actor, by a level of its scope path."""
+    return any(set(name) <= set(words) for name in _names(actor))
+
+
+@lru_cache(maxsize=4096)
+def _names(actor: str) -> tuple[Words, ...]:
+    return tuple(words for name in actor.split("/") if (words := text_of(name).words))
+
+
+# One call
+
+
+def place_of(
+    run: Run, calls: Mapping[str, Sequence[Call]], scope: str, number: int
+) -> tuple[str, int]:
+    """Return the actor that made a call, and the call's place among its calls, from 0.
+
+    :param calls: those of the run, by actor.
+    :param scope: the actor, or the whole scope path of the call if rounds are a level of it.
+    :param number: the call's number in it, from 1.
+    :raises ValueError: if the run has no such call.
+    """
+    if scope in calls:
+        found = [(scope, place) for place in range(len(calls[scope]))]
+    else:
+        found = [
+            (actor, place)
+            for actor, its in calls.items()
+            for place, call in enumerate(its)
+            if call.record.scope == scope
+        ]
+    if not found:
+        shown = [printable(actor) or OUTSIDE for actor in list(calls)[:ACTORS_SHOWN]]
+        more = f" and {len(calls) - ACTORS_SHOWN:,} more" if len(calls) > ACTORS_SHOWN else ""
+        raise ValueError(f"{run.name} has no scope {scope!r}; it has {', '.join(shown)}{more}")
+    if not 1 <= number <= len(found):
+        has = counted(len(found), "call")
+        raise ValueError(f"{scope!r} has no call {number} in {run.name}; it has {has}, from 1")
+    return found[number - 1]
+
+
+def heard_lines(name: str, actor: str, found: Sequence[Heard]) -> Iterator[str]:
+    """Yield what a prompt quotes, a line each; an actor's own answers, which its history repeats,
+    in one.
+
+    :param name: what the call is called.
+    """
+    yield name
+    own = [each for each in found if each.actor == actor]
+    others = [each for each in found if each.actor != actor]
+    if own:
+        messages, calls = {each.message for each in own}, {each.call for each in own}
+        repeats = "repeat" if len(messages) > 1 else "repeats"
+        answers = f"its own answers of {_numbers('call', calls)}"
+        yield f"{_numbers('message', messages)} {repeats} {answers}"
+    yield from (each.in_words() for each in others)
+    if not others:
+        yield "no message quotes an earlier answer of another actor"
+
+
+def _numbers(noun: str, numbers: Collection[int]) -> str:
+    """Return numbers in words: "messages 3, 5 to 7"."""
+    stretches: list[list[int]] = []
+    for number in sorted(numbers):
+        if not stretches or stretches[-1][-1] != number - 1:
+            stretches.append([])
+        stretches[-1].append(number)
+    words = [str(each[0]) if len(each) == 1 else f"{each[0]} to {each[-1]}" for each in stretches]
+    return f"{noun}{'s' if len(numbers) > 1 else ''} {', '.join(words)}"

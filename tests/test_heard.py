@@ -1,0 +1,114 @@
+"""Which earlier answers a prompt quotes: ``llmcall show RUN --heard SCOPE CALL``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from commands import done
+from conversations import chat, written
+
+from llmcall.types import Record
+
+SAYS = "I will bring two loaves of bread and some cheese to the river."
+ANSWER = json.dumps({"mood": "glad", "says": SAYS})
+QUOTED = SAYS.rstrip(".")
+STYLES: dict[str, Callable[[str], str]] = {
+    "whole": lambda answer: f"Lisa said: {answer}",
+    "stripped": lambda answer: f"News: '{json.loads(answer)['says'].strip('.')}'! And you?",
+    "cut": lambda answer: f"Lisa: {json.loads(answer)['says'][:40]}... What now?",
+    "dumped": lambda answer: json.dumps({"heard": [json.loads(answer)["says"]]}),
+    "shouted": lambda answer: json.loads(answer)["says"].upper(),
+}
+
+
+def play(path: str, tell: Callable[[str], str], scope: str = "rep-1/{name}") -> str:
+    """Write down three rounds: lisa speaks, and then bart, who is told what lisa said before."""
+    records: list[Record] = []
+    said = ""
+    for number in range(1, 4):
+        lisa, bart = (f"{scope.format(name=name, round=number)}#0" for name in ("lisa", "bart"))
+        heard = tell(said) if said else "Nothing yet."
+        records.append(chat(f"Day {number}. {heard}", f"Bart hums on day {number}.", bart))
+        said = ANSWER if number == 2 else json.dumps({"mood": "sad", "says": f"No {number}."})
+        records.append(chat(f"Day {number}. Speak.", said, lisa))
+    return str(written(path, records))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_whom_a_prompt_quotes(style: str) -> None:
+    """A quote is found whole, stripped, cut, as a field, in JSON and in other letters, and it says
+    who said it in which call.
+    """
+    path = play("a.jsonl", STYLES[style])
+    head, line = done("show", path, "--heard", "rep-1/bart", "3").splitlines()
+    assert head == "rep-1/bart, call 3"
+    assert line.startswith('message 1 quotes rep-1/lisa, call 2: "')
+
+
+def test_what_a_prompt_does_not_quote() -> None:
+    """What nobody said before is quoted of nobody, though it is said later."""
+    path = play("a.jsonl", STYLES["whole"])
+    assert "no message quotes an earlier answer" in done("show", path, "--heard", "rep-1/lisa", "1")
+    later = written("b.jsonl", [chat(SAYS, "Hm.", "bart#0"), *lisa_says(SAYS, calls=2)[1:]])
+    assert "quotes lisa" in done("show", str(later), "--heard", "bart", "1")
+    answers = [chat(SAYS, "Hm.", "bart#0"), chat("And?", "Hm, hm.", "bart#0")]
+    much_later = written("c.jsonl", [*answers, *lisa_says(SAYS, calls=3)])
+    assert "no message quotes" in done("show", str(much_later), "--heard", "bart", "1")
+
+
+def lisa_says(last: str, *, calls: int) -> list[Record]:
+    """Return calls of lisa, of which only the last one gives the answer."""
+    said = ["Hello."] * (calls - 1) + [last]
+    return [chat(f"Day {day}?", each, "lisa#0") for day, each in enumerate(said)]
+
+
+def test_short_answers_and_names() -> None:
+    """A short answer is a quote only behind the name of who said it."""
+    votes = [chat("Vote", "yes", "lisa#0"), chat("Vote", "no", "bart#0")]
+    told = chat("Bart voted no, and Lisa voted: yes. Do you say yes?", "Hm.", "emma#0")
+    before = chat("Hello", "Hello, all of you.", "emma#0")
+    path = written("a.jsonl", [*votes, before, told])
+    lines = done("show", str(path), "--heard", "emma", "2").splitlines()
+    assert lines[1:] == [
+        'message 1 quotes bart, call 1: "no"',
+        'message 1 quotes lisa, call 1: "yes"',
+    ]
+
+
+def test_an_actors_own_answers_are_one_line() -> None:
+    """The answers that a history repeats are told in one line; several with the same words are
+    counted.
+    """
+    messages = [{"role": "user", "content": "Day 1?"}]
+    records = []
+    for day in (2, 3, 4):
+        answer = f"It is day {day - 1}, and I stay at home."
+        records.append(chat(messages, answer, "lisa#0"))
+        messages = [*messages, {"role": "assistant", "content": answer}]
+        messages = [*messages, {"role": "user", "content": f"Day {day}? {SAYS}"}]
+    same = [chat("Speak", SAYS, f"{name}#0") for name in ("bart", "emma")]
+    path = written("a.jsonl", [*records, *same])
+    lines = done("show", str(path), "--heard", "lisa", "3").splitlines()
+    assert lines[1] == "messages 2, 4 repeat its own answers of calls 1 to 2"
+    assert lines[2].startswith("message 3 quotes bart, call 1, or 1 other answer with the same")
+    [*_, found] = json.loads(done("show", str(path), "--heard", "lisa", "3", "--json"))
+    assert (found["message"], found["actor"], found["call"], found["others"]) == (5, "bart", 1, 1)
+
+
+def test_rounds_and_scope_paths() -> None:
+    """If rounds are a level of the scopes, a call is known by its actor or by its scope path."""
+    path = play("a.jsonl", STYLES["whole"], "rep-1/round-{round}/{name}")
+    by_actor = done("show", path, "--heard", "rep-1/bart", "3")
+    assert by_actor == done("show", path, "--heard", "rep-1/round-3/bart", "1")
+    assert by_actor.startswith("rep-1/bart, call 3 (round-3)\nmessage 1 quotes rep-1/lisa, call 2")
+
+
+def test_an_unknown_call_is_an_error() -> None:
+    """A scope or a call that the run does not have is an error that says what it has."""
+    path = play("a.jsonl", STYLES["whole"])
+    unknown = done("show", path, "--heard", "lisa", "1", code=2)
+    assert "has no scope 'lisa'; it has rep-1/bart, rep-1/lisa" in " ".join(unknown.split())
+    missing = done("show", path, "--heard", "rep-1/lisa", "4", code=2)
+    assert "it has 3 calls, from 1" in " ".join(missing.split())

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, NamedTuple, ParamSp
 from weakref import ref
 
 from .clients.registry import client as shared_client
+from .display.formatting import shortened
 from .engine.drivers import adrive, drive
 from .errors import APIError, LLMCallError, OutputError, TemplateError, short_traceback
 from .outputs import correction, describe, fields_of, read
 from .prompts import Template, Variables, all_variables, file_template, text_template
 from .requests.arguments import UNCHECKED, Parameters
 from .requests.schemas import response_format
-from .text import shortened
 from .types import message_text
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from .display.formatting import counted
 from .system import after_fork_in_child, at_exit
-from .text import counted
 
 if TYPE_CHECKING:
     import logging

@@ -18,8 +18,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .config.values import nearest
+from .display.formatting import shortened
 from .errors import ConfigError, TemplateError
-from .text import shortened
 
 if TYPE_CHECKING:
     import jinja2

@@ -16,8 +16,8 @@ import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from .display.formatting import shortened
 from .errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
-from .text import shortened
 from .types import Response, TokenUsage, is_part, text_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,9 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ._version import __version__
-from .text import brief, bubble, money, printable
+from .display.formatting import money, one_line
+from .display.notebook import html_message
+from .display.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -231,7 +233,7 @@ class Record:
         return hash(self.cache_key)
 
     def __repr__(self) -> str:
-        asked, answered = (printable(brief(text, SHOWN)) for text in (self.prompt, self.answer))
+        asked, answered = (printable(one_line(text, SHOWN)) for text in (self.prompt, self.answer))
         return (
             f"Record({self.kind!r}, sample={self.sample!r}, prompt={asked!r}, answer={answered!r})"
         )
@@ -239,7 +241,7 @@ class Record:
     def _repr_html_(self) -> str:
         model = self.request.get("model") or self.request.get("function") or self.kind
         notes = (str(model), self.sample or "", *_spent(self.usage, self.cost))
-        return bubble(self.prompt, ("asked",)) + bubble(self.answer, notes)
+        return html_message(self.prompt, ("asked",)) + html_message(self.answer, notes)
 
 
 def record_of(
@@ -498,7 +500,7 @@ class Reply(dict[str, Any]):
             *_spent(self.usage, self.cost),
             "replayed" if self.cached else "",
         )
-        return bubble(message_text(self), notes)
+        return html_message(message_text(self), notes)
 
     @property
     def parsed(self) -> Any:

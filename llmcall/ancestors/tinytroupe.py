@@ -16,6 +16,7 @@ from typing import Any
 
 from ..config import resolve as config
 from ..config.settings import Settings
+from ..display.formatting import one_line
 from ..errors import APIError, CacheCorruptError
 from ..notices import notice
 from ..records.packed import UNREADABLE
@@ -29,7 +30,6 @@ from ..requests.arguments import (
 from ..requests.keys import key_of, normalizer, plain
 from ..requests.rekeying import under_settings
 from ..responses import check_chat
-from ..text import brief
 from ..types import Record
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0
@@ -77,7 +77,7 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
                 if earlier.response != record.response:
                     raise ValueError("an earlier entry has another answer to the same request")
         except (ValueError, TypeError, LookupError, RecursionError, APIError) as error:
-            unreadable.append(f"entry {number}: {brief(str(error), LONGEST_REASON)}")
+            unreadable.append(f"entry {number}: {one_line(str(error), LONGEST_REASON)}")
     if unreadable:
         reasons = "; ".join(unreadable[:MOST_REASONS])
         count = len(unreadable)

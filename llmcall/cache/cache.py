@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
 from ..config.values import without_password
+from ..display.data_frames import record_frame
+from ..display.formatting import counted
 from ..errors import CacheCorruptError, CacheError, ConfigError, short_traceback
 from ..notices import notice, warn_once
 from ..records.packed import pack, unpack
 from ..requests.keys import key_of
 from ..system import at_exit, process_lock
-from ..text import counted, frame
 from ..types import record_of
 from .storage import SqliteStorage
 
@@ -236,7 +237,7 @@ class ResponseCache:
         :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens,
             cost (USD), cache_key.
         """
-        return frame(self.records(where=where))
+        return record_frame(self.records(where=where))
 
     def stats(self) -> CacheStats:
         """Return the path, the number of records and the bytes on the disk; its cost does not grow

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..config import resolve as config
+from ..display.data_frames import record_frame
+from ..display.formatting import counted, one_line
+from ..display.notebook import html_message, html_table
 from ..errors import CacheError, ConfigError, short_traceback
 from ..notices import LEFT, Failures, notice, process_failures, warn_once
 from ..records.askers import Askers
@@ -32,7 +35,6 @@ from ..records.reader import Lines, read
 from ..records.writer import Writer, write
 from ..scopes import Recorded
 from ..system import alone, process_lock
-from ..text import brief, bubble, counted, frame, html_table
 from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
 from .unused import keep_in_cache, unused_words
 
@@ -554,7 +556,7 @@ class Cassette(ContextDecorator):
         """
         records = self.all_records()
         unused = {record.cache_key for record in (self.unused() if self.file else records)}
-        return frame(records, lambda record: record.cache_key not in unused)
+        return record_frame(records, lambda record: record.cache_key not in unused)
 
     def remedy(self) -> str:
         """Say how to record what it lacks: a command in one line, and what that does in the next."""
@@ -600,7 +602,7 @@ class Cassette(ContextDecorator):
         records = self.all_records()
         more = [f"… and {len(records) - LISTED:,} more"] if len(records) > LISTED else []
         rows = [
-            (each.sample or "", brief(each.prompt, CELL), brief(each.answer, CELL))
+            (each.sample or "", one_line(each.prompt, CELL), one_line(each.answer, CELL))
             for each in records[:LISTED]
         ]
         notes = (
@@ -610,7 +612,7 @@ class Cassette(ContextDecorator):
             f"{self.recorded:,} recorded",
             *more,
         )
-        return bubble(repr(self), notes) + html_table([("sample", "prompt", "answer"), *rows])
+        return html_message(repr(self), notes) + html_table([("sample", "prompt", "answer"), *rows])
 
 
 def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from ..cache.cache import shared_cache
 from ..config import resolve as config
+from ..display.formatting import counted
 from ..records.reader import read
 from ..records.writer import write
-from ..text import counted
 
 if TYPE_CHECKING:
     import os

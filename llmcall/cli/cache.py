@@ -15,8 +15,10 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from ..config.values import without_password
+from ..display.formatting import counted, one_line, quantity
+from ..display.printable import printable, visible_json
+from ..display.tables import table
 from ..errors import CacheError
-from ..text import brief, columns, counted, printable, quantity, visible_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -189,7 +191,7 @@ def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
     ][: SCOPES + 1]
     rows = [["scope", *(name.replace("_", " ") for name in total)]]
     rows += [[name, *map(quantity, each, each.values())] for name, each in shown]
-    click.echo(columns(rows, range(1, len(rows[0]))))
+    click.echo(table(rows, range(1, len(rows[0]))))
     if len(by_scope) > SCOPES:
         click.echo(f"… {len(by_scope) - SCOPES:,} scopes more; --json shows all", err=True)
 
@@ -226,7 +228,7 @@ def list_records(
     if not shown:
         click.echo(f"no such record among the {len(found):,} in {found.path}", err=True)
         return
-    click.echo(columns([HEADS, *map(_row, shown)], right=(3, 4), cut=(1, 2, 5, 6)))
+    click.echo(table([HEADS, *map(_row, shown)], right=(3, 4), cut=(1, 2, 5, 6)))
     if limit and len(shown) == limit and len(found) > limit:
         click.echo(f"… the first {limit} of up to {len(found):,}; --limit 0 shows all", err=True)
 
@@ -250,7 +252,7 @@ def _listed(record: Record) -> dict[str, Any]:
 def _row(record: Record) -> tuple[str, ...]:
     model = printable(str(record.request.get("model") or "-"))
     sample = printable(record.sample or "-")
-    asked, answered = (printable(brief(text, WORDS)) for text in (record.prompt, record.answer))
+    asked, answered = (printable(one_line(text, WORDS)) for text in (record.prompt, record.answer))
     cost = quantity("cost", record.cost)
     return record.cache_key[:SHORT], model, sample, _age(record.stored_at), cost, asked, answered
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.storage import DATABASE, SqliteStorage
 from ..config.values import without_password
+from ..display.formatting import counted, shortened
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError
-from ..text import counted, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from .._version import __version__
+from ..display.printable import visible_json
+from ..display.tables import table
 from ..errors import APIError, LLMCallError
 from ..notices import process_failures
-from ..text import columns, visible_json
 from .cache import as_json, cache
 from .run import run
 from .runs import cassette, diff, report, show
@@ -122,7 +123,7 @@ def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
     if len(counts) > 1:
         total = sum(count for _, count in counts)
         counts.append(("all", TokenCount(total, any(count.estimated for _, count in counts))))
-    click.echo(columns([(repr(count), name) for name, count in counts], right=[0]))
+    click.echo(table([(repr(count), name) for name, count in counts], right=[0]))
 
 
 def _text_of(file: Any) -> str:
@@ -167,7 +168,7 @@ def show_config(everything: bool, as_json: bool) -> None:
     lines.sort(key=lambda line: line[2] == "default")
     shown = [line for line in lines if everything or line[2] != "default"]
     if shown:
-        click.echo(columns(shown))
+        click.echo(table(shown))
     if not everything:
         click.echo(
             f"{'the others' if shown else 'all settings'} have their defaults: --all shows them"
@@ -225,7 +226,7 @@ def doctor(as_json: bool) -> None:
             rows.append(("ok" if check.ok else "FAIL", check.name, check.found))
             if check.remedy:
                 rows.append(("", "", f"→ {check.remedy}"))
-        click.echo(columns(rows))
+        click.echo(table(rows))
     if not all(check.ok for check in found):
         raise click.exceptions.Exit(1)
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..display.formatting import OUTSIDE_ANY_SCOPE, counted
+from ..display.printable import printable, visible, visible_json
 from ..errors import CacheError
-from ..text import OUTSIDE, counted, printable, visible, visible_json
 from .cache import Source, as_json, conflict_option
 
 if TYPE_CHECKING:
@@ -125,7 +126,9 @@ def _show_heard(run: Run, level: str | None, scope: str, number: int, *, as_json
         click.echo(visible_json([each._asdict() for each in found]))
         return
     round_name = run.round_of(calls[actor][place].record)
-    name = f"{actor or OUTSIDE}, call {place + 1}" + (f" ({round_name})" if round_name else "")
+    name = f"{actor or OUTSIDE_ANY_SCOPE}, call {place + 1}" + (
+        f" ({round_name})" if round_name else ""
+    )
     _write(heard_lines(printable(name), actor, found))
 
 

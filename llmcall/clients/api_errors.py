@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import MASK, is_loopback
+from ..display.formatting import shortened
 from ..engine.limits import LONGEST_WAIT, quotas_in
 from ..errors import (
     APIError,
@@ -23,7 +24,6 @@ from ..errors import (
     ServiceError,
 )
 from ..responses import read_object
-from ..text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from ..display.notebook import html_table
 from ..errors import ConfigError
-from ..text import html_table
 from . import values
 from .values import MASK, UNSET, FrozenDict, KeyReference, Parser, nearest, refuse, without_password
 

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
+from ..display.formatting import as_json, shortened
+from ..display.printable import printable
 from ..requests.contents import text_of
 from ..requests.keys import is_same
 from ..secrets import masked
-from ..text import printable, shortened, shown_data
 from ..types import Data
 from .words import Passage, passages, shown
 
@@ -102,7 +103,7 @@ def brief(value: Data, width: int) -> str:
     """
     if isinstance(value, dict) and "role" in value:
         value = text_of(value)
-    text = value if isinstance(value, str) else shown_data(value)
+    text = value if isinstance(value, str) else as_json(value)
     text = shortened(printable(masked(text)), width - 2)
     return f'"{text}"' if isinstance(value, str) else text
 

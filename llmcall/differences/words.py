@@ -8,8 +8,9 @@ from difflib import SequenceMatcher
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from ..display.formatting import shortened
+from ..display.printable import printable
 from ..secrets import masked
-from ..text import printable, shortened
 
 # A word with what joins it (2026-11-04, 0.30000000000000004, /tmp/x, Lisa's), blanks, or one other
 # character.

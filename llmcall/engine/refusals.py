@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..display.printable import printable
 from ..notices import REFUSED, logger, process_failures
 from ..scopes import standing
-from ..text import printable
 from .usage import count
 
 if TYPE_CHECKING:

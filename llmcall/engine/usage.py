@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..display.data_frames import import_pandas
+from ..display.formatting import USD_COLUMNS, quantity
+from ..display.notebook import html_table
+from ..display.tables import table
 from ..scopes import given_path
 from ..system import process_lock
-from ..text import USD, columns, html_table, imported_pandas, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -35,8 +38,8 @@ class Usage(NamedTuple):
         counts them: servers report at the end.
     :param cached_input_tokens: those of them that the provider had cached, likewise.
     :param output_tokens: completion tokens that were billed, likewise.
-    :param cost: USD of the billed tokens; ``None`` where a price is unknown.
-    :param saved: USD that the cached calls cost when they were made, likewise.
+    :param cost: USD_COLUMNS of the billed tokens; ``None`` where a price is unknown.
+    :param saved: USD_COLUMNS that the cached calls cost when they were made, likewise.
     :param by_model: the same for each model; a recorded function that was not allowed to run counts
         under its name, a map that was not under ``"llmcall.map"``.
     :param by_scope: the same for each scope path, with all scopes inside it (``""``: outside any);
@@ -73,11 +76,11 @@ class Usage(NamedTuple):
         rows = [
             (model, scope, *part[: len(COLUMNS)]) for (model, scope), part in self.parts.items()
         ]
-        return imported_pandas().DataFrame(rows, columns=["model", "scope", *COLUMNS])
+        return import_pandas().DataFrame(rows, columns=["model", "scope", *COLUMNS])
 
     def __str__(self) -> str:
         rows = [row for section in _sections(self) for row in section]
-        return "\n".join([columns(rows, right=range(1, len(rows[0]))), *_notes(self)])
+        return "\n".join([table(rows, right=range(1, len(rows[0]))), *_notes(self)])
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -157,7 +160,7 @@ def _sum(parts: Iterable[Usage]) -> Usage:
     sums: list[Any] = []
     for name in COLUMNS:
         amounts = [getattr(part, name) for part in found]
-        sums.append(None if None in amounts else sum(amounts, 0.0 if name in USD else 0))
+        sums.append(None if None in amounts else sum(amounts, 0.0 if name in USD_COLUMNS else 0))
     return Usage(*sums)._replace(
         priced_by=tuple(sorted({source for part in found for source in part.priced_by}))
     )

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from ..config.settings import Settings
 from ..differences.fields import Difference, differences
+from ..display.formatting import shortened
+from ..display.printable import printable
 from ..requests.contents import messages_of, text_of, title_of
 from ..secrets import masked
-from ..text import printable, shortened
 from ..types import Data, Record, Request
 from .causes import causes_of, normalizing
 from .samples import sample_words

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..text import OUTSIDE, printable
+from ..display.formatting import OUTSIDE_ANY_SCOPE
+from ..display.printable import printable
 
 
 def split_sample(sample: str | None) -> tuple[str, str]:
@@ -16,7 +17,7 @@ def sample_words(kind: str, sample: str | None) -> str:
     if kind == "embedding":
         return "shared by all scopes"
     if sample is None:
-        return OUTSIDE
+        return OUTSIDE_ANY_SCOPE
     path, draw = split_sample(sample)
     number = f"draw {draw}" if draw.isdecimal() else f"sample {draw!r}"
-    return f"{printable(path) or OUTSIDE}, {number}"
+    return f"{printable(path) or OUTSIDE_ANY_SCOPE}, {number}"

@@ -14,9 +14,9 @@ from functools import lru_cache
 from heapq import nlargest
 from typing import NamedTuple
 
+from ..display.formatting import counted
 from ..errors import CacheError
 from ..requests.contents import messages_of, strings_in
-from ..text import counted
 from ..types import Data, Record, Request
 from .distance import distance
 from .samples import split_sample

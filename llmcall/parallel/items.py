@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from .. import scopes
 from ..cassettes.cassette import current_position
 from ..config.values import nearest
+from ..display.formatting import one_line, shortened
+from ..display.printable import printable
 from ..engine.options import ON_ERROR
 from ..notices import warn_once
 from ..requests.keys import canonical
 from ..scopes import made_name
-from ..text import brief, printable, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,7 +248,9 @@ class ItemNames:
         first = self._contents.setdefault(name, content)
         is_first = not self._occurrences[name]
         if not is_first and (content is None or content != first):
-            self._example = self._example or f"{_nth(index)}, {brief(printable(repr(item)), SHOWN)}"
+            self._example = (
+                self._example or f"{_nth(index)}, {one_line(printable(repr(item)), SHOWN)}"
+            )
             self._ambiguous.add(name)
 
     def warn(self) -> None:
@@ -432,7 +435,7 @@ def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
     """
     number = _nth(position.number) + (f" of {total}" if total is not None else "")
     name = position.name if position.name and not scopes.is_made_name(position.name) else None
-    return f"{number} ({brief(name or printable(repr(item)), SHOWN)})"
+    return f"{number} ({one_line(name or printable(repr(item)), SHOWN)})"
 
 
 # Rows

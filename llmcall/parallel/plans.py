@@ -6,9 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import current_cassette
+from ..display.formatting import counted, money
 from ..engine.limits import estimate
 from ..engine.lookup import followed
-from ..text import counted, money
 from ..types import Reply, TokenUsage
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..text import imported_pandas, inferred
+from ..display.data_frames import import_pandas, with_inferred_types
 from .items import is_frame
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def answer_table(
     :raises ValueError: if a row has a column of the answer's name.
     :raises ConfigError: if pandas is missing.
     """
-    pandas = imported_pandas()
+    pandas = import_pandas()
     frame = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
     taken = [name for name in ANSWER_COLUMNS if name in frame.columns]
     if taken:
@@ -63,7 +63,7 @@ def answer_table(
     names[BEFORE_FIELDS:BEFORE_FIELDS] = _field_columns(fields, [*frame.columns, *ANSWER_COLUMNS])
     columns = pandas.DataFrame(cells, columns=names, dtype=object)
     # Values keep their type if they have one in common; else they stay as they are.
-    return table.join(inferred(columns.astype(TYPES)))
+    return table.join(with_inferred_types(columns.astype(TYPES)))
 
 
 def _field_columns(fields: Sequence[str], taken: Collection[Any]) -> list[str]:

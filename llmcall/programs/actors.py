@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import scopes
+from ..display.formatting import counted
 from ..notices import warn_once
 from ..requests.keys import NORMALIZERS, normalizer
-from ..text import counted
 from .requests import EMBEDDINGS, ProgramRequest
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str

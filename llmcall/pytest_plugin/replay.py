@@ -26,9 +26,9 @@ from ..cassettes.cassette import Cassette, open_cassettes, pop, push, recording_
 from ..cassettes.current import innermost
 from ..cassettes.misses import guards
 from ..cassettes.unused import drop_records
+from ..display.formatting import counted
 from ..errors import CacheMissError
 from ..system import alone
-from ..text import counted
 
 if TYPE_CHECKING:
     from _pytest.fixtures import SubRequest

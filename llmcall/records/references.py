@@ -7,7 +7,7 @@ import re
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from ..text import joined_surrogates
+from ..surrogates import joined_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import secrets
 from ..requests.keys import ordered, ordered_names, plain
-from ..text import check_unicode
+from ..surrogates import check_unicode
 from .answers import lasting
 from .header import with_used_models
 from .line import LINES, VERSION, line_of

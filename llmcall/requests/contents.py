@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ..text import printable
+from ..display.printable import printable
 from ..types import Data
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from ..text import check_unicode, joined_surrogates
+from ..surrogates import check_unicode, joined_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

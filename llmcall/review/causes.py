@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 from ..differences.fields import Difference, differences
 from ..differences.words import passages, pieces
+from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json
+from ..display.printable import printable
 from ..records.answers import same_answer
 from ..requests.contents import strings_in
-from ..text import OUTSIDE, printable, shown_data
 from ..types import Record
 from .quotes import (
     LONG,
@@ -371,7 +372,7 @@ class Runs:
         told = next((each for each in found if each.field in ("model", *PROMPT)), None)
         if told is None:
             parameters = (
-                ", ".join(f"{each.place}={shown_data(value)}" for each, value in values)
+                ", ".join(f"{each.place}={as_json(value)}" for each, value in values)
                 for values in (
                     [(each, each.recorded) for each in found],
                     [(each, each.asked) for each in found],
@@ -392,7 +393,7 @@ class Runs:
         """Say why a changed prompt may be a consequence; empty if nothing speaks for it."""
         quoted = self._quoted(actor, told, came)
         if quoted is not None:
-            name = printable(quoted.scope) or OUTSIDE
+            name = printable(quoted.scope) or OUTSIDE_ANY_SCOPE
             return f"{PERHAPS}: {name} said so in call {quoted.number + 1}"
         if actor.parting is None and any(
             self._order(actor, change) == BEFORE for change in self._changes
@@ -447,7 +448,7 @@ def _after(record: Record, context: str) -> Iterator[str]:
 
 
 def _plain_text(value: Any) -> str:
-    return "" if value is None else value if isinstance(value, str) else shown_data(value)
+    return "" if value is None else value if isinstance(value, str) else as_json(value)
 
 
 def _text(value: Any) -> str | None:
@@ -455,4 +456,4 @@ def _text(value: Any) -> str | None:
     content = value.get("content") if isinstance(value, dict) else None
     if isinstance(content, str) and content.strip():
         return content
-    return value if value is None or isinstance(value, str) else shown_data(value)
+    return value if value is None or isinstance(value, str) else as_json(value)

@@ -13,12 +13,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..differences.words import Passage, passages, pieces
+from ..display.data_frames import data_frame
+from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json, counted, one_line, shortened
+from ..display.printable import printable
 from ..errors import short_traceback
 from ..records.answers import same_answer
 from ..records.reader import without_collection
 from ..requests.contents import strings_in
 from ..requests.keys import key_of
-from ..text import OUTSIDE, brief, counted, data_frame, printable, shortened, shown_data
 from ..types import Record
 from .causes import PROMPT, Cause, Pair, causes
 from .conversations import Run, first_level, load, with_rounds
@@ -118,7 +120,7 @@ class Parting(NamedTuple):
         if self.why == "prompt":
             return _word_changes(self.before or "", self.after or "")
         shown = [
-            f'"{printable(brief(text, WORDS))}"'
+            f'"{printable(one_line(text, WORDS))}"'
             for text in (self.before, self.after)
             if text is not None
         ]
@@ -616,7 +618,7 @@ def _word_changes(before: str, after: str) -> str:
     """
     found = []
     for passage in passages(before, after)[:CHANGES_SHOWN]:
-        gone, new = (brief(piece, WORDS) for piece in pieces(passage, before, after))
+        gone, new = (one_line(piece, WORDS) for piece in pieces(passage, before, after))
         if not WORD.search(gone + new):
             around = pieces(_with_words(passage, before), before, after)
             gone, new = (shortened(piece, WORDS) for piece in around)
@@ -624,7 +626,7 @@ def _word_changes(before: str, after: str) -> str:
         marked += [f"{{+{printable(new)}+}}"] if new.strip() else []
         found.append(" ".join(marked))
     if not any(found):  # nothing but blanks
-        return f"[-{shown_data(before)}-] {{+{shown_data(after)}+}}"
+        return f"[-{as_json(before)}-] {{+{as_json(after)}+}}"
     return " … ".join(filter(None, found))
 
 
@@ -643,7 +645,7 @@ def _with_words(passage: Passage, before: str) -> Passage:
 
 
 def _named(scope: str) -> str:
-    return printable(scope) or OUTSIDE
+    return printable(scope) or OUTSIDE_ANY_SCOPE
 
 
 def counted_value(answer: str | None) -> str:

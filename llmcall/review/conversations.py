@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cache.cache import ResponseCache, shared_cache
 from ..cassettes.cassette import Cassette
+from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json, counted, one_line
+from ..display.printable import printable, visible
 from ..errors import CacheError
 from ..records.reader import read as read_records
 from ..records.references import INLINE_CHARACTERS
 from ..requests.contents import title_of
 from ..requests.keys import normalizer
-from ..text import OUTSIDE, brief, counted, printable, shown_data, visible
 from ..types import Record
 from .rounds import Rounds, find_rounds
 
@@ -266,7 +267,7 @@ def _call(record: Record, beginning: History, before: Call | None) -> Call:
         (record.sample or "").partition("#")[2],
         title_of(record.kind, record.request),
         tuple(
-            (name, shown_data(value))
+            (name, as_json(value))
             for name, value in sorted(record.request.items())
             if name not in ASKED
         ),
@@ -310,13 +311,13 @@ def _said_of(message: Mapping[str, Any]) -> Said:
 def _part(part: Any) -> str:
     if isinstance(part, dict) and part.get("type") == "text":
         part = part.get("text")
-    return part if isinstance(part, str) else shown_data(part)
+    return part if isinstance(part, str) else as_json(part)
 
 
 def _tool_call(call: Mapping[str, Any]) -> str:
     function = call.get("function")
     if not function:
-        return shown_data(call)
+        return as_json(call)
     identifier = f"  [{call['id']}]" if call.get("id") else ""
     return f"{function.get('name')}({function.get('arguments', '')}){identifier}"
 
@@ -343,7 +344,7 @@ def named(record: Record) -> str:
     """Return what a record is called in a list: its sample, its model or function, and its first
     words.
     """
-    asked = brief(record.prompt, WORDS)
+    asked = one_line(record.prompt, WORDS)
     return printable(
         f'{record.sample or ""} {title_of(record.kind, record.request)} "{asked}"'.lstrip()
     )
@@ -362,17 +363,17 @@ def text_lines(settings: Mapping[str, Any], groups: Mapping[str, list[Call]]) ->
     from click import style
 
     for name, value in sorted(settings.items()):
-        yield style(f"configured {name}: {visible(shown_data(value))}", dim=True)
+        yield style(f"configured {name}: {visible(as_json(value))}", dim=True)
     seen: set[str] = set()
     for number, (heading, calls) in enumerate(groups.items()):
         if number or settings:
             yield ""
-        yield style(f"=== {visible(heading) or OUTSIDE}", bold=True)
+        yield style(f"=== {visible(heading) or OUTSIDE_ANY_SCOPE}", bold=True)
         is_scope = all(call.record.scope == heading for call in calls)
         for call in calls:
             yield ""
             if not is_scope:
-                yield style(visible(call.record.scope) or OUTSIDE, bold=True)
+                yield style(visible(call.record.scope) or OUTSIDE_ANY_SCOPE, bold=True)
             yield from _call_lines(call, seen)
 
 
@@ -405,7 +406,7 @@ def _call_lines(call: Call, seen: set[str]) -> Iterator[str]:
 def _first_words(call: Call) -> str:
     """Return the beginning of the last message that a call asked, on one line."""
     texts = call.messages[-1].texts if call.messages else ()
-    return brief(texts[-1] if texts else "", WORDS)
+    return one_line(texts[-1] if texts else "", WORDS)
 
 
 def _short(text: str, seen: set[str]) -> str:
@@ -413,6 +414,6 @@ def _short(text: str, seen: set[str]) -> str:
     if len(text) <= INLINE_CHARACTERS:
         return text
     if text in seen:
-        return f"… as above, {len(text):,} characters: {brief(text, WORDS)}"
+        return f"… as above, {len(text):,} characters: {one_line(text, WORDS)}"
     seen.add(text)
     return text

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..text import OUTSIDE, brief, counted, printable
+from ..display.formatting import OUTSIDE_ANY_SCOPE, counted, one_line
+from ..display.printable import printable
 from .quotes import CUT_WORDS, KEY_WORDS, LONG, Form, Text, forms, text_of
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Heard(NamedTuple):
     def in_words(self) -> str:
         """Return it as a line."""
         others = f", or {counted(self.others, 'other answer')} with the same words"
-        quote = printable(brief(self.text, SHOWN))
+        quote = printable(one_line(self.text, SHOWN))
         return (
             f"message {self.message} quotes {printable(self.actor)}, call {self.call}"
             f'{others if self.others else ""}: "{quote}"'
@@ -241,7 +242,7 @@ def place_of(
             if call.record.scope == scope
         ]
     if not found:
-        shown = [printable(actor) or OUTSIDE for actor in list(calls)[:ACTORS_SHOWN]]
+        shown = [printable(actor) or OUTSIDE_ANY_SCOPE for actor in list(calls)[:ACTORS_SHOWN]]
         more = f" and {len(calls) - ACTORS_SHOWN:,} more" if len(calls) > ACTORS_SHOWN else ""
         raise ValueError(f"{run.name} has no scope {scope!r}; it has {', '.join(shown)}{more}")
     if not 1 <= number <= len(found):

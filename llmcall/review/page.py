@@ -14,7 +14,8 @@ import os
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from ..text import OUTSIDE, counted, money, shown_data, visible
+from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json, counted, money
+from ..display.printable import visible
 from .causes import Pair
 from .comparison import WHY, counted_value
 from .conversations import ORDINARY_ENDS, conversations
@@ -125,7 +126,7 @@ def _facts(run: Run, calls: list[Call]) -> Iterator[tuple[str, str]]:
         ("tokens out", _sum(usage.output_tokens for usage in usages)),
         ("cost", f"{money(sum(costs))}{unknown}" if costs else "unknown"),
         ("failures", "; ".join(_failures(run, asked))),
-        *((name, value if isinstance(value, str) else shown_data(value)) for name, value in sorted(run.settings.items())
+        *((name, value if isinstance(value, str) else as_json(value)) for name, value in sorted(run.settings.items())
           if name not in ("model", "embedding_model")),
     ]  # fmt: skip
     return ((label, visible(value)) for label, value in facts if value)
@@ -211,7 +212,7 @@ def _data(
     }
     places = [(cell.scope, cell.place, cell.status) for cell in shown]
     return {
-        "actors": [visible(name) or OUTSIDE for name in actors],
+        "actors": [visible(name) or OUTSIDE_ANY_SCOPE for name in actors],
         "texts": list(texts),
         "messages": said_texts,
         "nodes": list(nodes),

@@ -15,9 +15,9 @@ from itertools import product
 from operator import or_
 from typing import Any, NamedTuple
 
+from ..display.formatting import as_json
 from ..errors import OutputError
 from ..outputs import containers
-from ..text import shown_data
 from ..types import Record
 
 LONG = 12  # characters of the words of an answer that no prompt holds by chance
@@ -167,7 +167,7 @@ def _parts(value: Any, place: tuple[Hashable, ...]) -> Iterator[tuple[Hashable, 
         return
     if isinstance(value, bytes):
         return
-    yield place, shown_data(value)
+    yield place, as_json(value)
     if isinstance(value, (dict, list)):
         items: Iterable[tuple[Hashable, Any]] = (
             value.items() if isinstance(value, dict) else enumerate(value)

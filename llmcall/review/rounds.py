@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..text import printable
+from ..display.printable import printable
 
 TIME_WORDS = frozenset({
     "round", "turn", "step", "tick", "t", "time", "hour", "day", "week", "month", "year", "period",

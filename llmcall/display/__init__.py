@@ -1,0 +1,1 @@
+"""Texts, tables and notebook cells as people see them."""

@@ -1,0 +1,50 @@
+"""Numbers, amounts and short forms of texts, as messages and tables show them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+OUTSIDE_ANY_SCOPE = "outside any scope"
+USD_COLUMNS = ("cost", "saved")  # of usage
+
+
+def as_json(data: Any) -> str:
+    """Return plain data as JSON on one line; of bytes, only their number."""
+    return json.dumps(data, ensure_ascii=False, default=lambda data: f"{len(data)} bytes")
+
+
+def one_line(text: str, most: int) -> str:
+    """Return a text on one line, cut after so many characters."""
+    beginning = text[: 4 * most]
+    line = re.sub(r"\s+", " ", beginning).strip()
+    if len(line) <= most and len(beginning) == len(text):
+        return line
+    return line[: most - 1].rstrip() + "…"
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text, cut after so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, such as ``1 record`` or ``1,200 records``."""
+    ending = "" if number == 1 else "s"
+    return f"{number:,} {noun}{ending}"
+
+
+def money(usd: float) -> str:
+    """Return an amount of US dollars with four decimals; a smaller one is ``<$0.0001``."""
+    return "<$0.0001" if 0 < usd < 0.00005 else f"${usd:,.4f}"
+
+
+def quantity(column: str, value: float | None) -> str:
+    """Return a value of a usage table: a number, US dollars, or ``?`` if it is unknown.
+
+    :param column: the column's name.
+    """
+    if value is None:
+        return "?"
+    return money(value) if column in USD_COLUMNS else f"{value:,}"

@@ -1,0 +1,27 @@
+"""Lone surrogates: halves of a character, which UTF-8 cannot write."""
+
+from __future__ import annotations
+
+
+def check_unicode(text: str, place: str) -> None:
+    """Check that a text has no lone surrogate.
+
+    :param place: how the error names the text.
+    :raises ValueError: if it has one.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        message = f"{place} has a lone surrogate at index {error.start}, which is no text"
+        raise ValueError(message) from None
+
+
+def joined_surrogates(text: str) -> str:
+    """Return a text in which two surrogates that make one character are that character, as JSON
+    reads them.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+    return text

@@ -7,8 +7,9 @@ from __future__ import annotations
 import functools
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from types import NoneType
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from . import secrets
 from .cache.cache import shared_cache
@@ -19,9 +20,8 @@ from .config import resolve as config
 from .engine.drivers import Do, Send, adrive, drive, look
 from .engine.flights import share
 from .engine.lookup import lookup
-from .engine.options import DEFAULT_OPTIONS
 from .engine.prepare import sampled
-from .engine.prepared_call import PreparedCall, Resolved
+from .engine.prepared_call import PreparedCall
 from .engine.retry import RetryPolicy, repeated
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, short_traceback
@@ -29,10 +29,11 @@ from .notices import LEFT, is_left, warn_once
 from .requests.arguments import Parameters
 from .requests.keys import map_texts, normalizer, ordered, plain
 from .scopes import here
+from .text import printable
 from .types import FROM_FUNCTION, FROM_SERVER, Outcome, Request, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .config.settings import Settings
     from .engine.drivers import Flow
@@ -45,6 +46,100 @@ PLAIN_TYPES = (NoneType, str, int, float, list, tuple, dict)
 OBJECTS = ("self", "cls")  # the names of a first parameter that stands for an object or class
 # multiprocessing's name of the script, in a spawned worker, is not the parent's
 SCRIPTS = {"__mp_main__": "__main__"}
+
+
+class RequestCounter(Protocol):
+    """Counts recorded HTTP requests in usage, budgets and limits."""
+
+    def attempt(self, call: FunctionCall, policy: RetryPolicy, number: int) -> Flow[Any]:
+        """Send a request once, as soon as budgets and limits allow it, and return its answer."""
+        ...
+
+    def cost(self, value: Mapping[str, Any]) -> float | None:
+        """Return the cost of an answer in USD, or ``None`` if it is unknown."""
+        ...
+
+    def count_hit(self, call: FunctionCall, record: Record) -> None:
+        """Count an answer that is recorded, or that an equal request got."""
+        ...
+
+    def count_error(self, call: FunctionCall) -> None:
+        """Count a request that failed for good."""
+        ...
+
+
+_meter = Meter()  # of no client
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FunctionCall(PreparedCall):
+    """One call of a recorded function, or one recorded HTTP request; as a transport, it runs it.
+
+    :param name: of the function, or the method and path of the request.
+    :param run: runs it; a coroutine function in an event loop.
+    :param is_live: run it whenever that is allowed; a record answers only if it is not.
+    :param counter: counts an HTTP request, or ``None``.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    is_live: bool = False
+    counter: RequestCounter | None = None
+
+    @property
+    def callee(self) -> str:
+        """Return its name."""
+        return self.name
+
+    @property
+    def label(self) -> str:
+        """Return how messages name it."""
+        request = self.request
+        return f"{request.kind} call {request.cache_key[:12]} of {printable(self.name)}"
+
+    @property
+    def meter(self) -> Meter:
+        """Return the meter of what no client makes."""
+        return _meter
+
+    def check_origin(self, record: Record) -> None:
+        """Accept any record: no host answers functions."""
+
+    def check_guards(self) -> None:
+        """Raise what forbids to send an HTTP request; what a function asks is guarded itself."""
+        if self.request.kind != "function":
+            for guard in guards:
+                guard(None, self.cassette)
+
+    def send(self, request: Request, timeout: float | None) -> Any:
+        """Run the function."""
+        with self._inside(request):
+            return self.run()
+
+    async def asend(self, request: Request, timeout: float | None) -> Any:
+        """Run the asynchronous function."""
+        with self._inside(request):
+            return await self.run()
+
+    @contextmanager
+    def _inside(self, request: Request) -> Iterator[None]:
+        """Open a scope of this call alone: a replay skips the call, and no draw outside may move."""
+        active = here() if request.sample is not None else None
+        if active is not None:
+            with active.inside(function_scope(self.name, request.cache_key)):
+                yield
+            return
+        token = _running.set(_running.get() | {request.cache_key})
+        try:
+            yield
+        finally:
+            _running.reset(token)
+
+
+# The calls that run in this context: one that calls itself would wait for itself.
+_running: ContextVar[frozenset[str]] = ContextVar(
+    "llmcall functions that run here", default=frozenset()
+)
 
 
 @overload
@@ -149,19 +244,30 @@ def _called(
         parameter: _replaced(plain(value, f"{name}: {parameter}"), replace)
         for parameter, value in given.items()
     }
-    source = _Source(name, functools.partial(function, *args, **kwargs))
-    return _prepared(source, "function", {**named, "arguments": given}, settings)
+    asked = {**named, "arguments": given}
+    run = functools.partial(function, *args, **kwargs)
+    return _answered(_prepared("function", asked, settings, name=name, run=run))
 
 
-def _prepared(source: _Source, kind: str, asked: dict[str, Any], settings: Settings) -> Flow[Any]:
+def _prepared(kind: str, asked: dict[str, Any], settings: Settings, **fields: Any) -> FunctionCall:
+    """Return a call with its draw.
+
+    :param asked: what identifies it.
+    :param fields: the further fields of :class:`FunctionCall`.
+    """
     cassette = active_cassette()
-    place = cassette.place() if cassette else ()
+    place = cassette.place() if cassette is not None else ()
     if settings.cache_namespace:
         asked["namespace"] = settings.cache_namespace
-    resolved = Resolved(0, settings, shared_cache(settings.cache_path), {}, set(), {})
-    request = Request(kind, "", asked, {}, {}, None, "")
-    call = PreparedCall(source, resolved, request, DEFAULT_OPTIONS, cassette=cassette, place=place)
-    return _answered(sampled(call))
+    call = FunctionCall(
+        settings=settings,
+        cache=shared_cache(settings.cache_path),
+        request=Request(kind, "", asked, {}, {}, None, ""),
+        cassette=cassette,
+        place=place,
+        **fields,
+    )
+    return sampled(call)
 
 
 def http_call(
@@ -172,7 +278,7 @@ def http_call(
     body: Any,
     send: Callable[[], Any],
     settings: Settings,
-    counter: Any = None,
+    counter: RequestCounter | None = None,
 ) -> Flow[Any]:
     """Return the way to the response of an HTTP request; a GET is sent wherever it may be.
 
@@ -197,12 +303,16 @@ def http_call(
     replace = normalizer(settings.cache_normalize)
     plain_body = secrets.without_credentials(plain(body, "the body"))
     asked["body"] = _replaced(plain_body, replace)
-    return _prepared(
-        _Source(f"{method} {path}", send, is_live=method == "GET", counter=counter),
+    call = _prepared(
         "http",
         asked,
         settings,
+        name=f"{method} {path}",
+        run=send,
+        is_live=method == "GET",
+        counter=counter,
     )
+    return _answered(call)
 
 
 def _identifying(query: Sequence[tuple[str, str]], where: str) -> dict[str, list[str]]:
@@ -223,133 +333,89 @@ def _replaced(value: Any, replace: Callable[[str], str] | None) -> Any:
     return value if replace is None else map_texts(value, replace)
 
 
-class _Source(NamedTuple):
-    """Stand for the client of a call: it runs what is recorded.
+def _answered(call: FunctionCall) -> Flow[Any]:
+    """Return the recorded result, or run the function; a call that fails gives its draw back.
 
-    :param name: what is recorded, in messages.
-    :param counter: as of :func:`http_call`.
-    :param is_live: whether it is run wherever it may be, and what is recorded answers only
-        elsewhere.
-    """
-
-    name: str
-    run: Callable[[], Any]
-    is_live: bool = False
-    counter: Any = None
-    meter: Meter = Meter()  # usage counts models
-
-    def send(self, request: Request, timeout: float | None) -> Any:
-        """Run the function."""
-        with self._inside(request):
-            return self.run()
-
-    async def asend(self, request: Request, timeout: float | None) -> Any:
-        """Run the asynchronous function."""
-        with self._inside(request):
-            return await self.run()
-
-    @contextmanager
-    def _inside(self, request: Request) -> Iterator[None]:
-        """Stand in a scope of this call alone, so that a replay, which skips it, moves no draw
-        outside.
-        """
-        active = here() if request.sample is not None else None
-        if active is not None:
-            with active.inside(function_scope(self.name, request.cache_key)):
-                yield
-            return
-        token = _running.set(_running.get() | {request.cache_key})
-        try:
-            yield
-        finally:
-            _running.reset(token)
-
-
-_running: ContextVar[frozenset[str]] = ContextVar(
-    "llmcall functions that run here", default=frozenset()
-)
-
-
-def _answered(call: PreparedCall) -> Flow[Any]:
-    """Return what is recorded, or the result of the function; a call that fails gives its draw
-    back.
-
-    :raises CacheMissError: where nothing is recorded, and there is no leave to run it.
+    :raises CacheMissError: if nothing is recorded, and the function may not run.
     """
     try:
-        cassette, mode = call.cassette, call.resolved.settings.cache_mode
-        if call.client.is_live and (cassette.asks if cassette else mode != "replay"):
-            for guard in guards:
-                guard(call.client, cassette)
-            found = call.keep((yield from _run(call)), FROM_SERVER)
+        if call.is_live and call.may_ask:
+            call.check_guards()
+            record = yield from _run(call)
+            record = call.keep(record, FROM_SERVER)
         else:
-            _, record = yield from look(call.resolved.cache, lookup, call)
-            source = FROM_FUNCTION if call.request.kind == "function" else FROM_SERVER
-            is_hit = record is not None
-            if record is None:
-                record, is_hit = yield from _joined(call)
-                record = call.keep(record, source)
-            if is_hit and call.client.counter is not None:
-                call.client.counter.count_hit(call, record)
-            found = record
+            record = yield from _recorded(call)
     except BaseException as error:
         if is_left(error):
-            call.failures.add(call.scope, f"{call.request.kind} call of {call.client.name}", LEFT)
+            call.failures.add(call.scope, f"{call.request.kind} call of {call.name}", LEFT)
         call.give_back()
         raise
-    call.end(found)
-    return found.response["value"]
+    call.end(record)
+    return record.response["value"]
 
 
-def _joined(call: PreparedCall) -> Flow[tuple[Record, bool]]:
-    """Run the function, or share the result of an identical call that is under way; return the
-    result, and whether it is shared.
+def _recorded(call: FunctionCall) -> Flow[Record]:
+    """Return the record of a call; if there is none, that of its result now."""
+    _, record = yield from look(call.cache, lookup, call)
+    is_hit = record is not None
+    if record is None:
+        record, is_hit = yield from _joined(call)
+        source = FROM_FUNCTION if call.request.kind == "function" else FROM_SERVER
+        record = call.keep(record, source)
+    if is_hit and call.counter is not None:
+        call.counter.count_hit(call, record)
+    return record
+
+
+def _joined(call: FunctionCall) -> Flow[tuple[Record, bool]]:
+    """Run the function, or share the result of an equal call that is under way.
+
+    :returns: the record, and whether it is another call's.
     """
-    key, is_shared = call.request.cache_key, True
+    key = call.request.cache_key
+    if key in _running.get():
+        return (yield from _run(call)), False
+    is_shared = True
 
     def ask(_: Any) -> Flow[dict[str, Outcome]]:
         """Run the function."""
         nonlocal is_shared
         is_shared = False
-        return {key: Outcome((yield from _run(call)))}
+        record = yield from _run(call)
+        return {key: Outcome(record)}
 
-    if key in _running.get():  # whoever calls itself would wait for itself
-        return (yield from _run(call)), False
-    outcomes = yield from share([call], ask, RetryPolicy(), call.shared_by)
+    outcomes = yield from share([call], ask, RetryPolicy(), call.shared_cache)
     return outcomes[key].record, is_shared
 
 
-def _sent(call: PreparedCall) -> Flow[Any]:
-    """Send an HTTP request within the deadline, again if that may help."""
-    policy = RetryPolicy.of(call.options, call.resolved.settings)
+def _sent(call: FunctionCall) -> Flow[Any]:
+    """Send an HTTP request, again if it fails, until its deadline."""
+    policy = RetryPolicy.of(call.options, call.settings)
 
-    def send(number: int) -> Flow[Any]:
+    def attempt(number: int) -> Flow[Any]:
         """Send it once."""
-        if call.client.counter is not None:
-            return (yield from call.client.counter.attempt(call, policy, number))
-        return (yield Send(call.client, call.request, policy.time_left()))
+        if call.counter is not None:
+            return (yield from call.counter.attempt(call, policy, number))
+        return (yield Send(call, call.request, policy.time_left()))
 
-    return (yield from repeated(policy, call.client.name, send))
+    return (yield from repeated(policy, call.name, attempt))
 
 
-def _run(call: PreparedCall) -> Flow[Record]:
-    """Run the function, or send the HTTP request."""
-    name = call.client.name
+def _run(call: FunctionCall) -> Flow[Record]:
+    """Run the function, or send the HTTP request, and store its result."""
     try:
         if call.request.kind == "http":
             result = yield from _sent(call)
         else:
-            result = yield Send(call.client, call.request, None)
+            result = yield Send(call, call.request, None)
     except Exception as error:
         if isinstance(error, APIError) or not isinstance(error, LLMCallError):
-            call.failures.add(call.scope, f"{name}: {type(error).__name__}")
-            if call.client.counter is not None:
-                call.client.counter.count_error(call)
+            call.failures.add(call.scope, f"{call.name}: {type(error).__name__}")
+            if call.counter is not None:
+                call.counter.count_error(call)
         raise
-    counter = call.client.counter
-    record = record_of(
-        call.request,
-        {"value": ordered(plain(result, f"{name}: the result", exact=True))},
-        cost=None if counter is None else counter.cost(result),
-    )
-    return (yield Do(functools.partial(call.store, record, anew=call.client.is_live)))  # type: ignore[no-any-return]
+    value = ordered(plain(result, f"{call.name}: the result", exact=True))
+    cost = None if call.counter is None else call.counter.cost(result)
+    record = record_of(call.request, {"value": value}, cost=cost)
+    stored: Record = yield Do(functools.partial(call.store, record, anew=call.is_live))
+    return stored

@@ -140,7 +140,7 @@ def test_a_fallback(
     with caplog.at_level(logging.WARNING, "llmcall"):
         assert content(ask(messages=QUESTION)) == "Two coins."
     assert [seen.body["model"] for seen in server.requests] == ["gpt-4", "gpt-4-32k"]
-    assert "gpt-4-32k is asked instead" in caplog.text
+    assert "asking gpt-4-32k instead" in caplog.text
     assert content(ask(messages=QUESTION)) == "Two coins." and len(server.requests) == 2
 
 

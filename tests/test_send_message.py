@@ -287,7 +287,7 @@ def test_the_next_model_is_asked(
     steps = [line for _, line in lines(caplog)]
     assert [line.partition(":")[0] for line in steps] == [SMALL, MIDDLE]
     assert [line.rpartition(";")[2] for line in steps] == [
-        f" {model} is asked instead" for model in (MIDDLE, LARGE)
+        f" asking {model} instead" for model in (MIDDLE, LARGE)
     ]
     assert asked_of(client, "short", way=way).content == "fits" and client.asked_models() == [SMALL]
     replaying = Servers(cache_mode="replay")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet, proxy
@@ -14,10 +15,10 @@ from ..cache.cache import shared_cache
 from ..config import resolve as config
 from ..config.settings import Endpoint
 from ..config.values import without_password
+from ..engine.caller import Resolved
 from ..engine.lookup import lookup
 from ..engine.prepare import prepare_chat, prepare_embeddings
-from ..engine.prepared_call import Resolved
-from ..engine.usage import Meter, count
+from ..engine.usage import Meter
 from ..errors import (
     APIError,
     BudgetExceededError,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..engine.drivers import Flow
     from ..engine.limits import Pool
-    from ..engine.prepared_call import PreparedCall
+    from ..engine.prepared_call import ModelCall
     from ..engine.usage import Usage
     from ..models.catalog import Capabilities, Price
     from ..models.tokens import TokenCount
@@ -359,7 +360,7 @@ class LLMClient:
         call = None
         try:
             call = prepare_chat(self, current_messages, arguments)
-            if (cache := call.resolved.cache).storage.is_near:
+            if (cache := call.cache).storage.is_near:
                 found = lookup(call)
             else:
                 from ..engine.drivers import adrive, look
@@ -397,12 +398,12 @@ class LLMClient:
 
         return AsyncStream(self, adrive_stream, prepare_chat(self, current_messages, arguments))
 
-    def _streamed(self, call: PreparedCall) -> Flow[Any]:
+    def _streamed(self, call: ModelCall) -> Flow[Any]:
         """Emit the pieces of an answer, and return the reply."""
         from ..engine.drivers import look
 
         failures = call.failures
-        begun = failures.begin(call.scope, call.name)
+        begun = failures.begin(call.scope, call.label)
         try:
             call, record = yield from look(self.cache, lookup, call)
             if record is None:
@@ -422,7 +423,7 @@ class LLMClient:
 
     def _reply(
         self,
-        call: PreparedCall,
+        call: ModelCall,
         record: Record,
         sent: Sent | None = None,
         *,
@@ -435,14 +436,9 @@ class LLMClient:
         :param replayed: whether it was recorded, and is still to be counted.
         """
         if replayed:
-            count(
-                self.meter,
-                call.request.model,
-                call.scope,
-                {"cached_calls": 1, "saved": record.cost},
-            )
+            call.count_hit(record.cost)
         if sent is None:
-            note_served(call.request, (call.cassette or call.resolved.cache).path)
+            note_served(call.request, (call.cassette or call.cache).path)
         if call.draw is not None:
             call.draw.end(record)
         try:
@@ -459,9 +455,7 @@ class LLMClient:
             else reply
         )
 
-    def _failed(
-        self, error: BaseException, call: PreparedCall | None, *, stream: bool = False
-    ) -> Any:
+    def _failed(self, error: BaseException, call: ModelCall | None, *, stream: bool = False) -> Any:
         """Raise, log or return an API failure, as the caller wants; raise any other; its draw is
         free again.
         """
@@ -485,7 +479,7 @@ class LLMClient:
             raise error
         if wanted == "return":
             return error
-        self._log_failure(call.name, error, address)
+        self._log_failure(call.label, error, address)
         return None
 
     @staticmethod
@@ -515,19 +509,19 @@ class LLMClient:
         return ", ".join(sorted(address.partition("?")[0] for address in addresses))
 
     @staticmethod
-    def _note_failure(error: BaseException, call: PreparedCall, *, stream: bool = False) -> None:
+    def _note_failure(error: BaseException, call: ModelCall, *, stream: bool = False) -> None:
         """Note what a replay will not find: a call that failed for good, or was cancelled; a stream
         notes its end.
         """
         if isinstance(error, APIError):
             call.add_usage(errors=1)
             call.failures.add(
-                call.scope, f"{call.name}: {type(error).__name__}. {error.remedy}", FAILED
+                call.scope, f"{call.label}: {type(error).__name__}. {error.remedy}", FAILED
             )
         elif isinstance(error, BudgetExceededError):
             process_failures.count_refused()
         elif is_left(error) and not stream:
-            call.failures.add(call.scope, call.name, LEFT)
+            call.failures.add(call.scope, call.label, LEFT)
 
     def respond(
         self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool
@@ -545,7 +539,7 @@ class LLMClient:
         from ..responses import is_cut
 
         call = prepare_chat(self, messages, {**arguments, "cache": False} if fresh else arguments)
-        call = call._replace(cassette=None) if fresh else call
+        call = replace(call, cassette=None) if fresh else call
         try:
             record = None
             if not fresh:
@@ -553,7 +547,7 @@ class LLMClient:
             if record is None or is_cut(record.response, call.request):
                 outcome = yield from answer(call, fallback=fallback, whole=True, cut=record)
             else:
-                call.add_usage(cached_calls=1, saved=record.cost)
+                call.count_hit(record.cost)
                 outcome = Outcome(record)
         except BaseException as error:
             self._note_failure(error, call)
@@ -687,7 +681,7 @@ class _Streamed:
     :ivar request: what is asked.
     """
 
-    def __init__(self, client: LLMClient, drive: Callable[..., Any], call: PreparedCall) -> None:
+    def __init__(self, client: LLMClient, drive: Callable[..., Any], call: ModelCall) -> None:
         self.reply: Reply | None = None
         self._is_closing = False
         self._call = call

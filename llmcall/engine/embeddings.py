@@ -1,9 +1,10 @@
-"""Embeddings: of several texts, those that are not recorded are asked for in batches."""
+"""Embeddings: those that are not recorded are asked for in batches."""
 
 from __future__ import annotations
 
 import functools
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import responses
@@ -23,114 +24,142 @@ if TYPE_CHECKING:
     from ..types import Record, Sent
     from .drivers import Flow
     from .flights import Outcomes
-    from .prepared_call import PreparedCall
+    from .prepared_call import ModelCall
 
-# OpenAI's limits for one request: 2,048 texts (API reference, embeddings, "input") and 300,000
-# tokens in all.
+# OpenAI's limits for one request (API reference, embeddings, "input"): 2,048 texts, and 300,000
+# tokens in all. No byte-level tokenizer makes more tokens than a text has bytes.
 TEXTS_PER_BATCH = 2048
-
-
-BYTES_PER_BATCH = 300_000  # no byte-level tokenizer makes more tokens than a text has bytes
-
-
+BYTES_PER_BATCH = 300_000
 FLOAT32 = 4  # bytes
 
 
-def embed(calls: Sequence[PreparedCall]) -> Flow[list[Record]]:
-    """Return the records of texts, one call each, asking in batches for those that are not
-    recorded.
-    """
+def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
+    """Return the records of texts, one call each."""
     if not calls:
         return []
-    found: Outcomes = {}
-    missing: dict[str, PreparedCall] = {}
+    outcomes: Outcomes = {}
+    missing: dict[str, ModelCall] = {}
     for call in calls:
-        _, record = yield from look(call.resolved.cache, lookup, call)
+        _, record = yield from look(call.cache, lookup, call)
         if record is None:
             missing[call.request.cache_key] = call
         else:
-            found[call.request.cache_key] = Outcome(record)
-    policy = RetryPolicy.of(calls[0].options, calls[0].resolved.settings)
-    split = calls[0].client.splits_batches
-    for batch in _batches(missing.values()) if split else filter(None, [[*missing.values()]]):
-        outcomes = yield from share(
-            batch, functools.partial(_ask_batch, policy=policy), policy, batch[0].shared_by
-        )
-        for call in batch:
-            outcome = outcomes[call.request.cache_key]
-            record = call.keep(outcome.record, outcome.source)
-            found[call.request.cache_key] = outcome._replace(record=record)
-    costs = [outcome.record.cost for outcome in found.values() if outcome.sent is None]
+            outcomes[call.request.cache_key] = Outcome(record)
+    if missing:
+        outcomes |= yield from _asked(list(missing.values()))
+    costs = [outcome.record.cost for outcome in outcomes.values() if outcome.sent is None]
     if costs:
-        calls[0].add_usage(
-            cached_calls=1, saved=None if None in costs else sum(cost or 0.0 for cost in costs)
-        )
-    return [found[call.request.cache_key].record for call in calls]
+        calls[0].count_hit(_sum(costs))
+    return [outcomes[call.request.cache_key].record for call in calls]
 
 
-def _ask_batch(calls: Sequence[PreparedCall], policy: RetryPolicy) -> Flow[Outcomes]:
-    request, texts = calls[0].request, [call.request.body["input"] for call in calls]
-    first = calls[0]._replace(request=request._replace(body={**request.body, "input": texts}))
-    sent = yield from repeated(policy, first.name, Exchange(first, policy).attempt)
-    stored = yield Do(functools.partial(_stored_vectors, calls, texts, sent))
-    return {record.cache_key: Outcome(record, sent) for record in stored}
+def _asked(calls: Sequence[ModelCall]) -> Flow[Outcomes]:
+    """Ask for the embeddings of texts that are not recorded."""
+    policy = RetryPolicy.of(calls[0].options, calls[0].settings)
+    ask = functools.partial(_ask_batch, policy=policy)
+    batches = _batches(calls) if calls[0].client.splits_batches else [calls]
+    outcomes: Outcomes = {}
+    for batch in batches:
+        answered = yield from share(batch, ask, policy, batch[0].shared_cache)
+        for call in batch:
+            outcome = answered[call.request.cache_key]
+            record = call.keep(outcome.record, outcome.source)
+            outcomes[call.request.cache_key] = outcome._replace(record=record)
+    return outcomes
 
 
-def _batches(calls: Iterable[PreparedCall]) -> Iterator[list[PreparedCall]]:
-    batch: list[PreparedCall] = []
+def _sum(costs: Sequence[float | None]) -> float | None:
+    total = 0.0
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total
+
+
+def _batches(calls: Iterable[ModelCall]) -> Iterator[list[ModelCall]]:
+    batch: list[ModelCall] = []
     size = 0
     for call in calls:
         length = len(call.request.body["input"].encode())
         if batch and (len(batch) == TEXTS_PER_BATCH or size + length > BYTES_PER_BATCH):
             yield batch
-            batch, size = [], 0
+            batch = []
+            size = 0
         batch.append(call)
         size += length
     if batch:
         yield batch
 
 
-def _stored_vectors(batch: Sequence[PreparedCall], texts: list[str], sent: Sent) -> list[Record]:
+def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[Outcomes]:
+    """Ask for the embeddings of texts in one request, and store them."""
+    request = calls[0].request
+    texts = [call.request.body["input"] for call in calls]
+    batch = replace(calls[0], request=request._replace(body={**request.body, "input": texts}))
+    sent = yield from repeated(policy, batch.label, Exchange(batch, policy).attempt)
+    records = yield Do(functools.partial(_stored, calls, texts, sent))
+    return {record.cache_key: Outcome(record, sent) for record in records}
+
+
+def _stored(calls: Sequence[ModelCall], texts: list[str], sent: Sent) -> list[Record]:
+    """Store the embeddings of a response, each with its share of tokens and cost."""
     usage = TokenUsage.of(sent.response)
-    cost, tokens = batch[0].count_answer(usage, sent.endpoint), usage.input_tokens
-    parts = [None] * len(batch) if tokens is None else shares(tokens, texts)
-    vectors = [
-        responses.packed_vector(item["embedding"]) for item in _in_order(sent.response["data"])
-    ]
-    model, wanted, given = (
-        batch[0].request.model,
-        batch[0].request.asked.get("dimensions"),
-        len(vectors[0]) // FLOAT32,
-    )
-    if wanted not in (None, given):
-        warn_once(
-            f"{model} gives {given} dimensions, not the {wanted} asked for: its server ignores dimensions",
-            about=("dimensions", model),
-        )
+    cost = calls[0].count_answer(usage, sent.endpoint)
+    vectors = [responses.packed_vector(item["embedding"]) for item in _in_order(sent.response)]
+    _warn_of_dimensions(calls[0], len(vectors[0]) // FLOAT32)
+    total = usage.input_tokens
+    tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
     records = []
-    for call, packed, part in zip(batch, vectors, parts, strict=True):
-        response: dict[str, Any] = {"model": sent.response.get("model"), "embedding": packed}
-        if part is not None:
-            response["usage"] = {"prompt_tokens": part, "total_tokens": part}
-        own = cost * part / tokens if cost and part and tokens else cost and 0.0
+    for call, vector, tokens in zip(calls, vectors, tokens_of_texts, strict=True):
+        response: dict[str, Any] = {"model": sent.response.get("model"), "embedding": vector}
+        if tokens is not None:
+            response["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
         record = record_of(
-            call.request, response, cost=own, api_type=call.client.api_type, host=sent.host
+            call.request,
+            response,
+            cost=_share(cost, tokens, total),
+            api_type=call.client.api_type,
+            host=sent.host,
         )
         records.append(call.store(record))
     return records
 
 
-def _in_order(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the vectors in the order of the texts; servers that number none of them, or all with
-    0, keep it.
+def _share(cost: float | None, tokens: int | None, total: int | None) -> float | None:
+    """Return one text's share of the cost of a request, or ``None`` if the cost is unknown."""
+    if cost is None:
+        return None
+    return cost * tokens / total if tokens and total else 0.0
+
+
+def _warn_of_dimensions(call: ModelCall, given: int) -> None:
+    model = call.request.model
+    wanted = call.request.asked.get("dimensions")
+    if wanted is not None and wanted != given:
+        warn_once(
+            f"{model} gives {given} dimensions, not the {wanted} asked for: "
+            "its server ignores dimensions",
+            about=("dimensions", model),
+        )
+
+
+def _in_order(response: Any) -> list[dict[str, Any]]:
+    """Return the embeddings in the order of the texts.
+
+    A server may number none of them, or all with 0: then they are in order.
     """
-    indexes = [index if isinstance(index := item.get("index"), int) else 0 for item in data]
-    if any(indexes) and sorted(indexes) != list(range(len(data))):
+    data: list[dict[str, Any]] = response["data"]
+    indexes = []
+    for item in data:
+        index = item.get("index")
+        indexes.append(index if isinstance(index, int) else 0)
+    if not any(indexes):
+        return data
+    if sorted(indexes) != list(range(len(data))):
         raise ServiceError(f"a malformed answer: {len(data)} embeddings with the indexes {indexes}")
-    return [
-        item
-        for _, item in sorted(zip(indexes, data, strict=True), key=lambda numbered: numbered[0])
-    ]
+    by_index = dict(zip(indexes, data, strict=True))
+    return [by_index[index] for index in range(len(data))]
 
 
 def vector_of(record: Record) -> list[float]:

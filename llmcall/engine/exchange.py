@@ -19,7 +19,7 @@ from ..errors import (
 from ..notices import logger, warn_once
 from ..types import Response, Sent, TokenUsage
 from .drivers import END, Close, Do, Emit, Next, Open, Send
-from .flights import handed
+from .flights import handed_to_reader
 from .limits import LEFT_OUT, Admission, estimate, quotas_in, tokens_used
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..responses import Assembler
     from .drivers import Flow
     from .limits import Pool
-    from .prepared_call import PreparedCall
+    from .prepared_call import ModelCall
     from .retry import RetryPolicy
 
 log = logger()
@@ -48,7 +48,7 @@ class Exchange:
 
     def __init__(
         self,
-        call: PreparedCall,
+        call: ModelCall,
         policy: RetryPolicy,
         stream: bool = False,
         wants_room: bool = False,
@@ -85,7 +85,7 @@ class Exchange:
                         raise
                 else:
                     seconds = time.monotonic() - sent_at
-                    log.debug("%s: %s answered in %.2f s", self.call.name, endpoint.name, seconds)
+                    log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
                     return Sent(response, endpoint.name, self.client.host(endpoint), seconds)
 
     def _response(self, endpoint: Endpoint, admission: Admission) -> Flow[Any]:
@@ -171,7 +171,7 @@ class Exchange:
                 held.append(Emit(text, assembler.latest))
                 if self.is_told or says(assembler.latest):
                     self.is_told = True
-                    with handed(self.call):
+                    with handed_to_reader(self.call):
                         yield from held
                     held.clear()
         except (
@@ -191,7 +191,7 @@ class Exchange:
         than the call has.
         """
         given = self.call.options.timeout
-        timeout = self.call.resolved.settings.timeout if given is None else given
+        timeout = self.call.settings.timeout if given is None else given
         left = self.policy.time_left()
         if left is not None and left <= 0:
             raise RequestTimeoutError("the call's deadline passed")
@@ -248,7 +248,7 @@ class Exchange:
             refused.add(f"429 {endpoint.name}")
             kind = type(error).__name__
             warn_once(
-                f"{self.call.name}: endpoint {endpoint.name} rests for {seconds:.2f} s ({kind}: {error}); another is "
+                f"{self.call.label}: endpoint {endpoint.name} rests for {seconds:.2f} s ({kind}: {error}); another is "
                 "asked, and whenever it rests again",
                 about=("rests", endpoint.name),
             )

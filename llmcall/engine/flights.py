@@ -1,6 +1,4 @@
-"""Single flight: of identical requests under way in one process, one is sent, and all share its
-outcome.
-"""
+"""Single flight: of equal requests under way in one process, one is sent, and all share its outcome."""
 
 from __future__ import annotations
 
@@ -8,6 +6,7 @@ import copy
 import time
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import APIError, RequestTimeoutError
@@ -22,65 +21,60 @@ if TYPE_CHECKING:
 
     from ..cache.cache import ResponseCache
     from .drivers import Flow
-    from .prepared_call import PreparedCall
+    from .prepared_call import Call, PreparedCall
     from .retry import RetryPolicy
 
-    Key = tuple[ResponseCache, str]  # where the answer goes to, and the request's key
+    Key = tuple[ResponseCache, str]  # where the answer is stored, and the request's key
     Outcomes = dict[str, Outcome]  # by the request's key
 
-# Seconds after which nobody waits for a stream whose reader does not read on: he may be waiting for
-# the one who waits.
+# Seconds after which nobody waits for a stream whose reader does not read on: the reader may be
+# waiting for the one who waits.
 PATIENCE = 10.0
 
 
-_lock = process_lock(__name__)
+class Flight(Future["Outcome | None"]):
+    """One request under way; its outcome is ``None`` if others cannot share it.
 
-
-_flights: dict[Key, _Flight] = {}
-after_fork_in_child(_flights.clear)  # which are of the threads that stayed behind
-
-
-class _Flight(Future["Outcome | None"]):
-    """Be the outcome of one request under way; ``None`` where the leader left without anything that
-    others may share.
-
-    :ivar party: who leads it.
-    :ivar is_stream: whether a reader gets the answer as it comes, as fast as he reads.
-    :ivar handed_at: the monotonic time since which the reader has a piece and has not asked for the
-        next one; ``None`` while he waits for it.
+    :ivar leader: who makes the call; of a stream, who reads it.
+    :ivar is_stream: whether the answer comes no faster than a reader reads it.
+    :ivar handed_at: the monotonic time at which the reader got a piece, while it has not asked for
+        the next one; else ``None``.
     :ivar followers: how many others wait, or waited, for the outcome.
     """
 
-    followers = 0
-    handed_at: float | None = None
-
     def __init__(self, *, is_stream: bool) -> None:
         super().__init__()
-        self.party = Party.here()
+        self.leader = Party.here()
         self.is_stream = is_stream
+        self.handed_at: float | None = None
+        self.followers = 0
 
-    def followed(self, policy: RetryPolicy) -> Flow[bool]:
-        """Wait for the outcome; return whether there may be one, which is not so where whoever
-        waits would wait for himself, or for a reader who has left the stream lying.
+    def ended(self, policy: RetryPolicy) -> Flow[bool]:
+        """Wait for the outcome, or until the deadline has passed.
+
+        :returns: ``False`` if waiting would never end: for oneself, or for a reader who does not
+            read on.
         """
         while True:
             left = policy.time_left()
             seconds = left
             if self.is_stream:
                 seconds = PATIENCE if left is None else min(PATIENCE, left)
-            if not (yield Wait(self, seconds, self.party)):
+            may_end = yield Wait(self, seconds, self.leader)
+            if not may_end:
                 return False
-            if self.done() or (left is not None and left <= (seconds or 0.0)):
+            if self.done():
                 return True
-            handed_at = self.handed_at
-            if handed_at is not None and time.monotonic() - handed_at >= PATIENCE:
+            if left is not None and left <= (seconds or 0.0):
+                return True
+            if self.handed_at is not None and time.monotonic() - self.handed_at >= PATIENCE:
                 return False
 
-    def shared(self) -> Outcome | None:
-        """Return a copy of what it came to.
+    def shared_outcome(self) -> Outcome | None:
+        """Return a copy of the outcome.
 
-        :raises RequestTimeoutError: where it is still under way.
-        :raises APIError: the leader's, with a traceback of the follower's own.
+        :raises RequestTimeoutError: if the call is still under way.
+        :raises APIError: the leader's, with a traceback of its own.
         """
         if not self.done():
             raise RequestTimeoutError(
@@ -92,112 +86,154 @@ class _Flight(Future["Outcome | None"]):
         return copy.deepcopy(self.result())
 
 
+_lock = process_lock(__name__)
+flights: dict[Key, Flight] = {}
+after_fork_in_child(flights.clear)  # the threads that made them are not there
+
+
 @contextmanager
-def handed(call: PreparedCall) -> Iterator[None]:
-    """Note that the reader of a stream has a piece of it, and who that reader is."""
-    cache = call.shared_by
-    flight = None if cache is None else _flights.get((cache, call.request.cache_key))
+def handed_to_reader(call: PreparedCall) -> Iterator[None]:
+    """Note that the reader of a stream has a piece of it, and who the reader is."""
+    cache = call.shared_cache
+    flight = None if cache is None else flights.get((cache, call.request.cache_key))
     if flight is not None:
-        flight.party = Party.here()
+        flight.leader = Party.here()
         flight.handed_at = time.monotonic()
     yield
     if flight is not None:
-        flight.party = Party.here()
+        flight.leader = Party.here()
         flight.handed_at = None
 
 
 def share(
-    calls: Sequence[PreparedCall],
-    ask: Callable[[Sequence[PreparedCall]], Flow[Outcomes]],
+    calls: Sequence[Call],
+    ask: Callable[[Sequence[Call]], Flow[Outcomes]],
     policy: RetryPolicy,
     cache: ResponseCache | None,
     *,
     stream: bool = False,
 ) -> Flow[Outcomes]:
-    """Answer calls that are not recorded: as the leader of each request's flight, or by another
-    caller's answer.
+    """Answer calls that are not recorded: lead the flight of each request, or follow another's.
 
-    An error of the caller's own deadline, budget or cancellation is not shared: another one takes
-    over. So it does where a stream is left, or fails.
+    A leader does not share an error of its own deadline, budget or cancellation, nor that of a
+    stream: then a follower takes over.
 
-    :param calls: of one client, all with the same options.
-    :param ask: answers those of them that nobody else does.
-    :param cache: where the answers go to; ``None`` where they are not stored, and not shared.
-    :param stream: whether what ``ask`` is told is handed on as it comes.
+    :param calls: all with the same options.
+    :param ask: answers those calls that nobody else does.
+    :param cache: where the answers are stored; ``None`` if they are not, and so not shared.
+    :param stream: whether ``ask`` emits its answer as it comes.
     """
     if cache is None:
         return (yield from ask(calls))
     outcomes: Outcomes = {}
-    while left := [call for call in calls if call.request.cache_key not in outcomes]:
-        led: dict[str, _Flight] = {}
-        followed: list[tuple[PreparedCall, _Flight]] = []
-        missing: list[PreparedCall] = []
-        shared: APIError | None = None
+    while True:
+        left = [call for call in calls if call.request.cache_key not in outcomes]
+        if not left:
+            return outcomes
+        led: list[tuple[Call, Flight]] = []
+        followed: list[tuple[Call, Flight]] = []
+        error: APIError | None = None
         try:
-            # all at once: of two equal batches, one would else lead some texts and the other the
-            # rest
-            with _lock:
-                for call in left:
-                    key = call.request.cache_key
-                    other = _flights.get((cache, key))
-                    if other is None:
-                        led[key] = _flights[cache, key] = _Flight(is_stream=stream)
-                        missing.append(call)
-                    else:
-                        other.followers += 1
-                        followed.append((call, other))
-            for call in tuple(missing):
-                # another one may have stored it meanwhile
-                record = yield from look(cache, stored, call)
-                if record is not None:
-                    outcomes[call.request.cache_key] = Outcome(record)
-                    missing.remove(call)
-            if missing:
-                outcomes |= yield from ask(missing)
-        except APIError as error:
-            if not stream and not policy.ended(error):
-                shared = copy.copy(error)  # a traceback belongs to one
-                shared.__cause__ = error.__cause__
+            _board(left, cache, led, followed, is_stream=stream)
+            outcomes |= yield from _asked([call for call, _ in led], ask, cache)
+        except APIError as own_error:
+            if not stream and not policy.ended(own_error):
+                error = copy.copy(own_error)  # the leader's own gets the leader's traceback
+                error.__cause__ = own_error.__cause__
             raise
         finally:
-            for key, flight in led.items():
+            for call, flight in led:
+                key = call.request.cache_key
                 with _lock:
-                    _flights.pop((cache, key), None)
-                outcome = outcomes.get(key)
-                if outcome is None and shared is not None:
-                    flight.set_exception(shared)
-                else:
-                    # A copy of what is already its caller's when the others wake up.
-                    told = (
-                        Outcome(copy.deepcopy(outcome.record))
-                        if outcome is not None and flight.followers
-                        else None
-                    )
-                    flight.set_result(told)
+                    flights.pop((cache, key), None)
+                _end(flight, outcomes.get(key), error)
         for call, flight in followed:
-            if not (yield from flight.followed(policy)):
-                outcomes |= yield from _asked_beside(call, flight, ask)
-            elif (outcome := flight.shared()) is not None:
-                outcomes[call.request.cache_key] = outcome
+            outcomes |= yield from _followed(call, flight, ask, policy)
+
+
+def _board(
+    calls: Sequence[Call],
+    cache: ResponseCache,
+    led: list[tuple[Call, Flight]],
+    followed: list[tuple[Call, Flight]],
+    *,
+    is_stream: bool,
+) -> None:
+    """Begin the flights of requests that have none, and follow the others.
+
+    :param led: gets the calls that lead a flight, and the flights.
+    :param followed: gets the calls that follow one, and the flights.
+    """
+    # Under one lock: of two equal batches, each would else lead some texts and wait for the other.
+    with _lock:
+        for call in calls:
+            key = call.request.cache_key
+            flight = flights.get((cache, key))
+            if flight is None:
+                flight = flights[cache, key] = Flight(is_stream=is_stream)
+                led.append((call, flight))
+            else:
+                flight.followers += 1
+                followed.append((call, flight))
+
+
+def _asked(
+    calls: Sequence[Call],
+    ask: Callable[[Sequence[Call]], Flow[Outcomes]],
+    cache: ResponseCache,
+) -> Flow[Outcomes]:
+    """Ask for calls, unless another leader has stored the answer since the first look."""
+    outcomes: Outcomes = {}
+    missing = []
+    for call in calls:
+        record = yield from look(cache, stored, call)
+        if record is None:
+            missing.append(call)
+        else:
+            outcomes[call.request.cache_key] = Outcome(record)
+    if missing:
+        outcomes |= yield from ask(missing)
     return outcomes
 
 
-def _asked_beside(
-    call: PreparedCall,
-    flight: _Flight,
-    ask: Callable[[Sequence[PreparedCall]], Flow[Outcomes]],
+def _followed(
+    call: Call,
+    flight: Flight,
+    ask: Callable[[Sequence[Call]], Flow[Outcomes]],
+    policy: RetryPolicy,
 ) -> Flow[Outcomes]:
-    """Ask for a call although an equal one is under way, further out in the same thread or task.
+    """Return what another call's flight comes to; empty if it shares nothing."""
+    if not (yield from flight.ended(policy)):
+        return (yield from _asked_beside(call, flight, ask))
+    outcome = flight.shared_outcome()
+    return {} if outcome is None else {call.request.cache_key: outcome}
 
-    The reader of a stream has the first half of its answer already: it is that which is recorded.
+
+def _end(flight: Flight, outcome: Outcome | None, error: APIError | None) -> None:
+    """Give a flight its outcome: a copy, since the leader may change its own."""
+    if outcome is None and error is not None:
+        flight.set_exception(error)
+    elif outcome is None or not flight.followers:
+        flight.set_result(None)
+    else:
+        flight.set_result(Outcome(copy.deepcopy(outcome.record)))
+
+
+def _asked_beside(
+    call: Call, flight: Flight, ask: Callable[[Sequence[Call]], Flow[Outcomes]]
+) -> Flow[Outcomes]:
+    """Ask for a call although an equal one is under way that cannot be waited for.
+
+    If that is a stream, its reader has the first half of the answer already: it is the recorded
+    one.
     """
     if not flight.is_stream:
         return (yield from ask([call]))
     warn_once(
-        f"{call.name} is asked while an equal stream is read, which cannot be waited for: its answer is not the "
-        "recorded one. Read the stream to its end first, or give each of them a scope",
+        f"{call.label} is asked while an equal stream is being read, which cannot be waited for: "
+        "its answer is not recorded. Read the stream to its end first, or give each call a scope",
         about=("beside a stream", call.request.cache_key),
     )
-    beside = call._replace(options=call.options._replace(cache=False), cassette=None)
-    outcomes = yield from ask([beside])
+    unstored = replace(call, options=call.options._replace(cache=False), cassette=None)
+    outcomes = yield from ask([unstored])
     return {key: outcome._replace(is_kept=False) for key, outcome in outcomes.items()}

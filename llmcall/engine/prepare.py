@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import active_cassette
@@ -21,13 +22,15 @@ from ..requests.keys import identity, key_of, normalizer, sampled_key
 from ..scopes import Recorded, here, standing
 from ..types import Request
 from .options import Options, split_options
-from .prepared_call import PreparedCall, Resolved
-from .refusals import note_refused, words
+from .prepared_call import ModelCall
+from .refusals import note_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..cassettes.cassette import Cassette
+    from .caller import Caller, Resolved
+    from .prepared_call import Call, PreparedCall
 
 
 class _Parameters(NamedTuple):
@@ -52,7 +55,7 @@ class _Parameters(NamedTuple):
     parse: Callable[[str], Any] | None
 
 
-def prepare_chat(client: Any, messages: Any, arguments: Mapping[str, Any]) -> PreparedCall:
+def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) -> ModelCall:
     """Return a chat call as its arguments describe it; inside a scope it takes a draw.
 
     :param arguments: by name; ``None`` means not given.
@@ -75,11 +78,12 @@ def prepare_chat(client: Any, messages: Any, arguments: Mapping[str, Any]) -> Pr
         cache_key="",
         expected=parameters.expected,
     )
-    call = PreparedCall(
-        client,
-        resolved,
-        request,
-        parameters.options,
+    call = ModelCall(
+        client=client,
+        settings=resolved.settings,
+        cache=resolved.cache,
+        request=request,
+        options=parameters.options,
         cassette=cassette,
         place=place,
         parse=parameters.parse,
@@ -87,7 +91,7 @@ def prepare_chat(client: Any, messages: Any, arguments: Mapping[str, Any]) -> Pr
     return sampled(call)
 
 
-def sampled(call: PreparedCall) -> PreparedCall:
+def sampled(call: Call) -> Call:
     """Return a call with its sample and key: in a scope, it takes the next draw unless its options
     name one.
 
@@ -96,26 +100,24 @@ def sampled(call: PreparedCall) -> PreparedCall:
     request = call.request
     identified = identity(request.kind, request.asked)
     digest = sampled_key(identified, None)
+    call = replace(call, request=request._replace(cache_key=digest))
     try:
         active = here()
     except ScopeError as error:
-        name = request.model or call.client.name
-        note_refused(
-            words(request._replace(cache_key=digest), name), name, call.client.meter, error
-        )
+        note_refused(call.label, call.callee, call.meter, error)
         raise
     scope = "" if active is None else active.path
     draw = None
-    sample = None
     if call.options.sample is not None:
         sample = f"{scope}#{call.options.sample}"
     elif active is not None:
         recorded = functools.partial(recorded_askers, call, identified, scope, digest)
-        draw = active.draw(digest, call.cassette or call.resolved.cache, recorded)
+        draw = active.draw(digest, call.cassette or call.cache, recorded)
         sample = draw.sample
-    key = digest if sample is None else sampled_key(identified, sample)
-    request = request._replace(sample=sample, cache_key=key)
-    return call._replace(request=request, scope=scope, draw=draw)
+    else:
+        return call
+    request = request._replace(sample=sample, cache_key=sampled_key(identified, sample))
+    return replace(call, request=request, scope=scope, draw=draw)
 
 
 def recorded_askers(call: PreparedCall, identified: Any, path: str, digest: str) -> Recorded:
@@ -128,7 +130,7 @@ def recorded_askers(call: PreparedCall, identified: Any, path: str, digest: str)
     cassette = call.cassette
     askers: dict[int, str] = {}
     if call.reads_cache:
-        cache, mode = call.resolved.cache, call.resolved.settings.cache_mode
+        cache, mode = call.cache, call.settings.cache_mode
         for number in itertools.count():
             record = cache.get(sampled_key(identified, f"{path}#{number}"), mode=mode)
             if record is None:
@@ -142,7 +144,7 @@ def recorded_askers(call: PreparedCall, identified: Any, path: str, digest: str)
 
 
 def _parameters(
-    client: Any, resolved: Resolved, arguments: Mapping[str, Any], kind: str
+    client: Caller, resolved: Resolved, arguments: Mapping[str, Any], kind: str
 ) -> _Parameters:
     present = {name: value for name, value in arguments.items() if value is not None}
     options, params = split_options(present)
@@ -179,8 +181,8 @@ def _parser(response_format: Any) -> Callable[[str], Any] | None:
 
 
 def prepare_embeddings(
-    client: Any, text: Any, model: str | None, arguments: Mapping[str, Any]
-) -> list[PreparedCall]:
+    client: Caller, text: Any, model: str | None, arguments: Mapping[str, Any]
+) -> list[ModelCall]:
     """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
 
     :raises TypeError: for a wrong argument.
@@ -198,13 +200,13 @@ def prepare_embeddings(
 
 
 def _prepared_text(
-    client: Any,
+    client: Caller,
     resolved: Resolved,
     parameters: _Parameters,
     text: str,
     cassette: Cassette | None,
     scope: str,
-) -> PreparedCall:
+) -> ModelCall:
     normalize = parameters.normalize
     asked = {**parameters.asked, "input": text if normalize is None else normalize(text)}
     request = Request(
@@ -216,11 +218,12 @@ def _prepared_text(
         sample=None,
         cache_key=key_of("embedding", asked, None),
     )
-    return PreparedCall(
-        client,
-        resolved,
-        request,
-        parameters.options,
+    return ModelCall(
+        client=client,
+        settings=resolved.settings,
+        cache=resolved.cache,
+        request=request,
+        options=parameters.options,
         scope=scope,
         cassette=cassette,
         place=cassette.place() if cassette is not None else (),

@@ -1,13 +1,17 @@
-"""One call as its arguments describe it, and what is recorded of it."""
+"""One call: what it asks, which draw it takes, and how its answer is recorded."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..notices import Failures, process_failures
+from ..cassettes.misses import guards
+from ..notices import Failures, process_failures, warn_once
 from ..requests.keys import ANEW, key_of
+from ..text import printable
 from ..types import FROM_FUNCTION, Record, Request, TokenUsage, record_of
-from .options import Options
+from .options import DEFAULT_OPTIONS, Options
 from .usage import count
 
 if TYPE_CHECKING:
@@ -17,81 +21,136 @@ if TYPE_CHECKING:
     from ..cassettes.cassette import Cassette, Place
     from ..config.settings import Settings
     from ..scopes import Draw
-    from .limits import Pool
+    from .caller import Caller
+    from .usage import Meter
+
+Call = TypeVar("Call", bound="PreparedCall")
 
 
-class Resolved(NamedTuple):
-    """Hold what a client comes to under the present settings.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PreparedCall(ABC):
+    """One call as its arguments describe it, before anybody looks for its answer.
 
-    :param generation: of the settings.
-    :param pools: by model, each made at its first call.
-    :param hosts: whose records were looked at, each with the model that was asked for.
-    :param defaults: the parameters that the settings give a default to.
+    :param settings: the settings of the call.
+    :param cache: the disk cache.
+    :param request: what it asks.
+    :param options: how it is made.
+    :param scope: its scope path; empty outside any scope.
+    :param draw: the draw that it took in its scope, or ``None``; given back if the call fails.
+    :param cassette: the open cassette, or ``None``.
+    :param place: its place in the order of the cassette's calls.
     """
 
-    generation: int
     settings: Settings
     cache: ResponseCache
-    pools: dict[str, Pool]
-    hosts: set[tuple[str, str]]
-    defaults: dict[str, Any]
-
-
-class PreparedCall(NamedTuple):
-    """Hold one call as its arguments describe it, before it is looked up or sent.
-
-    :param client: the :class:`~llmcall.LLMClient` that makes it.
-    :param resolved: what the client comes to under the settings of the call.
-    :param scope: its scope path; empty outside any.
-    :param draw: what it takes of the scope's draws, to be given back where it fails; ``None``
-        outside any scope.
-    :param cassette: the one that is open.
-    :param place: the call's in the order of those on the cassette.
-    :param parse: reads the answer as the type that ``response_format`` was.
-    """
-
-    client: Any
-    resolved: Resolved
     request: Request
-    options: Options
+    options: Options = DEFAULT_OPTIONS
     scope: str = ""
     draw: Draw | None = None
     cassette: Cassette | None = None
     place: Place = ()
-    parse: Callable[[str], Any] | None = None
 
     @property
-    def shared_by(self) -> ResponseCache | None:
-        """Return the disk cache whose users share the answer, ``None`` where it is not stored."""
-        resolved = self.resolved
-        return (
-            None
-            if self.options.cache is False or resolved.settings.cache_mode == "off"
-            else resolved.cache
-        )
+    @abstractmethod
+    def callee(self) -> str:
+        """Return the name of the model or the function that it calls."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Return how messages name it."""
+
+    @property
+    @abstractmethod
+    def meter(self) -> Meter:
+        """Return the meter that counts it."""
+
+    @abstractmethod
+    def check_origin(self, record: Record) -> None:
+        """Warn if a record may not be meant for this call."""
+
+    @abstractmethod
+    def check_guards(self) -> None:
+        """Raise what forbids to ask, such as a test that may reach no model."""
 
     @property
     def reads_cache(self) -> bool:
-        """Return whether the disk cache may answer."""
+        """Return whether the disk cache may answer it."""
         if self.options.cache is False:
             return False
         return self.cassette is None or self.cassette.reads_cache
 
-    def store(self, record: Record, *, anew: bool = False) -> Record:
-        """Store a record in the disk cache, unless the call goes past it; return the one that
-        counts.
+    @property
+    def may_ask(self) -> bool:
+        """Return whether the cassette, or without one the cache's mode, allows to ask."""
+        if self.cassette is not None:
+            return self.cassette.asks
+        return self.settings.cache_mode != "replay"
 
-        :param anew: whether it is put in the place of what is there.
+    @property
+    def shared_cache(self) -> ResponseCache | None:
+        """Return the disk cache that shares its answer with others; ``None`` if none stores it."""
+        if self.options.cache is False or self.settings.cache_mode == "off":
+            return None
+        return self.cache
+
+    @property
+    def failures(self) -> Failures:
+        """Return the list that reports at the end of the run what was not recorded."""
+        if self.cassette is not None:
+            return self.cassette.failures
+        if self.settings.cache_mode == "off":
+            return Failures()  # nothing is recorded, and nothing reported
+        return process_failures
+
+    def store(self, record: Record, *, anew: bool = False) -> Record:
+        """Store a record in the disk cache, and return the one that counts.
+
+        :param anew: replace a record that is there.
         """
         if self.draw is not None and self.draw.asker is not None:
             record = record.replace(asker=self.draw.asker)
         if self.options.cache is False:
             return record
-        mode = self.resolved.settings.cache_mode
-        anew = anew or (self.cassette is not None and self.cassette.anew)
+        mode = self.settings.cache_mode
+        if self.cassette is not None and self.cassette.anew:
+            anew = True
         if anew and mode != "off":
-            mode = "rewrite"  # a cassette that is written anew does so to the disk cache too
-        return self.resolved.cache.store(record, mode=mode)
+            mode = "rewrite"
+        return self.cache.store(record, mode=mode)
+
+    def keep(self, record: Record, source: str) -> Record:
+        """Put a record on the cassette, and return the one that counts there.
+
+        The answer of a fallback is a record of its own; a pointer leads to it from this call.
+
+        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``, by which the cassette
+            counts it.
+        """
+        if self.cassette is None:
+            return record
+        if self.draw is not None and self.draw.asker is not None:
+            for key in {self.request.cache_key, record.cache_key}:
+                self.cassette.note_asker(key, self.draw)
+        if record.cache_key != self.request.cache_key:
+            self.cassette.add(self.pointer_to(record.cache_key), self.place, FROM_FUNCTION)
+        return self.cassette.add(record, self.place, source)
+
+    def pointer_to(self, key: str) -> Record:
+        """Return a record that says: the answer of this call is the record of another key."""
+        return record_of(self.request, {"fallback": key})
+
+    def note_replayed(self, record: Record) -> None:
+        """Note who gets a recorded answer, if askers have names: the next replay does the same."""
+        draw = self.draw
+        if draw is None or draw.asker is None:
+            return
+        draw.note_found(record.asker)
+        if self.cassette is not None:
+            for key in {self.request.cache_key, record.cache_key}:
+                self.cassette.note_asker(key, draw, record.asker)
+        elif self.settings.cache_mode != "replay":
+            self.cache.name_asker(record, draw.asker)
 
     def give_back(self) -> None:
         """Make the draw's number free again."""
@@ -104,18 +163,110 @@ class PreparedCall(NamedTuple):
             self.draw.end(answer)
 
     def add_usage(self, **amounts: Any) -> None:
-        """Count what it used."""
-        count(self.client.meter, self.request.model, self.scope, amounts)
+        """Count what the call used.
+
+        :param amounts: by column of :class:`~llmcall.Usage`; ``None`` means unknown.
+        """
+        count(self.meter, self.callee, self.scope, amounts)
+
+    def count_hit(self, cost: float | None) -> None:
+        """Count an answer that was not asked for now.
+
+        :param cost: USD that it cost when it was made, or ``None`` if that is unknown.
+        """
+        self.add_usage(cached_calls=1, saved=cost)
+
+    def refuses(self, record: Record) -> bool:
+        """Return whether a recorded answer does not fit the call's ``response_format``.
+
+        An :class:`LLMCall` records such answers, since it reads them itself; and a class may have
+        changed since the recording.
+        """
+        if self.request.expected is None:
+            return False
+        from ..responses import fits
+
+        return not fits(self.request, record.response)
+
+    def anew(self: Call) -> Call:
+        """Return the call as a further draw, to be recorded beside an answer that it refuses."""
+        request = self.request
+        sample = f"{request.sample or '#'}{ANEW}"
+        key = key_of(request.kind, request.asked, sample)
+        return replace(self, request=request._replace(sample=sample, cache_key=key))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ModelCall(PreparedCall):
+    """One call of a model.
+
+    :param client: the client that makes it.
+    :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
+    """
+
+    client: Caller
+    parse: Callable[[str], Any] | None = None
+
+    @property
+    def callee(self) -> str:
+        """Return the model's name."""
+        return self.request.model
+
+    @property
+    def label(self) -> str:
+        """Return how messages name it."""
+        request = self.request
+        return f"{request.kind} request {request.cache_key[:12]} to {printable(request.model)}"
+
+    @property
+    def meter(self) -> Meter:
+        """Return the client's meter."""
+        return self.client.meter
+
+    def to_model(self, model: str) -> ModelCall:
+        """Return the same call of another model."""
+        request = self.request
+        asked = {**request.asked, "model": model}
+        return replace(
+            self,
+            request=request._replace(
+                model=model,
+                asked=asked,
+                body={**request.body, "model": model},
+                cache_key=key_of(request.kind, asked, request.sample),
+            ),
+        )
+
+    def check_origin(self, record: Record) -> None:
+        """Warn once if a model's record comes from a host that does not serve the model now."""
+        checked = self.client.resolved.checked_hosts
+        host = record.host
+        if host is None or (self.request.model, host) in checked:
+            return
+        checked.add((self.request.model, host))
+        model = record.request.get("model", "")
+        hosts = self.client.hosts(model)
+        if host not in hosts:
+            warn_once(
+                f"answers of {model} recorded from {host} are used for "
+                f"{', '.join(sorted(hosts))}; [Cache] NAMESPACE keeps the records of different "
+                "servers apart"
+            )
+
+    def check_guards(self) -> None:
+        """Raise what forbids to ask, such as a test that may reach no model."""
+        for guard in guards:
+            guard(self.client, self.cassette)
 
     def count_answer(
         self, tokens: TokenUsage, endpoint: str | None, calls: int = 1
     ) -> float | None:
-        """Count the tokens of a response, and return its cost in USD, or ``None`` if it is unknown.
+        """Count the tokens of a response, and return its cost in USD, or ``None`` if unknown.
 
         :param endpoint: the name of the endpoint that answered.
         """
         price = self.client.pool(self.request.model).price(tokens.input_tokens or 0, endpoint)
-        cost: float | None = None if price is None else price.cost(tokens)
+        cost = None if price is None else price.cost(tokens)
         amounts: dict[str, Any] = {
             "calls": calls,
             "input_tokens": tokens.input_tokens,
@@ -127,68 +278,3 @@ class PreparedCall(NamedTuple):
             amounts["priced_by"] = price.source
         self.add_usage(**amounts)
         return cost
-
-    def keep(self, record: Record, source: str) -> Record:
-        """Put a record on the cassette, and return the one that counts there: whatever was recorded
-        first.
-
-        A fallback's is a record of its own, and the first request's points to it.
-
-        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``, by which the cassette counts it.
-        """
-        if self.cassette is None:
-            return record
-        if self.draw is not None and self.draw.asker is not None:
-            for key in {self.request.cache_key, record.cache_key}:
-                self.cassette.note_asker(key, self.draw)
-        if record.cache_key != self.request.cache_key:
-            pointer = record_of(self.request, {"fallback": record.cache_key})
-            self.cassette.add(pointer, self.place, FROM_FUNCTION)
-        return self.cassette.add(record, self.place, source)
-
-    def note_replayed(self, record: Record) -> None:
-        """Note who gets a recorded answer, if askers have names: the next replay gives it to them."""
-        draw = self.draw
-        if draw is None or draw.asker is None:
-            return
-        draw.note_found(record.asker)
-        if self.cassette is not None:
-            for key in {self.request.cache_key, record.cache_key}:
-                self.cassette.note_asker(key, draw, record.asker)
-        elif self.resolved.settings.cache_mode != "replay":
-            self.resolved.cache.name_asker(record, draw.asker)
-
-    def refuses(self, record: Record) -> bool:
-        """Return whether a recorded answer is none to this call: its ``response_format`` refuses
-        it.
-
-        An :class:`LLMCall` records such answers, since it reads them itself; a class may have
-        changed since.
-        """
-        if self.request.expected is None:
-            return False
-        from ..responses import fits
-
-        return not fits(self.request, record.response)
-
-    def anew(self) -> PreparedCall:
-        """Return the same call as a further draw, whose answer is recorded beside one that it
-        refuses.
-        """
-        request, sample = self.request, f"{self.request.sample or '#'}{ANEW}"
-        key = key_of(request.kind, request.asked, sample)
-        return self._replace(request=request._replace(sample=sample, cache_key=key))
-
-    @property
-    def name(self) -> str:
-        """Return what it is called in messages."""
-        return f"{self.request.kind} request {self.request.cache_key[:12]} to {self.request.model}"
-
-    @property
-    def failures(self) -> Failures:
-        """Return what tells of it at the end of the run where it is not recorded; nobody does where
-        no call is.
-        """
-        if self.cassette is not None:
-            return self.cassette.failures
-        return process_failures if self.resolved.settings.cache_mode != "off" else Failures()

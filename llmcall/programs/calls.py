@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from ..config.settings import Endpoint
+    from ..engine.caller import Resolved
     from ..engine.drivers import Flow
-    from ..engine.prepared_call import Resolved
     from ..models.catalog import Capabilities
     from ..types import Record, Request
 

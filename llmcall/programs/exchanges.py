@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from ..clients.openai import OpenAIClient
     from ..engine.drivers import Flow
-    from ..engine.prepared_call import PreparedCall
     from ..engine.retry import RetryPolicy
     from ..engine.usage import UsageDelta
+    from ..recorded_functions import FunctionCall
     from ..types import Record
 
 
@@ -42,7 +42,7 @@ class ExchangeCounter:
         self._is_model = is_model
         self._model = model if is_model and isinstance(model, str) and model else host
 
-    def attempt(self, call: PreparedCall, policy: RetryPolicy, number: int) -> Flow[Any]:
+    def attempt(self, call: FunctionCall, policy: RetryPolicy, number: int) -> Flow[Any]:
         """Send it once, as soon as budgets and limits allow it, and return its answer."""
         if number > 1:
             self._count(call, {"retries": 1})
@@ -51,7 +51,7 @@ class ExchangeCounter:
         with closing(Admission(pool, policy.time_left, calls_only=not self._is_model)) as admission:
             endpoint = yield from admission.acquire(request)
             try:
-                value = yield Send(call.client, call.request, policy.time_left())
+                value = yield Send(call, call.request, policy.time_left())
             except RateLimitError as error:
                 pool.rest(endpoint, time.monotonic() + (error.retry_after or REST))
                 raise
@@ -79,15 +79,15 @@ class ExchangeCounter:
         price = self._client.pool(self._model).price(used.input_tokens or 0)
         return None if price is None else price.cost(used)
 
-    def count_hit(self, call: PreparedCall, record: Record) -> None:
+    def count_hit(self, call: FunctionCall, record: Record) -> None:
         """Count an answer that is recorded, or that an identical request got."""
         self._count(call, {"cached_calls": 1, "saved": record.cost})
 
-    def count_error(self, call: PreparedCall) -> None:
+    def count_error(self, call: FunctionCall) -> None:
         """Count a failure."""
         self._count(call, {"errors": 1})
 
-    def _count(self, call: PreparedCall, amounts: UsageDelta) -> None:
+    def _count(self, call: FunctionCall, amounts: UsageDelta) -> None:
         count(self._client.meter, self._model, call.scope, amounts)
 
 

@@ -1,0 +1,99 @@
+"""What the engine asks of whoever makes a call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from ..cache.cache import ResponseCache
+    from ..config.settings import Endpoint, Settings
+    from ..models.catalog import Capabilities
+    from ..types import Request
+    from .limits import Pool
+    from .usage import Meter
+
+
+class Resolved(NamedTuple):
+    """What the present settings mean for a client.
+
+    :param generation: of the settings: when it changes, a client resolves them again.
+    :param settings: the settings.
+    :param cache: the disk cache that they name.
+    :param pools: by model, the pool of its endpoints, made at the model's first call.
+    :param checked_hosts: the models and hosts whose records were checked for their origin.
+    :param defaults: the parameters that the settings give a default to.
+    """
+
+    generation: int
+    settings: Settings
+    cache: ResponseCache
+    pools: dict[str, Pool]
+    checked_hosts: set[tuple[str, str]]
+    defaults: dict[str, Any]
+
+
+class Caller(Protocol):
+    """A client as the engine knows it; :class:`llmcall.LLMClient` is one."""
+
+    meter: Meter
+    """Counts what its calls use."""
+
+    @property
+    def api_type(self) -> str:
+        """The kind of client, as records name it."""
+        ...
+
+    @property
+    def splits_batches(self) -> bool:
+        """Whether the embeddings of many texts may take several requests."""
+        ...
+
+    @property
+    def streams_chunks(self) -> bool:
+        """Whether the readers of its streams see whole chunks, and not the text alone."""
+        ...
+
+    @property
+    def base_settings(self) -> Settings | None:
+        """The settings that it was given, or ``None``."""
+        ...
+
+    @property
+    def resolved(self) -> Resolved:
+        """What the present settings mean for it."""
+        ...
+
+    def model_named(self, model: str | None) -> str:
+        """Return the model that a call means by a name, or by none."""
+        ...
+
+    def default_embedding_model(self) -> str:
+        """Return the model of an embeddings call that names none."""
+        ...
+
+    def namespace(self, model: str) -> str:
+        """Return what keeps a model's records apart from those of other servers, or ``""``."""
+        ...
+
+    def hosts(self, model: str) -> set[str]:
+        """Return the hosts that serve a model, as records name them."""
+        ...
+
+    def host(self, endpoint: Endpoint) -> str:
+        """Return an endpoint's host, as records name it."""
+        ...
+
+    def pool(self, model: str) -> Pool:
+        """Return the endpoints that serve a model, with their limits and prices."""
+        ...
+
+    def transport_of(self, endpoint: Endpoint) -> Any:
+        """Return the :class:`llmcall.Transport` that speaks to an endpoint."""
+        ...
+
+    def sent_body(self, request: Request, known: Capabilities, stream: bool) -> dict[str, Any]:
+        """Return the body to send for a request.
+
+        :param known: what is known of the model.
+        """
+        ...

@@ -17,6 +17,7 @@ from .cassettes.cassette import function_scope
 from .cassettes.current import active_cassette
 from .cassettes.misses import guards
 from .config import resolve as config
+from .display.printable import printable
 from .engine.drivers import Do, Send, adrive, drive, look
 from .engine.flights import share
 from .engine.lookup import lookup
@@ -29,7 +30,6 @@ from .notices import LEFT, is_left, warn_once
 from .requests.arguments import Parameters
 from .requests.keys import map_texts, normalizer, ordered, plain
 from .scopes import here
-from .text import printable
 from .types import FROM_FUNCTION, FROM_SERVER, Outcome, Request, record_of
 
 if TYPE_CHECKING:

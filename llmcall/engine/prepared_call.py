@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..cassettes.misses import guards
+from ..display.printable import printable
 from ..notices import Failures, process_failures, warn_once
 from ..requests.keys import ANEW, key_of
-from ..text import printable
 from ..types import FROM_FUNCTION, Record, Request, TokenUsage, record_of
 from .options import DEFAULT_OPTIONS, Options
 from .usage import count

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..display.printable import printable
 from ..notices import REFUSED, logger, process_failures
 from ..scopes import standing
 from .usage import count

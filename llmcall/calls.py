@@ -23,7 +23,7 @@ from .requests.schemas import response_format
 from .types import message_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from weakref import ReferenceType
 
     from .clients.base import LLMClient
@@ -440,6 +440,26 @@ class LLMCall:
         ``None`` for all.
         """
         return self._templates().variables
+
+    def first_or_correction(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
+        """Return ``"first"`` for messages that the templates may have given, ``"correction"`` if
+        more follow them, and ``None`` for any others.
+        """
+        templates = self._templates().by_role
+        if len(messages) < len(templates):
+            return None
+        for message, (role, template) in zip(messages, templates.items(), strict=False):
+            text = message.get("content")
+            if message.get("role") != role or not isinstance(text, str):
+                return None
+            if not template.may_have_made(text):
+                return None
+        return "first" if len(messages) == len(templates) else "correction"
+
+    def longest_fixed_text(self) -> str:
+        """Return the longest text that every prompt of the call has."""
+        templates = self._templates().by_role.values()
+        return max((piece for template in templates for piece in template.fixed), key=len)
 
     def _templates(self) -> _Templates:
         folder = (

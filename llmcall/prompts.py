@@ -56,12 +56,27 @@ class Template(NamedTuple):
         no error. It raises a ``TemplateError`` for a missing variable and for any error in the
         template, naming template and line (counted from the first that is not blank); its cause is
         what the engine raised.
+    :param fixed: the texts that every rendering has, in their order; the first of them is how it
+        begins, and is empty if it begins otherwise.
     """
 
     name: str
     text: str
     variables: Variables
     render: Render
+    fixed: tuple[str, ...] = ("",)
+
+    def may_have_made(self, text: str) -> bool:
+        """Return whether a text has the fixed texts of a rendering."""
+        if not text.startswith(self.fixed[0]):
+            return False
+        end = len(self.fixed[0])
+        for piece in self.fixed[1:]:
+            begin = text.find(piece, end)
+            if begin < 0:
+                return False
+            end = begin + len(piece)
+        return True
 
 
 def text_template(text: str, name: str) -> Template:
@@ -172,9 +187,9 @@ def all_variables(found: Iterable[Variables]) -> Variables:
     return union
 
 
-def _jinja(name: str, source: str, load: Load) -> tuple[Variables, Render]:
-    """Compile a Jinja2 template, and return the variables that it takes and what renders it with
-    them.
+def _jinja(name: str, source: str, load: Load) -> tuple[Variables, Render, tuple[str, ...]]:
+    """Compile a Jinja2 template, and return the variables that it takes, what renders it with
+    them, and its fixed texts.
 
     :raises TemplateError: for a syntax error; rendering raises it for a missing variable and any
         other error.
@@ -182,7 +197,7 @@ def _jinja(name: str, source: str, load: Load) -> tuple[Variables, Render]:
     if not any(
         mark in source for mark in ("{{", "{%", "{#")
     ):  # a plain text needs no Jinja2 (30 ms to import)
-        return {}, lambda variables: source
+        return {}, lambda variables: source, (source,)
     from jinja2 import TemplateError as JinjaError
 
     paths = [name]  # of it and of what it includes, to tell where an error is
@@ -190,6 +205,7 @@ def _jinja(name: str, source: str, load: Load) -> tuple[Variables, Render]:
     try:
         code = environment.compile(source, name, name)
         variables = _jinja_variables(environment, name, source, {name})
+        fixed = _fixed_texts(environment, source)
     except (JinjaError, *RUNTIME_ERRORS) as error:
         raise _explained(error, paths, ()) from error
     # All that a template finds by a name, in one dict: Jinja2 copies it for each rendering.
@@ -202,7 +218,24 @@ def _jinja(name: str, source: str, load: Load) -> tuple[Variables, Render]:
         except (JinjaError, *RUNTIME_ERRORS) as error:
             raise _explained(error, paths, given) from error
 
-    return variables, render
+    return variables, render, fixed
+
+
+def _fixed_texts(environment: jinja2.Environment, source: str) -> tuple[str, ...]:
+    """Return the texts outside all tags of a template, in their order; see :class:`Template`."""
+    from jinja2 import nodes
+
+    pieces = []
+    for node in environment.parse(source).body:
+        parts: list[nodes.Node] = list(node.nodes) if isinstance(node, nodes.Output) else [node]
+        for part in parts:
+            pieces.append(part.data if isinstance(part, nodes.TemplateData) else "")
+    return _without_gaps(pieces)
+
+
+def _without_gaps(pieces: list[str]) -> tuple[str, ...]:
+    """Return the texts among some pieces, and before them an empty one if the first piece is none."""
+    return (*pieces[:1], *filter(None, pieces[1:])) if pieces else ("",)
 
 
 def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
@@ -319,7 +352,7 @@ def _explained(error: Exception, paths: list[str], given: Iterable[str]) -> Temp
 # Mustache
 
 
-def _mustache(name: str, source: str, load: Load) -> tuple[Variables, Render]:
+def _mustache(name: str, source: str, load: Load) -> tuple[Variables, Render, tuple[str, ...]]:
     """Compile a Mustache template: strict about missing names, and without HTML escapes.
 
     :returns: as of :func:`_jinja`; the names inside sections too, which an item of the section may
@@ -349,7 +382,9 @@ def _mustache(name: str, source: str, load: Load) -> tuple[Variables, Render]:
                 f"{_line_of_tag(parts, error.key)}: {_missing(error.key, given)}"
             ) from error
 
-    return variables, render
+    # pystache shows its tree nowhere else; a test pins the name
+    pieces = [node if isinstance(node, str) else "" for node in tree._parse_tree]
+    return variables, render, _without_gaps(pieces)
 
 
 def _parsed(name: str, source: str) -> Any:

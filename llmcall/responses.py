@@ -105,7 +105,8 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
     if request.expected is None:
         return
     for choice in response["choices"]:
-        text = text_of(choice["message"].get("content"))
+        message = choice["message"]
+        text = None if message.get("refusal") else text_of(message.get("content"))
         problem = _misfit(text, request.expected) if text else None  # a refusal, or a tool call
         if problem is not None:
             cut = (

@@ -504,12 +504,14 @@ class Reply(dict[str, Any]):
 
     @property
     def parsed(self) -> Any:
-        """Return the answer as the type that ``response_format`` was, or ``None`` where it was
-        none.
+        """Return the answer as the type that ``response_format`` was; ``None`` if it was none, or
+        the model refused.
 
-        :raises OutputError: where the answer cannot be read as that type.
+        :raises OutputError: if the answer cannot be read as that type.
         """
-        return None if self._parse is None or self.content is None else self._parse(self.content)
+        if self._parse is None or self.content is None or self.refusal is not None:
+            return None
+        return self._parse(self.content)
 
 
 def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:

@@ -249,6 +249,17 @@ def test_what_does_not_fit_its_response_format(
     ] == [good]
 
 
+@pytest.mark.parametrize("response_format", [Person, STRICT])
+def test_a_refusal_halfway_fits_any_schema(response_format: Any, tmp_path: Path) -> None:
+    """A model that refuses after the first words of its answer is not asked again."""
+    refusal = {"role": "assistant", "content": '{"name": "Li', "refusal": "No."}
+    client = client_of([refusal], tmp_path)
+    for _ in range(2):
+        reply = client.send_message("Who?", response_format=response_format)
+        assert (reply.refusal, reply.parsed) == ("No.", None)
+    assert len(client.requests) == len(client.cache) == 1
+
+
 def test_what_fits_any_schema(tmp_path: Path) -> None:
     """A refusal does; a schema that is not strict, or that nobody here can read, refuses nothing."""
     refusal = {"role": "assistant", "content": None, "refusal": "No."}

@@ -30,7 +30,7 @@ import pytest
 from dice import CALL, CALLS, Dice, ask, calls, divide, greet, sample, samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import RawServer, answers, client_for, refusal
+from servers import RawServer, Responding, answers, client_for, completion, refusal
 
 import llmcall
 from llmcall import LLMCall, Plan, imap, map, scope
@@ -766,7 +766,79 @@ def test_an_unknown_price() -> None:
     plan = call.map(ROWS, dry_run=True)
     assert (plan.misses, plan.cost) == (2, None)
     call.map(ROWS)
-    assert call.map(ROWS, dry_run=True) == Plan(3, 0, 0, (0.0, 0.0))
+    assert call.map(ROWS, dry_run=True) == Plan(3, 0, 0, (0.0, 0.0), (), 0.0)
+
+
+def spending(text: str, output_tokens: int) -> dict[str, Any]:
+    """Return an answer for which the server reports 10 prompt tokens and so many of its own."""
+    return completion(text, usage={"prompt_tokens": 10, "completion_tokens": output_tokens})
+
+
+PRICED = {"prices": {"gpt-4o-mini": (1.0, 10.0)}, "model": "gpt-4o-mini"}
+
+
+@pytest.mark.parametrize("user", ["Hello, {{ name }}!", "{{ name }}, hello!"])
+def test_a_plan_expects_what_a_pilot_cost(user: str) -> None:
+    """The answers are expected to be as long as those recorded of the same call, whatever their
+    rows and scopes; before there are any, nobody knows.
+    """
+    client = Responding(spending("Hi!", 3), spending("Go away!", 6), **PRICED)
+    call = LLMCall(user=user, client=client, max_tokens=100)
+    plan = call.map(ROWS, scope="study", dry_run=True)
+    assert plan.cost is not None and plan.expected_cost is None
+    call.map([{"name": "Marge"}, {"name": "Homer"}], scope="pilot")
+    for _ in range(2):
+        plan = call.map(ROWS, scope="study", dry_run=True)
+        length = (3 + 6) / 2
+        assert plan.expected_cost == pytest.approx(plan.cost[0] + 3 * length * 10 / 1e6)
+    assert " expected (priced by " in str(plan)
+
+
+def test_a_plan_expects_corrections() -> None:
+    """What the answers that did not fit cost more is part of what a draw is expected to cost."""
+    client = Responding(spending("many", 4), spending("7", 2), spending("8", 2), **PRICED)
+    call = LLMCall(user="{{ name }}?", output_type=int, client=client)
+    call.map(ROWS[:2])
+    plan = call.map([{"name": "Homer"}], dry_run=True)
+    correction = 10 * 1 / 1e6 + 2 * 10 / 1e6
+    expected = plan.cost[0] + (4 + 2) / 2 * 10 / 1e6 + correction / 2
+    assert plan.expected_cost == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"user": "Bye, {{ name }}!"},
+        {"user": "Hello, {{ name }}!", "temperature": 0.5},
+        {"user": "Hello, {{ name }}!", "model": "gpt-4o"},
+        {"user": "Hello, {{ name }}!", "system": "You are tired."},
+    ],
+)
+def test_a_plan_expects_nothing_by_the_answers_of_another_call(other: dict[str, Any]) -> None:
+    """Another template, parameter or model is another call."""
+    client = Responding(spending("Hi!", 3), **PRICED)
+    LLMCall(client=client, **other).map(ROWS)
+    call = LLMCall(user="Hello, {{ name }}!", client=client)
+    assert call.map(ROWS, scope="study", dry_run=True).expected_cost is None
+
+
+def test_a_plan_expects_by_what_a_cassette_holds() -> None:
+    """The pilot may be on the open cassette alone."""
+    client = Responding(spending("Hi!", 3), cache_mode="off", **PRICED)
+    call = LLMCall(user="Hello, {{ name }}!", client=client)
+    with llmcall.cassette("pilot.jsonl", mode="new"):
+        call.map(ROWS, scope="pilot")
+    with llmcall.cassette("pilot.jsonl", mode="new"):
+        assert call.map(ROWS, scope="study", dry_run=True).expected_cost is not None
+
+
+def test_plans_add_up() -> None:
+    """The sum of plans has the sums of their counts and costs; what is unknown in one is unknown."""
+    known = Plan(1, 2, 30, (0.5, 1.0), ("b",), 0.75)
+    other = Plan(4, 0, 0, (0.0, 0.0), ("a",), 0.0)
+    assert known + other == sum([known, other]) == Plan(5, 2, 30, (0.5, 1.0), ("a", "b"), 0.75)
+    unknown = Plan(0, 1, 7, None)
+    assert sum([known, unknown]) == Plan(1, 3, 37, None, ("b",), None)
 
 
 def test_a_plan_in_a_notebook() -> None:

@@ -251,7 +251,7 @@ def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Pla
     for item, position in _positions(names, items, options, active, ()):
         planner.add(item, position, scopes.Draws() if active is None else active.draws)
     names.warn()
-    return planner.plan
+    return planner.plan()
 
 
 def _active(options: MapOptions) -> scopes.Active | None:

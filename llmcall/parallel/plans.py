@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,31 +10,46 @@ from ..cassettes.current import current_cassette
 from ..display.formatting import counted, money
 from ..engine.limits import estimate
 from ..engine.lookup import followed
+from ..errors import CacheCorruptError
+from ..models.catalog import MILLION
+from ..records.packed import unpack
 from ..types import Reply, TokenUsage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from contextvars import Context
 
+    from ..models.catalog import Price
     from ..scopes import Draws
     from ..types import Record, Request
     from .items import TaskPosition
 
 
+MOST_ANSWERS = 10_000  # by which the cost is expected; more would not make it more exact
+
+
 class Plan(NamedTuple):
-    """Hold what a map would do.
+    """What a map would do. Plans add up, with ``+`` and ``sum``: an item of both counts twice.
 
     :param hits: draws that records answer, whole conversations with their corrections.
-    :param misses: draws that would ask a model. Of an answer that does not fit its type and is
-        asked again, only the first call is counted here.
+    :param misses: draws that would ask a model. If an answer does not fit its type and is asked
+        again, only the first call is counted here.
     :param input_tokens: of the prompts of those, as counted here.
     :param cost: USD from the prompts alone to the longest answers (``max_tokens``, else the model's
-        largest output), as a budget reserves it; ``None`` where a price is unknown.
+        largest output), as a budget reserves it; ``None`` if a price is unknown.
     :param priced_by: the price sources, with their dates, as in :class:`llmcall.Usage`.
+    :param expected_cost: USD, by what is recorded of the same call: each prompt's own tokens, an
+        answer as long as theirs are on average, and for each draw their corrections' average cost,
+        at the present price. Recorded answers of the same call have the same model and parameters,
+        and prompts with the fixed text of the same templates, in the open cassette or in the cache,
+        in any scope. ``None`` before there are any, or if a price is unknown.
 
     >>> greet = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
     >>> plan = greet.map([{"greeting": "Good evening, Sir!"}, {"greeting": "Good night, Sir!"}], dry_run=True)
     >>> plan.hits, plan.misses
     (0, 2)
+    >>> sum([plan, plan]).misses
+    4
     """
 
     hits: int
@@ -41,27 +57,65 @@ class Plan(NamedTuple):
     input_tokens: int
     cost: tuple[float, float] | None
     priced_by: tuple[str, ...] = ()
+    expected_cost: float | None = None
+
+    def __add__(self, other: object) -> Plan:
+        if not isinstance(other, Plan):
+            return NotImplemented
+        cost = None
+        if self.cost is not None and other.cost is not None:
+            cost = self.cost[0] + other.cost[0], self.cost[1] + other.cost[1]
+        expected = None
+        if self.expected_cost is not None and other.expected_cost is not None:
+            expected = self.expected_cost + other.expected_cost
+        return Plan(
+            self.hits + other.hits,
+            self.misses + other.misses,
+            self.input_tokens + other.input_tokens,
+            cost,
+            tuple(sorted({*self.priced_by, *other.priced_by})),
+            expected,
+        )
+
+    def __radd__(self, other: object) -> Plan:
+        # sum() begins with 0
+        return self if other == 0 else NotImplemented
 
     def __str__(self) -> str:
         if self.cost is None:
             cost = "cost ? (a price is unknown)"
         else:
-            cost = f"cost {money(self.cost[0])} to {money(self.cost[1])}"
+            cost = f"cost {self._costs(self.cost)}"
             cost += f" (priced by {', '.join(self.priced_by)})" if self.priced_by else ""
         return f"{self.hits:,} recorded, {self.misses:,} to ask, {self.input_tokens:,} input tokens, {cost}"
+
+    def _costs(self, cost: tuple[float, float]) -> str:
+        """Return the costs in words."""
+        words = f"{money(cost[0])} to {money(cost[1])}"
+        if self.expected_cost is None or not self.misses:
+            return words
+        return f"{words}, {money(self.expected_cost)} expected"
 
     def _repr_html_(self) -> str:
         from html import escape
 
-        cost = (
-            "cost unknown"
-            if self.cost is None
-            else f"{money(self.cost[0])} to {money(self.cost[1])}"
-        )
+        cost = "cost unknown" if self.cost is None else self._costs(self.cost)
         calls = counted(self.misses, "call")
         prices = f" Priced by {', '.join(self.priced_by)}." if self.priced_by else ""
         words = f"for {calls} with {self.input_tokens:,} input tokens; {self.hits:,} are recorded already.{prices}"
         return f"<p><b>{escape(cost)}</b> {escape(words)}</p>"
+
+
+class _Miss(NamedTuple):
+    """The first call of a draw that is not recorded.
+
+    :param price: what its model costs, or ``None``.
+    """
+
+    request: Request
+    input_tokens: int
+    output_tokens: int
+    price: Price | None
 
 
 class Planner:
@@ -69,12 +123,12 @@ class Planner:
 
     :param job: what the map does: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
     :param context: the caller's.
-    :ivar plan: what the tasks that were added would do.
     """
 
     def __init__(self, job: Any, context: Context) -> None:
-        self.plan = Plan(0, 0, 0, (0.0, 0.0))
         self._job, self._client, self._context = job, job.client, context
+        self._hits = 0
+        self._misses: list[_Miss] = []
         # the keys that an earlier task of the map would have recorded
         self._asked: set[str] = set()
         self._cassette = context.run(current_cassette)
@@ -87,26 +141,42 @@ class Planner:
         :param draws: those of the scope, or a copy.
         """
         if self._context.copy().run(self._is_hit, item, position, draws):
-            self.plan = self.plan._replace(hits=self.plan.hits + 1)
+            self._hits += 1
+
+    def plan(self) -> Plan:
+        """Return what the tasks that were added would do."""
+        low = high = 0.0
+        for miss in self._misses:
+            low += _cost(miss.price, miss.input_tokens, 0)
+            high += _cost(miss.price, miss.input_tokens, miss.output_tokens)
+        prices = [miss.price for miss in self._misses]
+        return Plan(
+            self._hits,
+            len(self._misses),
+            sum(miss.input_tokens for miss in self._misses),
+            None if None in prices else (low, high),
+            tuple(sorted({price.source for price in prices if price is not None})),
+            None if None in prices else self._context.copy().run(self._expected_cost),
+        )
 
     def _is_hit(self, item: Any, position: TaskPosition, draws: Draws) -> bool:
-        asking = self._job.conversation(item)
+        conversation = self._job.conversation(item)
         with position.stand(draws):
             try:
-                wanted = next(asking)
+                wanted = next(conversation)
                 while True:
                     request = self._client.build_request(wanted.messages, **wanted.params)
-                    mode = (
-                        "off"
-                        if wanted.params.get("cache") is False
-                        else self._client.settings.cache_mode
-                    )
+                    mode = self._mode(wanted.params)
                     record = self._recorded(request, mode)
                     if record is None:
                         return self._is_asked_before(request, mode)
-                    wanted = asking.send(Reply.of(record))
+                    wanted = conversation.send(Reply.of(record))
             except StopIteration:
                 return True
+
+    def _mode(self, params: Mapping[str, Any]) -> str:
+        """Return the mode of the disk cache for a call with some parameters."""
+        return "off" if params.get("cache") is False else self._client.settings.cache_mode
 
     def _recorded(self, request: Request, mode: str) -> Record | None:
         cassette = self._cassette
@@ -122,19 +192,70 @@ class Planner:
         return followed(find(request), find)
 
     def _is_asked_before(self, request: Request, mode: str) -> bool:
-        """Return whether an earlier task would record the answer; count what is to be asked."""
+        """Return whether an earlier task would record the answer; note what is to be asked."""
         if request.cache_key in self._asked and (self._cassette is not None or mode != "off"):
             return True
         self._asked.add(request.cache_key)
         needed = estimate("chat", request.body, self._client.capabilities(request.model))
         price = self._client.price(request.model, needed.input_tokens)
-        _, misses, tokens, cost, priced_by = self.plan
-        if price is None:
-            cost = None
-        else:
-            priced_by = tuple(sorted({*priced_by, price.source}))
-            low = price.cost(TokenUsage(needed.input_tokens, 0)) or 0.0
-            high = price.cost(TokenUsage(needed.input_tokens, needed.output_tokens)) or 0.0
-            cost = cost and (cost[0] + low, cost[1] + high)
-        self.plan = Plan(self.plan.hits, misses + 1, tokens + needed.input_tokens, cost, priced_by)
+        miss = _Miss(request, needed.input_tokens, needed.output_tokens, price)
+        self._misses.append(miss)
         return False
+
+    # What is expected, by what is recorded
+
+    def _expected_cost(self) -> float | None:
+        """Return the expected cost of all misses; see :class:`Plan`."""
+        if not self._misses:
+            return 0.0
+        asked = _without_messages(self._misses[0].request.asked)
+        answers: list[TokenUsage] = []
+        corrections = 0.0
+        for record in self._all_recorded():
+            usage = record.usage
+            kind = self._job.call.first_or_correction(record.request.get("messages", []))
+            if kind is None or _without_messages(record.request) != asked:
+                continue
+            if usage.input_tokens is None or usage.output_tokens is None:
+                continue
+            if kind == "first" and len(answers) == MOST_ANSWERS:
+                break
+            if kind == "first":
+                answers.append(usage)
+            else:
+                price = self._client.price(record.request["model"], usage.input_tokens)
+                corrections += _cost(price, usage.input_tokens, usage.output_tokens)
+        if not answers:
+            return None
+        length = sum(usage.output_tokens or 0 for usage in answers) / len(answers)
+        first_calls = sum(_cost(miss.price, miss.input_tokens, length) for miss in self._misses)
+        return first_calls + corrections / len(answers) * len(self._misses)
+
+    def _all_recorded(self) -> Iterator[Record]:
+        """Yield the records of the open cassette and of the cache that may be of the same call, each
+        once.
+        """
+        seen: set[str] = set()
+        stored = None if self._cassette is None else self._cassette.stored
+        for record in (*(stored or ()), *self._gained.values()):
+            seen.add(record.cache_key)
+            yield record
+        if self._mode(self._job.call.model_params) == "off":
+            return
+        fixed = self._job.call.longest_fixed_text().encode("utf-8", "surrogatepass")
+        for key, packed, stored_at in self._client.cache.storage.rows():
+            if key in seen or packed is None or fixed not in packed:
+                continue
+            with suppress(CacheCorruptError):  # 'llmcall cache verify' tells of it
+                yield unpack(key, packed, stored_at)
+
+
+def _without_messages(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in asked.items() if name != "messages"}
+
+
+def _cost(price: Price | None, input_tokens: int, output_tokens: float) -> float:
+    """Return the USD of some tokens; 0 if the price is unknown."""
+    if price is None:
+        return 0.0
+    return (input_tokens * price.input + output_tokens * price.output) / MILLION

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def python_with(*requirements: str, alone: str = "", otherwise: str = "") -> str:
-    """Return the interpreter of an environment that holds these packages and the checkout.
+    """Return the interpreter of an environment that holds these packages and this checkout.
 
     :param alone: one more, without what it requires; the first that is installed.
     :param otherwise: what is said if that cannot be installed.
@@ -42,14 +43,18 @@ def python_with(*requirements: str, alone: str = "", otherwise: str = "") -> str
     if not made.exists():
         shutil.rmtree(place, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-        for packages in (["--no-deps", alone] if alone else [], requirements, ["-e", str(ROOT)]):
-            if packages:
-                _install(python, packages, otherwise if alone in packages else "")
-        made.touch()
+        if alone:
+            _install(python, ["--no-deps", alone], otherwise)
+        if requirements:
+            _install(python, requirements)
+        _install(python, ["-e", str(ROOT)])
+    elif made.read_text(encoding="utf-8") != str(ROOT):
+        _install(python, ["--no-deps", "-e", str(ROOT)])
+    made.write_text(str(ROOT), encoding="utf-8")
     return str(python)
 
 
-def _install(python: Path, packages: tuple[str, ...] | list[str], otherwise: str) -> None:
+def _install(python: Path, packages: Sequence[str], otherwise: str = "") -> None:
     """Install packages, or skip the test that needs them."""
     options = ["-q", "--disable-pip-version-check", "--retries", "1"]
     done = subprocess.run(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import re
 import socket
 import struct
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -148,6 +150,30 @@ class ScriptedServer:
                 Seen(request.full_path.rstrip("?"), headers, request.get_json(silent=True) or {})
             )
         return Response(answer.text(), answer.status, answer.headers, mimetype="application/json")
+
+
+class NumberedServer:
+    """Answer each chat completion with another text: "answer 0", "answer 1", and so on.
+
+    :param slow: how long to wait before the answer to a question with the word "slowly", in seconds.
+    :ivar address: the base URL that a program is given.
+    :ivar asked: the last message of each request, in order.
+    """
+
+    def __init__(self, server: HTTPServer, *, slow: float = 0.0) -> None:
+        self.address = server.url_for("/v1")
+        self.asked: list[str] = []
+        self._slow = slow
+        self._numbers = itertools.count()
+        server.expect_request("/v1/chat/completions").respond_with_handler(self._respond)
+
+    def _respond(self, request: Request) -> Response:
+        question = request.get_json()["messages"][-1]["content"]
+        self.asked.append(question)
+        if "slowly" in question:
+            time.sleep(self._slow)
+        answer = completion(f"answer {next(self._numbers)}")
+        return Response(json.dumps(answer), content_type="application/json")
 
 
 Behaviour = Callable[[socket.socket, threading.Event], None]

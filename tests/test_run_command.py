@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
@@ -12,8 +11,8 @@ from typing import Any
 
 import pytest
 from commands import done, written
-from servers import completion
-from werkzeug import Request, Response
+from pytest_httpserver import HTTPServer
+from servers import NumberedServer
 
 NOWHERE = "http://127.0.0.1:9/v1"  # nobody listens there
 ASK = """
@@ -27,29 +26,10 @@ def ask(text, system=None):
 """
 
 
-class Model:
-    """Be a model's server on the loopback: each answer is another one.
-
-    :ivar address: what a program is given.
-    :ivar asked: the bodies that it got.
-    """
-
-    def __init__(self, server: Any) -> None:
-        self.address = server.url_for("/v1")
-        self.asked: list[dict[str, Any]] = []
-        self._numbers = itertools.count()
-        server.expect_request("/v1/chat/completions").respond_with_handler(self._answer)
-
-    def _answer(self, request: Request) -> Response:
-        self.asked.append(request.get_json())
-        answer = completion(f"answer {next(self._numbers)}")
-        return Response(json.dumps(answer), content_type="application/json")
-
-
 @pytest.fixture
-def model(httpserver: Any, monkeypatch: pytest.MonkeyPatch) -> Model:
+def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
     """Make a model's server, which the programs of a test find."""
-    made = Model(httpserver)
+    made = NumberedServer(httpserver)
     monkeypatch.setenv("MODEL_AT", made.address)
     return made
 
@@ -74,7 +54,7 @@ def samples(path: str) -> list[str]:
 # Who is asking
 
 
-def test_a_function_of_a_module_names_actors(model: Model) -> None:
+def test_a_function_of_a_module_names_actors(model: NumberedServer) -> None:
     """``--actor MODULE:FUNCTION`` takes the module beside the script."""
     Path("naming.py").write_text(
         "def who(request): return request.body['messages'][-1]['content'].split()[0]\n"
@@ -120,7 +100,7 @@ print(ask(f"{random.random()}"))
 """
 
 
-def test_a_seed_fixes_the_programs_own_chance(model: Model) -> None:
+def test_a_seed_fixes_the_programs_own_chance(model: NumberedServer) -> None:
     """Three fresh processes draw the same, and replay it: unseeded generators, the order of sets.
 
     Arguments and standard input are the program's own, though Python starts twice.
@@ -132,11 +112,11 @@ def test_a_seed_fixes_the_programs_own_chance(model: Model) -> None:
     for _ in range(2):
         assert ran(CHANCE, "--cassette", "a.jsonl", "--mode", "none", **asking).stdout == recorded
     ran(CHANCE, "--cassette", "b.jsonl", "--seed", "8", **asking)
-    first, second = (model.asked[n]["messages"][0]["content"].split() for n in (0, 3))
+    first, second = (model.asked[n].split() for n in (0, 3))
     assert not {*first[:3]} & {*second[:3]}
 
 
-def test_a_seed_fixes_numpys_chance(model: Model) -> None:
+def test_a_seed_fixes_numpys_chance(model: NumberedServer) -> None:
     """NumPy's own generator, and generators and seed sequences that are made without a seed."""
     pytest.importorskip("numpy")
     program = """
@@ -146,11 +126,11 @@ def test_a_seed_fixes_numpys_chance(model: Model) -> None:
     """
     recorded = ran(program, "--cassette", "a.jsonl", "--seed", "7").stdout
     assert ran(program, "--cassette", "a.jsonl", "--mode", "none").stdout == recorded
-    drawn = model.asked[0]["messages"][0]["content"].split()
+    drawn = model.asked[0].split()
     assert drawn[1] != drawn[-1]
 
 
-def test_what_is_secret_stays_so(model: Model) -> None:
+def test_what_is_secret_stays_so(model: NumberedServer) -> None:
     """A seed makes no secret known: uuid4, secrets, the names of temporary files."""
     program = """
     import random, secrets, tempfile, uuid
@@ -160,7 +140,7 @@ def test_what_is_secret_stays_so(model: Model) -> None:
     assert not {*one} & {*other}
 
 
-def test_normalizers_of_a_run(model: Model) -> None:
+def test_normalizers_of_a_run(model: NumberedServer) -> None:
     """What does not matter in a text moves no key; the cassette says it to replays."""
     program = """
     import datetime, uuid
@@ -184,7 +164,7 @@ def test_a_wrong_option_is_refused_before_the_program_starts(option: str) -> Non
 # What a cassette says to its replays
 
 
-def test_a_replay_takes_its_options_from_the_cassette(model: Model) -> None:
+def test_a_replay_takes_its_options_from_the_cassette(model: NumberedServer) -> None:
     """Scope, actor, normalizers and seed stand in the header; a replay may leave them out."""
     Path("naming.py").write_text(
         "def who(request): return request.body['messages'][-1]['content'].split()[0]\n"
@@ -215,7 +195,9 @@ def test_a_replay_takes_its_options_from_the_cassette(model: Model) -> None:
         (("--normalize", "uuids"), "recorded with --normalize times"),
     ],
 )
-def test_an_option_that_contradicts_the_cassette(model: Model, option: Any, message: str) -> None:
+def test_an_option_that_contradicts_the_cassette(
+    model: NumberedServer, option: Any, message: str
+) -> None:
     """It is refused before the program starts, and the error names both; ``rewrite`` begins anew."""
     options = "--scope", "rep-1", "--seed", "3", "--normalize", "times"
     ran("ask('Bread?')", "--cassette", "a.jsonl", *options)
@@ -227,7 +209,7 @@ def test_an_option_that_contradicts_the_cassette(model: Model, option: Any, mess
     assert len(model.asked) == 2
 
 
-def test_a_cassette_of_code_holds_no_run(model: Model) -> None:
+def test_a_cassette_of_code_holds_no_run(model: NumberedServer) -> None:
     """Normalizers cannot be added to it by an option: its keys were made without them."""
     program = "import llmcall\nwith llmcall.cassette('a.jsonl'): ask('Bread?')"
     ran(program)
@@ -236,7 +218,7 @@ def test_a_cassette_of_code_holds_no_run(model: Model) -> None:
     assert "--normalize times contradicts a.jsonl" in " ".join(ended.stderr.split())
 
 
-def test_merged_cassettes_keep_the_run(model: Model) -> None:
+def test_merged_cassettes_keep_the_run(model: NumberedServer) -> None:
     """Equal options stay in the header of what is merged; different ones must be given again."""
     for name, options in {"a": (), "b": (), "c": ("--scope", "rep-2")}.items():
         ran(f"ask('Bread for {name}?')", "--cassette", f"{name}.jsonl", "--seed", "3", *options)
@@ -262,7 +244,7 @@ print(ask("Bread?", system="You are Lisa."))
 """
 
 
-def test_what_a_program_asks_again_it_draws_again(model: Model) -> None:
+def test_what_a_program_asks_again_it_draws_again(model: NumberedServer) -> None:
     """A call that stands in no scope stands in ``run``, in any thread; other scopes keep their paths."""
     recorded = ran(SCOPES, "--cassette", "a.jsonl").stdout
     assert samples("a.jsonl") == [
@@ -274,7 +256,7 @@ def test_what_a_program_asks_again_it_draws_again(model: Model) -> None:
     assert len(model.asked) == 6
 
 
-def test_a_request_that_names_no_actor_stands_in_the_runs_scope(model: Model) -> None:
+def test_a_request_that_names_no_actor_stands_in_the_runs_scope(model: NumberedServer) -> None:
     """Actors keep their own paths, and a warning tells of the others."""
     ended = ran(SCOPES, "--cassette", "a.jsonl", "--actor", "user:^(Milk)")
     assert "a request names no actor" in ended.stderr
@@ -283,7 +265,7 @@ def test_a_request_that_names_no_actor_stands_in_the_runs_scope(model: Model) ->
     assert samples("b.jsonl") == ["Milk#0", "run#0"]
 
 
-def test_only_scope_puts_all_below_a_name(model: Model) -> None:
+def test_only_scope_puts_all_below_a_name(model: NumberedServer) -> None:
     """``--scope NAME`` is the scope of the whole process."""
     ran(SCOPES, "--cassette", "a.jsonl", "--scope", "rep-1")
     assert {sample.partition("/")[0].partition("#")[0] for sample in samples("a.jsonl")} == {
@@ -292,7 +274,7 @@ def test_only_scope_puts_all_below_a_name(model: Model) -> None:
     assert "rep-1/day-1#1" in samples("a.jsonl")
 
 
-def test_an_earlier_cassette_replays_without_the_runs_scope(model: Model) -> None:
+def test_an_earlier_cassette_replays_without_the_runs_scope(model: NumberedServer) -> None:
     """It has no ``run`` in its header: its equal requests share one answer, as they were recorded."""
     ran(
         "import llmcall\nwith llmcall.cassette('a.jsonl'), llmcall.scope(None): print(ask('Bread?'))"
@@ -312,7 +294,7 @@ def last_lines(ended: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in told if " from the cache, " in line or " no call used" in line]
 
 
-def test_the_last_line_says_what_the_calls_came_to(model: Model) -> None:
+def test_the_last_line_says_what_the_calls_came_to(model: NumberedServer) -> None:
     """What was asked, from the cache, replayed and refused are counted apart."""
     program = "ask('Bread?'); ask('Milk?')"
     first = ran(program, "--cassette", "a.jsonl")
@@ -330,7 +312,7 @@ def test_the_last_line_says_what_the_calls_came_to(model: Model) -> None:
     assert line.endswith(".llmcall/cache")
 
 
-def test_a_call_whose_actor_has_no_name_counts_as_refused(model: Model) -> None:
+def test_a_call_whose_actor_has_no_name_counts_as_refused(model: NumberedServer) -> None:
     """Whatever the reason for which llmcall refused a call, the last line counts it."""
     written("who.py", "def name(request):\n    raise ValueError('who is it?')\n")
     refused = "try: ask('Bread?')\nexcept openai.OpenAIError: pass"
@@ -338,7 +320,7 @@ def test_a_call_whose_actor_has_no_name_counts_as_refused(model: Model) -> None:
     assert last_lines(done) == ["0 asked, 0 from the cache, 0 replayed, 1 refused: a.jsonl"]
 
 
-def test_records_that_no_call_used(model: Model) -> None:
+def test_records_that_no_call_used(model: NumberedServer) -> None:
     """A replay says how many there are; ``update`` asks for what is missing and takes them out."""
     ran("ask('Bread?'); ask('Milk?'); ask('Fish?')", "--cassette", "a.jsonl")
     less = "print(ask('Bread?'), ask('Salt?'))"
@@ -356,7 +338,9 @@ def test_records_that_no_call_used(model: Model) -> None:
 @pytest.mark.parametrize(
     "ending", ["sys.exit(3)", "raise KeyError", "client.post('/x', cast_to=object)"]
 )
-def test_update_takes_nothing_out_after_a_run_that_failed(model: Model, ending: str) -> None:
+def test_update_takes_nothing_out_after_a_run_that_failed(
+    model: NumberedServer, ending: str
+) -> None:
     """A whole process ends well with the exit code 0."""
     ran("ask('Bread?'); ask('Milk?')", "--cassette", "a.jsonl")
     code = 3 if "exit" in ending else 1

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import os
 import pickle
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
-from servers import completion
-from werkzeug import Request, Response
+from pytest_httpserver import HTTPServer
+from servers import NumberedServer
 
 import llmcall
 
-CHAT = "/v1/chat/completions"
 PREAMBLE = """
 import json, multiprocessing, os, subprocess, sys, urllib.request
 def ask(text):
@@ -40,28 +36,12 @@ def tried(function, text):
 """
 
 
-class Model:
-    """A model's server on the loopback; each answer is another one.
-
-    :ivar asked: the questions that it got.
-    """
-
-    def __init__(self, server: Any) -> None:
-        self.asked: list[str] = []
-        self._numbers = itertools.count()
-        server.expect_request(CHAT).respond_with_handler(self._answer)
-
-    def _answer(self, request: Request) -> Response:
-        self.asked.append(request.get_json()["messages"][-1]["content"])
-        answer = completion(f"answer {next(self._numbers)}")
-        return Response(json.dumps(answer), content_type="application/json")
-
-
 @pytest.fixture
-def model(httpserver: Any, monkeypatch: pytest.MonkeyPatch) -> Model:
+def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
     """Make a model's server, which the programs of a test find."""
-    monkeypatch.setenv("MODEL_AT", httpserver.url_for("/v1"))
-    return Model(httpserver)
+    made = NumberedServer(httpserver)
+    monkeypatch.setenv("MODEL_AT", made.address)
+    return made
 
 
 def ran(program: str, *options: str, code: int = 0) -> tuple[str, str]:
@@ -78,14 +58,14 @@ def ran(program: str, *options: str, code: int = 0) -> tuple[str, str]:
 # Connections
 
 
-def test_what_no_recorded_client_asks_is_told(model: Model) -> None:
+def test_what_no_recorded_client_asks_is_told(model: NumberedServer) -> None:
     """A request by ``urllib`` goes to the model while recording; host and module are said at the end."""
     printed, said = ran("print(post('Bread?'))")
     assert printed == "answer 0\n"
     assert "What program.py asked localhost is not recorded" in said
 
 
-def test_none_refuses_what_no_recorded_client_asks(model: Model) -> None:
+def test_none_refuses_what_no_recorded_client_asks(model: NumberedServer) -> None:
     """In mode ``none`` it is refused, known by its path, by its host, or by what was recorded before."""
     ran("print(ask('Bread?'))")
     printed, said = ran(
@@ -104,7 +84,7 @@ def test_none_refuses_what_no_recorded_client_asks(model: Model) -> None:
 
 
 def test_none_refuses_the_address_of_the_settings(
-    model: Model, monkeypatch: pytest.MonkeyPatch
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A socket to the address in ``OPENAI_BASE_URL`` is refused, whatever library opens it."""
     ran("print(ask('Bread?'))")
@@ -121,7 +101,7 @@ def test_none_refuses_the_address_of_the_settings(
     assert printed == "llmcall run refuses the connection to localhost: a replay sends nothing\n"
 
 
-def test_none_lets_other_connections_be(model: Model, httpserver: Any) -> None:
+def test_none_lets_other_connections_be(model: NumberedServer, httpserver: HTTPServer) -> None:
     """A program's own server is no model: it is reached in mode ``none``."""
     ran("print(ask('Bread?'))")
     program = """
@@ -135,7 +115,7 @@ def test_none_lets_other_connections_be(model: Model, httpserver: Any) -> None:
     assert printed == "b'a row' answer 0\n" and "refused" not in said.replace("0 refused", "")
 
 
-def test_what_recorded_clients_ask_is_not_told(model: Model) -> None:
+def test_what_recorded_clients_ask_is_not_told(model: NumberedServer) -> None:
     """Their connections are their own business, asynchronous ones too."""
     program = """
         import asyncio, openai, requests
@@ -178,7 +158,7 @@ IN_CHILDREN = """
 
 
 @pytest.mark.parametrize("kind", CHILDREN)
-def test_calls_of_child_processes_pass_while_recording(model: Model, kind: str) -> None:
+def test_calls_of_child_processes_pass_while_recording(model: NumberedServer, kind: str) -> None:
     """They are sent, said at once and at the end, and the exit code is 1: a replay lacks them."""
     printed, said = ran(IN_CHILDREN % CHILDREN[kind], code=1)
     assert printed.splitlines() == ["answer 0", "['answer 1']"]
@@ -188,7 +168,7 @@ def test_calls_of_child_processes_pass_while_recording(model: Model, kind: str) 
 
 
 @pytest.mark.parametrize("kind", CHILDREN)
-def test_none_refuses_calls_of_child_processes(model: Model, kind: str) -> None:
+def test_none_refuses_calls_of_child_processes(model: NumberedServer, kind: str) -> None:
     """They are refused with a line on standard error, no pool hangs, and the exit code is 1."""
     ran("print(ask('from the parent'))")
     printed, said = ran(IN_CHILDREN % CHILDREN[kind], "--mode", "none", code=1)
@@ -199,7 +179,7 @@ def test_none_refuses_calls_of_child_processes(model: Model, kind: str) -> None:
     assert model.asked == ["from the parent"]
 
 
-def test_every_replay_refuses_calls_of_child_processes(model: Model) -> None:
+def test_every_replay_refuses_calls_of_child_processes(model: NumberedServer) -> None:
     """A cassette that is whole only replays in mode ``once`` too, and pays for nothing."""
     ran("print(ask('from the parent'))")
     printed, said = ran(IN_CHILDREN % CHILDREN["fork"], code=1)
@@ -208,7 +188,7 @@ def test_every_replay_refuses_calls_of_child_processes(model: Model) -> None:
     assert model.asked == ["from the parent"]
 
 
-def test_child_processes_that_ask_no_model_are_not_told(model: Model) -> None:
+def test_child_processes_that_ask_no_model_are_not_told(model: NumberedServer) -> None:
     """Neither they nor their results change."""
     program = """
         print(subprocess.run([sys.executable, "-c", "print('done')"], capture_output=True).stdout)
@@ -219,7 +199,7 @@ def test_child_processes_that_ask_no_model_are_not_told(model: Model) -> None:
     assert printed == "b'done\\n'\n[1, 2]\n" and "child process" not in said
 
 
-def test_none_names_child_processes_that_nobody_can_watch(model: Model) -> None:
+def test_none_names_child_processes_that_nobody_can_watch(model: NumberedServer) -> None:
     """Programs that are not Python's might send anything; they are named at the end."""
     ran("ask('Bread?')")
     program = """
@@ -232,7 +212,7 @@ def test_none_names_child_processes_that_nobody_can_watch(model: Model) -> None:
     assert named.startswith(f"true, {Path(sys.executable).name}\n")
 
 
-def test_child_processes_that_describe_the_machine_are_not_named(model: Model) -> None:
+def test_child_processes_that_describe_the_machine_are_not_named(model: NumberedServer) -> None:
     """The standard library starts some to learn what it runs on; they send nothing."""
     ran("ask('Bread?')")
     program = """
@@ -244,7 +224,7 @@ def test_child_processes_that_describe_the_machine_are_not_named(model: Model) -
     assert "what these child processes sent: true\n" in said
 
 
-def test_a_sitecustomize_of_ones_own_is_still_imported(model: Model) -> None:
+def test_a_sitecustomize_of_ones_own_is_still_imported(model: NumberedServer) -> None:
     """The module by which child processes are watched hides no other of its name."""
     Path("own").mkdir()
     Path("own/sitecustomize.py").write_text("print('mine')", encoding="utf-8")

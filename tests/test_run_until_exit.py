@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from servers import completion
-from werkzeug import Request, Response
+from pytest_httpserver import HTTPServer
+from servers import NumberedServer
 
 PREAMBLE = """
 import atexit, os, signal, sys, threading, time, openai
@@ -28,31 +25,12 @@ def ask(text):
 SLOWLY = 1.0  # seconds that the model takes for a question that asks it to be slow
 
 
-class Model:
-    """A model's server on the loopback; each answer is another one.
-
-    :ivar asked: the questions that it got.
-    """
-
-    def __init__(self, server: Any) -> None:
-        self.asked: list[str] = []
-        self._numbers = itertools.count()
-        server.expect_request("/v1/chat/completions").respond_with_handler(self._answer)
-
-    def _answer(self, request: Request) -> Response:
-        question = request.get_json()["messages"][-1]["content"]
-        self.asked.append(question)
-        if "slowly" in question:
-            time.sleep(SLOWLY)
-        answer = completion(f"answer {next(self._numbers)}")
-        return Response(json.dumps(answer), content_type="application/json")
-
-
 @pytest.fixture
-def model(httpserver: Any, monkeypatch: pytest.MonkeyPatch) -> Model:
+def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
     """Make a model's server, which the programs of a test find."""
-    monkeypatch.setenv("MODEL_AT", httpserver.url_for("/v1"))
-    return Model(httpserver)
+    made = NumberedServer(httpserver, slow=SLOWLY)
+    monkeypatch.setenv("MODEL_AT", made.address)
+    return made
 
 
 def written(program: str, preamble: str = PREAMBLE) -> str:
@@ -85,7 +63,7 @@ LEFT_BEHIND = {
 
 
 @pytest.mark.parametrize("left_behind", LEFT_BEHIND)
-def test_what_outlives_the_script_is_recorded(model: Model, left_behind: str) -> None:
+def test_what_outlives_the_script_is_recorded(model: NumberedServer, left_behind: str) -> None:
     """What threads, executors and functions of ``atexit`` ask after the last line is recorded and replays."""
     written(LEFT_BEHIND[left_behind])
     live, _ = ran()
@@ -95,7 +73,7 @@ def test_what_outlives_the_script_is_recorded(model: Model, left_behind: str) ->
 
 
 @pytest.mark.parametrize("left_behind", LEFT_BEHIND)
-def test_none_sends_nothing_after_the_script(model: Model, left_behind: str) -> None:
+def test_none_sends_nothing_after_the_script(model: NumberedServer, left_behind: str) -> None:
     """What outlives the script and is not recorded is refused in mode ``none``, and the exit code is 1."""
     written("ask('Bread?')")
     ran()
@@ -105,7 +83,7 @@ def test_none_sends_nothing_after_the_script(model: Model, left_behind: str) -> 
     assert model.asked == ["Bread?"]
 
 
-def test_what_a_thread_asks_after_an_interrupt_is_recorded(model: Model) -> None:
+def test_what_a_thread_asks_after_an_interrupt_is_recorded(model: NumberedServer) -> None:
     """After Ctrl-C the program's threads go on, and what they ask is recorded; the process ends by the signal."""
     written("""
         signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it's ignored
@@ -128,7 +106,7 @@ def test_what_a_thread_asks_after_an_interrupt_is_recorded(model: Model) -> None
     assert len(model.asked) == 2
 
 
-def test_an_answer_that_comes_too_late_is_told(model: Model) -> None:
+def test_an_answer_that_comes_too_late_is_told(model: NumberedServer) -> None:
     """A daemon thread is cut off at the end, as Python does: that its answer is lost is said."""
     written("""
         threading.Thread(target=ask, args=["slowly"], daemon=True).start()
@@ -198,7 +176,7 @@ def test_a_program_ends_as_python_ends_it(name: str) -> None:
     assert recorded.stderr.startswith(plain.stderr), recorded.stderr
 
 
-def test_none_needs_the_cassette_before_the_program_starts(model: Model) -> None:
+def test_none_needs_the_cassette_before_the_program_starts(model: NumberedServer) -> None:
     """Mode ``none`` without the file is an error that says what to do, and the program does not start."""
     written("print('it starts')")
     printed, said = ran("--mode", "none", code=1)
@@ -206,7 +184,7 @@ def test_none_needs_the_cassette_before_the_program_starts(model: Model) -> None
     assert "run.jsonl does not exist" in said and "run it once without --mode none" in said
 
 
-def test_notices_are_said_once_more_at_the_end(model: Model) -> None:
+def test_notices_are_said_once_more_at_the_end(model: NumberedServer) -> None:
     """A framework that takes over logging hides llmcall's warnings; ``run`` says them itself."""
     written("""
         import logging.config
@@ -218,7 +196,7 @@ def test_notices_are_said_once_more_at_the_end(model: Model) -> None:
     assert said.count("POST /v1/completions is sent and not recorded") == 1
 
 
-def test_the_exit_code_tells_of_a_cassette_that_cannot_be_written(model: Model) -> None:
+def test_the_exit_code_tells_of_a_cassette_that_cannot_be_written(model: NumberedServer) -> None:
     """What goes wrong when the process ends is said, and the exit code is 1 instead of 0."""
     written("ask('Bread?')\nopen('run.jsonl', 'w').write('something else')")
     printed, said = ran(code=1)

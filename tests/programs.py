@@ -16,6 +16,18 @@ from llmcall import ResponseCache
 from llmcall.testing import ScriptedClient
 """
 
+# For programs that do not know llmcall. It asks by httpx, which starts sooner than a model's SDK.
+ASK = """
+import os, sys, httpx
+client = httpx.Client(base_url=os.environ["MODEL_AT"], verify=False, timeout=60)
+def ask(text, system=None):
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": text})
+    body = {"model": "gpt-4o-mini", "messages": messages, "temperature": 1}
+    response = client.post("/chat/completions", json=body).raise_for_status()
+    return response.json()["choices"][0]["message"]["content"]
+"""
+
 
 def start(program: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
     """Start a program with the usual imports, warnings being errors; its output is text to be read."""

@@ -10,22 +10,24 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from programs import ASK
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
 import llmcall
 
-PREAMBLE = """
-import json, multiprocessing, os, subprocess, sys, urllib.request
-def ask(text):
+PREAMBLE = f"""
+import json, multiprocessing, subprocess, urllib.request
+{ASK}
+def ask_by_sdk(text):
     import openai
     client = openai.OpenAI(api_key="none", base_url=os.environ["MODEL_AT"], max_retries=0)
-    messages = [{"role": "user", "content": text}]
+    messages = [{{"role": "user", "content": text}}]
     made = client.chat.completions.create(model="gpt-4o-mini", messages=messages, temperature=1)
     return made.choices[0].message.content
 def post(text, path="/chat/completions"):
-    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}]}
-    headers = {"content-type": "application/json"}
+    body = {{"model": "gpt-4o-mini", "messages": [{{"role": "user", "content": text}}]}}
+    headers = {{"content-type": "application/json"}}
     request = urllib.request.Request(os.environ["MODEL_AT"] + path, json.dumps(body).encode(), headers)
     return json.load(urllib.request.urlopen(request))["choices"][0]["message"]["content"]
 def tried(function, text):
@@ -107,9 +109,9 @@ def test_none_lets_other_connections_be(model: NumberedServer, httpserver: HTTPS
     program = """
         import socket
         server = socket.create_server(("127.0.0.1", 0))
-        client = socket.create_connection(server.getsockname())
+        reader = socket.create_connection(server.getsockname())
         server.accept()[0].sendall(b"a row")
-        print(client.recv(5), ask('Bread?'))
+        print(reader.recv(5), ask('Bread?'))
     """
     printed, said = ran(program, "--mode", "none")
     assert printed == "b'a row' answer 0\n" and "refused" not in said.replace("0 refused", "")
@@ -142,7 +144,7 @@ CHILDREN = {
 }
 IN_CHILDREN = """
     def by_subprocess(function, texts):
-        code = f"import program; print(program.{function.__name__}({texts[0]!r}))"
+        code = f"import program; print(program.{{function.__name__}}({{texts[0]!r}}))"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         sys.stderr.write(done.stderr)
         if done.returncode:
@@ -151,16 +153,21 @@ IN_CHILDREN = """
     if __name__ == "__main__":
         print(ask("from the parent"))
         try:
-            print(%s(ask, ["from a child"]))
+            print({how}({function}, ["from a child"]))
         except Exception as error:
             print(type(error).__name__)
 """
 
 
+def in_a_child(kind: str, function: str) -> str:
+    """Return a program that asks from its own process, and from a child process."""
+    return IN_CHILDREN.format(how=CHILDREN[kind], function=function)
+
+
 @pytest.mark.parametrize("kind", CHILDREN)
 def test_calls_of_child_processes_pass_while_recording(model: NumberedServer, kind: str) -> None:
     """They are sent, said at once and at the end, and the exit code is 1: a replay lacks them."""
-    printed, said = ran(IN_CHILDREN % CHILDREN[kind], code=1)
+    printed, said = ran(in_a_child(kind, "ask"), code=1)
     assert printed.splitlines() == ["answer 0", "['answer 1']"]
     assert "llmcall run: what the child process " in said
     assert "is sent, but not recorded" in said
@@ -171,7 +178,7 @@ def test_calls_of_child_processes_pass_while_recording(model: NumberedServer, ki
 def test_none_refuses_calls_of_child_processes(model: NumberedServer, kind: str) -> None:
     """They are refused with a line on standard error, no pool hangs, and the exit code is 1."""
     ran("print(ask('from the parent'))")
-    printed, said = ran(IN_CHILDREN % CHILDREN[kind], "--mode", "none", code=1)
+    printed, said = ran(in_a_child(kind, "ask_by_sdk"), "--mode", "none", code=1)
     first, second = printed.splitlines()
     assert first == "answer 0" and second in ("ConflictError", "APIConnectionError", "ValueError")
     assert "llmcall run: what the child process " in said and "is refused" in said
@@ -182,7 +189,7 @@ def test_none_refuses_calls_of_child_processes(model: NumberedServer, kind: str)
 def test_every_replay_refuses_calls_of_child_processes(model: NumberedServer) -> None:
     """A cassette that is whole only replays in mode ``once`` too, and pays for nothing."""
     ran("print(ask('from the parent'))")
-    printed, said = ran(IN_CHILDREN % CHILDREN["fork"], code=1)
+    printed, said = ran(in_a_child("fork", "ask_by_sdk"), code=1)
     assert printed.splitlines() == ["answer 0", "ConflictError"]
     assert "What 1 child process asked was refused" in said
     assert model.asked == ["from the parent"]

@@ -10,17 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+from programs import ASK
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
-PREAMBLE = """
-import atexit, os, signal, sys, threading, time, openai
+PREAMBLE = f"""
+import atexit, signal, threading, time
 from concurrent.futures import ThreadPoolExecutor
-client = openai.OpenAI(api_key="none", base_url=os.environ["MODEL_AT"], max_retries=0)
-def ask(text):
-    messages = [{"role": "user", "content": text}]
-    made = client.chat.completions.create(model="gpt-4o-mini", messages=messages, temperature=1)
-    print(text, made.choices[0].message.content, flush=True)
+{ASK}
+def tell(text):
+    print(text, ask(text), flush=True)
 """
 SLOWLY = 1.0  # seconds that the model takes for a question that asks it to be slow
 
@@ -56,9 +55,9 @@ def ran(*options: str, code: int = 0) -> tuple[str, str]:
 
 
 LEFT_BEHIND = {
-    "thread": "threading.Thread(target=ask, args=['from a thread, slowly']).start()",
-    "executor": "ThreadPoolExecutor(1).submit(ask, 'from an executor, slowly')",
-    "atexit": "atexit.register(ask, 'at exit')",
+    "thread": "threading.Thread(target=tell, args=['from a thread, slowly']).start()",
+    "executor": "ThreadPoolExecutor(1).submit(tell, 'from an executor, slowly')",
+    "atexit": "atexit.register(tell, 'at exit')",
 }
 
 
@@ -75,9 +74,9 @@ def test_what_outlives_the_script_is_recorded(model: NumberedServer, left_behind
 @pytest.mark.parametrize("left_behind", LEFT_BEHIND)
 def test_none_sends_nothing_after_the_script(model: NumberedServer, left_behind: str) -> None:
     """What outlives the script and is not recorded is refused in mode ``none``, and the exit code is 1."""
-    written("ask('Bread?')")
+    written("tell('Bread?')")
     ran()
-    written(f"ask('Bread?')\n{LEFT_BEHIND[left_behind]}")
+    written(f"tell('Bread?')\n{LEFT_BEHIND[left_behind]}")
     _, said = ran("--mode", "none", code=1)
     assert "is not recorded" in said
     assert model.asked == ["Bread?"]
@@ -88,8 +87,8 @@ def test_what_a_thread_asks_after_an_interrupt_is_recorded(model: NumberedServer
     written("""
         signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it's ignored
         def slow():
-            ask("first, slowly")
-            ask("second")
+            tell("first, slowly")
+            tell("second")
         threading.Thread(target=slow).start()
         time.sleep(60)
     """)
@@ -101,7 +100,7 @@ def test_what_a_thread_asks_after_an_interrupt_is_recorded(model: NumberedServer
     assert process.returncode == -signal.SIGINT
     assert said.count("KeyboardInterrupt") == 1
     assert "second answer 1" in live
-    written("ask('first, slowly')\nask('second')")
+    written("tell('first, slowly')\ntell('second')")
     assert ran("--mode", "none")[0] == live
     assert len(model.asked) == 2
 
@@ -109,8 +108,8 @@ def test_what_a_thread_asks_after_an_interrupt_is_recorded(model: NumberedServer
 def test_an_answer_that_comes_too_late_is_told(model: NumberedServer) -> None:
     """A daemon thread is cut off at the end, as Python does: that its answer is lost is said."""
     written("""
-        threading.Thread(target=ask, args=["slowly"], daemon=True).start()
-        while not client._client._transport._pool.connections:
+        threading.Thread(target=tell, args=["slowly"], daemon=True).start()
+        while not client._transport._pool.connections:
             time.sleep(0.01)
         time.sleep(0.2)
     """)
@@ -190,7 +189,7 @@ def test_notices_are_said_once_more_at_the_end(model: NumberedServer) -> None:
         import logging.config
         logging.config.dictConfig({"version": 1})
         logging.disable(logging.CRITICAL)
-        client._client.post(os.environ["MODEL_AT"] + "/completions", content=b"no JSON")
+        client.post("/completions", content=b"no JSON")
     """)
     _, said = ran()
     assert said.count("POST /v1/completions is sent and not recorded") == 1
@@ -198,7 +197,7 @@ def test_notices_are_said_once_more_at_the_end(model: NumberedServer) -> None:
 
 def test_the_exit_code_tells_of_a_cassette_that_cannot_be_written(model: NumberedServer) -> None:
     """What goes wrong when the process ends is said, and the exit code is 1 instead of 0."""
-    written("ask('Bread?')\nopen('run.jsonl', 'w').write('something else')")
+    written("tell('Bread?')\nopen('run.jsonl', 'w').write('something else')")
     printed, said = ran(code=1)
     assert printed == "Bread? answer 0\n"
     assert "Error: run.jsonl was written by another process" in said

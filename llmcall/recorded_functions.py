@@ -23,7 +23,7 @@ from .engine.flights import share
 from .engine.lookup import lookup
 from .engine.prepare import sampled
 from .engine.prepared_call import PreparedCall
-from .engine.retry import RetryPolicy, repeated
+from .engine.retry import RetryPolicy, retried
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, short_traceback
 from .notices import LEFT, is_left, warn_once
@@ -398,7 +398,7 @@ def _sent(call: FunctionCall) -> Flow[Any]:
             return (yield from call.counter.attempt(call, policy, number))
         return (yield Send(call, call.request, policy.time_left()))
 
-    return (yield from repeated(policy, call.name, attempt))
+    return (yield from retried(policy, call.name, attempt))
 
 
 def _run(call: FunctionCall) -> Flow[Record]:

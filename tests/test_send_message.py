@@ -153,7 +153,7 @@ def test_the_longer_wait_wins(slept: list[float], caplog: pytest.LogCaptureFixtu
     client.send_message("Hello", on_error="raise")
     assert slept[0] == 30.0 and 2.0 <= slept[1] <= 2.5
     ((level, line),) = lines(caplog)
-    assert level == logging.WARNING and "trying again in 30.00 s (further ones are counted" in line
+    assert level == logging.WARNING and "trying again in 30.00 s (llmcall.usage() counts" in line
     assert client.usage.retries == 2
 
 

@@ -17,7 +17,7 @@ from .drivers import Do, Emit, look
 from .exchange import Exchange
 from .flights import share
 from .lookup import lookup
-from .retry import RetryPolicy, repeated
+from .retry import RetryPolicy, retried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,7 +141,7 @@ def _ask(
     """Ask the model of one call, count what it used, and store the answer."""
     (call,) = calls
     exchange = Exchange(call, policy, stream=stream, wants_room=wants_room)
-    sent = yield from repeated(policy, call.label, exchange.attempt)
+    sent = yield from retried(policy, call.label, exchange.attempt)
     if wants_room and responses.is_cut(sent.response, call.request):
         call.count_answer(TokenUsage.of(sent.response), sent.endpoint)
         raise ContextLengthError(

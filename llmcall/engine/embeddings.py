@@ -16,7 +16,7 @@ from .drivers import Do, look
 from .exchange import Exchange
 from .flights import share
 from .lookup import lookup
-from .retry import RetryPolicy, repeated
+from .retry import RetryPolicy, retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -97,7 +97,7 @@ def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[Outcomes
     request = calls[0].request
     texts = [call.request.body["input"] for call in calls]
     batch = replace(calls[0], request=request._replace(body={**request.body, "input": texts}))
-    sent = yield from repeated(policy, batch.label, Exchange(batch, policy).attempt)
+    sent = yield from retried(policy, batch.label, Exchange(batch, policy).attempt)
     records = yield Do(functools.partial(_stored, calls, texts, sent))
     return {record.cache_key: Outcome(record, sent) for record in records}
 

@@ -1,4 +1,4 @@
-"""One request on its way: sent to an endpoint of the pool, checked, counted, passed on to another."""
+"""One request on its way: sent to an endpoint, checked, counted, or passed on to another endpoint."""
 
 from __future__ import annotations
 
@@ -26,45 +26,52 @@ if TYPE_CHECKING:
     from ..config.settings import Endpoint
     from ..responses import Assembler
     from .drivers import Flow
-    from .limits import Pool
     from .prepared_call import ModelCall
     from .retry import RetryPolicy
 
-log = logger()
 REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
+UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})  # the API's error codes
+NEVER_DROPPED = ("model", "messages", "input")
 
-
-UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})
+log = logger()
 
 
 class Exchange:
-    """Send one request, in as many attempts as the policy allows.
+    """Sends one request, in as many attempts as are made.
 
-    :param call: the call that it is for; of several embeddings, the first, which asks for all.
-    :param stream: whether the text is handed on as it comes.
-    :param wants_room: whether an answer that the context window cut is an error: there is a larger
-        one to try.
+    :param call: the call that it is for; of a batch of embeddings, one whose body asks for all.
+    :param stream: emit the text as it comes.
+    :param wants_room: an answer that the context window cut is an error, so it need not fit its
+        ``response_format``.
     """
 
     def __init__(
         self,
         call: ModelCall,
         policy: RetryPolicy,
+        *,
         stream: bool = False,
         wants_room: bool = False,
     ) -> None:
-        self.call, self.client, self.policy = call, call.client, policy
-        self.stream, self.wants_room = stream, wants_room
-        self.pool: Pool = self.client.pool(call.request.model)
-        # loses what turns out to be unsupported
-        self.body: dict[str, Any] = self.client.sent_body(call.request, self.pool.known, stream)
+        self.call = call
+        self.client = call.client
+        self.policy = policy
+        self.stream = stream
+        self.wants_room = wants_room
+        self.pool = call.client.pool(call.request.model)
+        # Parameters that turn out to be unsupported are taken out of it.
+        self.body = call.client.sent_body(call.request, self.pool.known, stream)
         self.request = call.request._replace(body=self.body)
-        self.partial: Assembler | None = None  # what came of a streamed answer
-        self.whole: Any = None  # the answer, once all of it has come
-        self.is_told = False  # whether the reader of a stream has some of it
+        # Of the present attempt: what came of a streamed answer, and the whole answer.
+        self.partial: Assembler | None = None
+        self.response: Any = None
+        self.reader_has_text = False
 
     def attempt(self, number: int) -> Flow[Sent]:
-        """Send to one endpoint after the other until one answers or refuses."""
+        """Send the request to one endpoint after the other until one answers or the attempt fails.
+
+        :param number: of the attempt, from 1 on.
+        """
         if number > 1:
             self.call.add_usage(retries=1)
         refused: set[str] = set()
@@ -75,181 +82,203 @@ class Exchange:
                 endpoint = yield from admission.acquire(self.request)
                 sent_at = time.monotonic()
                 try:
-                    response = yield from self._response(endpoint, admission)
+                    yield from self._send(endpoint, admission)
                 except BaseException as error:
-                    self._bill(endpoint, admission, error)
+                    self._count_failure(endpoint, admission, error)
                     if not isinstance(error, APIError):
                         raise
                     error.endpoint = endpoint.name
-                    if not self._recover(endpoint, error, refused):
+                    if not self._can_go_on(endpoint, error, refused):
                         raise
                 else:
                     seconds = time.monotonic() - sent_at
                     log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
-                    return Sent(response, endpoint.name, self.client.host(endpoint), seconds)
+                    host = self.client.host(endpoint)
+                    return Sent(self.response, endpoint.name, host, seconds)
 
-    def _response(self, endpoint: Endpoint, admission: Admission) -> Flow[Any]:
-        """Send it once, and check what comes."""
-        self.partial = self.whole = None
+    def _send(self, endpoint: Endpoint, admission: Admission) -> Flow[None]:
+        """Send the request once, check what comes, and count it in limits and budgets."""
+        self.partial = None
+        self.response = None
         body = copy.deepcopy(self.body)  # a transport may change what it is given
         request = self.request._replace(body=body, headers=dict(self.request.headers))
-        timeout, transport, chunks = self._seconds(), self.client.transport_of(endpoint), None
+        transport = self.client.transport_of(endpoint)
+        timeout = self._timeout()
+        chunks = None
         if self.stream:
             chunks = yield Open(transport, request, timeout)
-            if chunks is None:
+            if chunks is None:  # the transport does not stream
                 body.pop("stream_options", None)
-        response = (
-            (yield Send(transport, request, timeout))
-            if chunks is None
-            else (yield from self._assembled(chunks))
-        )
-        self.whole = response
-        if request.kind == "chat":
-            responses.check_chat(response)
-            if request.expected is not None and not (
-                self.wants_room and responses.is_cut(response, request)
-            ):
-                responses.check_fits(request, response)
+        if chunks is None:
+            self.response = yield Send(transport, request, timeout)
         else:
-            responses.check_embeddings(response, len(self.body["input"]))
-        if headers := getattr(response, "headers", None):
-            self.pool.set_quotas(endpoint, quotas_in(headers))
-        is_limited = (
-            admission.reservation is not None
-            or self.pool.settings.limits_tokens_per_minute is not None
-        )
-        used = (
-            tokens_used(response, self.request, self.pool.known)
-            if is_limited
-            else TokenUsage.of(response)
-        )
-        admission.use(used, endpoint.name)
-        if TokenUsage.of(response).input_tokens is None:
-            admission.keep_reservation()
-        if admission.reservation is not None and not admission.reservation.is_near:
-            yield Do(admission.reservation.close)
+            self.response = yield from self._assembled(chunks)
+        self._check()
+        self._note_use(endpoint, admission)
+        reservation = admission.reservation
+        if reservation is not None and not reservation.is_near:
+            yield Do(reservation.close)
         if self.stream and chunks is None:
-            yield Emit("".join(responses.text_pieces(response)))
-        return response
+            yield Emit("".join(responses.text_pieces(self.response)))
 
-    def _bill(self, endpoint: Endpoint, admission: Admission, error: BaseException) -> None:
-        """Count what an attempt used that ends without an answer, or whose reader leaves: what came
-        is billed.
+    def _check(self) -> None:
+        """Raise if the response is no complete answer, or does not fit its ``response_format``."""
+        if self.request.kind == "embedding":
+            responses.check_embeddings(self.response, len(self.body["input"]))
+            return
+        responses.check_chat(self.response)
+        if self.request.expected is None:
+            return
+        if self.wants_room and responses.is_cut(self.response, self.request):
+            return
+        responses.check_fits(self.request, self.response)
 
-        It is what the server reported; of a part of a stream, as most servers report at the end,
-        else what is counted here.
+    def _note_use(self, endpoint: Endpoint, admission: Admission) -> None:
+        """Note what the answer used of limits and budgets, and what the server says is left."""
+        headers = getattr(self.response, "headers", None)
+        if headers:
+            self.pool.set_quotas(endpoint, quotas_in(headers))
+        used = TokenUsage.of(self.response)
+        is_reported = used.input_tokens is not None
+        limits_tokens = self.pool.settings.limits_tokens_per_minute is not None
+        if admission.reservation is not None or limits_tokens:
+            used = tokens_used(self.response, self.request, self.pool.known)
+        admission.use(used, endpoint.name)
+        if not is_reported:
+            admission.keep_reservation()
+
+    def _count_failure(
+        self, endpoint: Endpoint, admission: Admission, error: BaseException
+    ) -> None:
+        """Count what an attempt used that ends without an answer, or whose reader leaves.
+
+        That is what the server reported. Of a part of a stream it is counted here: most servers
+        report at the end.
         """
-        if isinstance(self.whole, dict):
-            used = TokenUsage.of(self.whole)
+        if isinstance(self.response, dict):
+            used = TokenUsage.of(self.response)
         elif self.partial is not None:
             used = tokens_used(self.partial.begun(), self.request, self.pool.known)
         else:
             return
         calls = 0 if isinstance(error, APIError) else 1
-        if not calls and used.input_tokens is None:
+        if calls == 0 and used.input_tokens is None:
             return
         if not admission.answered:
             admission.use(used, endpoint.name, calls=calls)
         self.call.count_answer(used, endpoint.name, calls=calls)
 
     def _assembled(self, chunks: Any) -> Flow[Any]:
-        """Return the whole of a streamed answer, which is handed on as it comes.
-
-        What says nothing to the reader is held back until something does: until then the call can
-        be tried again.
-        """
-        assembler, head, collected = responses.Assembler(), Response({}), False
-        held: list[Emit] = []
-        says = responses.says_something if self.client.streams_chunks else responses.text_in
+        """Return the whole of a streamed answer, which is emitted as it comes."""
         try:
-            while (chunk := (yield Next(chunks, self._seconds()))) is not END:
-                if isinstance(chunk, Response) and not chunk:  # what came before the first chunk
-                    head = chunk
-                    continue
-                text = assembler.add(chunk)
-                self.partial = assembler
-                held.append(Emit(text, assembler.latest))
-                if self.is_told or says(assembler.latest):
-                    self.is_told = True
-                    with handed_to_reader(self.call):
-                        yield from held
-                    held.clear()
-        except (
-            GeneratorExit
-        ):  # the garbage collector found a cycle, whose parts it ends in any order: chunks too
-            collected = True
+            response = yield from self._read(chunks)
+        except GeneratorExit:  # nobody runs this flow any more: it cannot yield
             raise
-        finally:
-            if not collected:
-                yield Close(chunks)
-        response = Response(assembler.response(), head.request_id, head.headers)
-        yield from held  # of an answer without a word
+        except BaseException:
+            yield Close(chunks)
+            raise
+        yield Close(chunks)
         return response
 
-    def _seconds(self) -> float | None:
-        """Return the seconds that an attempt, or the wait for the next chunk, may take: not more
-        than the call has.
+    def _read(self, chunks: Any) -> Flow[Any]:
+        """Read the chunks of an answer.
+
+        Those that tell the reader nothing are held back until one does: until then the call can be
+        tried again.
         """
-        given = self.call.options.timeout
-        timeout = self.call.settings.timeout if given is None else given
+        assembler = responses.Assembler()
+        head = Response({})
+        held: list[Emit] = []
+        tells = responses.says_something if self.client.streams_chunks else responses.text_in
+        while True:
+            chunk = yield Next(chunks, self._timeout())
+            if chunk is END:
+                break
+            if isinstance(chunk, Response) and not chunk:  # the headers, before the first chunk
+                head = chunk
+                continue
+            text = assembler.add(chunk)
+            self.partial = assembler
+            held.append(Emit(text, assembler.latest))
+            if self.reader_has_text or tells(assembler.latest):
+                self.reader_has_text = True
+                with handed_to_reader(self.call):
+                    yield from held
+                held.clear()
+        response = Response(assembler.response(), head.request_id, head.headers)
+        yield from held  # of an answer without text
+        return response
+
+    def _timeout(self) -> float | None:
+        """Return the seconds that an attempt, or the wait for the next chunk, may take.
+
+        :raises RequestTimeoutError: if the call's deadline has passed.
+        """
+        timeout = self.call.options.timeout
+        if timeout is None:
+            timeout = self.call.settings.timeout
         left = self.policy.time_left()
-        if left is not None and left <= 0:
+        if left is None:
+            return timeout
+        if left <= 0:
             raise RequestTimeoutError("the call's deadline passed")
-        return left if timeout is None else timeout if left is None else min(left, timeout)
+        return left if timeout is None else min(left, timeout)
 
-    def _recover(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
-        """Return whether the attempt can go on: with another endpoint, a fresh token, or without a
-        parameter.
+    def _can_go_on(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
+        """Return whether the attempt can go on: at another endpoint, with a fresh token, or without
+        a parameter.
 
-        :param endpoint: the one that refused.
-        :param refused: which endpoints refused in this attempt, and how; grows. None may do so
-            twice in the same way.
+        :param endpoint: the one that failed.
+        :param refused: how which endpoints refused in this attempt; none may do so twice.
         """
-        if self.is_told:
-            error.retryable = False  # the reader has the first half already
+        if self.reader_has_text:
+            error.retryable = False  # another answer would begin anew
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
             return self._passed_on(endpoint, error, refused)
-        if self.is_told:
+        if self.reader_has_text:
             return False
         if isinstance(error, AuthenticationError):
-            # A function gives the key: api_key=, azure_ad_token_provider= or Entra ID.
-            renewable = getattr(self.client.transport_of(endpoint), "renewable", False)
-            if renewable and error.status_code == 401 and f"401 {endpoint.name}" not in refused:
-                refused.add(f"401 {endpoint.name}")
-                return True
-            remains = self.pool.leave_out(endpoint, time.monotonic())
-            if remains:
-                log.warning(
-                    "endpoint %s refused its key and is left out for %.0f minutes: %s",
-                    endpoint.name, LEFT_OUT / 60, error,
-                )  # fmt: skip
-            return remains
+            return self._renewed(endpoint, error, refused) or self._left_out(endpoint, error)
         return isinstance(error, InvalidRequestError) and _drop_unsupported(self.body, error)
 
-    def _passed_on(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
-        """Let an endpoint rest; return whether another one, or the first that has rested, is asked
-        in its place.
+    def _renewed(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
+        """Return whether a function gives the key, and can be asked for a fresh one."""
+        transport = self.client.transport_of(endpoint)
+        refusal = f"401 {endpoint.name}"
+        if not getattr(transport, "renewable", False):
+            return False
+        if error.status_code != 401 or refusal in refused:
+            return False
+        refused.add(refusal)
+        return True
 
-        It rests for the seconds that it asked for, else for some, in which another may be asked.
-        Where it asked for none, but said what is left of its limits, it rests until there is enough
-        for the call, which does not come back before either.
-        """
-        now, has_others, seconds = time.monotonic(), len(self.pool.endpoints) > 1, error.retry_after
-        if seconds is None:
-            seconds = REST if has_others else self.policy.waiting_time
-            if error.quotas:
-                needed = estimate(self.request.kind, self.body, self.pool.known)
-                refill = self.pool.set_quotas(endpoint, error.quotas, needed)
-                seconds, error.retry_after = max(seconds, refill), refill or None
-        another = self.pool.rest(endpoint, now + seconds)
+    def _left_out(self, endpoint: Endpoint, error: APIError) -> bool:
+        """Leave an endpoint out that refused its key; return whether others remain."""
+        others_remain = self.pool.leave_out(endpoint, time.monotonic())
+        if others_remain:
+            log.warning(
+                "endpoint %s refused its key and is left out for %.0f minutes: %s",
+                endpoint.name,
+                LEFT_OUT / 60,
+                error,
+            )
+        return others_remain
+
+    def _passed_on(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
+        """Let an endpoint rest after a 429; return whether another one is asked in its place."""
+        now = time.monotonic()
+        has_others = len(self.pool.endpoints) > 1
+        seconds = self._seconds_of_rest(endpoint, error)
+        another_is_free = self.pool.rest(endpoint, now + seconds)
         if not error.retryable:
-            return False  # a stream's reader has the first half already
-        if another and f"429 {endpoint.name}" not in refused:
-            refused.add(f"429 {endpoint.name}")
-            kind = type(error).__name__
+            return False
+        refusal = f"429 {endpoint.name}"
+        if another_is_free and refusal not in refused:
+            refused.add(refusal)
             warn_once(
-                f"{self.call.label}: endpoint {endpoint.name} rests for {seconds:.2f} s ({kind}: {error}); another is "
-                "asked, and whenever it rests again",
+                f"{self.call.label}: endpoint {endpoint.name} rests for {seconds:.2f} s "
+                f"({type(error).__name__}: {error}); another one is asked, now and whenever it "
+                "rests again",
                 about=("rests", endpoint.name),
             )
             return True
@@ -257,17 +286,29 @@ class Exchange:
             error.retry_after = self.pool.free_after(now)
         return False
 
+    def _seconds_of_rest(self, endpoint: Endpoint, error: APIError) -> float:
+        """Return the seconds for which an endpoint rests: as long as it asked for.
+
+        If it named no time but said what is left of its limits, it rests until there is enough for
+        the call, and the next attempt waits as long.
+        """
+        if error.retry_after is not None:
+            return error.retry_after
+        seconds = REST if len(self.pool.endpoints) > 1 else self.policy.waiting_time
+        if error.quotas:
+            needed = estimate(self.request.kind, self.body, self.pool.known)
+            until_enough = self.pool.set_quotas(endpoint, error.quotas, needed)
+            error.retry_after = until_enough or None
+            seconds = max(seconds, until_enough)
+        return seconds
+
 
 def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
-    """Take the parameter that the API says it does not support out of the body; say so."""
+    """Take the parameter out of the body that the API does not support; return whether there is one."""
     if "stream_options" in str(error) and body.pop("stream_options", None):
-        return True  # an older server; the usage is then unknown
+        return True  # an older server, which then reports no usage
     name = error.param
-    if (
-        error.code not in UNSUPPORTED
-        or not isinstance(name, str)
-        or name in ("model", "messages", "input")
-    ):
+    if error.code not in UNSUPPORTED or not isinstance(name, str) or name in NEVER_DROPPED:
         return False
     if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
         body["max_completion_tokens"] = body.pop(name)

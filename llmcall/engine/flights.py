@@ -137,7 +137,7 @@ def share(
             _board(left, cache, led, followed, is_stream=stream)
             outcomes |= yield from _asked([call for call, _ in led], ask, cache)
         except APIError as own_error:
-            if not stream and not policy.ended(own_error):
+            if not stream and not policy.ended_by_deadline(own_error):
                 error = copy.copy(own_error)  # the leader's own gets the leader's traceback
                 error.__cause__ = own_error.__cause__
             raise

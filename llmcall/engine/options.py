@@ -9,12 +9,8 @@ from ..requests.arguments import checked
 ON_ERROR = ("raise", "none", "return")
 
 
-POSITIVE = ("timeout", "deadline", "max_attempts", "exponential_backoff_factor")
-
-
 class Options(NamedTuple):
-    """Hold how one call is made, none of which enters its key; ``None`` means what the settings
-    say.
+    """How one call is made; none of this enters its key. ``None`` means what the settings say.
 
     :param timeout: seconds for one attempt.
     :param deadline: seconds for the whole call with its retries and waits.
@@ -22,11 +18,11 @@ class Options(NamedTuple):
     :param waiting_time: seconds before the second attempt.
     :param exponential_backoff_factor: what each further wait is multiplied by.
     :param sample: which draw this is, instead of the next one.
-    :param cache: ``False`` goes past the disk cache.
+    :param cache: ``False`` bypasses the disk cache.
     :param on_error: ``"raise"``, ``"none"`` or ``"return"``.
     :param dedent_messages: remove the common indentation of every text.
-    :param enable_pydantic_model_return: return what ``response_format`` is read as, in place of the
-        reply.
+    :param enable_pydantic_model_return: return the object that ``response_format`` reads, in place
+        of the reply.
     """
 
     timeout: float | None = None
@@ -42,9 +38,8 @@ class Options(NamedTuple):
 
 
 DEFAULT_OPTIONS = Options()
-
-
-OPTIONS = frozenset(Options._fields)
+NAMES = frozenset(Options._fields)
+POSITIVE = ("timeout", "deadline", "max_attempts", "exponential_backoff_factor")
 
 
 def split_options(given: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
@@ -54,10 +49,9 @@ def split_options(given: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
     :raises TypeError: for an option of the wrong type, naming it.
     :raises ValueError: for one out of range.
     """
-    if OPTIONS.isdisjoint(given):
-        return DEFAULT_OPTIONS, given
-    params = {name: value for name, value in given.items() if name not in OPTIONS}
-    return Options(**{name: _checked(name, given[name]) for name in given.keys() & OPTIONS}), params
+    options = {name: _checked(name, value) for name, value in given.items() if name in NAMES}
+    others = {name: value for name, value in given.items() if name not in NAMES}
+    return Options(**options), others
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -67,11 +61,10 @@ def _checked(name: str, value: Any) -> Any:
     if name == "waiting_time" and value < 0:
         raise ValueError(f"{name} is {value}; it must be at least 0")
     if name == "on_error" and value not in ON_ERROR:
-        raise ValueError(
-            f"on_error is {value!r}; it must be one of {', '.join(map(repr, ON_ERROR))}"
-        )
-    if name != "sample":
-        return value
-    if value == "":
-        raise ValueError("sample is ''; it must name a draw")
-    return str(value)
+        allowed = ", ".join(map(repr, ON_ERROR))
+        raise ValueError(f"on_error is {value!r}; it must be one of {allowed}")
+    if name == "sample":
+        if value == "":
+            raise ValueError("sample is ''; it must name a draw")
+        return str(value)
+    return value

@@ -12,22 +12,27 @@ from ..notices import logger, warn_once
 from .drivers import Wait, check_stops, current_stops
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from tenacity import RetryCallState
+    from collections.abc import Callable
 
     from ..config.settings import Settings
     from .drivers import Flow
     from .options import Options
 
+JITTER = 0.25  # the largest share of a wait that is added at random
+
+T = TypeVar("T")
+log = logger()
+# Not the module's own: our waits must not change what a simulation's seed draws.
+_random = random.Random()
+
 
 class RetryPolicy(NamedTuple):
-    """Hold how often and when a failed call is tried again.
+    """How often and when a failed call is tried again.
 
     :param max_attempts: attempts in all.
     :param waiting_time: seconds before the second attempt.
     :param factor: what each further wait is multiplied by.
-    :param max_waiting_time: seconds that no wait of our own exceeds.
+    :param max_waiting_time: the longest of these waits, in seconds.
     :param deadline_at: the monotonic time after which nothing is tried, or ``None``.
     """
 
@@ -39,113 +44,89 @@ class RetryPolicy(NamedTuple):
 
     @classmethod
     def of(cls, options: Options, settings: Settings) -> RetryPolicy:
-        """Return that of a call; its deadline begins now."""
-        deadline = settings.deadline if options.deadline is None else options.deadline
-        factor = options.exponential_backoff_factor
-        return cls(
-            settings.retry_max_attempts if options.max_attempts is None else options.max_attempts,
-            settings.retry_waiting_time if options.waiting_time is None else options.waiting_time,
-            settings.retry_exponential_backoff_factor if factor is None else factor,
-            settings.retry_max_waiting_time,
-            None if deadline is None else time.monotonic() + deadline,
+        """Return the policy of a call; its deadline starts to run now."""
+        attempts = _first(options.max_attempts, settings.retry_max_attempts)
+        waiting_time = _first(options.waiting_time, settings.retry_waiting_time)
+        factor = _first(
+            options.exponential_backoff_factor, settings.retry_exponential_backoff_factor
         )
+        deadline = settings.deadline if options.deadline is None else options.deadline
+        deadline_at = None if deadline is None else time.monotonic() + deadline
+        return cls(attempts, waiting_time, factor, settings.retry_max_waiting_time, deadline_at)
 
     def time_left(self) -> float | None:
-        """Return the seconds until the deadline, or ``None`` where there is none."""
+        """Return the seconds until the deadline, or ``None`` if there is none."""
         return None if self.deadline_at is None else self.deadline_at - time.monotonic()
 
-    def ended(self, error: APIError) -> bool:
-        """Return whether it was the caller's own deadline that ended a call, which others need not
-        share.
-        """
+    def has_time_for(self, seconds: float) -> bool:
+        """Return whether a wait would end before the deadline."""
+        left = self.time_left()
+        return left is None or seconds <= left
+
+    def ended_by_deadline(self, error: APIError) -> bool:
+        """Return whether the call failed only because its own deadline came."""
         left = self.time_left()
         if left is None:
             return False
-        waits = (
-            isinstance(error, (RateLimitError, RequestTimeoutError)) and error.status_code is None
-        )
-        return left <= 0 or (error.attempts < self.max_attempts if error.retryable else waits)
+        if left <= 0:
+            return True
+        if error.retryable:
+            return error.attempts < self.max_attempts
+        # The limits, or another call's flight, would have kept it waiting past the deadline.
+        is_wait = isinstance(error, (RateLimitError, RequestTimeoutError))
+        return is_wait and error.status_code is None
 
 
-JITTER = 0.25  # the share of a wait between two attempts that is added at random at most
+def _first(given: T | None, default: T) -> T:
+    return default if given is None else given
 
 
-T = TypeVar("T")
+def retried(policy: RetryPolicy, label: str, attempt: Callable[[int], Flow[T]]) -> Flow[T]:
+    """Make attempts until one succeeds or the policy forbids another, and return its result.
 
-
-log = logger()
-
-
-# not the module's own: a simulation's seeded draws must not depend on our retries
-_random = random.Random()
-
-
-def repeated(policy: RetryPolicy, name: str, act: Callable[[int], Flow[T]]) -> Flow[T]:
-    """Act in tenacity's loop until there is a result or the policy ends.
-
-    The last error is raised as it is, its ``attempts`` set; a wait that would pass the deadline is
-    not begun.
-
-    :param name: what is tried, for the log.
-    :param act: takes the number of the attempt, from 1 on.
+    :param label: what is tried, for the log.
+    :param attempt: makes one attempt; takes its number, from 1 on.
+    :raises APIError: the last attempt's, with ``attempts`` set.
     """
     import tenacity
 
-    growing = tenacity.wait_exponential(
+    stop = tenacity.stop_after_attempt(policy.max_attempts)
+    wait = tenacity.wait_exponential(
         multiplier=policy.waiting_time, exp_base=policy.factor, max=policy.max_waiting_time
     )
-    failures: list[APIError] = []
-    pauses: list[float] = []  # the seconds after each of them
-
-    def wait(state: RetryCallState) -> float:
-        """Return the seconds before the next attempt."""
-        return max(
-            growing(state) * (1 + JITTER * _random.random()), failures[-1].retry_after or 0.0
-        )
-
-    for attempt in tenacity.Retrying(
-        sleep=pauses.append,
-        wait=wait,
-        stop=tenacity.stop_after_attempt(policy.max_attempts),
-        retry=lambda state: failures[-1].retryable and not _is_refused_again(failures),
-        reraise=True,
-    ):
-        if pauses:
-            yield Wait(Future(), _announced(policy, name, failures[-1], pauses[-1]))
-        number = attempt.retry_state.attempt_number
+    state = tenacity.RetryCallState(tenacity.Retrying(), fn=None, args=(), kwargs={})
+    was_unreachable = False
+    while True:
         try:
-            return (yield from act(number))
+            return (yield from attempt(state.attempt_number))
         except APIError as error:
-            error.attempts = number
-            failures.append(error)
-            attempt.retry_state.set_exception((type(error), error, error.__traceback__))
-    raise AssertionError("the loop ends with a result, or raises")
+            error.attempts = state.attempt_number
+            if not error.retryable or stop(state):
+                raise
+            # Nobody listens at an address of this machine, twice in a row.
+            if was_unreachable and error.is_refused_here:
+                raise
+            was_unreachable = error.is_refused_here
+            jitter = 1 + JITTER * _random.random()
+            seconds = max(wait(state) * jitter, error.retry_after or 0.0)
+            if not policy.has_time_for(seconds):
+                raise
+            check_stops(current_stops.get())
+            _announce(policy, label, error, seconds)
+        yield Wait(Future(), seconds)
+        state.prepare_for_next_attempt()
 
 
-def _is_refused_again(failures: Sequence[APIError]) -> bool:
-    """Return whether nobody listens at an address of this machine, twice in a row."""
-    last = failures[-2:]
-    return len(last) == 2 and all(error.is_refused_here for error in last)
-
-
-def _announced(policy: RetryPolicy, name: str, error: APIError, seconds: float) -> float:
-    """Return the seconds before the next attempt; tell of the first failure of its kind at an
-    endpoint.
-
-    The others are counted, as retries. Where there is no time for a further attempt, the error is
-    raised.
-    """
-    check_stops(current_stops.get())
-    left = policy.time_left()
-    if left is not None and seconds > left:
-        raise error
-    kind, endpoint = type(error).__name__, error.endpoint or "the endpoint"
-    told = (
-        f"{name}: attempt {error.attempts} of {policy.max_attempts} failed at {endpoint} ({kind}: {error}); "
-        f"trying again in {seconds:.2f} s"
+def _announce(policy: RetryPolicy, label: str, error: APIError, seconds: float) -> None:
+    """Log an attempt that failed: a warning for the first of its kind at an endpoint."""
+    kind = type(error).__name__
+    endpoint = error.endpoint or "the endpoint"
+    line = (
+        f"{label}: attempt {error.attempts} of {policy.max_attempts} failed at {endpoint} "
+        f"({kind}: {error}); trying again in {seconds:.2f} s"
     )
-    if not warn_once(
-        f"{told} (further ones are counted in llmcall.usage())", about=("retry", endpoint, kind)
-    ):
-        log.debug("%s", told)
-    return seconds
+    is_first = warn_once(
+        f"{line} (llmcall.usage() counts further retries)", about=("retry", endpoint, kind)
+    )
+    if not is_first:
+        log.debug("%s", line)

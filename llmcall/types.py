@@ -218,6 +218,29 @@ class Record:
             return f"{len(embedding) // 4} numbers"
         return _shown(self.response.get("value", self.response))
 
+    @property
+    def served(self) -> str | None:
+        """Return the model that answered, by the name that the server gave; ``None`` if it gave
+        none, or if no model answered.
+        """
+        model = self.response.get("model")
+        return model if isinstance(model, str) and model else None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Return why the answer ended: ``stop``, ``length`` …; of several choices each reason once."""
+        reasons = [choice.get("finish_reason") for choice in self.response.get("choices") or ()]
+        return ", ".join(dict.fromkeys(filter(None, reasons))) or None
+
+    @property
+    def refusal(self) -> str | None:
+        """Return the text in which the model refused, or ``None``; of several choices all such
+        texts.
+        """
+        messages = [choice["message"] for choice in self.response.get("choices") or ()]
+        refusals = [message.get("refusal") for message in messages]
+        return "\n\n".join(filter(None, refusals)) or None
+
     def as_dict(self) -> dict[str, Data]:
         """Return the fields by name."""
         return {name: getattr(self, name) for name in RECORD_FIELDS}

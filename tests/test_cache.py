@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import ran
 from redis_servers import RedisProcess
-from servers import TOOL_CALL
+from servers import TOOL_CALL, completion
 
 import llmcall
 from llmcall import (
@@ -365,7 +365,8 @@ def test_a_frame() -> None:
         said(client, "And now?")
     frame = client.cache.to_frame()
     assert list(frame.columns) == [
-        "scope", "draw", "kind", "model", "prompt", "answer", "input_tokens", "output_tokens", "cost", "cache_key",
+        "scope", "draw", "kind", "model", "served", "prompt", "answer", "finish_reason", "refusal", "input_tokens",
+        "output_tokens", "cost", "used", "cache_key",
     ]  # fmt: skip
     assert list(frame["prompt"]) == ["How many?", "And now?"] and list(frame["answer"]) == [
         "Two.",
@@ -373,6 +374,65 @@ def test_a_frame() -> None:
     ]
     assert (frame["scope"][1], frame["draw"][1]) == ("trial/lisa", 0)
     assert len(client.cache.to_frame(lambda record: record.sample is None)) == 1
+
+
+def test_a_frame_says_who_answered_and_how_the_answer_ended(cache: ResponseCache) -> None:
+    """The name that the server gave, why the answer ended, and the text of a refusal."""
+    pytest.importorskip("pandas")
+    message = {"role": "assistant", "content": None, "refusal": "No."}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    cut = completion("Yes, I w", finish_reason="length")
+    for question, response in (("one", {"choices": [choice]}), ("two", cut)):
+        cache.put(asked(question), response)
+    frame = cache.to_frame()
+    assert frame["served"].fillna("").tolist() == ["", "gpt-4o-mini-2024-07-18"]
+    assert frame["finish_reason"].tolist() == ["stop", "length"]
+    assert frame["refusal"].fillna("").tolist() == ["No.", ""]
+
+
+def test_a_frame_says_which_records_calls_of_this_process_used(place: str) -> None:
+    """Those that a call made or was answered by; who looks at records uses none."""
+    pytest.importorskip("pandas")
+    cache = ResponseCache(place)
+    filled(cache, 2)
+    assert cache.to_frame()["used"].tolist() == [False, False]
+    client = client_at(place, answers=lambda messages: "Two.")
+    for question in ("question 1", "question 2"):
+        said(client, question)
+    assert ResponseCache(place).to_frame()["used"].tolist() == [False, True, True]
+
+
+def test_a_frame_has_the_levels_of_the_scopes() -> None:
+    """Each level that is named has a column; a repeat is no level, and a shorter scope lacks some."""
+    pytest.importorskip("pandas")
+    client = client_at(answers=lambda messages: "Two.")
+    with llmcall.scope("rep-1"):
+        said(client, "How many?")
+        llmcall.map(lambda _: said(client, "And now?"), ["lisa"], key=str, repeats=2)
+    frame = client.cache.to_frame(levels=["rep", "agent"])
+    assert list(frame.columns[:4]) == ["scope", "rep", "agent", "draw"]
+    assert frame["rep"].tolist() == ["rep-1"] * 3
+    assert frame["agent"].fillna("").tolist() == ["", "lisa", "lisa"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "error", "words"),
+    [
+        (["rep"], ValueError, r"names 1 \(rep\), but the deepest scope has 2 levels.*'rep-1/lisa'"),
+        (["rep", "agent", "round"], ValueError, "names 3 .* has 2 levels"),
+        (["rep", "draw"], ValueError, "names 'draw', which is another column already.*cache_key"),
+        (["rep", "rep"], ValueError, "names 'rep', which is another column already"),
+        ("rep", TypeError, "must be a list of names"),
+    ],
+)
+def test_levels_that_do_not_fit(levels: Any, error: type[Exception], words: str) -> None:
+    """The error says which levels or columns there are."""
+    pytest.importorskip("pandas")
+    client = client_at(answers=lambda messages: "Two.")
+    with llmcall.scope("rep-1"), llmcall.scope("lisa"):
+        said(client, "How many?")
+    with pytest.raises(error, match=words):
+        client.cache.to_frame(levels=levels)
 
 
 # Damage

@@ -1098,6 +1098,15 @@ def test_a_table_says_which_records_were_used() -> None:
     assert not cassette(PATH).to_frame()["used"].any()
 
 
+def test_a_table_has_the_levels_of_the_scopes() -> None:
+    """Each level that is named has a column."""
+    pytest.importorskip("pandas")
+    with cassette(PATH) as tape, scope("rep-1"), scope("lisa"):
+        said(counting(), "Hi")
+    row = tape.to_frame(levels=["rep", "agent"]).iloc[0]
+    assert (row["scope"], row["rep"], row["agent"]) == ("rep-1/lisa", "rep-1", "lisa")
+
+
 def test_credentials_are_refused() -> None:
     """A text that looks like a credential is refused with its place; nothing is written, and the
     answers are kept.

@@ -22,7 +22,7 @@ from ..types import record_of
 from .storage import SqliteStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ..misses.report import Miss
@@ -71,6 +71,7 @@ class ResponseCache:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
         self.storage: Storage = _storage_at(os.fspath(path))
+        self._used = _used_at.setdefault(_absolute(os.fspath(path)), set())
         self.mode = mode
         self._unstored: dict[str, bytes] = {}  # paid answers that the storage did not take
         self._refreshed: set[str] = set()
@@ -230,14 +231,29 @@ class ResponseCache:
             if where is None or where(record):
                 yield record
 
-    def to_frame(self, where: Where | None = None) -> Any:
+    def to_frame(self, where: Where | None = None, *, levels: Sequence[str] | None = None) -> Any:
         """Return a pandas DataFrame with a row for each record.
 
         :param where: a function of a record that says whether it is meant; ``None`` means all.
-        :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens,
-            cost (USD), cache_key.
+        :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``, each of
+            which then has a column. A scope with fewer levels has the first ones.
+        :returns: columns scope, draw, kind, model, served (the name that the server gave), prompt,
+            answer, finish_reason, refusal, input_tokens, output_tokens, cost (USD), used (by a call
+            of this process), cache_key.
+        :raises ValueError: if ``levels`` names more or fewer levels than the deepest scope has, or
+            another column.
         """
-        return record_frame(self.records(where=where))
+        used = self._used
+        return record_frame(
+            self.records(where=where), lambda record: record.cache_key in used, levels
+        )
+
+    def note_used(self, key: str) -> None:
+        """Note that a call of this process used a record, or made it.
+
+        :param key: the record's.
+        """
+        self._used.add(key)
 
     def stats(self) -> CacheStats:
         """Return the path, the number of records and the bytes on the disk; its cost does not grow
@@ -530,6 +546,17 @@ def forget_shared() -> None:
         _shared.clear()
     for cache in caches:
         cache.close()
+
+
+# By cache: the keys of the records that calls of this process used.
+_used_at: dict[str, set[str]] = {}
+
+
+def _absolute(path: str) -> str:
+    """Return the absolute path of a directory; an address stays as it is."""
+    if "://" in path:
+        return path
+    return os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
 
 
 def _storage_at(path: str) -> Storage:

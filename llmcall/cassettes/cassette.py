@@ -39,6 +39,8 @@ from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
 from .unused import keep_in_cache, unused_words
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..config.settings import Settings
     from ..scopes import Draw
     from ..types import Record
@@ -546,17 +548,21 @@ class Cassette(ContextDecorator):
             and not (anywhere and record.scope.partition("/")[0] not in entered)
         ]
 
-    def to_frame(self) -> Any:
-        """Return a pandas DataFrame with a row for each record, of the file too where it is not
-        open.
+    def to_frame(self, levels: Sequence[str] | None = None) -> Any:
+        """Return a pandas DataFrame with a row for each record, of the file too if it is not open.
 
-        :returns: columns scope, draw, kind, model, prompt, answer, input_tokens, output_tokens,
-            cost (USD), used (by a call since it was opened), cache_key.
-        :raises CacheCorruptError: where the file is damaged.
+        :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``, each of
+            which then has a column. A scope with fewer levels has the first ones.
+        :returns: columns scope, draw, kind, model, served (the name that the server gave), prompt,
+            answer, finish_reason, refusal, input_tokens, output_tokens, cost (USD), used (by a call
+            since it was opened), cache_key.
+        :raises CacheCorruptError: if the file is damaged.
+        :raises ValueError: if ``levels`` names more or fewer levels than the deepest scope has, or
+            another column.
         """
         records = self.all_records()
         unused = {record.cache_key for record in (self.unused() if self.file else records)}
-        return record_frame(records, lambda record: record.cache_key not in unused)
+        return record_frame(records, lambda record: record.cache_key not in unused, levels)
 
     def remedy(self) -> str:
         """Say how to record what it lacks: a command in one line, and what that does in the next."""

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ..errors import ConfigError
+from .printable import printable
 
 RECORD_COLUMNS = (
     "scope",
     "draw",
     "kind",
     "model",
+    "served",
     "prompt",
     "answer",
+    "finish_reason",
+    "refusal",
     "input_tokens",
     "output_tokens",
     "cost",
+    "used",
     "cache_key",
 )
+BEFORE_LEVELS = RECORD_COLUMNS.index("scope") + 1
+# of a map's repeat, which is a scope of its own; the digest that names an item is longer
+_REPEAT = re.compile(r"~\d{1,15}")
 
 
 def import_pandas() -> Any:
@@ -63,30 +72,80 @@ def with_inferred_types(frame: Any) -> Any:
     return import_pandas().DataFrame(columns, columns=frame.columns, index=frame.index)
 
 
-def record_frame(records: Iterable[Any], used: Callable[[Any], bool] | None = None) -> Any:
+def record_frame(
+    records: Iterable[Any], used: Callable[[Any], bool], levels: Sequence[str] | None = None
+) -> Any:
     """Return a DataFrame with a row for each :class:`llmcall.Record`.
 
-    :param used: tells whether a call used a record; gives one more column.
+    :param used: tells whether a call used a record.
+    :param levels: names for the levels of the scopes, each of which then has a column.
+    :raises TypeError: if ``levels`` is no list of texts.
+    :raises ValueError: if it names another number of levels than the scopes have, or a column that
+        the table has already.
     """
+    names = None if levels is None else _level_names(levels)
     rows = list(records)
-    frame = data_frame(map(_row, rows), RECORD_COLUMNS)
-    if used is not None:
-        frame.insert(len(RECORD_COLUMNS) - 1, "used", [used(record) for record in rows])
+    frame = data_frame((_cells(record, used=used(record)) for record in rows), RECORD_COLUMNS)
+    if names is None:
+        return frame
+    paths = [_levels_of(record.scope) for record in rows]
+    _check_depth(names, paths)
+    for at, name in enumerate(names):
+        column = [path[at] if at < len(path) else None for path in paths]
+        frame.insert(BEFORE_LEVELS + at, name, column)
     return frame
 
 
-def _row(record: Any) -> tuple[Any, ...]:
+def _level_names(levels: Any) -> list[str]:
+    """Return names for the levels of the scopes, checked."""
+    is_list = isinstance(levels, Sequence) and not isinstance(levels, str)
+    if not is_list or not all(isinstance(name, str) for name in levels):
+        raise TypeError(f"levels is {levels!r}; it must be a list of names, one for each level")
+    names = list(levels)
+    taken = [name for at, name in enumerate(names) if name in (*RECORD_COLUMNS, *names[:at])]
+    if taken:
+        raise ValueError(
+            f"levels names {taken[0]!r}, which is another column already; "
+            f"the table has {', '.join(RECORD_COLUMNS)}"
+        )
+    return names
+
+
+def _levels_of(scope: str) -> list[str]:
+    """Return the names in a scope path; a repeat is none, since it stands in its item's scope."""
+    return [name for name in scope.split("/") if name and not _REPEAT.fullmatch(name)]
+
+
+def _check_depth(names: Sequence[str], paths: Sequence[Sequence[str]]) -> None:
+    """Refuse names of more or fewer levels than the deepest of some scope paths has."""
+    deepest = max(paths, key=len, default=())
+    if not paths or len(names) == len(deepest):
+        return
+    depth = len(deepest)
+    has = "no level" if not depth else f"{depth} level{'' if depth == 1 else 's'}"
+    example = f", such as {printable('/'.join(deepest))!r}" if depth else ""
+    raise ValueError(
+        f"levels names {len(names)} ({', '.join(names)}), but the deepest scope has {has}{example}: "
+        "name each level once"
+    )
+
+
+def _cells(record: Any, *, used: bool) -> tuple[Any, ...]:
     usage = record.usage
     return (
         record.scope or None,
         _draw(record.sample),
         record.kind,
         record.request.get("model"),
+        record.served,
         record.prompt,
         record.answer,
+        record.finish_reason,
+        record.refusal,
         usage.input_tokens,
         usage.output_tokens,
         record.cost,
+        used,
         record.cache_key,
     )
 

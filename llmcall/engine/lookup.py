@@ -74,6 +74,7 @@ def stored(call: PreparedCall) -> Record | None:
     record = followed(get(call.request), get)
     if record is not None:
         call.check_origin(record)
+        call.cache.note_used(record.cache_key)
     return record
 
 

@@ -117,6 +117,7 @@ class PreparedCall(ABC):
             anew = True
         if anew and mode != "off":
             mode = "rewrite"
+        self.cache.note_used(record.cache_key)
         return self.cache.store(record, mode=mode)
 
     def keep(self, record: Record, source: str) -> Record:

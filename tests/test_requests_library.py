@@ -32,6 +32,9 @@ class Model:
         self._numbers = itertools.count()
         server.expect_request("/v1/chat/completions").respond_with_handler(self._chat)
         server.expect_request("/v1/embeddings").respond_with_handler(self._embed)
+        server.expect_request("/v1/responses").respond_with_data(
+            'data: {"delta": "Brötchen"}\n\n', content_type="text/event-stream; charset=utf-8"
+        )
         server.expect_request("/v1/models").respond_with_handler(self._list)
         server.expect_request("/old/chat/completions").respond_with_handler(self._move)
 
@@ -122,6 +125,20 @@ def test_a_stream_is_recorded_and_replayed(model: Model, read: str) -> None:
     with llmcall.patched(cache_mode="replay"):
         assert streamed() == "answer 0"
     assert len(model.requests) == 1
+
+
+def test_a_recorded_stream_is_read_as_utf_8(model: Model) -> None:
+    """A stream that is recorded as it is keeps its letters when ``requests`` decodes its lines."""
+
+    def lines() -> list[str]:
+        body = {"model": "gpt-5", "input": "Bread?", "stream": True}
+        with requests.post(f"{model.address}/responses", json=body, stream=True) as response:
+            return [line for line in response.iter_lines(decode_unicode=True) if line]
+
+    with llmcall.patched():
+        assert lines() == ['data: {"delta": "Brötchen"}']
+    with llmcall.patched(cache_mode="replay"):
+        assert lines() == ['data: {"delta": "Brötchen"}']
 
 
 def test_embeddings_and_lists_are_recorded(model: Model) -> None:

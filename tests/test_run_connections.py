@@ -64,7 +64,41 @@ def test_what_no_recorded_client_asks_is_told(model: NumberedServer) -> None:
     """A request by ``urllib`` goes to the model while recording; host and module are said at the end."""
     printed, said = ran("print(post('Bread?'))")
     assert printed == "answer 0\n"
-    assert "What program.py asked localhost is not recorded" in said
+    assert "program.py sent requests to localhost that are not recorded" in said
+
+
+def test_what_is_asked_by_googles_paths_is_told(model: NumberedServer) -> None:
+    """A request with a path of Google's API is known as a model's, whatever the host."""
+    _, said = ran(
+        "print(tried(lambda text: post(text, '/models/gemini:generateContent'), 'Bread?'))"
+    )
+    assert "program.py sent requests to localhost that are not recorded" in said
+
+
+UNRECORDABLE = """
+    import httpx
+    body = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Salt?"}]})
+    print(httpx.post(os.environ["MODEL_AT"] + "/chat/completions", content=body).status_code)
+"""
+
+
+def test_a_body_that_cannot_be_recorded_is_told(model: NumberedServer) -> None:
+    """A request without the media type of JSON is sent while recording, and told."""
+    printed, said = ran(UNRECORDABLE)
+    assert printed == "415\n"
+    assert "POST /v1/chat/completions is sent and not recorded" in said
+
+
+def test_none_refuses_a_body_that_cannot_be_recorded(
+    model: NumberedServer, httpserver: HTTPServer
+) -> None:
+    """It is answered with the status 409 in mode ``none``, and the exit code is 1."""
+    ran("print(ask('Bread?'))")
+    httpserver.clear_log()
+    printed, said = ran(f"{UNRECORDABLE}    ask('Bread?')", "--mode", "none", code=1)
+    assert printed == "409\n"
+    assert "POST /v1/chat/completions was not recorded" in said
+    assert not httpserver.log
 
 
 def test_none_refuses_what_no_recorded_client_asks(model: NumberedServer) -> None:
@@ -81,7 +115,7 @@ def test_none_refuses_what_no_recorded_client_asks(model: NumberedServer) -> Non
         code=1,
     )
     assert printed.splitlines() == ["URLError", "answer 0", "URLError"]
-    assert "What program.py asked localhost was refused" in said
+    assert "program.py sent no request to localhost: --mode none refused it" in said
     assert model.asked == ["Bread?"]
 
 
@@ -131,7 +165,7 @@ def test_what_recorded_clients_ask_is_not_told(model: NumberedServer) -> None:
         print(ask("Bread?"), asyncio.run(aask("Salt?")))
     """
     printed, said = ran(program)
-    assert printed == "answer 1 answer 2\n" and "is not recorded" not in said
+    assert printed == "answer 1 answer 2\n" and "not recorded" not in said
 
 
 # Child processes
@@ -169,9 +203,9 @@ def test_calls_of_child_processes_pass_while_recording(model: NumberedServer, ki
     """They are sent, said at once and at the end, and the exit code is 1: a replay lacks them."""
     printed, said = ran(in_a_child(kind, "ask"), code=1)
     assert printed.splitlines() == ["answer 0", "['answer 1']"]
-    assert "llmcall run: what the child process " in said
-    assert "is sent, but not recorded" in said
-    assert "What 1 child process asked was sent, and is not recorded" in said
+    assert "llmcall run: the requests of child process " in said
+    assert "are sent, but not recorded" in said
+    assert "The requests of 1 child process were sent, but not recorded" in said
 
 
 @pytest.mark.parametrize("kind", CHILDREN)
@@ -181,8 +215,31 @@ def test_none_refuses_calls_of_child_processes(model: NumberedServer, kind: str)
     printed, said = ran(in_a_child(kind, "ask_by_sdk"), "--mode", "none", code=1)
     first, second = printed.splitlines()
     assert first == "answer 0" and second in ("ConflictError", "APIConnectionError", "ValueError")
-    assert "llmcall run: what the child process " in said and "is refused" in said
-    assert "What 1 child process asked was refused" in said
+    assert "llmcall run: the requests of child process " in said and "were refused" in said
+    assert "The requests of 1 child process were refused" in said
+    assert model.asked == ["from the parent"]
+
+
+ONLY_IN_A_CHILD = """
+    code = "import program; print(program.tried(program.ask, 'from a child'))"
+    if __name__ == "__main__":
+        print(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout)
+"""
+
+
+def test_what_only_a_child_process_asks_is_told(model: NumberedServer) -> None:
+    """A child process knows a model by the path, even if the program itself asked none."""
+    printed, said = ran(ONLY_IN_A_CHILD, code=1)
+    assert printed == "b'answer 0\\n'\n"
+    assert "The requests of 1 child process were sent, but not recorded" in said
+
+
+def test_none_refuses_what_only_a_child_process_asks(model: NumberedServer) -> None:
+    """It is refused in mode ``none``, though no recorded request went to that address."""
+    ran("print(ask('from the parent'))")
+    printed, said = ran(ONLY_IN_A_CHILD, "--mode", "none", code=1)
+    assert printed == "b'ConnectError\\n'\n"
+    assert "The requests of 1 child process were refused" in said
     assert model.asked == ["from the parent"]
 
 
@@ -191,7 +248,7 @@ def test_every_replay_refuses_calls_of_child_processes(model: NumberedServer) ->
     ran("print(ask('from the parent'))")
     printed, said = ran(in_a_child("fork", "ask_by_sdk"), code=1)
     assert printed.splitlines() == ["answer 0", "ConflictError"]
-    assert "What 1 child process asked was refused" in said
+    assert "The requests of 1 child process were refused" in said
     assert model.asked == ["from the parent"]
 
 
@@ -215,7 +272,7 @@ def test_none_names_child_processes_that_nobody_can_watch(model: NumberedServer)
         subprocess.run([sys.executable, "-I", "-c", ""])
     """
     _, said = ran(program, "--mode", "none")
-    named = said.partition("Nobody could watch what these child processes sent: ")[2]
+    named = said.partition("llmcall could not watch what these child processes sent: ")[2]
     assert named.startswith(f"true, {Path(sys.executable).name}\n")
 
 

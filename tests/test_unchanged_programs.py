@@ -29,6 +29,7 @@ from sdk_programs import (
     program,
     streamed_answer,
 )
+from servers import embeddings
 
 import llmcall
 
@@ -244,6 +245,24 @@ def test_embeddings(server: Server) -> None:
     assert again.data[0].embedding == [4, 0.5] and len(server.requests) == 1
     own = llmcall.OpenAIClient(cache_mode="replay")
     assert own.get_embedding("bread", "text-embedding-3-small", on_error="raise") == [5, 0.5]
+
+
+def test_each_text_of_embeddings_gets_its_own_vector() -> None:
+    """A server may return vectors in any order, and a program may repeat a text."""
+
+    def answer(request: Any) -> Any:
+        texts = json.loads(request.content)["input"]
+        response = embeddings(*([len(text), 0.5] for text in texts))
+        response["data"].reverse()
+        return http.Response(200, json=response)
+
+    with llmcall.http_client(transport=http.MockTransport(answer)) as http_client:
+        client = openai.OpenAI(api_key=KEY, http_client=http_client)
+        made = client.embeddings.create(
+            model="text-embedding-3-small", input=["salt", "bread", "salt"]
+        )
+    assert [each.embedding[0] for each in made.data] == [4, 5, 4]
+    assert [each.index for each in made.data] == [0, 1, 2]
 
 
 def test_asynchronous_programs(server: Server) -> None:

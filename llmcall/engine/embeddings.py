@@ -106,7 +106,7 @@ def _stored(calls: Sequence[ModelCall], texts: list[str], sent: Sent) -> list[Re
     """Store the embeddings of a response, each with its share of tokens and cost."""
     usage = TokenUsage.of(sent.response)
     cost = calls[0].count_answer(usage, sent.endpoint)
-    vectors = [responses.packed_vector(item["embedding"]) for item in _in_order(sent.response)]
+    vectors = [responses.packed_vector(item["embedding"]) for item in in_order(sent.response)]
     _warn_of_dimensions(calls[0], len(vectors[0]) // FLOAT32)
     total = usage.input_tokens
     tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
@@ -144,7 +144,7 @@ def _warn_of_dimensions(call: ModelCall, given: int) -> None:
         )
 
 
-def _in_order(response: Any) -> list[dict[str, Any]]:
+def in_order(response: Any) -> list[dict[str, Any]]:
     """Return the embeddings in the order of the texts.
 
     A server may number none of them, or all with 0: then they are in order.

@@ -174,8 +174,10 @@ def embeddings_response(
 def made_response(
     http: ModuleType, status: int, data: Any, media_type: str = "application/json"
 ) -> Any:
-    """Return a response with a text, or with data as JSON."""
+    """Return a response with a text, or with data as JSON, in UTF-8."""
     content = data if isinstance(data, str) else json.dumps(data)
+    if media_type.startswith("text/"):  # requests reads a text without it as Latin-1
+        media_type = f"{media_type}; charset=utf-8"
     headers = [(b"content-type", media_type.encode()), *NOT_REPEATED]
     # also for iter_raw
     return http.Response(status, headers=headers, stream=http.ByteStream(content.encode()))

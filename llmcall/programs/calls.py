@@ -9,16 +9,18 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..clients.api_errors import failure, unreachable
 from ..clients.openai import OpenAIClient
 from ..clients.sdk_transport import ChunkReader
 from ..engine.drivers import END, adrive, drive
+from ..engine.embeddings import in_order
 from ..errors import APIError, RequestTimeoutError
 from ..recorded_functions import http_call
 from ..responses import read_object
 from .exchanges import ExchangeCounter
+from .requests import Asked
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -57,10 +59,7 @@ class ProgramCall:
     :param request: the program's own HTTP request.
     :param below: sends a request, and returns its response, or a coroutine that does.
     :param client_at: gives the client of an address, which makes the call.
-    :param method: of the client: ``"send_message"``, ``"stream_message"`` or ``"get_embedding"``;
-        else ``"exchange"``.
-    :param body: the parsed JSON body, or ``None``.
-    :param arguments: of the method, by name.
+    :param asked: what it asks for.
     :ivar came: the last response, where the last attempt got one.
     """
 
@@ -68,9 +67,7 @@ class ProgramCall:
     request: Any
     below: Callable[[Any], Any]
     client_at: Callable[[str], ProgramClient]
-    method: str
-    body: Any
-    arguments: dict[str, Any]
+    asked: Asked
     came: Any = None
 
     @property
@@ -88,31 +85,31 @@ class ProgramCall:
         """Return what is answered; of a stream, it, its chunks and the first of them: a failure
         before that is told as one.
         """
-        if self.method == "exchange":
+        if self.asked.method == "exchange":
             return drive(self._exchange(self.receive))
-        found = getattr(self.client, self.method)(**self.arguments)
-        if self.method != "stream_message":
+        found = getattr(self.client, self.asked.method)(**self.asked.arguments)
+        if self.asked.method != "stream_message":
             return found
         chunks = found.chunks()
         return found, chunks, next(chunks, END)
 
     async def aask(self) -> Any:
         """Return what is answered, as :meth:`ask`."""
-        if self.method == "exchange":
+        if self.asked.method == "exchange":
             return await adrive(self._exchange(self.areceive))
-        found = getattr(self.client, f"a{self.method}")(**self.arguments)
-        if self.method != "stream_message":
+        found = getattr(self.client, f"a{self.asked.method}")(**self.asked.arguments)
+        if self.asked.method != "stream_message":
             return await found
         chunks = found.chunks()
         return found, chunks, await anext(chunks, END)
 
     def _exchange(self, receive: Callable[..., Any]) -> Flow[Any]:
         send = functools.partial(receive, self.request, _recordable)
-        asked, client = dict(self.arguments), self.client
+        asked, client = dict(self.asked.arguments), self.client
         is_model = asked.pop("is_model")
         counter = None
-        if self.body is not None:
-            counter = ExchangeCounter(client, asked["host"], self.body, is_model=is_model)
+        if self.asked.body is not None:
+            counter = ExchangeCounter(client, asked["host"], self.asked.body, is_model=is_model)
         return http_call(**asked, send=send, settings=client.settings, counter=counter)
 
     def receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
@@ -140,14 +137,19 @@ class ProgramCall:
         return self._answered(request, response)
 
     def _answered(self, request: Request, response: dict[str, Any]) -> dict[str, Any]:
-        """Return the response to a request, of which the program's own may repeat some texts."""
+        """Return the response to a request for embeddings, which asks once for each text: the
+        program's own may repeat some.
+        """
         if request.kind != "embedding":
             return response
-        texts, data = _texts(self.body), response.get("data")
+        sent = _texts(self.asked.body)
         asked = request.body["input"]
-        if not isinstance(data, list) or len(data) != len(texts) or len(texts) == len(asked):
+        data = response.get("data")
+        if len(sent) == len(asked) or not _are_objects(data) or len(data) != len(sent):
             return response
-        return {**response, "data": [data[texts.index(text)] for text in asked]}
+        vectors = dict(zip(sent, in_order(response), strict=True))
+        numbered = [{**vectors[text], "index": index} for index, text in enumerate(asked)]
+        return {**response, "data": numbered}
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
@@ -209,17 +211,21 @@ class ProgramCall:
     def _content(self, request: Request) -> bytes:
         """Return the bytes of an attempt's body: the program's own unless a field has changed."""
         body = {**request.body}
-        if request.kind == "embedding" and set(body["input"]) == set(_texts(self.body)):
-            body["input"] = self.body["input"]
+        if request.kind == "embedding" and set(body["input"]) == set(_texts(self.asked.body)):
+            body["input"] = self.asked.body["input"]
         original: bytes = self.request.content
-        if body == self.body:
+        if body == self.asked.body:
             return original
-        return _written(body, _style_of(original, self.body))
+        return _written(body, _style_of(original, self.asked.body))
 
 
 def _texts(body: Any) -> list[str]:
     """Return the texts of a program's request for embeddings."""
     return [body["input"]] if isinstance(body["input"], str) else body["input"]
+
+
+def _are_objects(data: Any) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(data, list) and all(isinstance(each, dict) for each in data)
 
 
 # How JSON is written: by the openai SDK and httpx from 0.28 on, and by older ones.
@@ -279,7 +285,7 @@ class ProgramClient(OpenAIClient):
         """Return the program's own body, with the fields that an alias, a fallback or an override
         changes; what is known of the model changes nothing.
         """
-        body = dict(in_hand.get().body)
+        body = dict(in_hand.get().asked.body)
         if body.get("model") is not None or "model" in self._overrides:
             body["model"] = request.model
         if request.kind == "embedding":

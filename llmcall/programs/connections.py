@@ -1,4 +1,7 @@
-"""Connections to models that no recorded client makes: found by an audit hook.
+"""Find what a program sends to models by clients that are not recorded.
+
+An audit hook reports connections and the requests of ``http.client``; the pools of httpcore and the
+connectors of aiohttp report their requests when these libraries are imported.
 
 Only the standard library is imported here: child processes load this file without llmcall.
 """
@@ -8,15 +11,17 @@ from __future__ import annotations
 import contextlib
 import copyreg
 import errno
+import functools
+import importlib.abc
 import ipaddress
 import json
 import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
-from types import FrameType
+from collections.abc import Callable, Iterable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import FrameType, ModuleType
 from typing import Any
 
 VARIABLE = "_LLMCALL_RUN"  # tells Python child processes of a run what to watch
@@ -55,10 +60,10 @@ KNOWN_HOSTS = (
 )
 AMAZON = r"bedrock-runtime\.[\w-]+\.amazonaws\.com"
 MODEL_HOSTS = re.compile(rf"(^|[.-])({'|'.join([*map(re.escape, KNOWN_HOSTS), AMAZON])})$")
-# Paths of chat completions, embeddings and their like, on whatever host.
-MODEL_REQUEST = re.compile(
-    rb"POST \S*(/chat/completions|/completions|/embeddings|/responses|/v1/messages)/?(\?\S*)? HTTP"
-)
+# The ends of the paths of chat completions, embeddings and their like, on any host.
+MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages")
+GOOGLE_PATHS = (":generateContent", ":streamGenerateContent")
+REQUEST_LINE = re.compile(rb"([A-Z]+) (\S+) HTTP/")
 # Libraries between a program and a connection.
 NETWORK_MODULES = frozenset(
     {
@@ -68,30 +73,53 @@ NETWORK_MODULES = frozenset(
     }
 )
 LOOPBACK = "localhost"
+OLLAMA = (LOOPBACK, 11434)  # whose own API is not recorded
 # Modules of the standard library whose child processes describe this machine (uname, ldconfig).
 DESCRIBING_MODULES = frozenset({"ctypes.util", "platform", "uuid"})
 
-passes: ContextVar[bool] = ContextVar("llmcall lets a request pass", default=False)
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Calls a function with a module as soon as the module is imported."""
+
+    def __init__(self, name: str, function: Callable[[ModuleType], None]) -> None:
+        self._name = name
+        self._function = function
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return where the module is, with a loader that calls the function."""
+        if fullname != self._name:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or not isinstance(spec.loader, SourceFileLoader):
+            return None
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            self._function(module)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
 
 
-@contextlib.contextmanager
-def passing() -> Iterator[None]:
-    """Let the connections of a block be: whoever opened it tells of them."""
-    token = passes.set(True)
-    try:
-        yield
-    finally:
-        passes.reset(token)
+def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
+    """Call a function with a module: now if it is imported already, otherwise when it is."""
+    if name in sys.modules:
+        function(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, _AfterImport(name, function))
 
 
 class Watch:
-    """Finds the connections of this process to models that no recorded client makes.
+    """Finds what this process sends to models by clients that are not recorded.
 
     A model's host is one of a well-known API, one that a recorded request went to, one that the
-    settings name as ``base_url``, or one that gets a request with the path of a model's API. Other
-    connections (databases, queues, downloads) are nobody's business.
+    settings name as ``base_url``, Ollama's on this machine, or one that gets a request with the path
+    of a model's API. All other connections (databases, queues, downloads) pass.
 
-    :param tell: is given the host and the module of each; what it raises ends the connection.
+    :param tell: gets the host and the module of each; what it raises ends the connection.
     :param addresses: hosts and ports of models that are known from the beginning.
     """
 
@@ -99,7 +127,7 @@ class Watch:
         self, tell: Callable[[str, str], None], addresses: Iterable[tuple[str, int]] = ()
     ) -> None:
         self._tell = tell
-        self._addresses: set[tuple[str, int]] = set()
+        self._addresses: set[tuple[str, int]] = {OLLAMA}
         self._names: dict[str, str] = {}  # of addresses that were looked up
         self._unwatched: dict[str, None] = {}
         self._is_on = False
@@ -126,18 +154,58 @@ class Watch:
     def start(self) -> None:
         """Begin. An audit hook stays until the process ends; after :meth:`stop` it does nothing."""
         self._is_on = True
+        self._remember_names()
+        sys.addaudithook(self._hear)
+        after_import("httpcore", self._watch_httpcore)
+        after_import("httpcore2", self._watch_httpcore)
+        after_import("aiohttp", self._watch_aiohttp)
+
+    def _remember_names(self) -> None:
+        """Remember the addresses of the hosts that are looked up."""
         look_up = socket.getaddrinfo
 
+        @functools.wraps(look_up)
         def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
-            """Look a host up, and remember its addresses."""
             found = look_up(host, *args, **kwargs)
             if self._is_on and host:
-                name = host.decode() if isinstance(host, bytes) else str(host)
+                name = _text(host)
                 self._names.update({str(each[4][0]): name for each in found})
             return found
 
         socket.getaddrinfo = getaddrinfo
-        sys.addaudithook(self._hear)
+
+    def _watch_httpcore(self, httpcore: ModuleType) -> None:
+        """Watch the requests of httpcore, by which the transports of httpx send."""
+        pools = {
+            httpcore.ConnectionPool: "handle_request",
+            httpcore.AsyncConnectionPool: "handle_async_request",
+        }
+        for pool, name in pools.items():
+            setattr(pool, name, self._watched_pool(httpcore, getattr(pool, name)))
+
+    def _watched_pool(self, httpcore: ModuleType, handle: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(handle)
+        def watched(pool: Any, request: Any) -> Any:
+            url = request.url
+            try:
+                self.asks(request.method, url.host, url.origin.port, url.target)
+            except ConnectionRefusedError as error:
+                raise httpcore.ConnectError(str(error)) from error
+            return handle(pool, request)
+
+        return watched
+
+    def _watch_aiohttp(self, aiohttp: ModuleType) -> None:
+        """Watch the requests for which aiohttp takes or makes a connection."""
+        connect = aiohttp.BaseConnector.connect
+
+        @functools.wraps(connect)
+        async def watched(connector: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+            url = request.url
+            self.asks(request.method, url.host, url.port, url.raw_path)
+            return await connect(connector, request, *args, **kwargs)
+
+        aiohttp.BaseConnector.connect = watched
 
     def stop(self) -> None:
         """End."""
@@ -161,17 +229,35 @@ class Watch:
         if not (isinstance(address, tuple) and isinstance(address[0], str)):
             return  # a Unix socket
         host = _named(self._names.get(address[0], address[0]))
-        is_model = MODEL_HOSTS.search(host) or (host, address[1]) in self._addresses
-        if is_model and not _is_recorded():
+        if self._is_model(host, address[1]) and not _is_recorded():
             self._tell(host, _module())
 
+    def _is_model(self, host: str, port: int) -> bool:
+        return MODEL_HOSTS.search(host) is not None or (host, port) in self._addresses
+
     def _sends(self, connection: Any, data: Any) -> None:
-        """Tell of a request with the path of a model's API, if its connection was not told of."""
-        if not (isinstance(data, bytes) and MODEL_REQUEST.match(data)) or _is_recorded():
+        """Look at what ``http.client`` sends: a request, or a piece of a body."""
+        line = REQUEST_LINE.match(data) if isinstance(data, bytes) else None
+        if line is None:
             return
-        host = _named(getattr(connection, "_tunnel_host", None) or connection.host)
-        if not MODEL_HOSTS.search(host) and self.add(host, connection.port):
-            self._tell(host, _module())
+        method, path = line.groups()
+        host = getattr(connection, "_tunnel_host", None) or connection.host
+        port = getattr(connection, "_tunnel_port", None) or connection.port
+        self.asks(method, host, port, path)
+
+    def asks(self, method: str | bytes, host: str | bytes, port: int, path: str | bytes) -> None:
+        """Tell of a request if it goes to a model and is not recorded.
+
+        :param path: of the address, with the query or without.
+        """
+        if not self._is_on or _is_recorded():
+            return
+        name = _named(host)
+        has_model_path = _text(method) == "POST" and _has_model_path(_text(path))
+        if has_model_path:
+            self.add(name, port)
+        if has_model_path or self._is_model(name, port):
+            self._tell(name, _module())
 
     def _starts(self, executable: Any, arguments: Any, folder: Any, environment: Any) -> None:
         if _describes_machine():
@@ -181,6 +267,10 @@ class Watch:
         inherits = environment is None or any(_text(name) == VARIABLE for name in environment)
         if not (inherits and _is_python(program, [_text(word) for word in words[1:]])):
             self._unwatched[os.path.basename(program)] = None
+
+
+def _has_model_path(path: str) -> bool:
+    return path.partition("?")[0].rstrip("/").endswith((*MODEL_PATHS, *GOOGLE_PATHS))
 
 
 def _text(value: Any) -> str:
@@ -218,9 +308,7 @@ def _named(host: Any) -> str:
 
 
 def _is_recorded() -> bool:
-    """Return whether a call of llmcall makes the connection, or somebody else tells of it."""
-    if passes.get():
-        return True
+    """Return whether a call of llmcall makes the connection or the request."""
     calls = sys.modules.get("llmcall.programs.calls")
     if calls is not None and calls.in_hand.get(None) is not None:
         return True
@@ -300,10 +388,10 @@ class ChildReport:
         if (process, host) in self._said:
             return
         self._said.add((process, host))
-        what = "refused" if self.refuses else "sent, but not recorded"
+        what = "were refused" if self.refuses else "are sent, but not recorded"
         print(
-            f"llmcall run: what the child process {process} asks {host}{by} is {what}: only the program's own process "
-            "is recorded",
+            f"llmcall run: the requests of child process {process} to {host}{by} {what}: llmcall "
+            "records only the program's own process",
             file=sys.stderr,
             flush=True,
         )

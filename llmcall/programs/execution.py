@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .recorder import ProgramCalls
 
 NAMED = 10  # child processes that are named
+RECORDED = "llmcall records what httpx, httpx2 and requests send to APIs like those of OpenAI and Anthropic"
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
 
 
@@ -87,7 +88,7 @@ class Execution:
         self._watch = Watch(self._meet, configured_addresses())
         is_replay = sends_nothing or (tape is not None and not tape.asks)
         self._children = Children(self._watch, refuses=is_replay)
-        calls.watch(self._watch, self._children)
+        calls.watch(self._watch, self._children, sends_nothing=sends_nothing)
         self._watch.start()
         self._failures = process_failures if tape is None else tape.failures
         self._around = around
@@ -137,29 +138,28 @@ class Execution:
         return self._calls.first_error is not None or is_refused
 
     def _not_recorded(self, children: int) -> Iterator[str]:
-        """Yield what was asked past the recorder, in words.
+        """Yield a line about each kind of request that is not recorded.
 
         :param children: how many child processes asked a model.
         """
         for host, module in self._unrecorded:
             if self._sends_nothing:
-                words = "was refused, since --mode none sends nothing"
+                yield f"{module} sent no request to {host}: --mode none refused it. {RECORDED}"
             else:
-                words = "is not recorded, so a replay cannot answer it"
-            yield (
-                f"What {module} asked {host} {words}: llmcall records the clients of httpx, httpx2 and requests, and "
-                "no other connections"
-            )
+                yield (
+                    f"{module} sent requests to {host} that are not recorded, so a replay cannot "
+                    f"answer them. {RECORDED}"
+                )
         if children:
-            words = "was refused" if self._children.refuses else "was sent, and is not recorded"
-            processes = f"{children} child process{'' if children == 1 else 'es'}"
+            processes = "1 child process" if children == 1 else f"{children} child processes"
+            outcome = "refused" if self._children.refuses else "sent, but not recorded"
             yield (
-                f"What {processes} asked {words}: only the program's own "
-                "process is. Let it ask in threads or tasks"
+                f"The requests of {processes} were {outcome}: llmcall records only the program's "
+                "own process. Ask in threads or tasks instead"
             )
         if self._sends_nothing and self._watch.unwatched:
             names = ", ".join(self._watch.unwatched[:NAMED])
-            yield f"Nobody could watch what these child processes sent: {names}"
+            yield f"llmcall could not watch what these child processes sent: {names}"
 
     def _end(self) -> None:
         """Close what is open, say what the user must know, and see to the exit code."""

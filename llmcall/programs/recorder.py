@@ -19,6 +19,7 @@ from ..errors import (
     RequestTimeoutError,
     ScopeError,
 )
+from ..notices import warn_once
 from ..requests.keys import normalizer
 from .actors import Actor, Actors, warn_of_askers
 from .answers import (
@@ -32,8 +33,8 @@ from .answers import (
 )
 from .calls import EVENTS, ProgramCall, ProgramClient, in_hand, kept_headers
 from .children import Children
-from .connections import Watch, passing
-from .requests import ProgramRequest, asked_of
+from .connections import Watch
+from .requests import ProgramRequest, asked_of, concerns_model
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 ERROR_STATUS = 409  # of llmcall's own errors: the openai SDK makes an APIStatusError of it
 NO_CONNECTION, NO_ANSWER_IN_TIME = 503, 504  # of what is no response of the API
 IN_CHILD = (
-    "llmcall run records and replays only the program's own process, so in a replay a child process may ask nothing. "
-    "Let the program ask in threads or tasks"
+    "llmcall run records only the program's own process, so a replay refuses the requests of child "
+    "processes. Ask in threads or tasks instead"
 )
 PORTS = {"http": 80, "https": 443}
 ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
@@ -86,13 +87,16 @@ class ProgramCalls:
         self._is_closed = False
         self._watch: Watch | None = None
         self._children: Children | None = None
+        self._sends_nothing = False
 
-    def watch(self, watch: Watch, children: Children) -> None:
-        """Let the hosts of recorded requests be known to those who watch connections, and let child
-        processes record nothing.
+    def watch(self, watch: Watch, children: Children, *, sends_nothing: bool) -> None:
+        """Record the program's own process only, and tell the watch which hosts are models'.
+
+        :param sends_nothing: whether a request that cannot be recorded is refused.
         """
         self._watch = watch
         self._children = children
+        self._sends_nothing = sends_nothing
 
     def handle(
         self,
@@ -103,59 +107,90 @@ class ProgramCalls:
     ) -> Any:
         """Return the response to a request of the program.
 
-        :param http: the module ``httpx`` or ``httpx2``, whose request it is.
-        :param send: sends what is not recorded yet.
-        :param send_unrecorded: sends what is never recorded; by default ``send`` does.
+        :param http: the module ``httpx`` or ``httpx2`` that the request is of.
+        :param send: sends a request whose answer will be recorded.
+        :param send_unrecorded: sends a request that is not recorded; by default ``send`` does.
         """
-        call = self._call(http, send, request, request.read())
+        try:
+            call = self._call(http, send, request, request.read())
+        except LLMCallError as error:
+            return self._refusal(http, error)
         if call is None:
             return (send_unrecorded or send)(request)
-        if self._children is not None and self._children.is_here():
-            self._children.note(request.url.host)
-            if self._children.refuses:
-                return self._refusal(call, CacheError(IN_CHILD))
-            with passing():
-                return (send_unrecorded or send)(request)
         try:
             with self._standing(call):
                 return self._response(call, call.ask())
         except ERRORS as error:
-            return self._refusal(call, error)
+            return self._refusal(http, error, call.came)
 
     async def ahandle(self, http: ModuleType, send: Callable[[Any], Any], request: Any) -> Any:
         """Return the response to a request of the program, as :meth:`handle`."""
-        call = self._call(http, send, request, await request.aread())
+        try:
+            call = self._call(http, send, request, await request.aread())
+        except LLMCallError as error:
+            return self._refusal(http, error)
         if call is None:
             return await send(request)
-        if self._children is not None and self._children.is_here():
-            self._children.note(request.url.host)
-            if self._children.refuses:
-                return self._refusal(call, CacheError(IN_CHILD))
-            with passing():
-                return await send(request)
         try:
             with self._standing(call):
                 return self._response(call, await call.aask())
         except ERRORS as error:
-            return self._refusal(call, error)
+            return self._refusal(http, error, call.came)
 
     def _call(
         self, http: ModuleType, send: Callable[[Any], Any], request: Any, content: bytes
     ) -> ProgramCall | None:
-        asked = asked_of(request, content, self._hosts)
-        if asked is not None and self._watch is not None:
-            port = request.url.port or PORTS.get(request.url.scheme, 0)
-            if self._watch.add(request.url.host, port) and self._children is not None:
-                self._children.publish()
-        return None if asked is None else ProgramCall(http, request, send, self._client_at, *asked)
+        """Return the call that a request becomes, or ``None`` if it is sent without a record.
+
+        :raises LLMCallError: if it may not be sent.
+        """
+        if not concerns_model(request, self._hosts):
+            return None
+        asked = asked_of(request, content)
+        if asked is None:
+            self._check_unrecordable(request)
+            return None
+        self._add_address(request.url)
+        if self._children is not None and self._children.is_here():
+            self._check_child(self._children, request)
+            return None
+        return ProgramCall(http, request, send, self._client_at, asked)
+
+    def _check_unrecordable(self, request: Any) -> None:
+        """Warn of a request that cannot be recorded.
+
+        :raises LLMCallError: if nothing may be sent.
+        """
+        what = f"{request.method} {request.url.path}"
+        why = "because only GET and POST with JSON are"
+        if self._sends_nothing:
+            raise LLMCallError(f"{what} was not recorded, {why}; --mode none does not send it")
+        warn_once(f"{what} is sent and not recorded, {why}: a replay sends it again")
+
+    def _check_child(self, children: Children, request: Any) -> None:
+        """Refuse a request of a child process in a replay.
+
+        :raises CacheError: if it is refused.
+        """
+        if children.refuses:
+            children.note(request.url.host)
+            raise CacheError(IN_CHILD)
+
+    def _add_address(self, url: Any) -> None:
+        """Let connections to an address count as a model's, in child processes too."""
+        if self._watch is None or self._children is None:
+            return
+        port = url.port or PORTS.get(url.scheme, 0)
+        if self._watch.add(url.host, port):
+            self._children.publish()
 
     @contextlib.contextmanager
     def _standing(self, call: ProgramCall) -> Iterator[None]:
         """Let a request be the one in hand, in its actor's scope."""
         if self._is_closed:
             raise LLMCallError(
-                "the program has ended, so this request of a thread that it left behind is not sent: its answer could "
-                "not be recorded. Join the thread before the program's last line"
+                "the program has ended, so this request of one of its threads was not sent: the "
+                "answer could not be recorded. Join the thread before the program ends"
             )
         token = in_hand.set(call)
         self._under_way[id(call)] = f"{call.request.method} {call.request.url.path}"
@@ -172,12 +207,14 @@ class ProgramCalls:
         return list(self._under_way.values())
 
     def _response(self, call: ProgramCall, found: Any) -> Any:
-        if call.method == "exchange":
+        if call.asked.method == "exchange":
             return made_response(call.http, 200, found["body"], found["content_type"])
-        if call.method == "get_embedding":
-            return made_response(call.http, 200, embeddings_response(call.client, call.body, found))
+        if call.asked.method == "get_embedding":
+            return made_response(
+                call.http, 200, embeddings_response(call.client, call.asked.body, found)
+            )
         on_cassette = current_cassette() is not None
-        if call.method == "send_message":
+        if call.asked.method == "send_message":
             response = whole_response(found, on_cassette=on_cassette)
             return made_response(call.http, 200, response)
         headers = [(b"content-type", EVENTS.encode()), *NOT_REPEATED]
@@ -185,23 +222,25 @@ class ProgramCalls:
             200,
             headers=headers,
             stream=derived(call.http, ChatEvents)(
-                self.note, call.body, *found, on_cassette=on_cassette
+                self.note, call.asked.body, *found, on_cassette=on_cassette
             ),
         )
 
-    def _refusal(self, call: ProgramCall, error: Exception) -> Any:
-        """Return what the program gets: what the API sent as it came, an error of ours as the SDK's
-        own.
+    def _refusal(self, http: ModuleType, error: Exception, came: Any = None) -> Any:
+        """Return what the program gets instead of an answer: a failure of the API as it came, an
+        error of llmcall's own as one of the SDK's.
+
+        :param came: the last response of the API, if there is one.
         """
         self.note(error)
         if not isinstance(error, APIError):
-            return made_response(call.http, ERROR_STATUS, about_error(error))
-        came = getattr(error, "http_response", call.came)
+            return made_response(http, ERROR_STATUS, about_error(error))
+        came = getattr(error, "http_response", came)
         if came is not None:
             headers = [*kept_headers(came.headers), *NOT_REPEATED]
-            return call.http.Response(came.status_code, headers=headers, content=came.content)
+            return http.Response(came.status_code, headers=headers, content=came.content)
         status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
-        return made_response(call.http, status, about_error(error))
+        return made_response(http, status, about_error(error))
 
     def note(self, error: Exception) -> None:
         """Count an error of llmcall's own that the program gets, and keep the first."""
@@ -219,5 +258,5 @@ class ProgramCalls:
     def _scope_of(self, call: ProgramCall) -> contextlib.AbstractContextManager[Any]:
         """Return the scope of whoever makes a call."""
         request, headers = call.request, dict(call.request.headers.items())
-        asked = ProgramRequest(request.method, str(request.url), headers, call.body)
+        asked = ProgramRequest(request.method, str(request.url), headers, call.asked.body)
         return self._actors.scope_of(asked, normalizer(call.client.settings.cache_normalize))

@@ -1,4 +1,4 @@
-"""What a program asks for: its HTTP request, and the call of llmcall that asks for the same."""
+"""Read a program's HTTP requests: which are recorded, and as which call of llmcall."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ..models.catalog import parameters_of
-from ..notices import warn_once
+from .connections import MODEL_PATHS
 
 CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
-KNOWN_PATHS = (CHAT, EMBEDDINGS, "/responses", "/v1/messages", "/completions", "/models")
-# parameters that say how a request is sent; a field of the body with such a name is a field
-NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query"})
+KNOWN_PATHS = (*MODEL_PATHS, "/models")
 FREE_PATHS = ("/moderations", "/count_tokens", "/input_tokens")
-SDK_HEADER = "x-stainless-lang"  # of each request by the openai SDK (3.51), and by anthropic's
+SDK_HEADER = "x-stainless-lang"  # sent by the SDKs of openai (3.51) and anthropic
 DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/")
+# Parameters that say how a request is sent. A body's field with such a name is a field.
+NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query"})
 
 
 class ProgramRequest(NamedTuple):
@@ -27,7 +27,7 @@ class ProgramRequest(NamedTuple):
     :param method: ``"POST"``, ``"GET"`` ….
     :param url: the whole address.
     :param headers: names in lower case.
-    :param body: the parsed JSON body, or ``None`` where it is none.
+    :param body: the parsed JSON body; ``None`` if the body is not JSON.
 
     >>> def who(request: llmcall.ProgramRequest) -> str | None:
     ...     return request.headers.get("x-actor") or request.body["messages"][0]["content"]
@@ -40,69 +40,92 @@ class ProgramRequest(NamedTuple):
     body: Any
 
 
-def asked_of(
-    request: Any, content: bytes, hosts: Collection[str] | None
-) -> tuple[str, Any, dict[str, Any]] | None:
-    """Return the method, the body and the arguments of the call that a request asks for; ``None``
-    where it passes.
+class Asked(NamedTuple):
+    """Hold what a request asks for.
 
-    :param hosts: whose requests are recorded besides the known ones; without it, those of all are.
+    :param method: of the client that makes the call: ``"send_message"``, ``"stream_message"`` or
+        ``"get_embedding"``; ``"exchange"`` if the request is recorded as it is.
+    :param body: the parsed JSON body, or ``None``.
+    :param arguments: of the method, by name.
     """
-    url, headers = request.url, request.headers
-    path = url.path.rstrip("/")
-    if not (
-        path.endswith(KNOWN_PATHS) or SDK_HEADER in headers or hosts is None or url.host in hosts
-    ):
-        return None
+
+    method: str
+    body: Any
+    arguments: dict[str, Any]
+
+
+def concerns_model(request: Any, hosts: Collection[str] | None) -> bool:
+    """Return whether a request is one of those that are recorded.
+
+    :param request: of httpx or httpx2.
+    :param hosts: whose requests are recorded besides those of models; ``None`` means all.
+    """
+    return hosts is None or request.url.host in hosts or _is_of_model(request)
+
+
+def asked_of(request: Any, content: bytes) -> Asked | None:
+    """Return what a request asks for, or ``None`` if it cannot be recorded.
+
+    :param request: of httpx or httpx2.
+    :param content: its body.
+    """
     if request.method == "GET":
-        return "exchange", None, _exchanged(request, None)
-    body = None
-    if request.method == "POST" and "json" in headers.get("content-type", ""):
-        with contextlib.suppress(ValueError):
-            body = json.loads(content)
+        return Asked("exchange", None, _exchange(request, None))
+    body = _json_body(request, content)
     if body is None:
-        warn_once(
-            f"{request.method} {url.path} is sent and not recorded, since only GET and the POST of JSON are: a replay "
-            "sends it, too"
-        )
         return None
+    path = _path(request)
     if isinstance(body, dict) and path.endswith(CHAT) and isinstance(body.get("messages"), list):
         method = "stream_message" if body.get("stream") else "send_message"
         parameters = _parameters("chat", body, "messages", "stream", "stream_options")
-        return (
-            method,
-            body,
-            _arguments(request, path, parameters, current_messages=body["messages"]),
-        )
+        parameters["current_messages"] = body["messages"]
+        return Asked(method, body, _arguments(request, parameters))
     if isinstance(body, dict) and path.endswith(EMBEDDINGS) and _is_text(body.get("input")):
         parameters = _parameters("embedding", body, "input", "encoding_format")
-        return "get_embedding", body, _arguments(request, path, parameters, text=body["input"])
-    return "exchange", body, _exchanged(request, body)
+        parameters["text"] = body["input"]
+        return Asked("get_embedding", body, _arguments(request, parameters))
+    return Asked("exchange", body, _exchange(request, body))
 
 
-def _exchanged(request: Any, body: Any) -> dict[str, Any]:
+def _path(request: Any) -> str:
+    return str(request.url.path).rstrip("/")
+
+
+def _is_of_model(request: Any) -> bool:
+    return _path(request).endswith(KNOWN_PATHS) or SDK_HEADER in request.headers
+
+
+def _json_body(request: Any, content: bytes) -> Any:
+    """Return the JSON data that a request posts, or ``None``."""
+    if request.method != "POST" or "json" not in request.headers.get("content-type", ""):
+        return None
+    with contextlib.suppress(ValueError):
+        return json.loads(content)
+    return None
+
+
+def _exchange(request: Any, body: Any) -> dict[str, Any]:
     """Return what identifies a request that is recorded as it is."""
     url = request.url
-    path = url.path.rstrip("/")
-    is_known = path.endswith(KNOWN_PATHS) or SDK_HEADER in request.headers
+    is_free = _path(request).endswith(FREE_PATHS)
     return {
-        "is_model": is_known and not path.endswith(FREE_PATHS),
+        "is_model": _is_of_model(request) and not is_free,
         "method": request.method,
         "host": url.host if url.port is None else f"{url.host}:{url.port}",
         "path": url.raw_path.decode().partition("?")[0],
-        "query": [*url.params.multi_items()],
+        "query": list(url.params.multi_items()),
         "body": body,
     }
 
 
-def _arguments(request: Any, path: str, parameters: dict[str, Any], **asked: Any) -> dict[str, Any]:
-    """Return the arguments of a call: also the model that the address names, and the client's own
-    time.
+def _arguments(request: Any, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call, with the model that the address names and the timeout that
+    the program's client has.
     """
-    deployment = DEPLOYMENT.search(path)
-    named = {"model": deployment[1]} if deployment else {}
-    seconds = (request.extensions.get("timeout") or {}).get("read")
-    return {**named, **parameters, "timeout": seconds, "on_error": "raise", **asked}
+    deployment = DEPLOYMENT.search(_path(request))
+    model = {"model": deployment[1]} if deployment else {}
+    timeouts = request.extensions.get("timeout") or {}
+    return {**model, "timeout": timeouts.get("read"), "on_error": "raise", **parameters}
 
 
 def _is_text(value: Any) -> bool:
@@ -112,11 +135,14 @@ def _is_text(value: Any) -> bool:
 
 
 def _parameters(kind: str, body: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
-    """Return the parameters of ``send_message``, or of ``get_embedding``, that ask for the same.
+    """Return the parameters of ``send_message`` or ``get_embedding`` that ask for the same.
 
-    :param left_out: the fields that are no parameters of these.
+    :param left_out: the fields that are not parameters of these.
     """
     known = parameters_of(kind) - NO_FIELDS
-    parameters = {name: value for name, value in body.items() if name not in left_out}
-    beyond = {name: parameters.pop(name) for name in [*parameters] if name not in known}
-    return {**parameters, "extra_body": beyond} if beyond else parameters
+    fields = {name: value for name, value in body.items() if name not in left_out}
+    parameters = {name: value for name, value in fields.items() if name in known}
+    others = {name: value for name, value in fields.items() if name not in known}
+    if others:
+        parameters["extra_body"] = others
+    return parameters

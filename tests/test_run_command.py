@@ -122,6 +122,30 @@ def test_a_seed_fixes_numpys_chance(model: NumberedServer) -> None:
     assert drawn[1] != drawn[-1]
 
 
+@pytest.mark.parametrize("generator", ["random.Random()", "numpy.random.default_rng()"])
+def test_threads_draw_the_same_whichever_is_first(model: NumberedServer, generator: str) -> None:
+    """An unseeded generator's seed depends on the thread that makes it, not on the other threads."""
+    pytest.importorskip("numpy")
+    program = """
+    import random, threading, numpy
+    from concurrent.futures import ThreadPoolExecutor
+    other_is_done = threading.Event()
+    def draw(number):
+        if number == {last}:
+            other_is_done.wait()
+        drawn = {generator}.random()
+        other_is_done.set()
+        return ask(f"{{drawn}}")
+    with ThreadPoolExecutor(2) as pool:
+        print(*pool.map(draw, range(2)))
+    """
+    options = "--cassette", "a.jsonl", "--seed", "7"
+    recorded = ran(program.format(last=0, generator=generator), *options).stdout
+    replayed = ran(program.format(last=1, generator=generator), *options, "--mode", "none").stdout
+    assert replayed == recorded
+    assert len({*model.asked}) == 2
+
+
 def test_what_is_secret_stays_so(model: NumberedServer) -> None:
     """A seed makes no secret known: uuid4, secrets, the names of temporary files."""
     program = """

@@ -1,8 +1,9 @@
 """The chance of a program itself: fixed by a seed, so that a replay draws what the run drew.
 
 Generators that the program seeds keep their seeds. Each generator that it makes without one gets a
-seed of its own: by the run's seed, the module and function that make it, and how many these made
-before, so that a generator more in one place moves none in another.
+seed of its own: by the run's seed, the task or thread, the module and function that make it, and how
+many these made before. So timing decides nothing, and a generator more in one place moves none in
+another.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 
+from .. import askers
+
 HASH_SEED = "PYTHONHASHSEED"
 LARGEST = 2**32 - 1  # of the seeds that Python's hashes and NumPy take
 # Nobody may guess the names of temporary files.
@@ -35,7 +38,7 @@ class _Seeds:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._made: collections.Counter[str] = collections.Counter()
+        self._made: collections.Counter[tuple[str, ...]] = collections.Counter()
         self._lock = threading.Lock()
 
     def next(self, bits: int) -> int | None:
@@ -43,12 +46,19 @@ class _Seeds:
         place = _place(sys._getframe(1))
         if place.partition(":")[0] in UNSEEDED:
             return None
+        maker = (*_asker(), place)
         with self._lock:
-            number = self._made[place]
-            self._made[place] += 1
-        name = f"{self._seed}\n{place}\n{number}"
+            number = self._made[maker]
+            self._made[maker] += 1
+        name = "\n".join([str(self._seed), *maker, str(number)])
         digest = hashlib.shake_256(name.encode()).digest(bits // 8 + 1)
         return int.from_bytes(digest, "big") & ((1 << bits) - 1)
+
+
+def _asker() -> tuple[str, ...]:
+    """Return the name of the task or thread that runs here; nothing for the main program."""
+    asker = askers.current()
+    return () if asker is None or asker.name == askers.MAIN else (asker.name,)
 
 
 def _place(frame: FrameType | None) -> str:

@@ -1,18 +1,17 @@
 """Askers: names for the tasks and threads of a program, so that equal requests can be told apart.
 
-The name of an asker says who made it and its number among its maker's children, as in
-``"task main 0/task ask 3"``. Makers count each kind of child, and each function that children run,
-apart: a helper thread that a library starts at some moment moves no other number. So a name comes
-from the program alone, as long as each maker makes its children in an order of its own, and a
-replay finds the same names again, whatever the timing.
+An asker's name says who made it and its number among its maker's children, as in
+``"task main 0/task ask 3"``. Children are numbered by their kind and by the function that they run,
+so that a helper thread that a library starts at some moment changes no other number. A name thus
+depends on the program and not on timing, if each maker makes its children in an order of its own.
+A replay finds the same names.
 
-Somebody has to say who makes what: see :mod:`llmcall.programs.makers`. Until then nobody has a name.
+:mod:`llmcall.programs.makers` tells this module who makes what. Until then nobody has a name.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -20,20 +19,20 @@ from hashlib import sha256
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from .system import after_fork_in_child, process_lock
+from .system import after_fork_in_child, process_lock, running_loop
 
 MAIN = "main"
-LONGEST_NAME = 120  # characters, above which the maker's name becomes a digest
-DIGITS = 12
+LONGEST_NAME = 120  # characters; in a longer one, a digest stands for the maker's name
+DIGEST_DIGITS = 12
 
 _lock = process_lock(__name__)
 
 
 class Asker:
-    """Who asks: a task, a thread, a function that an executor runs, or the main program.
+    """A task, a thread, a function that an executor runs, or the main program.
 
-    :param name: tells it from all others of a run.
-    :param main: the main program, ``None`` for that itself.
+    :param name: identifies it in a run.
+    :param main: the main program, or ``None`` if this is it.
     """
 
     __slots__ = ("_counts", "main", "name")
@@ -44,7 +43,7 @@ class Asker:
         self._counts: dict[str, int] = {}
 
     def child(self, kind: str, function: str) -> Asker:
-        """Return the asker that this one makes next.
+        """Return the next asker that this one makes.
 
         :param kind: such as ``"task"``.
         :param function: the name of the function that it runs.
@@ -57,31 +56,30 @@ class Asker:
         if self.name != MAIN:
             name = f"{self.name}/{name}"
         if len(name) > LONGEST_NAME:
-            name = f"~{sha256(self.name.encode()).hexdigest()[:DIGITS]}/{label} {number}"
+            digest = sha256(self.name.encode()).hexdigest()[:DIGEST_DIGITS]
+            name = f"~{digest}/{label} {number}"
         return Asker(name, self.main)
 
-    def twin(self) -> Asker:
-        """Return an asker with the same name whose children count from 0."""
-        twin = Asker(self.name)
-        twin.main = self.main
-        return twin
+    def with_new_counts(self) -> Asker:
+        """Return an asker of the same name whose children are numbered from 0."""
+        return Asker(self.name, self.main)
 
     def __repr__(self) -> str:
         return f"Asker({self.name!r})"
 
 
 class Worker(NamedTuple):
-    """A thread, or a function in one, that runs for an asker.
+    """A thread, or a function that a thread runs, as an asker.
 
-    :param maker: who started it.
-    :param asker: who it is.
+    :param maker: the asker that started it.
+    :param asker: the asker that it is.
     """
 
     maker: Asker
     asker: Asker
 
 
-# What threads are that somebody started: known before they run, without a frame of ours in them.
+# Threads get their asker before they run, so that no frame of ours is in them.
 _started: WeakKeyDictionary[threading.Thread, Worker] = WeakKeyDictionary()
 
 
@@ -97,112 +95,105 @@ _current: ContextVar[Asker | None] = ContextVar("llmcall asker", default=None)
 _main: Asker | None = None
 
 
-def begin() -> None:
-    """Give askers names from now on, until :func:`end`."""
+def begin_naming() -> None:
+    """Give askers names from now on, until :func:`end_naming`."""
     global _main
     _main = Asker(MAIN)
 
 
-def end() -> None:
-    """Give askers no names any more."""
+def end_naming() -> None:
+    """Stop giving askers names."""
     global _main
     _main = None
 
 
 def current() -> Asker | None:
-    """Return who runs here, ``None`` if askers have no names now.
+    """Return the asker that runs here, or ``None`` if askers have no names now.
 
-    What began before they had is the main program.
+    A task or thread that was made before askers had names counts as the main program.
     """
     main = _main
     if main is None:
         return None
-    asker, worker = _current.get(), _thread.worker
+    asker = _current.get()
     if asker is not None and asker.main is not main:
         asker = None
-    # A function that runs in a copy of its maker's context still sees its maker there. Two of them
-    # would have one name.
-    if worker is None or worker.asker.main is not main or _runs_loop():
+    worker = _thread.worker
+    if worker is None or worker.asker.main is not main or running_loop() is not None:
         return asker or main
-    return worker.asker if asker in (None, worker.maker) else asker
-
-
-def _runs_loop() -> bool:
-    # A thread that imports asyncio at the moment has a part of it, and runs no loop.
-    running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    return running_loop is not None and running_loop() is not None
+    # A function that runs in a copy of its maker's context finds its maker there. Two such
+    # functions would have one name.
+    if asker is None or asker is worker.maker:
+        return worker.asker
+    return asker
 
 
 def set_current(asker: Asker | None) -> None:
-    """Let an asker hold for the rest of the present context."""
+    """Set the asker for the rest of the present context."""
     _current.set(asker)
 
 
 def note_started(thread: threading.Thread, asker: Asker, maker: Asker) -> None:
-    """Let a thread that starts next stand for an asker.
+    """Note the asker of a thread that is about to start.
 
-    :param maker: who starts it.
+    :param maker: the asker that starts it.
     """
     with _lock:
         _started[thread] = Worker(maker, asker)
 
 
 @contextlib.contextmanager
-def standing_for(asker: Asker, maker: Asker | None = None) -> Iterator[None]:
-    """Let an asker hold for a block.
+def running_as(asker: Asker, maker: Asker | None = None) -> Iterator[None]:
+    """Set the asker for a block.
 
-    :param maker: who started this thread, or the block in it; ``None`` if it is none that somebody
-        started.
+    :param maker: the asker that started this thread, or the block in it; ``None`` if nobody did.
     """
-    token, worker = _current.set(asker), _thread.worker
-    if maker is not None:
-        _thread.worker = Worker(maker, asker)
-    try:
+    worker = _thread.worker if maker is None else Worker(maker, asker)
+    with _replaced(asker, worker):
         yield
-    finally:
-        _thread.worker = worker
-        _current.reset(token)
 
 
 @contextlib.contextmanager
-def apart() -> Iterator[None]:
-    """Count what is made inside a block apart: it depends on whether an answer is recorded.
+def counted_apart() -> Iterator[None]:
+    """Number the children that are made in a block apart from the asker's others.
 
-    A request that is sent resolves addresses in threads and connects in tasks; one that is replayed
-    does not.
+    A request that is sent resolves addresses in threads and connects in tasks. One that is replayed
+    does not, and must leave the same numbers.
     """
     asker = current()
     if asker is None:
         yield
         return
-    with _alone(asker.twin()):
+    with _replaced(asker.with_new_counts(), None):
         yield
 
 
 @contextlib.contextmanager
-def item(name: str, repeat: int) -> Iterator[None]:
-    """Let an item of a ``map`` ask in a block, whichever thread runs it.
+def running_item(name: str, repeat: int) -> Iterator[None]:
+    """Set the asker for a block to an item of a ``map``, whichever thread runs it.
 
     :param name: the name of the item's scope.
-    :param repeat: which of its repeats this is.
+    :param repeat: the number of its repeat.
     """
     if _main is None:
         yield
         return
-    with _alone(Asker(f"item {name} {repeat}", _main)):
+    with _replaced(Asker(f"item {name} {repeat}", _main), None):
         yield
 
 
 @contextlib.contextmanager
-def _alone(asker: Asker) -> Iterator[None]:
-    token, worker = _current.set(asker), _thread.worker
-    _thread.worker = None
+def _replaced(asker: Asker, worker: Worker | None) -> Iterator[None]:
+    """Replace the asker of the context, and that of the thread, for a block."""
+    previous = _thread.worker
+    token = _current.set(asker)
+    _thread.worker = worker
     try:
         yield
     finally:
-        _thread.worker = worker
+        _thread.worker = previous
         _current.reset(token)
 
 
-# Nobody records what a forked process asks.
-after_fork_in_child(end)
+# The calls of a forked process are not recorded.
+after_fork_in_child(end_naming)

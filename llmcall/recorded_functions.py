@@ -29,7 +29,7 @@ from .errors import APIError, LLMCallError, short_traceback
 from .notices import LEFT, is_left, warn_once
 from .requests.arguments import Parameters
 from .requests.keys import map_texts, normalizer, ordered, plain
-from .scopes import here
+from .scopes import scope_of_call
 from .types import FROM_FUNCTION, FROM_SERVER, Outcome, Request, record_of
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class FunctionCall(PreparedCall):
     @contextmanager
     def _inside(self, request: Request) -> Iterator[None]:
         """Open a scope of this call alone: a replay skips the call, and no draw outside may move."""
-        active = here() if request.sample is not None else None
+        active = scope_of_call() if request.sample is not None else None
         if active is not None:
             with active.inside(function_scope(self.name, request.cache_key)):
                 yield

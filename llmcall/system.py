@@ -1,23 +1,13 @@
-"""What the operating system does: processes that are forked or end, and locks between processes.
-
-A forked process must renew locks that a thread which stayed behind may have held, handles, and who
-is at work.
-
-A lock leaves no file behind and ends with the process that holds it. Windows has none, and some
-file systems of other machines have none: there, nobody is kept out.
-"""
+"""Processes that are forked or end, locks between processes, and the running event loop."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
 
 
 def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
@@ -31,7 +21,7 @@ _this_process = object()
 
 
 def this_process() -> object:
-    """Return an object that stands for this process; a forked process has another one."""
+    """Return an object that identifies this process; a forked process has another one."""
     return _this_process
 
 
@@ -42,19 +32,22 @@ def _begin_anew() -> None:
 
 
 def process_lock(module: str) -> AbstractContextManager[bool]:
-    """Return a lock for the variable ``_lock`` of a module, which gets a new one in every forked
-    process.
+    """Return a re-entrant lock for a module's variable ``_lock``.
 
-    It is re-entrant: the garbage collector may end a stream, which gives back what it held, at any
-    moment.
+    A forked process gets a new one, since a thread that was not forked may hold the old one. It is
+    re-entrant because the garbage collector may end a stream at any moment, even under the lock.
+
+    :param module: the module's name.
     """
     after_fork_in_child(lambda: setattr(sys.modules[module], "_lock", threading.RLock()))
     return threading.RLock()
 
 
 def around_fork(before: Callable[[], object], after: Callable[[], object]) -> None:
-    """Call one function before the process is forked, and one after it, in the parent and in the
-    child.
+    """Call functions around each fork of this process.
+
+    :param before: called in the parent, before the fork.
+    :param after: called in the parent and in the child, after it.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)
@@ -63,11 +56,12 @@ def around_fork(before: Callable[[], object], after: Callable[[], object]) -> No
 def at_exit(function: Callable[[], object]) -> None:
     """Call a function when this process ends.
 
-    One that multiprocessing started ends with its main function, before its other threads: there it
-    is called then, and once more, unless it was forked, when they have ended.
+    A process that multiprocessing started ends with its main function, before its other threads.
+    There the function is called at both ends: that of the main function and, unless the process was
+    forked, that of the threads.
     """
     import atexit
-    import logging  # noqa: F401  # its own end comes after ours, if it is imported before
+    import logging  # noqa: F401  # shuts down after this function if it is imported first
 
     atexit.register(function)
     processes = sys.modules.get("multiprocessing.process")
@@ -77,9 +71,26 @@ def at_exit(function: Callable[[], object]) -> None:
         Finalize(None, function, exitpriority=0)
 
 
+def running_loop() -> Any:
+    """Return the event loop that runs in this thread, or ``None``; asyncio need not be imported."""
+    # While another thread imports asyncio, the module may still lack the function.
+    find = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    return None if find is None else find()
+
+
+def current_task() -> Any:
+    """Return the asyncio task that runs in this thread, or ``None``."""
+    loop = running_loop()
+    return None if loop is None else sys.modules["asyncio"].current_task(loop)
+
+
 @contextmanager
 def alone(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Keep other processes that ask for it out of a folder while a block runs."""
+    """Lock a folder for a block; other processes that lock it wait.
+
+    The lock leaves no file behind and ends with the process. Windows and some network file systems
+    have no such lock: there, nobody waits.
+    """
     handle = None
     with suppress(ImportError, OSError):
         import fcntl
@@ -91,6 +102,6 @@ def alone(folder: str | os.PathLike[str]) -> Iterator[None]:
     finally:
         if handle is not None:
             with suppress(OSError):
-                # for forked processes, too, which hold the same lock
+                # Forked processes hold the lock as well; closing the handle would not release it.
                 fcntl.flock(handle, fcntl.LOCK_UN)
             os.close(handle)

@@ -159,7 +159,7 @@ def test_names_that_are_none(name: Any) -> None:
     TypeError.
     """
     error, message = (
-        (ValueError, "empty or holds")
+        (ValueError, "empty or contains")
         if isinstance(name, str)
         else (TypeError, "a string or a number")
     )
@@ -289,7 +289,7 @@ def test_one_answer_for_all_is_told_however_they_ask(
 
     ask(ScriptedClient(answer_late, cache_mode="auto"))
     (warning,) = caplog.messages
-    assert "one answer serves every identical request" in warning
+    assert "all identical requests get one answer" in warning
 
 
 def test_answers_of_different_cassettes_are_not_one(
@@ -495,7 +495,7 @@ def test_the_same_request_of_two_tasks_warns(caplog: pytest.LogCaptureFixture) -
     (warning,) = caplog.messages
     assert (
         "two tasks in the scope 'trial/same'" in warning
-        and "Give each task a scope of its own" in warning
+        and "Give each task its own scope" in warning
     )
 
 
@@ -815,7 +815,7 @@ def test_forked_processes_that_make_the_same_draw_are_told(way: str) -> None:
     first, warning, second = ran(FORKED_TASKS, way).splitlines()
     assert (first, second) == ("trial#0", "trial#0")
     assert warning.startswith(
-        "two processes made the same draw in the scope 'trial', and share its answer"
+        "two processes made the same draw in the scope 'trial' and share its answer"
     )
 
 
@@ -1075,5 +1075,5 @@ def test_a_forked_process_has_no_default_scope() -> None:
 
 def test_a_name_that_no_default_scope_can_have() -> None:
     """It is refused like that of a scope."""
-    with pytest.raises(ValueError, match="'a/b' is empty or holds"), default_scope("a/b"):
+    with pytest.raises(ValueError, match="'a/b' is empty or contains"), default_scope("a/b"):
         pass

@@ -438,7 +438,7 @@ class Cassette(ContextDecorator):
             return found
 
     def _note_use(self, key: str, place: Place) -> None:
-        path = scopes.standing()
+        path = scopes.current_path()
         now = path.split("/") if path else [], place
         self._first[key] = min(now, self._first.get(key, now))
 

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import RequestTimeoutError
-from ..scopes.generators import current_task
+from ..system import current_task
 
 if TYPE_CHECKING:
     from collections.abc import (

@@ -19,7 +19,7 @@ from ..requests.arguments import (
     given_parameters,
 )
 from ..requests.keys import identity, key_of, normalizer, sampled_key
-from ..scopes import Recorded, here, standing
+from ..scopes import Recorded, current_path, scope_of_call
 from ..types import Request
 from .options import Options, split_options
 from .prepared_call import ModelCall
@@ -102,7 +102,7 @@ def sampled(call: Call) -> Call:
     digest = sampled_key(identified, None)
     call = replace(call, request=request._replace(cache_key=digest))
     try:
-        active = here()
+        active = scope_of_call()
     except ScopeError as error:
         note_refused(call.label, call.callee, call.meter, error)
         raise
@@ -188,7 +188,7 @@ def prepare_embeddings(
     :raises TypeError: for a wrong argument.
     """
     cassette = active_cassette(client.base_settings)
-    resolved, scope = client.resolved, standing()
+    resolved, scope = client.resolved, current_path()
     named = {**arguments, "model": model or client.default_embedding_model()}
     parameters = _parameters(client, resolved, named, "embedding")
     if parameters.options.sample is not None:

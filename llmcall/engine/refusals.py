@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..notices import REFUSED, logger, process_failures
-from ..scopes import standing
+from ..scopes import current_path
 from .usage import count
 
 if TYPE_CHECKING:
@@ -21,5 +21,5 @@ def note_refused(label: str, callee: str, meter: Meter, error: LLMCallError) -> 
     """
     kind = type(error).__name__
     logger().error("%s refused: %s: %s", label, kind, error.args[0])
-    count(meter, callee, standing(), {"errors": 1})
-    process_failures.add(standing(), f"{label}: {kind}", REFUSED)
+    count(meter, callee, current_path(), {"errors": 1})
+    process_failures.add(current_path(), f"{label}: {kind}", REFUSED)

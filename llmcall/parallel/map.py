@@ -257,7 +257,7 @@ def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Pla
 def _active(options: MapOptions) -> scopes.Active | None:
     """Return the scope in which a map runs, or ``None`` outside any."""
     with options.scope or nullcontext():
-        return scopes.here()
+        return scopes.scope_of_call()
 
 
 def _positions(

@@ -310,7 +310,7 @@ def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, around: 
     try:
         check_stops(around)
         # Whichever thread runs it, an item asks under its own name.
-        asker = askers.item(position.name or str(position.number), position.repeat)
+        asker = askers.running_item(position.name or str(position.number), position.repeat)
         with position.stand(draws) as active, asker:
             value = job.run(item)
             if isinstance(value, CoroutineType):
@@ -492,7 +492,7 @@ class WorkerCassette(Cassette):
         self.events: deque[Event] = deque()
 
     def _tell_home(self, method: str, *arguments: Any) -> None:
-        self.events.append((method, arguments, scopes.standing()))
+        self.events.append((method, arguments, scopes.current_path()))
 
     def settle(self, header: dict[str, Any]) -> None:
         """Let the callers' headers be the same, and that of the cassette at home; see

@@ -35,8 +35,8 @@ def name_askers(undo: contextlib.ExitStack) -> None:
 
     :param undo: takes what ends it.
     """
-    askers.begin()
-    undo.callback(askers.end)
+    askers.begin_naming()
+    undo.callback(askers.end_naming)
     _replace(undo, asyncio.BaseEventLoop, "create_task", _create_task)
     for loop in _foreign_loops(asyncio.AbstractEventLoop):
         _replace(undo, loop, "create_task", _create_task)
@@ -79,7 +79,7 @@ def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **o
     context = options.get("context")
     if context is None:
         # The task copies the context. An eager one runs at once, in that copy.
-        with askers.standing_for(asker):
+        with askers.running_as(asker):
             return create_task(loop, coroutine, **options)
     with contextlib.suppress(RuntimeError):  # the context is entered: its asker's task goes on
         context.run(askers.set_current, asker)
@@ -154,7 +154,7 @@ def _run_for(asker: Asker, thread: threading.Thread) -> None:
     run = thread.run
 
     def standing() -> None:
-        with askers.standing_for(asker):
+        with askers.running_as(asker):
             run()
 
     thread.run = standing  # type: ignore[method-assign]
@@ -195,7 +195,7 @@ def _run_work(
     asker: Asker, maker: Asker, function: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Any:
     _enter(asker, function, args)
-    with askers.standing_for(asker, maker):
+    with askers.running_as(asker, maker):
         return function(*args, **kwargs)
 
 

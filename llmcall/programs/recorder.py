@@ -195,7 +195,7 @@ class ProgramCalls:
         token = in_hand.set(call)
         self._under_way[id(call)] = f"{call.request.method} {call.request.url.path}"
         try:
-            with scopes.within(self._around), self._scope_of(call), askers.apart():
+            with scopes.inherited(self._around), self._scope_of(call), askers.counted_apart():
                 yield
         finally:
             del self._under_way[id(call)]

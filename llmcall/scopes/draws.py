@@ -1,11 +1,11 @@
-"""Draws: which numbers were taken of each request in each scope.
+"""Draws: which numbers are taken for each request in each scope.
 
-The draws of an outermost scope are counted together, by scope path and request, so that a changed
-or added call moves no other draw. A path and a request's digest are kept whole: two draws that
-differ in either never share a count.
+One object counts the draws of an outermost scope, by scope path and request, so that a changed or
+added call changes no other draw. Paths and digests are kept whole: draws of different requests or
+scopes never share a count.
 
-The garbage collector may end a stream, and so give a number back, at any moment and in any thread.
-What it runs here takes no lock: it puts the number into a queue, which the next draw empties.
+The garbage collector may end a stream, and so give back its number, at any moment and in any thread.
+That takes no lock: it puts the number into a queue, which the next draw empties.
 """
 
 from __future__ import annotations
@@ -18,21 +18,20 @@ from typing import NamedTuple
 
 from ..askers import current as current_asker
 from ..notices import warn_once
-from ..system import process_lock, this_process
+from ..system import current_task, process_lock, this_process
 from ..types import Record
 from .equal_requests import EqualRequests, Recorded, from_lowest
-from .generators import current_task
 
-# By scope path and by the request's digest: the lowest number that was never taken, and the
-# numbers below it that are free. Plain data, to be sent to other processes.
+# By scope path and request digest: the lowest number that was never taken, and the free numbers
+# below it. Plain data, which is sent to other processes.
 Counts = Mapping[str, Mapping[str, tuple[int, tuple[int, ...]]]]
 
-# Held for microseconds, and never while other code runs.
+# Held for microseconds only, and never while a caller's code runs.
 _lock = process_lock(__name__)
 
 
 class Number(NamedTuple):
-    """The number of one draw, with the scope and the request it was taken for."""
+    """A draw's number, with its scope and request."""
 
     path: str
     digest: str
@@ -42,9 +41,9 @@ class Number(NamedTuple):
 class Draws:
     """Count the draws of one outermost scope.
 
-    :param counts: what was drawn before.
-    :param since: when another process made the scope, whose draws are counted from 0 again here;
-        ``None`` means that this process made it now.
+    :param counts: earlier draws.
+    :param since: when another process opened the scope, in seconds since the epoch: its draws are
+        counted from 0 again here. ``None`` if this process opens it now.
     """
 
     __slots__ = ("_equal", "_free", "_next", "_process", "_returned", "_under_way", "since")
@@ -56,11 +55,11 @@ class Draws:
         self._next: dict[str, dict[str, int]] = {}
         # By path and digest: the numbers below it that are free.
         self._free: dict[tuple[str, str], set[int]] = {}
-        # What was given back, and is not among the free numbers yet.
+        # Numbers that were given back and are not among the free ones yet.
         self._returned: deque[Number] = deque()
-        # By path and digest: the thread, task and asker of the last draw, until its call ends.
+        # By path and digest: thread, task and asker of the last draw, until its call ends.
         self._under_way: dict[tuple[str, str], tuple[int, int, str | None]] = {}
-        # By path and digest: who asks, if askers have names.
+        # By path and digest, if askers have names.
         self._equal: dict[tuple[str, str], EqualRequests] = {}
         for path, by_digest in (counts or {}).items():
             self._next[path] = {digest: number for digest, (number, _) in by_digest.items()}
@@ -75,16 +74,17 @@ class Draws:
 
         :param path: the scope path.
         :param digest: the whole digest of the request.
-        :param source: what holds their record.
-        :param recorded: reads what the record says about them.
+        :param source: the cassette or cache that holds their records.
+        :param recorded: reads what it says about them.
         """
         known = self._equal.get((path, digest))
         if known is None or known.source is not source:
-            found = EqualRequests(source, recorded())
+            # Reads records, so the lock is not held here.
+            made = EqualRequests(source, recorded())
             with _lock:
                 known = self._equal.get((path, digest))
                 if known is None or known.source is not source:
-                    self._equal[path, digest] = known = found
+                    self._equal[path, digest] = known = made
         return known
 
     def take(
@@ -94,11 +94,11 @@ class Draws:
         asker: str | None = None,
         equal: EqualRequests | None = None,
     ) -> int:
-        """Return the number of a draw, which is taken from now on.
+        """Take a number for a draw and return it.
 
-        It is the lowest free number that was recorded for the asker, else the lowest free one.
-        Warns if a call for the same draw is under way in another thread or task, unless their
-        askers differ.
+        It is the lowest free number that was recorded for the asker, or else the lowest free number.
+        Warns if another thread or task makes the same request at the same time, unless their askers
+        differ.
 
         :param path: the scope path.
         :param digest: the whole digest of the request.
@@ -117,42 +117,41 @@ class Draws:
         if other != caller and other[2] == asker:
             who = "threads" if other[0] != caller[0] else "tasks"
             warn_once(
-                f"two {who} in the scope {path!r} ask the same request at the same time: chance decides which of "
-                f"them gets which draw, and a replay may exchange their answers. Give each {who[:-1]} a scope of "
-                "its own"
+                f"two {who} in the scope {path!r} make the same request at the same time: timing decides which of "
+                f"them gets which draw, and a replay may swap their answers. Give each {who[:-1]} its own scope"
             )
         return number
 
     def claim(self, path: str, digest: str, number: int) -> None:
-        """Mark a number as taken that was taken elsewhere, such as in a worker process."""
+        """Take a certain number, which was taken elsewhere, such as in a worker process."""
         with _lock:
             self._accept_returned()
             self._mark(path, digest, number)
 
     def give_back(self, path: str, digest: str, number: int) -> None:
-        """Make a number free again; call it once for each time the number was taken."""
+        """Free a number. Call this once for each time that the number was taken."""
         self._under_way.pop((path, digest), None)
         self._returned.append(Number(path, digest, number))
 
     def end(self, path: str, digest: str, stored_at: float | None) -> None:
         """Note that a call has its answer.
 
-        Warns if another process made the same draw in a scope that both count by themselves.
+        Warns if two processes that count the scope's draws separately made the same draw.
 
-        :param stored_at: when the answer was recorded, unless this very call recorded it.
+        :param stored_at: when the answer was recorded, or ``None`` if this call recorded it.
         """
         self._under_way.pop((path, digest), None)
         is_own = self._process is this_process()
         if is_own or stored_at is None or stored_at < self.since:
             return
         warn_once(
-            f"two processes made the same draw in the scope {path!r}, and share its answer: each counts the "
-            "draws from 0 again, or from where it was forked. Run the function with llmcall.map(…, executor=…), "
-            "which counts them together, or give each task a scope of its own"
+            f"two processes made the same draw in the scope {path!r} and share its answer, because each counts "
+            "draws separately, from 0 or from the fork on. Run the function with llmcall.map(…, executor=…), which "
+            "counts them together, or give each task its own scope"
         )
 
     def counts(self) -> Counts:
-        """Return what was counted, for another process to go on from."""
+        """Return the counts, for another process to continue."""
         with _lock:
             self._accept_returned()
             return {
@@ -202,9 +201,9 @@ class Draws:
 
 
 def split_counts(counts: Counts, path: str) -> dict[str, Counts]:
-    """Return the counts below a scope path, apart for each scope directly in it.
+    """Return the counts below a scope path by the scopes directly in it.
 
-    :param path: the scope path; what was drawn in it, and in none below, is left out.
+    :param path: the scope path; draws directly in it are left out.
     """
     split: dict[str, dict[str, Mapping[str, tuple[int, tuple[int, ...]]]]] = {}
     for each, by_digest in counts.items():
@@ -215,18 +214,18 @@ def split_counts(counts: Counts, path: str) -> dict[str, Counts]:
 
 
 class Draw:
-    """One draw: its sample, and a way to give its number back.
+    """One draw: its sample, which stays taken or is given back.
 
-    Any thread may call its methods, as often as it likes: the first call holds.
+    Any thread may call its methods, and more than once: only the first call counts.
 
-    :param draws: count it.
+    :param draws: counts it.
     :param path: the scope path.
     :param digest: the whole digest of the request.
-    :param source: what holds the record, and
+    :param source: the cassette or cache that holds records.
     :param recorded: reads what it says about equal requests of the scope.
     :ivar sample: scope path and number, ``"trial/lisa#0"``.
-    :ivar asker: who asks, ``None`` if askers have no names.
-    :ivar equal: the equal requests of the scope, ``None`` if askers have no names.
+    :ivar asker: the asker's name, or ``None`` if askers have no names.
+    :ivar equal: the equal requests of the scope, or ``None`` if askers have no names.
     """
 
     __slots__ = ("_draws", "_number", "_pending", "asker", "equal", "sample")
@@ -245,7 +244,7 @@ class Draw:
         self._draws = draws
         self._number = Number(path, digest, draws.take(path, digest, self.asker, self.equal))
         self.sample = f"{path}#{self._number.number}"
-        # Whoever settles the draw pops it, which is atomic.
+        # The first call that settles the draw pops it, which is atomic.
         self._pending = [True]
 
     @property
@@ -259,9 +258,9 @@ class Draw:
         return self._number.digest
 
     def end(self, answer: Record | None = None) -> None:
-        """Note that its call has an answer: the number stays taken.
+        """Note that its call has an answer; the number stays taken.
 
-        :param answer: what was recorded, if this very call did not record it.
+        :param answer: the record, or ``None`` if this call recorded it.
         """
         if self._settle():
             stored_at = None if answer is None else answer.stored_at
@@ -270,18 +269,18 @@ class Draw:
     def note_found(self, recorded: str | None) -> None:
         """Note that a record answers it.
 
-        :param recorded: who asked when it was recorded, ``None`` if that is not known.
+        :param recorded: the asker in the record, or ``None`` if that is unknown.
         """
         if self.asker is not None and self.equal is not None:
             self.equal.note_found(self._number.number, self.asker, recorded)
 
     def give_back(self) -> None:
-        """Make its number free again, unless its call has an answer."""
+        """Free its number, unless its call has an answer."""
         if self._settle():
             self._draws.give_back(*self._number)
 
     def _settle(self) -> bool:
-        """Return whether nobody settled it before."""
+        """Settle the draw; return whether this is the first call to do so."""
         try:
             return self._pending.pop()
         except IndexError:

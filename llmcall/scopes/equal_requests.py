@@ -1,7 +1,7 @@
-"""Equal requests of one scope: who asks them, and which draw is whose.
+"""Equal requests in one scope: their askers, and which draw belongs to which asker.
 
-A replay gives each asker the draws that were recorded for it, in their order. One that finds none
-of its own gets the lowest draw left.
+A replay gives each asker its recorded draws, in their order. An asker without a draw of its own gets
+the lowest one left.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from ..system import process_lock
 
 
 class Recorded(NamedTuple):
-    """What a record says about equal requests of one scope.
+    """What a cassette or cache says about equal requests in one scope.
 
-    :param askers: by the number of a draw, who asked.
-    :param goes_on: whether they are still being recorded: then the draws of an asker that did not
-        come yet are kept for it.
+    :param askers: the askers' names by draw number.
+    :param goes_on: whether it is still recording: then an asker's recorded draws are kept for it.
     """
 
     askers: Mapping[int, str] = {}
@@ -27,12 +26,12 @@ class Recorded(NamedTuple):
 
 
 class EqualRequests:
-    """The equal requests of one scope.
+    """The equal requests in one scope.
 
-    :param source: what holds the record.
+    :param source: the cassette or cache that holds records.
     :param recorded: what it says about them.
-    :ivar askers: those that asked in this run.
-    :ivar were_at_once: whether calls of two askers were under way at once in this run.
+    :ivar askers: the names of this run's askers.
+    :ivar were_at_once: whether two askers' calls were under way at the same time in this run.
     """
 
     __slots__ = ("_left", "_misplaced", "askers", "recorded", "source", "were_at_once")
@@ -42,7 +41,7 @@ class EqualRequests:
         self.recorded = recorded
         self.askers: set[str] = set()
         self.were_at_once = False
-        # By asker, the numbers recorded for it that may be free, as a heap.
+        # By asker: a heap of its recorded numbers that may be free.
         self._left: dict[str, list[int]] = {}
         for number in sorted(recorded.askers):
             self._left.setdefault(recorded.askers[number], []).append(number)
@@ -58,11 +57,11 @@ class EqualRequests:
         return None
 
     def is_kept(self, number: int) -> bool:
-        """Return whether a number is kept for whoever it was recorded for."""
+        """Return whether a number is kept for its recorded asker."""
         return self.recorded.goes_on and number in self.recorded.askers
 
     def give_back(self, number: int) -> None:
-        """Let a number be free again."""
+        """Note that a number is free again."""
         asker = self.recorded.askers.get(number)
         if asker is not None:
             heappush(self._left[asker], number)
@@ -70,7 +69,7 @@ class EqualRequests:
     def note_found(self, number: int, asker: str, recorded: str | None) -> None:
         """Note that an asker got a recorded draw.
 
-        :param recorded: who asked when it was recorded, ``None`` if that is not known.
+        :param recorded: the asker in the record, or ``None`` if that is unknown.
         """
         if asker != recorded:
             with _lock:
@@ -78,9 +77,10 @@ class EqualRequests:
                 _misplaced.append(self)
 
     def misplaced(self) -> int:
-        """Return how many recorded draws went to others, if several may have asked.
+        """Return how many recorded draws went to other askers than in the recording.
 
-        A record that does not say who asked fits those that ask one after the other.
+        It is 0 if there is only one asker. Records without askers fit askers whose calls do not
+        overlap.
         """
         known = {recorded for recorded in self._misplaced.values() if recorded}
         if not known and not self.were_at_once:
@@ -93,7 +93,7 @@ _misplaced: list[EqualRequests] = []
 
 
 def take_misplaced() -> int:
-    """Return how many recorded draws went to other askers than recorded, and begin to count anew."""
+    """Return how many recorded draws went to other askers than in the recording, and reset it."""
     with _lock:
         found = set(_misplaced)
         _misplaced.clear()
@@ -101,9 +101,9 @@ def take_misplaced() -> int:
 
 
 def from_lowest(free: set[int], unused: int) -> Iterator[int]:
-    """Yield numbers that nobody has, the lowest first.
+    """Yield free numbers, the lowest first.
 
-    :param free: those below ``unused``.
+    :param free: the free numbers below ``unused``.
     :param unused: the lowest number that was never taken.
     """
     yield from sorted(free)

@@ -1,20 +1,20 @@
-"""Names of scopes: those that users give, and those that a ``map`` gives to items and repeats."""
+"""Scope names: those of users, and those that a ``map`` gives to items and repeats."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# A part of a path that `made_name` returned, with the number that tells equal items apart.
+# A name that `made_name` returned, with the number that tells equal items apart, in a path.
 _MADE_NAME = re.compile(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")
 
 
 def checked_name(name: Any, what: str) -> str:
     """Return the name of a user's scope as text.
 
-    :param what: what the name is for, in messages.
+    :param what: what messages call the name.
     :raises TypeError: if it is neither text nor a number.
-    :raises ValueError: if it is empty, holds ``/`` or ``#``, or is one that a ``map`` gives.
+    :raises ValueError: if it is empty, contains ``/`` or ``#``, or is one that a ``map`` gives.
     """
     if not isinstance(name, str):
         from numbers import Real
@@ -24,18 +24,18 @@ def checked_name(name: Any, what: str) -> str:
         name = str(name)
     if not name or "/" in name or "#" in name:
         raise ValueError(
-            f"{what} {name!r} is empty or holds '/' or '#', which divide a sample's parts"
+            f"{what} {name!r} is empty or contains '/' or '#', which separate a sample's parts"
         )
     if is_made_name(name):
         raise ValueError(
-            f"{what} {name!r} is one that llmcall.map gives to items and repeats; leave the '~' out"
+            f"{what} {name!r} is reserved for the items and repeats of llmcall.map; leave out the '~'"
         )
-    # The value of a string enumeration's member.
+    # A member of a string enumeration becomes its value.
     return str.__str__(name)
 
 
 def made_name(name: str | int) -> str:
-    """Return a name for a scope that a ``map`` opens, which no user's scope can have.
+    """Return a name for a ``map``'s scope, which no user's scope can have.
 
     :param name: an item's digest, or the number of a repeat.
     """
@@ -43,14 +43,12 @@ def made_name(name: str | int) -> str:
 
 
 def is_made_name(name: str) -> bool:
-    """Return whether a ``map`` made a name: ``~``, hexadecimal digits, and a number among equal
+    """Return whether a name is a ``map``'s: ``~``, hexadecimal digits, and a number among equal
     items.
     """
     return _MADE_NAME.fullmatch(name) is not None
 
 
 def given_path(path: str) -> str:
-    """Return the part of a scope path that the user named: all before the first item or repeat of
-    a ``map``.
-    """
+    """Return the part of a scope path before the first item or repeat of a ``map``."""
     return _MADE_NAME.split(path, 1)[0]

@@ -1,7 +1,7 @@
-"""Scopes: opening one, the present one, and carrying one to other threads and processes.
+"""Scopes: opening one, finding the current one, and taking one to other threads and processes.
 
-A scope belongs to the context (thread, task) that opened it. A generator that the garbage
-collector ends leaves its scopes: what it runs here takes no lock.
+A scope belongs to the context (thread, task) that opened it. The garbage collector may end a
+generator, and so leave its scopes, at any moment: leaving a scope takes no lock.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from .served import forget_served
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 IN_A_THREAD = (
-    "this thread has no scope, but another thread has one open: which draw this call gets would depend on the "
-    "timing of the threads. Carry the scope into the thread with llmcall.bind(function), open one in it with "
-    "llmcall.scope(name), open the other thread's scope for all threads with scope(name, process=True), "
-    "or use llmcall.scope(None) if this call needs no scope"
+    "this thread has no scope, but another thread has one open: timing would decide which draw this call gets. "
+    "Pass the scope to the thread with llmcall.bind(function), open a scope in it with llmcall.scope(name), open "
+    "the other thread's scope for all threads with scope(name, process=True), or use llmcall.scope(None) if this "
+    "call needs no scope"
 )
 IN_A_PROCESS = (
     "this process has no scope, but the process that started it has one open: both would count the same draws. "
-    "Carry the scope into it with llmcall.bind(function), run the function with llmcall.map(…, executor=…), open a "
+    "Pass the scope to it with llmcall.bind(function), run the function with llmcall.map(…, executor=…), open a "
     "scope in it with llmcall.scope(name), or use llmcall.scope(None) if this call needs no scope"
 )
 IN_A_TOLD_PROCESS = (
     "this process has no scope, but a scope was open when its parent process started it: both would count the same "
-    "draws. Carry the scope into it with llmcall.bind(function), run the function with llmcall.map(…, executor=…), "
+    "draws. Pass the scope to it with llmcall.bind(function), run the function with llmcall.map(…, executor=…), "
     "open a scope in it with llmcall.scope(name), or use llmcall.scope(None) if this call needs no scope. If the "
     "scope has ended since, start the workers outside it"
 )
@@ -47,16 +47,14 @@ _lock = process_lock(__name__)
 
 
 class Active:
-    """What a context stands in: a path, the draws counted for it, and what it stood in before.
+    """A scope as a context is in it. As a context manager, it is current for a block.
 
-    As a context manager it holds for a block, whatever holds around it.
-
-    :param path: the scope path; empty says that no scope is meant.
-    :param draws: count what is drawn in it.
-    :param scope: the scope that was opened, unless a ``map`` or a bound function stands here.
+    :param path: the scope path; empty for ``scope(None)``.
+    :param draws: counts its draws.
+    :param scope: the user's scope, or ``None`` for one that a ``map`` or a bound function opens.
     :param generators: the generators that opened it or a scope around it.
-    :param without_default: what would hold here without a default scope, if this is one or an
-        item's of a ``map`` in one; scopes that are opened here stand in that.
+    :param without_default: in a default scope, and for an item of a ``map`` in one: the scope that
+        would be current without a default scope. Scopes that are opened here go below that one.
     """
 
     __slots__ = (
@@ -98,7 +96,7 @@ class Active:
 
     @property
     def around_scopes(self) -> Active:
-        """Return what scopes stand in that are opened here."""
+        """Return the scope below which further scopes are opened."""
         return self if self.without_default is None else self.without_default
 
     def draw(
@@ -110,27 +108,30 @@ class Active:
         """Take the next draw of a request.
 
         :param digest: the whole digest of the request, without a sample.
-        :param source: what holds the record of the draws, and
+        :param source: the cassette or cache that holds records of the draws.
         :param recorded: reads who asked for them, if askers have names.
         """
         return Draw(self.draws, self.path, digest, source, recorded)
 
     def again(self, draws: Draws | None = None) -> Active:
-        """Return the same for another context.
+        """Return the same scope for another context.
 
-        :param draws: count what is drawn there; ``None`` means together with what is drawn here.
+        :param draws: counts the draws there; ``None`` counts them together with those here.
         """
         return Active(self.path, draws or self.draws, without_default=self.without_default)
 
     def inside(self, name: str) -> Active:
-        """Return a scope of ours directly in this one, of a name that no user's scope can have."""
+        """Return a scope directly below this one.
+
+        :param name: one that no user's scope can have.
+        """
         path = f"{self.path}/{name}"
         return Active(path, self.draws, None, self.generators, self.without_default)
 
     def check_is_inmost(self) -> None:
-        """Refuse to end before a scope that was opened after this one.
+        """Check that no scope that was opened after this one is still open.
 
-        :raises ScopeError: naming it.
+        :raises ScopeError: if one is.
         """
         if _current.get() is not self:
             raise ScopeError(
@@ -138,9 +139,9 @@ class Active:
             )
 
     def check_generators(self) -> None:
-        """Refuse to draw between two steps of a generator that opened the scope or one around it.
+        """Check that no generator that opened this scope, or one around it, waits at a ``yield``.
 
-        :raises ScopeError: naming the generator.
+        :raises ScopeError: if one does, naming it.
         """
         for generator in self.generators:
             if generator.is_at_yield():
@@ -151,22 +152,21 @@ class Active:
                 )
 
 
-_no_scope_meant = Draws()
+_no_scope_draws = Draws()
 _current: ContextVar[Active | None] = ContextVar("llmcall scope", default=None)
 # The scope opened with process=True.
 _process_scope: Active | None = None
-# What LLMCALL_SCOPE names, once it was read.
+# The scope that LLMCALL_SCOPE names, or None, once the variable was read.
 _roots: list[Active | None] = []
-# See default_scope().
+# The scope that default_scope() opened.
 _default: Active | None = None
 
 
 class Scope:
-    """A scope, made by :func:`llmcall.scope`: a context manager that can be entered again and goes
-    on counting.
+    """A scope, made by :func:`llmcall.scope`. It can be entered again, and goes on counting draws.
 
-    :ivar name: its level of the path; ``None`` says that no scope is meant.
-    :ivar process: whether it is the scope of every thread that has none of its own.
+    :ivar name: its level of the path; ``None`` for no scope.
+    :ivar process: whether every thread without a scope of its own is in it.
     """
 
     def __init__(self, name: str | None, *, process: bool = False) -> None:
@@ -185,7 +185,7 @@ class Scope:
 
     def _active(self, generator: OpeningGenerator | None) -> Active:
         if self.name is None:
-            return Active("", _no_scope_meant, self)
+            return Active("", _no_scope_draws, self)
         around = current()
         if around is not None:
             around = around.around_scopes
@@ -203,7 +203,7 @@ class Scope:
         found = _current.get()
         while found is not None and found.scope is not self:
             found = found.outer
-        # A generator entered it, and another context brings the generator to its end.
+        # If another context ends the generator that entered it, it is not found there.
         active = found or self._entered[-1]
         self._entered.remove(active)
         if active is _process_scope:
@@ -223,10 +223,11 @@ class Scope:
 def scope(name: str | float | None, *, process: bool = False) -> Scope:
     """Open a scope: inside it, a repeated request is a new draw.
 
-    :param name: one level of the path, such as an actor's name or a number; ``None`` says that no
-        scope is meant.
-    :param process: make it the scope of every thread that has none of its own; one at a time.
-    :raises ValueError: for an empty name, or one with ``/`` or ``#`` in it.
+    :param name: one level of the path, such as an actor's name or a number; inside ``None``, calls
+        have no scope.
+    :param process: whether every thread without a scope of its own is in it; only one such scope
+        can be open at a time.
+    :raises ValueError: for an empty name, or one that contains ``/`` or ``#``.
 
     >>> client = llmcall.client()
     >>> with llmcall.scope("trial-1"), llmcall.scope("lisa"):
@@ -240,19 +241,18 @@ def scope(name: str | float | None, *, process: bool = False) -> Scope:
 
 @contextmanager
 def default_scope(name: str) -> Iterator[None]:
-    """Let every call of the process that would stand in no scope stand in this one.
+    """Give every call of the process that has no scope this one, for a block.
 
-    A ``map`` that would stand in no scope stands in it, too, and gives each item a scope below it.
-    Scopes that the program opens keep their paths: they are not put below it. So does
-    ``scope(None)``: a call inside it still has no scope. ``LLMCALL_SCOPE`` and a scope with
-    ``process=True`` come before it. A call that raises a :class:`ScopeError` without it still does.
-    A forked process has none.
+    A ``map`` without a scope is in it, too, and gives each item a scope below it. Scopes that the
+    program opens keep their paths and are not below it; a call inside ``scope(None)`` still has no
+    scope. ``LLMCALL_SCOPE`` and a scope with ``process=True`` take precedence. A call that raises a
+    :class:`ScopeError` without it still does. A forked process has no default scope.
 
-    :param name: as of :func:`scope`.
+    :param name: a name as for :func:`scope`.
     :raises ValueError: for a name that no scope can have.
     """
     global _default
-    nothing = Active("", _no_scope_meant)
+    nothing = Active("", _no_scope_draws)
     before = _default
     _default = Active(checked_name(name, "the scope name"), Draws(), without_default=nothing)
     try:
@@ -266,8 +266,8 @@ def _enter_process(active: Active) -> None:
     with _lock:
         if _process_scope is not None:
             raise ScopeError(
-                f"the scope {_process_scope.path!r} holds for the whole process already; one at a time can. Leave it "
-                f"first, or open {active.path!r} without process=True and carry it into threads with llmcall.bind"
+                f"the scope {_process_scope.path!r} is already open for the whole process, and only one can be. Leave "
+                f"it first, or open {active.path!r} without process=True and pass it to threads with llmcall.bind"
             )
         _process_scope = active
 
@@ -293,9 +293,9 @@ def forget() -> None:
 
 
 def current() -> Active | None:
-    """Return the scope that the present context stands in, without a check.
+    """Return the scope that the present context is in, unchecked.
 
-    :returns: ``None`` outside any scope, where the default one may hold.
+    :returns: ``None`` outside any scope; calls may have a default scope there.
     """
     active = _current.get()
     if active is not None and active.process is this_process():
@@ -303,12 +303,12 @@ def current() -> Active | None:
     return _process_scope or _root()
 
 
-def here() -> Active | None:
-    """Return the scope that a call of the present context stands in.
+def scope_of_call() -> Active | None:
+    """Return the scope of a call that the present context makes, and check it.
 
-    :returns: ``None`` outside any scope, or if none is meant.
-    :raises ScopeError: in a thread or worker process without a scope while one is open elsewhere,
-        and if a generator left it open.
+    :returns: ``None`` outside any scope and inside ``scope(None)``.
+    :raises ScopeError: in a thread or worker process that has no scope while another has one open,
+        and if a generator left the scope open.
     """
     active = current()
     if active is None:
@@ -328,18 +328,18 @@ def _has_rooted_parent() -> bool:
     return bool(os.environ.get(ENVIRONMENT_VARIABLE)) and workers.is_worker()
 
 
-def within(around: Active | None) -> AbstractContextManager[Any]:
-    """Let a scope hold for a block of a context that has none of its own.
+def inherited(around: Active | None) -> AbstractContextManager[Any]:
+    """Take over another context's scope for a block, if this context has none of its own.
 
-    :param around: what another context stood in: see :func:`current`.
+    :param around: the other context's scope: see :func:`current`.
     """
     if around is None or not around.path or current() is not None:
         return nullcontext()
     return around.again()
 
 
-def standing() -> str:
-    """Return the scope path of the present context, without a check; empty outside any scope."""
+def current_path() -> str:
+    """Return the scope path of the present context, unchecked; empty outside any scope."""
     active = current() or _default
     return active.path if active else ""
 
@@ -348,8 +348,7 @@ def standing() -> str:
 
 
 class Bound:
-    """A function made by :func:`llmcall.bind`: it runs in the scope in which it was bound, in any
-    thread or process.
+    """A function made by :func:`llmcall.bind`, which runs in the scope in which it was bound.
 
     :ivar function: the function that was bound; it may be a coroutine function.
     """
@@ -360,15 +359,15 @@ class Bound:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with self._standing():
+        with self._scope():
             result = self.function(*args, **kwargs)
         return self._awaited(result) if isinstance(result, CoroutineType) else result
 
     async def _awaited(self, result: Any) -> Any:
-        with self._standing():
+        with self._scope():
             return await result
 
-    def _standing(self) -> AbstractContextManager[Active | None]:
+    def _scope(self) -> AbstractContextManager[Active | None]:
         if self._active is None:
             return nullcontext()
         if self._active.process is not this_process():
@@ -398,12 +397,12 @@ def _arrived(
 
 
 def bind(function: Callable[..., Any]) -> Bound:
-    """Carry the present scope into any thread, executor or process that runs the function.
+    """Return a function that runs in the present scope, in any thread, executor or process.
 
-    :param function: picklable if it goes to another process.
+    :param function: a function, picklable if it goes to another process; it may be asynchronous.
     :returns: a callable with the same arguments. In another process its draws are counted from 0
-        again, task by task: tasks that ask the same share an answer there, of which a warning
-        tells.
+        again for each task. Tasks that make the same request share an answer there, and a warning
+        says so.
     :raises ScopeError: between two steps of a generator that left the scope open.
 
     >>> from concurrent.futures import ThreadPoolExecutor
@@ -420,7 +419,7 @@ def bind(function: Callable[..., Any]) -> Bound:
 
 
 def _begin_anew() -> None:
-    """Stand outside any scope in a forked process, as in one that was spawned."""
+    """Leave all scopes in a forked process, as a spawned one does."""
     global _process_scope, _default
     _process_scope = None
     _default = None

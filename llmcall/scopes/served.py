@@ -7,17 +7,17 @@ from ..system import process_lock
 from ..types import Request
 
 _lock = process_lock(__name__)
-# The answers that served a request, by the file or folder they are kept in and their key; ``None``
-# once one did so twice.
+# The answers that served a request, by the path of their cassette or cache and their key; None
+# once the warning is out.
 _served: set[tuple[object, str]] | None = set()
 
 
 def note_served(request: Request, kept_in: object) -> None:
-    """Note that an answer served a chat request that did not ask for it.
+    """Note that a recorded answer, or that of a call under way, served a chat request.
 
-    Warns, once in a process, if it does so for the second time outside any scope.
+    Warns once in a process if an answer serves two requests outside any scope.
 
-    :param request: one that was answered from a record, or by the answer of a call under way.
+    :param request: the request.
     :param kept_in: the path of the cassette or cache that keeps the answer.
     """
     global _served
@@ -32,8 +32,8 @@ def note_served(request: Request, kept_in: object) -> None:
             return
         _served = None
     warn_once(
-        "outside any scope, one answer serves every identical request, whoever asks: give each actor a "
-        "scope (with llmcall.scope(name): …) or each draw a number (sample=1) if each is to have its own answer",
+        "outside any scope, all identical requests get one answer: if each should get its own, give each actor a "
+        "scope (with llmcall.scope(name): …) or each draw a number (sample=1)",
         about=note_served,
     )
 

@@ -1,16 +1,16 @@
-"""Which scopes are open in this process, and what the processes that it starts know of them.
+"""Which scopes are open in this process, and what the processes that it starts know about them.
 
 A worker without a scope must not draw while a scope is open in the process that started it. It
-knows of that in one of two ways:
+knows about that in one of two ways:
 
 - A forked worker shares a byte of anonymous memory with the process that forked it. It also sees
   the scopes that open and close later.
 - A worker that ``multiprocessing`` starts in another way (spawn, forkserver) is told once, at its
-  start, the way it is told the authentication key.
+  start, with the authentication key.
 
-Both end with the processes. An environment variable would not do for the second: a fork server
-keeps that of its own start, all other programs inherit it, and it must not be set while other
-threads run.
+Neither outlives the processes. An environment variable would not serve the second way: a fork
+server keeps the one of its own start, all other programs inherit it, and it must not be set while
+other threads run.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ CONFIG_NAME = "llmcall scopes"  # in what multiprocessing hands on to the proces
 
 # The scopes that are open here, each with the thread that opened it.
 _open: dict[object, int] = {}
-# In a process that multiprocessing started: whether a scope was open then in the one that did.
+# In a process that multiprocessing started: whether its parent had a scope open at that moment.
 _was_told = False
 # A byte that forked processes share: 1 while a scope is open here.
 _byte = mmap(-1, 1)
-# That of the process that forked this one.
+# The byte of the process that forked this one.
 _byte_of_parent: mmap | None = None
 
 
@@ -41,14 +41,14 @@ def note_opened(active: object) -> None:
 
 
 def note_closed(active: object) -> None:
-    """Note that a scope is not open any more; the garbage collector may call it in any thread."""
+    """Note that a scope was closed. The garbage collector may call this in any thread."""
     if _open.pop(active, None) is not None:
         _tell()
 
 
 def is_open_elsewhere() -> bool:
-    """Return whether scopes are open in this process, and the present thread opened none of them."""
-    # A list is made at once, whatever other threads do.
+    """Return whether other threads of this process, and not the present one, have scopes open."""
+    # Other threads may change the dict, but not while a list is made of it.
     return bool(_open) and threading.get_ident() not in list(_open.values())
 
 
@@ -63,7 +63,7 @@ def is_open_in_parent() -> bool:
 
 
 def was_open_in_parent() -> bool:
-    """Return whether a scope was open in the process that started this one, unless it forked it."""
+    """Return whether the process that started this one, without forking, had a scope open then."""
     _listen()
     return _byte_of_parent is None and _was_told
 
@@ -79,9 +79,9 @@ _is_open = _IsOpen()
 
 
 def _tell() -> None:
-    """Let the processes that this one has started, and will start, know whether a scope is open."""
-    # Until it holds, since another thread may open or close a scope meanwhile. A lock would not
-    # do: the garbage collector may run this while the thread holds it.
+    """Tell the processes that this one has started, and will start, whether a scope is open."""
+    # Another thread may open or close a scope meanwhile, so this repeats until the byte is right. A
+    # lock would not do: the garbage collector may run this while the thread holds it.
     while _byte[0] != bool(_open):
         _byte[0] = bool(_open)
     if "multiprocessing.process" in sys.modules:
@@ -96,10 +96,10 @@ def _has_parent() -> bool:
 
 
 def _listen() -> None:
-    """Take in what the process that started this one told it, before it is written over.
+    """Read what the parent process told this one, before this one overwrites it.
 
-    A worker imports its program's main module, and with it this one, before it gets what it is
-    told. So one look at the import would not do.
+    A worker may import this module before it is told anything, so reading at the import would not
+    do.
     """
     global _was_told
     if _has_parent() and _handed_on().get(CONFIG_NAME) is True:
@@ -107,16 +107,16 @@ def _listen() -> None:
 
 
 def _handed_on() -> dict[str, Any]:
-    """Return what ``multiprocessing`` hands on to the processes that it starts, pickled with each.
+    """Return the dict that ``multiprocessing`` pickles for each process that it starts.
 
-    It is private, but has been there since Python 2.6. If it goes, such processes are not told.
+    It is private, but has existed since Python 2.6. Without it, such processes are not told.
     """
     this = sys.modules["multiprocessing.process"].current_process()
     return getattr(this, "_config", {})
 
 
 def _begin_anew() -> None:
-    """Stand outside any scope in a forked process, as in one that was spawned."""
+    """Leave all scopes in a forked process, as a spawned one does."""
     global _byte, _byte_of_parent
     _byte, _byte_of_parent = mmap(-1, 1), _byte
     _open.clear()

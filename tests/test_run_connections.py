@@ -168,6 +168,51 @@ def test_what_recorded_clients_ask_is_not_told(model: NumberedServer) -> None:
     assert printed == "answer 1 answer 2\n" and "not recorded" not in said
 
 
+BY_AIOHTTP = """
+    import aiohttp, asyncio
+    async def send():
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Salt?"}]}
+        async with aiohttp.ClientSession() as session:
+            async with session.post(os.environ["MODEL_AT"] + "/chat/completions", json=body) as response:
+                return response.status
+    print(tried(lambda text: asyncio.run(send()), ""))
+"""
+
+
+def test_what_aiohttp_asks_is_told(model: NumberedServer) -> None:
+    """A request by aiohttp is known by its path."""
+    pytest.importorskip("aiohttp")
+    printed, said = ran(BY_AIOHTTP)
+    assert printed == "200\n"
+    assert "program.py sent requests to localhost that are not recorded" in said
+
+
+def test_none_refuses_what_aiohttp_asks(model: NumberedServer) -> None:
+    """In mode ``none`` it is refused, and the exit code is 1."""
+    pytest.importorskip("aiohttp")
+    ran("ask('Bread?')")
+    printed, said = ran(f"{BY_AIOHTTP}    ask('Bread?')", "--mode", "none", code=1)
+    assert printed == "ClientOSError\n"
+    assert "program.py sent no request to localhost: --mode none refused it" in said
+    assert model.asked == ["Bread?"]
+
+
+def test_none_refuses_a_channel_of_grpc_to_a_model(model: NumberedServer) -> None:
+    """It is known by the host, before anything is sent."""
+    pytest.importorskip("grpc")
+    ran("ask('Bread?')")
+    program = """
+        import grpc
+        target = "dns:///generativelanguage.googleapis.com:443"
+        credentials = grpc.ssl_channel_credentials()
+        print(tried(lambda text: grpc.secure_channel(target, credentials), ""))
+        ask('Bread?')
+    """
+    printed, said = ran(program, "--mode", "none", code=1)
+    assert printed == "ConnectionRefusedError\n"
+    assert "program.py sent no request to generativelanguage.googleapis.com" in said
+
+
 # Child processes
 
 CHILDREN = {

@@ -175,6 +175,42 @@ def test_a_program_ends_as_python_ends_it(name: str) -> None:
     assert recorded.stderr.startswith(plain.stderr), recorded.stderr
 
 
+EXITS = {
+    "main": "tell('Bread?')\nos._exit(3)",
+    "thread": """
+        def leave():
+            tell('Bread?')
+            os._exit(3)
+        threading.Thread(target=leave).start()
+        time.sleep(60)
+    """,
+}
+
+
+@pytest.mark.parametrize("place", EXITS)
+def test_a_program_that_ends_by_os_exit_is_recorded(model: NumberedServer, place: str) -> None:
+    """``os._exit`` ends the process without Python's own end, and what was asked is kept."""
+    written(EXITS[place])
+    printed, said = ran(code=3)
+    assert printed == "Bread? answer 0\n"
+    assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
+    assert ran("--mode", "none", code=3)[0] == printed
+    assert model.asked == ["Bread?"]
+
+
+def test_a_forked_process_that_ends_by_os_exit_ends_nothing_else(model: NumberedServer) -> None:
+    """A child process leaves the recording to its parent."""
+    written("""
+        if os.fork() == 0:
+            os._exit(0)
+        os.wait()
+        tell('Bread?')
+    """)
+    printed, said = ran()
+    assert printed == "Bread? answer 0\n"
+    assert said.count("1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl") == 1
+
+
 def test_none_needs_the_cassette_before_the_program_starts(model: NumberedServer) -> None:
     """Mode ``none`` without the file is an error that says what to do, and the program does not start."""
     written("print('it starts')")

@@ -1,7 +1,7 @@
 """Find what a program sends to models by clients that are not recorded.
 
-An audit hook reports connections and the requests of ``http.client``; the pools of httpcore and the
-connectors of aiohttp report their requests when these libraries are imported.
+An audit hook reports connections and the requests of ``http.client``. Once they are imported, the
+pools of httpcore, the connectors of aiohttp and the channels of grpc are watched, too.
 
 Only the standard library is imported here: child processes load this file without llmcall.
 """
@@ -67,11 +67,22 @@ REQUEST_LINE = re.compile(rb"([A-Z]+) (\S+) HTTP/")
 # Libraries between a program and a connection.
 NETWORK_MODULES = frozenset(
     {
-        *("aiohappyeyeballs", "aiohttp", "anyio", "asyncio", "gevent", "h11", "h2", "httpcore"),
+        *(
+            "aiohappyeyeballs",
+            "aiohttp",
+            "anyio",
+            "asyncio",
+            "gevent",
+            "grpc",
+            "h11",
+            "h2",
+            "httpcore",
+        ),
         *("httpcore2", "httplib2", "httpx", "httpx2", "llmcall", CHILD_MODULE, "requests"),
         *("requests_toolbelt", "tornado", "trio", "urllib3", "uvloop", "websocket", "websockets"),
     }
 )
+HTTPS = 443
 LOOPBACK = "localhost"
 OLLAMA = (LOOPBACK, 11434)  # whose own API is not recorded
 # Modules of the standard library whose child processes describe this machine (uname, ldconfig).
@@ -159,6 +170,7 @@ class Watch:
         after_import("httpcore", self._watch_httpcore)
         after_import("httpcore2", self._watch_httpcore)
         after_import("aiohttp", self._watch_aiohttp)
+        after_import("grpc", self._watch_grpc)
 
     def _remember_names(self) -> None:
         """Remember the addresses of the hosts that are looked up."""
@@ -206,6 +218,21 @@ class Watch:
             return await connect(connector, request, *args, **kwargs)
 
         aiohttp.BaseConnector.connect = watched
+
+    def _watch_grpc(self, grpc: ModuleType) -> None:
+        """Watch the channels that grpc opens, whose connections only its C code makes."""
+        modules: tuple[Any, ...] = (grpc, grpc.aio)
+        for module in modules:
+            module.secure_channel = self._watched_channel(module.secure_channel)
+
+    def _watched_channel(self, open_channel: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(open_channel)
+        def watched(target: str, *args: Any, **kwargs: Any) -> Any:
+            host, _, port = target.rpartition("/")[2].partition(":")
+            self.asks("", host, int(port or HTTPS), "")
+            return open_channel(target, *args, **kwargs)
+
+        return watched
 
     def stop(self) -> None:
         """End."""

@@ -1,4 +1,4 @@
-"""A program that runs in this process as Python would run it, recorded until the process ends."""
+"""Run a program in this process as Python would, and record it until the process ends."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import types
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from ..cassettes.cassette import Cassette
 from ..config import resolve as config
 from ..config.values import without_password
 from ..engine.usage import process_meter
@@ -25,18 +26,16 @@ from ..errors import LLMCallError, shorten
 from ..notices import LEFT, keep_notices, kept_notices, process_failures
 from .children import Children
 from .connections import Watch, refusal
-
-if TYPE_CHECKING:
-    from ..cassettes.cassette import Cassette
-    from .recorder import ProgramCalls
+from .recorder import ProgramCalls
 
 NAMED = 10  # child processes that are named
-RECORDED = "llmcall records what httpx, httpx2 and requests send to APIs like those of OpenAI and Anthropic"
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
+RECORDED = "llmcall records what httpx, httpx2 and requests send to APIs like those of OpenAI and Anthropic"
+exit_process = os._exit
 
 
 def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) -> None:
-    """Run a script or a module as ``__main__`` of this process; it stays that when this returns.
+    """Run a script or a module as ``__main__`` of this process. It stays there when this returns.
 
     :param script: the path of a file, or the name of a module.
     :param arguments: the program's own.
@@ -62,47 +61,48 @@ def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) ->
 class Execution:
     """Runs a program, and closes what is open around it when the process ends.
 
-    Python waits for the program's threads and executors and calls its functions of ``atexit`` after
-    the script's last line, and each of them may ask a model. So all stays open until then: make
-    this before the program runs, and Python calls it last.
+    After the script's last line, Python waits for the program's threads and executors and calls its
+    ``atexit`` functions, and each of them may ask a model. So everything stays open until then: make
+    this before the program runs, and Python calls its end last.
 
     :param calls: answers the program's requests.
-    :param tape: the cassette that records them, if any.
-    :param around: what is open around the program, the cassette's block too.
-    :param sends_nothing: whether the program only replays, so that connections to models that no
-        recorded client makes are refused.
+    :param cassette: records them, if there is one.
+    :param around: what is open around the program, including the cassette.
+    :param sends_nothing: whether requests that are not recorded are refused.
     """
 
     def __init__(
         self,
         calls: ProgramCalls,
-        tape: Cassette | None,
+        cassette: Cassette | None,
         around: contextlib.ExitStack,
         *,
         sends_nothing: bool,
     ) -> None:
         self._calls = calls
-        self._tape = tape
+        self._cassette = cassette
+        self._around = around
         self._sends_nothing = sends_nothing
+        self._failures = process_failures if cassette is None else cassette.failures
         self._unrecorded: dict[tuple[str, str], None] = {}  # hosts, and the modules that ask them
         self._watch = Watch(self._meet, configured_addresses())
-        is_replay = sends_nothing or (tape is not None and not tape.asks)
-        self._children = Children(self._watch, refuses=is_replay)
-        calls.watch(self._watch, self._children, sends_nothing=sends_nothing)
-        self._watch.start()
-        self._failures = process_failures if tape is None else tape.failures
-        self._around = around
+        only_replays = sends_nothing or (cassette is not None and not cassette.asks)
+        self._children = Children(self._watch, refuses=only_replays)
         self._process = os.getpid()
         self._error: BaseException | None = None  # what ended the script
         self._code = 0
+        self._has_ended = False
         keep_notices()
+        calls.watch(self._watch, self._children, sends_nothing=sends_nothing)
+        self._watch.start()
         atexit.register(self._end)
+        os._exit = self._exit_at_once
 
     def run(self, script: str, arguments: tuple[str, ...], *, module: bool = False) -> NoReturn:
-        """Run the program, show the exception that ends it as Python does, and leave.
+        """Run the program, show the exception that ends it as Python does, and exit.
 
-        :raises SystemExit: with the program's exit code; 1 instead of 0 if it got an error of
-            llmcall's own.
+        :raises SystemExit: with the program's exit code, or 1 instead of 0 if the program got one of
+            llmcall's own errors.
         """
         try:
             execute(script, arguments, module=module)
@@ -122,7 +122,7 @@ class Execution:
         sys.exit(self._code)
 
     def _meet(self, host: str, module: str) -> None:
-        """Take in a connection to a model that no recorded client makes.
+        """Note a request to a model that is not recorded.
 
         :raises ConnectionRefusedError: if nothing may be sent.
         """
@@ -162,35 +162,48 @@ class Execution:
             yield f"llmcall could not watch what these child processes sent: {names}"
 
     def _end(self) -> None:
-        """Close what is open, say what the user must know, and see to the exit code."""
+        """Finish when Python ends the process, and see to the exit code."""
         if os.getpid() != self._process:
             return  # a forked process leaves all this to its parent
         _wait_for_child_processes()
-        for words in self._calls.close():
-            self._failures.add("", words, LEFT)
-        with contextlib.suppress(OSError, ValueError):  # Python itself says what it cannot flush
+        with contextlib.suppress(OSError, ValueError):  # Python itself reports what it cannot flush
             sys.stdout.flush()
-        problems = self._closed()
+        has_failed = self._finish()
+        if isinstance(self._error, KeyboardInterrupt):
+            _die_of_interrupt()
+        if self._code == 0 and has_failed:
+            _leave(1)
+
+    def _exit_at_once(self, status: int) -> NoReturn:
+        """Finish when the program calls ``os._exit``, and end the process."""
+        if os.getpid() == self._process and not self._has_ended:
+            self._code = status
+            if self._finish():
+                status = status or 1
+        exit_process(status)
+
+    def _finish(self) -> bool:
+        """Close what is open and print what the user must know; return whether anything failed."""
+        self._has_ended = True
+        for request in self._calls.close():
+            self._failures.add("", request, LEFT)
+        problems = self._close()
         first = self._calls.first_error
         if first is not None and (self._error is None or isinstance(self._error, SystemExit)):
             problems.append(first)
         self._watch.stop()
         children = self._children.asked()
-        lines = [f"Error: {problem}" for problem in problems]
-        lines += [*self._summary(), *self._not_recorded(children)]
-        for line in [*lines, *kept_notices()]:
-            _say(line)
-        if isinstance(self._error, KeyboardInterrupt):
-            _die_of_interrupt()
-        if self._code == 0 and (problems or children or self._has_failed()):
-            _leave(1)
+        errors = [f"Error: {problem}" for problem in problems]
+        for line in [*errors, *self._summary(), *self._not_recorded(children), *kept_notices()]:
+            _print(line)
+        return bool(problems or children) or self._has_failed()
 
-    def _closed(self) -> list[Exception]:
+    def _close(self) -> list[Exception]:
         """Close what is open around the program; return what went wrong."""
         error = self._error
         problems: list[Exception] = []
-        if self._tape is not None and (self._code or self._has_failed()):
-            self._tape.keeps_unused = "the program did not end well"
+        if self._cassette is not None and (self._code or self._has_failed()):
+            self._cassette.keeps_unused = "the program did not end well"
         try:
             self._around.__exit__(
                 None if error is None else type(error), error, getattr(error, "__traceback__", None)
@@ -202,51 +215,50 @@ class Execution:
         return problems
 
     def _summary(self) -> list[str]:
-        """Return in a line what the program's calls came to, and in another what none of them used."""
+        """Return a line that counts the program's calls, and one that counts unused records."""
         refused = process_failures.refused + self._calls.refused
-        tape = self._tape
-        if tape is None:
+        cassette = self._cassette
+        if cassette is None:
             used = process_meter.usage()
-            counts = used.calls, used.cached_calls, 0, refused
-            return [_counts_line(counts, without_password(config.settings().cache_path))]
-        counts = tape.asked, tape.supplied, tape.replayed, refused
-        return [_counts_line(counts, tape.path), *filter(None, [tape.told_unused])]
+            place = without_password(config.settings().cache_path)
+            return [_counts_line(used.calls, used.cached_calls, 0, refused, place)]
+        line = _counts_line(
+            cassette.asked, cassette.supplied, cassette.replayed, refused, cassette.path
+        )
+        return [line, cassette.told_unused] if cassette.told_unused else [line]
 
 
-def _counts_line(counts: tuple[int, int, int, int], place: object) -> str:
-    asked, supplied, replayed, refused = counts
-    return f"{asked:,} asked, {supplied:,} from the cache, {replayed:,} replayed, {refused:,} refused: {place}"
+def _counts_line(asked: int, supplied: int, replayed: int, refused: int, place: object) -> str:
+    counts = f"{asked:,} asked, {supplied:,} from the cache, {replayed:,} replayed"
+    return f"{counts}, {refused:,} refused: {place}"
 
 
 def configured_addresses() -> Iterator[tuple[str, int]]:
     """Yield the hosts and ports of the models that the settings name."""
     settings = config.settings()
-    named = [
-        settings.base_url,
-        settings.azure_endpoint,
-        *(each.address for each in settings.endpoints),
-    ]
-    for address in filter(None, named):
-        url = urllib.parse.urlsplit(address)
+    addresses = [settings.base_url, settings.azure_endpoint]
+    addresses += [endpoint.address for endpoint in settings.endpoints]
+    for address in addresses:
+        url = urllib.parse.urlsplit(address or "")
         if url.hostname:
             yield url.hostname, url.port or (80 if url.scheme == "http" else 443)
 
 
 def _exit_code(left: SystemExit) -> int:
-    """Return the exit code that Python makes of what ``sys.exit`` was given."""
+    """Return the exit code that Python gives for the argument of ``sys.exit``."""
     if left.code is None:
         return 0
     return left.code if isinstance(left.code, int) else 1
 
 
 def _wait_for_child_processes() -> None:
-    """Wait for the processes that multiprocessing would wait for after us."""
+    """Wait for the processes that multiprocessing itself would only wait for later."""
     for child in multiprocessing.active_children():
         if not child.daemon:
             child.join()
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     """Print a line on standard error, unless that is closed."""
     if sys.__stderr__ is not None:
         with contextlib.suppress(OSError, ValueError):
@@ -256,18 +268,20 @@ def _say(line: str) -> None:
 def _leave(code: int) -> NoReturn:
     """End the process with another exit code than the one that Python is ending with."""
     logging.shutdown()
+    _flush_output()
+    exit_process(code)
+
+
+def _flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.flush()
-    os._exit(code)
 
 
 def _die_of_interrupt() -> None:
-    """End the process as Python ends after Ctrl-C: by the signal, which tells a shell to stop too."""
+    """End the process as Python does after Ctrl-C: by the signal, which tells a shell to stop too."""
     if os.name != "posix":
         return
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, OSError, ValueError):
-            stream.flush()
+    _flush_output()
     os.kill(os.getpid(), signal.SIGINT)

@@ -20,6 +20,7 @@ are accepted.
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
@@ -138,4 +139,11 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_read_json = json.JSONDecoder(parse_constant=_no_number).decode
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is too large a number")
+    return number
+
+
+_read_json = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite).decode

@@ -11,11 +11,11 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheCorruptError, CacheError
-from ..requests.keys import is_same, key_of
+from ..requests.keys import is_same
 from ..types import Data, Record
 from .askers import askers_of
 from .header import header_differences, joined_headers
-from .line import RESTORE, entry_of
+from .line import entry_of
 from .references import (
     CHANGED,
     INLINE_CHARACTERS,
@@ -127,7 +127,7 @@ class Lines:
                 and record.sample == asked.sample
                 and is_same(record.request, asked.asked)
             ):
-                record.cache_key = asked.cache_key  # which need not be made of it once more
+                record = record.replace(cache_key=asked.cache_key)
             if self._first(record, position) == position and record.cache_key == asked.cache_key:
                 found = record
         return found or self._at_key(asked.cache_key)
@@ -259,8 +259,14 @@ class Lines:
             except CacheError as error:
                 raise self._at(self._number(position), error) from None
         self._parsed.pop(begin, None)
-        return _Unkeyed(
-            kind, entry.get("sample"), request, response, entry.get("cost"), entry.get("asker")
+        return Record(
+            None,
+            kind,
+            entry.get("sample"),
+            request,
+            response,
+            entry.get("cost"),
+            asker=entry.get("asker"),
         )
 
     def _request(self, position: int, encoded: dict[str, Any]) -> Data:
@@ -329,33 +335,6 @@ class Lines:
         raise CacheCorruptError(
             f'its object of the one name "{sign[:40]}" means nothing there; {CHANGED}'
         )
-
-
-class _Unkeyed(Record):
-    """Be a record whose key is made when somebody asks for it: who compares runs never does."""
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        kind: str,
-        sample: str | None,
-        request: Any,
-        response: Any,
-        cost: float | None,
-        asker: str | None,
-    ) -> None:
-        super().__init__("", kind, sample, request, response, cost, asker=asker)
-        del self.cache_key
-
-    def __getattr__(self, name: str) -> str:  # called for what is not set
-        if name != "cache_key":
-            raise AttributeError(name)
-        try:
-            self.cache_key = key_of(self.kind, self.request, self.sample)
-        except ValueError as error:
-            raise CacheCorruptError(f"a record has no key: {error}; {RESTORE}") from None
-        return self.cache_key
 
 
 @contextmanager

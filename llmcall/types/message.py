@@ -1,0 +1,61 @@
+"""The message of a chat: its text, its parts and its tool calls."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .data import Data
+
+
+def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
+    """Return a choice's message as a reply holds it."""
+    given = choice["message"]
+    content = given.get("content")
+    message = {
+        "role": given.get("role") or "assistant",
+        "content": text_of(content) if isinstance(content, list) else content,
+    }
+    for name in ("tool_calls", "refusal"):
+        if given.get(name):
+            # The reply belongs to the caller; the response stays as the API gave it.
+            message[name] = copy.deepcopy(given[name])
+    return message
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """Return a message's text and, below it, its tool calls."""
+    lines = [shown(message.get("content") or message.get("refusal") or "")]
+    for call in message.get("tool_calls") or ():
+        called = call.get("function") or call.get("custom") or call
+        arguments = called.get("arguments") or called.get("input") or ""
+        lines.append(f"{called.get('name')}({arguments})")
+    return "\n".join(lines).strip()
+
+
+def shown(value: Data) -> str:
+    """Return a text as it is, and other data as JSON."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=repr)
+
+
+def is_part(part: Data) -> bool:
+    """Return whether data can be a part of a message's content: it has a type, and a text part has a
+    text.
+    """
+    if not isinstance(part, dict):
+        return False
+    required = "text" if part.get("type") == "text" else "type"
+    return isinstance(part.get(required), str)
+
+
+def text_of(content: Data) -> str | None:
+    """Return the text of a message's content; of a list of parts, the text parts joined."""
+    if not isinstance(content, list):
+        return content  # type: ignore[no-any-return]
+    return "".join(part["text"] for part in content if part["type"] == "text") or None

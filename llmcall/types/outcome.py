@@ -1,0 +1,41 @@
+"""What a call came to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .record import Record
+
+
+class Sent(NamedTuple):
+    """A response, and where it came from.
+
+    :param latency: seconds from sending to the end of the answer.
+    """
+
+    response: Any
+    endpoint: str
+    host: str
+    latency: float
+
+
+# Where a cassette got a record: from a server, from the disk cache, or from a recorded function.
+FROM_SERVER, FROM_CACHE, FROM_FUNCTION = "server", "cache", "function"
+
+
+class Outcome(NamedTuple):
+    """A record, and the response that this call received for it.
+
+    :param sent: ``None`` if another call, or none, received the response.
+    :param is_kept: whether it is recorded; a call that is made while its own stream is open is not.
+    """
+
+    record: Record
+    sent: Sent | None = None
+    is_kept: bool = True
+
+    @property
+    def source(self) -> str:
+        """Return where a cassette that gains the record got it from."""
+        return FROM_CACHE if self.sent is None else FROM_SERVER

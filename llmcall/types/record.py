@@ -1,0 +1,211 @@
+"""One recorded answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._version import __version__
+from ..display.formatting import one_line
+from ..display.notebook import html_message
+from ..display.printable import printable
+from ..requests.keys import key_of
+from .message import message_text, shown
+from .usage import TokenUsage, spent_words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .data import Data
+    from .request import Request
+
+
+# The fields that hold the question if a request has no messages.
+QUESTIONS = ("input", "arguments", "body")
+
+
+SHOWN = 60  # characters of a text in a repr
+
+
+FIELDS = (
+    "cache_key",
+    "kind",
+    "sample",
+    "request",
+    "response",
+    "cost",
+    "api_type",
+    "host",
+    "version",
+    "stored_at",
+    "asker",
+)
+
+
+class Record:
+    """One recorded answer. Nobody changes a record: :meth:`replace` makes another.
+
+    :param cache_key: the request's key, 64 hexadecimal digits; ``None``: it is computed when somebody
+        reads it.
+    :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
+    :param sample: which draw this is, or ``None``.
+    :param request: everything that is hashed.
+    :param response: the response as the API gave it (an embedding: its float32 bytes under
+        ``"embedding"``).
+    :param cost: USD when it was made, or ``None`` if the price was unknown.
+    :param api_type: which client asked, e.g. ``"openai"``.
+    :param host: the host that answered, without credentials.
+    :param version: the version of llmcall that stored it.
+    :param stored_at: seconds since the epoch, or ``None`` outside a cache.
+    :param asker: the task or thread that asked, if several asked the same.
+
+    >>> client = llmcall.client()
+    >>> client.send_message("Good morning!", max_tokens=16).content
+    'Good morning!'
+    >>> record = client.cache.get(client.build_request("Good morning!", max_tokens=16))
+    >>> record.kind, record.prompt, record.answer
+    ('chat', 'Good morning!', 'Good morning!')
+    """
+
+    __slots__ = (*(name for name in FIELDS if name != "cache_key"), "_cache_key")
+
+    def __init__(
+        self,
+        cache_key: str | None,
+        kind: str,
+        sample: str | None,
+        request: dict[str, Data],
+        response: dict[str, Data],
+        cost: float | None = None,
+        api_type: str | None = None,
+        host: str | None = None,
+        version: str | None = None,
+        stored_at: float | None = None,
+        asker: str | None = None,
+    ) -> None:
+        self._cache_key = cache_key
+        self.kind = kind
+        self.sample = sample
+        self.request = request
+        self.response = response
+        self.cost = cost
+        self.api_type = api_type
+        self.host = host
+        self.version = version
+        self.stored_at = stored_at
+        self.asker = asker
+
+    @property
+    def cache_key(self) -> str:
+        """Return the request's key, 64 hexadecimal digits."""
+        if self._cache_key is None:
+            self._cache_key = key_of(self.kind, self.request, self.sample)
+        return self._cache_key
+
+    @property
+    def scope(self) -> str:
+        """Return the scope path; empty outside any scope."""
+        return (self.sample or "").partition("#")[0]
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Return the tokens that the server reported."""
+        return TokenUsage.of(self.response)
+
+    @property
+    def prompt(self) -> str:
+        """Return the question: a chat's last message, an embedding's text, a function's arguments,
+        or a body.
+        """
+        messages = self.request.get("messages")
+        if messages:
+            return message_text(messages[-1])
+        for name in QUESTIONS:
+            if name in self.request:
+                return shown(self.request[name])
+        return shown(self.request)
+
+    @property
+    def answer(self) -> str:
+        """Return the answer's text: all choices if there are several, an embedding's length, or a
+        function's value.
+        """
+        choices = self.response.get("choices")
+        if choices:
+            return "\n\n".join(message_text(choice["message"]) for choice in choices)
+        embedding = self.response.get("embedding")
+        if isinstance(embedding, bytes):
+            return f"{len(embedding) // 4} numbers"
+        return shown(self.response.get("value", self.response))
+
+    @property
+    def served(self) -> str | None:
+        """Return the model that answered, as the server named it; ``None`` if the server named none or
+        no model answered.
+        """
+        model = self.response.get("model")
+        return model if isinstance(model, str) and model else None
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Return why the answer ended: ``stop``, ``length`` …; each reason once if there are several
+        choices.
+        """
+        reasons = [choice.get("finish_reason") for choice in self.response.get("choices") or ()]
+        return ", ".join(dict.fromkeys(filter(None, reasons))) or None
+
+    @property
+    def refusal(self) -> str | None:
+        """Return the text in which the model refused, or ``None``; all such texts if there are several
+        choices.
+        """
+        messages = [choice["message"] for choice in self.response.get("choices") or ()]
+        refusals = [message.get("refusal") for message in messages]
+        return "\n\n".join(filter(None, refusals)) or None
+
+    def as_dict(self) -> dict[str, Data]:
+        """Return the fields by name."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+    def replace(self, **changes: Data) -> Record:
+        """Return another record with some fields changed."""
+        kept = {name: getattr(self, name) for name in FIELDS if name not in changes}
+        return Record(**kept, **changes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and self.as_dict() == other.as_dict()
+
+    def __hash__(self) -> int:
+        return hash(self.cache_key)
+
+    def __repr__(self) -> str:
+        asked, answered = (printable(one_line(text, SHOWN)) for text in (self.prompt, self.answer))
+        return (
+            f"Record({self.kind!r}, sample={self.sample!r}, prompt={asked!r}, answer={answered!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        model = self.request.get("model") or self.request.get("function") or self.kind
+        notes = (str(model), self.sample or "", *spent_words(self.usage, self.cost))
+        return html_message(self.prompt, ("asked",)) + html_message(self.answer, notes)
+
+
+def record_of(
+    request: Request,
+    response: Mapping[str, Any],
+    *,
+    cost: float | None = None,
+    api_type: str | None = None,
+    host: str | None = None,
+) -> Record:
+    """Return the record of a request's answer."""
+    return Record(
+        cache_key=request.cache_key,
+        kind=request.kind,
+        sample=request.sample,
+        request=dict(request.asked),
+        response=dict(response),
+        cost=cost,
+        api_type=api_type,
+        host=host,
+        version=__version__,
+    )

@@ -1,0 +1,137 @@
+"""The assistant's message, as a call returns it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..display.notebook import html_message
+from .message import message_of, message_text
+from .usage import TokenUsage, spent_words
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .data import Data
+    from .outcome import Sent
+    from .record import Record
+
+
+class Reply(dict[str, Any]):
+    """The assistant's message: a dict of ``role``, ``content``, ``tool_calls`` and ``refusal``.
+
+    Everything else about the answer is an attribute. ``messages.append(reply)`` and
+    ``json.dumps(reply)`` work as for any message.
+
+    :ivar raw: the response as the API gave it.
+    :ivar cached: whether the answer came from a record or from an identical call in flight.
+    :ivar cache_key: the request's key.
+    :ivar sample: which draw it is, or ``None``.
+    :ivar cost: USD when it was made, or ``None``.
+    :ivar latency: seconds from sending to the end of the answer; 0.0 if the answer is cached.
+    :ivar endpoint: the name of the endpoint that answered, or ``None`` if the answer is cached.
+    :ivar request_id: the server's identifier of the request, or ``None``.
+
+    >>> reply = llmcall.client().send_message("Good morning!", max_tokens=16)
+    >>> dict(reply)
+    {'role': 'assistant', 'content': 'Good morning!'}
+    >>> reply.finish_reason, reply.cost is None
+    ('stop', True)
+    """
+
+    __slots__ = (
+        "_parse",
+        "cache_key",
+        "cached",
+        "cost",
+        "endpoint",
+        "latency",
+        "raw",
+        "request_id",
+        "sample",
+    )
+
+    raw: dict[str, Data]
+    cached: bool
+    cache_key: str
+    sample: str | None
+    cost: float | None
+    latency: float
+    endpoint: str | None
+    request_id: str | None
+    _parse: Callable[[str], Any] | None
+
+    @classmethod
+    def of(
+        cls, record: Record, sent: Sent | None = None, *, parse: Callable[[str], Any] | None = None
+    ) -> Reply:
+        """Return the reply that a record holds.
+
+        :param sent: the response that this call received; ``None`` if another call, or none,
+            received one.
+        :param parse: reads the text as the type of ``response_format``.
+        """
+        reply = cls(message_of(record.response["choices"][0]))
+        reply.raw = record.response
+        reply.cache_key = record.cache_key
+        reply.sample = record.sample
+        reply.cost = record.cost
+        reply.cached = sent is None
+        reply.latency = 0.0 if sent is None else sent.latency
+        reply.endpoint = None if sent is None else sent.endpoint
+        reply.request_id = None if sent is None else getattr(sent.response, "request_id", None)
+        reply._parse = parse
+        return reply
+
+    @property
+    def content(self) -> str | None:
+        """Return the answer's text, or ``None``."""
+        return self["content"]  # type: ignore[no-any-return]
+
+    @property
+    def tool_calls(self) -> list[Data] | None:
+        """Return the tool calls as the API gave them, or ``None``."""
+        return self.get("tool_calls")
+
+    @property
+    def refusal(self) -> str | None:
+        """Return the text in which the model refused, or ``None``."""
+        return self.get("refusal")
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Return why the answer ended: ``stop``, ``length``, ``tool_calls`` …."""
+        return self.raw["choices"][0].get("finish_reason")  # type: ignore[no-any-return]
+
+    @property
+    def model(self) -> str | None:
+        """Return the model's name as the server gave it."""
+        return self.raw.get("model")
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Return the tokens that the server reported."""
+        return TokenUsage.of(self.raw)
+
+    @property
+    def choices(self) -> list[dict[str, Data]]:
+        """Return all messages as replies hold them; there are several if ``n`` is above 1."""
+        return [message_of(choice) for choice in self.raw["choices"]]
+
+    def _repr_html_(self) -> str:
+        notes = (
+            self.model or "",
+            *spent_words(self.usage, self.cost),
+            "replayed" if self.cached else "",
+        )
+        return html_message(message_text(self), notes)
+
+    @property
+    def parsed(self) -> Any:
+        """Return the answer as the type given as ``response_format``; ``None`` if none was given or
+        the model refused.
+
+        :raises OutputError: if the answer does not fit that type.
+        """
+        if self._parse is None or self.content is None or self.refusal is not None:
+            return None
+        return self._parse(self.content)

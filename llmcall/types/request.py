@@ -1,0 +1,50 @@
+"""One question to a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .data import Data
+
+
+class Request(NamedTuple):
+    """One question to a model: what identifies it, and what is sent.
+
+    :param kind: ``"chat"``, ``"embedding"`` or ``"function"``.
+    :param model: the model's name after aliases.
+    :param asked: everything that is hashed, apart from kind and sample; normalized plain data.
+    :param body: what is sent to the API; the messages as given, images included.
+    :param headers: extra HTTP headers; not part of the key.
+    :param sample: which draw this is (``"trial-3/lisa#0"``), or ``None``.
+    :param cache_key: the SHA-256 of everything that identifies the request, in hexadecimal digits.
+    :param expected: what an answer must fit to be stored: the class given as ``response_format``,
+        the text of a strict JSON schema, or ``None``; not part of the key.
+
+    >>> with llmcall.scope("trial-1"):
+    ...     request = llmcall.client().build_request("Good morning!", max_tokens=16)
+    >>> request.sample, request.messages
+    ('trial-1#0', [{'role': 'user', 'content': 'Good morning!'}])
+    """
+
+    kind: str
+    model: str
+    asked: Mapping[str, Data]
+    body: Mapping[str, Data]
+    headers: Mapping[str, str]
+    sample: str | None
+    cache_key: str
+    expected: Any = None
+
+    @property
+    def messages(self) -> list[Data]:
+        """Return the messages as they are sent; an embedding has none."""
+        return list(self.body.get("messages", ()))
+
+    def __repr__(self) -> str:
+        return (
+            f"Request(kind={self.kind!r}, model={self.model!r}, sample={self.sample!r}, "
+            f"cache_key={self.cache_key!r})"
+        )

@@ -1,0 +1,72 @@
+"""The tokens of one answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..display.formatting import money
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class TokenUsage(NamedTuple):
+    """The tokens of one answer as the server reported them; ``None`` if it did not.
+
+    >>> llmcall.client().send_message("Good morning!", max_tokens=16).usage.output_tokens
+    4
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    @classmethod
+    def of(cls, response: Mapping[str, Any]) -> TokenUsage:
+        """Return the tokens that a response reports; whatever is not a count is unknown.
+
+        Chat completions and embeddings name their counts one way, the Responses API and the Messages
+        API another. Anthropic counts the input that its cache read or wrote apart from the rest.
+        """
+        usage = response.get("usage")
+        if not isinstance(usage, dict):
+            return cls()
+        prompt, completion = "prompt_tokens", "completion_tokens"
+        if usage.keys() & {"input_tokens", "output_tokens"} and prompt not in usage:
+            prompt, completion = "input_tokens", "output_tokens"
+        read = _count(usage.get("cache_read_input_tokens"))
+        given = _count(usage.get(prompt))
+        if given is not None:
+            given += (read or 0) + (_count(usage.get("cache_creation_input_tokens")) or 0)
+        cached = _detail(usage, f"{prompt}_details", "cached_tokens")
+        return cls(
+            given,
+            _count(usage.get(completion)),
+            read if cached is None else cached,
+            _detail(usage, f"{completion}_details", "reasoning_tokens"),
+        )
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _detail(usage: Mapping[str, Any], name: str, part: str) -> int | None:
+    details = usage.get(name)
+    return _count(details.get(part)) if isinstance(details, dict) else None
+
+
+def spent_words(usage: TokenUsage, cost: float | None) -> list[str]:
+    """Return tokens and cost in words, as far as they are known."""
+    counts = []
+    if usage.input_tokens is not None:
+        counts.append(f"{usage.input_tokens:,} input")
+    if usage.output_tokens is not None:
+        counts.append(f"{usage.output_tokens:,} output")
+    words = []
+    if counts:
+        words.append(f"{', '.join(counts)} tokens")
+    if cost is not None:
+        words.append(money(cost))
+    return words

@@ -13,7 +13,7 @@ from ..cassettes.current import close_named
 from ..config import resolve as config
 from ..config.values import nearest
 from ..engine import limits
-from ..engine.usage import process_meter
+from ..engine.usage import forget_served_models, process_meter
 from ..errors import ConfigError, short_traceback
 from ..models.catalog import capabilities, resolve
 from ..notices import process_failures
@@ -142,6 +142,7 @@ def reset() -> None:
     forget_shared()
     scopes.forget()
     limits.forget()
+    forget_served_models()
     config.reset()
 
 

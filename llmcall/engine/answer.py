@@ -61,7 +61,7 @@ def answer(
             cut = None
             if record is None:
                 continue
-            call.count_hit(record.cost)
+            call.count_hit(record.cost, record.served)
             outcome = Outcome(record)
         if stream and outcome.sent is None:
             yield from told(outcome.record)
@@ -102,7 +102,7 @@ def _first_that_fits(
             break
         current, record = yield from look(call.cache, lookup, call.to_model(left.pop(0)))
     if outcome.sent is None:
-        current.count_hit(outcome.record.cost)
+        current.count_hit(outcome.record.cost, outcome.record.served)
     if current is not call:
         pointer = call.pointer_to(current.request.cache_key)
         yield Do(functools.partial(call.store, pointer))
@@ -143,7 +143,7 @@ def _ask(
     exchange = Exchange(call, policy, stream=stream, wants_room=wants_room)
     sent = yield from retried(policy, call.label, exchange.attempt)
     if wants_room and responses.is_cut(sent.response, call.request):
-        call.count_answer(TokenUsage.of(sent.response), sent.endpoint)
+        call.count_answer(TokenUsage.of(sent.response), sent.endpoint, sent.response.get("model"))
         raise ContextLengthError(
             "the answer was cut where the context window ended", endpoint=sent.endpoint
         )
@@ -154,7 +154,7 @@ def _ask(
 def _stored(call: ModelCall, sent: Sent) -> Outcome:
     response = ordered(sent.response)  # as a cassette gives it back: a later prompt may quote it
     tokens = TokenUsage.of(response)
-    cost = call.count_answer(tokens, sent.endpoint)
+    cost = call.count_answer(tokens, sent.endpoint, response.get("model"))
     _warn_of_missing_answers(call, response)
     _warn_of_cut_answers(call, response)
     if tokens.input_tokens:

@@ -12,7 +12,7 @@ from ..notices import Failures, process_failures, warn_once
 from ..requests.keys import ANEW, key_of
 from ..types import FROM_FUNCTION, Record, Request, TokenUsage, record_of
 from .options import DEFAULT_OPTIONS, Options
-from .usage import count
+from .usage import count, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,12 +170,13 @@ class PreparedCall(ABC):
         """
         count(self.meter, self.callee, self.scope, amounts)
 
-    def count_hit(self, cost: float | None) -> None:
+    def count_hit(self, cost: float | None, served: str | None) -> None:
         """Count an answer that was not asked for now.
 
         :param cost: USD that it cost when it was made, or ``None`` if that is unknown.
+        :param served: the model that answered, by the name that the server gave.
         """
-        self.add_usage(cached_calls=1, saved=cost)
+        self.add_usage(cached_calls=1, saved=cost, **named(served))
 
     def refuses(self, record: Record) -> bool:
         """Return whether a recorded answer does not fit the call's ``response_format``.
@@ -260,11 +261,16 @@ class ModelCall(PreparedCall):
             guard(self.client, self.cassette)
 
     def count_answer(
-        self, tokens: TokenUsage, endpoint: str | None, calls: int = 1
+        self,
+        tokens: TokenUsage,
+        endpoint: str | None,
+        served: object = None,
+        calls: int = 1,
     ) -> float | None:
         """Count the tokens of a response, and return its cost in USD, or ``None`` if unknown.
 
         :param endpoint: the name of the endpoint that answered.
+        :param served: the model that answered, by the name that the server gave.
         """
         price = self.client.pool(self.request.model).price(tokens.input_tokens or 0, endpoint)
         cost = None if price is None else price.cost(tokens)
@@ -274,6 +280,7 @@ class ModelCall(PreparedCall):
             "cached_input_tokens": tokens.cached_tokens,
             "output_tokens": 0 if self.request.kind == "embedding" else tokens.output_tokens,
             "cost": cost,
+            **named(served),
         }
         if price is not None:
             amounts["priced_by"] = price.source

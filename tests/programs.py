@@ -20,10 +20,10 @@ from llmcall.testing import ScriptedClient
 ASK = """
 import os, sys, httpx
 client = httpx.Client(base_url=os.environ["MODEL_AT"], verify=False, timeout=60)
-def ask(text, system=None):
+def ask(text, system=None, **parameters):
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": text})
-    body = {"model": "gpt-4o-mini", "messages": messages, "temperature": 1}
+    body = {"model": "gpt-4o-mini", "messages": messages, "temperature": 1, **parameters}
     response = client.post("/chat/completions", json=body).raise_for_status()
     return response.json()["choices"][0]["message"]["content"]
 """

@@ -158,18 +158,22 @@ class NumberedServer:
     :param slow: how long to wait before the answer to a question with the word "slowly", in seconds.
     :ivar address: the base URL that a program is given.
     :ivar asked: the last message of each request, in order.
+    :ivar bodies: what was sent, in order.
     """
 
     def __init__(self, server: HTTPServer, *, slow: float = 0.0) -> None:
         self.address = server.url_for("/v1")
         self.asked: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
         self._slow = slow
         self._numbers = itertools.count()
         server.expect_request("/v1/chat/completions").respond_with_handler(self._respond)
 
     def _respond(self, request: Request) -> Response:
-        question = request.get_json()["messages"][-1]["content"]
+        body = request.get_json()
+        question = body["messages"][-1]["content"]
         self.asked.append(question)
+        self.bodies.append(body)
         if "slowly" in question:
             time.sleep(self._slow)
         answer = completion(f"answer {next(self._numbers)}")

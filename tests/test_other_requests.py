@@ -230,6 +230,30 @@ def test_usage_is_what_the_answer_reports(api: str, stream: bool) -> None:
     assert budget.spent.usd == pytest.approx(part.cost)
 
 
+def test_an_answer_is_priced_at_the_tier_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``/responses`` at flex costs half."""
+    asked = {**ASKED["responses"], "service_tier": "flex"}
+    costs = []
+    for served in ("default", "flex"):
+        answer = {"usage": RESPONSES_USAGE, "service_tier": served}
+        transport = http.MockTransport(lambda _, answer=answer: http.Response(200, json=answer))
+        with (
+            llmcall.http_client(transport=transport, **PRICED) as client,
+            llmcall.track() as usage,
+        ):
+            client.post(f"{URL}/responses", json=asked)
+        costs.append(usage.cost)
+        assert usage.full_price_calls == (served == "default")
+    assert costs[1] == pytest.approx(costs[0] / 2)
+
+
+def test_a_request_that_gets_no_tier_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Only chat completions get the tier that the run asks for."""
+    with reporter(service_tier="flex") as client:
+        client.post(f"{URL}/responses", json=ASKED["responses"])
+    assert "POST /v1/responses is sent without the service tier 'flex'" in caplog.text
+
+
 def test_a_replayed_answer_is_a_hit(tmp_path: Path) -> None:
     """It is free, and what it cost is saved, as of a chat; its cost stands in the record."""
     for mode, calls, cached in (("auto", 1, 0), ("replay", 0, 1)):

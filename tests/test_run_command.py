@@ -72,6 +72,22 @@ def test_a_wrong_actor_is_refused_before_the_program_starts(actor: str, message:
     assert message in " ".join(ended.stderr.split()) and not ended.stdout
 
 
+# What it costs
+
+
+def test_flex_asks_for_the_tier_where_the_program_names_none(model: NumberedServer) -> None:
+    """``--flex`` adds the tier to a chat request, and leaves one that the program names."""
+    ran("ask('one'); ask('two', service_tier='default')", "--cassette", "a.jsonl", "--flex")
+    assert [body["service_tier"] for body in model.bodies] == ["flex", "default"]
+
+
+def test_a_run_at_flex_replays_without_it(model: NumberedServer) -> None:
+    """The tier is in no key: a replay needs no ``--flex``."""
+    recorded = ran("print(ask('one'))", "--cassette", "a.jsonl", "--flex")
+    replayed = ran("print(ask('one'))", "--cassette", "a.jsonl", "--mode", "none")
+    assert recorded.stdout == replayed.stdout and len(model.bodies) == 1
+
+
 # Chance and clocks
 
 

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ..config import resolve as config
 from ..config import values
+from ..engine.service_tiers import FLEX
 from ..errors import CacheError, ConfigError
 from ..programs.chance import HASH_SEED, LARGEST, has_hash_seed, seeded
 from ..programs.options import RunOptions
@@ -61,6 +62,11 @@ NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
     help="Fix the program's own chance: random, NumPy, generators made without a seed, and the hash seed.",
 )
 @click.option(
+    "--flex",
+    is_flag=True,
+    help="Ask for OpenAI's flex tier, at half the price, in chat requests that name no service tier.",
+)
+@click.option(
     "-m", "module", is_flag=True, help="SCRIPT is the name of a module, as with python -m."
 )
 @click.argument("script")
@@ -74,6 +80,7 @@ def run(
     actor: str | None,
     normalizers: tuple[str, ...],
     seed: int | None,
+    flex: bool,
     module: bool,
     script: str,
     arguments: tuple[str, ...],
@@ -105,7 +112,11 @@ def run(
     if options.seed is not None and not has_hash_seed(options.seed):
         _start_again(options.seed, is_own_process)
     named = None if options.actor is None else _actor(options.actor, script, module)
-    overrides = {"cache_mode": "replay"} if mode == "none" and cassette is None else {}
+    overrides: dict[str, Any] = {}
+    if mode == "none" and cassette is None:
+        overrides["cache_mode"] = "replay"
+    if flex:
+        overrides["service_tier"] = FLEX
     tape = None
     with contextlib.ExitStack() as opening:
         if options.normalizers:

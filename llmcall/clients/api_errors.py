@@ -186,7 +186,8 @@ def _classified(
         return QuotaExceededError, {}
     if status in (401, 403):
         return AuthenticationError, {}
-    if status == 429:
+    # Groq's flex tier without capacity
+    if status == 429 or (status == 498 and "capacity_exceeded" in words):
         return RateLimitError, {}
     # Request Timeout, Conflict, Too Early: worth another attempt
     passing = status in (

@@ -75,6 +75,8 @@ class LLMClient:
     splits_batches: ClassVar[bool] = True
     # whether the readers of its streams see the chunks, and not the text alone
     streams_chunks: ClassVar[bool] = False
+    # the seconds that a program's SDK sets if the program sets none
+    sdk_timeout: ClassVar[float | None] = None
     transport: Any = None
 
     @short_traceback
@@ -225,11 +227,15 @@ class LLMClient:
         body = sent_body(request.body, known)
         return {**body, "stream_options": {"include_usage": True}} if stream else body
 
-    def price(self, model: str, input_tokens: int = 0) -> Price | None:
-        """Return the highest price that a prompt of so many tokens may have; ``None`` where that is
+    def price(
+        self, model: str, input_tokens: int = 0, service_tier: str | None = None
+    ) -> Price | None:
+        """Return the highest price that a prompt of so many tokens may have, or ``None`` if it is
         unknown.
+
+        :param service_tier: the tier that is asked for; ``None`` is the standard one.
         """
-        return self.pool(model).price(input_tokens)
+        return self.pool(model).price(input_tokens, service_tier=service_tier)
 
     @short_traceback
     def build_request(self, current_messages: Any, **arguments: Any) -> Request:
@@ -436,7 +442,7 @@ class LLMClient:
         :param replayed: whether it was recorded, and is still to be counted.
         """
         if replayed:
-            call.count_hit(record.cost, record.served)
+            call.count_hit(record.cost)
         if sent is None:
             note_served(call.request, (call.cassette or call.cache).path)
         if call.draw is not None:
@@ -547,7 +553,7 @@ class LLMClient:
             if record is None or is_cut(record.response, call.request):
                 outcome = yield from answer(call, fallback=fallback, whole=True, cut=record)
             else:
-                call.count_hit(record.cost, record.served)
+                call.count_hit(record.cost)
                 outcome = Outcome(record)
         except BaseException as error:
             self._note_failure(error, call)

@@ -12,8 +12,8 @@ from ..cache.cache import forget_shared
 from ..cassettes.current import close_named
 from ..config import resolve as config
 from ..config.values import nearest
-from ..engine import limits
-from ..engine.usage import forget_served_models, process_meter
+from ..engine import limits, service_tiers
+from ..engine.usage import process_meter
 from ..errors import ConfigError, short_traceback
 from ..models.catalog import capabilities, resolve
 from ..notices import process_failures
@@ -142,7 +142,7 @@ def reset() -> None:
     forget_shared()
     scopes.forget()
     limits.forget()
-    forget_served_models()
+    service_tiers.forget()
     config.reset()
 
 

@@ -442,6 +442,20 @@ class Settings:
         None,
         "How much a reasoning model thinks: none, minimal, low, medium, high or xhigh; empty: not sent",
     )
+    service_tier: str | None = _setting(
+        "OpenAI",
+        "SERVICE_TIER",
+        values.text,
+        None,
+        "The API's service tier, e.g. flex: half the price, slower answers; empty: not sent",
+    )
+    flex_fallback: str = _setting(
+        "OpenAI",
+        "FLEX_FALLBACK",
+        values.choice("standard", "wait", "fail"),
+        "standard",
+        "If flex has no capacity after the retries: standard (at full price), wait (until the deadline) or fail",
+    )
     on_error: str = _setting(
         "OpenAI",
         "ON_ERROR",

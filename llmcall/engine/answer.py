@@ -17,7 +17,8 @@ from .drivers import Do, Emit, look
 from .exchange import Exchange
 from .flights import share
 from .lookup import lookup
-from .retry import RetryPolicy, retried
+from .retry import RetryPolicy
+from .service_tiers import tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,7 @@ def answer(
             cut = None
             if record is None:
                 continue
-            call.count_hit(record.cost, record.served)
+            call.count_hit(record.cost)
             outcome = Outcome(record)
         if stream and outcome.sent is None:
             yield from told(outcome.record)
@@ -102,7 +103,7 @@ def _first_that_fits(
             break
         current, record = yield from look(call.cache, lookup, call.to_model(left.pop(0)))
     if outcome.sent is None:
-        current.count_hit(outcome.record.cost, outcome.record.served)
+        current.count_hit(outcome.record.cost)
     if current is not call:
         pointer = call.pointer_to(current.request.cache_key)
         yield Do(functools.partial(call.store, pointer))
@@ -141,9 +142,11 @@ def _ask(
     """Ask the model of one call, count what it used, and store the answer."""
     (call,) = calls
     exchange = Exchange(call, policy, stream=stream, wants_room=wants_room)
-    sent = yield from retried(policy, call.label, exchange.attempt)
+    sent = yield from exchange.sent()
     if wants_room and responses.is_cut(sent.response, call.request):
-        call.count_answer(TokenUsage.of(sent.response), sent.endpoint, sent.response.get("model"))
+        call.count_answer(
+            TokenUsage.of(sent.response), sent.endpoint, service_tier=tier_of(sent.response)
+        )
         raise ContextLengthError(
             "the answer was cut where the context window ended", endpoint=sent.endpoint
         )
@@ -154,7 +157,7 @@ def _ask(
 def _stored(call: ModelCall, sent: Sent) -> Outcome:
     response = ordered(sent.response)  # as a cassette gives it back: a later prompt may quote it
     tokens = TokenUsage.of(response)
-    cost = call.count_answer(tokens, sent.endpoint, response.get("model"))
+    cost = call.count_answer(tokens, sent.endpoint, service_tier=tier_of(response))
     _warn_of_missing_answers(call, response)
     _warn_of_cut_answers(call, response)
     if tokens.input_tokens:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from ..cache.cache import shared_cache
 from ..config import resolve as config
 from ..errors import BudgetExceededError, CacheError, ConfigError
+from ..models.catalog import DEARER_TIERS
 from ..notices import notice
 from ..system import after_fork_in_child, process_lock
 
@@ -478,17 +479,21 @@ def limits_tokens() -> bool:
     return any(each.limit.keys() - {"calls"} for each in tuple(open_budgets))
 
 
-def check_price(model: str, price: Price | None) -> None:
-    """Refuse a model without a price where an open budget limits USD.
+def check_price(model: str, price: Price | None, service_tier: str | None = None) -> None:
+    """Refuse a model without a price if an open budget limits USD.
 
+    :param service_tier: the tier that is asked for.
     :raises ConfigError: naming the setting that gives it one.
     """
-    if price is None and any(each.usd is not None for each in tuple(open_budgets)):
-        raise ConfigError(
-            f"a budget limits usd, and the price of {model} is unknown: give it one in config.ini, as "
-            f"{model} = 0.15, 0.60 in [Prices] (USD per million tokens, in and out), or in code, as "
-            f"llmcall.configure(prices={{{model!r}: (0.15, 0.60)}}); the extra 'prices' knows those of many models"
-        )
+    if price is not None or all(each.usd is None for each in tuple(open_budgets)):
+        return
+    # A model that has a price may lack one at its tier.
+    name = f"{model} {service_tier}" if service_tier in DEARER_TIERS else model
+    raise ConfigError(
+        f"a budget limits usd, and the price of {name} is unknown. Add one to [Prices] in config.ini, "
+        f"{name} = 0.15, 0.60 (USD per million tokens of input and output), or in code, "
+        f"llmcall.configure(prices={{{name!r}: (0.15, 0.60)}}). The extra 'prices' knows many models"
+    )
 
 
 class Reservation:

@@ -16,7 +16,7 @@ from .drivers import Do, look
 from .exchange import Exchange
 from .flights import share
 from .lookup import lookup
-from .retry import RetryPolicy, retried
+from .retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,9 +47,9 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
             outcomes[call.request.cache_key] = Outcome(record)
     if missing:
         outcomes |= yield from _asked(list(missing.values()))
-    hits = [outcome.record for outcome in outcomes.values() if outcome.sent is None]
-    if hits:
-        calls[0].count_hit(_sum([record.cost for record in hits]), hits[0].served)
+    costs = [outcome.record.cost for outcome in outcomes.values() if outcome.sent is None]
+    if costs:
+        calls[0].count_hit(_sum(costs))
     return [outcomes[call.request.cache_key].record for call in calls]
 
 
@@ -97,7 +97,7 @@ def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[Outcomes
     request = calls[0].request
     texts = [call.request.body["input"] for call in calls]
     batch = replace(calls[0], request=request._replace(body={**request.body, "input": texts}))
-    sent = yield from retried(policy, batch.label, Exchange(batch, policy).attempt)
+    sent = yield from Exchange(batch, policy).sent()
     records = yield Do(functools.partial(_stored, calls, texts, sent))
     return {record.cache_key: Outcome(record, sent) for record in records}
 
@@ -105,7 +105,7 @@ def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[Outcomes
 def _stored(calls: Sequence[ModelCall], texts: list[str], sent: Sent) -> list[Record]:
     """Store the embeddings of a response, each with its share of tokens and cost."""
     usage = TokenUsage.of(sent.response)
-    cost = calls[0].count_answer(usage, sent.endpoint, sent.response.get("model"))
+    cost = calls[0].count_answer(usage, sent.endpoint)
     vectors = [responses.packed_vector(item["embedding"]) for item in in_order(sent.response)]
     _warn_of_dimensions(calls[0], len(vectors[0]) // FLOAT32)
     total = usage.input_tokens

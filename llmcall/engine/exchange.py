@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from concurrent.futures import Future
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,19 @@ from ..errors import (
 )
 from ..notices import logger, warn_once
 from ..types import Response, Sent, TokenUsage
-from .drivers import END, Close, Do, Emit, Next, Open, Send
+from .drivers import END, Close, Do, Emit, Next, Open, Send, Wait
 from .flights import handed_to_reader
 from .limits import LEFT_OUT, Admission, estimate, quotas_in, tokens_used
+from .retry import retried
+from .service_tiers import (
+    FLEX,
+    FLEX_TIMEOUT,
+    ask_at_standard_price,
+    drop_refused_tier,
+    lacks_capacity,
+    tier_of,
+    without_refused_tier,
+)
 
 if TYPE_CHECKING:
     from ..config.settings import Endpoint
@@ -60,12 +71,38 @@ class Exchange:
         self.wants_room = wants_room
         self.pool = call.client.pool(call.request.model)
         # Parameters that turn out to be unsupported are taken out of it.
-        self.body = call.client.sent_body(call.request, self.pool.known, stream)
+        body = call.client.sent_body(call.request, self.pool.known, stream)
+        self.body = without_refused_tier(body)
         self.request = call.request._replace(body=self.body)
         # Of the present attempt: what came of a streamed answer, and the whole answer.
         self.partial: Assembler | None = None
         self.response: Any = None
         self.reader_has_text = False
+
+    def sent(self) -> Flow[Sent]:
+        """Send the request until an endpoint answers, or the retry policy ends.
+
+        If the flex tier has no capacity by then, ``FLEX_FALLBACK`` decides what follows.
+
+        :raises APIError: the last attempt's.
+        """
+        policy = self.policy
+        while True:
+            try:
+                return (yield from retried(policy, self.call.label, self.attempt))
+            except RateLimitError as error:
+                fallback = self.call.settings.flex_fallback
+                if fallback == "fail" or not lacks_capacity(error, self.body):
+                    raise
+                seconds = policy.longest_wait()
+                if fallback == "wait" and not policy.has_time_for(seconds):
+                    raise
+            if fallback == "wait":
+                yield Wait(Future(), seconds)
+                self.call.add_usage(retries=1)
+                policy = policy._replace(waiting_time=seconds, factor=1.0)
+            else:
+                ask_at_standard_price(self.body)
 
     def attempt(self, number: int) -> Flow[Sent]:
         """Send the request to one endpoint after the other until one answers or the attempt fails.
@@ -143,7 +180,7 @@ class Exchange:
         limits_tokens = self.pool.settings.limits_tokens_per_minute is not None
         if admission.reservation is not None or limits_tokens:
             used = tokens_used(self.response, self.request, self.pool.known)
-        admission.use(used, endpoint.name)
+        admission.use(used, endpoint.name, service_tier=tier_of(self.response))
         if not is_reported:
             admission.keep_reservation()
 
@@ -156,17 +193,20 @@ class Exchange:
         report at the end.
         """
         if isinstance(self.response, dict):
+            service_tier = tier_of(self.response)
             used = TokenUsage.of(self.response)
         elif self.partial is not None:
-            used = tokens_used(self.partial.begun(), self.request, self.pool.known)
+            begun = self.partial.begun()
+            service_tier = tier_of(begun)
+            used = tokens_used(begun, self.request, self.pool.known)
         else:
             return
         calls = 0 if isinstance(error, APIError) else 1
         if calls == 0 and used.input_tokens is None:
             return
         if not admission.answered:
-            admission.use(used, endpoint.name, calls=calls)
-        self.call.count_answer(used, endpoint.name, calls=calls)
+            admission.use(used, endpoint.name, service_tier=service_tier, calls=calls)
+        self.call.count_answer(used, endpoint.name, service_tier=service_tier, calls=calls)
 
     def _assembled(self, chunks: Any) -> Flow[Any]:
         """Return the whole of a streamed answer, which is emitted as it comes."""
@@ -217,6 +257,8 @@ class Exchange:
         timeout = self.call.options.timeout
         if timeout is None:
             timeout = self.call.settings.timeout
+        if tier_of(self.body) == FLEX and not self.call.has_timeout:
+            timeout = FLEX_TIMEOUT
         left = self.policy.time_left()
         if left is None:
             return timeout
@@ -233,13 +275,17 @@ class Exchange:
         """
         if self.reader_has_text:
             error.retryable = False  # another answer would begin anew
+        if lacks_capacity(error, self.body):
+            return False  # the endpoint need not rest: it has room at other tiers
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
             return self._passed_on(endpoint, error, refused)
         if self.reader_has_text:
             return False
         if isinstance(error, AuthenticationError):
             return self._renewed(endpoint, error, refused) or self._left_out(endpoint, error)
-        return isinstance(error, InvalidRequestError) and _drop_unsupported(self.body, error)
+        if not isinstance(error, InvalidRequestError):
+            return False
+        return drop_refused_tier(self.body, error) or _drop_unsupported(self.body, error)
 
     def _renewed(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
         """Return whether a function gives the key, and can be asked for a fresh one."""

@@ -27,6 +27,7 @@ from ..system import after_fork_in_child, process_lock
 from ..types import TokenUsage
 from . import budgets
 from .drivers import Do, Wait
+from .service_tiers import tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -400,17 +401,27 @@ class Pool:
             state.counts_minutes = state.counts_minutes or limits_minutes
             self._states[each] = state
 
-    def price(self, input_tokens: int, endpoint: str | None = None) -> Price | None:
-        """Return what the model costs with a prompt of so many tokens; ``None`` where that is
+    def price(
+        self, input_tokens: int, endpoint: str | None = None, service_tier: str | None = None
+    ) -> Price | None:
+        """Return what the model costs with a prompt of so many tokens; ``None`` if that is
         unknown.
 
         :param endpoint: the name of the one that answers; ``None`` means the highest price of all
             that may.
+        :param service_tier: the tier that is asked for or that answered; ``None`` is the standard
+            one.
         """
         asked = [each for each in self.endpoints if each.name == endpoint] or self.endpoints
         prices = self.settings.prices
         found = [
-            price_of(self.model, prices, address=each.address, input_tokens=input_tokens)
+            price_of(
+                self.model,
+                prices,
+                address=each.address,
+                input_tokens=input_tokens,
+                service_tier=service_tier,
+            )
             for each in asked
         ]
         return None if None in found else max(found, key=lambda price: (price.output, price.input))  # type: ignore[union-attr]
@@ -579,6 +590,7 @@ class Admission:
     reservation: budgets.Reservation | None = None
     answered = False
     admitted_at = 0.0  # the monotonic time, of a stream
+    _service_tier: str | None = None  # the one that is asked for
 
     def __init__(
         self,
@@ -607,6 +619,7 @@ class Admission:
             has_budget and budgets.counts_tokens()
         ):
             self._estimate = self._estimated(request)
+        self._service_tier = tier_of(request.body) if isinstance(request.body, dict) else None
         if has_budget:
             yield from self._reserve()
         while True:
@@ -657,8 +670,8 @@ class Admission:
         if self._calls_only:
             return budgets.Amounts(calls=1)
         needed = self._pool.expected(self._estimate) or Estimate(0, 0, 0)
-        price = self._pool.price(needed.input_tokens)
-        budgets.check_price(self._pool.model, price)
+        price = self._pool.price(needed.input_tokens, service_tier=self._service_tier)
+        budgets.check_price(self._pool.model, price, self._service_tier)
         return budgets.spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
 
     def _until(self, wakeup: Future[None], seconds: float, what: str) -> Flow[None]:
@@ -718,9 +731,18 @@ class Admission:
                 if state.queue:
                     budgets.wake_first(state.queue)
 
-    def use(self, used: TokenUsage, endpoint: str | None = None, *, calls: int = 1) -> None:
-        """Put what an attempt used, at the endpoint of a name, in place of what was reserved for
-        it.
+    def use(
+        self,
+        used: TokenUsage,
+        endpoint: str | None = None,
+        *,
+        service_tier: str | None = None,
+        calls: int = 1,
+    ) -> None:
+        """Put what an attempt used in place of what was reserved for it.
+
+        :param endpoint: the name of the endpoint that answered.
+        :param service_tier: the tier that the answer names.
         """
         self.answered = True
         tokens, state, counted = (
@@ -740,7 +762,7 @@ class Admission:
         if self.reservation is not None:
             spent = budgets.Amounts()
             if not self._calls_only:
-                price = self._pool.price(used.input_tokens or 0, endpoint)
+                price = self._pool.price(used.input_tokens or 0, endpoint, service_tier)
                 spent = budgets.spending_of(used, price)
             self.reservation.used = spent._replace(calls=calls)
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..cassettes.misses import guards
+from ..config.settings import Rank
 from ..display.printable import printable
 from ..notices import Failures, process_failures, warn_once
 from ..requests.keys import ANEW, key_of
 from ..types import FROM_FUNCTION, Record, Request, TokenUsage, record_of
 from .options import DEFAULT_OPTIONS, Options
-from .usage import count, named
+from .service_tiers import FLEX, tier_of
+from .usage import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,13 +172,12 @@ class PreparedCall(ABC):
         """
         count(self.meter, self.callee, self.scope, amounts)
 
-    def count_hit(self, cost: float | None, served: str | None) -> None:
+    def count_hit(self, cost: float | None) -> None:
         """Count an answer that was not asked for now.
 
         :param cost: USD that it cost when it was made, or ``None`` if that is unknown.
-        :param served: the model that answered, by the name that the server gave.
         """
-        self.add_usage(cached_calls=1, saved=cost, **named(served))
+        self.add_usage(cached_calls=1, saved=cost)
 
     def refuses(self, record: Record) -> bool:
         """Return whether a recorded answer does not fit the call's ``response_format``.
@@ -225,6 +226,14 @@ class ModelCall(PreparedCall):
         """Return the client's meter."""
         return self.client.meter
 
+    @property
+    def has_timeout(self) -> bool:
+        """Return whether anybody set how long an attempt may take."""
+        given = self.options.timeout
+        if given is not None:
+            return given != self.client.sdk_timeout
+        return self.settings.origin_of("timeout").rank > Rank.DEFAULT
+
     def to_model(self, model: str) -> ModelCall:
         """Return the same call of another model."""
         request = self.request
@@ -264,15 +273,17 @@ class ModelCall(PreparedCall):
         self,
         tokens: TokenUsage,
         endpoint: str | None,
-        served: object = None,
+        *,
+        service_tier: str | None = None,
         calls: int = 1,
     ) -> float | None:
         """Count the tokens of a response, and return its cost in USD, or ``None`` if unknown.
 
         :param endpoint: the name of the endpoint that answered.
-        :param served: the model that answered, by the name that the server gave.
+        :param service_tier: the tier that the response names.
         """
-        price = self.client.pool(self.request.model).price(tokens.input_tokens or 0, endpoint)
+        pool = self.client.pool(self.request.model)
+        price = pool.price(tokens.input_tokens or 0, endpoint, service_tier)
         cost = None if price is None else price.cost(tokens)
         amounts: dict[str, Any] = {
             "calls": calls,
@@ -280,9 +291,10 @@ class ModelCall(PreparedCall):
             "cached_input_tokens": tokens.cached_tokens,
             "output_tokens": 0 if self.request.kind == "embedding" else tokens.output_tokens,
             "cost": cost,
-            **named(served),
         }
         if price is not None:
             amounts["priced_by"] = price.source
+        if tier_of(self.request.body) == FLEX and service_tier != FLEX:
+            amounts["full_price_calls"] = calls
         self.add_usage(**amounts)
         return cost

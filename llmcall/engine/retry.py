@@ -63,6 +63,11 @@ class RetryPolicy(NamedTuple):
         left = self.time_left()
         return left is None or seconds <= left
 
+    def longest_wait(self) -> float:
+        """Return the seconds that the wait after the last attempt would take, without jitter."""
+        seconds = self.waiting_time * self.factor ** (self.max_attempts - 1)
+        return min(seconds, self.max_waiting_time)
+
     def ended_by_deadline(self, error: APIError) -> bool:
         """Return whether the call failed only because its own deadline came."""
         left = self.time_left()

@@ -10,6 +10,7 @@ from ..cassettes.current import current_cassette
 from ..display.formatting import counted, money
 from ..engine.limits import estimate
 from ..engine.lookup import followed
+from ..engine.service_tiers import tier_of
 from ..errors import CacheCorruptError
 from ..models.catalog import MILLION
 from ..records.packed import unpack
@@ -197,7 +198,7 @@ class Planner:
             return True
         self._asked.add(request.cache_key)
         needed = estimate("chat", request.body, self._client.capabilities(request.model))
-        price = self._client.price(request.model, needed.input_tokens)
+        price = self._client.price(request.model, needed.input_tokens, tier_of(request.body))
         miss = _Miss(request, needed.input_tokens, needed.output_tokens, price)
         self._misses.append(miss)
         return False
@@ -208,7 +209,8 @@ class Planner:
         """Return the expected cost of all misses; see :class:`Plan`."""
         if not self._misses:
             return 0.0
-        asked = _without_messages(self._misses[0].request.asked)
+        first = self._misses[0].request
+        asked = _without_messages(first.asked)
         answers: list[TokenUsage] = []
         corrections = 0.0
         for record in self._all_recorded():
@@ -223,7 +225,7 @@ class Planner:
             if kind == "first":
                 answers.append(usage)
             else:
-                price = self._client.price(record.request["model"], usage.input_tokens)
+                price = self._client.price(first.model, usage.input_tokens, tier_of(first.body))
                 corrections += _cost(price, usage.input_tokens, usage.output_tokens)
         if not answers:
             return None

@@ -16,7 +16,9 @@ from ..clients.openai import OpenAIClient
 from ..clients.sdk_transport import ChunkReader
 from ..engine.drivers import END, adrive, drive
 from ..engine.embeddings import in_order
+from ..engine.service_tiers import tier_of
 from ..errors import APIError, RequestTimeoutError
+from ..notices import warn_once
 from ..recorded_functions import http_call
 from ..responses import read_object
 from .exchanges import ExchangeCounter
@@ -108,9 +110,21 @@ class ProgramCall:
         asked, client = dict(self.asked.arguments), self.client
         is_model = asked.pop("is_model")
         counter = None
-        if self.asked.body is not None:
-            counter = ExchangeCounter(client, asked["host"], self.asked.body, is_model=is_model)
+        body = self.asked.body
+        if body is not None:
+            counter = ExchangeCounter(client, asked["host"], body, is_model=is_model)
+        if is_model and isinstance(body, dict) and tier_of(body) is None:
+            self._warn_of_tier()
         return http_call(**asked, send=send, settings=client.settings, counter=counter)
+
+    def _warn_of_tier(self) -> None:
+        """Warn once if the request gets no service tier although the program's run asks for one."""
+        tier = self.client.resolved.defaults.get("service_tier")
+        if tier is not None:
+            warn_once(
+                f"POST {self.request.url.path} is sent without the service tier {tier!r}: only chat "
+                "completions get it. Name service_tier in the program's own request"
+            )
 
     def receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Send a request, and return what is read of its response."""
@@ -199,7 +213,7 @@ class ProgramCall:
         if content == original.content and timeout == seconds.get("read"):
             return original
         limits = {
-            name: timeout if given is None else min(given, timeout or given)
+            name: timeout if given in (None, SDK_TIMEOUT) else min(given, timeout or given)
             for name, given in seconds.items()
         }
         extensions = {**original.extensions, "timeout": limits}
@@ -256,6 +270,8 @@ def kept_headers(headers: Any) -> list[tuple[bytes, bytes]]:
     ]
 
 
+SDK_TIMEOUT = 600.0  # seconds; DEFAULT_TIMEOUT of the openai SDK 2 and 3
+
 in_hand: ContextVar[ProgramCall] = ContextVar("llmcall request of a program")
 
 
@@ -276,6 +292,7 @@ class ProgramClient(OpenAIClient):
 
     splits_batches = False
     streams_chunks = True
+    sdk_timeout = SDK_TIMEOUT
 
     def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Sequence[Record]:
         """Return the records: a program gets the model and the usage, too."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..engine.drivers import Send
 from ..engine.exchange import REST
 from ..engine.limits import Admission
-from ..engine.usage import count, named
+from ..engine.service_tiers import FLEX, lacks_capacity, tier_of
+from ..engine.usage import count
 from ..errors import RateLimitError, ServiceError
 from ..responses import EventStreamDecoder
 from ..types import TokenUsage
@@ -53,22 +54,25 @@ class ExchangeCounter:
             try:
                 value = yield Send(call, call.request, policy.time_left())
             except RateLimitError as error:
-                pool.rest(endpoint, time.monotonic() + (error.retry_after or REST))
+                if not lacks_capacity(error, self._body):
+                    pool.rest(endpoint, time.monotonic() + (error.retry_after or REST))
                 raise
             used = usage_of(value)
-            admission.use(used, endpoint.name)
+            service_tier = served_tier(value)
+            admission.use(used, endpoint.name, service_tier=service_tier)
             if used.input_tokens is None:
                 admission.keep_reservation()
         amounts: dict[str, Any] = {"calls": 1}
         if self._is_model:
-            price = pool.price(used.input_tokens or 0, endpoint.name)
+            price = pool.price(used.input_tokens or 0, endpoint.name, service_tier)
             amounts["input_tokens"] = used.input_tokens
             amounts["cached_input_tokens"] = used.cached_tokens
             amounts["output_tokens"] = used.output_tokens
             amounts["cost"] = None if price is None else price.cost(used)
             if price is not None:
                 amounts["priced_by"] = price.source
-            amounts |= named(model_in(value))
+            if tier_of(self._body) == FLEX and service_tier != FLEX:
+                amounts["full_price_calls"] = 1
         self._count(call, amounts)
         return value
 
@@ -77,13 +81,13 @@ class ExchangeCounter:
         if not self._is_model:
             return 0.0
         used = usage_of(value)
-        price = self._client.pool(self._model).price(used.input_tokens or 0)
+        pool = self._client.pool(self._model)
+        price = pool.price(used.input_tokens or 0, service_tier=served_tier(value))
         return None if price is None else price.cost(used)
 
     def count_hit(self, call: FunctionCall, record: Record) -> None:
         """Count an answer that is recorded, or that an identical request got."""
-        served = named(model_in(record.response["value"])) if self._is_model else {}
-        self._count(call, {"cached_calls": 1, "saved": record.cost, **served})
+        self._count(call, {"cached_calls": 1, "saved": record.cost})
 
     def count_error(self, call: FunctionCall) -> None:
         """Count a failure."""
@@ -99,27 +103,27 @@ def usage_of(value: Mapping[str, Any]) -> TokenUsage:
     :param value: what is recorded: a body and its media type.
     """
     usage: dict[str, Any] = {}
-    for told in _told(value, "usage"):
-        if isinstance(told, dict):
-            # a stream tells of the output again and again, and of the input once
-            usage.update({name: item for name, item in told.items() if item is not None})
+    for part in _parts(value["body"]):
+        inner = (part, part.get("response"), part.get("message"))
+        for each in inner:
+            told = each.get("usage") if isinstance(each, dict) else None
+            if isinstance(told, dict):
+                # a stream tells of the output again and again, and of the input once
+                usage.update({name: item for name, item in told.items() if item is not None})
     return TokenUsage.of({"usage": usage} if usage else {})
 
 
-def model_in(value: Mapping[str, Any]) -> str | None:
-    """Return the model that an answer names, in its body or in the events of its stream.
+def served_tier(value: Mapping[str, Any]) -> str | None:
+    """Return the service tier that an answer names, in its body or in the events of its stream.
 
     :param value: what is recorded: a body and its media type.
     """
-    return next((told for told in _told(value, "model") if isinstance(told, str)), None)
-
-
-def _told(value: Mapping[str, Any], name: str) -> Iterator[Any]:
-    """Yield what an answer tells under a name, in its body or in the events of its stream."""
+    tier = None
     for part in _parts(value["body"]):
-        for each in (part, part.get("response"), part.get("message")):
-            if isinstance(each, dict) and name in each:
-                yield each[name]
+        for each in (part, part.get("response")):
+            if isinstance(each, dict):
+                tier = tier_of(each) or tier
+    return tier
 
 
 def _parts(body: str) -> Iterator[dict[str, Any]]:

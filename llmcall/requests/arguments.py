@@ -211,6 +211,8 @@ CONFIGURED = (
     "presence_penalty",
     "reasoning_effort",
 )
+# Those of them that are in no key.
+CONFIGURED_UNKEYED = ("service_tier",)
 # Those that change who pays, who may ask or what is logged, not what is answered.
 UNKEYED = frozenset(
     {
@@ -231,7 +233,8 @@ SWITCH = ("True or False", bool)
 KINDS: dict[str, tuple[Any, ...]] = {
     "temperature": NUMBER, "top_p": NUMBER, "frequency_penalty": NUMBER, "presence_penalty": NUMBER,
     "max_tokens": WHOLE, "max_completion_tokens": WHOLE, "seed": WHOLE, "n": WHOLE, "dimensions": WHOLE,
-    "reasoning_effort": ("a string", str), "stop": ("a string or a list of strings", str, list),
+    "reasoning_effort": ("a string", str), "service_tier": ("a string", str),
+    "stop": ("a string or a list of strings", str, list),
     "tools": ("a list of dicts and functions", list), "tool_choice": ("a string or a dict", str, dict),
     "extra_body": OBJECT, "extra_headers": OBJECT, "timeout": NUMBER, "deadline": NUMBER, "waiting_time": NUMBER,
     "exponential_backoff_factor": NUMBER, "max_attempts": WHOLE, "sample": ("a string or a whole number", str, int),
@@ -257,7 +260,8 @@ def check_names(params: Mapping[str, Any], kind: str = "chat") -> None:
 
 def configured_parameters(settings: Settings) -> dict[str, Any]:
     """Return the parameters that the settings give a default to."""
-    return given_parameters({name: getattr(settings, name) for name in CONFIGURED})
+    names = (*CONFIGURED, *CONFIGURED_UNKEYED)
+    return given_parameters({name: getattr(settings, name) for name in names})
 
 
 def given_parameters(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .clients.base import LLMClient
-from .responses import text_pieces
+from .responses.chunks import text_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

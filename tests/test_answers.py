@@ -306,7 +306,7 @@ def test_a_recorded_answer_that_no_longer_fits(response_format: Any, tmp_path: P
     client.cache.put(request, {"choices": [{"index": 0, "finish_reason": "stop", "message": bad}]})
     replaying = client_of([], tmp_path, cache_mode="replay")
     with pytest.raises(
-        llmcall.CacheMissError, match=r"not\s+fit\s+the\s+call's\s+own\s+response_format"
+        llmcall.CacheMissError, match=r"not\s+fit\s+this\s+call's\s+response_format"
     ) as missed:
         replaying.send_message("Who?", response_format=response_format)
     assert "cache_mode='auto'" in str(missed.value)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from llmcall import ServiceError
-from llmcall.responses import Assembler, EventStreamDecoder
+from llmcall.responses.assembler import Assembler
+from llmcall.responses.event_stream import EventStreamDecoder
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 

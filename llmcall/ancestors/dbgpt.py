@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..clients.api_errors import masked, secrets_of
 from ..errors import ServiceError
 from ..notices import logger
-from ..responses import EventStreamDecoder, check_no_error
+from ..responses.body import check_no_error
+from ..responses.event_stream import EventStreamDecoder
 
 if TYPE_CHECKING:
     import httpx

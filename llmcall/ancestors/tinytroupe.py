@@ -29,7 +29,7 @@ from ..requests.arguments import (
 )
 from ..requests.keys import key_of, normalizer, plain
 from ..requests.rekeying import under_settings
-from ..responses import check_chat
+from ..responses.checks import check_chat
 from ..types import Record
 
 PICKLE = b"\x80"  # a pickle of protocol 2 or later; Python's default since 3.0

@@ -23,7 +23,7 @@ from ..errors import (
     RequestTimeoutError,
     ServiceError,
 )
-from ..responses import read_object
+from ..responses.body import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -542,7 +542,7 @@ class LLMClient:
         """
         from ..engine.answer import answer
         from ..engine.drivers import look
-        from ..responses import is_cut
+        from ..responses.checks import is_cut
 
         call = prepare_chat(self, messages, {**arguments, "cache": False} if fresh else arguments)
         call = replace(call, cassette=None) if fresh else call

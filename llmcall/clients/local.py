@@ -171,7 +171,7 @@ class LocalTransport:
         return self._chunks(request.body, None if timeout is None else time.monotonic() + timeout)
 
     def _answer(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
-        from ..responses import Assembler
+        from ..responses.assembler import Assembler
 
         assembler = Assembler()
         for chunk in self._chunks(body, expiry):

@@ -14,7 +14,8 @@ from ..config.values import check_credential
 from ..engine.drivers import time_left, time_limit
 from ..engine.limits import note_sent, note_sent_async
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
-from ..responses import EventStreamDecoder, append, read_object
+from ..responses.body import append, read_object
+from ..responses.event_stream import EventStreamDecoder
 from ..types import Response
 from .api_errors import (
     guess_address,

@@ -7,11 +7,12 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from .. import responses
 from ..errors import ContextLengthError
 from ..models.tokens import count_tokens
 from ..notices import logger, warn_once
 from ..requests.keys import ordered
+from ..responses.checks import is_cut
+from ..responses.chunks import chunks_of, text_in
 from ..types import Outcome, TokenUsage, record_of
 from .drivers import Do, Emit, look
 from .exchange import Exchange
@@ -71,8 +72,8 @@ def answer(
 
 def told(record: Record) -> Flow[None]:
     """Emit a recorded answer to the reader of a stream."""
-    for chunk in responses.chunks_of(record.response):
-        yield Emit(responses.text_in(chunk), chunk)
+    for chunk in chunks_of(record.response):
+        yield Emit(text_in(chunk), chunk)
 
 
 def _first_that_fits(
@@ -122,7 +123,7 @@ def _answered(
     :param wants_room: an answer that the context window cut is an error.
     """
     if record is not None:
-        if wants_room and responses.is_cut(record.response, call.request):
+        if wants_room and is_cut(record.response, call.request):
             raise ContextLengthError("the recorded answer was cut where the context window ended")
         return Outcome(record)
     ask = functools.partial(
@@ -143,7 +144,7 @@ def _ask(
     (call,) = calls
     exchange = Exchange(call, policy, stream=stream, wants_room=wants_room)
     sent = yield from exchange.sent()
-    if wants_room and responses.is_cut(sent.response, call.request):
+    if wants_room and is_cut(sent.response, call.request):
         call.count_answer(
             TokenUsage.of(sent.response), sent.endpoint, service_tier=tier_of(sent.response)
         )

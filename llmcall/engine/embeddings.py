@@ -7,10 +7,10 @@ import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .. import responses
 from ..errors import ServiceError
 from ..models.tokens import shares
 from ..notices import warn_once
+from ..responses.checks import packed_vector
 from ..types import Outcome, TokenUsage, record_of
 from .drivers import Do, look
 from .exchange import Exchange
@@ -106,7 +106,7 @@ def _stored(calls: Sequence[ModelCall], texts: list[str], sent: Sent) -> list[Re
     """Store the embeddings of a response, each with its share of tokens and cost."""
     usage = TokenUsage.of(sent.response)
     cost = calls[0].count_answer(usage, sent.endpoint)
-    vectors = [responses.packed_vector(item["embedding"]) for item in in_order(sent.response)]
+    vectors = [packed_vector(item["embedding"]) for item in in_order(sent.response)]
     _warn_of_dimensions(calls[0], len(vectors[0]) // FLOAT32)
     total = usage.input_tokens
     tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)

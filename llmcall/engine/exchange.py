@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from .. import responses
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -18,6 +17,9 @@ from ..errors import (
     RequestTimeoutError,
 )
 from ..notices import logger, warn_once
+from ..responses.assembler import Assembler
+from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut
+from ..responses.chunks import says_something, text_in, text_pieces
 from ..types import Response, Sent, TokenUsage
 from .drivers import END, Close, Do, Emit, Next, Open, Send, Wait
 from .flights import handed_to_reader
@@ -35,7 +37,7 @@ from .service_tiers import (
 
 if TYPE_CHECKING:
     from ..config.settings import Endpoint
-    from ..responses import Assembler
+    from ..responses.assembler import Assembler
     from .drivers import Flow
     from .prepared_call import ModelCall
     from .retry import RetryPolicy
@@ -156,19 +158,19 @@ class Exchange:
         if reservation is not None and not reservation.is_near:
             yield Do(reservation.close)
         if self.stream and chunks is None:
-            yield Emit("".join(responses.text_pieces(self.response)))
+            yield Emit("".join(text_pieces(self.response)))
 
     def _check(self) -> None:
         """Raise if the response is no complete answer, or does not fit its ``response_format``."""
         if self.request.kind == "embedding":
-            responses.check_embeddings(self.response, len(self.body["input"]))
+            check_embeddings(self.response, len(self.body["input"]))
             return
-        responses.check_chat(self.response)
+        check_chat(self.response)
         if self.request.expected is None:
             return
-        if self.wants_room and responses.is_cut(self.response, self.request):
+        if self.wants_room and is_cut(self.response, self.request):
             return
-        responses.check_fits(self.request, self.response)
+        check_fits(self.request, self.response)
 
     def _note_use(self, endpoint: Endpoint, admission: Admission) -> None:
         """Note what the answer used of limits and budgets, and what the server says is left."""
@@ -226,10 +228,10 @@ class Exchange:
         Those that tell the reader nothing are held back until one does: until then the call can be
         tried again.
         """
-        assembler = responses.Assembler()
+        assembler = Assembler()
         head = Response({})
         held: list[Emit] = []
-        tells = responses.says_something if self.client.streams_chunks else responses.text_in
+        tells = says_something if self.client.streams_chunks else text_in
         while True:
             chunk = yield Next(chunks, self._timeout())
             if chunk is END:

@@ -187,7 +187,7 @@ class PreparedCall(ABC):
         """
         if self.request.expected is None:
             return False
-        from ..responses import fits
+        from ..responses.checks import fits
 
         return not fits(self.request, record.response)
 

@@ -12,7 +12,7 @@ from ..engine.drivers import END
 from ..engine.embeddings import vector_of
 from ..errors import APIError, LLMCallError
 from ..records.answers import VOLATILE
-from ..responses import EACH_CHUNK
+from ..responses.chunks import EACH_CHUNK
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -20,7 +20,7 @@ from ..engine.service_tiers import tier_of
 from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
 from ..recorded_functions import http_call
-from ..responses import read_object
+from ..responses.body import read_object
 from .exchanges import ExchangeCounter
 from .requests import Asked
 

@@ -13,7 +13,7 @@ from ..engine.limits import Admission
 from ..engine.service_tiers import FLEX, lacks_capacity, tier_of
 from ..engine.usage import count
 from ..errors import RateLimitError, ServiceError
-from ..responses import EventStreamDecoder
+from ..responses.event_stream import EventStreamDecoder
 from ..types import TokenUsage
 
 if TYPE_CHECKING:

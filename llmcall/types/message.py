@@ -54,6 +54,13 @@ def is_part(part: Data) -> bool:
     return isinstance(part.get(required), str)
 
 
+def is_content(content: Data) -> bool:
+    """Return whether data can be the content of a message: a text, a list of parts, or nothing."""
+    if isinstance(content, list):
+        return all(map(is_part, content))
+    return content is None or isinstance(content, str)
+
+
 def text_of(content: Data) -> str | None:
     """Return the text of a message's content; of a list of parts, the text parts joined."""
     if not isinstance(content, list):

@@ -326,7 +326,7 @@ FLOODS = {
 @pytest.mark.parametrize("name", FLOODS)
 def test_floods(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What never ends is read no further than the largest answer, and not asked for again."""
-    monkeypatch.setattr("llmcall.responses.LARGEST", 2**20)
+    monkeypatch.setattr("llmcall.responses.body.LARGEST", 2**20)
     with RawServer(FLOODS[name]) as server, client_for(server.base_url) as client:
         error = asked(client, way)
     assert isinstance(error, ServiceError), repr(error)

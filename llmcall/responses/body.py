@@ -1,0 +1,70 @@
+"""The bytes of a response as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from ..errors import ServiceError
+
+# Bytes of an answer, after the decoding of gzip: 2,048 embeddings of 3,072 numbers, the most that
+# OpenAI gives at once, have about half of it.
+LARGEST = 256 * 2**20
+
+
+SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def append(body: bytearray, data: bytes) -> None:
+    """Put the next piece of a body behind those that came before.
+
+    :raises ServiceError: where it makes the body larger than ``LARGEST``; asking again would not
+        help.
+    """
+    body += data
+    check_size(len(body))
+
+
+def check_size(size: int) -> None:
+    if size > LARGEST:
+        error = ServiceError(
+            f"the answer is larger than {LARGEST >> 20} MiB, and was read no further"
+        )
+        error.retryable = False
+        raise error
+
+
+def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
+    """Return the JSON object that a server sent, with U+FFFD for each lone surrogate, which is no
+    text.
+
+    :param what: what it is, for the error: ``"answer"``, ``"chunk in the stream"``.
+    :raises ServiceError: where it is none.
+    """
+    start = text[:200] if isinstance(text, str) else bytes(text[:200])
+    try:
+        text = text if isinstance(text, str) else text.decode()
+        found = json.loads(text)
+        if SURROGATE_ESCAPE.search(text):
+            whole = json.dumps(found, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+            found = json.loads(whole.decode("utf-16-le", "replace"))
+    except (ValueError, RecursionError) as error:
+        raise ServiceError(f"a malformed {what}, not JSON: {start!r}") from error
+    if not isinstance(found, dict):
+        raise ServiceError(f"a malformed {what}, no JSON object: {start!r}")
+    return found
+
+
+def check_no_error(event: dict[str, Any]) -> None:
+    """Raise what an event of a stream tells of an error, as OpenRouter's do beside what has come so
+    far.
+    """
+    error = event.get("error")
+    if error:
+        told = error if isinstance(error, dict) else {"message": error}
+        made = ServiceError(
+            f"the server sent an error inside the stream: {told.get('message') or error}"
+        )
+        made.code = told.get("code")
+        raise made

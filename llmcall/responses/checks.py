@@ -1,0 +1,222 @@
+"""What counts as an answer: complete, neither filtered nor empty, and fit for its request.
+
+Anything else is an error of the tree.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..display.formatting import shortened
+from ..errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
+from ..types import Response, TokenUsage, text_of
+from ..types.message import is_content
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..types import Request
+
+
+# Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
+ANSWERS = ("tool_calls", "refusal", "function_call", "audio")
+
+
+SHOWN = 200  # characters of an answer in a message
+
+
+OK = 200  # the SDK raises for any status from 300 on
+
+
+def check_chat(response: Any) -> None:
+    """Refuse a chat response that holds no complete answer.
+
+    :raises ServiceError: where it is malformed, or broke off.
+    :raises ContentFilterError: where the provider filtered the answer.
+    :raises EmptyAnswerError: where there is neither text nor a tool call.
+    """
+    choices = _list_in(response, "choices")
+    for choice in choices:
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(message, dict):
+            _refuse(
+                ServiceError,
+                f"a malformed answer: a choice without a message ({_brief(choice)})",
+                response,
+            )
+        if not is_content(message.get("content")):
+            _refuse(
+                ServiceError,
+                f"a malformed answer: a content that is no text ({_brief(message)})",
+                response,
+            )
+        # OpenRouter reports a provider that failed halfway like this, with the half that came.
+        if choice.get("finish_reason") == "error" or choice.get("error"):
+            _refuse(
+                ServiceError,
+                f"the answer broke off: {_brief(choice.get('error') or choice)}",
+                response,
+            )
+    if any(choice.get("finish_reason") == "content_filter" for choice in choices):
+        _refuse(
+            ContentFilterError,
+            "the provider filtered the answer (finish_reason content_filter)",
+            response,
+        )
+    messages = [choice["message"] for choice in choices]
+    if not any(text_of(each.get("content")) or any(map(each.get, ANSWERS)) for each in messages):
+        _refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
+
+
+def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
+    reason = choice.get("finish_reason")
+    spent = TokenUsage.of(response).reasoning_tokens
+    if reason == "length":
+        thought = f" ({spent} of them on reasoning)" if spent else ""
+        return f"the answer is empty: the token limit was used up{thought} before any text; raise max_tokens"
+    return f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
+
+
+def check_fits(request: Request, response: Mapping[str, Any]) -> None:
+    """Refuse an answer that does not fit its own ``response_format``, so that it is asked for again
+    and not stored.
+
+    :param response: what :func:`check_chat` passed. What the context window cut is for the
+        fallbacks to judge first.
+    :raises ServiceError: saying where it does not fit. It is worth another attempt.
+    """
+    if request.expected is None:
+        return
+    for choice in response["choices"]:
+        message = choice["message"]
+        text = None if message.get("refusal") else text_of(message.get("content"))
+        problem = _misfit(text, request.expected) if text else None  # a refusal, or a tool call
+        if problem is not None:
+            cut = (
+                "; it was cut at the token limit: raise max_tokens"
+                if choice.get("finish_reason") == "length"
+                else ""
+            )
+            _refuse(
+                ServiceError,
+                f"the answer does not fit its response_format: {problem}{cut}",
+                response,
+            )
+
+
+def fits(request: Request, response: Mapping[str, Any]) -> bool:
+    """Return whether a recorded answer fits the request's ``response_format``; so does what is no
+    answer at all.
+    """
+    try:
+        check_fits(request, response)
+    except ServiceError:
+        return False
+    except (LookupError, TypeError, AttributeError):
+        pass
+    return True
+
+
+@lru_cache(maxsize=10_000)  # a recorded answer is looked at each time that it is given
+def _misfit(text: str, expected: Any) -> str | None:
+    """Return where an answer does not fit a class, which reads it, or a JSON schema, whose user
+    does.
+    """
+    if not isinstance(expected, str):
+        from ..outputs import read
+
+        try:
+            read(text, expected, structured=True)
+        except OutputError as error:
+            return str(error)
+        return None
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import UnknownType, best_match
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    # With a registry of its own, nothing that a schema refers to is fetched from the network.
+    validator = Draft202012Validator(json.loads(expected), registry=Registry())
+    try:
+        found = best_match(validator.iter_errors(json.loads(text)))
+    except (UnknownType, Unresolvable, re.error):  # a schema that says what no validator here knows
+        return None
+    except ValueError as error:
+        return f"it is no JSON ({error})"
+    except RecursionError:
+        return "it is nested too deeply"
+    return None if found is None else f"{found.json_path}: {_brief(found.message)}"
+
+
+def check_embeddings(response: Any, count: int) -> None:
+    """Refuse an embeddings response that does not hold one vector of finite numbers a text.
+
+    :param count: how many texts were sent.
+    :raises ServiceError: where it is malformed.
+    """
+    data = _list_in(response, "data")
+    if len(data) != count:
+        _refuse(
+            ServiceError, f"a malformed answer: {len(data)} embeddings for {count} texts", response
+        )
+    for item in data:
+        try:
+            packed_vector(item["embedding"])
+        except (LookupError, TypeError, ValueError, OverflowError, struct.error):
+            _refuse(
+                ServiceError,
+                f"a malformed answer: an embedding that is no vector ({_brief(item)})",
+                response,
+            )
+
+
+def packed_vector(embedding: Any) -> bytes:
+    """Return a vector as little-endian float32, whether it came as numbers or as base64 of the
+    same.
+
+    :raises TypeError, ValueError, OverflowError, struct.error: for what is none, or holds NaN or an
+        infinity.
+    """
+    if isinstance(embedding, str):
+        packed = base64.b64decode(embedding, validate=True)
+    else:
+        packed = struct.pack(f"<{len(embedding)}f", *embedding)
+    if not packed or not math.isfinite(sum(struct.unpack(f"<{len(packed) // 4}f", packed))):
+        raise ValueError("no finite numbers")
+    return packed
+
+
+def is_cut(response: Mapping[str, Any], request: Request) -> bool:
+    """Return whether an answer ended at a limit that is not the caller's own."""
+    if all(choice.get("finish_reason") != "length" for choice in response["choices"]):
+        return False
+    max_tokens, written = request.asked.get("max_tokens"), TokenUsage.of(response).output_tokens
+    return max_tokens is None or (written is not None and written < max_tokens)
+
+
+def _list_in(response: Any, name: str) -> list[Any]:
+    """Return the list of that name in a response; refuse one that has none."""
+    if not isinstance(response, dict):
+        _refuse(ServiceError, f"a malformed answer: {_brief(response)}", response)
+    found = response.get(name)
+    if not isinstance(found, list) or not found:
+        message = f"a malformed answer without {name}: {_brief(response.get('error') or response)}"
+        _refuse(ServiceError, message, response)
+    return found
+
+
+def _refuse(kind: type[APIError], message: str, response: Any) -> NoReturn:
+    sent = isinstance(response, Response)
+    raise kind(
+        message, status_code=OK if sent else None, request_id=response.request_id if sent else None
+    )
+
+
+def _brief(value: object) -> str:
+    return shortened(value if isinstance(value, str) else repr(value), SHOWN)

@@ -1,0 +1,105 @@
+"""The chunks in which a replayed stream gives a recorded response."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from ..types import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+WORDS = re.compile(r"\s*\S+|\s+")  # each with the blanks before it; together they are the text
+
+
+# what every chunk says, and what none of the first does
+EACH_CHUNK = ("id", "object", "created", "model", "service_tier", "system_fingerprint")
+
+
+CHUNK = {"object": "chat.completion.chunk"}
+
+
+ENDING = ("choices", "usage")
+
+
+WHOLE_CHOICE = ("index", "message", "finish_reason", "logprobs")
+
+
+# texts that a model writes before its answer (DeepSeek and vLLM; OpenRouter)
+REASONING = ("reasoning_content", "reasoning")
+
+
+def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the chunks in which a replayed stream gives a recorded response; put together, by
+    :class:`Assembler` or by the SDK, they are the response again.
+
+    Texts come word by word, the model's reasoning first.
+    """
+    head = {**{name: response[name] for name in response if name not in ENDING}, **CHUNK}
+    about = {name: head[name] for name in EACH_CHUNK if name in head}
+    usage = {name: response[name] for name in ("usage",) if response.get(name) is not None}
+    for number, choice in enumerate(response["choices"], 1):
+        place = {"index": choice.get("index", 0)}
+        rest = {name: choice[name] for name in choice if name not in WHOLE_CHOICE}
+        begun, pieces = _deltas(choice["message"])
+        yield {**head, "choices": [{**place, **rest, "delta": begun, "finish_reason": None}]}
+        for delta in pieces:
+            yield {**about, "choices": [{**place, "delta": delta, "finish_reason": None}]}
+        if choice.get("logprobs"):
+            given = {"delta": {}, "logprobs": choice["logprobs"], "finish_reason": None}
+            yield {**about, "choices": [{**place, **given}]}
+        # As the API does: programs stop reading where they see the reason, and look no further
+        # into that chunk.
+        last = {**place, **rest, "delta": {}, "finish_reason": choice.get("finish_reason")}
+        ending = usage if number == len(response["choices"]) else {}
+        yield {**about, "choices": [last], **ending}
+
+
+def _deltas(message: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
+    """Return the first delta of a message, and those that follow."""
+    content = message.get("content")
+    begun: dict[str, Any] = {name: value for name, value in message.items() if value is None}
+    begun["role"] = message.get("role") or "assistant"
+    if isinstance(content, str):
+        begun["content"] = ""
+    rest = {name: value for name, value in message.items() if name not in begun}
+    rest.pop("content", None)
+    return begun, _further_deltas(message, rest)
+
+
+def _further_deltas(message: Mapping[str, Any], rest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for name in (*REASONING, "content"):
+        value = message.get(name)
+        if isinstance(value, str):
+            rest.pop(name, None)
+            yield from ({name: word} for word in WORDS.findall(value))
+        elif value is not None and name == "content":
+            yield {name: value}
+    if isinstance(rest.get("tool_calls"), list):
+        calls = enumerate(rest["tool_calls"])
+        rest["tool_calls"] = [{**call, "index": number} for number, call in calls]
+    if rest:
+        yield rest
+
+
+def text_in(chunk: Mapping[str, Any]) -> str:
+    """Return the text of the first choice in a chunk."""
+    deltas = [each["delta"] for each in chunk["choices"] if each["index"] == 0]
+    return "".join(text_of(delta.get("content")) or "" for delta in deltas)
+
+
+def says_something(chunk: Mapping[str, Any]) -> bool:
+    """Return whether a chunk holds a part of an answer, more than its role."""
+    deltas = [choice["delta"] for choice in chunk["choices"]]
+    return any(value for delta in deltas for name, value in delta.items() if name != "role")
+
+
+def text_pieces(response: Mapping[str, Any]) -> list[str]:
+    """Return the text of a recorded response in the pieces in which a replayed stream yields it:
+    word by word.
+
+    How the network cut the text when it was recorded is no part of the record.
+    """
+    return WORDS.findall(text_of(response["choices"][0]["message"].get("content")) or "")

@@ -1,0 +1,64 @@
+"""Server-sent events, decoded."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from typing import TYPE_CHECKING, Any
+
+from .body import check_size, read_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+NOT_DATA = (":", "event:", "id:", "retry:")  # comments, and the fields that carry no data
+
+
+class EventStreamDecoder:
+    """Decode server-sent events (HTML standard, section 9.2) whose data are JSON objects, one to a
+    line.
+
+    A ``data:`` line counts at once, without the blank line that ends an event, which some servers
+    leave out. A line that belongs to no event is handed on as it is: some send an answer, or an
+    error, as a whole.
+
+    :ivar done: whether ``[DONE]`` has come; whatever follows it is ignored.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self._newlines = io.IncrementalNewlineDecoder(
+            codecs.getincrementaldecoder("utf-8-sig")("replace"), True
+        )
+        self._line: list[str] = []  # the pieces of the last line, which has not ended
+        self._size = 0
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any] | str]:
+        """Yield the events, and the other lines that are not empty, that are complete with this
+        data.
+
+        :raises ServiceError: where an event is no JSON object, or the stream is larger than
+            ``LARGEST``.
+        """
+        self._size += len(data)
+        check_size(self._size)
+        return self._events(self._newlines.decode(data))
+
+    def close(self) -> Iterator[dict[str, Any] | str]:
+        """Yield what the end of the stream completes, as :meth:`feed`."""
+        return self._events(self._newlines.decode(b"", final=True) + "\n")
+
+    def _events(self, text: str) -> Iterator[dict[str, Any] | str]:
+        first, *others = text.split("\n")
+        self._line.append(first)
+        for following in others:
+            line, self._line = "".join(self._line), [following]
+            if self.done or not line or line.startswith(NOT_DATA):
+                continue
+            data = line.removeprefix("data:")
+            self.done = data != line and data.strip().lower() == "[done]"
+            if data == line:
+                yield line
+            elif data.strip() and not self.done:
+                yield read_object(data, "chunk in the stream")

@@ -26,7 +26,8 @@ from .engine.prepared_call import PreparedCall
 from .engine.retry import RetryPolicy, retried
 from .engine.usage import Meter
 from .errors import APIError, LLMCallError, short_traceback
-from .notices import LEFT, is_left, warn_once
+from .failures import LEFT, is_left
+from .notices import warn_once
 from .requests.arguments import Parameters
 from .requests.keys import map_texts, normalizer, ordered, plain
 from .scopes import scope_of_call

@@ -314,7 +314,7 @@ def test_a_cancelled_call_gives_its_draw_back(caplog: pytest.LogCaptureFixture) 
 
     assert asyncio.run(run()) == "done"
     assert samples() == ["a#0"]
-    assert "1 call ended before the whole answer had come (1 in scope 'a'" in caplog.text
+    assert "1 call ended before the whole answer arrived (1 in scope 'a'" in caplog.text
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -174,7 +174,7 @@ def test_the_same_request_at_once_warns(function: bool, caplog: pytest.LogCaptur
     (warning,) = caplog.messages
     assert (
         "two threads in the scope 'trial'" in warning
-        and "Give each thread a scope of its own" in warning
+        and "Give each thread its own scope" in warning
     )
 
 

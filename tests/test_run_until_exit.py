@@ -114,7 +114,7 @@ def test_an_answer_that_comes_too_late_is_told(model: NumberedServer) -> None:
         time.sleep(0.2)
     """)
     _, said = ran()
-    assert "1 call ended before the whole answer had come" in said
+    assert "1 call ended before the whole answer arrived" in said
     assert "POST /v1/chat/completions" in said
 
 

@@ -518,7 +518,7 @@ def test_what_was_not_received_gives_its_draw_back(
         leaving(client)
         assert client.send_message("Hello", on_error="raise").sample == sample
     assert [
-        text for text in caplog.messages if "1 call ended before the whole answer had come" in text
+        text for text in caplog.messages if "1 call ended before the whole answer arrived" in text
     ]
 
 
@@ -535,7 +535,7 @@ def test_streams_that_are_kept_are_told(caplog: pytest.LogCaptureFixture) -> Non
     for stream in kept:
         stream.close()
     assert [text[:71] for text in caplog.messages] == [
-        "2 calls ended before the whole answer had come (2 in scope 's'; the fir"
+        "2 calls ended before the whole answer arrived (2 in scope 's'; the fir"
     ]
 
 

@@ -230,7 +230,7 @@ def test_streams_that_a_program_leaves(
                 gc.collect()
     finally:
         gc.enable()
-    assert "2 calls ended before the whole answer had come (2 in scope 's'" in caplog.text
+    assert "2 calls ended before the whole answer arrived (2 in scope 's'" in caplog.text
 
 
 def test_embeddings(server: Server) -> None:

@@ -21,7 +21,8 @@ from ..display.data_frames import record_frame
 from ..display.formatting import counted, one_line
 from ..display.notebook import html_message, html_table
 from ..errors import CacheError, ConfigError, short_traceback
-from ..notices import LEFT, Failures, notice, process_failures, warn_once
+from ..failures import LEFT, Failures, process_failures
+from ..notices import notice, warn_once
 from ..records.askers import Askers
 from ..records.header import (
     header_differences,

@@ -13,7 +13,7 @@ from .._version import __version__
 from ..display.printable import visible_json
 from ..display.tables import table
 from ..errors import APIError, LLMCallError
-from ..notices import process_failures
+from ..failures import process_failures
 from .cache import as_json, cache
 from .run import run
 from .runs import cassette, diff, report, show

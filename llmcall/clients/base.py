@@ -27,7 +27,8 @@ from ..errors import (
     short_traceback,
     shorten,
 )
-from ..notices import FAILED, LEFT, how_often, is_left, logger, process_failures
+from ..failures import FAILED, LEFT, is_left, process_failures
+from ..notices import how_often, logger
 from ..requests.arguments import configured_parameters, sent_body
 from ..scopes import note_served
 from ..system import after_fork_in_child, at_exit

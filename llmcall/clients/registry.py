@@ -15,8 +15,8 @@ from ..config.values import nearest
 from ..engine import limits, service_tiers
 from ..engine.usage import process_meter
 from ..errors import ConfigError, short_traceback
+from ..failures import process_failures
 from ..models.catalog import capabilities, resolve
-from ..notices import process_failures
 from ..system import process_lock
 from .base import LLMClient
 

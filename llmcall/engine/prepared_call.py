@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..cassettes.misses import guards
 from ..config.settings import Rank
 from ..display.printable import printable
-from ..notices import Failures, process_failures, warn_once
+from ..failures import Failures, process_failures
+from ..notices import warn_once
 from ..requests.keys import ANEW, key_of
 from ..types import FROM_FUNCTION, Record, Request, TokenUsage, record_of
 from .options import DEFAULT_OPTIONS, Options

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..notices import REFUSED, logger, process_failures
+from ..failures import REFUSED, process_failures
+from ..notices import logger
 from ..scopes import current_path
 from .usage import count
 

@@ -28,7 +28,8 @@ from ..errors import (
     short_traceback,
     shorten,
 )
-from ..notices import Failures, logger
+from ..failures import Failures
+from ..notices import logger
 from .bar import Bar, progress_bar
 from .items import (
     ItemNames,

@@ -27,7 +27,7 @@ from ..engine import budgets
 from ..engine import usage as metering
 from ..engine.drivers import check_stops, current_stops
 from ..errors import LLMCallError
-from ..notices import process_failures
+from ..failures import process_failures
 from ..scopes.draws import Draws, Number, split_counts
 from ..system import after_fork_in_child
 from ..types import FROM_FUNCTION

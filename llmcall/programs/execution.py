@@ -23,7 +23,8 @@ from ..config import resolve as config
 from ..config.values import without_password
 from ..engine.usage import process_meter
 from ..errors import LLMCallError, shorten
-from ..notices import LEFT, keep_notices, kept_notices, process_failures
+from ..failures import LEFT, process_failures
+from ..notices import keep_notices, kept_notices
 from .children import Children
 from .connections import Watch, refusal
 from .recorder import ProgramCalls

@@ -1,0 +1,159 @@
+"""Calls that left no record, reported in the log when the run ends."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping
+
+from .display.formatting import OUTSIDE_ANY_SCOPE, counted
+from .notices import notice
+from .system import after_fork_in_child, at_exit
+
+# Why a call left no record, in words that follow "1 call".
+FAILED = "failed for good"
+LEFT = "ended before the whole answer arrived"
+REFUSED = "had no recorded answer, or no scope, and was refused"
+
+ADVICE = {
+    FAILED: "Failures are not recorded, so a {replay} will differ from this run. Fix the cause and {again}; only "
+    "what is missing is asked",
+    LEFT: "What did not arrive is not recorded, so a {replay} may differ from this run. Read each answer to its end "
+    "and cancel no call, or {again}; only what is missing is asked",
+    REFUSED: "If your code caught the error, this run is incomplete",
+}
+MOST_SCOPES = 5  # that a warning lists
+
+
+def is_left(error: BaseException) -> bool:
+    """Return whether an exception means that nobody waits for the answer: its reader left, or the
+    call was cancelled.
+    """
+    return not isinstance(error, (Exception, KeyboardInterrupt))
+
+
+class Failures:
+    """The calls of one run that left no record, for a warning at its end.
+
+    :ivar refused: how many calls were refused, including those that were reported before.
+    """
+
+    def __init__(self) -> None:
+        self.refused = 0
+        # Re-entrant: the garbage collector may end an imap or a stream at any moment.
+        self._lock = threading.RLock()
+        # By reason: the first call in words, and the number of calls by scope path.
+        self._by_reason: dict[str, tuple[str, dict[str, int]]] = {}
+        # Streams and the like that have not ended: scope path and words.
+        self._under_way: dict[object, tuple[str, str]] = {}
+
+    def add(self, scope: str, what: str, why: str = FAILED) -> None:
+        """Add a call that left no record.
+
+        :param scope: its scope path; empty outside any scope.
+        :param what: the call and its error, in words without secrets.
+        :param why: ``FAILED``, ``LEFT`` or ``REFUSED``.
+        """
+        if self is process_failures:
+            _warn_at_exit()
+        with self._lock:
+            _, scopes = self._by_reason.setdefault(why, (what, {}))
+            scopes[scope] = scopes.get(scope, 0) + 1
+        if why == REFUSED:
+            self.count_refused()
+
+    def count_refused(self) -> None:
+        """Count a refused call that its caller knows about."""
+        with self._lock:
+            self.refused += 1
+
+    def begin(self, scope: str, what: str) -> object:
+        """Note that something is read piece by piece; it counts as ``LEFT`` unless :meth:`end`
+        follows.
+
+        :returns: the token for :meth:`end`.
+        """
+        if self is process_failures:
+            _warn_at_exit()
+        token = object()
+        with self._lock:
+            self._under_way[token] = scope, what
+        return token
+
+    def end(self, token: object, *, left: bool = False) -> None:
+        """Note that the reading ended.
+
+        :param left: whether it ended early.
+        """
+        with self._lock:
+            call = self._under_way.pop(token, None)
+            if left and call is not None:
+                self.add(*call, LEFT)
+
+    def take(self) -> list[tuple[str, dict[str, int], str]]:
+        """Return and forget what was added: for each reason, the number of calls by scope path, and
+        the first call in words.
+        """
+        with self._lock:
+            taken, self._by_reason = self._by_reason, {}
+        return [
+            (why, scopes, first) for why, (first, scopes) in sorted(taken.items(), reverse=True)
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of calls for each reason; what has not ended counts as ``LEFT``."""
+        with self._lock:
+            self._leave_all()
+            return {why: sum(scopes.values()) for why, (_, scopes) in self._by_reason.items()}
+
+    def _leave_all(self) -> None:
+        for token in list(self._under_way):
+            self.end(token, left=True)
+
+    def warn(self, replay: str, again: str = "run it again") -> None:
+        """Log and forget what was added, a warning for each reason.
+
+        :param replay: what will differ from this run, to follow "a".
+        :param again: how to record what is missing.
+        """
+        self._leave_all()
+        for why, scopes, first in self.take():
+            calls = counted(sum(scopes.values()), "call")
+            advice = ADVICE[why].format(replay=replay, again=again)
+            notice("%s %s (%s; the first: %s). %s", calls, why, _listed(scopes), first, advice)
+
+    def forget(self, *reasons: str) -> None:
+        """Forget what was added for some reasons, or for all."""
+        with self._lock:
+            for why in reasons or tuple(ADVICE):
+                self._by_reason.pop(why, None)
+            if not reasons or LEFT in reasons:
+                self._under_way.clear()
+
+
+def _listed(scopes: Mapping[str, int]) -> str:
+    """Return numbers of calls by scope path in words."""
+    places = [
+        f"{number} in scope {path!r}" if path else f"{number} {OUTSIDE_ANY_SCOPE}"
+        for path, number in sorted(scopes.items())
+    ]
+    listed = ", ".join(places[:MOST_SCOPES])
+    more = len(places) - MOST_SCOPES
+    return f"{listed} and {more} more scopes" if more > 0 else listed
+
+
+process_failures = Failures()  # of calls that no cassette records
+
+
+@functools.cache
+def _warn_at_exit() -> None:
+    at_exit(lambda: process_failures.warn("replay"))
+
+
+def _begin_anew() -> None:
+    """Forget, in a forked process, what its parent will report."""
+    vars(process_failures).update(vars(Failures()))
+    _warn_at_exit.cache_clear()
+
+
+after_fork_in_child(_begin_anew)

@@ -535,7 +535,7 @@ def test_streams_that_are_kept_are_told(caplog: pytest.LogCaptureFixture) -> Non
     for stream in kept:
         stream.close()
     assert [text[:71] for text in caplog.messages] == [
-        "2 calls ended before the whole answer arrived (2 in scope 's'; the fir"
+        "2 calls ended before the whole answer arrived (2 in scope 's'; the firs"
     ]
 
 

@@ -100,17 +100,19 @@ def check_replays(model: Chance, seed: int, replays: int) -> None:
 
 def test_a_crowd_replays_exactly(model: Chance) -> None:
     """Random tasks, threads and pools that ask the same get the same answers, whatever the timing."""
-    check_replays(model, 1, replays=2)
+    check_replays(model, 1, replays=1)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 10))
+@pytest.mark.parametrize("seed", range(2, 7))
 def test_any_crowd_replays_exactly(model: Chance, seed: int) -> None:
     """Whatever the program, and in any number of fresh processes."""
-    check_replays(model, seed, replays=3)
+    check_replays(model, seed, replays=2)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_a_run_that_was_stopped_goes_on(model: Chance, how: signal.Signals) -> None:
     """Stopped in its midst and run again, it records what its replays then give."""
     options = ("--cassette", "run.jsonl")
@@ -122,9 +124,8 @@ def test_a_run_that_was_stopped_goes_on(model: Chance, how: signal.Signals) -> N
     asked = model.asked
     going_on = ran(model.address, *options, CROWD, 3)
     assert model.asked < asked + going_on.stdout.count("\n"), "nothing was kept"
-    for _ in range(2):
-        again = ran(NOWHERE, *options, "--mode", "none", CROWD, 3)
-        assert again.stdout == going_on.stdout, again.stderr
+    again = ran(NOWHERE, *options, "--mode", "none", CROWD, 3)
+    assert again.stdout == going_on.stdout, again.stderr
 
 
 # In this process

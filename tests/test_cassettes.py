@@ -998,14 +998,29 @@ def test_half_an_emoji_costs_nothing() -> None:
     assert answers == [HALVES["short"], HALVES["long"], "\U0001f600"]
     with cassette(PATH, mode="none") as tape, scope("s"):
         assert [said(client, text) for text in HALVES] == answers
-        assert tape.to_frame()["answer"].tolist() == answers
         assert tape._repr_html_().encode()
     assert client.cache.export("all.jsonl") == ResponseCache("other").load("all.jsonl") == 3
     assert ResponseCache("other").load(PATH, on_conflict="raise") == 0
-    assert client.cache.to_frame()["answer"].tolist() == answers
     assert "half \\ud83d" in commands.done("show", PATH)
     assert "half \\ud83d" in commands.cache("ls")
     assert "run.html" in commands.done("report", PATH, "--against", "all.jsonl", "-o", "run.html")
+
+
+def test_half_an_emoji_in_a_table_can_be_written() -> None:
+    """A table has U+FFFD for half of a character, and the other answers as they are."""
+    pytest.importorskip("pandas")
+    client = ScriptedClient(lambda messages: HALVES[messages[-1]["content"]])
+    with cassette(PATH) as tape, scope("s"):
+        for text in HALVES:
+            client.send_message(text)
+        frame = tape.to_frame()
+    assert frame["answer"].tolist() == [
+        "half \ufffd",
+        "x" * 600 + "\n\ufffd half\ufffd",
+        "\U0001f600",
+    ]
+    frame.to_csv("run.csv")
+    assert "half \ufffd" in Path("run.csv").read_text(encoding="utf-8")
 
 
 # What no call used

@@ -97,6 +97,14 @@ OVERFLOWS = json.loads(
 )
 
 
+def test_a_refused_connection_is_tried_twice(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody listens at an address of this machine: the log names the two attempts that are made."""
+    with refusing() as address, client_for(address, retry_max_attempts=5) as client:
+        failure = client.send_message(QUESTION, on_error="return")
+    assert isinstance(failure, ServiceError) and failure.attempts == 2
+    assert "attempt 1 of 2 failed" in caplog.text
+
+
 def overflow(form: str, told: Any) -> Answer:
     """Return the refusal of a prompt that is too long: in OpenAI's form, vLLM's flat one, or as it
     came.

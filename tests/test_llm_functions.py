@@ -749,3 +749,12 @@ def test_a_table_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(llmcall.ConfigError, match="pip install pandas"):
         llmcall.usage().to_frame()
     assert call.map(PEOPLE) == ["yes", "yes"]
+
+
+def test_a_table_can_be_written_whatever_the_model_says() -> None:
+    """Half of a character, which no file can hold, is U+FFFD in a cell."""
+    pytest.importorskip("pandas")
+    client = ScriptedClient(lambda messages: "half \ud83d")
+    table = llmcall.LLMCall(user="Hello {{ name }}", client=client).table([{"name": "Lisa"}])
+    table.to_csv("table.csv")
+    assert table["value"].tolist() == ["half \ufffd"]

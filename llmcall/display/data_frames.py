@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from ..errors import ConfigError
+from ..surrogates import without_surrogates
 from .printable import printable
 
 RECORD_COLUMNS = (
@@ -45,31 +45,19 @@ def import_pandas() -> Any:
     return pandas
 
 
-def data_frame(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> Any:
-    """Return rows as a DataFrame; their texts may hold lone surrogates.
+def data_frame(rows: Iterable[Sequence[Any]], names: Sequence[str], **options: Any) -> Any:
+    """Return rows as a DataFrame that pandas can write to any file.
 
     :param names: the columns' names.
+    :param options: of pandas.
     """
-    pandas = import_pandas()
-    rows = list(rows)
-    try:
-        return pandas.DataFrame(rows, columns=list(names))
-    except UnicodeEncodeError:
-        return with_inferred_types(pandas.DataFrame(rows, columns=list(names), dtype=object))
+    cells = [[_writable(value) for value in row] for row in rows]
+    return import_pandas().DataFrame(cells, columns=list(names), **options)
 
 
-def with_inferred_types(frame: Any) -> Any:
-    """Return a DataFrame of objects with each column in the type that its values share.
-
-    pandas keeps texts in pyarrow if that is installed, and pyarrow refuses lone surrogates. A column
-    with one stays a column of objects.
-    """
-    columns = {}
-    for name in frame:
-        columns[name] = frame[name]
-        with suppress(UnicodeEncodeError):
-            columns[name] = frame[name].infer_objects()
-    return import_pandas().DataFrame(columns, columns=frame.columns, index=frame.index)
+def _writable(value: Any) -> Any:
+    """Return a cell's value; a text without lone surrogates, which neither UTF-8 nor pyarrow takes."""
+    return without_surrogates(value) if isinstance(value, str) else value
 
 
 def record_frame(

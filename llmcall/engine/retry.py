@@ -126,8 +126,11 @@ def _announce(policy: RetryPolicy, label: str, error: APIError, seconds: float) 
     """Log an attempt that failed: a warning for the first of its kind at an endpoint."""
     kind = type(error).__name__
     endpoint = error.endpoint or "the endpoint"
+    most = policy.max_attempts
+    if error.is_refused_here:
+        most = min(most, error.attempts + 1)
     line = (
-        f"{label}: attempt {error.attempts} of {policy.max_attempts} failed at {endpoint} "
+        f"{label}: attempt {error.attempts} of {most} failed at {endpoint} "
         f"({kind}: {error}); trying again in {seconds:.2f} s"
     )
     is_first = warn_once(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..display.data_frames import import_pandas, with_inferred_types
+from ..display.data_frames import data_frame, import_pandas
 from .items import is_frame
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def answer_table(
     ]
     names = list(ANSWER_COLUMNS)
     names[BEFORE_FIELDS:BEFORE_FIELDS] = _field_columns(fields, [*frame.columns, *ANSWER_COLUMNS])
-    columns = pandas.DataFrame(cells, columns=names, dtype=object)
+    columns = data_frame(cells, names, dtype=object)
     # Values keep their type if they have one in common; else they stay as they are.
-    return table.join(with_inferred_types(columns.astype(TYPES)))
+    return table.join(columns.astype(TYPES).infer_objects())
 
 
 def _field_columns(fields: Sequence[str], taken: Collection[Any]) -> list[str]:

@@ -7,10 +7,10 @@ folder or in Redis.
 from __future__ import annotations
 
 import asyncio
-import json
 import multiprocessing
 import os
 import re
+import socket
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -26,8 +26,9 @@ from redis_servers import RedisProcess
 from servers import Responding, completion
 
 import llmcall
-from llmcall.engine import budgets
-from llmcall.engine.budgets import Amounts, Reservation
+from llmcall.engine import budgets, ledgers
+from llmcall.engine.budgets import Reservation
+from llmcall.engine.ledgers import Amounts
 from llmcall.errors import BudgetExceededError, CacheError, ConfigError
 from llmcall.testing import ScriptedClient
 
@@ -114,7 +115,7 @@ def test_a_reservation_holds_as_long_as_its_call(monkeypatch: pytest.MonkeyPatch
     first, second = Reservation(), Reservation()
     with llmcall.budget(calls=2, tokens=10) as budget:
         assert first.reserve(Amounts(tokens=9, calls=1)) is None
-        monkeypatch.setattr(budgets, "AWAY", -1.0)
+        monkeypatch.setattr(ledgers, "AWAY", -1.0)
         # it waits, and is not refused
         assert second.reserve(Amounts(tokens=9, calls=1)) == budgets.NEVER
         first.used = Amounts(tokens=1, calls=1)
@@ -381,19 +382,18 @@ def test_a_stream_that_is_collected_while_another_call_reserves(
     monkeypatch.setattr("llmcall.cache.storage.BUSY_SECONDS", 1.0)
     asking = client()
     streams = [asking.stream_message("Hello")]
-    dumps = json.dumps
+    check_fits = ledgers.check_fits
 
-    def dumps_and_ends(value: Any, **options: Any) -> str:
-        if "reserved" in value:
-            streams.clear()
-        return dumps(value, **options)
+    def check_and_end(*given: Any) -> bool:
+        streams.clear()
+        return check_fits(*given)
 
     with (
         llmcall.budget(calls=9, name=names[0]) as one,
         llmcall.budget(calls=9, name=names[1]) as other,
     ):
         next(iter(streams[0]))
-        monkeypatch.setattr(json, "dumps", dumps_and_ends)
+        monkeypatch.setattr(ledgers, "check_fits", check_and_end)
         asking.send_message("Hello")
         assert (streams, one.spent.calls, other.spent.calls) == ([], 2, 2)
     assert not caplog.messages
@@ -495,9 +495,9 @@ def test_what_a_killed_process_had_reserved_is_spent(
     """
     ran(KILLED, place)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(budgets, "machine", lambda: "elsewhere")
+        elsewhere.setattr(socket, "gethostname", lambda: "elsewhere")
         assert llmcall.budget(name="survey").spent.calls == 2
-        elsewhere.setattr(budgets, "AWAY", -1.0)
+        elsewhere.setattr(ledgers, "AWAY", -1.0)
         assert llmcall.budget(name="survey").spent.calls == 3
     with llmcall.budget(calls=4, name="survey") as budget:
         client().send_message("Hello")

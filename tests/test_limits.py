@@ -40,12 +40,12 @@ from streaming import HEAD, WAYS, chunk, event
 
 import llmcall
 from llmcall import Endpoint, OpenAIClient
-from llmcall.engine import limits as engine_limits
-from llmcall.engine.limits import WINDOW, Admission, EndpointState, Estimate, Pool, forget
+from llmcall.engine import admission
+from llmcall.engine.estimates import Estimate
+from llmcall.engine.limits import WINDOW, Attempt, EndpointState, Pool, forget
 from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.catalog import Capabilities
 from llmcall.testing import ScriptedClient
-from llmcall.types import TokenUsage
 
 NAMES = ("east", "west", "north")
 MODEL = "gpt-4o"
@@ -222,14 +222,14 @@ def test_no_more_threads_and_tasks_call_at_once_than_may() -> None:
 )
 def test_only_a_limit_of_a_minute_keeps_what_was_sent(limits: dict[str, int], kept: bool) -> None:
     """What was sent in the last minute is remembered where a limit counts it, and only there."""
-    earlier = [each for each in gc.get_objects() if type(each) is Admission]
+    earlier = [each for each in gc.get_objects() if type(each) is Attempt]
     known = set(map(id, earlier))
     client = ScriptedClient(lambda messages: "yes", **limits)
     for number in range(3):
         client.send_message(f"Hello {number}")
     gc.collect()
     remembered = [
-        each for each in gc.get_objects() if type(each) is Admission and id(each) not in known
+        each for each in gc.get_objects() if type(each) is Attempt and id(each) not in known
     ]
     assert (len(remembered) > 1) is kept  # the last one may be in the thread's context
 
@@ -304,7 +304,7 @@ def test_streams_that_hold_all_places_are_told_to_who_waits(
     """A stream that was left by ``break`` and is still referred to keeps its place; the call that
     waits for it says so, and how the place comes free.
     """
-    monkeypatch.setattr(engine_limits, "LONG_OPEN", 0.1)
+    monkeypatch.setattr(admission, "LONG_OPEN", 0.1)
     drips = dripping(HEAD + event(chunk("one ")), event(chunk("more ")))
     with RawServer(drips, answers()) as server:
         http_client = llmcall.http_client(cache_mode="off", limits_max_concurrent_calls=1)
@@ -642,28 +642,28 @@ class Door:
         self.now = 1000.0
         self.pool = Pool("m", [Endpoint("a")], Capabilities(), llmcall.settings().replace(**limits))
 
-    def place(self) -> Admission:
+    def place(self) -> Attempt:
         """Return an attempt that comes."""
-        return Admission(self.pool, lambda: None)
+        return Attempt()
 
-    def ask(self, place: Admission, tokens: int | None = None) -> tuple[str | None, float]:
+    def ask(self, place: Attempt, tokens: int | None = None) -> tuple[str | None, float]:
         """Return the endpoint's name, or ``None`` and the seconds to wait."""
         needed = None if tokens is None else Estimate(tokens, 0, tokens)
         endpoint, seconds, _ = self.pool.admit(place, needed, self.now)
         return endpoint and endpoint.name, seconds
 
-    def admitted(self) -> Admission:
+    def admitted(self) -> Attempt:
         """Return an attempt that is let in, and sent."""
         place = self.place()
         assert self.ask(place)[0] is not None
         place.note_sent(self.now)
         return place
 
-    def end(self, place: Admission, used: int | None = 0) -> None:
+    def end(self, place: Attempt, used: int | None = 0) -> None:
         """End an attempt, with an answer that used some tokens, or with none."""
         if used is not None:
-            place.use(TokenUsage(used, 0))
-        place.close(self.now)
+            place.use(used)
+        place.end(self.now)
 
 
 STEPS = st.lists(

@@ -243,11 +243,10 @@ class SqliteStorage:
             )
 
     def keep(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Put a new text in place of that of a budget, while nobody else does so; reading one makes
-        no database.
+        """Replace the text of a budget while nobody else does; reading one makes no database.
 
-        :param change: takes the text, or ``None``, and returns the new one, or ``None`` where it
-            stays, and a result.
+        :param change: takes the text, or ``None``, and returns the new one, or ``None`` if it stays,
+            and a result; it may be called again.
         :returns: the result.
         """
         if not self.exists():
@@ -256,8 +255,12 @@ class SqliteStorage:
                 return result
         with self._transaction() as writer:
             writer.execute(BUDGETS)
-            row = writer.execute(BUDGET, (name,)).fetchone()
-            text, result = change(row[0] if row else None)
+            while True:
+                row = writer.execute(BUDGET, (name,)).fetchone()
+                text, result = change(row[0] if row else None)
+                # A stream that the garbage collector ended meanwhile has settled in this transaction.
+                if writer.execute(BUDGET, (name,)).fetchone() == row:
+                    break
             if text is not None:
                 writer.execute(SET_BUDGET, (name, text))
         return result

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.values import MASK, is_loopback
 from ..display.formatting import shortened
-from ..engine.limits import LONGEST_WAIT, quotas_in
+from ..engine.quotas import LONGEST_WAIT, quotas_in
 from ..errors import (
     APIError,
     AuthenticationError,

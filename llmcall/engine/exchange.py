@@ -21,9 +21,12 @@ from ..responses.assembler import Assembler
 from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut
 from ..responses.chunks import says_something, text_in, text_pieces
 from ..types import Response, Sent, TokenUsage
+from .admission import Admission
 from .drivers import END, Close, Do, Emit, Next, Open, Send, Wait
+from .estimates import estimate, tokens_used
 from .flights import handed_to_reader
-from .limits import LEFT_OUT, Admission, estimate, quotas_in, tokens_used
+from .limits import LEFT_OUT
+from .quotas import quotas_in
 from .retry import retried
 from .service_tiers import (
     FLEX,

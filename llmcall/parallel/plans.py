@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import current_cassette
 from ..display.formatting import counted, money
-from ..engine.limits import estimate
+from ..engine.estimates import estimate
 from ..engine.lookup import followed
 from ..engine.service_tiers import tier_of
 from ..errors import CacheCorruptError

@@ -7,9 +7,9 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
+from ..engine.admission import Admission
 from ..engine.drivers import Send
 from ..engine.exchange import REST
-from ..engine.limits import Admission
 from ..engine.service_tiers import FLEX, lacks_capacity, tier_of
 from ..engine.usage import count
 from ..errors import RateLimitError, ServiceError

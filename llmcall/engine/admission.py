@@ -1,0 +1,279 @@
+"""The admission of one attempt: what it may use is reserved, and an endpoint has a place for it."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from ..errors import APIError, BudgetExceededError, RateLimitError, RequestTimeoutError
+from ..notices import notice, warn_once
+from ..types import TokenUsage
+from . import budgets
+from .drivers import Do, Wait
+from .estimates import Estimate, estimate, estimate_of_exchange
+from .ledgers import Amounts, spending_of
+from .limits import WINDOW, Attempt, Pool, has_streams
+from .quotas import NEVER
+from .service_tiers import tier_of
+
+if TYPE_CHECKING:
+    from ..config.settings import Endpoint
+    from ..types import Request
+    from .drivers import Flow
+
+# Seconds after which a waiter looks for streams that their readers left; then twice as long each
+# time, since it takes longer the more objects a simulation has.
+PATIENCE = 1.0
+# Seconds after which whoever waits for a place is told that streams hold all of them.
+LONG_OPEN = 20.0
+
+# HTTP clients call it when the request of the present context was sent.
+_when_sent: ContextVar[Callable[[], None]] = ContextVar(
+    "llmcall request sent", default=lambda: None
+)
+SENT = "send_request_body.complete"  # the end of a step's name in httpcore's extension "trace"
+
+
+def note_sent(request: Any) -> None:
+    """Note for the limits when a request was sent: an event hook for an ``httpx.Client``."""
+    when_sent = _when_sent.get()
+
+    def trace(step: str, info: Any) -> None:
+        if step.endswith(SENT):
+            when_sent()
+
+    request.extensions["trace"] = trace
+
+
+async def note_sent_async(request: Any) -> None:
+    """Note for the limits when a request was sent: an event hook for an ``httpx.AsyncClient``."""
+    when_sent = _when_sent.get()
+
+    async def trace(step: str, info: Any) -> None:
+        if step.endswith(SENT):
+            when_sent()
+
+    request.extensions["trace"] = trace
+
+
+class Admission:
+    """Admits one attempt; closing it gives back what the attempt held, however it ended.
+
+    :param pool: the endpoints that may serve it.
+    :param time_left: returns the seconds after which nobody waits, or ``None``.
+    :param is_streamed: whether its reader may leave it half-way.
+    :param calls_only: whether it counts as a call only, and uses no tokens.
+    :ivar attempt: the attempt as the limits count it.
+    :ivar reservation: what it holds of the open budgets, or ``None``.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        time_left: Callable[[], float | None],
+        *,
+        is_streamed: bool = False,
+        calls_only: bool = False,
+    ) -> None:
+        self.attempt = Attempt(is_streamed=is_streamed)
+        self.reservation: budgets.Reservation | None = None
+        self._pool = pool
+        self._time_left = time_left
+        self._calls_only = calls_only
+        self._estimate: Estimate | None = None
+        self._service_tier: str | None = None  # the one that is asked for
+        self._patience = PATIENCE
+
+    @property
+    def answered(self) -> bool:
+        """Return whether what the attempt used is known."""
+        return self.attempt.answered
+
+    def acquire(self, request: Request) -> Flow[Endpoint]:
+        """Wait until the attempt may begin, and return the endpoint to ask.
+
+        :param request: what is asked; its body is what is sent.
+        :raises BudgetExceededError: if it could go past a budget.
+        :raises RateLimitError, RequestTimeoutError: if the wait would pass the deadline.
+        """
+        if self._counts_tokens():
+            self._estimate = self._estimated(request)
+        if isinstance(request.body, dict):
+            self._service_tier = tier_of(request.body)
+        if budgets.open_budgets:
+            yield from self._reserve()
+        endpoint = yield from self._place()
+        # A generator has no context of its own: this holds where the driver sends.
+        _when_sent.set(self.attempt.note_sent)
+        return endpoint
+
+    def _counts_tokens(self) -> bool:
+        """Return whether a limit or a budget needs to know what the attempt may use."""
+        if self._pool.settings.limits_tokens_per_minute is not None:
+            return True
+        return bool(budgets.open_budgets) and budgets.counts_tokens()
+
+    def _estimated(self, request: Request) -> Estimate | None:
+        """Return what the attempt may use, or ``None`` if nobody can know it.
+
+        :raises BudgetExceededError: if a budget needs to know it.
+        """
+        if request.kind != "http":
+            return estimate(request.kind, request.body, self._pool.known)
+        if self._calls_only:
+            return None
+        counted = estimate_of_exchange(request.body, self._pool.known)
+        if counted is None and budgets.limits_tokens():
+            asked = request.asked
+            raise BudgetExceededError(
+                f"a budget limits what may be spent, and {asked['method']} "
+                f"{asked['host']}{asked['path']} does not say how much it may use: nothing can be "
+                "reserved for it. Limit calls=, or send it outside the budget"
+            )
+        return counted
+
+    def _reserve(self) -> Flow[None]:
+        """Reserve what the attempt may use from all open budgets."""
+        reservation = self.reservation = budgets.Reservation()
+        while True:
+            reserve = Do(lambda: reservation.reserve(self._amounts()))
+            seconds = reserve.perform() if reservation.is_near else (yield reserve)
+            if seconds is None:
+                return
+            yield from self._wait(
+                reservation.wakeup, seconds, "calls under way settle what they reserved of a budget"
+            )
+
+    def _amounts(self) -> Amounts:
+        """Return what is reserved."""
+        if self._calls_only:
+            return Amounts(calls=1)
+        needed = self._pool.expected(self._estimate) or Estimate(0, 0, 0)
+        price = self._pool.price(needed.input_tokens, service_tier=self._service_tier)
+        budgets.check_price(self._pool.model, price, self._service_tier)
+        return spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
+
+    def _place(self) -> Flow[Endpoint]:
+        """Wait until an endpoint has a place."""
+        is_first_look = True
+        while True:
+            needed = self._pool.expected(self._estimate)
+            endpoint, seconds, least = self._pool.admit(self.attempt, needed, time.monotonic())
+            if endpoint is not None:
+                return endpoint
+            self._check_deadline(least)
+            if is_first_look and least > WINDOW:  # longer than [Limits] alone make it wait
+                notice("%s: no call may begin for %.0f s", self._names(), least)
+            is_first_look = False
+            yield from self._wait(
+                self.attempt.wakeup, seconds, "an endpoint has a place for another call"
+            )
+
+    def _check_deadline(self, least: float) -> None:
+        """Raise if the attempt has to wait until after the deadline.
+
+        :param least: the seconds that it takes at least.
+        """
+        left = self._time_left()
+        if left is not None and least > max(0.0, left):
+            raise _final(
+                RateLimitError(
+                    f"no endpoint of {self._names()} may be asked for {least:.1f} s, "
+                    "past the deadline"
+                )
+            )
+
+    def _wait(self, wakeup: Future[None], seconds: float, what: str) -> Flow[None]:
+        """Wait until there is reason to look again.
+
+        :param seconds: the longest wait.
+        :param what: is waited for, in words.
+        """
+        left = self._time_left()
+        if left is not None and left <= 0:
+            raise _final(RequestTimeoutError(f"the call's deadline passed before {what}"))
+        yield Wait(wakeup, min(seconds, NEVER if left is None else left, self._patience))
+        if wakeup.done() or self._patience >= seconds:
+            return
+        _end_left_streams()
+        if not wakeup.done():
+            self._warn_of_open_streams()
+        self._patience *= 2
+
+    def _warn_of_open_streams(self) -> None:
+        """Warn once if streams hold all places, and have for long: the program may have left one
+        that it still refers to, and would wait for ever.
+        """
+        if self._pool.are_full_of_streams(self.attempt, time.monotonic() - LONG_OPEN):
+            warn_once(
+                "a call waits for a place among MAX_CONCURRENT_CALLS, and streams that are not "
+                f"read to their end have held every place for {LONG_OPEN:.0f} s. If the program "
+                "left one, close it: stream.close(), or open it in a with block",
+                about="streams hold all places",
+            )
+
+    def _names(self) -> str:
+        return ", ".join(endpoint.name for endpoint in self._pool.endpoints)
+
+    def use(
+        self,
+        used: TokenUsage,
+        endpoint: str | None = None,
+        *,
+        service_tier: str | None = None,
+        calls: int = 1,
+    ) -> None:
+        """Count what the attempt used, in place of what was reserved for it.
+
+        :param endpoint: the name of the endpoint that it used.
+        :param service_tier: the tier that the answer names.
+        """
+        input_tokens = used.input_tokens or 0
+        self.attempt.use(input_tokens + (used.output_tokens or 0))
+        if self._estimate is not None:
+            self._pool.note_surplus(self.attempt, self._estimate.input_tokens, input_tokens)
+        if self.reservation is None:
+            return
+        spent = Amounts()
+        if not self._calls_only:
+            spent = spending_of(used, self._pool.price(input_tokens, endpoint, service_tier))
+        self.reservation.used = spent._replace(calls=calls)
+
+    def keep_reservation(self) -> None:
+        """Count what was reserved of the open budgets as used: the server reported no usage."""
+        if self.reservation is not None:
+            self.reservation.used = self._amounts()
+
+    def close(self) -> None:
+        """Give back the place, and settle the reservation; a second time changes nothing."""
+        try:
+            self.attempt.end()
+        finally:
+            if self.reservation is not None:
+                self.reservation.close()
+
+
+_collected_at = 0.0  # the monotonic time
+
+
+def _end_left_streams() -> None:
+    """End the streams that nobody can read any more, and so give back their places.
+
+    HTTP libraries refer to a streamed response in circles: it holds its place until Python collects
+    garbage, which may be never.
+    """
+    global _collected_at
+    now = time.monotonic()
+    if now - _collected_at >= PATIENCE and has_streams():
+        _collected_at = now
+        gc.collect()
+
+
+def _final(error: APIError) -> APIError:
+    """Return an error that no further attempt can mend."""
+    error.retryable = False
+    return error

@@ -1,0 +1,147 @@
+"""What a call may use, counted before it is made; and what it used, if the server does not say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..models.tokens import count_tokens
+from ..types import TokenUsage
+
+if TYPE_CHECKING:
+    from ..models.catalog import Capabilities
+    from ..types import Request
+
+# Tokens reserved for an answer that neither the request nor what is known of the model bounds: the
+# most that the models before 2024 gave, and several times what a short answer takes.
+DEFAULT_MAX_OUTPUT = 4096
+# What the server adds by itself to the input of the Responses API.
+HELD_BY_SERVER = ("previous_response_id", "conversation", "prompt", "background")
+# Types of input that have tokens beside their text.
+MEDIA = ("image", "file", "audio", "document", "item_reference")
+
+
+class Estimate(NamedTuple):
+    """What a call may use at most.
+
+    :param input_tokens: the prompt's count.
+    :param output_tokens: of all its answers together.
+    :param stated: what the request itself says that it may use, which servers count: the prompt,
+        and ``max_tokens`` if it is given.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    stated: int
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens of prompt and answers."""
+        return self.input_tokens + self.output_tokens
+
+
+def estimate(kind: str, body: Mapping[str, Any], known: Capabilities) -> Estimate:
+    """Return what a call may use at most: its prompt and ``max_tokens``, else the model's largest
+    output.
+
+    :param kind: ``"chat"`` or ``"embedding"``.
+    :param body: what is sent.
+    :param known: what is known of the model.
+    """
+    model = body.get("model", "")  # which an address may name instead
+    if kind == "embedding":
+        tokens = sum(count_tokens(text, model, encoding=known.encoding) for text in body["input"])
+        return Estimate(tokens, 0, tokens)
+    messages = body["messages"]
+    prompt = int(count_tokens(messages, model, encoding=known.encoding, tools=body.get("tools")))
+    response_format = body.get("response_format")
+    if isinstance(response_format, dict) and "json_schema" in response_format:
+        # A schema is billed as part of the prompt.
+        prompt += count_tokens(json.dumps(response_format), model, encoding=known.encoding)
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    answers = body.get("n") or 1
+    longest = limit or _longest_answer(prompt, known)
+    return Estimate(prompt, longest * answers, prompt + (limit or 0) * answers)
+
+
+def _longest_answer(prompt: int, known: Capabilities) -> int:
+    """Return the most tokens that an answer without a limit may have."""
+    most: int = known.max_output_tokens or DEFAULT_MAX_OUTPUT
+    if not known.context_window:
+        return min(most, DEFAULT_MAX_OUTPUT)
+    return min(most, max(1, known.context_window - prompt))
+
+
+def estimate_of_exchange(body: Any, known: Capabilities) -> Estimate | None:
+    """Return what a request to the Responses, the Messages or the older completions API may use at
+    most; ``None`` if nobody can know it before it is answered.
+
+    :param body: what is sent.
+    :param known: what is known of the model.
+    """
+    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+        return None
+    inputs = [body[name] for name in ("input", "messages", "prompt", "system") if name in body]
+    if not inputs or any(_has_media(each) for each in inputs):
+        return None
+    if "input" in body and any(body.get(name) for name in HELD_BY_SERVER):
+        return None
+    if any(_runs_at_server(tool) for tool in body.get("tools") or ()):
+        return None
+    others = [body[name] for name in ("instructions", "tools", "text", "suffix") if body.get(name)]
+    text = json.dumps([*inputs, *others], ensure_ascii=False)
+    chat = {
+        "model": body["model"],
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": body.get("max_output_tokens") or body.get("max_tokens"),
+        "n": max(body.get("n") or 1, body.get("best_of") or 1),
+    }
+    return estimate("chat", chat, known)
+
+
+def _has_media(data: Any) -> bool:
+    """Return whether plain data holds what has tokens beside its text."""
+    if isinstance(data, list):
+        return any(_has_media(item) for item in data)
+    if not isinstance(data, dict):
+        return False
+    kind = data.get("type")
+    if isinstance(kind, str) and any(each in kind for each in MEDIA):
+        return True
+    return any(_has_media(item) for item in data.values())
+
+
+def _runs_at_server(tool: Any) -> bool:
+    """Return whether the server runs a tool, and bills what the tool reads."""
+    return isinstance(tool, dict) and tool.get("type", "custom") not in ("function", "custom")
+
+
+def tokens_used(response: Mapping[str, Any], request: Request, known: Capabilities) -> TokenUsage:
+    """Return the tokens that an answer used: as the server reports them, else as counted here.
+
+    Reasoning whose text the server does not send cannot be counted: there may have been more.
+
+    :param response: the server's, or as much of one as came.
+    :param request: as it was sent.
+    """
+    reported = TokenUsage.of(response)
+    if reported.input_tokens is not None:
+        if reported.output_tokens is not None:
+            return reported
+        if request.kind == "embedding":
+            return reported._replace(output_tokens=0)
+    texts = [_text_of(choice["message"]) for choice in response.get("choices", ())]
+    output = sum(
+        count_tokens(text, request.model, encoding=known.encoding) for text in texts if text
+    )
+    return TokenUsage(estimate(request.kind, request.body, known).input_tokens, output)
+
+
+def _text_of(message: Mapping[str, Any]) -> str:
+    """Return what a model wrote: its text, its reasoning, which has two names, and its calls."""
+    texts = [message.get(name) for name in ("reasoning_content", "reasoning", "content", "refusal")]
+    for call in message.get("tool_calls") or ():
+        function = call.get("function") or {}
+        texts += [function.get("name"), function.get("arguments")]
+    return "".join(text for text in texts if isinstance(text, str))

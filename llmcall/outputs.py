@@ -22,6 +22,8 @@ from .errors import OutputError
 from .requests import schemas
 from .requests.schemas import is_choice, label_of, labels
 
+# With this begins the message that asks again; in recordings it tells such calls from others.
+CORRECTION = "I cannot use that answer"
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
 _ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float: "numbers"}
 _MAX_PROBLEMS = (
@@ -94,7 +96,7 @@ def correction(error: OutputError, expected: str) -> str:
     :param error: what :func:`read` raised.
     :param expected: the sentence of :func:`describe`.
     """
-    return f"I cannot use that answer: {error}.\n{expected}".rstrip()
+    return f"{CORRECTION}: {error}.\n{expected}".rstrip()
 
 
 def _read(text: str, output_type: Any) -> Any:

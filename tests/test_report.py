@@ -137,6 +137,122 @@ def test_a_sample() -> None:
     assert "A sample" not in report("a.jsonl", "--sample", "100")
 
 
+# Surveys
+
+
+def survey(path: str, *, people: int = 24, framing: str = "plain") -> str:
+    """Write down a survey: two draws for each person, of which some are cut, refused or asked
+    again.
+    """
+    records: list[Record] = []
+    for number in range(people):
+        town, job = ("Cork", "Bergen")[number % 2], ("baker", "nurse", "driver")[number % 3]
+        asked = [
+            {"role": "system", "content": f"You are a {job} from {town}."},
+            {"role": "user", "content": "Do you take the bus?"},
+        ]
+        for repeat in range(2):
+            scope = f"village/{framing}/~{number:016x}" + (f"/~{repeat}" if repeat else "")
+            answer = json.dumps({"bus": "yes" if town == "Cork" else "no", "sure": repeat + 1})
+            refused = {"role": "assistant", "content": None, "refusal": "I cannot say."}
+            messages = asked
+            if (number, repeat) == (3, 0):
+                records.append(chat(asked, "Never!", f"{scope}#0"))
+                again = {"role": "user", "content": "I cannot use that answer: it is no JSON."}
+                messages = [*asked, {"role": "assistant", "content": "Never!"}, again]
+            record = chat(messages, refused if (number, repeat) == (5, 0) else answer, f"{scope}#0")
+            if (number, repeat) == (7, 1):
+                record.response["choices"][0]["finish_reason"] = "length"
+            records.append(record)
+    return str(written(path, records))
+
+
+def test_a_survey_shows_its_answers_by_what_tells_them_apart() -> None:
+    """The page of a survey begins with the distribution of each field: by levels of the scope, and by
+    the columns of the rows, which are found in the prompts.
+
+    An answer that was asked again does not count.
+    """
+    data = data_of(report(survey("a.jsonl")))
+    assert [each["field"] for each in data["survey"]] == ["bus", "sure"]
+    bus = data["survey"][0]
+    groups = dict(bus["groups"])
+    assert bus["values"] == ["yes", "no", "(refused)"]
+    assert dict(groups["all answers"]) == {"all": [24, 23, 1]}
+    assert dict(groups["“from …”"]) == {"Bergen": [0, 23, 1], "Cork": [24, 0, 0]}
+    assert set(dict(groups["“You are a …”"])) == {"baker", "driver", "nurse"}
+    both = survey("b.jsonl", framing="formal")
+    lines = Path("a.jsonl").read_text(encoding="utf-8") + "\n".join(
+        Path(both).read_text(encoding="utf-8").splitlines()[1:]
+    )
+    Path("c.jsonl").write_text(lines, encoding="utf-8")
+    by_level = dict(data_of(report("c.jsonl"))["survey"][0]["groups"])["scope, level 2"]
+    assert dict(by_level) == {"formal": [24, 23, 1], "plain": [24, 23, 1]}
+
+
+def test_the_answers_of_two_surveys() -> None:
+    """Two surveys that are compared show their answers side by side."""
+    data = data_of(report(survey("a.jsonl"), "--against", survey("b.jsonl", framing="formal")))
+    assert dict(dict(data["survey"][0]["groups"])["run"]) == {
+        "this run": [24, 23, 1],
+        "the other run": [24, 23, 1],
+    }
+
+
+def test_free_answers_and_simulations_are_no_distributions() -> None:
+    """Free texts have no distribution, nor have the answers of a few actors with many calls."""
+    texts = [chat("Bread?", f"Well, {n} of them.", f"p-{n}#0") for n in range(60)]
+    assert not data_of(report(str(written("a.jsonl", texts))))["survey"]
+    assert not data_of(report(play("b.jsonl", agreed)))["survey"]
+    numbers = [chat("How much?", json.dumps({"sum": n}), f"p-{n}#0") for n in range(60)]
+    [found] = data_of(report(str(written("c.jsonl", numbers))))["survey"]
+    assert len(found["values"]) == 8 and sum(found["groups"][0][1][0][1]) == 60
+
+
+def test_repeats_are_one_row() -> None:
+    """The repeats of an item stand in one row, under headings that name them."""
+    cells = data_of(report(survey("a.jsonl")))["cells"]
+    assert len(cells["rows"]) == 24 and len(cells["row"]) == 49
+    assert cells["columns"] == ["repeat 1, call 1", "repeat 1, call 2", "repeat 2, call 1"]
+
+
+def test_what_became_of_answers() -> None:
+    """A page says which answers were cut, refused, and asked again."""
+    html = report(survey("a.jsonl"))
+    assert "1 answer ended by length; 1 answer refused; 1 answer asked again" in html
+    marks = data_of(html)["calls"]["marks"]
+    assert sorted(mark for each in marks for mark in each) == ["asked again", "cut", "refused"]
+
+
+def test_rounds_are_columns() -> None:
+    """Rounds that are a level of the scope are the columns, and actors that sit out stay empty."""
+    days = [(name, day) for name in ("lisa", "bart") for day in (1, 2, 10)]
+    records = [
+        chat(f"Day {day}?", f"{name} {day}", f"day-{day}/{name}#0")
+        for name, day in days
+        if (name, day) != ("bart", 2)
+    ]
+    cells = data_of(report(str(written("a.jsonl", records))))["cells"]
+    assert cells["columns"] == ["day-1", "day-2", "day-10"]
+    assert cells["rows"] == ["lisa", "bart"] or cells["rows"] == ["bart", "lisa"]
+    bart = cells["rows"].index("bart")
+    places = zip(cells["row"], cells["column"], cells["call"], strict=True)
+    assert [place[1:] for place in places if place[0] == bart] == [(0, "1"), (2, "2")]
+    named = data_of(report("a.jsonl", "--round", "2"))["cells"]
+    assert named["columns"] == ["bart", "lisa"]
+
+
+def test_what_a_message_quotes() -> None:
+    """A page holds which earlier answers of others a message quotes, and in which calls."""
+    said = "I will bring two loaves of bread to the river."
+    records = [chat("Day 1?", said, "lisa#0"), chat("Day 1?", "Hm.", "bart#0")]
+    records.append(chat(f"Day 2? Lisa said: {said}", "Good.", "bart#0"))
+    data = data_of(report(str(written("a.jsonl", records))))
+    [[quote]] = data["heard"].values()
+    assert [data["actors"][quote[0]], *quote[1:3]] == ["lisa", 1, 0]
+    assert data["texts"][quote[3]] == said.rstrip(".")
+
+
 def test_what_a_report_may_be_of() -> None:
     """Embeddings, functions and a scope of the cache make a page; what cannot be read is a message."""
     client = ScriptedClient(lambda messages: "Yes", cache_mode="auto")
@@ -249,7 +365,7 @@ def test_reading_by_keyboard(open_page: Open) -> None:
     tab.locator("[data-cell='0']").focus()
     for key in ("ArrowDown", "ArrowRight", "ArrowRight", "Enter"):
         tab.keyboard.press(key)
-    assert tab.locator("#title").text_content() == "actor-1 · round 2"
+    assert tab.locator("#title").text_content() == "actor-1 · call 3"
     assert tab.evaluate("document.activeElement.id") == "title"
     assert tab.locator("summary").first.text_content() == "5 earlier messages"
     tab.locator("summary").first.click()
@@ -257,7 +373,7 @@ def test_reading_by_keyboard(open_page: Open) -> None:
     assert conversation.count() == 7 and "a thrifty buyer" in conversation.first.inner_text()
     assert '\n  "buy": false,' in conversation.last.inner_text()
     tab.locator("#next").click()
-    assert tab.locator("#title").text_content() == "actor-1 · round 3"
+    assert tab.locator("#title").text_content() == "actor-1 · call 4"
     tab.keyboard.press("Escape")
     assert tab.locator("#conversation").is_hidden()
     assert tab.evaluate("document.activeElement.dataset.cell") == "7"
@@ -283,8 +399,126 @@ def test_searching(open_page: Open) -> None:
     tab.locator("#search").fill("for 3 scope:actor-1")
     tab.locator("#found", has_text="1 call of 12").wait_for()
     tab.keyboard.press("Enter")
-    assert tab.locator("#title").text_content() == "actor-1 · round 3"
+    assert tab.locator("#title").text_content() == "actor-1 · call 4"
     assert tab.locator("article mark").first.text_content() == "for"
+
+
+def test_searching_what_the_page_says(open_page: Open) -> None:
+    """The search finds what the page says of calls, and phrases with quotes in them."""
+    one = play("a.jsonl", lambda actor, number: f'Say "yes {number}" to actor {actor}')
+    other = play(
+        "b.jsonl", lambda actor, number: f'Say "yes {number}" to actor {actor}', word="generous"
+    )
+    report(one, "--against", other)
+    tab = open_page()
+    for query, found in (
+        ('"the runs part"', "3 calls of 12"),
+        ("[-thrifty-]", "3 calls of 12"),
+        ('"say \\"yes 2\\" to"', "3 calls of 12"),
+        ('"say "yes 2"', "3 calls of 12"),
+        ('"say "no"', "0 calls of 12"),
+    ):
+        tab.locator("#search").fill(query)
+        tab.locator("#found", has_text=found).wait_for()
+
+
+def test_filters_keep_the_grid(open_page: Open) -> None:
+    """What the filters do not show leaves the grid as it is: rows without any such call go."""
+    one = play("a.jsonl", agreed)
+    other = play(
+        "b.jsonl",
+        lambda actor, number: "No." if (actor, number) == (1, 2) else agreed(actor, number),
+    )
+    report(one, "--against", other)
+    tab = open_page()
+    tab.locator("#only").select_option("differs")
+    tab.locator("#found", has_text="2 calls of 12").wait_for()
+    assert tab.locator("#rows[role=grid] .row").count() == 1
+    assert tab.locator(".cell.filtered").count() == 2 and tab.locator(".cell").count() == 4
+    assert "asked again" not in tab.locator("#only").inner_text()
+    report(survey("c.jsonl"))
+    tab = open_page()
+    for name in ("cut", "refused", "asked again"):
+        tab.locator("#only").select_option(name)
+        tab.locator("#found", has_text="1 call of 49").wait_for()
+
+
+def test_a_link_names_the_scope_and_the_call(open_page: Open) -> None:
+    """A link opens the same call in another page of the run, whatever its place there."""
+    report(play("a.jsonl", agreed))
+    tab = open_page()
+    tab.locator("[data-cell='9']").click()
+    assert tab.evaluate("location.hash") == "#actor-2:2"
+    report("a.jsonl", "--scope", "actor-2")
+    tab.reload()
+    assert tab.locator("#title").text_content() == "actor-2 · call 2"
+    assert tab.evaluate("document.querySelector('[aria-pressed=true]').dataset.cell") == "1"
+
+
+def test_changed_words_are_marked_in_the_texts(open_page: Open) -> None:
+    """Side by side, the words of each text that the other lacks are marked."""
+    one = play("a.jsonl", lambda actor, number: "I buy two loaves.")
+    other = play("b.jsonl", lambda actor, number: "I buy five loaves.", word="generous")
+    report(one, "--against", other)
+    tab = open_page()
+    tab.locator("[data-cell='0']").click()
+    assert tab.locator("article del").all_text_contents() == ["thrifty", "two"]
+    assert tab.locator("article ins").all_text_contents() == ["generous", "five"]
+
+
+def test_the_strip_shows_every_call(open_page: Open) -> None:
+    """The strip colours every call, says how many there are of each kind, and opens what is clicked."""
+    one = play("a.jsonl", agreed)
+    report(one, "--against", play("b.jsonl", lambda *_: "No."))
+    tab = open_page()
+    assert "the runs part (3)" in tab.locator("#strip-legend").inner_text()
+    picture = tab.locator("#strip-svg")
+    assert picture.get_attribute("aria-label") == "3 actors × 4 columns: 3 parted, 9 changed"
+    box = picture.bounding_box()
+    picture.click(position={"x": box["width"] - 3, "y": box["height"] - 3})
+    assert tab.locator("#title").text_content() == "actor-2 · call 4"
+
+
+def test_the_answers_of_a_survey_as_a_picture(open_page: Open) -> None:
+    """The first picture of a survey is its answers; they are shown by the column that is chosen, and
+    nothing is wider than the window.
+    """
+    report(survey("a.jsonl"))
+    for width in (1400, 390):
+        tab = open_page(width)
+        tab.locator("#by").select_option("“from …”")
+        assert tab.locator("#distributions th").all_text_contents()[:2] == ["Bergen", "Cork"]
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.locator("#strip").is_hidden() and tab.locator("#costs").is_hidden()
+        for scheme in ("dark", "light"):
+            tab.emulate_media(color_scheme=scheme)
+            assert tab.evaluate(CONTRASTS) == []
+
+
+def test_whom_a_message_quotes_is_a_link(open_page: Open) -> None:
+    """Below a message stands whom it quotes, with a link to that call."""
+    said = "I will bring two loaves of bread to the river."
+    records = [chat("Day 1?", said, "lisa#0"), chat("Day 1?", "Hm.", "bart#0")]
+    report(str(written("a.jsonl", [*records, chat(f"Lisa said: {said}", "Good.", "bart#0")])))
+    tab = open_page()
+    tab.locator("[data-cell='1']").click()
+    assert tab.locator(".quotes").inner_text().startswith("quotes lisa, call 1: “I will bring")
+    tab.locator(".quotes a").click()
+    assert tab.locator("#title").text_content() == "lisa · call 1"
+
+
+def test_paper_has_all_calls(open_page: Open) -> None:
+    """Printed are all calls of all actors that are shown, in their order, in colour."""
+    report(play("a.jsonl", agreed, actors=30, rounds=12))
+    tab = open_page(800)
+    tab.evaluate("document.getElementById('box').scrollTop = 1000")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    tab.emulate_media(media="print")
+    names = tab.locator("#paper h3").all_text_contents()
+    assert names == sorted(names) and len(names) == 30
+    assert tab.locator("#paper li").count() == 360 and tab.locator("#box").is_hidden()
+    assert "call 12" in tab.locator("#paper ol").last.inner_text()
+    tab.emulate_media(media="screen")
 
 
 def test_two_runs_side_by_side(open_page: Open) -> None:
@@ -353,6 +587,10 @@ def test_twenty_thousand_calls(open_page: Open) -> None:
         data["calls"][name] = values * times
     data["cells"] = {
         "actor": [number for number in range(4 * times) for _ in range(5)],
+        "row": [number for number in range(4 * times) for _ in range(5)],
+        "column": list(range(5)) * 4 * times, "columns": data["cells"]["columns"],
+        "call": ["1", "2", "3", "4", "5"] * 4 * times,
+        "rows": [f"town-{number}/actor" for number in range(4 * times)],
         "one": list(range(20 * times)), "other": [-1] * 20 * times, "status": [""] * 20 * times,
     }  # fmt: skip
     data["actors"] = [f"town-{number}/actor" for number in range(4 * times)]

@@ -351,18 +351,17 @@ class Comparison:
                 yield f"changed calls{which}: {', '.join(_shares(rounds))}"
 
     def _in_words(self, partings: Iterable[Parting], when: str) -> Iterator[str]:
-        """Yield a line for each change, however many scopes it is in; those of whole calls come
-        last.
+        """Yield a line for each change, however many scopes it is in: certain causes, then doubtful
+        ones, then whole calls.
         """
-        alike: dict[tuple[bool, int, str, str, str], list[Parting]] = {}
+        alike: dict[tuple[bool, bool, int, str, str, str], list[Parting]] = {}
         for parting in partings:
             is_call = parting.why in ("missing", "added")
             words = "" if is_call else parting.in_words()
-            alike.setdefault((is_call, parting.run, parting.why, words, parting.doubt), []).append(
-                parting
-            )
-        for (is_call, run, why, words, _), same in sorted(
-            alike.items(), key=lambda each: each[0][0]
+            kind = is_call, bool(parting.doubt), parting.run, parting.why, words, parting.doubt
+            alike.setdefault(kind, []).append(parting)
+        for (is_call, _, run, why, words, _), same in sorted(
+            alike.items(), key=lambda each: each[0][:2]
         ):
             which = f" of {self._names[run]}" if len(self._names) > 2 else ""
             scopes = ", ".join(_named(parting.scope) for parting in same[:SCOPES_SHOWN])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import OUTSIDE_ANY_SCOPE, counted, one_line
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 Words = tuple[str, ...]
 
 NAME_WORDS = 4  # words before a short quote among which the name must be
-MOST = 200  # answers with the same beginning; of more, a cut quote says nothing
+MOST = 200  # answers with the same words or beginning; if more have them, a quote says nothing
 SLACK = 1  # calls by which actors may be ahead of each other
 SHOWN = 60  # characters of a quote
 END_TOKENS = 4
@@ -91,6 +90,10 @@ class Answers:
         self._by_words: dict[Words, dict[Words, dict[Said, None]]] = {}
         self._by_beginning: dict[Words, dict[Words, dict[Said, None]]] = {}
         self._found: dict[str, tuple[Quote, ...]] = {}
+        self._names = {
+            actor: [set(text_of(name).words) for name in actor.split("/")]
+            for actor in conversations
+        }
         for actor, calls in conversations.items():
             for place, call in enumerate(calls):
                 for form in forms(call.record, run.normalize).values():
@@ -126,7 +129,7 @@ class Answers:
             earlier = [each for each in quote.sources if self._may_come_before(each, hearer)]
             if len(read.words) > quote.end - quote.begin and quote.size < LONG:
                 before = read.words[max(0, quote.begin - NAME_WORDS) : quote.begin]
-                earlier = [each for each in earlier if _is_named(each.actor, before)]
+                earlier = [each for each in earlier if self._is_named(each.actor, before)]
             if earlier:
                 end = quote.end
                 best = max(earlier, key=lambda each: self._nearness(each, hearer, quote, read))
@@ -158,7 +161,11 @@ class Answers:
         an earlier round, and of these the last.
         """
         before = read.words[max(0, quote.begin - NAME_WORDS) : quote.begin]
-        return _is_named(said.actor, before), said.place < hearer.place, said.place
+        return self._is_named(said.actor, before), said.place < hearer.place, said.place
+
+    def _is_named(self, actor: str, words: Collection[str]) -> bool:
+        """Tell whether some words name an actor, by a level of its scope path."""
+        return any(name and name <= set(words) for name in self._names[actor])
 
     def _quotes(self, text: str) -> tuple[Quote, ...]:
         if text not in self._found:
@@ -181,9 +188,9 @@ class Answers:
     def _whole(self, words: Words, at: int) -> Iterator[Quote]:
         for length in range(1, KEY_WORDS + 1):
             same = self._by_words.get(words[at : at + length])
-            for count in {len(each) for each in same} if same else ():
+            for count in {len(each) for each in same or ()}:
                 sources = same.get(words[at : at + count]) if same else None
-                if sources:
+                if sources and len(sources) <= MOST and at + count <= len(words):
                     yield _quote(words, at, at + count, sources)
 
     def _cut(self, text: Text, at: int) -> Iterator[Quote]:
@@ -207,16 +214,6 @@ def _breaks_off(text: Text, end: int) -> bool:
 
 def _quote(words: Words, begin: int, end: int, sources: Iterable[Said]) -> Quote:
     return Quote(begin, end, sum(map(len, words[begin:end])), tuple(sources))
-
-
-def _is_named(actor: str, words: Collection[str]) -> bool:
-    """Tell whether some words name an actor, by a level of its scope path."""
-    return any(set(name) <= set(words) for name in _names(actor))
-
-
-@lru_cache(maxsize=4096)
-def _names(actor: str) -> tuple[Words, ...]:
-    return tuple(words for name in actor.split("/") if (words := text_of(name).words))
 
 
 # One call

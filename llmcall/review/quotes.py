@@ -69,7 +69,7 @@ class Text(NamedTuple):
         return self.ranks[at] < self.ranks[at + 1]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def text_of(text: str) -> Text:
     """Return a text in tokens."""
     tokens: list[str] = []

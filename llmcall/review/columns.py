@@ -1,0 +1,183 @@
+"""The columns of a survey's rows, found again in its prompts and scopes.
+
+A recording holds prompts, and no rows. But the prompts of one template are the same up to what each
+row fills in. So their common words are the template, and what stands between them are the columns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from ..display.formatting import as_json, one_line
+from ..types import Record
+from .conversations import ASKED, Call
+from .grid import split_repeat
+
+SAMPLED = 60  # prompts by which a template is found
+LONGEST = 6_000  # characters of such a prompt
+MOST_VALUES = 12  # of a column by which answers are shown
+BINS = 4  # of a column of many numbers
+LABEL_WORDS = 3
+VALUE_CHARACTERS = 60
+
+_TOKEN = re.compile(r"\w+|\s+|.", re.DOTALL)
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_GAP = "\0"  # in a template: what a row fills in
+
+
+class Column(NamedTuple):
+    """One column of a survey's rows.
+
+    :param name: what it is called.
+    :param values: its value in each call; ``None`` if a call has none.
+    """
+
+    name: str
+    values: list[str | None]
+
+
+def columns(calls: Sequence[Call]) -> list[Column]:
+    """Return what tells the calls of a survey apart, with at most :data:`MOST_VALUES` values each:
+    levels of the scope, parameters, the model, and words of the prompts.
+
+    What tells the same calls apart as an earlier one is left out.
+    """
+    found = []
+    seen: set[tuple[int, ...]] = set()
+    for column in (*_of_scopes(calls), *_of_parameters(calls), *_of_prompts(calls)):
+        column = _binned(column)
+        if 2 <= len(set(column.values) - {None}) <= MOST_VALUES:
+            first: dict[str | None, int] = {}
+            partition = tuple(first.setdefault(value, len(first)) for value in column.values)
+            if partition not in seen:
+                seen.add(partition)
+                found.append(column)
+    return found
+
+
+def _binned(column: Column) -> Column:
+    """Return a column of many numbers as one of ranges with as many calls each."""
+    known = [value for value in column.values if value is not None]
+    if len(set(known)) <= MOST_VALUES or not all(map(_NUMBER.fullmatch, known)):
+        return column
+    ranges = binned([float(value) for value in known])
+    return column._replace(
+        values=[None if value is None else ranges(float(value)) for value in column.values]
+    )
+
+
+def binned(numbers: Sequence[float], bins: int = BINS) -> Callable[[float], str]:
+    """Return what names the range that a number is in: ranges with about as many numbers each."""
+    ordered = sorted(numbers)
+    edges = sorted({ordered[len(ordered) * number // bins] for number in range(bins)})
+    ends = [*(max(n for n in ordered if n < edge) for edge in edges[1:]), ordered[-1]]
+    names = [
+        f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        for low, high in zip(edges, ends, strict=True)
+    ]
+
+    def name_of(number: float) -> str:
+        return names[max(0, sum(edge <= number for edge in edges) - 1)]
+
+    return name_of
+
+
+# Scopes and parameters
+
+
+def _of_scopes(calls: Sequence[Call]) -> Iterator[Column]:
+    """Yield the levels of the scopes, and the columns that a key joins in one."""
+    paths = [split_repeat(call.record.scope)[0].split("/") for call in calls]
+    for level in range(max(map(len, paths), default=0)):
+        names = [path[level] if level < len(path) else None for path in paths]
+        yield Column(f"scope, level {level + 1}", names)
+        parts = [name.split(",") if name else [] for name in names]
+        joined = {len(each) for each in parts if each}
+        if len(joined) == 1 and max(joined) > 1:
+            for number in range(max(joined)):
+                values = [each[number] if each else None for each in parts]
+                yield Column(f"key, column {number + 1}", values)
+
+
+def _of_parameters(calls: Sequence[Call]) -> Iterator[Column]:
+    """Yield the model, the served model, and the parameters."""
+    yield Column("model", [call.title for call in calls])
+    yield Column("served model", [served_by(call.record) for call in calls])
+    names = sorted({name for call in calls for name in call.record.request} - {*ASKED})
+    for name in names:
+        values = [call.record.request.get(name) for call in calls]
+        yield Column(name, [None if value is None else as_json(value) for value in values])
+
+
+def served_by(record: Record) -> str | None:
+    """Return the model that answered, by its own name."""
+    model = record.response.get("model")
+    return model if isinstance(model, str) and model else None
+
+
+# Prompts
+
+
+def _of_prompts(calls: Sequence[Call]) -> Iterator[Column]:
+    prompts = [_text(call) for call in calls]
+    different = list(dict.fromkeys(prompts))
+    sample = different[:: -(-len(different) // SAMPLED)]
+    if len(sample) < 2 or max(map(len, sample)) > LONGEST:
+        return
+    template = _template([_TOKEN.findall(text) for text in sample])
+    fixed = "".join(template).split(_GAP)
+    pattern = re.compile("(.*?)".join(map(re.escape, fixed)), re.DOTALL)
+    filled = {text: pattern.fullmatch(text) for text in different}
+    for number, (before, after) in enumerate(pairwise(fixed), 1):
+        values = {text: match and match[number] for text, match in filled.items()}
+        if len(set(values.values()) - {None}) > 1:
+            yield Column(_label(before, after), [_value(values[text]) for text in prompts])
+
+
+def _text(call: Call) -> str:
+    return "\n".join(text for message in call.messages for text in message.texts)
+
+
+def _template(texts: Iterable[Sequence[str]]) -> list[str]:
+    """Return what texts have in common, in tokens, with gaps for what differs."""
+    first, *rest = texts
+    template = list(first)
+    for text in rest:
+        matcher = SequenceMatcher(None, template, text, autojunk=False)
+        found: list[str] = []
+        end, text_end = 0, 0
+        for begin, text_begin, size in matcher.get_matching_blocks():
+            if (begin > end or text_begin > text_end) and found[-1:] != [_GAP]:
+                found.append(_GAP)
+            for token in template[begin : begin + size]:
+                if token != _GAP or found[-1:] != [_GAP]:
+                    found.append(token)
+            end, text_end = begin + size, text_begin + size
+        template = found
+    return template
+
+
+def _label(before: str, after: str) -> str:
+    """Return what a gap is called: the words beside it."""
+    words = before.split()[-LABEL_WORDS:]
+    if words:
+        return f"“{' '.join(words)} …”"
+    return f"“… {' '.join(after.split()[:LABEL_WORDS])}”"
+
+
+def _value(text: str | None) -> str | None:
+    return None if text is None else one_line(text, VALUE_CHARACTERS) or "(nothing)"
+
+
+def counts_by(values: Sequence[str], column: Column | None) -> Mapping[str, Counter[str]]:
+    """Return how often each value came, for each value of a column; ``""`` stands for all."""
+    found: dict[str, Counter[str]] = {}
+    groups: Iterable[Any] = column.values if column else [""] * len(values)
+    for value, group in zip(values, groups, strict=True):
+        found.setdefault("(none)" if group is None else group, Counter())[value] += 1
+    return found

@@ -1,0 +1,110 @@
+// Pictures: the answers of a survey, what actors cost, and how often each answer to a repeated request came.
+
+const SHADES = 8; // colours of a distribution; the values that have none are (in parentheses)
+
+// A survey
+
+function showSurvey() {
+  find("survey").hidden = !survey.length;
+  const names = [...new Set(survey.flatMap(({ groups }) => groups.map(([name]) => name)))];
+  find("by").append(...names.map((name) => make("option", { value: name }, name)));
+  if (names.length > 1) find("by").value = names[1];
+  find("by-label").hidden = names.length < 2;
+  drawSurvey();
+}
+
+function drawSurvey() {
+  find("distributions").replaceChildren(...survey.map(({ field, values, groups }) => {
+    const [name, found] = groups.find(([each]) => each === find("by").value) ?? groups[0];
+    const shades = shadesOf(values);
+    const legend = values.map((value, number) => make("span", { class: "key" }, make("span", { class: `swatch ${shades[number]}` }), ` ${value}`));
+    const lines = found.map(([group, counts]) => {
+      const sum = counts.reduce((one, two) => one + two, 0);
+      const parts = counts.map((number, place) => [number, values[place], shades[place]]).filter(([number]) => number);
+      const bar = make("div", { class: "stack", "aria-hidden": "true" }, ...parts.map(([number, value, shade]) => {
+        const share = number / sum;
+        const piece = make("span", { class: shade, title: `${value}: ${number} of ${sum} (${percent(share)})` }, share > 0.07 ? percent(share) : "");
+        piece.style.flexGrow = number;
+        return piece;
+      }));
+      const words = parts.map(([number, value]) => `${value}: ${number}`).join(", ");
+      return make("tr", null, make("th", { scope: "row", dir: "auto" }, group),
+        make("td", null, bar, make("span", { class: "hidden" }, words)), make("td", { class: "number" }, sum.toLocaleString("en")));
+    });
+    return make("div", { class: "distribution" }, make("h3", { dir: "auto" }, field),
+      make("div", { class: "legend", dir: "auto" }, ...legend),
+      make("table", { class: "stacks", "aria-label": `${field} by ${name}` }, make("tbody", null, ...lines)));
+  }));
+}
+
+const percent = (share) => `${Math.round(100 * share)}%`;
+
+const NO_VALUE = { "(refused)": "shade-refused", "(cut)": "shade-cut" };
+
+/** Return the class that colours each value; why an answer has no value is grey or red. */
+function shadesOf(values) {
+  let number = 0;
+  return values.map((value) => NO_VALUE[value] ?? (/^\(.*\)$/.test(value) ? "shade-none" : `shade-${number++ % SHADES}`));
+}
+
+// Costs
+
+const LARGEST = 20;
+
+function showCosts() {
+  const sides = compared ? ["one", "other"] : ["one"];
+  const isCost = calls.cost.some((cost) => cost !== null && cost > 0);
+  const of = (call) => (call < 0 ? 0 : isCost ? calls.cost[call] ?? 0 : (calls.input[call] ?? 0) + (calls.output[call] ?? 0));
+  const sums = rowNames.map((name, row) => {
+    const found = sides.map(() => 0);
+    for (let cell = starts[row]; cell < starts[row + 1]; cell++) sides.forEach((side, number) => { found[number] += of(cells[side][cell]); });
+    return [name, found];
+  });
+  const size = ([, found]) => Math.max(...found);
+  sums.sort((one, two) => size(two) - size(one));
+  // A picture of bars that are all alike says nothing.
+  if (survey.length || sums.length < 2 || size(sums[0]) < 1.5 * size(sums[sums.length - 1])) return;
+  const rest = sums.splice(LARGEST);
+  const largest = size(sums[0]), label = isCost ? dollars : (sum) => `${sum.toLocaleString("en")} tokens`;
+  find("costs").hidden = false;
+  find("costs-heading").textContent = `${isCost ? "Cost" : "Tokens"} by scope${rest.length ? `: the ${sums.length} largest of ${rowNames.length.toLocaleString("en")}` : ""}`;
+  find("bars").replaceChildren(...sums.map(([name, found]) => make("tr", null, make("th", { scope: "row", dir: "auto" }, name),
+    make("td", null, ...found.map((sum, number) => {
+      const which = compared ? (number ? " other run" : " this run") : "";
+      return make("div", null, bar((60 * sum) / largest, number), ` ${label(sum)}${which}`);
+    })))));
+  if (rest.length) {
+    const sum = rest.reduce((sofar, [, found]) => sofar + found[0], 0);
+    find("bars").append(make("tr", null, make("th", { scope: "row" }, plural(rest.length, "more scope")), make("td", null, `together ${label(sum)}`)));
+  }
+}
+
+function bar(width, side) {
+  const element = make("span", { class: `bar side${side}` });
+  element.style.width = `${width}%`;
+  return element;
+}
+
+// Requests drawn several times
+
+const AT_ONCE = survey.length ? 3 : 20, ANSWERS = 6;
+let spreadShown = 0;
+
+function showSpread() {
+  find("draws").hidden = !spread.length;
+  const cellOf = new Map(cells.one.map((call, cell) => [call, cell]));
+  for (const [drawn, counts] of spread.slice(spreadShown, spreadShown + AT_ONCE)) {
+    const last = asked(drawn[0]).pop();
+    const words = last === undefined ? texts[calls.title[drawn[0]]] : textsOf(last).join(" ");
+    const found = counts.slice(0, ANSWERS).map(([answer, number]) => make("tr", null,
+      make("td", null, ...(counts[0][1] > 1 ? [bar((70 * number) / drawn.length, 0)] : []), ` ${number} ×`),
+      make("td", { dir: "auto" }, brief(texts[answer], 100) || "(empty)")));
+    if (counts.length > ANSWERS) found.push(make("tr", null, make("td", null, ""), make("td", null, `and ${counts.length - ANSWERS} more`)));
+    find("spread").append(make("div", { class: "question" },
+      make("button", { type: "button", class: "link", dir: "auto", onclick: () => open(cellOf.get(drawn[0])) }, brief(words, 120)),
+      make("p", { class: "dim" }, `${plural(drawn.length, "draw")}, ${plural(counts.length, "different answer")}`),
+      make("table", { class: "answers" }, make("tbody", null, ...found))));
+  }
+  spreadShown += AT_ONCE;
+  find("more").hidden = spreadShown >= spread.length;
+}

@@ -1,0 +1,185 @@
+// One call: its conversation as it stood; of two runs, both side by side.
+
+const OPEN = 1500; // characters of a text that are shown at once
+const ROLES = new Set(["system", "developer", "user", "assistant", "tool", "function"]);
+
+function open(cell) {
+  location.hash = linkOf(cell);
+  if (opened !== cell) show(cell);
+}
+
+function show(cell) {
+  opened = cell;
+  find("conversation").hidden = false;
+  document.body.classList.add("reading");
+  for (const button of rows.querySelectorAll("[data-cell]")) button.setAttribute("aria-pressed", Number(button.dataset.cell) === cell);
+  if (!hits) showGrid();
+  activate(cell, false);
+  showConversation();
+  find("conversation").scrollTop = 0;
+  find("title").focus({ preventScroll: true });
+  find("conversation").scrollIntoView({ block: find("overview").offsetParent ? "nearest" : "start" });
+}
+
+function showConversation() {
+  const row = cells.row[opened], status = cells.status[opened];
+  find("title").textContent = nameOf(opened);
+  find("previous").disabled = opened === starts[row];
+  find("next").disabled = opened + 1 >= starts[row + 1];
+  const why = parted[opened];
+  find("status").replaceChildren(...(why ? [`◆ The runs part here: ${why[0]}: `, ...changes(why[1])] : [STATUS[status] ?? ""]));
+  find("status").hidden = !find("status").textContent;
+  const sides = [[cells.one[opened], "this run"], [cells.other[opened], "the other run"]].filter(([call]) => call >= 0);
+  find("sides").className = sides.length > 1 ? "two" : "";
+  find("sides").replaceChildren(...sides.map(([call, name], number) => side(call, name, sides[1 - number]?.[0], number)));
+}
+
+/** Return [-what went-] and {+what came+} as elements. */
+function changes(text) {
+  return text.split(/(\[-.*?-\]|\{\+.*?\+\})/).map((piece) => {
+    if (piece.startsWith("[-")) return make("del", { dir: "auto" }, piece.slice(2, -2));
+    return piece.startsWith("{+") ? make("ins", { dir: "auto" }, piece.slice(2, -2)) : piece;
+  });
+}
+
+function side(call, name, other, number) {
+  const path = histories(call), known = Math.max(0, path.length - calls.new[call]);
+  const beside = sidesOf(call, other);
+  const view = (message, isAnswer, node) => bubble(message, {
+    isAnswer, node, differs: beside !== null && !beside.theirs.has(message), other: beside?.pairs.get(message), tag: number ? "ins" : "del",
+  });
+  const article = make("article", { "aria-label": name }, ...(compared ? [make("h3", null, name)] : []), about(call));
+  const parameters = texts[calls.parameters[call]];
+  if (parameters) article.append(folded(parameters, 90, "parameters"));
+  const earlier = path.slice(0, known).map((node) => nodes[node][1]);
+  const bubbles = path.map((node) => view(nodes[node][1], false, node));
+  if (known > 1) {
+    const different = beside === null ? 0 : earlier.filter((message) => !beside.theirs.has(message)).length;
+    const isOpen = terms.length > 0 && earlier.some((message) => textsOf(message).some((text) => marked(text).length > 1));
+    const summary = plural(known, "earlier message") + (different ? `, ${different} of them ≠ different` : "");
+    article.append(make("details", isOpen ? { open: "" } : null, make("summary", null, summary), ...bubbles.slice(0, known)));
+  } else article.append(...bubbles.slice(0, known));
+  article.append(...bubbles.slice(known), ...calls.answers[call].map((answer) => view(answer, true)));
+  return article;
+}
+
+/** Return the messages and answers of the call beside a call, and which of them belongs to which; null if none is there. */
+function sidesOf(call, other) {
+  if (other === undefined) return null;
+  const ours = asked(call), theirs = asked(other);
+  const pairs = counterparts(ours, theirs);
+  for (const [message, beside] of counterparts(calls.answers[call], calls.answers[other])) pairs.set(message, beside);
+  return { theirs: new Set([...theirs, ...calls.answers[other]]), pairs };
+}
+
+/** Return the line about a call: model, draw, tokens, cost, how it ended. */
+function about(call) {
+  const title = texts[calls.title[call]], served = texts[calls.served[call]];
+  const facts = [
+    served && served !== title && `served by ${served}`,
+    calls.draw[call] && `draw #${calls.draw[call]}`,
+    calls.input[call] !== null && `${calls.input[call]} tokens in`,
+    calls.output[call] !== null && `${calls.output[call]} out`,
+    calls.cost[call] !== null && dollars(calls.cost[call]),
+    `key ${calls.key[call]}`,
+  ].filter(Boolean).join(" · ");
+  const ends = calls.marks[call].map((mark) => make("span", { class: "ending" }, `${MARKS[mark]} ${MARK_WORDS[mark]}`));
+  return make("p", { class: "about" }, make("strong", { dir: "auto" }, title), ` ${facts} `, ...ends);
+}
+
+function folded(text, limit, name) {
+  const body = make("div", { class: "text data", dir: "auto" }, ...marked(text));
+  return text.length <= limit ? body : make("details", { class: "fold" }, make("summary", null, name), body);
+}
+
+/** Return a message. Its view says whether it is an answer, differs, which other message stands beside it, and its history. */
+function bubble(message, view) {
+  const [role, parts] = messages[message], kind = role.split(/[ ,]/, 1)[0];
+  const others = view.other === undefined ? [] : messages[view.other][1];
+  const blocks = parts.map((text, number) => block(texts[text], others[number] === undefined ? null : texts[others[number]], view.tag));
+  const content = make("div", { class: "content" }, ...(blocks.length ? blocks : [block("", null)]));
+  const classes = ["message", ROLES.has(kind) ? kind : "other", view.isAnswer && "answer", view.differs && "differs"];
+  const sign = view.differs ? make("span", { class: "sign" }, " ≠ differs") : "";
+  return make("div", { class: classes.filter(Boolean).join(" ") },
+    make("div", { class: "role", dir: "auto" }, role, sign), content, ...quoted(heard[view.node] ?? []));
+}
+
+/** Return which earlier answers a message quotes, with links to them. */
+function quoted(found) {
+  if (!found.length) return [];
+  const items = found.map(([actor, call, others, text]) => {
+    const name = `${actors[actor]}, call ${call}`;
+    const cell = cellOfLink.get(`${actors[actor]}:${call}`);
+    const link = cell === undefined ? name : make("a", { href: linkOf(cell), dir: "auto" }, name);
+    return make("li", { dir: "auto" }, "quotes ", link, others ? ` or ${plural(others, "other answer")} with the same words` : "", `: “${brief(texts[text], 80)}”`);
+  });
+  return [make("ul", { class: "quotes" }, ...items)];
+}
+
+/** Return a piece of a message: JSON laid out, with a way to see it as written; a long text cut, with a way to see all. */
+function block(text, other, tag) {
+  const laid = laidOut(text), otherLaid = other === null ? null : laidOut(other);
+  const body = make("div", { class: laid === null ? "text" : "text json", dir: "auto" });
+  let whole = text.length <= OPEN || terms.length > 0 || other !== null, raw = false;
+  const draw = () => {
+    const words = raw || laid === null ? text : laid;
+    if (other === null) body.replaceChildren(...marked((whole ? words : `${words.slice(0, OPEN)}…`) || "(empty)"));
+    else body.replaceChildren(...compare(words, raw || otherLaid === null ? other : otherLaid, tag));
+  };
+  draw();
+  const all = make("button", { type: "button", class: "small", onclick: () => { whole = true; all.remove(); draw(); } }, `all ${plural(text.length, "character")}`);
+  const swap = make("button", { type: "button", class: "small", "aria-pressed": "false", onclick: () => { raw = !raw; swap.setAttribute("aria-pressed", raw); draw(); } }, "as written");
+  const parts = [body, ...(whole ? [] : [all]), ...(laid === null || laid === text ? [] : [swap])];
+  return make("div", null, ...parts);
+}
+
+/** Return a text as nodes, with the words marked that another one lacks. */
+function compare(text, other, tag) {
+  if (!text) return ["(empty)"];
+  return pieces(text, other).flatMap(([words, isNew]) => (isNew ? [make(tag, null, ...marked(words))] : marked(words)));
+}
+
+/** Return JSON with line ends and indentation, its tokens as they are; null if it is no object or array. */
+function laidOut(text) {
+  if (!/^\s*[[{]/.test(text)) return null;
+  try { JSON.parse(text); } catch { return null; }
+  let out = "", depth = 0;
+  const tokens = text.match(/"(?:[^"\\]|\\.)*"|[[\]{}:,]|[^\s[\]{}:,"]+/g);
+  const line = () => `\n${"  ".repeat(depth)}`;
+  tokens.forEach((token, number) => {
+    if (token === "}" || token === "]") {
+      depth -= 1;
+      out += (tokens[number - 1] === "{" || tokens[number - 1] === "[" ? "" : line()) + token;
+    } else {
+      if (number && (tokens[number - 1] === "," || tokens[number - 1] === "{" || tokens[number - 1] === "[")) out += line();
+      out += token === ":" ? ": " : token;
+      if (token === "{" || token === "[") depth += 1;
+    }
+  });
+  return out;
+}
+
+function close() {
+  const cell = opened;
+  leave();
+  if (!hits) showGrid();
+  activate(cell, true);
+}
+
+function leave() {
+  find("conversation").hidden = true;
+  document.body.classList.remove("reading");
+  opened = -1;
+  history.replaceState(null, "", location.pathname + location.search);
+}
+
+/** Open the call that the address names. */
+function follow() {
+  const cell = linked(location.hash);
+  if (cell === opened || cell < 0) return;
+  if (hits ? !hits.includes(cell) : isShown !== null && !isShown[cell]) {
+    find("search").value = find("only").value = find("model").value = "";
+    search();
+  }
+  show(cell);
+}

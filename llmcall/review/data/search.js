@@ -1,0 +1,153 @@
+// The search and the filters. A search gives a list of calls; filters keep the grid.
+
+let lower = null; // the texts in small letters
+let terms = []; // of the search
+
+/** Return the terms of a search: words, "phrases", and scope:words. A quote inside a phrase is written \". */
+function parsed(query) {
+  const found = query.toLowerCase().matchAll(/(scope:)?(?:"((?:\\.|[^"\\]|"(?=\S))*)(?:"(?=\s|$)|$)|(\S+))/g);
+  return Array.from(found, ([, scope, phrase, word]) => ({
+    scope: Boolean(scope), text: (phrase ?? word).replace(/\\(["\\])/g, "$1"),
+  })).filter((term) => term.text);
+}
+
+const wordsSought = () => terms.filter((term) => !term.scope).map((term) => term.text);
+
+const IDENTIFIER = 4; // characters from which on words are sought in models' names and keys, too
+
+/** Return what the page itself says of a call: that the runs part there, and how it ended. */
+function told(cell) {
+  const found = [STATUS[cells.status[cell]] ?? ""];
+  if (cell in parted) found.push("◆ the runs part here", ...parted[cell]);
+  found.push(...marksOf(cell).map((mark) => MARK_WORDS[mark]));
+  return found.join("\n").toLowerCase();
+}
+
+/** Tell whether a model's name or a key has some words. */
+function isIdentified(call, words) {
+  return words.length >= IDENTIFIER && (lower[calls.served[call]].includes(words) || `key ${calls.key[call]}`.includes(words));
+}
+
+/** Return what tells whether a cell has some words. */
+function holder(words) {
+  const inText = lower.map((text) => text.includes(words));
+  const inMessage = messages.map(([, said]) => said.some((text) => inText[text]));
+  const inCall = calls.node.map((_, call) => inText[calls.title[call]] || inText[calls.parameters[call]]
+    || calls.answers[call].some((said) => inMessage[said]) || isNew(call, inMessage) || isIdentified(call, words));
+  return (cell) => inCall[cells.one[cell]] || inCall[cells.other[cell]] || told(cell).includes(words);
+}
+
+/** Tell whether one of the messages that a call is the first of its conversation to ask is among those. */
+function isNew(call, among) {
+  let node = calls.node[call];
+  for (let left = calls.new[call]; left > 0 && node >= 0; left--, node = nodes[node][0]) {
+    if (among[nodes[node][1]]) return true;
+  }
+  return false;
+}
+
+function search() {
+  const begin = performance.now();
+  terms = parsed(find("search").value);
+  lower ??= texts.map((text) => text.toLowerCase());
+  isShown = filtered();
+  shownRows = rowNames.map((_, row) => row);
+  if (isShown !== null) {
+    const has = new Set(cells.row.filter((_, cell) => isShown[cell]));
+    shownRows = shownRows.filter((row) => has.has(row));
+  }
+  hits = terms.length ? sought() : null;
+  const found = hits ? hits.length : isShown?.filter(Boolean).length;
+  find("found").textContent = found === undefined ? "" : `${plural(found, "call")} of ${count.toLocaleString("en")}`;
+  find("nothing").hidden = found !== 0;
+  find("overview").classList.toggle("searching", Boolean(hits));
+  box.scrollTop = 0;
+  if (hits) {
+    if (hits.length && !hits.includes(active)) active = hits[0];
+    rows.setAttribute("role", "list");
+    rows.setAttribute("aria-label", "Calls found");
+    for (const name of ["aria-rowcount", "aria-colcount"]) rows.removeAttribute(name);
+    showList(HIT, hits.length, buildHit);
+  } else {
+    if (!shownRows.includes(cells.row[active]) && shownRows.length) active = starts[shownRows[0]];
+    showGrid();
+    activate(active, false);
+  }
+  if (opened >= 0 && !find("conversation").hidden) showConversation();
+  document.documentElement.dataset.searched = Math.round(performance.now() - begin);
+}
+
+/** Return the cells that have all terms of the search, among those that the filters show. */
+function sought() {
+  const holders = wordsSought().map(holder);
+  const paths = actors.map((path) => terms.every((term) => !term.scope || path.toLowerCase().includes(term.text)));
+  const found = [];
+  for (let cell = 0; cell < count; cell++) {
+    if ((isShown === null || isShown[cell]) && paths[cells.actor[cell]] && holders.every((has) => has(cell))) found.push(cell);
+  }
+  return found;
+}
+
+// Filters
+
+const FILTERS = {
+  differs: ["only what differs", differs],
+  parted: ["where the runs part", (cell) => cell in parted],
+  cut: ["cut", (cell) => marksOf(cell).includes("cut")],
+  refused: ["refused", (cell) => marksOf(cell).includes("refused")],
+  "asked again": ["asked again", (cell) => marksOf(cell).includes("asked again")],
+};
+
+/** Return, of each cell, whether the filters show it; null if they show all. */
+function filtered() {
+  const [, holds] = FILTERS[find("only").value] ?? [];
+  const model = find("model").value;
+  if (!holds && !model) return null;
+  return cells.row.map((_, cell) => (!holds || holds(cell)) && (!model || modelsOf(cell).includes(model)));
+}
+
+/** Return the models of a cell, each with the one that served it if that has another name. */
+function modelsOf(cell) {
+  return callsOf(cell).map((call) => {
+    const title = texts[calls.title[call]], served = texts[calls.served[call]];
+    return served && served !== title ? `${title}, served by ${served}` : title;
+  });
+}
+
+function offerFilters() {
+  const options = Object.entries(FILTERS).map(([value, [name, holds]]) => {
+    const number = cells.row.filter((_, cell) => holds(cell)).length;
+    return number ? make("option", { value }, `${name} (${number.toLocaleString("en")})`) : null;
+  });
+  find("only").append(...options.filter(Boolean));
+  find("only-label").hidden = find("only").options.length < 2;
+  const models = new Map();
+  for (let cell = 0; cell < count; cell++) for (const model of new Set(modelsOf(cell))) models.set(model, (models.get(model) ?? 0) + 1);
+  find("model").append(...[...models].map(([model, number]) => make("option", { value: model }, `${model} (${number.toLocaleString("en")})`)));
+  find("model-label").hidden = models.size < 2;
+}
+
+// What was found
+
+function buildHit(number) {
+  const cell = hits[number], [call] = callsOf(cell);
+  const said = [...callsOf(cell).flatMap((each) => calls.answers[each]), ...asked(call).slice(-Math.max(1, calls.new[call])).reverse()].flatMap(textsOf);
+  const words = wordsSought();
+  const text = said.find((each) => words.some((word) => each.toLowerCase().includes(word))) ?? said[0] ?? "";
+  const at = Math.max(0, ...words.map((word) => text.toLowerCase().indexOf(word)));
+  const snippet = (at > 60 ? "…" : "") + brief(text.slice(Math.max(0, at - 60)), 220);
+  const told = [cell in parted ? "◆ the runs part" : STATUS[cells.status[cell]], ...marksOf(cell).map((mark) => `${MARKS[mark]} ${mark}`)];
+  const button = make("button", {
+    type: "button", class: `hit ${cells.status[cell]}`, "data-cell": cell, tabindex: cell === active ? 0 : -1,
+    "aria-pressed": cell === opened, onclick: () => open(cell),
+  }, make("span", { class: "where", dir: "auto" }, [nameOf(cell), ...told].filter(Boolean).join(" · ")),
+  make("span", { class: "snippet", dir: "auto" }, ...marked(snippet)));
+  return make("div", { class: "row", role: "listitem" }, button);
+}
+
+/** Return a text as nodes, with what was searched for marked. */
+function marked(text) {
+  const words = wordsSought().map((word) => word.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  if (!words.length) return [text];
+  return text.split(new RegExp(`(${words.join("|")})`, "gi")).map((piece, number) => (number % 2 ? make("mark", null, piece) : piece));
+}

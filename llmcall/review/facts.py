@@ -1,0 +1,80 @@
+"""What a page says of a run on top: its size, models, tokens and cost, and what went wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..display.formatting import as_json, counted, money
+from ..display.printable import visible
+from .conversations import ORDINARY_ENDS
+from .marks import ASKED_AGAIN, REFUSED
+
+if TYPE_CHECKING:
+    from .conversations import Call, Run
+
+
+def facts(run: Run, calls: Sequence[Call], marks: Mapping[int, Sequence[str]]) -> dict[str, str]:
+    """Return what is said of a run, by its label.
+
+    :param marks: of each record, by its ``id``.
+    """
+    asked = [call for call in calls if call.record.kind in ("chat", "embedding")]
+    usages = [call.record.usage for call in asked]
+    settings = {
+        name: value if isinstance(value, str) else as_json(value)
+        for name, value in sorted(run.settings.items())
+        if name not in ("model", "embedding_model")
+    }
+    found = {
+        "calls": _sizes(calls),
+        "actors": f"{len(run.by_actor()):,}",
+        "rounds": "" if run.rounds is None else f"{len(run.rounds.numbers):,}",
+        "model": ", ".join(sorted({call.title for call in asked})),
+        "tokens in": _sum(usage.input_tokens for usage in usages),
+        "tokens out": _sum(usage.output_tokens for usage in usages),
+        "cost": _cost(asked),
+        "failures": "; ".join(_failures(run, asked, marks)),
+        **settings,
+    }
+    return {label: visible(value) for label, value in found.items() if value}
+
+
+def _sizes(calls: Sequence[Call]) -> str:
+    kinds = Counter(call.record.kind for call in calls)
+    by_kind = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    return f"{len(calls):,} ({by_kind})" if len(kinds) > 1 else f"{len(calls):,}"
+
+
+def _cost(calls: Sequence[Call]) -> str:
+    costs = [call.record.cost for call in calls if call.record.cost is not None]
+    if not costs:
+        return "unknown"
+    unknown = len(calls) - len(costs)
+    return money(sum(costs)) + (f", {unknown:,} unknown" if unknown else "")
+
+
+def _sum(counts: Iterable[int | None]) -> str:
+    known = [count for count in counts if count is not None]
+    return f"{sum(known):,}" if known else "unknown"
+
+
+def _failures(run: Run, calls: Iterable[Call], marks: Mapping[int, Sequence[str]]) -> Iterator[str]:
+    """Yield what went wrong, as far as records tell: a call that failed for good leaves none."""
+    ends: Counter[str] = Counter()
+    told: Counter[str] = Counter()
+    for call in calls:
+        told.update(marks.get(id(call.record), ()))
+        for choice in call.record.response.get("choices") or ():
+            ends[choice.get("finish_reason") or "stop"] += 1
+    yield from (
+        f"{counted(count, 'answer')} ended by {end}"
+        for end, count in ends.items()
+        if end not in ORDINARY_ENDS
+    )
+    for mark in (REFUSED, ASKED_AGAIN):
+        if told[mark]:
+            yield f"{counted(told[mark], 'answer')} {mark}"
+    if not run.is_complete:
+        yield "the recording broke off"

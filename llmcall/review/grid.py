@@ -1,0 +1,118 @@
+"""The calls of a run, or of two compared, as a table: an actor a row, a round or a call a column.
+
+The repeats that a ``map`` draws of an item stand in one row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from .causes import Pair
+from .conversations import Run
+from .rounds import natural_order
+
+_REPEAT = re.compile(r"(?P<item>.+)/~(?P<repeat>\d{1,6})", re.DOTALL)
+
+
+class Cell(NamedTuple):
+    """One call in the table.
+
+    :param pair: its records.
+    :param row: the actor; of repeats, the item.
+    :param column: the number of its column, from 0.
+    """
+
+    pair: Pair
+    row: str
+    column: int
+
+
+class Grid(NamedTuple):
+    """Calls as a table.
+
+    :param cells: row by row, in the order of the columns.
+    :param columns: what stands above each column.
+    """
+
+    cells: list[Cell]
+    columns: list[str]
+
+    def sampled(self, most: int | None) -> Grid:
+        """Return the rows that stand evenly among all, so many that they have at most so many
+        calls.
+        """
+        if most is None or most >= len(self.cells):
+            return self
+        rows = list(dict.fromkeys(cell.row for cell in self.cells))
+        count = min(len(rows), max(1, most * len(rows) // len(self.cells)))
+        chosen = {rows[number * len(rows) // count] for number in range(count)}
+        return self._replace(cells=[cell for cell in self.cells if cell.row in chosen][:most])
+
+
+class _Place(NamedTuple):
+    """Where a call stands in its row.
+
+    :param round: the name of its round; empty if rounds are no level of the scopes.
+    :param repeat: which repeat it is, from 0.
+    :param number: its number in them, from 0.
+    """
+
+    round: str
+    repeat: int
+    number: int
+
+    def order(self) -> tuple[object, ...]:
+        """Return what sorts columns."""
+        return natural_order(self.round), self.repeat, self.number
+
+
+def grid(pairs: Iterable[Pair]) -> Grid:
+    """Return calls as a table.
+
+    :param pairs: actor by actor.
+    """
+    rows: dict[str, list[tuple[_Place, Pair]]] = {}
+    counts: dict[tuple[str, str, int], int] = {}
+    for pair in pairs:
+        row, repeat = split_repeat(pair.scope)
+        number = counts.get((row, pair.round, repeat), 0)
+        counts[row, pair.round, repeat] = number + 1
+        rows.setdefault(row, []).append((_Place(pair.round, repeat, number), pair))
+    places = sorted({place for row in rows.values() for place, _ in row}, key=_Place.order)
+    columns = {place: number for number, place in enumerate(places)}
+    cells = [
+        Cell(pair, row, columns[place])
+        for row, placed in rows.items()
+        for place, pair in sorted(placed, key=lambda each: columns[each[0]])
+    ]
+    return Grid(cells, _headings(places))
+
+
+def split_repeat(scope: str) -> tuple[str, int]:
+    """Return the scope path of an item, and which of its repeats a path is, from 0."""
+    match = _REPEAT.fullmatch(scope)
+    return (match["item"], int(match["repeat"])) if match else (scope, 0)
+
+
+def _headings(places: Sequence[_Place]) -> list[str]:
+    """Return what stands above each column: only what tells columns apart."""
+    has_repeats = any(place.repeat for place in places)
+    has_numbers = any(place.number for place in places)
+    found = []
+    for place in places:
+        parts = [place.round] if place.round else []
+        parts += [f"repeat {place.repeat + 1}"] if has_repeats else []
+        parts += [f"call {place.number + 1}"] if has_numbers or not parts else []
+        found.append(", ".join(parts))
+    return found
+
+
+def pairs_of(run: Run) -> list[Pair]:
+    """Return the calls of a run that is not compared, actor by actor."""
+    return [
+        Pair(scope, place, record, round=run.round_of(record))
+        for scope, records in run.by_actor().items()
+        for place, record in enumerate(records)
+    ]

@@ -1,0 +1,242 @@
+"""The data in a page: the calls as JSON, each text, each message and each history once.
+
+Tables refer to one another by the places of their entries; the page's script shows what is looked at.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..display.formatting import OUTSIDE_ANY_SCOPE
+from ..display.printable import visible
+from .columns import served_by
+from .comparison import WHY, counted_value
+from .heard import Answers
+from .marks import ASKED_AGAIN
+from .survey import distributions, is_survey
+
+if TYPE_CHECKING:
+    from ..types import Record
+    from .comparison import Comparison
+    from .conversations import Call, Run
+    from .grid import Cell, Grid
+
+Conversations = Mapping[str, Sequence["Call"]]
+Marks = Mapping[int, Sequence[str]]  # of each record, by its id
+
+ROOT = -1  # the history without a message
+
+
+class Table(defaultdict[Any, int]):
+    """Gives each new entry the next number."""
+
+    def __init__(self) -> None:
+        super().__init__(itertools.count().__next__)
+
+
+def page_data(
+    runs: Sequence[Run],
+    conversations: Sequence[Conversations],
+    grid: Grid,
+    marks: Marks,
+    comparison: Comparison | None,
+) -> dict[str, Any]:
+    """Return the data in a page.
+
+    :param runs: one run, or two that are compared.
+    :param conversations: the calls of each by actor.
+    :param grid: what is shown.
+    :param comparison: what was made of two runs.
+    """
+    data = PageData(grid)
+    for run, its in zip(runs, conversations, strict=True):
+        data.add_run(run, its, marks)
+    found = {
+        "parted": data.parted(comparison),
+        "spread": data.spread(),
+        "survey": list(_survey(conversations, grid, marks)),
+        "cells": data.cells(),
+    }
+    return found | data.tables()
+
+
+class PageData:
+    """The tables of a page."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._texts, self._messages, self._nodes, self._actors, self._rows = (
+            Table() for _ in range(5)
+        )
+        self._calls: list[dict[str, Any]] = []
+        self._place: dict[int, int] = {}  # of a record: its place among the calls
+        self._heard: dict[int, list[Any]] = {}
+        self._shown = {
+            id(record)
+            for cell in grid.cells
+            for record in (cell.pair.one, cell.pair.other)
+            if record is not None
+        }
+
+    # The calls
+
+    def add_run(self, run: Run, conversations: Conversations, marks: Marks) -> None:
+        """Add the calls of a run that are shown."""
+        answers = Answers(run, conversations)
+        for actor, calls in conversations.items():
+            for place, call in enumerate(calls):
+                if id(call.record) in self._shown:
+                    self._add_call(call, marks)
+                    self._add_heard(answers, actor, place, call)
+
+    def _add_call(self, call: Call, marks: Marks) -> None:
+        record, usage = call.record, call.record.usage
+        self._place[id(record)] = len(self._calls)
+        self._calls.append({
+            "title": self._text(call.title),
+            "served": self._text(served_by(record) or ""),
+            "parameters": self._text("  ".join(f"{name}={value}" for name, value in call.parameters)),
+            "draw": visible(call.draw),
+            "node": self._histories(call)[-1],
+            "new": len(call.messages) - call.known,
+            "answers": [self._messages[said] for said in call.answers],
+            "input": usage.input_tokens,
+            "output": usage.output_tokens,
+            "cost": record.cost,
+            "key": record.cache_key[:12],
+            "marks": list(marks.get(id(record), ())),
+        })  # fmt: skip
+
+    def _histories(self, call: Call) -> list[int]:
+        """Return the node of each history with which a call begins: the one before the last
+        message, and that.
+        """
+        found = [ROOT]
+        for said in call.messages:
+            found.append(self._nodes[found[-1], self._messages[said]])
+        return found
+
+    def _add_heard(self, answers: Answers, actor: str, place: int, call: Call) -> None:
+        """Add which earlier answers of others the messages quote that no call before had."""
+        nodes = self._histories(call)
+        first = call.known
+        while first < len(call.messages) and nodes[first + 1] in self._heard:
+            first += 1
+        for node in nodes[first + 1 :]:
+            self._heard.setdefault(node, [])
+        for heard in answers.heard(actor, place, first):
+            if heard.actor != actor:
+                name, quote = self._actor(heard.actor), self._text(heard.text)
+                self._heard[nodes[heard.message]].append([name, heard.call, heard.others, quote])
+
+    def _text(self, text: str) -> int:
+        return self._texts[visible(text)]
+
+    def _actor(self, name: str) -> int:
+        return self._actors[visible(name) or OUTSIDE_ANY_SCOPE]
+
+    # The tables
+
+    def tables(self) -> dict[str, Any]:
+        """Return the tables of actors, texts, messages, histories and calls, when all else is there."""
+        said = [
+            [visible(each.role), [self._text(text) for text in each.texts]]
+            for each in self._messages
+        ]
+        names = self._calls[0] if self._calls else ()
+        return {
+            "actors": list(self._actors),
+            "texts": list(self._texts),
+            "messages": said,
+            "nodes": list(self._nodes),
+            "calls": {name: [call[name] for call in self._calls] for name in names},
+            "heard": {node: found for node, found in self._heard.items() if found},
+        }
+
+    def cells(self) -> dict[str, Any]:
+        """Return the table's cells, and the names of its rows and columns."""
+        cells = self._grid.cells
+        return {
+            "actor": [self._actor(cell.pair.scope) for cell in cells],
+            "call": [_number(cell) for cell in cells],
+            "row": [self._rows[visible(cell.row) or OUTSIDE_ANY_SCOPE] for cell in cells],
+            "column": [cell.column for cell in cells],
+            "one": [self._place_of(cell.pair.one) for cell in cells],
+            "other": [self._place_of(cell.pair.other) for cell in cells],
+            "status": [cell.pair.status for cell in cells],
+            "rows": list(self._rows),
+            "columns": [visible(name) for name in self._grid.columns],
+        }
+
+    def _place_of(self, record: Record | None) -> int:
+        return self._place.get(id(record), -1)
+
+    def parted(self, comparison: Comparison | None) -> dict[int, list[str]]:
+        """Return why an actor's runs part, and what differs there, by the number of the cell."""
+        told = {
+            (each.scope, each.place, each.status): [
+                WHY[each.why],
+                visible(f"{each.in_words()}{each.perhaps}"),
+            ]
+            for each in (comparison.parted if comparison else ())
+        }
+        places = ((cell.pair.scope, cell.pair.place, cell.pair.status) for cell in self._grid.cells)
+        return {number: told[place] for number, place in enumerate(places) if place in told}
+
+    def spread(self) -> list[list[Any]]:
+        """Return, of each request that was drawn several times, its calls, and how often each
+        answer came.
+        """
+        drawn: dict[Any, list[Record]] = {}  # by what was asked
+        for cell in self._grid.cells:
+            record = cell.pair.one
+            if record is not None:
+                call = self._calls[self._place[id(record)]]
+                asked = record.kind, call["title"], call["parameters"], call["node"]
+                drawn.setdefault(asked, []).append(record)
+        found = []
+        for same in drawn.values():
+            if len(same) > 1:
+                counts = Counter(counted_value(record.answer) for record in same)
+                answers = [[self._text(answer), count] for answer, count in counts.most_common()]
+                found.append([[self._place[id(record)] for record in same], answers])
+        return found
+
+
+def _number(cell: Cell) -> str:
+    """Return the number of a call among its actor's, from 1; that of another run's call has a plus
+    sign.
+    """
+    number = cell.pair.place + 1
+    return f"+{number}" if cell.pair.one is None else f"{number}"
+
+
+def _survey(
+    conversations: Sequence[Conversations], grid: Grid, marks: Marks
+) -> Iterator[dict[str, Any]]:
+    """Yield the distributions of a survey's answers."""
+    again = {number for number, each in marks.items() if ASKED_AGAIN in each}
+    if not all(is_survey(its, again) for its in conversations):
+        return
+    calls: list[Call] = []
+    numbers: list[int] = []
+    sides: list[str] = []
+    for its, side in zip(conversations, ("this run", "the other run"), strict=False):
+        for actor in its.values():
+            kept = [call for call in actor if id(call.record) not in again]
+            calls += kept
+            numbers += range(len(kept))
+            sides += [side] * len(kept)
+    compared = sides if len(conversations) > 1 else ()
+    for each in distributions(calls, marks, numbers, compared):
+        yield {
+            "field": visible(each.field),
+            "values": [visible(value) for value in each.values],
+            "groups": [
+                [visible(name), [[visible(group), counts] for group, counts in rows.items()]]
+                for name, rows in each.groups.items()
+            ],
+        }

@@ -1,8 +1,8 @@
-"""The errors of llmcall, as one tree, and the frames that they show::
+"""llmcall's errors, as one tree, and the frames that their tracebacks show::
 
     LLMCallError
-    ├─ ConfigError                a setting: which file, section and key, and the allowed values
-    ├─ APIError                   a call that was sent, or could not be, and has no answer
+    ├─ ConfigError                a setting: names file, section, key and the allowed values
+    ├─ APIError                   a call, sent or not, that got no answer
     │  ├─ InvalidRequestError     400, 404, 422
     │  │  └─ ContextLengthError   the prompt does not fit the model's context window
     │  ├─ AuthenticationError     401, 403
@@ -13,16 +13,15 @@
     │  ├─ ContentFilterError      the provider filtered the prompt or the answer
     │  └─ EmptyAnswerError        neither text nor a tool call
     ├─ CacheError
-    │  ├─ CacheMissError          nothing recorded, and no call allowed
+    │  ├─ CacheMissError          nothing is recorded, and no call is allowed
     │  └─ CacheCorruptError       stored data is damaged
-    ├─ ScopeError                 a call from a thread that has no scope while one is open elsewhere
+    ├─ ScopeError                 a call without a scope in a thread while another has one open
     ├─ BudgetExceededError
     ├─ TemplateError
     └─ OutputError                an answer that does not fit the output type
 
-Only an ``APIError`` may become ``None`` at the public edge (``on_error="none"``); all others are
-always raised. They leave llmcall with the frames of the program around it and of the functions it
-was given, without its own.
+Only an ``APIError`` may become ``None`` in public functions (``on_error="none"``); all others are
+always raised. A traceback shows the frames of the user's program and functions, not llmcall's own.
 """
 
 from __future__ import annotations
@@ -37,33 +36,33 @@ if TYPE_CHECKING:
 
 
 class LLMCallError(Exception):
-    """Group all errors that llmcall raises, apart from those for a wrong argument."""
+    """Base class of all errors that llmcall raises, except those for a wrong argument."""
 
     asked: Any = None  # what a row of a table was answered before it failed
 
 
 class ConfigError(LLMCallError):
-    """Report a setting that is missing, misspelt or of the wrong type."""
+    """Raised when a setting is missing, misspelt or of the wrong type."""
 
 
 class APIError(LLMCallError):
-    """Report a model call that has no usable answer; the SDK's exception is its ``__cause__``.
+    """Raised when a model call gets no usable answer; the SDK's exception is its ``__cause__``.
 
-    :param message: what happened, in the server's words where it had any.
-    :param status_code: the HTTP status, or ``None`` where no response came.
-    :param request_id: the server's identifier of the request, for its support desk.
+    :param message: what happened, in the server's words if there are any.
+    :param status_code: the HTTP status, or ``None`` if no response came.
+    :param request_id: the server's identifier of the request, for its support.
     :param attempts: how many attempts were made.
     :param endpoint: the name of the endpoint that was asked.
     :param retry_after: the seconds that the server asked to wait, or ``None``.
-    :cvar remedy: what to do about it, in a sentence without its full stop.
+    :cvar remedy: what to do about it, a sentence without a full stop.
     """
 
     retryable = False
     remedy = "Run again later; 'llmcall doctor' checks the address"
     code: object = None  # the server's own code of the error, e.g. "unsupported_parameter"
     param: object = None  # the parameter that the server names
-    quotas: Mapping[str, Any] = {}  # what the headers of a 429 without Retry-After say is left
-    is_refused_here = False  # nobody listens at an address of this machine: waiting hardly helps
+    quotas: Mapping[str, Any] = {}  # left, by the headers of a 429 without Retry-After
+    is_refused_here = False  # nothing listens on this machine: waiting rarely helps
 
     def __init__(
         self,
@@ -84,7 +83,7 @@ class APIError(LLMCallError):
 
 
 class InvalidRequestError(APIError):
-    """Report a request that the server refuses as it is (400, 404, 422)."""
+    """Raised when the server rejects a request as invalid (400, 404, 422)."""
 
     remedy = (
         "Check the model's name, the address and the parameters; 'llmcall doctor' lists the models"
@@ -92,10 +91,10 @@ class InvalidRequestError(APIError):
 
 
 class ContextLengthError(InvalidRequestError):
-    """Report a prompt that does not fit the model's context window.
+    """Raised when a prompt does not fit the model's context window.
 
-    :param prompt_tokens: the prompt's length in tokens, where the server or the counter told it.
-    :param context_window: the window's length in tokens, where known.
+    :param prompt_tokens: the prompt's length in tokens, if the server or the counter gave it.
+    :param context_window: the window's length in tokens, if known.
     :param details: the other arguments of :class:`APIError`.
     """
 
@@ -115,59 +114,59 @@ class ContextLengthError(InvalidRequestError):
 
 
 class AuthenticationError(APIError):
-    """Report a refused key or a forbidden resource (401, 403)."""
+    """Raised when a key is refused or a resource forbidden (401, 403)."""
 
     remedy = "Check the key; 'llmcall doctor' says where it comes from"
 
 
 class RateLimitError(APIError):
-    """Report that the server asked to slow down (429) and the attempts are used up."""
+    """Raised when the server limits the rate (429) and no attempt is left."""
 
     remedy = "Set [Limits] to what the server allows, or MAX_ATTEMPTS higher"
     retryable = True
 
 
 class QuotaExceededError(RateLimitError):
-    """Report that the account's quota is used up (``insufficient_quota``): waiting does not help."""
+    """Raised when the account's quota is used up (``insufficient_quota``): waiting does not help."""
 
     remedy = "Add credit to the account, or use another key"
     retryable = False
 
 
 class ServiceError(APIError):
-    """Report a failing service: 408, 409, 5xx, no connection, a malformed or truncated answer."""
+    """Raised when a service fails: 408, 409, 5xx, no connection, a malformed or truncated answer."""
 
     retryable = True
 
 
 class RequestTimeoutError(ServiceError):
-    """Report that an attempt's timeout or the call's deadline passed."""
+    """Raised when an attempt's timeout or the call's deadline passes."""
 
 
 class ContentFilterError(APIError):
-    """Report that the provider filtered the prompt or the answer."""
+    """Raised when the provider filters the prompt or the answer."""
 
     remedy = "Change the prompt, or the provider's filter"
 
 
 class EmptyAnswerError(APIError):
-    """Report an answer with neither text nor a tool call."""
+    """Raised when an answer has neither text nor a tool call."""
 
     remedy = "Set max_tokens higher"
 
 
 class CacheError(LLMCallError):
-    """Group the errors of stored answers."""
+    """Base class of the errors about recorded answers."""
 
 
 class CacheMissError(CacheError):
-    """Report that nothing is recorded for a request and that the mode forbids a call.
+    """Raised when nothing is recorded for a request and the mode forbids a call.
 
     :param message: what is missing, in a line.
-    :param explain: gives the :class:`llmcall.Miss` whose text is the message. It is called when the
-        text is first read: finding the nearest record takes time, and a program that catches a
+    :param explain: returns the :class:`llmcall.Miss` whose text is the message. It is called when the
+        message is first read: finding the nearest record takes time, and a program that catches a
         thousand misses may read none.
-    :ivar first: the first miss of the process, in a line, where this one is not the first.
+    :ivar first: the first miss of the process, in a line, unless this is the first.
     """
 
     def __init__(self, message: str = "", *, explain: Callable[[], Any] | None = None) -> None:
@@ -178,8 +177,8 @@ class CacheMissError(CacheError):
 
     @property
     def miss(self) -> Any:
-        """Return the nearest record and what differs, a :class:`llmcall.Miss`; ``None`` where
-        nobody explained it.
+        """Return the nearest record and how it differs, a :class:`llmcall.Miss`; ``None`` for an
+        error without an explanation.
         """
         if self._explain is not None:
             self._miss, self._explain = self._explain(), None
@@ -187,11 +186,9 @@ class CacheMissError(CacheError):
 
     def __str__(self) -> str:
         text = super().__str__() if self.miss is None else str(self.miss)
-        return (
-            text
-            if self.first is None
-            else f"{text}\n\nThe first miss of this process was another: {self.first}"
-        )
+        if self.first is None:
+            return text
+        return f"{text}\n\nThe first miss of this process was another one: {self.first}"
 
     def _repr_html_(self) -> str:
         from html import escape
@@ -203,19 +200,19 @@ class CacheMissError(CacheError):
 
 
 class CacheCorruptError(CacheError):
-    """Report damaged stored data, and the command that salvages the rest."""
+    """Raised when stored data is damaged; names the command that salvages the rest."""
 
 
 class ScopeError(LLMCallError):
-    """Report a call from a thread that has no scope while one is open elsewhere in the process."""
+    """Raised when a call has no scope while another thread or process has one open."""
 
 
 class BudgetExceededError(LLMCallError):
-    """Report that the next call would go past a budget."""
+    """Raised before a call that would exceed a budget."""
 
 
 class TemplateError(LLMCallError):
-    """Report a missing template or variable, or a syntax error, with the template's name and line."""
+    """Raised for a missing template or variable, or a syntax error; names template and line."""
 
 
 class OutputError(LLMCallError):
@@ -235,25 +232,37 @@ class OutputError(LLMCallError):
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 PACKAGE = os.path.dirname(__file__) + os.sep
-# The libraries that llmcall calls, or that call its functions: what is below its frames in them
-# tells users nothing.
+# Libraries that llmcall calls, or that call its functions. Their frames below llmcall's tell users
+# nothing.
 LIBRARIES = (
-    "anyio", "asyncio", "concurrent", "contextlib", "httpcore", "httpcore2", "httpx", "httpx2", "inspect", "jinja2",
-    "logging", "openai", "pydantic", "runpy", "socket", "ssl", "tenacity", "tqdm",
-)  # fmt: skip
-COROUTINE = 0x80  # inspect.CO_COROUTINE: importing inspect takes longer than a replayed answer
-# their messages say all; of others the place is kept
-SAID = (
-    LLMCallError,
-    KeyboardInterrupt,
-    TypeError,
-    ValueError,
+    "anyio",
+    "asyncio",
+    "concurrent",
+    "contextlib",
+    "httpcore",
+    "httpcore2",
+    "httpx",
+    "httpx2",
+    "inspect",
+    "jinja2",
+    "logging",
+    "openai",
+    "pydantic",
+    "runpy",
+    "socket",
+    "ssl",
+    "tenacity",
+    "tqdm",
 )
+COROUTINE = 0x80  # inspect.CO_COROUTINE; importing inspect takes longer than a replayed answer
+# Errors whose message is enough; of others, the last frame is kept.
+SELF_EXPLANATORY = (LLMCallError, KeyboardInterrupt, TypeError, ValueError)
 
 
 def short_traceback(function: Function) -> Function:
-    """Let an error leave a public function, synchronous or not, with one frame of llmcall; see
-    :func:`shorten`.
+    """Decorate a public function, synchronous or not, so that its errors have short tracebacks.
+
+    See :func:`shorten`.
     """
     if function.__code__.co_flags & COROUTINE:
 
@@ -283,21 +292,20 @@ def short_traceback(function: Function) -> Function:
 
 
 def shorten(error: BaseException, *, of_program: bool = False) -> None:
-    """Take the frames inside llmcall, and those inside the libraries that it calls, out of an error
-    and its causes.
+    """Remove the frames of llmcall, and of the libraries that it calls, from an error and its causes.
 
-    With ``LLMCALL_TRACEBACK=full`` in the environment all stay. Of an error that may be llmcall's
-    fault, the frame in which it was raised stays in any case.
+    ``LLMCALL_TRACEBACK=full`` in the environment keeps all frames. If the error may be llmcall's
+    fault, the frame that raised it stays.
 
-    :param of_program: whether it cannot be llmcall's fault, since it left a program that llmcall ran.
+    :param of_program: whether a program that llmcall runs raised it, so that llmcall is not at fault.
     """
     if os.environ.get("LLMCALL_TRACEBACK") == "full":
         return
-    keeps_last = not of_program and not isinstance(error, SAID)
+    keeps_last = not of_program and not isinstance(error, SELF_EXPLANATORY)
     chain: list[BaseException | None] = [error]
     for each in chain:
         if each is not None:
-            # not by assignment: a frozen dataclass lets nobody set its attributes
+            # A frozen dataclass would refuse an assignment.
             each.with_traceback(
                 _outside(each.__traceback__, keeps_last=keeps_last and each is error)
             )
@@ -305,6 +313,10 @@ def shorten(error: BaseException, *, of_program: bool = False) -> None:
 
 
 def _outside(trace: TracebackType | None, *, keeps_last: bool) -> TracebackType | None:
+    """Return a traceback without the frames of llmcall and of the libraries below it.
+
+    :param keeps_last: whether llmcall's own frame stays if it is the last.
+    """
     kept = []
     is_inside = True
     while trace is not None:

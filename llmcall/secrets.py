@@ -1,10 +1,10 @@
-"""Find what looks like a credential in text that is about to be written down.
+"""Text that looks like a credential, found before it is written to a file.
 
-The forms are those that "Supported secret scanning patterns" in GitHub's documentation names, and
-the providers' own pages. A secret has at least eight different characters and is no placeholder:
-``sk-xxxx``, ``your-api-key``, ``AKIAIOSFODNN7EXAMPLE`` and a password of ``{password}`` pass. A
-pattern is tried only where one of its marks stands, and all that it repeats without bound is a run
-of token characters, entered at its beginning: the time is linear in the length of the text.
+The forms come from "Supported secret scanning patterns" in GitHub's documentation and from the
+providers' own pages. A secret has at least eight different characters and is no placeholder:
+``sk-xxxx``, ``your-api-key``, ``AKIAIOSFODNN7EXAMPLE`` and the password ``{password}`` pass. A
+pattern is tried only if the text contains one of its marks, and its only unbounded repetition is a
+run of token characters, entered at the run's beginning: the time is linear in the text's length.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _PLACEHOLDER = re.compile(
 )
 
 
-# Names of fields that hold a credential, whatever its form: what they end with, and what may as
-# well be the name of something else.
+# Names of fields that hold a credential, whatever its form: their endings, and names that may also
+# mean something else.
 _CREDENTIAL = re.compile(
     r"(?:^|[-_ ]|(?<=[a-z])(?=[A-Z]))"
     r"(?:(?i:(?:api|access|secret|private|subscription|auth|client|account)[-_ ]?key|apikey"
@@ -43,15 +43,15 @@ _CREDENTIAL = re.compile(
     r"|authorization|password|passwd|secret|credentials?))$"
 )
 _MAYBE_CREDENTIAL = frozenset({"key", "token", "auth", "sig", "signature"})
-LEFT_OUT = "<left out>"  # stands where a credential was
+LEFT_OUT = "<left out>"  # in place of a credential
 
 
 class Match(NamedTuple):
-    """Say what was found; never the credential itself.
+    """The place of a credential in a text, without the credential itself.
 
-    :param kind: what it looks like, in words.
-    :param start: its first index in the text.
-    :param end: the index after its last.
+    :param kind: its kind in words.
+    :param start: the index of its first character.
+    :param end: the index after its last character.
     :param shown: its first characters.
     """
 
@@ -63,10 +63,10 @@ class Match(NamedTuple):
 
 class _Form(NamedTuple):
     kind: str
-    marks: str  # with "|" between; a text without any of them, in lower case, is not searched
-    pattern: str  # its group is the secret; compiled when a mark is met
+    marks: str  # in lower case, separated by "|"; a text without any of them is not searched
+    pattern: str  # its group is the secret
     fewest: int = FEWEST_CHARACTERS
-    mixed: bool = False  # the secret has a letter and a digit
+    mixed: bool = False  # whether the secret has letters and digits
 
 
 _FORMS = (
@@ -140,15 +140,14 @@ _FORMS = (
         mixed=True,
     ),
 )
-# In a field's name, these make one text of the name and the value, which by itself means nothing.
+# A field's value is searched together with its name if the name contains one of these.
 _NAMES = ("bearer ", "authorization", "secret", "api-key", "api_key", "apikey", "api key")
 
 
 def find(text: str, allow: Sequence[str] = ()) -> Match | None:
-    """Return the first match of a form of credential in a text, or ``None``.
+    """Return the first match in a text that looks like a credential, or ``None``.
 
-    :param allow: regular expressions; what one of them matches from its first to its last character
-        passes.
+    :param allow: regular expressions; a match that one of them covers completely passes.
     """
     lowered = text.lower()
     for form in _FORMS:
@@ -167,12 +166,12 @@ def masked(text: str) -> str:
 
 
 def refuse(data: Data, allow: Sequence[str], where: str, searched: set[str] | None = None) -> None:
-    """Look for what looks like a credential in plain data, keys included; bytes are not searched.
+    """Check that nothing in plain data looks like a credential, keys included, bytes excluded.
 
     :param allow: see :func:`find`.
-    :param where: what the error calls the data, e.g. ``record 3``.
-    :param searched: texts that are known to hold none; those of the data are added.
-    :raises CacheError: where there is one, naming its place, such as
+    :param where: the error's name for the data, e.g. ``record 3``.
+    :param searched: texts that are known to pass; those of the data are added.
+    :raises CacheError: if something does, naming its place, such as
         ``request.messages[2].content``.
     """
     searched = set() if searched is None else searched
@@ -182,41 +181,42 @@ def refuse(data: Data, allow: Sequence[str], where: str, searched: set[str] | No
         match = find(text, allow)
         if match is not None:
             raise CacheError(
-                f"{where}: {place} holds what looks like {match.kind} ({match.shown}…), which is not written down; "
-                "keep it out of what is sent or, if it is no secret, set [Cassette] ALLOW = <regular expression> "
-                "to one that matches the whole of it"
+                f"{where}: {place} contains what looks like {match.kind} ({match.shown}…), which llmcall writes to no file; "
+                "leave it out of the request or, if it is no secret, set [Cassette] ALLOW to a regular expression "
+                "that matches all of it"
             )
         searched.add(text)
 
 
 def names_credential(name: str, *, maybe: bool = False) -> bool:
-    """Return whether a field of that name holds a credential, whatever its value looks like.
+    """Return whether a field holds a credential by its name, whatever its value looks like.
 
-    :param maybe: whether names that may mean something else, such as ``key``, count too.
+    :param maybe: whether ambiguous names, such as ``key``, count.
     """
     return bool(_CREDENTIAL.search(name)) or (maybe and name.lower() in _MAYBE_CREDENTIAL)
 
 
 def without_credentials(data: Data) -> Data:
-    """Return a copy of plain data with ``LEFT_OUT`` for each text in a field that names a
-    credential.
+    """Return a copy of plain data with ``LEFT_OUT`` for each text in a field that holds a credential
+    by its name.
     """
-    if isinstance(data, dict):
-        return {
-            name: LEFT_OUT
-            if isinstance(item, str) and names_credential(name)
-            else without_credentials(item)
-            for name, item in data.items()
-        }
-    return [without_credentials(item) for item in data] if isinstance(data, list) else data
+    if isinstance(data, list):
+        return [without_credentials(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    copy = {}
+    for name, item in data.items():
+        is_credential = isinstance(item, str) and names_credential(name)
+        copy[name] = LEFT_OUT if is_credential else without_credentials(item)
+    return copy
 
 
 def refuse_named(body: Data, allow: Sequence[str], where: str) -> None:
-    """Refuse a body with a field at its top that may hold a credential by its name.
+    """Check that no top-level field of a body may hold a credential by its name.
 
     :param allow: see :func:`find`.
-    :param where: what the error calls the body.
-    :raises CacheError: naming the field.
+    :param where: the error's name for the body.
+    :raises CacheError: if one may, naming it.
     """
     for name, value in body.items() if isinstance(body, dict) else ():
         if not isinstance(value, str) or names_credential(name):
@@ -225,9 +225,9 @@ def refuse_named(body: Data, allow: Sequence[str], where: str) -> None:
             re.fullmatch(each, value) for each in allow
         ):
             raise CacheError(
-                f"{where}: its field {name!r} looks like a credential by its name, and would be written down; "
-                "send it in a header or, if it is no secret, set [Cassette] ALLOW = <regular expression> to one "
-                "that matches the whole of it"
+                f"{where}: its field {name!r} looks like a credential by its name, and it would be recorded; "
+                "send it in a header or, if it is no secret, set [Cassette] ALLOW to a regular expression that "
+                "matches all of it"
             )
 
 
@@ -243,9 +243,7 @@ def _covers(expression: str, match: re.Match[str]) -> bool:
 
 
 def _places(data: Data, place: str) -> Iterator[tuple[str, str]]:
-    """Yield each text with its place: keys, values, and a value behind a telling name together with
-    it.
-    """
+    """Yield each text with its place: keys, values, and some values together with their names."""
     if isinstance(data, str):
         yield place, data
     elif isinstance(data, dict):

@@ -1142,7 +1142,9 @@ def test_credentials_are_refused() -> None:
     with pytest.raises(CacheError) as caught:
         run()
     message = str(caught.value)
-    assert "record 2 (sample 'a#0'): request.messages[1].content holds what looks like" in message
+    assert (
+        "record 2 (sample 'a#0'): request.messages[1].content contains what looks like" in message
+    )
     assert secret not in message and "[Cassette] ALLOW" in message and not Path(PATH).exists()
     assert len(list(client.cache.records())) == 2
     with llmcall.configured(cassette_allow=("sk-a[A-Za-z0-9]+",)):

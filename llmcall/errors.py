@@ -216,7 +216,7 @@ class TemplateError(LLMCallError):
 
 
 class OutputError(LLMCallError):
-    """Report an answer that does not fit the output type, or a refusal.
+    """Raised when an answer does not fit the output type, or is a refusal.
 
     :param message: why it cannot be read.
     :param text: the answer as the model gave it.

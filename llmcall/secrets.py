@@ -181,9 +181,9 @@ def refuse(data: Data, allow: Sequence[str], where: str, searched: set[str] | No
         match = find(text, allow)
         if match is not None:
             raise CacheError(
-                f"{where}: {place} contains what looks like {match.kind} ({match.shown}…), which llmcall writes to no file; "
-                "leave it out of the request or, if it is no secret, set [Cassette] ALLOW to a regular expression "
-                "that matches all of it"
+                f"{where}: {place} contains what looks like {match.kind} ({match.shown}…), which is not written to "
+                "files; leave it out of the request or, if it is no secret, set [Cassette] ALLOW to a regular "
+                "expression that matches all of it"
             )
         searched.add(text)
 

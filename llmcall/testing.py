@@ -96,6 +96,13 @@ class ScriptedClient(LLMClient):
         }
 
 
+def answers_in_process(client: object) -> bool:
+    """Return whether a client answers without sending anything."""
+    from .clients.local import LocalClient
+
+    return isinstance(client, (LocalClient, ScriptedClient))
+
+
 def _completion(request: Request, answer: Any) -> dict[str, Any]:
     message = answer
     if not (isinstance(answer, dict) and "role" in answer):

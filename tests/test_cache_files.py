@@ -438,7 +438,7 @@ def test_nothing_to_save(sound: Any, tmp_path: Path) -> None:
     with ResponseCache(tmp_path / "hollow") as hollow:
         assert hollow.salvage(tmp_path / "new") == 0
     told = commands.cache("--path", tmp_path / "hollow", "salvage", tmp_path / "new", code=1)
-    assert "holds no record that can be read" in told
+    assert "can be read; nothing was written" in told
     assert not (tmp_path / "new").exists()
 
 
@@ -681,7 +681,7 @@ def test_a_class_that_a_command_names() -> None:
     assert "No module named 'nowhere'" in commands.cache(
         "load", path, "--class", "nowhere.Reading", code=2
     )
-    assert "readings.ROUNDS is no class" in commands.cache(
+    assert "readings.ROUNDS is not a class" in commands.cache(
         "load", path, "--class", "readings.ROUNDS", code=2
     )
 

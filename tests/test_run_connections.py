@@ -168,6 +168,31 @@ def test_what_recorded_clients_ask_is_not_told(model: NumberedServer) -> None:
     assert printed == "answer 1 answer 2\n" and "not recorded" not in said
 
 
+BY_LLMCALL = {
+    "without a cassette": "print(client.send_message('Salt?', model='gpt-4o-mini').content)",
+    "with its own": """with llmcall.cassette("own.jsonl", mode="new"):
+            print(client.send_message("Salt?", model="gpt-4o-mini").content)
+    """,
+}
+
+
+@pytest.mark.parametrize("way", BY_LLMCALL)
+def test_none_refuses_what_the_program_asks_by_llmcall(model: NumberedServer, way: str) -> None:
+    """A program that uses llmcall itself sends nothing either, whatever cassette it opens."""
+    program = f"""
+        import llmcall
+        client = llmcall.OpenAIClient(api_key="none", base_url=os.environ["MODEL_AT"])
+        {BY_LLMCALL[way]}
+    """
+    Path("program.py").write_text(PREAMBLE + textwrap.dedent(program), encoding="utf-8")
+    command = [sys.executable, "-m", "llmcall", "run", "--mode", "none", "program.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no answer is recorded" in done.stderr
+    assert "run the program without --mode none to record it" in done.stderr
+    assert not model.asked
+
+
 BY_AIOHTTP = """
     import aiohttp, asyncio
     async def send():

@@ -1,4 +1,4 @@
-"""``llmcall cache``: what is recorded, and moving it."""
+"""``llmcall cache``: look at, move and delete recorded answers."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SHORT = 12  # digits of a key that a table shows
-COUNTED = 10  # keys with one beginning, of which a message tells the number
+COUNTED = 10  # most keys with the same beginning that a message counts
 WORDS = 40  # characters of a question or an answer that a table shows
-ROWS = 50  # of a table
-SCOPES = 20  # scopes that stats shows
+ROWS = 50  # most rows of a table
+SCOPES = 20  # most scopes that stats shows
 
 
 @click.group()
 @click.option(
     "--path",
     type=click.Path(),
-    help="The cache's directory or server, instead of the configured one.",
+    help="Cache directory or server, instead of the configured one.",
 )
 @click.pass_context
 def cache(context: click.Context, path: str | None) -> None:
@@ -55,20 +55,21 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 
 
 def conflict_option(default: str, choices: str) -> Callable[[Any], Any]:
-    """Make the option that decides between two answers to one request; ``choices`` says what each
-    choice does.
+    """Return the option that decides between two answers to one request.
+
+    :param choices: what each choice does, in words.
     """
     return click.option(
         "--on-conflict",
         type=click.Choice(["keep", "replace", "raise"]),
         default=default,
         show_default=True,
-        help=f"Where both answer a request differently: {choices}.",
+        help=f"If both answer a request differently: {choices}.",
     )
 
 
 class Source(click.Path):
-    """Be a file or directory that is there, or a server's address."""
+    """Takes an existing file or directory, or a server's address."""
 
     def convert(
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
@@ -78,18 +79,19 @@ class Source(click.Path):
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that select records, and what they say as one function, or
-    ``None`` without any.
+    """Give a command the options that select records, and pass them on as one function ``where``,
+    or ``None`` if no option is given.
     """
 
-    @click.option("--model", help="Only this model's answers.")
+    @click.option("--model", help="Only answers of this model.")
     @click.option(
         "--scope",
         metavar="GLOB",
         help="Only records whose scope path matches, such as 'trial-3/*'.",
     )
     @click.option(
-        "--since", help="Only what was stored since: a date (2026-11-30), or an age (90m, 12h, 7d)."
+        "--since",
+        help="Only records stored since a date (2026-11-30) or within an age (90m, 12h, 7d).",
     )
     @functools.wraps(command)
     def selected(
@@ -106,7 +108,7 @@ def _where(model: str | None, scope: str | None, since: str | None) -> Where | N
     begin = _moment(since) if since else None
 
     def where(record: Record) -> bool:
-        """Tell whether a record is among those that are meant."""
+        """Return whether the options select a record."""
         return (
             (begin is None or (record.stored_at or 0) >= begin)
             and (scope is None or fnmatchcase(record.scope, scope))
@@ -131,9 +133,7 @@ def _moment(text: str) -> float:
 
 
 def _totals(records: Sequence[Record]) -> dict[str, Any]:
-    """Return what records come to: how many, their tokens and costs; ``None`` where those of all
-    are unknown.
-    """
+    """Return the number of records, their tokens and their cost; ``None`` if all are unknown."""
     usages = [record.usage for record in records]
     return {
         "records": len(records),
@@ -153,10 +153,10 @@ def _sum(values: Iterable[Any]) -> Any:
 @as_json
 @click.pass_obj
 def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
-    """Say where the cache is, how large, and what is in it.
+    """Show where the cache is, how large it is, and what it holds.
 
-    That is: records, models, tokens, cost, since when, and the same for each scope path's first
-    level.
+    Shows records, models, tokens, cost and the oldest record's date, in all and for the first level
+    of the scope paths.
     """
     records = list(found.records(where=where))
     size = found.stats().size
@@ -193,7 +193,7 @@ def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
     rows += [[name, *map(quantity, each, each.values())] for name, each in shown]
     click.echo(table(rows, range(1, len(rows[0]))))
     if len(by_scope) > SCOPES:
-        click.echo(f"… {len(by_scope) - SCOPES:,} scopes more; --json shows all", err=True)
+        click.echo(f"… and {len(by_scope) - SCOPES:,} more scopes; --json shows all", err=True)
 
 
 def _date(stored_at: float | None) -> str:
@@ -206,7 +206,7 @@ def _date(stored_at: float | None) -> str:
     "-n",
     "--limit",
     type=int,
-    help="How many records at most; 0 shows all. A table shows 50 by default.",
+    help="Most records to show; 0 shows all. Default for a table: 50.",
 )
 @as_json
 @click.pass_obj
@@ -215,7 +215,7 @@ def list_records(
 ) -> None:
     """List records, oldest first.
 
-    --json shows more of each, and cuts nothing.
+    --json shows more of each record and cuts nothing.
     """
     from itertools import islice
 
@@ -226,7 +226,7 @@ def list_records(
         click.echo(visible_json([_listed(record) for record in shown]))
         return
     if not shown:
-        click.echo(f"no such record among the {len(found):,} in {found.path}", err=True)
+        click.echo(f"0 of {counted(len(found), 'record')} in {found.path} match", err=True)
         return
     click.echo(table([HEADS, *map(_row, shown)], right=(3, 4), cut=(1, 2, 5, 6)))
     if limit and len(shown) == limit and len(found) > limit:
@@ -268,9 +268,9 @@ def _age(stored_at: float | None) -> str:
 @as_json
 @click.pass_obj
 def show(found: ResponseCache, key: str, as_json: bool) -> None:
-    """Show what was asked and answered.
+    """Show a record: the request and its answer.
 
-    KEY is a record's key, or the beginning of one.
+    KEY is a record's key or the beginning of one.
     """
     from ..review.conversations import Run, conversations, text_lines
 
@@ -289,8 +289,8 @@ def _whole_key(found: ResponseCache, prefix: str) -> str:
     keys = found.storage.starting(prefix.rstrip("…"), COUNTED)
     if len(keys) != 1:
         problem = f"{len(keys)} keys begin" if keys else "no key begins"
-        among = f"among those of {counted(len(found), 'record')} in {found.path}"
-        raise CacheError(f"{problem} with {prefix!r} {among}; 'llmcall cache ls' shows them")
+        among = f"among {counted(len(found), 'record')} in {found.path}"
+        raise CacheError(f"{problem} with {prefix!r} {among}; 'llmcall cache ls' shows the keys")
     return keys[0]
 
 
@@ -301,7 +301,7 @@ def _whole_key(found: ResponseCache, prefix: str) -> str:
 def export(found: ResponseCache, file: str, where: Where | None) -> None:
     """Write records to a file.
 
-    FILE becomes JSON Lines, the form of a cassette.
+    FILE is written as JSON Lines, the format of a cassette.
     """
     click.echo(f"{counted(found.export(file, where=where), 'record')} written to {file}")
 
@@ -314,14 +314,14 @@ def export(found: ResponseCache, file: str, where: Where | None) -> None:
     "names",
     metavar="MODULE.CLASS",
     multiple=True,
-    help="A class that was a response_format where TinyTroupe's cache was written; its module is imported.",
+    help="A class that was used as response_format when TinyTroupe wrote its cache; its module is imported.",
 )
 @click.pass_obj
 def load(found: ResponseCache, source: str, on_conflict: str, names: tuple[str, ...]) -> None:
     """Add the records of a file or another cache.
 
-    SOURCE is an exported file, a cassette, another cache's directory or server, or TinyTroupe's
-    pickle cache.
+    SOURCE is an exported file, a cassette, another cache's directory or server, or a pickle cache of
+    TinyTroupe.
     """
     classes = [_class_named(name) for name in names]
     count = found.load(source, on_conflict=on_conflict, classes=classes)
@@ -329,7 +329,7 @@ def load(found: ResponseCache, source: str, on_conflict: str, names: tuple[str, 
 
 
 def _class_named(name: str) -> type[Any]:
-    """Return a class, imported as from the working directory."""
+    """Return a class; its module may be in the working directory."""
     sys.path.insert(0, "")
     try:
         found = pkgutil.resolve_name(name)
@@ -340,23 +340,23 @@ def _class_named(name: str) -> type[Any]:
     finally:
         sys.path.remove("")
     if not isinstance(found, type):
-        raise click.BadParameter(f"{name} is no class", param_hint="--class")
+        raise click.BadParameter(f"{name} is not a class", param_hint="--class")
     return found
 
 
 @cache.command()
 @click.argument("key", nargs=-1)
 @selecting
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
 def delete(found: ResponseCache, key: tuple[str, ...], where: Where | None, yes: bool) -> None:
     """Delete records.
 
-    KEY is a record's key, or the beginning of one.
+    KEY is a record's key or the beginning of one.
     """
     if bool(key) == bool(where):
         raise click.UsageError(
-            "say which: KEYs, or --model, --scope or --since; 'llmcall cache clear' deletes all"
+            "name either KEYs, or --model, --scope or --since; 'llmcall cache clear' deletes all"
         )
     keys = {_whole_key(found, each) for each in key}
     count = len(keys) or sum(1 for _ in found.records(where=where))
@@ -369,7 +369,7 @@ def delete(found: ResponseCache, key: tuple[str, ...], where: Where | None, yes:
 
 
 @cache.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
 def clear(found: ResponseCache, yes: bool) -> None:
     """Delete all records."""
@@ -381,53 +381,49 @@ def clear(found: ResponseCache, yes: bool) -> None:
 @cache.command()
 @click.pass_obj
 def verify(found: ResponseCache) -> None:
-    """Read every record; list the damaged ones."""
+    """Read every record and list the damaged ones."""
     damaged = found.verify()
     for key in damaged:
         click.echo(key)
     if damaged:
         raise CacheError(f"{len(damaged)} of {counted(len(found), 'record')} damaged")
-    click.echo(f"{counted(len(found), 'record')}, all sound")
+    click.echo(f"{counted(len(found), 'record')}, none damaged")
 
 
 @cache.command()
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.pass_obj
 def salvage(found: ResponseCache, folder: str) -> None:
-    """Save what a damaged cache still holds.
+    """Copy what can still be read from a damaged cache.
 
-    Every record that can be read goes to a new cache in FOLDER; the damaged one stays as it is.
+    Every readable record is written to a new cache in FOLDER; the damaged cache stays as it is.
     """
     saved = found.salvage(folder)
     if not saved:
-        raise CacheError(f"{found.path} holds no record that can be read; nothing was written")
-    click.echo(
-        f"{counted(saved, 'record')} read from {found.path}, all in {without_password(folder)} now"
-    )
+        raise CacheError(f"no record in {found.path} can be read; nothing was written")
+    click.echo(f"{counted(saved, 'record')} copied from {found.path} to {without_password(folder)}")
 
 
 @cache.command()
 @click.pass_obj
 def rekey(found: ResponseCache) -> None:
-    """Make all keys anew.
+    """Make all keys again.
 
-    For a change of aliases or namespace, or an llmcall whose keys are made in another way.
+    Use it after a change of aliases or namespace, or if a new version of llmcall makes other keys.
     """
     click.echo(f"{found.rekey():,} of {counted(len(found), 'record')} changed")
 
 
 @cache.command()
 @click.argument("file", type=click.File(encoding="utf-8"))
-@click.option(
-    "--scope", metavar="PATH", help="The scope in which it is asked, such as trial-3/lisa."
-)
+@click.option("--scope", metavar="PATH", help="Scope of the request, such as trial-3/lisa.")
 @click.pass_obj
 def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
-    """Say why a request is not recorded.
+    """Explain why a request is not recorded.
 
-    FILE holds JSON: a list of messages, or the arguments of send_message by name, "messages" among
-    them; "-" reads standard input. The report names the nearest record, what differs from it, and
-    why.
+    FILE holds JSON: a list of messages, or the arguments of send_message by name, including
+    "messages". "-" reads standard input. The report names the most similar record, what differs,
+    and the cause.
     """
     from ..clients.registry import client
     from ..scopes import Active, Draws
@@ -439,7 +435,7 @@ def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
     arguments = data if isinstance(data, dict) else {"messages": data}
     if "messages" not in arguments:
         raise click.UsageError(
-            f'{file.name} must have "messages", beside the other arguments of send_message'
+            f'{file.name} must have "messages" among the arguments of send_message'
         )
     with Active(scope or "", Draws()):
         request = client().build_request(arguments.pop("messages"), **arguments)

@@ -1,4 +1,4 @@
-"""Check what a call needs, one thing after the other, and say how to mend what is wrong."""
+"""Check what a call needs, one thing after another, and say how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from ..clients.base import LLMClient
     from ..config.settings import Endpoint
 
-SECONDS = 10.0  # for the one request that an endpoint is asked
-NAMED = 8  # models that a remedy names at most
-LONGEST = 200  # characters of an error that are shown
+SECONDS = 10.0  # timeout of the one request to each endpoint
+NAMED = 8  # most models that a remedy names
+LONGEST = 200  # most characters of an error that are shown
 
 
 class Check(NamedTuple):
-    """Hold what was found of one thing.
+    """Hold the result of one check.
 
-    :param name: the thing.
-    :param ok: whether a call can do with it as it is.
+    :param name: what was checked.
+    :param ok: whether a call works with it.
     :param found: what was found.
-    :param remedy: how to mend or better it; empty where there is nothing to do.
+    :param remedy: how to fix or improve it; empty if there is nothing to do.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Check(NamedTuple):
 
 
 def checks() -> Iterator[Check]:
-    """Yield what was found of files, settings, keys, endpoints, model, cache, tokenizer and price."""
+    """Yield the checks of files, settings, keys, endpoints, model, cache, tokenizer and price."""
     from ..clients.registry import client
     from ..config import resolve
 
@@ -56,7 +56,7 @@ def checks() -> Iterator[Check]:
         "settings", True, f"{asked.api_type}, model {model} ({asked.settings.origin('MODEL')})"
     )
     if asked.settings.cache_mode == "replay":
-        yield Check("key", True, "none is needed: [Cache] MODE is replay, which never calls")
+        yield Check("key", True, "not needed: [Cache] MODE is replay, which calls no model")
     else:
         for endpoint in endpoints:
             yield from _endpoint(asked, endpoint, model)
@@ -70,7 +70,10 @@ def _endpoint(asked: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Chec
     try:
         transport = asked.transport_of(endpoint)
     except ConfigError as error:
-        remedy = "without one: recorded answers (LLMCALL_CACHE_MODE=replay), or a small model (LLMCALL_API_TYPE=local)"
+        remedy = (
+            "without a key, you can replay recorded answers (LLMCALL_CACHE_MODE=replay) or use a "
+            "small model (LLMCALL_API_TYPE=local)"
+        )
         yield Check("key", False, str(error), remedy)
         return
     yield Check("key", True, f"{endpoint.name}: {_key(asked, endpoint)}")
@@ -82,10 +85,10 @@ def _endpoint(asked: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Chec
 
 def _key(asked: LLMClient, endpoint: Endpoint) -> str:
     if endpoint.api_key is None:
-        return "no key, and none is needed"
+        return "no key is needed"
     if endpoint in asked.settings.endpoints:
-        return f"[Endpoint {endpoint.name}] gives one"
-    return f"one from {asked.settings.key_and_origin(endpoint.api_type)[1].text}"
+        return f"from [Endpoint {endpoint.name}]"
+    return f"from {asked.settings.key_and_origin(endpoint.api_type)[1].text}"
 
 
 def _answering(asked: LLMClient, transport: Any, endpoint: Endpoint, model: str) -> Iterator[Check]:
@@ -96,14 +99,14 @@ def _answering(asked: LLMClient, transport: Any, endpoint: Endpoint, model: str)
         yield _moved(asked, endpoint, error) or _refused(name, error)
         return
     yield Check(
-        "endpoint", True, f"{name} answers{' and takes the key' if endpoint.api_key else ''}"
+        "endpoint", True, f"{name} answers{' and accepts the key' if endpoint.api_key else ''}"
     )
-    if endpoint.api_type == "azure":  # lists what could be deployed, not what is
+    if endpoint.api_type == "azure":  # lists what could be deployed, not what is deployed
         deployment = endpoint.deployment or model
         yield Check(
             "model",
             True,
-            f"{name}: the first call shows whether there is a deployment {deployment}",
+            f"{name}: the first call shows whether the deployment {deployment} exists",
         )
     else:
         yield _model(name, models, model)
@@ -113,17 +116,22 @@ def _model(name: str, models: Sequence[str], model: str) -> Check:
     if model in models:
         return Check("model", True, f"{name} has {model}")
     if not models:
-        return Check("model", True, f"{name} lists no models: whether it has {model} is open")
+        return Check(
+            "model", True, f"{name} lists no models, so the first call shows whether it has {model}"
+        )
     from difflib import get_close_matches
 
     near = get_close_matches(model, models, NAMED, 0.4) or sorted(models)[:NAMED]
     return Check(
-        "model", False, f"{name} lists no {model}", f"[OpenAI] MODEL may be {', '.join(near)}"
+        "model",
+        False,
+        f"{name} does not list {model}",
+        f"set [OpenAI] MODEL to one of {', '.join(near)}",
     )
 
 
 def _moved(asked: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
-    """Look for the API at the address that was probably meant, if it is not where it should be."""
+    """Return a check that names the address at which the API does answer, or ``None``."""
     from ..clients.api_errors import meant_address
 
     if error.status_code != 404 or endpoint.api_type == "azure" or not endpoint.base_url:
@@ -139,28 +147,32 @@ def _moved(asked: LLMClient, endpoint: Endpoint, error: APIError) -> Check | Non
     finally:
         transport.close()
     found = (
-        f"{endpoint.name} does not answer at {without_password(endpoint.base_url)}, but at {meant}"
+        f"{endpoint.name} does not answer at {without_password(endpoint.base_url)}, "
+        f"but it does at {meant}"
     )
     return Check("endpoint", False, found, f"set BASE_URL to {without_password(meant)}")
 
 
 def _refused(name: str, error: APIError) -> Check:
-    """Judge a refusal of the list of models: some servers answer chats and nothing else."""
+    """Return the check of an endpoint that gave no list of models: some servers only answer chats."""
     status = error.status_code
     if status is None:
         remedy = "'llmcall config' shows where the address comes from"
-        # without the page that a proxy may have sent
+        # A proxy may have sent a page of HTML.
         told = str(error).partition("<")[0].partition("\n")[0].strip()
         return Check("endpoint", False, f"{name}: {shortened(told, LONGEST)}", remedy)
     if isinstance(error, AuthenticationError):
-        remedy = "the key is refused: look at 'llmcall config' for where it comes from"
-    elif status == 429 or (status >= 500 and status != 501):  # of a server that has no such list
-        remedy = "the server answers, but fails; its own log, or the provider's status page, may tell why"
+        remedy = "the key is refused; 'llmcall config' shows where it comes from"
+    elif status == 429 or (status >= 500 and status != 501):  # 501: the server has no such list
+        remedy = "the server fails; its log or the provider's status page may say why"
     else:
-        what = "something else at /models" if status < 400 else f"HTTP {status}"
-        remedy = "the first call shows whether it answers chats; if not, check BASE_URL: most addresses end in /v1"
+        what = "/models is something else" if status < 400 else f"HTTP {status}"
+        remedy = (
+            "the first call shows whether it answers chats; if it does not, check BASE_URL: most "
+            "addresses end in /v1"
+        )
         return Check(
-            "endpoint", True, f"{name} answers, and has no list of models ({what})", remedy
+            "endpoint", True, f"{name} answers, but has no list of models ({what})", remedy
         )
     return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
 
@@ -176,18 +188,21 @@ def _cache(asked: LLMClient) -> Check:
     except (ConfigError, CacheError, OSError) as error:
         place = without_password(asked.settings.cache_path)
         remedy = (
-            f"no answer is kept there: 'llmcall cache verify', or another [Cache] PATH than {place}"
+            f"no answer can be stored in {place}: run 'llmcall cache verify', or set another "
+            "[Cache] PATH"
         )
         return Check("cache", False, str(error), remedy)
     return Check(
-        "cache", True, f"{directory}: {count if directory.exists() else 'made at the first call'}"
+        "cache",
+        True,
+        f"{directory}: {count if directory.exists() else 'the first call creates it'}",
     )
 
 
 def _try_to_write(directory: Path) -> None:
-    """Write nothing that stays: a file without a name in the directory, or where it would be made.
+    """Try to write, and leave nothing behind: to the directory, or to the nearest one that exists.
 
-    :raises OSError: where that, or writing to the database, is not allowed.
+    :raises OSError: if that, or writing to the database, is not allowed.
     """
     tempfile.TemporaryFile(
         dir=next(folder for folder in (directory, *directory.parents) if folder.exists())
@@ -201,16 +216,19 @@ def _price(asked: LLMClient, model: str) -> Check:
     found = asked.price(model)
     if found is not None:
         each = f"${found.input:g} in and ${found.output:g} out per million tokens"
-        return Check("price", True, f"{model}: {each}, by {found.source}")
-    remedy = f"{model} = IN, OUT in [Prices] (USD per million tokens); the extra 'prices' knows those of many"
+        return Check("price", True, f"{model}: {each}, according to {found.source}")
+    remedy = (
+        f"set {model} = IN, OUT in [Prices] (USD per million tokens), or install the extra 'prices', "
+        "which knows many models"
+    )
     return Check("price", True, f"{model}: unknown, so costs are shown as ?", remedy)
 
 
 def _structured_output(asked: LLMClient, model: str) -> Check:
     if asked.capabilities(model).structured_output:
-        return Check("output", True, f"structured output is used with {model}")
-    found = f"structured output is not used with {model}: typed answers are asked for as JSON"
-    remedy = f"if its server takes a JSON schema: STRUCTURED_OUTPUT = yes in [Model {model}]"
+        return Check("output", True, f"{model}: structured output is used")
+    found = f"{model}: structured output is not used; prompts ask for typed answers as JSON"
+    remedy = f"if the server accepts a JSON schema, set STRUCTURED_OUTPUT = yes in [Model {model}]"
     return Check("output", True, found, remedy)
 
 
@@ -218,7 +236,7 @@ def _tokenizer(asked: LLMClient, model: str) -> Check:
     count = asked.count_tokens("How many tokens?")
     if not count.estimated:
         return Check("tokenizer", True, f"exact for {model}")
-    remedy = "the extra 'offline' (bpe-openai) counts OpenAI's models exactly, without network"
+    remedy = "install the extra 'offline' (bpe-openai), which counts exactly and needs no network"
     return Check(
         "tokenizer",
         True,

@@ -1,4 +1,4 @@
-"""The command line: ask, count tokens, show settings, check them and play the demo."""
+"""The command line: ask a model, count tokens, show and check settings, and play the demo."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from .run import run
 from .runs import cassette, diff, report, show
 
 DEMO = "market_day.py"
-# So small a model is at its best with the words that it finds most likely, and may not know when to
-# stop.
+# A model this small does best with the words that it finds most likely, and may never stop by itself.
 LOCAL: dict[str, Any] = {"temperature": 0, "max_tokens": 200}
-# without a system message it wanders off, in other languages too
+# Without a system message the model leaves the subject, and the language.
 LOCAL_SYSTEM = "You are a helpful assistant."
 
 
 class Commands(click.Group):
-    """Turn llmcall's errors into a message on standard error and the exit code 1."""
+    """Turns llmcall's errors into a message on standard error and the exit code 1."""
 
     def main(self, args: Any = None, *more: Any, **options: Any) -> Any:
-        """Run the command line; its object tells whether the process is there for it alone."""
+        """Run the command line; the context's object says whether the process runs only that."""
         return super().main(args, *more, obj=args is None, **options)
 
     def invoke(self, context: click.Context) -> Any:
@@ -38,7 +37,7 @@ class Commands(click.Group):
         try:
             return super().invoke(context)
         except BrokenPipeError:
-            raise  # whoever read the output has seen enough: click ends in silence
+            raise  # the reader of the output has closed it: click ends without a message
         except APIError as error:
             raise click.ClickException(
                 "\n".join([str(error), *getattr(error, "__notes__", [error.remedy])])
@@ -52,9 +51,9 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="llmcall")
 def main() -> None:
-    """Call language models, and look after their recorded answers.
+    """Call language models and manage their recorded answers.
 
-    Exit codes: 0 done, 1 the thing failed, 2 wrong usage.
+    Exit codes: 0 success, 1 failure, 2 wrong usage.
     """
 
 
@@ -64,24 +63,24 @@ for command in (cache, cassette, diff, report, run, show):
 
 @main.command()
 @click.argument("text")
-@click.option("-s", "--system", help="The system message.")
-@click.option("-m", "--model", help="The model, instead of the configured one.")
+@click.option("-s", "--system", help="System message.")
+@click.option("-m", "--model", help="Model to ask, instead of the configured one.")
 @click.option(
     "--local",
     is_flag=True,
-    help="Ask a small model in this process: no key, no network (extra 'local').",
+    help="Ask a small model in this process, without a key or network (extra 'local').",
 )
 def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
-    """Ask a model, and print its answer as it comes.
+    """Ask a model and print its answer as it arrives.
 
-    TEXT is the question; "-" reads it from standard input. The answer is recorded: the same
-    question costs nothing the next time.
+    TEXT is the question; "-" reads it from standard input. The answer is recorded, so asking the
+    same question again costs nothing.
     """
     from ..clients.registry import client
 
     question = sys.stdin.read() if text == "-" else text
     if not question.strip():
-        raise click.UsageError("there is no question")
+        raise click.UsageError("the question is empty")
     if local and system is None:
         system = LOCAL_SYSTEM
     messages = [{"role": "system", "content": system}] if system else []
@@ -93,21 +92,19 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
             for piece in stream:
                 click.echo(piece, nl=False)
     except APIError:
-        process_failures.forget()  # this one is told, and there is no run to be replayed
+        process_failures.forget()  # the error is printed, and there is no run to replay
         raise
     click.echo(stream.reply.refusal if stream.reply and stream.reply.content is None else "")
 
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.File("r", encoding="utf-8"))
-@click.option(
-    "-m", "--model", help="The model whose tokenizer counts; by default the configured one."
-)
+@click.option("-m", "--model", help="Model whose tokenizer counts. Default: the configured one.")
 @as_json
 def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
-    """Count the tokens of texts.
+    """Count the tokens in text files.
 
-    FILES are UTF-8; "-" is standard input. "~" marks an estimate.
+    FILES are UTF-8; "-" reads standard input. "~" marks an estimate.
     """
     from ..clients.registry import count_tokens
     from ..models.tokens import TokenCount
@@ -130,18 +127,23 @@ def _text_of(file: Any) -> str:
     try:
         return str(file.read())
     except UnicodeDecodeError as error:
-        raise click.UsageError(f"{file.name} is no UTF-8 text: byte {error.start}") from error
+        raise click.UsageError(
+            f"{file.name} is not UTF-8 text: byte {error.start} is wrong"
+        ) from error
 
 
 @main.command("config")
 @click.option(
-    "--all", "everything", is_flag=True, help="Show also the settings that have their defaults."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also show the settings that have their default values.",
 )
 @as_json
 def show_config(everything: bool, as_json: bool) -> None:
-    """Show the settings and where they came from.
+    """Show the settings and where each one comes from.
 
-    First, and without --all alone, those that differ from their defaults. Secrets are masked.
+    Without --all, only the settings that differ from their defaults are shown. Secrets are masked.
     """
     from ..clients.registry import settings
     from ..config import resolve
@@ -171,13 +173,13 @@ def show_config(everything: bool, as_json: bool) -> None:
         click.echo(table(shown))
     if not everything:
         click.echo(
-            f"{'the others' if shown else 'all settings'} have their defaults: --all shows them"
+            f"{'all other' if shown else 'all'} settings have their default values: --all shows them"
         )
     click.echo(resolve.searched())
 
 
 def _data(value: Any) -> Any:
-    """Return a setting's value as JSON has it: endpoints are dicts by their fields."""
+    """Return a setting's value as JSON data: each endpoint as a dict of its fields."""
     if not isinstance(value, tuple):
         return value
     return [item._asdict() if hasattr(item, "_asdict") else item for item in value]
@@ -210,10 +212,10 @@ def _shown(value: Any) -> str:
 @main.command()
 @as_json
 def doctor(as_json: bool) -> None:
-    """Check what a call needs, and say how to mend it.
+    """Check what a call needs and say how to fix it.
 
-    That is: the key, the endpoint, the model, the cache directory and the tokenizer. The exit code
-    is 1 where something is wrong.
+    Checks the key, the endpoint, the model, the cache directory, the tokenizer and the price. The
+    exit code is 1 if something is wrong.
     """
     from .doctor import checks
 
@@ -235,9 +237,9 @@ def doctor(as_json: bool) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def demo(context: click.Context, arguments: tuple[str, ...]) -> None:
-    """Play a day at the market, without key or network.
+    """Play a market day from recorded answers, without a key or network.
 
-    It is played from recorded answers, then once more with one person changed.
+    The day is played twice; the second time, one person is changed.
     """
     play = runpy.run_path(str(_demo_script()), run_name="market_day")["main"]
     play(context.command_path, *arguments)
@@ -252,5 +254,5 @@ def _demo_script() -> Path:
         if script.is_file():
             return script
     raise LLMCallError(
-        f"the demo is missing: neither {installed} nor {checkout} is there; install the package again"
+        f"the demo is missing: neither {installed} nor {checkout} exists. Reinstall the package"
     )

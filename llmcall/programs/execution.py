@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..cassettes.cassette import Cassette
+from ..cassettes.misses import guards
 from ..config import resolve as config
 from ..config.values import without_password
 from ..engine.usage import process_meter
-from ..errors import LLMCallError, shorten
+from ..errors import CacheMissError, LLMCallError, shorten
 from ..failures import LEFT, process_failures
 from ..notices import keep_notices, kept_notices
+from ..testing import answers_in_process
 from .children import Children
 from .connections import Watch, refusal
 from .recorder import ProgramCalls
@@ -96,6 +98,8 @@ class Execution:
         keep_notices()
         calls.watch(self._watch, self._children, sends_nothing=sends_nothing)
         self._watch.start()
+        if sends_nothing:
+            guards.append(_refuse_to_send)
         atexit.register(self._end)
         os._exit = self._exit_at_once
 
@@ -227,6 +231,19 @@ class Execution:
             cassette.asked, cassette.supplied, cassette.replayed, refused, cassette.path
         )
         return [line, cassette.told_unused] if cassette.told_unused else [line]
+
+
+def _refuse_to_send(client: object, cassette: Cassette | None) -> None:
+    """Refuse a call that no record answers; one by llmcall itself may have a cassette of its own.
+
+    :raises CacheMissError: unless the client answers without sending anything.
+    """
+    if not answers_in_process(client):
+        place = "" if cassette is None else f" in {cassette.path}"
+        raise CacheMissError(
+            f"no answer is recorded{place}, and llmcall run --mode none sends nothing; run the "
+            "program without --mode none to record it"
+        )
 
 
 def _counts_line(asked: int, supplied: int, replayed: int, refused: int, place: object) -> str:

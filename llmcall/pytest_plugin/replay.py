@@ -29,6 +29,7 @@ from ..cassettes.unused import drop_records
 from ..display.formatting import counted
 from ..errors import CacheMissError
 from ..system import alone
+from ..testing import answers_in_process
 
 if TYPE_CHECKING:
     from _pytest.fixtures import SubRequest
@@ -175,11 +176,8 @@ class Replay:
         in the process.
         """
         __tracebackhide__ = True
-        from ..clients.local import LocalClient
-        from ..testing import ScriptedClient
-
-        has_leave = tape is not None and self.mode != "none"
-        if self._live or has_leave or isinstance(client, (LocalClient, ScriptedClient)):
+        may_record = tape is not None and self.mode != "none"
+        if self._live or may_record or answers_in_process(client):
             return
         if tape is not None:
             raise CacheMissError(

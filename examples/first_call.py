@@ -1,4 +1,4 @@
-"""Ask one question. Run it twice: the second run makes no call and prints the same."""
+"""Ask one question. Run it twice: the second run makes no call and prints the same answer."""
 
 from __future__ import annotations
 

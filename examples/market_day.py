@@ -1,8 +1,8 @@
-"""A day at a village market: five people, three goods, six rounds, every word from a language
+"""Play a day at a village market: five people, three goods, six rounds, every word from a language
 model.
 
-Then the same day again, but for one person who changes half-way: which answers stay, and which are
-asked anew? `python market_day.py --help` says how to play a day of one's own.
+Then play the same day again with one person changed half-way, and show which answers stay and which
+are asked again. `python market_day.py --help` says how to play a day of your own.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ USAGE = """\
 A day at a village market: five people, three goods, six rounds, every word from a language model.
 
   %(prog)s            replay the recorded day: no key, no network, about two seconds
-  %(prog)s --local    play a day of your own with a small model in this process (extra "local")
-  %(prog)s --live     play it with the configured model
+  %(prog)s --local    play your own day with a small model in this process (extra "local")
+  %(prog)s --live     play your own day with the configured model
 
-A day of your own is kept in .llmcall: played again it is the same day, without a call. --fresh plays another one.
+Your own day is kept in .llmcall. If you play it again, it is the same day, without a call. --fresh plays another day.
 """
 RECORDING = pathlib.Path(__file__).with_name("market_day.jsonl")
-# as in [Prices]: USD per million tokens, in and out
+# as in [Prices]: USD per million input and output tokens
 PRICES = {"SmolLM2-135M-Instruct.Q4_1": (0.15, 0.60)}
 PRICED_AS = {"SmolLM2-135M-Instruct.Q4_1": " at gpt-4o-mini's price"}
-WIDEST = 100  # characters of a line, however wide the terminal is
-TRIES = 10  # so often somebody is asked for words that are new
+WIDEST = 100  # characters in a line, even on a wider terminal
+TRIES = 10  # how many times to ask somebody for new words
 LOOSE_END = re.compile(
     r" (an?|and|are|at|but|by|for|ha[sv]e?|I|if|i[ns]|it's|my|o[fnr]|than|the|to|who|will|with).$"
 )
@@ -55,7 +55,7 @@ TOPICS = (
 
 
 class Person(NamedTuple):
-    """Hold who somebody is, and an answer that shows the others how it is done."""
+    """Somebody at the market, with a sample answer that shows the others what to do."""
 
     name: str
     who: str
@@ -101,7 +101,7 @@ class Decision(BaseModel):
     says: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z' ]{11,75}(, [A-Za-z' ]{4,60})?[.!?]$")]
 
 
-# What is different when the day is played a second time.
+# What changes when the day is played a second time.
 CHANGED, CHANGE, LOST = "Pip", 4, "a boy who lost his frog"
 
 SYSTEM = """\
@@ -133,15 +133,15 @@ RUMOURS = [
 
 
 class Market:
-    """Let people talk and trade, one after the other.
+    """A market on which people talk and trade, one after the other.
 
-    Inside a scope the same question asked again is a new draw, and each draw replays. So a sentence
-    that was heard before is simply asked for again, and the day is still the same whenever it is
-    played.
+    Inside a scope, a repeated question is a new draw, and each draw replays. So if a sentence has
+    been heard before, the market simply asks again, and the day is still the same whenever you play
+    it.
 
-    :param changes: whether one person is another from round ``CHANGE`` on.
-    :param known: the keys of the answers of a day before.
-    :ivar keys: those of the answers of this day.
+    :param changes: whether one person changes in round ``CHANGE``.
+    :param known: the keys of an earlier day's answers.
+    :ivar keys: the keys of this day's answers.
     """
 
     def __init__(
@@ -163,8 +163,8 @@ class Market:
         self.heard: list[str] = []
 
     def rounds(self) -> Iterator[tuple[str, list[tuple[Person, Decision, bool]]]]:
-        """Yield each round's rumour, and who decided what, and whether the answer is none of the
-        day before.
+        """Yield each round's rumour, with each person's decision and whether the earlier day did
+        not have it.
         """
         with llmcall.scope("market day"):
             for number, topic in enumerate(TOPICS):
@@ -175,7 +175,7 @@ class Market:
                 yield rumour, moves
 
     def rumour(self, topic: str) -> str:
-        """Ask for a rumour, in free words."""
+        """Ask for a rumour in free words."""
         question = [*RUMOURS, {"role": "user", "content": f"Tell a rumour about {topic}."}]
         with llmcall.scope("rumours"):
             for _ in range(TRIES):
@@ -188,7 +188,7 @@ class Market:
         return self.remember(reply.content or "")
 
     def decision(self, person: Person, number: int) -> tuple[Decision, bool]:
-        """Ask a person, who has heard the last words and knows the prices, for a decision."""
+        """Ask a person for a decision; the person knows the last words and the prices."""
         start = (PEOPLE.index(person) + number) % len(PEOPLE)
         others = [other for other in PEOPLE[start:] + PEOPLE[:start] if other is not person]
         examples = list(zip(others, EXAMPLE_PRICES, strict=False))
@@ -212,13 +212,13 @@ class Market:
         return ", ".join(f"{item} {price}" for item, price in self.prices.items())
 
     def remember(self, words: str, speaker: str = "") -> str:
-        """Keep words: nobody says them again, and the next two speakers have heard them."""
+        """Remember words: nobody says them again, and the next two speakers hear them."""
         self.said.append(words)
         self.heard = [*self.heard[-1:], speaker + words]
         return words
 
     def is_new(self, sentence: str) -> bool:
-        """Tell whether a sentence is short and whole, and unlike all that were said."""
+        """Return whether a sentence is short, complete and unlike everything said before."""
         words, *others = (
             set(re.findall(r"[a-z']+", text.lower())) for text in (sentence, *self.said)
         )
@@ -227,7 +227,7 @@ class Market:
 
 
 def paint(text: str, code: int) -> str:
-    """Colour a text, on a terminal only and never where NO_COLOR is set."""
+    """Colour a text if it goes to a terminal and NO_COLOR is not set."""
     return (
         f"\033[{code}m{text}\033[0m"
         if sys.stdout.isatty() and not os.environ.get("NO_COLOR")
@@ -238,9 +238,9 @@ def paint(text: str, code: int) -> str:
 def say(text: str, indent: str = "", first: str = "") -> None:
     """Print a text in lines that fit the terminal.
 
-    :param indent: what stands before each line but the first.
-    :param first: what stands before the first line, painted or not; as wide as ``indent`` where
-        that is not empty.
+    :param indent: the start of each line after the first.
+    :param first: the start of the first line, coloured or not; as wide as ``indent`` unless that is
+        empty.
     """
     width = min(shutil.get_terminal_size().columns, WIDEST)
     begin = " " * len(re.sub("\033\\[\\d+m", "", first))
@@ -249,9 +249,9 @@ def say(text: str, indent: str = "", first: str = "") -> None:
 
 
 def show(market: Market, since: int = 1) -> None:
-    """Play the day, printing each round as it ends.
+    """Play the day, and print each round when it ends.
 
-    :param since: the first round that is printed.
+    :param since: the first round to print.
     """
     before = dict(market.prices)
     for number, (rumour, moves) in enumerate(market.rounds(), 1):
@@ -268,8 +268,8 @@ def show(market: Market, since: int = 1) -> None:
 
 
 def client_for(arguments: argparse.Namespace, folder: str) -> llmcall.LLMClient:
-    """Return the client that answers: of the recording, of the model in this process, or the
-    configured one.
+    """Return the client: the recording's, the one of the model in this process, or the configured
+    one.
     """
     if arguments.local or arguments.live:
         llmcall.configure(prices=PRICES, cache_mode="refresh" if arguments.fresh else "auto")
@@ -280,7 +280,10 @@ def client_for(arguments: argparse.Namespace, folder: str) -> llmcall.LLMClient:
 
 
 def parser_of(program: str) -> argparse.ArgumentParser:
-    """Return what reads the command line of the program by this name."""
+    """Return the parser of the command line.
+
+    :param program: the program's name.
+    """
     parser = argparse.ArgumentParser(
         program, description=USAGE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -293,9 +296,9 @@ def parser_of(program: str) -> argparse.ArgumentParser:
 
 
 def main(program: str, *given: str) -> None:
-    """Play a day, and say what it took; then the same day with another Pip, and say what stayed.
+    """Play a day and print what it took; then play it with another Pip and print what stayed.
 
-    :param program: how it was called.
+    :param program: the program's name.
     :param given: its options.
     """
     arguments = parser_of(program).parse_args(given)
@@ -317,34 +320,35 @@ def main(program: str, *given: str) -> None:
             say(sentence)
         print()
         say(
-            f"What if {CHANGED} is {LOST} from round {CHANGE} on? The same day again; * marks what is asked anew:"
+            f"What if {CHANGED} is {LOST} from round {CHANGE} on? The same day again; * marks new answers:"
         )
         with llmcall.cassette(second_day):
             show(Market(client, changes=True, known=frozenset(first.keys)), since=CHANGE)
         found = llmcall.compare(first_day, second_day)
         print()
-        anew = found.changed + found.added
+        again = found.changed + found.added
         say(
-            f"{found.same} answers stay, those of rounds 1 to {CHANGE - 1} among them; {anew} are asked anew: "
-            f"{CHANGED}'s, and those of whoever heard of it. llmcall.compare says where their days part:"
+            f"{found.same} answers stay, including rounds 1 to {CHANGE - 1}; {again} are asked again: {CHANGED}'s, "
+            f"and those of everybody who heard about it. llmcall.compare shows where their days diverge:"
         )
         for line in str(found).splitlines()[1:]:
             say(line.removeprefix("market day/"), "    ", "  ")
     print()
     say(
-        f"Play a day of your own: {program} --local, with a small model in this process (README.rst says how to get "
-        f"it), or {program} --live, with the configured one."
+        f"To play your own day, run {program} --local, with a small model in this process (README.rst says how to get "
+        f"it), or {program} --live, with the configured model."
     )
 
 
 def took(usage: llmcall.Usage, seconds: float) -> Iterator[str]:
-    """Say what a day took, in sentences."""
+    """Yield sentences that say what a day took."""
     model = ", ".join(usage.by_model)
     total = None if usage.cost is None or usage.saved is None else usage.cost + usage.saved
     money = "an unknown sum: [Prices] has no price" if total is None else f"${total:.4f}"
     if usage.calls:
-        yield f"{usage.calls} answers asked for and {usage.cached_calls} replayed, in {seconds:.1f} s."
-        yield f"Played again it is the same day, without a call, and saves {money}{PRICED_AS.get(model, '')} ({model})."
+        yield f"{usage.calls} answers asked for, {usage.cached_calls} replayed, in {seconds:.1f} s."
+        yield "If you play it again, it is the same day, without a call."
+        yield f"That saves {money}{PRICED_AS.get(model, '')} ({model})."
     else:
         yield f"The same {usage.cached_calls} answers as on every machine, replayed in {seconds:.1f} s without a call."
         yield f"That saved {money}: the tokens of {model}{PRICED_AS.get(model, '')}."

@@ -1,8 +1,8 @@
-"""Two people haggle over a bicycle, each with a memory of their own, in three trials.
+"""Two people haggle over a bicycle in three trials, each with a memory of their own.
 
     python examples/negotiation.py          replays negotiation.jsonl: no key, no model, no network
 
-Delete negotiation.jsonl to record other trials, with the small model of the extra `local`.
+To record other trials with the small model (the extra `local`), delete negotiation.jsonl.
 """
 
 import pathlib
@@ -31,7 +31,7 @@ def seller_does(name: str, offered: int, memory: list[str]) -> Literal["haggles"
 
 
 def negotiate(turns: int = 6) -> list[str]:
-    """Let both move in turn, and return what happened; each remembers its own moves."""
+    """Play one negotiation, and return what happened; each side remembers its own moves."""
     asked, offered = 100, 40
     story, of_buyer, of_seller = [], [], []
     for _ in range(turns):

@@ -1,8 +1,8 @@
-"""Record the answers that the examples and the documentation replay, from the small model of the
-extra ``local``.
+"""Record the answers that the examples and the documentation replay, from the small model (the
+extra ``local``).
 
-The tests replay them, so this is needed only where a question changed. Answers that are recorded
-stay as they are.
+The tests replay them, so you need this only after a question has changed. Recorded answers stay as
+they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pages import ANSWERS, PAGES, TUTORIAL, answers_of, run_docstrings, run_page
 
 
 def main() -> None:
-    """Play everything against the model, and export what it answered."""
+    """Run everything against the model, and export its answers."""
     os.environ["LLMCALL_API_TYPE"] = "local"
     for answers, pages in (
         (ANSWERS, [page for page in PAGES if page != TUTORIAL]),

@@ -1,5 +1,5 @@
-"""Parse answers into types: a choice, a yes or no, a record. An answer that does not fit is asked
-again.
+"""Parse answers into types: a choice, a yes or no, a record. If an answer doesn't fit its type,
+llmcall asks again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ person = llmcall.LLMCall(user="Who is this about? {{ text }}", output_type=Perso
 
 
 def main() -> None:
-    """Ask, and print the values with their types."""
+    """Ask, and print the values."""
     for text in ("What a wonderful, funny film!", "Terrible food, rude staff, never again."):
         print(f"{mood(text=text)!r:7} {text}")
     with llmcall.scope("bread"):

@@ -1,9 +1,8 @@
-"""Nine people vote on what a village builds, six times: does the order in which the ballot names it
-decide?
+"""Nine people vote six times on what their village builds: does the order on the ballot decide?
 
     python examples/word_order.py          replays word_order.jsonl: no key, no model, no network
 
-Delete word_order.jsonl to record other votes, with the small model of the extra `local`.
+To record other votes with the small model (the extra `local`), delete word_order.jsonl.
 """
 
 import pathlib
@@ -35,7 +34,7 @@ def vote(trade: str, ballot: tuple[str, ...]) -> Literal["bus", "library", "pool
 
 
 def main() -> None:
-    """Hold a vote for each order of the ballot, and count where the ballots named what was chosen."""
+    """Run a vote for each order of the ballot, and count the votes by place on the ballot."""
     places: Counter[int] = Counter()
     for ballot in permutations(WISHES):
         voters = [

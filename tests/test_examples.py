@@ -73,7 +73,7 @@ def test_market_day(command: list[str], name: str) -> None:
         and "That saved $0.0036: the tokens of SmolLM2-135M-Instruct" in one_day
     )
     assert (other_day.count("\n* "), other_day.count("\n* Pip")) == (11, 3)
-    assert "42 answers stay" in other_day and "21 are asked anew" in " ".join(other_day.split())
+    assert "42 answers stay" in other_day and "21 are asked again" in " ".join(other_day.split())
     assert "Pip, call 15: the prompt changed: [-with a-] {+who lost his+}" in other_day
     assert "\033" not in first
 
@@ -102,7 +102,7 @@ def executed(name: str, environment: dict[str, str], folder: Path) -> Any:
 
 @pytest.mark.slow
 def test_the_notebook_runs_headless(recorded: dict[str, str], tmp_path: Path) -> None:
-    """Every cell of the notebook runs, and the draws of a scope go on from cell to cell."""
+    """Every cell of the notebook runs, and a scope's draws continue from cell to cell."""
     notebook = executed("first_steps.ipynb", recorded, tmp_path)
     shown = "\n".join(
         output["data"]["text/plain"]

@@ -1,4 +1,4 @@
-"""A cinema that has a language model read its reviews and greet its visitors."""
+"""A cinema in which a language model reads the reviews and greets the visitors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ mood = llmcall.LLMCall(
 
 
 def bad_reviews(reviews: list[str]) -> list[str]:
-    """Return the reviews that somebody should look at."""
+    """Return the bad reviews."""
     return [review for review in reviews if mood(review=review) == "bad"]
 
 
 def greetings(visitor: str, count: int) -> list[str]:
-    """Return several greetings for a visitor, each drawn anew."""
+    """Return several greetings for a visitor, each a new draw."""
     messages = [
         {
             "role": "system",

@@ -1,6 +1,4 @@
-"""The tests of the cinema; the model's answers are in ``cassettes``, so they need neither a key nor
-the network.
-"""
+"""Tests of the cinema. ``cassettes`` holds the model's answers, so they need no key or network."""
 
 from __future__ import annotations
 
@@ -24,19 +22,17 @@ def test_mood(review: str, expected: str) -> None:
 
 @pytest.fixture(scope="module")
 def bad() -> list[str]:
-    """Read the reviews once for all tests of this module; a wider fixture has a cassette of its
-    own.
-    """
+    """Read the reviews once for all tests of this module; the fixture has a cassette of its own."""
     return bad_reviews([WONDERFUL, TERRIBLE])
 
 
 @pytest.mark.llm
 def test_bad_reviews(bad: list[str]) -> None:
-    """Only the bad reviews are left."""
+    """Only the bad reviews are returned."""
     assert bad == [TERRIBLE]
 
 
 def test_greetings(llm_cassette: llmcall.Cassette) -> None:
-    """Each greeting is a draw of its own, with its own record."""
+    """Each greeting is a new draw and has its own record."""
     assert len(set(greetings("Lisa", 3))) == 3
     assert llm_cassette.records == llm_cassette.replayed + llm_cassette.recorded == 3

@@ -1,10 +1,10 @@
-"""Three colleagues vote on where to eat: a program on the OpenAI SDK that knows nothing of llmcall.
+"""Three colleagues vote on where to eat: a program that uses the OpenAI SDK and not llmcall.
 
-    llmcall run --cassette votes.jsonl --actor system --mode none simulation.py      # replays the
-    recording beside it
+Replay the recording beside it:
 
-The colleagues ask in threads of their own. Each stands in a system message, so each has draws of
-its own.
+    llmcall run --cassette votes.jsonl --actor system --mode none simulation.py
+
+Each colleague asks in a thread. Each has a system message, so each is an actor with its own draws.
 """
 
 import collections
@@ -21,7 +21,7 @@ client = openai.OpenAI(api_key=os.environ.get("OPENAI_API_KEY", "none"))
 
 
 def vote(name: str) -> str:
-    """Ask a colleague for a place."""
+    """Ask a colleague where to eat."""
     messages = [
         {
             "role": "system",

@@ -185,6 +185,54 @@ def test_scopes_of_given_samples_and_of_items() -> None:
     ]  # fmt: skip
 
 
+SNAPSHOTS = "gpt-4o-mini-2024-07-18", "gpt-4o-mini-2025-02-01"
+
+
+def test_usage_names_the_model_that_answered() -> None:
+    """It does where a server gives another name than the one that was asked for, for recorded
+    answers too.
+    """
+    client = Responding(completion(), model="gpt-4o-mini")
+    for _ in range(2):
+        client.send_message("Hello")
+    usage = client.usage
+    assert (usage.calls, usage.cached_calls, usage.served) == (1, 1, SNAPSHOTS[:1])
+    assert f"gpt-4o-mini was answered by {SNAPSHOTS[0]}" in str(usage)
+    assert f"gpt-4o-mini was answered by {SNAPSHOTS[0]}" in usage._repr_html_()
+    same = Responding(completion(model="gpt-4o-mini"), model="gpt-4o-mini", cache_mode="off")
+    same.send_message("Hello")
+    assert "answered by" not in str(same.usage) and same.usage.served == ("gpt-4o-mini",)
+
+
+def test_a_frame_of_usage_names_the_models_that_answered() -> None:
+    """All that answered under a name stand in its row."""
+    pytest.importorskip("pandas")
+    client = Responding(*(completion(model=name) for name in SNAPSHOTS), model="gpt-4o-mini")
+    client.send_message("Hello")
+    client.send_message("Bye")
+    assert client.usage.to_frame()["served"].tolist() == [", ".join(SNAPSHOTS)]
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_two_models_that_answer_under_one_name_are_told(
+    is_recorded: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning names both, once for a name; recorded answers count, too."""
+    responses = [completion(model=name) for name in (*SNAPSHOTS, "gpt-4o-mini-2025-03-01")]
+    client = Responding(*responses, model="gpt-4o-mini")
+    questions = ["Hello", "Bye", "Hello again"]
+    if is_recorded:
+        for question in questions:
+            client.send_message(question)
+        llmcall.reset()
+        caplog.clear()
+    for question in questions:
+        client.send_message(question)
+    told = [text for text in caplog.messages if "two models answer under the name" in text]
+    assert len(told) == 1 and "gpt-4o-mini: " in told[0]
+    assert all(name in told[0] for name in SNAPSHOTS)
+
+
 def test_track_counts_just_its_block() -> None:
     """A block's usage has neither what came before nor after, nested blocks count in both, and so
     up to an error.
@@ -286,7 +334,9 @@ def test_the_table() -> None:
     """
     client = metered(12_345, 5)
     client.send_message("Hello")
-    assert [row[0] for row in table(client.usage)] == ["model", "cheap", "priced by [Prices]"]
+    answered = "cheap was answered by gpt-4o-mini-2024-07-18"
+    heads = [row[0] for row in table(client.usage)]
+    assert heads == ["model", "cheap", answered, "priced by [Prices]"]
     with llmcall.scope("trial-1"), llmcall.scope("lisa"):
         client.send_message("Hello", model="面包")
     client.responses[:] = [answer(1, 0)]
@@ -302,15 +352,18 @@ def test_the_table() -> None:
         "(no scope)      1             0        12,345              5   $0.0124   $0.0000",
         "<b>             1             1             1              0  <$0.0001  <$0.0001",
         "trial-1         1             0        12,345              5         ?   $0.0000",
+        answered,
+        answered.replace("cheap", "面包"),
         "priced by [Prices]",
     ]
     html = client.usage._repr_html_()
     rows = [re.findall("<t[hd]>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", html)]
-    *lines, note = table(client.usage)
+    *lines, first, second, third = table(client.usage)
     assert rows == [
         [cell.replace("<", "&lt;").replace(">", "&gt;") for cell in row] for row in lines
     ]
-    assert html.endswith(f"</table><p>{note[0]}</p>")
+    notes = "".join(f"<p>{note[0]}</p>" for note in (first, second, third))
+    assert html.endswith(f"</table>{notes}")
     assert table(llmcall.Usage()) == [["model", "calls"], ["all", "0"]]
 
 

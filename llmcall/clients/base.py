@@ -443,7 +443,7 @@ class LLMClient:
         :param replayed: whether it was recorded, and is still to be counted.
         """
         if replayed:
-            call.count_hit(record.cost)
+            call.count_hit(record.cost, record.served)
         if sent is None:
             note_served(call.request, (call.cassette or call.cache).path)
         if call.draw is not None:
@@ -554,7 +554,7 @@ class LLMClient:
             if record is None or is_cut(record.response, call.request):
                 outcome = yield from answer(call, fallback=fallback, whole=True, cut=record)
             else:
-                call.count_hit(record.cost)
+                call.count_hit(record.cost, record.served)
                 outcome = Outcome(record)
         except BaseException as error:
             self._note_failure(error, call)

@@ -13,7 +13,7 @@ from ..cassettes.current import close_named
 from ..config import resolve as config
 from ..config.values import nearest
 from ..engine import limits, service_tiers
-from ..engine.usage import process_meter
+from ..engine.usage import forget_served_models, process_meter
 from ..errors import ConfigError, short_traceback
 from ..failures import process_failures
 from ..models.catalog import capabilities, resolve
@@ -143,6 +143,7 @@ def reset() -> None:
     scopes.forget()
     limits.forget()
     service_tiers.forget()
+    forget_served_models()
     config.reset()
 
 

@@ -63,7 +63,7 @@ def answer(
             cut = None
             if record is None:
                 continue
-            call.count_hit(record.cost)
+            call.count_hit(record.cost, record.served)
             outcome = Outcome(record)
         if stream and outcome.sent is None:
             yield from told(outcome.record)
@@ -104,7 +104,7 @@ def _first_that_fits(
             break
         current, record = yield from look(call.cache, lookup, call.to_model(left.pop(0)))
     if outcome.sent is None:
-        current.count_hit(outcome.record.cost)
+        current.count_hit(outcome.record.cost, outcome.record.served)
     if current is not call:
         pointer = call.pointer_to(current.request.cache_key)
         yield Do(functools.partial(call.store, pointer))
@@ -146,7 +146,10 @@ def _ask(
     sent = yield from exchange.sent()
     if wants_room and is_cut(sent.response, call.request):
         call.count_answer(
-            TokenUsage.of(sent.response), sent.endpoint, service_tier=tier_of(sent.response)
+            TokenUsage.of(sent.response),
+            sent.endpoint,
+            served=sent.response.get("model"),
+            service_tier=tier_of(sent.response),
         )
         raise ContextLengthError(
             "the answer was cut where the context window ended", endpoint=sent.endpoint
@@ -158,7 +161,12 @@ def _ask(
 def _stored(call: ModelCall, sent: Sent) -> Outcome:
     response = ordered(sent.response)  # as a cassette gives it back: a later prompt may quote it
     tokens = TokenUsage.of(response)
-    cost = call.count_answer(tokens, sent.endpoint, service_tier=tier_of(response))
+    cost = call.count_answer(
+        tokens,
+        sent.endpoint,
+        served=response.get("model"),
+        service_tier=tier_of(response),
+    )
     _warn_of_missing_answers(call, response)
     _warn_of_cut_answers(call, response)
     if tokens.input_tokens:

@@ -47,9 +47,9 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
             outcomes[call.request.cache_key] = Outcome(record)
     if missing:
         outcomes |= yield from _asked(list(missing.values()))
-    costs = [outcome.record.cost for outcome in outcomes.values() if outcome.sent is None]
-    if costs:
-        calls[0].count_hit(_sum(costs))
+    hits = [outcome.record for outcome in outcomes.values() if outcome.sent is None]
+    if hits:
+        calls[0].count_hit(_sum([record.cost for record in hits]), hits[0].served)
     return [outcomes[call.request.cache_key].record for call in calls]
 
 
@@ -105,7 +105,7 @@ def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[Outcomes
 def _stored(calls: Sequence[ModelCall], texts: list[str], sent: Sent) -> list[Record]:
     """Store the embeddings of a response, each with its share of tokens and cost."""
     usage = TokenUsage.of(sent.response)
-    cost = calls[0].count_answer(usage, sent.endpoint)
+    cost = calls[0].count_answer(usage, sent.endpoint, served=sent.response.get("model"))
     vectors = [packed_vector(item["embedding"]) for item in in_order(sent.response)]
     _warn_of_dimensions(calls[0], len(vectors[0]) // FLOAT32)
     total = usage.input_tokens

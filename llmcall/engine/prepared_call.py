@@ -15,7 +15,7 @@ from ..requests.keys import ANEW, key_of
 from ..types import FROM_FUNCTION, Record, Request, TokenUsage, record_of
 from .options import DEFAULT_OPTIONS, Options
 from .service_tiers import FLEX, tier_of
-from .usage import count
+from .usage import count, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,12 +173,13 @@ class PreparedCall(ABC):
         """
         count(self.meter, self.callee, self.scope, amounts)
 
-    def count_hit(self, cost: float | None) -> None:
+    def count_hit(self, cost: float | None, served: str | None) -> None:
         """Count an answer that was not asked for now.
 
         :param cost: USD that it cost when it was made, or ``None`` if that is unknown.
+        :param served: the model that answered, by the name that the server gave.
         """
-        self.add_usage(cached_calls=1, saved=cost)
+        self.add_usage(cached_calls=1, saved=cost, **named(served))
 
     def refuses(self, record: Record) -> bool:
         """Return whether a recorded answer does not fit the call's ``response_format``.
@@ -275,12 +276,14 @@ class ModelCall(PreparedCall):
         tokens: TokenUsage,
         endpoint: str | None,
         *,
+        served: object = None,
         service_tier: str | None = None,
         calls: int = 1,
     ) -> float | None:
         """Count the tokens of a response, and return its cost in USD, or ``None`` if unknown.
 
         :param endpoint: the name of the endpoint that answered.
+        :param served: the model that answered, by the name that the server gave.
         :param service_tier: the tier that the response names.
         """
         pool = self.client.pool(self.request.model)
@@ -292,6 +295,7 @@ class ModelCall(PreparedCall):
             "cached_input_tokens": tokens.cached_tokens,
             "output_tokens": 0 if self.request.kind == "embedding" else tokens.output_tokens,
             "cost": cost,
+            **named(served),
         }
         if price is not None:
             amounts["priced_by"] = price.source

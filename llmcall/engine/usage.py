@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..display.data_frames import import_pandas
 from ..display.formatting import USD_COLUMNS, quantity
 from ..display.notebook import html_table
+from ..display.printable import printable
 from ..display.tables import table
+from ..notices import warn_once
 from ..scopes import given_path
 from ..system import process_lock
 
@@ -48,6 +50,8 @@ class Usage(NamedTuple):
     :param priced_by: the price source: ``"[Prices]"``, or the package, its version, and the day
         whose price it is.
     :param parts: the same for each model and scope path, without the scopes inside it.
+    :param served: the models that answered, by the names that servers gave: a snapshot's name
+        stands here, and the name that was asked for in ``by_model``.
 
     >>> with llmcall.track() as usage:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
@@ -70,15 +74,17 @@ class Usage(NamedTuple):
     by_scope: Mapping[str, Usage] = {}
     priced_by: tuple[str, ...] = ()
     parts: Mapping[tuple[str, str], Usage] = {}
+    served: tuple[str, ...] = ()
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame: a row for each model and scope path, without the scopes inside
-        it.
+        it. ``served`` has the names of the models that answered.
         """
         rows = [
-            (model, scope, *part[: len(COLUMNS)]) for (model, scope), part in self.parts.items()
+            (model, scope, *part[: len(COLUMNS)], ", ".join(part.served))
+            for (model, scope), part in self.parts.items()
         ]
-        return import_pandas().DataFrame(rows, columns=["model", "scope", *COLUMNS])
+        return import_pandas().DataFrame(rows, columns=["model", "scope", *COLUMNS, "served"])
 
     def __str__(self) -> str:
         rows = [row for section in _sections(self) for row in section]
@@ -92,6 +98,7 @@ class Usage(NamedTuple):
 
 
 COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
+NAMES = ("priced_by", "served")  # texts that are collected
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
@@ -119,7 +126,13 @@ def _sections(usage: Usage) -> list[list[list[str]]]:
 
 
 def _notes(usage: Usage) -> list[str]:
-    return [f"priced by {', '.join(usage.priced_by)}"] if usage.priced_by else []
+    served = [
+        f"{printable(model)} was answered by {', '.join(map(printable, part.served))}"
+        for model, part in usage.by_model.items()
+        if part.served not in ((), (model,))
+    ]
+    priced = [f"priced by {', '.join(usage.priced_by)}"] if usage.priced_by else []
+    return served + priced
 
 
 def _scopes(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
@@ -164,7 +177,8 @@ def _sum(parts: Iterable[Usage]) -> Usage:
         amounts = [getattr(part, name) for part in found]
         sums.append(None if None in amounts else sum(amounts, 0.0 if name in USD_COLUMNS else 0))
     return Usage(*sums)._replace(
-        priced_by=tuple(sorted({source for part in found for source in part.priced_by}))
+        priced_by=tuple(sorted({source for part in found for source in part.priced_by})),
+        served=tuple(sorted({model for part in found for model in part.served})),
     )
 
 
@@ -181,7 +195,7 @@ class Meter:
         """Return what was used so far."""
         with _lock:
             parts = {
-                place: Usage(**{**sums, "priced_by": tuple(sorted(sums["priced_by"]))})
+                place: Usage(**{**sums, **{name: tuple(sorted(sums[name])) for name in NAMES}})
                 for place, sums in sorted(self.sums.items())
             }
         models: dict[str, list[Usage]] = {}
@@ -208,8 +222,8 @@ watchers: list[Any] = []
 def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
     """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked.
 
-    :param amounts: by the name of their column; ``None`` is unknown, and a text says whose price
-        was taken.
+    :param amounts: by the name of their column; ``None`` is unknown, and a text is one of the names
+        that are collected: a price source, or a model that answered.
     """
     if (
         "~" in scope
@@ -222,7 +236,11 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
                 sums = meter.sums[place]
             except KeyError:  # unless a collector counted meanwhile
                 sums = meter.sums.setdefault(
-                    place, {**dict(zip(COLUMNS, Usage(), strict=False)), "priced_by": set()}
+                    place,
+                    {
+                        **dict(zip(COLUMNS, Usage(), strict=False)),
+                        **{name: set() for name in NAMES},
+                    },
                 )
             for name, amount in amounts.items():
                 known = sums[name]
@@ -232,8 +250,39 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
                     known.add(amount)
                 else:
                     sums[name] = known + amount
+    if "served" in amounts:
+        _warn_of_two_models(model, str(amounts["served"]))
     for watcher in tuple(watchers):
         watcher.add(model, scope, amounts)
+
+
+def named(served: object) -> dict[str, str]:
+    """Return the model that answered as an amount of usage; nothing if the server gave no name.
+
+    :param served: the model's name in a response.
+    """
+    return {"served": served} if isinstance(served, str) and served else {}
+
+
+# By the model that was asked for: the name of the model that answered first.
+_first_served: dict[str, str] = {}
+
+
+def _warn_of_two_models(model: str, served: str) -> None:
+    """Warn once if a second model answers under the same name."""
+    first = _first_served.setdefault(model, served)
+    if first != served:
+        warn_once(
+            f"two models answer under the name {printable(model)}: {printable(first)} and "
+            f"{printable(served)}. Tell their answers apart before you compare them: reply.model, and "
+            "the column served of tables and frames, name the one that answered",
+            about=("served", model),
+        )
+
+
+def forget_served_models() -> None:
+    """Forget which models answered under which names."""
+    _first_served.clear()
 
 
 class Tracked(Meter):

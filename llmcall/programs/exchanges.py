@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..engine.admission import Admission
 from ..engine.drivers import Send
 from ..engine.exchange import REST
-from ..engine.service_tiers import FLEX, lacks_capacity, tier_of
-from ..engine.usage import count
+from ..engine.service_tiers import FLEX, PARAMETER, lacks_capacity, tier_of
+from ..engine.usage import count, named
 from ..errors import RateLimitError, ServiceError
 from ..responses.event_stream import EventStreamDecoder
 from ..types import TokenUsage
@@ -73,6 +73,7 @@ class ExchangeCounter:
                 amounts["priced_by"] = price.source
             if tier_of(self._body) == FLEX and service_tier != FLEX:
                 amounts["full_price_calls"] = 1
+            amounts |= named(model_in(value))
         self._count(call, amounts)
         return value
 
@@ -87,7 +88,8 @@ class ExchangeCounter:
 
     def count_hit(self, call: FunctionCall, record: Record) -> None:
         """Count an answer that is recorded, or that an identical request got."""
-        self._count(call, {"cached_calls": 1, "saved": record.cost})
+        served = named(model_in(record.response["value"])) if self._is_model else {}
+        self._count(call, {"cached_calls": 1, "saved": record.cost, **served})
 
     def count_error(self, call: FunctionCall) -> None:
         """Count a failure."""
@@ -103,27 +105,36 @@ def usage_of(value: Mapping[str, Any]) -> TokenUsage:
     :param value: what is recorded: a body and its media type.
     """
     usage: dict[str, Any] = {}
-    for part in _parts(value["body"]):
-        inner = (part, part.get("response"), part.get("message"))
-        for each in inner:
-            told = each.get("usage") if isinstance(each, dict) else None
-            if isinstance(told, dict):
-                # a stream tells of the output again and again, and of the input once
-                usage.update({name: item for name, item in told.items() if item is not None})
+    for told in _told(value, "usage"):
+        if isinstance(told, dict):
+            # a stream tells of the output again and again, and of the input once
+            usage.update({name: item for name, item in told.items() if item is not None})
     return TokenUsage.of({"usage": usage} if usage else {})
 
 
-def served_tier(value: Mapping[str, Any]) -> str | None:
-    """Return the service tier that an answer names, in its body or in the events of its stream.
+def model_in(value: Mapping[str, Any]) -> str | None:
+    """Return the model that an answer names, in its body or in the events of its stream.
 
     :param value: what is recorded: a body and its media type.
     """
-    tier = None
+    return next((told for told in _told(value, "model") if isinstance(told, str)), None)
+
+
+def served_tier(value: Mapping[str, Any]) -> str | None:
+    """Return the service tier that an answer names last, in its body or in its stream's events.
+
+    :param value: what is recorded: a body and its media type.
+    """
+    tiers = [told for told in _told(value, PARAMETER) if isinstance(told, str)]
+    return tiers[-1] if tiers else None
+
+
+def _told(value: Mapping[str, Any], name: str) -> Iterator[Any]:
+    """Yield what an answer tells under a name, in its body or in the events of its stream."""
     for part in _parts(value["body"]):
-        for each in (part, part.get("response")):
-            if isinstance(each, dict):
-                tier = tier_of(each) or tier
-    return tier
+        for each in (part, part.get("response"), part.get("message")):
+            if isinstance(each, dict) and name in each:
+                yield each[name]
 
 
 def _parts(body: str) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -103,6 +104,45 @@ def test_what_a_thread_asks_after_an_interrupt_is_recorded(model: NumberedServer
     written("tell('first, slowly')\ntell('second')")
     assert ran("--mode", "none")[0] == live
     assert len(model.asked) == 2
+
+
+WAITING = {
+    "script": "tell('Bread?')\ntime.sleep(60)",
+    "event loop": "import asyncio\nasyncio.run(asyncio.to_thread(tell, 'Bread?'))\ntime.sleep(60)",
+    "thread": "def late():\n    tell('Bread?')\n    time.sleep(2)\n"
+    "threading.Thread(target=late).start()",
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("place", WAITING)
+def test_a_program_that_is_terminated_is_recorded(model: NumberedServer, place: str) -> None:
+    """SIGTERM, as a cluster's scheduler sends it, keeps what was asked; the process ends by the signal."""
+    written(WAITING[place])
+    with started("--cassette", "run.jsonl") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "Bread? answer 0\n"
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM, said
+    assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
+    written("tell('Bread?')")
+    assert ran("--mode", "none")[0] == "Bread? answer 0\n"
+
+
+def test_a_pool_that_is_terminated_ends_nothing_else(model: NumberedServer) -> None:
+    """A child process that gets SIGTERM dies of it; the program goes on and is recorded."""
+    written("""
+        import multiprocessing
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=[60])
+        child.start()
+        child.terminate()
+        child.join()
+        print(child.exitcode == -signal.SIGTERM)
+        tell("Bread?")
+    """)
+    printed, _ = ran()
+    assert printed == "True\nBread? answer 0\n"
 
 
 def test_an_answer_that_comes_too_late_is_told(model: NumberedServer) -> None:

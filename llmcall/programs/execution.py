@@ -12,6 +12,7 @@ import pkgutil
 import runpy
 import signal
 import sys
+import threading
 import types
 import urllib.parse
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from .recorder import ProgramCalls
 
 NAMED = 10  # child processes that are named
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
+KILLED_BY_TERMINATION = 128 + signal.SIGTERM
 RECORDED = "llmcall records what httpx, httpx2 and requests send to APIs like those of OpenAI and Anthropic"
 exit_process = os._exit
 
@@ -95,6 +97,7 @@ class Execution:
         self._error: BaseException | None = None  # what ended the script
         self._code = 0
         self._has_ended = False
+        self._is_terminated = False
         keep_notices()
         calls.watch(self._watch, self._children, sends_nothing=sends_nothing)
         self._watch.start()
@@ -102,6 +105,9 @@ class Execution:
             guards.append(_refuse_to_send)
         atexit.register(self._end)
         os._exit = self._exit_at_once
+        # A program's own handler takes the place of this one.
+        if _has_default(signal.SIGTERM) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._terminate)
 
     def run(self, script: str, arguments: tuple[str, ...], *, module: bool = False) -> NoReturn:
         """Run the program, show the exception that ends it as Python does, and exit.
@@ -174,10 +180,24 @@ class Execution:
         with contextlib.suppress(OSError, ValueError):  # Python itself reports what it cannot flush
             sys.stdout.flush()
         has_failed = self._finish()
+        if self._is_terminated:
+            _die_of(signal.SIGTERM)
         if isinstance(self._error, KeyboardInterrupt):
-            _die_of_interrupt()
+            _die_of(signal.SIGINT)
         if self._code == 0 and has_failed:
             _leave(1)
+
+    def _terminate(self, number: int, frame: types.FrameType | None) -> None:
+        """End the program as ``sys.exit`` does, so that its answers are kept; a second signal kills it.
+
+        :raises SystemExit: in the main thread, wherever it is.
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getpid() != self._process:
+            os.kill(os.getpid(), signal.SIGTERM)
+        self._is_terminated = True
+        self._code = KILLED_BY_TERMINATION
+        sys.exit(KILLED_BY_TERMINATION)
 
     def _exit_at_once(self, status: int) -> NoReturn:
         """Finish when the program calls ``os._exit``, and end the process."""
@@ -296,10 +316,14 @@ def _flush_output() -> None:
             stream.flush()
 
 
-def _die_of_interrupt() -> None:
-    """End the process as Python does after Ctrl-C: by the signal, which tells a shell to stop too."""
+def _has_default(number: int) -> bool:
+    return signal.getsignal(number) is signal.SIG_DFL
+
+
+def _die_of(number: int) -> None:
+    """End the process by a signal, as Python does after Ctrl-C: that tells a shell to stop too."""
     if os.name != "posix":
         return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(number, signal.SIG_DFL)
     _flush_output()
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), number)

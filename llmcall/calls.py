@@ -18,8 +18,9 @@ from .engine.drivers import adrive, drive
 from .errors import APIError, LLMCallError, OutputError, TemplateError, short_traceback
 from .outputs import correction, describe, fields_of, read
 from .prompts import Template, Variables, all_variables, file_template, text_template
-from .requests.arguments import UNCHECKED, Parameters
+from .requests.parameters import UNCHECKED
 from .requests.schemas import response_format
+from .requests.signatures import Parameters
 from .types import message_text
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from .engine.usage import Meter
 from .errors import APIError, LLMCallError, short_traceback
 from .failures import LEFT, is_left
 from .notices import warn_once
-from .requests.arguments import Parameters
 from .requests.keys import map_texts, normalizer, ordered, plain
+from .requests.signatures import Parameters
 from .scopes import scope_of_call
 from .types import FROM_FUNCTION, FROM_SERVER, Outcome, Request, record_of
 

@@ -15,7 +15,8 @@ import pytest
 
 import llmcall
 from llmcall.models import catalog as models
-from llmcall.models.catalog import Capabilities, capabilities, price_of
+from llmcall.models.catalog import Capabilities, capabilities
+from llmcall.models.prices import price_of
 from llmcall.testing import ScriptedClient
 
 SAMPLING = {"temperature", "top_p", "logprobs", "top_logprobs"}

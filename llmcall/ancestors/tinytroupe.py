@@ -20,14 +20,9 @@ from ..display.formatting import one_line
 from ..errors import APIError, CacheCorruptError
 from ..notices import notice
 from ..records.packed import UNREADABLE
-from ..requests.arguments import (
-    asked_messages,
-    asked_parameters,
-    check_messages,
-    check_names,
-    given_parameters,
-)
 from ..requests.keys import key_of, normalizer, plain
+from ..requests.messages import asked_messages, check_messages
+from ..requests.parameters import asked_parameters, check_names, given_parameters
 from ..requests.rekeying import under_settings
 from ..responses.checks import check_chat
 from ..types import Record

@@ -29,7 +29,7 @@ from ..errors import (
 )
 from ..failures import FAILED, LEFT, is_left, process_failures
 from ..notices import how_often, logger
-from ..requests.arguments import configured_parameters, sent_body
+from ..requests.parameters import configured_parameters, sent_body
 from ..scopes import note_served
 from ..system import after_fork_in_child, at_exit
 from ..types import Outcome, Reply
@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from ..engine.limits import Pool
     from ..engine.prepared_call import ModelCall
     from ..engine.usage import Usage
-    from ..models.catalog import Capabilities, Price
+    from ..models.catalog import Capabilities
+    from ..models.prices import Price
     from ..models.tokens import TokenCount
     from ..types import Record, Request, Sent, Transport
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
 from ..errors import ConfigError
-from ..models.catalog import DEARER_TIERS
+from ..models.prices import DEARER_TIERS
 from ..system import after_fork_in_child, process_lock
 from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger, MemoryLedger, StoredLedger
 
 if TYPE_CHECKING:
-    from ..models.catalog import Price
+    from ..models.prices import Price
 
 POLL = 0.1  # seconds between two looks at what other processes have given back
 

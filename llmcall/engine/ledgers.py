@@ -21,7 +21,7 @@ from ..notices import notice
 from ..system import process_lock
 
 if TYPE_CHECKING:
-    from ..models.catalog import Price
+    from ..models.prices import Price
     from ..types import TokenUsage
 
 T = TypeVar("T")

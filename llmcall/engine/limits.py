@@ -16,14 +16,15 @@ from concurrent.futures import Future
 from math import ceil
 from typing import TYPE_CHECKING
 
-from ..models.catalog import price_of
+from ..models.prices import price_of
 from ..system import after_fork_in_child, process_lock
 from . import budgets
 from .quotas import NEVER, Quota
 
 if TYPE_CHECKING:
     from ..config.settings import Endpoint, Settings
-    from ..models.catalog import Capabilities, Price
+    from ..models.catalog import Capabilities
+    from ..models.prices import Price
     from .estimates import Estimate
 
 # Seconds: a minute, and one more: servers count requests as they arrive, and a request may have

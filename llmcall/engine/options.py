@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..requests.arguments import checked
+from ..requests.parameters import checked
 
 ON_ERROR = ("raise", "none", "return")
 

@@ -10,15 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import active_cassette
 from ..errors import ScopeError
-from ..requests.arguments import (
-    asked_messages,
-    asked_parameters,
-    check_messages,
-    check_names,
-    expected_answer,
-    given_parameters,
-)
 from ..requests.keys import identity, key_of, normalizer, sampled_key
+from ..requests.messages import asked_messages, check_messages
+from ..requests.parameters import asked_parameters, check_names, expected_answer, given_parameters
 from ..scopes import Recorded, current_path, scope_of_call
 from ..types import Request
 from .options import Options, split_options

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from ..config.settings import Settings
 from ..differences.fields import Difference, as_text, brief, side
-from ..requests.arguments import CONFIGURED
 from ..requests.contents import messages_of, text_of
 from ..requests.keys import ANEW, NORMALIZERS, normalizer
+from ..requests.parameters import CONFIGURED
 from ..types import Data, Record, Request
 from .distance import UNLIKE
 from .samples import split_sample

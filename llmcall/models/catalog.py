@@ -1,10 +1,7 @@
-"""What is known of models: windows, encodings, which parameters their API refuses, and what they
-cost.
+"""What is known about models: context windows, encodings, and the parameters that they refuse.
 
-Prices are as ``[Prices]`` says, else as the package ``genai-prices`` knows (the extra ``prices``):
-its wheel, by the makers of pydantic, holds those of hundreds of models with the dates from which
-they hold, and those of today are taken. Nothing is looked up in the network. All else is in
-``models.json``. Its sources, as of November 2026; what none of them says is left out:
+The data is in ``models.json``. Its sources, as of November 2026; what none of them says is left
+out:
 
 * windows and largest outputs (the window is that of input and output together): Microsoft's "Azure
   OpenAI reasoning models" (learn.microsoft.com, 24 February 2026) for the o-series and gpt-5 to
@@ -33,19 +30,15 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import ConfigError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from ..types import TokenUsage
-
 
 class Capabilities(NamedTuple):
-    """Hold what is known of one model; ``None`` where nothing is.
+    """What is known about a model; ``None`` for what is unknown.
 
     :param context_window: input and output tokens together (of an embedding model: tokens of one
         input).
@@ -73,9 +66,9 @@ class Capabilities(NamedTuple):
     refused_when_reasoning: frozenset[str] = frozenset()
 
     def refused(self, reasoning_effort: str | None = None) -> frozenset[str]:
-        """Tell which parameters the API refuses in a request with this ``reasoning_effort``.
+        """Return the parameters that the API refuses in a request with this ``reasoning_effort``.
 
-        :param reasoning_effort: as in the request; ``None`` where it names none.
+        :param reasoning_effort: as in the request; ``None`` if it has none.
         :returns: parameter names.
         """
         if reasoning_effort is None:
@@ -88,7 +81,7 @@ class Capabilities(NamedTuple):
 def capabilities(
     model: str, overrides: Mapping[str, Mapping[str, object]] | None = None
 ) -> Capabilities:
-    """Tell what is known of a model.
+    """Return what is known about a model.
 
     The name is looked up as it is, then without a provider (``openai/``), a fine-tune's wrapper
     (``ft:gpt-4o:org::id``) and a date (``-2024-08-06``, ``-0613``). What no entry says comes from
@@ -97,7 +90,7 @@ def capabilities(
     :param model: the name after aliases.
     :param overrides: ``settings.models``: fields by model name, or by ``prefix*``. A longer prefix
         goes before a shorter one, the exact name before any prefix.
-    :returns: the capabilities; of an unknown model all ``None`` and ``False``.
+    :returns: the capabilities; for an unknown model all are ``None`` or ``False``.
     """
     known = _known(model)
     if not overrides:
@@ -111,7 +104,7 @@ def capabilities(
 
 
 def section_of(model: str, sections: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
-    """Return what ``[Model …]`` sections say of a model together, the most special one above all.
+    """Return the fields of all ``[Model …]`` sections that match a model; the most specific wins.
 
     :param sections: fields by model name, or by ``prefix*``.
     """
@@ -125,25 +118,28 @@ def section_of(model: str, sections: Mapping[str, Mapping[str, object]]) -> dict
 
 
 def resolve(model: str, aliases: Mapping[str, str]) -> str:
-    """Follow aliases to the model's own name.
+    """Return the model that an alias stands for.
 
     :param model: a name or an alias.
     :param aliases: what each alias stands for, possibly another alias.
-    :returns: the first name on the way that is no alias.
-    :raises ConfigError: for aliases that lead back to themselves.
+    :returns: the first name that is no alias.
+    :raises ConfigError: if aliases form a circle.
     """
     path = [model]
     while path[-1] in aliases:
         path.append(aliases[path[-1]])
         if path[-1] in path[:-1]:
             cycle = " → ".join(path[path.index(path[-1]) :])
-            raise ConfigError(f"[Aliases] lead in a circle: {cycle}. Let one of them name a model.")
+            raise ConfigError(f"[Aliases] form a circle: {cycle}. One of them must name a model.")
     return path[-1]
 
 
 @cache
 def parameters_of(kind: str) -> frozenset[str]:
-    """Return the names of the parameters that an API takes, ``"chat"`` or ``"embedding"``."""
+    """Return the names of the parameters that an API takes.
+
+    :param kind: ``"chat"`` or ``"embedding"``.
+    """
     return frozenset({"model", *_data()[f"{kind}_parameters"]})
 
 
@@ -186,163 +182,3 @@ def _names(model: str) -> Iterator[str]:
     bare = re.sub(r"\.ft-.*", "", bare)  # Azure's way to name a fine-tuned model
     yield bare
     yield re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$", "", bare)
-
-
-# Prices
-
-# "Flex processing", OpenAI's guide: tokens are priced at the rates of the Batch API. "Batch API",
-# OpenAI's guide: 50 % of the standard price. Azure's "Use Flex processing" says 50 %, too.
-HALF_PRICE_TIERS = frozenset({"flex", "batch"})
-# "Service tiers" in OpenAI's price list: these cost more than the standard tier, by a factor that
-# depends on the model.
-DEARER_TIERS = frozenset({"priority", "fast"})
-# The providers whose tiers the two lines above describe, as genai-prices names them.
-PROVIDERS_WITH_HALF_PRICE = frozenset({"openai", "azure"})
-MILLION = 1_000_000
-OPEN_WEIGHTS = "gpt-oss"  # OpenAI's models that anybody may serve, at a price of their own
-
-
-class Price(NamedTuple):
-    """Hold a model's price, in USD per million tokens.
-
-    :param input: of the prompt.
-    :param output: of the answer.
-    :param cached_input: of those tokens of the prompt that the provider had cached.
-    :param source: ``"[Prices]"``, or the package and its version, and the day whose price it is.
-    """
-
-    input: float
-    output: float
-    cached_input: float
-    source: str = "[Prices]"
-
-    def halved(self) -> Price:
-        """Return half of it."""
-        return Price(self.input / 2, self.output / 2, self.cached_input / 2, self.source)
-
-    def of_tokens(self, tokens: TokenUsage) -> float:
-        """Return the price of an answer's tokens, in millionths of a USD; a number that is unknown
-        is 0.
-        """
-        whole = tokens.input_tokens or 0
-        cached = min(tokens.cached_tokens or 0, whole)
-        return (
-            (whole - cached) * self.input
-            + cached * self.cached_input
-            + (tokens.output_tokens or 0) * self.output
-        )
-
-    def cost(self, tokens: TokenUsage) -> float | None:
-        """Return the USD of an answer's tokens, or ``None`` where the server did not report them."""
-        return None if tokens.input_tokens is None else self.of_tokens(tokens) / MILLION
-
-
-def price_of(
-    model: str,
-    configured: Mapping[str, Sequence[float]],
-    *,
-    address: str | None = None,
-    input_tokens: int = 0,
-    service_tier: str | None = None,
-) -> Price | None:
-    """Return a model's price, or ``None`` if nobody knows it.
-
-    :param model: its name after aliases.
-    :param configured: ``[Prices]``, which goes first: USD per million tokens in and out and, as a
-        third number, of input that the provider had cached; without that, cached input costs what
-        input does. ``"gpt-5-mini flex"`` is the price of a tier.
-    :param address: that of the API. If it is none of a provider that the package knows, only the
-        names of OpenAI's own models have a price: anybody may serve the others.
-    :param input_tokens: of the prompt: some models cost more for a long one.
-    :param service_tier: as the API names it. The tiers flex and batch cost half if nothing else is
-        known of them; ``priority`` has a price only if someone names it; any other tier costs what
-        the model costs.
-    """
-    if service_tier is not None:
-        of_tier = configured.get(f"{model} {service_tier}")
-        if of_tier is not None:
-            return _configured(of_tier)
-    if model in configured:
-        price = _configured(configured[model])
-        if service_tier in HALF_PRICE_TIERS:
-            return price.halved()
-        return None if service_tier in DEARER_TIERS else price
-    if not _is_installed():
-        return None
-    from datetime import datetime, timezone
-
-    day = datetime.now(timezone.utc).date().isoformat()
-    return _packaged(model, address, input_tokens, service_tier, day)
-
-
-def _configured(numbers: Sequence[float]) -> Price:
-    return Price(numbers[0], numbers[1], numbers[2] if len(numbers) > 2 else numbers[0])
-
-
-@lru_cache(maxsize=4096)
-def _packaged(
-    model: str, address: str | None, input_tokens: int, service_tier: str | None, day: str
-) -> Price | None:
-    """Return a model's price as genai-prices knows it, for one day.
-
-    The package falls back to the standard price if it knows none of the tier.
-    """
-    # The provider at the address; and OpenAI, if only OpenAI's models have such names.
-    providers = [{"provider_api_url": address}] if address else []
-    providers += [] if model.startswith(OPEN_WEIGHTS) else [{"provider_id": "openai"}]
-    for provider in providers:
-        try:
-            standard, provider_id = _calculated(model, input_tokens, day, {}, provider)
-            if service_tier not in HALF_PRICE_TIERS | DEARER_TIERS:
-                return standard
-            context = {"processing" if service_tier == "batch" else "service_tier": service_tier}
-            of_tier, _ = _calculated(model, input_tokens, day, context, provider)
-        except LookupError:
-            continue
-        if of_tier != standard:
-            return of_tier
-        if service_tier in DEARER_TIERS:
-            return None
-        return standard.halved() if provider_id in PROVIDERS_WITH_HALF_PRICE else standard
-    return None
-
-
-def _calculated(
-    model: str,
-    input_tokens: int,
-    day: str,
-    context: Mapping[str, str | None],
-    provider: Mapping[str, str],
-) -> tuple[Price, str]:
-    """Return a price, and the package's name of the provider that it holds for.
-
-    :raises LookupError: if the package does not know the provider or the model.
-    """
-    from datetime import datetime, timezone
-    from importlib.metadata import version
-
-    import genai_prices
-
-    tokens = max(1, input_tokens)
-    when = datetime.fromisoformat(day).replace(tzinfo=timezone.utc)
-    usages = [
-        genai_prices.Usage(input_tokens=tokens, cache_read_tokens=cached, output_tokens=MILLION)
-        for cached in (0, tokens)
-    ]
-    found = [
-        genai_prices.calc_price(
-            each, model, genai_request_timestamp=when, price_context=dict(context), **provider
-        )
-        for each in usages
-    ]
-    whole, cached = (round(float(each.input_price) / tokens * MILLION, 9) for each in found)
-    source = f"genai-prices {version('genai-prices')} for {day}"
-    return Price(whole, float(found[0].output_price), cached, source), found[0].provider.id
-
-
-@lru_cache(maxsize=1)
-def _is_installed() -> bool:
-    """Look for the package once: every failed import walks through all of the path."""
-    from importlib.util import find_spec
-
-    return find_spec("genai_prices") is not None

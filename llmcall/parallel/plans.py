@@ -12,7 +12,7 @@ from ..engine.estimates import estimate
 from ..engine.lookup import followed
 from ..engine.service_tiers import tier_of
 from ..errors import CacheCorruptError
-from ..models.catalog import MILLION
+from ..models.prices import MILLION
 from ..records.packed import unpack
 from ..types import Reply, TokenUsage
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextvars import Context
 
-    from ..models.catalog import Price
+    from ..models.prices import Price
     from ..scopes import Draws
     from ..types import Record, Request
     from .items import TaskPosition

@@ -9,7 +9,7 @@ from ..config import resolve as config
 from ..config.settings import SETTINGS, Rank
 from ..errors import ConfigError
 from ..models.catalog import section_of
-from ..requests.arguments import CONFIGURED
+from ..requests.parameters import CONFIGURED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..models.catalog import resolve
-from .arguments import DIGEST
 from .keys import map_texts, normalizer
+from .messages import DIGEST
 
 # The fields that hold what was said.
 NORMALIZED = ("messages", "input", "arguments", "body")

@@ -1,0 +1,169 @@
+"""What models cost.
+
+Prices come from ``[Prices]``, or else from the package ``genai-prices`` (the extra ``prices``). Its
+wheel, by the makers of pydantic, has the prices of hundreds of models, with dates; today's are
+taken. Nothing is looked up in the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from ..types import TokenUsage
+
+# "Flex processing", OpenAI's guide: tokens are priced at the rates of the Batch API. "Batch API",
+# OpenAI's guide: 50 % of the standard price. Azure's "Use Flex processing" says 50 %, too.
+HALF_PRICE_TIERS = frozenset({"flex", "batch"})
+# "Service tiers" in OpenAI's price list: these cost more than the standard tier, by a factor that
+# depends on the model.
+DEARER_TIERS = frozenset({"priority", "fast"})
+# The providers whose tiers the two lines above describe, as genai-prices names them.
+PROVIDERS_WITH_HALF_PRICE = frozenset({"openai", "azure"})
+MILLION = 1_000_000
+OPEN_WEIGHTS = "gpt-oss"  # OpenAI's models that anybody may serve, at a price of their own
+
+
+class Price(NamedTuple):
+    """A model's price, in USD per million tokens.
+
+    :param input: for the prompt's tokens.
+    :param output: for the answer's tokens.
+    :param cached_input: for those prompt tokens that the provider had cached.
+    :param source: ``"[Prices]"``, or the package with its version and the price's day.
+    """
+
+    input: float
+    output: float
+    cached_input: float
+    source: str = "[Prices]"
+
+    def halved(self) -> Price:
+        """Return half the price."""
+        return Price(self.input / 2, self.output / 2, self.cached_input / 2, self.source)
+
+    def of_tokens(self, tokens: TokenUsage) -> float:
+        """Return the price of an answer's tokens in millionths of a USD; unknown numbers count as 0."""
+        whole = tokens.input_tokens or 0
+        cached = min(tokens.cached_tokens or 0, whole)
+        return (
+            (whole - cached) * self.input
+            + cached * self.cached_input
+            + (tokens.output_tokens or 0) * self.output
+        )
+
+    def cost(self, tokens: TokenUsage) -> float | None:
+        """Return the price of an answer's tokens in USD, or ``None`` if the server reported none."""
+        return None if tokens.input_tokens is None else self.of_tokens(tokens) / MILLION
+
+
+def price_of(
+    model: str,
+    configured: Mapping[str, Sequence[float]],
+    *,
+    address: str | None = None,
+    input_tokens: int = 0,
+    service_tier: str | None = None,
+) -> Price | None:
+    """Return a model's price, or ``None`` if nobody knows it.
+
+    :param model: its name after aliases.
+    :param configured: ``[Prices]``, which goes first: USD per million tokens in and out and, as a
+        third number, of input that the provider had cached; without that, cached input costs what
+        input does. ``"gpt-5-mini flex"`` is the price of a tier.
+    :param address: that of the API. If it is none of a provider that the package knows, only the
+        names of OpenAI's own models have a price: anybody may serve the others.
+    :param input_tokens: of the prompt: some models cost more for a long one.
+    :param service_tier: as the API names it. The tiers flex and batch cost half if nothing else is
+        known of them; ``priority`` has a price only if someone names it; any other tier costs what
+        the model costs.
+    """
+    if service_tier is not None:
+        of_tier = configured.get(f"{model} {service_tier}")
+        if of_tier is not None:
+            return _configured(of_tier)
+    if model in configured:
+        price = _configured(configured[model])
+        if service_tier in HALF_PRICE_TIERS:
+            return price.halved()
+        return None if service_tier in DEARER_TIERS else price
+    if not _is_installed():
+        return None
+    from datetime import datetime, timezone
+
+    day = datetime.now(timezone.utc).date().isoformat()
+    return _packaged(model, address, input_tokens, service_tier, day)
+
+
+def _configured(numbers: Sequence[float]) -> Price:
+    return Price(numbers[0], numbers[1], numbers[2] if len(numbers) > 2 else numbers[0])
+
+
+@lru_cache(maxsize=4096)
+def _packaged(
+    model: str, address: str | None, input_tokens: int, service_tier: str | None, day: str
+) -> Price | None:
+    """Return a model's price as genai-prices knows it, for one day.
+
+    The package falls back to the standard price if it knows none of the tier.
+    """
+    # The provider at the address; and OpenAI, if only OpenAI's models have such names.
+    providers = [{"provider_api_url": address}] if address else []
+    providers += [] if model.startswith(OPEN_WEIGHTS) else [{"provider_id": "openai"}]
+    for provider in providers:
+        try:
+            standard, provider_id = _calculated(model, input_tokens, day, {}, provider)
+            if service_tier not in HALF_PRICE_TIERS | DEARER_TIERS:
+                return standard
+            context = {"processing" if service_tier == "batch" else "service_tier": service_tier}
+            of_tier, _ = _calculated(model, input_tokens, day, context, provider)
+        except LookupError:
+            continue
+        if of_tier != standard:
+            return of_tier
+        if service_tier in DEARER_TIERS:
+            return None
+        return standard.halved() if provider_id in PROVIDERS_WITH_HALF_PRICE else standard
+    return None
+
+
+def _calculated(
+    model: str,
+    input_tokens: int,
+    day: str,
+    context: Mapping[str, str | None],
+    provider: Mapping[str, str],
+) -> tuple[Price, str]:
+    """Return a price, and the package's name of the provider that it holds for.
+
+    :raises LookupError: if the package does not know the provider or the model.
+    """
+    from datetime import datetime, timezone
+    from importlib.metadata import version
+
+    import genai_prices
+
+    tokens = max(1, input_tokens)
+    when = datetime.fromisoformat(day).replace(tzinfo=timezone.utc)
+    usages = [
+        genai_prices.Usage(input_tokens=tokens, cache_read_tokens=cached, output_tokens=MILLION)
+        for cached in (0, tokens)
+    ]
+    found = [
+        genai_prices.calc_price(
+            each, model, genai_request_timestamp=when, price_context=dict(context), **provider
+        )
+        for each in usages
+    ]
+    whole, cached = (round(float(each.input_price) / tokens * MILLION, 9) for each in found)
+    source = f"genai-prices {version('genai-prices')} for {day}"
+    return Price(whole, float(found[0].output_price), cached, source), found[0].provider.id
+
+
+@lru_cache(maxsize=1)
+def _is_installed() -> bool:
+    """Return whether the package is installed; a search of the whole path, so done once."""
+    from importlib.util import find_spec
+
+    return find_spec("genai_prices") is not None

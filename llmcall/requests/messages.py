@@ -1,0 +1,126 @@
+"""Messages: checked, and in the form that enters the key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..types import is_part
+from .keys import a, map_texts, plain
+
+# The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+PLAIN_FIELDS = 2  # of a message with a role and a text
+DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,")
+# The digest that replaces an image or a sound; it is no text, so it is not normalised.
+DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
+
+
+def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any]]:
+    """Return a checked copy of a call's messages.
+
+    :param messages: a list of ``{"role", "content"}`` dicts, or one string, which means one user
+        message.
+    :param dedent: whether to remove the common indentation of each text.
+    :raises TypeError: if something has the wrong type; names the message and the field.
+    :raises ValueError: if a role or a content is missing or unknown; names them likewise.
+    """
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    elif not isinstance(messages, (list, tuple)):
+        raise TypeError(f"messages is {a(messages)}; it must be a list of messages, or one string")
+    if not messages:
+        raise ValueError("messages is empty; at least one message is needed")
+    checked = []
+    for index, message in enumerate(messages):
+        if type(message) is dict and len(message) == PLAIN_FIELDS:
+            role, content = message.get("role"), message.get("content")
+            if type(role) is str and role in ROLES and type(content) is str:  # as most are
+                checked.append({"role": role, "content": content})
+                continue
+        checked.append(_checked_message(message, f"messages[{index}]"))
+    if dedent:
+        import textwrap
+
+        for message in checked:
+            if "content" in message:
+                message["content"] = map_texts(message["content"], textwrap.dedent)
+    return checked
+
+
+def _checked_message(message: Any, place: str) -> dict[str, Any]:
+    if not isinstance(message, Mapping):
+        raise TypeError(f"{place} is {a(message)}; it must be a dict with role and content")
+    checked: dict[str, Any] = plain(message, place)
+    role, content = checked.get("role"), checked.get("content")
+    if not isinstance(role, str) or role not in ROLES:
+        raise ValueError(f"{place}.role is {role!r}; it must be one of {', '.join(sorted(ROLES))}")
+    if content is None and role not in ("assistant", "function"):
+        raise ValueError(f"{place} has no content; a {role} message needs one")
+    if content is not None and not isinstance(content, (str, list)):
+        raise TypeError(f"{place}.content is {a(content)}; it must be a string or a list of parts")
+    for index, part in enumerate(content if isinstance(content, list) else ()):
+        if not is_part(part):
+            needed = "it must be a dict with a type, such as 'image_url', or 'text' and a text"
+            raise TypeError(f"{place}.content[{index}] is {part!r:.60}; {needed}")
+    return checked
+
+
+def asked_messages(
+    messages: list[dict[str, Any]], normalize: Callable[[str], str] | None
+) -> list[dict[str, Any]]:
+    """Return messages as they enter the key: without ``None`` fields, images and sounds as digests,
+    texts normalised.
+
+    :param messages: what :func:`check_messages` returned; not changed.
+    :param normalize: replaces the parts of a text that do not matter; ``None`` for none.
+    """
+    asked = [_asked_message(message) for message in messages]
+    if normalize is None:
+        return asked
+
+    def normalized(text: str) -> str:
+        return text if DIGEST.match(text) else normalize(text)
+
+    return [map_texts(message, normalized, kept=("role", "type")) for message in asked]
+
+
+def _asked_message(message: dict[str, Any]) -> dict[str, Any]:
+    asked = {name: value for name, value in message.items() if value is not None}
+    parts = asked.get("content")
+    if isinstance(parts, list):
+        asked["content"] = [part if part["type"] == "text" else _digested(part) for part in parts]
+    return asked
+
+
+def _digested(part: dict[str, Any]) -> Any:
+    """Return a part with digests in place of the base64 of data URLs and of ``input_audio``."""
+    audio = part.get("input_audio")
+    if isinstance(audio, dict) and isinstance(audio.get("data"), str):
+        part = {
+            **part,
+            "input_audio": {**audio, "data": _digest_of(audio["data"]) or audio["data"]},
+        }
+    return map_texts(part, _digested_url)
+
+
+def _digested_url(text: str) -> str:
+    head = DATA_URL.match(text)
+    digest = head and _digest_of(text[head.end() :])
+    return f"data:{head[1].lower()}{head[2]};{digest}" if head and digest else text
+
+
+def _digest_of(text: str) -> str | None:
+    """Return ``sha256,<hex>`` of the bytes in a base64 text, however it is padded or wrapped;
+    ``None`` if it is no base64.
+    """
+    import base64
+    import hashlib
+
+    packed = "".join(text.split()).rstrip("=")
+    try:
+        content = base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
+    except ValueError:
+        return None
+    return "sha256," + hashlib.sha256(content).hexdigest()

@@ -1,0 +1,170 @@
+"""Parameters of a call: checked, in the form that enters the key, and in the form that is sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ..config.settings import Settings
+from ..config.values import nearest
+from ..models.catalog import Capabilities, parameters_of
+from ..secrets import without_credentials
+from .keys import a, plain
+
+# The parameters that [OpenAI] sets defaults for.
+CONFIGURED = (
+    "temperature",
+    "max_tokens",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "reasoning_effort",
+)
+# Those of them that are in no key.
+CONFIGURED_UNKEYED = ("service_tier",)
+# Parameters that decide who pays, who may ask or what is logged, but do not change the answer.
+UNKEYED = frozenset(
+    {
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "extra_headers",
+        "extra_query",
+    }
+)
+# Accepted from TinyTroupe's scripts, and not sent.
+ACCEPTED = frozenset({"echo", "enable_pydantic_model_return"})
+# In a response_format: the caller checks the answers, so that misfits are recorded as well.
+UNCHECKED = "unchecked"
+
+
+# What arguments must be, in words and as types of plain data. Other parameters are not checked,
+# since servers differ.
+NUMBER, WHOLE, OBJECT = ("a number", int, float), ("a whole number", int), ("a dict", dict)
+SWITCH = ("True or False", bool)
+KINDS: dict[str, tuple[Any, ...]] = {
+    "temperature": NUMBER, "top_p": NUMBER, "frequency_penalty": NUMBER, "presence_penalty": NUMBER,
+    "max_tokens": WHOLE, "max_completion_tokens": WHOLE, "seed": WHOLE, "n": WHOLE, "dimensions": WHOLE,
+    "reasoning_effort": ("a string", str), "service_tier": ("a string", str),
+    "stop": ("a string or a list of strings", str, list),
+    "tools": ("a list of dicts and functions", list), "tool_choice": ("a string or a dict", str, dict),
+    "extra_body": OBJECT, "extra_headers": OBJECT, "timeout": NUMBER, "deadline": NUMBER, "waiting_time": NUMBER,
+    "exponential_backoff_factor": NUMBER, "max_attempts": WHOLE, "sample": ("a string or a whole number", str, int),
+    "cache": SWITCH, "dedent_messages": SWITCH, "enable_pydantic_model_return": SWITCH,
+}  # fmt: skip
+
+
+def check_names(params: Mapping[str, Any], kind: str = "chat") -> None:
+    """Check that the API has parameters of these names.
+
+    :raises TypeError: if it lacks one; names it, the nearest known one, and ``extra_body``.
+    """
+    table = parameters_of(kind)
+    for name in params.keys() - table - ACCEPTED:
+        if name in ("stream", "stream_options"):
+            raise TypeError(
+                f"{name!r} is not an argument of this method; use stream_message() to stream"
+            )
+        hint = nearest(name, sorted(table)) or "."
+        beyond = f"Parameters that only your server has go into extra_body={{{name!r}: …}}"
+        raise TypeError(f"unknown parameter {name!r}{hint} {beyond}")
+
+
+def configured_parameters(settings: Settings) -> dict[str, Any]:
+    """Return the parameters that the settings set."""
+    names = (*CONFIGURED, *CONFIGURED_UNKEYED)
+    return given_parameters({name: getattr(settings, name) for name in names})
+
+
+def given_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as plain data, without those that are ``None``, which means not given.
+
+    :raises TypeError: for a value that is not plain data.
+    :raises ValueError: if ``max_tokens`` and ``max_completion_tokens`` differ.
+    """
+    given = {
+        name: _value(name, value)
+        for name, value in params.items()
+        if value is not None and name not in ACCEPTED
+    }
+    limit = given.pop("max_completion_tokens", None)
+    if limit is not None and given.setdefault("max_tokens", limit) != limit:
+        raise ValueError("max_tokens and max_completion_tokens are one parameter; give one of them")
+    if given.get("stop") == []:
+        del given["stop"]
+    return given
+
+
+def _value(name: str, value: Any) -> Any:
+    if name == "response_format" and not isinstance(value, dict):
+        from . import schemas
+
+        return schemas.format_of(value)
+    if name == "response_format" and UNCHECKED in value:  # made once for a type, of plain data
+        return {key: item for key, item in value.items() if key != UNCHECKED}
+    if name == "tools" and isinstance(value, (list, tuple)):
+        from . import schemas
+
+        value = [tool if isinstance(tool, dict) else schemas.tool_of(tool) for tool in value]
+    return checked(name, value)
+
+
+def checked(name: str, value: Any) -> Any:
+    """Return the value of an argument as plain data.
+
+    :raises TypeError: if it has the wrong type.
+    """
+    found = plain(value, name)
+    words, *kinds = KINDS.get(name, ("", type(found)))
+    if type(found) not in kinds:
+        what = repr(found) if isinstance(found, (bool, int, float)) else a(found)
+        raise TypeError(f"{name} is {what}; it must be {words}")
+    return found
+
+
+def expected_answer(response_format: Any) -> Any:
+    """Return what an answer must fit to be stored: a class, a strict JSON schema as text, or
+    ``None``.
+
+    :param response_format: as the caller gave it.
+    """
+    if not isinstance(response_format, dict):
+        return response_format
+    described = response_format.get("json_schema")
+    if (
+        UNCHECKED in response_format
+        or not isinstance(described, dict)
+        or described.get("strict") is not True
+    ):
+        return None
+    schema = described.get("schema")
+    return None if schema is None else json.dumps(plain(schema, "response_format"))
+
+
+def asked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that enter the key; equal ones have one form, however they are written."""
+    asked = {name: value for name, value in given.items() if name not in UNKEYED}
+    if asked.get("n") == 1:
+        del asked["n"]
+    if isinstance(asked.get("stop"), str):
+        asked["stop"] = [asked["stop"]]
+    if "extra_body" in asked:
+        asked["extra_body"] = without_credentials(asked["extra_body"])
+    return asked
+
+
+def sent_body(body: Mapping[str, Any], capabilities: Capabilities) -> dict[str, Any]:
+    """Return the body that is sent: the token limit under the model's own name, and without the
+    parameters that the model refuses.
+    """
+    if capabilities.embedding:
+        return dict(body)
+    refused = capabilities.refused(body.get("reasoning_effort"))
+    sent = {name: value for name, value in body.items() if name not in refused}
+    if capabilities.max_completion_tokens and "max_tokens" in sent:
+        sent["max_completion_tokens"] = sent.pop("max_tokens")
+    return sent

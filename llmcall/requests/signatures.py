@@ -1,0 +1,39 @@
+"""A function's arguments, by the names of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+class Parameters:
+    """The parameters of a function, which give each call's arguments their names.
+
+    :ivar signature: the function's signature.
+    :ivar rest: the name of the ``**`` parameter, or ``None``.
+    :ivar defaults: the other parameters' defaults by name; ``signature.empty`` for no default.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        import inspect  # takes milliseconds, which a call does not need
+
+        self.signature = inspect.signature(function)
+        parameters = self.signature.parameters
+        self.rest: str | None = None
+        self.defaults: dict[str, Any] = {}
+        for name, parameter in parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                self.rest = name
+            elif parameter.kind is parameter.VAR_POSITIONAL:
+                self.defaults[name] = ()
+            else:
+                self.defaults[name] = parameter.default
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all arguments of a call by name, including defaults.
+
+        :raises TypeError: if the function does not take them.
+        """
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments

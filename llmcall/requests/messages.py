@@ -11,7 +11,6 @@ from .keys import a, map_texts, plain
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
-PLAIN_FIELDS = 2  # of a message with a role and a text
 DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,")
 # The digest that replaces an image or a sound; it is no text, so it is not normalised.
 DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
@@ -34,12 +33,10 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
         raise ValueError("messages is empty; at least one message is needed")
     checked = []
     for index, message in enumerate(messages):
-        if type(message) is dict and len(message) == PLAIN_FIELDS:
-            role, content = message.get("role"), message.get("content")
-            if type(role) is str and role in ROLES and type(content) is str:  # as most are
-                checked.append({"role": role, "content": content})
-                continue
-        checked.append(_checked_message(message, f"messages[{index}]"))
+        if _is_text_message(message):
+            checked.append(dict(message))
+        else:
+            checked.append(_checked_message(message, f"messages[{index}]"))
     if dedent:
         import textwrap
 
@@ -47,6 +44,14 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
             if "content" in message:
                 message["content"] = map_texts(message["content"], textwrap.dedent)
     return checked
+
+
+def _is_text_message(message: Any) -> bool:
+    """Return whether a message needs no further check: a role and a text, as most have."""
+    if type(message) is not dict or message.keys() != {"role", "content"}:
+        return False
+    role, content = message["role"], message["content"]
+    return type(role) is str and role in ROLES and type(content) is str
 
 
 def _checked_message(message: Any, place: str) -> dict[str, Any]:

@@ -334,14 +334,14 @@ class ResponseCache:
             notice("%s: %s", differ, on_conflict)
         replaced = set(conflicts if on_conflict == "replace" else ())
         return self.storage.add_all(
-            (record.cache_key, pack(record), record.cache_key in replaced, None)
+            (record.cache_key, pack(record.with_days()), record.cache_key in replaced, None)
             for record in records
         )
 
     def add_all(self, records: Iterable[Record]) -> int:
         """Add records whose keys are not here yet; return how many were stored."""
         return self.storage.add_all(
-            (record.cache_key, pack(record), False, None) for record in records
+            (record.cache_key, pack(record.with_days()), False, None) for record in records
         )
 
     def _conflicts(self, record: Record) -> bool:

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import itertools
 import os
+import time
 from collections import Counter
 from collections.abc import Collection
 from contextlib import ContextDecorator, suppress
@@ -33,10 +34,12 @@ from ..records.header import (
 )
 from ..records.packed import pack, unpack
 from ..records.reader import Lines, read
+from ..records.served import served_by
 from ..records.writer import Writer, write
 from ..scopes import Recorded
 from ..system import alone, process_lock
 from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
+from ..types.days import day_of, joined_days
 from .unused import keep_in_cache, unused_words
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..scopes import Draw
     from ..types import Record
+    from ..types.days import Days
 
 Place = tuple[int, ...]  # in the order of the calls
 UNUSED: tuple[list[str], Place] = (["\U0010ffff"], ())  # comes after all calls
@@ -130,7 +134,9 @@ class Cassette(ContextDecorator):
         self._askers: Askers | None = None  # those of the file, once somebody looks for them
         self._is_renamed = False  # whether records of the file were asked for by others
         self._header: dict[str, Any] = {}
-        self._told_models: Collection[str] = ()  # those that the file's header speaks of
+        # What the file's header says of the settings of models, and of those that answered.
+        self._told_models: Collection[str] = ()
+        self._told_served: dict[str, Days | None] = {}
         self._layer: object = None
         self._orders = itertools.count()
         self._agreed: set[tuple[int | None, int]] = set()
@@ -308,6 +314,7 @@ class Cassette(ContextDecorator):
             allow = config.settings().cassette_allow
             header = with_used_models(self._header, records)
             self._told_models = header.get("models", {}).keys()
+            self._told_served = served_by(records)
             write(self.file, header, records, run=self.run, allow=allow, complete=complete)
             self._hash = hashlib.sha256(_content(self.file))
 
@@ -317,7 +324,12 @@ class Cassette(ContextDecorator):
         """
         with _lock:
             said = with_used_models(self._header, [record]).get("models", {})
-            if self._writer is None or said.keys() - self._told_models:
+            is_told = not said.keys() - self._told_models and all(
+                model in self._told_served
+                and joined_days(self._told_served[model], days) == self._told_served[model]
+                for model, days in served_by([record]).items()
+            )
+            if self._writer is None or not is_told:
                 self._write(complete=False)
                 self._writer = Writer(config.settings().cassette_allow)
                 return
@@ -360,6 +372,13 @@ class Cassette(ContextDecorator):
     def recorded(self) -> int:
         """Return how many records it gained, whoever gave them."""
         return len(self._gained)
+
+    @property
+    def served(self) -> dict[str, Days | None]:
+        """Return the models that gave its answers, by the servers' names, each with its days in UTC
+        and its fingerprints; ``None`` in the place of days that are unknown.
+        """
+        return served_by(self.all_records())
 
     @property
     def asked(self) -> int:
@@ -462,6 +481,7 @@ class Cassette(ContextDecorator):
             found = self._found(request, place)
             if found is not None:
                 return found
+            record = record.replace(days=_days_of(record, source))
             self._gained[record.cache_key] = pack(record)
             self._sources[source] += 1
             self._note_use(record.cache_key, place)
@@ -649,6 +669,18 @@ def recording_command(mode: str) -> str:
 
     running = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
     return f"pytest --llm-record={mode} {shlex.quote(running) if running else ''}".rstrip()
+
+
+def _days_of(record: Record, source: str) -> Days | None:
+    """Return the days of an answer that a cassette gains; ``None`` if they are unknown.
+
+    :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
+    """
+    if record.days is not None or source == FROM_FUNCTION:
+        return record.days
+    # An equal call that was under way has the answer of a server, too, which no cache holds yet.
+    is_of_now = source == FROM_SERVER or (record.stored_at is None and record.api_type is not None)
+    return record.answered_on(day_of(time.time())) if is_of_now else None
 
 
 def _content(path: str) -> bytes:

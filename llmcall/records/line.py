@@ -5,8 +5,10 @@ file is UTF-8, and each line is one JSON object, one of these three::
 
     {"llmcall": 1, "settings": {…}}              the header, first; equal ones may follow anywhere;
                                                  with "complete": false if an exception ended the
-                                                 recording, and with "run": {…}, the options of
-                                                 ``llmcall run``, if that recorded it
+                                                 recording; with "run": {…}, the options of
+                                                 ``llmcall run``, if that recorded it; with "served":
+                                                 {…}, the models that answered, as far as their days
+                                                 are known
     {"text": DIGEST, "lines": [TEXT, …]}         a text of over 500 characters, split at each "\\n"
     {"kind": …, "sample": …, "asker": …, "request": {…}, "response": {…}, "cost": …}
                                                  a record; sample, asker and cost if there are any
@@ -39,9 +41,15 @@ LINES: dict[str, dict[str, tuple[type, ...]]] = {
         "cost": (int, float),
     },
     "text": {"text": (str,), "lines": (list,)},
-    "llmcall": {"llmcall": (int,), "complete": (bool,), "run": (dict,), "settings": (dict,)},
+    "llmcall": {
+        "llmcall": (int,),
+        "complete": (bool,),
+        "run": (dict,),
+        "settings": (dict,),
+        "served": (dict,),
+    },
 }
-OPTIONAL = {"sample", "asker", "cost", "complete", "run"}
+OPTIONAL = {"sample", "asker", "cost", "complete", "run", "served"}
 RESTORE = "take the line from version control, or remove it and record again"
 
 # These break or reorder lines, or are half a character, of which there is no UTF-8.

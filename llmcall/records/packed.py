@@ -15,14 +15,17 @@ from zlib import crc32
 from ..errors import CacheCorruptError
 from ..requests.keys import plain
 from ..types import Record
+from .served import days_of, entry_of
 
 # The first of the pickled fields says which ones follow.
 LAYOUT = 2
 LAYOUT_WITH_ASKER = 3
+LAYOUT_WITH_DAYS = 4
 HEAD = ("kind", "sample", "cost", "api_type", "host", "version")
 FIELDS = {
     LAYOUT: (*HEAD, "response"),
     LAYOUT_WITH_ASKER: (*HEAD, "asker", "response"),
+    LAYOUT_WITH_DAYS: (*HEAD, "asker", "days", "response"),
 }
 TYPES: dict[str, tuple[type, ...]] = {
     "kind": (str,),
@@ -31,7 +34,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     "api_type": (str, type(None)),
     "host": (str, type(None)),
     "version": (str, type(None)),
-    "asker": (str,),
+    "asker": (str, type(None)),
+    "days": (dict,),
     "response": (dict,),
 }
 PROTOCOL = 4  # the newest pickle protocol without buffers outside the bytes
@@ -74,8 +78,12 @@ def pack(record: Record) -> bytes:
         naming its place.
     """
     layout = LAYOUT if record.asker is None else LAYOUT_WITH_ASKER
+    if record.noted_days is not None:
+        layout = LAYOUT_WITH_DAYS
     names = FIELDS[layout]
     fields = [getattr(record, name) for name in names]
+    if record.noted_days is not None:
+        fields[names.index("days")] = entry_of(record.noted_days)
     request = record.request
     try:
         body = _pickled((layout, *fields)) + _pickled(request)
@@ -113,6 +121,8 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     if problem := _misfit(layout, values):
         raise _unreadable(cache_key, problem)
     named = dict(zip(FIELDS[layout], values, strict=True))
+    if "days" in named:
+        named["days"] = days_of(named["days"])
     return Record(cache_key, request=request, stored_at=stored_at, **named)
 
 

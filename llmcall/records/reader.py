@@ -27,11 +27,13 @@ from .references import (
     runs_of,
     stands_for_another,
 )
+from .served import from_header, joined_served, model_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ..types import Request
+    from ..types.days import Days
     from .askers import Askers
 
 # what stands between a record's request and its response, as it is written here
@@ -55,6 +57,7 @@ class Lines:
     :ivar settings: those of the header; an empty file has none.
     :ivar run: the options of ``llmcall run``, or ``None`` if that did not record it.
     :ivar is_complete: whether the recording came to its end.
+    :ivar days: those of the models that answered, as far as the header says them, by model.
     :raises CacheCorruptError: for a damaged line, with its number; for a dangling reference, and
         for two answers to one key whose requests are written differently, only when they are
         resolved.
@@ -68,6 +71,7 @@ class Lines:
         self._name = name
         self.settings: dict[str, Data] = {}
         self.run: dict[str, Data] | None = None
+        self.days: dict[str, Days] = {}
         self._headed_at: int | None = None  # the number of the header's line
         self._begins = array("Q")  # of the records' lines, by position
         # whether something in a record's line stands for something else, by position
@@ -201,6 +205,8 @@ class Lines:
                 "under different settings; keep one header and its records, and record the others again"
             )
         self.settings = joined_headers(self.settings, settings)
+        days = from_header(entry.get("served", {}))
+        self.days = days if self._headed_at == number else joined_served(self.days, days)
 
     def _add_text(self, begin: int, digest: str, text: str) -> None:
         if digest_of(text) != digest:
@@ -259,6 +265,7 @@ class Lines:
             except CacheError as error:
                 raise self._at(self._number(position), error) from None
         self._parsed.pop(begin, None)
+        model = model_of(kind, request, response) if self.days else None
         return Record(
             None,
             kind,
@@ -267,6 +274,7 @@ class Lines:
             response,
             entry.get("cost"),
             asker=entry.get("asker"),
+            days=None if model is None else self.days.get(model),
         )
 
     def _request(self, position: int, encoded: dict[str, Any]) -> Data:

@@ -16,11 +16,13 @@ from .answers import lasting
 from .header import with_used_models
 from .line import LINES, VERSION, line_of
 from .references import INLINE_CHARACTERS, digest_of, has_runs, runs_of, stands_for_another
+from .served import as_header, served_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ..types import Data, Record
+    from .served import Served
 
 
 class Writer:
@@ -43,11 +45,18 @@ class Writer:
         *,
         run: Mapping[str, Data] | None = None,
         complete: bool = True,
+        served: Served | None = None,
     ) -> str:
-        """Return the first line; see :func:`encode`."""
+        """Return the first line; see :func:`encode`.
+
+        :param served: the models that answered, with their days.
+        """
         held = {"settings": ordered(dict(settings))}
         if run is not None:
             held = {"run": ordered(dict(run)), **held}
+        days = as_header(served or {})
+        if days:
+            held["served"] = days
         secrets.refuse(held, self._allow, "the header")
         incomplete = {} if complete else {"complete": False}
         line = line_of({"llmcall": VERSION, **incomplete, **held})
@@ -135,7 +144,7 @@ def encode(
     records = list(records)
     writer = Writer(allow)
     header = with_used_models(settings, records)
-    yield writer.header(header, run=run, complete=complete)
+    yield writer.header(header, run=run, complete=complete, served=served_by(records))
     for record in sorted(
         records, key=lambda record: (record.sample is not None, record.scope.split("/"))
     ):

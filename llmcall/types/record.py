@@ -9,6 +9,7 @@ from ..display.formatting import one_line
 from ..display.notebook import html_message
 from ..display.printable import printable
 from ..requests.keys import key_of
+from .days import Days, day_of
 from .message import message_text, shown
 from .usage import TokenUsage, spent_words
 
@@ -57,6 +58,9 @@ class Record:
     :param version: the version of llmcall that stored it.
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
     :param asker: the task or thread that asked, if several asked the same.
+    :param days: when its model gave the answer, or the answers of its file; ``None`` if nobody said
+        it, and a cache did not note it either. No part of what makes records equal.
+    :ivar noted_days: the days that were given; :attr:`days` knows more.
 
     >>> client = llmcall.client()
     >>> client.send_message("Good morning!", max_tokens=16).content
@@ -66,7 +70,7 @@ class Record:
     ('chat', 'Good morning!', 'Good morning!')
     """
 
-    __slots__ = (*(name for name in FIELDS if name != "cache_key"), "_cache_key")
+    __slots__ = (*(name for name in FIELDS if name != "cache_key"), "_cache_key", "noted_days")
 
     def __init__(
         self,
@@ -81,8 +85,10 @@ class Record:
         version: str | None = None,
         stored_at: float | None = None,
         asker: str | None = None,
+        days: Days | None = None,
     ) -> None:
         self._cache_key = cache_key
+        self.noted_days = days
         self.kind = kind
         self.sample = sample
         self.request = request
@@ -146,6 +152,26 @@ class Record:
         return model if isinstance(model, str) and model else None
 
     @property
+    def days(self) -> Days | None:
+        """Return the days on which its model gave the answer, or the answers of its file; ``None``
+        if they are unknown.
+        """
+        if self.noted_days is not None:
+            return self.noted_days
+        # A cache holds since when it has an answer. That is the day on which it was given if a
+        # client asked for it then.
+        if self.stored_at is None or self.api_type is None:
+            return None
+        return self.answered_on(day_of(self.stored_at))
+
+    def answered_on(self, day: str) -> Days:
+        """Return the days of an answer that was given on one day."""
+        fingerprint = self.response.get("system_fingerprint")
+        if isinstance(fingerprint, str) and fingerprint:
+            return Days(day, day, (fingerprint,))
+        return Days(day, day)
+
+    @property
     def finish_reason(self) -> str | None:
         """Return why the answer ended: ``stop``, ``length`` …; each reason once if there are several
         choices.
@@ -162,6 +188,10 @@ class Record:
         refusals = [message.get("refusal") for message in messages]
         return "\n\n".join(filter(None, refusals)) or None
 
+    def with_days(self) -> Record:
+        """Return the record with its days noted, for another place that stores it now."""
+        return self if self.days is None else self.replace(days=self.days)
+
     def as_dict(self) -> dict[str, Data]:
         """Return the fields by name."""
         return {name: getattr(self, name) for name in FIELDS}
@@ -169,7 +199,7 @@ class Record:
     def replace(self, **changes: Data) -> Record:
         """Return another record with some fields changed."""
         kept = {name: getattr(self, name) for name in FIELDS if name not in changes}
-        return Record(**kept, **changes)
+        return Record(**{**kept, "days": self.days, **changes})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and self.as_dict() == other.as_dict()

@@ -1,0 +1,50 @@
+"""On which days a model answered."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Days(NamedTuple):
+    """The days on which a model gave some answers, in UTC.
+
+    :param first: the first day, such as ``"2026-11-22"``.
+    :param last: the last day.
+    :param fingerprints: those that the model gave (``system_fingerprint``), sorted.
+    :param is_whole: whether the days of all its answers are known.
+    """
+
+    first: str
+    last: str
+    fingerprints: tuple[str, ...] = ()
+    is_whole: bool = True
+
+    def __str__(self) -> str:
+        days = self.first if self.first == self.last else f"{self.first} to {self.last}"
+        return days if self.is_whole else f"{days}, and unknown days"
+
+
+def day_of(seconds: float) -> str:
+    """Return the day of a time, in UTC.
+
+    :param seconds: since the epoch.
+    """
+    from datetime import datetime, timezone
+
+    return datetime.fromtimestamp(seconds, timezone.utc).date().isoformat()
+
+
+def joined_days(one: Days | None, other: Days | None) -> Days | None:
+    """Return the days of two lots of answers of one model.
+
+    :param one: ``None`` if they are unknown.
+    """
+    if one is None or other is None:
+        known = one or other
+        return None if known is None else known._replace(is_whole=False)
+    return Days(
+        min(one.first, other.first),
+        max(one.last, other.last),
+        tuple(sorted({*one.fingerprints, *other.fingerprints})),
+        one.is_whole and other.is_whole,
+    )

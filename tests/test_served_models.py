@@ -1,0 +1,249 @@
+"""Which model gave the answers of a recording, and on which days: in a cassette's header, from
+servers, caches and loaded files.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from concurrent.futures import ProcessPoolExecutor
+from datetime import date, datetime, timezone
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import commands
+import pytest
+from servers import Responding, completion
+
+import llmcall
+from llmcall import CacheCorruptError, ResponseCache, cassette, scope
+from llmcall.testing import ScriptedClient
+from llmcall.types.days import Days
+
+SNAPSHOT = "gpt-4o-mini-2024-07-18"
+PATH = "tape.jsonl"
+
+
+def answering(*fingerprints: str, **settings: Any) -> Responding:
+    """Return a client whose server gives a snapshot's name, and fingerprints in turn."""
+    responses = [completion(system_fingerprint=each) for each in fingerprints]
+    return Responding(*(responses or [completion()]), **settings)
+
+
+def recorded(path: str = PATH, *questions: str, mode: str = "once", **settings: Any) -> str:
+    """Record answers to questions, and return today's day."""
+    client = answering(**settings)
+    with cassette(path, mode=mode):
+        for question in questions or ("Hi",):
+            client.send_message(question, on_error="raise")
+    return today()
+
+
+def today() -> str:
+    """Return today's day in UTC."""
+    return datetime.now(timezone.utc).date().isoformat()
+
+
+def header(path: str = PATH) -> dict[str, Any]:
+    """Return a file's first line."""
+    found: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8").partition("\n")[0])
+    return found
+
+
+def with_header(path: str, **fields: Any) -> None:
+    """Change fields of a file's header; ``None`` takes one out."""
+    _, _, rest = Path(path).read_text(encoding="utf-8").partition("\n")
+    first = {name: value for name, value in {**header(path), **fields}.items() if value is not None}
+    Path(path).write_text(f"{json.dumps(first)}\n{rest}", encoding="utf-8")
+
+
+def store_on(day: str, path: str | Path) -> None:
+    """Let a cache have stored all that it holds on a day."""
+    seconds = datetime.combine(
+        date.fromisoformat(day), datetime.min.time(), timezone.utc
+    ).timestamp()
+    with sqlite3.connect(Path(path) / "cache.db") as database:
+        database.execute("UPDATE Cache SET store_time = ?", (seconds,))
+    database.close()
+
+
+def test_a_header_says_which_model_answered_and_when() -> None:
+    """It has the first and the last day of each model, by the server's name, and its fingerprints."""
+    client = answering("fp_b", "fp_a", "fp_b")
+    with cassette(PATH), scope("trial"):
+        for _ in range(3):
+            client.send_message("Hi", on_error="raise")
+    day = {"first": today(), "last": today()}
+    assert header()["served"] == {SNAPSHOT: {**day, "fingerprints": ["fp_a", "fp_b"]}}
+
+
+def test_a_model_that_the_server_does_not_name_is_called_as_it_was_asked_for() -> None:
+    """So is the model of embeddings; recorded functions have none."""
+    response = completion()
+    del response["model"]
+    client = Responding(response, model="my-model")
+    with cassette(PATH):
+        client.send_message("Hi", on_error="raise")
+        llmcall.recorded(name="clock")(lambda: 7)()
+    assert header()["served"] == {"my-model": {"first": today(), "last": today()}}
+
+
+def test_an_answer_from_the_cache_has_the_day_on_which_the_cache_got_it() -> None:
+    """It was not given on the day of the recording."""
+    client = answering("fp_a", cache_path="cache")
+    client.send_message("Hi", on_error="raise")
+    store_on("2026-03-01", "cache")
+    with cassette(PATH):
+        client.send_message("Hi", on_error="raise")
+    assert header()["served"] == {
+        SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01", "fingerprints": ["fp_a"]}
+    }
+
+
+def test_a_recording_that_goes_on_joins_the_days() -> None:
+    """The first day is that of the first answer, the last that of the last."""
+    recorded(PATH, "Hi")
+    with_header(PATH, served={SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-02"}})
+    recorded(PATH, "Bye", mode="new")
+    assert header()["served"] == {SNAPSHOT: {"first": "2026-03-01", "last": today()}}
+
+
+def test_a_file_without_days_has_unknown_ones() -> None:
+    """Nobody guesses them: not when it is read, nor when answers of today are added."""
+    recorded(PATH, "Hi")
+    with_header(PATH, served=None)
+    assert cassette(PATH).served == {SNAPSHOT: None}
+    recorded(PATH, "Bye", mode="new")
+    days = {"first": today(), "last": today()}
+    assert header()["served"] == {SNAPSHOT: {**days, "unknown": True}}
+    assert cassette(PATH).served == {SNAPSHOT: Days(today(), today(), is_whole=False)}
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_answer_of_a_loaded_file_has_that_file_s_days(is_known: bool) -> None:
+    """Those that its header says, else unknown ones; not the day on which it was loaded."""
+    recorded(PATH, "Hi", cache_mode="off")
+    days = {"first": "2026-03-01", "last": "2026-03-02", "fingerprints": ["fp_a"]}
+    with_header(PATH, served={SNAPSHOT: days} if is_known else None)
+    client = answering(cache_path="cache")
+    client.cache.load(PATH)
+    ResponseCache("copy").load(client.cache)
+    for cache in ("cache", "copy"):
+        with cassette(f"{cache}.jsonl"):
+            answering(cache_path=cache).send_message("Hi", on_error="raise")
+        assert header(f"{cache}.jsonl").get("served", {}) == ({SNAPSHOT: days} if is_known else {})
+
+
+def test_a_copy_of_a_cache_keeps_the_days() -> None:
+    """An answer that another cache gave is not of the day on which it was copied."""
+    client = answering(cache_path="cache")
+    client.send_message("Hi", on_error="raise")
+    store_on("2026-03-01", "cache")
+    ResponseCache("copy").load("cache")
+    ResponseCache("copy").export("export.jsonl")
+    assert header("export.jsonl")["served"] == {
+        SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01"}
+    }
+
+
+def test_days_are_all_that_two_recordings_differ_in() -> None:
+    """The same calls give the same bytes on another day, but for the days."""
+    recorded(PATH, "Hi", "Bye", cache_mode="off")
+    recorded("other.jsonl", "Hi", "Bye", cache_mode="off")
+    with_header("other.jsonl", served={SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01"}})
+    first, other = (
+        Path(path).read_text(encoding="utf-8").split("\n") for path in (PATH, "other.jsonl")
+    )
+    assert first[1:] == other[1:]
+    assert {**header(), "served": 0} == {**header("other.jsonl"), "served": 0}
+
+
+def test_headers_that_differ_in_their_days_are_joined() -> None:
+    """git's merge by union gives a file with both headers; so does 'cassette merge' with two files."""
+    recorded(PATH, "Hi", cache_mode="off")
+    with_header(PATH, served={SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-02"}})
+    recorded("other.jsonl", "Bye", cache_mode="off")
+    with_header("other.jsonl", served={SNAPSHOT: {"first": "2026-02-01", "last": "2026-02-01"}})
+    commands.done("cassette", "merge", PATH, "other.jsonl", "-o", "merged.jsonl")
+    texts = [Path(path).read_text(encoding="utf-8") for path in (PATH, "other.jsonl")]
+    Path("union.jsonl").write_text("".join(texts), encoding="utf-8")
+    for path in ("merged.jsonl", "union.jsonl"):
+        assert cassette(path).served == {SNAPSHOT: Days("2026-02-01", "2026-03-02")}
+
+
+def test_a_header_without_days_beside_one_with_them_leaves_days_unknown() -> None:
+    """Its answers may be of any model."""
+    recorded(PATH, "Hi", cache_mode="off")
+    recorded("other.jsonl", "Bye", cache_mode="off")
+    with_header("other.jsonl", served=None)
+    texts = [Path(path).read_text(encoding="utf-8") for path in (PATH, "other.jsonl")]
+    Path("union.jsonl").write_text("".join(texts), encoding="utf-8")
+    assert cassette("union.jsonl").served == {SNAPSHOT: Days(today(), today(), is_whole=False)}
+
+
+def test_rekey_and_update_keep_the_days() -> None:
+    """What is written anew from a file has its days."""
+    recorded(PATH, "Hi", "Bye", cache_mode="off")
+    days = {"first": "2026-03-01", "last": "2026-03-02"}
+    with_header(PATH, served={SNAPSHOT: days})
+    recorded(PATH, "Hi", mode="update", cache_mode="off")
+    assert header()["served"] == {SNAPSHOT: days} and len(cassette(PATH).all_records()) == 1
+    llmcall.configure(cache_namespace="other")
+    commands.done("cassette", "rekey", PATH)
+    assert header()["served"] == {SNAPSHOT: days}
+
+
+def test_a_notebook_s_recording_tells_the_days_as_it_goes() -> None:
+    """What stands in the file so far says who answered, and so does the end."""
+    client = answering("fp_a", "fp_a", "fp_b")
+    tape = cassette(PATH).open()
+    for number in range(3):
+        client.send_message(f"question {number}", on_error="raise")
+        found = header()["served"][SNAPSHOT]["fingerprints"]
+        assert found == (["fp_a"] if number < 2 else ["fp_a", "fp_b"])
+    tape.close()
+    assert header()["served"][SNAPSHOT]["fingerprints"] == ["fp_a", "fp_b"]
+
+
+def ask(question: str) -> Any:
+    """Ask in a process of a pool."""
+    return answering("fp_a").send_message(question, on_error="raise").content
+
+
+def test_answers_from_other_processes_have_days() -> None:
+    """What a worker recorded comes home with them."""
+    with cassette(PATH), ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        llmcall.map(ask, ["Hi", "Bye"], executor=pool, scope="trial")
+    assert list(header()["served"]) == [SNAPSHOT]
+    assert header()["served"][SNAPSHOT]["fingerprints"] == ["fp_a"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {SNAPSHOT: 7},
+        {SNAPSHOT: {}},
+        {SNAPSHOT: {"first": "soon", "last": "2026-03-01"}},
+        {SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01", "fingerprints": [7]}},
+        {SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01", "until": "2027-01-01"}},
+        {SNAPSHOT: {"first": "2026-03-01", "last": "2026-03-01", "unknown": "yes"}},
+        [],
+    ],
+)
+def test_damaged_days_are_told(damage: Any) -> None:
+    """The error names the line and the remedy."""
+    recorded(PATH, "Hi")
+    with_header(PATH, served=damage)
+    with pytest.raises(CacheCorruptError, match=r"tape\.jsonl:1: .*take the line from version"):
+        cassette(PATH).start()
+
+
+def test_half_a_character_in_a_model_s_name_damages_no_file() -> None:
+    """It is written as a question mark in the header."""
+    client = Responding(completion(model="m\ud83d"))
+    with cassette(PATH):
+        client.send_message("Hi", on_error="raise")
+    assert list(cassette(PATH).served) == ["m?"]
+    with cassette(PATH, mode="none"):
+        assert ScriptedClient().send_message("Hi", on_error="raise").model == "m\ud83d"

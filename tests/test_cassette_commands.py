@@ -40,7 +40,9 @@ def test_show(market: Path) -> None:
     would obey.
     """
     shown = done("show", market)
-    assert shown.startswith('configured model: "m"\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n')
+    assert shown.startswith(
+        'configured model: "m"\nanswered by m-2026 (unknown days)\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n'
+    )
     assert "→ assistant\n    Perhaps.\n" in shown and "\x1b" not in shown
     assert done("show", market) == shown
     records = json.loads(done("show", market, "--json"))
@@ -181,7 +183,7 @@ def test_an_added_call_moves_no_other_line() -> None:
     after = [before[0], chat("b", "2", "s#0"), before[1]]
     old, new = text_of(before).splitlines(), text_of(after).splitlines()
     added = ["--- #0  m", "user", "    b", "→ assistant", "    2", ""]
-    assert new == [*old[:8], *added, *old[8:]]
+    assert new == [*old[:10], *added, *old[10:]]
 
 
 # git

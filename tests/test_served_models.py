@@ -247,3 +247,26 @@ def test_half_a_character_in_a_model_s_name_damages_no_file() -> None:
     assert list(cassette(PATH).served) == ["m?"]
     with cassette(PATH, mode="none"):
         assert ScriptedClient().send_message("Hi", on_error="raise").model == "m\ud83d"
+
+
+def test_show_and_diff_name_the_models_and_their_days() -> None:
+    """They say which models answered, and that days are unknown if they are; diff does if the runs
+    differ in that.
+    """
+    recorded(PATH, "Hi", cache_mode="off")
+    recorded("old.jsonl", "Hi", cache_mode="off")
+    with_header("old.jsonl", served=None)
+    assert f"answered by {SNAPSHOT} ({today()})" in commands.done("show", PATH)
+    assert f"answered by {SNAPSHOT} (unknown days)" in commands.done("show", "old.jsonl")
+    assert "answered by" not in commands.done("diff", PATH, PATH)
+    told = commands.done("diff", PATH, "old.jsonl")
+    assert f"{PATH}: answered by {SNAPSHOT} ({today()})" in told
+    assert f"old.jsonl: answered by {SNAPSHOT} (unknown days)" in told
+
+
+def test_a_report_names_the_models_and_their_days() -> None:
+    """They stand among the facts of the run."""
+    recorded(PATH, "Hi", cache_mode="off")
+    commands.done("report", PATH, "-o", "report.html")
+    html = Path("report.html").read_text(encoding="utf-8")
+    assert f"{SNAPSHOT} ({today()})" in html

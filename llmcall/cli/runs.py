@@ -108,9 +108,9 @@ def show(
         if by == "round" or level is not None:
             [found] = with_rounds([found], level)
         if by == "round":
-            _write(text_lines({}, by_round(found)))
+            _write(text_lines({}, by_round(found), found.served))
         else:
-            _write(text_lines(found.settings, conversations(found)))
+            _write(text_lines(found.settings, conversations(found), found.served))
 
 
 def _show_heard(run: Run, level: str | None, scope: str, number: int, *, as_json: bool) -> None:

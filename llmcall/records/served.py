@@ -46,11 +46,10 @@ def served_by(records: Iterable[Record]) -> dict[str, Days | None]:
 
 
 def served_words(served: Served) -> list[str]:
-    """Return a line for each model: its name and its days."""
-    return [
-        f"answered by {printable(model)}: {days or 'on unknown days'}"
-        for model, days in served.items()
-    ]
+    """Return words for each model: its name and its days, such as
+    ``gpt-4o-mini-2024-07-18 (2026-11-22)``.
+    """
+    return [f"{printable(model)} ({days or 'unknown days'})" for model, days in served.items()]
 
 
 def as_header(served: Served) -> dict[str, Any]:

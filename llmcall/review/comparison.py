@@ -193,6 +193,7 @@ class Comparison:
         self.renamed: dict[str, str] = {}
         self._edited: dict[str, str] = {}
         self._names = [each.name for each in (run, *others)]
+        self._served = [", ".join(each.served) for each in (run, *others)]
         for number, other in enumerate(others, 1):
             self._add(number, run, other, align)
         counts = Counter(pair.status for pair in self.pairs)
@@ -339,6 +340,14 @@ class Comparison:
             yield "No actor's runs part."
         yield from self._in_words(self.parted, "")
         yield from self._in_words(self.later, ", after it parted")
+        yield from self._answered_by()
+
+    def _answered_by(self) -> Iterator[str]:
+        """Yield a line for each run, with the models that answered and their days, if these differ."""
+        if len(set(self._served)) == 1:
+            return
+        for name, served in zip(self._names, self._served, strict=True):
+            yield f"{printable(name)}: answered by {served or 'no model'}"
 
     def _by_round(self) -> Iterator[str]:
         """Yield a line for each of the other runs in which some calls of some rounds changed."""

@@ -22,6 +22,7 @@ from ..display.printable import printable, visible
 from ..errors import CacheError
 from ..records.reader import read as read_records
 from ..records.references import INLINE_CHARACTERS
+from ..records.served import served_by, served_words
 from ..requests.contents import title_of
 from ..requests.keys import normalizer
 from ..types import Record
@@ -71,6 +72,11 @@ class Run(NamedTuple):
     def names_by_system(self) -> bool:
         """Return whether its actors are named by their system messages."""
         return self.options.get("actor") == "system"
+
+    @property
+    def served(self) -> list[str]:
+        """Return in words which models answered, and on which days."""
+        return served_words(served_by(self.records))
 
     @property
     def normalize(self) -> Callable[[str], str] | None:
@@ -353,20 +359,27 @@ def named(record: Record) -> str:
 # As text
 
 
-def text_lines(settings: Mapping[str, Any], groups: Mapping[str, list[Call]]) -> Iterator[str]:
+def text_lines(
+    settings: Mapping[str, Any],
+    groups: Mapping[str, list[Call]],
+    served: Sequence[str] = (),
+) -> Iterator[str]:
     """Yield the lines of a file, coloured for a terminal.
 
     :param settings: what stands in its header: defaults, from which a call may differ.
     :param groups: its calls, by what stands above them; each call's own scope stands above it where
         that is another.
+    :param served: the models that answered, and their days, in words.
     """
     from click import style
 
     for name, value in sorted(settings.items()):
         yield style(f"configured {name}: {visible(as_json(value))}", dim=True)
+    for words in served:
+        yield style(f"answered by {words}", dim=True)
     seen: set[str] = set()
     for number, (heading, calls) in enumerate(groups.items()):
-        if number or settings:
+        if number or settings or served:
             yield ""
         yield style(f"=== {visible(heading) or OUTSIDE_ANY_SCOPE}", bold=True)
         is_scope = all(call.record.scope == heading for call in calls)

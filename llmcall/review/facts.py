@@ -32,6 +32,7 @@ def facts(run: Run, calls: Sequence[Call], marks: Mapping[int, Sequence[str]]) -
         "actors": f"{len(run.by_actor()):,}",
         "rounds": "" if run.rounds is None else f"{len(run.rounds.numbers):,}",
         "model": ", ".join(sorted({call.title for call in asked})),
+        "answered by": ", ".join(run.served),
         "tokens in": _sum(usage.input_tokens for usage in usages),
         "tokens out": _sum(usage.output_tokens for usage in usages),
         "cost": _cost(asked),

@@ -323,7 +323,7 @@ def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
     assert {record.levelname for record in caplog.records} == {"INFO"}
     said = [record.getMessage().partition("[OpenAI] ")[2] for record in caplog.records]
     assert "CACHE_API_CALLS: a key of TinyTroupe's, read as [Cache] MODE" in said
-    assert "REASONING_MODEL: a key of TinyTroupe's that means nothing to llmcall" in said
+    assert "REASONING_MODEL: a key of TinyTroupe's without a meaning in llmcall" in said
     assert len(said) == len(set(said))
 
 
@@ -389,7 +389,7 @@ def test_what_a_file_says(
         ("[Endpoint a]\nBASE_URL = http://h/v1\n", "[Endpoint a]: without MODELS this endpoint is never used"),
         ("[OpenIA]\nMODE = off\n", "the section [OpenIA] is ignored; did you mean 'OpenAI'?"),
         ("[endpoint]\nMODELS = m\n", "the section [endpoint] is ignored; did you mean 'Endpoint NAME'?"),
-        ("[Aliases]\na = 'b'\n", "[Aliases] a: the quotes around the value are taken as part of it"),
+        ("[Aliases]\na = 'b'\n", "[Aliases] a: the quotes around the value are part of it"),
         ("[Cache]\nNORMALIZE = time, uuids\n", "'time' is read as a regular expression; did you mean 'times'?"),
     ],
 )  # fmt: skip
@@ -597,7 +597,7 @@ def test_a_strange_host_is_announced_once(
     for _ in range(2):
         answered(**overrides)
     said = [record.getMessage() for record in caplog.records]
-    place = f"goes to the host strange.example, which config.ini ({path})"
+    place = f"is sent to the host strange.example, which config.ini ({path})"
     assert [name in each and place in each for each in said] == [
         True
     ] * is_said and SECRET not in caplog.text

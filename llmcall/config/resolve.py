@@ -1,4 +1,4 @@
-"""The settings as they stand in this process, and the functions that change them.
+"""The current settings of this process, and the functions that change them.
 
 Highest first: ``force_*``; arguments of a call and of a client (``Settings.replace``);
 ``configure``; what an open cassette recorded (``push_layer``); ``LLMCALL_*`` and the SDK's
@@ -20,14 +20,13 @@ from .settings import SETTINGS, Endpoint, Layer, Rank, Settings, checked_layer
 from .sources import Sources, read_sources
 from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
 
-INTERVAL = 1.0  # seconds for which calls trust that environment and files are what they were
+INTERVAL = 1.0  # seconds for which calls do not look at environment and files again
 
 
 class _Layers:
-    """Hold the layers of this process; whoever changes one holds ``_lock``.
+    """The layers of this process; changes need ``_lock``.
 
-    :ivar generation: a number that changes whenever ``settings()`` would return another object than
-        before.
+    :ivar generation: a number that changes whenever ``settings()`` would return another object.
     """
 
     def __init__(self) -> None:
@@ -41,26 +40,26 @@ class _Layers:
         self.forced: Layer = {}
 
     def changed(self) -> None:
-        """Let the settings be made anew, and the generation tell so."""
+        """Note that a layer changed: the settings are made again."""
         self.current = None
         self.generation += 1
 
     def read(self) -> Sources:
-        """Return what environment and files say, read once."""
+        """Return the environment and files, read once."""
         if self.sources is None:
             self.sources, self.looked_at = read_sources(), time.monotonic()
         return self.sources
 
     def made(self) -> Settings:
-        """Return the settings of now."""
+        """Return the current settings."""
         if self.current is None:
             found = self.read().settings.overlaid(_merged(self.pushed))
             self.current = self.with_forced(found.overlaid(_merged(self.configured)))
         return self.current
 
     def with_forced(self, below: Settings) -> Settings:
-        """Return settings with what is forced; a cache forced on goes on replaying or refreshing if
-        it was told to.
+        """Return settings with the forced values. A cache that is forced on keeps its mode, unless
+        that is ``off``.
         """
         forced = dict(self.forced)
         if below.cache_mode != "off" and forced.get("cache_mode", (None,))[0] == "auto":
@@ -69,7 +68,7 @@ class _Layers:
 
 
 def _merged(entries: list[Layer]) -> Layer:
-    """Return several layers of one rank as one; the latest counts."""
+    """Return several layers of one rank as one; later ones win."""
     return {name: value for entry in entries for name, value in entry.items()}
 
 
@@ -92,10 +91,9 @@ def settings() -> Settings:
 
 
 def refresh(interval: float = 0.0) -> None:
-    """Read environment and files again; where they say the same, ``settings()`` goes on returning
-    the same object.
+    """Read environment and files again. If nothing changed, ``settings()`` returns the same object.
 
-    :param interval: seconds; whoever looked less long ago need not look again.
+    :param interval: seconds since the last reading below which nothing is read.
     :raises ConfigError: if a file is broken or a value is of the wrong type; the settings stay as
         they were.
     """
@@ -109,7 +107,7 @@ def refresh(interval: float = 0.0) -> None:
 
 
 def searched() -> str:
-    """Say which config.ini and ``.env`` were read, or where a config.ini was sought in vain."""
+    """Return which config.ini and ``.env`` were read, or where none was found, in words."""
     with _lock:
         return layers.read().searched
 
@@ -119,9 +117,10 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any], caller: st
 
     :param base: the settings it was given, or ``None`` for the current ones. What a cassette
         recorded and what is forced now goes above them as it goes above the current ones.
-    :param overrides: its arguments; ``None`` as a value means that there is none.
-    :param caller: what was given them, for messages.
-    :raises ConfigError, TypeError: if a value is of the wrong type; if there is no such setting.
+    :param overrides: its arguments; ``None`` means not given.
+    :param caller: the function that took them, for messages.
+    :raises ConfigError: if a value is of the wrong type.
+    :raises TypeError: if there is no such setting.
     """
     with _lock:
         below = layers.made() if base is None else base.overlaid(_merged(layers.pushed))
@@ -130,13 +129,13 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any], caller: st
 
 @short_traceback
 def configure(**overrides: Any) -> None:
-    """Set settings for the whole process, above environment and files, which are looked at again.
+    """Set settings for the whole process, above environment and files, which are read again.
 
-    Inside ``configured`` they hold until its block ends. A relative path starts from the working
-    directory of now.
+    Inside ``configured`` they apply until its block ends. A relative path starts from the current
+    working directory.
 
-    :param overrides: settings by name; ``None`` withdraws what an earlier call set.
-    :raises ConfigError: if a value is of the wrong type; nothing is set then.
+    :param overrides: settings by name; ``None`` withdraws the value of an earlier call.
+    :raises ConfigError: if a value is of the wrong type; then nothing is set.
     :raises TypeError: if there is no such setting.
 
     >>> llmcall.configure(model="gpt-4o-mini", temperature=0.5)
@@ -153,11 +152,12 @@ def configure(**overrides: Any) -> None:
 
 @contextmanager
 def configured(**overrides: Any) -> Iterator[None]:
-    """Set settings while a block runs, for every thread of the process.
+    """Set settings for a block, in all threads of the process.
 
-    The block's end withdraws only what the block set, so blocks of several threads may overlap.
+    The end of the block withdraws only the block's own values, so blocks of several threads may
+    overlap.
 
-    :param overrides: as of ``configure``.
+    :param overrides: settings by name, as for ``configure``.
 
     >>> with llmcall.configured(temperature=0.5):
     ...     llmcall.settings().temperature
@@ -176,10 +176,10 @@ def configured(**overrides: Any) -> Iterator[None]:
 
 
 def force_api_type(api_type: str | None) -> None:
-    """Choose the client for the whole process, above every other setting.
+    """Choose the client for the whole process, above all other settings.
 
-    :param api_type: the name that a client is registered by; ``None`` gives the choice back.
-    :raises ConfigError: if it is no text.
+    :param api_type: the name of a registered client; ``None`` withdraws the choice.
+    :raises ConfigError: if it is not text.
 
     >>> llmcall.force_api_type("azure")
     >>> llmcall.settings().api_type
@@ -192,14 +192,14 @@ def force_api_type(api_type: str | None) -> None:
 def force_api_cache(
     cache_api_calls: bool | None, cache_file_name: str | os.PathLike[str] | None = None
 ) -> None:
-    """Turn the request cache on or off for the whole process, above every other setting.
+    """Turn the request cache on or off for the whole process, above all other settings.
 
-    :param cache_api_calls: ``True`` turns it on: the mode stays what it is unless that is ``off``,
-        which becomes ``auto``; ``False`` turns it off; ``None`` gives the choice back.
-    :param cache_file_name: its directory, from the working directory on; TinyTroupe's ``x.pickle``
-        becomes ``x.cache``, since ours is a directory; ``None`` gives the place back.
-    :raises ConfigError: if the file name is none.
-    :raises TypeError: if ``cache_api_calls`` is no bool.
+    :param cache_api_calls: ``True`` turns it on, and a mode of ``off`` becomes ``auto``; ``False``
+        turns it off; ``None`` withdraws the choice.
+    :param cache_file_name: its directory, relative to the working directory; TinyTroupe's
+        ``x.pickle`` becomes ``x.cache``, since ours is a directory; ``None`` withdraws the choice.
+    :raises ConfigError: if the file name is invalid.
+    :raises TypeError: if ``cache_api_calls`` is neither a bool nor ``None``.
 
     >>> llmcall.force_api_cache(False)
     >>> llmcall.settings().cache_mode
@@ -222,9 +222,9 @@ def _force(caller: str, overrides: Mapping[str, Any]) -> None:
 
 
 def reset() -> None:
-    """Forget what ``configure`` and ``force_*`` set, what was read, and what was said in the log.
+    """Forget the values of ``configure`` and ``force_*``, what was read, and which warnings were logged.
 
-    Layers of open cassettes stay up until they are taken down.
+    The layers of open cassettes stay.
     """
     with _lock:
         layers.sources = None
@@ -234,11 +234,9 @@ def reset() -> None:
 
 
 def without_code(base: Settings | None = None) -> dict[str, Any]:
-    """Return each setting's value as defaults, files, environment and open cassettes say it,
-    whatever code says.
+    """Return each setting's value in defaults, files, environment and open cassettes, without code.
 
-    :param base: the settings that a client was given; what code says in them is left out all the
-        same.
+    :param base: a client's settings; values that code set in them are left out as well.
     """
     with _lock:
         pushed, current = _merged(layers.pushed), layers.read().settings
@@ -251,12 +249,12 @@ def without_code(base: Settings | None = None) -> dict[str, Any]:
 
 
 def push_layer(values: Mapping[str, Any], origin: str) -> object:
-    """Put values above environment and files and below ``configure`` and arguments, for the whole
-    process.
+    """Set settings for the whole process, above environment and files, below ``configure`` and
+    arguments.
 
-    :param values: settings by name; ``None`` is a value here and means that the setting has none.
-    :param origin: where they came from, for ``Settings.origin``.
-    :returns: what ``pop_layer`` takes.
+    :param values: settings by name; ``None`` means that the setting has no value.
+    :param origin: the place that they came from, for ``Settings.origin``.
+    :returns: the token for ``pop_layer``.
     :raises ConfigError: if a value is of the wrong type.
     :raises TypeError: if there is no such setting.
     """
@@ -271,20 +269,17 @@ def push_layer(values: Mapping[str, Any], origin: str) -> object:
 
 
 def pop_layer(token: object) -> None:
-    """Take down the layer that ``push_layer`` put up; nothing happens if it is down already."""
+    """Remove the layer that ``push_layer`` added, unless it was removed before."""
     with _lock:
         layers.pushed = [layer for layer in layers.pushed if layer is not token]
         layers.changed()
 
 
-# The settings as they travel to another process: what code, environment and files say here holds
-# there too.
+# Settings that are sent to another process, where the code, environment and files of this one apply.
 
 
 def pack() -> tuple[Any, ...]:
-    """Return all that the settings of this process are made of, keys included, to be pickled for
-    :func:`unpack`.
-    """
+    """Return the layers of this process, keys included, to be pickled for :func:`unpack`."""
     with _lock:
         return (
             layers.read().settings,
@@ -295,9 +290,7 @@ def pack() -> tuple[Any, ...]:
 
 
 def unpack(packed: tuple[Any, ...]) -> None:
-    """Let the settings of another process hold in this one, whatever environment and files say
-    here.
-    """
+    """Replace the settings of this process with another process's."""
     with _lock:
         settings, layers.pushed, layers.configured, layers.forced = packed
         layers.sources = Sources(settings)
@@ -309,12 +302,12 @@ def unpack(packed: tuple[Any, ...]) -> None:
 
 
 def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[], Any] | None:
-    """Return the key for a client, the function that gives it, or ``None``.
+    """Return the key for a client, the function that returns it, or ``None``.
 
-    A key from the settings (``api_key=``, ``LLMCALL_API_KEY``, ``API_KEY`` in config.ini) goes
-    before the SDK's variable unless its layer is lower.
+    A key from the settings (``api_key=``, ``LLMCALL_API_KEY``, ``API_KEY`` in config.ini) precedes
+    the SDK's variable, unless its layer is lower.
 
-    :param api_type: ``None`` is the configured one.
+    :param api_type: the client's name; ``None`` for the configured one.
     :raises ConfigError: if config.ini refers to a variable that is not set.
     """
     key, _ = settings.key_and_origin(api_type)
@@ -322,16 +315,14 @@ def key_for(settings: Settings, api_type: str | None = None) -> str | Callable[[
 
 
 def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
-    """Warn once per host before a key from the environment goes to a host that a found config.ini
-    names.
+    """Warn once per host before a key from the environment is sent to a host that a config.ini names.
 
-    A config.ini comes with a project, perhaps a stranger's, and is found without being asked for.
-    Loopback hosts are not announced, nor those that the environment, code or the file of
+    A config.ini comes with a project, perhaps a stranger's, and is read without the user naming it.
+    There is no warning for loopback hosts, nor for hosts that the environment, code or the file of
     ``LLMCALL_CONFIG`` names.
 
     :param settings: the client's settings.
-    :param endpoint: what is about to be called; a client may have made it from the settings, or
-        listed one from them.
+    :param endpoint: the endpoint about to be called, listed in the settings or made from them.
     """
     url = endpoint.address
     is_listed = endpoint in settings.endpoints
@@ -342,12 +333,12 @@ def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
     source = _environment_key(settings, endpoint, is_listed=is_listed)
     if source is not None and (is_listed or url == getattr(settings, name)):
         host = host_of(url)
-        message = f"the key from {source} goes to the host {host}, which {named_by.text} names"
+        message = f"the key from {source} is sent to the host {host}, which {named_by.text} names"
         warn_once(message, about=("key destination", host))
 
 
 def _environment_key(settings: Settings, endpoint: Endpoint, *, is_listed: bool) -> str | None:
-    """Say where in the environment the key is, or return ``None`` if it is not from there."""
+    """Return the place of the key in the environment, in words; ``None`` if it is not from there."""
     key, origin = settings.key_and_origin(endpoint.api_type)
     if is_listed and endpoint.api_key is not None:
         key, origin = endpoint.api_key, settings.origin_of("endpoints")

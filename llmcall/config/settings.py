@@ -1,8 +1,7 @@
-"""The settings: one table that says all about each of them, and the frozen value that holds them.
+"""The table of all settings, and the frozen object that holds their values.
 
-The table is the class ``Settings`` itself. What reads config.ini, ``.env``, the environment and
-arguments, the command ``llmcall config``, the reference and the top-level config.ini are made from
-it.
+The table is the class ``Settings`` itself. The readers of config.ini, ``.env``, the environment and
+arguments, the command ``llmcall config``, the reference and the top-level config.ini all use it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ Rank = IntEnum(
 
 
 class Origin(NamedTuple):
-    """Say where a value came from.
+    """The place that a value came from.
 
     :param rank: its layer's rank.
     :param text: the place in words, e.g. ``"environment variable LLMCALL_MODEL"``.
@@ -37,15 +36,14 @@ Layer = dict[str, tuple[Any, Origin]]
 
 
 class Setting(NamedTuple):
-    """Describe one setting.
+    """One setting.
 
     :param section: its section in config.ini.
-    :param key: its key there; empty where the whole section is the value, or where it is given in
-        code alone.
-    :param parse: what checks its values.
-    :param default: its value where nobody sets it; ``None`` means that it may have none.
+    :param key: its key there; empty if the whole section is the value, or if only code can set it.
+    :param parse: checks its values.
+    :param default: its value if nothing sets it; ``None`` if it may have none.
     :param help: one line for config.ini.
-    :param example: what config.ini shows behind a ``#`` where the default is no line of it.
+    :param example: what config.ini shows after a ``#`` if the default cannot be written there.
     :param name: its name in code; in capitals after ``LLMCALL_``, its environment variable.
     """
 
@@ -59,20 +57,19 @@ class Setting(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """Describe one server of a pool; ``None`` means what the settings say.
+    """One server of a pool; ``None`` means the value of the settings.
 
     :param name: the name in ``[Endpoint NAME]``.
-    :param models: the models that it answers for.
-    :param api_type: the client that speaks to it; ``"azure"`` where an Azure endpoint or API
-        version is given.
+    :param models: the models that it serves.
+    :param api_type: its client; ``"azure"`` if an Azure endpoint or API version is given.
     :param api_key: the key, a function that returns it, or a reference to a variable; read it by
         ``key()``.
     :param base_url: the address of the API, e.g. ``https://host/v1``.
     :param azure_endpoint: the address of an Azure resource.
     :param azure_api_version: the version of Azure's API, e.g. ``2024-10-21``.
-    :param deployment: the name of Azure's deployment, where it differs from the model's.
+    :param deployment: the name of Azure's deployment, if it is not the model's.
     :param organization: the organization that is billed.
-    :param namespace: what its cached answers are kept apart by.
+    :param namespace: a word that keeps its cached answers apart from others.
 
     >>> west = llmcall.Endpoint("west", models=("gpt-4o-mini",), base_url="https://west.example.com/v1", api_key="key")
     >>> with llmcall.configured(endpoints=(west,)):
@@ -104,7 +101,7 @@ class Endpoint(NamedTuple):
         return self.api_key() if isinstance(self.api_key, KeyReference) else self.api_key
 
     def masked(self) -> Endpoint:
-        """Return a copy that holds no secret and may be shown."""
+        """Return a copy without secrets."""
         return self._replace(
             api_key=MASK if self.api_key else None,
             base_url=without_password(self.base_url),
@@ -230,15 +227,13 @@ def _each(parse: Parser, place: str = "{where} {name}") -> Parser:
 
 
 def _price(value: Any) -> tuple[float, ...] | None:
-    parts = (
-        value.split(",")
-        if isinstance(value, str)
-        else value
-        if isinstance(value, (tuple, list))
-        else ()
-    )
-    numbers = tuple(number for part in parts if (number := values.as_number(part, 0)) is not None)
-    return numbers if len(numbers) == len(parts) and len(parts) in (2, 3) else None
+    """Return a price as numbers, or ``None`` to refuse it."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
+        return None
+    numbers = [values.as_number(part, 0) for part in value]
+    return None if None in numbers else tuple(number for number in numbers if number is not None)
 
 
 PRICES = "two or three numbers of at least 0: USD per million tokens of input, output, cached input"
@@ -268,7 +263,7 @@ def _endpoint(value: Any, where: str) -> Endpoint:
 
 
 def _fields(rows: Mapping[str, Setting], given: Any, where: str) -> dict[str, Any]:
-    """Check the keys of one named section; what is unset or ``None`` is left out."""
+    """Return the checked fields of one named section, without those that are unset or ``None``."""
     if not isinstance(given, Mapping):
         refuse(where, given, "a mapping")
     found = {}
@@ -317,7 +312,7 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 
 
 class Settings:
-    """Hold every setting, frozen; two are equal only if they are the same object.
+    """All settings, frozen; two are equal only if they are the same object.
 
     Times are in seconds, prices in USD per million tokens. ``None`` means that there is none.
     ``settings()`` makes them; ``replace`` gives a changed copy.
@@ -630,7 +625,7 @@ class Settings:
         return of_sdk if of_sdk[0] is not None and of_sdk[1].rank > own[1].rank else own
 
     def origin(self, name: str) -> str:
-        """Say where a value came from, e.g. ``"environment variable LLMCALL_MODEL"``.
+        """Return the place that a value came from, e.g. ``"environment variable LLMCALL_MODEL"``.
 
         :param name: its name in code or of its environment variable: ``"cache_mode"``,
             ``"CACHE_MODE"`` or ``"LLMCALL_CACHE_MODE"``.
@@ -656,8 +651,8 @@ class Settings:
         return self.overlaid(checked_layer(overrides, "Settings.replace()", Rank.ARGUMENT))
 
     def overlaid(self, layer: Mapping[str, tuple[Any, Origin]]) -> Settings:
-        """Return settings in which a layer's values stand, save where they are ``UNSET`` or a
-        higher layer decided.
+        """Return settings with a layer's values, except ``UNSET`` ones and those that a higher layer
+        set.
         """
         changes = {
             name: (value, origin)
@@ -667,9 +662,7 @@ class Settings:
         return Settings({**self.layer, **changes}) if changes else self
 
     def items(self) -> Iterator[tuple[Setting, Any, Origin]]:
-        """Yield every setting's description, value and origin, in the order of config.ini; secrets
-        are masked.
-        """
+        """Yield every setting with its value and origin, in the order of config.ini, secrets masked."""
         for name, row in SETTINGS.items():
             yield row, _shown(row, getattr(self, name)), self.origin_of(name)
 
@@ -682,7 +675,7 @@ class Settings:
         return f"Settings({', '.join(shown)})"
 
     def _repr_html_(self) -> str:
-        # what was changed comes first
+        # Changed settings come first.
         rows = sorted(self.items(), key=lambda item: item[2].rank == Rank.DEFAULT)
         cells = [
             (row.name, "" if value is None else str(value), origin.text)
@@ -699,8 +692,8 @@ SETTINGS: dict[str, Setting] = {
     for name, row in vars(Settings).items()
     if isinstance(row, Setting)
 }
-# What LLMCALL_CONFIG names, and the keys of the SDK's own variables: which of them counts depends
-# on the final API_TYPE.
+# The file that LLMCALL_CONFIG names, and the keys in the SDK's own variables; the final API_TYPE
+# decides which key counts.
 HIDDEN = {
     name: Setting("", "", parse, name=name)
     for name, parse in (

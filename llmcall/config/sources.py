@@ -1,8 +1,8 @@
-"""What defaults, config.ini, ``.env`` and the environment say of the settings.
+"""The settings in the defaults, config.ini, ``.env`` and the environment.
 
-A line of config.ini is ``KEY = value``; `` #`` and `` ;`` begin a comment; an indented line goes on
-with the value above it. Sections that are none of ours are not judged. TinyTroupe's keys in
-``[OpenAI]`` are read as ours.
+A line of config.ini is ``KEY = value``; `` #`` and `` ;`` begin a comment; an indented line continues
+the value above it. Sections of other programs are ignored. TinyTroupe's keys in ``[OpenAI]`` are
+read as ours.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .values import KeyReference, expand, nearest
 
 MARKERS = ("config.ini", ".llmcall", "pyproject.toml", ".git")
 
-# Read by openai 3.51 (openai/_client.py, openai/lib/azure.py), save AZURE_OPENAI_KEY, which
+# Read by openai 3.51 (openai/_client.py, openai/lib/azure.py), except AZURE_OPENAI_KEY, which
 # TinyTroupe 0.6 reads. Later ones win, and LLMCALL_* above them.
 OTHER_VARIABLES = {
     "AZURE_OPENAI_KEY": "_azure_key",
@@ -47,7 +47,7 @@ OTHER_VARIABLES = {
 VARIABLES = {"LLMCALL_" + name.upper(): name for name, row in SETTINGS.items() if row.key}
 OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE", "LLMCALL_TRACEBACK"}
 
-# TinyTroupe's keys in [OpenAI] that are ours under another name, or that mean nothing here.
+# TinyTroupe's keys in [OpenAI], with our settings; empty for keys without one.
 ANCESTOR_KEYS = {
     "CACHE_API_CALLS": "cache_mode",
     "CACHE_FILE_NAME": "cache_path",
@@ -63,7 +63,7 @@ ANCESTOR_KEYS = {
     "REASONING_MODEL": "",
 }
 
-TABLES = ("Prices", "Aliases", "Fallbacks")  # their keys are names of the user's
+TABLES = ("Prices", "Aliases", "Fallbacks")  # their keys are names that the user chooses
 NAMED = ("Endpoint", "Model")  # sections [Endpoint NAME], [Model NAME]
 KEYS: dict[str, dict[str, Setting]] = {}
 for _row in [*SETTINGS.values(), *ENDPOINT_KEYS.values(), *MODEL_KEYS.values()]:
@@ -74,11 +74,10 @@ Entry = tuple[Setting, Any, str]  # its value is as it is written; the text says
 
 
 class Sources(NamedTuple):
-    """Hold what defaults, files and environment said when they were read.
+    """The defaults, files and environment as they were read.
 
-    :param settings: the settings that they make.
-    :param searched: which config.ini and ``.env`` were read, or where a config.ini was sought in
-        vain, in words.
+    :param settings: the settings that they give.
+    :param searched: the config.ini and ``.env`` that were read, or where none was found, in words.
     """
 
     settings: Settings
@@ -86,10 +85,11 @@ class Sources(NamedTuple):
 
 
 def read_sources() -> Sources:
-    """Read environment, ``.env`` and config.ini, and put them above the defaults.
+    """Read the environment, ``.env`` and config.ini.
 
-    Both files are sought upward to the project's root: the nearest folder with config.ini,
-    .llmcall, pyproject.toml or .git, or the working directory where there is no project.
+    Both files are looked for from the working directory upward to the project's root: the nearest
+    folder with config.ini, .llmcall, pyproject.toml or .git. Without one, only the working directory
+    counts.
 
     :raises ConfigError: if a file is broken or a value is of the wrong type.
     """
@@ -121,8 +121,8 @@ def read_sources() -> Sources:
 
 
 def _project_folders() -> list[str]:
-    """Return the working directory and those above it, up to the project's root; it alone where
-    there is no project.
+    """Return the working directory and its parents up to the project's root; without a project,
+    only the working directory.
     """
     folders = [os.getcwd()]
     while not any(os.path.exists(os.path.join(folders[-1], marker)) for marker in MARKERS):
@@ -150,7 +150,7 @@ def _defaults(root: str) -> Layer:
 
 
 def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
-    """Return the checked values of a source; one that is empty text is ``UNSET``.
+    """Return the checked values of a source; empty text gives ``UNSET``.
 
     :param folder: the directory that a relative path starts from.
     """
@@ -164,9 +164,7 @@ def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
 
 
 def _read_dotenv(path: str) -> dict[str, str]:
-    """Return the variables of a ``.env`` file that have a value; the process's environment stays as
-    it is.
-    """
+    """Return the variables of a ``.env`` file that have a value. The environment is not changed."""
     import io
 
     from dotenv import dotenv_values
@@ -174,7 +172,7 @@ def _read_dotenv(path: str) -> dict[str, str]:
 
     text = ""
     for part in parse_stream(io.StringIO(_read(path, f".env ({path})"))):
-        if part.error:  # the library would say so each time that the file is read
+        if part.error:  # the library would warn at each reading
             warn_once(f".env ({path}), line {part.original.line}: not NAME=value")
         else:
             text += part.original.string
@@ -196,9 +194,9 @@ def _read(path: str, where: str) -> str:
 
 
 def _variables(variables: Mapping[str, str], prefix: str) -> Iterator[Entry]:
-    """Yield what ``LLMCALL_*`` and the SDK's variables say.
+    """Yield the settings in ``LLMCALL_*`` and the SDK's variables.
 
-    :param prefix: what stands before a variable's name to say where it is.
+    :param prefix: words before a variable's name in messages.
     """
     for variable, name in {**OTHER_VARIABLES, **VARIABLES}.items():
         if variable in variables:
@@ -216,7 +214,7 @@ def _warn_of_quotes(row: Setting, value: str, where: str) -> None:
     quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
     if quoted and row.parse not in (values.patterns, values.normalizers):
         warn_once(
-            f"{where}: the quotes around the value are taken as part of it; values are written without"
+            f"{where}: the quotes around the value are part of it; write values without quotes"
         )
 
 
@@ -224,18 +222,16 @@ def _warn_of_quotes(row: Setting, value: str, where: str) -> None:
 
 
 def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
-    """Return the sections of ours in a config.ini, as text; keys in capitals, unless they are names
-    of models.
+    """Return our sections of a config.ini, as text; keys in capitals, unless they name models.
 
-    Of a key that is there twice, the last value counts. What stands in others' sections is not
-    judged.
+    If a key is there twice, the last value counts. The sections of other programs are ignored.
 
-    :raises ConfigError: if a line gives no key a value; it is named, and not shown, since it may
-        hold a secret.
+    :raises ConfigError: if a line of ours is no ``KEY = value``; the message has its number only,
+        since it may hold a secret.
     """
     import configparser
 
-    # Only "=" ends a key: names of models hold colons and capitals.
+    # Only "=" ends a key: models' names contain colons and capitals.
     parser = configparser.RawConfigParser(
         delimiters=("=",),
         inline_comment_prefixes=("#", ";"),
@@ -250,7 +246,7 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
         raise ConfigError(
             f"{where}, line {error.lineno}: a line above the first [Section]"
         ) from None
-    except configparser.ParsingError as error:  # comes at the end, when all other lines were read
+    except configparser.ParsingError as error:  # raised after all other lines were read
         lines = text.split("\n")
         for number, _ in error.errors:
             header = next((line for line in reversed(lines[:number]) if line.startswith("[")), "")
@@ -276,8 +272,8 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
 
 
 def _own_section(header: str) -> str:
-    """Return a section's name as it is written here; ``"endpoint  east"`` gives ``"Endpoint
-    east"``.
+    """Return a section's name as we write it: ``"endpoint  east"`` gives ``"Endpoint east"``; empty
+    for a section that is not ours.
     """
     head, _, name = header.strip().partition(" ")
     found = SECTIONS.get(head.casefold(), "")
@@ -287,9 +283,9 @@ def _own_section(header: str) -> str:
 def _entries(
     path: str, lookup: Callable[[str], str | None], dotenv: Mapping[str, str]
 ) -> Iterator[Entry]:
-    """Yield what a config.ini says.
+    """Yield the settings in a config.ini.
 
-    :param lookup: gives the value of the variable that a ``${NAME}`` names.
+    :param lookup: returns the value of an environment variable for ``${NAME}``.
     """
     where = f"{os.path.basename(path)} ({path})"
 
@@ -309,9 +305,7 @@ def _entries(
         row = SETTINGS.get(ANCESTOR_KEYS[key])
         if row is not None:
             yield row, _of_ancestor(key, expanded(row, text, place).strip(), place), place
-        meaning = (
-            f", read as [{row.section}] {row.key}" if row else " that means nothing to llmcall"
-        )
+        meaning = f", read as [{row.section}] {row.key}" if row else " without a meaning in llmcall"
         if is_new(told := f"{place}: a key of TinyTroupe's{meaning}"):
             logger().info("%s", told)
     named: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in NAMED}
@@ -347,7 +341,7 @@ def _entries(
 
 
 def _of_ancestor(key: str, value: str, place: str) -> str:
-    """Return the value of one of TinyTroupe's keys as ours has it."""
+    """Return the value of a TinyTroupe key as our setting takes it."""
     if key == "CACHE_API_CALLS" and value:
         return "auto" if values.boolean(value, place) else "off"
     if key == "CACHE_FILE_NAME":

@@ -1,10 +1,9 @@
 """The values of settings: text or Python values in, checked values out.
 
 The same parsers serve config.ini, ``.env``, the environment and arguments in code. A parser takes a
-value and the place where it was found (for messages), that of paths also the folder that a relative
-one starts from. Text that is empty gives ``UNSET``: its source says nothing. The word ``none``
-gives ``None``, except to the parsers of ``WORDS``, to which it is a word like any other. Where the
-default is empty text, both are texts like any other.
+value and the place where it was found, for messages; the parser of paths also takes the folder that
+a relative path starts from. Empty text gives ``UNSET``, and the word ``none`` gives ``None``, unless
+the parser is one of ``WORDS``. If a setting's default is empty text, both are ordinary texts.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from ..notices import warn_once
 Parser = Callable[[Any, str], Any]
 
 MASK = "***"
-UNSET: Any = type("Unset", (), {"__slots__": (), "__reduce__": lambda self: "UNSET"})()
 
 NORMALIZERS = ("times", "uuids", "addresses", "temporary_paths")
 # The words of configparser.RawConfigParser.BOOLEAN_STATES.
@@ -37,8 +35,20 @@ BOOLEANS = {
 LONGEST_SHOWN = 60
 
 
+class Unset:
+    """The type of ``UNSET``, the value of a setting about which a source says nothing."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Any = Unset()
+
+
 class FrozenDict(dict[str, Any]):
-    """Be a dict that cannot be changed and can be pickled."""
+    """A dict that cannot be changed and can be pickled."""
 
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError("settings are frozen: use configure(…)")
@@ -50,10 +60,9 @@ class FrozenDict(dict[str, Any]):
 
 
 def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return ``"; did you mean 'X'?"`` for the known word that is most like another, or an empty
-    text.
+    """Return ``"; did you mean 'X'?"`` for the known word most similar to another, or empty text.
 
-    :param cutoff: the similarity asked for, 0 to 1, as of ``difflib.get_close_matches``.
+    :param cutoff: the least similarity, 0 to 1, as for ``difflib.get_close_matches``.
     """
     from difflib import get_close_matches
 
@@ -62,7 +71,7 @@ def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
 
 
 def refuse(where: str, value: Any, expected: str) -> NoReturn:
-    """Raise the ``ConfigError`` of a value that is not what its setting expects.
+    """Raise the ``ConfigError`` for a value that is not what its setting expects.
 
     :param where: where the value was found.
     :param expected: what it should be, to follow "is not".
@@ -71,13 +80,15 @@ def refuse(where: str, value: Any, expected: str) -> NoReturn:
 
 
 def _shown(value: Any) -> str:
-    """Describe a refused value; one that may be a misplaced key or is long is not repeated."""
-    if isinstance(value, str):
-        hidden = len(value) > LONGEST_SHOWN or value.casefold().startswith(
-            ("sk-", "bearer ", "eyj")
-        )
-        return f"a text of {len(value)} characters" if hidden else repr(without_password(value))
-    return repr(value) if isinstance(value, (bool, int, float)) else f"a {type(value).__name__}"
+    """Return a refused value in words; a long text, or one that may be a key, is not repeated."""
+    if isinstance(value, (bool, int, float)):
+        return repr(value)
+    if not isinstance(value, str):
+        return f"a {type(value).__name__}"
+    may_be_key = value.casefold().startswith(("sk-", "bearer ", "eyj"))
+    if may_be_key or len(value) > LONGEST_SHOWN:
+        return f"a text of {len(value)} characters"
+    return repr(without_password(value))
 
 
 # Texts.
@@ -91,7 +102,7 @@ def text(value: Any, where: str) -> str:
         refuse(
             where,
             value,
-            "one line of text (in a file: an indented line goes on with the value above it)",
+            "one line of text (in a file, an indented line continues the value above it)",
         )
     return value
 
@@ -104,20 +115,16 @@ def credential(value: Any, where: str) -> Any:
 def check_credential(
     value: Any, where: str, what: str = "a key: one word of text, or a function that returns it"
 ) -> str:
-    """Return a text that can stand in an HTTP header, without the blanks and line ends around it.
+    """Return a text that an HTTP header can hold, without surrounding white space.
 
     :param where: where it was found, e.g. ``"environment variable OPENAI_API_KEY"``.
     :param what: what it should be, to follow "not".
-    :raises ConfigError: if it has blanks, control characters or others than ASCII in it; it is not
-        shown.
+    :raises ConfigError: if it contains blanks, control characters or non-ASCII characters; the
+        message does not show it.
     """
     found = value.strip() if isinstance(value, str) else ""
     if not re.fullmatch(r"[\x21-\x7e]+", found):
-        problem = (
-            ""
-            if not isinstance(value, str) or found.isascii()
-            else " (it has other characters than ASCII in it)"
-        )
+        problem = "" if found.isascii() else " (it contains non-ASCII characters)"
         raise ConfigError(f"{where}: not {what}{problem}") from None
     return found
 
@@ -130,7 +137,7 @@ def organization(value: Any, where: str) -> str:
 def parser(read: Callable[[Any], Any], expected: str) -> Parser:
     """Make a parser.
 
-    :param read: returns a value as its type, or ``None`` for one that is refused.
+    :param read: returns a value as its type, or ``None`` to refuse it.
     :param expected: what it should be, to follow "is not".
     """
 
@@ -143,7 +150,7 @@ def parser(read: Callable[[Any], Any], expected: str) -> Parser:
 
 
 def choice(*words: str) -> Parser:
-    """Make the parser of one of some words, in any case."""
+    """Make the parser of a word out of a list, in upper or lower case."""
     known = {word: word for word in words}
     parse = parser(lambda value: known.get(str(value).casefold()), f"one of {', '.join(words)}")
     WORDS.add(parse)
@@ -180,9 +187,7 @@ LONGEST_TIME = (
 
 
 def as_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> float | None:
-    """Return a float within a range, or ``None`` for what is none (a bool, a NaN, a text like
-    ``1,5``).
-    """
+    """Return a value as a float within a range, or ``None`` if it is none (a bool, NaN, ``1,5``)."""
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -216,11 +221,11 @@ boolean = parser(
 )
 
 
-# Lists. The word "none" is an empty one.
+# Lists; the word "none" is an empty list.
 
 
 def _items(value: Any, where: str, separator: str) -> list[str]:
-    """Return the texts of a list, or those of a text that a separator keeps apart."""
+    """Return the texts of a list, or the parts of a text between separators."""
     if isinstance(value, str):
         value = () if value.strip().casefold() == "none" else re.split(separator, value)
     elif not isinstance(value, Iterable) or isinstance(value, (bytes, Mapping)):
@@ -233,7 +238,7 @@ def _items(value: Any, where: str, separator: str) -> list[str]:
 
 
 def names(value: Any, where: str) -> tuple[str, ...]:
-    """Return the names of a list, or those that commas, spaces or lines keep apart in a text."""
+    """Return the names of a list, or of a text with commas, spaces or line ends between them."""
     return tuple(_items(value, where, r"[,\s]"))
 
 
@@ -243,7 +248,7 @@ def patterns(value: Any, where: str) -> tuple[str, ...]:
 
 
 def normalizers(value: Any, where: str) -> tuple[str, ...]:
-    """Return normalizers: in each line their names, with commas between, or one regular expression."""
+    """Return normalizers. Each line holds names with commas between, or one regular expression."""
     found: list[str] = []
     for line in _items(value, where, r"\n"):
         words = [word.strip().casefold() for word in line.split(",")]
@@ -267,7 +272,7 @@ def _pattern(found: str, where: str) -> str:
 
 WORDS |= {names, patterns, normalizers}
 
-# Addresses. A backslash is refused: some libraries read the host before it, others after it.
+# Addresses. A backslash is refused: libraries differ on whether the host ends before it.
 
 _LABEL = r"[\w-]{1,63}"  # of a host's name; RFC 1035, 2.3.4
 _ADDRESS = re.compile(
@@ -278,11 +283,10 @@ _PASSWORD = r"(?<=[?&_]password=)[^&]+"  # in a query, as redis-py reads it
 
 
 def check_address(value: Any, where: str = "base_url") -> str:
-    """Return the address of an HTTP server, without blanks around it, if a request could be sent
-    there.
+    """Return the address of an HTTP server, without surrounding white space.
 
     :param where: where it was found: file, section and key, or the argument's name.
-    :raises ConfigError: if scheme, host or port is missing or impossible.
+    :raises ConfigError: if scheme or host is missing, or a part is impossible.
     """
     found = text(value.strip() if isinstance(value, str) else value, where)
     parts = _ADDRESS.fullmatch(found)
@@ -298,8 +302,8 @@ def host_of(url: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether an address is on this machine: localhost, 127.0.0.0/8, ::1 (RFC 6761, 6890), or
-    0.0.0.0 and ::.
+    """Return whether an address is on this machine: localhost, 127.0.0.0/8, ::1 (RFC 6761, 6890),
+    0.0.0.0 or ::.
     """
     host = host_of(url)
     known = host in ("localhost", "::1", "0.0.0.0", "::") or host.endswith(".localhost")
@@ -307,12 +311,10 @@ def is_loopback(url: str) -> bool:
 
 
 def without_password(url: Any) -> Any:
-    """Return an address with what stands before ``@`` in its host part, and a password in its
-    query, masked.
+    """Return an address with the credentials before ``@``, and a password in its query, masked.
 
-    In an address of the web, the host part ends at the first slash; in others, at the last ``@``,
-    since a password that was not quoted may hold a slash. One that begins with a path, such as
-    ``unix:///run/redis.sock``, has no host part.
+    In an HTTP address, the host part ends at the first slash. In others it ends at the last ``@``,
+    since an unquoted password may contain a slash. ``unix:///run/redis.sock`` has no host part.
     """
     if not isinstance(url, str) or "://" not in url:
         return url
@@ -321,14 +323,14 @@ def without_password(url: Any) -> Any:
     return f"{scheme}://{re.sub(credentials, f'{MASK}@', re.sub(_PASSWORD, MASK, rest))}"
 
 
-# References to environment variables: ${NAME} is the variable's value, $${NAME} the text ${NAME};
-# any other $ stands for itself, as at the end of a regular expression.
+# References to environment variables: ${NAME} is the variable's value, and $${NAME} the text
+# ${NAME}. Any other $ is an ordinary character.
 
 _REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)\}")
 
 
 def expand(value: str, where: str, lookup: Callable[[str], str | None]) -> str:
-    """Replace each ``${NAME}`` in a value by the variable's value.
+    """Return a value with each ``${NAME}`` replaced by the variable's value.
 
     :param where: file, section and key, for the message.
     :param lookup: gives a variable's value, or ``None`` if it is unset.
@@ -348,14 +350,14 @@ def expand(value: str, where: str, lookup: Callable[[str], str | None]) -> str:
 
 
 class KeyReference(NamedTuple):
-    """Stand for a key that config.ini writes with ``${NAME}``; calling it gives the key.
+    """A key that config.ini writes with ``${NAME}``; calling it returns the key.
 
-    The variable is looked up when the key is used and not when the file is read, since a replay
-    needs no key.
+    The variable is looked up when the key is used, not when the file is read: a replay needs no
+    key.
 
     :param reference: the value as it is written.
     :param where: file, section and key.
-    :param dotenv: the variables of ``.env`` that it names, asked after the environment.
+    :param dotenv: the variables of ``.env`` that it names; the environment takes precedence.
     """
 
     reference: str
@@ -365,8 +367,8 @@ class KeyReference(NamedTuple):
     def __call__(self) -> str:
         """Return the key.
 
-        :raises ConfigError: if the variable is not set or holds no key; file, section, key and
-            variable are named.
+        :raises ConfigError: if the variable is not set or holds no key; names file, section, key and
+            variable.
         """
         found = expand(
             self.reference,

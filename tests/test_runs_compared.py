@@ -99,6 +99,25 @@ def test_a_changed_prompt_is_told_once() -> None:
     ]
 
 
+def test_the_models_that_gave_different_answers() -> None:
+    """If two models under one name gave different answers to the same request, both are named."""
+
+    def run(path: str, served: str, answer: str) -> Path:
+        record = chat("Bread?", answer, "lisa#0")
+        record.response["model"] = served
+        return written(path, [record])
+
+    one = run("a.jsonl", "m-2026-01", "Yes.")
+    found = llmcall.compare(one, run("b.jsonl", "m-2026-05", "No."))
+    assert str(found).splitlines()[1] == (
+        'lisa, call 1: the same request has different answers: "Yes." → "No." '
+        "(answered by m-2026-01 and m-2026-05)"
+    )
+    assert found.parted[0].served == ("m-2026-01", "m-2026-05")
+    same = llmcall.compare(one, run("b.jsonl", "m-2026-01", "No."))
+    assert "answered by" not in str(same)
+
+
 def test_only_the_first_cause_parts() -> None:
     """An actor parts where its answer to the same request differs, and not again where histories
     repeat it.

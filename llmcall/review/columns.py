@@ -14,7 +14,6 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from ..display.formatting import as_json, one_line
-from ..types import Record
 from .conversations import ASKED, Call
 from .grid import split_repeat
 
@@ -107,17 +106,11 @@ def _of_scopes(calls: Sequence[Call]) -> Iterator[Column]:
 def _of_parameters(calls: Sequence[Call]) -> Iterator[Column]:
     """Yield the model, the served model, and the parameters."""
     yield Column("model", [call.title for call in calls])
-    yield Column("served model", [served_by(call.record) for call in calls])
+    yield Column("served model", [call.record.served for call in calls])
     names = sorted({name for call in calls for name in call.record.request} - {*ASKED})
     for name in names:
         values = [call.record.request.get(name) for call in calls]
         yield Column(name, [None if value is None else as_json(value) for value in values])
-
-
-def served_by(record: Record) -> str | None:
-    """Return the model that answered, by its own name."""
-    model = record.response.get("model")
-    return model if isinstance(model, str) and model else None
 
 
 # Prompts

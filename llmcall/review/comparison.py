@@ -92,6 +92,8 @@ class Parting(NamedTuple):
     :param doubt: why a changed prompt may be no cause but a consequence of earlier answers, where
         the recordings do not tell; else empty.
     :param round: the name of the call's round, as of its :class:`.Row`.
+    :param served: of different answers to the same request, the models that gave them, by their own
+        names, if these differ; else empty.
     """
 
     scope: str
@@ -102,6 +104,7 @@ class Parting(NamedTuple):
     run: int = 1
     doubt: str = ""
     round: str = ""
+    served: tuple[str, ...] = ()
 
     @property
     def status(self) -> str:
@@ -110,7 +113,9 @@ class Parting(NamedTuple):
 
     @property
     def perhaps(self) -> str:
-        """Return the doubt as it stands at the end of a line."""
+        """Return what stands at the end of a line: the doubt, or which models answered."""
+        if self.served:
+            return f" (answered by {' and '.join(map(printable, self.served))})"
         return f" ({self.doubt})" if self.doubt else ""
 
     def in_words(self) -> str:
@@ -367,7 +372,7 @@ class Comparison:
         for parting in partings:
             is_call = parting.why in ("missing", "added")
             words = "" if is_call else parting.in_words()
-            kind = is_call, bool(parting.doubt), parting.run, parting.why, words, parting.doubt
+            kind = is_call, bool(parting.doubt), parting.run, parting.why, words, parting.perhaps
             alike.setdefault(kind, []).append(parting)
         for (is_call, _, run, why, words, _), same in sorted(
             alike.items(), key=lambda each: each[0][:2]
@@ -575,7 +580,14 @@ def _parting(cause: Cause, pairs: Sequence[Pair]) -> Parting:
         pair.run,
         cause.doubt,
         pair.round,
+        _served(pair) if cause.why == "draw" else (),
     )
+
+
+def _served(pair: Pair) -> tuple[str, ...]:
+    """Return the models that answered in both runs, if they differ."""
+    names = [record.served for record in (pair.one, pair.other) if record and record.served]
+    return tuple(names) if len(set(names)) > 1 else ()
 
 
 def _told(record: Record | None) -> tuple[str | None, str | None]:

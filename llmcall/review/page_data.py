@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.formatting import OUTSIDE_ANY_SCOPE
 from ..display.printable import visible
-from .columns import served_by
 from .comparison import WHY, counted_value
 from .heard import Answers
 from .marks import ASKED_AGAIN
@@ -97,7 +96,7 @@ class PageData:
         self._place[id(record)] = len(self._calls)
         self._calls.append({
             "title": self._text(call.title),
-            "served": self._text(served_by(record) or ""),
+            "served": self._text(record.served or ""),
             "parameters": self._text("  ".join(f"{name}={value}" for name, value in call.parameters)),
             "draw": visible(call.draw),
             "node": self._histories(call)[-1],

@@ -23,7 +23,7 @@ function drawSurvey() {
       const parts = counts.map((number, place) => [number, values[place], shades[place]]).filter(([number]) => number);
       const bar = make("div", { class: "stack", "aria-hidden": "true" }, ...parts.map(([number, value, shade]) => {
         const share = number / sum;
-        const piece = make("span", { class: shade, title: `${value}: ${number} of ${sum} (${percent(share)})` }, share > 0.07 ? percent(share) : "");
+        const piece = make("span", { class: shade, title: `${value}: ${number} of ${sum} (${percent(share)})` }, share > 0.12 ? percent(share) : "");
         piece.style.flexGrow = number;
         return piece;
       }));

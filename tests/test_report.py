@@ -423,18 +423,22 @@ def test_searching_what_the_page_says(open_page: Open) -> None:
 
 
 def test_filters_keep_the_grid(open_page: Open) -> None:
-    """What the filters do not show leaves the grid as it is: rows without any such call go."""
+    """The filters keep the grid, with the rows and columns in which they show a call; in it, other
+    calls are blank.
+    """
     one = play("a.jsonl", agreed)
     other = play(
         "b.jsonl",
-        lambda actor, number: "No." if (actor, number) == (1, 2) else agreed(actor, number),
+        lambda actor, number: "No." if actor + number == 3 else agreed(actor, number),
     )
     report(one, "--against", other)
     tab = open_page()
     tab.locator("#only").select_option("differs")
-    tab.locator("#found", has_text="2 calls of 12").wait_for()
-    assert tab.locator("#rows[role=grid] .row").count() == 1
-    assert tab.locator(".cell.filtered").count() == 2 and tab.locator(".cell").count() == 4
+    tab.locator("#found", has_text="6 calls of 12").wait_for()
+    assert tab.locator("#rows[role=grid] .row").count() == 3
+    heads = tab.locator("#head > div").all_text_contents()
+    assert heads == ["actor", "call 2", "call 3", "call 4"]
+    assert tab.locator(".cell").count() == 9 and tab.locator(".cell.filtered").count() == 3
     assert "asked again" not in tab.locator("#only").inner_text()
     report(survey("c.jsonl"))
     tab = open_page()

@@ -4,9 +4,10 @@ const ROW = 68, HIT = 72, NAME = 132, CELL = 200; // pixels
 const box = find("box"), rows = find("rows");
 
 let shownRows = rowNames.map((_, row) => row); // those of which a cell is shown
+let shownColumns = columnNames.map((_, column) => column); // likewise
 let isShown = null; // of each cell, whether the filters let it through; null: all
 let hits = null; // the cells that were searched for; null: no search
-let firstColumn = 0, columns = 1; // which columns are in sight
+let firstColumn = 0, columns = 1; // which of the shown columns are in sight
 let active = 0, opened = -1; // the cell that Tab reaches; the one whose conversation is open
 
 // A list of which only the rows in sight are built
@@ -51,19 +52,19 @@ function reveal(number) {
 // Rows and cells
 
 function layOut() {
-  columns = Math.max(1, Math.min(columnNames.length, Math.floor((box.clientWidth - NAME) / CELL)));
-  firstColumn = Math.max(0, Math.min(firstColumn, columnNames.length - columns));
+  columns = Math.max(1, Math.min(shownColumns.length, Math.floor((box.clientWidth - NAME) / CELL)));
+  firstColumn = Math.max(0, Math.min(firstColumn, shownColumns.length - columns));
   rows.style.setProperty("--columns", columns);
   find("head").style.setProperty("--columns", columns);
 }
 
 function showGrid() {
   layOut();
-  const heads = columnNames.slice(firstColumn, firstColumn + columns);
+  const heads = columnsInSight().map((column) => columnNames[column]);
   const range = heads.length > 1 ? `${heads[0]} – ${heads[heads.length - 1]}` : heads[0] ?? "no calls";
-  find("shown").textContent = `${range}, of ${plural(columnNames.length, "column")}`;
+  find("shown").textContent = `${range}, of ${plural(shownColumns.length, "column")}`;
   find("earlier").disabled = firstColumn === 0;
-  find("later").disabled = firstColumn + columns >= columnNames.length;
+  find("later").disabled = firstColumn + columns >= shownColumns.length;
   find("head").replaceChildren(...["actor", ...heads].map((text) => make("div", { dir: "auto" }, text)));
   rows.setAttribute("role", "grid");
   rows.setAttribute("aria-label", "Answers by actor and call");
@@ -72,13 +73,15 @@ function showGrid() {
   showList(ROW, shownRows.length, buildRow);
 }
 
+const columnsInSight = () => shownColumns.slice(firstColumn, firstColumn + columns);
+
 function buildRow(number) {
   const row = shownRows[number], name = rowNames[row];
   const at = name.lastIndexOf("/") + 1;
   const element = make("div", { class: "row", role: "row", "aria-rowindex": number + 1 },
     make("div", { class: "name", role: "rowheader", dir: "auto", title: name },
       make("span", { class: "outer" }, name.slice(0, at)), name.slice(at)));
-  for (let column = firstColumn; column < firstColumn + columns; column++) {
+  for (const column of columnsInSight()) {
     const cell = cellAt(row, column);
     const inside = cell < 0 ? [] : [buildCell(cell)];
     element.append(make("div", { role: "gridcell", "aria-colindex": column + 2 }, ...inside));
@@ -126,8 +129,8 @@ function activate(cell, focus) {
   active = cell;
   const number = hits ? hits.indexOf(cell) : shownRows.indexOf(cells.row[cell]);
   if (number < 0) return;
-  const column = cells.column[cell];
-  if (!hits && (column < firstColumn || column >= firstColumn + columns)) {
+  const column = shownColumns.indexOf(cells.column[cell]);
+  if (!hits && column >= 0 && (column < firstColumn || column >= firstColumn + columns)) {
     firstColumn = column < firstColumn ? column : column - columns + 1;
     const top = box.scrollTop;
     showGrid();

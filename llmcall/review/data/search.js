@@ -51,11 +51,8 @@ function search() {
   terms = parsed(find("search").value);
   lower ??= texts.map((text) => text.toLowerCase());
   isShown = filtered();
-  shownRows = rowNames.map((_, row) => row);
-  if (isShown !== null) {
-    const has = new Set(cells.row.filter((_, cell) => isShown[cell]));
-    shownRows = shownRows.filter((row) => has.has(row));
-  }
+  shownRows = withShownCells(rowNames, cells.row);
+  shownColumns = withShownCells(columnNames, cells.column);
   hits = terms.length ? sought() : null;
   const found = hits ? hits.length : isShown?.filter(Boolean).length;
   find("found").textContent = found === undefined ? "" : `${plural(found, "call")} of ${count.toLocaleString("en")}`;
@@ -69,12 +66,20 @@ function search() {
     for (const name of ["aria-rowcount", "aria-colcount"]) rows.removeAttribute(name);
     showList(HIT, hits.length, buildHit);
   } else {
-    if (!shownRows.includes(cells.row[active]) && shownRows.length) active = starts[shownRows[0]];
+    if (isShown !== null && !isShown[active]) active = Math.max(0, isShown.indexOf(true));
     showGrid();
     activate(active, false);
   }
   if (opened >= 0 && !find("conversation").hidden) showConversation();
   document.documentElement.dataset.searched = Math.round(performance.now() - begin);
+}
+
+/** Return the numbers of the rows or columns of which the filters show a cell. */
+function withShownCells(names, places) {
+  const numbers = names.map((_, number) => number);
+  if (isShown === null) return numbers;
+  const found = new Set(places.filter((_, cell) => isShown[cell]));
+  return numbers.filter((number) => found.has(number));
 }
 
 /** Return the cells that have all terms of the search, among those that the filters show. */

@@ -18,7 +18,8 @@ from .cassettes.current import active_cassette
 from .cassettes.misses import guards
 from .config import resolve as config
 from .display.printable import printable
-from .engine.drivers import Do, Send, adrive, drive, look
+from .engine.drivers import adrive, drive
+from .engine.effects import Do, Send, with_cache
 from .engine.flights import share
 from .engine.lookup import lookup
 from .engine.prepare import sampled
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from .config.settings import Settings
-    from .engine.drivers import Flow
+    from .engine.effects import Flow
     from .types import Record
 
 Arguments = ParamSpec("Arguments")
@@ -357,7 +358,7 @@ def _answered(call: FunctionCall) -> Flow[Any]:
 
 def _recorded(call: FunctionCall) -> Flow[Record]:
     """Return the record of a call; if there is none, that of its result now."""
-    _, record = yield from look(call.cache, lookup, call)
+    _, record = yield from with_cache(call.cache, lookup, call)
     is_hit = record is not None
     if record is None:
         record, is_hit = yield from _joined(call)

@@ -25,7 +25,7 @@ from llmcall import (
     RequestTimeoutError,
     ServiceError,
 )
-from llmcall.engine.drivers import Wait  # a clock that does not pass
+from llmcall.engine.effects import Wait  # a clock that does not pass
 from llmcall.testing import ScriptedClient
 
 

@@ -13,7 +13,7 @@ from .patched_sdk import is_patched, with_patched_sdk
 from .sdk_errors import sdk_error
 
 if TYPE_CHECKING:
-    from ..engine.drivers import Flow
+    from ..engine.effects import Flow
 
 SDK_CLASSES = ("OpenAI", "AzureOpenAI")
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from ..cache.cache import ResponseCache
     from ..config.settings import Settings
-    from ..engine.drivers import Flow
+    from ..engine.effects import Flow
     from ..engine.limits import Pool
     from ..engine.prepared_call import ModelCall
     from ..engine.usage import Usage
@@ -365,20 +365,18 @@ class LLMClient:
         :meth:`send_message`.
         """
         __tracebackhide__ = True
-        call = None
+        from ..engine.drivers import adrive
+        from ..engine.effects import with_cache
+
+        call: ModelCall | None = None
         try:
             call = prepare_chat(self, current_messages, arguments)
-            if (cache := call.cache).storage.is_near:
-                found = lookup(call)
-            else:
-                from ..engine.drivers import adrive, look
-
-                found = await adrive(look(cache, lookup, call))
+            found: tuple[ModelCall, Record | None]
+            found = await adrive(with_cache(call.cache, lookup, call))
             call, record = found
             if record is not None:
                 return self._reply(call, record, replayed=True)  # type: ignore[no-any-return]
             from ..engine.answer import answer
-            from ..engine.drivers import adrive
 
             outcome = await adrive(answer(call))
             return self._reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
@@ -408,12 +406,12 @@ class LLMClient:
 
     def _streamed(self, call: ModelCall) -> Flow[Any]:
         """Emit the pieces of an answer, and return the reply."""
-        from ..engine.drivers import look
+        from ..engine.effects import with_cache
 
         failures = call.failures
         begun = failures.begin(call.scope, call.label)
         try:
-            call, record = yield from look(self.cache, lookup, call)
+            call, record = yield from with_cache(self.cache, lookup, call)
             if record is None:
                 from ..engine.answer import answer
 
@@ -543,7 +541,7 @@ class LLMClient:
         :raises ContextLengthError: where the context is too long and no model is left to ask.
         """
         from ..engine.answer import answer
-        from ..engine.drivers import look
+        from ..engine.effects import with_cache
         from ..responses.checks import is_cut
 
         call = prepare_chat(self, messages, {**arguments, "cache": False} if fresh else arguments)
@@ -551,7 +549,7 @@ class LLMClient:
         try:
             record = None
             if not fresh:
-                call, record = yield from look(self.cache, lookup, call)
+                call, record = yield from with_cache(self.cache, lookup, call)
             if record is None or is_cut(record.response, call.request):
                 outcome = yield from answer(call, fallback=fallback, whole=True, cut=record)
             else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.values import check_credential
 from ..engine.admission import note_sent, note_sent_async
-from ..engine.drivers import time_left, time_limit
+from ..engine.time_limits import time_left, time_limit
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..responses.body import append, read_object
 from ..responses.event_stream import EventStreamDecoder

@@ -13,7 +13,7 @@ from ..errors import APIError, BudgetExceededError, RateLimitError, RequestTimeo
 from ..notices import notice, warn_once
 from ..types import TokenUsage
 from . import budgets
-from .drivers import Do, Wait
+from .effects import Do, Wait
 from .estimates import Estimate, estimate, estimate_of_exchange
 from .ledgers import Amounts, spending_of
 from .limits import WINDOW, Attempt, Pool, has_streams
@@ -23,7 +23,7 @@ from .service_tiers import tier_of
 if TYPE_CHECKING:
     from ..config.settings import Endpoint
     from ..types import Request
-    from .drivers import Flow
+    from .effects import Flow
 
 # Seconds after which a waiter looks for streams that their readers left; then twice as long each
 # time, since it takes longer the more objects a simulation has.

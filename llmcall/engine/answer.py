@@ -14,7 +14,7 @@ from ..requests.keys import ordered
 from ..responses.checks import is_cut
 from ..responses.chunks import chunks_of, text_in
 from ..types import Outcome, TokenUsage, record_of
-from .drivers import Do, Emit, look
+from .effects import Do, Emit, with_cache
 from .exchange import Exchange
 from .flights import share
 from .lookup import lookup
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..types import Record, Sent
-    from .drivers import Flow
+    from .effects import Flow
     from .flights import Outcomes
     from .prepared_call import ModelCall
 
@@ -59,7 +59,7 @@ def answer(
             outcome = outcome._replace(record=call.keep(outcome.record, outcome.source))
         if call.refuses(outcome.record):
             # An equal call with another response_format got it; there may be a further answer.
-            call, record = yield from look(call.cache, lookup, call)
+            call, record = yield from with_cache(call.cache, lookup, call)
             cut = None
             if record is None:
                 continue
@@ -102,7 +102,7 @@ def _first_that_fits(
             )
         else:
             break
-        current, record = yield from look(call.cache, lookup, call.to_model(left.pop(0)))
+        current, record = yield from with_cache(call.cache, lookup, call.to_model(left.pop(0)))
     if outcome.sent is None:
         current.count_hit(outcome.record.cost, outcome.record.served)
     if current is not call:

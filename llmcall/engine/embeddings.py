@@ -12,7 +12,7 @@ from ..models.tokens import shares
 from ..notices import warn_once
 from ..responses.checks import packed_vector
 from ..types import Outcome, TokenUsage, record_of
-from .drivers import Do, look
+from .effects import Do, with_cache
 from .exchange import Exchange
 from .flights import share
 from .lookup import lookup
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ..types import Record, Sent
-    from .drivers import Flow
+    from .effects import Flow
     from .flights import Outcomes
     from .prepared_call import ModelCall
 
@@ -40,7 +40,7 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
     outcomes: Outcomes = {}
     missing: dict[str, ModelCall] = {}
     for call in calls:
-        _, record = yield from look(call.cache, lookup, call)
+        _, record = yield from with_cache(call.cache, lookup, call)
         if record is None:
             missing[call.request.cache_key] = call
         else:

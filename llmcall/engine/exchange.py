@@ -22,7 +22,7 @@ from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut
 from ..responses.chunks import says_something, text_in, text_pieces
 from ..types import Response, Sent, TokenUsage
 from .admission import Admission
-from .drivers import END, Close, Do, Emit, Next, Open, Send, Wait
+from .effects import END, Close, Do, Emit, Next, Open, Send, Wait
 from .estimates import estimate, tokens_used
 from .flights import handed_to_reader
 from .limits import LEFT_OUT
@@ -41,7 +41,7 @@ from .service_tiers import (
 if TYPE_CHECKING:
     from ..config.settings import Endpoint
     from ..responses.assembler import Assembler
-    from .drivers import Flow
+    from .effects import Flow
     from .prepared_call import ModelCall
     from .retry import RetryPolicy
 

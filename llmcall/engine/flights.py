@@ -13,14 +13,14 @@ from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
 from ..system import after_fork_in_child, process_lock
 from ..types import Outcome
-from .drivers import Party, Wait, look
+from .effects import Runner, Wait, with_cache
 from .lookup import stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..cache.cache import ResponseCache
-    from .drivers import Flow
+    from .effects import Flow
     from .prepared_call import Call, PreparedCall
     from .retry import RetryPolicy
 
@@ -44,7 +44,7 @@ class Flight(Future["Outcome | None"]):
 
     def __init__(self, *, is_stream: bool) -> None:
         super().__init__()
-        self.leader = Party.here()
+        self.leader = Runner.current()
         self.is_stream = is_stream
         self.handed_at: float | None = None
         self.followers = 0
@@ -97,11 +97,11 @@ def handed_to_reader(call: PreparedCall) -> Iterator[None]:
     cache = call.shared_cache
     flight = None if cache is None else flights.get((cache, call.request.cache_key))
     if flight is not None:
-        flight.leader = Party.here()
+        flight.leader = Runner.current()
         flight.handed_at = time.monotonic()
     yield
     if flight is not None:
-        flight.leader = Party.here()
+        flight.leader = Runner.current()
         flight.handed_at = None
 
 
@@ -186,7 +186,7 @@ def _asked(
     outcomes: Outcomes = {}
     missing = []
     for call in calls:
-        record = yield from look(cache, stored, call)
+        record = yield from with_cache(cache, stored, call)
         if record is None:
             missing.append(call)
         else:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import APIError, RateLimitError, RequestTimeoutError
 from ..notices import logger, warn_once
-from .drivers import Wait, check_stops, current_stops
+from .effects import Wait
+from .interrupts import check_stops, current_stops
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.settings import Settings
-    from .drivers import Flow
+    from .effects import Flow
     from .options import Options
 
 JITTER = 0.25  # the largest share of a wait that is added at random

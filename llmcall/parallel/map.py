@@ -17,7 +17,7 @@ from ..cassettes.cassette import current_position
 from ..cassettes.current import current_cassette
 from ..config import resolve as config
 from ..engine import usage as metering
-from ..engine.drivers import check_stops, current_stops
+from ..engine.interrupts import check_stops, current_stops
 from ..engine.refusals import note_refused
 from ..errors import (
     BudgetExceededError,

@@ -25,7 +25,7 @@ from ..cassettes.cassette import Cassette
 from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
-from ..engine.drivers import check_stops, current_stops
+from ..engine.interrupts import check_stops, current_stops
 from ..errors import LLMCallError
 from ..failures import process_failures
 from ..scopes.draws import Draws, Number, split_counts
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from ..cassettes.cassette import Place
-    from ..engine.drivers import Stops
+    from ..engine.interrupts import Stops
     from ..engine.usage import UsageDelta
     from ..scopes import Active, Counts
     from ..scopes.equal_requests import EqualRequests, Recorded

@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..engine.drivers import END
+from ..engine.effects import END
 from ..engine.embeddings import vector_of
 from ..errors import APIError, LLMCallError
 from ..records.answers import VOLATILE

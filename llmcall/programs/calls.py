@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from ..clients.api_errors import failure, unreachable
 from ..clients.openai import OpenAIClient
 from ..clients.sdk_transport import ChunkReader
-from ..engine.drivers import END, adrive, drive
+from ..engine.drivers import adrive, drive
+from ..engine.effects import END
 from ..engine.embeddings import in_order
 from ..engine.service_tiers import tier_of
 from ..errors import APIError, RequestTimeoutError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Endpoint
     from ..engine.caller import Resolved
-    from ..engine.drivers import Flow
+    from ..engine.effects import Flow
     from ..models.catalog import Capabilities
     from ..types import Record, Request
 

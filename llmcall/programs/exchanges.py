@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..engine.admission import Admission
-from ..engine.drivers import Send
+from ..engine.effects import Send
 from ..engine.exchange import REST
 from ..engine.service_tiers import FLEX, PARAMETER, lacks_capacity, tier_of
 from ..engine.usage import count, named
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ..clients.openai import OpenAIClient
-    from ..engine.drivers import Flow
+    from ..engine.effects import Flow
     from ..engine.retry import RetryPolicy
     from ..engine.usage import UsageDelta
     from ..recorded_functions import FunctionCall

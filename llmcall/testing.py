@@ -1,4 +1,4 @@
-"""A client for the unit tests of code that calls models: its answers are written down beforehand."""
+"""A client for unit tests of code that calls models: the test writes its answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ScriptedClient"]
 
-# What it stands on unless told otherwise: a unit test stores nothing and waits for nothing.
+# Its default settings: a unit test stores nothing and waits for nothing.
 AT_ONCE = {
     "cache_mode": "off",
     "retry_waiting_time": 0,
@@ -27,15 +27,15 @@ AT_ONCE = {
 
 
 class ScriptedClient(LLMClient):
-    """Answer from a script: nothing is sent, and nothing is stored unless asked.
+    """Answers from a script: sends nothing, and stores nothing unless told to.
 
-    :param answers: answers in turn, or a function of the messages that returns one. An answer is a
+    :param answers: answers in order, or a function of the messages that returns one. An answer is a
         text, a message dict, an exception to raise, or anything else, which becomes JSON. For
-        embeddings it is a vector, or a list of one for each text, and the function gets the texts.
+        embeddings it is a vector, or a list with one for each text, and the function gets the texts.
     :param overrides: settings by name; ``cache_mode="auto"`` stores the answers as any client does.
-        Failed attempts are tried again without waiting, unless ``retry_waiting_time`` says
-        otherwise, and ``[Limits]`` of the project do not hold, unless they are given here.
-    :ivar requests: the requests that were asked, in order.
+        Retries do not wait unless ``retry_waiting_time`` is given, and the project's ``[Limits]``
+        do not apply unless they are given here.
+    :ivar requests: all requests so far, in order.
 
     >>> scripted = llmcall.testing.ScriptedClient(["Yes.", "No."])
     >>> scripted.send_message("Bread?").content, scripted.send_message("Cake?").content
@@ -51,7 +51,7 @@ class ScriptedClient(LLMClient):
     ) -> None:
         if isinstance(answers, str):
             raise TypeError(
-                "answers is a str; it must be a list of answers, or a function that returns one"
+                "answers is a string; it must be a list of answers, or a function that returns one"
             )
         self._lock = threading.Lock()
         self._answers = answers if callable(answers) else iter(list(answers))
@@ -60,9 +60,9 @@ class ScriptedClient(LLMClient):
         super().__init__(**{**AT_ONCE, **given})
 
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
-        """Return the next answer in the API's form.
+        """Return the next answer in the format of the API.
 
-        :raises AssertionError: where the script has no answer left.
+        :raises AssertionError: if the script has no answer left.
         """
         asked = request.messages or request.body["input"]
         with self._lock:

@@ -92,7 +92,7 @@ def test_a_request_that_names_no_actor(
     ("actor", "message"),
     [
         ("user:(", r"its regular expression is wrong: missing \), unterminated subpattern"),
-        ("user:You are", r"its regular expression has no group\. Put what names the actor"),
+        ("user:You are", r"its regular expression has no group\. Put the part that names the"),
         ("users:(x)", 'it must be a function of the request, "system"'),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_function_that_fails(server: ScriptedServer) -> None:
         return str(request.headers["x-actor"])
 
     with pytest.raises(
-        openai.APIStatusError, match=r"who that names actors failed .*KeyError: 'x-actor'"
+        openai.APIStatusError, match=r"actor function .*who failed .*KeyError: 'x-actor'"
     ):
         scopes_of(server, said("Bread?"), actor=who)
     assert server.requests == []
@@ -130,7 +130,7 @@ def test_a_system_message_that_changes_from_call_to_call(
     assert "different system messages" not in caplog.text
     asked = [said("Bread?", f"You are Lisa. You own {coins} coins.") for coins in range(4)]
     scopes_of(server, *asked, actor="system")
-    assert 'name the actor by what stays the same: --actor "header:NAME"' in caplog.text
+    assert 'name each actor by something that stays the same: --actor "header:NAME"' in caplog.text
 
 
 def test_a_system_message_that_all_share(
@@ -141,7 +141,7 @@ def test_a_system_message_that_all_share(
     assert "the same one" not in caplog.text
     asked = [said(f"You are {name}.", "Play your role.") for name in ("Lisa", "Bart", "Moe", "Ned")]
     scopes_of(server, *asked, actor="system")
-    assert "all 4 calls that have a system message have the same one" in caplog.text
+    assert "all 4 calls with a system message have the same one" in caplog.text
     assert '"user:REGEX" (the first group in the first user message)' in caplog.text
 
 

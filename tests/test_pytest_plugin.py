@@ -193,10 +193,10 @@ def test_modes(project: Project) -> None:
         (
             "llm(1, 2, 3)",
             "-v",
-            "test_one: @pytest.mark.llm(1, 2, 3) is none of llm, llm(name), llm(live=True)",
+            "test_one: @pytest.mark.llm(1, 2, 3) must be llm, llm(name) or llm(live=True)",
         ),
-        ("llm(recrod='once')", "-v", "@pytest.mark.llm(recrod='once') is none of"),
-        ("llm('a.jsonl', live=True)", "-v", "@pytest.mark.llm('a.jsonl', live=True) is none of"),
+        ("llm(recrod='once')", "-v", "@pytest.mark.llm(recrod='once') must be"),
+        ("llm('a.jsonl', live=True)", "-v", "@pytest.mark.llm('a.jsonl', live=True) must be"),
     ],
 )
 def test_wrong_usage(project: Project, marker: str, argument: str, complaint: str) -> None:
@@ -342,7 +342,7 @@ def test_live_tests_reach_the_model(project: Project) -> None:
         "test_b_live.py",
     )
     printed = project.run(passed=3, failed=2, errors=1)
-    assert "a live test has no cassette; take the fixture llm_cassette away" in printed
+    assert "a live test has no cassette; remove the fixture llm_cassette" in printed
     assert (project.calls(), project.cassettes()) == (["module", "test", "class"], {})
 
 
@@ -659,7 +659,7 @@ def test_places_of_cassettes(project: Project) -> None:
         *(f"all/{folder}{names[0]}" for folder in ("north/", "south/", "")),
     ]
     project.write("@pytest.fixture\ndef llm_cassette_name():\n    return None\n" + TEST_ONE)
-    assert "test_one: a cassette's name must be a text, not None" in project.run(
+    assert "test_one: a cassette's name must be a string, not None" in project.run(
         "test_market.py", errors=1
     )
 
@@ -691,7 +691,7 @@ def test_unused_records(project: Project) -> None:
         "llmcall: 1 call replayed, 0 recorded",
         f"llmcall: 4 records of {ONE} were not used: "
         'gpt-4o-mini "milk", gpt-4o-mini "fish", gpt-4o-mini "eggs", and 1 more',
-        "llmcall: --llm-record=update takes such records out, and asks only for what is missing",
+        "llmcall: --llm-record=update removes such records, and asks only for missing ones",
     ]
     for option, code in (
         ("-v", 0),

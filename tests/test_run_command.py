@@ -61,9 +61,9 @@ def test_a_function_of_a_module_names_actors(model: NumberedServer) -> None:
         ("user:(", "its regular expression is wrong"),
         ("user:x", "has no group"),
         ("nobody", '--actor is \'nobody\'; it must be "system", "header:NAME", "user:REGEX"'),
-        ("nowhere:who", "there is no module 'nowhere' in the script's folder or installed"),
+        ("nowhere:who", "the module 'nowhere' is neither in the script's folder nor installed"),
         ("json:who", "the module 'json' has no function 'who'"),
-        ("json:__name__", "__name__ is no function of the request"),
+        ("json:__name__", "__name__ is not a function of the request"),
     ],
 )
 def test_a_wrong_actor_is_refused_before_the_program_starts(actor: str, message: str) -> None:

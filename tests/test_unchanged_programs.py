@@ -543,7 +543,7 @@ def test_patched(reached: Server) -> None:
     with llmcall.patched():
         first = ask(before)
         assert ask(openai.OpenAI(api_key=KEY)) == first
-        with pytest.raises(RuntimeError, match="holds already"), llmcall.patched():
+        with pytest.raises(RuntimeError, match="is already active"), llmcall.patched():
             raise AssertionError("it must not be entered")
     assert len(reached.requests) == 1
     assert ask(before) != first and len(reached.requests) == 2

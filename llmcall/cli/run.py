@@ -1,4 +1,4 @@
-"""``llmcall run``: runs an unchanged program, recorded and replayed."""
+"""``llmcall run``: run an unchanged program, and record or replay its calls."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ..scopes import default_scope
 if TYPE_CHECKING:
     from ..programs.actors import Actor
 
-DEFAULT_SCOPE = "run"  # of a call that stands in no scope
+DEFAULT_SCOPE = "run"  # of a call outside any scope
 NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option(
     "--scope",
-    help='Put the whole run below this scope. Without it, a call that stands in no scope stands in "run".',
+    help='Scope of the whole run. Without it, a call outside any scope is in the scope "run".',
 )
 @click.option(
     "--cassette", type=click.Path(dir_okay=False), help="Record on this cassette, or replay it."
@@ -40,35 +40,33 @@ NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
 @click.option(
     "--mode",
     type=click.Choice(["none", "once", "new", "update", "rewrite"]),
-    help="The cassette's mode (once, if not given); without a cassette, none replays the cache.",
+    help="The cassette's mode (default: once). Without a cassette, none replays the cache.",
 )
 @click.option(
     "--actor",
     metavar="system|header:NAME|user:REGEX|MODULE:FUNCTION",
-    help="Who is asking: each system message is an actor; or a header's value names the actor; or the first group "
-    "in the first user message does; or a function of the request (llmcall.ProgramRequest) does.",
+    help="What names the actor of a request: its system message, a header's value, the first group of a regular "
+    "expression in the first user message, or a function of the request (llmcall.ProgramRequest).",
 )
 @click.option(
     "--normalize",
     "normalizers",
     metavar="NAMES",
     multiple=True,
-    help="What in a text does not matter: times, uuids, addresses, temporary_paths (with commas between), or one "
-    "regular expression.",
+    help="What to ignore in texts: times, uuids, addresses, temporary_paths (separated by commas), or one regular "
+    "expression.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, LARGEST),
-    help="Fix the program's own chance: random, NumPy, generators made without a seed, and the hash seed.",
+    help="Seed the program's own random numbers: random, NumPy, generators made without a seed, and the hash seed.",
 )
 @click.option(
     "--flex",
     is_flag=True,
     help="Ask for OpenAI's flex tier, at half the price, in chat requests that name no service tier.",
 )
-@click.option(
-    "-m", "module", is_flag=True, help="SCRIPT is the name of a module, as with python -m."
-)
+@click.option("-m", "module", is_flag=True, help="SCRIPT is a module's name, as with python -m.")
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
@@ -85,22 +83,23 @@ def run(
     script: str,
     arguments: tuple[str, ...],
 ) -> None:
-    """Run an unchanged program, recorded and replayed.
+    """Run an unchanged program, and record or replay its calls.
 
-    SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client; what follows are its own
-    arguments. It is recorded until its process ends, threads that outlive the script included. The
-    exit code is the program's, or 1 if it got an error of llmcall's own, such as a request that is
-    not recorded; the first one is printed. A replay takes --scope, --actor, --normalize and --seed
-    from the cassette.
+    SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client; its own arguments follow.
+    llmcall records until the process ends, so it also records threads that outlive the script. The
+    exit code is the program's, or 1 if the program got one of llmcall's own errors, such as for a
+    request that is not recorded; the first one is printed. A replay takes --scope, --actor,
+    --normalize and --seed from the cassette.
     """
     if not module and not Path(script).is_file():
         raise click.UsageError(f"{script} does not exist")
     if mode == "none" and cassette is not None and not Path(cassette).is_file():
         raise CacheError(
-            f"{cassette} does not exist, so there is nothing to replay; run it once without --mode none to record it"
+            f"{cassette} does not exist, so there is nothing to replay; run it once without --mode "
+            "none to record it"
         )
     if mode not in (None, "none") and cassette is None:
-        raise click.UsageError(f"--mode {mode} is that of a cassette; name one with --cassette")
+        raise click.UsageError(f"--mode {mode} needs a cassette; name one with --cassette")
     import llmcall
 
     from ..programs.execution import Execution
@@ -133,7 +132,7 @@ def run(
         calls = ProgramCalls(named, overrides, (), caller="llmcall run")
         record_clients(calls)
         if tape is None or tape.run is not None:
-            # A cassette that was recorded before there was a default scope replays without it.
+            # A cassette recorded before the default scope existed replays without it.
             opening.enter_context(default_scope(DEFAULT_SCOPE))
         around = opening.pop_all()
     execution = Execution(calls, tape, around, sends_nothing=mode == "none")
@@ -152,7 +151,7 @@ def _normalizers(given: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _options(given: RunOptions, cassette: str, mode: str | None) -> RunOptions:
-    """Return the options of a run: those that its cassette was recorded with, if it is there.
+    """Return the options of a run: those that its cassette was recorded with, if it exists.
 
     :raises click.UsageError: if an option contradicts them.
     """
@@ -172,7 +171,7 @@ def _options(given: RunOptions, cassette: str, mode: str | None) -> RunOptions:
 
 @contextlib.contextmanager
 def _normalizing(normalizers: tuple[str, ...]) -> Iterator[None]:
-    """Let normalizers hold for a block, as the environment would: in child processes, too."""
+    """Apply normalizers for a block through the environment, so that child processes use them too."""
     before = os.environ.get(NORMALIZE)
     os.environ[NORMALIZE] = "\n".join(normalizers)
     config.refresh()
@@ -186,21 +185,23 @@ def _normalizing(normalizers: tuple[str, ...]) -> Iterator[None]:
 
 
 def _start_again(seed: int, is_own_process: bool) -> NoReturn:
-    """Start Python again with a hash seed, which can only be given before it starts.
+    """Start Python again with a hash seed, which it only takes when it starts.
 
-    :raises click.UsageError: if that is not possible.
+    :raises click.UsageError: if it cannot be started again, or ignores the seed.
     """
     if not is_own_process:
         raise click.UsageError(
-            f"--seed {seed} needs a process of its own: start it as a command, or set {HASH_SEED}={seed} before"
+            f"--seed {seed} needs its own process: run llmcall as a command, or set {HASH_SEED}={seed} "
+            "first"
         )
     if sys.flags.ignore_environment:
         raise click.UsageError(
-            f"--seed {seed} cannot fix the hash seed, since Python was told to ignore {HASH_SEED} (-E or -I)"
+            f"--seed {seed} cannot set the hash seed, because Python was told to ignore {HASH_SEED} "
+            "(-E or -I)"
         )
     environment = {**os.environ, HASH_SEED: str(seed)}
     command = [sys.executable, *sys.orig_argv[1:]]
-    if os.name == "nt":  # there, exec does not wait for what it starts
+    if os.name == "nt":  # on Windows, exec does not wait for the new process
         raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
     os.execve(sys.executable, command, environment)
 
@@ -209,7 +210,7 @@ def _actor(named: str, script: str, module: bool) -> Actor:
     """Return what names the program's actors.
 
     :param named: the value of --actor.
-    :raises click.UsageError: if it is none of the ways, or names a function that is not there.
+    :raises click.UsageError: if the value is wrong, or names a function that does not exist.
     """
     from ..programs.actors import Actors
 
@@ -227,10 +228,10 @@ def _actor(named: str, script: str, module: bool) -> Actor:
         found = pkgutil.resolve_name(named)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{target}.".startswith(f"{error.name}."):
-            raise  # the module is there, and imports one that is not
+            raise  # the module exists, but one that it imports does not
         place = "the working directory" if module else "the script's folder"
         raise click.UsageError(
-            f"--actor {named}: there is no module {error.name!r} in {place} or installed"
+            f"--actor {named}: the module {error.name!r} is neither in {place} nor installed"
         ) from None
     except AttributeError:
         raise click.UsageError(
@@ -239,5 +240,5 @@ def _actor(named: str, script: str, module: bool) -> Actor:
     finally:
         sys.path.remove(folder)
     if not callable(found):
-        raise click.UsageError(f"--actor {named}: {function} is no function of the request")
+        raise click.UsageError(f"--actor {named}: {function} is not a function of the request")
     return found  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Who is asking: names of actors, taken from the requests of a program."""
+"""Name the actors of a program by its requests."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ UNSAFE = re.compile(r"[^\w .-]+")
 # A few calls say nothing about what changes from call to call.
 FEWEST_CALLS = 4
 OTHER_WAYS = (
-    f'name the actor by what stays the same: --actor "{HEADER}NAME", "{USER}REGEX" (the first group '
+    f'name each actor by something that stays the same: --actor "{HEADER}NAME", "{USER}REGEX" (the first group '
     "in the first user message) or MODULE:FUNCTION; in code, actor="
 )
 
 
 class Actors:
-    """Name who makes each request, and open that actor's scope around it.
+    """Names the actor who makes each request, and gives the actor's scope.
 
     :param actor: as of :func:`llmcall.http_client`.
-    :raises ValueError: if it is none of these, or its regular expression is wrong or has no group.
+    :raises ValueError: if it is something else, or its regular expression is wrong or has no group.
     """
 
     def __init__(self, actor: Actor | None) -> None:
@@ -44,7 +44,7 @@ class Actors:
         self._is_system = actor == SYSTEM
         self._scopes: dict[str, scopes.Scope] = {}
         self._lock = threading.Lock()
-        # What the notice at the end is made of, if the system message names actors.
+        # Counts for the notice at the end, if the system message names actors.
         self._calls = 0
         self._names: set[str] = set()
         self._openings: set[str] = set()  # digests of first user messages
@@ -53,10 +53,11 @@ class Actors:
     def scope_of(
         self, request: ProgramRequest, normalize: Normalize | None
     ) -> contextlib.AbstractContextManager[Any]:
-        """Return the scope of whoever makes a request; one that names no actor stays where it is.
+        """Return the scope of the actor who makes a request; without one, the scope stays.
 
-        :param normalize: takes out of a text what does not matter, or ``None``.
-        :raises ValueError: if the user's function fails, or gives what cannot name a scope.
+        :param normalize: removes from a text what does not matter, or ``None``.
+        :raises ValueError: if the user's function fails or returns something that cannot name a
+            scope.
         """
         if self._name_of is None:
             return contextlib.nullcontext()
@@ -96,22 +97,23 @@ class Actors:
                     f'normalize it: --normalize {name}, or "NORMALIZE = {name}" below [Cache]'
                 )
             warn_once(
-                f"{calls} calls had {names} different system messages, and each one counts as an actor. If the "
-                f"message of one actor changes from call to call, {proposal}"
+                f"{calls} calls had {names} different system messages, and each one counts as an "
+                f"actor. If an actor's system message changes from call to call, {proposal}"
             )
         elif names == 1 and openings > 1:
             warn_once(
-                f"all {calls} calls that have a system message have the same one, so they count as one actor. If "
-                f"several actors ask, {OTHER_WAYS}"
+                f"all {calls} calls with a system message have the same one, so they count as one "
+                f"actor. If there are several actors, {OTHER_WAYS}"
             )
 
 
 def _warn_of_no_name(request: ProgramRequest) -> None:
-    # Embeddings have no draws, and what is read with GET is no question.
+    # Embeddings have no draws, and a GET asks no model.
     if request.method == "POST" and not _path(request).endswith(EMBEDDINGS):
         warn_once(
-            f"a request names no actor (the first: {request.method} {_path(request)}), so it stands in the scope "
-            "around it. Let --actor (in code, actor=) name one if several actors make such requests",
+            f"a request names no actor (the first: {request.method} {_path(request)}), so it is in "
+            "the surrounding scope. If several actors make such requests, name them with --actor (in "
+            "code, actor=)",
             about=_warn_of_no_name,
         )
 
@@ -121,7 +123,7 @@ def _path(request: ProgramRequest) -> str:
 
 
 def _naming(actor: Any) -> Naming | None:
-    """Return the function that says who is asking, or ``None``."""
+    """Return the function that names the actor of a request, or ``None``."""
     if actor is None:
         return None
     if callable(actor):
@@ -140,13 +142,13 @@ def _naming(actor: Any) -> Naming | None:
 def _called(
     function: Callable[[ProgramRequest], str | None], request: ProgramRequest
 ) -> str | None:
-    """Return what the user's function says."""
+    """Return the name that the user's function gives."""
     try:
         return function(request)
     except Exception as error:
         called = getattr(function, "__qualname__", repr(function))
         raise ValueError(
-            f"the function {called} that names actors failed for {request.method} {_path(request)}: "
+            f"actor function {called} failed for {request.method} {_path(request)}: "
             f"{type(error).__name__}: {error}"
         ) from error
 
@@ -160,8 +162,8 @@ def _pattern(actor: str) -> re.Pattern[str]:
         ) from None
     if not pattern.groups:
         raise ValueError(
-            f"actor is {actor!r}; its regular expression has no group. Put what names the actor in "
-            rf'parentheses, such as "{USER}You are (\w+)"'
+            f"actor is {actor!r}; its regular expression has no group. Put the part that names the "
+            rf'actor in parentheses, such as "{USER}You are (\w+)"'
         )
     return pattern
 
@@ -180,13 +182,13 @@ def _user_name(
 
 
 def _system_name(request: ProgramRequest, normalize: Normalize | None) -> str | None:
-    """Return a name for a persona that is known by its system message."""
+    """Return a name for the persona that a system message describes."""
     text = _system_text(request)
     return None if text is None else _short(text if normalize is None else normalize(text))
 
 
 def named_by_system(body: Any) -> str | None:
-    """Return the name of a persona whose system message is in the body of a request."""
+    """Return the name of the persona that a request's body describes in its system message."""
     return _system_name(ProgramRequest("POST", "", {}, body), None)
 
 
@@ -225,7 +227,7 @@ def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _text(content: Any) -> str:
-    """Return the text of a content, which may be in parts."""
+    """Return the text of a message's content, which may have parts."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
@@ -234,12 +236,12 @@ def _text(content: Any) -> str:
 
 
 def warn_of_askers() -> None:
-    """Warn if recorded answers went to other tasks or threads than those that they were recorded for."""
+    """Warn if recorded answers went to other tasks or threads than in the recorded run."""
     count = scopes.take_misplaced()
     if count:
         warn_once(
-            f"{counted(count, 'recorded answer')} to equal requests went to another task or thread than recorded: "
-            "the program now makes its tasks and threads in another way or order, or the recording does not say "
-            "who asked. Which of them got which answer may differ from the recorded run. Name who asks with "
-            'actor=… (llmcall run --actor), such as "system"'
+            f"{counted(count, 'recorded answer')} to equal requests went to another task or thread "
+            "than in the recorded run: the program now makes its tasks and threads in another way or "
+            "order, or the recording does not say who asked. So they may have got each other's "
+            'answers. Name the actors with actor=… (llmcall run --actor), such as "system"'
         )

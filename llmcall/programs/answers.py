@@ -21,16 +21,14 @@ if TYPE_CHECKING:
     from .calls import ProgramClient
 
 DONE = b"data: [DONE]\n\n"
-WHOLE = 200  # the status of an answer that came whole, and is none
-# the openai SDK keeps to it: the retries are llmcall's
+WHOLE = 200  # the status of a complete response that is not an answer
+# Tells the openai SDK not to retry: llmcall does that.
 NOT_REPEATED = ((b"x-should-retry", b"false"),)
 
 
 @functools.cache
 def derived(http: ModuleType, kind: type) -> Any:
-    """Return a class of ours that the HTTP library takes for one of its own, synchronous and
-    asynchronous.
-    """
+    """Return a class that also derives from the HTTP library's classes named in ``kind.bases``."""
     return type(kind.__name__, (kind, *(getattr(http, base) for base in kind.bases)), {})  # type: ignore[attr-defined]
 
 
@@ -43,11 +41,10 @@ def whole_response(reply: Any, *, on_cassette: bool) -> dict[str, Any]:
 
 
 def _identified(response: Mapping[str, Any], key: str, on_cassette: bool) -> dict[str, Any]:
-    """Return a response, or a chunk, with an identifier and a date; programs check that these are
-    there.
+    """Return a response or a chunk with an identifier and a date, which programs expect.
 
-    A cassette leaves some fields out. If one is open, the program does not get them even while it
-    is recorded, so that it gets the same in a replay.
+    A cassette leaves some fields out. If one is open, the program does not get these fields while
+    recording either, so that a replay gives it the same.
     """
     left_out = VOLATILE if on_cassette else ()
     told = {name: value for name, value in response.items() if name not in left_out}
@@ -55,14 +52,13 @@ def _identified(response: Mapping[str, Any], key: str, on_cassette: bool) -> dic
 
 
 class ChatEvents:
-    """Hand on a streamed chat as server-sent events, as its chunks come, synchronously or
-    asynchronously.
+    """Yields a streamed chat as server-sent events as its chunks arrive.
 
-    :param note: is given each error of llmcall's own that the program gets.
-    :param body: what the program asked.
+    :param note: gets each of llmcall's own errors that the program gets.
+    :param body: of the program's request.
     :param stream: the answer.
-    :param chunks: its chunks.
-    :param first: the first of them, or ``END``.
+    :param chunks: the answer's chunks after the first, as an iterator or asynchronous iterator.
+    :param first: the first chunk, or ``END``.
     :param on_cassette: whether a cassette is open.
     """
 
@@ -108,8 +104,8 @@ class ChatEvents:
         yield last
 
     def _told(self, chunk: Mapping[str, Any]) -> bytes:
-        """Return a chunk as an event; if the program asks for the usage, as the API does, in an
-        event of its own.
+        """Return a chunk as an event. If the program asks for the usage, that gets an event of its
+        own, as in the API.
         """
         data = _identified(chunk, self._stream.request.cache_key, self._on_cassette)
         is_last = any(choice.get("finish_reason") for choice in data.get("choices") or ())
@@ -120,9 +116,9 @@ class ChatEvents:
         return _sent(data) + _sent({**about, "choices": [], "usage": usage})
 
     def _failed(self, error: LLMCallError) -> bytes:
-        """Return an event of which the SDK makes an error of its own.
+        """Return an event that the SDK turns into an error.
 
-        A whole answer that is no answer to llmcall, such as a filtered one, ends as it came.
+        A complete response that llmcall does not accept, such as a filtered one, ends as it came.
         """
         self._note(error)
         if isinstance(error, APIError) and error.status_code == WHOLE:
@@ -130,11 +126,11 @@ class ChatEvents:
         return _sent(about_error(error))
 
     def close(self) -> None:
-        """Leave the rest."""
+        """Close the answer."""
         self._stream.close()
 
     async def aclose(self) -> None:
-        """Leave the rest."""
+        """Close the answer."""
         await self._stream.aclose()
 
 
@@ -147,7 +143,7 @@ def embeddings_response(
 ) -> dict[str, Any]:
     """Return the response to an embeddings request, encoded as the program asked for it.
 
-    :param records: of its texts, in their order.
+    :param records: of the texts, in order.
     """
     embeddings: list[Any] = [vector_of(record) for record in records]
     if body.get("encoding_format") == "base64":

@@ -1,4 +1,4 @@
-"""One request of a program on its way: the transport of the call that it becomes."""
+"""One request of a program, as the transport of the call that it becomes."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from ..types import Record, Request
 
 BELOW = re.compile(r"/(chat/completions|completions|embeddings|responses|messages)/?$")
-# Headers of one connection or one body (RFC 9110, section 7.6.1), which the next message has of its
-# own.
+# Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own.
 OF_THE_BODY = frozenset(
     {
         "content-length",
@@ -48,22 +47,22 @@ OF_THE_BODY = frozenset(
     }
 )
 EVENTS = "text/event-stream"
-LIMIT = "max_completion_tokens"  # is another name of max_tokens
+LIMIT = "max_completion_tokens"  # another name for max_tokens
 
 
 @dataclass
 class ProgramCall:
-    """Hold a request of the program on its way, and be the transport of the call that it becomes.
+    """Holds a program's request and sends it, as the transport of the call that it becomes.
 
-    It does not hold what the program gets: a streamed answer holds it, and generators in a circle
-    may not be ended in any order by the garbage collector.
+    It does not hold the answer: a streamed answer holds it, and the garbage collector may end
+    generators in a cycle in any order.
 
     :param http: the module ``httpx`` or ``httpx2``.
     :param request: the program's own HTTP request.
-    :param below: sends a request, and returns its response, or a coroutine that does.
-    :param client_at: gives the client of an address, which makes the call.
-    :param asked: what it asks for.
-    :ivar came: the last response, where the last attempt got one.
+    :param below: sends a request and returns its response, or a coroutine that does.
+    :param client_at: returns the client that makes calls to an address.
+    :param asked: what the request asks for.
+    :ivar came: the response of the last attempt, if it got one.
     """
 
     http: ModuleType
@@ -77,16 +76,16 @@ class ProgramCall:
     def client(self) -> ProgramClient:
         """Return the client that makes the call.
 
-        :raises ConfigError: where the request can be sent nowhere.
+        :raises ConfigError: if the address is wrong.
         """
         address = _address(self.request.url)
-        if not BELOW.search(address):  # a client for each of a program's paths would be kept
+        if not BELOW.search(address):  # one client for all other paths of a host
             address = f"{self.request.url.scheme}://{self.request.url.netloc.decode()}"
         return self.client_at(BELOW.sub("", address))
 
     def ask(self) -> Any:
-        """Return what is answered; of a stream, it, its chunks and the first of them: a failure
-        before that is told as one.
+        """Return the answer. For a stream: the stream, its chunks and the first chunk, so that a
+        failure before the first chunk is raised here.
         """
         if self.asked.method == "exchange":
             return drive(self._exchange(self.receive))
@@ -97,7 +96,7 @@ class ProgramCall:
         return found, chunks, next(chunks, END)
 
     async def aask(self) -> Any:
-        """Return what is answered, as :meth:`ask`."""
+        """Return the answer, as :meth:`ask` does."""
         if self.asked.method == "exchange":
             return await adrive(self._exchange(self.areceive))
         found = getattr(self.client, f"a{self.asked.method}")(**self.asked.arguments)
@@ -128,14 +127,14 @@ class ProgramCall:
             )
 
     def receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Send a request, and return what is read of its response."""
+        """Send a request, and return what ``read`` takes from its response."""
         with self._api_errors(), contextlib.closing(self.below(request)) as response:
             response.read()
         self.came = response
         return read(response)
 
     async def areceive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Send a request, and return what is read of its response, as :meth:`receive`."""
+        """Send a request, and return what ``read`` takes from its response."""
         with self._api_errors():
             async with contextlib.aclosing(await self.below(request)) as response:
                 await response.aread()
@@ -195,8 +194,9 @@ class ProgramCall:
 
     @contextlib.contextmanager
     def _api_errors(self) -> Iterator[None]:
-        """Turn the HTTP library's errors into ours, which are worth another attempt."""
-        self.came, address = None, _address(self.request.url)
+        """Turn the HTTP library's errors into llmcall's, which are retried."""
+        self.came = None
+        address = _address(self.request.url)
         try:
             yield
         except self.http.TimeoutException as error:
@@ -205,8 +205,8 @@ class ProgramCall:
             raise unreachable(error, address, f"{type(error).__name__}: {error}") from error
 
     def _attempt(self, request: Request, timeout: float | None) -> Any:
-        """Return the HTTP request of an attempt: the program's own if it asks for the same, within
-        the same time.
+        """Return the HTTP request of an attempt: the program's own if neither the body nor the
+        timeout has changed.
         """
         original = self.request
         content = self._content(request)
@@ -243,7 +243,7 @@ def _are_objects(data: Any) -> TypeGuard[list[dict[str, Any]]]:
     return isinstance(data, list) and all(isinstance(each, dict) for each in data)
 
 
-# How JSON is written: by the openai SDK and httpx from 0.28 on, and by older ones.
+# How JSON is written: compact by the openai SDK and httpx from 0.28 on, with spaces by older ones.
 COMPACT: dict[str, Any] = {
     "ensure_ascii": False,
     "separators": (",", ":"),
@@ -277,13 +277,11 @@ in_hand: ContextVar[ProgramCall] = ContextVar("llmcall request of a program")
 
 
 class ProgramClient(OpenAIClient):
-    """Make the calls of a program to one address, with the credentials and headers of the request
-    in hand.
-    """
+    """Makes a program's calls to one address, with the credentials and headers of each request."""
 
     def _resolve(self) -> Resolved:
-        """Return what the settings come to; a program asks for what it asks for, and what code adds
-        here.
+        """Return the resolved settings. Of the default parameters, only those given in code apply:
+        the program's requests stay its own.
         """
         resolved = super()._resolve()
         added = {
@@ -296,12 +294,12 @@ class ProgramClient(OpenAIClient):
     sdk_timeout = SDK_TIMEOUT
 
     def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Sequence[Record]:
-        """Return the records: a program gets the model and the usage, too."""
+        """Return the records, which hold the model and the usage that the program gets."""
         return records
 
     def sent_body(self, request: Request, known: Capabilities, stream: bool) -> dict[str, Any]:
         """Return the program's own body, with the fields that an alias, a fallback or an override
-        changes; what is known of the model changes nothing.
+        changes. What is known about the model changes nothing.
         """
         body = dict(in_hand.get().asked.body)
         if body.get("model") is not None or "model" in self._overrides:
@@ -316,7 +314,7 @@ class ProgramClient(OpenAIClient):
         return body
 
     def transport_of(self, endpoint: Endpoint) -> ProgramCall:
-        """Return the request in hand, which knows how it is sent."""
+        """Return the current request, which sends itself."""
         return in_hand.get()
 
 
@@ -327,7 +325,7 @@ def _parsed(response: Any) -> dict[str, Any]:
 
 
 def refused(response: Any) -> APIError:
-    """Return the error of a response that is none of an answer; the response itself is kept in it."""
+    """Return the error for a response that is not an answer; the error keeps the response."""
     try:
         body = response.json()
     except ValueError:
@@ -342,7 +340,7 @@ def refused(response: Any) -> APIError:
 def _recordable(response: Any) -> dict[str, Any]:
     """Return what is recorded of a response: its media type and its body.
 
-    :raises APIError: where it is a failure, which is not recorded.
+    :raises APIError: if the response is a failure, which is not recorded.
     """
     media_type = response.headers.get("content-type", "").partition(";")[0]
     if response.status_code != 200 or not (media_type.endswith("json") or media_type == EVENTS):

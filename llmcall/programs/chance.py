@@ -1,4 +1,4 @@
-"""The chance of a program itself: fixed by a seed, so that a replay draws what the run drew.
+"""Seed a program's own random numbers, so that a replay draws the same ones as the run.
 
 Generators that the program seeds keep their seeds. Each generator that it makes without one gets a
 seed of its own: by the run's seed, the task or thread, the module and function that make it, and how

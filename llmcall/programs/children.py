@@ -1,4 +1,4 @@
-"""Child processes of a program: what they ask is told, and not recorded."""
+"""Watch a program's child processes: their requests are reported, not recorded."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ HOOK = Path(__file__).with_name("child_hook")
 
 
 class Children:
-    """Watches the child processes of this one: forked ones by what they inherit, other Python
-    processes by what they load when they start.
+    """Watches child processes: forked ones by what they inherit, other Python processes by a module
+    that they load when they start.
 
-    :param watch: what this process knows of models' hosts.
-    :param refuses: whether they may ask no model.
+    :param watch: knows the hosts of models.
+    :param refuses: whether their requests to models are refused.
     """
 
     def __init__(self, watch: Watch, *, refuses: bool) -> None:
@@ -27,18 +27,18 @@ class Children:
         self._watch = watch
         self._process = os.getpid()
         self._token = secrets.token_hex(16)
-        # No thread reads it before the end: Python warns of a fork while there are threads.
+        # No thread reads it before the end, because Python warns about forks beside threads.
         self._reports = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._reports.bind(("127.0.0.1", 0))
         self._reports.setblocking(False)
         self._report = ChildReport(self._described())
         outer = sys.modules.get(CHILD_MODULE)
-        if outer is not None:  # this process is a child of another run, whose watch ends here
+        if outer is not None:  # this process is itself a child of another run
             outer.stop_watching_child()
         self.publish()
 
     def publish(self) -> None:
-        """Tell the environment of child processes what this process knows."""
+        """Write what child processes must know into the environment that they inherit."""
         os.environ[VARIABLE] = self._described()
         before = os.environ.get("PYTHONPATH")
         if str(HOOK) not in (before or "").split(os.pathsep):
@@ -49,18 +49,18 @@ class Children:
         return os.getpid() != self._process
 
     def tell(self, host: str, module: str) -> None:
-        """Tell, in a forked child, of one connection.
+        """Report a request to a model, in a forked child.
 
         :raises ConnectionRefusedError: if nothing may be sent.
         """
         self._report.tell(host, module)
 
     def note(self, host: str) -> None:
-        """Tell, in a forked child, of one call of a client that is recorded elsewhere."""
+        """Report a request that is refused already, in a forked child."""
         self._report.note(host)
 
     def asked(self) -> int:
-        """Return how many child processes asked a model, as far as they told."""
+        """Return how many child processes reported requests to a model."""
         processes = set()
         with contextlib.suppress(OSError):  # when no report is left
             while True:

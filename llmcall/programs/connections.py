@@ -146,7 +146,7 @@ class Watch:
             self.add(host, port)
 
     def add(self, host: str, port: int) -> bool:
-        """Take in the address of a model; return whether it is new."""
+        """Add the address of a model; return whether it is new."""
         address = (_named(host), port)
         is_new = address not in self._addresses
         self._addresses.add(address)
@@ -154,7 +154,7 @@ class Watch:
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
-        """Return the hosts and ports of models that were taken in."""
+        """Return the known hosts and ports of models."""
         return sorted(self._addresses)
 
     @property
@@ -163,7 +163,7 @@ class Watch:
         return list(self._unwatched)
 
     def start(self) -> None:
-        """Begin. An audit hook stays until the process ends; after :meth:`stop` it does nothing."""
+        """Start watching. The hooks stay until the process ends; after :meth:`stop` they do nothing."""
         self._is_on = True
         self._remember_names()
         sys.addaudithook(self._hear)
@@ -235,7 +235,7 @@ class Watch:
         return watched
 
     def stop(self) -> None:
-        """End."""
+        """Stop watching."""
         self._is_on = False
 
     def _hear(self, event: str, args: tuple[Any, ...]) -> None:
@@ -273,7 +273,7 @@ class Watch:
         self.asks(method, host, port, path)
 
     def asks(self, method: str | bytes, host: str | bytes, port: int, path: str | bytes) -> None:
-        """Tell of a request if it goes to a model and is not recorded.
+        """Report a request if it goes to a model and is not recorded.
 
         :param path: of the address, with the query or without.
         """
@@ -305,7 +305,7 @@ def _text(value: Any) -> str:
 
 
 def _is_python(program: str, options: list[str]) -> bool:
-    """Return whether a program is Python, or a script of Python's, that reads its environment."""
+    """Return whether a program is Python, or a Python script, that reads its environment."""
     import shutil
 
     found = shutil.which(program) or program
@@ -344,8 +344,8 @@ def _is_recorded() -> bool:
 
 
 def _module() -> str:
-    """Return the name of the module that makes a connection: the nearest that is no library of the
-    network's.
+    """Return the name of the module that makes a request: the nearest one outside the libraries
+    that send requests.
     """
     library = ""
     frame: FrameType | None = sys._getframe(1)
@@ -359,11 +359,11 @@ def _module() -> str:
         if root in NETWORK_MODULES and root not in ("asyncio", "llmcall", CHILD_MODULE):
             library = root
         frame = frame.f_back
-    return library or "a module that is not known"
+    return library or "an unknown module"
 
 
 def _describes_machine() -> bool:
-    """Return whether the standard library starts a child process to learn about this machine."""
+    """Return whether the standard library starts a child process to describe this machine."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__") in (__name__, "subprocess", "os"):
         frame = frame.f_back
@@ -371,7 +371,7 @@ def _describes_machine() -> bool:
 
 
 def refusal(host: str) -> OSError:
-    """Return what a program gets that may not connect."""
+    """Return the error that a program gets if it may not connect."""
     return ConnectionRefusedError(
         errno.ECONNREFUSED, f"llmcall run refuses the connection to {host}: a replay sends nothing"
     )
@@ -381,13 +381,13 @@ def refusal(host: str) -> OSError:
 
 
 def describe(watch: Watch, port: int, token: str, *, refuses: bool) -> str:
-    """Return what a Python child process has to know, as text for its environment."""
+    """Return what a Python child process must know, as text for its environment."""
     told = {"port": port, "token": token, "refuses": refuses, "addresses": watch.addresses}
     return json.dumps(told)
 
 
 class ChildReport:
-    """Tells, from a child process, of its connections and calls: on standard error and to the run.
+    """Reports a child process's requests on standard error and to the run.
 
     :param described: as :func:`describe` made it.
     """
@@ -400,7 +400,7 @@ class ChildReport:
         self._said: set[tuple[int, str]] = set()  # by process: a fork inherits it
 
     def tell(self, host: str, module: str) -> None:
-        """Tell of one connection or call.
+        """Report a request.
 
         :raises ConnectionRefusedError: if nothing may be sent.
         """
@@ -409,7 +409,7 @@ class ChildReport:
             raise refusal(host)
 
     def note(self, host: str, by: str = "") -> None:
-        """Say it on standard error, and to the run, once a process and host."""
+        """Print a request to standard error and report it to the run, once for a process and host."""
         let_api_errors_be_pickled()
         process = os.getpid()
         if (process, host) in self._said:
@@ -431,8 +431,9 @@ class ChildReport:
 
 
 def let_api_errors_be_pickled() -> None:
-    """Let a process pool bring home the openai SDK's errors, which waits for ever otherwise: they
-    need arguments to be made again that pickle does not keep.
+    """Let a process pool return the openai SDK's errors.
+
+    Their constructors need arguments that pickle does not keep, and the pool would wait forever.
     """
     openai = sys.modules.get("openai")
     if openai is not None:
@@ -454,7 +455,7 @@ def watch_child() -> None:
 
 
 def stop_watching_child() -> None:
-    """End what :func:`watch_child` began: this process runs a program under a run of its own."""
+    """Stop what :func:`watch_child` started, because this process has a run of its own."""
     if _child is not None:
         _child.stop()
 

@@ -1,4 +1,4 @@
-"""What a program's other requests use: counted in usage, budgets and limits."""
+"""Count the requests that are recorded as they are in usage, budgets and limits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ExchangeCounter:
-    """Count a request that is recorded as it is, by the usage that its answer reports.
+    """Counts a request that is recorded as it is, by the usage that its answer reports.
 
     :param client: of the address.
     :param host: it counts under the host's name if its body names no model.

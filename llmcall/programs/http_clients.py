@@ -1,4 +1,4 @@
-"""HTTP clients for the openai SDK, whose calls are recorded and replayed."""
+"""Make HTTP clients for the openai SDK whose calls are recorded and replayed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class ProgramTransport:
-    """Answer each request from the record; what is not recorded goes to the transport below.
+    """Answers each request from the record, and sends the others by the transport below.
 
     :param http: the module ``httpx`` or ``httpx2``.
-    :param calls: what answers the requests.
+    :param calls: answers the requests.
     :param below: the transport below.
     """
 
@@ -54,20 +54,20 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     """Return an HTTP client for ``openai.OpenAI(http_client=…)`` whose calls are recorded and
     replayed.
 
-    A failure of the API that remains after llmcall's retries reaches the program as it came, a
-    connection that fails as the status 503, a timeout as 504, and an error of llmcall's own as 409:
-    an ``openai.APIStatusError`` that the SDK does not repeat.
+    If the API still fails after llmcall's retries, the program gets the API's response. A failed
+    connection reaches it as the status 503, a timeout as 504, and one of llmcall's own errors as
+    409: an ``openai.APIStatusError`` that the SDK does not retry.
 
     :param actor: says who is asking: a function of a :class:`ProgramRequest` that returns a scope's
         name or ``None``; ``"system"`` (each system message, after the normalizers of the settings,
         is an actor); ``"header:NAME"`` (the header's value is the actor's name); or
         ``"user:REGEX"`` (the first group in the first user message is). A request that names no
-        actor stands in the scope around it.
-    :param transport: sends what is not recorded; by default the HTTP library's own.
+        actor is in the surrounding scope.
+    :param transport: sends requests that are not recorded; by default the HTTP library's own.
     :param overrides: settings by name, as of a client: ``cache_path=``, ``cache_mode=``, ….
-        Sampling parameters among them are added to requests that have none; those of files and
-        environment are not.
-    :returns: an ``httpx.Client``, or an ``httpx2.Client`` where the installed SDK uses that.
+        Sampling parameters among them are added to requests without them; those from files and
+        the environment are not.
+    :returns: an ``httpx.Client``, or an ``httpx2.Client`` if the installed SDK uses that.
 
     >>> import openai
     >>> client = openai.OpenAI(api_key="none", http_client=llmcall.http_client())

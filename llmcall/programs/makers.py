@@ -1,9 +1,9 @@
-"""Who makes what in a program: its tasks, its threads, and the functions that it gives to executors.
+"""Name the tasks, threads and executor functions of a program by who makes them.
 
-Each gets its name from its maker at the moment the maker makes it: a task from its event loop's
-``create_task``, a thread from its ``start``, a function from its executor's ``submit``. The threads
-of a pool get none. A pool starts them when none is idle, which depends on timing; so do anyio's
-threads, which run functions in a copy of the context of whoever waits for them.
+Each gets its name from its maker when it is made: a task in its event loop's ``create_task``, a
+thread in its ``start``, a function in its executor's ``submit``. The threads of a pool get no name,
+because a pool starts them when none is idle, which depends on timing. Neither do anyio's threads,
+which run functions in a copy of the context of whoever waits for them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..askers import Asker
 
 
 class _Thread(threading.local):
-    # What threads that start now stand for, if they are a pool's.
+    # The asker of the threads that a pool starts now.
     pool: Asker | None = None
 
 
@@ -81,13 +81,13 @@ def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **o
         # The task copies the context. An eager one runs at once, in that copy.
         with askers.running_as(asker):
             return create_task(loop, coroutine, **options)
-    with contextlib.suppress(RuntimeError):  # the context is entered: its asker's task goes on
+    with contextlib.suppress(RuntimeError):  # the context is in use: it keeps its asker
         context.run(askers.set_current, asker)
     return create_task(loop, coroutine, **options)
 
 
 def _as_completed(as_completed: Callable[..., Any], awaitables: Any, **options: Any) -> Any:
-    """Make the tasks in the order that is given: ``as_completed`` itself makes them in that of a set."""
+    """Make the tasks in the given order: ``as_completed`` itself makes them in the order of a set."""
     is_one = asyncio.isfuture(awaitables) or asyncio.iscoroutine(awaitables)
     if askers.current() is not None and not is_one:
         awaitables = [asyncio.ensure_future(each) for each in dict.fromkeys(awaitables)]
@@ -150,7 +150,7 @@ def _start(start: Callable[..., Any], thread: threading.Thread) -> None:
 
 
 def _run_for(asker: Asker, thread: threading.Thread) -> None:
-    """Let a thread of a pool stand for an asker, until it runs what somebody gives it."""
+    """Let a thread of a pool stand for an asker until it runs a function with its own."""
     run = thread.run
 
     def standing() -> None:
@@ -201,7 +201,7 @@ def _run_work(
 
 @contextlib.contextmanager
 def _pool_of(asker: Asker) -> Iterator[None]:
-    """Let threads that start in a block be a pool's, which stand for an asker."""
+    """Let the threads of a pool that start in a block stand for an asker."""
     before, _thread.pool = _thread.pool, asker
     try:
         yield
@@ -251,16 +251,16 @@ def _pool_tasks(
 
 
 def _enter(asker: Asker, function: Any, args: Iterable[Any]) -> None:
-    """Let an asker hold in the context that a function runs in, if it is one's ``run``."""
+    """Set the asker in each context whose ``run`` the function is."""
     for layer in _layers(functools.partial(function, *args)):
         context = _context_of(layer)
         if context is not None:
-            with contextlib.suppress(RuntimeError):  # it is entered, and so will the function fail
+            with contextlib.suppress(RuntimeError):  # the context is in use, so the function fails
                 context.run(askers.set_current, asker)
 
 
 def _name(made: Any) -> str:
-    """Return what the code of a coroutine or a function is called; the same in every run."""
+    """Return the name of a coroutine's or function's code, which is the same in every run."""
     *_, made = _layers(made)
     made = getattr(made, "__func__", made)
     for name in ("cr_code", "__code__", "gi_code", "ag_code"):

@@ -1,6 +1,4 @@
-"""What a run of a program is started with: kept in the header of its cassette, and taken from there
-by a replay.
-"""
+"""The options of a program's run: its cassette's header keeps them, and a replay uses them."""
 
 from __future__ import annotations
 
@@ -11,12 +9,12 @@ from ..errors import ConfigError
 
 
 class RunOptions(NamedTuple):
-    """Hold the options of ``llmcall run`` that decide what a program asks, and in which scopes.
+    """Hold the options of ``llmcall run`` that decide what a program asks and in which scopes.
 
-    :param scope: the scope of the whole run.
+    :param scope: of the whole run.
     :param actor: what names the actors, as on the command line.
-    :param normalizers: what does not matter in a text.
-    :param seed: of the program's own chance.
+    :param normalizers: what is ignored in texts.
+    :param seed: of the program's own random numbers.
     """
 
     scope: str | None = None
@@ -25,24 +23,25 @@ class RunOptions(NamedTuple):
     seed: int | None = None
 
     def header(self) -> dict[str, Any]:
-        """Return what the header of a cassette holds of it, as JSON data."""
+        """Return the given options as JSON data for the header of a cassette."""
         given = {name: value for name, value in self._asdict().items() if value not in (None, ())}
-        return {
-            name: list(value) if name == "normalizers" else value for name, value in given.items()
-        }
+        if self.normalizers:
+            given["normalizers"] = list(self.normalizers)
+        return given
 
     def replaying(self, recorded: Mapping[str, Any], path: str) -> RunOptions:
-        """Return the options of a recorded run, which these may leave out and may not contradict.
+        """Return the options of a recorded run. The options of this run may repeat them, but not
+        contradict them.
 
-        :param recorded: what the header of its cassette holds.
+        :param recorded: the options in the header of its cassette.
         :param path: the cassette, for messages.
-        :raises ConfigError: if the header is of a newer version, or an option says something else.
+        :raises ConfigError: if an option contradicts the header, or a newer version wrote it.
         """
         unknown = sorted(recorded.keys() - set(self._fields))
         if unknown:
             raise ConfigError(
-                f"the header of {path} has the options {', '.join(unknown)} of a run, which this version of llmcall "
-                "does not know; upgrade llmcall"
+                f"the header of {path} has options of a run that this version of llmcall does not know: "
+                f"{', '.join(unknown)}. Upgrade llmcall"
             )
         found = RunOptions(**{**recorded, "normalizers": tuple(recorded.get("normalizers", ()))})
         for name in self._fields:

@@ -1,4 +1,4 @@
-"""All HTTP clients of the process, recorded for a block."""
+"""Record all HTTP clients of the process for a block."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def patched(
 ) -> Iterator[None]:
     """Record and replay the requests of every HTTP client of the process, for a block.
 
-    It holds for httpx, httpx2 and requests, in any library: for clients made before and inside the
-    block, whatever their transports. An error of llmcall's own reaches the program as an error of
-    the SDK (in requests: a response with the status 409); the first one is raised again at the end
-    of the block.
+    The block records the clients of httpx, httpx2 and requests in any library, including those made
+    before it, whatever their transports. One of llmcall's own errors reaches the program as an error
+    of the SDK (in requests: as a response with the status 409); the first one is raised again at the
+    end of the block.
 
     :param actor: as of :func:`http_client`.
     :param hosts: whose JSON requests are recorded too, besides those of the openai and anthropic
         SDKs.
     :param overrides: settings by name, as of a client.
-    :raises RuntimeError: inside another such block, in whatever thread.
+    :raises RuntimeError: inside another such block, in any thread.
     :raises ConfigError, TypeError: as of a client, for settings that are wrong.
 
     >>> def main():
@@ -60,11 +60,11 @@ def record_clients(calls: ProgramCalls) -> contextlib.ExitStack:
     """Let ``calls`` answer the requests of every HTTP client of the process.
 
     :returns: what undoes it when it is closed.
-    :raises RuntimeError: if another one does so already.
+    :raises RuntimeError: if another one already does.
     """
     if not _patch_lock.acquire(blocking=False):
         raise RuntimeError(
-            "llmcall.patched() holds already; leave the other block first: one at a time can"
+            "llmcall.patched() is already active, and only one block can be; leave that block first"
         )
     with contextlib.ExitStack() as undo:
         undo.callback(_patch_lock.release)
@@ -105,7 +105,7 @@ def _patch_requests(requests: ModuleType, calls: ProgramCalls, undo: contextlib.
 
 
 class PatchedTransport(ProgramTransport):
-    """Records a program's requests; requests that a call of llmcall makes pass."""
+    """Records a program's requests, but not those that llmcall itself sends."""
 
     def handle_request(self, request: Any) -> Any:
         """Return the response to a request of the program."""

@@ -1,8 +1,9 @@
-"""The pytest plugin: tests that call a model replay a cassette of their own, and reach no model
+"""The pytest plugin: a test replays its calls of models from its own cassette, and reaches no model
 unless told to.
 
-It does nothing, and imports nothing more, until a project uses the marker ``llm``, the fixture
-``llm_cassette``, an ini key or an option of it; see :mod:`llmcall.pytest_plugin.replay`.
+It does nothing and imports nothing more until a project uses the marker ``llm``, the fixture
+``llm_cassette``, or one of the plugin's ini keys or options; see
+:mod:`llmcall.pytest_plugin.replay`.
 
 PYTEST_DONT_REWRITE: nothing is asserted here.
 """
@@ -34,7 +35,7 @@ MODES = {
     "new_episodes": "new",
 }
 MARKER = (
-    "llm(name, *, live=False): replay the test's calls of language models from its cassette (or from the one named); "
+    "llm(name, *, live=False): replay the test's calls of language models from its cassette, or from the one named; "
     "with live=True they reach the model."
 )
 
@@ -45,27 +46,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--llm-record",
         choices=list(MODES),
-        help="none (the default): only replay; once: record the tests that have no cassette yet; new: add what is "
-        "missing; update: also drop what no test used; rewrite: record all anew. VCR's "
-        "new_episodes and all mean new and rewrite.",
+        help="none (default): only replay; once: record tests that have no cassette yet; new: add missing answers; "
+        "update: also remove unused ones; rewrite: record everything again. VCR's new_episodes and "
+        "all mean new and rewrite.",
     )
     group.addoption(
         "--llm-unused",
         choices=["warn", "fail"],
         default="warn",
-        help="Records that answered no call of their test: list them in the summary, or let the run fail as well.",
+        help="If a record answered no call of its test: list it in the summary, or also fail the run.",
     )
-    parser.addini("llm_record", "what --llm-record is where it is not given")
+    parser.addini("llm_record", "default of --llm-record")
     parser.addini(
         "llm_cassette_dir",
-        "a folder for all cassettes, from the project's root, instead of 'cassettes'",
+        "folder for all cassettes, below the project's root, instead of 'cassettes'",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; begin at once where an option or an ini key says that the project
-    replays.
-    """
+    """Register the marker; start at once if an option or an ini key of the plugin is set."""
     config.addinivalue_line("markers", MARKER)
     asked = (
         config.getoption("llm_record"),
@@ -80,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Take note where a test uses the marker or the fixture, also where only others are to run."""
+    """Note whether a test uses the marker or the fixture, even if only other tests will run."""
     report = yield
     if any(map(_uses, report.result)):
         collector.config.stash[USED] = True
@@ -95,8 +94,8 @@ def _uses(node: pytest.Item | pytest.Collector) -> bool:
 
 
 def _has_cassettes(folder: Path) -> bool:
-    """Tell whether modules in a folder have cassettes: then they use the marker, though they may
-    not be collected.
+    """Return whether test modules in a folder have cassettes: they use the marker, even if they are
+    not collected.
     """
     cassettes = (folder / "cassettes").glob("*/*.jsonl")
     return any((folder / f"{cassette.parent.name}.py").is_file() for cassette in cassettes)
@@ -106,9 +105,7 @@ def _has_cassettes(folder: Path) -> bool:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None, object, object]:
-    """Begin where the project replays; after the others, since a ``conftest.py`` may add marks in
-    this hook.
-    """
+    """Start if the project replays; after other hooks, since a ``conftest.py`` may add marks here."""
     collected = len(items)
     result = yield
     begun = config.pluginmanager.has_plugin(NAME)
@@ -121,7 +118,7 @@ def pytest_collection_modifyitems(
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Take over what a worker of pytest-xdist counted; the controller collects no tests itself."""
+    """Add the counts of a worker of pytest-xdist; the controller collects no tests itself."""
     counted = getattr(node, "workeroutput", {}).get(NAME)
     if counted is not None:
         _replay(node.config).report.merge(counted)
@@ -144,7 +141,7 @@ def _replay(config: pytest.Config) -> Replay:
 
 @pytest.fixture
 def llm_cassette(request: pytest.FixtureRequest, llm_cassette_name: str) -> Cassette:
-    """Give the test a cassette for its calls of language models: .path .records .replayed .asked
+    """Open the test's cassette for its calls of language models: .path .records .replayed .asked
     .recorded.
     """
     return _replay(request.config).open(request.node, llm_cassette_name)
@@ -152,9 +149,7 @@ def llm_cassette(request: pytest.FixtureRequest, llm_cassette_name: str) -> Cass
 
 @pytest.fixture
 def llm_cassette_name(request: pytest.FixtureRequest) -> str:
-    """Name the test's cassette, in the folder of its module's cassettes; override it to name
-    another.
-    """
+    """Return the file name of the test's cassette; override this fixture to name another."""
     from .replay import item_name
 
     return item_name(request.node)

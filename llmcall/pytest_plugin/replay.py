@@ -1,7 +1,6 @@
-"""The plugin at work: each test on its cassette, opened before its fixtures and written when all of
-it passed.
+"""Open each test's cassette before its fixtures, and write it if the whole test passed.
 
-What a test run replayed, recorded and left unused is counted in each process and added up in one.
+Each process counts what it replayed, recorded and left unused, and one process adds up the counts.
 """
 
 from __future__ import annotations
@@ -41,8 +40,7 @@ SUFFIX = ".jsonl"
 LONGEST_NAME = 100  # characters
 DIGITS = 8
 UNSAFE = re.compile(r"[^A-Za-z0-9_.,=+\[\]-]+")
-# A test of this name may have a twin that differs in case alone, which some file systems take for
-# the same.
+# Another test's name may differ only in case, which some file systems ignore.
 UPPER = re.compile(r"\[.*[A-Z].*\]|(?:^|\.)test\w*[A-Z]")
 # How pytest names the fixtures that it makes of setup functions (pytest 8 and 9).
 SETUP_FIXTURE = re.compile(r"^_(?:xunit|unittest)_(\w+?)_fixture_.*")
@@ -57,8 +55,7 @@ def _name_below(node: pytest.Item | pytest.Collector, name: str) -> str:
     """Return a file's name for a test's or fixture's name, such as
     ``TestMarket.test_buys[bread-3]`` with its classes.
 
-    Where something had to be replaced, or case alone may tell two tests apart, a digest of the name
-    is added.
+    If a character is replaced, or two names may differ only in case, a digest of the name is added.
     """
     whole = ".".join(
         [*(each.name for each in node.listchain() if isinstance(each, pytest.Class)), name]
@@ -73,11 +70,11 @@ def _name_below(node: pytest.Item | pytest.Collector, name: str) -> str:
 def item_path(item: pytest.Item, name: str) -> Path:
     """Return the file of a test's cassette.
 
-    :param name: what the marker, a fixture or :func:`item_name` calls it.
-    :raises pytest.UsageError: where it is no name.
+    :param name: from the marker, a fixture or :func:`item_name`.
+    :raises pytest.UsageError: if it is not a name.
     """
     if not isinstance(name, str) or not name.strip():
-        raise pytest.UsageError(f"{item.nodeid}: a cassette's name must be a text, not {name!r}")
+        raise pytest.UsageError(f"{item.nodeid}: a cassette's name must be a string, not {name!r}")
     return _folder(item.config, item.path) / (name if Path(name).suffix else name + SUFFIX)
 
 
@@ -93,8 +90,8 @@ def _folder(config: pytest.Config, module: Path) -> Path:
 
 
 def fixture_path(fixture: pytest.FixtureDef[Any], request: SubRequest) -> Path:
-    """Return the file of a wider fixture's cassette: beside what it is set up for, a session's
-    where it is defined.
+    """Return the file of the cassette of a fixture with a wider scope: beside the module, class or
+    package that it is set up for; for a session, beside the fixture's definition.
     """
     node, config = request.node, request.config
     of_session = isinstance(node, pytest.Session)
@@ -115,22 +112,22 @@ def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:
 # The plugin
 
 FIXTURE = "llm_cassette"
-RECORDED = "recorded"  # a file: a test of this run has recorded the cassette
+RECORDED = "recorded"  # name of a file that says: a test of this run has recorded the cassette
 OPENED = pytest.StashKey[tuple[Cassette, contextlib.ExitStack]]()
 OUTCOMES = pytest.StashKey[list[str]]()  # of a test's setup and of its calls
 
 
 class Mark(NamedTuple):
-    """Be what the marker nearest to a test says."""
+    """Hold the arguments of a test's nearest marker."""
 
     name: str | None = None
     live: bool = False
 
 
 def mark_of(node: pytest.Item | pytest.Collector) -> Mark:
-    """Return what a node's marker says; without one, it says nothing.
+    """Return the arguments of a node's marker, or the defaults without one.
 
-    :raises pytest.UsageError: where it says what no marker can.
+    :raises pytest.UsageError: if the arguments are wrong.
     """
     marker = node.get_closest_marker("llm")
     if marker is None:
@@ -143,15 +140,15 @@ def mark_of(node: pytest.Item | pytest.Collector) -> Mark:
         *map(repr, marker.args),
         *(f"{name}={value!r}" for name, value in marker.kwargs.items()),
     ]
-    what = f"@pytest.mark.llm({', '.join(given)}) is none of llm, llm(name), llm(live=True)"
+    what = f"@pytest.mark.llm({', '.join(given)}) must be llm, llm(name) or llm(live=True)"
     raise pytest.UsageError(f"{node.nodeid}: {what}")
 
 
 class Replay:
-    """Be the plugin in one process of a project that replays.
+    """The plugin in one process of a project that replays.
 
-    :param mode: the mode of every test's cassette.
-    :param name: what workers of pytest-xdist and their controller put under, for each other.
+    :param mode: of every test's cassette.
+    :param name: under which workers of pytest-xdist and their controller exchange data.
     """
 
     def __init__(self, config: pytest.Config, mode: str, name: str) -> None:
@@ -160,20 +157,20 @@ class Replay:
         self.name = name
         self.report = RunReport()
         self._live = False  # whether the test or fixture that runs now may reach the model
-        # The cassettes that code opens itself may record, so neither they nor a cache mode can say
-        # no to all calls.
+        # Code may open cassettes that record, so neither a cassette nor a cache mode can refuse all
+        # calls.
         guards.append(self._check)
         config.add_cleanup(lambda: guards.remove(self._check))
 
     def pytest_report_header(self) -> str | None:
-        """Say that this run records."""
+        """Return a line if this run records."""
         return None if self.mode == "none" else f"llmcall: recording, --llm-record={self.mode}"
 
     # The network
 
     def _check(self, client: object, tape: Cassette | None) -> None:
-        """Refuse a call that no record answers, unless it may reach the model or its client stays
-        in the process.
+        """Refuse a call that no record answers, unless it may reach the model or its client sends
+        nothing.
         """
         __tracebackhide__ = True
         may_record = tape is not None and self.mode != "none"
@@ -181,21 +178,22 @@ class Replay:
             return
         if tape is not None:
             raise CacheMissError(
-                f"no answer is recorded in {tape.path}, and nothing is recorded in this run; "
-                f"{recording_command('once')} does"
+                f"no answer is recorded in {tape.path}, and this run records nothing; record it with "
+                f"{recording_command('once')}"
             )
         raise CacheMissError(
-            "this test has no cassette, and without one its calls reach no model. Mark it with @pytest.mark.llm and "
-            f"record it with {recording_command('once')}; or let it reach the model with @pytest.mark.llm(live=True); "
-            "or use llmcall.testing.ScriptedClient, whose answers are written in the test"
+            "this test has no cassette, so its calls may not reach a model. Mark it with "
+            f"@pytest.mark.llm and record it with {recording_command('once')}; or let it reach the "
+            "model with @pytest.mark.llm(live=True); or use llmcall.testing.ScriptedClient, whose "
+            "answers are written in the test"
         )
 
     # Tests
 
     def prepare(self, items: list[pytest.Item], *, complete: bool) -> None:
-        """Let every test that replays have its cassette before its other fixtures.
+        """Make the cassette the first fixture of every test that replays.
 
-        :param complete: whether no test was deselected that may share a cassette.
+        :param complete: whether all tests that may share a cassette are run.
         """
         begun_in = self.config.invocation_params.dir
         self.report.complete = complete and all(
@@ -216,13 +214,12 @@ class Replay:
     def open(self, item: pytest.Item, name: str) -> Cassette:
         """Open a test's cassette, for the fixture.
 
-        :param name: what the fixture ``llm_cassette_name`` gave; the marker's own name stands above
-            it.
+        :param name: from the fixture ``llm_cassette_name``; a name in the marker overrides it.
         """
         mark = mark_of(item)
         if mark.live:
             raise pytest.UsageError(
-                f"{item.nodeid}: a live test has no cassette; take the fixture {FIXTURE} away"
+                f"{item.nodeid}: a live test has no cassette; remove the fixture {FIXTURE}"
             )
         named = mark.name or name
         path, shared = item_path(item, named), named != item_name(item)
@@ -234,21 +231,21 @@ class Replay:
 
     @contextlib.contextmanager
     def _opened(self, path: Path, *, shared: bool = False) -> Iterator[Cassette]:
-        """Let a cassette count for a block, which sets ``write_at_end`` where all passed.
+        """Open a cassette for a block, which sets ``write_at_end`` if all passed.
 
-        One worker at a time records it; one that this run has recorded is added to.
+        One worker at a time records it. If this run has already recorded it, records are added.
 
         :param shared: whether other tests may use it.
         """
-        # then it would wait for itself
+        # If it is open already, it would wait for itself.
         is_open = any(each.path == path for each in open_cassettes)
         meeting = None if self.mode == "none" or is_open else self._meeting(path)
         with alone(meeting) if meeting else contextlib.nullcontext():
-            # What no test used is known, and dropped, when all tests ran.
+            # Unused records are known, and removed, only after all tests.
             adds = self.mode == "update" or (meeting and (meeting / RECORDED).exists())
             mode = "new" if adds else self.mode
             cassette = Cassette(path, mode, write=False)
-            # what is added to one that this run rewrites is asked anew, too
+            # A cassette that is rewritten asks again for all that is added to it.
             cassette.anew = self.mode == "rewrite"
             with cassette:
                 try:
@@ -263,16 +260,14 @@ class Replay:
                 (meeting / RECORDED).touch()
 
     def _meeting(self, path: Path) -> Path:
-        """Return the folder where the workers of this run meet that record a cassette."""
+        """Return the folder in which the workers of this run take turns to record a cassette."""
         folder = Path(self._folder, hashlib.sha256(os.path.realpath(path).encode()).hexdigest())
         folder.mkdir(exist_ok=True)
         return folder
 
     @functools.cached_property
     def _folder(self) -> str:
-        """Return where the workers of this run meet: the controller's folder, or one's own without
-        any.
-        """
+        """Return the folder that the workers of this run share; without workers, a new one."""
         found: str | None = getattr(self.config, "workerinput", {}).get(self.name)
         if found is None:
             found = tempfile.mkdtemp(prefix="llmcall-")
@@ -281,23 +276,23 @@ class Replay:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
-        """Know whether the test that runs now may reach the model."""
+        """Note whether the test that runs now may reach the model."""
         self._live = mark_of(item).live
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Take note of what became of each part of a test."""
+        """Note the outcome of each phase of a test."""
         report = yield
-        if report.when == "setup":  # of a test that is run again, too
+        if report.when == "setup":  # also if the test is run again
             item.stash[OUTCOMES] = []
         item.stash[OUTCOMES].append(report.outcome)
         return report
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Write the test's cassette where all of it passed, this too."""
+        """Write the test's cassette if the whole test passed, its teardown included."""
         passed = False
         try:
             result = yield
@@ -319,14 +314,14 @@ class Replay:
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any], request: SubRequest
     ) -> Generator[None, object, object]:
-        """Set a wider fixture up on its own cassette, and have it torn down on it."""
+        """Set up a fixture with a wider scope on its own cassette, and tear it down on the same."""
         __tracebackhide__ = True
         if fixturedef.scope == "function":
             return (yield)
         replayed = functools.partial(self._replayed, fixture_path(fixturedef, request))
         around = self._on_the_network if mark_of(request.node).live else replayed
         at_teardown = contextlib.ExitStack()
-        fixturedef.addfinalizer(at_teardown.close)  # the first one is called last
+        fixturedef.addfinalizer(at_teardown.close)  # the first finalizer is called last
         with around():
             result = yield
         fixturedef.addfinalizer(lambda: at_teardown.enter_context(around()))
@@ -334,14 +329,14 @@ class Replay:
 
     @contextlib.contextmanager
     def _replayed(self, path: Path) -> Iterator[None]:
-        """Replay the calls of a block from a cassette of its own."""
+        """Replay the calls of a block from its own cassette."""
         with self._opened(path) as cassette:
             yield
             cassette.write_at_end = True
 
     @contextlib.contextmanager
     def _on_the_network(self) -> Iterator[None]:
-        """Let the calls of a block reach the model, and no test's cassette count."""
+        """Let the calls of a block reach the model, outside the test's cassette."""
         before, around = self._live, innermost()
         self._live = True
         if around is not None:
@@ -357,15 +352,13 @@ class Replay:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker of pytest-xdist where the workers meet that record."""
+        """Tell a worker of pytest-xdist which folder the workers share."""
         if self.mode != "none":
             node.workerinput[self.name] = self._folder
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Hand a worker's counts to its controller; let the run fail where records are unused and
-        may not be.
-        """
+        """Pass a worker's counts to its controller; fail the run if unused records are an error."""
         ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if session.shouldstop or session.shouldfail or not ended:
             self.report.complete = False
@@ -380,7 +373,7 @@ class Replay:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say what was replayed and recorded, and what was not used."""
+        """Print what was replayed and recorded, and what was not used."""
         for number, line in enumerate(self.report.lines()):
             terminalreporter.write_line(line, yellow=number > 0)
 
@@ -389,12 +382,12 @@ SHOWN = 3  # unused records that the summary names for each cassette
 
 
 class RunReport:
-    """Count calls, and know which left no record and which records answered none.
+    """Counts calls, calls that left no record, and records that answered no call.
 
-    :ivar replayed: calls that a cassette answered.
-    :ivar asked: records that were written, which a model was asked for.
-    :ivar recorded: records that were written, those that the disk cache had included.
-    :ivar dropped: by cassette, how many records it holds no longer.
+    :ivar replayed: number of calls that a cassette answered.
+    :ivar asked: number of written records that a model was asked for.
+    :ivar recorded: number of written records, including those from the disk cache.
+    :ivar dropped: by cassette, the number of records that were removed from it.
     """
 
     def __init__(self) -> None:
@@ -411,12 +404,12 @@ class RunReport:
         self.shared: set[str] = set()
 
     def judge(self, name: str, cassette: Cassette, *, shared: bool) -> None:
-        """Take in what a cassette did for a test, and which records and calls left nothing if that
-        passed.
+        """Add what a cassette did for a test; if the test passed, also its unused records and the
+        calls that are not recorded.
 
-        :param name: the cassette's file, as the summary calls it.
-        :param shared: whether other tests may use the cassette: it is judged where all of them ran
-            and passed.
+        :param name: the cassette's file, as in the summary.
+        :param shared: whether other tests may use the cassette: then its unused records are only
+            known if all of them ran and passed.
         """
         self.replayed += cassette.replayed
         unused: dict[str, str] = {}
@@ -436,7 +429,7 @@ class RunReport:
         self.unused_records[name] = {key: called for key, called in before.items() if key in unused}
 
     def unused(self) -> dict[str, list[str]]:
-        """Return what the unused records of each cassette are called, of those that can be judged."""
+        """Return the names of each cassette's unused records, if all its tests ran."""
         return {
             name: list(unused.values())
             for name, unused in sorted(self.unused_records.items())
@@ -455,7 +448,7 @@ class RunReport:
             self.dropped[name] = len(keys)
 
     def merge(self, pickled: bytes) -> None:
-        """Add what another process counted: its report."""
+        """Add the report of another process."""
         other: RunReport = pickle.loads(pickled)
         self.replayed += other.replayed
         self.asked += other.asked
@@ -492,4 +485,4 @@ class RunReport:
             verb = "was" if len(labels) == 1 else "were"
             yield f"llmcall: {counted(len(labels), 'record')} of {name} {verb} not used: {which}"
         if unused:
-            yield "llmcall: --llm-record=update takes such records out, and asks only for what is missing"
+            yield "llmcall: --llm-record=update removes such records, and asks only for missing ones"

@@ -19,7 +19,7 @@ import commands
 import pytest
 from programs import ran, start
 from pytest_httpserver import HTTPServer
-from servers import OK, ScriptedServer, client_for, embeddings, refusal
+from servers import OK, Answer, ScriptedServer, client_for, completion, embeddings, refusal
 
 import llmcall
 from llmcall import CacheError, CacheMissError, OpenAIClient, ResponseCache, cassette, scope
@@ -1021,6 +1021,22 @@ def test_half_an_emoji_in_a_table_can_be_written() -> None:
     ]
     frame.to_csv("run.csv")
     assert "half \ufffd" in Path("run.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_json_does_not_have_costs_nothing(
+    httpserver: HTTPServer, number: str
+) -> None:
+    """Some servers send one as a token's log probability; it is recorded as null, and exported."""
+    body = json.dumps({**completion("yes"), "logprob": float(number)})
+    server = ScriptedServer(httpserver, Answer(200, body))
+    with client_for(server.base_url, cache_mode="auto") as client:
+        with cassette(PATH):
+            live = client.send_message("Hello", on_error="raise")
+        with cassette(PATH, mode="none"):
+            replayed = client.send_message("Hello", on_error="raise")
+        assert live.raw["logprob"] is replayed.raw["logprob"] is None
+        assert client.cache.export("all.jsonl") == 1
 
 
 # What no call used

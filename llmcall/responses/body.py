@@ -37,7 +37,7 @@ def check_size(size: int) -> None:
 
 def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
     """Return the JSON object that a server sent, with U+FFFD for each lone surrogate, which is no
-    text.
+    text, and ``None`` for NaN and the infinities, which JSON does not have.
 
     :param what: what it is, for the error: ``"answer"``, ``"chunk in the stream"``.
     :raises ServiceError: where it is none.
@@ -45,7 +45,7 @@ def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
     start = text[:200] if isinstance(text, str) else bytes(text[:200])
     try:
         text = text if isinstance(text, str) else text.decode()
-        found = json.loads(text)
+        found = json.loads(text, parse_constant=_no_number)
         if SURROGATE_ESCAPE.search(text):
             whole = json.dumps(found, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
             found = json.loads(whole.decode("utf-16-le", "replace"))
@@ -54,6 +54,10 @@ def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ServiceError(f"a malformed {what}, no JSON object: {start!r}")
     return found
+
+
+def _no_number(name: str) -> None:
+    """Return what stands for NaN or an infinity, as in the probability of an impossible token."""
 
 
 def check_no_error(event: dict[str, Any]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from array import array
 from base64 import b64decode
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +107,7 @@ class Lines:
 
     def records(self) -> list[Record]:
         """Return all records in the order of the file."""
-        with without_collection():
-            return list(self)
+        return list(self)
 
     def get(self, asked: Request | str) -> Record | None:
         """Return the record with a request's key, or with a key, or ``None`` where there is none.
@@ -138,8 +136,7 @@ class Lines:
 
     def askers(self) -> Askers:
         """Return who asked, for the records that say it."""
-        with without_collection():
-            return askers_of([self.record(position) for position in self._with_askers])
+        return askers_of(self.record(position) for position in self._with_askers)
 
     def _at_key(self, key: str) -> Record | None:
         found = self._positions.get(key)
@@ -155,12 +152,11 @@ class Lines:
     def _load(self) -> None:
         number, begin = 1, 0
         try:
-            with without_collection():
-                for number, line in enumerate(BytesIO(self._data), 1):
-                    text = line if begin else line.removeprefix(BYTE_ORDER_MARK)
-                    if text and not text.isspace():
-                        self._add(number, begin, text)
-                    begin += len(line)
+            for number, line in enumerate(BytesIO(self._data), 1):
+                text = line if begin else line.removeprefix(BYTE_ORDER_MARK)
+                if text and not text.isspace():
+                    self._add(number, begin, text)
+                begin += len(line)
             if (
                 self._data and self._headed_at is None
             ):  # a file without a byte holds no records, and no damage
@@ -343,25 +339,6 @@ class Lines:
         raise CacheCorruptError(
             f'its object of the one name "{sign[:40]}" means nothing there; {CHANGED}'
         )
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """Let no garbage be collected: the collector would go through all that was read, again and
-    again, for nothing.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            if (
-                not gc.get_freeze_count()
-            ):  # what was read counts as old: not even the next collection goes through it
-                gc.freeze()
-                gc.unfreeze()
-            gc.enable()
 
 
 def _no_header() -> CacheCorruptError:

@@ -18,7 +18,6 @@ from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json, counted, one_line, 
 from ..display.printable import printable
 from ..errors import short_traceback
 from ..records.answers import same_answer
-from ..records.reader import without_collection
 from ..requests.contents import strings_in
 from ..requests.keys import key_of
 from ..types import Record
@@ -422,9 +421,8 @@ def compare(
     """
     if not others:
         raise TypeError("compare() takes at least two runs")
-    with without_collection():
-        first, *rest = with_rounds([load(each) for each in (run, *others)], round)
-        return Comparison(first, rest, align)
+    first, *rest = with_rounds([load(each) for each in (run, *others)], round)
+    return Comparison(first, rest, align)
 
 
 # Actors

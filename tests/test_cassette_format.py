@@ -480,7 +480,7 @@ def test_place_is_named_without_the_secret(data: Any, place: str) -> None:
     with pytest.raises(CacheError, match=r"^record 7: ") as caught:
         credentials.refuse(data, (), "record 7")
     message = str(caught.value)
-    assert f"record 7: {place} holds" in message
+    assert f"record 7: {place} contains" in message
     assert "[Cassette] ALLOW = " in message
     assert SECRET[4:] not in message
     assert fake(32, HEX) not in message

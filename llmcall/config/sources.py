@@ -293,51 +293,76 @@ def _entries(
         """Return a value with its variables; a key's are looked up when it is used."""
         _warn_of_quotes(row, text, place)
         if row.parse is values.credential and "${" in text:
-            return KeyReference(
-                text, place, tuple(pair for pair in dotenv.items() if pair[0] in text)
-            )
+            named = tuple(pair for pair in dotenv.items() if pair[0] in text)
+            return KeyReference(text, place, named)
         return expand(text, place, lookup)
 
     sections = _sections(_read(path, where), where)
-    own = sections.get("OpenAI", {})
-    for key in sorted(own.keys() & ANCESTOR_KEYS.keys()):  # first: our own keys go before them
-        place, text = f"{where}, [OpenAI] {key}", own.pop(key)
-        row = SETTINGS.get(ANCESTOR_KEYS[key])
-        if row is not None:
-            yield row, _of_ancestor(key, expanded(row, text, place).strip(), place), place
-        meaning = f", read as [{row.section}] {row.key}" if row else " without a meaning in llmcall"
-        if is_new(told := f"{place}: a key of TinyTroupe's{meaning}"):
-            logger().info("%s", told)
-    named: dict[str, dict[str, dict[str, Any]]] = {kind: {} for kind in NAMED}
+    # First, since our own keys override them.
+    yield from _entries_of_ancestor(sections.get("OpenAI", {}), where, expanded)
+    models: dict[str, Any] = {}
+    endpoints: list[dict[str, Any]] = []
     for section, pairs in sections.items():
+        place = f"{where}, [{section}]"
         kind, _, name = section.partition(" ")
-        rows, fields = KEYS[kind], {}
-        for key, text in pairs.items():
-            place = f"{where}, [{section}] {key}"
-            written = "" if section in TABLES else key
-            if written not in rows:
-                warn_once(f"{place}: there is no such key{nearest(key, rows)}")
-            elif value := expanded(rows[written], text, place):
-                fields[key if section in TABLES else rows[written].name] = value
-        if section in TABLES:
-            yield rows[""], fields, f"{where}, [{section}]"
-        elif name:
-            named[kind][name] = fields
+        fields = _section_fields(kind, pairs, place, expanded)
+        if kind in TABLES:
+            yield KEYS[kind][""], fields, place
+        elif kind == "Model":
+            models[name] = fields
+        elif kind == "Endpoint":
+            endpoints.append({"name": name, **fields})
+            if "models" not in fields:
+                warn_once(f"{place}: without MODELS this endpoint is never used")
         else:
-            yield from (
-                (SETTINGS[name], value, f"{where}, [{section}] {SETTINGS[name].key}")
-                for name, value in fields.items()
-            )
-        if kind == "Endpoint" and "models" not in fields:
-            warn_once(f"{where}, [{section}]: without MODELS this endpoint is never used")
-    if named["Model"]:
-        yield SETTINGS["models"], named["Model"], where
-    if named["Endpoint"]:
-        yield (
-            SETTINGS["endpoints"],
-            [{"name": name, **fields} for name, fields in named["Endpoint"].items()],
-            where,
-        )
+            for setting, value in fields.items():
+                yield SETTINGS[setting], value, f"{place} {SETTINGS[setting].key}"
+    if models:
+        yield SETTINGS["models"], models, where
+    if endpoints:
+        yield SETTINGS["endpoints"], endpoints, where
+
+
+def _section_fields(
+    kind: str, pairs: Mapping[str, str], place: str, expanded: Callable[[Setting, str, str], Any]
+) -> dict[str, Any]:
+    """Return the fields of a section by their names in code, or in a table, by the user's names.
+
+    :param kind: the section's name, or its first word.
+    :param expanded: returns a value with its variables.
+    """
+    rows = KEYS[kind]
+    fields: dict[str, Any] = {}
+    for key, text in pairs.items():
+        row = rows.get("" if kind in TABLES else key)
+        if row is None:
+            warn_once(f"{place} {key}: there is no such key{nearest(key, rows)}")
+            continue
+        value = expanded(row, text, f"{place} {key}")
+        if value:
+            fields[key if kind in TABLES else row.name] = value
+    return fields
+
+
+def _entries_of_ancestor(
+    pairs: dict[str, str], where: str, expanded: Callable[[Setting, str, str], Any]
+) -> Iterator[Entry]:
+    """Yield the settings in TinyTroupe's keys, which are taken out of ``[OpenAI]``.
+
+    :param expanded: returns a value with its variables.
+    """
+    for key in sorted(pairs.keys() & ANCESTOR_KEYS.keys()):
+        place = f"{where}, [OpenAI] {key}"
+        text = pairs.pop(key)
+        row = SETTINGS.get(ANCESTOR_KEYS[key])
+        if row is None:
+            meaning = " without a meaning in llmcall"
+        else:
+            meaning = f", read as [{row.section}] {row.key}"
+            yield row, _of_ancestor(key, expanded(row, text, place).strip(), place), place
+        message = f"{place}: a key of TinyTroupe's{meaning}"
+        if is_new(message):
+            logger().info("%s", message)
 
 
 def _of_ancestor(key: str, value: str, place: str) -> str:

@@ -1,7 +1,7 @@
-r"""Counting tokens, exactly where a vocabulary is on this machine, else by an estimate; the network
-is never asked.
+r"""Counting tokens: exactly if the vocabulary is on this machine, else by an estimate; the network
+is never used.
 
-*Texts* are counted with the model's encoding where its vocabulary is found, special tokens such as
+*Texts* are counted with the model's encoding if its vocabulary is found, special tokens such as
 ``<|endoftext|>`` as the ordinary text that they are in a message. A vocabulary is looked for
 
 1. where tiktoken keeps it: ``TIKTOKEN_CACHE_DIR``, ``DATA_GYM_CACHE_DIR`` or ``data-gym-cache`` in
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 class TokenCount(int):
-    """Be a number of tokens that knows whether it is exact; arithmetic gives plain ``int``.
+    """A number of tokens that knows whether it is exact; arithmetic gives plain ``int``.
 
     :param value: the number.
     :param estimated: whether it is an estimate; then its ``repr`` begins with ``~``.
@@ -84,11 +84,10 @@ def count_tokens(
 
     :param messages_or_text: a text, or messages as the chat completions API takes them.
     :param model: the model's name after aliases; an unknown one is counted by the estimate.
-    :param encoding: tiktoken's name of the encoding, where the caller knows better than the table
-        of models.
+    :param encoding: tiktoken's name of the encoding; by default that of the model.
     :param tools: the tools that are sent along, as the API takes them.
     :returns: the number; ``.estimated`` says whether it is an estimate.
-    :raises TypeError: where it is neither a text nor a list of messages.
+    :raises TypeError: if it is neither a text nor a list of messages.
     """
     known = capabilities(model)
     count = counter(encoding or known.encoding)
@@ -99,7 +98,7 @@ def count_tokens(
         and all(isinstance(each, Mapping) for each in messages_or_text)
     ):
         raise TypeError(
-            f"what is counted is a text or a list of messages, not {messages_or_text!r:.60}"
+            f"count_tokens takes a text or a list of messages, not {messages_or_text!r:.60}"
         )
     total, guessed = 3, count is None or known.encoding is None or known.reasoning
     pieces: list[str | int] = []
@@ -118,7 +117,7 @@ def shares(total: int, texts: Sequence[str]) -> list[int]:
     """Split the tokens reported for a batch among its texts in proportion to their lengths.
 
     :param total: the tokens of the whole batch.
-    :param texts: the batch; where all are empty, each gets an equal part.
+    :param texts: the batch; if all are empty, each gets an equal share.
     :returns: a share for each text, in order; their sum is exactly ``total``.
     """
     ends = list(accumulate(len(text) if any(texts) else 1 for text in texts))
@@ -127,7 +126,7 @@ def shares(total: int, texts: Sequence[str]) -> list[int]:
     ]
 
 
-# What a message consists of: texts to be counted, and numbers, each of which is a guess.
+# The pieces of a message: texts, which are counted, and numbers, which are guesses.
 
 
 def _message(message: Mapping[str, Any], small: bool) -> Iterator[str | int]:
@@ -208,11 +207,11 @@ _lock = process_lock(__name__)
 
 
 def counter(encoding: str | None) -> Callable[[str], int] | None:
-    """Return what counts the tokens of a text exactly, loaded once for all threads.
+    """Return the function that counts the tokens of a text exactly, loaded once for all threads.
 
     :param encoding: tiktoken's name of the encoding.
-    :returns: a function of a text; special tokens are ordinary text to it. ``None`` where no
-        vocabulary is at hand.
+    :returns: a function of a text, which takes special tokens as ordinary text; ``None`` if there is
+        no vocabulary on this machine.
     """
     with _lock:
         return found_counter(encoding)
@@ -220,7 +219,7 @@ def counter(encoding: str | None) -> Callable[[str], int] | None:
 
 @cache
 def found_counter(name: str | None) -> Callable[[str], int] | None:
-    """Return what counts in an encoding, from the first source that has its vocabulary."""
+    """Return the counter of an encoding, from the first source that has its vocabulary."""
     return (_tiktoken(name) or _bpe_openai(name)) if name in _DIGESTS else None
 
 

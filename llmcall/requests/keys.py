@@ -1,8 +1,8 @@
-"""What identifies a request: canonical JSON, hashed; and plain data, checked, copied and walked.
+"""A request's key, the hash of its canonical JSON; and plain data: checked, copied and walked.
 
 The key is the SHA-256 of ``{"key":VERSION,"kind":…,"request":{…},"sample":…}``: keys sorted, no
-blanks, UTF-8, every number in its shortest form. ``request`` is the whole of what was asked, the
-namespace included where there is one, its texts without what a normalizer takes out.
+blanks, UTF-8, every number in its shortest form. ``request`` is the whole request, including its
+namespace if there is one, with normalized texts.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 KEY_VERSION = 1
-SPEAKER = ("role", "content")  # of a message: first in the file
-# ends the sample of what is asked since the recorded answer does not fit its response_format
+SPEAKER = ("role", "content")  # a message's fields that come first in a file
+# Ends the sample of a request that is asked again because the recorded answer does not fit its
+# response_format.
 ANEW = ".anew"
 _encode = json.JSONEncoder(
     sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False, check_circular=False
@@ -36,8 +37,8 @@ _MONTH = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?"
     r"|Nov(?:ember)?|Dec(?:ember)?)\.?"
 )
-# What each named normalizer takes out of a text, and leaves its name in its place. A date in words
-# or with slashes counts where it has its year: "May 3 people enter?" has none.
+# What each named normalizer replaces by its name. A date in words or with slashes needs a year:
+# "May 3 people enter?" has none.
 NORMALIZERS = {
     "times": (
         rf"\b(?:\d{{4}}-\d{{2}}-\d{{2}}|{_WEEKDAY}{_MONTH} {{1,2}}{_DAY},? {_YEAR}"
@@ -61,26 +62,27 @@ def canonical(value: Any, place: str = "request") -> bytes:
 
     :param value: data as :func:`llmcall.requests.keys.plain` makes it.
     :param place: how an error names the value.
-    :raises ValueError: where a text holds a lone surrogate, naming its place.
+    :raises ValueError: if a text holds a lone surrogate; names its place.
     """
     try:
         return _encode(value).encode()
     except UnicodeEncodeError:
-        plain(value, place, exact=True)  # refuses it, naming its place
+        plain(value, place, exact=True)  # raises an error that names the place
         raise
 
 
 def identity(kind: str, asked: Mapping[str, Any]) -> Any:
-    """Return the SHA-256 object of a request's canonical JSON up to its sample, which alone comes
-    after.
-    """
+    """Return the SHA-256 object of a request's canonical JSON up to its sample, which comes last."""
     return sha256(
         b'{"key":%d,"kind":"%s","request":%s' % (KEY_VERSION, kind.encode(), canonical(asked))
     )
 
 
 def sampled_key(identified: Any, sample: str | None) -> str:
-    """Return the key, 64 hexadecimal digits, of what :func:`identity` returned and a sample."""
+    """Return the key, 64 hexadecimal digits, of a request and a sample.
+
+    :param identified: what :func:`identity` returned.
+    """
     hashed = identified.copy()
     hashed.update(b',"sample":%s}' % (b"null" if sample is None else canonical(sample, "sample")))
     return hashed.hexdigest()  # type: ignore[no-any-return]
@@ -93,10 +95,10 @@ def key_of(kind: str, asked: Mapping[str, Any], sample: str | None) -> str:
 
 @lru_cache(maxsize=32)
 def normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
-    """Return what replaces the parts of a text that do not matter, or ``None`` where there is
-    nothing to replace.
+    """Return the function that replaces the parts of a text that do not matter.
 
     :param names: names of ``NORMALIZERS``, or regular expressions; the settings check them.
+    :returns: ``None`` for no names.
     """
     if not names:
         return None
@@ -122,13 +124,12 @@ INTEGER_BITS = 14_000  # 4,214 digits: Python reads and writes no decimal number
 def plain(value: Any, place: str, exact: bool = False, *, surrogates: bool = False) -> Any:
     """Return a copy of JSON-like data in which a number has one form (1.0 is 1).
 
-    :param value: plain data, in which mappings, tuples and other kinds of numbers may stand for its
-        own.
+    :param value: plain data; mappings, tuples and other kinds of numbers are converted.
     :param place: how messages name the value, e.g. ``messages[2].content``.
-    :param exact: copy what will be recorded: 1.0 stays what it is, bytes are plain data, and a lone
-        surrogate and a number of too many digits are refused.
-    :param surrogates: let lone surrogates pass, as in an answer; JSON can escape them.
-    :raises TypeError: for anything else, naming its place.
+    :param exact: whether the data will be recorded: 1.0 stays 1.0, bytes are allowed, and lone
+        surrogates and numbers with too many digits are refused.
+    :param surrogates: whether lone surrogates are allowed, as in an answer; JSON can escape them.
+    :raises TypeError: for anything else; names its place.
     :raises ValueError: for NaN and the infinities.
     """
     kind = type(value)
@@ -182,16 +183,16 @@ def _number(value: Any, place: str, exact: bool) -> int | float:
 
 
 def a(value: Any) -> str:
-    """Name a value's type with its article, for an error message."""
+    """Return a value's type with its article, for an error message."""
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def ordered(data: Any) -> Any:
-    """Copy plain data as a cassette gives it back.
+    """Return a copy of plain data as a cassette returns it.
 
-    Each object's names are sorted, a message's role and content first; two halves of a character
-    that came in two pieces are one.
+    Each object's names are sorted, a message's role and content first. Two surrogates that make one
+    character are joined.
     """
     if isinstance(data, dict):
         return {name: ordered(data[name]) for name in ordered_names(data)}
@@ -201,7 +202,7 @@ def ordered(data: Any) -> Any:
 
 
 def ordered_names(data: Mapping[str, Any]) -> list[str]:
-    """Return the names of an object in that order."""
+    """Return the names of an object in the order of :func:`ordered`."""
     names = sorted(data)
     if "role" not in data:
         return names
@@ -211,9 +212,7 @@ def ordered_names(data: Mapping[str, Any]) -> list[str]:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Return whether two pieces of plain data have the same canonical JSON: unlike for Python, True
-    is not 1.
-    """
+    """Return whether two pieces of plain data have the same canonical JSON: ``True`` is not 1."""
     kind = type(one)
     if kind is not type(other):
         return False
@@ -231,8 +230,10 @@ def is_same(one: Any, other: Any) -> bool:
 
 
 def map_texts(value: Any, change: Callable[[str], str], kept: Collection[str] = ()) -> Any:
-    """Return a copy of plain data in which each text has been changed; no names, nor what has a
-    name of ``kept``.
+    """Return a copy of plain data with each text changed, but no names.
+
+    :param change: returns the new text.
+    :param kept: names of fields whose values stay.
     """
     if isinstance(value, dict):
         return {

@@ -47,15 +47,32 @@ UNCHECKED = "unchecked"
 NUMBER, WHOLE, OBJECT = ("a number", int, float), ("a whole number", int), ("a dict", dict)
 SWITCH = ("True or False", bool)
 KINDS: dict[str, tuple[Any, ...]] = {
-    "temperature": NUMBER, "top_p": NUMBER, "frequency_penalty": NUMBER, "presence_penalty": NUMBER,
-    "max_tokens": WHOLE, "max_completion_tokens": WHOLE, "seed": WHOLE, "n": WHOLE, "dimensions": WHOLE,
-    "reasoning_effort": ("a string", str), "service_tier": ("a string", str),
+    "temperature": NUMBER,
+    "top_p": NUMBER,
+    "frequency_penalty": NUMBER,
+    "presence_penalty": NUMBER,
+    "max_tokens": WHOLE,
+    "max_completion_tokens": WHOLE,
+    "seed": WHOLE,
+    "n": WHOLE,
+    "dimensions": WHOLE,
+    "reasoning_effort": ("a string", str),
+    "service_tier": ("a string", str),
     "stop": ("a string or a list of strings", str, list),
-    "tools": ("a list of dicts and functions", list), "tool_choice": ("a string or a dict", str, dict),
-    "extra_body": OBJECT, "extra_headers": OBJECT, "timeout": NUMBER, "deadline": NUMBER, "waiting_time": NUMBER,
-    "exponential_backoff_factor": NUMBER, "max_attempts": WHOLE, "sample": ("a string or a whole number", str, int),
-    "cache": SWITCH, "dedent_messages": SWITCH, "enable_pydantic_model_return": SWITCH,
-}  # fmt: skip
+    "tools": ("a list of dicts and functions", list),
+    "tool_choice": ("a string or a dict", str, dict),
+    "extra_body": OBJECT,
+    "extra_headers": OBJECT,
+    "timeout": NUMBER,
+    "deadline": NUMBER,
+    "waiting_time": NUMBER,
+    "exponential_backoff_factor": NUMBER,
+    "max_attempts": WHOLE,
+    "sample": ("a string or a whole number", str, int),
+    "cache": SWITCH,
+    "dedent_messages": SWITCH,
+    "enable_pydantic_model_return": SWITCH,
+}
 
 
 def check_names(params: Mapping[str, Any], kind: str = "chat") -> None:

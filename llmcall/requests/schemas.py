@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 
 def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Remember what a function gives for a type; unions that differ in order only are equal, and
-    not the same.
+    """Decorate a function so that it runs once for each type.
+
+    The cache also compares the ``repr``: unions that differ only in order are equal for Python.
     """
     remembered = lru_cache(maxsize=256)(lambda output_type, shown: function(output_type))
 
     @wraps(function)
     def found(output_type: Any) -> Any:
-        """Return it."""
+        """Return the function's result for a type."""
         try:
             hash(output_type)
         except TypeError:
@@ -39,13 +40,13 @@ def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 @_once_per_type
 def response_format(output_type: Any) -> dict[str, Any] | None:
-    """Return the ``response_format`` parameter for a type: a strict JSON schema; not to be changed.
+    """Return the ``response_format`` parameter for a type, a strict JSON schema; do not change it.
 
-    What is no object (a list, a number, a choice) is wrapped: ``{"value": …}``.
+    A type whose JSON is no object (a list, a number, a choice) is wrapped: ``{"value": …}``.
 
-    :returns: ``None`` for ``str``, and for what strict schemas cannot say: open dicts, tuples,
+    :returns: ``None`` for ``str``, and for what strict schemas cannot express: open dicts, tuples,
         ``Any``.
-    :raises TypeError: for what is no output type.
+    :raises TypeError: for anything that is no output type.
     """
     if output_type is str:
         return None
@@ -60,10 +61,10 @@ def response_format(output_type: Any) -> dict[str, Any] | None:
 
 
 def format_of(model: Any) -> dict[str, Any]:
-    """Return the ``response_format`` parameter for a class that a caller gave as one.
+    """Return the ``response_format`` parameter for a class that the caller gave.
 
-    :param model: a pydantic model, dataclass or ``TypedDict``; what strict schemas cannot say is
-        asked for without ``strict``.
+    :param model: a pydantic model, dataclass or ``TypedDict``; if no strict schema can express it,
+        the schema is not strict.
     :raises TypeError: for anything else.
     """
     if not isinstance(model, type) or json_kind(model) != "object":
@@ -77,9 +78,9 @@ def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the ``tools`` entry of a function: its name, its docstring and the schema of its
     parameters.
 
-    :param function: anything callable, or a class (pydantic model, dataclass, ``TypedDict``) whose
-        fields are the parameters.
-    :raises TypeError: for what cannot be called, and for parameters that have no JSON schema.
+    :param function: a callable, or a class (pydantic model, dataclass, ``TypedDict``) whose fields
+        are the parameters.
+    :raises TypeError: if it is not callable, or a parameter has no JSON schema.
     """
     if not callable(function):
         raise TypeError(f"tools holds {function!r}; it must be a list of dicts and functions")
@@ -95,7 +96,7 @@ def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def optional_type(output_type: Any) -> Any:
-    """Return ``T`` of ``Optional[T]``; of any other type ``None``."""
+    """Return ``T`` for ``Optional[T]``, and ``None`` for any other type."""
     alternatives = get_args(output_type)
     if (
         get_origin(output_type) not in (Union, UnionType)
@@ -139,24 +140,22 @@ def _generator() -> Any:
     from pydantic.json_schema import GenerateJsonSchema
 
     class Generator(GenerateJsonSchema):
-        """Write what differs between versions in one way, and be silent about defaults that are no
-        JSON.
-        """
+        """Writes schemas alike in all versions, without warnings about defaults that are no JSON."""
 
         ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  as pydantic declares it
 
         def dataclass_schema(self, schema: Any) -> dict[str, Any]:
-            """Leave out the docstring that nobody wrote."""
+            """Return the schema without a generated docstring."""
             found = super().dataclass_schema(schema)  # the docstring is the description since 2.12
             name, text = schema["cls"].__name__, schema["cls"].__doc__ or ""
-            if text.startswith(f"{name}("):  # what @dataclass writes where there is none
+            if text.startswith(f"{name}("):  # what @dataclass generates
                 found.pop("description", None)
             elif text:
                 found.setdefault("description", inspect.cleandoc(text))
             return found
 
         def decimal_schema(self, schema: Any) -> dict[str, Any]:
-            """Leave out the pattern that only some versions write."""
+            """Return the schema without the pattern that only some versions write."""
             found = super().decimal_schema(schema)
             for alternative in found.get("anyOf", ()):
                 alternative.pop("pattern", None)  # written by 2.12 and 2.13 alone
@@ -166,9 +165,7 @@ def _generator() -> Any:
 
 
 def _arguments_schema(function: Any) -> dict[str, Any]:
-    """Return the schema of the parameters that can be given by name; ``*args`` and ``**kwargs``
-    have none.
-    """
+    """Return the schema of a function's parameters, without ``*args`` and ``**kwargs``."""
     from pydantic_core import PydanticSerializationError, to_jsonable_python
     from typing_extensions import NotRequired, TypedDict
 
@@ -199,10 +196,9 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
 
 @_once_per_type
 def full_schema(output_type: Any) -> dict[str, Any]:
-    """Return the canonical schema of a type, made without pydantic where that needs none; not to be
-    changed.
+    """Return the canonical schema of a type, made without pydantic if possible; do not change it.
 
-    :raises TypeError: for what pydantic has no JSON schema of.
+    :raises TypeError: if pydantic has no JSON schema for the type.
     """
     found = simple_schema(output_type)
     return canonical(_pydantic_schema(output_type)) if found is None else found
@@ -210,13 +206,13 @@ def full_schema(output_type: Any) -> dict[str, Any]:
 
 @_once_per_type
 def json_kind(output_type: Any) -> str:
-    """Tell what the JSON of a type is: an ``object``, an ``array``, or any ``value``."""
+    """Return what the JSON of a type is: ``"object"``, ``"array"`` or ``"value"``."""
     kind = rooted(full_schema(output_type)).get("type")
     return kind if kind in ("object", "array") else "value"
 
 
 def simple_schema(output_type: Any) -> dict[str, Any] | None:
-    """Return the schema of what needs no pydantic (it takes 50 ms to import), else ``None``."""
+    """Return the schema of a type that needs no pydantic (50 ms to import), else ``None``."""
     names = {str: "string", bool: "boolean", int: "integer", float: "number", dict: "object"}
     if isinstance(output_type, type) and output_type in names:
         return {"type": names[output_type]}
@@ -257,17 +253,17 @@ def _name(name: str) -> str:
 
 
 def is_choice(output_type: Any) -> bool:
-    """Tell whether a type is a ``Literal`` or an ``Enum``."""
+    """Return whether a type is a ``Literal`` or an ``Enum``."""
     return get_origin(output_type) is Literal or (
         isinstance(output_type, type) and issubclass(output_type, Enum)
     )
 
 
 def labels(output_type: Any) -> dict[str, Any]:
-    """Map the text by which a model names an option to the option.
+    """Return the options by the text with which a model names them.
 
-    :param output_type: a ``Literal`` (an option's JSON text, a string's own), or an ``Enum`` (a
-        member's value where it is a string, else its name).
+    :param output_type: a ``Literal`` (the text is a string itself, or the option's JSON), or an
+        ``Enum`` (the text is the member's value if that is a string, else its name).
     """
     options = get_args(output_type) if get_origin(output_type) is Literal else output_type
     return {label_of(option): option for option in options}
@@ -281,14 +277,14 @@ def label_of(option: Any) -> str:
 
 
 def readable(given: Any, made: dict[Any, Any]) -> Any:
-    """Return a type in which every ``typing.TypedDict`` is one that pydantic reads; on Python 3.12
-    the type itself.
+    """Return a type with each ``typing.TypedDict`` replaced by one that pydantic reads.
 
-    :param given: a type, or one made of several, such as ``list[T]``; what classes have inside is
-        left alone.
-    :param made: what each ``TypedDict`` has become already, since one may have fields of its own
-        type; grows.
-    :raises NameError: for a field's type that is not found by its name.
+    Python 3.12 and later need no replacement.
+
+    :param given: a type, or one made of several, such as ``list[T]``; the insides of classes stay.
+    :param made: the replacements so far, to which this adds: a ``TypedDict`` may have fields of its
+        own type.
+    :raises NameError: if a field's type is not found by its name.
     """
     if sys.version_info >= (3, 12):
         return given
@@ -328,16 +324,41 @@ def _remade(given: Any, made: dict[Any, Any]) -> Any:
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
 _NAMED_SCHEMAS = {"properties", "$defs", "patternProperties"}
 _SCHEMAS = {
-    "anyOf", "oneOf", "allOf", "prefixItems", "items", "additionalProperties", "not", "contains", "if", "then", "else",
-}  # fmt: skip
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "prefixItems",
+    "items",
+    "additionalProperties",
+    "not",
+    "contains",
+    "if",
+    "then",
+    "else",
+}
 # Not every pydantic 2 writes these, or they differ: titles and OpenAPI's discriminator;
 # propertyNames came with 2.10.
 _UNSTABLE = {"title", "discriminator", "propertyNames"}
 _STRICT_KEYWORDS = {
-    "type", "enum", "anyOf", "properties", "required", "additionalProperties", "items", "$ref", "description",
-    "pattern", "format", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
-    "minItems", "maxItems",
-}  # fmt: skip
+    "type",
+    "enum",
+    "anyOf",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "$ref",
+    "description",
+    "pattern",
+    "format",
+    "multipleOf",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minItems",
+    "maxItems",
+}
 _STRICT_FORMATS = {
     "date-time",
     "time",
@@ -355,11 +376,11 @@ _NOT_STRICT = {"allOf", "prefixItems", "patternProperties", "not", "if", "then",
 def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a schema in the form that strict structured output takes.
 
-    Every object is closed and requires all its properties; defaults and the keywords that strict
-    mode refuses (lengths of texts) go, as reading the answer checks them anyway; a ``$ref`` stands
-    alone.
+    Every object is closed and requires all its properties. Defaults, and keywords that strict mode
+    refuses (such as text lengths), are left out; they are checked when the answer is read. A
+    ``$ref`` stands alone.
 
-    :raises ValueError: for what the strict form cannot say.
+    :raises ValueError: if the strict form cannot express the schema.
     """
     definitions = schema.get("$defs", {})
     root = _strict(rooted(schema), definitions)
@@ -371,16 +392,16 @@ def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
 def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema as every pydantic 2 would write it.
 
-    Keywords are sorted, properties keep their order; no titles; ``const`` is an ``enum`` of one;
-    ``$defs`` bear the classes' own names, numbered where two classes share one; whole numbers have
-    no fraction.
+    Keywords are sorted, and properties keep their order. There are no titles. ``const`` is an
+    ``enum`` of one value. ``$defs`` have the classes' own names, numbered if two classes share one.
+    Whole numbers have no fraction.
 
     :param schema: a schema as pydantic writes it, its definitions under ``$defs``.
     """
     names: dict[str, str] = {}  # pydantic's names of definitions, in the order of use, and ours
 
     def schema_of(node: Any) -> Any:
-        """Return the form of a schema, or of several."""
+        """Return the canonical form of a schema, or of several."""
         if isinstance(node, list):
             return [schema_of(each) for each in node]
         if not isinstance(node, Mapping):
@@ -390,7 +411,7 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
         }
 
     def value_of(keyword: str, value: Any) -> Any:
-        """Return the form of a keyword's value."""
+        """Return the canonical form of a keyword's value."""
         if keyword in _NAMED_SCHEMAS:
             return {name: schema_of(item) for name, item in value.items()}
         if keyword in _SCHEMAS:
@@ -398,8 +419,8 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
         return f"#/$defs/{own_name(value)}" if keyword == "$ref" else plain(value, keyword)
 
     def own_name(reference: str) -> str:
-        """Name a definition by its class; pydantic puts the module before the names of classes that
-        share one.
+        """Return a definition's name, that of its class; pydantic puts the module before it if two
+        classes share a name.
         """
         key = reference.removeprefix("#/$defs/")
         if key not in names:
@@ -417,7 +438,7 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stable(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring one schema to the form that all versions share."""
+    """Return one schema in the form that all versions share."""
     node = {keyword: value for keyword, value in node.items() if keyword not in _UNSTABLE}
     if len(node.get("allOf", ())) == 1:  # a reference with siblings, before pydantic 2.9
         node = {**node.pop("allOf")[0], **node}
@@ -442,22 +463,20 @@ def _stable(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _types_of(values: list[Any]) -> list[str]:
-    """List the JSON types of an ``enum``'s values; an integer among numbers is a number."""
+    """Return the JSON types of an ``enum``'s values; an integer among numbers is a number."""
     types = sorted({_JSON_TYPES[type(value)] for value in values if type(value) in _JSON_TYPES})
     return [name for name in types if name != "integer"] if "number" in types else types
 
 
 def rooted(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema whose root is no reference (of a recursive model it is one), its definitions
-    kept.
-    """
+    """Return a schema whose root is no reference, as it is for a recursive model; keeps ``$defs``."""
     if "$ref" not in schema:
         return dict(schema)
     return {**_resolved(schema, schema["$defs"]), "$defs": schema["$defs"]}
 
 
 def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a reference's definition in its place; what stands beside the reference goes before it."""
+    """Return a reference's definition; keywords beside the reference take precedence."""
     siblings = {
         keyword: value for keyword, value in node.items() if keyword not in ("$ref", "$defs")
     }

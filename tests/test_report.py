@@ -181,6 +181,7 @@ def test_a_survey_shows_its_answers_by_what_tells_them_apart() -> None:
     assert dict(groups["all answers"]) == {"all": [24, 23, 1]}
     assert dict(groups["“from …”"]) == {"Bergen": [0, 23, 1], "Cork": [24, 0, 0]}
     assert set(dict(groups["“You are a …”"])) == {"baker", "driver", "nurse"}
+    assert list(groups) == ["all answers", "“You are a …”", "“from …”"]
     both = survey("b.jsonl", framing="formal")
     lines = Path("a.jsonl").read_text(encoding="utf-8") + "\n".join(
         Path(both).read_text(encoding="utf-8").splitlines()[1:]

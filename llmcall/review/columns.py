@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any, NamedTuple
 
 from ..display.formatting import as_json, one_line
@@ -133,7 +133,9 @@ def _of_prompts(calls: Sequence[Call]) -> Iterator[Column]:
 
 
 def _text(call: Call) -> str:
-    return "\n".join(text for message in call.messages for text in message.texts)
+    """Return what a call asked first, without what follows an answer."""
+    asked = takewhile(lambda message: not message.role.startswith("assistant"), call.messages)
+    return "\n".join(text for message in asked for text in message.texts)
 
 
 def _template(texts: Iterable[Sequence[str]]) -> list[str]:
@@ -158,7 +160,7 @@ def _template(texts: Iterable[Sequence[str]]) -> list[str]:
 def _label(before: str, after: str) -> str:
     """Return what a gap is called: the words beside it."""
     words = before.split()[-LABEL_WORDS:]
-    if words:
+    if any(map(str.isalnum, "".join(words))):
         return f"“{' '.join(words)} …”"
     return f"“… {' '.join(after.split()[:LABEL_WORDS])}”"
 

@@ -25,6 +25,7 @@ FIELDS = 8
 TEXT = 60  # characters of an answer
 OTHER, NO_FIELD = "(other)", "(no such field)"
 ANSWER = "answer"
+RUN = "run"  # the column that tells two runs apart
 
 
 class Distribution(NamedTuple):
@@ -71,7 +72,7 @@ def distributions(
         its = [calls[index] for index in chosen]
         by = columns(its)
         if sides:
-            by = [Column("run", [sides[index] for index in chosen]), *by]
+            by = [Column(RUN, [sides[index] for index in chosen]), *by]
         question = f"call {number + 1}: " if len(set(numbers)) > 1 else ""
         for field, values in _fields(its, marks).items():
             ordered = _ordered(values)
@@ -83,16 +84,20 @@ def distributions(
 def _distribution(
     field: str, values: Sequence[str], order: list[str], by: Iterable[Column]
 ) -> Distribution:
-    def rows(column: Column | None) -> dict[str, list[int]]:
-        counts = counts_by(values, column)
-        return {
-            group: [counts[group][value] for value in order]
-            for group in sorted(counts, key=natural_order)
-        }
-
-    groups = {"all answers": {"all": rows(None)[""]}}
-    groups.update({column.name: rows(column) for column in by})
+    groups = {"all answers": {"all": _counted(values, order, None)[""]}}
+    for column in by:
+        counts = _counted(values, order, column)
+        names = counts if column.name == RUN else sorted(counts, key=natural_order)
+        groups[column.name] = {name: counts[name] for name in names}
     return Distribution(field, order, groups)
+
+
+def _counted(
+    values: Sequence[str], order: Sequence[str], column: Column | None
+) -> dict[str, list[int]]:
+    """Return how often each value came, for each value of a column."""
+    counts = counts_by(values, column)
+    return {group: [found[value] for value in order] for group, found in counts.items()}
 
 
 def _fields(calls: Sequence[Call], marks: Mapping[int, Sequence[str]]) -> dict[str, list[Any]]:

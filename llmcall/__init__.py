@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .programs.requests import ProgramRequest
     from .recorded_functions import recorded
     from .review.comparison import Comparison, compare
-    from .scopes import bind, scope
+    from .scopes import arm, bind, scope, seed
     from .types import AsyncTransport, Record, Reply, Request, TokenUsage, Transport
 
 # Where each name lives; it is imported when first used, so that importing the package costs next to
@@ -81,7 +81,7 @@ _HOMES = {
     "misses.report": ("Miss",),
     "parallel.plans": ("Plan",),
     "recorded_functions": ("recorded",),
-    "scopes": ("bind", "scope"),
+    "scopes": ("arm", "bind", "scope", "seed"),
     "review.comparison": ("Comparison", "compare"),
     "types": ("AsyncTransport", "Record", "Reply", "Request", "TokenUsage", "Transport"),
 }  # fmt: skip
@@ -94,9 +94,9 @@ __all__ = [
     "LocalClient", "Miss", "OpenAIClient", "OutputError", "Plan", "ProgramRequest", "QuotaExceededError",
     "RateLimitError", "Record", "Reply", "Request", "RequestTimeoutError", "ResponseCache", "ScopeError",
     "ServiceError", "Settings", "Stream", "TemplateError", "TokenUsage", "Transport", "Usage", "__version__",
-    "async_http_client", "bind", "budget", "cassette", "chatcompletion_request", "client", "compare", "configure",
-    "configured", "count_tokens", "force_api_cache", "force_api_type", "http_client", "imap", "llm", "map", "patched",
-    "recorded", "register_client", "reset", "scope", "settings", "track", "usage",
+    "arm", "async_http_client", "bind", "budget", "cassette", "chatcompletion_request", "client", "compare",
+    "configure", "configured", "count_tokens", "force_api_cache", "force_api_type", "http_client", "imap", "llm", "map",
+    "patched", "recorded", "register_client", "reset", "scope", "seed", "settings", "track", "usage",
 ]  # fmt: skip
 
 

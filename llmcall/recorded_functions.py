@@ -31,7 +31,7 @@ from .failures import LEFT, is_left
 from .notices import warn_once
 from .requests.keys import map_texts, normalizer, ordered, plain
 from .requests.signatures import Parameters
-from .scopes import scope_of_call
+from .scopes import current_scope, scope_of_call
 from .types import FROM_FUNCTION, FROM_SERVER, Outcome, Request, record_of
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class FunctionCall(PreparedCall):
         """Open a scope of this call alone: a replay skips the call, and no draw outside may move."""
         active = scope_of_call() if request.sample is not None else None
         if active is not None:
-            with active.inside(function_scope(self.name, request.cache_key)):
+            with active.inside(function_scope(request.asked, request.sample)):
                 yield
             return
         token = _running.set(_running.get() | {request.cache_key})
@@ -148,12 +148,17 @@ _running: ContextVar[frozenset[str]] = ContextVar(
 def recorded(function: Callable[Arguments, Result], /) -> Callable[Arguments, Result]: ...
 @overload
 def recorded(
-    *, name: str | None = None, version: str | int | None = None
+    *, name: str | None = None, version: str | int | None = None, shared: bool = False
 ) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]: ...
 
 
 def recorded(
-    function: Any = None, /, *, name: str | None = None, version: str | int | None = None
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    version: str | int | None = None,
+    shared: bool = False,
 ) -> Any:
     """Record a function's results, and replay them: a decorator, also of async functions and of
     methods.
@@ -170,6 +175,9 @@ def recorded(
     :param name: what it is recorded under; ``None`` means module and qualified name. Of two
         functions of one name, each gets the other's results.
     :param version: tells its results from those of an earlier version.
+    :param shared: whether the arms of a scope share its results, as they share a model's answers:
+        for a die, a clock or a search. Otherwise each arm has results of its own, since a function
+        may read the state of the arm's world.
     :returns: the function, recorded; it raises TypeError for an argument or a result that is not
         plain data, and CacheMissError where nothing is recorded and it may not run.
     :raises TypeError: where it is no function, or a generator function, or has no name of its own.
@@ -183,7 +191,9 @@ def recorded(
     True
     """
     if function is None:
-        return lambda decorated: recorded(decorated, name=name, version=version)  # type: ignore[call-overload]
+        return lambda decorated: recorded(  # type: ignore[call-overload]
+            decorated, name=name, version=version, shared=shared
+        )
     from inspect import iscoroutinefunction
 
     named: dict[str, Any] = {"function": _name_of(function, name)}
@@ -196,12 +206,12 @@ def recorded(
     if iscoroutinefunction(function):
 
         async def run(*args: Any, **kwargs: Any) -> Any:
-            return await adrive(_called(function, named, parameters, args, kwargs))
+            return await adrive(_called(function, named, parameters, args, kwargs, shared=shared))
 
     else:
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            return drive(_called(function, named, parameters, args, kwargs))
+            return drive(_called(function, named, parameters, args, kwargs, shared=shared))
 
     return short_traceback(functools.wraps(function)(run))
 
@@ -227,11 +237,18 @@ def _name_of(function: Any, name: str | None) -> str:
 
 
 def _called(
-    function: Any, named: dict[str, Any], parameters: Parameters, args: Any, kwargs: Any
+    function: Any,
+    named: dict[str, Any],
+    parameters: Parameters,
+    args: Any,
+    kwargs: Any,
+    *,
+    shared: bool,
 ) -> Flow[Any]:
     """Take the draw of a call, and return the way to its result.
 
     :param named: the function's name and version.
+    :param shared: whether the arms of a scope share its result.
     """
     name, settings = named["function"], config.settings()
     try:
@@ -247,6 +264,9 @@ def _called(
         for parameter, value in given.items()
     }
     asked = {**named, "arguments": given}
+    active = current_scope()
+    if not shared and active is not None and active.arm is not None:
+        asked["arm"] = active.arm.name
     run = functools.partial(function, *args, **kwargs)
     return _answered(_prepared("function", asked, settings, name=name, run=run))
 
@@ -353,6 +373,7 @@ def _answered(call: FunctionCall) -> Flow[Any]:
         call.give_back()
         raise
     call.end(record)
+    call.note_used(record)
     return record.response["value"]
 
 

@@ -10,7 +10,7 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import ContextDecorator, suppress
 from contextvars import ContextVar
 from mmap import mmap
@@ -36,6 +36,7 @@ from ..records.packed import pack, unpack
 from ..records.reader import Lines, read
 from ..records.served import served_by
 from ..records.writer import Writer, write
+from ..requests.keys import key_of
 from ..scopes import Recorded
 from ..system import alone, process_lock
 from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
@@ -57,9 +58,16 @@ LISTED = 20  # records that a notebook shows
 CELL = 80  # characters of a prompt or an answer there
 
 
-def function_scope(name: str, cache_key: str) -> str:
-    """Return the name of the scope in which one call of a recorded function runs, if it runs."""
-    return f"{name.replace('/', '.').replace('#', '.')}.{cache_key[:8]}"
+def function_scope(asked: Mapping[str, Any], sample: str | None) -> str:
+    """Return the name of the scope in which one call of a recorded function runs, if it runs.
+
+    It is the same in every arm.
+
+    :param asked: what identifies the call.
+    """
+    name = str(asked.get("function", "http"))
+    key = key_of("function", {field: asked[field] for field in asked if field != "arm"}, sample)
+    return f"{name.replace('/', '.').replace('#', '.')}.{key[:8]}"
 
 
 class Cassette(ContextDecorator):
@@ -453,7 +461,7 @@ class Cassette(ContextDecorator):
                 if not self.is_mine():
                     self._used_by_child[0] = 1
                 if found.kind == "function":
-                    inside = function_scope(str(found.request.get("function")), found.cache_key)
+                    inside = function_scope(found.request, found.sample)
                     self._skipped.add(f"{found.scope}/{inside}".lstrip("/"))
             return found
 

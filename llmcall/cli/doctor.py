@@ -6,8 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.connections import DATABASE
-from ..cache.storage import SqliteStorage
+from ..cache.storage import DATABASE, SqliteStorage
 from ..config.values import without_password
 from ..display.formatting import counted, shortened
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError

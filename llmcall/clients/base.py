@@ -447,6 +447,7 @@ class LLMClient:
             note_served(call.request, (call.cassette or call.cache).path)
         if call.draw is not None:
             call.draw.end(record)
+        call.note_used(record)
         try:
             reply = Reply.of(record, sent, parse=call.parse)
         except (LookupError, TypeError, AttributeError) as error:
@@ -560,6 +561,7 @@ class LLMClient:
             call.give_back()
             raise
         call.end()
+        call.note_used(outcome.record)
         return outcome
 
     @overload
@@ -615,6 +617,8 @@ class LLMClient:
             records = yield from embed(calls)
         except BaseException as error:  # noqa: BLE001 - _failed raises all but an APIError again
             return self._failed(error, calls[0])
+        for call, record in zip(calls, records, strict=True):
+            call.note_used(record)
         return self._embeddings(records, is_one=isinstance(text, str))
 
     def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Any:

@@ -13,7 +13,7 @@ from ..errors import ScopeError
 from ..requests.keys import identity, key_of, normalizer, sampled_key
 from ..requests.messages import asked_messages, check_messages
 from ..requests.parameters import asked_parameters, check_names, expected_answer, given_parameters
-from ..scopes import Recorded, current_path, scope_of_call
+from ..scopes import Recorded, current_scope, scope_of_call
 from ..types import Request
 from .options import Options, split_options
 from .prepared_call import ModelCall
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..cassettes.cassette import Cassette
+    from ..scopes import Active
     from .caller import Caller, Resolved
     from .prepared_call import Call, PreparedCall
 
@@ -101,6 +102,7 @@ def sampled(call: Call) -> Call:
         note_refused(call.label, call.callee, call.meter, error)
         raise
     scope = "" if active is None else active.path
+    call = in_arm(call, active)
     draw = None
     if call.options.sample is not None:
         sample = f"{scope}#{call.options.sample}"
@@ -112,6 +114,13 @@ def sampled(call: Call) -> Call:
         return call
     request = request._replace(sample=sample, cache_key=sampled_key(identified, sample))
     return replace(call, request=request, scope=scope, draw=draw)
+
+
+def in_arm(call: Call, active: Active | None) -> Call:
+    """Return a call with the arm that it stands in."""
+    if active is None or active.arm is None:
+        return call
+    return replace(call, arm=active.arm.name, used=active.used)
 
 
 def recorded_askers(call: PreparedCall, identified: Any, path: str, digest: str) -> Recorded:
@@ -182,13 +191,13 @@ def prepare_embeddings(
     :raises TypeError: for a wrong argument.
     """
     cassette = active_cassette(client.base_settings)
-    resolved, scope = client.resolved, current_path()
+    resolved, active = client.resolved, current_scope()
     named = {**arguments, "model": model or client.default_embedding_model()}
     parameters = _parameters(client, resolved, named, "embedding")
     if parameters.options.sample is not None:
         raise TypeError("embeddings take no sample: the same text has the same embedding")
     return [
-        _prepared_text(client, resolved, parameters, each, cassette, scope)
+        in_arm(_prepared_text(client, resolved, parameters, each, cassette, active), active)
         for each in texts_of(text)
     ]
 
@@ -199,7 +208,7 @@ def _prepared_text(
     parameters: _Parameters,
     text: str,
     cassette: Cassette | None,
-    scope: str,
+    active: Active | None,
 ) -> ModelCall:
     normalize = parameters.normalize
     asked = {**parameters.asked, "input": text if normalize is None else normalize(text)}
@@ -218,7 +227,7 @@ def _prepared_text(
         cache=resolved.cache,
         request=request,
         options=parameters.options,
-        scope=scope,
+        scope="" if active is None else active.path,
         cassette=cassette,
         place=cassette.place() if cassette is not None else (),
     )

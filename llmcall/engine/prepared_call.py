@@ -18,6 +18,7 @@ from .service_tiers import FLEX, tier_of
 from .usage import count, named
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
 
     from ..cache.cache import ResponseCache
@@ -39,6 +40,8 @@ class PreparedCall(ABC):
     :param request: what it asks.
     :param options: how it is made.
     :param scope: its scope path; empty outside any scope.
+    :param arm: the name of the arm that it stands in; empty outside any.
+    :param used: gathers the records that the arm's calls get, or ``None``.
     :param draw: the draw that it took in its scope, or ``None``; given back if the call fails.
     :param cassette: the open cassette, or ``None``.
     :param place: its place in the order of the cassette's calls.
@@ -49,6 +52,8 @@ class PreparedCall(ABC):
     request: Request
     options: Options = DEFAULT_OPTIONS
     scope: str = ""
+    arm: str = ""
+    used: deque[Record] | None = None
     draw: Draw | None = None
     cassette: Cassette | None = None
     place: Place = ()
@@ -161,6 +166,11 @@ class PreparedCall(ABC):
         if self.draw is not None:
             self.draw.give_back()
 
+    def note_used(self, record: Record) -> None:
+        """Note the record that answers the call, if its arm gathers them."""
+        if self.used is not None:
+            self.used.append(record)
+
     def end(self, answer: Record | None = None) -> None:
         """Note that the call has its answer."""
         if self.draw is not None:
@@ -171,7 +181,7 @@ class PreparedCall(ABC):
 
         :param amounts: by column of :class:`~llmcall.Usage`; ``None`` means unknown.
         """
-        count(self.meter, self.callee, self.scope, amounts)
+        count(self.meter, self.callee, self.scope, amounts, self.arm)
 
     def count_hit(self, cost: float | None, served: str | None) -> None:
         """Count an answer that was not asked for now.

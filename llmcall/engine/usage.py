@@ -47,6 +47,7 @@ class Usage(NamedTuple):
         under its name, a map that was not under ``"llmcall.map"``.
     :param by_scope: the same for each scope path, with all scopes inside it (``""``: outside any);
         the items of a map without a key count in the scope around them.
+    :param by_arm: the same for each arm's name, over all scopes.
     :param priced_by: the price source: ``"[Prices]"``, or the package, its version, and the day
         whose price it is.
     :param parts: the same for each model and scope path, without the scopes inside it.
@@ -75,6 +76,7 @@ class Usage(NamedTuple):
     priced_by: tuple[str, ...] = ()
     parts: Mapping[tuple[str, str], Usage] = {}
     served: tuple[str, ...] = ()
+    by_arm: Mapping[str, Usage] = {}
 
     def to_frame(self) -> Any:
         """Return a pandas DataFrame: a row for each model and scope path, without the scopes inside
@@ -111,7 +113,11 @@ def _sections(usage: Usage) -> list[list[list[str]]]:
     if usage.cached_input_tokens is None:
         names.remove("cached_input_tokens")  # most servers say nothing of it
     models = [*usage.by_model.items(), *([("all", usage)] if len(usage.by_model) != 1 else [])]
-    sections = [("model", models), ("scope", _scopes(usage.by_scope))]
+    sections = [
+        ("model", models),
+        ("scope", _scopes(usage.by_scope)),
+        ("arm", [*usage.by_arm.items()]),
+    ]
     return [
         [
             [title, *names],
@@ -189,47 +195,55 @@ class Meter:
     """Add up what calls use, exactly, from any number of threads."""
 
     def __init__(self) -> None:
-        self.sums: dict[tuple[str, str], dict[str, Any]] = {}  # by model and scope, and by column
+        # By model, scope and arm (empty outside any), and by column.
+        self.sums: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     def usage(self) -> Usage:
         """Return what was used so far."""
         with _lock:
-            parts = {
+            counted = {
                 place: Usage(**{**sums, **{name: tuple(sorted(sums[name])) for name in NAMES}})
                 for place, sums in sorted(self.sums.items())
             }
+        parts: dict[tuple[str, str], list[Usage]] = {}
         models: dict[str, list[Usage]] = {}
         scopes: dict[str, list[Usage]] = {}
-        for (model, scope), part in parts.items():
+        arms: dict[str, list[Usage]] = {}
+        for (model, scope, arm), part in counted.items():
+            parts.setdefault((model, scope), []).append(part)
             models.setdefault(model, []).append(part)
+            if arm:
+                arms.setdefault(arm, []).append(part)
             for around in accumulate(
                 scope.split("/"), "{}/{}".format
             ):  # it, and the scopes around it
                 scopes.setdefault(around, []).append(part)
-        return _sum(parts.values())._replace(
+        return _sum(counted.values())._replace(
             by_model={model: _sum(models[model]) for model in sorted(models)},
             by_scope={scope: _sum(scopes[scope]) for scope in sorted(scopes)},
-            parts=parts,
+            by_arm={arm: _sum(arms[arm]) for arm in sorted(arms)},
+            parts={place: _sum(parts[place]) for place in parts},
         )
 
 
 process_meter = Meter()
 _meters = [process_meter]  # and those of the blocks that are tracked
-# Their ``add(model, scope, amounts)`` hears what all calls use, from every thread and task.
+# Their ``add(model, scope, amounts, arm)`` hears what all calls use, from every thread and task.
 watchers: list[Any] = []
 
 
-def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
+def count(own: Meter, model: str, scope: str, amounts: UsageDelta, arm: str = "") -> None:
     """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked.
 
     :param amounts: by the name of their column; ``None`` is unknown, and a text is one of the names
         that are collected: a price source, or a model that answered.
+    :param arm: the name of the arm that the scope stands in; empty outside any.
     """
     if (
         "~" in scope
     ):  # what is counted for each of a million items would be kept as long as the process runs
         scope = given_path(scope)
-    place = model, scope
+    place = model, scope, arm
     with _lock:
         for meter in (own, *_meters):
             try:  # get() of a dict that threads share waits for itself in free-threaded Python 3.13
@@ -253,7 +267,7 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta) -> None:
     if "served" in amounts:
         _warn_of_two_models(model, str(amounts["served"]))
     for watcher in tuple(watchers):
-        watcher.add(model, scope, amounts)
+        watcher.add(model, scope, amounts, arm)
 
 
 def named(served: object) -> dict[str, str]:

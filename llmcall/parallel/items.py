@@ -21,9 +21,11 @@ from ..requests.keys import canonical
 from ..scopes import made_name
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Iterator
 
     from ..scopes import Active, Draws, Scope
+    from ..types import Record
 
 DIGEST_BYTES = 8  # of a SHA-256, in an item's name
 OCCURRENCE = (
@@ -161,6 +163,7 @@ class TaskPosition(NamedTuple):
     :param repeat: which draw it is; from 1 on it has a scope of its own.
     :param place: that of the map, the item's index, and the repeat.
     :param in_default: whether the map stands in the default scope, or in an item of one that does.
+    :param arm: the arm in which the map runs, or ``None``.
     """
 
     path: str
@@ -168,17 +171,19 @@ class TaskPosition(NamedTuple):
     repeat: int
     place: tuple[int, ...]
     in_default: bool = False
+    arm: scopes.ArmPath | None = None
 
     @property
     def number(self) -> int:
         """Return which item it is, counted from 0."""
         return self.place[-2]
 
-    def stand(self, draws: Draws) -> Active:
+    def stand(self, draws: Draws, used: deque[Record] | None) -> Active:
         """Let the present context, one of the task's own, stand here; return the scope that is to
         hold in it.
 
         :param draws: count the draws of its scopes.
+        :param used: gathers the records that its calls get, or ``None``.
         """
         current_position.set(self.place)
         # empty: none is meant, whatever is open elsewhere
@@ -186,7 +191,7 @@ class TaskPosition(NamedTuple):
         if self.repeat:
             path = f"{path}/{made_name(self.repeat)}" if path else made_name(self.repeat)
         if not self.in_default:
-            return scopes.Active(path, draws)
+            return scopes.Active(path, draws, arm=self.arm, used=used)
         without = scopes.Active(made_name(self.repeat) if self.repeat else "", scopes.Draws())
         return scopes.Active(path, draws, without_default=without)
 

@@ -271,10 +271,11 @@ def _positions(
     """Yield each item as often as it is drawn, with the position of the draw."""
     path = "" if active is None else active.path
     in_default = active is not None and active.without_default is not None
+    arm = None if active is None else active.arm
     for index, item in enumerate(rows_of(items)):
         name = names.name(item, takes_all=in_default) if path else ""
         for repeat in range(options.repeats):
-            yield item, TaskPosition(path, name, repeat, (*place, index, repeat), in_default)
+            yield item, TaskPosition(path, name, repeat, (*place, index, repeat), in_default, arm)
         del item  # nobody keeps what was taken
 
 

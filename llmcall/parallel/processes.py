@@ -28,7 +28,7 @@ from ..engine import usage as metering
 from ..engine.interrupts import check_stops, current_stops
 from ..errors import LLMCallError
 from ..failures import process_failures
-from ..scopes.draws import Draws, Number, split_counts
+from ..scopes import Draws, Number, ScopedRequest, split_counts
 from ..system import after_fork_in_child
 from ..types import FROM_FUNCTION
 
@@ -56,9 +56,10 @@ class Outcome(NamedTuple):
 
     :param traceback: the error's, there.
     :param draws: the numbers that it drew.
-    :param usage: model, scope and amounts of each addition to the usage.
+    :param usage: model, scope, amounts and arm of each addition to the usage.
     :param events: what was done with the cassette: the name of the method, its arguments, and the
         scope path in which it was called, which decides the record's place among the others.
+    :param used: the records that its calls got, if it ran in an arm that gathers them.
     :param failures: why calls left no record, how many in each scope, and the first of them in
         words.
     """
@@ -67,8 +68,9 @@ class Outcome(NamedTuple):
     error: BaseException | None = None
     traceback: str = ""
     draws: Sequence[Number] = ()
-    usage: Sequence[tuple[str, str, UsageDelta]] = ()
+    usage: Sequence[tuple[str, str, UsageDelta, str]] = ()
     events: Sequence[Event] = ()
+    used: Sequence[Record] = ()
     failures: Sequence[tuple[str, dict[str, int], str]] = ()
 
 
@@ -99,15 +101,14 @@ class TaskDraws(Draws):
         self.taken: list[Number] = []
 
     def equal(
-        self, path: str, digest: str, source: object, recorded: Callable[[], Recorded]
+        self, request: ScopedRequest, source: object, recorded: Callable[[], Recorded]
     ) -> EqualRequests:
         """Return the equal requests of a scope; see :meth:`Draws.equal`."""
-        return self._around.equal(path, digest, source, recorded)
+        return self._around.equal(request, source, recorded)
 
     def take(
         self,
-        path: str,
-        digest: str,
+        request: ScopedRequest,
         asker: str | None = None,
         equal: EqualRequests | None = None,
     ) -> int:
@@ -115,33 +116,33 @@ class TaskDraws(Draws):
 
         :raises KeyboardInterrupt: once the draws were given back: the task's map is over.
         """
-        number = self._around.take(path, digest, asker, equal)
-        self.taken.append(Number(path, digest, number))
+        number = self._around.take(request, asker, equal)
+        self.taken.append(Number(request, number))
         if self._is_over:
-            self.give_back(path, digest, number)
+            self.give_back(request, number)
             raise KeyboardInterrupt("the map that this call belongs to is over")
         return number
 
-    def claim(self, path: str, digest: str, number: int) -> None:
+    def claim(self, request: ScopedRequest, number: int) -> None:
         """Mark a number as taken that another process took."""
-        self._around.claim(path, digest, number)
-        self.taken.append(Number(path, digest, number))
+        self._around.claim(request, number)
+        self.taken.append(Number(request, number))
 
-    def end(self, path: str, digest: str, stored_at: float | None) -> None:
+    def end(self, request: ScopedRequest, stored_at: float | None) -> None:
         """Note that a call has its answer; see :meth:`Draws.end`."""
-        self._around.end(path, digest, stored_at)
+        self._around.end(request, stored_at)
 
     def counts(self) -> Counts:
         """Return what is counted, for another process to go on from."""
         return self._around.counts()
 
-    def give_back(self, path: str, digest: str, number: int) -> None:
+    def give_back(self, request: ScopedRequest, number: int) -> None:
         """Make a number free again, unless it is already."""
         try:
-            self.taken.remove(Number(path, digest, number))
+            self.taken.remove(Number(request, number))
         except ValueError:
             return
-        self._around.give_back(path, digest, number)
+        self._around.give_back(request, number)
 
     def give_all_back(self) -> None:
         """Make all numbers free again."""
@@ -238,7 +239,13 @@ class Task:
         if group.is_over:
             return Outcome(error=NotBegunError())
         return group.context.copy().run(
-            _outcome, group.job, self.item, self.position, self.draws, group.around
+            _outcome,
+            group.job,
+            self.item,
+            self.position,
+            self.draws,
+            group.around,
+            None if group.active is None else group.active.used,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -282,12 +289,14 @@ class RemoteTask(NamedTuple):
             context = copy_context()
             # a process that was forked in a task of another map has that one's
             context.run(current_stops.set, ())
-            outcome = context.run(_outcome, job, self.item, self.position, draws, ())
+            used: deque[Record] = deque()
+            outcome = context.run(_outcome, job, self.item, self.position, draws, (), used)
             if (error := outcome.error) is not None:
                 outcome = Outcome(
                     error=_picklable(error), traceback="".join(format_exception(error))
                 )
-            return session.report(outcome._replace(draws=draws.taken))
+            gathered = list(used) if self.position.arm is not None else []
+            return session.report(outcome._replace(draws=draws.taken, used=gathered))
 
     def __repr__(self) -> str:
         return f"RemoteTask({self.position})"
@@ -305,13 +314,23 @@ def _arrived(*fields: Any) -> Task | RemoteTask:
     return remote if group is None else Task(group, remote.item, remote.position)
 
 
-def _outcome(job: Job, item: Any, position: TaskPosition, draws: Draws, around: Stops) -> Outcome:
-    """Run a task in a context of its own, unless one of the maps around its own was interrupted."""
+def _outcome(
+    job: Job,
+    item: Any,
+    position: TaskPosition,
+    draws: Draws,
+    around: Stops,
+    used: deque[Record] | None,
+) -> Outcome:
+    """Run a task in a context of its own, unless one of the maps around its own was interrupted.
+
+    :param used: gathers the records that its calls get, or ``None``.
+    """
     try:
         check_stops(around)
         # Whichever thread runs it, an item asks under its own name.
         asker = askers.running_item(position.name or str(position.number), position.repeat)
-        with position.stand(draws) as active, asker:
+        with position.stand(draws, used) as active, asker:
             value = job.run(item)
             if isinstance(value, CoroutineType):
                 value.close()
@@ -408,7 +427,7 @@ class WorkerSession:
         settings, open_budgets, named, gained = pickle.loads(state)
         self.state = state
         self.users = 0
-        self._usage: deque[tuple[str, str, UsageDelta]] = deque()
+        self._usage: deque[tuple[str, str, UsageDelta, str]] = deque()
         self.cassette: WorkerCassette | None = None
         cassettes.forget_inherited()
         config.unpack(settings)
@@ -424,9 +443,9 @@ class WorkerSession:
             self.close = opened.pop_all().close
         self.generation = config.layers.generation
 
-    def add(self, model: str, scope: str, amounts: UsageDelta) -> None:
+    def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Keep an addition to the usage."""
-        self._usage.append((model, scope, dict(amounts)))
+        self._usage.append((model, scope, dict(amounts), arm))
 
     def report(self, outcome: Outcome) -> Outcome:
         """Return what a task came to, with what was not sent home yet."""
@@ -532,8 +551,10 @@ def take_report(task: Task, outcome: Outcome) -> None:
     group = task.group
     for number in outcome.draws:
         task.draws.claim(*number)
-    for model, scope, amounts in outcome.usage:
-        metering.count(group.meter, model, scope, amounts)
+    for model, scope, amounts, arm in outcome.usage:
+        metering.count(group.meter, model, scope, amounts, arm)
+    if group.active is not None and group.active.used is not None:
+        group.active.used.extend(outcome.used)
     for method, arguments, scope in outcome.events:
         with scopes.Active(scope, Draws()):
             getattr(group.cassette, method)(*arguments)

@@ -96,7 +96,7 @@ class ExchangeCounter:
         self._count(call, {"errors": 1})
 
     def _count(self, call: FunctionCall, amounts: UsageDelta) -> None:
-        count(self._client.meter, self._model, call.scope, amounts)
+        count(self._client.meter, self._model, call.scope, amounts, call.arm)
 
 
 def usage_of(value: Mapping[str, Any]) -> TokenUsage:

@@ -1,8 +1,10 @@
 """Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays."""
 
-from .draws import Counts, Draw, Draws
+from .arms import Arm, arm, seed
+from .draws import Draw, Draws
 from .equal_requests import Recorded, take_misplaced
 from .names import given_path, is_made_name, made_name
+from .numbers import ArmPath, Counts, Number, ScopedRequest, split_counts
 from .scope import (
     Active,
     Bound,
@@ -10,6 +12,7 @@ from .scope import (
     bind,
     current,
     current_path,
+    current_scope,
     default_scope,
     forget,
     inherited,
@@ -20,15 +23,21 @@ from .served import note_served
 
 __all__ = [
     "Active",
+    "Arm",
+    "ArmPath",
     "Bound",
     "Counts",
     "Draw",
     "Draws",
+    "Number",
     "Recorded",
     "Scope",
+    "ScopedRequest",
+    "arm",
     "bind",
     "current",
     "current_path",
+    "current_scope",
     "default_scope",
     "forget",
     "given_path",
@@ -38,5 +47,7 @@ __all__ = [
     "note_served",
     "scope",
     "scope_of_call",
+    "seed",
+    "split_counts",
     "take_misplaced",
 ]

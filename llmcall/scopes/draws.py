@@ -1,6 +1,6 @@
 """Draws: which numbers are taken for each request in each scope.
 
-One object counts the draws of an outermost scope, by scope path and request, so that a changed or
+One object counts the draws of an outermost scope, by scope path, request and arm, so that a changed or
 added call changes no other draw. Paths and digests are kept whole: draws of different requests or
 scopes never share a count.
 
@@ -10,87 +10,72 @@ That takes no lock: it puts the number into a queue, which the next draw empties
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable
 
 from ..askers import current as current_asker
 from ..notices import warn_once
 from ..system import current_task, process_lock, this_process
 from ..types import Record
-from .equal_requests import EqualRequests, Recorded, from_lowest
-
-# By scope path and request digest: the lowest number that was never taken, and the free numbers
-# below it. Plain data, which is sent to other processes.
-Counts = Mapping[str, Mapping[str, tuple[int, tuple[int, ...]]]]
+from .equal_requests import EqualRequests, Recorded
+from .numbers import ArmPath, Counts, Number, ScopedRequest, TakenNumbers
 
 # Held for microseconds only, and never while a caller's code runs.
 _lock = process_lock(__name__)
 
 
-class Number(NamedTuple):
-    """A draw's number, with its scope and request."""
-
-    path: str
-    digest: str
-    number: int
-
-
 class Draws:
     """Count the draws of one outermost scope.
+
+    A draw in an arm takes the lowest number that neither the arm nor the scope itself has taken. A
+    draw of the scope itself takes the lowest number that neither it nor any arm has taken.
 
     :param counts: earlier draws.
     :param since: when another process opened the scope, in seconds since the epoch: its draws are
         counted from 0 again here. ``None`` if this process opens it now.
     """
 
-    __slots__ = ("_equal", "_free", "_next", "_process", "_returned", "_under_way", "since")
+    __slots__ = ("_equal", "_process", "_returned", "_taken", "_under_way", "since")
 
     def __init__(self, counts: Counts | None = None, since: float | None = None) -> None:
         self._process = this_process() if since is None else None
         self.since = time.time() if since is None else since
-        # By path and digest: the lowest number that was never taken.
-        self._next: dict[str, dict[str, int]] = {}
-        # By path and digest: the numbers below it that are free.
-        self._free: dict[tuple[str, str], set[int]] = {}
+        # Of the scope itself (``None``) and of each arm.
+        self._taken: dict[ArmPath | None, TakenNumbers] = {None: TakenNumbers()}
+        for arm, numbers in (counts or {}).items():
+            self._taken[arm] = TakenNumbers(numbers)
         # Numbers that were given back and are not among the free ones yet.
         self._returned: deque[Number] = deque()
-        # By path and digest: thread, task and asker of the last draw, until its call ends.
-        self._under_way: dict[tuple[str, str], tuple[int, int, str | None]] = {}
-        # By path and digest, if askers have names.
-        self._equal: dict[tuple[str, str], EqualRequests] = {}
-        for path, by_digest in (counts or {}).items():
-            self._next[path] = {digest: number for digest, (number, _) in by_digest.items()}
-            for digest, (_, free) in by_digest.items():
-                if free:
-                    self._free[path, digest] = set(free)
+        # Thread, task and asker of a request's last draw, until its call ends.
+        self._under_way: dict[ScopedRequest, tuple[int, int, str | None]] = {}
+        # Who asks a request, if askers have names.
+        self._equal: dict[ScopedRequest, EqualRequests] = {}
 
     def equal(
-        self, path: str, digest: str, source: object, recorded: Callable[[], Recorded]
+        self, request: ScopedRequest, source: object, recorded: Callable[[], Recorded]
     ) -> EqualRequests:
         """Return the equal requests of a scope.
 
-        :param path: the scope path.
-        :param digest: the whole digest of the request.
+        :param request: one of them.
         :param source: the cassette or cache that holds their records.
         :param recorded: reads what it says about them.
         """
-        known = self._equal.get((path, digest))
+        known = self._equal.get(request)
         if known is None or known.source is not source:
             # Reads records, so the lock is not held here.
             made = EqualRequests(source, recorded())
             with _lock:
-                known = self._equal.get((path, digest))
+                known = self._equal.get(request)
                 if known is None or known.source is not source:
-                    self._equal[path, digest] = known = made
+                    self._equal[request] = known = made
         return known
 
     def take(
         self,
-        path: str,
-        digest: str,
+        request: ScopedRequest,
         asker: str | None = None,
         equal: EqualRequests | None = None,
     ) -> int:
@@ -100,52 +85,52 @@ class Draws:
         Warns if another thread or task makes the same request at the same time, unless their askers
         differ.
 
-        :param path: the scope path.
-        :param digest: the whole digest of the request.
+        :param request: what is drawn.
         :param asker: who asks, if askers have names.
         :param equal: the equal requests of the scope, if askers have names.
         """
         caller = threading.get_ident(), id(current_task()), asker
         with _lock:
             self._accept_returned()
-            number = self._free_number(path, digest, asker, equal)
-            self._mark(path, digest, number)
-            other = self._under_way.get((path, digest), caller)
-            self._under_way[path, digest] = caller
+            number = self._free_number(request, asker, equal)
+            self._take(request, number)
+            other = self._under_way.get(request, caller)
+            self._under_way[request] = caller
         if equal is not None and other[2] != asker:
             equal.were_at_once = True
         if other != caller and other[2] == asker:
             who = "threads" if other[0] != caller[0] else "tasks"
             warn_once(
-                f"two {who} in the scope {path!r} make the same request at the same time: timing decides which of "
-                f"them gets which draw, and a replay may swap their answers. Give each {who[:-1]} its own scope"
+                f"two {who} in the scope {request.path!r} make the same request at the same time: timing decides "
+                f"which of them gets which draw, and a replay may swap their answers. Give each {who[:-1]} its own "
+                "scope"
             )
         return number
 
-    def claim(self, path: str, digest: str, number: int) -> None:
+    def claim(self, request: ScopedRequest, number: int) -> None:
         """Take a certain number, which was taken elsewhere, such as in a worker process."""
         with _lock:
             self._accept_returned()
-            self._mark(path, digest, number)
+            self._take(request, number)
 
-    def give_back(self, path: str, digest: str, number: int) -> None:
+    def give_back(self, request: ScopedRequest, number: int) -> None:
         """Free a number. Call this once for each time that the number was taken."""
-        self._under_way.pop((path, digest), None)
-        self._returned.append(Number(path, digest, number))
+        self._under_way.pop(request, None)
+        self._returned.append(Number(request, number))
 
-    def end(self, path: str, digest: str, stored_at: float | None) -> None:
+    def end(self, request: ScopedRequest, stored_at: float | None) -> None:
         """Note that a call has its answer.
 
         Warns if two processes that count the scope's draws separately made the same draw.
 
         :param stored_at: when the answer was recorded, or ``None`` if this call recorded it.
         """
-        self._under_way.pop((path, digest), None)
+        self._under_way.pop(request, None)
         is_own = self._process is this_process()
         if is_own or stored_at is None or stored_at < self.since:
             return
         warn_once(
-            f"two processes made the same draw in the scope {path!r} and share its answer, because each counts "
+            f"two processes made the same draw in the scope {request.path!r} and share its answer, because each counts "
             "draws separately, from 0 or from the fork on. Run the function with llmcall.map(…, executor=…), which "
             "counts them together, or give each task its own scope"
         )
@@ -154,63 +139,42 @@ class Draws:
         """Return the counts, for another process to continue."""
         with _lock:
             self._accept_returned()
-            return {
-                path: {
-                    digest: (number, tuple(sorted(self._free.get((path, digest), ()))))
-                    for digest, number in by_digest.items()
-                }
-                for path, by_digest in self._next.items()
-            }
+            return {arm: taken.numbers() for arm, taken in self._taken.items()}
 
     def _free_number(
-        self, path: str, digest: str, asker: str | None, equal: EqualRequests | None
+        self, request: ScopedRequest, asker: str | None, equal: EqualRequests | None
     ) -> int:
-        free = self._free.get((path, digest), set())
-        unused = self._next_of(path, digest)
+        path, digest, arm = request
+        # Whose numbers this draw may not share.
+        others = [
+            taken
+            for name, taken in self._taken.items()
+            if arm is None or name is None or name == arm
+        ]
+
+        def is_free(number: int) -> bool:
+            return all(taken.is_free(path, digest, number) for taken in others)
+
+        lowest = max(taken.lowest_free(path, digest) for taken in others)
+        free_numbers = filter(is_free, itertools.count(lowest))
         if equal is None or asker is None:
-            return min(free) if free else unused
+            return next(free_numbers)
         equal.askers.add(asker)
-        own = equal.own_number(asker, lambda number: number in free or number >= unused)
+        own = equal.own_number(asker, is_free)
         if own is not None:
             return own
-        return next(each for each in from_lowest(free, unused) if not equal.is_kept(each))
+        return next(number for number in free_numbers if not equal.is_kept(number))
 
-    def _next_of(self, path: str, digest: str) -> int:
-        return self._next.get(path, {}).get(digest, 0)
-
-    def _mark(self, path: str, digest: str, number: int) -> None:
-        """Mark a number as taken; numbers below it that nobody took are free."""
-        first_unused = self._next_of(path, digest)
-        if number < first_unused:
-            free = self._free.get((path, digest), set())
-            free.discard(number)
-            if not free:
-                self._free.pop((path, digest), None)
-            return
-        self._next.setdefault(path, {})[digest] = number + 1
-        if number > first_unused:
-            skipped = range(first_unused, number)
-            self._free.setdefault((path, digest), set()).update(skipped)
+    def _take(self, request: ScopedRequest, number: int) -> None:
+        taken = self._taken.setdefault(request.arm, TakenNumbers())
+        taken.take(request.path, request.digest, number)
 
     def _accept_returned(self) -> None:
         while self._returned:
-            path, digest, number = self._returned.popleft()
-            self._free.setdefault((path, digest), set()).add(number)
-            if equal := self._equal.get((path, digest)):
+            request, number = self._returned.popleft()
+            self._taken[request.arm].give_back(request.path, request.digest, number)
+            if equal := self._equal.get(request):
                 equal.give_back(number)
-
-
-def split_counts(counts: Counts, path: str) -> dict[str, Counts]:
-    """Return the counts below a scope path by the scopes directly in it.
-
-    :param path: the scope path; draws directly in it are left out.
-    """
-    split: dict[str, dict[str, Mapping[str, tuple[int, tuple[int, ...]]]]] = {}
-    for each, by_digest in counts.items():
-        if each.startswith(f"{path}/"):
-            name = each[len(path) + 1 :].partition("/")[0]
-            split.setdefault(name, {})[each] = by_digest
-    return dict(split)
 
 
 class Draw:
@@ -219,8 +183,7 @@ class Draw:
     Any thread may call its methods, and more than once: only the first call counts.
 
     :param draws: counts it.
-    :param path: the scope path.
-    :param digest: the whole digest of the request.
+    :param request: what is drawn.
     :param source: the cassette or cache that holds records.
     :param recorded: reads what it says about equal requests of the scope.
     :ivar sample: scope path and number, ``"trial/lisa#0"``.
@@ -233,29 +196,28 @@ class Draw:
     def __init__(
         self,
         draws: Draws,
-        path: str,
-        digest: str,
+        request: ScopedRequest,
         source: object = None,
         recorded: Callable[[], Recorded] = Recorded,
     ) -> None:
         asker = current_asker()
         self.asker = None if asker is None else asker.name
-        self.equal = None if asker is None else draws.equal(path, digest, source, recorded)
+        self.equal = None if asker is None else draws.equal(request, source, recorded)
         self._draws = draws
-        self._number = Number(path, digest, draws.take(path, digest, self.asker, self.equal))
-        self.sample = f"{path}#{self._number.number}"
+        self._number = Number(request, draws.take(request, self.asker, self.equal))
+        self.sample = f"{request.path}#{self._number.number}"
         # The first call that settles the draw pops it, which is atomic.
         self._pending = [True]
 
     @property
     def path(self) -> str:
         """Return the scope path."""
-        return self._number.path
+        return self._number.request.path
 
     @property
     def digest(self) -> str:
         """Return the digest of the request."""
-        return self._number.digest
+        return self._number.request.digest
 
     def end(self, answer: Record | None = None) -> None:
         """Note that its call has an answer; the number stays taken.
@@ -264,7 +226,7 @@ class Draw:
         """
         if self._settle():
             stored_at = None if answer is None else answer.stored_at
-            self._draws.end(self._number.path, self._number.digest, stored_at)
+            self._draws.end(self._number.request, stored_at)
 
     def note_found(self, recorded: str | None) -> None:
         """Note that a record answers it.

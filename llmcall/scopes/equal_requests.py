@@ -6,9 +6,8 @@ the lowest one left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
-from itertools import count
 from typing import NamedTuple
 
 from ..system import process_lock
@@ -98,13 +97,3 @@ def take_misplaced() -> int:
         found = set(_misplaced)
         _misplaced.clear()
     return sum(each.misplaced() for each in found)
-
-
-def from_lowest(free: set[int], unused: int) -> Iterator[int]:
-    """Yield free numbers, the lowest first.
-
-    :param free: the free numbers below ``unused``.
-    :param unused: the lowest number that was never taken.
-    """
-    yield from sorted(free)
-    yield from count(unused)

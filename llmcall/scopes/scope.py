@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -17,11 +18,13 @@ from typing import Any
 
 from ..errors import ScopeError
 from ..system import after_fork_in_child, process_lock, this_process
+from ..types import Record
 from . import workers
 from .draws import Draw, Draws
 from .equal_requests import Recorded
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above
 from .names import checked_name
+from .numbers import ArmPath, Counts, ScopedRequest, counts_within
 from .served import forget_served
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -55,15 +58,21 @@ class Active:
     :param generators: the generators that opened it or a scope around it.
     :param without_default: in a default scope, and for an item of a ``map`` in one: the scope that
         would be current without a default scope. Scopes that are opened here go below that one.
+    :param arm: the arm that it stands in, or ``None``.
+    :param forked: the scope that it forks, if it is an arm.
+    :param used: gathers the records that its calls get, or ``None``.
     """
 
     __slots__ = (
+        "arm",
         "draws",
+        "forked",
         "generators",
         "outer",
         "path",
         "process",
         "scope",
+        "used",
         "without_default",
     )
 
@@ -74,8 +83,14 @@ class Active:
         scope: Scope | None = None,
         generators: tuple[OpeningGenerator, ...] = (),
         without_default: Active | None = None,
+        arm: ArmPath | None = None,
+        forked: Active | None = None,
+        used: deque[Record] | None = None,
     ) -> None:
         self.path = path
+        self.used = used
+        self.forked = forked
+        self.arm = arm
         self.draws = draws
         self.scope = scope
         self.generators = generators
@@ -111,14 +126,20 @@ class Active:
         :param source: the cassette or cache that holds records of the draws.
         :param recorded: reads who asked for them, if askers have names.
         """
-        return Draw(self.draws, self.path, digest, source, recorded)
+        return Draw(self.draws, ScopedRequest(self.path, digest, self.arm), source, recorded)
 
     def again(self, draws: Draws | None = None) -> Active:
         """Return the same scope for another context.
 
         :param draws: counts the draws there; ``None`` counts them together with those here.
         """
-        return Active(self.path, draws or self.draws, without_default=self.without_default)
+        return Active(
+            self.path,
+            draws or self.draws,
+            without_default=self.without_default,
+            arm=self.arm,
+            used=self.used,
+        )
 
     def inside(self, name: str) -> Active:
         """Return a scope directly below this one.
@@ -126,7 +147,15 @@ class Active:
         :param name: one that no user's scope can have.
         """
         path = f"{self.path}/{name}"
-        return Active(path, self.draws, None, self.generators, self.without_default)
+        return Active(
+            path,
+            self.draws,
+            None,
+            self.generators,
+            self.without_default,
+            self.arm,
+            used=self.used,
+        )
 
     def check_is_inmost(self) -> None:
         """Check that no scope that was opened after this one is still open.
@@ -177,8 +206,7 @@ class Scope:
 
     def __enter__(self) -> Scope:
         active = self._active(generator_above(sys._getframe(1)))
-        if self.process:
-            _enter_process(active)
+        _hold_for_process(active, self.process)
         self._entered.append(active)
         active.__enter__()
         return self
@@ -196,7 +224,14 @@ class Scope:
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
             return Active(self.name, self._draws, self, generators)
-        return Active(f"{around.path}/{self.name}", around.draws, self, generators)
+        return Active(
+            f"{around.path}/{self.name}",
+            around.draws,
+            self,
+            generators,
+            arm=around.arm,
+            used=around.used,
+        )
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         global _process_scope
@@ -207,7 +242,7 @@ class Scope:
         active = found or self._entered[-1]
         self._entered.remove(active)
         if active is _process_scope:
-            _process_scope = None
+            _process_scope = active.forked
         workers.note_closed(active)
         if found is not None:
             try:
@@ -261,9 +296,19 @@ def default_scope(name: str) -> Iterator[None]:
         _default = before
 
 
-def _enter_process(active: Active) -> None:
+def _hold_for_process(active: Active, process: bool) -> None:
+    """Let a scope hold for every thread that has none, if it is to, or if it is an arm of one that
+    does.
+
+    :param process: whether it was opened with ``process=True``.
+    """
     global _process_scope
     with _lock:
+        if _process_scope is not None and active.forked is _process_scope:
+            _process_scope = active
+            return
+        if not process:
+            return
         if _process_scope is not None:
             raise ScopeError(
                 f"the scope {_process_scope.path!r} is already open for the whole process, and only one can be. Leave "
@@ -338,6 +383,11 @@ def inherited(around: Active | None) -> AbstractContextManager[Any]:
     return around.again()
 
 
+def current_scope() -> Active | None:
+    """Return the scope of a call that the present context makes, unchecked."""
+    return current() or _default
+
+
 def current_path() -> str:
     """Return the scope path of the present context, unchecked; empty outside any scope."""
     active = current() or _default
@@ -372,7 +422,8 @@ class Bound:
             return nullcontext()
         if self._active.process is not this_process():
             # Forked: it counts as one that was pickled.
-            self._active = self._active.again(Draws(since=self._active.draws.since))
+            draws = Draws(_counts_in_arm(self._active), self._active.draws.since)
+            self._active = self._active.again(draws)
         return self._active.again()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -385,15 +436,28 @@ class Bound:
             self._active.path,
             self._active.draws.since,
             path_without,
+            self._active.arm,
+            _counts_in_arm(self._active),
         )
 
 
 def _arrived(
-    function: Callable[..., Any], path: str, since: float, path_without: str | None
+    function: Callable[..., Any],
+    path: str,
+    since: float,
+    path_without: str | None,
+    arm: ArmPath | None,
+    counts: Counts,
 ) -> Bound:
     """Return a function that was bound in another process."""
     without = None if path_without is None else Active(path_without, Draws(since=since))
-    return Bound(function, Active(path, Draws(since=since), without_default=without))
+    draws = Draws(counts, since)
+    return Bound(function, Active(path, draws, without_default=without, arm=arm))
+
+
+def _counts_in_arm(active: Active) -> Counts:
+    """Return the draws that an arm goes on from in another process; none outside an arm."""
+    return {} if active.arm is None else counts_within(active.draws.counts(), active.path)
 
 
 def bind(function: Callable[..., Any]) -> Bound:

@@ -1,0 +1,104 @@
+"""Arms: forks of a scope, for runs that differ in one thing and share the answers to equal requests."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+
+from ..errors import ScopeError
+from ..types import Record
+from .generators import OpeningGenerator
+from .names import checked_name
+from .numbers import ArmPath
+from .scope import Active, Scope, current, scope_of_call
+
+SEED_BYTES = 8
+
+
+class Arm(Scope):
+    """An arm, made by :func:`llmcall.arm`: a context manager that can be entered again.
+
+    :ivar name: its name.
+    :ivar used: gathers the records that its calls get, or ``None``.
+    """
+
+    name: str
+    used: deque[Record] | None = None
+
+    def _active(self, generator: OpeningGenerator | None) -> Active:
+        around = _around(f"the arm {self.name!r}")
+        if around.arm is not None:
+            raise ScopeError(
+                f"the arm {self.name!r} is opened inside the arm {around.arm.name!r}: leave that one first, or open "
+                "the second set of arms in a scope outside it"
+            )
+        generators = around.generators
+        if generator is not None and generator not in generators:
+            generators = (*generators, generator)
+        arm = ArmPath(around.path, self.name)
+        return Active(
+            around.path, around.draws, self, generators, arm=arm, forked=around, used=self.used
+        )
+
+    def __repr__(self) -> str:
+        return f"arm({self.name!r})"
+
+
+def arm(name: str | float) -> Arm:
+    """Fork the present scope: two arms share the answers to what both ask alike.
+
+    In an arm the scope path stays as it is. A draw takes the lowest number that neither the arm nor
+    the scope itself has taken, so equal requests of two arms are one call, and what is asked between
+    two arms belongs to all of them. An arm that is entered again goes on counting. Its name enters
+    no prompt and no key, but the results of recorded functions are each arm's own.
+
+    :param name: a text or a number.
+    :returns: a context manager; entering it raises ``ScopeError`` outside a scope and inside
+        another arm.
+    :raises ValueError: for an empty name, or one with ``/`` or ``#`` in it.
+
+    >>> client = llmcall.client()
+    >>> def greet():
+    ...     return client.send_message("Good morning!", temperature=1, max_tokens=16).sample
+    >>> with llmcall.scope("trial-1"):
+    ...     with llmcall.arm("control"):
+    ...         control = [greet()]
+    ...     with llmcall.arm("treated"):
+    ...         treated = [greet(), greet()]
+    >>> control, treated
+    (['trial-1#0'], ['trial-1#0', 'trial-1#1'])
+    """
+    return Arm(checked_name(name, "the arm's name"))
+
+
+def seed() -> int:
+    """Return a number for the program's own chance, the same in every arm and every run of a scope.
+
+    It is made of the scope path: the first 8 bytes, big-endian, of the SHA-256 of ``seed``, a
+    newline and the path.
+
+    :raises ScopeError: outside a scope.
+
+    >>> import random
+    >>> with llmcall.scope("trial-1"):
+    ...     random.Random(llmcall.seed()).randint(1, 6)
+    4
+    """
+    path = _around("llmcall.seed()").path
+    digest = hashlib.sha256(f"seed\n{path}".encode()).digest()
+    return int.from_bytes(digest[:SEED_BYTES], "big")
+
+
+def _around(what: str) -> Active:
+    """Return the present scope.
+
+    :param what: what needs one, for the message.
+    :raises ScopeError: outside any scope.
+    """
+    scope_of_call()  # raises in a thread or process that has no scope while another has one
+    active = current()
+    if active is not None:
+        active = active.around_scopes
+    if active is None or not active.path:
+        raise ScopeError(f"{what} needs a scope: open one around it, with llmcall.scope(name)")
+    return active

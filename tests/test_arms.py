@@ -1,0 +1,381 @@
+"""Arms: forks of a scope that share the draws of equal requests."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from dice import sample
+from hypothesis import given
+
+import llmcall
+from llmcall.errors import ScopeError
+from llmcall.testing import ScriptedClient
+
+ASKED = "Bread?"
+
+
+def numbered(**settings: Any) -> ScriptedClient:
+    """Return a client whose every call that is asked gets another answer."""
+    numbers = itertools.count()
+    return ScriptedClient(
+        lambda messages: f"answer {next(numbers)}",
+        **{"cache_mode": "auto", "on_error": "raise", **settings},
+    )
+
+
+def ask(client: llmcall.LLMClient, text: str = ASKED) -> str:
+    """Return the sample of a call."""
+    reply = client.send_message(text, temperature=1)
+    assert reply is not None and reply.sample is not None
+    return reply.sample
+
+
+# How draws are counted
+
+
+def test_what_two_arms_ask_alike_is_one_draw() -> None:
+    """Equal requests of two arms have the same sample, and one answer."""
+    client = numbered()
+    answers = []
+    with llmcall.scope("rep-1"):
+        for name in ("control", "treated"):
+            with llmcall.arm(name), llmcall.scope("lisa"):
+                answers.append([client.send_message(ASKED, temperature=1).content for _ in "ab"])
+    assert answers[0] == answers[1] == ["answer 0", "answer 1"]
+
+
+def test_a_draw_in_an_arm_avoids_those_of_its_scope() -> None:
+    """It takes the lowest number that neither the arm nor the scope itself has."""
+    client = numbered()
+    with llmcall.scope("r"):
+        before = ask(client)
+        with llmcall.arm("a"):
+            inside = ask(client)
+    assert (before, inside) == ("r#0", "r#1")
+
+
+def test_a_draw_of_the_scope_avoids_those_of_all_arms() -> None:
+    """What is asked between arms belongs to all of them, and is none of theirs."""
+    client = numbered()
+    with llmcall.scope("r"):
+        with llmcall.arm("a"):
+            first = [ask(client), ask(client)]
+        between = ask(client)
+        with llmcall.arm("b"):
+            second = [ask(client), ask(client), ask(client)]
+    assert first == ["r#0", "r#1"] and between == "r#2"
+    assert second == ["r#0", "r#1", "r#3"]
+
+
+def test_an_arm_that_is_entered_again_goes_on() -> None:
+    """Also by another object of its name."""
+    client = numbered()
+    with llmcall.scope("r"):
+        with llmcall.arm("a"):
+            first = ask(client)
+        with llmcall.arm("a"):
+            second = ask(client)
+    assert (first, second) == ("r#0", "r#1")
+
+
+def test_another_scope_has_arms_of_its_own() -> None:
+    """Two sets of arms in two scopes count apart."""
+    client = numbered()
+    with llmcall.scope("trial"):
+        for scope in "xy":
+            with llmcall.scope(scope), llmcall.arm("a"):
+                assert ask(client) == f"trial/{scope}#0"
+
+
+def test_a_failed_call_of_an_arm_gives_its_draw_back() -> None:
+    """The next one of the arm takes its number."""
+    failing = ScriptedClient([RuntimeError("no"), "yes"], cache_mode="auto", on_error="raise")
+    with llmcall.scope("r"), llmcall.arm("a"):
+        with pytest.raises(RuntimeError):
+            ask(failing)
+        assert ask(failing) == "r#0"
+
+
+class Model:
+    """Count draws as the contract says, in the plainest way."""
+
+    def __init__(self) -> None:
+        self.taken: dict[tuple[str, str], dict[str | None, set[int]]] = {}
+
+    def draw(self, arm: str | None, path: str, request: str) -> int:
+        """Return the number of the next draw."""
+        taken = self.taken.setdefault((path, request), {})
+        rivals = [each for name, each in taken.items() if arm is None or name in (None, arm)]
+        number = next(n for n in itertools.count() if not any(n in each for each in rivals))
+        taken.setdefault(arm, set()).add(number)
+        return number
+
+    def give_back(self, arm: str | None, path: str, request: str, number: int) -> None:
+        """Make a number free again."""
+        self.taken[path, request][arm].remove(number)
+
+
+STEPS = st.tuples(
+    st.sampled_from([None, "a", "b", "c"]),  # the arm
+    st.sampled_from(["", "lisa", "omar"]),  # the actor
+    st.sampled_from(["x", "y"]),  # the request
+    st.booleans(),  # whether the call fails
+)
+
+
+@given(steps=st.lists(STEPS, max_size=40))
+def test_random_programs_count_as_the_plain_model_does(
+    steps: list[tuple[str | None, str, str, bool]],
+) -> None:
+    """Arms entered in any order, nested scopes and failures: each draw has the model's number."""
+    fails = False
+
+    def answer(messages: Any) -> str:
+        if fails:
+            raise RuntimeError("no")
+        return "yes"
+
+    client = ScriptedClient(answer, cache_mode="off", on_error="raise")
+    model = Model()
+    with llmcall.scope("r"):
+        for arm, actor, request, fails in steps:
+            path = f"r/{actor}".rstrip("/")
+            number = model.draw(arm, path, request)
+            if fails:
+                model.give_back(arm, path, request, number)
+            with contextlib.ExitStack() as stack:
+                if arm is not None:
+                    stack.enter_context(llmcall.arm(arm))
+                if actor:
+                    stack.enter_context(llmcall.scope(actor))
+                if fails:
+                    with pytest.raises(RuntimeError):
+                        ask(client, request)
+                else:
+                    assert ask(client, request) == f"{path}#{number}"
+
+
+# Where an arm may stand
+
+
+def test_an_arm_outside_a_scope_is_an_error() -> None:
+    """There is nothing to fork."""
+    with pytest.raises(ScopeError, match="the arm 'a' needs a scope"), llmcall.arm("a"):
+        pass
+
+
+def test_an_arm_inside_an_arm_is_an_error() -> None:
+    """Which of the two a draw belonged to would be a guess."""
+    second = llmcall.arm("b")
+    inside = pytest.raises(ScopeError, match="inside the arm 'a'")
+    with llmcall.scope("r"), llmcall.arm("a"), llmcall.scope("lisa"), inside:
+        second.__enter__()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a#b"])
+def test_a_wrong_name_is_refused(name: str) -> None:
+    """As a scope's name."""
+    with pytest.raises(ValueError, match="the arm's name"):
+        llmcall.arm(name)
+
+
+def test_the_default_scope_of_a_run_is_none_to_fork() -> None:
+    """What is an error without ``llmcall run`` is one with it."""
+    from llmcall.scopes import default_scope
+
+    with default_scope("run"), pytest.raises(ScopeError), llmcall.arm("a"):
+        pass
+
+
+# Threads, tasks and processes
+
+
+def test_arms_at_once_in_threads_count_apart() -> None:
+    """Each arm's draws are the same as alone, whatever the others do."""
+    client = numbered()
+    barrier = threading.Barrier(3)
+
+    def play(name: str) -> list[str]:
+        with llmcall.arm(name), llmcall.scope("lisa"):
+            barrier.wait()
+            return [ask(client) for _ in range(20)]
+
+    with llmcall.scope("r"), ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(llmcall.bind(play), "abc"))
+    assert found == [[f"r/lisa#{n}" for n in range(20)]] * 3
+    assert client.usage.calls == 20
+
+
+def test_arms_at_once_in_tasks_count_apart() -> None:
+    """As in threads."""
+    client = numbered()
+
+    async def play(name: str) -> list[str]:
+        with llmcall.arm(name), llmcall.scope("lisa"):
+            replies = [await client.asend_message(ASKED, temperature=1) for _ in range(5)]
+            return [reply.sample for reply in replies]
+
+    async def main() -> list[list[str]]:
+        with llmcall.scope("r"):
+            return await asyncio.gather(play("a"), play("b"))
+
+    assert asyncio.run(main()) == [[f"r/lisa#{n}" for n in range(5)]] * 2
+
+
+def test_map_in_an_arm_shares_with_map_in_another() -> None:
+    """Its items' scopes stand in the arm."""
+    client = numbered()
+    with llmcall.scope("r"):
+        for name in "ab":
+            with llmcall.arm(name):
+                samples = llmcall.map(lambda item: ask(client), ["x", "y"], key=str)
+                assert samples == ["r/x#0", "r/y#0"]
+    assert client.usage.calls == 2
+
+
+def test_an_arm_of_a_process_scope_holds_for_every_thread() -> None:
+    """Threads without a scope draw in the arm while it is open, and outside it afterwards."""
+    client = numbered()
+
+    def in_thread() -> str:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(ask, client).result()
+
+    with llmcall.scope("r", process=True):
+        with llmcall.arm("a"):
+            assert in_thread() == "r#0"
+        with llmcall.arm("b"):
+            assert in_thread() == "r#0"
+        assert in_thread() == "r#1"
+
+
+def test_one_arm_of_a_process_scope_at_a_time() -> None:
+    """A second one in another thread is inside the first."""
+    second = llmcall.arm("b")
+    with llmcall.scope("r", process=True), llmcall.arm("a"), ThreadPoolExecutor(1) as pool:
+        entering = pool.submit(second.__enter__)
+        with pytest.raises(ScopeError, match="inside the arm 'a'"):
+            entering.result()
+
+
+def drawn_twice(item: Any = None) -> list[str | None]:
+    """Draw twice, in whatever process."""
+    return [sample("bread"), sample("bread")]
+
+
+FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
+
+
+@FORKS
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_process_pool_carries_an_arms_counts(first: str) -> None:
+    """A map in an arm goes on from the arm's draws, and brings home what it drew."""
+    with ProcessPoolExecutor(1) as pool, llmcall.scope("r"):
+        with llmcall.arm(first), llmcall.scope("x"):
+            assert sample("bread") == "r/x#0"
+        with llmcall.arm("a"):
+            samples = llmcall.map(drawn_twice, [1], key=lambda _: "x", executor=pool)
+        number = 1 if first == "a" else 0
+        assert samples == [[f"r/x#{number}", f"r/x#{number + 1}"]]
+        with llmcall.arm("a"), llmcall.scope("x"):
+            assert sample("bread") == f"r/x#{number + 2}"
+
+
+@FORKS
+def test_a_bound_function_stands_in_the_arm_in_another_process() -> None:
+    """It goes on from the arm's draws."""
+    with ProcessPoolExecutor(1) as pool, llmcall.scope("r"), llmcall.arm("a"):
+        assert sample("bread") == "r#0"
+        found = pool.submit(llmcall.bind(drawn_twice)).result()
+    assert found == ["r#1", "r#2"]
+
+
+# Recorded functions
+
+
+def test_each_arm_records_its_own_result_of_a_function() -> None:
+    """A function may read the state of the arm's world."""
+    numbers = itertools.count()
+
+    @llmcall.recorded(name="world")
+    def state() -> int:
+        return next(numbers)
+
+    for _ in range(2):  # the second time, all is replayed
+        with llmcall.configured(cache_mode="auto"), llmcall.scope("r"):
+            with llmcall.arm("a"):
+                first = state()
+            with llmcall.arm("b"):
+                second = state()
+        assert (first, second) == (0, 1)
+
+
+def test_a_shared_function_has_one_result() -> None:
+    """A die is thrown once for all arms."""
+    numbers = itertools.count()
+
+    @llmcall.recorded(name="die", shared=True)
+    def die() -> int:
+        return next(numbers)
+
+    with llmcall.configured(cache_mode="auto"), llmcall.scope("r"):
+        with llmcall.arm("a"):
+            first = [die(), die()]
+        with llmcall.arm("b"):
+            second = [die(), die()]
+    assert first == second == [0, 1]
+
+
+def test_models_asked_by_a_recorded_function_are_shared() -> None:
+    """What the function asks is asked alike in each arm."""
+    client = numbered()
+
+    @llmcall.recorded(name="tool")
+    def tool() -> str:
+        return ask(client)
+
+    with llmcall.configured(cache_mode="auto"), llmcall.scope("r"):
+        for name in "ab":
+            with llmcall.arm(name):
+                tool()
+    assert client.usage.calls == 1 and client.usage.cached_calls == 1
+
+
+# What is said
+
+
+def test_usage_is_by_arm_too() -> None:
+    """Who asked first pays; the other arm's calls are cached."""
+    client = numbered()
+    with llmcall.scope("r"):
+        for name in ("control", "treated"):
+            with llmcall.arm(name):
+                ask(client)
+    usage = client.usage
+    assert {name: (part.calls, part.cached_calls) for name, part in usage.by_arm.items()} == {
+        "control": (1, 0),
+        "treated": (0, 1),
+    }
+    assert "arm" in str(usage)
+
+
+def test_the_seed_is_that_of_the_scope_path() -> None:
+    """The same in every arm and run; pinned, since people's studies rest on it."""
+    with llmcall.scope("rep-1"):
+        outside = llmcall.seed()
+        with llmcall.arm("a"):
+            inside = llmcall.seed()
+    assert outside == inside == 9449439092819538952
+
+
+def test_a_seed_needs_a_scope() -> None:
+    """Outside any it would be the same for all runs."""
+    with pytest.raises(ScopeError, match="needs a scope"):
+        llmcall.seed()

@@ -231,7 +231,7 @@ existing = click.Path(exists=True, dir_okay=False)
 
 @click.group()
 def cassette() -> None:
-    """Merge cassettes, or make their keys anew."""
+    """Merge cassettes, check them, or make their keys anew."""
 
 
 @cassette.command()
@@ -273,6 +273,34 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
         )
     write(output, header, records, run=run, allow=settings().cassette_allow)
     click.echo(f"{counted(len(records), 'record')} written to {output}", err=True)
+
+
+@cassette.command()
+@click.argument("file", type=existing)
+@as_json
+def check(file: str, as_json: bool) -> None:
+    """Say what in a cassette does not fit together, as after an edit by hand.
+
+    That is: records out of order; requests that no call makes under the header's settings; draws of
+    one request with the same long text; answers that prompts quote with other words. A program may
+    quote so as well. A file in which all fits may have been edited, too. The exit code is 1 if
+    anything is found, or if the file cannot be read.
+    """
+    from ..records.reader import read
+    from ..review.edits import findings
+
+    lines = read(file)
+    found = findings(lines)
+    if as_json:
+        click.echo(visible_json([each._asdict() for each in found]))
+    else:
+        for each in found:
+            click.echo(str(each))
+        count = counted(len(lines), "record")
+        told = counted(len(found), "finding") if found else "all that can be checked fits together"
+        click.echo(f"{file}: {count}, {told}", err=True)
+    if found:
+        raise click.exceptions.Exit(1)
 
 
 @cassette.command()

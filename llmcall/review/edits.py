@@ -1,0 +1,300 @@
+"""What a file of records tells of editing by hand.
+
+Whoever changes an answer and all that quotes it leaves no trace here. So this finds what does not fit
+together, and says nothing of files in which all does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..display.formatting import as_json, one_line
+from ..display.printable import printable
+from ..records.references import digest_of
+from ..requests.keys import key_of, map_texts, normalizer
+from ..types import message_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ..records.reader import Lines
+    from ..types import Record
+
+LONG_TEXT = 200  # characters; two draws seldom have the same ones by chance
+SHOWN = 60  # characters of a text in a finding
+PIECE = 3  # words in a row by which a text is known again
+FEWEST_WORDS = 8  # of a text that is looked for in later prompts
+MOST_HOLDERS = 50  # answers that have a piece; one that more of them have tells none from others
+LIKENESS = 0.5  # the share of its pieces that makes a line a quotation of another line
+
+
+class Finding(NamedTuple):
+    """What does not fit together in a file.
+
+    :param about: ``"order"``, ``"key"``, ``"draws"`` or ``"quotes"``.
+    :param record: the record's number in the file, from 1.
+    :param sample: its scope path and draw; empty outside any scope.
+    :param words: what does not fit.
+    """
+
+    about: str
+    record: int
+    sample: str
+    words: str
+
+    def __str__(self) -> str:
+        sample = f" ({printable(self.sample)})" if self.sample else ""
+        return f"record {self.record}{sample}: {self.words}"
+
+
+def findings(lines: Lines) -> list[Finding]:
+    """Return what does not fit together in a file, in the order of its records."""
+    records = lines.records()
+    found = [
+        *_out_of_order(records),
+        *_foreign_keys(records, lines.settings),
+        *_copied_draws(records),
+        *_changed_quotations(records),
+    ]
+    return sorted(found, key=lambda finding: finding.record)
+
+
+def _finding(about: str, number: int, record: Record, words: str) -> Finding:
+    return Finding(about, number, record.sample or "", words)
+
+
+def _out_of_order(records: Sequence[Record]) -> Iterator[Finding]:
+    """Yield the records that stand behind those of a scope that comes later."""
+    last: tuple[bool, list[str]] = False, []
+    name = ""
+    for number, record in enumerate(records, 1):
+        place = record.sample is not None, record.scope.split("/")
+        if place < last:
+            words = f"it stands behind records of {name}, whose scope comes later"
+            yield _finding("order", number, record, words)
+        else:
+            last, name = place, printable(record.scope)
+
+
+def _foreign_keys(records: Sequence[Record], settings: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield the records whose requests no call makes under the settings of the header, and the
+    pointers to records that the file lacks.
+    """
+    replace = normalizer(tuple(settings.get("cache_normalize", ())))
+    aliases = settings.get("aliases", {})
+    keys = {record.cache_key for record in records}
+    for number, record in enumerate(records, 1):
+        request, model = record.request, record.request.get("model")
+        target = record.response.get("fallback") if record.kind == "chat" else None
+        if target is not None and target not in keys:
+            words = f"it points to the record {str(target)[:12]}…, which the file lacks"
+            yield _finding("key", number, record, words)
+        if replace is not None and map_texts(request, replace) != request:
+            words = (
+                "its request has text that the header's cache_normalize takes out, so its key is "
+                "none that a call has"
+            )
+            yield _finding("key", number, record, words)
+        if isinstance(model, str) and aliases.get(model, model) != model:
+            words = (
+                f"its model is {printable(model)}, which the header's aliases call "
+                f"{printable(str(aliases[model]))}, so its key is none that a call has"
+            )
+            yield _finding("key", number, record, words)
+
+
+def _copied_draws(records: Sequence[Record]) -> Iterator[Finding]:
+    """Yield the draws of a request that have the long text of an earlier draw."""
+    first: dict[tuple[str, str], tuple[int, Record]] = {}
+    for number, record in enumerate(records, 1):
+        request = record.request
+        is_drawn = request.get("temperature") != 0 and "seed" not in request
+        if record.kind != "chat" or not is_drawn or len(record.answer) < LONG_TEXT:
+            continue
+        place = key_of(record.kind, request, None), record.answer
+        earlier, other = first.setdefault(place, (number, record))
+        if earlier != number:
+            words = (
+                f"its answer of {len(record.answer):,} characters is that of record {earlier} "
+                f"({printable(other.sample or 'outside any scope')}), another draw of the same request"
+            )
+            yield _finding("draws", number, record, words)
+
+
+# Quotations
+
+
+def _changed_quotations(records: Sequence[Record]) -> Iterator[Finding]:
+    """Yield the answers that later prompts have in other words: as the next message of the same
+    conversation, or as a line of another actor's prompt.
+    """
+    told: set[int] = set()
+    for answered, quoting, before, after in (*_histories(records), *_lines_elsewhere(records)):
+        if answered in told:
+            continue
+        told.add(answered)
+        name = printable(records[quoting - 1].sample or "outside any scope")
+        words = (
+            f"its answer has {_quoted(before)}, where the prompt of record {quoting} ({name}) "
+            f"has {_quoted(after)}"
+        )
+        yield _finding("quotes", answered, records[answered - 1], words)
+
+
+# The number of the answer's record, that of the prompt's, and the words of each.
+Changed = tuple[int, int, str, str]
+
+
+def _histories(records: Sequence[Record]) -> Iterator[Changed]:
+    """Yield the answers behind which the same actor's later prompts have another message."""
+    answered: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for number, record in enumerate(records, 1):
+        if _is_chat(record):
+            *_, whole = _digests(record)
+            answered[record.scope, whole].append(number)
+    for number, record in enumerate(records, 1):
+        if not _is_chat(record):
+            continue
+        messages = record.request["messages"]
+        for message, before in zip(messages, _digests(record), strict=False):
+            if message.get("role") != "assistant":
+                continue
+            numbers = answered.get((record.scope, before), [])
+            said = message_text(message)
+            if numbers and not any(_is_part(records[each - 1].answer, said) for each in numbers):
+                yield numbers[0], number, records[numbers[0] - 1].answer, said
+
+
+def _is_chat(record: Record) -> bool:
+    return record.kind == "chat" and bool(record.response.get("choices"))
+
+
+def _digests(record: Record) -> Iterator[str]:
+    """Yield a digest of what stands before each message of a request, and one of all messages."""
+    digest = ""
+    yield digest
+    for message in record.request["messages"]:
+        digest = digest_of(digest + as_json(message))
+        yield digest
+
+
+def _is_part(text: str, other: str) -> bool:
+    """Return whether one of two texts has all the words of the other in a row."""
+    words, others = _words(text), _words(other)
+    return _contains(words, others) or _contains(others, words)
+
+
+class _Line(NamedTuple):
+    """A line of an answer.
+
+    :param number: the number of its record.
+    :param pieces: its words, so many in a row.
+    """
+
+    number: int
+    line: str
+    pieces: frozenset[str]
+
+
+def _lines_elsewhere(records: Sequence[Record]) -> Iterator[Changed]:
+    """Yield the lines of answers of which another prompt of the same run has most of the words,
+    and few others.
+
+    A line that some answer explains word for word quotes that one.
+    """
+    answers = [
+        _Line(number, line, _pieces(line))
+        for number, record in enumerate(records, 1)
+        if _is_chat(record)
+        for line in record.answer.splitlines()
+    ]
+    holders: dict[str, set[int]] = defaultdict(set)
+    for position, answer in enumerate(answers):
+        for piece in answer.pieces:
+            holders[piece].add(position)
+    first_prompts = _first_prompts(records)
+    for number, line in _prompt_lines(records):
+        above = _run_of(records[number - 1])
+        for position in _likely(line, answers, holders):
+            answer = answers[position]
+            record = records[answer.number - 1]
+            # What an actor is told before its first answer quotes no answer of its own.
+            is_told_before = line in first_prompts[record.scope]
+            if _run_of(record) == above and not is_told_before:
+                yield answer.number, number, answer.line, line
+                break
+
+
+def _run_of(record: Record) -> str:
+    """Return the first level of a record's scope: a repeat, or a whole run."""
+    return record.scope.partition("/")[0]
+
+
+def _first_prompts(records: Sequence[Record]) -> dict[str, set[str]]:
+    """Return the lines of each actor's first prompt."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        if _is_chat(record) and record.scope not in found:
+            texts = map(message_text, record.request["messages"])
+            found[record.scope] = {line for text in texts for line in text.splitlines()}
+    return found
+
+
+def _prompt_lines(records: Sequence[Record]) -> Iterator[tuple[int, str]]:
+    """Yield each line of what others than the model say once, with the number of the first record
+    that has it.
+    """
+    texts: set[str] = set()
+    lines: set[str] = set()
+    for number, record in enumerate(records, 1):
+        for message in record.request["messages"] if _is_chat(record) else ():
+            text = message_text(message)
+            if message.get("role") == "assistant" or text in texts:
+                continue
+            texts.add(text)
+            for line in text.splitlines():
+                if line not in lines and len(_words(line)) >= FEWEST_WORDS:
+                    lines.add(line)
+                    yield number, line
+
+
+def _likely(line: str, answers: Sequence[_Line], holders: Mapping[str, set[int]]) -> list[int]:
+    """Return the positions of the answers' lines that a line quotes with other words; none if some
+    answer has it word for word.
+    """
+    shared: Counter[int] = Counter()
+    pieces = _pieces(line)
+    for piece in pieces:
+        positions = holders.get(piece, ())
+        if len(positions) <= MOST_HOLDERS:
+            shared.update(positions)
+    if any(_is_part(answers[position].line, line) for position in shared):
+        return []
+    return [
+        position
+        for position, count in sorted(shared.items())
+        if len(_words(answers[position].line)) >= FEWEST_WORDS
+        and count >= LIKENESS * max(len(pieces), len(answers[position].pieces))
+    ]
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def _pieces(text: str) -> frozenset[str]:
+    words = _words(text)
+    return frozenset(
+        " ".join(words[begin : begin + PIECE]) for begin in range(len(words) - PIECE + 1)
+    )
+
+
+def _contains(words: Sequence[str], part: Sequence[str]) -> bool:
+    """Return whether some words stand in a row among others."""
+    return f" {' '.join(part)} " in f" {' '.join(words)} "
+
+
+def _quoted(text: str) -> str:
+    return f'"{printable(one_line(text, SHOWN))}"'

@@ -1,0 +1,172 @@
+"""``llmcall cassette check``: what a file tells of editing by hand, and no more."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import done
+
+import llmcall
+from llmcall import cassette, scope
+from llmcall.testing import ScriptedClient
+
+PATH = "tape.jsonl"
+LONG = "It is a long story, and nobody tells it twice in the same words. " * 4
+SAYS = "I would rather buy three loaves of fresh bread than one old cheese."
+
+
+def talk(*, told: Callable[[str], str] = str) -> None:
+    """Record two actors over two rounds; the second hears what the first says.
+
+    :param told: how the program tells it.
+    """
+    answers = {"emma": [SAYS, "Yes."], "lisa": ["No.", "Well, perhaps."]}
+    client = ScriptedClient(lambda messages: answers[messages[0]["content"]].pop(0))
+    said = ""
+    with cassette(PATH, mode="rewrite"), scope("rep-1"):
+        for name in ("emma", "lisa"):
+            messages: list[Any] = [{"role": "system", "content": name}]
+            with scope(name):
+                for number in range(2):
+                    text = (
+                        f"Round {number}. Emma said: {told(said)}" if said else f"Round {number}."
+                    )
+                    messages.append({"role": "user", "content": text})
+                    messages.append(client.send_message(messages, on_error="raise"))
+                    said = said or messages[-1].content
+
+
+def edit(before: str, after: str, *, first: bool = True) -> None:
+    """Change a text in the file: once, or everywhere."""
+    text = Path(PATH).read_text(encoding="utf-8")
+    assert before in text
+    Path(PATH).write_text(text.replace(before, after, 1 if first else -1), encoding="utf-8")
+
+
+def change(change_lines: Callable[[list[Any]], list[Any]]) -> None:
+    """Change the lines of the file, parsed."""
+    found = [json.loads(line) for line in Path(PATH).read_text(encoding="utf-8").splitlines()]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in change_lines(found))
+    Path(PATH).write_text(text, encoding="utf-8")
+
+
+def found(code: int = 1) -> list[dict[str, Any]]:
+    """Return what the command finds."""
+    findings: list[dict[str, Any]] = json.loads(
+        done("cassette", "check", PATH, "--json", code=code)
+    )
+    return findings
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        str,
+        str.upper,
+        lambda said: said[:30],
+        lambda said: f'"{said}"',
+        lambda said: said.strip("."),
+    ],
+)
+def test_a_recording_fits_together(told: Callable[[str], str]) -> None:
+    """However the program repeats what was said; the command says that this proves nothing more."""
+    talk(told=told)
+    assert found(code=0) == []
+    assert "4 records, all that can be checked fits together" in done("cassette", "check", PATH)
+
+
+def test_records_out_of_order() -> None:
+    """They stand by scope path; one that was moved is found."""
+    talk()
+    change(lambda lines: [lines[0], *lines[3:], *lines[1:3]])
+    [first, second] = found()
+    assert (first["about"], first["sample"], second["sample"]) == (
+        "order", "rep-1/emma#0", "rep-1/emma#0",
+    )  # fmt: skip
+    assert "stands behind records of rep-1/lisa" in first["words"]
+
+
+def test_an_edited_answer_that_the_same_actor_goes_on_from() -> None:
+    """Its later prompts have what it said before."""
+    talk()
+    change(lambda lines: [with_answer(line, "No.", "Certainly.") for line in lines])
+    [finding] = found()
+    assert (finding["about"], finding["sample"]) == ("quotes", "rep-1/lisa#0")
+    assert 'its answer has "Certainly.", where the prompt of record 4' in finding["words"]
+    assert 'has "No."' in finding["words"]
+
+
+def test_an_edited_answer_that_another_actor_heard() -> None:
+    """The other actor's prompt has what was said before."""
+    talk()
+    edited = SAYS.replace("three loaves", "two loaves")
+    change(lambda lines: [with_answer(line, SAYS, edited) for line in lines])
+    change(lambda lines: [line for line in lines if "Round 1" not in json.dumps(line)])
+    [finding] = found()
+    assert (finding["about"], finding["sample"]) == ("quotes", "rep-1/emma#0")
+    assert "rep-1/lisa#0" in finding["words"]
+
+
+def with_answer(line: dict[str, Any], before: str, after: str) -> dict[str, Any]:
+    """Return a line with another answer, if it has this one."""
+    if "response" in line:
+        message = line["response"]["choices"][0]["message"]
+        if message["content"] == before:
+            message["content"] = after
+    return line
+
+
+def test_draws_with_the_same_long_text() -> None:
+    """Chance gives none; short texts, and answers without chance, may well be equal."""
+    client = ScriptedClient(lambda messages: messages[0]["content"][:9] + LONG)
+    with cassette(PATH, mode="rewrite"), scope("trial"):
+        for _ in range(2):
+            client.send_message("Drawn at a temperature.", temperature=1, on_error="raise")
+            client.send_message("Decided.", temperature=0, on_error="raise")
+    [finding] = found()
+    assert (finding["about"], finding["sample"]) == ("draws", "trial#1")
+    assert "is that of record 1 (trial#0), another draw of the same request" in finding["words"]
+
+
+def test_a_request_that_no_call_makes() -> None:
+    """The header's normalizers would have taken a text out of it, its aliases named another model."""
+    settings = "[OpenAI]\nMODEL = new\n[Aliases]\nold = new\n[Cache]\nNORMALIZE = uuids\n"
+    Path("config.ini").write_text(settings, encoding="utf-8")
+    llmcall.reset()
+    client = ScriptedClient(lambda messages: "Yes.")
+    with cassette(PATH, mode="rewrite"):
+        client.send_message("Is it 0b6a2ab4-9f5f-4bb8-8b34-0c3a0bd0b1a5?", on_error="raise")
+    assert found(code=0) == []
+    change(lambda lines: [renamed(line) for line in lines])
+    assert [each["about"] for each in found()] == ["key", "key"]
+    assert "cache_normalize" in found()[0]["words"] and "aliases" in found()[1]["words"]
+
+
+def renamed(line: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's line with an alias for a model, and an identifier in its text."""
+    if "request" in line:
+        line["request"]["model"] = "old"
+        line["request"]["messages"][0]["content"] = "Is it 1b6a2ab4-9f5f-4bb8-8b34-0c3a0bd0b1a5?"
+    return line
+
+
+def test_a_pointer_to_a_record_that_is_gone() -> None:
+    """The answer of a fallback is a record of its own, to which the first one points."""
+    talk()
+    change(lambda lines: [*lines[:-1], {**lines[-1], "response": {"fallback": "f" * 64}}])
+    [finding] = found()
+    assert finding["about"] == "key" and "points to the record ffffffffffff…" in finding["words"]
+
+
+def test_a_changed_long_text_is_told() -> None:
+    """It stands under its digest, so the file cannot be read, and the error names the line."""
+    client = ScriptedClient(lambda messages: LONG * 3)
+    with cassette(PATH, mode="rewrite"):
+        client.send_message("Hi", on_error="raise")
+    edit("long story", "short story")
+    told = done("cassette", "check", PATH, code=1)
+    assert "tape.jsonl:2: the text does not have the digest" in told

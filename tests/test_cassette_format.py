@@ -481,7 +481,7 @@ def test_place_is_named_without_the_secret(data: Any, place: str) -> None:
         credentials.refuse(data, (), "record 7")
     message = str(caught.value)
     assert f"record 7: {place} contains" in message
-    assert "[Cassette] ALLOW = " in message
+    assert "set [Cassette] ALLOW" in message
     assert SECRET[4:] not in message
     assert fake(32, HEX) not in message
 
@@ -491,7 +491,7 @@ def test_what_is_searched() -> None:
     credentials.refuse({"a": [SECRET.encode(), 1, 2.5, None, True]}, (), "record 1")
     digits, searched = fake(32, HEX), set[str]()
     credentials.refuse({"digest": digits, "api-key": "none"}, (), "record 1", searched)
-    with pytest.raises(CacheError, match="record 2: api-key holds"):
+    with pytest.raises(CacheError, match="record 2: api-key contains"):
         credentials.refuse({"api-key": digits}, (), "record 2", searched)
     found = credentials.find(f"{SECRET} {'sk-' + fake(48)}", (SECRET,))
     assert found is not None and found.start == len(SECRET) + 1

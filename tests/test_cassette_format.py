@@ -497,5 +497,5 @@ def test_what_is_searched() -> None:
     assert found is not None and found.start == len(SECRET) + 1
     with pytest.raises(CacheError, match=r"the header: settings\.namespace"):
         list(writer.encode({"namespace": SECRET}, []))
-    with pytest.raises(CacheError, match=r"record 1: response\.value\[0\]\.a holds"):
+    with pytest.raises(CacheError, match=r"record 1: response\.value\[0\]\.a contains"):
         written([function({}, {"value": ({"a": SECRET},)})])

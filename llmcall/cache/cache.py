@@ -39,7 +39,7 @@ SHORT, NAMED = 12, 5  # digits of a key that a message shows, and how many keys 
 
 
 class CacheStats(NamedTuple):
-    """Hold what is known of a cache without reading it through.
+    """What is known of a cache without reading it through.
 
     :param path: the directory, or the server's address without its password.
     :param records: how many answers it holds.
@@ -52,8 +52,8 @@ class CacheStats(NamedTuple):
 
 
 class ResponseCache:
-    """Keep the answers of models in a diskcache directory or a Redis server; nothing is evicted, no
-    answer expires.
+    """The answers of models, kept in a diskcache directory or a Redis server. Nothing is evicted, and
+    no answer expires.
 
     :param path: the directory, made at the first write, private (mode 0700) and with a
         ``.gitignore``; or the server's address: ``redis://…``, ``rediss://…`` or ``unix://…``.
@@ -87,11 +87,11 @@ class ResponseCache:
         return self.storage.place
 
     def get(self, request: Request | str, *, mode: str | None = None) -> Record | None:
-        """Return the recorded answer of a request, or ``None`` where there is none.
+        """Return the recorded answer of a request, or ``None`` if there is none.
 
         :param request: what is asked, or its key.
         :param mode: instead of the cache's own.
-        :raises CacheCorruptError: in the mode ``replay``, where the record or the database is
+        :raises CacheCorruptError: in the mode ``replay``, if the record or the database is
             damaged; the other modes ask anew.
         """
         key, mode = request if isinstance(request, str) else request.cache_key, mode or self.mode
@@ -113,15 +113,15 @@ class ResponseCache:
         """Record an answer and return the record that counts: whatever was stored first.
 
         :param response: the response as the API gave it.
-        :param cost: USD, or ``None`` where the price is unknown.
+        :param cost: USD, or ``None`` if the price is unknown.
         """
         return self.store(record_of(request, response, cost=cost))
 
     def store(self, record: Record, *, mode: str | None = None) -> Record:
         """Store a record and return the one that counts: whatever was stored first.
 
-        Where the storage fails, the answer is kept in memory until it takes it, and a warning says
-        so once.
+        If the storage fails, the answer is kept in memory until the storage takes it, and a warning
+        says so once.
 
         :param mode: instead of the cache's own; ``rewrite`` puts the record in place of what is
             there.
@@ -262,13 +262,13 @@ class ResponseCache:
         return CacheStats(str(self.path), len(self), self.storage.size())
 
     def delete(self, *, where: Where | None = None, keys: Iterable[str] | None = None) -> int:
-        """Delete the records that ``where`` is true of, or those of some keys; return how many.
+        """Delete the records for which ``where`` is true, or those of some keys; return how many.
 
         :param where: a function of a record that says whether it is meant; every record is read for
             it.
         :param keys: whole keys; at a cost that does not grow with the cache. A damaged record goes
             as well.
-        :raises TypeError: where both are given, or neither.
+        :raises TypeError: if both are given, or neither.
         """
         if (where is None) == (keys is None):
             raise TypeError("give either where= or keys=; clear() deletes all records")
@@ -286,7 +286,7 @@ class ResponseCache:
         """Write the records as JSON Lines, the form of a cassette; return how many.
 
         :param where: a function of a record that says whether it is meant; ``None`` means all.
-        :raises CacheError: where a text looks like a credential, naming its place.
+        :raises CacheError: if a text looks like a credential, naming its place.
         """
         from ..records.askers import with_shared_askers
         from ..records.header import header_of
@@ -312,8 +312,8 @@ class ResponseCache:
             ``replace`` it, or ``raise`` before anything is stored.
         :param classes: those that were a ``response_format`` where TinyTroupe's cache was written;
             the file has only their names.
-        :raises CacheCorruptError: where a line is broken, or a file has two answers to one request.
-        :raises CacheError: where another answer is here under ``raise``, or ``path`` holds no
+        :raises CacheCorruptError: if a line is broken, or a file has two answers to one request.
+        :raises CacheError: if another answer is here under ``raise``, or ``path`` holds no
             cache.
         """
         if on_conflict not in CONFLICTS:
@@ -360,10 +360,10 @@ class ResponseCache:
         """Write every record that can still be read to a cache in another directory; return how
         many there were.
 
-        How many could not be read is said in the log. Where none could, no cache is made.
+        The log says how many could not be read. If none could, no cache is made.
 
-        :raises CacheError: where there is no database, or ``to`` is this cache's own directory.
-        :raises CacheCorruptError: where not even the beginning of the database can be read.
+        :raises CacheError: if there is no database, or ``to`` is this cache's own directory.
+        :raises CacheCorruptError: if not even the beginning of the database can be read.
         """
         target = _storage_at(os.fspath(to))
         if not self.exists():
@@ -562,7 +562,7 @@ def _absolute(path: str) -> str:
 def _storage_at(path: str) -> Storage:
     """Return the storage in a directory, or at the address of a Redis server.
 
-    :raises ConfigError: where the address is none, or redis-py is not installed.
+    :raises ConfigError: if the address is invalid, or redis-py is not installed.
     """
     if "://" not in path:
         return SqliteStorage(path)

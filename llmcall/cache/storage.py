@@ -86,8 +86,8 @@ _writing = threading.RLock()
 
 
 class SqliteStorage:
-    """Keep bytes under keys in a directory that many threads and processes share. Opens nothing
-    until used.
+    """Bytes under keys in a directory that many threads and processes share. Opens nothing until
+    used.
 
     What is stored is there for everybody when the method returns, and stays whatever happens to the
     process. A method that reads raises ``CacheError`` where the place cannot be reached or is
@@ -130,7 +130,7 @@ class SqliteStorage:
         """Return the bytes of a key and when they were stored (seconds since the epoch), or
         ``None``.
 
-        :raises CacheCorruptError: where the database is damaged.
+        :raises CacheCorruptError: if the database is damaged.
         """
         found = self._read(FIND, key)
         return found[0] if found else None
@@ -151,7 +151,7 @@ class SqliteStorage:
         Rows are sought by their numbers, as the table has them, and by their keys, as its index has
         them and a look-up finds them.
 
-        :raises CacheCorruptError: where not even the beginning of the database can be read.
+        :raises CacheCorruptError: if not even the beginning of the database can be read.
         """
         try:
             reader, _ = self._connect_reader(damaged=True)
@@ -200,7 +200,7 @@ class SqliteStorage:
         """Store bytes under a key that has none, or in place of what is there; return whether they
         were stored.
 
-        :raises OSError: where the directory cannot be written, or the disk is full.
+        :raises OSError: if the directory cannot be written, or the disk is full.
         """
         with self._writer() as writer:
             return writer.execute(SET if replace else ADD, (key, time.time(), value)).rowcount > 0

@@ -1,6 +1,4 @@
-"""Cassettes: the answers of a stretch of code in one file, made for review and for git; and which
-one is open.
-"""
+"""A cassette: the answers of a stretch of code in one file, made for review and for git."""
 
 from __future__ import annotations
 
@@ -78,7 +76,7 @@ class Cassette(ContextDecorator):
     written at the last closing.
 
     :ivar path: the file.
-    :ivar stored: the records of the file, or ``None`` where none was read.
+    :ivar stored: the records of the file, or ``None`` if none was read.
     :ivar records: how many records it holds now.
     :ivar replayed: how many calls it answered.
     :ivar asked: how many of the records that it gained a server was asked for.
@@ -122,7 +120,7 @@ class Cassette(ContextDecorator):
         self._begin("")
 
     def _begin(self, file: str) -> None:
-        """Stand at the beginning of a file."""
+        """Begin anew with a file."""
         self.replayed = 0
         self.keeps_unused = self.told_unused = ""
         self._refused_before = process_failures.refused
@@ -170,15 +168,15 @@ class Cassette(ContextDecorator):
 
     @short_traceback
     def open(self) -> Cassette:
-        """Let it answer and record until :meth:`close`, as in a notebook across cells; it is
-        written as it goes.
+        """Open the cassette until :meth:`close`, across the cells of a notebook. It is written as it
+        goes.
 
         If the cell runs again, this closes the cassette that an earlier ``open`` of the same file
         opened, and begins anew; a recording goes on. A ``rewrite`` is written at the end, so that a
         failed one leaves the old file.
 
-        :raises CacheCorruptError: where the file is damaged.
-        :raises CacheError: where it is of a newer version, or a ``with`` block of this process has
+        :raises CacheCorruptError: if the file is damaged.
+        :raises CacheError: if it is of a newer version, or a ``with`` block of this process has
             it open.
         """
         file = os.path.realpath(self.path)
@@ -191,25 +189,25 @@ class Cassette(ContextDecorator):
         return self
 
     def _end_for_another(self) -> None:
-        """Close it for one that takes its place: what it recorded so far is not the end."""
+        """Close it because another one takes its place: the recording is not complete."""
         error = None if self.mode == "rewrite" else InterruptedError("opened again")
         while self._depth:
             self.__exit__(None, error, None)
 
     def close(self) -> None:
-        """End what :meth:`open` began.
+        """Close what :meth:`open` opened.
 
-        :raises CacheError: where another process wrote it meanwhile, or a text looks like a
+        :raises CacheError: if another process wrote it meanwhile, or a text looks like a
             credential.
         """
         self.__exit__(None, None, None)
 
     def start(self) -> None:
-        """Read the file and let its settings hold, unless that is done already; whoever starts it
-        stops it.
+        """Read the file and put its settings in force, unless that is done already. Each start needs a
+        stop.
 
-        :raises CacheCorruptError: where the file is damaged.
-        :raises CacheError: where it is of a newer version, or another cassette of this process has
+        :raises CacheCorruptError: if the file is damaged.
+        :raises CacheError: if it is of a newer version, or another cassette of this process has
             it open.
         """
         with _lock:
@@ -237,7 +235,7 @@ class Cassette(ContextDecorator):
         """Write what it gained, at the last closing; a ``rewrite`` that failed leaves the old file.
 
         :param error: what ended the block, or ``None``.
-        :raises CacheError: where another process wrote it meanwhile, or a text looks like a
+        :raises CacheError: if another process wrote it meanwhile, or a text looks like a
             credential.
         """
         with _lock:
@@ -255,7 +253,7 @@ class Cassette(ContextDecorator):
                 self._end_block()
 
     def _end_block(self) -> None:
-        """Say what was not used, and write the file."""
+        """Tell which records no call used, and write the file."""
         dropped: list[Record] = []
         if self._error is None:
             dropped = self._unused_at_end()
@@ -267,7 +265,7 @@ class Cassette(ContextDecorator):
             self._write(complete=self._error is None, dropped=dropped)
 
     def _unused_at_end(self) -> list[Record]:
-        """Say how many records no call used; return those that the mode ``update`` takes out."""
+        """Tell how many records no call used; return those that the mode ``update`` takes out."""
         unused = self.unused() if self.tells_unused else []
         if not unused or (self.mode != "update" and self._used_by_child[0]):
             return []
@@ -399,10 +397,10 @@ class Cassette(ContextDecorator):
         return self._sources[FROM_CACHE]
 
     def agree(self, base: Settings | None) -> None:
-        """Let the first caller's settings stand in the header, and the others' be the same.
+        """Take the first caller's settings into the header, and refuse callers with other settings.
 
         :param base: the settings that a client was given, or ``None`` for the process's.
-        :raises ConfigError: where they differ: the cassette would not replay for both.
+        :raises ConfigError: if they differ, since the cassette would not replay for both.
         """
         asking = None if base is None else id(base), config.layers.generation
         if asking not in self._agreed:
@@ -410,9 +408,9 @@ class Cassette(ContextDecorator):
             self._agreed.add(asking)
 
     def settle(self, header: dict[str, Any]) -> None:
-        """Let the first caller's header be that of the cassette, and the others' be the same.
+        """Take the first caller's header as the cassette's, and refuse callers with another one.
 
-        :raises ConfigError: where they differ.
+        :raises ConfigError: if they differ.
         """
         with _lock:
             if not self._is_settled:
@@ -434,12 +432,10 @@ class Cassette(ContextDecorator):
         return (*current_position.get(), next(self._orders))
 
     def find(self, asked: Request | str, place: Place) -> Record | None:
-        """Return the recorded answer of a request, or the record of a key; ``None`` where there is
-        none.
+        """Return the recorded answer of a request, or the record of a key, or ``None``.
 
         :param place: of the call that it answers.
-        :raises CacheError: in a forked process, where there is none: what it recorded would be
-            lost.
+        :raises CacheError: in a forked process, if there is none: what it recorded would be lost.
         """
         found = self._found(asked, place)
         if found is None and self.asks and not self.is_mine():
@@ -476,7 +472,7 @@ class Cassette(ContextDecorator):
             self.replayed += 1
 
     def add(self, record: Record, place: Place, source: str = FROM_FUNCTION) -> Record:
-        """Take in an answer, and return the one that counts: whatever was recorded first.
+        """Add an answer, and return the one that counts: whichever was recorded first.
 
         :param place: of the call that it answers.
         :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``, by which it is counted.
@@ -499,7 +495,7 @@ class Cassette(ContextDecorator):
 
     def recorded_askers(self, path: str, digest: str) -> Recorded:
         """Return who asked for the draws of a request when they were recorded, as far as the file
-        says it.
+        tells.
 
         :param path: the scope path.
         :param digest: the request's key outside any scope.
@@ -594,7 +590,7 @@ class Cassette(ContextDecorator):
         return record_frame(records, lambda record: record.cache_key not in unused, levels)
 
     def remedy(self) -> str:
-        """Say how to record what it lacks: a command in one line, and what that does in the next."""
+        """Return how to record what is missing: a command in one line, and what it does in the next."""
         import shlex
 
         mode = "once" if self.stored is None else "new"
@@ -660,7 +656,7 @@ def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
         and moves what no call used to the disk cache; ``rewrite`` starts empty and asks everything
         anew.
     :raises ValueError: for another mode.
-    :raises CacheCorruptError: at the beginning of the block, where the file is damaged.
+    :raises CacheCorruptError: at the beginning of the block, if the file is damaged.
 
     >>> for _ in range(2):
     ...     with llmcall.cassette("good-morning.jsonl", mode="once") as tape:
@@ -692,7 +688,7 @@ def _days_of(record: Record, source: str) -> Days | None:
 
 
 def _content(path: str) -> bytes:
-    """Return the bytes of a file; where there is none, it has none."""
+    """Return the bytes of a file; none if there is no file."""
     with suppress(FileNotFoundError), open(path, "rb") as file:
         return file.read()
     return b""
@@ -709,21 +705,21 @@ current_position: ContextVar[Place] = ContextVar("llmcall place in a cassette", 
 
 
 def push(opened: Cassette) -> None:
-    """Let a cassette count until it ends, or until one begins inside it."""
+    """Put a cassette in front of the others until it closes."""
     with _lock:
         open_cassettes.append(opened)
 
 
 def pop(closed: Cassette) -> None:
-    """Let a cassette count no more; of one that began several times, the last beginning ends."""
+    """Take a closed cassette out; if it was opened several times, only the last time."""
     with _lock:
         last = max(index for index, each in enumerate(open_cassettes) if each is closed)
         del open_cassettes[last]
 
 
 def header_namespaces() -> dict[str, str] | None:
-    """Return the namespaces of models that an open cassette's header holds, or ``None`` where no
-    header was read.
+    """Return the models' namespaces in an open cassette's header, or ``None`` if no header was
+    read.
     """
     for each in reversed(tuple(open_cassettes)):
         if each.stored is not None:

@@ -18,7 +18,7 @@ _lock = process_lock(__name__)
 
 
 def forget_inherited() -> None:
-    """Let no cassette count that a forked process has from its parent."""
+    """Forget the cassettes that a forked process inherited from its parent."""
     global _named
     with _lock:
         open_cassettes.clear()
@@ -26,18 +26,18 @@ def forget_inherited() -> None:
 
 
 def innermost() -> Cassette | None:
-    """Return the cassette that code opened last, or ``None`` where it opened none."""
+    """Return the cassette that code opened last, or ``None`` if it opened none."""
     last = open_cassettes[-1:]
     return last[0] if last and not last[0].is_named_by_settings else None
 
 
 def active_cassette(base: Settings | None = None) -> Cassette | None:
-    """Return the cassette that counts for a call, or ``None`` where none does.
+    """Return the cassette that counts for a call, or ``None``.
 
-    It comes before the settings of the call are looked at: a cassette's own stand above them.
+    Ask for it before the settings of the call: a cassette's settings override them.
 
     :param base: the settings that the calling client was given, or ``None``.
-    :raises ConfigError: where the client disagrees with the cassette that it is recorded on.
+    :raises ConfigError: if the client's settings differ from those of the cassette.
     """
     found = current_cassette()
     if found is not None and found.asks:
@@ -46,7 +46,7 @@ def active_cassette(base: Settings | None = None) -> Cassette | None:
 
 
 def current_cassette() -> Cassette | None:
-    """Return the cassette that counts, or ``None`` where none is open and ``[Cassette] PATH`` names
+    """Return the cassette that counts, or ``None`` if none is open and ``[Cassette] PATH`` names
     none.
     """
     global _named
@@ -82,7 +82,7 @@ _left_by: SystemExit | None = None
 
 @functools.cache
 def _note_exit_codes() -> None:
-    """Note what ``sys.exit`` is called with: when the process ends, nobody says its exit code."""
+    """Note what ``sys.exit`` is called with, since nothing tells the exit code when the process ends."""
     leave = sys.exit
 
     @functools.wraps(leave)

@@ -1,4 +1,4 @@
-"""What neither the cassette nor the cache answers."""
+"""Requests that neither the cassette nor the cache answers."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def missed(
     cassette: Cassette | None,
     past_cache: bool = False,
 ) -> CacheMissError:
-    """Return the error of a request that is not recorded and may not be asked; it is explained when
-    it is read.
+    """Return the error of a request that is not recorded and may not be asked. The explanation is
+    made when somebody reads it.
 
-    :param settings: those that the request was made with.
+    :param settings: the settings that the request was made with.
     :param cache: the disk cache.
     :param cassette: the cassette that is open, or ``None``.
     :param past_cache: whether the call goes past the disk cache.
@@ -44,7 +44,7 @@ def missed(
         remedy = remedy if cassette.asks else cassette.remedy()
 
     def explained() -> Miss:
-        """Explain it, and say that the disk cache has the answer, where it was not asked."""
+        """Explain the miss, and say so if the disk cache has the answer but was not asked."""
         aside = ""
         with suppress(CacheError):
             if (past_cache or cassette is not None) and cache.get(

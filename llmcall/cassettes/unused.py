@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def unused_words(count: int, mode: str, kept: str = "") -> str:
-    """Say how many records no call used, and what becomes of them.
+    """Return how many records no call used, and what becomes of them, in words.
 
     :param kept: why the mode ``update`` leaves them in the file; empty if it does not.
     """
@@ -33,20 +33,26 @@ def unused_words(count: int, mode: str, kept: str = "") -> str:
 def drop_records(path: str | os.PathLike[str], keys: Container[str]) -> None:
     """Move records from a file that is not open to the disk cache.
 
-    :param keys: theirs.
+    :param keys: the keys of the records.
     """
-
-    lines = read(path)
+    recording = read(path)
     kept: list[Record] = []
     dropped: list[Record] = []
-    for record in lines.records():
+    for record in recording.records():
         (dropped if record.cache_key in keys else kept).append(record)
     keep_in_cache(dropped)
     allow = config.settings().cassette_allow
-    write(path, lines.settings, kept, run=lines.run, allow=allow, complete=lines.is_complete)
+    write(
+        path,
+        recording.settings,
+        kept,
+        run=recording.run,
+        allow=allow,
+        complete=recording.is_complete,
+    )
 
 
 def keep_in_cache(records: Collection[Record]) -> None:
-    """Keep records in the disk cache, which a cassette holds no longer."""
+    """Add records that leave a cassette to the disk cache."""
     if records:
         shared_cache(config.settings().cache_path).add_all(records)

@@ -305,7 +305,7 @@ def test_digests_stay_what_they_are() -> None:
     assert digest("bread") == "~010de3fa8c734349"
     row = {"name": "Lisa", "age": 30, "tags": ["a", None]}
     assert digest(row) == digest({"tags": ("a", None), "age": 30.0, "name": "Lisa"})
-    with pytest.raises(ValueError, match=r"is one that .* gives to items"):
+    with pytest.raises(ValueError, match=r"is reserved for the items and repeats of llmcall.map"):
         scope("~010de3fa8c734349")
 
 
@@ -571,7 +571,7 @@ async def agenerator() -> Any:
             TypeError,
             "executor is int; it must be a concurrent.futures.Executor",
         ),
-        ((ask, [1]), {"scope": "a/b"}, ValueError, "holds '/' or '#'"),
+        ((ask, [1]), {"scope": "a/b"}, ValueError, "contains '/' or '#'"),
         (
             (str, [{}]),
             {"key": 3},

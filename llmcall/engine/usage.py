@@ -28,23 +28,23 @@ OUTSIDE = "(no scope)"
 
 
 class Usage(NamedTuple):
-    """Hold what calls used.
+    """What calls used.
 
     :param calls: calls answered by a model; a stream whose reader left counts once its answer had
         begun.
     :param cached_calls: calls answered by a record, or by an identical call in flight.
     :param retries: attempts after the first.
     :param errors: calls that failed for good.
-    :param input_tokens: prompt tokens that were billed; ``None`` where a server did not report
-        them. Those of a stream whose reader left, or that broke off, are counted here, as a budget
-        counts them: servers report at the end.
+    :param input_tokens: prompt tokens that were billed; ``None`` if a server did not report them.
+        Those of a stream whose reader left, or that broke off, are counted by llmcall, as for a
+        budget: servers report at the end.
     :param cached_input_tokens: those of them that the provider had cached, likewise.
     :param output_tokens: completion tokens that were billed, likewise.
     :param full_price_calls: calls that asked for the flex tier and were answered at another one.
-    :param cost: USD of the billed tokens; ``None`` where a price is unknown.
+    :param cost: USD of the billed tokens; ``None`` if a price is unknown.
     :param saved: USD that the cached calls cost when they were made, likewise.
-    :param by_model: the same for each model; a recorded function that was not allowed to run counts
-        under its name, a map that was not under ``"llmcall.map"``.
+    :param by_model: the same for each model. A recorded function that was refused counts under its
+        name, a map that was refused under ``"llmcall.map"``.
     :param by_scope: the same for each scope path, with all scopes inside it (``""``: outside any);
         the items of a map without a key count in the scope around them.
     :param by_arm: the same for each arm's name, over all scopes.
@@ -104,31 +104,31 @@ NAMES = ("priced_by", "served")  # texts that are collected
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
-    """Return the rows for models and, where there are scopes, those for scopes; the first row of
+    """Return the rows for models, and those for scopes and arms if there are any; the first row of
     each is its head.
 
-    What is zero everywhere has no column.
+    A column that is zero everywhere is left out.
     """
     names = [name for name in COLUMNS if name == "calls" or getattr(usage, name) != 0]
     if usage.cached_input_tokens is None:
-        names.remove("cached_input_tokens")  # most servers say nothing of it
-    models = [*usage.by_model.items(), *([("all", usage)] if len(usage.by_model) != 1 else [])]
-    sections = [
-        ("model", models),
-        ("scope", _scopes(usage.by_scope)),
-        ("arm", [*usage.by_arm.items()]),
-    ]
-    return [
-        [
-            [title, *names],
-            *(
-                [name, *(quantity(each, getattr(part, each)) for each in names)]
-                for name, part in parts
-            ),
-        ]
-        for title, parts in sections
-        if parts
-    ]
+        names.remove("cached_input_tokens")  # most servers do not report it
+    models = list(usage.by_model.items())
+    if len(models) != 1:
+        models.append(("all", usage))
+    sections = [_section("model", names, models)]
+    scopes = _scopes(usage.by_scope)
+    if scopes:
+        sections.append(_section("scope", names, scopes))
+    if usage.by_arm:
+        sections.append(_section("arm", names, list(usage.by_arm.items())))
+    return sections
+
+
+def _section(title: str, names: list[str], parts: list[tuple[str, Usage]]) -> list[list[str]]:
+    rows = [[title, *names]]
+    for part_name, part in parts:
+        rows.append([part_name, *(quantity(name, getattr(part, name)) for name in names)])
+    return rows
 
 
 def _notes(usage: Usage) -> list[str]:
@@ -142,10 +142,10 @@ def _notes(usage: Usage) -> list[str]:
 
 
 def _scopes(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
-    """Return the scopes that have a row: the outermost ones or, where there is but one, those
+    """Return the scopes that have a row: the outermost ones; if there is but one, those directly
     inside it too.
 
-    Beyond the largest ones a row sums up the others.
+    A last row sums up those beyond the largest.
     """
     outermost = [scope for scope in by_scope if "/" not in scope]
     if outermost in ([], [""]):
@@ -153,18 +153,17 @@ def _scopes(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
     rows = [(scope, by_scope[scope]) for scope in outermost]
     if len(outermost) == 1:
         rows += [(scope, part) for scope, part in by_scope.items() if scope.count("/") == 1]
-    largest = sorted(rows, key=lambda row: (-_size(row[1]), _natural(row[0])))
-    shown, others = largest[:MOST_SCOPES], largest[MOST_SCOPES:]
-    shown = [
-        (scope or OUTSIDE, part) for scope, part in sorted(shown, key=lambda row: _natural(row[0]))
-    ]
-    return shown + (
-        [(f"({len(others):,} more)", _sum(part for _, part in others))] if others else []
-    )
+    rows.sort(key=lambda row: (-_size(row[1]), _natural(row[0])))
+    largest = sorted(rows[:MOST_SCOPES], key=lambda row: _natural(row[0]))
+    shown = [(scope or OUTSIDE, part) for scope, part in largest]
+    others = rows[MOST_SCOPES:]
+    if others:
+        shown.append((f"({len(others):,} more)", _sum(part for _, part in others)))
+    return shown
 
 
 def _natural(scope: str) -> list[list[tuple[int, str]]]:
-    """Return what sorts trial-2 before trial-10."""
+    """Return a sort key that puts trial-2 before trial-10."""
     return [
         [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
         for name in scope.split("/")
@@ -176,48 +175,60 @@ def _size(usage: Usage) -> int:
 
 
 def _sum(parts: Iterable[Usage]) -> Usage:
-    """Return the sum of some usages; what is unknown in one is unknown in it."""
-    found = list(parts)
-    sums: list[Any] = []
+    """Return the sum of usages; what is unknown in one is unknown in the sum."""
+    usages = list(parts)
+    sums: dict[str, Any] = {}
     for name in COLUMNS:
-        amounts = [getattr(part, name) for part in found]
-        sums.append(None if None in amounts else sum(amounts, 0.0 if name in USD_COLUMNS else 0))
-    return Usage(*sums)._replace(
-        priced_by=tuple(sorted({source for part in found for source in part.priced_by})),
-        served=tuple(sorted({model for part in found for model in part.served})),
-    )
+        amounts = [getattr(usage, name) for usage in usages]
+        zero = 0.0 if name in USD_COLUMNS else 0
+        sums[name] = None if None in amounts else sum(amounts, zero)
+    for name in NAMES:
+        sums[name] = tuple(sorted({text for usage in usages for text in getattr(usage, name)}))
+    return Usage(**sums)
 
 
 _lock = process_lock(__name__)  # one for all meters: it is never held for long
 
 
 class Meter:
-    """Add up what calls use, exactly, from any number of threads."""
+    """Adds up what calls use, exactly, from any number of threads."""
 
     def __init__(self) -> None:
         # By model, scope and arm (empty outside any), and by column.
         self.sums: dict[tuple[str, str, str], dict[str, Any]] = {}
 
+    def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
+        """Add amounts, as of :func:`count`; the caller holds the lock."""
+        sums = self.sums.setdefault((model, scope, arm), _nothing())
+        for name, amount in amounts.items():
+            known = sums[name]
+            if known is None or amount is None:
+                sums[name] = None
+            elif isinstance(amount, str):
+                known.add(amount)
+            else:
+                sums[name] = known + amount
+
     def usage(self) -> Usage:
         """Return what was used so far."""
+        counted: dict[tuple[str, str, str], Usage] = {}
         with _lock:
-            counted = {
-                place: Usage(**{**sums, **{name: tuple(sorted(sums[name])) for name in NAMES}})
-                for place, sums in sorted(self.sums.items())
-            }
+            for place, sums in sorted(self.sums.items()):
+                columns: dict[str, Any] = dict(sums)
+                for name in NAMES:
+                    columns[name] = tuple(sorted(sums[name]))
+                counted[place] = Usage(**columns)
         parts: dict[tuple[str, str], list[Usage]] = {}
         models: dict[str, list[Usage]] = {}
         scopes: dict[str, list[Usage]] = {}
         arms: dict[str, list[Usage]] = {}
-        for (model, scope, arm), part in counted.items():
-            parts.setdefault((model, scope), []).append(part)
-            models.setdefault(model, []).append(part)
+        for (model, scope, arm), usage in counted.items():
+            parts.setdefault((model, scope), []).append(usage)
+            models.setdefault(model, []).append(usage)
+            for path in _with_scopes_around(scope):
+                scopes.setdefault(path, []).append(usage)
             if arm:
-                arms.setdefault(arm, []).append(part)
-            for around in accumulate(
-                scope.split("/"), "{}/{}".format
-            ):  # it, and the scopes around it
-                scopes.setdefault(around, []).append(part)
+                arms.setdefault(arm, []).append(usage)
         return _sum(counted.values())._replace(
             by_model={model: _sum(models[model]) for model in sorted(models)},
             by_scope={scope: _sum(scopes[scope]) for scope in sorted(scopes)},
@@ -226,9 +237,22 @@ class Meter:
         )
 
 
+def _nothing() -> dict[str, Any]:
+    """Return the sums of no call."""
+    sums: dict[str, Any] = {name: getattr(Usage(), name) for name in COLUMNS}
+    for name in NAMES:
+        sums[name] = set()
+    return sums
+
+
+def _with_scopes_around(path: str) -> Iterator[str]:
+    """Yield a scope path after the paths of the scopes around it."""
+    return accumulate(path.split("/"), "{}/{}".format)
+
+
 process_meter = Meter()
 _meters = [process_meter]  # and those of the blocks that are tracked
-# Their ``add(model, scope, amounts, arm)`` hears what all calls use, from every thread and task.
+# Their ``add(model, scope, amounts, arm)`` is called with what any call uses, in its thread.
 watchers: list[Any] = []
 
 
@@ -239,31 +263,12 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta, arm: str = ""
         that are collected: a price source, or a model that answered.
     :param arm: the name of the arm that the scope stands in; empty outside any.
     """
-    if (
-        "~" in scope
-    ):  # what is counted for each of a million items would be kept as long as the process runs
+    # The items of a map have no row of their own: a million would be kept as long as the process.
+    if "~" in scope:
         scope = given_path(scope)
-    place = model, scope, arm
     with _lock:
         for meter in (own, *_meters):
-            try:  # get() of a dict that threads share waits for itself in free-threaded Python 3.13
-                sums = meter.sums[place]
-            except KeyError:  # unless a collector counted meanwhile
-                sums = meter.sums.setdefault(
-                    place,
-                    {
-                        **dict(zip(COLUMNS, Usage(), strict=False)),
-                        **{name: set() for name in NAMES},
-                    },
-                )
-            for name, amount in amounts.items():
-                known = sums[name]
-                if known is None or amount is None:
-                    sums[name] = None
-                elif isinstance(amount, str):
-                    known.add(amount)
-                else:
-                    sums[name] = known + amount
+            meter.add(model, scope, amounts, arm)
     if "served" in amounts:
         _warn_of_two_models(model, str(amounts["served"]))
     for watcher in tuple(watchers):
@@ -317,8 +322,7 @@ class Tracked(Meter):
 
 @contextmanager
 def track() -> Iterator[Tracked]:
-    """Count what the calls of a block use, from every thread and task of the process while it is
-    open.
+    """Count what all calls of the process use while a block is open, in every thread and task.
 
     >>> with llmcall.track() as usage:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content

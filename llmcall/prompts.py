@@ -1,9 +1,9 @@
-"""Prompts from templates: Jinja2 in its sandbox, or Mustache.
+"""Render prompts from templates: Jinja2 in its sandbox, or Mustache.
 
-A template's text is kept as it is, but for the blank lines around it and the indentation that all
-its lines share. A variable that is missing is an error, never an empty string; a variable's own
-text is never rendered as a template. An error names template and line, and of the values at most
-one by which a template looks another up.
+A template's text stays as it is, except for the blank lines around it and the indentation that all
+its lines share. A missing variable is an error, never an empty string, and a variable's text is
+never rendered as a template. An error names the template and the line. It shows no values, except
+the name of a template that is looked up by a value.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = ("", ".md", ".txt", ".j2", ".jinja", ".jinja2", ".mustache")  # tried in this order
 MUSTACHE_SUFFIXES = ("", ".mustache", *SUFFIXES[1:-1])  # of a partial
-# What an expression in a template raises by itself.
+# Raised by expressions in templates.
 RUNTIME_ERRORS = (
     ArithmeticError,
     AttributeError,
@@ -39,25 +39,23 @@ RUNTIME_ERRORS = (
 # from the name of an included template to its path and text
 Load = Callable[[str], tuple[str, str]]
 Render = Callable[[Mapping[str, Any]], str]
-# The names that a template takes, each with the fields of it that are all that is used of it, or
-# None.
+# The names that a template takes. Each has the fields that are used of it; None if all of it is.
 Variables = Mapping[str, "frozenset[str] | None"]
 
 
 class Template(NamedTuple):
     """Hold a compiled prompt.
 
-    :param name: the file's path under its folder, or the name given to a text.
+    :param name: the file's path below its folder, or the name given to a text.
     :param text: the template itself.
-    :param variables: the names that the template takes, those of its includes among them, not of
-        what it includes by a computed name; each with the fields that are used of it, or ``None``
-        where it is used whole.
-    :param render: returns the prompt with the values of variables; more than the template takes is
-        no error. It raises a ``TemplateError`` for a missing variable and for any error in the
-        template, naming template and line (counted from the first that is not blank); its cause is
-        what the engine raised.
-    :param fixed: the texts that every rendering has, in their order; the first of them is how it
-        begins, and is empty if it begins otherwise.
+    :param variables: the names that the template and its includes take, except for includes with a
+        computed name. Each has the fields that are used of it, or ``None`` if all of it is used.
+    :param render: returns the prompt for the values of variables; it accepts more variables than
+        the template takes. It raises a ``TemplateError`` for a missing variable and for any error in
+        the template, naming template and line (counted from the first that is not blank). The cause
+        is the template engine's own error.
+    :param fixed: the texts that every rendering has, in order; each rendering begins with the first,
+        which may be empty.
     """
 
     name: str
@@ -80,10 +78,10 @@ class Template(NamedTuple):
 
 
 def text_template(text: str, name: str) -> Template:
-    """Return the template that a Jinja2 text is.
+    """Compile a Jinja2 template given as text.
 
-    :param text: the template itself; it can include no other.
-    :param name: how errors name it.
+    :param text: the template itself; it cannot include others.
+    :param name: of the template in errors.
     :raises TemplateError: for a syntax error, naming the line (counted from the first that is not
         blank).
     """
@@ -92,16 +90,15 @@ def text_template(text: str, name: str) -> Template:
 
 
 def file_template(name: str, folder: str | os.PathLike[str]) -> Template:
-    """Return the template of a file, read now; what it includes or extends is sought in the same
-    folder.
+    """Read and compile the template in a file; it includes and extends files of the same folder.
 
-    :param name: the file's path under the folder; without suffix, ``.md``, ``.txt``, ``.j2``,
+    :param name: the file's path below the folder; without suffix, ``.md``, ``.txt``, ``.j2``,
         ``.jinja``, ``.jinja2`` and ``.mustache`` are tried in this order. A file that ends in
         ``.mustache`` is rendered as Mustache (the extra ``mustache``), any other as Jinja2.
-    :param folder: where the templates are; nothing outside it is read.
+    :param folder: of the templates; nothing outside it is read.
     :raises TemplateError: for a missing file, naming the folder and the nearest files, and for a
         syntax error.
-    :raises ConfigError: where the library for Mustache is missing.
+    :raises ConfigError: if the library for Mustache is missing.
     """
     path, text = _found(name, folder, SUFFIXES)
     engine, suffixes = (
@@ -124,30 +121,27 @@ def dedented(text: str) -> str:
 
 def _no_file(name: str) -> tuple[str, str]:
     raise TemplateError(
-        f"a template given as text has no folder to take {name!r} from; put it into a file"
+        f"a template given as text cannot include {name!r}, since it has no folder; put it into a file"
     )
 
 
 def _found(name: str, folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> tuple[str, str]:
-    """Return the path under a folder, suffix included, and the text of the file that a template's
-    name means.
+    """Return the path, below a folder and with its suffix, and the text of a template's file.
 
     :raises TemplateError: for a name that leads out of the folder, and for a missing file, naming
-        the nearest.
+        the nearest ones.
     """
     steps = os.fspath(name).replace(os.sep, "/").split("/")
     if any(step in ("", ".", "..") or "\0" in step or ":" in step for step in steps):
         raise TemplateError(
-            f"{name!r} is no template's name: it must name a file under {os.fspath(folder)}"
+            f"{name!r} is not a template's name: it must name a file in {os.fspath(folder)}"
         )
     for suffix in suffixes:
         path = "/".join(steps) + suffix
         if os.path.isfile(os.path.join(folder, path)):
             return path, _read(path, folder)
     if not os.path.isdir(folder):
-        place = (
-            f"{os.fspath(folder)}, which is no folder (template_path= and [Templates] PATH name it)"
-        )
+        place = f"{os.fspath(folder)}, which is not a folder (set by template_path= or [Templates] PATH)"
         raise TemplateError(f"there is no template {name!r} in {place}")
     files = sorted(
         path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()
@@ -168,7 +162,7 @@ def _read(path: str, folder: str | os.PathLike[str]) -> str:
 
 
 def _missing(name: str, given: Iterable[str]) -> str:
-    """Say that a variable is missing, which given one is nearest to it, and which are given."""
+    """Return a message about a missing variable, with the given ones and the nearest of them."""
     names = sorted(given)
     shown = shortened(", ".join(names) or "none", 300)  # a table may have hundreds of columns
     return f"the variable {name!r} is missing; given: {shown}{nearest(name, names)}"
@@ -178,7 +172,7 @@ def _missing(name: str, given: Iterable[str]) -> str:
 
 
 def all_variables(found: Iterable[Variables]) -> Variables:
-    """Return what several templates take together."""
+    """Return the variables of several templates together."""
     union: dict[str, frozenset[str] | None] = {}
     for variables in found:
         for name, fields in variables.items():
@@ -188,19 +182,18 @@ def all_variables(found: Iterable[Variables]) -> Variables:
 
 
 def _jinja(name: str, source: str, load: Load) -> tuple[Variables, Render, tuple[str, ...]]:
-    """Compile a Jinja2 template, and return the variables that it takes, what renders it with
-    them, and its fixed texts.
+    """Compile a Jinja2 template, and return its variables, a function that renders it, and its fixed
+    texts.
 
     :raises TemplateError: for a syntax error; rendering raises it for a missing variable and any
         other error.
     """
-    if not any(
-        mark in source for mark in ("{{", "{%", "{#")
-    ):  # a plain text needs no Jinja2 (30 ms to import)
+    if not any(mark in source for mark in ("{{", "{%", "{#")):
+        # A plain text does not need Jinja2, which takes 30 ms to import.
         return {}, lambda variables: source, (source,)
     from jinja2 import TemplateError as JinjaError
 
-    paths = [name]  # of it and of what it includes, to tell where an error is
+    paths = [name]  # of the template and its includes, to find the place of an error
     environment = _environment(load, paths)
     try:
         code = environment.compile(source, name, name)
@@ -247,10 +240,10 @@ def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     def loaded(name: str) -> tuple[str, str, None]:
-        """Return another template's source as Jinja2 takes it."""
+        """Return another template's source in Jinja2's form."""
         try:
             path, source = load(name)
-        except TemplateError as error:  # Jinja2 then tries the next name, or ignores it, as told
+        except TemplateError as error:  # Jinja2 tries the next name, or ignores a missing one
             raise TemplateNotFound(name, str(error)) from error
         paths.append(path)
         return source, path, None
@@ -262,11 +255,9 @@ def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
         finalize=_printable,
         keep_trailing_newline=True,
     )
-    # the same variables give the same prompt
-    del (
-        environment.filters["random"],
-        environment.globals["lipsum"],
-    )
+    # The same variables must give the same prompt.
+    del environment.filters["random"]
+    del environment.globals["lipsum"]
     return environment
 
 
@@ -275,21 +266,19 @@ class _UnprintableError(TypeError):
 
 
 def _printable(value: Any) -> Any:
-    """Refuse to print what Python shows by its address, which is another one in each process."""
+    """Refuse to print an object that Python shows by its address, which differs in each process."""
     kind: Any = type(value)
     if kind.__repr__ is object.__repr__ and kind.__str__ is object.__str__:
-        raise _UnprintableError(
-            f"it prints a {kind.__name__}, which has no text of its own (no __str__)"
-        )
+        raise _UnprintableError(f"it prints a {kind.__name__}, which has no text (no __str__)")
     if isinstance(value, (BuiltinFunctionType, FunctionType, MethodType)):
-        raise _UnprintableError("it prints a function; was a call meant?")
+        raise _UnprintableError("it prints a function; did you mean to call it?")
     return value
 
 
 def _jinja_variables(
     environment: jinja2.Environment, name: str, source: str, seen: set[str]
 ) -> Variables:
-    """List the undeclared variables of a template and of all that it names to include."""
+    """Return the undeclared variables of a template and of the includes that it names."""
     from jinja2 import TemplateNotFound, meta, nodes
 
     tree = environment.parse(source, name, name)
@@ -311,17 +300,15 @@ def _jinja_variables(
         try:
             text, path, _ = environment.loader.get_source(environment, other)  # type: ignore[union-attr]
             found.append(_jinja_variables(environment, path or other, text, seen))
-        except (
-            TemplateNotFound
-        ):  # it may be one of several, or optional; if it is needed, rendering reports it
-            continue
+        except TemplateNotFound:
+            continue  # it may be one of several or optional; rendering reports it if it is needed
     return all_variables(found)
 
 
 def _explained(error: Exception, paths: list[str], given: Iterable[str]) -> TemplateError:
-    """Return what went wrong in a template, naming its line.
+    """Return the error that names what went wrong in a template, and its line.
 
-    :param paths: that of the template, then those of what it includes.
+    :param paths: of the template, then of its includes.
     """
     import jinja2
 
@@ -355,11 +342,11 @@ def _explained(error: Exception, paths: list[str], given: Iterable[str]) -> Temp
 def _mustache(name: str, source: str, load: Load) -> tuple[Variables, Render, tuple[str, ...]]:
     """Compile a Mustache template: strict about missing names, and without HTML escapes.
 
-    :returns: as of :func:`_jinja`; the names inside sections too, which an item of the section may
-        give.
+    :returns: as :func:`_jinja` does, including the names inside sections, which an item of the
+        section may give.
     :raises TemplateError: for sections that do not match; rendering raises it for a missing
         variable or partial.
-    :raises ConfigError: where pystache is not installed.
+    :raises ConfigError: if pystache is not installed.
     """
     parts = {name: (name, source)}
     tree = _parsed(name, source)
@@ -407,10 +394,10 @@ def _parsed(name: str, source: str) -> Any:
 def _mustache_names(
     tree: Any, key: str, parts: dict[str, tuple[str, str]], load: Load
 ) -> Iterator[str]:
-    """Yield the first steps of all names in a template and in its partials, which are loaded into
+    """Yield the first step of each name in a template and in its partials, and load these into
     ``parts``.
 
-    :param key: the name of the part that the tree is of.
+    :param key: the name of the part that the tree belongs to.
     :param parts: the path and the text of each part, by the name in its tag.
     """
     for node in tree._parse_tree:  # pystache shows its tree nowhere else; a test pins these names
@@ -429,7 +416,7 @@ def _mustache_names(
 
 
 def _line_of_tag(parts: Mapping[str, tuple[str, str]], name: str) -> str:
-    """Return the path and line of the first tag that bears a name."""
+    """Return the path and line of the first tag with a name."""
     tag = re.compile(rf"\{{\{{[{{&#^]?\s*{re.escape(name)}\s*\}}")
     found = [
         (path, source, match) for path, source in parts.values() if (match := tag.search(source))

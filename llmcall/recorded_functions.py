@@ -46,7 +46,7 @@ Result = TypeVar("Result")
 
 PLAIN_TYPES = (NoneType, str, int, float, list, tuple, dict)
 OBJECTS = ("self", "cls")  # the names of a first parameter that stands for an object or class
-# multiprocessing's name of the script, in a spawned worker, is not the parent's
+# In a spawned worker, multiprocessing gives the script another name than in the parent.
 SCRIPTS = {"__mp_main__": "__main__"}
 
 
@@ -160,27 +160,27 @@ def recorded(
     version: str | int | None = None,
     shared: bool = False,
 ) -> Any:
-    """Record a function's results, and replay them: a decorator, also of async functions and of
+    """Record a function's results and replay them: a decorator for functions, async functions and
     methods.
 
-    A result is found again by the function's name and version, the arguments (defaults applied) and
-    the scope: in the cache and in cassettes, by the same modes and draws as a model's answers.
-    Results and arguments are plain data; a tuple among them becomes a list, and an object's names
-    are sorted, so that live equals replay. ``[Cache] NORMALIZE`` holds for the texts of arguments.
-    A method's ``self`` (or ``cls``) enters only where it is plain data itself: two objects that ask
-    the same share an answer, unless each has its scope. An exception is not recorded. Models that
-    the function calls stand in a scope of its own below the present one, since a replay does not
-    run it.
+    The key of a result is the function's name and version, its arguments (defaults applied) and the
+    scope. Cache and cassettes hold results with the same modes and draws as a model's answers.
+    Arguments and results are plain data; tuples become lists and the names of objects are sorted, so
+    that a run and its replay get the same. ``[Cache] NORMALIZE`` applies to the texts of arguments.
+    A method's ``self`` (or ``cls``) is part of the key only if it is plain data itself: otherwise
+    two objects with the same arguments share a result, unless each has its own scope. Exceptions
+    are not recorded. Models that the function calls are in a scope of the call, below the current
+    one, because a replay does not run the function.
 
-    :param name: what it is recorded under; ``None`` means module and qualified name. Of two
-        functions of one name, each gets the other's results.
-    :param version: tells its results from those of an earlier version.
+    :param name: under which results are recorded; ``None`` means module and qualified name. Two
+        functions with the same name get each other's results.
+    :param version: separates the results from those of an earlier version.
     :param shared: whether the arms of a scope share its results, as they share a model's answers:
-        for a die, a clock or a search. Otherwise each arm has results of its own, since a function
+        for a die, a clock or a search. Otherwise each arm has its own results, because a function
         may read the state of the arm's world.
-    :returns: the function, recorded; it raises TypeError for an argument or a result that is not
-        plain data, and CacheMissError where nothing is recorded and it may not run.
-    :raises TypeError: where it is no function, or a generator function, or has no name of its own.
+    :returns: the recorded function; it raises TypeError for an argument or a result that is not
+        plain data, and CacheMissError if nothing is recorded and it may not run.
+    :raises TypeError: if it is not a function, is a generator function, or has no name.
 
     >>> import random
     >>> @llmcall.recorded

@@ -90,9 +90,9 @@ def test_texts(text: str, variables: dict[str, Any], expected: str) -> None:
         ("{{ name | random }}", "line 1: No filter named 'random'."),
         ("{{ name + 1 }}", "line 1: an expression raises TypeError"),
         ("{% macro r() %}{{ r() }}{% endmacro %}{{ r() }}", "line 1: an expression raises RecursionError"),
-        ("{% include 'x' %}", "line 1: a template given as text has no folder to take 'x' from"),
-        ("{{ name.upper }}", "line 1: it prints a function; was a call meant?"),
-        ("{{ it }}", "line 1: it prints a object, which has no text of its own (no __str__)"),
+        ("{% include 'x' %}", "line 1: a template given as text cannot include 'x', since it has no folder"),
+        ("{{ name.upper }}", "line 1: it prints a function; did you mean to call it?"),
+        ("{{ it }}", "line 1: it prints a object, which has no text (no __str__)"),
         ("{{ lipsum() }}", "line 1: the variable 'lipsum' is missing; given: age, name"),
         # no template reaches into Python or changes what it is given
         *(
@@ -190,12 +190,12 @@ def test_included_parts_use_variables_too(folder: Path, name: str, used: str) ->
         (
             "market/spy",
             {"whom": "../buyer.md"},
-            "market/spy.md, line 1: '../buyer.md' is no template's name",
+            "market/spy.md, line 1: '../buyer.md' is not a template's name",
         ),
         ("latin", {}, "the template latin.txt in {} cannot be read: 'utf-8' codec"),
         ("byer", {}, "there is no template 'byer' in {}; did you mean 'buyer.md'?"),
         *(
-            (name, {}, f"{name!r} is no template's name: it must name a file under {{}}")
+            (name, {}, f"{name!r} is not a template's name: it must name a file in {{}}")
             for name in (
                 "../buyer",
                 "/etc/passwd",
@@ -224,7 +224,8 @@ def test_errors_name_the_file(
 def test_a_folder_that_is_missing(folder: Path) -> None:
     """The error says what names it."""
     with pytest.raises(
-        TemplateError, match=r"which is no folder \(template_path= and \[Templates\] PATH name it\)"
+        TemplateError,
+        match=r"which is not a folder \(set by template_path= or \[Templates\] PATH\)",
     ):
         rendered(None, {}, "buyer", folder / "missing")
 

@@ -28,7 +28,9 @@ def visit(name: str) -> list[str]:
     said = [model.invoke(messages).text for _ in range(2)]
     messages += [model.invoke(messages), HumanMessage("What else do you need?")]
     said.append("".join(chunk.text for chunk in model.stream(messages)))
-    decided = model.with_structured_output(Decision, method="json_schema").invoke(messages)
+    # a small model may put many blanks into its JSON
+    decider = ChatOpenAI(model="gpt-4o-mini", temperature=0.2, max_tokens=300)
+    decided = decider.with_structured_output(Decision, method="json_schema").invoke(messages)
     near = OpenAIEmbeddings(
         model="text-embedding-3-small", check_embedding_ctx_length=False
     ).embed_query(name)

@@ -39,13 +39,17 @@ class Grid(NamedTuple):
     cells: list[Cell]
     columns: list[str]
 
+    def rows(self) -> list[str]:
+        """Return the names of the rows."""
+        return list(dict.fromkeys(cell.row for cell in self.cells))
+
     def sampled(self, most: int | None) -> Grid:
         """Return the rows that stand evenly among all, so many that they have at most so many
         calls.
         """
         if most is None or most >= len(self.cells):
             return self
-        rows = list(dict.fromkeys(cell.row for cell in self.cells))
+        rows = self.rows()
         count = min(len(rows), max(1, most * len(rows) // len(self.cells)))
         chosen = {rows[number * len(rows) // count] for number in range(count)}
         return self._replace(cells=[cell for cell in self.cells if cell.row in chosen][:most])

@@ -15,6 +15,20 @@ CUT, REFUSED, ASKED_AGAIN = "cut", "refused", "asked again"
 MARKS = (REFUSED, CUT, ASKED_AGAIN)
 
 
+def find_marks(calls: Iterable[Sequence[Call]]) -> dict[int, list[str]]:
+    """Return the marks of each record, by its ``id``.
+
+    :param calls: those of each actor.
+    """
+    found = {}
+    for its in calls:
+        again = asked_again(its)
+        for call in its:
+            key = id(call.record)
+            found[key] = marks_of(call.record, is_asked_again=key in again)
+    return found
+
+
 def marks_of(record: Record, *, is_asked_again: bool) -> list[str]:
     """Return whether an answer was refused, cut or asked again."""
     choices = record.response.get("choices") or ()

@@ -13,12 +13,13 @@ from ..display.printable import visible
 from .conversations import conversations
 from .facts import facts
 from .grid import grid, pairs_of
-from .marks import asked_again, marks_of
+from .marks import find_marks
 from .page_data import page_data
 
 if TYPE_CHECKING:
     from .comparison import Comparison
     from .conversations import Run
+    from .grid import Grid
 
 # The parts of the page's script, in their order.
 SCRIPTS = ("data", "grid", "strip", "search", "differences", "conversation", "charts", "print", "start")  # fmt: skip
@@ -34,27 +35,14 @@ def page(*runs: Run, comparison: Comparison | None = None, sample: int | None = 
     from jinja2 import Environment, StrictUndefined
 
     calls = [conversations(run) for run in runs]
-    marks: dict[int, list[str]] = {}
-    for its in calls:
-        for actor in its.values():
-            again = asked_again(actor)
-            for call in actor:
-                marks[id(call.record)] = marks_of(
-                    call.record, is_asked_again=id(call.record) in again
-                )
+    marks = find_marks(actor for its in calls for actor in its.values())
     whole = grid(comparison.pairs if comparison else pairs_of(runs[0]))
     shown = whole.sampled(sample)
     told = [
         facts(run, [call for actor in its.values() for call in actor], marks)
         for run, its in zip(runs, calls, strict=True)
     ]
-    sizes = [
-        f"{len(each):,}"
-        for table in (shown, whole)
-        for each in (table.cells, {cell.row for cell in table.cells})
-    ]
-    style, script = _file("report.css"), "\n".join(_file(f"{name}.js") for name in SCRIPTS)
-    script = f'"use strict";\n{{\n{script}}}\n'
+    style, script = _file("report.css"), _script()
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -63,14 +51,31 @@ def page(*runs: Run, comparison: Comparison | None = None, sample: int | None = 
         labels=list(dict.fromkeys(label for each in told for label in each)),
         facts=told,
         lines=[] if comparison is None else visible(str(comparison)).split("\n"),
-        sizes=sizes,
-        is_sampled=shown is not whole,
+        sample="" if shown is whole else _sample(shown, whole),
         data=_json(page_data(runs, calls, shown, marks, comparison)),
         style=style,
         script=script,
-        policy=f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
-        "base-uri 'none'",
+        policy="; ".join((
+            "default-src 'none'",
+            f"style-src {_source(style)}",
+            f"script-src {_source(script)}",
+            "base-uri 'none'",
+        )),
+    )  # fmt: skip
+
+
+def _sample(shown: Grid, whole: Grid) -> str:
+    """Return how much of a run is shown, in words."""
+    return (
+        f"{len(shown.cells):,} of {len(whole.cells):,} calls, "
+        f"of {len(shown.rows()):,} of {len(whole.rows()):,} actors"
     )
+
+
+def _script() -> str:
+    """Return the page's script: all its parts, in a block of their own."""
+    parts = "\n".join(_file(f"{name}.js") for name in SCRIPTS)
+    return f'"use strict";\n{{\n{parts}}}\n'
 
 
 def _file(name: str) -> str:

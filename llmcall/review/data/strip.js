@@ -23,38 +23,16 @@ function showStrip() {
   const kinds = cells.row.map((_, cell) => kindOf(cell));
   if (!hasStrip(kinds)) return;
   find("strip").hidden = false;
-  const lines = Math.ceil(rowNames.length / Math.ceil((2 * rowNames.length) / TALLEST)); // of several actors each, if they are many
-  const perLine = Math.ceil(rowNames.length / lines);
-  const height = Math.max(2, Math.min(HIGHEST, Math.floor(TALLEST / lines)));
-  const width = Math.max(3, Math.min(WIDEST, Math.floor(900 / columnNames.length)));
-  const top = compared ? BARS : 0;
-  const worst = new Map(); // of each place, the kind that is told
-  kinds.forEach((kind, cell) => {
-    const place = `${cells.column[cell]},${Math.floor(cells.row[cell] / perLine)}`;
-    if (!worst.has(place) || KINDS.indexOf(kind) < KINDS.indexOf(worst.get(place))) worst.set(place, kind);
-  });
-  const paths = new Map(KINDS.map((kind) => [kind, ""]));
-  const gap = height > 4 && width > 4 ? 1 : 0;
-  for (const [place, kind] of worst) {
-    const [column, line] = place.split(",").map(Number);
-    paths.set(kind, `${paths.get(kind)}M${column * width} ${top + line * height}h${width - gap}v${height - gap}h${gap - width}z`);
-  }
-  const size = { width: columnNames.length * width, height: top + lines * height };
+  const shape = shapeOf();
+  const worst = worstAt(kinds, shape);
   const title = makeSVG("title", null);
   const picture = filled(find("strip-svg"), {
-    viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height,
+    viewBox: `0 0 ${shape.wide} ${shape.high}`, width: shape.wide, height: shape.high,
     "aria-label": `${plural(rowNames.length, "actor")} × ${plural(columnNames.length, "column")}: ${counted(kinds)}`,
-  }, [title, ...(compared ? shareBars(width) : []),
-    ...KINDS.filter((kind) => paths.get(kind)).map((kind) => makeSVG("path", { class: kindClass(kind), d: paths.get(kind) }))]);
+  }, [title, ...(compared ? shareBars(shape.width) : []), ...paths(worst, shape)]);
   const cellUnder = (event) => {
-    const frame = picture.getBoundingClientRect();
-    const column = Math.floor(((event.clientX - frame.left) / frame.width) * columnNames.length);
-    const line = Math.floor((((event.clientY - frame.top) / frame.height) * size.height - top) / height);
-    for (let row = line * perLine; row < Math.min((line + 1) * perLine, rowNames.length); row++) {
-      const cell = row < 0 ? -1 : cellAt(row, column);
-      if (cell >= 0 && kinds[cell] === worst.get(`${column},${line}`)) return cell;
-    }
-    return -1;
+    const place = placeUnder(event, picture, shape);
+    return cellsAt(place, shape).find((cell) => kinds[cell] === worst.get(place.join())) ?? -1;
   };
   picture.addEventListener("mousemove", (event) => {
     const cell = cellUnder(event);
@@ -64,11 +42,64 @@ function showStrip() {
     const cell = cellUnder(event);
     if (cell >= 0) open(cell);
   });
-  const legend = KINDS.filter((kind) => kinds.includes(kind)).map((kind) => make("span", { class: "key" },
-    make("span", { class: `swatch ${kindClass(kind)}` }), ` ${kind === "parted" ? "the runs part" : kind} (${kinds.filter((each) => each === kind).length.toLocaleString("en")})`));
-  const each = perLine > 1 ? `, ${perLine} actors a line` : "";
-  find("strip-about").textContent = `Actors downwards${each}, ${columnNames[0]} to ${columnNames[columnNames.length - 1]} to the right.${compared ? " Bars: the share of changed calls." : ""}`;
-  find("strip-legend").replaceChildren(...legend);
+  const each = shape.perLine > 1 ? `, ${shape.perLine} actors a line` : "";
+  const bars = compared ? " Bars: the share of changed calls." : "";
+  find("strip-about").textContent = `Actors downwards${each}, ${columnNames[0]} to ${columnNames[columnNames.length - 1]} to the right.${bars}`;
+  find("strip-legend").replaceChildren(...legendOf(kinds));
+}
+
+/** Return the sizes of the strip in pixels, and how many actors stand in one line of it. */
+function shapeOf() {
+  const perLine = Math.ceil((2 * rowNames.length) / TALLEST);
+  const lines = Math.ceil(rowNames.length / perLine);
+  const height = Math.max(2, Math.min(HIGHEST, Math.floor(TALLEST / lines)));
+  const width = Math.max(3, Math.min(WIDEST, Math.floor(900 / columnNames.length)));
+  const top = compared ? BARS : 0;
+  return { perLine, height, width, top, wide: columnNames.length * width, high: top + lines * height };
+}
+
+/** Return, of each column and line that has calls, the kind that is told. */
+function worstAt(kinds, shape) {
+  const found = new Map();
+  kinds.forEach((kind, cell) => {
+    const place = [cells.column[cell], Math.floor(cells.row[cell] / shape.perLine)].join();
+    if (!found.has(place) || KINDS.indexOf(kind) < KINDS.indexOf(found.get(place))) found.set(place, kind);
+  });
+  return found;
+}
+
+/** Return a path for each kind, with a rectangle for each place. */
+function paths(worst, { width, height, top }) {
+  const gap = height > 4 && width > 4 ? 1 : 0;
+  const found = new Map();
+  for (const [place, kind] of worst) {
+    const [column, line] = place.split(",").map(Number);
+    const rectangle = `M${column * width} ${top + line * height}h${width - gap}v${height - gap}h${gap - width}z`;
+    found.set(kind, (found.get(kind) ?? "") + rectangle);
+  }
+  return Array.from(found, ([kind, d]) => makeSVG("path", { class: kindClass(kind), d }));
+}
+
+/** Return the column and the line under the pointer. */
+function placeUnder(event, picture, { height, width, top, wide, high }) {
+  const frame = picture.getBoundingClientRect();
+  const x = ((event.clientX - frame.left) / frame.width) * wide;
+  const y = ((event.clientY - frame.top) / frame.height) * high;
+  return [Math.floor(x / width), Math.floor((y - top) / height)];
+}
+
+/** Return the cells of a column in a line. */
+function cellsAt([column, line], { perLine }) {
+  const found = [];
+  for (let row = Math.max(0, line * perLine); row < Math.min((line + 1) * perLine, rowNames.length); row++) found.push(cellAt(row, column));
+  return found.filter((cell) => cell >= 0);
+}
+
+function legendOf(kinds) {
+  return KINDS.filter((kind) => kinds.includes(kind)).map((kind) => {
+    const number = kinds.filter((each) => each === kind).length.toLocaleString("en");
+    return make("span", { class: "key" }, make("span", { class: `swatch ${kindClass(kind)}` }), ` ${kind === "parted" ? "the runs part" : kind} (${number})`);
+  });
 }
 
 const kindClass = (kind) => `kind-${kind.replace(" ", "-")}`;

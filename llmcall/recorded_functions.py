@@ -379,7 +379,7 @@ def _answered(call: FunctionCall) -> Flow[Any]:
 
 def _recorded(call: FunctionCall) -> Flow[Record]:
     """Return the record of a call; if there is none, that of its result now."""
-    _, record = yield from with_cache(call.cache, lookup, call)
+    call, record = yield from with_cache(call.cache, lookup, call)
     is_hit = record is not None
     if record is None:
         record, is_hit = yield from _joined(call)

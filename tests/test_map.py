@@ -947,6 +947,17 @@ def test_on_a_terminal(columns: int, shown: str, monkeypatch: pytest.MonkeyPatch
     assert re.fullmatch(shown, terminal.last())
 
 
+def test_the_bar_counts_replayed_answers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a cassette stand beside those of the cache."""
+    terminal = on_terminal(monkeypatch)
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda stream: (100, 24))
+    with llmcall.cassette("tape.jsonl"):
+        map(ask, "ab", workers=1)
+    with llmcall.cassette("tape.jsonl"):
+        map(ask, "ab", workers=1)
+    assert "replayed=2, cached=0" in terminal.last()
+
+
 def test_progress_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     """False shows none on a terminal, True shows one in a file; else a file has none, and tqdm is
     not even imported.

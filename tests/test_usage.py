@@ -185,6 +185,24 @@ def test_scopes_of_given_samples_and_of_items() -> None:
     ]  # fmt: skip
 
 
+def test_replayed_answers_count_apart_from_those_of_the_cache() -> None:
+    """A server was asked, the cache had it, or a cassette: usage and cassette count each by itself."""
+    client = Responding(completion(), cache_path="cache")
+    client.send_message("from the cache")
+    with llmcall.cassette("tape.jsonl") as tape, llmcall.track() as usage:
+        client.send_message("from the cache")
+        client.send_message("asked")
+        client.send_message("asked")
+    assert (usage.calls, usage.cached_calls, usage.replayed_calls) == (1, 2, 1)
+    assert (tape.asked, tape.supplied, tape.replayed) == (1, 1, 1)
+    with llmcall.cassette("tape.jsonl") as tape, llmcall.track() as usage:
+        client.send_message("from the cache")
+        client.send_message("asked")
+    assert (usage.calls, usage.cached_calls, usage.replayed_calls) == (0, 2, 2)
+    assert (tape.asked, tape.supplied, tape.replayed) == (0, 0, 2)
+    assert "replayed_calls" in str(usage) and "replayed_calls" not in str(llmcall.Usage(1, 2))
+
+
 SNAPSHOTS = "gpt-4o-mini-2024-07-18", "gpt-4o-mini-2025-02-01"
 
 

@@ -39,8 +39,10 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
         return []
     outcomes: Outcomes = {}
     missing: dict[str, ModelCall] = {}
+    is_replayed = False
     for call in calls:
-        _, record = yield from with_cache(call.cache, lookup, call)
+        found, record = yield from with_cache(call.cache, lookup, call)
+        is_replayed = is_replayed or found.is_replayed
         if record is None:
             missing[call.request.cache_key] = call
         else:
@@ -49,7 +51,8 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
         outcomes |= yield from _asked(list(missing.values()))
     hits = [outcome.record for outcome in outcomes.values() if outcome.sent is None]
     if hits:
-        calls[0].count_hit(_sum([record.cost for record in hits]), hits[0].served)
+        first = replace(calls[0], is_replayed=is_replayed)
+        first.count_hit(_sum([record.cost for record in hits]), hits[0].served)
     return [outcomes[call.request.cache_key].record for call in calls]
 
 

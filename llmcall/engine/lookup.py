@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..cassettes.misses import missed
@@ -28,6 +29,8 @@ def lookup(call: Call) -> tuple[Call, Record | None]:
         forbids to ask.
     """
     record = _replayed(call)
+    if (record is not None) != call.is_replayed:
+        call = replace(call, is_replayed=record is not None)
     if record is None:
         record = _cached(call)
     if record is None:

@@ -45,6 +45,7 @@ class PreparedCall(ABC):
     :param draw: the draw that it took in its scope, or ``None``; given back if the call fails.
     :param cassette: the open cassette, or ``None``.
     :param place: its place in the order of the cassette's calls.
+    :param is_replayed: whether the cassette's file has its answer.
     """
 
     settings: Settings
@@ -57,6 +58,7 @@ class PreparedCall(ABC):
     draw: Draw | None = None
     cassette: Cassette | None = None
     place: Place = ()
+    is_replayed: bool = False
 
     @property
     @abstractmethod
@@ -189,7 +191,8 @@ class PreparedCall(ABC):
         :param cost: USD that it cost when it was made, or ``None`` if that is unknown.
         :param served: the model that answered, by the name that the server gave.
         """
-        self.add_usage(cached_calls=1, saved=cost, **named(served))
+        replayed = 1 if self.is_replayed else 0
+        self.add_usage(cached_calls=1, replayed_calls=replayed, saved=cost, **named(served))
 
     def refuses(self, record: Record) -> bool:
         """Return whether a recorded answer does not fit the call's ``response_format``.

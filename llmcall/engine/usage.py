@@ -33,6 +33,7 @@ class Usage(NamedTuple):
     :param calls: calls answered by a model; a stream whose reader left counts once its answer had
         begun.
     :param cached_calls: calls answered by a record, or by an identical call in flight.
+    :param replayed_calls: those of them that a cassette answered; the cache answered the others.
     :param retries: attempts after the first.
     :param errors: calls that failed for good.
     :param input_tokens: prompt tokens that were billed; ``None`` if a server did not report them.
@@ -63,6 +64,7 @@ class Usage(NamedTuple):
 
     calls: int = 0
     cached_calls: int = 0
+    replayed_calls: int = 0
     retries: int = 0
     errors: int = 0
     input_tokens: int | None = 0

@@ -61,9 +61,10 @@ class Bar:
             return
         usage = self._usage.usage()
         counts = {"failed": max(self.failed, usage.errors), "retries": usage.retries}
-        shown = [f"{name}={count:,}" for name, count in counts.items() if count] + [
-            f"cached={usage.cached_calls:,}"
-        ]
+        if usage.replayed_calls:
+            counts["replayed"] = usage.replayed_calls
+        shown = [f"{name}={count:,}" for name, count in counts.items() if count]
+        shown.append(f"cached={usage.cached_calls - usage.replayed_calls:,}")
         if not self._narrow:
             tokens: Any = usage.input_tokens, usage.output_tokens
             shown.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")

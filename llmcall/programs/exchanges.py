@@ -89,7 +89,15 @@ class ExchangeCounter:
     def count_hit(self, call: FunctionCall, record: Record) -> None:
         """Count an answer that is recorded, or that an identical request got."""
         served = named(model_in(record.response["value"])) if self._is_model else {}
-        self._count(call, {"cached_calls": 1, "saved": record.cost, **served})
+        self._count(
+            call,
+            {
+                "cached_calls": 1,
+                "replayed_calls": 1 if call.is_replayed else 0,
+                "saved": record.cost,
+                **served,
+            },
+        )
 
     def count_error(self, call: FunctionCall) -> None:
         """Count a failure."""

@@ -379,7 +379,7 @@ def test_a_stream_that_is_collected_while_another_call_reserves(
     each budget.
     """
     llmcall.configure(cache_path=place)
-    monkeypatch.setattr("llmcall.cache.storage.BUSY_SECONDS", 1.0)
+    monkeypatch.setattr("llmcall.cache.connections.BUSY_SECONDS", 1.0)
     asking = client()
     streams = [asking.stream_message("Hello")]
     check_fits = ledgers.check_fits

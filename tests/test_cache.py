@@ -9,7 +9,9 @@ import shutil
 import stat
 import struct
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -599,6 +601,35 @@ def test_no_handle_stays_open(tmp_path: Path) -> None:
     assert len(cache) == 1 and opened()
     del cache
     assert not opened()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
+def test_many_threads_read_with_few_files_open(tmp_path: Path) -> None:
+    """A process that may open only a few dozen files reads the cache from a hundred threads."""
+    import resource
+
+    cache = ResponseCache(tmp_path / "cache", mode="replay")
+    requests = filled(cache, 20)
+    together = threading.Barrier(100)
+
+    def read(_: int) -> list[Any]:
+        together.wait()
+        return [cache.get(request) for request in requests]
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ThreadPoolExecutor(100) as pool:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_open() + 40, hard))
+        try:
+            answers = list(pool.map(read, range(100)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(None not in each for each in answers)
+
+
+def most_open() -> int:
+    """Return the number that the next file to be opened gets."""
+    with open(os.devnull, "rb") as file:
+        return file.fileno()
 
 
 def test_a_path_that_is_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,25 +1,23 @@
-"""A directory of diskcache's as a store of bytes under keys.
+"""A diskcache directory as a store of bytes under keys.
 
-diskcache makes the database, and may open it beside us. Its defaults are off: it would evict above
-1 GB, cull old rows at each write, and unpickle values and keys. Rows are read and written here by
-statements of our own, on two connections that all threads share: diskcache would hold one open in
-each thread, also over a fork, and tells a full disk from a busy one only now and then. No row of
-ours names a file or holds a pickle of diskcache's; one that does is unreadable.
+diskcache makes the database, and other programs may open it with diskcache. Its defaults are off: it
+would evict above 1 GB, cull old rows at each write, and unpickle values and keys. Rows are read and
+written here by statements of our own: diskcache would keep a connection open in each thread, also
+over a fork, and it does not tell a full disk from a busy one. None of our rows names a file or holds
+one of diskcache's pickles; a row that does is unreadable.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
-import weakref
 from contextlib import contextmanager, suppress
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import CacheCorruptError, CacheError
-from ..system import around_fork
+from .connections import LOG, Connections, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,15 +33,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# A directory of diskcache's
-
-DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
-LOG = "-wal"  # what SQLite adds to the name for the write-ahead log
-LAST_MADE = "Settings_size_delete"  # the last thing that diskcache makes in a new database
-IGNORED = ".gitignore"
-# what means something in SQLite's addresses
-QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#\\"})
-BUSY_SECONDS = 60.0
 PAGE = 500  # rows that are read at a time
 
 # Values are cast, since those of others may be texts that cannot be decoded. raw = 1 is a key that
@@ -76,14 +65,6 @@ BUDGET = "SELECT state FROM Budgets WHERE name = ?"
 SET_BUDGET = "INSERT OR REPLACE INTO Budgets VALUES (?, ?)"
 MOVE = "UPDATE Cache SET key = ?, value = ? WHERE key = ? AND raw = 1"
 
-_storages: weakref.WeakSet[SqliteStorage] = weakref.WeakSet()
-# Of all storages of the process: SQLite's handles do not survive a fork (sqlite.org, "How To
-# Corrupt", 2.6), so none is open or in use while the process is forked.
-# the garbage collector may end a stream, which asks for a price, during a look-up
-_reading = threading.RLock()
-# spares the threads of one process SQLite's busy sleeps; a stream may end here as well
-_writing = threading.RLock()
-
 
 class SqliteStorage:
     """Bytes under keys in a directory that many threads and processes share. Opens nothing until
@@ -103,17 +84,10 @@ class SqliteStorage:
     is_near = True
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._open: dict[str, sqlite3.Connection] = {}  # "reader" and "writer"
-        weakref.finalize(
-            self, _close, self._open
-        ).atexit = False  # a collector may take them before their owner
-        self._written: tuple[int, int] | None = None  # which file the writer has open
-        # what the files were like when they were opened in a folder that may not be written
-        self._read_as: object = None
-        self._folder = os.path.abspath(os.path.expandvars(os.path.expanduser(directory)))
-        self._database = os.path.join(self._folder, DATABASE)
-        with _reading:
-            _storages.add(self)
+        folder = os.path.abspath(os.path.expandvars(os.path.expanduser(directory)))
+        self._connections = Connections(folder)
+        self._folder = folder
+        self._database = self._connections.database
 
     @property
     def place(self) -> Path:
@@ -153,12 +127,15 @@ class SqliteStorage:
 
         :raises CacheCorruptError: if not even the beginning of the database can be read.
         """
+        handle = Reader(self._database, damaged=True)
         try:
-            reader, _ = self._connect_reader(damaged=True)
+            reader = handle.connected()
         except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:
             raise CacheCorruptError(
                 f"nothing of the cache {self.place} can be read: {error}"
             ) from error
+        if reader is None:
+            return
         try:
             indexed = list(_keys_and_numbers(reader))
             numbers = [row[0] for query in (LAST, LAST_BY_INDEX) for row in _given(reader, query)]
@@ -179,7 +156,7 @@ class SqliteStorage:
                 for value, stored_at in _given(reader, FIND, key):
                     yield key, value, _time(stored_at)
         finally:
-            reader.close()
+            handle.close()
 
     def starting(self, prefix: str, limit: int) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the
@@ -267,175 +244,54 @@ class SqliteStorage:
 
     def close(self) -> None:
         """Close the handles; the next use opens them again."""
-        with _writing, _reading:
-            _close(self._open)
+        self._connections.close()
 
     def _read(self, statement: str, *values: object) -> list[Any]:
-        """Return the rows that a SELECT finds, none without a database; raise CacheCorruptError for
-        a damaged one.
-        """
-        with _reading:
-            if self._read_as is not None and self._read_as != _state(self._database):
-                _close(self._open)  # somebody wrote: these files are not looked at by themselves
-            try:
-                reader = self._open.get("reader") or self._open_reader()
-                return reader.execute(statement, values).fetchall() if reader else []
-            except (
-                sqlite3.DatabaseError,
-                OSError,
-                UnicodeDecodeError,  # SQLite quotes a damaged name
-            ) as error:
-                raise self._damaged(error) from error
+        """Return the rows that a SELECT finds; none if there is no database.
 
-    def _open_reader(self) -> sqlite3.Connection | None:
-        self._refuse_file()
+        :raises CacheCorruptError: if the database is damaged.
+        """
         try:
-            os.stat(self._database)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:  # somebody else's folder, or a link to itself
+            with self._connections.reading() as reader:
+                return [] if reader is None else reader.execute(statement, values).fetchall()
+        # UnicodeDecodeError: SQLite quotes a damaged name.
+        except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:
             raise self._damaged(error) from error
-        reader, made = self._connect_reader()
-        if not made:  # another process is about to make it
-            reader.close()
-            return None
-        self._open["reader"] = reader
-        return reader
-
-    def _connect_reader(self, *, damaged: bool = False) -> tuple[sqlite3.Connection, bool]:
-        """Return a connection that only reads; see :meth:`_connect`."""
-        self._read_as = None
-        try:
-            return self._connect("mode=ro", damaged=damaged)
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise
-        # A folder that nobody may write has no room for the index of the write-ahead log.
-        self._read_as = _state(self._database)
-        if not _has_records(self._database + LOG):
-            return self._connect("mode=ro&immutable=1", damaged=damaged)
-        return self._connect("mode=rw", damaged=damaged, database=self._copied())
-
-    def _copied(self) -> str:
-        """Return the path of a copy of the database, with its write-ahead log, where there is room."""
-        import shutil
-        import tempfile
-
-        folder = tempfile.mkdtemp(prefix="llmcall-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        copy = os.path.join(folder, DATABASE)
-        while True:
-            for suffix in ("", LOG):
-                shutil.copyfile(self._database + suffix, copy + suffix)
-            now = _state(self._database)
-            if now == self._read_as:  # else somebody wrote meanwhile
-                return copy
-            self._read_as = now
-
-    def _connect(
-        self, options: str, *, damaged: bool = False, database: str = ""
-    ) -> tuple[sqlite3.Connection, bool]:
-        """Return a connection, and whether the database is as diskcache makes it.
-
-        :param damaged: whether SQLite may read a file that was cut short.
-        :param database: the path of another one than the storage's own.
-        """
-        path = (database or self._database).translate(QUOTED)
-        connection = sqlite3.connect(
-            f"file:{path}?{options}",
-            uri=True,
-            timeout=BUSY_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        try:
-            if damaged:
-                # without it, a file must be as long as it says
-                connection.execute("PRAGMA writable_schema = ON")
-            # a mapped file that is cut short kills the process (SIGBUS)
-            connection.execute("PRAGMA mmap_size = 0")
-            # KiB; by default 2,000, which 2,000 records fill
-            connection.execute("PRAGMA cache_size = -4000")
-            # in WAL mode a killed process loses nothing committed
-            connection.execute("PRAGMA synchronous = NORMAL")
-            # pages, 16 MB: a checkpoint waits for the disk
-            connection.execute("PRAGMA wal_autocheckpoint = 4000")
-            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-            if names and "Settings" not in names:
-                raise sqlite3.DatabaseError("it is another program's")
-        except (sqlite3.Error, UnicodeDecodeError):
-            connection.close()
-            raise
-        return connection, LAST_MADE in names
 
     @contextmanager
     def _writer(self) -> Iterator[sqlite3.Connection]:
-        """Give the writing connection to one thread at a time."""
-        with _writing:
-            try:
-                writer = self._open.get("writer")
-                if writer is None or self._written != _identity(self._database):
-                    writer = self._open_writer()
+        """Lend the connection that writes to one thread at a time."""
+        try:
+            with self._connections.writing() as writer:
                 yield writer
-            except sqlite3.OperationalError as error:
-                raise OSError(f"{self.place}: {error}") from error
-            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-                raise self._damaged(error) from error
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{self.place}: {error}") from error
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise self._damaged(error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Give the writing connection, while no other process writes, to what is done as a whole or
-        not at all.
+        """Lend the connection that writes for what is done as a whole or not at all, while no other
+        process writes.
         """
         with self._writer() as writer:
-            if (
-                writer.in_transaction
-            ):  # of a call in whose middle the garbage collector ends a stream
+            if writer.in_transaction:  # the collector ended a stream in the middle of another one
                 yield writer
                 return
             writer.execute("BEGIN IMMEDIATE")
             try:
                 yield writer
             except BaseException:
-                if writer.in_transaction:  # SQLite itself rolls back where the disk is full
+                if writer.in_transaction:  # SQLite itself rolls back if the disk is full
                     writer.execute("ROLLBACK")
                 raise
             writer.execute("COMMIT")
-
-    def _open_writer(self) -> sqlite3.Connection:
-        with _reading:
-            # somebody deleted the directory: what is written to its open files is lost
-            _close(self._open)
-        self._refuse_file()
-        make_directory(self._folder)
-        writer, made = self._connect("mode=rwc")
-        if not made:
-            import diskcache
-
-            writer.close()
-            diskcache.Cache(
-                self._folder, eviction_policy="none", cull_limit=0, size_limit=2**62, statistics=0
-            ).close()
-            writer, _ = self._connect("mode=rw")
-        self._open["writer"], self._written = writer, _identity(self._database)
-        return writer
-
-    def _refuse_file(self) -> None:
-        if os.path.exists(self._folder) and not os.path.isdir(self._folder):
-            raise CacheError(
-                f"the cache path {self._folder} is a file; [Cache] PATH must name a directory"
-            )
 
     def _damaged(self, error: object) -> CacheError:
         return CacheCorruptError(
             f"the cache database {self._database} is damaged or cannot be read ({error}); "
             f"'llmcall cache salvage NEW_FOLDER --path {self._folder}' saves what can be read"
         )
-
-
-def _close(connections: dict[str, sqlite3.Connection]) -> None:
-    while connections:
-        connections.popitem()[1].close()
 
 
 def _keys_and_numbers(reader: sqlite3.Connection) -> Iterator[tuple[str, int]]:
@@ -461,60 +317,3 @@ def _given(reader: sqlite3.Connection, query: str, *values: int | str) -> list[A
         for row in reader.execute(query, values):
             rows.append(row)
     return rows
-
-
-def _has_records(log: str) -> bool:
-    return os.path.exists(log) and os.path.getsize(log) > 0
-
-
-def _state(database: str) -> object:
-    """Return what changes whenever somebody writes a database, its log included."""
-    found: list[object] = []
-    for suffix in ("", LOG):
-        try:
-            file = os.stat(database + suffix)
-        except FileNotFoundError:
-            found.append(None)
-        else:
-            found.append((file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns))
-    return found
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells a file from one that was put in its place; ``None`` where there is none."""
-    try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def make_directory(directory: str | os.PathLike[str]) -> None:
-    """Make a cache's directory where there is none; one that is new or empty becomes private and is
-    left out of git.
-
-    :raises OSError: where that is not possible.
-    """
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    ignored = os.path.join(directory, IGNORED)
-    if set(os.listdir(directory)) <= {IGNORED} and not (
-        os.path.exists(ignored) and os.path.getsize(ignored)
-    ):
-        os.chmod(directory, 0o700)
-        with open(ignored, "w", encoding="utf-8") as file:
-            file.write("*\n")
-
-
-def _before_fork() -> None:
-    _writing.acquire()
-    _reading.acquire()
-    for storage in list(_storages):
-        _close(storage._open)
-
-
-def _after_fork() -> None:
-    _reading.release()
-    _writing.release()
-
-
-around_fork(_before_fork, _after_fork)

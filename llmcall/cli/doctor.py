@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.storage import DATABASE, SqliteStorage
+from ..cache.connections import DATABASE
+from ..cache.storage import SqliteStorage
 from ..config.values import without_password
 from ..display.formatting import counted, shortened
 from ..errors import APIError, AuthenticationError, CacheError, ConfigError

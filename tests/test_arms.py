@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import random
+import statistics
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
@@ -379,3 +381,243 @@ def test_a_seed_needs_a_scope() -> None:
     """Outside any it would be the same for all runs."""
     with pytest.raises(ScopeError, match="needs a scope"):
         llmcall.seed()
+
+
+# A whole experiment
+
+
+class World:
+    """A market of one buyer, whose first answer no treatment changes."""
+
+    def __init__(self, client: llmcall.LLMClient, taxed: bool) -> None:
+        with llmcall.scope("lisa"):
+            self.said = [client.send_message(ASKED, temperature=1).content]
+            more = "It is taxed." if taxed else "It is not."
+            self.said.append(client.send_message(f"{self.said[0]} {more}", temperature=1).content)
+
+
+ARMS = {"control": {"taxed": False}, "treated": {"taxed": True}, "placebo": {"taxed": False}}
+
+
+def played(client: llmcall.LLMClient, **options: Any) -> llmcall.Arms:
+    """Play a market with and without a tax."""
+
+    def play(taxed: bool) -> World:
+        return World(client, taxed)
+
+    return llmcall.arms(play, ARMS, **{"scope": "app", "repeats": 3, **options})
+
+
+@pytest.mark.parametrize("process", [False, True])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_a_placebo_arm_makes_no_call(workers: int, process: bool) -> None:
+    """It equals its twin in every repeat, and what all ask alike is one call."""
+    client = numbered()
+    runs = played(client, workers=workers, process=process)
+    for repeat in range(3):
+        assert runs["placebo", repeat].said == runs["control", repeat].said
+        assert runs["treated", repeat].said[0] == runs["control", repeat].said[0]
+        assert runs["treated", repeat].said[1] != runs["control", repeat].said[1]
+    assert (runs.calls, runs.shared) == (9, 9)
+    assert client.usage.calls == 9
+
+
+def test_a_study_is_replayed() -> None:
+    """The same results and counts from the cache alone."""
+    client = numbered()
+    first = played(client)
+    with llmcall.configured(cache_mode="replay"):
+        again = played(numbered(cache_mode="replay"))
+    assert [again[run].said for run in again] == [first[run].said for run in first]
+    assert (again.calls, again.shared) == (first.calls, first.shared)
+
+
+def test_repeats_that_are_added_ask_for_themselves_alone() -> None:
+    """The earlier ones keep their answers."""
+    client = numbered()
+    played(client, repeats=2)
+    asked = client.usage.calls
+    played(client, repeats=3)
+    assert client.usage.calls == asked + 3
+
+
+@pytest.mark.parametrize("mode", ["once", "rewrite"])
+def test_one_cassette_around_all_arms(mode: str) -> None:
+    """It replays in a fresh process's stead, with nothing but itself."""
+    with llmcall.cassette("study.jsonl", mode=mode) as tape:
+        first = played(numbered(cache_mode="off"))
+    with llmcall.cassette("study.jsonl", mode="none"):
+        again = played(numbered(cache_mode="off"))
+    assert tape.recorded == 9
+    assert [again[run].said for run in again] == [first[run].said for run in first]
+
+
+def test_a_cassettes_bytes_are_the_same_whichever_arm_comes_first() -> None:
+    """Records stand by scope, then as the first arm that used them asked for them."""
+    client = numbered()
+    for name, workers in (("one.jsonl", 1), ("two.jsonl", 8)):
+        with llmcall.cassette(name):
+            played(client, workers=workers)
+    with open("one.jsonl", encoding="utf-8") as one, open("two.jsonl", encoding="utf-8") as two:
+        assert one.readlines()[1:] == two.readlines()[1:]
+
+
+def test_refresh_keeps_arms_paired() -> None:
+    """Each key is asked once in a process, so the arms get the same new answers."""
+    client = numbered()
+    played(client)
+    runs = played(numbered(cache_mode="refresh"))
+    assert all(runs["placebo", each].said == runs["control", each].said for each in range(3))
+
+
+def test_a_table_of_all_runs() -> None:
+    """A row for each arm and repeat; a dict gives its columns."""
+    runs = played(numbered(), repeats=2)
+    frame = runs.table(lambda world: {"first": world.said[0], "count": len(world.said)})
+    assert list(frame.columns) == ["repeat", "arm", "first", "count"]
+    assert list(zip(frame["repeat"], frame["arm"], strict=True)) == [
+        (repeat, name) for repeat in range(2) for name in ARMS
+    ]
+    assert set(runs.table(lambda world: 1).columns) == {"repeat", "arm", "value"}
+
+
+def test_where_two_arms_part() -> None:
+    """For each actor of each repeat, from what each arm used, in one cache."""
+    runs = played(numbered(), repeats=2)
+    comparison = runs.compare("control", "treated")
+    assert [(each.scope, each.place, each.why) for each in comparison.parted] == [
+        ("app/0/lisa", 1, "prompt"),
+        ("app/1/lisa", 1, "prompt"),
+    ]
+    assert comparison.same == 2 and not runs.compare("control", "placebo").parted
+
+
+def test_an_arm_that_fails_has_no_values() -> None:
+    """Failures follow ``on_error``, as in ``map``."""
+
+    def play(fails: bool) -> int:
+        if fails:
+            raise ValueError("no")
+        return 1
+
+    given = {"a": {"fails": False}, "b": {"fails": True}}
+    runs = llmcall.arms(play, given, scope="app", on_error="return")
+    assert runs["a", 0] == 1 and isinstance(runs["b", 0], ValueError)
+    assert runs.table(lambda value: value)["value"].isna().tolist() == [False, True]
+
+
+def test_what_finished_is_in_the_exception() -> None:
+    """An exception that leaves has the results so far, by arm and repeat."""
+
+    def play(number: int) -> int:
+        if number == 2:
+            raise ValueError("no")
+        return number
+
+    given = {name: {"number": number} for number, name in enumerate("abc")}
+    with pytest.raises(ValueError, match="no") as caught:
+        llmcall.arms(play, given, scope="app", workers=1)
+    assert caught.value.results == {("a", 0): 0, ("b", 0): 1}
+
+
+def test_arms_that_share_nothing_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A prompt that names its arm ends the pairing, and nobody else would say so."""
+    client = numbered()
+    llmcall.arms(
+        lambda name: ask(client, f"You are in {name}."),
+        {"control": {"name": "control"}, "treated": {"name": "treated"}},
+        scope="app",
+        repeats=2,
+    )
+    [told] = [
+        each.getMessage() for each in caplog.records if "Does a prompt name" in each.getMessage()
+    ]
+    assert "'control' and 'treated' shared no answer in 2 repeats" in told
+
+
+def test_arms_without_a_record_are_refused() -> None:
+    """With the cache off and no cassette, nothing could be shared."""
+    with llmcall.configured(cache_mode="off"), pytest.raises(llmcall.ConfigError, match="share no"):
+        llmcall.arms(lambda: None, {"a": {}}, scope="app")
+
+
+def test_no_arms_are_an_error() -> None:
+    """At least one is to run."""
+    with pytest.raises(ValueError, match="at least one arm"):
+        llmcall.arms(lambda: None, {}, scope="app")
+
+
+def test_an_unknown_arm_lists_the_known_ones() -> None:
+    """In look-ups and comparisons."""
+    runs = llmcall.arms(lambda: None, {"a": {}, "b": {}}, scope="app")
+    with pytest.raises(KeyError, match="the arms are a, b"):
+        runs.compare("a", "c")
+
+
+def test_a_study_inside_a_scope_stands_below_it() -> None:
+    """And goes on counting there."""
+    client = numbered()
+    with llmcall.scope("paper"):
+        runs = llmcall.arms(lambda: ask(client), {"a": {}, "b": {}}, scope="app")
+    assert set(runs.values()) == {"paper/app/0#0"}
+
+
+def test_the_summary_says_what_was_shared() -> None:
+    """In words and as a table."""
+    text = str(played(numbered(), repeats=2))
+    assert "3 arms, 2 repeats: 6 different calls, 6 shared" in text
+    assert "placebo" in text
+
+
+def test_a_call_past_the_cache_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """It shares nothing with other arms, and a warning says so once."""
+    client = numbered()
+    with llmcall.scope("r"), llmcall.arm("a"):
+        for _ in range(2):
+            client.send_message(ASKED, temperature=1, cache=False)
+    assert sum("has cache=False" in each.getMessage() for each in caplog.records) == 1
+
+
+def test_a_cassette_inside_an_arm_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """One cassette for each arm loses the pairing."""
+    client = numbered()
+    with llmcall.scope("r"), llmcall.arm("a"), llmcall.cassette("a.jsonl"):
+        ask(client)
+    assert "open one cassette around all arms" in caplog.text
+
+
+# Known truth
+
+REPLICATIONS = 200
+EFFECT = 0.2
+
+
+def adoption(client: llmcall.LLMClient, subsidy: bool) -> float:
+    """Play a town of ten, who decide before they hear of the subsidy, and again when they have."""
+    adopters = 0
+    for number in range(10):
+        with llmcall.scope(number):
+            willing = float(client.send_message("How willing?", temperature=1).content)
+            client.send_message("Hello", temperature=1)
+            adopters += willing < 0.3 + (EFFECT if subsidy else 0.0)
+    return adopters / 10
+
+
+def test_paired_arms_are_unbiased_and_vary_less() -> None:
+    """Over 200 replications the effect is found, with a smaller variance than that of apart runs."""
+    chance = random.Random(7)
+    client = ScriptedClient(
+        lambda messages: str(chance.random()), cache_mode="auto", on_error="raise"
+    )
+    given = {"control": {"subsidy": False}, "treated": {"subsidy": True}}
+    runs = llmcall.arms(
+        lambda subsidy: adoption(client, subsidy), given, scope="paired", repeats=REPLICATIONS
+    )
+    paired = [runs["treated", each] - runs["control", each] for each in range(REPLICATIONS)]
+    shuffled = [
+        runs["treated", each] - runs["control", (each + 1) % REPLICATIONS]
+        for each in range(REPLICATIONS)
+    ]
+    error = statistics.stdev(paired) / REPLICATIONS**0.5
+    assert abs(statistics.mean(paired) - EFFECT) < 4 * error
+    assert statistics.variance(paired) < statistics.variance(shuffled) / 1.5

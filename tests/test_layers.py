@@ -24,7 +24,8 @@ LAYERS = [
     "engine",
     "clients",
     "recorded_functions calls parallel ancestors aio programs testing",
-    "review pytest_plugin cli __main__ __init__",
+    "review",
+    "study pytest_plugin cli __main__ __init__",
 ]
 LAYER_OF = {module: number for number, layer in enumerate(LAYERS) for module in layer.split()}
 

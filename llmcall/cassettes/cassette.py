@@ -160,6 +160,13 @@ class Cassette(ContextDecorator):
     def __enter__(self) -> Cassette:
         self.start()
         push(self)
+        active = scopes.current_scope()
+        if active is not None and active.arm is not None:
+            warn_once(
+                f"the cassette {self.path} is opened inside the arm {active.arm.name!r}, so its calls share no answer "
+                "with other arms: open one cassette around all arms",
+                about="a cassette in an arm",
+            )
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:

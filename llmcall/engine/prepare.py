@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import active_cassette
 from ..errors import ScopeError
+from ..notices import warn_once
 from ..requests.keys import identity, key_of, normalizer, sampled_key
 from ..requests.messages import asked_messages, check_messages
 from ..requests.parameters import asked_parameters, check_names, expected_answer, given_parameters
@@ -120,6 +121,12 @@ def in_arm(call: Call, active: Active | None) -> Call:
     """Return a call with the arm that it stands in."""
     if active is None or active.arm is None:
         return call
+    if call.options.cache is False and call.cassette is None:
+        warn_once(
+            f"a call in the arm {active.arm.name!r} has cache=False, so it shares no answer with other arms: leave "
+            "that out, or open a cassette around all arms",
+            about="cache=False in an arm",
+        )
     return replace(call, arm=active.arm.name, used=active.used)
 
 

@@ -57,9 +57,10 @@ def arm(name: str | float) -> Arm:
         another arm.
     :raises ValueError: for an empty name, or one with ``/`` or ``#`` in it.
 
-    >>> client = llmcall.client()
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(lambda messages: "Hello!")
     >>> def greet():
-    ...     return client.send_message("Good morning!", temperature=1, max_tokens=16).sample
+    ...     return client.send_message("Greet me.", temperature=1).sample
     >>> with llmcall.scope("trial-1"):
     ...     with llmcall.arm("control"):
     ...         control = [greet()]

@@ -1,0 +1,1 @@
+"""Experiments: what turns a run into a study."""

@@ -1,0 +1,315 @@
+"""Experiments of several arms: the same function run with different arguments, on equal answers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import scopes
+from ..cassettes.current import current_cassette
+from ..config import resolve as config
+from ..display.data_frames import import_pandas
+from ..display.formatting import counted
+from ..display.notebook import html_table
+from ..display.tables import table
+from ..errors import ConfigError, short_traceback
+from ..notices import warn_once
+from ..parallel.map import map as run_map
+from ..review.comparison import Comparison, compare
+from ..review.conversations import Run
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ..types import Record
+
+FUNCTION = "function"  # the kind of a recorded function's records, which no model answers
+
+
+class ArmRun(NamedTuple):
+    """One arm of one repeat.
+
+    :param arm: the arm's name.
+    :param repeat: the repeat's number, from 0.
+    """
+
+    arm: str
+    repeat: int
+
+
+class Arms(Mapping[tuple[str, int], Any]):
+    """The results of :func:`llmcall.arms`, by arm and repeat; ``str()`` of it is a summary.
+
+    :ivar names: the arms, as they were given.
+    :ivar repeats: how many repeats there are.
+    :ivar calls: how many different draws all arms used together; those of embeddings and of
+        ``sample=`` included.
+    :ivar shared: how many further uses these draws had: calls that another arm had made already.
+    :ivar cost: USD that the draws cost when they were made, or ``None`` if that is not known.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(lambda messages: "Good morning!", cache_mode="auto")
+    >>> def play(name):
+    ...     return client.send_message(f"Greet {name}.", temperature=1).content
+    >>> arms = {"control": {"name": "Ann"}, "treated": {"name": "Ben"}, "placebo": {"name": "Ann"}}
+    >>> with llmcall.configured(cache_mode="auto"):
+    ...     runs = llmcall.arms(play, arms, scope="trial-1")
+    >>> runs.calls, runs.shared
+    (2, 1)
+    >>> runs["placebo", 0]
+    'Good morning!'
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        repeats: int,
+        results: Mapping[ArmRun, Any],
+        finished: Mapping[ArmRun, Any],
+        used: Mapping[ArmRun, Sequence[Record]],
+    ) -> None:
+        self.names = names
+        self.repeats = repeats
+        self._results = dict(results)
+        self._finished = frozenset(finished)
+        draws: dict[str, Record] = {}
+        # Each run's records, in the order of its calls; equal ones are one object.
+        self._used = {
+            run: [
+                draws.setdefault(record.cache_key, record)
+                for record in records
+                if record.kind != FUNCTION
+            ]
+            for run, records in used.items()
+        }
+        uses = sum(map(len, self._used.values()))
+        costs = [record.cost for record in draws.values()]
+        self.calls = len(draws)
+        self.shared = uses - len(draws)
+        self.cost = None if None in costs else float(sum(cost or 0.0 for cost in costs))
+
+    def __getitem__(self, run: tuple[str, int]) -> Any:
+        self._check(run[0])
+        if ArmRun(*run) not in self._results:
+            raise KeyError(
+                f"there is no repeat {run[1]!r}; the repeats are 0 to {self.repeats - 1}"
+            )
+        return self._results[ArmRun(*run)]
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def table(self, measure: Callable[[Any], Any]) -> pandas.DataFrame:
+        """Return a DataFrame with a row for each arm and repeat.
+
+        :param measure: takes a result and returns its value, or a dict of values by column.
+        :returns: the columns ``repeat``, ``arm``, and ``value`` or those of the dicts. An arm that
+            failed has no values.
+        :raises ImportError: if pandas is not installed.
+        """
+        rows = []
+        for run, result in self._results.items():
+            row = {"repeat": run.repeat, "arm": run.arm}
+            if run in self._finished:
+                value = measure(result)
+                row |= value if isinstance(value, Mapping) else {"value": value}
+            rows.append(row)
+        return import_pandas().DataFrame(rows)
+
+    def compare(self, one: str, other: str) -> Comparison:
+        """Compare two arms over all repeats, by the records that each of them used.
+
+        :param one: an arm's name.
+        :param other: the other arm's name.
+        :returns: the comparison: for each actor of each repeat, where the two arms part.
+        :raises KeyError: for a name that no arm has; the message lists the known ones.
+        """
+        return compare(self._run(one), self._run(other))
+
+    def warn_of_nothing_shared(self) -> None:
+        """Warn if two arms of a repeat both made calls, and shared no answer."""
+        apart: dict[tuple[str, str], int] = {}
+        for repeat in range(self.repeats):
+            keys = {
+                name: {record.cache_key for record in self._used[ArmRun(name, repeat)]}
+                for name in self.names
+            }
+            for one, other in combinations(self.names, 2):
+                if keys[one] and keys[other] and keys[one].isdisjoint(keys[other]):
+                    apart[one, other] = apart.get((one, other), 0) + 1
+        for (one, other), times in apart.items():
+            warn_once(
+                f"the arms {one!r} and {other!r} shared no answer in {counted(times, 'repeat')}, so their difference "
+                "is chance as well. Does a prompt name its arm, or differ from the first call on?",
+                about=("arms share nothing", one, other),
+            )
+
+    def _run(self, name: str) -> Run:
+        self._check(name)
+        records = [record for run, used in self._used.items() if run.arm == name for record in used]
+        return Run(f"the arm {name!r}", records, {})
+
+    def _check(self, name: str) -> None:
+        if name not in self.names:
+            raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
+
+    def __str__(self) -> str:
+        return "\n".join([self._summary(), table(self._rows(), right=(1, 2))])
+
+    def __repr__(self) -> str:
+        return f"Arms({', '.join(self.names)}; {counted(self.repeats, 'repeat')})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self._summary()}</p>{html_table(self._rows())}"
+
+    def _summary(self) -> str:
+        cost = "an unknown cost" if self.cost is None else f"${self.cost:,.4f}"
+        return (
+            f"{counted(len(self.names), 'arm')}, {counted(self.repeats, 'repeat')}: "
+            f"{counted(self.calls, 'different call')}, {self.shared:,} shared, {cost}"
+        )
+
+    def _rows(self) -> list[list[str]]:
+        uses = dict.fromkeys(self.names, 0)
+        own: dict[str, set[str]] = {name: set() for name in self.names}
+        for run, records in self._used.items():
+            uses[run.arm] += len(records)
+            own[run.arm].update(record.cache_key for record in records)
+        rows = [["arm", "calls", "of its own"]]
+        for name in self.names:
+            others = set().union(*(keys for other, keys in own.items() if other != name))
+            rows.append([name, f"{uses[name]:,}", f"{len(own[name] - others):,}"])
+        return rows
+
+
+@short_traceback
+def arms(
+    fn: Callable[..., Any],
+    arms: Mapping[str, Mapping[str, Any]],
+    *,
+    scope: str,
+    repeats: int = 1,
+    workers: int | None = None,
+    progress: bool | None = None,
+    on_error: str = "raise",
+    process: bool = False,
+) -> Arms:
+    """Run a function in several arms, many at a time, so that equal requests get equal answers.
+
+    Repeat ``r`` stands in the scope ``r`` below ``scope``, and each arm of it in a fork of that
+    scope. What two arms of a repeat ask alike is one call and one answer, so their difference
+    comes from what differs between them. It is resumed, replayed and interrupted as
+    :func:`llmcall.map` is.
+
+    :param fn: a function; it gets an arm's keyword arguments.
+    :param arms: the keyword arguments of each arm, by its name.
+    :param scope: the name of the scope around all repeats.
+    :param repeats: how often each arm runs.
+    :param workers: how many arms run at once, as of :func:`llmcall.map`.
+    :param progress: whether to show a bar, as of :func:`llmcall.map`.
+    :param on_error: as of :func:`llmcall.map`: ``"raise"``, ``"none"`` or ``"return"``.
+    :param process: let each arm hold for every thread that has no scope, for a program that starts
+        threads itself; the arms run one after the other then.
+    :returns: the results by arm and repeat.
+    :raises ValueError: for no arm, or a wrong name.
+    :raises ConfigError: if the cache's mode is ``off`` and no cassette is open: nothing could be
+        shared.
+    :raises KeyboardInterrupt: as of :func:`llmcall.map`; like every exception that leaves, it has
+        ``.results``: what finished, by arm and repeat.
+
+    >>> def price(tax):
+    ...     return 3 + tax
+    >>> with llmcall.configured(cache_mode="auto"):
+    ...     runs = llmcall.arms(price, {"free": {"tax": 0}, "taxed": {"tax": 1}}, scope="app", repeats=2)
+    >>> runs["taxed", 1]
+    4
+    """
+    names = _checked(arms)
+    if config.settings().cache_mode == "off" and current_cassette() is None:
+        raise ConfigError(
+            "the cache's mode is off and no cassette is open, so the arms could share no answer: set MODE = auto in "
+            "[Cache], or open a cassette around llmcall.arms(…)"
+        )
+    runs = [ArmRun(name, repeat) for repeat in range(repeats) for name in names]
+    study = _Study(fn, arms, runs, scopes.scope(scope), process=process)
+    try:
+        with scopes.scope(None):  # else the map would give each run a scope of its own
+            results = run_map(
+                study.run,
+                runs,
+                workers=1 if process else workers,
+                progress=progress,
+                on_error=on_error,
+            )
+    except BaseException as error:
+        error.results = dict(study.finished)  # type: ignore[attr-defined]
+        raise
+    done = Arms(names, repeats, dict(zip(runs, results, strict=True)), study.finished, study.used)
+    done.warn_of_nothing_shared()
+    return done
+
+
+def _checked(arms: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the names of the arms.
+
+    :raises ValueError: for no arm, or a name that no arm can have.
+    :raises TypeError: if an arm has no keyword arguments.
+    """
+    if not arms:
+        raise ValueError("arms is empty; give at least one arm, with its keyword arguments")
+    for name, arguments in arms.items():
+        scopes.arm(name)
+        if not isinstance(arguments, Mapping):
+            raise TypeError(
+                f"arms[{name!r}] is {type(arguments).__name__}; it must be a dict of keyword arguments"
+            )
+    return tuple(arms)
+
+
+class _Study:
+    """Runs the arms of :func:`arms`.
+
+    :param fn: runs one arm.
+    :param arms: the keyword arguments of each arm.
+    :param runs: what is to run, in order.
+    :param whole: the scope around all repeats, which count together in it.
+    :ivar finished: the results so far.
+    :ivar used: the records that each run used.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        arms: Mapping[str, Mapping[str, Any]],
+        runs: Sequence[ArmRun],
+        whole: scopes.Scope,
+        *,
+        process: bool,
+    ) -> None:
+        self._fn = fn
+        self._arms = arms
+        self._whole = whole
+        self._process = process
+        self._around = scopes.current()
+        self.finished: dict[ArmRun, Any] = {}
+        self.used: dict[ArmRun, deque[Record]] = {run: deque() for run in runs}
+
+    def run(self, run: ArmRun) -> Any:
+        """Run one arm of one repeat, and return its result."""
+        fork = scopes.arm(run.arm)
+        fork.used = self.used[run]
+        with ExitStack() as stack:
+            if self._around is not None:
+                stack.enter_context(self._around.again())
+            stack.enter_context(self._whole)
+            stack.enter_context(scopes.scope(run.repeat, process=self._process))
+            stack.enter_context(fork)
+            result = self._fn(**self._arms[run.arm])
+        self.finished[run] = result
+        return result

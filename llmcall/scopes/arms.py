@@ -83,7 +83,7 @@ def seed() -> int:
     >>> import random
     >>> with llmcall.scope("trial-1"):
     ...     random.Random(llmcall.seed()).randint(1, 6)
-    4
+    5
     """
     path = _around("llmcall.seed()").path
     digest = hashlib.sha256(f"seed\n{path}".encode()).digest()

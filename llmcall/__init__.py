@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from .cache.cache import ResponseCache
     from .calls import Answer, LLMCall, llm
     from .cassettes.cassette import Cassette, cassette
-    from .clients.base import AsyncStream, LLMClient, Stream
+    from .clients.base import LLMClient
     from .clients.local import LocalClient
     from .clients.openai import AzureClient, OpenAIClient
     from .clients.registry import client, count_tokens, register_client, reset, settings, usage
+    from .clients.streams import AsyncStream, Stream
     from .config.resolve import configure, configured, force_api_cache, force_api_type
     from .config.settings import Endpoint, Settings
     from .engine.budgets import budget
@@ -62,7 +63,8 @@ _HOMES = {
     "cache.cache": ("ResponseCache",),
     "cassettes.cassette": ("Cassette", "cassette"),
     "calls": ("Answer", "LLMCall", "llm"),
-    "clients.base": ("AsyncStream", "LLMClient", "Stream"),
+    "clients.base": ("LLMClient",),
+    "clients.streams": ("AsyncStream", "Stream"),
     "clients.local": ("LocalClient",),
     "clients.openai": ("AzureClient", "OpenAIClient"),
     "clients.registry": ("client", "count_tokens", "register_client", "reset", "settings", "usage"),

@@ -1,0 +1,100 @@
+"""What a client does with a failed call: it raises, logs or returns the error, as the caller wants."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from ..config.values import without_password
+from ..errors import APIError, BudgetExceededError, shorten
+from ..failures import FAILED, LEFT, is_left, process_failures
+from ..notices import how_often, logger
+
+if TYPE_CHECKING:
+    from ..engine.caller import Caller
+    from ..engine.prepared_call import ModelCall
+
+# A word with digits in it, such as a number or an id, which differs each time.
+_CHANGING = re.compile(r"[\w.,]*\d[\w.,]*")
+
+
+def handle_failure(error: BaseException, call: ModelCall | None, *, stream: bool = False) -> Any:
+    """Raise, log or return an API failure, as the caller wants; raise any other error.
+
+    The call's draw is given back.
+
+    :param call: the failed call; ``None`` if it could not be prepared.
+    :param stream: whether its answer was streamed. A stream has no value that could be the error,
+        so it raises the error that a call would return.
+    :returns: the error if the caller wants it as the value, or ``None`` if it was logged.
+    """
+    __tracebackhide__ = True
+    shorten(error)
+    if call is None:
+        raise error
+    note_failure(error, call, stream=stream)
+    call.give_back()
+    on_error = call.options.on_error or call.client.resolved.settings.on_error
+    if not isinstance(error, APIError):
+        raise error
+    model = call.request.model
+    address = _address_of(error, call.client, model)
+    if on_error == "raise" or (on_error == "return" and stream):
+        _add_note(error, f"model {model} at {address}. {error.remedy}")
+        raise error
+    if on_error == "return":
+        return error
+    _log(call.label, error, address)
+    return None
+
+
+def note_failure(error: BaseException, call: ModelCall, *, stream: bool = False) -> None:
+    """Note a call that failed for good or was cancelled: a replay will not find its answer.
+
+    :param stream: whether its answer was streamed; a stream notes by itself that its reader left.
+    """
+    if isinstance(error, APIError):
+        call.add_usage(errors=1)
+        words = f"{call.label}: {type(error).__name__}. {error.remedy}"
+        call.failures.add(call.scope, words, FAILED)
+    elif isinstance(error, BudgetExceededError):
+        process_failures.count_refused()
+    elif is_left(error) and not stream:
+        call.failures.add(call.scope, call.label, LEFT)
+
+
+def _address_of(error: APIError, client: Caller, model: str) -> str:
+    """Return the address of the endpoint that failed, or of all that may have failed."""
+    endpoints = client.pool(model).endpoints
+    failed = [each for each in endpoints if each.name == error.endpoint] or endpoints
+    addresses = {without_password(each.address) or client.host(each) for each in failed}
+    return ", ".join(sorted(address.partition("?")[0] for address in addresses))
+
+
+def _add_note(error: APIError, note: str) -> None:
+    """Add a note to an error, unless the error has it already. Python 3.10 has no notes."""
+    if hasattr(error, "add_note") and note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+def _log(label: str, error: APIError, address: str) -> None:
+    """Log a failure in full if it is the first of its kind at an address within a minute; log the
+    2nd, 4th, 8th … in short.
+    """
+    kind = _CHANGING.sub("…", str(error))
+    number = how_often(("failed", address, type(error), kind))
+    is_power_of_two = not number & (number - 1)
+    if number > 1 and is_power_of_two:
+        logger().error(
+            "%s failed as before (%s at %s): %d such failures within a minute; the next line comes after %d",
+            label,
+            type(error).__name__,
+            address,
+            number,
+            2 * number,
+        )
+        return
+    stop = "" if str(error).endswith((".", "?", "!")) else "."
+    words = f'{error}{stop} {error.remedy}; on_error="raise" raises this error'
+    log = logger().error if number == 1 else logger().debug
+    log("%s at %s failed: %s", label, address, words)

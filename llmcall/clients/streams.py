@@ -1,0 +1,167 @@
+"""Streamed answers, as their readers see them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, proxy
+
+from ..errors import short_traceback
+from ..system import after_fork_in_child, at_exit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+    from ..engine.effects import Flow
+    from ..engine.prepared_call import ModelCall
+    from ..types import Reply
+
+
+class _AnyStream:
+    """What both kinds of streams know of their answer.
+
+    :param call: the call; its draw is given back if the reader leaves the stream early.
+    :param flow: emits the answer's pieces, and returns the reply.
+    :param drive: runs the flow, and yields its pieces.
+    :ivar request: the request.
+    """
+
+    def __init__(self, call: ModelCall, flow: Flow[Any], drive: Callable[..., Any]) -> None:
+        self.reply: Reply | None = None
+        self.request = call.request
+        self._call = call
+        self._flow = flow
+        self._is_closing = False
+        # A weak reference, so that a stream that is dropped half-way is closed at once, not when
+        # garbage is collected.
+        self._pieces = drive(flow, partial(setattr, proxy(self), "reply"))
+        _end_streams_at_exit()
+        _streams.add(self)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({'open' if self.reply is None else 'ended'})"
+
+    def __del__(self) -> None:
+        # The reader left by ``break``, or never began: an event loop closes the generator so late
+        # that another call may have drawn.
+        self._call.give_back()
+
+    def end_at_exit(self) -> None:
+        """Count what arrived, as for a stream that its reader leaves."""
+        self._flow.close()
+
+
+class Stream(_AnyStream):
+    """Yield a streamed answer: ``for text in stream: …``, then ``stream.reply``; a context manager.
+
+    If you leave it early, its connection is closed and nothing is stored. Usage and budgets count
+    it as a call, not as an error, once its first chunk has arrived: with the tokens that the server
+    had reported, or else with an estimate of the prompt and of the text so far.
+
+    :ivar reply: the :class:`Reply`; ``None`` before the end and after a failure.
+
+    >>> with llmcall.client().stream_message("Good morning!", max_tokens=16) as stream:
+    ...     print("".join(stream))
+    Good morning!
+    >>> stream.reply.finish_reason
+    'stop'
+    """
+
+    def __iter__(self) -> Stream:
+        return self
+
+    @short_traceback
+    def __next__(self) -> str:
+        while not (text := next(self._pieces).text):
+            pass
+        return text  # type: ignore[no-any-return]
+
+    def chunks(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the API's chunks instead of the text."""
+        for piece in self._pieces:
+            yield piece.chunk
+
+    def close(self) -> None:
+        """Close the connection if the answer has not ended."""
+        self._call.give_back()
+        if self._is_closing:  # the garbage collector closes its holder while it closes
+            return
+        self._is_closing = True
+        try:
+            self._pieces.close()
+        finally:
+            self._is_closing = False
+
+    def end_at_exit(self) -> None:
+        """Close the connection, as a reader does who leaves."""
+        self.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncStream(_AnyStream):
+    """Yield a streamed answer: ``async for text in stream: …``; an asynchronous context manager.
+
+    Everything else is as for :class:`Stream`.
+
+    :ivar reply: the :class:`Reply`; ``None`` before the end and after a failure.
+
+    >>> async def greet():
+    ...     async with llmcall.client().astream_message("Good morning!", max_tokens=16) as stream:
+    ...         return "".join([text async for text in stream])
+    >>> import asyncio
+    >>> asyncio.run(greet())
+    'Good morning!'
+    """
+
+    def __aiter__(self) -> AsyncStream:
+        return self
+
+    @short_traceback
+    async def __anext__(self) -> str:
+        while not (text := (await anext(self._pieces)).text):
+            pass
+        return text  # type: ignore[no-any-return]
+
+    async def chunks(self) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield the API's chunks instead of the text."""
+        async for piece in self._pieces:
+            yield piece.chunk
+
+    async def aclose(self) -> None:
+        """Close the connection if the answer has not ended."""
+        self._call.give_back()
+        await self._pieces.aclose()
+
+    async def __aenter__(self) -> AsyncStream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+_streams: WeakSet[_AnyStream] = WeakSet()
+
+
+@cache
+def _end_streams_at_exit() -> None:
+    """End the open streams when the process ends, while it can still count and import."""
+    # Counting needs it, and it cannot be imported at exit.
+    import concurrent.futures.thread  # noqa: F401
+
+    at_exit(_end_streams)
+
+
+def _end_streams() -> None:
+    for stream in list(_streams):
+        with suppress(ValueError):  # "generator already executing": another thread reads it
+            stream.end_at_exit()
+
+
+# The streams of the parent process are its own.
+after_fork_in_child(_streams.clear)

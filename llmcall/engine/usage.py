@@ -201,7 +201,10 @@ class Meter:
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
-        sums = self.sums.setdefault((model, scope, arm), _nothing())
+        place = model, scope, arm
+        if place not in self.sums:
+            self.sums[place] = _nothing()
+        sums = self.sums[place]
         for name, amount in amounts.items():
             known = sums[name]
             if known is None or amount is None:
@@ -241,7 +244,8 @@ class Meter:
 
 def _nothing() -> dict[str, Any]:
     """Return the sums of no call."""
-    sums: dict[str, Any] = {name: getattr(Usage(), name) for name in COLUMNS}
+    nothing = Usage()
+    sums: dict[str, Any] = {name: getattr(nothing, name) for name in COLUMNS}
     for name in NAMES:
         sums[name] = set()
     return sums

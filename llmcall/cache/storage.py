@@ -13,6 +13,7 @@ import os
 import sqlite3
 import time
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -89,7 +90,7 @@ class SqliteStorage:
         self._folder = folder
         self._database = self._connections.database
 
-    @property
+    @cached_property
     def place(self) -> Path:
         """Return the directory."""
         from pathlib import Path  # costs 4 ms, which a look-up need not pay

@@ -93,27 +93,27 @@ def sampled(call: Call) -> Call:
 
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    request = call.request
-    identified = identity(request.kind, request.asked)
+    identified = identity(call.request.kind, call.request.asked)
     digest = sampled_key(identified, None)
-    call = replace(call, request=request._replace(cache_key=digest))
+    request = call.request._replace(cache_key=digest)
     try:
         active = scope_of_call()
     except ScopeError as error:
-        note_refused(call.label, call.callee, call.meter, error)
+        refused = replace(call, request=request)
+        note_refused(refused.label, refused.callee, refused.meter, error)
         raise
     scope = "" if active is None else active.path
     call = in_arm(call, active)
     draw = None
+    sample = None
     if call.options.sample is not None:
         sample = f"{scope}#{call.options.sample}"
     elif active is not None:
         recorded = functools.partial(recorded_askers, call, identified, scope, digest)
         draw = active.draw(digest, call.cassette or call.cache, recorded)
         sample = draw.sample
-    else:
-        return call
-    request = request._replace(sample=sample, cache_key=sampled_key(identified, sample))
+    if sample is not None:
+        request = request._replace(sample=sample, cache_key=sampled_key(identified, sample))
     return replace(call, request=request, scope=scope, draw=draw)
 
 

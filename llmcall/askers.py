@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 from .system import after_fork_in_child, process_lock, running_loop
 
 MAIN = "main"
+IN_ARM = "arm"  # the same in every arm, so that equal askers of two arms have one name
 LONGEST_NAME = 120  # characters; in a longer one, a digest stands for the maker's name
 DIGEST_DIGITS = 12
 
@@ -151,6 +152,15 @@ def running_as(asker: Asker, maker: Asker | None = None) -> Iterator[None]:
     worker = _thread.worker if maker is None else Worker(maker, asker)
     with _replaced(asker, worker):
         yield
+
+
+def enter_arm() -> Asker | None:
+    """Set the asker for an arm, whose children are numbered from 0, and return the previous one."""
+    previous = _current.get()
+    asker = current()
+    if asker is not None:
+        _current.set(Asker(IN_ARM, asker.main))
+    return previous
 
 
 @contextlib.contextmanager

@@ -535,6 +535,80 @@ def test_arms_that_share_nothing_are_told(caplog: pytest.LogCaptureFixture) -> N
     assert "'control' and 'treated' shared no answer in 2 repeats" in told
 
 
+def test_arms_that_failed_in_a_kept_scope_go_on_from_there() -> None:
+    """Running them again draws what they drew, so the arms stay paired and nothing is asked twice."""
+    client = numbered()
+    fails = [True]
+
+    def play(breaks: bool) -> list[str | None]:
+        samples = [ask(client), ask(client)]
+        if breaks and fails[0]:
+            raise ValueError("no")
+        return samples
+
+    given = {"a": {"breaks": False}, "b": {"breaks": True}}
+    with llmcall.scope("paper"):
+        with pytest.raises(ValueError, match="no"):
+            llmcall.arms(play, given, scope="app", repeats=2, workers=1)
+        fails[0] = False
+        runs = llmcall.arms(play, given, scope="app", repeats=2)
+    assert all(
+        runs[arm, each] == [f"paper/app/{each}#0", f"paper/app/{each}#1"] for arm, each in runs
+    )
+    assert client.usage.calls == 4
+
+
+def test_equal_requests_at_once_are_paired_by_their_askers() -> None:
+    """Where askers have names, a placebo's tasks get the answers of its twin's, in every replay."""
+    delays = random.Random(5)
+
+    async def one(client: llmcall.LLMClient) -> str | None:
+        await asyncio.sleep(delays.random() / 100)
+        return (await client.asend_message(ASKED, temperature=1)).content
+
+    async def together(client: llmcall.LLMClient) -> list[str | None]:
+        return await asyncio.gather(*(one(client) for _ in range(4)))
+
+    def play(client: llmcall.LLMClient) -> dict[Any, Any]:
+        def of_an_arm() -> list[str | None]:
+            return asyncio.run(together(client))
+
+        runs = llmcall.arms(of_an_arm, {"a": {}, "twin": {}}, scope="app", repeats=3)
+        assert all(runs["a", each] == runs["twin", each] for each in range(3))
+        return dict(runs)
+
+    with llmcall.patched(), llmcall.cassette("study.jsonl"):
+        first = play(numbered(cache_mode="off"))
+    with llmcall.patched(), llmcall.cassette("study.jsonl", mode="none"):
+        assert play(numbered(cache_mode="off")) == first
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"repeats": 0}, "repeats is 0; it must be at least 1"),
+        ({"repeats": "3"}, "repeats is '3'; it must be a whole number"),
+        ({"scope": None}, "scope is None"),
+        ({"arms": {1: {}, "1": {}}}, "two arms have the name '1'"),
+        ({"arms": {"a": None}}, "must be a dict of keyword arguments"),
+    ],
+)
+def test_wrong_arguments_of_a_study_are_named(wrong: dict[str, Any], error: str) -> None:
+    """Before anything runs."""
+    given: dict[str, Any] = {"arms": {"a": {}}, "scope": "app", **wrong}
+    with pytest.raises((TypeError, ValueError), match=error):
+        llmcall.arms(lambda: None, **given)
+
+
+@pytest.mark.parametrize("run", [("b", 0), ("a", 1), "a", 5])
+def test_an_unknown_run_lists_the_known_ones(run: Any) -> None:
+    """And is not in the results."""
+    runs = llmcall.arms(lambda: None, {"a": {}}, scope="app")
+    assert run not in runs
+    with pytest.raises(KeyError, match="the arms are a, the repeats 0 to 0"):
+        runs[run]
+
+
 def test_arms_without_a_record_are_refused() -> None:
     """With the cache off and no cassette, nothing could be shared."""
     with llmcall.configured(cache_mode="off"), pytest.raises(llmcall.ConfigError, match="share no"):

@@ -14,7 +14,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..askers import current as current_asker
 from ..notices import warn_once
@@ -38,7 +38,7 @@ class Draws:
         counted from 0 again here. ``None`` if this process opens it now.
     """
 
-    __slots__ = ("_equal", "_process", "_returned", "_taken", "_under_way", "since")
+    __slots__ = ("_equal", "_process", "_returned", "_taken", "_takers", "_under_way", "since")
 
     def __init__(self, counts: Counts | None = None, since: float | None = None) -> None:
         self._process = this_process() if since is None else None
@@ -53,6 +53,8 @@ class Draws:
         self._under_way: dict[ScopedRequest, tuple[int, int, str | None]] = {}
         # Who asks a request, if askers have names.
         self._equal: dict[ScopedRequest, EqualRequests] = {}
+        # By path and digest: who took each number in an arm, if askers have names.
+        self._takers: dict[tuple[str, str], dict[int, str]] = {}
 
     def equal(
         self, request: ScopedRequest, source: object, recorded: Callable[[], Recorded]
@@ -81,7 +83,8 @@ class Draws:
     ) -> int:
         """Take a number for a draw and return it.
 
-        It is the lowest free number that was recorded for the asker, or else the lowest free number.
+        It is the lowest free number that was recorded for the asker, or that the same asker took in
+        another arm, or else the lowest free number.
         Warns if another thread or task makes the same request at the same time, unless their askers
         differ.
 
@@ -145,12 +148,7 @@ class Draws:
         self, request: ScopedRequest, asker: str | None, equal: EqualRequests | None
     ) -> int:
         path, digest, arm = request
-        # Whose numbers this draw may not share.
-        others = [
-            taken
-            for name, taken in self._taken.items()
-            if arm is None or name is None or name == arm
-        ]
+        others = self._rivals(arm)
 
         def is_free(number: int) -> bool:
             return all(taken.is_free(path, digest, number) for taken in others)
@@ -163,7 +161,41 @@ class Draws:
         own = equal.own_number(asker, is_free)
         if own is not None:
             return own
-        return next(number for number in free_numbers if not equal.is_kept(number))
+        if arm is None:
+            return next(number for number in free_numbers if not equal.is_kept(number))
+        return self._number_in_arm(request, asker, equal, is_free, free_numbers)
+
+    def _rivals(self, arm: ArmPath | None) -> list[TakenNumbers]:
+        """Return whose numbers a draw in an arm, or outside any, may not share."""
+        if arm is None:
+            return list(self._taken.values())
+        return [self._taken[each] for each in (None, arm) if each in self._taken]
+
+    def _number_in_arm(
+        self,
+        request: ScopedRequest,
+        asker: str,
+        equal: EqualRequests,
+        is_free: Callable[[int], bool],
+        free_numbers: Iterator[int],
+    ) -> int:
+        """Return the number that the same asker took in another arm, else one that no asker took.
+
+        So equal requests at once are paired by who asks them, whichever comes first.
+        """
+        takers = self._takers.setdefault((request.path, request.digest), {})
+        own = sorted(number for number, taker in takers.items() if taker == asker)
+        number = next(filter(is_free, own), None)
+        if number is not None:
+            return number
+        is_recording = equal.recorded.goes_on or not equal.recorded.askers
+        number = next(
+            number
+            for number in free_numbers
+            if not equal.is_kept(number) and not (is_recording and number in takers)
+        )
+        takers.setdefault(number, asker)
+        return number
 
     def _take(self, request: ScopedRequest, number: int) -> None:
         taken = self._taken.setdefault(request.arm, TakenNumbers())

@@ -16,6 +16,8 @@ from contextvars import ContextVar
 from types import CoroutineType
 from typing import Any
 
+from ..askers import Asker, enter_arm
+from ..askers import set_current as set_current_asker
 from ..errors import ScopeError
 from ..system import after_fork_in_child, process_lock, this_process
 from ..types import Record
@@ -61,6 +63,7 @@ class Active:
     :param arm: the arm that it stands in, or ``None``.
     :param forked: the scope that it forks, if it is an arm.
     :param used: gathers the records that its calls get, or ``None``.
+    :ivar previous_asker: who asked before it was entered, if it is an arm.
     """
 
     __slots__ = (
@@ -70,6 +73,7 @@ class Active:
         "generators",
         "outer",
         "path",
+        "previous_asker",
         "process",
         "scope",
         "used",
@@ -96,6 +100,7 @@ class Active:
         self.generators = generators
         self.without_default = without_default
         self.outer: Active | None = None
+        self.previous_asker: Asker | None = None
         self.process = this_process()
 
     def __enter__(self) -> Active:
@@ -209,6 +214,8 @@ class Scope:
         _hold_for_process(active, self.process)
         self._entered.append(active)
         active.__enter__()
+        if active.forked is not None:
+            active.previous_asker = enter_arm()
         return self
 
     def _active(self, generator: OpeningGenerator | None) -> Active:
@@ -250,6 +257,8 @@ class Scope:
                     found.check_is_inmost()
             finally:
                 _current.set(found.outer)
+                if found.forked is not None:
+                    set_current_asker(found.previous_asker)
 
     def __repr__(self) -> str:
         return f"scope({self.name!r})"

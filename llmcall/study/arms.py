@@ -18,6 +18,7 @@ from ..display.tables import table
 from ..errors import ConfigError, short_traceback
 from ..notices import warn_once
 from ..parallel.map import map as run_map
+from ..parallel.processes import TaskDraws
 from ..review.comparison import Comparison, compare
 from ..review.conversations import Run
 
@@ -92,10 +93,10 @@ class Arms(Mapping[tuple[str, int], Any]):
         self.cost = None if None in costs else float(sum(cost or 0.0 for cost in costs))
 
     def __getitem__(self, run: tuple[str, int]) -> Any:
-        self._check(run[0])
-        if ArmRun(*run) not in self._results:
+        if run not in self._results:
             raise KeyError(
-                f"there is no repeat {run[1]!r}; the repeats are 0 to {self.repeats - 1}"
+                f"there is no run {run!r}; give an arm and a repeat: the arms are {', '.join(self.names)}, the "
+                f"repeats 0 to {self.repeats - 1}"
             )
         return self._results[ArmRun(*run)]
 
@@ -217,7 +218,8 @@ def arms(
     :param process: let each arm hold for every thread that has no scope, for a program that starts
         threads itself; the arms run one after the other then.
     :returns: the results by arm and repeat.
-    :raises ValueError: for no arm, or a wrong name.
+    :raises TypeError: if an argument has a wrong type.
+    :raises ValueError: for no arm, no repeat, or a wrong name.
     :raises ConfigError: if the cache's mode is ``off`` and no cassette is open: nothing could be
         shared.
     :raises KeyboardInterrupt: as of :func:`llmcall.map`; like every exception that leaves, it has
@@ -230,7 +232,10 @@ def arms(
     >>> runs["taxed", 1]
     4
     """
-    names = _checked(arms)
+    arms = _checked(arms, repeats)
+    names = tuple(arms)
+    if scope is None:
+        raise TypeError("scope is None; the arms need a scope around them: give it a name")
     if config.settings().cache_mode == "off" and current_cassette() is None:
         raise ConfigError(
             "the cache's mode is off and no cassette is open, so the arms could share no answer: set MODE = auto in "
@@ -248,6 +253,7 @@ def arms(
                 on_error=on_error,
             )
     except BaseException as error:
+        study.give_draws_back()
         error.results = dict(study.finished)  # type: ignore[attr-defined]
         raise
     done = Arms(names, repeats, dict(zip(runs, results, strict=True)), study.finished, study.used)
@@ -255,21 +261,29 @@ def arms(
     return done
 
 
-def _checked(arms: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the names of the arms.
+def _checked(arms: Mapping[str, Mapping[str, Any]], repeats: int) -> dict[str, Mapping[str, Any]]:
+    """Return the keyword arguments of each arm, by its name as a text.
 
-    :raises ValueError: for no arm, or a name that no arm can have.
-    :raises TypeError: if an arm has no keyword arguments.
+    :raises ValueError: for no arm, no repeat, or a name that no arm can have.
+    :raises TypeError: if an arm has no keyword arguments, or ``repeats`` is no whole number.
     """
+    if isinstance(repeats, bool) or not isinstance(repeats, int):
+        raise TypeError(f"repeats is {repeats!r}; it must be a whole number")
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}; it must be at least 1")
     if not arms:
         raise ValueError("arms is empty; give at least one arm, with its keyword arguments")
-    for name, arguments in arms.items():
-        scopes.arm(name)
+    checked: dict[str, Mapping[str, Any]] = {}
+    for given, arguments in arms.items():
+        name = scopes.arm(given).name
+        if name in checked:
+            raise ValueError(f"two arms have the name {name!r}; give each another one")
         if not isinstance(arguments, Mapping):
             raise TypeError(
-                f"arms[{name!r}] is {type(arguments).__name__}; it must be a dict of keyword arguments"
+                f"arms[{given!r}] is {type(arguments).__name__}; it must be a dict of keyword arguments"
             )
-    return tuple(arms)
+        checked[name] = arguments
+    return checked
 
 
 class _Study:
@@ -297,8 +311,17 @@ class _Study:
         self._whole = whole
         self._process = process
         self._around = scopes.current()
+        # Counts the draws where those of the scope around all are counted, and can give them back.
+        self._draws = None if self._around is None else TaskDraws(self._around.draws)
         self.finished: dict[ArmRun, Any] = {}
         self.used: dict[ArmRun, deque[Record]] = {run: deque() for run in runs}
+
+    def give_draws_back(self) -> None:
+        """Free what was drawn in the scope around all repeats, so that another start draws it
+        again.
+        """
+        if self._draws is not None:
+            self._draws.give_all_back()
 
     def run(self, run: ArmRun) -> Any:
         """Run one arm of one repeat, and return its result."""
@@ -306,7 +329,7 @@ class _Study:
         fork.used = self.used[run]
         with ExitStack() as stack:
             if self._around is not None:
-                stack.enter_context(self._around.again())
+                stack.enter_context(self._around.again(self._draws))
             stack.enter_context(self._whole)
             stack.enter_context(scopes.scope(run.repeat, process=self._process))
             stack.enter_context(fork)

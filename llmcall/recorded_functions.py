@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from . import secrets
 from .cache.cache import shared_cache
-from .cassettes.cassette import function_scope
 from .cassettes.current import active_cassette
 from .cassettes.misses import guards
+from .cassettes.uses import function_scope
 from .config import resolve as config
 from .display.printable import printable
 from .engine.drivers import adrive, drive

@@ -1,16 +1,13 @@
-"""A cassette: the answers of a stretch of code in one file, made for review and for git."""
+"""A cassette: the answers of a block of code in one file, made for review and for git."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
-from contextlib import ContextDecorator, suppress
-from contextvars import ContextVar
+from contextlib import ContextDecorator
 from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
@@ -19,78 +16,60 @@ from ..config import resolve as config
 from ..display.data_frames import record_frame
 from ..display.formatting import counted, one_line
 from ..display.notebook import html_message, html_table
-from ..errors import CacheError, ConfigError, short_traceback
+from ..errors import CacheError, short_traceback
 from ..failures import LEFT, Failures, process_failures
 from ..notices import notice, warn_once
-from ..records.askers import Askers
-from ..records.header import (
-    header_differences,
-    header_of,
-    joined_headers,
-    layer_of,
-    with_used_models,
-)
+from ..records.header import header_of, layer_of
 from ..records.packed import pack, unpack
 from ..records.reader import Lines, read
 from ..records.served import served_by
-from ..records.writer import Writer, write
-from ..requests.keys import key_of
 from ..scopes import Recorded
-from ..system import alone, process_lock
+from ..system import process_lock
 from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
-from ..types.days import day_of, joined_days
+from ..types.days import day_of
+from .asker_names import AskerNames
+from .header_agreement import HeaderAgreement
+from .output import OutputFile, content_of
 from .unused import keep_in_cache, unused_words
+from .uses import Uses, current_position
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from ..config.settings import Settings
     from ..scopes import Draw
     from ..types import Record
     from ..types.days import Days
+    from .uses import Place
 
-Place = tuple[int, ...]  # in the order of the calls
-UNUSED: tuple[list[str], Place] = (["\U0010ffff"], ())  # comes after all calls
 MODES = ("none", "once", "new", "update", "rewrite")
 LISTED = 20  # records that a notebook shows
-CELL = 80  # characters of a prompt or an answer there
-
-
-def function_scope(asked: Mapping[str, Any], sample: str | None) -> str:
-    """Return the name of the scope in which one call of a recorded function runs, if it runs.
-
-    It is the same in every arm.
-
-    :param asked: what identifies the call.
-    """
-    name = str(asked.get("function", "http"))
-    key = key_of("function", {field: asked[field] for field in asked if field != "arm"}, sample)
-    return f"{name.replace('/', '.').replace('#', '.')}.{key[:8]}"
+CELL = 80  # characters of a prompt or an answer that it shows
 
 
 class Cassette(ContextDecorator):
     """Record the answers of a block in a file, and replay them: a context manager and a decorator.
 
-    It holds for every thread and task of the process while it is open; a second one opened inside
-    it is the one that counts until it closes. Opened again while it is open, it goes on, and is
-    written at the last closing.
+    While it is open, it applies to every thread and task of the process. If another cassette is
+    opened inside it, the inner one applies until it closes. If the same one is opened again while it
+    is open, it goes on, and is written when it closes for the last time.
 
     :ivar path: the file.
     :ivar stored: the records of the file, or ``None`` if none was read.
-    :ivar records: how many records it holds now.
-    :ivar replayed: how many calls it answered.
-    :ivar asked: how many of the records that it gained a server was asked for.
-    :ivar supplied: how many of them the disk cache had.
-    :ivar recorded: how many records it gained, whoever gave them.
-    :ivar anew: whether all that it does not hold is asked of the model, past the disk cache.
-    :ivar write_at_end: whether what it gained is written when it closes.
-    :ivar command: the command whose options opened it, for messages; empty where code did.
+    :ivar records: the number of its records.
+    :ivar replayed: the number of calls that it answered.
+    :ivar recorded: the number of records that it gained.
+    :ivar asked: the number of these that a server answered.
+    :ivar supplied: the number of these that came from the disk cache.
+    :ivar anew: whether it bypasses the disk cache.
+    :ivar write_at_end: whether it writes the file.
+    :ivar command: the command whose options opened it, for messages; empty if code did.
     :ivar is_named_by_settings: whether ``[Cassette] PATH`` opened it.
-    :ivar told_unused: how many records no call used, in words, when it was closed; empty if there are
+    :ivar told_unused: how many records no call used, in words, once it is closed; empty if there are
         none.
-    :ivar keeps_unused: why the mode ``update`` leaves in the file what no call used; empty if it does
+    :ivar keeps_unused: why the mode ``update`` leaves unused records in the file; empty if it does
         not.
-    :ivar run: the options of ``llmcall run``, which recorded it; ``None`` if code did.
+    :ivar run: the options of the ``llmcall run`` that recorded it; ``None`` if code did.
 
     >>> with llmcall.cassette("greetings.jsonl") as tape:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
@@ -110,7 +89,7 @@ class Cassette(ContextDecorator):
         self.mode = mode
         self.anew = mode == "rewrite"
         self.write_at_end = write
-        # Whoever writes it otherwise says what was not used, too.
+        # Whoever writes it instead also reports unused records.
         self.tells_unused = write
         self.command = ""
         self.is_named_by_settings = False
@@ -120,39 +99,32 @@ class Cassette(ContextDecorator):
         self._begin("")
 
     def _begin(self, file: str) -> None:
-        """Begin anew with a file."""
-        self.replayed = 0
-        self.keeps_unused = self.told_unused = ""
-        self._refused_before = process_failures.refused
-        self._sources: Counter[str] = Counter()
-        # A forked process says by it that it used a record, which this one cannot see.
-        self._used_by_child = mmap(-1, 1)
+        """Forget what an earlier opening knew.
+
+        :param file: the real path.
+        """
         self.file = file
         self.stored: Lines | None = None
-        self._gained: dict[str, bytes] = {}  # as bytes, so that nobody shares a record
-        # The first of the calls that each record answered: by the callers' scope paths, then by
-        # their places, no matter which thread came first.
-        self._first: dict[str, tuple[list[str], Place]] = {}
-        # the scopes of recorded functions that did not run, since they were replayed
-        self._skipped: set[str] = set()
-        # By key: the draw that a record answered first.
-        self._drawn: dict[str, Draw] = {}
-        self._askers: Askers | None = None  # those of the file, once somebody looks for them
-        self._is_renamed = False  # whether records of the file were asked for by others
-        self._header: dict[str, Any] = {}
-        # What the file's header says of the settings of models, and of those that answered.
-        self._told_models: Collection[str] = ()
-        self._told_served: dict[str, Days | None] = {}
-        self._layer: object = None
-        self._orders = itertools.count()
+        self.replayed = 0
+        self.keeps_unused = ""
+        self.told_unused = ""
+        self._refused_before = process_failures.refused
+        # Set by a forked process that used a record: this process cannot see which one.
+        self._used_by_child = mmap(-1, 1)
+        self._gained: dict[str, bytes] = {}  # by key: packed, so that nobody shares a record
+        self._sources: Counter[str] = Counter()  # of the gained records
+        self._uses = Uses()
+        self._asker_names = AskerNames(None)
+        self._agreement = HeaderAgreement(self.path, {}, is_recorded=False)
+        # The settings of callers that agreed: those given to a client, and their generation.
         self._agreed: set[tuple[int | None, int]] = set()
-        self._is_settled = False
+        self._output: OutputFile | None = None  # if it records
+        self._layer: object = None  # its settings, while they apply
+        self._orders = itertools.count()
         self._error: BaseException | None = None
         self._process = os.getpid()
         self._is_in_cells = False
-        self._writes_on = False
-        self._writer: Writer | None = None
-        self._hash: Any = None  # of the file, where it may be written
+        self._writes_each_record = False
 
     # Opening and closing
 
@@ -175,16 +147,15 @@ class Cassette(ContextDecorator):
 
     @short_traceback
     def open(self) -> Cassette:
-        """Open the cassette until :meth:`close`, across the cells of a notebook. It is written as it
-        goes.
+        """Open the cassette until :meth:`close`, across the cells of a notebook.
 
-        If the cell runs again, this closes the cassette that an earlier ``open`` of the same file
-        opened, and begins anew; a recording goes on. A ``rewrite`` is written at the end, so that a
-        failed one leaves the old file.
+        Each answer is written as it arrives. Only a ``rewrite`` is written at the end, so that a
+        failed one leaves the old file. If the cell runs again, the cassette that it opened before is
+        closed, and this one goes on from there.
 
         :raises CacheCorruptError: if the file is damaged.
-        :raises CacheError: if it is of a newer version, or a ``with`` block of this process has
-            it open.
+        :raises CacheError: if a newer version wrote the file, or a ``with`` block of this process
+            has it open.
         """
         file = os.path.realpath(self.path)
         for other in tuple(open_cassettes):
@@ -192,30 +163,30 @@ class Cassette(ContextDecorator):
                 other._end_for_another()
         self.__enter__()
         self._is_in_cells = True
-        self._writes_on = self.mode != "rewrite"
+        self._writes_each_record = self.mode != "rewrite"
         return self
 
     def _end_for_another(self) -> None:
-        """Close it because another one takes its place: the recording is not complete."""
+        """Close it since another one takes its place; its recording is not complete."""
         error = None if self.mode == "rewrite" else InterruptedError("opened again")
         while self._depth:
             self.__exit__(None, error, None)
 
     def close(self) -> None:
-        """Close what :meth:`open` opened.
+        """Close a cassette that :meth:`open` opened.
 
-        :raises CacheError: if another process wrote it meanwhile, or a text looks like a
-            credential.
+        :raises CacheError: if another process wrote the file, or a text looks like a credential.
         """
         self.__exit__(None, None, None)
 
     def start(self) -> None:
-        """Read the file and put its settings in force, unless that is done already. Each start needs a
-        stop.
+        """Read the file and apply its settings, unless that is done already.
+
+        Each call needs a call of :meth:`stop`.
 
         :raises CacheCorruptError: if the file is damaged.
-        :raises CacheError: if it is of a newer version, or another cassette of this process has
-            it open.
+        :raises CacheError: if a newer version wrote the file, or another cassette of this process
+            has it open.
         """
         with _lock:
             if not self._depth:
@@ -228,22 +199,25 @@ class Cassette(ContextDecorator):
                 f"{self.path} is open already in this process; use one cassette for both, or two files"
             )
         self._begin(file)
-        content = _content(file)
+        content = content_of(file)
         if content and self.mode != "rewrite":
             self.stored = Lines(content, file)
-            self._header, self.run = self.stored.settings, self.stored.run
-            self._layer = config.push_layer(layer_of(self._header), f"cassette {self.path}")
+            self.run = self.stored.run
+            header = self.stored.settings
+            self._layer = config.push_layer(layer_of(header), f"cassette {self.path}")
         else:
-            self._header = header_of(namespaces=header_namespaces())
+            header = header_of(namespaces=header_namespaces())
+        self._agreement = HeaderAgreement(self.path, header, is_recorded=self.stored is not None)
+        self._asker_names = AskerNames(self.stored)
         if self.asks:
-            self._hash = hashlib.sha256(content)
+            self._output = OutputFile(self.path, file, content)
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Write what it gained, at the last closing; a ``rewrite`` that failed leaves the old file.
+        """Write the file when the cassette closes for the last time; a failed ``rewrite`` leaves the
+        old file.
 
         :param error: what ended the block, or ``None``.
-        :raises CacheError: if another process wrote it meanwhile, or a text looks like a
-            credential.
+        :raises CacheError: if another process wrote the file, or a text looks like a credential.
         """
         with _lock:
             if not (isinstance(error, SystemExit) and not error.code):
@@ -256,11 +230,11 @@ class Cassette(ContextDecorator):
                 self._layer = None
             if self.is_mine():
                 if isinstance(self._error, KeyboardInterrupt):
-                    self.failures.forget(LEFT)  # whoever stopped them knows
+                    self.failures.forget(LEFT)  # whoever pressed Ctrl-C knows
                 self._end_block()
 
     def _end_block(self) -> None:
-        """Tell which records no call used, and write the file."""
+        """Report unused records and failed calls, and write the file."""
         dropped: list[Record] = []
         if self._error is None:
             dropped = self._unused_at_end()
@@ -272,21 +246,19 @@ class Cassette(ContextDecorator):
             self._write(complete=self._error is None, dropped=dropped)
 
     def _unused_at_end(self) -> list[Record]:
-        """Tell how many records no call used; return those that the mode ``update`` takes out."""
+        """Report unused records; return those that the mode ``update`` drops."""
         unused = self.unused() if self.tells_unused else []
         if not unused or (self.mode != "update" and self._used_by_child[0]):
             return []
         kept = self._kept_unused()
         drops = self.mode == "update" and not kept
         self.told_unused = unused_words(len(unused), self.mode, kept)
-        if not self.command:  # the command says it
+        if not self.command:  # else the command reports it
             notice("%s: %s", self.path, self.told_unused)
         return unused if drops else []
 
     def _kept_unused(self) -> str:
-        """Return why records that no call used are left in the file; empty if nothing speaks for
-        it.
-        """
+        """Return why unused records have to stay in the file; empty if they may go."""
         if self.keeps_unused:
             return self.keeps_unused
         if self._used_by_child[0]:
@@ -298,75 +270,53 @@ class Cassette(ContextDecorator):
     def _is_changed(self) -> bool:
         if self.mode == "rewrite":
             return self._error is None and (self.recorded > 0 or os.path.exists(self.file))
-        if self.asks and self._is_renamed:
+        if self.asks and self._asker_names.differ:
             return True
         return self.recorded > 0 or (self.asks and not self.is_complete and self._error is None)
 
     def _write(self, *, complete: bool, dropped: Collection[Record] = ()) -> None:
         """Write the file, whole or not at all.
 
-        :param dropped: the records that it holds no longer.
+        :param complete: whether the recording is complete.
+        :param dropped: the records to leave out.
         """
-        os.makedirs(os.path.dirname(self.file), exist_ok=True)
-        gone = {record.cache_key for record in dropped}
+        assert self._output is not None
+        dropped_keys = {record.cache_key for record in dropped}
         records = [
-            record
-            for record in self._with_askers(complete=complete)
-            if record.cache_key not in gone
-        ]
-        if (
-            not self.is_complete
-        ):  # one order for what both recordings hold; what was not used stands at the end
-            records.sort(key=lambda record: self._first.get(record.cache_key, UNUSED))
-        with alone(os.path.dirname(self.file)):
-            if hashlib.sha256(_content(self.file)).digest() != self._hash.digest():
-                raise CacheError(
-                    f"{self.path} was written by another process while it was being recorded here; nothing of it is "
-                    "overwritten. The answers are in the disk cache: record again, one process at a time"
-                )
-            allow = config.settings().cassette_allow
-            header = with_used_models(self._header, records)
-            self._told_models = header.get("models", {}).keys()
-            self._told_served = served_by(records)
-            write(self.file, header, records, run=self.run, allow=allow, complete=complete)
-            self._hash = hashlib.sha256(_content(self.file))
-
-    def _write_on(self, record: Record) -> None:
-        """Add a record at the end of the file; whole and in order it is written when the cassette
-        closes.
-        """
-        with _lock:
-            said = with_used_models(self._header, [record]).get("models", {})
-            is_told = not said.keys() - self._told_models and all(
-                model in self._told_served
-                and joined_days(self._told_served[model], days) == self._told_served[model]
-                for model, days in served_by([record]).items()
+            self._asker_names.name(
+                record, is_gained=record.cache_key in self._gained, is_complete=complete
             )
-            if self._writer is None or not is_told:
+            for record in self.all_records()
+            if record.cache_key not in dropped_keys
+        ]
+        if not self.is_complete:
+            # One order for the records of both recordings.
+            records.sort(key=lambda record: self._uses.order_of(record.cache_key))
+        self._output.write(self._agreement.header, records, run=self.run, complete=complete)
+
+    def _write_record(self, record: Record) -> None:
+        """Add a record at the end of the file. The file gets its order when the cassette closes."""
+        with _lock:
+            assert self._output is not None
+            if self._output.can_append(self._agreement.header, record):
+                self._output.append(record)
+            else:
                 self._write(complete=False)
-                self._writer = Writer(config.settings().cassette_allow)
-                return
-            lines = "".join(self._writer.lines(record)).encode()
-            with open(self.file, "ab", buffering=0) as file:
-                file.write(lines)
-            self._hash.update(lines)
 
     def is_mine(self) -> bool:
-        """Return whether this process opened it: a forked one leaves the file to its parent."""
+        """Return whether this process opened it; a forked process leaves the file to its parent."""
         return self._process == os.getpid()
 
-    # What may answer
+    # What may answer, and what did
 
     @property
     def is_complete(self) -> bool:
-        """Return whether its file was recorded to the end; one that an exception ended goes on
-        being recorded.
-        """
+        """Return whether the recording in the file is complete; one that an exception ended goes on."""
         return self.stored is None or self.stored.is_complete
 
     @property
     def asks(self) -> bool:
-        """Return whether a request that is not recorded may be asked, and recorded."""
+        """Return whether it records answers that it lacks."""
         return self.mode in ("new", "update", "rewrite") or (
             self.mode == "once" and (self.stored is None or not self.is_complete)
         )
@@ -378,30 +328,32 @@ class Cassette(ContextDecorator):
 
     @property
     def records(self) -> int:
-        """Return how many records it holds now."""
+        """Return the number of its records."""
         return len(self._gained) + (0 if self.stored is None else len(self.stored))
 
     @property
     def recorded(self) -> int:
-        """Return how many records it gained, whoever gave them."""
+        """Return the number of records that it gained."""
         return len(self._gained)
 
     @property
     def served(self) -> dict[str, Days | None]:
-        """Return the models that gave its answers, by the servers' names, each with its days in UTC
-        and its fingerprints; ``None`` in the place of days that are unknown.
+        """Return the models that answered, by the server's name for each, with the days in UTC and
+        the fingerprints; ``None`` if the days are unknown.
         """
         return served_by(self.all_records())
 
     @property
     def asked(self) -> int:
-        """Return how many of the records that it gained a server was asked for."""
+        """Return the number of gained records that a server answered."""
         return self._sources[FROM_SERVER]
 
     @property
     def supplied(self) -> int:
-        """Return how many of the records that it gained the disk cache had."""
+        """Return the number of gained records that came from the disk cache."""
         return self._sources[FROM_CACHE]
+
+    # Settings
 
     def agree(self, base: Settings | None) -> None:
         """Take the first caller's settings into the header, and refuse callers with other settings.
@@ -409,10 +361,10 @@ class Cassette(ContextDecorator):
         :param base: the settings that a client was given, or ``None`` for the process's.
         :raises ConfigError: if they differ, since the cassette would not replay for both.
         """
-        asking = None if base is None else id(base), config.layers.generation
-        if asking not in self._agreed:
+        caller = None if base is None else id(base), config.layers.generation
+        if caller not in self._agreed:
             self.settle(header_of(base, namespaces=header_namespaces()))
-            self._agreed.add(asking)
+            self._agreed.add(caller)
 
     def settle(self, header: dict[str, Any]) -> None:
         """Take the first caller's header as the cassette's, and refuse callers with another one.
@@ -420,17 +372,7 @@ class Cassette(ContextDecorator):
         :raises ConfigError: if they differ.
         """
         with _lock:
-            if not self._is_settled:
-                # of models that a file does not speak of, what is said now counts
-                first = header if self.stored is None else self._header
-                self._header = joined_headers(first, header)
-            different = header_differences(self._header, header, all_models=self.stored is None)
-            if different:
-                raise ConfigError(
-                    f"{self.path} holds one set of settings for all its records, but the clients that it records "
-                    f"disagree on {different}: give them as arguments in code, or record each in a file of its own"
-                )
-            self._is_settled = True
+            self._agreement.settle(header)
 
     # Records
 
@@ -442,7 +384,7 @@ class Cassette(ContextDecorator):
         """Return the recorded answer of a request, or the record of a key, or ``None``.
 
         :param place: of the call that it answers.
-        :raises CacheError: in a forked process, if there is none: what it recorded would be lost.
+        :raises CacheError: if there is none in a forked process, whose recording would be lost.
         """
         found = self._found(asked, place)
         if found is None and self.asks and not self.is_mine():
@@ -460,18 +402,12 @@ class Cassette(ContextDecorator):
             if found is None and key in self._gained:
                 found = unpack(key, self._gained[key])
             if found is not None:
-                self._note_use(key, place)
+                self._uses.note(key, place)
+                if found.kind == "function":
+                    self._uses.note_replayed_function(found)
                 if not self.is_mine():
                     self._used_by_child[0] = 1
-                if found.kind == "function":
-                    inside = function_scope(found.request, found.sample)
-                    self._skipped.add(f"{found.scope}/{inside}".lstrip("/"))
             return found
-
-    def _note_use(self, key: str, place: Place) -> None:
-        path = scopes.current_path()
-        now = path.split("/") if path else [], place
-        self._first[key] = min(now, self._first.get(key, now))
 
     def count_replay(self) -> None:
         """Count a call that it answered."""
@@ -479,10 +415,10 @@ class Cassette(ContextDecorator):
             self.replayed += 1
 
     def add(self, record: Record, place: Place, source: str = FROM_FUNCTION) -> Record:
-        """Add an answer, and return the one that counts: whichever was recorded first.
+        """Add an answer, unless one is recorded already; return the recorded one.
 
         :param place: of the call that it answers.
-        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``, by which it is counted.
+        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
         """
         if not self._depth:
             warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
@@ -495,59 +431,32 @@ class Cassette(ContextDecorator):
             record = record.replace(days=_days_of(record, source))
             self._gained[record.cache_key] = pack(record)
             self._sources[source] += 1
-            self._note_use(record.cache_key, place)
-            if self._writes_on and self.write_at_end:
-                self._write_on(record)
+            self._uses.note(record.cache_key, place)
+            if self._writes_each_record and self.write_at_end:
+                self._write_record(record)
             return record
 
     def recorded_askers(self, path: str, digest: str) -> Recorded:
-        """Return who asked for the draws of a request when they were recorded, as far as the file
-        tells.
+        """Return who asked for a request's draws when they were recorded, as far as the file says it.
 
         :param path: the scope path.
         :param digest: the request's key outside any scope.
         """
         with _lock:
-            if self._askers is None:
-                self._askers = {} if self.stored is None else self.stored.askers()
             goes_on = self.asks and not self.is_complete
-            return Recorded(self._askers.get((path, digest), {}), goes_on)
+            return Recorded(self._asker_names.recorded(path, digest), goes_on)
 
     def note_asker(self, key: str, draw: Draw, recorded: str | None = None) -> None:
-        """Note the draw that a record of this cassette answers; the first one counts.
+        """Note the draw that a record answers; the first one counts.
 
-        :param key: of the record.
-        :param recorded: who asked when it was recorded, if that is known.
+        :param key: the record's.
+        :param recorded: who asked when it was recorded, or ``None`` if that is unknown.
         """
         with _lock:
-            if self._drawn.setdefault(key, draw) is draw and recorded is not None:
-                self._is_renamed = self._is_renamed or recorded != draw.asker
-
-    def _with_askers(self, *, complete: bool) -> list[Record]:
-        """Return the records that it holds, each with who asked if that tells it from others.
-
-        A recording that goes on needs each asker: a call that was left may come before the others.
-
-        :param complete: whether the recording came to its end.
-        """
-        records = []
-        for record in self.all_records():
-            draw = self._drawn.get(record.cache_key)
-            asker = record.asker if record.cache_key not in self._gained else None
-            if draw is not None:
-                asker = draw.asker if self._is_shared(draw) or not complete else None
-            records.append(record if asker == record.asker else record.replace(asker=asker))
-        return records
-
-    def _is_shared(self, draw: Draw) -> bool:
-        """Return whether several askers ask what a draw was taken for."""
-        if draw.equal is None:
-            return False
-        recorded = self.recorded_askers(draw.path, draw.digest).askers
-        return len({*draw.equal.askers, *recorded.values()}) > 1
+            self._asker_names.note(key, draw, recorded)
 
     def all_records(self) -> list[Record]:
-        """Return the records that it holds; where it was never opened, those of the file."""
+        """Return its records; if it was never opened, those of the file."""
         if not self.file and self.path.exists():
             return read(self.path).records()
         return [*(self.stored or ()), *(record for record, _ in self.gained())]
@@ -555,49 +464,36 @@ class Cassette(ContextDecorator):
     def gained(self) -> list[tuple[Record, Place]]:
         """Return the records that it gained, each with its place, in the order of the calls."""
         with _lock:
-            ordered = sorted((self._first[key], key) for key in self._gained)
+            ordered = sorted((self._uses.order_of(key), key) for key in self._gained)
             return [(unpack(key, self._gained[key]), place) for (_, place), key in ordered]
 
     def unused(self) -> list[Record]:
-        """Return the records of the file that answered no call, nor belong to a recorded function
-        that was replayed.
+        """Return the records of the file that answered no call.
 
-        Those that stand in no scope may be any function's: an embedding's, or of a function outside
-        any scope; so may those of an outermost scope that no call of this run entered, where a
-        function outside any scope was replayed.
+        Records that may belong to a replayed function do not count as unused. These include all
+        records outside any scope, such as embeddings. If the function itself was called outside any
+        scope, they also include those in outermost scopes that this run did not enter.
         """
-        records = list(self.stored or ())
-        skipped = tuple(f"{path}/" for path in self._skipped)
-        entered = {
-            record.scope.partition("/")[0] for record in records if record.cache_key in self._first
-        }
-        anywhere = any("/" not in path for path in self._skipped)
-        return [
-            record
-            for record in records
-            if record.cache_key not in self._first
-            and not (skipped and (record.sample is None or f"{record.scope}/".startswith(skipped)))
-            and not (anywhere and record.scope.partition("/")[0] not in entered)
-        ]
+        return self._uses.unused(list(self.stored or ()))
 
     def to_frame(self, levels: Sequence[str] | None = None) -> Any:
-        """Return a pandas DataFrame with a row for each record, of the file too if it is not open.
+        """Return a pandas DataFrame with a row for each record. The cassette need not be open.
 
-        :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``, each of
-            which then has a column. A scope with fewer levels has the first ones.
-        :returns: columns scope, draw, kind, model, served (the name that the server gave), prompt,
-            answer, finish_reason, refusal, input_tokens, output_tokens, cost (USD), used (by a call
-            since it was opened), cache_key.
+        :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``. Each level
+            gets a column; a scope with fewer levels fills the first ones.
+        :returns: columns scope, draw, kind, model, served (the server's name for the model), prompt,
+            answer, finish_reason, refusal, input_tokens, output_tokens, cost (USD), used (whether a
+            call used it since the cassette was opened), cache_key.
         :raises CacheCorruptError: if the file is damaged.
-        :raises ValueError: if ``levels`` names more or fewer levels than the deepest scope has, or
-            another column.
+        :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
+            uses another column's name.
         """
         records = self.all_records()
         unused = {record.cache_key for record in (self.unused() if self.file else records)}
         return record_frame(records, lambda record: record.cache_key not in unused, levels)
 
     def remedy(self) -> str:
-        """Return how to record what is missing: a command in one line, and what it does in the next."""
+        """Return how to record missing answers: a command, and on the next line what it does."""
         import shlex
 
         mode = "once" if self.stored is None else "new"
@@ -614,8 +510,8 @@ class Cassette(ContextDecorator):
     # The decorator
 
     def __call__(self, function: Any) -> Any:
-        """Open it around each call of a function, which may be asynchronous; calls at the same time
-        share it.
+        """Open it around each call of a function, which may be asynchronous; concurrent calls share
+        it.
         """
         from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
@@ -658,12 +554,12 @@ def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
     ``.close()``.
 
     :param path: the file, JSON Lines.
-    :param mode: ``none`` only reads; ``once`` records if there is no file, or one whose recording
-        an exception ended, else only reads; ``new`` adds what is missing; ``update`` does so, too,
-        and moves what no call used to the disk cache; ``rewrite`` starts empty and asks everything
-        anew.
-    :raises ValueError: for another mode.
-    :raises CacheCorruptError: at the beginning of the block, if the file is damaged.
+    :param mode: ``none`` only reads. ``once`` records if there is no file or its recording is
+        incomplete; otherwise it only reads. ``new`` adds missing answers. ``update`` also moves
+        records that no call used to the disk cache. ``rewrite`` starts empty and asks for
+        everything again.
+    :raises ValueError: if there is no such mode.
+    :raises CacheCorruptError: when the block begins, if the file is damaged.
 
     >>> for _ in range(2):
     ...     with llmcall.cassette("good-morning.jsonl", mode="once") as tape:
@@ -675,7 +571,7 @@ def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
 
 
 def recording_command(mode: str) -> str:
-    """Return the command that records the test that runs now."""
+    """Return the command that records the running test."""
     import shlex
 
     running = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
@@ -683,42 +579,34 @@ def recording_command(mode: str) -> str:
 
 
 def _days_of(record: Record, source: str) -> Days | None:
-    """Return the days of an answer that a cassette gains; ``None`` if they are unknown.
+    """Return the days of a gained answer; ``None`` if they are unknown.
 
     :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
     """
     if record.days is not None or source == FROM_FUNCTION:
         return record.days
-    # An equal call that was under way has the answer of a server, too, which no cache holds yet.
+    # The answer of an equal call that was under way also came from a server just now; no cache holds
+    # it yet.
     is_of_now = source == FROM_SERVER or (record.stored_at is None and record.api_type is not None)
     return record.answered_on(day_of(time.time())) if is_of_now else None
 
 
-def _content(path: str) -> bytes:
-    """Return the bytes of a file; none if there is no file."""
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        return file.read()
-    return b""
-
-
 # Which one is open
 
-# The innermost last; one that began several times stands there as often, and the one that the
-# settings name is first.
+# The innermost is last. One that is open several times appears as often; the one that the settings
+# name is first.
 open_cassettes: list[Cassette] = []
 _lock = process_lock(__name__)
-# Where in the order of the calls the present context stands: empty, or an item of a ``map``.
-current_position: ContextVar[Place] = ContextVar("llmcall place in a cassette", default=())
 
 
 def push(opened: Cassette) -> None:
-    """Put a cassette in front of the others until it closes."""
+    """Make a cassette the innermost one, until it closes."""
     with _lock:
         open_cassettes.append(opened)
 
 
 def pop(closed: Cassette) -> None:
-    """Take a closed cassette out; if it was opened several times, only the last time."""
+    """Remove a closed cassette; if it was opened several times, only the innermost one."""
     with _lock:
         last = max(index for index, each in enumerate(open_cassettes) if each is closed)
         del open_cassettes[last]

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..cache.cache import ResponseCache
-    from ..cassettes.cassette import Cassette, Place
+    from ..cassettes.cassette import Cassette
+    from ..cassettes.uses import Place
     from ..config.settings import Settings
     from ..scopes import Draw
     from .caller import Caller

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import scopes
-from ..cassettes.cassette import current_position
+from ..cassettes.uses import current_position
 from ..config.values import nearest
 from ..display.formatting import one_line, shortened
 from ..display.printable import printable

@@ -13,8 +13,8 @@ from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .. import scopes
-from ..cassettes.cassette import current_position
 from ..cassettes.current import current_cassette
+from ..cassettes.uses import current_position
 from ..config import resolve as config
 from ..engine import usage as metering
 from ..engine.interrupts import check_stops, current_stops

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextvars import Context
 
-    from ..cassettes.cassette import Place
+    from ..cassettes.uses import Place
     from ..engine.interrupts import Stops
     from ..engine.usage import UsageDelta
     from ..scopes import Active, Counts

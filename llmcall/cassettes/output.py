@@ -1,0 +1,101 @@
+"""The file that a cassette is written to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ..config import resolve as config
+from ..errors import CacheError
+from ..records.header import with_used_models
+from ..records.served import served_by
+from ..records.writer import Writer, write
+from ..system import alone
+from ..types.days import joined_days
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ..types import Record
+    from ..types.days import Days
+
+
+def content_of(path: str) -> bytes:
+    """Return the bytes of a file; none if there is no file."""
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        return file.read()
+    return b""
+
+
+class OutputFile:
+    """A cassette's file while it is recorded; it notices if another process writes it.
+
+    :param path: as messages name it.
+    :param file: its real path.
+    :param content: the bytes that it holds now.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], file: str, content: bytes) -> None:
+        self._path = path
+        self._file = file
+        self._hash = hashlib.sha256(content)
+        self._writer: Writer | None = None  # once records are appended
+        # What the header in the file says about models.
+        self._models: set[str] = set()
+        self._served: dict[str, Days | None] = {}
+
+    def write(
+        self,
+        header: dict[str, Any],
+        records: Collection[Record],
+        *,
+        run: dict[str, Any] | None,
+        complete: bool,
+    ) -> None:
+        """Write the file, whole or not at all.
+
+        :param run: the options of ``llmcall run``, or ``None``.
+        :param complete: whether the recording is complete.
+        :raises CacheError: if another process wrote the file, or a text looks like a credential.
+        """
+        folder = os.path.dirname(self._file)
+        os.makedirs(folder, exist_ok=True)
+        with alone(folder):
+            if hashlib.sha256(content_of(self._file)).digest() != self._hash.digest():
+                raise CacheError(
+                    f"{self._path} was written by another process while it was being recorded here; nothing of it is "
+                    "overwritten. The answers are in the disk cache: record again, one process at a time"
+                )
+            header = with_used_models(header, records)
+            allow = config.settings().cassette_allow
+            write(self._file, header, records, run=run, allow=allow, complete=complete)
+            self._hash = hashlib.sha256(content_of(self._file))
+        self._models = set(header.get("models", {}))
+        self._served = served_by(records)
+        self._writer = Writer(allow)
+
+    def can_append(self, header: dict[str, Any], record: Record) -> bool:
+        """Return whether the file was written here, and its header covers a further record."""
+        models = with_used_models(header, [record]).get("models", {})
+        return (
+            self._writer is not None
+            and self._models >= models.keys()
+            and all(self._covers(model, days) for model, days in served_by([record]).items())
+        )
+
+    def _covers(self, model: str, days: Days | None) -> bool:
+        """Return whether the header says that a model answered on some days."""
+        if model not in self._served:
+            return False
+        known = self._served[model]
+        return joined_days(known, days) == known
+
+    def append(self, record: Record) -> None:
+        """Add a record at the end of the file."""
+        assert self._writer is not None
+        lines = "".join(self._writer.lines(record)).encode()
+        with open(self._file, "ab", buffering=0) as file:
+            file.write(lines)
+        self._hash.update(lines)

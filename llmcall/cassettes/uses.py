@@ -1,0 +1,97 @@
+"""Which records of a cassette were used, and where in the order of the calls."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from .. import scopes
+from ..requests.keys import key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..types import Record
+
+Place = tuple[int, ...]  # in the order of the calls
+Order = tuple[list[str], Place]  # first by the caller's scope path, then by the call's place
+AFTER_ALL: Order = (["\U0010ffff"], ())
+
+# Where in the order of the calls the present context stands: empty, or an item of a ``map``.
+current_position: ContextVar[Place] = ContextVar("llmcall place in a cassette", default=())
+
+
+def function_scope(asked: Mapping[str, Any], sample: str | None) -> str:
+    """Return the name of the scope in which a recorded function runs, if it runs.
+
+    It is the same in every arm.
+
+    :param asked: what identifies the call.
+    """
+    name = str(asked.get("function", "http"))
+    key = key_of("function", {field: asked[field] for field in asked if field != "arm"}, sample)
+    return f"{name.replace('/', '.').replace('#', '.')}.{key[:8]}"
+
+
+class Uses:
+    """The records of a cassette that answered calls, each with the first of its calls.
+
+    The first call is the one that comes first in the program, no matter which thread was faster.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[str, Order] = {}  # by the record's key
+        # The scopes of recorded functions that did not run, since they were replayed.
+        self._skipped: set[str] = set()
+
+    def note(self, key: str, place: Place) -> None:
+        """Note that a record answered the present context's call.
+
+        :param key: the record's.
+        :param place: the call's.
+        """
+        path = scopes.current_path()
+        order = path.split("/") if path else [], place
+        self._first[key] = min(order, self._first.get(key, order))
+
+    def note_replayed_function(self, record: Record) -> None:
+        """Note that a function did not run, since its result was recorded."""
+        inside = function_scope(record.request, record.sample)
+        self._skipped.add(f"{record.scope}/{inside}".lstrip("/"))
+
+    def order_of(self, key: str) -> Order:
+        """Return the order of the first call that a record answered; unused records come last."""
+        return self._first.get(key, AFTER_ALL)
+
+    def unused(self, records: Sequence[Record]) -> list[Record]:
+        """Return the records that answered no call and belong to no replayed function."""
+        entered = {
+            _outermost_scope(record) for record in records if record.cache_key in self._first
+        }
+        return [
+            record
+            for record in records
+            if record.cache_key not in self._first and not self._may_be_skipped(record, entered)
+        ]
+
+    def _may_be_skipped(self, record: Record, entered: set[str]) -> bool:
+        """Return whether a record may belong to a function that was replayed.
+
+        A record outside any scope may belong to any function: an embedding, say. If a function
+        outside any scope was replayed, a record may belong to it if this run made no call in the
+        record's outermost scope.
+
+        :param entered: the outermost scopes in which this run made calls.
+        """
+        if not self._skipped:
+            return False
+        if record.sample is None:
+            return True
+        if f"{record.scope}/".startswith(tuple(f"{path}/" for path in self._skipped)):
+            return True
+        is_any_outside = any("/" not in path for path in self._skipped)
+        return is_any_outside and _outermost_scope(record) not in entered
+
+
+def _outermost_scope(record: Record) -> str:
+    return record.scope.partition("/")[0]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from array import array
 from base64 import b64decode
 from contextlib import suppress
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import CacheCorruptError, CacheError
 from ..requests.keys import is_same
@@ -35,32 +35,68 @@ if TYPE_CHECKING:
     from ..types.days import Days
     from .askers import Askers
 
-# what stands between a record's request and its response, as it is written here
+# between a record's request and its response, as the writer writes it
 RESPONSE = b', "response": '
-REFERS = b'"$', b'"\\u0024'  # what a line holds in which something stands for something else
-# of a file whose lines are held as they were parsed too, about three times as large
-PARSED_BYTES = 8 * 1024 * 1024
+REFERENCES = b'"$', b'"\\u0024'  # a line with a reference in it holds one of these
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 NESTED = (dict, list)
+
+# What tells a request from most others: its kind, its sample, and its last text.
+Traits = tuple[str, "str | None", str]
+
+
+class _RecordLine(NamedTuple):
+    """The line of a record.
+
+    :param begin: where it begins in the file, in bytes.
+    :param has_references: whether it may refer to other lines.
+    """
+
+    begin: int
+    has_references: bool
+
+
+class _Text(NamedTuple):
+    """A text that records refer to.
+
+    :param begin: where its line begins in the file, in bytes.
+    :param text: the text.
+    """
+
+    begin: int
+    text: str
+
+
+class _Run(NamedTuple):
+    """Messages of a request that other requests may refer to.
+
+    :param position: the request's position in the file.
+    :param begin: the first of its messages.
+    :param end: the message after the last one.
+    :param before: the digest of the run that it continues, or ``""``.
+    """
+
+    position: int
+    begin: int
+    end: int
+    before: str
 
 
 class Lines:
     """The records of a file: ``len()``, iteration in the order of the file, and :meth:`get`.
 
-    Every line is read and checked at the beginning, and kept as it is written; what it refers to is
-    resolved when its record may be the one that is asked for. A record is built anew each time; the
-    messages that its request has in common with others are theirs as well.
+    All lines are read and checked at once. References are resolved when a record is needed. Each
+    record is built anew, but shares the messages that its request has in common with others.
 
-    :param data: all bytes of the file.
-    :param name: what errors call it.
-    :ivar settings: those of the header; an empty file has none.
-    :ivar run: the options of ``llmcall run``, or ``None`` if that did not record it.
-    :ivar is_complete: whether the recording came to its end.
-    :ivar days: those of the models that answered, as far as the header says them, by model.
-    :raises CacheCorruptError: for a damaged line, with its number; for a dangling reference, and
-        for two answers to one key whose requests are written differently, only when they are
-        resolved.
-    :raises CacheError: for a file of a newer version.
+    :param data: the bytes of the file.
+    :param name: the file's name in errors.
+    :ivar settings: the settings in the header; an empty file has none.
+    :ivar run: the options of the ``llmcall run`` that recorded it, or ``None``.
+    :ivar is_complete: whether the recording is complete.
+    :ivar days: by model, the days in the header on which it answered.
+    :raises CacheCorruptError: if a line is damaged. Later, when a record is resolved: if it refers
+        to a line that is not there, or if another record answers the same request differently.
+    :raises CacheError: if a newer version wrote the file.
     """
 
     is_complete: bool = True
@@ -71,38 +107,28 @@ class Lines:
         self.settings: dict[str, Data] = {}
         self.run: dict[str, Data] | None = None
         self.days: dict[str, Days] = {}
-        self._headed_at: int | None = None  # the number of the header's line
-        self._begins = array("Q")  # of the records' lines, by position
-        # whether something in a record's line stands for something else, by position
-        self._refers = bytearray()
-        self._with_askers: list[int] = []  # positions of the records that name one
-        self._texts: dict[str, int] = {}  # by their digests, where their lines begin
-        self._parsed: dict[
-            int, dict[str, Any]
-        ] = {}  # by where they begin: the first lines, until records are built
-        # By their digests, the runs of messages that others may refer to: the position of the
-        # request that holds them, where they begin and end there, and the digest of the run that
-        # they go on from.
-        self._runs: dict[str, tuple[int, int, int, str]] = {}
-        self._messages: dict[
-            int, list[Any]
-        ] = {}  # by position: a request's own messages, decoded once, and shared
-        self._heads: dict[int, int] = {}  # hash of all before the response -> first position
-        self._unkeyed: dict[
-            int, list[int]
-        ] = {}  # by what :func:`_telling` says: positions without keys yet
-        self._positions: dict[str, int] = {}
+        self._header_number: int | None = None  # of its line
+        self._records: list[_RecordLine] = []
+        self._with_askers: list[int] = []  # positions of the records that name their asker
+        self._texts: dict[str, _Text] = {}  # by digest
+        self._runs: dict[str, _Run] = {}  # by digest
+        # By position: a request's own messages, which other requests may share.
+        self._messages: dict[int, list[Any]] = {}
+        # By all of a line that stands before the response: the first position.
+        self._beginnings: dict[bytes, int] = {}
+        # Computing a key takes long, so it is only done for records that a request may mean.
+        self._without_key: dict[Traits, list[int]] = {}
+        self._positions: dict[str, int] = {}  # by key
         self._load()
 
     def __len__(self) -> int:
-        return len(self._begins)
+        return len(self._records)
 
     def __iter__(self) -> Iterator[Record]:
-        # they have no equal
-        alone = {positions[0] for positions in self._unkeyed.values() if len(positions) == 1}
+        unique = {positions[0] for positions in self._without_key.values() if len(positions) == 1}
         for position in range(len(self)):
             record = self.record(position)
-            if position in alone or self._first(record, position) == position:
+            if position in unique or self._first(record, position) == position:
                 yield record
 
     def records(self) -> list[Record]:
@@ -110,19 +136,15 @@ class Lines:
         return list(self)
 
     def get(self, asked: Request | str) -> Record | None:
-        """Return the record with a request's key, or with a key, or ``None`` where there is none.
+        """Return the record of a request or of a key, or ``None`` if there is none.
 
-        For a key alone all requests are read through, once.
+        The first look-up of a key alone reads all records.
         """
         if isinstance(asked, str):
-            unkeyed, self._unkeyed = self._unkeyed, {}
-            for position in sorted(
-                position for positions in unkeyed.values() for position in positions
-            ):
-                self._first(self.record(position), position)
+            self._compute_keys()
             return self._at_key(asked)
         found = None
-        for position in self._unkeyed.pop(_telling(asked.kind, asked.sample, asked.asked), ()):
+        for position in self._without_key.pop(_traits(asked.kind, asked.sample, asked.asked), ()):
             record = self.record(position)
             if (
                 record.kind == asked.kind
@@ -134,8 +156,14 @@ class Lines:
                 found = record
         return found or self._at_key(asked.cache_key)
 
+    def _compute_keys(self) -> None:
+        """Compute the keys that are not known yet, in the order of the file."""
+        without_key, self._without_key = self._without_key, {}
+        for position in sorted(chain.from_iterable(without_key.values())):
+            self._first(self.record(position), position)
+
     def askers(self) -> Askers:
-        """Return who asked, for the records that say it."""
+        """Return who asked, for the records that name their asker."""
         return askers_of(self.record(position) for position in self._with_askers)
 
     def _at_key(self, key: str) -> Record | None:
@@ -143,7 +171,10 @@ class Lines:
         return None if found is None else self.record(found)
 
     def _first(self, record: Record, position: int) -> int:
-        """Return the first known position of a record's key; there the same answer must stand."""
+        """Return the first known position of a record's key.
+
+        :raises CacheCorruptError: if the record there has another answer.
+        """
         first = self._positions.setdefault(record.cache_key, position)
         if first != position and self.record(first).response != record.response:
             raise self._at(self._number(position), self._two_answers(first))
@@ -157,9 +188,7 @@ class Lines:
                 if text and not text.isspace():
                     self._add(number, begin, text)
                 begin += len(line)
-            if (
-                self._data and self._headed_at is None
-            ):  # a file without a byte holds no records, and no damage
+            if self._data and self._header_number is None:
                 raise _no_header()
         except CacheError as error:
             raise self._at(number, error) from None
@@ -168,7 +197,7 @@ class Lines:
         return type(error)(f"{self._name}:{number}: {error}")
 
     def _number(self, position: int) -> int:
-        return self._data.count(b"\n", 0, self._begins[position]) + 1
+        return self._data.count(b"\n", 0, self._records[position].begin) + 1
 
     def _two_answers(self, first: int) -> CacheCorruptError:
         line = self._number(first)
@@ -178,12 +207,10 @@ class Lines:
 
     def _add(self, number: int, begin: int, line: bytes) -> None:
         entry = entry_of(line)
-        if begin < PARSED_BYTES:
-            self._parsed[begin] = entry
         if "llmcall" in entry:
             self.is_complete = self.is_complete and entry.get("complete", True)
             self._add_header(number, entry)
-        elif self._headed_at is None:
+        elif self._header_number is None:
             raise _no_header()
         elif "kind" in entry:
             self._add_record(begin, line, entry)
@@ -192,67 +219,70 @@ class Lines:
 
     def _add_header(self, number: int, entry: dict[str, Any]) -> None:
         settings, run = entry["settings"], entry.get("run")
-        if self._headed_at is None:
-            self.settings, self.run, self._headed_at = settings, run, number
+        if self._header_number is None:
+            self.settings, self.run, self._header_number = settings, run, number
         different = header_differences({**self.settings, "run": self.run}, {**settings, "run": run})
         if different:
             raise CacheCorruptError(
-                f"this header differs from line {self._headed_at} in {different}: the records were made "
+                f"this header differs from line {self._header_number} in {different}: the records were made "
                 "under different settings; keep one header and its records, and record the others again"
             )
         self.settings = joined_headers(self.settings, settings)
         days = from_header(entry.get("served", {}))
-        self.days = days if self._headed_at == number else joined_served(self.days, days)
+        self.days = days if self._header_number == number else joined_served(self.days, days)
 
     def _add_text(self, begin: int, digest: str, text: str) -> None:
         if digest_of(text) != digest:
             raise CacheCorruptError(f"the text does not have the digest {digest[:64]}; {CHANGED}")
-        self._texts.setdefault(digest, begin)
+        self._texts.setdefault(digest, _Text(begin, text))
 
     def _add_record(self, begin: int, line: bytes, entry: dict[str, Any]) -> None:
-        place = len(self)
-        position = self._heads.setdefault(hash(line.partition(RESPONSE)[0]), place)
-        if position < place:
-            same = self._entry(self._begins[position])
+        position = len(self)
+        first = self._beginnings.setdefault(line.partition(RESPONSE)[0], position)
+        if first < position:
+            same = self._entry(first)
             if all(same.get(name) == entry.get(name) for name in ("kind", "sample", "request")):
                 if same["response"] != entry["response"]:
-                    raise self._two_answers(position)
+                    raise self._two_answers(first)
                 return
-        refers, messages = REFERS[0] in line or REFERS[1] in line, entry["request"].get("messages")
-        if entry["kind"] == "chat" and has_runs(messages, refers):
-            for digest, first, end, before in runs_of(messages):
-                self._runs.setdefault(digest, (place, first, end, before))
-        self._unkeyed.setdefault(
-            _telling(entry["kind"], entry.get("sample"), entry["request"]), []
-        ).append(place)
+        has_references = any(sign in line for sign in REFERENCES)
+        messages = entry["request"].get("messages")
+        if entry["kind"] == "chat" and has_runs(messages, has_references):
+            for digest, run_begin, run_end, before in runs_of(messages):
+                self._runs.setdefault(digest, _Run(position, run_begin, run_end, before))
+        traits = _traits(entry["kind"], entry.get("sample"), entry["request"])
+        self._without_key.setdefault(traits, []).append(position)
         if "asker" in entry:
-            self._with_askers.append(place)
-        self._begins.append(begin)
-        self._refers.append(refers)
+            self._with_askers.append(position)
+        self._records.append(_RecordLine(begin, has_references))
 
-    def _entry(self, begin: int) -> dict[str, Any]:
-        return self._parsed.get(begin) or entry_of(self._line(begin))
+    def _entry(self, position: int) -> dict[str, Any]:
+        return entry_of(self._line(self._records[position].begin))
 
     def _line(self, begin: int) -> bytes:
         return self._data[begin : self._data.find(b"\n", begin) + 1 or None]
 
     def searched(self, position: int) -> list[bytes]:
-        """Return the line of a request, by its position in the file, and those of the texts that it
-        refers to.
+        """Return the bytes in which a request stands: its line up to the response, and the lines of
+        the texts that it refers to.
 
-        What stands behind a reference to messages is left out: it is the history, and each request
-        ends in its own.
+        References to messages are not followed: they lead to the history of the conversation, and
+        each request ends in messages of its own.
+
+        :param position: the record's position in the file.
         """
-        line = self._line(self._begins[position]).partition(RESPONSE)[0]
+        line = self._line(self._records[position].begin).partition(RESPONSE)[0]
         digests = [digest for digest in TEXT.findall(line.decode()) if digest in self._texts]
-        return [line, *(self._line(self._texts[digest]) for digest in digests)]
+        return [line, *(self._line(self._texts[digest].begin) for digest in digests)]
 
     def record(self, position: int) -> Record:
-        """Return a record, by its position in the file."""
-        begin = self._begins[position]
-        entry = self._entry(begin)
+        """Return the record at a position in the file.
+
+        :raises CacheCorruptError: if it refers to a line that is not there.
+        """
+        entry = self._entry(position)
         kind, request, response = entry["kind"], entry["request"], entry["response"]
-        if self._refers[position]:
+        if self._records[position].has_references:
             try:
                 request = (
                     self._request(position, request) if kind == "chat" else self._resolved(request)
@@ -260,7 +290,6 @@ class Lines:
                 response = self._resolved(response)
             except CacheError as error:
                 raise self._at(self._number(position), error) from None
-        self._parsed.pop(begin, None)
         model = model_of(kind, request, response) if self.days else None
         return Record(
             None,
@@ -274,22 +303,24 @@ class Lines:
         )
 
     def _request(self, position: int, encoded: dict[str, Any]) -> Data:
-        """Resolve the request of a chat; its first message after the system's may stand for those
-        of other requests.
+        """Return a chat's request with its references resolved.
+
+        The first message after the system's may stand for messages of other requests.
         """
         messages: Any = encoded.get("messages")
         if not has_runs(messages):
             return self._resolved(encoded)
         place = after_system(messages)
-        own, reference = self._own_messages(position, messages), reference_in(messages[place])
+        reference = reference_in(messages[place])
+        resolved = self._own_messages(position, messages)
         if reference is not None:
-            own = [*own[:place], *self._run(reference), *own[place + 1 :]]
-        return {**self._resolved({**encoded, "messages": None}), "messages": own}
+            resolved = [*resolved[:place], *self._run(reference), *resolved[place + 1 :]]
+        return {**self._resolved({**encoded, "messages": None}), "messages": resolved}
 
     def _own_messages(self, position: int, encoded: list[Any] | None = None) -> list[Any]:
-        """Resolve the messages of a request, with nothing in the place of those of others."""
+        """Return a request's own messages, with ``None`` in place of those of other requests."""
         if position not in self._messages:
-            encoded = encoded or self._entry(self._begins[position])["request"]["messages"]
+            encoded = encoded or self._entry(position)["request"]["messages"]
             place = after_system(encoded)
             if reference_in(encoded[place]) is not None:
                 encoded = [*encoded[:place], None, *encoded[place + 1 :]]
@@ -297,19 +328,20 @@ class Lines:
         return self._messages[position]
 
     def _run(self, digest: str) -> list[Any]:
-        """Collect the messages of a run, which may go on from another one, and that from a third."""
+        """Return the messages of a run, after those of the runs that it continues."""
         pieces = []
         while digest:
             if digest not in self._runs:
                 raise CacheCorruptError(
                     f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}"
                 )
-            position, begin, end, digest = self._runs[digest]
-            pieces.append(self._own_messages(position)[begin:end])
+            run = self._runs[digest]
+            pieces.append(self._own_messages(run.position)[run.begin : run.end])
+            digest = run.before
         return [message for piece in reversed(pieces) for message in piece]
 
     def _resolved(self, encoded: Any) -> Any:
-        """Return data with what its references stand for; what it is given is never changed."""
+        """Return a copy of data in which references are resolved."""
         if isinstance(encoded, dict):
             if stands_for_another(encoded):
                 return self._meant(*next(iter(encoded.items())))
@@ -322,13 +354,16 @@ class Lines:
         return encoded
 
     def _meant(self, sign: str, value: Any) -> Data:
-        """Return what an object stands for."""
+        """Return what an object stands for.
+
+        :param sign: its only name.
+        """
         if sign == "$text" and isinstance(value, str):
             if value not in self._texts:
                 raise CacheCorruptError(
                     f"it refers to the text {value[:64]}, which no line holds; {CHANGED}"
                 )
-            return "\n".join(self._entry(self._texts[value])["lines"])
+            return self._texts[value].text
         if sign == "$bytes" and isinstance(value, str):
             try:
                 return b64decode(value, validate=True)
@@ -347,29 +382,25 @@ def _no_header() -> CacheCorruptError:
     )
 
 
-def _telling(kind: str, sample: str | None, request: Mapping[str, Any]) -> int:
-    """Return a hash of what tells a request, encoded or not, from most others: its sample and last
-    text.
-    """
+def _traits(kind: str, sample: str | None, request: Mapping[str, Any]) -> Traits:
+    """Return the traits of a request; they are the same whether it holds references or texts."""
     messages = request.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
-    said = (
-        last.get("content")
-        if isinstance(last, dict)
-        else request.get("input", request.get("function"))
-    )
+    said = request.get("input", request.get("function"))
+    if isinstance(last, dict):
+        said = last.get("content")
     if isinstance(said, str):
-        return hash((kind, sample, said if len(said) <= INLINE_CHARACTERS else digest_of(said)))
-    return hash((kind, sample, str(said.get("$text")) if isinstance(said, dict) else ""))
+        return kind, sample, said if len(said) <= INLINE_CHARACTERS else digest_of(said)
+    return kind, sample, str(said.get("$text")) if isinstance(said, dict) else ""
 
 
 def header_in(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Return the header of a file as it stands there, or ``None`` if there is no file or it is empty.
+    """Return the header of a file, or ``None`` if there is no file or it is empty.
 
-    Only the beginning is read: what is wrong further down is found by whoever reads it all.
+    Only the first line is read and checked.
 
-    :raises CacheCorruptError: if the first line is none, or damaged.
-    :raises CacheError: for a file of a newer version.
+    :raises CacheCorruptError: if the first line is not a header, or is damaged.
+    :raises CacheError: if a newer version wrote the file.
     """
     with suppress(FileNotFoundError), open(path, "rb") as file:
         for line in file:
@@ -383,6 +414,6 @@ def header_in(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def read(path: str | os.PathLike[str]) -> Lines:
-    """Read a file; see :class:`Lines`. Its records are resolved when they are asked for."""
+    """Read a file; see :class:`Lines` for what it raises."""
     with open(path, "rb") as file:
         return Lines(file.read(), os.fspath(path))

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .review.comparison import Comparison, compare
     from .scopes import arm, bind, scope, seed
     from .study.arms import Arms, arms
+    from .study.choice import Choice, choice
     from .types import AsyncTransport, Record, Reply, Request, TokenUsage, Transport
 
 # Where each name lives; it is imported when first used, so that importing the package costs next to
@@ -86,6 +87,7 @@ _HOMES = {
     "recorded_functions": ("recorded",),
     "scopes": ("arm", "bind", "scope", "seed"),
     "study.arms": ("Arms", "arms"),
+    "study.choice": ("Choice", "choice"),
     "review.comparison": ("Comparison", "compare"),
     "types": ("AsyncTransport", "Record", "Reply", "Request", "TokenUsage", "Transport"),
 }  # fmt: skip
@@ -93,15 +95,15 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "APIError", "Answer", "Arms", "AsyncStream", "AsyncTransport", "AuthenticationError", "AzureClient",
-    "BudgetExceededError",
-    "CacheCorruptError", "CacheError", "CacheMissError", "Cassette", "Comparison", "ConfigError", "ContentFilterError",
-    "ContextLengthError", "EmptyAnswerError", "Endpoint", "InvalidRequestError", "LLMCall", "LLMCallError", "LLMClient",
-    "LocalClient", "Miss", "OpenAIClient", "OutputError", "Plan", "ProgramRequest", "QuotaExceededError",
-    "RateLimitError", "Record", "Reply", "Request", "RequestTimeoutError", "ResponseCache", "ScopeError",
-    "ServiceError", "Settings", "Stream", "TemplateError", "TokenUsage", "Transport", "Usage", "__version__",
-    "arm", "arms", "async_http_client", "bind", "budget", "cassette", "chatcompletion_request", "client", "compare",
-    "configure", "configured", "count_tokens", "force_api_cache", "force_api_type", "http_client", "imap", "llm", "map",
-    "patched", "recorded", "register_client", "reset", "scope", "seed", "settings", "track", "usage",
+    "BudgetExceededError", "CacheCorruptError", "CacheError", "CacheMissError", "Cassette", "Choice", "Comparison",
+    "ConfigError", "ContentFilterError", "ContextLengthError", "EmptyAnswerError", "Endpoint", "InvalidRequestError",
+    "LLMCall", "LLMCallError", "LLMClient", "LocalClient", "Miss", "OpenAIClient", "OutputError", "Plan",
+    "ProgramRequest", "QuotaExceededError", "RateLimitError", "Record", "Reply", "Request", "RequestTimeoutError",
+    "ResponseCache", "ScopeError", "ServiceError", "Settings", "Stream", "TemplateError", "TokenUsage", "Transport",
+    "Usage", "__version__", "arm", "arms", "async_http_client", "bind", "budget", "cassette", "chatcompletion_request",
+    "choice", "client", "compare", "configure", "configured", "count_tokens", "force_api_cache", "force_api_type",
+    "http_client", "imap", "llm", "map", "patched", "recorded", "register_client", "reset", "scope", "seed",
+    "settings", "track", "usage",
 ]  # fmt: skip
 
 

@@ -69,6 +69,9 @@ class Asked(NamedTuple):
     :param replies: the answers, in order.
     :param messages: all that was sent and answered, the answers included.
     :param tries: how many answers were asked for.
+    :param is_missing: whether the last answer does not fit, and that is a missing value and no
+        failure.
+    :param fields: what has a column of its own in a table; ``None`` means the value's fields.
     """
 
     value: Any
@@ -76,6 +79,8 @@ class Asked(NamedTuple):
     replies: list[Reply]
     messages: list[dict[str, Any]]
     tries: int
+    is_missing: bool = False
+    fields: Mapping[str, Any] | None = None
 
     @property
     def reply(self) -> Reply | None:
@@ -93,11 +98,12 @@ class Asked(NamedTuple):
         if not self.replies:
             return None
         first = self.replies[0]
-        fits = first is self.reply and (self.failure is None or self.refusal is not None)
+        is_misfit = self.is_missing or self.failure is not None
+        fits = first is self.reply and (not is_misfit or self.refusal is not None)
         return None if fits else message_text(first)
 
 
-class _Asking(NamedTuple):
+class Asking(NamedTuple):
     """Ask for the reply to some messages: an effect of the flow of a call."""
 
     client: LLMClient
@@ -157,11 +163,16 @@ class RowJob(NamedTuple):
         """Return whom it asks."""
         return self.call.client
 
+    @property
+    def wants_names(self) -> bool:
+        """Return whether an item has a name outside any scope, too."""
+        return self.call.wants_names
+
     def run(self, item: Any) -> Any:
         """Ask about an item, and return the value."""
         return self.call.run(**self.variables(item)).value
 
-    def conversation(self, item: Any) -> Generator[_Asking, Any, Asked]:
+    def conversation(self, item: Any) -> Generator[Asking, Any, Asked]:
         """Ask until an answer fits; see :meth:`LLMCall.conversation`."""
         return self.call.conversation(self.variables(item))
 
@@ -185,6 +196,11 @@ class TableJob(NamedTuple):
     """
 
     rows: RowJob
+
+    @property
+    def wants_names(self) -> bool:
+        """Return whether a row has a name outside any scope, too."""
+        return self.rows.wants_names
 
     def __map_job__(self) -> TableJob:
         return self
@@ -263,6 +279,8 @@ class LLMCall:
     >>> mood(text="Terrible food, rude staff, never again.")
     'bad'
     """
+
+    wants_names = False  # whether the items of a map have names outside any scope, too
 
     def __init__(
         self,
@@ -402,7 +420,7 @@ class LLMCall:
         return answer_table(
             rows,
             map_options.get("repeats", 1),
-            fields_of(job.rows.call.output_type),
+            job.rows.call.columns(),
             functools.partial(mapped, job, **map_options),
         )
 
@@ -423,6 +441,10 @@ class LLMCall:
         """Return the reply of the last call in this context; ``None`` before any."""
         answer = _last.get({}).get(ref(self))
         return answer.reply if answer else None
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of what has a column of its own in a table, beside the value."""
+        return fields_of(self.output_type)
 
     def render(self, /, **variables: Any) -> list[dict[str, Any]]:
         """Return the messages that the templates give, before anything is said of the output type.
@@ -483,7 +505,7 @@ class LLMCall:
             self._compiled[folder] = found
         return found
 
-    def asking(self, variables: dict[str, Any]) -> Generator[_Asking, Any, Answer]:
+    def asking(self, variables: dict[str, Any]) -> Generator[Asking, Any, Answer]:
         """Ask until an answer fits; the same for every driver.
 
         :raises APIError, OutputError: if no answer fitted, unless ``on_error`` says otherwise.
@@ -494,7 +516,7 @@ class LLMCall:
             return self._remember(answer)
         return self._failed(asked.failure, answer)
 
-    def conversation(self, variables: dict[str, Any]) -> Generator[_Asking, Any, Asked]:
+    def conversation(self, variables: dict[str, Any]) -> Generator[Asking, Any, Asked]:
         """Ask until an answer fits, or the model refuses; a failure is returned, not raised."""
         client = self.client
         messages = self.render(**variables)
@@ -508,7 +530,7 @@ class LLMCall:
         while True:
             self._remember(Answer(None, None, messages))
             try:
-                reply = yield _Asking(client, messages, params)
+                reply = yield Asking(client, messages, params)
             except APIError as error:
                 reply = error
             tries = len(replies) + 1

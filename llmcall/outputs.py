@@ -99,13 +99,18 @@ def correction(error: OutputError, expected: str) -> str:
     return f"{CORRECTION}: {error}.\n{expected}".rstrip()
 
 
+def without_thoughts(text: str) -> str:
+    """Return an answer without the reasoning before it, which a server may leave in."""
+    thoughts, end, answer = text.rpartition("</think>")
+    if end and ("<think>" not in thoughts or thoughts.lstrip().startswith("<think>")):
+        return answer
+    return text
+
+
 def _read(text: str, output_type: Any) -> Any:
     if output_type is str:  # of an Optional
         return text
-    # which a reasoning model's server may leave in
-    thoughts, end, answer = text.rpartition("</think>")
-    if end and ("<think>" not in thoughts or thoughts.lstrip().startswith("<think>")):
-        text = answer
+    text = without_thoughts(text)
     if output_type in (bool, int, float) or is_choice(output_type):
         plain = _FENCE_LINE.sub("", text)
         if plain.lstrip()[:1] in ("{", "["):

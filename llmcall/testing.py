@@ -30,8 +30,9 @@ class ScriptedClient(LLMClient):
     """Answers from a script: sends nothing, and stores nothing unless told to.
 
     :param answers: answers in order, or a function of the messages that returns one. An answer is a
-        text, a message dict, an exception to raise, or anything else, which becomes JSON. For
-        embeddings it is a vector, or a list with one for each text, and the function gets the texts.
+        text, a message dict, a whole response (a dict with ``choices``), an exception to raise, or
+        anything else, which becomes JSON. For embeddings it is a vector, or a list
+        with one for each text, and the function gets the texts.
     :param overrides: settings by name; ``cache_mode="auto"`` stores the answers as any client does.
         Retries do not wait unless ``retry_waiting_time`` is given, and the project's ``[Limits]``
         do not apply unless they are given here.
@@ -104,6 +105,8 @@ def answers_in_process(client: object) -> bool:
 
 
 def _completion(request: Request, answer: Any) -> dict[str, Any]:
+    if isinstance(answer, dict) and "choices" in answer:
+        return {"object": "chat.completion", "model": request.model, **answer}
     message = answer
     if not (isinstance(answer, dict) and "role" in answer):
         if hasattr(answer, "model_dump_json"):

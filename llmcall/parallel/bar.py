@@ -80,6 +80,16 @@ class Bar:
             print(line, file=sys.stderr)
 
 
+def is_shown(progress: bool | None) -> bool:
+    """Return whether a map shows its bar.
+
+    :param progress: the map's argument; ``None`` means only on a terminal or in a notebook.
+    """
+    if sys.stderr is None:
+        return False
+    return (in_notebook() or _is_terminal(sys.stderr)) if progress is None else progress
+
+
 @contextmanager
 def progress_bar(progress: bool | None, total: int | None) -> Iterator[Bar]:
     """Open a progress bar for a block; it counts every call of the process.
@@ -87,8 +97,7 @@ def progress_bar(progress: bool | None, total: int | None) -> Iterator[Bar]:
     :param progress: whether it is shown; ``None`` means only on a terminal or in a notebook.
     :param total: the number of steps; ``None`` if nobody knows.
     """
-    shown = (in_notebook() or _is_terminal(sys.stderr)) if progress is None else progress
-    if not shown or sys.stderr is None:
+    if not is_shown(progress):
         yield Bar()
         return
     import warnings

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from contextvars import ContextVar
 from functools import partial
 from hashlib import sha256
 from math import isfinite
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from ..scopes import Active, Draws, Scope
     from ..types import Record
+
+# The name of the item that a task runs outside any scope, if its job wants one; else empty.
+current_item: ContextVar[str] = ContextVar("llmcall item", default="")
 
 DIGEST_BYTES = 8  # of a SHA-256, in an item's name
 OCCURRENCE = (
@@ -164,6 +168,7 @@ class TaskPosition(NamedTuple):
     :param place: that of the map, the item's index, and the repeat.
     :param in_default: whether the map stands in the default scope, or in an item of one that does.
     :param arm: the arm in which the map runs, or ``None``.
+    :param item: outside any scope, the item's name, if the job wants one; else empty.
     """
 
     path: str
@@ -172,6 +177,7 @@ class TaskPosition(NamedTuple):
     place: tuple[int, ...]
     in_default: bool = False
     arm: scopes.ArmPath | None = None
+    item: str = ""
 
     @property
     def number(self) -> int:
@@ -186,6 +192,7 @@ class TaskPosition(NamedTuple):
         :param used: gathers the records that its calls get, or ``None``.
         """
         current_position.set(self.place)
+        current_item.set(self.item)
         # empty: none is meant, whatever is open elsewhere
         path = f"{self.path}/{self.name}" if self.path else ""
         if self.repeat:
@@ -243,6 +250,19 @@ class ItemNames:
         count = self._occurrences[name]
         self._occurrences[name] += 1
         return f"{name}{OCCURRENCE}{count}" if count else name
+
+    def name_or_none(self, item: Any) -> str:
+        """Return the next item's name; empty if it has none, because it is not plain data and there
+        is no key.
+
+        :raises TypeError, ValueError: for a key that cannot name a scope.
+        """
+        try:
+            return self.name(item)
+        except (TypeError, ValueError):
+            if self._key is not None:
+                raise
+            return ""
 
     def _compare(self, name: str, item: Any, index: int) -> None:
         """Note whether an item differs from the first one of its name."""

@@ -249,7 +249,7 @@ def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Pla
     active = context.run(_active, options)
     planner = Planner(job, context)
     names = ItemNames(options.key, job.identity)
-    for item, position in _positions(names, items, options, active, ()):
+    for item, position in _positions(job, names, items, options, active, ()):
         planner.add(item, position, scopes.Draws() if active is None else active.draws)
     names.warn()
     return planner.plan()
@@ -262,6 +262,7 @@ def _active(options: MapOptions) -> scopes.Active | None:
 
 
 def _positions(
+    job: Job,
     names: ItemNames,
     items: Any,
     options: MapOptions,
@@ -272,10 +273,13 @@ def _positions(
     path = "" if active is None else active.path
     in_default = active is not None and active.without_default is not None
     arm = None if active is None else active.arm
+    wants_names = getattr(job, "wants_names", False)
     for index, item in enumerate(rows_of(items)):
         name = names.name(item, takes_all=in_default) if path else ""
+        unscoped = names.name_or_none(item) if wants_names and not path else ""
         for repeat in range(options.repeats):
-            yield item, TaskPosition(path, name, repeat, (*place, index, repeat), in_default, arm)
+            place_of_draw = (*place, index, repeat)
+            yield item, TaskPosition(path, name, repeat, place_of_draw, in_default, arm, unscoped)
         del item  # nobody keeps what was taken
 
 
@@ -306,7 +310,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
         names = ItemNames(options.key, job.identity)
         tasks = (
             Task(group, item, position)
-            for item, position in _positions(names, items, options, active, place)
+            for item, position in _positions(job, names, items, options, active, place)
         )
         run = _Run(group, tasks, count, options, bar)
         try:

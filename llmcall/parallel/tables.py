@@ -88,7 +88,7 @@ def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:
     return [
         repeat,
         answer.value,
-        *(_field(answer.value, name) for name in fields),
+        *(_field(answer.fields or answer.value, name) for name in fields),
         error,
         answer.tries,
         answer.unread,

@@ -3,7 +3,7 @@
 from .arms import Arm, arm, seed
 from .draws import Draw, Draws
 from .equal_requests import Recorded, take_misplaced
-from .names import given_path, is_made_name, made_name
+from .names import given_path, is_made_name, made_name, without_repeats
 from .numbers import ArmPath, Counts, Number, ScopedRequest, split_counts
 from .scope import (
     Active,
@@ -50,4 +50,5 @@ __all__ = [
     "seed",
     "split_counts",
     "take_misplaced",
+    "without_repeats",
 ]

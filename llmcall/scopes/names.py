@@ -7,6 +7,8 @@ from typing import Any
 
 # A name that `made_name` returned, with the number that tells equal items apart, in a path.
 _MADE_NAME = re.compile(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")
+# The name of a repeat: shorter than that of an item, which has 16 digits.
+_REPEAT = re.compile(r"~(\d{1,15})")
 
 
 def checked_name(name: Any, what: str) -> str:
@@ -52,3 +54,20 @@ def is_made_name(name: str) -> bool:
 def given_path(path: str) -> str:
     """Return the part of a scope path before the first item or repeat of a ``map``."""
     return _MADE_NAME.split(path, 1)[0]
+
+
+def without_repeats(path: str) -> tuple[str, int]:
+    """Return a scope path without the repeats of a ``map``, and the repeat's number.
+
+    Of several ``map``s, one inside the other, it is the sum: while only one of them repeats, it
+    counts up by one.
+    """
+    kept = []
+    repeat = 0
+    for name in path.split("/"):
+        found = _REPEAT.fullmatch(name)
+        if found is None:
+            kept.append(name)
+        else:
+            repeat += int(found[1])
+    return "/".join(kept), repeat

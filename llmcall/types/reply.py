@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from ..display.notebook import html_message
@@ -9,7 +10,7 @@ from .message import message_of, message_text
 from .usage import TokenUsage, spent_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from .data import Data
     from .outcome import Sent
@@ -108,14 +109,24 @@ class Reply(dict[str, Any]):
         return self.raw.get("model")
 
     @property
+    def logprobs(self) -> Data:
+        """Return the log probabilities as the API gave them, or ``None``; ask for them with
+        ``logprobs=True, top_logprobs=5``.
+        """
+        return self.raw["choices"][0].get("logprobs")
+
+    @property
     def usage(self) -> TokenUsage:
         """Return the tokens that the server reported."""
         return TokenUsage.of(self.raw)
 
     @property
     def choices(self) -> list[dict[str, Data]]:
-        """Return all messages as replies hold them; there are several if ``n`` is above 1."""
-        return [message_of(choice) for choice in self.raw["choices"]]
+        """Return all messages as replies hold them; there are several if ``n`` is above 1.
+
+        Each has the log probabilities as ``"logprobs"`` if the API gave them.
+        """
+        return [_with_logprobs(choice) for choice in self.raw["choices"]]
 
     def _repr_html_(self) -> str:
         notes = (
@@ -135,3 +146,11 @@ class Reply(dict[str, Any]):
         if self._parse is None or self.content is None or self.refusal is not None:
             return None
         return self._parse(self.content)
+
+
+def _with_logprobs(choice: Mapping[str, Any]) -> dict[str, Data]:
+    """Return a choice's message, and its log probabilities if there are any."""
+    message = message_of(choice)
+    if choice.get("logprobs") is not None:
+        message["logprobs"] = copy.deepcopy(choice["logprobs"])
+    return message

@@ -1,0 +1,326 @@
+"""Closed questions: a call whose value is one of some options, in an order that is known."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..calls import Answer, Asked, Asking, LLMCall, TableJob
+from ..display.data_frames import import_pandas
+from ..display.formatting import counted
+from ..errors import APIError, OutputError
+from ..outputs import correction, without_thoughts
+from ..parallel.bar import is_shown
+from ..parallel.items import is_frame
+from ..parallel.map import map as run_map
+from .choice_options import INSTRUCTION, checked_options
+from .choice_orders import Respondent, all_orders, moved
+from .choice_shares import SharesJob, check_for_shares, mean_shares, share_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping
+
+    from ..types import Reply
+
+# What a question settles by itself.
+_SETTLED = {
+    "user": "the question is the user message's template",
+    "user_template_name": "the question is the user message's template",
+    "output_type": "the value is one of the options",
+    "response_format": "the options stand in the prompt alone, since models prefer a second list",
+}
+
+
+class Choice(LLMCall):
+    """A closed question, made by :func:`llmcall.choice`: an :class:`LLMCall` whose value is one of
+    its options, or ``None`` if the answer is none of them.
+
+    :ivar options: what it may return, in the order given.
+    :ivar order: the name of the order.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(["B", "It depends."])
+    >>> policy = llmcall.choice("What should the town do?", ["tax", "ban"], client=client)
+    >>> policy(), policy()
+    ('ban', None)
+    >>> print(client.requests[0].messages[0]["content"])
+    What should the town do?
+    <BLANKLINE>
+    A. tax
+    B. ban
+    <BLANKLINE>
+    Answer with one letter only.
+    """
+
+    wants_names = True
+
+    def __init__(
+        self,
+        question: str,
+        options: Iterable[str] | Mapping[Any, str],
+        *,
+        order: str = "given",
+        last: Iterable[Any] = (),
+        output_retries: int = 0,
+        **arguments: Any,
+    ) -> None:
+        _check_arguments(question, arguments)
+        super().__init__(user=question, output_retries=output_retries, **arguments)
+        self._options = checked_options(options, last, order)
+        self.options = self._options.values
+        self.order = order
+        self._question = question
+
+    def __repr__(self) -> str:
+        options = ", ".join(map(repr, self.options))
+        return f"Choice({self._question!r}, [{options}], order={self.order!r})"
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of what has a column of its own in a table, beside the value."""
+        return ("position", "order")
+
+    def map(self, rows: Iterable[Any], **map_options: Any) -> Any:
+        """Ask about each row, and return the options chosen, in the order of the rows.
+
+        :param rows: dicts of the question's variables, or a pandas DataFrame.
+        :param map_options: those of :func:`llmcall.map`.
+        :returns: a list, with ``None`` for an answer that is none of the options; with ``repeats``,
+            a list of lists; with ``dry_run=True`` a :class:`.Plan`.
+        """
+        return super().map(rows, **map_options)
+
+    def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
+        """Ask about each row, and return a DataFrame with a row for each row and repeat.
+
+        Its columns are those of :meth:`LLMCall.table`, and after ``value``
+
+        - ``position``, the place of the chosen option in the list that was read, from 1
+        - ``order``, all options as the letters A, B, C, … stood for them.
+
+        An answer that is none of the options is a missing value, and no error: its text is in
+        ``unread``, or in ``refusal``. The table's ``attrs`` count both under these names; with a
+        progress bar, a line below it says so.
+
+        :param rows: dicts of the question's variables, or a pandas DataFrame.
+        :param map_options: those of :func:`llmcall.map`.
+        :raises ConfigError: if pandas is not installed.
+        """
+        table = super().table(rows, **map_options)
+        if map_options.get("dry_run"):
+            return table
+        is_missing = table["value"].isna() & table["error"].isna()
+        refused = int((is_missing & table["refusal"].notna()).sum())
+        unread = int(is_missing.sum()) - refused
+        table.attrs.update(unread=unread, refusal=refused)
+        if (unread or refused) and is_shown(map_options.get("progress")):
+            said = f"{counted(unread, 'answer')} named no option, {counted(refused, 'refusal')}"
+            print(said, file=sys.stderr)
+        return table
+
+    def conversation(self, variables: dict[str, Any]) -> Generator[Asking, Any, Asked]:
+        """Ask until an answer names an option or the tries are used up; an API's failure is
+        returned, not raised.
+        """
+        order = self._whole(moved(self.order, self._moving, Respondent.present()))
+        client = self.client
+        messages = self.prompt(variables, order)
+        replies: list[Reply] = []
+        fields: dict[str, Any] = {
+            "position": None,
+            "order": tuple(self.options[place] for place in order),
+        }
+        while True:
+            self._remember(Answer(None, None, messages))
+            try:
+                reply = yield Asking(client, messages, self.model_params)
+            except APIError as error:
+                reply = error
+            tries = len(replies) + 1
+            if reply is None or isinstance(reply, Exception):
+                return Asked(None, reply, replies, messages, tries, fields=fields)
+            replies.append(reply)
+            messages = [*messages, reply]
+            if reply.refusal is not None:
+                return Asked(None, None, replies, messages, tries, True, fields)
+            position = self._options.read(without_thoughts(reply.content or ""), order)
+            if position is not None:
+                value = self.options[order[position]]
+                fields = {**fields, "position": position + 1}
+                return Asked(value, None, replies, messages, tries, False, fields)
+            if tries > self.output_retries:
+                return Asked(None, None, replies, messages, tries, True, fields)
+            again = correction(OutputError("it names none of the options"), INSTRUCTION)
+            messages = [*messages, {"role": "user", "content": again}]
+
+    def shares(self, rows: Iterable[Any], *, logprobs: bool = True, **map_options: Any) -> Any:
+        """Estimate how likely each option is for each row.
+
+        The probabilities are those of the answer's first token: the letter, also with a space
+        before it or in lower case. They are averaged over all rotations of the options that move,
+        one call each; for ``order="reverse"`` over both directions, and for ``order="given"`` there
+        is one order. The temperature doesn't change them.
+
+        :param rows: dicts of the question's variables, or a pandas DataFrame.
+        :param logprobs: whether to read log probabilities. ``False`` counts the draws of
+            ``repeats`` instead, in the orders of :meth:`table`.
+        :param map_options: those of :func:`llmcall.map`. Without ``logprobs=False``, ``repeats`` is
+            an error, since the probabilities need no draws. With ``on_error="none"`` or
+            ``"return"`` a row that failed has missing values; ``"return"`` adds a column ``error``.
+        :returns: a DataFrame with the rows' columns, then ``p_<option>`` for each option (its code
+            if it has one) and ``p_other`` for what falls on no option, from 0 to 1; with
+            ``dry_run=True`` a :class:`.Plan`.
+        :raises ConfigError: if pandas is not installed, or, before a second call, if the server
+            gives no log probabilities or the model reasons before it answers.
+        :raises ValueError: for more than 20 options with log probabilities, and if two columns
+            would have the same name.
+
+        >>> from llmcall.testing import ScriptedClient
+        >>> client = ScriptedClient(["A", "B", "A", "neither"])
+        >>> policy = llmcall.choice("What should {{ town }} do?", ["tax", "ban"], client=client)
+        >>> policy.shares([{"town": "Rye"}], logprobs=False, repeats=4)
+          town  p_tax  p_ban  p_other
+        0  Rye    0.5   0.25     0.25
+        """
+        frame, rows = _framed(rows)
+        columns = share_columns(self.options, list(frame.columns))
+        ask = self._shares_by_probability if logprobs else self._shares_by_draws
+        found = ask(rows, map_options)
+        if map_options.get("dry_run"):
+            return found
+        table = frame.reset_index(drop=True)
+        for number, name in enumerate(columns):
+            table[name] = [
+                math.nan if isinstance(each, Exception) or each is None else each[number]
+                for each in found
+            ]
+        if map_options.get("on_error") == "return":
+            table["error"] = [each if isinstance(each, Exception) else None for each in found]
+        return table
+
+    def _shares_by_probability(self, rows: Any, map_options: dict[str, Any]) -> Any:
+        """Return each row's shares, or what it failed by; or a plan."""
+        if "repeats" in map_options:
+            raise ValueError(
+                "repeats counts draws, and log probabilities need none: leave it out, or give "
+                "logprobs=False"
+            )
+        check_for_shares(self)
+        orders = [self._whole(each) for each in all_orders(self.order, self._moving)]
+        found = run_map(SharesJob(self, orders), rows, repeats=len(orders), **map_options)
+        if map_options.get("dry_run"):
+            return found
+        return [mean_shares(each if len(orders) > 1 else [each]) for each in found]
+
+    def _shares_by_draws(self, rows: Any, map_options: dict[str, Any]) -> Any:
+        """Return each row's shares, or what it failed by; or a plan."""
+        found = run_map(TableJob(self.__map_job__()), rows, **map_options)
+        if map_options.get("dry_run"):
+            return found
+        repeats = map_options.get("repeats", 1)
+        return [self._counted(each if repeats > 1 else [each]) for each in found]
+
+    def _counted(self, draws: list[Any]) -> list[float] | Exception | None:
+        """Return the shares among a row's draws, or what all of them failed by."""
+        answers = [draw for draw in draws if isinstance(draw, Asked) and draw.reply is not None]
+        if not answers:
+            failures = (draw for draw in draws if isinstance(draw, Exception))
+            return next(failures, None)
+        counts = [0] * (len(self.options) + 1)
+        for answer in answers:
+            is_option = answer.value is not None
+            counts[self.options.index(answer.value) if is_option else -1] += 1
+        return [count / len(answers) for count in counts]
+
+    @property
+    def _moving(self) -> int:
+        """Return how many options move."""
+        return len(self._options.moving)
+
+    def _whole(self, moved_order: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the order of all options: of those that move, then of the last ones."""
+        moving = self._options.moving
+        return (*(moving[number] for number in moved_order), *self._options.last)
+
+    def prompt(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[dict[str, Any]]:
+        """Return the messages that ask the question with its options in an order.
+
+        :param order: the place of each option as it was given.
+        """
+        messages = self.render(**variables)
+        parts = (messages[-1]["content"], self._options.listed(order), INSTRUCTION)
+        messages[-1]["content"] = "\n\n".join(parts)
+        return messages
+
+
+def choice(
+    question: str,
+    options: Iterable[str] | Mapping[Any, str],
+    *,
+    system: str | None = None,
+    order: str = "given",
+    last: Iterable[Any] = (),
+    **arguments: Any,
+) -> Choice:
+    """Make a closed question: a call whose value is one of the options.
+
+    The options stand in the prompt once, a line each under a letter. The answer is read as the
+    letter, alone or followed by ``.``, ``)`` or ``:`` and anything else, or as an option's whole
+    text, whatever the case, quotes and closing marks. Anything else, and a refusal, is a missing
+    value: the call returns ``None``, and asks again only if ``output_retries`` says so.
+
+    The order depends on the scope path and the repeat of a ``map`` (outside any scope, on the row),
+    so another framing, model or arm shows a respondent the same order, and another row changes
+    nobody's.
+
+    :param question: the template of the user message, such as ``"Is {{ product }} too dear?"``.
+    :param options: 2 to 26 texts, or a dict of codes and texts; the call returns the text or the
+        code.
+    :param system: the template of the system message.
+    :param order: ``"given"``; ``"reverse"``, for half of the respondents; ``"shuffle"``, anew for
+        each repeat; or ``"rotate"``: each repeat begins one option later, so over as many repeats as
+        options move each option stands once in each place.
+    :param last: options, by text or code, that stay at the end, such as ``["none of these"]``.
+    :param arguments: further arguments of :class:`LLMCall`, such as ``client=``,
+        ``output_retries=`` (0 unless given) and ``temperature=``.
+    :raises TypeError: if the options are not a list of texts or a dict, and for an argument that
+        the question settles, such as ``output_type``.
+    :raises ValueError: for fewer than 2 options or more than 26, for options that no answer could
+        tell apart, for an option of ``last`` that is none, and for an unknown order.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(lambda messages: "A")  # prefers what stands first
+    >>> policy = llmcall.choice(
+    ...     "What should {{ town }} do?", ["tax", "ban", "label"], order="rotate", client=client
+    ... )
+    >>> with llmcall.scope("survey"):
+    ...     answers = policy.table([{"town": "Rye"}], repeats=3)
+    >>> answers[["repeat", "value", "position"]]
+       repeat  value  position
+    0       0  label         1
+    1       1    tax         1
+    2       2    ban         1
+    >>> answers["order"][0]
+    ('label', 'tax', 'ban')
+    """
+    return Choice(question, options, system=system, order=order, last=last, **arguments)
+
+
+def _check_arguments(question: Any, arguments: Mapping[str, Any]) -> None:
+    if not isinstance(question, str):
+        raise TypeError(f"question is {question!r}; it must be the template of a message, a text")
+    for name, reason in _SETTLED.items():
+        if name in arguments:
+            raise TypeError(f"a choice takes no {name}: {reason}")
+
+
+def _framed(rows: Any) -> tuple[Any, Any]:
+    """Return rows as a DataFrame, and as a map takes them.
+
+    :raises ConfigError: if pandas is not installed.
+    """
+    pandas = import_pandas()
+    if is_frame(rows):
+        return rows, rows
+    rows = list(rows)
+    return pandas.DataFrame(rows), rows

@@ -1,0 +1,170 @@
+"""The options of a closed question: checked, listed under letters, and read from an answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from string import ascii_uppercase
+from typing import Any, NamedTuple
+
+FEWEST, MOST = 2, len(ascii_uppercase)
+ORDERS = ("given", "reverse", "shuffle", "rotate")
+INSTRUCTION = "Answer with one letter only."
+
+_QUOTES = "\"'`“”„‟‘’‚‛«»‹›"
+_OPENING = r" \t\r\n(\[" + re.escape(_QUOTES)
+_AROUND = " \t\r\n\ufeff\u200b.,:;!?…()[]" + _QUOTES
+_LETTER_BEFORE_TEXT = re.compile(rf"[{_OPENING}]*([A-Za-z])[.):]")
+
+
+class Options(NamedTuple):
+    """The options of a closed question, as they were given.
+
+    :param values: what a call returns for each: its text, or its code.
+    :param texts: what the model reads.
+    :param moving: the places of those that may move, in order.
+    :param last: the places of those that stay at the end, in order.
+    """
+
+    values: tuple[Any, ...]
+    texts: tuple[str, ...]
+    moving: tuple[int, ...]
+    last: tuple[int, ...]
+
+    def listed(self, order: Iterable[int]) -> str:
+        """Return the options in an order, a line each under a letter.
+
+        :param order: the place of each option as it was given.
+        """
+        lines = (
+            f"{letter}. {self.texts[place]}"
+            for letter, place in zip(ascii_uppercase, order, strict=False)
+        )
+        return "\n".join(lines)
+
+    def read(self, text: str, order: tuple[int, ...]) -> int | None:
+        """Return the position, from 0, of the option that an answer names, or ``None``.
+
+        An answer is the letter alone, or followed by ``.``, ``)`` or ``:`` and anything else, or an
+        option's whole text.
+
+        :param order: the order in which the options were listed.
+        """
+        position = letter_position(text)
+        if position is not None and position < len(order):
+            return position
+        given = plain(text)
+        for position, place in enumerate(order):
+            if plain(self.texts[place]) == given:
+                return position
+        return None
+
+
+def plain(text: str) -> str:
+    """Return a text without its case, and without the quotes and marks around it."""
+    words = " ".join(text.replace("’", "'").split())
+    return (words.strip(_AROUND) or words).casefold()
+
+
+def letter_position(text: str) -> int | None:
+    """Return the place in the alphabet, from 0, of the letter that a text gives, or ``None``."""
+    alone = text.strip(_AROUND)
+    if len(alone) != 1 or not alone.isascii() or not alone.isalpha():
+        found = _LETTER_BEFORE_TEXT.match(text)
+        if found is None:
+            return None
+        alone = found[1]
+    return ascii_uppercase.index(alone.upper())
+
+
+def checked_options(options: Any, last: Any, order: Any) -> Options:
+    """Return the options of a question, checked.
+
+    :param options: texts, or a dict of codes and texts.
+    :param last: those of them that stay at the end, by text or code.
+    :param order: the name of the order.
+    :raises TypeError: if the options are not a list of texts or a dict.
+    :raises ValueError: for fewer than two options, or more than 26; for two that cannot be told
+        apart; for an option of ``last`` that is none; for an unknown order.
+    """
+    if order not in ORDERS:
+        raise ValueError(f"order is {order!r}; it must be one of {', '.join(ORDERS)}")
+    values, texts = _values_and_texts(options)
+    _check_texts(texts)
+    _check_letters(texts, order)
+    at_end = _places_of(last, values)
+    places = range(len(values))
+    return Options(
+        values,
+        texts,
+        tuple(place for place in places if place not in at_end),
+        tuple(place for place in places if place in at_end),
+    )
+
+
+def _values_and_texts(options: Any) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    if isinstance(options, str) or not isinstance(options, Iterable):
+        raise TypeError(
+            f"options is {options!r}; it must be a list of texts, or a dict of codes and texts"
+        )
+    if isinstance(options, Mapping):
+        values, texts = tuple(options), tuple(options.values())
+        if None in options:
+            raise ValueError("an option has the code None, which stands for a missing value")
+    else:
+        values = texts = tuple(options)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(
+                f"the option {text!r} is no text; for other values give a dict of codes and texts, "
+                f"such as {{{text!r}: {str(text)!r}}}"
+            )
+    return values, texts
+
+
+def _check_texts(texts: tuple[str, ...]) -> None:
+    if not FEWEST <= len(texts) <= MOST:
+        raise ValueError(
+            f"{len(texts)} options are given ({', '.join(texts) or 'none'}); "
+            f"a question needs {FEWEST} to {MOST}"
+        )
+    seen: dict[str, str] = {}
+    for text in texts:
+        if not text.strip():
+            raise ValueError(f"the option {text!r} is empty")
+        if len(text.splitlines()) > 1:
+            raise ValueError(f"the option {text!r} has more than one line")
+        before = seen.get(plain(text))
+        if before is not None:
+            raise ValueError(
+                f"the options {before!r} and {text!r} are equal but for case, quotes and closing "
+                "marks, so no answer could tell them apart"
+            )
+        seen[plain(text)] = text
+
+
+def _check_letters(texts: tuple[str, ...], order: str) -> None:
+    for place, text in enumerate(texts):
+        position = letter_position(text)
+        if position is None or position >= len(texts):
+            continue
+        if order == "given" and position == place:
+            continue
+        raise ValueError(
+            f"the option {text!r} reads like the letter {ascii_uppercase[position]}, under which "
+            "another option may stand: word it otherwise"
+        )
+
+
+def _places_of(last: Any, values: tuple[Any, ...]) -> set[int]:
+    """Return the places of the options that stay at the end."""
+    names = [last] if isinstance(last, str) else list(last)
+    places = set()
+    for name in names:
+        if name not in values:
+            known = ", ".join(map(repr, values))
+            raise ValueError(f"last has {name!r}, which is none of the options: {known}")
+        places.add(values.index(name))
+    if len(places) == len(values):
+        raise ValueError("last has every option, so none is left to be ordered")
+    return places

@@ -1,0 +1,210 @@
+"""The shares of a closed question's options, from the log probabilities of an answer's first token."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..calls import Asking, LLMCall, RowJob
+from ..engine.drivers import drive
+from ..errors import ConfigError, short_traceback
+from .choice_orders import Respondent
+
+if TYPE_CHECKING:
+    from ..clients.base import LLMClient
+    from ..types import Reply
+
+MOST_OPTIONS = 20  # of which the API gives probabilities
+OTHER = "p_other"
+COUNT_DRAWS = "give logprobs=False to count the draws of repeats= instead"
+THOUGHTS = "<think"
+
+
+class Question(Protocol):
+    """A closed question, as its shares need it."""
+
+    options: tuple[Any, ...]
+    model_params: dict[str, Any]
+
+    @property
+    def client(self) -> LLMClient:
+        """Return whom it asks."""
+
+    def prompt(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[dict[str, Any]]:
+        """Return the messages that ask it with its options in an order."""
+
+    def __map_job__(self) -> RowJob:
+        """Return how a ``map`` asks about rows."""
+
+
+class SharesJob:
+    """Ask each row once for each order of the options; a repeat of the ``map`` is an order.
+
+    The first call is made alone: if it has no log probabilities, no second one is made.
+
+    :param question: the closed question.
+    :param orders: the orders of its options.
+    :ivar call: the same question, by which a plan finds what is recorded.
+    """
+
+    def __init__(self, question: Any, orders: Sequence[tuple[int, ...]]) -> None:
+        self.call: LLMCall = question
+        self._question: Question = question
+        self._orders = orders
+        self._lock = threading.Lock()
+        self._is_proven = False
+        self._failure: ConfigError | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    def __map_job__(self) -> SharesJob:
+        return self
+
+    @property
+    def client(self) -> LLMClient:
+        """Return whom it asks."""
+        return self._question.client
+
+    def identity(self, item: Any) -> Any:
+        """Return what identifies a row: the variables that the question uses."""
+        return self._question.__map_job__().identity(item)
+
+    @short_traceback
+    def run(self, item: Any) -> list[float] | None:
+        """Ask about a row in one order; return each option's share, and that of all else.
+
+        :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
+        :raises APIError: if the call failed for good.
+        """
+        with self._lock:
+            if self._failure is not None:
+                raise ConfigError(*self._failure.args)
+            if not self._is_proven:
+                try:
+                    shares = self._shares(item)
+                except ConfigError as error:
+                    self._failure = error
+                    raise
+                self._is_proven = True
+                return shares
+        return self._shares(item)
+
+    def _shares(self, item: Any) -> list[float] | None:
+        shares: list[float] | None = drive(self.conversation(item))  # type: ignore[arg-type]
+        return shares
+
+    def conversation(self, item: Any) -> Generator[Asking, Any, list[float] | None]:
+        """Ask about a row in one order."""
+        order = self._orders[Respondent.present().repeat % len(self._orders)]
+        variables = self._question.__map_job__().variables(item)
+        messages = self._question.prompt(variables, order)
+        reply = yield Asking(self.client, messages, _parameters(self._question.model_params))
+        if reply is None:
+            return None
+        shares = [0.0] * (len(order) + 1)
+        for position, share in enumerate(letter_shares(reply, len(order))):
+            shares[order[position]] = share
+        shares[-1] = max(0.0, 1 - math.fsum(shares))
+        return shares
+
+
+def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call that asks for the probabilities of the first token."""
+    limits = {} if "max_completion_tokens" in given else {"max_tokens": 1}
+    return {**limits, **given, "logprobs": True, "top_logprobs": MOST_OPTIONS}
+
+
+def letter_shares(reply: Reply, count: int) -> list[float]:
+    """Return the probabilities of the first letters of the alphabet, with and without a space
+    before them, in upper and lower case.
+
+    :param count: how many letters.
+    :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
+    """
+    tokens = _first_tokens(reply)
+    shares = [0.0] * count
+    for token, logprob in tokens.items():
+        letter = token.lstrip().upper()
+        place = ascii_uppercase.find(letter) if len(letter) == 1 else -1
+        if 0 <= place < count:
+            shares[place] += math.exp(logprob)
+    return shares
+
+
+def _first_tokens(reply: Reply) -> dict[str, float]:
+    """Return the log probabilities of the first token: of the likeliest ones, and of the one given."""
+    model = reply.model
+    content = (reply.logprobs or {}).get("content") or []
+    if not content or not content[0].get("top_logprobs"):
+        raise ConfigError(
+            f"the server of the model {model!r} gives no log probabilities (logprobs=True, "
+            f"top_logprobs={MOST_OPTIONS}): {COUNT_DRAWS}"
+        )
+    first = content[0]
+    has_thoughts = reply.usage.reasoning_tokens or first["token"].lstrip().startswith(THOUGHTS)
+    if has_thoughts:
+        raise ConfigError(
+            f"the model {model!r} reasons before it answers, so its first token tells little about "
+            f"its answers: {COUNT_DRAWS}"
+        )
+    tokens = {each["token"]: each["logprob"] for each in first["top_logprobs"]}
+    tokens.setdefault(first["token"], first["logprob"])
+    return tokens
+
+
+def check_for_shares(question: Question) -> None:
+    """Refuse a question whose probabilities cannot be read, before anything is asked.
+
+    :raises ValueError: for more than 20 options.
+    :raises ConfigError: if the model is known to give no log probabilities.
+    """
+    count = len(question.options)
+    if count > MOST_OPTIONS:
+        raise ValueError(
+            f"{count} options are more than the {MOST_OPTIONS} tokens of which the API gives log "
+            f"probabilities: {COUNT_DRAWS}"
+        )
+    client, params = question.client, question.model_params
+    model = client.model_named(params.get("model"))
+    refused = client.capabilities(model).refused(params.get("reasoning_effort"))
+    if "logprobs" in refused:
+        raise ConfigError(
+            f"the model {model!r} takes no logprobs, as models do that reason before they answer: "
+            f"{COUNT_DRAWS}"
+        )
+
+
+def mean_shares(found: Sequence[Any]) -> list[float] | Exception | None:
+    """Return the mean of a row's shares over the orders; if an order failed, what it failed by.
+
+    :param found: for each order the shares, an exception, or ``None`` for a failure that was logged.
+    """
+    for each in found:
+        if each is None or isinstance(each, Exception):
+            return each
+    return [math.fsum(shares) / len(found) for shares in zip(*found, strict=True)]
+
+
+def share_columns(options: Sequence[Any], taken: Sequence[Any]) -> list[str]:
+    """Return the names of the columns of the shares.
+
+    :param taken: the columns of the rows.
+    :raises ValueError: if two columns would have the same name.
+    """
+    names = [*(f"p_{option}" for option in options), OTHER]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ValueError(
+                f"two columns of the shares would have the name {name!r}: give the options codes, "
+                "such as {'something else': 'other'}"
+            )
+        if name in taken:
+            raise ValueError(f"the rows have a column {name!r}, which the shares need: rename it")
+    return names

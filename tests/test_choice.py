@@ -1,0 +1,414 @@
+"""Closed questions: their orders, what is read as an answer, and the table that keeps both."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from itertools import permutations
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import llmcall
+from llmcall.testing import ScriptedClient
+
+OPTIONS = ["tax", "ban", "label", "nothing"]
+TOWNS = [{"town": "Rye"}, {"town": "Ely"}, {"town": "Wells"}]
+
+
+def first(messages: list[Any]) -> str:
+    """Answer with what stands first."""
+    return "A"
+
+
+def question(
+    options: Any = OPTIONS,
+    *,
+    client: Any = first,
+    text: str = "What should {{ town }} do?",
+    **params: Any,
+) -> llmcall.Choice:
+    """Return a question that a script answers."""
+    if not isinstance(client, ScriptedClient):
+        client = ScriptedClient(client)
+    return llmcall.choice(text, options, client=client, **params)
+
+
+def answered(answer: Any, **params: Any) -> Any:
+    """Return the value of a question that gets one answer."""
+    return question(client=[answer], **params)(town="Rye")
+
+
+def orders(choice: llmcall.Choice, rows: Any = TOWNS, **map_options: Any) -> dict[Any, Any]:
+    """Return the order that each town reads in each repeat."""
+    with llmcall.scope("survey"):
+        table = choice.table(rows, key="town", **map_options)
+    return {(row.town, row.repeat): row.order for row in table.itertuples()}
+
+
+def orders_in(path: str, options: list[str], order: str) -> list[Any]:
+    """Return the orders of three repeats for one respondent, whose scope has a path."""
+    choice = question(options, order=order)
+    scope, _, name = f"survey/{path}".rpartition("/")
+    with llmcall.scope(scope):
+        table = choice.table([{"town": "Rye"}], key=lambda _: name, repeats=3)
+    return table["order"].tolist()
+
+
+class ScriptedFirst(ScriptedClient):
+    """Answers with what stands first, in other processes too."""
+
+    def __init__(self) -> None:
+        super().__init__(first)
+
+    def __reduce__(self) -> Any:
+        return ScriptedFirst, ()
+
+
+def hashed(*lines: object) -> int:
+    """Return the number that decides an order, computed apart from the code under test."""
+    text = "\n".join(map(str, ("choice", *lines)))
+    return int(hashlib.sha256(text.encode("utf-8")).hexdigest(), 16)
+
+
+# What is sent
+
+
+def test_the_options_are_listed_once_under_letters() -> None:
+    """The prompt has the question, each option on a line under its letter, and no second list."""
+    client = ScriptedClient(first)
+    question(client=client, system="You advise {{ town }}.")(town="Rye")
+    [request] = client.requests
+    assert request.messages == [
+        {"role": "system", "content": "You advise Rye."},
+        {
+            "role": "user",
+            "content": "What should Rye do?\n\nA. tax\nB. ban\nC. label\nD. nothing\n\n"
+            "Answer with one letter only.",
+        },
+    ]
+    assert "response_format" not in request.body
+
+
+# What is read
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["B", "b", " B ", "B.", "(B)", "[b]", '"B"', "B)", "B:", "B. ban", "b) since it works", "B: A or C",
+     "ban", "Ban.", "BAN!", '"ban"', "“Ban”", "'ban'.", "\nban\n"],
+)  # fmt: skip
+def test_a_letter_or_a_whole_text_is_read(answer: str) -> None:
+    """An answer is a letter, alone or before a mark and anything else, or an option's whole text."""
+    assert answered(answer) == "ban"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["A or B", "A, B", "AB", "E", "E. none", "I would ban it", "tax or ban", "B ban", "the ban", "2", "A good idea",
+     "?", "**B**"],
+)  # fmt: skip
+def test_nothing_else_is_read(answer: str) -> None:
+    """Two letters, a letter of no option, or an option within a sentence is a missing value."""
+    assert answered(answer) is None
+
+
+def test_a_letter_means_the_option_that_stood_under_it() -> None:
+    """The letter is read by the order that was sent, not by the order given."""
+    choice = question(order="rotate")
+    with llmcall.scope("survey"):
+        table = choice.table(TOWNS, repeats=4)
+    assert [row.order[0] for row in table.itertuples()] == list(table["value"])
+    assert set(table["value"]) == set(OPTIONS)
+
+
+def test_codes_are_the_values() -> None:
+    """Of a dict of codes and texts the model reads the texts, and the call returns the code."""
+    client = ScriptedClient(["b", "Strongly agree"])
+    scale = question({1: "agree", 2: "strongly agree"}, client=client)
+    assert [scale(town="Rye"), scale(town="Rye")] == [2, 2]
+    assert "A. agree\nB. strongly agree" in client.requests[0].messages[0]["content"]
+
+
+def test_reasoning_before_the_answer_is_left_out() -> None:
+    """What a server leaves of a model's reasoning is no part of its answer."""
+    assert answered("<think>A is dear. C?</think>\n\nB") == "ban"
+
+
+# Missing values
+
+
+def test_no_option_is_a_missing_value_with_its_text() -> None:
+    """An answer that names no option raises nothing, is not asked again, and is told in the table."""
+    client = ScriptedClient(["It depends."])
+    table = question(client=client).table(TOWNS[:1])
+    [row] = table.itertuples()
+    assert (row.value, row.unread, row.refusal, row.error, row.tries) == (
+        None, "It depends.", None, None, 1,
+    )  # fmt: skip
+    assert len(client.requests) == 1
+    assert len(row.order) == 4
+
+
+def test_a_refusal_is_a_missing_value_with_its_text() -> None:
+    """A refusal raises nothing anywhere, and is told in the table."""
+    refusal = {"role": "assistant", "content": None, "refusal": "I take no sides."}
+    assert answered(refusal) is None
+    [row] = question(client=[refusal]).table(TOWNS[:1]).itertuples()
+    assert (row.value, row.unread, row.refusal, row.error) == (None, None, "I take no sides.", None)
+
+
+def test_missing_values_are_counted_in_attrs() -> None:
+    """The table's ``attrs`` count answers that name no option, and refusals."""
+    refusal = {"role": "assistant", "content": None, "refusal": "No."}
+    table = question(client=["Hm.", refusal, "A"]).table(TOWNS, workers=1)
+    assert table.attrs == {"unread": 1, "refusal": 1}
+
+
+def test_missing_values_are_told_below_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    """With a progress bar a line below it counts the answers that named no option."""
+    question(client=["Hm.", "Hm.", "A"]).table(TOWNS, progress=True, workers=1)
+    assert capsys.readouterr().err.endswith("2 answers named no option, 0 refusals\n")
+
+
+def test_output_retries_asks_again() -> None:
+    """With ``output_retries`` a misfit is asked again; the options are not listed a second time."""
+    client = ScriptedClient(["It depends.", "B"])
+    [row] = question(client=client, output_retries=1).table(TOWNS[:1]).itertuples()
+    assert (row.value, row.unread, row.tries) == ("ban", "It depends.", 2)
+    again = client.requests[1].messages[-1]["content"]
+    assert not any(option in again for option in OPTIONS)
+
+
+def test_a_failed_call_follows_on_error() -> None:
+    """An API's failure is an error and no missing value."""
+    failure = llmcall.AuthenticationError("no")
+    with pytest.raises(llmcall.AuthenticationError):
+        answered(failure)
+    [row] = question(client=[failure]).table(TOWNS[:1], on_error="return").itertuples()
+    assert isinstance(row.error, llmcall.AuthenticationError)
+
+
+# Orders
+
+
+@pytest.mark.parametrize(
+    ("order", "rye", "ely"),
+    [
+        ("given", ["tbln", "tbln"], ["tbln", "tbln"]),
+        ("reverse", ["nlbt", "nlbt"], ["nlbt", "nlbt"]),
+        ("rotate", ["ntbl", "tbln"], ["ntbl", "tbln"]),
+        ("shuffle", ["btln", "tlbn"], ["bntl", "ltnb"]),
+    ],
+)
+def test_orders_are_pinned(order: str, rye: list[str], ely: list[str]) -> None:
+    """The order of each kind is the same in every version; options by their first letters."""
+    found = orders(question(order=order), TOWNS[:2], repeats=2)
+    letters = {each: "".join(option[0] for option in read) for each, read in found.items()}
+    assert [letters["Rye", 0], letters["Rye", 1]] == rye
+    assert [letters["Ely", 0], letters["Ely", 1]] == ely
+
+
+@given(path=st.text(ascii_uppercase, min_size=1, max_size=8), count=st.integers(2, 6))
+def test_rotate_starts_by_the_digest(path: str, count: int) -> None:
+    """Repeat r begins with the option at the digest's number plus r, modulo the options' number."""
+    options = [f"option {number}" for number in range(count)]
+    for repeat, read in enumerate(orders_in(path, options, "rotate")):
+        start = (hashed(f"survey/{path}", count) + repeat) % count
+        assert list(read) == options[start:] + options[:start]
+
+
+@given(path=st.text(ascii_uppercase, min_size=1, max_size=8), count=st.integers(2, 6))
+def test_shuffle_is_the_permutation_of_the_digest(path: str, count: int) -> None:
+    """Each repeat has the lexicographic permutation of its digest's number, modulo their count."""
+    options = [f"option {number}" for number in range(count)]
+    known = list(permutations(options))
+    for repeat, read in enumerate(orders_in(path, options, "shuffle")):
+        assert read == known[hashed(f"survey/{path}", count, repeat) % len(known)]
+
+
+@given(path=st.text(ascii_uppercase, min_size=1, max_size=8), count=st.integers(2, 6))
+def test_reverse_turns_by_the_last_bit(path: str, count: int) -> None:
+    """The digest's last bit decides, and all repeats of a respondent read the same direction."""
+    options = [f"option {number}" for number in range(count)]
+    expected = options[::-1] if hashed(f"survey/{path}", count) % 2 else options
+    assert all(list(read) == expected for read in orders_in(path, options, "reverse"))
+
+
+@pytest.mark.parametrize("order", ["reverse", "shuffle", "rotate"])
+def test_last_stays_at_the_end(order: str) -> None:
+    """Options of ``last`` stay at the end in their given order, and do not count as moving."""
+    options = ["none", "tax", "ban", "unsure"]
+    moving = orders(question(["tax", "ban"], order=order), repeats=3)
+    read = orders(question(options, order=order, last=["unsure", "none"]), repeats=3)
+    assert read == {each: (*order, "none", "unsure") for each, order in moving.items()}
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_rotate_is_balanced_within_each_respondent(count: int) -> None:
+    """Over as many repeats as options move, each option stands once in each place, for everybody."""
+    options = [f"option {number}" for number in range(count)]
+    read = orders(question([*options, "none"], order="rotate", last=["none"]), repeats=count)
+    for row in TOWNS:
+        of_town = [order for (town, _), order in read.items() if town == row["town"]]
+        assert all(order[-1] == "none" for order in of_town)
+        for place in range(count):
+            assert Counter(order[place] for order in of_town) == Counter(options)
+
+
+@given(
+    rows=st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=1),
+    added=st.lists(st.sampled_from("ijklmnop"), unique=True),
+    order=st.sampled_from(["reverse", "shuffle", "rotate"]),
+    mixing=st.randoms(use_true_random=False),
+    is_scoped=st.booleans(),
+)
+def test_added_and_sorted_rows_move_no_order(
+    rows: list[str], added: list[str], order: str, mixing: Any, is_scoped: bool
+) -> None:
+    """A respondent's orders are the same whatever other rows there are, and wherever they stand."""
+    choice = question(order=order)
+    mixed = [*rows, *added]
+    mixing.shuffle(mixed)
+    with llmcall.scope("survey" if is_scoped else None):
+        before = choice.table([{"town": name} for name in rows], repeats=2)
+        after = choice.table([{"town": name, "new": 1} for name in mixed], repeats=3)
+    read = {(row.town, row.repeat): row.order for row in after.itertuples()}
+    assert all(read[row.town, row.repeat] == row.order for row in before.itertuples())
+
+
+def test_framings_models_and_arms_share_the_order() -> None:
+    """What is asked, of whom and in which arm changes nobody's order."""
+    plain = orders(question(order="shuffle"), repeats=3)
+    other = question(
+        ["Tax it", "Ban it", "Label it", "Leave it"],
+        text="Dear {{ town }}, what now?",
+        order="shuffle",
+        model="gpt-4o",
+    )
+    places = dict(zip(other.options, OPTIONS, strict=True))
+    framed = {
+        each: tuple(places[option] for option in read)
+        for each, read in orders(other, repeats=3).items()
+    }
+    in_arm = {}
+    with llmcall.scope("survey"), llmcall.arm("treated"):
+        table = question(order="shuffle").table(TOWNS, key="town", repeats=3)
+        in_arm = {(row.town, row.repeat): row.order for row in table.itertuples()}
+    assert plain == framed == in_arm
+
+
+def test_outside_a_scope_the_order_depends_on_the_item() -> None:
+    """Outside any scope the item's name stands for the path."""
+    table = question(order="rotate").table(TOWNS, key="town", repeats=2)
+    for row in table.itertuples():
+        start = (hashed(row.town, 4) + row.repeat) % 4
+        assert row.order == (*OPTIONS[start:], *OPTIONS[:start])
+
+
+def test_without_scope_and_item_the_order_is_as_given(caplog: pytest.LogCaptureFixture) -> None:
+    """A call that stands nowhere keeps the given order, and says so once."""
+    choice = question(order="shuffle")
+    assert [choice(town="Rye"), choice(town="Rye")] == ["tax", "tax"]
+    [said] = [record for record in caplog.records if "given order" in record.message]
+    assert "scope" in said.message
+
+
+def test_a_function_that_a_map_repeats_asks_in_turned_orders() -> None:
+    """The repeat is that of the map around the call, also from inside a function."""
+    choice = question(order="rotate")
+
+    def advise(town: str) -> Any:
+        with llmcall.scope("adviser"):
+            return choice(town=town)
+
+    found = llmcall.map(advise, ["Rye"], repeats=4, scope="survey")
+    assert sorted(found[0]) == sorted(OPTIONS)
+
+
+def test_orders_are_the_same_in_other_processes() -> None:
+    """A process pool asks in the orders of threads, outside any scope too."""
+    choice = llmcall.choice("What?", OPTIONS, order="shuffle", client=ScriptedFirst())
+    with ProcessPoolExecutor(2) as pool:
+        for name in ("survey", None):
+            with llmcall.scope(name):
+                here = choice.table(TOWNS, key="town", repeats=2)
+                there = choice.table(TOWNS, key="town", repeats=2, executor=pool)
+            assert here["order"].tolist() == there["order"].tolist()
+
+
+def test_a_plan_counts_the_orders(tmp_path: Path) -> None:
+    """A dry run looks up the very requests: what is recorded is a hit, another order a miss."""
+    client = ScriptedClient(first, cache_mode="auto", cache_path=tmp_path)
+    choice = question(client=client, order="rotate")
+    with llmcall.scope("survey"):
+        choice.table(TOWNS, repeats=2)
+    with llmcall.scope("survey"):
+        plan = choice.map(TOWNS, repeats=4, dry_run=True)
+    assert (plan.hits, plan.misses) == (6, 6)
+
+
+# The table
+
+
+def test_position_and_order_stand_beside_the_value() -> None:
+    """The table has the chosen option's place, from 1, and the options as they were read."""
+    with llmcall.scope("survey"):
+        table = question(client=lambda _: "C", order="shuffle").table(TOWNS, repeats=2)
+    assert list(table.columns[:5]) == ["town", "repeat", "value", "position", "order"]
+    assert set(table["position"]) == {3}
+    assert [row.order[row.position - 1] for row in table.itertuples()] == list(table["value"])
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "params", "words"),
+    [
+        (["tax"], {}, "1 options are given"),
+        ([], {}, "0 options are given"),
+        ([f"option {number}" for number in range(27)], {}, "27 options are given"),
+        (["tax", "ban", "tax"], {}, "'tax' and 'tax' are equal"),
+        (["tax", "Tax."], {}, "'tax' and 'Tax.' are equal"),
+        (["tax", " "], {}, "' ' is empty"),
+        (["tax", "ban\nall"], {}, "more than one line"),
+        (["tax", "ban"], {"last": ["none"]}, "'none', which is none of the options: 'tax', 'ban'"),
+        (["tax", "ban"], {"last": ["tax", "ban"]}, "every option"),
+        (["tax", "ban"], {"order": "random"}, "order is 'random'"),
+        (["B", "A"], {}, "'B' reads like the letter B"),
+        (["A", "B"], {"order": "shuffle"}, "'A' reads like the letter A"),
+        ({None: "tax", 1: "ban"}, {}, "code None"),
+    ],
+)
+def test_bad_options_are_named(options: Any, params: dict[str, Any], words: str) -> None:
+    """What is wrong with the options is said before anything is asked, naming it."""
+    with pytest.raises(ValueError, match=re.escape(words)):
+        llmcall.choice("What?", options, **params)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"options": "tax"}, "options is 'tax'"),
+        ({"options": [1, 2]}, "{1: '1'}"),
+        ({"options": OPTIONS, "output_type": str}, "output_type"),
+        ({"options": OPTIONS, "user": "What?"}, "user"),
+        ({"options": OPTIONS, "response_format": {"type": "json_object"}}, "response_format"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict[str, Any], words: str) -> None:
+    """An argument of the wrong kind, or one that the question settles, is an error that names it."""
+    with pytest.raises(TypeError, match=re.escape(words)):
+        llmcall.choice("What?", **arguments)
+
+
+def test_options_may_be_their_own_letters_in_the_given_order() -> None:
+    """Options A and B stand under A and B, as long as they do not move."""
+    assert question(["A", "B"], client=["b"])(town="Rye") == "B"

@@ -12,11 +12,13 @@ from string import ascii_uppercase
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmcall
 from llmcall.testing import ScriptedClient
+
+pytest.importorskip("pandas")
 
 OPTIONS = ["tax", "ban", "label", "nothing"]
 TOWNS = [{"town": "Rye"}, {"town": "Ely"}, {"town": "Wells"}]
@@ -216,6 +218,7 @@ def test_orders_are_pinned(order: str, rye: list[str], ely: list[str]) -> None:
 
 
 @given(path=st.text(ascii_uppercase, min_size=1, max_size=8), count=st.integers(2, 6))
+@settings(max_examples=25)
 def test_rotate_starts_by_the_digest(path: str, count: int) -> None:
     """Repeat r begins with the option at the digest's number plus r, modulo the options' number."""
     options = [f"option {number}" for number in range(count)]
@@ -225,6 +228,7 @@ def test_rotate_starts_by_the_digest(path: str, count: int) -> None:
 
 
 @given(path=st.text(ascii_uppercase, min_size=1, max_size=8), count=st.integers(2, 6))
+@settings(max_examples=25)
 def test_shuffle_is_the_permutation_of_the_digest(path: str, count: int) -> None:
     """Each repeat has the lexicographic permutation of its digest's number, modulo their count."""
     options = [f"option {number}" for number in range(count)]
@@ -234,6 +238,7 @@ def test_shuffle_is_the_permutation_of_the_digest(path: str, count: int) -> None
 
 
 @given(path=st.text(ascii_uppercase, min_size=1, max_size=8), count=st.integers(2, 6))
+@settings(max_examples=25)
 def test_reverse_turns_by_the_last_bit(path: str, count: int) -> None:
     """The digest's last bit decides, and all repeats of a respondent read the same direction."""
     options = [f"option {number}" for number in range(count)]
@@ -269,6 +274,7 @@ def test_rotate_is_balanced_within_each_respondent(count: int) -> None:
     mixing=st.randoms(use_true_random=False),
     is_scoped=st.booleans(),
 )
+@settings(max_examples=40)
 def test_added_and_sorted_rows_move_no_order(
     rows: list[str], added: list[str], order: str, mixing: Any, is_scoped: bool
 ) -> None:

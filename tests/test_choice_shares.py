@@ -11,11 +11,12 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-import pandas
 import pytest
 
 import llmcall
 from llmcall.testing import ScriptedClient
+
+pandas = pytest.importorskip("pandas")
 
 TRUTH = {"tax": 0.5, "ban": 0.3, "label": 0.2}
 OPTIONS = list(TRUTH)
@@ -74,7 +75,7 @@ def policy(client: Any, options: Any = OPTIONS, **params: Any) -> llmcall.Choice
     return llmcall.choice("What should {{ town }} do?", options, client=client, **params)
 
 
-def share(found: pandas.DataFrame, column: str) -> float:
+def share(found: Any, column: str) -> float:
     """Return a share of the first row."""
     return float(found[column][0])
 

@@ -36,6 +36,7 @@ class Choice(LLMCall):
     """A closed question, made by :func:`llmcall.choice`: an :class:`LLMCall` whose value is one of
     its options, or ``None`` if the answer is none of them.
 
+    :ivar question: the template of the user message.
     :ivar options: what it may return, in the order given.
     :ivar order: the name of the order.
 
@@ -70,11 +71,11 @@ class Choice(LLMCall):
         self._options = checked_options(options, last, order)
         self.options = self._options.values
         self.order = order
-        self._question = question
+        self.question = question
 
     def __repr__(self) -> str:
         options = ", ".join(map(repr, self.options))
-        return f"Choice({self._question!r}, [{options}], order={self.order!r})"
+        return f"Choice({self.question!r}, [{options}], order={self.order!r})"
 
     def columns(self) -> tuple[str, ...]:
         """Return the names of what has a column of its own in a table, beside the value."""
@@ -294,14 +295,8 @@ def choice(
     ...     "What should {{ town }} do?", ["tax", "ban", "label"], order="rotate", client=client
     ... )
     >>> with llmcall.scope("survey"):
-    ...     answers = policy.table([{"town": "Rye"}], repeats=3)
-    >>> answers[["repeat", "value", "position"]]
-       repeat  value  position
-    0       0  label         1
-    1       1    tax         1
-    2       2    ban         1
-    >>> answers["order"][0]
-    ('label', 'tax', 'ban')
+    ...     policy.map([{"town": "Rye"}], repeats=3)
+    [['label', 'tax', 'ban']]
     """
     return Choice(question, options, system=system, order=order, last=last, **arguments)
 

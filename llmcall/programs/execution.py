@@ -30,6 +30,7 @@ from ..notices import keep_notices, kept_notices
 from ..testing import answers_in_process
 from .children import Children
 from .connections import Watch, refusal
+from .forked_signals import die_of_termination_if_forked
 from .recorder import ProgramCalls
 
 NAMED = 10  # child processes that are named
@@ -108,6 +109,7 @@ class Execution:
         # A program's own handler takes the place of this one.
         if _has_default(signal.SIGTERM) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._terminate)
+            die_of_termination_if_forked(self._terminate)
 
     def run(self, script: str, arguments: tuple[str, ...], *, module: bool = False) -> NoReturn:
         """Run the program, show the exception that ends it as Python does, and exit.
@@ -193,8 +195,6 @@ class Execution:
         :raises SystemExit: in the main thread, wherever it is.
         """
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if os.getpid() != self._process:
-            os.kill(os.getpid(), signal.SIGTERM)
         self._is_terminated = True
         self._code = KILLED_BY_TERMINATION
         sys.exit(KILLED_BY_TERMINATION)

@@ -114,7 +114,7 @@ def test_on_the_command_line(server: RedisProcess, tmp_path: Path) -> None:
         redis.hset("llmcall:rows", client.build_request("a").cache_key, b"short")
     for other in (str(tmp_path / "saved"), server.url[:-1] + "1"):
         assert commands.cache("--path", server.url, "salvage", other).startswith(
-            f"1 record read from {server.url}"
+            f"1 record copied from {server.url}"
         )
         assert said(client_at(other, mode="replay"), "b") == ["two"]
     with pytest.raises(CacheError, match="into itself"):

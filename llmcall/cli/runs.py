@@ -279,7 +279,7 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 @click.argument("file", type=existing)
 @as_json
 def check(file: str, as_json: bool) -> None:
-    """Say what in a cassette does not fit together, as after an edit by hand.
+    """Find what does not fit together, as after an edit by hand.
 
     That is: records out of order; requests that no call makes under the header's settings; draws of
     one request with the same long text; answers that prompts quote with other words. A program may

@@ -280,8 +280,6 @@ class LLMCall:
     'bad'
     """
 
-    wants_names = False  # whether the items of a map have names outside any scope, too
-
     def __init__(
         self,
         system_template_name: str | None = None,
@@ -338,6 +336,11 @@ class LLMCall:
             "typing.", ""
         )
         return f"LLMCall({', '.join(given)}, output_type={kind})"
+
+    @property
+    def wants_names(self) -> bool:
+        """Return whether the items of a map have names outside any scope, too."""
+        return False
 
     @property
     def client(self) -> LLMClient:

@@ -20,7 +20,11 @@ import llmcall.aio
 import llmcall.testing
 
 REFERENCE = ROOT / "docs" / "reference"
-NEEDED = {"survey": ("matplotlib", "pandas"), "other_machines": ("distributed",)}
+NEEDED = {
+    "survey": ("matplotlib", "pandas"),
+    "closed_questions": ("pandas",),
+    "other_machines": ("distributed",),
+}
 
 
 def name_of(page: Path) -> str:

@@ -54,8 +54,6 @@ class Choice(LLMCall):
     Answer with one letter only.
     """
 
-    wants_names = True
-
     def __init__(
         self,
         question: str,
@@ -76,6 +74,13 @@ class Choice(LLMCall):
     def __repr__(self) -> str:
         options = ", ".join(map(repr, self.options))
         return f"Choice({self.question!r}, [{options}], order={self.order!r})"
+
+    @property
+    def wants_names(self) -> bool:
+        """Return whether the items of a map have names outside any scope, too: the order depends on
+        them.
+        """
+        return self.order != "given"
 
     def columns(self) -> tuple[str, ...]:
         """Return the names of what has a column of its own in a table, beside the value."""
@@ -160,7 +165,7 @@ class Choice(LLMCall):
         The probabilities are those of the answer's first token: the letter, also with a space
         before it or in lower case. They are averaged over all rotations of the options that move,
         one call each; for ``order="reverse"`` over both directions, and for ``order="given"`` there
-        is one order. The temperature doesn't change them.
+        is one order. Most servers give them as they are before the temperature.
 
         :param rows: dicts of the question's variables, or a pandas DataFrame.
         :param logprobs: whether to read log probabilities. ``False`` counts the draws of

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from .scopes import arm, bind, scope, seed
     from .study.arms import Arms, arms
     from .study.choice import Choice, choice
+    from .study.packing.pack import pack
+    from .study.packing.verify import verify
     from .types import AsyncTransport, Record, Reply, Request, TokenUsage, Transport
 
 # Where each name lives; it is imported when first used, so that importing the package costs next to
@@ -88,6 +90,8 @@ _HOMES = {
     "scopes": ("arm", "bind", "scope", "seed"),
     "study.arms": ("Arms", "arms"),
     "study.choice": ("Choice", "choice"),
+    "study.packing.pack": ("pack",),
+    "study.packing.verify": ("verify",),
     "review.comparison": ("Comparison", "compare"),
     "types": ("AsyncTransport", "Record", "Reply", "Request", "TokenUsage", "Transport"),
 }  # fmt: skip
@@ -102,8 +106,8 @@ __all__ = [
     "ResponseCache", "ScopeError", "ServiceError", "Settings", "Stream", "TemplateError", "TokenUsage", "Transport",
     "Usage", "__version__", "arm", "arms", "async_http_client", "bind", "budget", "cassette", "chatcompletion_request",
     "choice", "client", "compare", "configure", "configured", "count_tokens", "force_api_cache", "force_api_type",
-    "http_client", "imap", "llm", "map", "patched", "recorded", "register_client", "reset", "scope", "seed",
-    "settings", "track", "usage",
+    "http_client", "imap", "llm", "map", "pack", "patched", "recorded", "register_client", "reset", "scope", "seed",
+    "settings", "track", "usage", "verify",
 ]  # fmt: skip
 
 

@@ -34,7 +34,7 @@ from .unused import keep_in_cache, unused_words
 from .uses import Uses, current_position
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from ..config.settings import Settings
     from ..scopes import Draw
@@ -194,6 +194,8 @@ class Cassette(ContextDecorator):
             self._depth += 1
 
     def _start(self, file: str) -> None:
+        for function in before_start:
+            function(self)
         if any(each.file == file and each.is_mine() for each in tuple(open_cassettes)):
             raise CacheError(
                 f"{self.path} is open already in this process; use one cassette for both, or two files"
@@ -228,6 +230,8 @@ class Cassette(ContextDecorator):
             if self._layer is not None:
                 config.pop_layer(self._layer)
                 self._layer = None
+            for function in after_stop:
+                function(self)
             if self.is_mine():
                 if isinstance(self._error, KeyboardInterrupt):
                     self.failures.forget(LEFT)  # whoever pressed Ctrl-C knows
@@ -590,6 +594,11 @@ def _days_of(record: Record, source: str) -> Days | None:
     is_of_now = source == FROM_SERVER or (record.stored_at is None and record.api_type is not None)
     return record.answered_on(day_of(time.time())) if is_of_now else None
 
+
+# Called with each cassette before it reads its file, and when it closes: a packed study's replay
+# makes it read-only, and learns what was used.
+before_start: list[Callable[[Cassette], None]] = []
+after_stop: list[Callable[[Cassette], None]] = []
 
 # Which one is open
 

@@ -15,6 +15,7 @@ from ..display.tables import table
 from ..errors import APIError, LLMCallError
 from ..failures import process_failures
 from .cache import as_json, cache
+from .pack import pack, verify
 from .run import run
 from .runs import cassette, diff, report, show
 
@@ -57,7 +58,7 @@ def main() -> None:
     """
 
 
-for command in (cache, cassette, diff, report, run, show):
+for command in (cache, cassette, diff, pack, report, run, show, verify):
     main.add_command(command)
 
 

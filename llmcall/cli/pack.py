@@ -1,0 +1,129 @@
+"""``llmcall pack`` and ``llmcall verify``: hand a study to others, and check one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..display.printable import visible, visible_json
+from .cache import as_json
+
+DEFAULT_SIZE = 50.0  # megabytes
+MEGABYTE = 1_000_000
+
+
+@click.command()
+@click.argument("folder", type=click.Path())
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option(
+    "--cassette",
+    "cassettes",
+    multiple=True,
+    required=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="A recording that answers the program; one option for each.",
+)
+@click.option(
+    "--add",
+    multiple=True,
+    type=click.Path(),
+    metavar="PATH",
+    help="A file or folder that the program needs and llmcall cannot see, such as one that a child "
+    "process reads.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="PATH",
+    help="A file, folder or pattern to leave out, such as a log.",
+)
+@click.option(
+    "--env",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help='An environment variable that the program gets. A credential gets the value "none".',
+)
+@click.option("--prune", is_flag=True, help="Leave out records that no call used.")
+@click.option("--zip", "zip_file", type=click.Path(dir_okay=False), help="Write a ZIP file, too.")
+@click.option(
+    "--max-size",
+    type=click.FloatRange(min=0),
+    default=DEFAULT_SIZE,
+    show_default=True,
+    metavar="MB",
+    help="The largest file, in megabytes.",
+)
+@click.option(
+    "--licence", type=click.Path(dir_okay=False), help="The licence, if it has no usual name."
+)
+def pack(
+    folder: str,
+    command: tuple[str, ...],
+    cassettes: tuple[str, ...],
+    add: tuple[str, ...],
+    exclude: tuple[str, ...],
+    env: tuple[str, ...],
+    prune: bool,
+    zip_file: str | None,
+    max_size: float,
+    licence: str | None,
+) -> None:
+    """Pack a study so that others can run it again.
+
+    FOLDER is the package to make. COMMAND is the program, after "--": SCRIPT [ARG...], a notebook,
+    or -m MODULE [ARG...]. The working directory is the project: the program runs in a copy of it
+    without network, answered by its recordings, and what it reads and writes is packed.
+    """
+    from ..study.packing.pack import pack as make
+
+    package = make(
+        folder,
+        command,
+        cassettes=cassettes,
+        add=add,
+        exclude=exclude,
+        env=env,
+        prune=prune,
+        zip=zip_file,
+        max_size=round(max_size * MEGABYTE),
+        licence=licence,
+    )
+    click.echo(visible(str(package)))
+
+
+@click.command()
+@click.argument("package", type=click.Path(exists=True))
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="NUMBER",
+    help="By how much numbers in CSV, JSON and printed text may differ, such as 1e-9.",
+)
+@as_json
+def verify(package: str, tolerance: float, as_json: bool) -> None:
+    """Run a packed study again and compare its results.
+
+    PACKAGE is a folder or a ZIP file. The program runs in a temporary folder, without network,
+    answered by its recordings. The exit code is 1 if anything differs.
+    """
+    from ..study.packing.verify import WARNING
+    from ..study.packing.verify import verify as check
+
+    click.echo(WARNING, err=as_json)
+    found = check(package, tolerance=tolerance)
+    if as_json:
+        told: dict[str, Any] = {
+            "ok": found.ok,
+            "network": found.network,
+            "checks": [vars(each) for each in found.checks],
+            "conclusion": found.conclusion(),
+        }
+        click.echo(visible_json(told))
+    else:
+        click.echo(f"The network is refused by {found.network}.")
+        click.echo(str(found))
+    if not found.ok:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,1 @@
+"""A study packed for others, and verified by them."""

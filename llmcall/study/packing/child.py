@@ -1,0 +1,269 @@
+"""Run a packed program in a process of its own, and log what it reads, writes and tries to reach.
+
+``python child.py PLAN``: PLAN is the JSON file that :mod:`llmcall.study.packing.replay` writes. Only
+the standard library is imported before the audit hook is installed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import errno
+import json
+import os
+import runpy
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+PACKAGE = Path(__file__).resolve().parents[2]
+ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
+LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+# Modules of the standard library whose child processes describe this machine.
+DESCRIBING_MODULES = frozenset({"ctypes.util", "platform", "uuid"})
+
+
+class Log:
+    """Appends events to a file, a line each, from this process and those that it forks.
+
+    :param path: the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._seen: set[tuple[str, ...]] = set()
+
+    def add(self, kind: str, *values: Any) -> None:
+        """Add an event."""
+        line = json.dumps([kind, *values]).encode() + b"\n"
+        os.write(self._file, line)
+
+    def add_once(self, kind: str, *values: str) -> None:
+        """Add an event unless it is there already."""
+        if (kind, *values) not in self._seen:
+            self._seen.add((kind, *values))
+            self.add(kind, *values)
+
+
+class Trace:
+    """Hears what Python does: the files that it opens, and the connections that it makes.
+
+    :param log: gets the events.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._is_on = True
+        self._host = socket.gethostname()
+
+    def start(self) -> None:
+        """Start. An audit hook cannot be removed; after :meth:`stop` it does nothing."""
+        sys.addaudithook(self._hear)
+
+    def stop(self) -> None:
+        """Stop."""
+        self._is_on = False
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self._is_on:
+            return
+        if event == "open":
+            self._opens(arguments[0], arguments[2])
+        elif event == "import":
+            self._reads(arguments[1])
+        elif event in ("os.listdir", "os.scandir"):
+            self._lists(arguments[0])
+        elif event == "os.rename":
+            self._writes(arguments[1])
+        elif event == "sqlite3.connect":
+            self._reads(arguments[0])
+        elif event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+            self._connects(arguments[1])
+        elif event in LOOKUPS:
+            self._looks_up(arguments[0])
+        elif event == "subprocess.Popen":
+            self._starts(arguments[0] or _first(arguments[1]))
+        elif event in ("os.posix_spawn", "os.exec", "os.startfile"):
+            self._starts(arguments[0])
+        elif event in ("os.spawn",):
+            self._starts(arguments[1])
+        elif event == "os.system":
+            self._starts(os.fsdecode(arguments[0]).partition(" ")[0])
+
+    def _opens(self, path: Any, flags: int) -> None:
+        if flags & ACCESS == os.O_RDONLY:
+            self._reads(path)
+            return
+        if not flags & (os.O_TRUNC | os.O_EXCL):
+            self._reads(path)  # what it held stays, or is read
+        self._writes(path)
+
+    def _reads(self, path: Any) -> None:
+        found = _absolute(path)
+        if found is not None and os.path.isfile(found):
+            self._log.add_once("read", found)
+
+    def _writes(self, path: Any) -> None:
+        found = _absolute(path)
+        if found is not None:
+            self._log.add_once("write", found)
+
+    def _lists(self, path: Any) -> None:
+        found = _absolute("." if path is None else path)
+        if found is not None:
+            self._log.add_once("list", found)
+
+    def _connects(self, address: Any) -> None:
+        if not isinstance(address, tuple):
+            return  # a Unix socket
+        self._refuse(f"{_text(address[0])}:{address[1]}")
+
+    def _looks_up(self, host: Any) -> None:
+        name = _text(host or "localhost")
+        if name not in ("localhost", self._host) and not _is_number(name):
+            self._refuse(name)
+
+    def _refuse(self, place: str) -> NoReturn:
+        self._log.add("connect", place)
+        raise ConnectionRefusedError(
+            errno.ECONNREFUSED, f"a packed program has no network: {place} is refused"
+        )
+
+    def _starts(self, program: Any) -> None:
+        if not _describes_machine():
+            self._log.add_once("child", os.path.basename(_text(program)))
+
+
+def _first(arguments: Any) -> Any:
+    return arguments if isinstance(arguments, (str, bytes)) else arguments[0]
+
+
+def _text(value: Any) -> str:
+    return os.fsdecode(value) if isinstance(value, (str, bytes, os.PathLike)) else str(value)
+
+
+def _absolute(path: Any) -> str | None:
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        return None  # a file descriptor
+    try:
+        return os.path.abspath(os.fsdecode(path))
+    except (
+        FileNotFoundError,
+        ValueError,
+    ):  # the working directory is gone; a name with a zero byte
+        return None
+
+
+def _is_number(host: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, UnicodeEncodeError):
+            socket.inet_pton(family, host)
+            return True
+    return False
+
+
+def _describes_machine() -> bool:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") in (__name__, "subprocess", "os"):
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__") in DESCRIBING_MODULES
+
+
+def _log_end(log: Log, trace: Trace) -> Callable[[], None]:
+    """Return a function that logs the versions of what was imported; only the first call counts."""
+    process = os.getpid()
+    done = threading.Lock()
+
+    def end() -> None:
+        if os.getpid() == process and done.acquire(blocking=False):
+            trace.stop()
+            log.add("end", _versions())
+
+    return end
+
+
+def _versions() -> dict[str, str]:
+    """Return the version of each distribution that a module was imported from."""
+    from importlib.metadata import packages_distributions, version
+
+    distributions = packages_distributions()
+    imported = {name.partition(".")[0] for name, module in list(sys.modules.items()) if module}
+    names = {each for module in imported for each in distributions.get(module, ())}
+    return {name: version(name) for name in sorted(names, key=str.lower)}
+
+
+def _replay_only(log: Log, folder: str, cassettes: list[str]) -> None:
+    """Read every cassette in mode ``none``, log what it is used for, and refuse other calls."""
+    from llmcall.cassettes import cassette as cassette_module
+    from llmcall.cassettes.misses import guards
+    from llmcall.errors import CacheError, CacheMissError
+    from llmcall.failures import Failures
+    from llmcall.testing import answers_in_process
+
+    named = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
+
+    def before_start(opened: Any) -> None:
+        opened.mode, opened.anew, opened.tells_unused = "none", False, False
+        path = os.path.realpath(opened.path)
+        if path not in named:
+            log.add("unnamed", str(opened.path))
+            raise CacheError(f"the program opens the cassette {opened.path}, which is not packed")
+
+    def after_stop(closed: Any) -> None:
+        unused = [record.cache_key for record in closed.unused()]
+        log.add("used", named[os.path.realpath(closed.path)], unused)
+
+    def refuse(client: object, cassette: object) -> None:
+        if not answers_in_process(client):
+            raise CacheMissError("no answer is recorded, and a packed program asks no model")
+
+    add = Failures.add
+
+    def add_failure(self: Failures, scope: str, what: str, why: str = "failed") -> None:
+        log.add("failure", scope, what, why)
+        add(self, scope, what, why)
+
+    cassette_module.before_start.append(before_start)
+    cassette_module.after_stop.append(after_stop)
+    guards.append(refuse)
+    Failures.add = add_failure  # type: ignore[method-assign]
+
+
+def main(plan_file: str) -> None:
+    """Run the program of a plan as ``__main__``."""
+    plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
+    sys.path.pop(0)  # the folder of this file
+    try:
+        import llmcall  # noqa: F401
+    except ModuleNotFoundError:
+        sys.path.append(str(PACKAGE.parent))
+    log = Log(plan["log"])
+    trace = Trace(log)
+    end = _log_end(log, trace)
+    leave = os._exit
+
+    def leave_at_once(status: int) -> NoReturn:
+        end()
+        leave(status)
+
+    os._exit = leave_at_once
+    atexit.register(end)  # the first to be registered is the last to be called
+    _replay_only(log, plan["folder"], plan["cassettes"])
+    trace.start()
+    script, *arguments = plan["program"]
+    if plan["around"] is None:
+        from llmcall.programs.execution import execute
+
+        execute(script, tuple(arguments), module=plan["module"])
+        return
+    options = ["--cassette", plan["around"], "--mode", "none", *["-m"] * plan["module"]]
+    sys.argv = ["llmcall", "run", *options, script, *arguments]
+    runpy.run_module("llmcall", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

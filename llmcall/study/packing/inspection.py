@@ -1,0 +1,58 @@
+"""What should not leave a machine unnoticed: credentials, home folders, e-mail addresses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ...secrets import find
+
+HOME = re.compile(r"(?:/home/|/Users/|(?<![A-Za-z])[A-Za-z]:\\{1,2}Users\\{1,2})[^\s/\\\"'<>:]+")
+MAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+
+
+def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> list[str]:
+    """Return the places of what looks like a credential, without the credentials.
+
+    :param files: their paths below the folder.
+    :param allow: regular expressions; what one of them covers passes.
+    """
+    found = []
+    for file in files:
+        text = _text(folder / file)
+        match = find(text, allow)
+        if match is not None:
+            place = f"{file}:{_line(text, match.start)}"
+            found.append(f"{place} holds what looks like {match.kind} ({match.shown}…)")
+    return found
+
+
+def to_look_at(folder: Path, files: Iterable[str]) -> list[str]:
+    """Return the absolute home paths and e-mail addresses in files, each once in a file, with its
+    first place.
+    """
+    return [line for file in files for line in _marked(file, _text(folder / file))]
+
+
+def _marked(file: str, text: str) -> Iterator[str]:
+    seen: set[str] = set()
+    for pattern in (HOME, MAIL):
+        for match in pattern.finditer(text):
+            if match[0] not in seen:
+                seen.add(match[0])
+                yield f"{file}:{_line(text, match.start())}: {match[0]}"
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode(
+            "latin-1"
+        )  # whatever its encoding, what a credential is made of is ASCII
+
+
+def _line(text: str, start: int) -> int:
+    return text.count("\n", 0, start) + 1

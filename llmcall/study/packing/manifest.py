@@ -1,0 +1,171 @@
+"""The manifest of a packed study: the command, the files, what was printed, and the versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from ...errors import LLMCallError
+
+NAME = "manifest.json"
+VERSION = 1  # of the manifest's format
+CODE, DATA, RECORDING, RESULT, ABOUT = "code", "data", "recording", "result", "about"
+FOLDERS = {CODE: "code", DATA: "data", RECORDING: "recordings", RESULT: "results", ABOUT: ""}
+LINE_DIGITS = 12  # of the digests of a recording's lines
+UNSAFE = re.compile(r"(^|/)\.\.?(/|$)|^/|^[A-Za-z]:|//|[\x00]")
+
+
+class PackedFile(NamedTuple):
+    """A file of a package.
+
+    :param path: in the project, with ``/`` between folders.
+    :param role: ``code``, ``data``, ``recording``, ``result``, or ``about`` for a file that the
+        program does not use.
+    :param sha256: of its bytes, in hexadecimal digits.
+    :param bytes: its size.
+    """
+
+    path: str
+    role: str
+    sha256: str
+    bytes: int
+
+    @property
+    def file(self) -> str:
+        """Return its path in the package."""
+        folder = FOLDERS[self.role]
+        return f"{folder}/{self.path}" if folder else self.path
+
+
+class Recording(NamedTuple):
+    """A recording of a package.
+
+    :param path: in the project.
+    :param records: how many it holds.
+    :param around: whether it is opened around the program, as ``llmcall run`` recorded it.
+    :param lines: the first digits of the SHA-256 of each line, by which a changed record is named.
+    """
+
+    path: str
+    records: int
+    around: bool
+    lines: list[str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a package holds, and what its program did when it was packed.
+
+    :ivar command: the script and its arguments, or ``-m``, a module and its arguments.
+    :ivar environment: the variables that the program gets besides PATH, HOME and the temporary
+        folder.
+    :ivar files: all files but the manifest.
+    :ivar folders: those that exist before the program runs, besides those of its files.
+    :ivar recordings: those that the program is answered from.
+    :ivar printed: the program's standard output.
+    :ivar children: the names of the child processes that it started.
+    :ivar served: for each model that answered, its days and fingerprints; ``None`` if unknown.
+    :ivar asked: the models that the program asked for.
+    :ivar answers: how many answers there are, and how many were cut, refused or asked again.
+    :ivar cost: in USD, when the answers were made; ``None`` if no record says it.
+    :ivar python: Python's version.
+    :ivar packages: the versions of the distributions that the program imported.
+    """
+
+    command: list[str]
+    environment: dict[str, str]
+    files: list[PackedFile]
+    folders: list[str]
+    recordings: list[Recording]
+    printed: str
+    children: list[str]
+    served: dict[str, Any]
+    asked: list[str]
+    answers: dict[str, int]
+    cost: float | None
+    python: str
+    packages: dict[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Return it as JSON."""
+        data = {
+            "llmcall_package": VERSION,
+            **vars(self),
+            "files": [{**each._asdict(), "file": each.file} for each in self.files],
+            "recordings": [each._asdict() for each in self.recordings],
+        }
+        return json.dumps(data, ensure_ascii=False, indent=1) + "\n"
+
+    def having(self, *roles: str) -> list[PackedFile]:
+        """Return the files of some roles."""
+        return [each for each in self.files if each.role in roles]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest of a package.
+
+    :raises LLMCallError: if it is damaged, of a newer version, or names a path outside the package.
+    """
+    place = folder / NAME
+    try:
+        data = json.loads(place.read_text(encoding="utf-8"))
+        version = data.pop("llmcall_package")
+        if version != VERSION:
+            raise LLMCallError(
+                f"{place} has version {version!r} of the format, and this version of llmcall reads "
+                f"version {VERSION}; install the version of llmcall that requirements.txt names"
+            )
+        files = [_packed_file(each) for each in data.pop("files")]
+        recordings = [
+            Recording(_safe(each["path"]), each["records"], each["around"], each["lines"])
+            for each in data.pop("recordings")
+        ]
+        folders = [_safe(each) for each in data.pop("folders")]
+        manifest = Manifest(files=files, recordings=recordings, folders=folders, **data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LLMCallError(f"{place} is damaged: {type(error).__name__}: {error}") from error
+    _check_types(manifest, place)
+    return manifest
+
+
+def _check_types(manifest: Manifest, place: Path) -> None:
+    texts = [*manifest.command, *manifest.children, manifest.printed, manifest.python]
+    texts += [text for each in (manifest.environment, manifest.packages) for text in each.values()]
+    if not manifest.command or not all(isinstance(text, str) for text in texts):
+        raise LLMCallError(f"{place} is damaged: its command, printed text or versions are no text")
+
+
+def _packed_file(entry: dict[str, Any]) -> PackedFile:
+    if entry["role"] not in FOLDERS:
+        raise ValueError(f"{entry['role']!r} is no role of a file")
+    return PackedFile(_safe(entry["path"]), entry["role"], entry["sha256"], entry["bytes"])
+
+
+def _safe(path: str) -> str:
+    """Return a path below a folder, with ``/`` between its parts, as Windows may not write it.
+
+    :raises ValueError: if it leads elsewhere.
+    """
+    found = path.replace("\\", "/")
+    if not found or UNSAFE.search(found):
+        raise ValueError(f"the path {path!r} leads out of the package")
+    return str(PurePosixPath(found))
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def line_digests(path: Path) -> list[str]:
+    """Return the first digits of the SHA-256 of each line of a file."""
+    with open(path, "rb") as file:
+        return [hashlib.sha256(line.rstrip(b"\r\n")).hexdigest()[:LINE_DIGITS] for line in file]

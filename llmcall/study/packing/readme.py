@@ -1,0 +1,108 @@
+"""The README of a package, made from its manifest."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...display.formatting import money
+from ...records.served import served_words
+from .manifest import ABOUT, CODE, DATA, RECORDING, RESULT
+
+if TYPE_CHECKING:
+    from ...records.served import Served
+    from .manifest import Manifest
+
+READER = Path(__file__).with_name("data") / "read_cassette.py"
+TITLES = {
+    CODE: "Code",
+    DATA: "Data that the program reads",
+    RECORDING: "Recorded answers",
+    RESULT: "Results that the program writes",
+    ABOUT: "About the package",
+}
+PROOF = (
+    "A successful check proves that these results come of these answers by this code. It does not "
+    "prove who gave the answers; a DOI or a signed tag gives the date."
+)
+
+
+def text(manifest: Manifest, served: Served) -> str:
+    """Return the README of a package.
+
+    :param served: the models that answered, with their days.
+    """
+    parts = [
+        _check(manifest),
+        _answers(manifest, served),
+        _run(manifest),
+        _files(manifest),
+        _without(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _check(manifest: Manifest) -> str:
+    return f"""# A study and its recorded answers
+
+Check it in this folder. No key and no network are needed; it runs the author's code:
+
+    llmcall verify .
+
+It needs Python {manifest.python} or near it, and what `requirements.txt` names:
+
+    python -m pip install -r requirements.txt
+    uv pip install -r requirements.txt
+
+{PROOF}"""
+
+
+def _answers(manifest: Manifest, served: Served) -> str:
+    counts = dict(manifest.answers)
+    total = counts.pop("answers")
+    marks = ", ".join(f"{count:,} {mark}" for mark, count in counts.items())
+    cost = "unknown" if manifest.cost is None else money(manifest.cost)
+    asked = ", ".join(manifest.asked) or "none"
+    by = ", ".join(served_words(served)) or "no model"
+    return f"""## The answers
+
+- Models asked for: {asked}
+- Answered by (first and last day, UTC): {by}
+- Answers: {total:,} ({marks})
+- Cost when they were made: {cost}"""
+
+
+def _run(manifest: Manifest) -> str:
+    variables = "\n".join(f"    {name}={value}" for name, value in manifest.environment.items())
+    return f"""## The run
+
+    python {shlex.join(manifest.command)}
+
+It runs in a folder where each file has its path below without the first folder (`code/`, `data/`,
+`recordings/`, `results/`), with these variables, in which the randomness is fixed:
+
+{variables}
+
+What it printed stands in `manifest.json`."""
+
+
+def _files(manifest: Manifest) -> str:
+    lines = ["## The files"]
+    for role, title in TITLES.items():
+        files = manifest.having(role)
+        if files:
+            lines += ["", f"{title}:", ""]
+            lines += [
+                f"- `{each.file}` ({each.bytes:,} bytes)"
+                for each in files
+                if each.file != "README.md"
+            ]
+    return "\n".join(lines)
+
+
+def _without() -> str:
+    return """## Without llmcall
+
+`report.html` shows every conversation in a browser. `python read_cassette.py recordings/FILE` prints
+a recording, and needs Python alone. `manifest.json` has the SHA-256 of every file."""

@@ -1,0 +1,307 @@
+"""Run a program from its recordings in a folder of its own, without network, and watch it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...errors import LLMCallError
+
+CHILD = Path(__file__).with_name("child.py")
+PACKAGE = Path(__file__).resolve().parents[2]
+OWN_FOLDERS = frozenset({".llmcall", "__pycache__"})  # what Python and llmcall write for themselves
+MARKER = ".llmcall"  # ends the search for a config.ini in the folders above
+SYSTEM_FOLDERS = (
+    *("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/nix", "/proc", "/run", "/sbin"),
+    *("/sys", "/usr", "/var/lib", "/Library", "/System", "/private/etc", "/private/var/db"),
+)
+NAMESPACE = ("unshare", "--user", "--map-current-user", "--net")
+TAIL = 15  # lines of standard error that a failure shows
+
+
+class Program(NamedTuple):
+    """A program, as the command line names it.
+
+    :param name: a script's path in the project, or a module's name.
+    :param arguments: its own.
+    :param is_module: whether it is a module.
+    """
+
+    name: str
+    arguments: tuple[str, ...] = ()
+    is_module: bool = False
+
+    @classmethod
+    def of(cls, command: Sequence[str]) -> Program:
+        """Return the program of a command: ``SCRIPT [ARG…]`` or ``-m MODULE [ARG…]``."""
+        if command[0] == "-m" and len(command) > 1:
+            return cls(command[1], tuple(command[2:]), is_module=True)
+        return cls(command[0], tuple(command[1:]))
+
+    def command(self) -> list[str]:
+        """Return the command."""
+        return [*["-m"] * self.is_module, self.name, *self.arguments]
+
+
+@dataclass
+class Observed:
+    """What a run did.
+
+    :ivar code: its exit code.
+    :ivar printed: its standard output.
+    :ivar complaints: the end of its standard error.
+    :ivar read: the files of the project that it read before it wrote them, by their project paths.
+    :ivar written: those that it wrote and left behind.
+    :ivar listed: the folders of the project that it listed.
+    :ivar outside: files elsewhere that it read or wrote.
+    :ivar absolute: files of the original project that it opened by absolute paths.
+    :ivar connections: what it tried to connect to, each attempt.
+    :ivar children: the names of the child processes that it started.
+    :ivar failures: the calls that were not answered, each as scope, words and reason.
+    :ivar unnamed: cassettes that it opened without leave.
+    :ivar unused: by cassette, the keys of the records that no call used; a cassette that was never
+        opened is missing.
+    :ivar packages: the versions of the distributions that it imported.
+    :ivar has_ended: whether it came to its end.
+    """
+
+    code: int
+    printed: str
+    complaints: str
+    read: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
+    listed: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    absolute: list[str] = field(default_factory=list)
+    connections: list[str] = field(default_factory=list)
+    children: list[str] = field(default_factory=list)
+    failures: list[tuple[str, str, str]] = field(default_factory=list)
+    unnamed: list[str] = field(default_factory=list)
+    unused: dict[str, set[str]] = field(default_factory=dict)
+    packages: dict[str, str] = field(default_factory=dict)
+    has_ended: bool = False
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a temporary folder for runs, by its real path, and remove it afterwards."""
+    with tempfile.TemporaryDirectory(prefix="llmcall-study-", ignore_cleanup_errors=True) as made:
+        yield Path(made).resolve()
+
+
+@functools.cache
+def has_namespace() -> bool:
+    """Return whether a program can get a network namespace of its own, in which there is nothing."""
+    if not sys.platform.startswith("linux") or shutil.which(NAMESPACE[0]) is None:
+        return False
+    tried = subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False)
+    return tried.returncode == 0
+
+
+def run_program(
+    program: Program,
+    folder: Path,
+    *,
+    cassettes: Sequence[str],
+    around: str | None,
+    environment: Mapping[str, str],
+    project: Path | None = None,
+) -> Observed:
+    """Run a program in a folder that holds what it needs.
+
+    :param folder: the project's copy: the working directory, in a scratch folder of its own.
+    :param cassettes: the recordings' project paths.
+    :param around: the one that ``llmcall run`` recorded, if one is.
+    :param environment: what it gets besides PATH, HOME and a temporary folder.
+    :param project: the original folder.
+    """
+    scratch = folder.parent / f"{folder.name}-scratch"
+    for name in ("home", "tmp"):
+        (scratch / name).mkdir(parents=True)
+    (folder / MARKER).mkdir(exist_ok=True)
+    log, plan = scratch / "log.jsonl", scratch / "plan.json"
+    told = {
+        "log": str(log),
+        "folder": str(folder),
+        "cassettes": list(cassettes),
+        "around": around,
+        "program": [program.name, *program.arguments],
+        "module": program.is_module,
+    }
+    plan.write_text(json.dumps(told), encoding="utf-8")
+    before = _states(folder)
+    done = subprocess.run(
+        [*(NAMESPACE if has_namespace() else ()), sys.executable, "-B", str(CHILD), str(plan)],
+        cwd=folder,
+        env=_environment(scratch, environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    complaints = _text(done.stderr).strip().split("\n")
+    observed = Observed(done.returncode, _text(done.stdout), "\n".join(complaints[-TAIL:]))
+    places = _Places(folder, scratch, project)
+    if log.exists():
+        with open(log, encoding="utf-8") as lines:
+            _take(observed, places, (json.loads(line) for line in lines))
+    after = _states(folder)
+    observed.written = sorted(path for path in after if before.get(path) != after[path])
+    return observed
+
+
+def _environment(scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Return all variables of the program's environment."""
+    home, temporary = str(scratch / "home"), str(scratch / "tmp")
+    found = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": home,
+        "TMPDIR": temporary,
+        "LLMCALL_CACHE_PATH": str(scratch / "cache"),
+        "LLMCALL_CASSETTE_MODE": "none",
+    }
+    if os.name == "nt":
+        found.update(USERPROFILE=home, TEMP=temporary, TMP=temporary)
+        found["SYSTEMROOT"] = os.environ.get("SYSTEMROOT", "")
+    return {**found, **given}
+
+
+def _text(output: bytes) -> str:
+    return output.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+
+
+def _states(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Return what tells whether a file of a folder was written, by its path below the folder."""
+    return {
+        path: (status.st_mtime_ns, status.st_size, status.st_ino)
+        for path in files_below(folder)
+        for status in [os.stat(folder / path)]
+    }
+
+
+def files_below(folder: Path) -> list[str]:
+    """Return the files below a folder, sorted, without what Python and llmcall write for themselves.
+
+    Links are left out.
+    """
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in OWN_FOLDERS]
+        paths = [Path(place, name) for name in names]
+        found += [
+            path.relative_to(folder).as_posix()
+            for path in paths
+            if path.is_file() and not path.is_symlink()
+        ]
+    return sorted(found)
+
+
+class _Places:
+    """Tells where a path lies.
+
+    :param folder: where the program runs.
+    :param scratch: its home, its temporary folder and its cache.
+    :param project: the original folder.
+    """
+
+    def __init__(self, folder: Path, scratch: Path, project: Path | None) -> None:
+        self._folder = str(folder)
+        self._scratch = str(scratch)
+        self._project = None if project is None else os.path.realpath(project)
+        self._python = _python_folders()
+        self._system = [*SYSTEM_FOLDERS, *_windows_folders()]
+
+    def of(self, path: str) -> tuple[str, str]:
+        """Return ``"project"``, ``"absolute"``, ``"outside"`` or ``"known"``, and the path: in the
+        project, if it lies there.
+        """
+        real = os.path.realpath(path)
+        if _is_below(real, self._folder):
+            return "project", Path(os.path.relpath(real, self._folder)).as_posix()
+        if _is_below(real, self._scratch):
+            return "known", real
+        if any(_is_below(real, each) for each in self._python):
+            return "known", real
+        if self._project is not None and _is_below(real, self._project):
+            return "absolute", real
+        if any(_is_below(real, each) for each in self._system):
+            return "known", real
+        return "outside", real
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return os.path.normcase(path).startswith(os.path.normcase(folder.rstrip(os.sep)) + os.sep)
+
+
+def _python_folders() -> list[str]:
+    """Return the folders of Python's installation and of llmcall."""
+    installed = [
+        path
+        for path in (*sys.path, *site.getsitepackages(), site.getusersitepackages())
+        if os.path.basename(path) in ("site-packages", "dist-packages")
+    ]
+    folders = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(PACKAGE), *installed}
+    return sorted({each for folder in folders for each in (folder, os.path.realpath(folder))})
+
+
+def _windows_folders() -> list[str]:
+    names = ("SYSTEMROOT", "PROGRAMFILES", "PROGRAMDATA") if os.name == "nt" else ()
+    return [os.environ[name] for name in names if name in os.environ]
+
+
+def _take(observed: Observed, places: _Places, events: Iterator[list[Any]]) -> None:
+    """Take the events of a run's log."""
+    began: dict[str, str] = {}  # by project path, what came first: its reading or its writing
+    lists = {"absolute": observed.absolute, "outside": observed.outside}
+    for kind, *values in events:
+        if kind in ("read", "write", "list"):
+            where, path = places.of(values[0])
+            if where == "project":
+                if kind == "list":
+                    observed.listed.append(path)
+                else:
+                    began.setdefault(path, kind)
+            elif where != "known" and kind != "list" and path not in lists[where]:
+                lists[where].append(path)
+        elif kind == "connect":
+            observed.connections.append(values[0])
+        elif kind == "child":
+            observed.children.append(values[0])
+        elif kind == "failure":
+            observed.failures.append((values[0], values[1], values[2]))
+        elif kind == "unnamed":
+            observed.unnamed.append(values[0])
+        elif kind == "used":
+            _add_use(observed.unused, *values)
+        elif kind == "end":
+            observed.packages = values[0]
+            observed.has_ended = True
+    observed.children = sorted(set(observed.children))
+    observed.read = sorted(
+        path
+        for path, kind in began.items()
+        if kind == "read" and not OWN_FOLDERS & set(path.split("/"))
+    )
+
+
+def _add_use(unused: dict[str, set[str]], path: str, keys: list[str]) -> None:
+    """Note the records that one opening of a cassette left unused."""
+    unused[path] = unused[path] & set(keys) if path in unused else set(keys)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's bytes, into folders that are made."""
+    if source.is_symlink() and not source.exists():
+        raise LLMCallError(f"{source} is a link to a file that does not exist")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)

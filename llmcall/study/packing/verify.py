@@ -1,0 +1,390 @@
+"""Verify a packed study: run it again from its recorded answers, and compare all that it gives."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ...display.formatting import counted
+from ...display.printable import visible
+from ...errors import CacheError, LLMCallError
+from ...records.reader import read
+from .archive import unpack_zip
+from .differences import file_differences, text_differences
+from .manifest import (
+    ABOUT,
+    FOLDERS,
+    LINE_DIGITS,
+    NAME,
+    RECORDING,
+    RESULT,
+    Manifest,
+    digest_of,
+    line_digests,
+    read_manifest,
+)
+from .pack import record_lines
+from .readme import PROOF
+from .replay import (
+    OWN_FOLDERS,
+    Observed,
+    Program,
+    copy_file,
+    has_namespace,
+    run_program,
+    scratch_folder,
+)
+
+OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
+NAMED = 10  # things of a kind that are named
+WARNING = "verify runs the author's code on this machine, in a temporary folder, without network."
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked.
+
+    :ivar name: what was checked.
+    :ivar status: ``"ok"``, ``"DIFFERS"`` or ``"note"``, which fails nothing.
+    :ivar found: what was found, in words.
+    :ivar details: what differs, each with its place.
+    """
+
+    name: str
+    status: str
+    found: str
+    details: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        first = f"{self.status:8} {self.name}: {self.found}"
+        return visible("\n".join([first, *(f"           {each}" for each in self.details)]))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the verification of a packed study found.
+
+    :ivar checks: what was checked, in order.
+    :ivar network: how the network was refused.
+    """
+
+    checks: tuple[Check, ...]
+    network: str
+
+    @property
+    def ok(self) -> bool:
+        """Return whether nothing differs."""
+        return all(check.status != DIFFERS for check in self.checks)
+
+    def conclusion(self) -> str:
+        """Return what was proved, or how much differs."""
+        if self.ok:
+            return f"verified. {PROOF}"
+        count = sum(check.status == DIFFERS for check in self.checks)
+        return f"not verified: {counted(count, 'check')} failed"
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self.checks), self.conclusion()])
+
+
+def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verification:
+    """Run a packed study again without network, and compare it with what was packed.
+
+    It runs the author's code, in a temporary folder; the package stays as it is.
+
+    :param package: a folder, or a ZIP file.
+    :param tolerance: by which numbers in CSV, JSON and printed text may differ, relative to the
+        larger one and at least to 1.
+    :returns: a check for each thing that was compared.
+    :raises ValueError: if it is no package, or the tolerance is negative.
+    :raises LLMCallError: if the package is damaged, or unsafe to unpack or to run.
+
+    >>> verification = llmcall.verify("greeting")  # packed as in the example of llmcall.pack
+    >>> verification.ok
+    True
+    >>> print(verification.checks[2])
+    ok       replay: 1 record used, no call unanswered
+    """
+    path = Path(package)
+    if not tolerance >= 0:
+        raise ValueError(f"the tolerance is {tolerance}; it must be 0 or more")
+    if not path.exists():
+        raise ValueError(f"{package} does not exist")
+    with scratch_folder() as scratch:
+        if not path.is_dir():
+            unpacked = scratch / "unpacked"
+            unpacked.mkdir()
+            path = unpack_zip(path, unpacked)
+        if not (path / NAME).is_file():
+            raise ValueError(f"{package} is no packed study: it has no {NAME}")
+        _refuse_links(path)
+        manifest = read_manifest(path)
+        return _Verifying(path, scratch, manifest, tolerance).verification()
+
+
+def _refuse_links(package: Path) -> None:
+    for place, folders, names in os.walk(package):
+        for name in (*folders, *names):
+            if Path(place, name).is_symlink():
+                raise LLMCallError(
+                    f"{Path(place, name)} is a link; a package has none, and nothing was run"
+                )
+
+
+class _Verifying:
+    """The verification of one package.
+
+    :param package: its folder.
+    :param scratch: where it may write.
+    """
+
+    def __init__(self, package: Path, scratch: Path, manifest: Manifest, tolerance: float) -> None:
+        self._package = package
+        self._folder = scratch / "run"
+        self._manifest = manifest
+        self._tolerance = tolerance
+
+    def verification(self) -> Verification:
+        """Check everything."""
+        checks = [self._files(), self._recordings()]
+        observed = self._run()
+        checks += [
+            self._replay(observed),
+            self._printed(observed),
+            *self._results(observed),
+            self._hidden(observed),
+            self._network(observed),
+            self._children(observed),
+            self._extra(),
+            self._versions(observed),
+        ]
+        network = "an audit hook in Python"
+        if has_namespace():
+            network = "a network namespace of its own and an audit hook in Python"
+        return Verification(tuple(checks), network)
+
+    # The package
+
+    def _files(self) -> Check:
+        """Compare the files with the sums in the manifest."""
+        details = []
+        for each in self._manifest.files:
+            path = self._package / each.file
+            if not path.is_file():
+                details.append(f"{each.file} is missing")
+            elif digest_of(path) != each.sha256:
+                details.append(f"{each.file} was changed: its SHA-256 is not that of the manifest")
+        count = counted(len(self._manifest.files), "file")
+        return _check("files", f"{count} as in the manifest", "changed after packing", details)
+
+    def _recordings(self) -> Check:
+        details = []
+        count = 0
+        known = {each.path for each in self._manifest.having(RECORDING)}
+        for recording in self._manifest.recordings:
+            path = self._package / FOLDERS[RECORDING] / recording.path
+            if recording.path not in known:
+                details.append(f"{recording.path}: the manifest names no such file")
+            if not path.is_file():
+                continue
+            try:
+                held = read(path)
+                details += _changed_lines(path, recording.path, recording.lines)
+                records = len(held.records())
+                is_complete = held.is_complete
+            except CacheError as error:
+                details.append(f"{recording.path} is damaged: {error}")
+                continue
+            count += records
+            if not is_complete:
+                details.append(f"{recording.path} is incomplete")
+            if records != recording.records:
+                details.append(
+                    f"{recording.path} holds {records:,} records, and the manifest says "
+                    f"{recording.records:,}"
+                )
+            if record_lines(path) > records:
+                details.append(f"{recording.path}: {_doubled(path)}")
+        found = f"{counted(count, 'record')}, all readable"
+        return _check("recordings", found, "not as they were packed", details)
+
+    # The run
+
+    def _run(self) -> Observed:
+        self._folder.mkdir()
+        for each in self._manifest.files:
+            source = self._package / each.file
+            if each.role not in (ABOUT, RESULT) and source.is_file():
+                copy_file(source, self._folder / each.path)
+        for path in self._manifest.folders:
+            (self._folder / path).mkdir(parents=True, exist_ok=True)
+        around = [each.path for each in self._manifest.recordings if each.around]
+        return run_program(
+            Program.of(self._manifest.command),
+            self._folder,
+            cassettes=[each.path for each in self._manifest.recordings],
+            around=around[0] if around else None,
+            environment=self._manifest.environment,
+        )
+
+    def _replay(self, observed: Observed) -> Check:
+        details = [
+            f"{what} {why}" + (f" in scope {scope!r}" if scope else "")
+            for scope, what, why in observed.failures
+        ]
+        details += [
+            f"it opens the cassette {path}, which is not packed" for path in observed.unnamed
+        ]
+        count = 0
+        for recording in self._manifest.recordings:
+            path = self._package / FOLDERS[RECORDING] / recording.path
+            try:
+                records = read(path).records() if path.is_file() else []
+            except CacheError:
+                records = []  # what is damaged is told by the check of the recordings
+            unused = observed.unused.get(recording.path)
+            keys = {each.cache_key for each in records} if unused is None else unused
+            names = [
+                each.sample or "(outside any scope)" for each in records if each.cache_key in keys
+            ]
+            count += len(records) - len(names)
+            details += [f"{recording.path}: no call used the record {name}" for name in names]
+        if observed.code:
+            details.append(f"the program ended with exit code {observed.code}:")
+            details += [f"  {line}" for line in observed.complaints.split("\n")]
+        elif not observed.has_ended:
+            details.append("the program did not come to its end")
+        found = f"{counted(count, 'record')} used, no call unanswered"
+        return _check("replay", found, "not as it was packed", details, most=None)
+
+    def _printed(self, observed: Observed) -> Check:
+        expected, found = self._manifest.printed, observed.printed
+        details = text_differences(expected, found, self._tolerance)
+        lines = counted(expected.count("\n"), "line")
+        return _check("printed text", f"{lines}, the same", "differs", details)
+
+    def _results(self, observed: Observed) -> Iterator[Check]:
+        """Compare every result, in the package too, since its sum says nothing if it was mended."""
+        packed = {each.path: each for each in self._manifest.having(RESULT)}
+        for path, each in packed.items():
+            expected, found = self._package / each.file, self._folder / path
+            if not expected.is_file():
+                details = ["it is not in the package"]
+            elif path not in observed.written:
+                details = ["the program did not write it"]
+            else:
+                old, new = expected.read_bytes(), found.read_bytes()
+                details = file_differences(path, old, new, self._tolerance)
+            yield _check(f"result {path}", "the same", "differs", details)
+        more = [path for path in observed.written if path not in packed]
+        if more:
+            yield _check("results", "", "written, but not packed", more)
+
+    def _hidden(self, observed: Observed) -> Check:
+        known = {each.path for each in self._manifest.files if each.role != ABOUT}
+        unknown = [
+            path
+            for path in observed.read
+            if path not in known and not OWN_FOLDERS & {*path.split("/")}
+        ]
+        details = [*observed.outside, *observed.absolute, *unknown]
+        return _check("files read", "all of them are packed", "read, but not packed", details)
+
+    def _network(self, observed: Observed) -> Check:
+        attempts = list(dict.fromkeys(observed.connections))
+        count = counted(len(observed.connections), "attempt")
+        return _check("network", "no attempt to connect", f"{count} to connect, refused", attempts)
+
+    def _children(self, observed: Observed) -> Check:
+        new = [name for name in observed.children if name not in self._manifest.children]
+        if self._manifest.children and not new:
+            names = ", ".join(self._manifest.children)
+            return Check("child processes", NOTE, f"as when it was packed, not watched: {names}")
+        return _check("child processes", "none", "not started when it was packed", new)
+
+    # What was found beside it
+
+    def _extra(self) -> Check:
+        known = {NAME, *(each.file for each in self._manifest.files)}
+        there = [
+            path.relative_to(self._package).as_posix()
+            for path in sorted(self._package.rglob("*"))
+            if path.is_file()
+        ]
+        extra = [path for path in there if path not in known]
+        return _check("other files", "none", "not named by the manifest", extra)
+
+    def _versions(self, observed: Observed) -> Check:
+        found = [_difference("Python", self._manifest.python, platform.python_version())]
+        for name, packed in self._manifest.packages.items():
+            here = observed.packages.get(name) or _installed(name)
+            found.append(_difference(name, packed, here))
+        details = tuple(filter(None, found))
+        if not details:
+            return Check("versions", OK, "the same")
+        return Check("versions", NOTE, "not those it was packed with", details)
+
+
+def _check(
+    name: str, good: str, bad: str, details: Sequence[str], *, most: int | None = NAMED
+) -> Check:
+    """Return a check, which holds if there are no details."""
+    if not details:
+        return Check(name, OK, good)
+    more = len(details) - (most or len(details))
+    shown = [*details[:most], *([f"… and {more:,} more"] if more > 0 else [])]
+    return Check(name, DIFFERS, bad, tuple(shown))
+
+
+def _changed_lines(path: Path, name: str, expected: list[str]) -> Iterator[str]:
+    """Yield the records whose lines are not those that were packed."""
+    digests = line_digests(path)
+    if digests == expected:
+        return
+    lines = set(expected)
+    data = path.read_bytes().split(b"\n")
+    for number, digest in enumerate(digests, 1):
+        if digest not in lines:
+            yield f"{name}:{number}: {_line_name(data[number - 1])} was changed or added"
+    gone = len(lines - set(digests))
+    if gone:
+        yield f"{name}: {counted(gone, 'line')} of the packed file changed or missing"
+
+
+def _line_name(line: bytes) -> str:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return "a line that is not JSON"
+    if "kind" in entry:
+        return f"the record {entry.get('sample') or '(outside any scope)'}"
+    return "a text" if "text" in entry else "the header"
+
+
+def _doubled(path: Path) -> str:
+    """Return in words which records stand in a file twice."""
+    seen: set[str] = set()
+    names = []
+    for line in path.read_bytes().split(b"\n"):
+        digest = hashlib.sha256(line.rstrip(b"\r")).hexdigest()[:LINE_DIGITS]
+        if digest in seen and line.lstrip().startswith(b'{"kind"'):
+            names.append(_line_name(line))
+        seen.add(digest)
+    return f"{', '.join(names[:NAMED]) or 'records'} stand there twice"
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _difference(name: str, packed: str, here: str | None) -> str:
+    return "" if packed == here else f"{name} {here or 'is not installed'} (packed with {packed})"

@@ -1,0 +1,469 @@
+"""``llmcall pack`` and ``llmcall verify``: a study handed to others, and checked by them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import done, run
+from pytest_httpserver import HTTPServer
+from servers import NumberedServer
+
+import llmcall
+from llmcall.study.packing.verify import DIFFERS, OK, Verification
+
+SCRIPT = "run räte.py"
+TAPE = "tapes/täglich 1.jsonl"
+PROGRAM = """
+import csv, json, pathlib, sys
+import llmcall
+from persons import persons
+
+def main():
+    rows = []
+    for name, trade in persons():
+        with llmcall.scope(name):
+            text = f"You are {name}, a {trade}. What do you pay?"
+            reply = llmcall.client().send_message(text, temperature=1, on_error="raise")
+        rows.append((name, reply.content, len(reply.content) * 1.1))
+    with open("out/table.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("name", "answer", "price"), *rows])
+    pathlib.Path("out/all.json").write_text(json.dumps({"rows": rows}), encoding="utf-8")
+    print(len(rows), "answers", *sys.argv[1:])
+
+with llmcall.cassette("tapes/täglich 1.jsonl"):
+    main()
+"""
+PERSONS = """
+def persons():
+    for line in open("data/people of Köln.csv", encoding="utf-8"):
+        yield line.strip().split(",")
+"""
+FILES = {
+    SCRIPT: PROGRAM,
+    "persons.py": PERSONS,
+    "data/people of Köln.csv": "Ada,nurse\nBela,baker\nÇem,driver\n",
+    "notes.txt": "never read\n",
+    "out/.keep": "",
+    "LICENSE": "Free for all.\n",
+}
+
+
+def written(folder: Path, files: dict[str, str]) -> None:
+    """Write files below a folder."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a project, and run it once against a server that records."""
+    project = tmp_path_factory.mktemp("study") / "my stüdy"
+    written(project, FILES)
+    with HTTPServer() as server:
+        model = NumberedServer(server)
+        environment = {"OPENAI_BASE_URL": model.address, "OPENAI_API_KEY": "none"}
+        subprocess.run(
+            [sys.executable, SCRIPT],
+            cwd=project,
+            check=True,
+            env={**os.environ, **environment},
+            capture_output=True,
+        )
+    return project
+
+
+@pytest.fixture(scope="module")
+def packed(recorded: Path) -> Path:
+    """Pack the study."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(recorded)
+        package = recorded.parent / "package"
+        told = done(
+            "pack", package, "--cassette", TAPE, "--zip", "../p.zip", "--", SCRIPT, "--n", 3
+        )
+    assert "data       data/data/people of Köln.csv" in told
+    return package
+
+
+@pytest.fixture
+def project(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy the recorded project, and make it the working directory."""
+    copy = tmp_path / "project"
+    shutil.copytree(recorded, copy)
+    monkeypatch.chdir(copy)
+    return copy
+
+
+@pytest.fixture
+def package(packed: Path, tmp_path: Path) -> Path:
+    """Copy the package."""
+    return Path(shutil.copytree(packed, tmp_path / "package"))
+
+
+def edited(file: Path, old: str, new: str) -> None:
+    """Replace a text in a file."""
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def mend(package: Path) -> None:
+    """Write the sums of the files, and of the recordings' lines, into the manifest anew."""
+    manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
+    for each in manifest["files"]:
+        data = (package / each["file"]).read_bytes()
+        each.update(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    for each in manifest["recordings"]:
+        lines = (package / "recordings" / each["path"]).read_bytes().splitlines()
+        each["lines"] = [hashlib.sha256(line).hexdigest()[:12] for line in lines]
+        each["records"] = sum(line.startswith(b'{"kind"') for line in lines)
+    (package / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def failed(found: Verification) -> dict[str, str]:
+    """Return the checks that failed, with their details."""
+    return {
+        check.name: " | ".join(check.details) for check in found.checks if check.status == DIFFERS
+    }
+
+
+def packing(*options: Any, code: int = 1) -> str:
+    """Pack the working directory's study, and return what is printed."""
+    return done("pack", "../made", "--cassette", TAPE, *options, "--", SCRIPT, code=code)
+
+
+# What is in a package
+
+
+def test_a_package_verifies(packed: Path) -> None:
+    """What was packed is verified: each check is said on a line, and the exit code is 0."""
+    told = done("verify", packed)
+    assert told.startswith("verify runs the author's code")
+    assert "result out/table.csv: the same" in told and DIFFERS not in told
+    assert "who gave the answers" in told.splitlines()[-1]
+
+
+def test_a_zip_file_verifies(packed: Path) -> None:
+    """A ZIP file is verified as its folder is, and told as JSON."""
+    result = json.loads(run("verify", packed.parent / "p.zip", "--json").stdout)
+    assert result["ok"] and {check["status"] for check in result["checks"]} == {OK}
+
+
+def test_a_package_holds_what_the_run_used(packed: Path) -> None:
+    """The files that the program read and wrote are there, and no others."""
+    files = {path.relative_to(packed).as_posix() for path in packed.rglob("*") if path.is_file()}
+    assert files == {
+        f"code/{SCRIPT}",
+        "code/persons.py",
+        "data/data/people of Köln.csv",
+        f"recordings/{TAPE}",
+        "results/out/table.csv",
+        "results/out/all.json",
+        *("LICENSE", "README.md", "manifest.json", "read_cassette.py", "report.html"),
+        "requirements.txt",
+    }
+
+
+def test_the_same_study_gives_the_same_bytes(packed: Path, project: Path) -> None:
+    """Packing again, elsewhere, gives the same ZIP file."""
+    (project.parent / "again").mkdir()
+    options = ("--cassette", TAPE, "--zip", "../again.zip")
+    done("pack", "../again/package", *options, "--", SCRIPT, "--n", 3)
+    assert Path("../again.zip").read_bytes() == (packed.parent / "p.zip").read_bytes()
+
+
+def test_the_recording_is_read_without_llmcall(packed: Path) -> None:
+    """``read_cassette.py`` prints the questions and answers with the standard library alone."""
+    printed = subprocess.run(
+        [sys.executable, "-I", "-S", packed / "read_cassette.py", packed / "recordings" / TAPE],
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    assert "You are Bela, a baker. What do you pay?" in printed and "answer 1" in printed
+
+
+# What verify finds
+
+
+def test_changed_files_are_named(package: Path) -> None:
+    """Without mended sums, each changed, missing or new file is named, and a changed record."""
+    edited(package / "recordings" / TAPE, "answer 1", "answer 9")
+    edited(package / "data/data/people of Köln.csv", "nurse", "doctor")
+    (package / "results/out/all.json").unlink()
+    written(package, {"code/more.py": "1"})
+    found = failed(llmcall.verify(package))
+    assert "people of Köln.csv was changed" in found["files"]
+    assert "results/out/all.json is missing" in found["files"]
+    assert "the record Bela#0 was changed" in found["recordings"]
+    assert found["other files"] == "code/more.py"
+
+
+def without_line(package: Path, text: str) -> None:
+    """Drop the lines of the recording that contain a text."""
+    tape = package / "recordings" / TAPE
+    lines = tape.read_text(encoding="utf-8").splitlines(keepends=True)
+    tape.write_text("".join(line for line in lines if text not in line), encoding="utf-8")
+
+
+def doubled_line(package: Path, sample: str) -> None:
+    """Write the last record once more, as another draw."""
+    tape = package / "recordings" / TAPE
+    last = tape.read_text(encoding="utf-8").splitlines()[-1]
+    with open(tape, "a", encoding="utf-8") as file:
+        file.write(last.replace("Çem#0", sample) + "\n")
+
+
+def in_code(old: str, new: str) -> Callable[[Path], None]:
+    """Return a change of the program."""
+    return lambda package: edited(package / "code" / SCRIPT, old, new)
+
+
+LIVE = """
+    import socket
+    try:
+        socket.create_connection(("127.0.0.1", 9))
+    except OSError:
+        pass
+"""
+CHILD = """
+    import subprocess
+    subprocess.run([sys.executable, "-c", ""])
+"""
+# A change of the package, and what verify says of it: the check that fails, and words of its.
+CHANGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
+    "an answer": (
+        lambda package: edited(package / "recordings" / TAPE, "answer 1", "answer 11"),
+        "result out/table.csv",
+        "row 3, column 'answer': 'answer 1' became 'answer 11'",
+    ),
+    "a record dropped": (
+        lambda package: without_line(package, "Bela#0"),
+        "replay",
+        "in scope 'Bela'",
+    ),
+    "a record doubled": (lambda package: doubled_line(package, "Çem#0"), "recordings", "twice"),
+    "a draw more": (lambda package: doubled_line(package, "Çem#1"), "replay", "record Çem#1"),
+    "a persona": (
+        lambda package: edited(package / "data/data/people of Köln.csv", "baker", "thief"),
+        "replay",
+        "in scope 'Bela'",
+    ),
+    "the prompt": (in_code("do you pay", "would you pay"), "replay", "in scope 'Ada'"),
+    "the analysis": (
+        in_code("* 1.1", "* 1.2"),
+        "result out/all.json",
+        "rows[0][2]: 8.8 became 9.6",
+    ),
+    "a result": (
+        lambda package: edited(package / "results/out/all.json", "answer 2", "answer 3"),
+        "result out/all.json",
+        "rows[2][1]: 'answer 3' became 'answer 2'",
+    ),
+    "what is printed": (in_code('"answers"', '"replies"'), "printed text", "line 1: '3 answers"),
+    "a hidden input": (
+        in_code("    rows = []\n", f"    rows = []\n    open({str(Path(__file__))!r}).read()\n"),
+        "files read",
+        "test_packing.py",
+    ),
+    "a live call": (in_code("    rows = []\n", f"    rows = []\n{LIVE}"), "network", "127.0.0.1:9"),
+    "a child process": (
+        in_code("    rows = []\n", f"    rows = []\n{CHILD}"),
+        "child processes",
+        "python",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_with_mended_sums_is_found(package: Path, name: str) -> None:
+    """Where the manifest's sums were mended, too, the replay finds the change."""
+    change, check, words = CHANGES[name]
+    change(package)
+    mend(package)
+    found = failed(llmcall.verify(package))
+    assert "files" not in found
+    assert words in found[check]
+
+
+def test_a_changed_version_is_a_note(package: Path) -> None:
+    """A version that differs is told, and fails nothing."""
+    edited(
+        package / "manifest.json",
+        f'"llmcall-sim": "{llmcall.__version__}"',
+        '"llmcall-sim": "0.0.1"',
+    )
+    told = done("verify", package)
+    assert f"llmcall-sim {llmcall.__version__} (packed with 0.0.1)" in told
+
+
+def test_a_tolerance_lets_numbers_differ(package: Path) -> None:
+    """Numbers in CSV and JSON may differ within ``--tolerance``; other text may not."""
+    edited(package / "results/out/all.json", "8.8", "8.80000000001")
+    edited(package / "results/out/table.csv", "8.8", "8.80000000001")
+    mend(package)
+    assert run("verify", package).exit_code == 1
+    done("verify", package, "--tolerance", "1e-9")
+
+
+def test_two_verifies_at_once(packed: Path) -> None:
+    """Two verifies of one package, which nobody may write to, leave each other alone."""
+    files = {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
+    paths = [packed, *packed.rglob("*")]
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in paths}
+    for path in reversed(paths):
+        path.chmod(modes[path] & ~0o222)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(llmcall.verify, [packed, packed]))
+    finally:
+        for path in paths:
+            path.chmod(modes[path])
+    assert [each.ok for each in found] == [True, True]
+    assert files == {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
+
+
+# Packages that are unsafe
+
+
+def link(archive: zipfile.ZipFile) -> None:
+    """Add a symbolic link."""
+    entry = zipfile.ZipInfo("package/link")
+    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+    archive.writestr(entry, "/etc")
+
+
+UNSAFE: dict[str, Callable[[zipfile.ZipFile], None]] = {
+    "a parent path": lambda archive: archive.writestr("package/../../escaped.txt", ""),
+    "an absolute path": lambda archive: archive.writestr("/escaped.txt", ""),
+    "Windows' parent path": lambda archive: archive.writestr("..\\escaped.txt", ""),
+    "a link": link,
+}
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_an_unsafe_zip_file_is_refused(packed: Path, tmp_path: Path, name: str) -> None:
+    """A ZIP file whose entries lead out of its folder is refused before anything is unpacked."""
+    file = Path(shutil.copy(packed.parent / "p.zip", tmp_path / "p.zip"))
+    with zipfile.ZipFile(file, "a") as archive:
+        UNSAFE[name](archive)
+    assert "nothing was unpacked" in done("verify", file, code=1)
+
+
+@pytest.mark.parametrize("path", ["../escaped.txt", "/etc/passwd", "..\\escaped.txt", "C:\\a.txt"])
+def test_a_manifest_that_names_files_elsewhere_is_refused(package: Path, path: str) -> None:
+    """A path in the manifest that leads out of the package is refused, and nothing is run."""
+    manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][0]["path"] = path
+    (package / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert "leads out of the package" in done("verify", package, code=1)
+
+
+def test_windows_separators_in_a_manifest_are_read(package: Path) -> None:
+    """A manifest whose paths have backslashes between folders is read as with slashes."""
+    manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
+    for each in manifest["files"]:
+        each["path"] = each["path"].replace("/", "\\")
+    (package / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert llmcall.verify(package).ok
+
+
+def test_what_is_no_package_is_wrong_usage(tmp_path: Path) -> None:
+    """A folder without a manifest gives the exit code 2."""
+    assert "no packed study" in done("verify", tmp_path, code=2)
+
+
+# What pack refuses
+
+
+def test_an_unused_record_stops_it(project: Path) -> None:
+    """A record that no call used stops the packing; ``--prune`` leaves it out of the package."""
+    without_row = "Ada,nurse\nBela,baker\n"
+    written(project, {"data/people of Köln.csv": without_row})
+    assert "1 record no call used: Çem#0" in packing()
+    packing("--prune", code=0)
+    assert "Çem#0" not in Path("../made/recordings", TAPE).read_text(encoding="utf-8")
+    assert "Çem#0" in Path(TAPE).read_text(encoding="utf-8")
+
+
+def test_a_miss_stops_it(project: Path) -> None:
+    """A call that no record answers stops the packing, also if the program catches its error."""
+    more = "with llmcall.scope('Ada'):\n        llmcall.client().send_message('More?')"
+    caught = f"    main()\n    try:\n      {more}\n    except Exception: pass"
+    edited(project / SCRIPT, "    main()", caught)
+    assert "in scope 'Ada'" in packing()
+    assert not Path("../made").exists()
+
+
+def test_an_unnamed_cassette_stops_it(project: Path) -> None:
+    """A cassette that the program opens must be named."""
+    other = Path(shutil.copy(TAPE, "other.jsonl"))
+    said = done("pack", "../made", "--cassette", other, "--", SCRIPT, code=1)
+    assert f"opens the cassette {TAPE}; name it with --cassette" in said
+
+
+def test_a_credential_stops_it(project: Path) -> None:
+    """Text that looks like a credential stops the packing, in any file, and is not shown."""
+    key = "sk-proj-" + "aB3dE5gH7jK9mN1pQ3sT"
+    edited(project / "persons.py", "def persons", f"KEY = {key!r}\ndef persons")
+    said = packing()
+    assert "code/persons.py:2 holds what looks like an OpenAI API key" in said and key not in said
+
+
+def test_an_incomplete_recording_stops_it(project: Path) -> None:
+    """A recording that an exception ended is not packed."""
+    edited(project / TAPE, '{"llmcall": 1,', '{"llmcall": 1, "complete": false,')
+    assert "is an incomplete recording" in packing()
+
+
+def test_a_large_file_stops_it(project: Path) -> None:
+    """A file over ``--max-size`` stops the packing."""
+    assert "more than --max-size allows" in packing("--max-size", "0.00001")
+
+
+def test_a_file_outside_the_project_stops_it(project: Path) -> None:
+    """A file that is read elsewhere, or by an absolute path, stops the packing."""
+    written(project.parent, {"elsewhere.txt": "1"})
+    absolute = str(project / "notes.txt")
+    reading = f"    open({str(project.parent / 'elsewhere.txt')!r})\n    open({absolute!r})\n"
+    edited(project / SCRIPT, "    rows = []\n", f"    rows = []\n{reading}")
+    said = packing()
+    assert "elsewhere.txt, which is outside the project" in said
+    assert "notes.txt by an absolute path into the project" in said
+
+
+def test_a_result_that_differs_every_time_stops_it(project: Path) -> None:
+    """Results that differ between two runs stop the packing, each named; ``--exclude`` leaves one out."""
+    edited(
+        project / SCRIPT,
+        "    rows = []\n",
+        "    rows = []\n    open('out/log','w').write(str(__import__('time').time_ns()))\n",
+    )
+    assert "out/log: line 1" in packing()
+    packing("--exclude", "out/log", code=0)
+
+
+def test_python_is_no_script(project: Path) -> None:
+    """``python`` after ``--`` is wrong usage, and the message says so."""
+    said = done("pack", "../made", "--cassette", TAPE, "--", "python", SCRIPT, code=2)
+    assert "without 'python'" in said
+
+
+def test_what_is_personal_is_listed(project: Path) -> None:
+    """Home folders and e-mail addresses are listed with their places."""
+    edited(project / "persons.py", "def persons", "# /home/ada/x by ada@example.org\ndef persons")
+    said = packing(code=0)
+    assert "look at code/persons.py:2: /home/ada" in said
+    assert "look at code/persons.py:2: ada@example.org" in said

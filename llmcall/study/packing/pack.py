@@ -128,12 +128,12 @@ def pack(
 
     >>> from pathlib import Path
     >>> with llmcall.cassette("greeting.jsonl"):
-    ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
+    ...     llmcall.client("local").send_message("Good morning!", max_tokens=16).content
     'Good morning!'
     >>> program = '''
     ... import llmcall
     ... with llmcall.cassette("greeting.jsonl"):
-    ...     print(llmcall.client().send_message("Good morning!", max_tokens=16).content)
+    ...     print(llmcall.client("local").send_message("Good morning!", max_tokens=16).content)
     ... '''
     >>> _ = Path("greet.py").write_text(program)
     >>> package = llmcall.pack("greeting", ["greet.py"], cassettes=["greeting.jsonl"])

@@ -20,7 +20,7 @@ from servers import (
     embeddings,
     refusal,
 )
-from streaming import WAYS
+from streaming import TWO_COINS, WAYS, Streamed
 
 import llmcall
 from llmcall import Endpoint, LLMClient, OpenAIClient
@@ -197,6 +197,28 @@ def test_an_answer_costs_what_its_tier_costs(
     client, _ = asking(served(tier), service_tier="flex")
     reply = ask(client, QUESTION)
     assert reply.cost == pytest.approx(cost)
+
+
+@pytest.mark.parametrize(("tier", "cost"), [("flex", HALF), (None, FULL)])
+def test_a_streamed_answer_costs_what_its_tier_costs(tier: str | None, cost: float) -> None:
+    """The chunks name the tier."""
+    named = {} if tier is None else {"service_tier": tier}
+    chunks = [{**each, **named} for each in TWO_COINS]
+    client = Streamed(*chunks, model="m", prices=PRICES, cache_mode="off", service_tier="flex")
+    with client.stream_message(QUESTION) as stream:
+        "".join(stream)
+    assert stream.reply is not None and stream.reply.cost == pytest.approx(cost)
+    assert client.usage.full_price_calls == (tier is None)
+
+
+def test_a_stream_that_is_left_is_billed_at_its_tier() -> None:
+    """What came until then counts at half price."""
+    chunks = [{**each, "service_tier": "flex"} for each in TWO_COINS]
+    client = Streamed(*chunks, model="m", prices=PRICES, cache_mode="off", service_tier="flex")
+    with llmcall.budget(usd=1) as budget, client.stream_message(QUESTION) as stream:
+        next(iter(stream))
+    prompt = llmcall.count_tokens(QUESTION, "m")
+    assert budget.spent.usd == pytest.approx((prompt * 1.0 + 1 * 2.0) / 2 / 1e6)
 
 
 def test_a_price_of_the_tiers_own(asking: Any) -> None:

@@ -267,7 +267,7 @@ def test_what_cannot_be_sent(processes: Executor) -> None:
     with pytest.raises(TypeError, match=r"fn cannot be sent to other processes: .* not a lambda"):
         map(lambda item: item, [1], executor=processes)
     llmcall.configure(api_key=lambda: "key")
-    with pytest.raises(TypeError, match="the settings cannot travel to other processes"):
+    with pytest.raises(TypeError, match="the settings cannot be sent to other processes"):
         map(divide, [1], executor=processes)
 
 
@@ -312,7 +312,7 @@ def test_an_executor_that_is_shut_down(on_error: str) -> None:
         pytest.raises(CancelledError, match="cancelled it before it began") as caught,
     ):
         llmcall.map(work, items(), executor=executor, workers=2, on_error=on_error)
-    assert "let the map end before the executor is shut down" in str(caught.value)
+    assert "let the map end before you shut the executor down" in str(caught.value)
     assert caught.value.results == [None]  # type: ignore[attr-defined]
     if sys.version_info >= (3, 11):
         assert caught.value.__notes__[0].startswith("item 2 ('b'): 1 done")

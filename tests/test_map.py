@@ -541,7 +541,7 @@ async def agenerator() -> Any:
     ("arguments", "options", "error", "words"),
     [
         ((3, [1]), {}, TypeError, "fn is 3; it must be a function, an LLMCall or an @llm function"),
-        ((coroutine, [1]), {}, TypeError, "coroutine is asynchronous: give a function that is not"),
+        ((coroutine, [1]), {}, TypeError, "coroutine is asynchronous: pass a function that is not"),
         (
             (lambda item: coroutine(item), [1]),
             {},
@@ -902,7 +902,7 @@ def test_a_cassette_answers() -> None:
 
 @pytest.mark.parametrize("function", [ask, len, lambda item: item, CALL.run])
 def test_a_plain_function(function: Any) -> None:
-    """What a plain function would ask, only running it tells."""
+    """Nobody knows what a plain function asks before it runs."""
     with pytest.raises(TypeError, match="dry_run needs an LLMCall or an @llm function"):
         map(function, [1], dry_run=True)
     assert not CALLS.exists()

@@ -48,7 +48,7 @@ SHOWN = 60  # characters of an item in a message
 
 
 class MapOptions(NamedTuple):
-    """Hold the arguments of a map, checked; see :func:`llmcall.map`."""
+    """The checked arguments of a map; see :func:`llmcall.map`."""
 
     key: Callable[[Any], Any] | None
     repeats: int
@@ -69,10 +69,10 @@ def check_options(
     executor: Any,
     scope: Any,
 ) -> MapOptions:
-    """Return the arguments of a map, checked; what is wrong is said before anything is run.
+    """Return the arguments of a map, once they are checked.
 
-    :raises TypeError: for one of the wrong type.
-    :raises ValueError: for one of the wrong value.
+    :raises TypeError: if one has the wrong type.
+    :raises ValueError: if one has the wrong value.
     """
     if not (hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
         kind = "an asynchronous generator" if hasattr(items, "__aiter__") else type(items).__name__
@@ -109,17 +109,17 @@ def _count(name: str, value: Any) -> int:
     return value
 
 
-# What is done with an item
+# What to do with each item
 
 
 class Job(Protocol):
-    """Do something with each item."""
+    """What a map does with each item."""
 
     def run(self, item: Any) -> Any:
-        """Do it."""
+        """Return an item's result."""
 
     def identity(self, item: Any) -> Any:
-        """Return what tells an item from others."""
+        """Return what identifies an item."""
 
 
 class FunctionJob(NamedTuple):
@@ -132,16 +132,16 @@ class FunctionJob(NamedTuple):
         return self.function(item)
 
     def identity(self, item: Any) -> Any:
-        """Return what tells an item from others: all of it."""
+        """Return what identifies an item: all of it."""
         return item
 
 
 def job_of(function: Any) -> Job:
     """Return what a map does with each item.
 
-    :param function: any callable of one argument, or what says by its method ``__map_job__`` how it
-        is asked about rows: an ``LLMCall`` or an ``@llm`` function.
-    :raises TypeError: where it cannot be called, or is asynchronous.
+    :param function: a callable with one argument, or an ``LLMCall`` or ``@llm`` function, whose
+        method ``__map_job__`` returns its job.
+    :raises TypeError: if it cannot be called, or is asynchronous.
     """
     from inspect import iscoroutinefunction
 
@@ -153,22 +153,21 @@ def job_of(function: Any) -> Job:
         )
     if iscoroutinefunction(function):
         raise TypeError(
-            f"{function.__qualname__} is asynchronous: give a function that is not, or use asyncio.gather"
+            f"{function.__qualname__} is asynchronous: pass a function that is not, or use asyncio.gather"
         )
     return FunctionJob(function)
 
 
 class TaskPosition(NamedTuple):
-    """Hold where one draw of one item stands: the names of its scopes, and its place in the order
-    of the calls.
+    """The scopes of one draw of one item, and its place in the order of the calls.
 
     :param path: the scope in which the map runs; empty outside any.
-    :param name: the item's scope in it; empty outside any.
-    :param repeat: which draw it is; from 1 on it has a scope of its own.
-    :param place: that of the map, the item's index, and the repeat.
-    :param in_default: whether the map stands in the default scope, or in an item of one that does.
+    :param name: the name of the item's scope; empty outside any scope.
+    :param repeat: the number of the draw, from 0; each further draw has a scope of its own.
+    :param place: the map's place, the item's index, and the repeat.
+    :param in_default: whether the map runs in the default scope.
     :param arm: the arm in which the map runs, or ``None``.
-    :param item: outside any scope, the item's name, if the job wants one; else empty.
+    :param item: outside any scope, the item's name if the job wants one; else empty.
     """
 
     path: str
@@ -181,19 +180,18 @@ class TaskPosition(NamedTuple):
 
     @property
     def number(self) -> int:
-        """Return which item it is, counted from 0."""
+        """Return the item's number, from 0."""
         return self.place[-2]
 
-    def stand(self, draws: Draws, used: deque[Record] | None) -> Active:
-        """Let the present context, one of the task's own, stand here; return the scope that is to
-        hold in it.
+    def enter(self, draws: Draws, used: deque[Record] | None) -> Active:
+        """Move the present context, one of the task's own, to this position; return its scope.
 
-        :param draws: count the draws of its scopes.
-        :param used: gathers the records that its calls get, or ``None``.
+        :param draws: the draws of its scopes.
+        :param used: receives the records that answer its calls, or ``None``.
         """
         current_position.set(self.place)
         current_item.set(self.item)
-        # empty: none is meant, whatever is open elsewhere
+        # An empty path means no scope, even if one is open elsewhere.
         path = f"{self.path}/{self.name}" if self.path else ""
         if self.repeat:
             path = f"{path}/{made_name(self.repeat)}" if path else made_name(self.repeat)
@@ -207,13 +205,14 @@ class TaskPosition(NamedTuple):
 
 
 class ItemNames:
-    """Names the scopes of a map's items: by key or digest, and by the occurrence among equal names.
+    """The names of the scopes of a map's items: each is a key or a digest, and a number if items
+    share it.
 
-    The same item gets the same name whatever stands before or after it. Different items that share
-    a name are told apart by their order alone; :meth:`warn` says so.
+    An item's name does not depend on the other items. Only different items that share a name are
+    told apart by their order; :meth:`warn` warns of them.
 
-    :param key: gives an item's key; ``None`` means a digest of the item.
-    :param identity: gives what of an item is digested.
+    :param key: returns an item's key; ``None`` means to use a digest.
+    :param identity: returns what identifies an item: the data to digest.
     """
 
     def __init__(self, key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]) -> None:
@@ -228,8 +227,7 @@ class ItemNames:
     def name(self, item: Any, *, takes_all: bool = False) -> str:
         """Return the name of the next item's scope.
 
-        :param takes_all: whether an item that is not plain data is taken, too, and named by its
-            class.
+        :param takes_all: whether to name an item that is not plain data by its class.
         :raises TypeError: if the key is neither a text nor a whole number, or, without one, the
             item is not plain data.
         :raises ValueError: if the key is empty or holds ``/`` or ``#``.
@@ -279,7 +277,7 @@ class ItemNames:
             self._ambiguous.add(name)
 
     def warn(self) -> None:
-        """Warn of different items that share a name, once for the same ones."""
+        """Warn of different items that share a name; once for the same items."""
         count = sum(self._occurrences[name] for name in self._ambiguous)
         if not count:
             return
@@ -292,16 +290,15 @@ class ItemNames:
 
 
 class _Columns(tuple[Any, ...]):
-    """What an item has in several columns, which name its scope together."""
+    """The values of an item in several columns, which name its scope together."""
 
 
 def key_function(key: Any) -> Callable[[Any], Any] | None:
-    """Return what gives an item's key.
+    """Return a function that returns an item's key, or ``None`` if no key is given.
 
-    :param key: a function of the item, the name of a column of its row, or a list of such names;
-        ``None`` means that no key is given.
-    :raises TypeError: for anything else.
-    :raises ValueError: for an empty list.
+    :param key: a function of the item, a column of its row, or a list of columns.
+    :raises TypeError: if it is anything else.
+    :raises ValueError: if it is an empty list.
     """
     if key is None or callable(key):
         return key  # type: ignore[no-any-return]
@@ -318,9 +315,9 @@ def key_function(key: Any) -> Callable[[Any], Any] | None:
 
 
 def _column(name: str, item: Any) -> Any:
-    """Return what an item has in a column, or in the field of this name.
+    """Return an item's value in a column, or in the field of that name.
 
-    :raises TypeError, ValueError: if it has no such column, naming those that it has.
+    :raises TypeError, ValueError: if it has no such column; the message lists those that it has.
     """
     if isinstance(item, Mapping):
         if name in item:
@@ -345,12 +342,12 @@ def _column(name: str, item: Any) -> Any:
 
 
 def _nth(index: int) -> str:
-    """Return what messages call an item: they count from 1, so that the last of three is item 3."""
+    """Return an item's name in messages, which count from 1: the last of three is item 3."""
     return f"item {index + 1}"
 
 
 def _key_text(key: Any, index: int) -> str:
-    """Return the name of a scope that a key stands for."""
+    """Return the name of the scope for a key."""
     if isinstance(key, _Columns):
         values = [_plain_text(value, index).translate(_ESCAPES) for value in key]
         return ",".join(values) or "%"
@@ -365,7 +362,7 @@ def _key_text(key: Any, index: int) -> str:
 
 def _plain_text(value: Any, index: int) -> str:
     if hasattr(value, "__index__") and not isinstance(value, bool):
-        return str(value.__index__())  # a whole number of NumPy's as well
+        return str(value.__index__())  # also for NumPy's whole numbers
     if not isinstance(value, str):
         raise TypeError(
             f"the key of {_nth(index)} is {value!r}; it must be a text or a whole number"
@@ -374,13 +371,14 @@ def _plain_text(value: Any, index: int) -> str:
 
 
 def digest(identity: Any, index: int) -> bytes:
-    """Return the digest of an item, a SHA-256.
+    """Return an item's SHA-256 digest.
 
-    Numbers have one form (1 is 1.0), the order of a dict's keys does not matter, a tuple is a list.
+    Equal numbers have one form (1 and 1.0), as have lists and tuples; the order of a dict's keys does
+    not matter.
 
-    :param identity: plain data; dates, decimals, enumerations, dataclasses, pydantic models and
-        NumPy's values too.
-    :raises TypeError: for anything else.
+    :param identity: plain data, dates, decimals, enumerations, dataclasses, pydantic models, or
+        NumPy's values.
+    :raises TypeError: if it is anything else.
     """
     try:
         data = _plain(identity)
@@ -397,7 +395,7 @@ def digest(identity: Any, index: int) -> bytes:
 
 
 class _NotPlainError(Exception):
-    """Carry the name of a type that is not plain data."""
+    """Raised with the name of a type that is not plain data."""
 
 
 def _plain(value: Any) -> Any:
@@ -422,7 +420,7 @@ def _plain(value: Any) -> Any:
 
 
 def _tagged(kind: str, value: Any) -> dict[str, Any]:
-    # no JSON-like data has such a key, so that no item looks like another
+    # Plain data has no such key, so no item can look like another.
     return {f"\0{kind}": value}
 
 
@@ -455,9 +453,7 @@ def _unusual(value: Any) -> Any:
 
 
 def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
-    """Return an item in words: its number, counted from 1, and its key or the beginning of its
-    text.
-    """
+    """Return an item in words: its number, from 1, and its key or the beginning of its text."""
     number = _nth(position.number) + (f" of {total}" if total is not None else "")
     name = position.name if position.name and not scopes.is_made_name(position.name) else None
     return f"{number} ({one_line(name or printable(repr(item)), SHOWN)})"
@@ -475,7 +471,7 @@ def is_frame(items: Any) -> bool:
 
 
 def rows_of(items: Any) -> Iterator[Any]:
-    """Yield the items; of a DataFrame its rows, as dicts of Python's own numbers and texts."""
+    """Return an iterator over items; for a DataFrame, over its rows as dicts."""
     if is_frame(items):
         names = list(items.columns)
         items = (
@@ -486,5 +482,5 @@ def rows_of(items: Any) -> Iterator[Any]:
 
 
 def length_of(items: Any) -> int | None:
-    """Return how many items there are, or ``None`` where only taking them all would tell."""
+    """Return the number of items, or ``None`` if it is unknown."""
     return len(items) if hasattr(items, "__len__") else None

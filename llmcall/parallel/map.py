@@ -1,5 +1,5 @@
-"""Many calls: ``map`` runs a function over items, in threads or on an executor, and goes on where
-it was stopped.
+"""Many calls: ``map`` runs a function over items, in threads or on an executor, and can be stopped
+and run again.
 """
 
 from __future__ import annotations
@@ -41,17 +41,10 @@ from .items import (
     rows_of,
 )
 from .plans import Planner
-from .processes import (
-    NotBegunError,
-    Outcome,
-    Task,
-    TaskDraws,
-    TaskGroup,
-    check_picklable,
-    run_task,
-    take_report,
-)
+from .task_results import NotBegunError, TaskResult
+from .tasks import Task, TaskDraws, TaskGroup, apply_report, run_task
 from .threads import DaemonThreads
+from .workers import check_picklable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -59,15 +52,15 @@ if TYPE_CHECKING:
     from .items import Job, MapOptions
     from .plans import Plan
 
-# Threads, unless MAX_CONCURRENT_CALLS allows fewer calls: most of the time they wait for a server.
+# Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
 WORKERS = 32
-LOOK_AHEAD = 2  # tasks for each worker that are with the executor, so that none waits for the next
-UNKNOWN_WORKERS = 512  # of an executor that does not say how many it has, such as a cluster's
-TICK = 0.1  # seconds between two looks at an outer map, and two refreshes of the bar
-GRACE = 1.0  # seconds in which calls under way may still end after Ctrl-C
-PATIENCE = 5.0  # seconds after which it is said what is waited for
+LOOK_AHEAD = 2  # tasks under way for each worker, so that no worker has to wait for its next task
+UNKNOWN_WORKERS = 512  # if an executor does not say how many it has, such as a cluster's
+TICK = 0.1  # seconds between two checks of outer maps and refreshes of the bar
+GRACE = 1.0  # seconds that calls under way get after Ctrl-C
+PATIENCE = 5.0  # seconds after which a warning says what the map waits for
 
-# What concerns the run and not one item: the next item would fail by it as well.
+# Errors of the whole run: they would hit the next item too.
 ALWAYS_RAISED = (
     ConfigError,
     CacheMissError,
@@ -78,7 +71,7 @@ ALWAYS_RAISED = (
 )
 CANCELLED = (
     "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
-    "the executor is shut down"
+    "you shut the executor down"
 )
 
 
@@ -129,42 +122,43 @@ def map(
     """Run a function over items, many at a time, and return the results in the order of the items.
 
     Outside a scope, ``map`` behaves like a cached loop. Inside one, or with ``scope=``, each item
-    has a scope of its own, so sorting, inserting or dropping items makes no new call. All workers
+    has a scope of its own, so sorting, inserting or dropping items causes no new calls. All workers
     begin at once. Threads see the caller's context variables.
 
-    :param fn: a function of one item; or an ``LLMCall`` or ``@llm`` function, whose items are rows:
-        dicts of variables. It must not be asynchronous.
-    :param items: any iterable; items are taken while there is room. A pandas DataFrame stands for
-        its rows, as dicts.
+    :param fn: a function of one item, which must not be asynchronous; or an ``LLMCall`` or ``@llm``
+        function, whose items are rows: dicts of variables.
+    :param items: any iterable; items are taken as workers become free. A pandas DataFrame means its
+        rows, as dicts.
     :param key: names an item's scope: a function of the item, a column of its row, or a list of
-        columns, that give a text or a whole number; by default a digest of the item (of a row, only
-        of the variables that the templates use), which must then be plain data. Items of one name
-        are told apart by their order; a warning says so if they differ.
-    :param repeats: how often each item is drawn. Repeat r > 0 has a child scope of its own, outside
-        any scope too.
-    :param workers: how many items run at once. The default is 32 threads, or fewer if
-        ``MAX_CONCURRENT_CALLS`` of all endpoints allows fewer calls. With an executor, the number
-        of its workers, if it does not say so itself: it is given twice as many items ahead.
+        columns. The name is a text or a whole number. The default is a digest of the item (of a
+        row, only of the variables that the templates use), which must then be plain data. Items with
+        the same name are told apart by their order; a warning says so if they differ.
+    :param repeats: the number of draws of each item. Each draw after the first has a child scope of
+        its own, even outside a scope.
+    :param workers: the number of items that run at once. The default is 32 threads, or fewer if
+        ``MAX_CONCURRENT_CALLS`` of all endpoints allows fewer calls. With an executor, it is the
+        number of the executor's workers, which you only need to give if the executor does not say;
+        the executor gets twice as many items ahead.
     :param progress: whether to show a bar on standard error; ``None`` means only on a terminal or
         in a notebook.
-    :param on_error: what happens to an item's exception: ``"raise"`` cancels what has not begun and
-        raises it, ``"none"`` logs it and puts ``None`` in its place, ``"return"`` puts the
-        exception itself there. ``ConfigError``, ``CacheMissError``, ``CacheCorruptError``,
-        ``ScopeError``, ``BudgetExceededError`` and the ``CancelledError`` of an executor that is
-        shut down concern all items and are always raised.
-    :param executor: runs the items instead of threads, such as a ``ProcessPoolExecutor``. Scope,
-        settings with their keys, open cassette, named budgets and usage travel there and back;
-        function, items and results must be picklable.
-    :param scope: the name of a scope to run in, or a scope.
-    :param dry_run: call nothing and return a :class:`Plan`; only for an ``LLMCall`` or ``@llm``
-        function.
+    :param on_error: what to do if an item fails: ``"raise"`` cancels all items that have not begun
+        and raises the exception, ``"none"`` logs it and returns ``None`` for the item, ``"return"``
+        returns the exception for the item. ``ConfigError``, ``CacheMissError``,
+        ``CacheCorruptError``, ``ScopeError``, ``BudgetExceededError`` and the ``CancelledError`` of
+        an executor that is shut down affect all items and are always raised.
+    :param executor: runs the items instead of threads, such as a ``ProcessPoolExecutor``. The
+        workers use the caller's scope, settings and keys, open cassette and named budgets; usage
+        and records come back. Function, items and results must be picklable.
+    :param scope: a scope to run in, or its name.
+    :param dry_run: whether to make no call and return a :class:`Plan`; only for an ``LLMCall`` or
+        ``@llm`` function.
     :returns: a list of results; with ``repeats``, a list of lists.
-    :raises TypeError, ValueError: for a wrong argument, before anything runs.
+    :raises TypeError, ValueError: if an argument is wrong, before anything runs.
     :raises KeyboardInterrupt: within two seconds after Ctrl-C. A call that still waits for a server
-        is left behind in its thread, and its answer is stored if it comes. Like every exception
-        that leaves, it has ``.results``: a list like the one that would have been returned, with
-        ``None`` for what is missing. What finished is in the cache and all draws are given back, so
-        running again, in the same scope too, goes on from there.
+        is left in its thread; if its answer arrives, it is stored. Like every exception that ``map``
+        raises while it runs, it has ``.results``: the list of results, with ``None`` for each
+        missing one. Finished calls are in the cache and all draws are given back, so if you run the
+        map again, in the same scope too, it goes on from there.
 
     >>> def greet(name):
     ...     return llmcall.client().send_message("Good morning!", temperature=1, max_tokens=16).sample
@@ -174,7 +168,7 @@ def map(
     options = check_options(items, key, repeats, workers, progress, on_error, executor, scope)
     job, context = job_of(fn), copy_context()
     if dry_run:
-        return _planned(job, items, options, context)
+        return _plan(job, items, options, context)
     with _running(job, items, options, context) as run:
         try:
             for _ in run.finished():
@@ -198,17 +192,17 @@ def imap(
     executor: Executor | None = None,
     scope: Any = None,
 ) -> Iterator[tuple[int, Any]]:
-    """Run a function over items, and yield index and result of each as it finishes; arguments and
-    errors as for ``map``.
+    """Run a function over items, and yield each item's index and result as it finishes.
 
-    Items are taken as results are asked for, a few ahead, so a million of them need not be in
-    memory. (Inside a scope, the numbers of all their draws are kept.) With ``repeats``, a result is
-    a list, yielded when it is complete. A failed item's exception is raised after the results of
-    all that had begun; that of Ctrl-C has those not yielded yet in ``.results``, a list of index
-    and result. Leaving the iterator early ends it: no further item begins, and the draws of what
-    was begun and not yielded are given back. With several workers, which items those are depends on
-    timing; a warning at the end of the run says so, also about an iterator that has not ended by
-    then.
+    Arguments and errors are those of ``map``. Items are taken a few ahead of the results that you
+    read, so a million items need not fit in memory. (Inside a scope, the numbers of all their draws
+    are kept.) With ``repeats``, a result is a list, yielded once it is complete.
+
+    If an item fails, its exception is raised after the results of all items that had begun. After
+    Ctrl-C, the exception has the results that were not yielded in ``.results``, a list of pairs of
+    index and result. If you leave the iterator early, no further item begins, and the draws of items
+    that were not yielded are given back. With several workers, timing decides which items these are;
+    a warning at the end of the run says so, also if the iterator has not ended by then.
 
     >>> sorted(llmcall.imap(str.upper, ["ann", "ben"]))
     [(0, 'ANN'), (1, 'BEN')]
@@ -241,10 +235,10 @@ def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterat
             run.failures.end(begun)
 
 
-def _planned(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
+def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
     if not hasattr(job, "conversation"):
         raise TypeError(
-            "dry_run needs an LLMCall or an @llm function: what another asks, only running it tells"
+            "dry_run needs an LLMCall or an @llm function: nobody knows what another function asks before it runs"
         )
     active = context.run(_active, options)
     planner = Planner(job, context)
@@ -280,13 +274,14 @@ def _positions(
         for repeat in range(options.repeats):
             place_of_draw = (*place, index, repeat)
             yield item, TaskPosition(path, name, repeat, place_of_draw, in_default, arm, unscoped)
-        del item  # nobody keeps what was taken
+        del item  # items may be large: keep none while waiting
 
 
 @contextmanager
 def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[_Run]:
-    """Prepare a run, and clear up after it. The garbage collector may end it, in any thread:
-    nothing is waited for.
+    """Prepare a run, and clean up after it.
+
+    The garbage collector may end it in any thread, so this waits for nothing.
     """
     try:
         active = context.run(_active, options)
@@ -301,7 +296,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     if "ProcessPoolExecutor" in kinds:
         check_picklable(job)
     if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
-        # what cannot travel is said now: an executor would wrap it in an error of its own
+        # Fail now if something cannot be pickled: an executor would wrap it in its own error.
         _ = group.packed
     place = cassette.place() if cassette is not None else current_position.get()
     count = length_of(items)
@@ -323,7 +318,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
 # Results
 
 
-_MISSING = object()  # stands for a result that is not there yet
+_MISSING = object()  # in place of a result that is not there yet
 
 
 class _Results:
@@ -383,14 +378,12 @@ def _attach(error: BaseException, results: list[Any]) -> None:
 
 
 class _Run:
-    """One run of a map: its tasks go to an executor while there is room, and come back as they
-    finish.
+    """One run of a map: it submits tasks as workers become free, and collects their results.
 
-    :param tasks: made one by one, as there is room.
-    :param count: the number of items, or ``None`` if only taking them all would tell.
-    :ivar results: what has finished.
-    :ivar failures: reports at the end of the process or cassette that the map was left early, if
-        draws depend on that.
+    :param tasks: the tasks, made one by one.
+    :param count: the number of items, or ``None`` if it is unknown.
+    :ivar results: the results so far.
+    :ivar failures: gets a note if the map was left early and draws depend on that.
     """
 
     def __init__(
@@ -413,17 +406,17 @@ class _Run:
         self._threads = DaemonThreads(self._workers)  # none begins if an executor is given
         self._executor = options.executor
         self._has_begun_all = False
-        # Each task with its future, from when it is handed to the executor until it is taken back.
-        self._under_way: dict[Task, Future[Outcome] | None] = {}
-        self._done: queue.SimpleQueue[Task] = queue.SimpleQueue()  # the finished ones of them
+        # Each task with its future, from its submission until its result is collected.
+        self._under_way: dict[Task, Future[TaskResult] | None] = {}
+        self._done: queue.SimpleQueue[Task] = queue.SimpleQueue()  # those that finished
         self._done_count = 0
         self._failed: Task | None = None
-        # the draws of finished tasks: by item until it is received, then all together
+        # The draws of finished tasks: by item until its result is yielded, then all together.
         self._draws: dict[int, list[TaskDraws]] = {}
         self._received: list[TaskDraws] = []
 
     def finished(self) -> Iterator[int]:
-        """Yield the number of each item that is complete. :meth:`end` must follow any exception."""
+        """Yield each item's number once it is complete. Call :meth:`end` after any exception."""
         for task in self._tasks:
             self._submit(task)
             while self._is_full() or self._can_hand_on():
@@ -438,14 +431,14 @@ class _Run:
         return len(self._under_way) >= LOOK_AHEAD * self._workers
 
     def _can_hand_on(self) -> bool:
-        # The last result waits until it is known whether another item follows: whoever receives it
-        # then knows that there are no more.
+        # Keep the last result until it is known whether another item follows, so that its receiver
+        # knows whether it was the last.
         return len(self._under_way) > 1 and not self._done.empty()
 
     def _submit(self, task: Task) -> None:
-        # A task is known before anything can run it: Ctrl-C may come while it is handed over.
+        # Ctrl-C may come during the submission, so the task is noted before.
         if self._executor is None:
-            future: Future[Outcome] = Future()
+            future: Future[TaskResult] = Future()
             future.add_done_callback(lambda _: self._done.put(task))
             self._under_way[task] = future
             self._threads.run(future, task.run)
@@ -458,15 +451,15 @@ class _Run:
     def _next(self) -> int | None:
         """Wait for the next finished task; return the number of its item if that is complete."""
         task = self._wait()
-        outcome = self._take(task)
-        if outcome.error is not None and self._ends_run(outcome.error):
+        result = self._collect(task)
+        if result.error is not None and self._ends_run(result.error):
             self._failed = task
-            raise outcome.error
-        return task.position.number if self._put(task, outcome) else None
+            raise result.error
+        return task.position.number if self._put(task, result) else None
 
     def _wait(self) -> Task:
         while True:
-            check_stops(self._group.around)
+            check_stops(self._group.outer_stops)
             try:
                 return self._done.get(timeout=TICK)
             except queue.Empty:
@@ -479,17 +472,20 @@ class _Run:
             or not isinstance(error, Exception)
         )
 
-    def _take(self, task: Task) -> Outcome:
-        """Take a finished task back, with what it drew and, in another process, did."""
-        outcome = _outcome_of(self._under_way.pop(task))
-        take_report(task, outcome)
+    def _collect(self, task: Task) -> TaskResult:
+        """Return a finished task's result, once its draws, and what it did in another process, are
+        counted here.
+        """
+        result = _result_of(self._under_way.pop(task))
+        apply_report(task, result)
         if self._group.active is not None:
             self._draws.setdefault(task.position.number, []).append(task.draws)
-        return outcome
+        return result
 
-    def _put(self, task: Task, outcome: Outcome) -> bool:
+    def _put(self, task: Task, result: TaskResult) -> bool:
         """Store a result; return whether its item is complete now."""
-        value, error = outcome.value, outcome.error
+        value = result.value
+        error = result.error
         if error is not None:
             self._bar.failed += 1
             if self._on_error == "return":
@@ -502,17 +498,18 @@ class _Run:
         return self.results.put(task.position.number, task.position.repeat, value)
 
     def receive(self, number: int) -> Any:
-        """Return an item's result, which is handed on to the caller, and forget it."""
+        """Return an item's result for the caller, and forget it."""
         self._received.extend(self._draws.pop(number, ()))
         return self.results.take(number)
 
     # The end after an exception
 
     def end(self, error: BaseException, found: Callable[[], list[Any]]) -> None:
-        """Begin nothing more, wait for what has begun, give all draws back, and attach the results
-        to the exception.
+        """Begin no further task, wait for those under way, give all draws back, and attach the
+        results to the exception.
 
-        :param error: what ended the run. After ``KeyboardInterrupt`` it waits for a second at most.
+        :param error: what ended the run. After ``KeyboardInterrupt``, this waits for a second at
+            most.
         :param found: returns the results.
         :raises KeyboardInterrupt: if Ctrl-C is pressed while it waits.
         """
@@ -520,12 +517,12 @@ class _Run:
         self._cancel()
         deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
         begun = time.monotonic()
-        is_said = False
+        has_warned = False
         while self._awaited() and (deadline is None or time.monotonic() < deadline):
             try:
-                self._take_leftovers()
-                if not is_said and time.monotonic() - begun >= PATIENCE:
-                    is_said = True
+                self._collect_finished()
+                if not has_warned and time.monotonic() - begun >= PATIENCE:
+                    has_warned = True
                     logger().warning(
                         "the map ends as soon as the %d items that have begun are done",
                         len(self._under_way),
@@ -533,41 +530,39 @@ class _Run:
             except KeyboardInterrupt as pressed:
                 ending, deadline = pressed, self._interrupt()
         self._give_back_all()
-        self._say(ending)
+        self._report_end(ending)
         _attach(ending, found())
         if ending is not error:
             shorten(ending)
             raise ending from error
 
     def _cancel(self) -> None:
-        """Let no further task begin."""
+        """Prevent further tasks from beginning."""
         self._group.is_over = True
         for future in list(self._under_way.values()):
             if future is not None:
                 future.cancel()
 
     def _interrupt(self) -> float:
-        """Let no further call begin; return until when those under way are waited for."""
+        """Prevent further calls from beginning; return the time until which to wait for the others."""
         if not self._group.stops[0].done():
             self._group.stops[0].set_result(None)
         return time.monotonic() + GRACE
 
-    def _awaited(self) -> dict[Task, Future[Outcome]]:
-        """Return the tasks that the executor has. One that it refused, or may not have got, is not
-        waited for.
-        """
+    def _awaited(self) -> dict[Task, Future[TaskResult]]:
+        """Return the tasks to wait for: not those that the executor refused or may not have got."""
         return {task: future for task, future in self._under_way.items() if future is not None}
 
-    def _take_leftovers(self) -> None:
-        """Take the tasks that end within a moment."""
+    def _collect_finished(self) -> None:
+        """Collect the results of tasks that finish within a moment."""
         with suppress(queue.Empty):
             self._done.get(timeout=TICK)
-        # What counts is the futures: Ctrl-C may have taken the place of an answer of the queue.
+        # The futures decide: Ctrl-C may have come while a task was taken from the queue.
         for task, future in self._awaited().items():
             if future.done():
-                outcome = self._take(task)
-                if outcome.error is None or not self._ends_run(outcome.error):
-                    self._put(task, outcome)
+                result = self._collect(task)
+                if result.error is None or not self._ends_run(result.error):
+                    self._put(task, result)
 
     def _give_back_all(self) -> None:
         self._give_back_unreceived()
@@ -581,8 +576,8 @@ class _Run:
             for draws in of_item:
                 draws.give_all_back()
 
-    def _say(self, error: BaseException) -> None:
-        """Say how many results are kept, and which item failed."""
+    def _report_end(self, error: BaseException) -> None:
+        """Report how many results are kept, and which item failed."""
         of_all = f" of {self._total}" if self._total is not None else ""
         done = f"{self._done_count}{of_all} done"
         if isinstance(error, KeyboardInterrupt):
@@ -600,17 +595,17 @@ class _Run:
     # The end of an iterator
 
     def begin(self) -> object:
-        """Begin to hand on results. An iterator that is kept and never asked again counts as left
+        """Begin to yield results. An iterator that is kept but not read to its end counts as left
         early, too.
         """
         return self.failures.begin(self._group.path, "an imap that was left before its end")
 
     def is_complete(self) -> bool:
-        """Return whether everything was handed on."""
+        """Return whether all results were collected."""
         return self._has_begun_all and not self._under_way
 
     def abandon(self, begun: object) -> None:
-        """End a run whose iterator was left, and give back the draws that nobody received.
+        """End a run whose iterator was left, and give back the draws of results not yielded.
 
         :param begun: what :meth:`begin` returned.
         """
@@ -620,27 +615,27 @@ class _Run:
         self._give_back_unreceived()
 
     def close(self) -> None:
-        """Let the threads end; nothing is waited for."""
+        """End the threads, without waiting for them."""
         self._cancel()
         self._threads.close()
 
 
-def _outcome_of(future: Future[Outcome] | None) -> Outcome:
-    """Return what a future that is done came to."""
+def _result_of(future: Future[TaskResult] | None) -> TaskResult:
+    """Return the result of a task whose future is done."""
     assert future is not None
     try:
         error = future.exception()
     except CancelledError:
         error = NotBegunError(CANCELLED)
-    return future.result() if error is None else Outcome(error=error)
+    return future.result() if error is None else TaskResult(error=error)
 
 
 def _workers(options: MapOptions) -> int:
-    """Return how many tasks run at once."""
+    """Return the number of tasks that run at once."""
     if options.workers is not None:
         return options.workers
     if options.executor is not None:
         return getattr(options.executor, "_max_workers", None) or UNKNOWN_WORKERS
     settings = config.settings()
-    allowed = settings.limits_max_concurrent_calls  # by each endpoint
+    allowed = settings.limits_max_concurrent_calls  # by one endpoint
     return WORKERS if allowed is None else min(WORKERS, allowed * max(1, len(settings.endpoints)))

@@ -162,7 +162,7 @@ class Planner:
 
     def _is_hit(self, item: Any, position: TaskPosition, draws: Draws) -> bool:
         conversation = self._job.conversation(item)
-        with position.stand(draws, None):
+        with position.enter(draws, None):
             try:
                 wanted = next(conversation)
                 while True:

@@ -18,7 +18,7 @@ from ..display.tables import table
 from ..errors import ConfigError, short_traceback
 from ..notices import warn_once
 from ..parallel.map import map as run_map
-from ..parallel.processes import TaskDraws
+from ..parallel.tasks import TaskDraws
 from ..review.comparison import Comparison, compare
 from ..review.conversations import Run
 

@@ -1,0 +1,338 @@
+"""The tasks of a ``map``: each is one draw of one item.
+
+A task runs in the map's process. Pickled, it becomes a task that runs in a worker process, and its
+result brings back what it drew, used and recorded there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict, deque
+from contextvars import copy_context
+from functools import cached_property
+from traceback import format_exception
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakValueDictionary
+
+from .. import askers, scopes
+from ..engine import usage as metering
+from ..engine.interrupts import check_stops, current_stops
+from ..failures import process_failures
+from ..scopes import Draws, Number, ScopedRequest, split_counts
+from ..system import after_fork_in_child
+from .task_results import NotBegunError, TaskResult, WorkerError
+from .workers import pack_state, picklable, session_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextvars import Context
+
+    from ..cassettes.cassette import Cassette
+    from ..engine.interrupts import Stops
+    from ..scopes import Active, Counts
+    from ..scopes.equal_requests import EqualRequests, Recorded
+    from ..types import Record
+    from .items import Job, TaskPosition
+    from .workers import Gained
+
+KNOWN_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
+
+
+class TaskDraws(Draws):
+    """The draws of one task. Its scope counts them; a map that ends early gives them back.
+
+    :param around: the draws of the scope.
+    :ivar taken: the numbers that were drawn and not given back.
+    """
+
+    __slots__ = ("_around", "_is_over", "taken")
+
+    def __init__(self, around: Draws) -> None:  # counts nothing itself
+        self.since = around.since
+        self._around = around
+        self._is_over = False
+        self.taken: list[Number] = []
+
+    def equal(
+        self, request: ScopedRequest, source: object, recorded: Callable[[], Recorded]
+    ) -> EqualRequests:
+        """Return the equal requests of a scope; see :meth:`Draws.equal`."""
+        return self._around.equal(request, source, recorded)
+
+    def take(
+        self,
+        request: ScopedRequest,
+        asker: str | None = None,
+        equal: EqualRequests | None = None,
+    ) -> int:
+        """Return the number of a draw; see :meth:`Draws.take`.
+
+        :raises KeyboardInterrupt: if the draws were given back, since the task's map is over.
+        """
+        number = self._around.take(request, asker, equal)
+        self.taken.append(Number(request, number))
+        if self._is_over:
+            self.give_back(request, number)
+            raise KeyboardInterrupt("the map that this call belongs to is over")
+        return number
+
+    def claim(self, request: ScopedRequest, number: int) -> None:
+        """Mark a number as taken: another process drew it."""
+        self._around.claim(request, number)
+        self.taken.append(Number(request, number))
+
+    def end(self, request: ScopedRequest, stored_at: float | None) -> None:
+        """Note that a call has its answer; see :meth:`Draws.end`."""
+        self._around.end(request, stored_at)
+
+    def counts(self) -> Counts:
+        """Return the counts, from which another process can go on."""
+        return self._around.counts()
+
+    def give_back(self, request: ScopedRequest, number: int) -> None:
+        """Free a number, unless it is free already."""
+        try:
+            self.taken.remove(Number(request, number))
+        except ValueError:
+            return
+        self._around.give_back(request, number)
+
+    def give_all_back(self) -> None:
+        """Free all numbers."""
+        self._is_over = True
+        for number in self.taken.copy():
+            self.give_back(*number)
+
+
+class TaskGroup:
+    """What all tasks of a map share.
+
+    :param job: what to do with each item.
+    :param context: the caller's context; each task runs in a copy of it.
+    :param active: the scope in which the map runs, or ``None`` outside any.
+    :param stops: futures that are done once the map, or one around it, is interrupted; its own is
+        first.
+    :param cassette: the open cassette, or ``None``.
+    :ivar outer_stops: the futures of the maps around it.
+    :ivar path: the scope's path; empty outside any.
+    :ivar is_over: whether no further task may begin.
+    :ivar failures: the calls in worker processes that left no record.
+    :ivar meter: counts what the calls in worker processes used.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        context: Context,
+        active: Active | None,
+        stops: Stops,
+        cassette: Cassette | None,
+    ) -> None:
+        self.job = job
+        self.context = context
+        self.active = active
+        self.stops = stops
+        self.outer_stops = stops[1:]
+        self.cassette = cassette
+        self.path = "" if active is None else active.path
+        self.is_over = False
+        self.failures = process_failures if cassette is None else cassette.failures
+        client = getattr(job, "client", None)  # nobody knows which clients a plain function uses
+        self.meter = metering.Meter() if client is None else client.meter
+        self.token = os.urandom(8).hex()
+        _groups[self.token] = self
+
+    @cached_property
+    def packed(self) -> tuple[bytes, dict[str, Counts], dict[str, Gained]]:
+        """Return the state for worker processes, and what happened before the map began.
+
+        :returns: the pickled state; by the names of items' scopes, the counts of draws; by the same
+            names, the records that the cassette gained.
+        :raises ValueError: if a budget without a name is open.
+        :raises TypeError: if a setting is a function that cannot be pickled.
+        """
+        return self.context.copy().run(self._packed)
+
+    def _packed(self) -> tuple[bytes, dict[str, Counts], dict[str, Gained]]:
+        gained = self.cassette.gained() if self.cassette is not None else []
+        counts: dict[str, Counts] = {}
+        by_item: defaultdict[str, Gained] = defaultdict(list)
+        if self.active is not None:
+            before = f"{self.active.path}/"
+            counts = split_counts(self.active.draws.counts(), self.active.path)
+            for record, place in gained:
+                if record.scope.startswith(before):
+                    by_item[record.scope[len(before) :].partition("/")[0]].append((record, place))
+            gained = [(record, place) for record, place in gained if not record.scope]
+        return pack_state(self.cassette, gained), counts, by_item
+
+
+# The groups of this process, by token.
+_groups: WeakValueDictionary[str, TaskGroup] = WeakValueDictionary()
+
+
+class Task:
+    """One draw of one item. Pickled, it becomes a :class:`RemoteTask`.
+
+    :ivar draws: the draws that it makes.
+    """
+
+    __slots__ = ("draws", "group", "item", "position")
+
+    def __init__(self, group: TaskGroup, item: Any, position: TaskPosition) -> None:
+        self.group = group
+        self.item = item
+        self.position = position
+        self.draws = TaskDraws(Draws() if group.active is None else group.active.draws)
+
+    def run(self) -> TaskResult:
+        """Run it in this process."""
+        group = self.group
+        if group.is_over:
+            return TaskResult(error=NotBegunError())
+        used = None if group.active is None else group.active.used
+        return group.context.copy().run(
+            _run,
+            group.job,
+            self.item,
+            self.position,
+            self.draws,
+            group.outer_stops,
+            used,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        group = self.group
+        name = self.position.name
+        state, counts, gained = group.packed
+        return _unpickled, (
+            group.token,
+            state,
+            group.job,
+            self.item,
+            self.position,
+            counts.get(name, {}),
+            gained.get(name, []),
+        )
+
+
+class RemoteTask(NamedTuple):
+    """A task of another process.
+
+    :param token: identifies the task's group.
+    :param state: the state of the map's process.
+    :param counts: the counts of draws in the item's scopes before the map began.
+    :param gained: the records that the cassette gained in these scopes before the map began.
+    """
+
+    token: str
+    state: bytes
+    job: Job
+    item: Any
+    position: TaskPosition
+    counts: Counts
+    gained: Gained
+
+    def run(self) -> TaskResult:
+        """Run it here, with the settings, cassette and budgets of the map's process."""
+        with session_for(self.state) as session:
+            if session.cassette is not None:
+                session.cassette.add_earlier(self.gained)
+            draws = TaskDraws(Draws(self.counts))
+            job = _known(self.token, self.job)
+            context = copy_context()
+            # A process that was forked in a task of another map inherited that map's.
+            context.run(current_stops.set, ())
+            used: deque[Record] = deque()
+            result = context.run(_run, job, self.item, self.position, draws, (), used)
+            error = result.error
+            if error is not None:
+                traceback = "".join(format_exception(error))
+                result = TaskResult(error=picklable(error), traceback=traceback)
+            used_in_arm = list(used) if self.position.arm is not None else []
+            return session.with_report(result._replace(draws=draws.taken, used=used_in_arm))
+
+    def __repr__(self) -> str:
+        return f"RemoteTask({self.position})"
+
+
+def run_task(task: Task | RemoteTask) -> TaskResult:
+    """Run a task: the function that executors get."""
+    return task.run()
+
+
+def _unpickled(*fields: Any) -> Task | RemoteTask:
+    """Return a task that was pickled. In the process of its map, it is an ordinary task again."""
+    remote = RemoteTask(*fields)
+    group = _groups.get(remote.token)
+    return remote if group is None else Task(group, remote.item, remote.position)
+
+
+def _run(
+    job: Job,
+    item: Any,
+    position: TaskPosition,
+    draws: Draws,
+    outer_stops: Stops,
+    used: deque[Record] | None,
+) -> TaskResult:
+    """Run a task in the present context, unless a map around its own was interrupted.
+
+    :param used: receives the records that answer its calls, or ``None``.
+    """
+    try:
+        check_stops(outer_stops)
+        # An item's calls have the same asker in every thread.
+        asker = askers.running_item(position.name or str(position.number), position.repeat)
+        with position.enter(draws, used) as active, asker:
+            value = job.run(item)
+            if isinstance(value, CoroutineType):
+                value.close()
+                raise TypeError(
+                    "the function of a map is asynchronous; pass one that is not, or call asyncio.run in it"
+                )
+            active.check_is_inmost()
+        return TaskResult(value)
+    except BaseException as error:  # noqa: BLE001 - the map's run gets it, and on_error decides
+        return TaskResult(error=error)
+
+
+_jobs: dict[str, Job] = {}
+
+
+def _known(token: str, job: Job) -> Job:
+    """Return the job of a map as this process first got it: its clients keep their connections."""
+    known = _jobs.setdefault(token, job)
+    while len(_jobs) > KNOWN_JOBS:
+        _jobs.pop(next(iter(_jobs)), None)
+    return known
+
+
+def apply_report(task: Task, result: TaskResult) -> None:
+    """Count in this process what a task did in another one."""
+    group = task.group
+    for number in result.draws:
+        task.draws.claim(*number)
+    for model, scope, amounts, arm in result.usage:
+        metering.count(group.meter, model, scope, amounts, arm)
+    if group.active is not None and group.active.used is not None:
+        group.active.used.extend(result.used)
+    for method, arguments, scope in result.events:
+        with scopes.Active(scope, Draws()):
+            getattr(group.cassette, method)(*arguments)
+    for why, counts, first in result.failures:
+        for scope, count in counts.items():
+            for _ in range(count):
+                group.failures.add(scope, first, why)
+    if result.error is not None and result.traceback:
+        result.error.__cause__ = WorkerError(f"in another process:\n{result.traceback}")
+
+
+def _forget_groups() -> None:
+    """Forget, in a forked process, the maps of its parent."""
+    global _groups
+    _groups = WeakValueDictionary()
+
+
+after_fork_in_child(_forget_groups)

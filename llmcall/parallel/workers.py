@@ -1,0 +1,219 @@
+"""The state of a map's process in its worker processes.
+
+While a worker runs a task, the settings, keys, open cassette and named budgets of the map's process
+apply in it. What the task used and recorded goes back with its result.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from collections import deque
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .. import scopes
+from ..cassettes import current as cassettes
+from ..cassettes.cassette import Cassette
+from ..config import resolve as config
+from ..engine import budgets
+from ..engine import usage as metering
+from ..errors import LLMCallError
+from ..failures import process_failures
+from ..system import after_fork_in_child
+from ..types import FROM_FUNCTION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..cassettes.uses import Place
+    from ..engine.usage import UsageDelta
+    from ..types import Record, Request
+    from .items import Job
+    from .task_results import CassetteEvent, TaskResult
+
+    Gained = list[tuple[Record, Place]]
+
+# What pickle raises for an object that it cannot pickle.
+UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
+
+
+def check_picklable(job: Job) -> None:
+    """Refuse a job that cannot be sent to another process.
+
+    :raises TypeError: saying why.
+    """
+    try:
+        pickle.dumps(job)
+    except UNPICKLABLE as error:
+        raise TypeError(
+            f"fn cannot be sent to other processes: {error}. It must be a function that can be imported, not a lambda "
+            "or a function defined in another one, and what it holds, such as client=, must be picklable"
+        ) from error
+
+
+def picklable(error: BaseException) -> BaseException:
+    """Return an error if it can be pickled, or else a similar one: another would break the pool."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except (*UNPICKLABLE, pickle.PickleError, ValueError, KeyError, ImportError) as reason:
+        return LLMCallError(
+            f"{type(error).__name__}: {error} (it cannot be sent between processes: {reason})"
+        )
+    return error
+
+
+def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
+    """Return the state of this process for its workers, pickled.
+
+    :param cassette: the open cassette.
+    :param gained: the records that the cassette gained before the map began, as far as every item
+        may need them.
+    :raises ValueError: if a budget without a name is open.
+    :raises TypeError: if a setting is a function that cannot be pickled.
+    """
+    for session in _sessions:
+        if session.cassette is cassette and session.generation == config.layers.generation:
+            # A map in a worker passes on the very same state, so its tasks can join the session of
+            # their own map instead of waiting for its end.
+            return session.state
+    file = None if cassette is None else (os.path.realpath(cassette.path), cassette.mode)
+    try:
+        return pickle.dumps((config.pack(), tuple(budgets.open_budgets), file, gained))
+    except UNPICKLABLE as error:
+        raise TypeError(
+            f"the settings cannot be sent to other processes: {error}. A function among them, such as api_key=, must "
+            "be one that can be imported, not a lambda or a function defined in another one"
+        ) from error
+
+
+class WorkerSession:
+    """The time in which the state of a map's process applies in a worker.
+
+    :param state: the state; see :func:`pack_state`.
+    :ivar tasks: the number of tasks that run in it.
+    :ivar cassette: the copy of the open cassette, or ``None`` if none is open.
+    :ivar generation: the generation of its settings.
+    :ivar close: a function that ends it.
+    """
+
+    def __init__(self, state: bytes) -> None:
+        settings, open_budgets, file, gained = pickle.loads(state)
+        self.state = state
+        self.tasks = 0
+        self._usage: deque[tuple[str, str, UsageDelta, str]] = deque()
+        self.cassette: WorkerCassette | None = None
+        cassettes.forget_inherited()
+        config.unpack(settings)
+        with ExitStack() as opened:
+            for budget in open_budgets:
+                opened.enter_context(budget)
+            metering.watchers.append(self)
+            opened.callback(metering.watchers.remove, self)
+            if file is not None:
+                self.cassette = WorkerCassette(*file)
+                opened.enter_context(self.cassette)
+                self.cassette.add_earlier(gained)
+            self.close = opened.pop_all().close
+        self.generation = config.layers.generation
+
+    def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
+        """Note an addition to the usage."""
+        self._usage.append((model, scope, dict(amounts), arm))
+
+    def with_report(self, result: TaskResult) -> TaskResult:
+        """Return a result with all that was noted in the session and not reported yet."""
+        cassette = self.cassette
+        with _changed:
+            failures = process_failures if cassette is None else cassette.failures
+            return result._replace(
+                usage=_taken(self._usage),
+                events=[] if cassette is None else _taken(cassette.events),
+                failures=failures.take(),
+            )
+
+
+def _taken(queue: deque[Any]) -> list[Any]:
+    """Take all items of a queue, to which other threads may add more meanwhile."""
+    return [queue.popleft() for _ in range(len(queue))]
+
+
+_changed = threading.Condition()
+_sessions: list[WorkerSession] = []  # the present one, if any
+
+
+def _forget_sessions() -> None:
+    """Forget, in a forked process, the sessions of its parent."""
+    global _changed
+    _changed = threading.Condition()
+    _sessions.clear()
+
+
+after_fork_in_child(_forget_sessions)
+
+
+@contextmanager
+def session_for(state: bytes) -> Iterator[WorkerSession]:
+    """Apply a state while a block runs.
+
+    Blocks with the same state share a session; a block with another state waits until it ends.
+    """
+    with _changed:
+        while _sessions and _sessions[0].state != state and _sessions[0].tasks:
+            _changed.wait()
+        if _sessions and _sessions[0].state != state:
+            _sessions.pop().close()
+        if not _sessions:
+            _sessions.append(WorkerSession(state))
+        session = _sessions[0]
+        session.tasks += 1
+    try:
+        yield session
+    finally:
+        with _changed:
+            session.tasks -= 1
+            _changed.notify_all()
+
+
+class WorkerCassette(Cassette):
+    """A copy of the cassette that is open in the map's process: it reads the same file, writes
+    nothing, and notes each call that the original has to repeat.
+
+    :ivar events: the calls that were not reported yet; see :class:`TaskResult`.
+    """
+
+    def __init__(self, path: str, mode: str) -> None:
+        super().__init__(path, mode, write=False)
+        self.events: deque[CassetteEvent] = deque()
+
+    def _note(self, method: str, *arguments: Any) -> None:
+        self.events.append((method, arguments, scopes.current_path()))
+
+    def settle(self, header: dict[str, Any]) -> None:
+        """Take the first caller's header, and refuse another one; see :meth:`Cassette.settle`."""
+        super().settle(header)
+        self._note("settle", header)
+
+    def find(self, asked: Request | str, place: Place) -> Record | None:
+        """Return the recorded answer of a request, or the record of a key, or ``None``."""
+        found = super().find(asked, place)
+        if found is not None:
+            self._note("find", found.cache_key, place)
+        return found
+
+    def count_replay(self) -> None:
+        """Count a call that it answered."""
+        super().count_replay()
+        self._note("count_replay")
+
+    def add(self, record: Record, place: Place, source: str = FROM_FUNCTION) -> Record:
+        """Add an answer, unless one is recorded already; return the recorded one."""
+        kept = super().add(record, place, source)
+        self._note("add", kept, place, source)
+        return kept
+
+    def add_earlier(self, gained: Gained) -> None:
+        """Add what the original gained before the map began."""
+        for record, place in gained:
+            super().add(record, place)

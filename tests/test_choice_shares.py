@@ -12,6 +12,8 @@ from string import ascii_uppercase
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
+from servers import Answer, ScriptedServer, client_for, completion, refusal
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -207,6 +209,47 @@ def test_a_model_that_reasons_is_told_before_the_second_call(
     with pytest.raises(llmcall.ConfigError, match="reasons before it answers"):
         policy(client, order="rotate").shares(TOWNS)
     assert len(client.requests) == 1
+
+
+def test_a_model_that_spends_its_token_on_reasoning_is_told() -> None:
+    """An empty answer to the first call is the same error: the one token went into reasoning."""
+    answer = completion(None, finish_reason="length")
+    client = ScriptedClient(lambda messages: answer)
+    with pytest.raises(llmcall.ConfigError, match="logprobs=False"):
+        policy(client, order="rotate").shares(TOWNS)
+    assert len(client.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [("unsupported_parameter", "Unsupported parameter: 'logprobs'"), (None, "logprobs: at most 5")],
+)
+def test_a_server_that_refuses_logprobs_is_told(
+    httpserver: HTTPServer, code: str | None, message: str
+) -> None:
+    """Over HTTP, too, a refusal of the parameter is the error that names the remedy."""
+    refused = refusal(400, message, param="logprobs", code=code)
+    server = ScriptedServer(httpserver, refused, Answer(200, completion("A")))
+    choice = policy(client_for(server.base_url), order="rotate")
+    with pytest.raises(llmcall.ConfigError, match="logprobs=False"):
+        choice.shares(TOWNS)
+    assert len(server.requests) == (1 if code is None else 2)  # the second is without it
+
+
+def test_shares_over_http(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
+    """The SDK sends the parameters and gives the probabilities; nothing warns of the one token."""
+    told = response({}, {"A": 0.7, "B": 0.2})["choices"][0]["logprobs"]
+    body = completion("A", finish_reason="length")
+    body["choices"][0]["logprobs"] = told
+    server = ScriptedServer(httpserver, Answer(200, body))
+    with client_for(server.base_url) as client:
+        found = policy(client, ["tax", "ban"]).shares(TOWNS[:1])
+    assert [share(found, name) for name in ("p_tax", "p_ban", "p_other")] == pytest.approx(
+        [0.7, 0.2, 0.1]
+    )
+    [request] = server.requests
+    assert (request.body["logprobs"], request.body["top_logprobs"]) == (True, 20)
+    assert not [line for line in caplog.messages if "token limit" in line]
 
 
 def test_a_model_that_takes_no_logprobs_is_told_before_the_first_call() -> None:

@@ -191,6 +191,9 @@ def _warn_of_missing_answers(call: ModelCall, response: Any) -> None:
 
 def _warn_of_cut_answers(call: ModelCall, response: Any) -> None:
     model = call.request.model
+    asked = call.request.asked
+    if asked.get("logprobs") and asked.get("max_tokens") == 1:
+        return  # one token was wanted, for its log probabilities
     if any(choice.get("finish_reason") == "length" for choice in response["choices"]):
         warn_once(
             f"{model}: an answer ended at its token limit (finish_reason 'length') and is kept as "

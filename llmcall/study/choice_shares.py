@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..calls import Asking, LLMCall, RowJob
 from ..engine.drivers import drive
-from ..errors import ConfigError, short_traceback
+from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError, short_traceback
 from .choice_orders import Respondent
 
 if TYPE_CHECKING:
@@ -105,7 +105,14 @@ class SharesJob:
         order = self._orders[Respondent.present().repeat % len(self._orders)]
         variables = self._question.__map_job__().variables(item)
         messages = self._question.prompt(variables, order)
-        reply = yield Asking(self.client, messages, _parameters(self._question.model_params))
+        try:
+            reply = yield Asking(self.client, messages, _parameters(self._question.model_params))
+        except (EmptyAnswerError, InvalidRequestError) as error:
+            if self._is_proven or not _is_about_logprobs(error):
+                raise
+            raise ConfigError(
+                f"log probabilities cannot be had here ({error}): {COUNT_DRAWS}"
+            ) from error
         if reply is None:
             return None
         shares = [0.0] * (len(order) + 1)
@@ -119,6 +126,13 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call that asks for the probabilities of the first token."""
     limits = {} if "max_completion_tokens" in given else {"max_tokens": 1}
     return {**limits, **given, "logprobs": True, "top_logprobs": MOST_OPTIONS}
+
+
+def _is_about_logprobs(error: EmptyAnswerError | InvalidRequestError) -> bool:
+    """Return whether a call failed because it asked for log probabilities, or for one token of a
+    model that reasons first.
+    """
+    return isinstance(error, EmptyAnswerError) or "logprobs" in str(error)
 
 
 def letter_shares(reply: Reply, count: int) -> list[float]:
@@ -141,6 +155,8 @@ def letter_shares(reply: Reply, count: int) -> list[float]:
 def _first_tokens(reply: Reply) -> dict[str, float]:
     """Return the log probabilities of the first token: of the likeliest ones, and of the one given."""
     model = reply.model
+    message = reply.raw["choices"][0]["message"]
+    thoughts = message.get("reasoning_content") or message.get("reasoning")
     content = (reply.logprobs or {}).get("content") or []
     if not content or not content[0].get("top_logprobs"):
         raise ConfigError(
@@ -148,8 +164,7 @@ def _first_tokens(reply: Reply) -> dict[str, float]:
             f"top_logprobs={MOST_OPTIONS}): {COUNT_DRAWS}"
         )
     first = content[0]
-    has_thoughts = reply.usage.reasoning_tokens or first["token"].lstrip().startswith(THOUGHTS)
-    if has_thoughts:
+    if thoughts or reply.usage.reasoning_tokens or first["token"].lstrip().startswith(THOUGHTS):
         raise ConfigError(
             f"the model {model!r} reasons before it answers, so its first token tells little about "
             f"its answers: {COUNT_DRAWS}"

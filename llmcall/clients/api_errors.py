@@ -1,6 +1,4 @@
-"""What a server's refusal, a broken connection or an exception of the SDK means: one error of the
-tree for each.
-"""
+"""llmcall's errors for a server's refusals, broken connections and the SDK's exceptions."""
 
 from __future__ import annotations
 
@@ -92,7 +90,7 @@ LONGEST_MESSAGE = 1000  # characters
 def failure(
     status_code: int, body: object, *, headers: Mapping[str, str] | None = None
 ) -> APIError:
-    """Return the error that a status and a body mean.
+    """Return the error for a status and a body.
 
     :param body: the parsed body, usually ``{"error": {"message", "type", "code", "param"}}``, or
         its text.
@@ -116,15 +114,15 @@ def failure(
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
-    """Return the server's identifier of a request: OpenAI's header, or that of Azure's gateway."""
+    """Return the server's identifier for a request: OpenAI's header, or that of Azure's gateway."""
     return headers.get("x-request-id") or headers.get("apim-request-id")
 
 
 def read_answer(body: bytes | bytearray) -> dict[str, Any]:
     """Return the JSON object that a server sent with the status 200.
 
-    :raises ServiceError: where it is none.
-    :raises APIError: where it reports an error instead of giving choices or embeddings.
+    :raises ServiceError: if it is not a JSON object.
+    :raises APIError: if it reports an error and has no choices or embeddings.
     """
     return refuse_reported(read_object(body, "answer"))
 
@@ -132,7 +130,7 @@ def read_answer(body: bytes | bytearray) -> dict[str, Any]:
 def refuse_reported(body: dict[str, Any]) -> dict[str, Any]:
     """Return a body with the status 200, or an event of a stream, unless it reports an error.
 
-    :raises APIError: the one that it reports; its code may be a status.
+    :raises APIError: the error that it reports; its code may be a status.
     """
     # the latter is vLLM's and SGLang's
     reported = body.get("error") or body.get("object") == "error"
@@ -154,8 +152,8 @@ def _error_object(body: object) -> dict[str, Any]:
 
 
 def _message(error: dict[str, Any]) -> str:
-    """Return the server's words: ``message``, FastAPI's ``detail`` (a text or a list), or what else
-    there is.
+    """Return the server's message: ``message``, FastAPI's ``detail`` (a text or a list), or else the
+    body.
     """
     found = error.get("message") or error.get("detail") or error
     return found if isinstance(found, str) else str(found) if found else ""
@@ -222,9 +220,9 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a server asks to wait: ``retry-after-ms``, or ``Retry-After`` in
     seconds or as a date.
 
-    Source: RFC 9110, section 10.2.3; ``retry-after-ms`` is OpenAI's and Azure's own. A date is one
-    of the server's clock, which this machine's need not agree with: what counts is how long it is
-    after the response's own ``Date`` (section 6.6.1).
+    Source: RFC 9110, section 10.2.3; ``retry-after-ms`` is OpenAI's and Azure's own. A date comes
+    from the server's clock, which may differ from this machine's, so the response's own ``Date``
+    (section 6.6.1) is subtracted from it.
     """
     milliseconds = _positive(headers.get("retry-after-ms"))
     if milliseconds is not None:
@@ -240,9 +238,7 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
 
 
 def _date(text: str | None) -> float | None:
-    """Return an HTTP date in seconds since 1970, or ``None`` where it is none, or one that no clock
-    knows.
-    """
+    """Return an HTTP date in seconds since 1970, or ``None`` if it is not a possible date."""
     from datetime import timezone
     from email.utils import parsedate_to_datetime
 
@@ -266,8 +262,7 @@ VERSION = re.compile(r"/v\d")  # of an API, in nearly every address
 
 
 def meant_address(url: str) -> str | None:
-    """Return the address that ``BASE_URL`` was probably meant to be, if its server knows no such path;
-    ``None`` if it looks right.
+    """Return the address that ``BASE_URL`` should probably be, or ``None`` if it looks right.
 
     :param url: without a query.
     """
@@ -279,7 +274,7 @@ def meant_address(url: str) -> str | None:
 
 
 def guess_address(error: APIError, url: str) -> None:
-    """Say in a 404 which address was probably meant, unless it is the model that is not there."""
+    """Add the address that was probably meant to a 404, unless the model is what does not exist."""
     meant = meant_address(url)
     if error.status_code != 404 or meant is None:
         return
@@ -289,8 +284,8 @@ def guess_address(error: APIError, url: str) -> None:
 
 
 def http_errors(name: str) -> tuple[type[BaseException], ...]:
-    """Return an exception class of the SDK's HTTP library: httpx of openai 2.x, httpx2 of 3.x, or a
-    given client's.
+    """Return the exception classes of the SDK's HTTP library: httpx for openai 2.x, httpx2 for 3.x,
+    or that of a given client.
     """
     return tuple(
         getattr(sys.modules[library], name)
@@ -300,7 +295,7 @@ def http_errors(name: str) -> tuple[type[BaseException], ...]:
 
 
 def http_library() -> Any:
-    """Return the HTTP library of the installed SDK: httpx of openai 2.x, httpx2 of 3.x."""
+    """Return the installed SDK's HTTP library: httpx for openai 2.x, httpx2 for 3.x."""
     import openai
 
     base = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")
@@ -308,10 +303,9 @@ def http_library() -> Any:
 
 
 def mapped_error(error: BaseException, url: str) -> APIError:
-    """Return the error of the tree for one of the SDK's or of its HTTP library's, whose words lose
-    their secrets.
+    """Return llmcall's error for an exception of the SDK or its HTTP library, without secrets.
 
-    :param url: where the request went, for the message.
+    :param url: the request's address, for the message.
     """
     import openai
 
@@ -337,7 +331,7 @@ def mapped_error(error: BaseException, url: str) -> APIError:
 
 
 def unreachable(error: BaseException, url: str, words: str) -> ServiceError:
-    """Return the error for a server that a connection cannot be made to, or breaks.
+    """Return the error for a server that cannot be reached, or whose connection broke.
 
     :param words: what happened.
     """
@@ -349,7 +343,7 @@ def unreachable(error: BaseException, url: str, words: str) -> ServiceError:
 
 
 def mask(error: BaseException, secrets: list[str]) -> None:
-    """Take secrets out of an exception, one of the SDK's or one of the tree."""
+    """Remove secrets from an exception of the SDK or of llmcall."""
     error.args = tuple(masked([*error.args], secrets))
     for name in ("message", "body", "code", "param"):
         if hasattr(error, name):
@@ -357,7 +351,7 @@ def mask(error: BaseException, secrets: list[str]) -> None:
 
 
 def secrets_of(request: Any) -> list[str]:
-    """Return the credentials of an HTTP request, whole and without the word before them ("Bearer
+    """Return an HTTP request's credentials, both with and without the word before them ("Bearer
     …"), longest first.
     """
     fields: Iterable[tuple[str, str]] = [
@@ -377,7 +371,7 @@ def secrets_of(request: Any) -> list[str]:
 
 
 def _password(header: str) -> str:
-    """Return the password in a header that signs in by name and password, else an empty text."""
+    """Return the password in a header with name and password, or ``""``."""
     from base64 import b64decode
 
     scheme, _, encoded = header.partition(" ")
@@ -388,7 +382,7 @@ def _password(header: str) -> str:
 
 
 def masked(value: Any, secrets: list[str]) -> Any:
-    """Return plain data without secrets, in case a server repeats them."""
+    """Return plain data without secrets, since a server may repeat them."""
     if isinstance(value, str):
         for secret in secrets:
             value = value.replace(secret, MASK)

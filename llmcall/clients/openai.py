@@ -1,4 +1,4 @@
-"""The clients of OpenAI's API, of Azure OpenAI, and of every server compatible with them."""
+"""The clients for OpenAI, Azure OpenAI, and every compatible server."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ NO_KEY = "no key needed"
 class OpenAIClient(LLMClient):
     """Call OpenAI, or any OpenAI-compatible server through ``base_url``.
 
-    :param settings: settings to use in place of the process's.
+    :param settings: settings to use instead of the process's.
     :param http_client: the SDK's HTTP client (``httpx2.Client`` for openai 3.x, ``httpx.Client``
-        for 2.x, or their asynchronous twins); whoever made it closes it.
-    :param overrides: settings by name, above the process's: ``model=``, ``api_key=``,
+        for 2.x, or their asynchronous twins). You close it yourself.
+    :param overrides: settings by name, which override the process's: ``model=``, ``api_key=``,
         ``base_url=``, ….
 
     >>> client = llmcall.OpenAIClient(base_url="http://localhost:8000/v1", model="qwen3-8b")
@@ -51,9 +51,7 @@ class OpenAIClient(LLMClient):
         super().__init__(settings, **overrides)
 
     def endpoints(self, model: str) -> list[Endpoint]:
-        """Return the ``[Endpoint …]`` sections that list a model, or the one endpoint of the
-        settings.
-        """
+        """Return the ``[Endpoint …]`` sections that list a model, or else the settings' endpoint."""
         if pooled := self._pooled(model):
             return pooled
         settings, azure = self.settings, self.api_type == "azure"
@@ -75,7 +73,7 @@ class OpenAIClient(LLMClient):
         return [endpoint for endpoint in self.settings.endpoints if model in endpoint.models]
 
     def host(self, endpoint: Endpoint) -> str:
-        """Return the host of an endpoint, without port or credentials."""
+        """Return an endpoint's host, without port or credentials."""
         return host_of(endpoint.address or self._default_address(endpoint))
 
     def _default_address(self, endpoint: Endpoint) -> str:
@@ -83,10 +81,9 @@ class OpenAIClient(LLMClient):
         return "" if api_type == "azure" else ADDRESSES.get(api_type, ADDRESSES["openai"])
 
     def _namespace_of_endpoints(self, model: str) -> str:
-        """Return the namespace of the model's endpoints, or what a cassette's header holds in place
-        of files.
+        """Return the namespace of a model's endpoints, or the one in an open cassette's header.
 
-        :raises ConfigError: where endpoints of one model name different ones.
+        :raises ConfigError: if a model's endpoints name different ones.
         """
         held = cassettes.header_namespaces()
         by_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
@@ -105,10 +102,9 @@ class OpenAIClient(LLMClient):
         return names.pop()
 
     def make_transport(self, endpoint: Endpoint) -> Any:
-        """Return what speaks to an endpoint through the SDK.
+        """Return a transport that reaches an endpoint through the SDK.
 
-        :raises ConfigError: where its address is none, or the key or another part of what it needs
-            is missing.
+        :raises ConfigError: if its address is wrong, or its key or another setting is missing.
         """
         if (endpoint.api_type or self.api_type) == "azure":
             return self._azure_transport(endpoint)
@@ -153,9 +149,7 @@ class OpenAIClient(LLMClient):
         )
 
     def _key(self, endpoint: Endpoint) -> Any:
-        """Return the key of an endpoint, or the function that gives it; ``None`` where a server
-        needs none.
-        """
+        """Return an endpoint's key or a function that returns it; ``None`` if it needs none."""
         key = endpoint.key()
         if (
             not key
@@ -183,13 +177,18 @@ class OpenAIClient(LLMClient):
             )
         address = _address(url, "AZURE_ENDPOINT")
         return self._sdk_transport(
-            endpoint, "AzureOpenAI", address, self._azure_sign_in(endpoint),
-            azure_endpoint=address.url, api_version=version, azure_deployment=endpoint.deployment,
-        )  # fmt: skip
+            endpoint,
+            "AzureOpenAI",
+            address,
+            self._azure_sign_in(endpoint),
+            azure_endpoint=address.url,
+            api_version=version,
+            azure_deployment=endpoint.deployment,
+        )
 
     def _azure_sign_in(self, endpoint: Endpoint) -> tuple[str, Any]:
-        """Return the name of the SDK's argument for a key or a token, and the key, the token or
-        what gives it.
+        """Return the SDK's argument for a key or a token, and its value or a function that returns
+        it.
         """
         key = endpoint.key() or config.key_for(self.settings, "azure")
         if key:
@@ -217,16 +216,14 @@ class AzureClient(OpenAIClient):
 
 
 class OllamaClient(OpenAIClient):
-    """Call the Ollama of this machine at ``http://localhost:11434/v1``, which needs no key, or that
-    of ``base_url``.
-    """
+    """Call Ollama at ``http://localhost:11434/v1``, or at ``base_url``. It needs no key."""
 
     api_type: ClassVar[str] = "ollama"
 
 
 class Address(NamedTuple):
-    """Hold where a server is: its URL without credentials and query, the header that signs in, and
-    the query.
+    """A server's address: its URL without credentials and query, the header that signs in, and the
+    query.
     """
 
     url: str
@@ -235,11 +232,10 @@ class Address(NamedTuple):
 
 
 def _address(url: str, setting: str) -> Address:
-    """Take an address apart. HTTP libraries write it into their logs, so user and password become a
-    header.
+    """Split an address. HTTP libraries log URLs, so user and password become a header.
 
-    :param setting: which setting names it.
-    :raises ConfigError: where no server can have it.
+    :param setting: the setting that names it.
+    :raises ConfigError: if no server can have it.
     """
     from base64 import b64encode
     from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
@@ -256,7 +252,7 @@ def _address(url: str, setting: str) -> Address:
 
 
 def _entra(endpoint: Endpoint) -> Any:
-    """Return the function that gives tokens of Entra ID."""
+    """Return a function that returns tokens from Entra ID."""
     try:
         from azure.identity import DefaultAzureCredential, get_bearer_token_provider
     except ImportError as error:

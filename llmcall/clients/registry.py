@@ -1,6 +1,4 @@
-"""Which client speaks for which api_type, one shared instance of each; and what holds for the whole
-process.
-"""
+"""The clients by api_type, a shared instance of each, and what applies to the whole process."""
 
 from __future__ import annotations
 
@@ -28,9 +26,11 @@ if TYPE_CHECKING:
     from ..models.tokens import TokenCount
 
 BUILT_IN = {
-    "azure": "openai:AzureClient", "local": "local:LocalClient", "ollama": "openai:OllamaClient",
+    "azure": "openai:AzureClient",
+    "local": "local:LocalClient",
+    "ollama": "openai:OllamaClient",
     "openai": "openai:OpenAIClient",
-}  # fmt: skip
+}
 
 _lock = process_lock(__name__)
 _registered: dict[str, LLMClient | Callable[[Settings], LLMClient]] = {}
@@ -38,11 +38,11 @@ _shared: dict[str, LLMClient] = {}
 
 
 def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMClient]) -> None:
-    """Register the client of an api_type, in place of the one before it.
+    """Register the client for an api_type, instead of the present one.
 
     :param api_type: the name, as in ``[OpenAI] API_TYPE``.
     :param client: a client, or a function of the settings that returns one.
-    :raises TypeError: where the name is no string.
+    :raises TypeError: if the name is not a string.
 
     >>> llmcall.register_client("parrot", lambda settings: llmcall.testing.ScriptedClient(["Pieces of eight!"]))
     >>> llmcall.client("parrot").send_message("Good morning!").content
@@ -57,10 +57,10 @@ def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMC
 
 @short_traceback
 def client(api_type: str | None = None) -> LLMClient:
-    """Return the shared client of an api_type.
+    """Return the shared client for an api_type.
 
     :param api_type: the name; ``None`` means the configured one.
-    :raises ConfigError: where no client is registered for it; the message lists the known ones.
+    :raises ConfigError: if no client is registered for it; the message lists the known ones.
 
     >>> llmcall.client().send_message("Good morning!", max_tokens=16).content
     'Good morning!'
@@ -110,7 +110,7 @@ def _plugin(name: str) -> Any:
 
 @short_traceback
 def settings() -> Settings:
-    """Return the settings as they are now: environment and files are read again where they changed.
+    """Return the present settings. Environment and files are read again if they changed.
 
     >>> with llmcall.configured(temperature=0.5):
     ...     llmcall.settings().temperature, llmcall.settings().origin("TEMPERATURE")
@@ -121,11 +121,11 @@ def settings() -> Settings:
 
 
 def reset() -> None:
-    """Forget the shared clients and caches, what was configured and forced, and what was read of
-    environment and files.
+    """Forget the shared clients and caches, and the settings that were configured, forced or read
+    from environment and files.
 
-    Usage totals stay, and so do the clients that were registered. The cassette that ``[Cassette]
-    PATH`` names is written and closed.
+    Usage totals and registered clients stay. The cassette that ``[Cassette] PATH`` names is written
+    and closed.
 
     >>> llmcall.configure(temperature=0.5)
     >>> llmcall.reset()
@@ -148,7 +148,7 @@ def reset() -> None:
 
 
 def usage() -> Usage:
-    """Return what all calls of the process used.
+    """Return what all of the process's calls used.
 
     >>> llmcall.client().send_message("Good morning!", max_tokens=16).content
     'Good morning!'
@@ -160,12 +160,11 @@ def usage() -> Usage:
 
 
 def count_tokens(messages_or_text: Any, model: str | None = None) -> TokenCount:
-    """Return the tokens of a text, or of messages with their framing; ``.estimated`` where it is
-    not exact.
+    """Return the number of tokens in a text, or in messages with their framing.
 
     :param messages_or_text: a string, or messages as :meth:`LLMClient.send_message` takes them.
-    :param model: whose tokenizer counts; ``None`` means the configured model. An unknown one is
-        estimated.
+    :param model: the model whose tokenizer counts; ``None`` means the configured one.
+    :returns: the number; its ``.estimated`` is true if it is not exact, as for unknown models.
 
     >>> llmcall.count_tokens("Good morning!", "some-unknown-model").estimated
     True

@@ -1,4 +1,4 @@
-"""Requests through the openai SDK: the only module that knows how to send with it."""
+"""Requests through the openai SDK, which no other module uses to send."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
 
 
 class SDKTransport:
-    """Send requests through SDK clients: one shared by all threads, and one for each event loop.
+    """Send requests through SDK clients: one for all threads, and one for each event loop.
 
-    :param make: returns an ``openai.OpenAI`` or ``openai.AzureOpenAI``, or, where its argument is
-        true, the asynchronous twin; the SDK is imported there.
+    :param make: imports the SDK and returns an ``openai.OpenAI`` or ``openai.AzureOpenAI``; if its
+        argument is true, the asynchronous twin.
     :param url: the endpoint's address, for errors.
-    :param token: a function, sync or async, that is asked for the token of every attempt, which is
-        never kept.
-    :param http_client: the HTTP client that a user gave, and will close.
-    :param is_base_url: whether the address is one that paths of the API are added to as they are.
-    :ivar renewable: whether a refused key may be replaced by a fresh one: a function gives it.
+    :param token: a function, sync or async, that returns the token for an attempt. Tokens are never
+        kept.
+    :param http_client: the user's HTTP client, which the user closes.
+    :param is_base_url: whether the API's paths are added to the address as they are.
+    :ivar renewable: whether a function returns the key, so that it may replace a refused one.
     """
 
     def __init__(
@@ -72,8 +72,9 @@ class SDKTransport:
         ] = {}
 
     def send(self, request: Request, timeout: float | None) -> Response:
-        """Return the response; the timeout bounds each read, and the time limit of the present
-        context the attempt as a whole.
+        """Return the response.
+
+        The timeout applies to each read; the present context's time limit, to the whole attempt.
         """
         with self._opened(_sent(self._sync_client(), request, timeout, self._headers())) as answer:
             return _response(answer, read_answer(self._body(answer)))
@@ -86,7 +87,7 @@ class SDKTransport:
         return body
 
     async def asend(self, request: Request, timeout: float | None) -> Response:
-        """Return the response, as :meth:`send`."""
+        """Return the response, as :meth:`send` does."""
         headers = await self._aheaders()
         async with self._opened(
             _sent(await self._async_client(), request, timeout, headers)
@@ -97,8 +98,9 @@ class SDKTransport:
             return _response(answer, read_answer(body))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
-        """Yield what the head says and the chunks of a streamed answer; the time limit of the
-        present context bounds the wait for each chunk.
+        """Yield the information in the headers, then the chunks of a streamed answer.
+
+        The present context's time limit applies to the wait for each chunk.
         """
         with self._opened(
             _sent(self._sync_client(), request, timeout, self._headers(), stream=True)
@@ -115,7 +117,7 @@ class SDKTransport:
     async def astream(
         self, request: Request, timeout: float | None
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the chunks of a streamed answer, as :meth:`stream`."""
+        """Yield the chunks of a streamed answer, as :meth:`stream` does."""
         headers = await self._aheaders()
         async with self._opened(
             _sent(await self._async_client(), request, timeout, headers, stream=True)
@@ -148,21 +150,21 @@ class SDKTransport:
             return [str(model["id"]) for model in listed]
 
     def _headers(self) -> dict[str, str]:
-        """Return the header with a fresh token, where a function gives it."""
+        """Return the header with a fresh token, if a function returns tokens."""
         if self._token is None:
             return {}
         token = self._token()
         return _bearer(_run(token) if isawaitable(token) else token)
 
     async def _aheaders(self) -> dict[str, str]:
-        """Return the header with a fresh token, as :meth:`_headers`, in the running event loop."""
+        """Return the header with a fresh token, in the running event loop; see :meth:`_headers`."""
         if self._token is None:
             return {}
         token = self._token()
         return _bearer(await token if isawaitable(token) else token)
 
     def _check_time(self) -> None:
-        """Keep to the time, also through an HTTP client whose connections do not."""
+        """Enforce the time limit, even if the user's HTTP client does not."""
         left = time_left()
         if left is not None and left <= 0:
             raise RequestTimeoutError(f"no complete answer from {self._url} within the timeout")
@@ -214,9 +216,7 @@ class SDKTransport:
         return found[0]
 
     async def _at_end_of(self, loop: Any, client: Any) -> AsyncGenerator[None, None]:
-        """Close a client when its event loop ends: ``asyncio.run`` closes the generators that are
-        left.
-        """
+        """Close a client when its event loop ends, since ``asyncio.run`` closes open generators."""
         try:
             yield
         finally:
@@ -232,7 +232,7 @@ class SDKTransport:
             client.close()
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop, and those of the synchronous client."""
+        """Close the connections of the running event loop and of the synchronous client."""
         import asyncio
 
         self.close()
@@ -244,11 +244,11 @@ class SDKTransport:
 def _sent(
     sdk: Any, request: Request, timeout: float | None, headers: dict[str, str], stream: bool = False
 ) -> Any:
-    """Return a context manager that lets the SDK send a request, and is the response, whose body is
-    not read yet.
+    """Return a context manager that sends a request through the SDK, and yields the response before
+    its body is read.
 
-    All goes through ``extra_body``: so the SDK sends what its version does not know, and does not
-    walk through the messages in search of what it would change.
+    The whole body goes through ``extra_body``: so the SDK sends fields that its version does not
+    know, and does not search the messages for something to change.
     """
     body = dict(request.body)
     extra, query = body.pop("extra_body", None), body.pop("extra_query", None)
@@ -276,14 +276,13 @@ def _sent(
 
 
 class _Opened:
-    """Send a request as one of llmcall's own, which :func:`llmcall.patched` lets pass, and give the
-    response.
+    """Send a request and yield the response. :func:`llmcall.patched` does not intercept it.
 
-    What the SDK and its HTTP library raise meanwhile is raised as an error of the tree.
+    Exceptions of the SDK and its HTTP library are raised as llmcall's own.
 
     :param sent: the SDK's context manager, which sends the request when it is entered.
-    :param url: where to, for errors.
-    :param is_base_url: as of :class:`SDKTransport`.
+    :param url: the address, for errors.
+    :param is_base_url: see :class:`SDKTransport`.
     """
 
     def __init__(self, sent: Any, url: str, is_base_url: bool) -> None:
@@ -319,7 +318,7 @@ class _Opened:
         self._map(error)
 
     def _map(self, error: BaseException | None) -> None:
-        """Raise what an exception means, where it is one of those of a failed call."""
+        """Raise llmcall's error for an exception of a failed call."""
         if not isinstance(error, _failures()):
             return
         mapped, answer = mapped_error(error, self._url), self._answer
@@ -342,16 +341,16 @@ def _failures() -> tuple[type[BaseException], ...]:
 
 
 def _response(answer: Any, data: Mapping[str, Any] = {}) -> Response:
-    """Return a response with what its headers say; without data, it is what a stream yields before
-    its first chunk.
+    """Return a response with the information in its headers. Without data, it is what a stream
+    yields before its first chunk.
     """
     headers = {name.lower(): value for name, value in answer.headers.items()}
     return Response(data, request_id(headers), headers)
 
 
 class ChunkReader(EventStreamDecoder):
-    """Read the chunks out of a streamed body; a server that does not stream sends its answer, or
-    error, as a whole.
+    """Read the chunks of a streamed body. A server that does not stream sends its answer or error
+    as a whole.
     """
 
     def __init__(self) -> None:
@@ -360,11 +359,11 @@ class ChunkReader(EventStreamDecoder):
         self._whole: list[str] = []
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """Yield the chunks that are complete with this data."""
+        """Yield the chunks that this data completes."""
         return self._checked(super().feed(data))
 
     def close(self) -> Iterator[dict[str, Any]]:
-        """Yield what the end of the body completes."""
+        """Yield the chunks that the end of the body completes."""
         yield from self._checked(super().close())
         if self._whole and not self._begun:
             yield _as_chunk(read_answer("\n".join(self._whole).encode()))
@@ -379,7 +378,7 @@ class ChunkReader(EventStreamDecoder):
 
 
 def _as_chunk(response: dict[str, Any]) -> dict[str, Any]:
-    """Return a whole response as the one chunk of a stream; where it is none, as it is."""
+    """Return a whole response as a stream's only chunk; return anything else as it is."""
     choices = response.get("choices")
     if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
         return response
@@ -391,9 +390,7 @@ def _as_chunk(response: dict[str, Any]) -> dict[str, Any]:
 
 
 class Hidden(str):
-    """Be a text that does not show: what reports a failed test may print the local variables of
-    every function.
-    """
+    """A text with a repr that hides it: reports of failed tests may print local variables."""
 
     __slots__ = ()
 
@@ -409,12 +406,12 @@ def _bearer(token: Any) -> dict[str, str]:
 
 
 def _run(awaitable: Any) -> Any:
-    """Await in an event loop of its own, in a thread of its own: this one may run a loop already."""
+    """Await in a new event loop in a new thread: this thread may already run a loop."""
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
 
     async def awaited() -> Any:
-        """Await it in an event loop of its own."""
+        """Await it in a new event loop."""
         return await awaitable
 
     with ThreadPoolExecutor(1) as executor:

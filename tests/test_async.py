@@ -75,14 +75,22 @@ SERVED: dict[str, list[tuple[Any, Any]]] = {
     "a second attempt": [(answers(refusal(503)),) * 2, (streams(*TWO_COINS), answers(OK))],
     "refused": [(answers(refusal(400, "no such thing", code="no_such_thing")),) * 2],
     "too many": [(answers(refusal(429, "slow down", headers={"retry-after-ms": "1"})),) * 2],
-    "too long": [(answers(refusal(400, "maximum context length is 10", code="context_length_exceeded")),) * 2],
+    "too long": [
+        (answers(refusal(400, "maximum context length is 10", code="context_length_exceeded")),) * 2
+    ],
     "an answer sent as a whole": [(answers(OK),) * 2],
     "a tool call sent as a whole": [(whole(choices=[CHOICE]),) * 2],
     "HTML": [(answers(Answer(200, "<html>Sign in</html>")),) * 2],
-    "an error with status 200": [(answers(Answer(200, {"error": {"message": "loading", "code": 503}})),) * 2],
-    "too long, with status 200": [(answers(Answer(200, {"error": "exceeds the available context size"})),) * 2],
-    "vLLM's error with status 200": [(answers(Answer(200, {"object": "error", "message": "no", "code": 400})),) * 2],
-}  # fmt: skip
+    "an error with status 200": [
+        (answers(Answer(200, {"error": {"message": "loading", "code": 503}})),) * 2
+    ],
+    "too long, with status 200": [
+        (answers(Answer(200, {"error": "exceeds the available context size"})),) * 2
+    ],
+    "vLLM's error with status 200": [
+        (answers(Answer(200, {"object": "error", "message": "no", "code": 400})),) * 2
+    ],
+}
 
 
 def outcome(way: str, client: llmcall.LLMClient, arguments: dict[str, Any]) -> Any:

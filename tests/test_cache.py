@@ -150,8 +150,10 @@ def test_refresh_asks_each_question_once_per_process(place: str) -> None:
     said(client_at(place, ["old"]))
     client = client_at(place, ["new", "newer"], mode="refresh")
     assert [said(client), said(client), said(client_at(place, (), "refresh"))] == [
-        ("new", False), ("new", True), ("new", True),
-    ]  # fmt: skip
+        ("new", False),
+        ("new", True),
+        ("new", True),
+    ]
     assert said(client, "another") == ("newer", False)
     assert (said(client_at(place, ())), len(client.cache)) == (("new", True), 2)
 
@@ -163,8 +165,10 @@ def test_off_and_one_call_past_the_cache() -> None:
     assert [said(client), said(client)] == [("one", False), ("two", False)]
     client = client_at()
     assert [said(client), said(client, cache=False), said(client)] == [
-        ("stored", True), ("one", False), ("stored", True),
-    ]  # fmt: skip
+        ("stored", True),
+        ("one", False),
+        ("stored", True),
+    ]
     assert said(client, "other", cache=False) == ("two", False)
     assert len(client.cache) == 1
     with pytest.raises(CacheMissError, match="cache=False"):

@@ -126,8 +126,8 @@ def test_conflicts(on_conflict: str, tmp_path: Path) -> None:
         assert contents(ours) == before
         return
     assert ours.load(place, on_conflict=on_conflict) == (2 if on_conflict == "replace" else 1)
-    answers = {record.request["messages"][0]["content"]: record.response["choices"][0]["message"]["content"]
-               for record in ours.records(where=lambda record: record.kind == "chat")}  # fmt: skip
+    chats = ours.records(where=lambda record: record.kind == "chat")
+    answers = {record.request["messages"][0]["content"]: record.answer for record in chats}
     assert answers == {"a": "theirs" if on_conflict == "replace" else "ours", "new": "theirs"}
     assert ours.load(place, on_conflict=on_conflict) == 0
 
@@ -477,17 +477,32 @@ MESSAGES = [
 # The parameters of TinyTroupe's first public version, which keys every one of them, of 0.6, and of
 # its Ollama client.
 FIRST: dict[str, Any] = {
-    "messages": MESSAGES, "temperature": 0.3, "max_tokens": 1024, "top_p": 0, "frequency_penalty": 0.0,
-    "presence_penalty": 0.0, "stop": [], "timeout": 30.0, "stream": False, "n": 1,
-}  # fmt: skip
-LATEST: dict[str, Any] = {
-    "model": "gpt-5-mini", "messages": MESSAGES, "max_completion_tokens": 128000, "timeout": 480.0, "stream": False,
+    "messages": MESSAGES,
+    "temperature": 0.3,
+    "max_tokens": 1024,
+    "top_p": 0,
+    "frequency_penalty": 0.0,
+    "presence_penalty": 0.0,
+    "stop": [],
+    "timeout": 30.0,
+    "stream": False,
     "n": 1,
-}  # fmt: skip
+}
+LATEST: dict[str, Any] = {
+    "model": "gpt-5-mini",
+    "messages": MESSAGES,
+    "max_completion_tokens": 128000,
+    "timeout": 480.0,
+    "stream": False,
+    "n": 1,
+}
 OLLAMA: dict[str, Any] = {
-    "model": "gemma3:1b", "messages": MESSAGES, "stream": False, "n": 1,
+    "model": "gemma3:1b",
+    "messages": MESSAGES,
+    "stream": False,
+    "n": 1,
     "options": {"temperature": 1.0, "frequency_penalty": 0.1, "num_ctx": 32000},
-}  # fmt: skip
+}
 
 
 def key(model: str, params: dict[str, Any]) -> str:
@@ -543,10 +558,17 @@ def test_entries_of_each_version(protocol: int) -> None:
 
 @pytest.mark.parametrize(
     "params",
-    [{"stop": ["\n", "END"]}, {"stop": "END"}, {"n": 2}, {"response_format": {"type": "json_object"}},
-     {"temperature": 1e-07, "presence_penalty": -0.5}, {"reasoning_effort": "low"}, {"temperature": None}],
+    [
+        {"stop": ["\n", "END"]},
+        {"stop": "END"},
+        {"n": 2},
+        {"response_format": {"type": "json_object"}},
+        {"temperature": 1e-07, "presence_penalty": -0.5},
+        {"reasoning_effort": "low"},
+        {"temperature": None},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_parameters(params: dict[str, Any]) -> None:
     """A call of the same parameters finds the answer, and one of others does not."""
     path = saved({key("gpt-4o", {**LATEST, "model": "gpt-4o", **params}): completion()})

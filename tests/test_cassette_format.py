@@ -247,10 +247,17 @@ def test_damage_is_refused_with_its_line(text: str, message: str) -> None:
 
 
 STRANGE = [
-    b"", b"\n", b"\xff", b"[" * 100_000, b'"', b"{}\n", b'{"text": 3, "lines": []}\n', b'{"$bytes": "?"}',
+    b"",
+    b"\n",
+    b"\xff",
+    b"[" * 100_000,
+    b'"',
+    b"{}\n",
+    b'{"text": 3, "lines": []}\n',
+    b'{"$bytes": "?"}',
     b'{"kind": "chat", "request": {"messages": [{"$messages": "x"}]}, "response": {}}\n',
     b'{"kind": "chat", "sample": "#", "request": {"messages": 3}, "response": {"choices": 3}, "cost": -1e308}\n',
-]  # fmt: skip
+]
 
 
 @given(st.data())

@@ -605,10 +605,18 @@ def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) ->
     with llmcall.configured(presence_penalty=1.5), cassette(PATH):
         said(ScriptedClient(["yes"], top_p=0.1), temperature=0.5, seed=3)
     assert header() == {
-        "model": "cheap", "embedding_model": "vectors", "temperature": 0, "max_tokens": 50, "top_p": 0.9,
-        "frequency_penalty": 0, "presence_penalty": 0.25, "reasoning_effort": "low", "cache_namespace": "lab",
-        "cache_normalize": ["times", "x+"], "aliases": {"cheap": "gpt-4o-mini"},
-    }  # fmt: skip
+        "model": "cheap",
+        "embedding_model": "vectors",
+        "temperature": 0,
+        "max_tokens": 50,
+        "top_p": 0.9,
+        "frequency_penalty": 0,
+        "presence_penalty": 0.25,
+        "reasoning_effort": "low",
+        "cache_namespace": "lab",
+        "cache_normalize": ["times", "x+"],
+        "aliases": {"cheap": "gpt-4o-mini"},
+    }
     with cassette(PATH, mode="new"):
         said(ScriptedClient(["yes"]), "It is 10:15")
     monkeypatch.setenv("LLMCALL_TOP_P", "0.5")
@@ -922,9 +930,15 @@ def test_records_stand_by_scope_path_and_then_as_called() -> None:
     items.insert(1, "what all ask")  # the first item's, though the last one asked it first
     assert told == [
         *((None, text) for text in ("before", *items, "after")),
-        ("a#0", "2"), ("a#0", "1"), ("a/c#0", "3"), ("a/c#1", "3"),
-        ("b#0", "2"), ("b#0", "1"), ("b/c#0", "3"), ("b/c#1", "3"),
-    ]  # fmt: skip
+        ("a#0", "2"),
+        ("a#0", "1"),
+        ("a/c#0", "3"),
+        ("a/c#1", "3"),
+        ("b#0", "2"),
+        ("b#0", "1"),
+        ("b/c#0", "3"),
+        ("b/c#1", "3"),
+    ]
 
 
 @pytest.mark.parametrize("mode", ["none", "once", "new"])

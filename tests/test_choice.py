@@ -152,8 +152,12 @@ def test_no_option_is_a_missing_value_with_its_text() -> None:
     table = question(client=client).table(TOWNS[:1])
     [row] = table.itertuples()
     assert (row.value, row.unread, row.refusal, row.error, row.tries) == (
-        None, "It depends.", None, None, 1,
-    )  # fmt: skip
+        None,
+        "It depends.",
+        None,
+        None,
+        1,
+    )
     assert len(client.requests) == 1
     assert len(row.order) == 4
 

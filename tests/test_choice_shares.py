@@ -183,10 +183,16 @@ def test_shares_are_recorded_and_replayed(tmp_path: Path) -> None:
     [
         "A",
         {"choices": [{"message": {"role": "assistant", "content": "A"}, "logprobs": None}]},
-        {"choices": [{"message": {"role": "assistant", "content": "A"}, "logprobs": {"content": [
-            {"token": "A", "logprob": -0.1, "top_logprobs": []}]}}]},
+        {
+            "choices": [
+                {
+                    "message": {"role": "assistant", "content": "A"},
+                    "logprobs": {"content": [{"token": "A", "logprob": -0.1, "top_logprobs": []}]},
+                }
+            ]
+        },
     ],
-)  # fmt: skip
+)
 def test_a_server_without_logprobs_is_told_before_the_second_call(answer: Any) -> None:
     """The error names the remedy, and only one call was made, whatever ``on_error`` says."""
     client = ScriptedClient(lambda messages: answer)

@@ -289,9 +289,16 @@ def test_what_is_sent(server: ScriptedServer) -> None:
     assert seen.headers["authorization"] == f"Bearer {SECRET}"
     assert (seen.headers["openai-organization"], seen.headers["x-run"]) == ("org-1", "7")
     assert seen.body == {
-        "model": "m", "messages": QUESTION, "temperature": 1.0, "stop": "x", "n": 1, "user": "u1",
-        "metadata": {"a": "b"}, "service_tier": "flex", "top_k": 40,
-    }  # fmt: skip
+        "model": "m",
+        "messages": QUESTION,
+        "temperature": 1.0,
+        "stop": "x",
+        "n": 1,
+        "user": "u1",
+        "metadata": {"a": "b"},
+        "service_tier": "flex",
+        "top_k": 40,
+    }
 
 
 def azure_at(server: ScriptedServer) -> dict[str, Any]:
@@ -344,8 +351,9 @@ def test_a_key_that_changes(
         llmcall.configure()
         llmcall.client().send_message(QUESTION, on_error="raise")
     assert [seen.headers["authorization"] for seen in server.requests] == [
-        "Bearer the-first-key", "Bearer the-second-key",
-    ]  # fmt: skip
+        "Bearer the-first-key",
+        "Bearer the-second-key",
+    ]
 
 
 # Keys that a function gives

@@ -85,8 +85,10 @@ def test_records_out_of_order() -> None:
     change(lambda lines: [lines[0], *lines[3:], *lines[1:3]])
     [first, second] = found()
     assert (first["about"], first["sample"], second["sample"]) == (
-        "order", "rep-1/emma#0", "rep-1/emma#0",
-    )  # fmt: skip
+        "order",
+        "rep-1/emma#0",
+        "rep-1/emma#0",
+    )
     assert "stands behind records of rep-1/lisa" in first["words"]
 
 

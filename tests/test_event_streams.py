@@ -85,8 +85,8 @@ EVENTS: dict[str, tuple[bytes, list[Any]]] = {
     "empty data": (b'data:\n\ndata: {"a": 1}\n\n', [{"a": 1}]),
     "no UTF-8": (b'data: {"a": "\xff"}\n\n', [{"a": "\ufffd"}]),
     "a lone surrogate": (b'data: {"a": "\\ud800"}\n\n', [{"a": "\ufffd"}]),
-    "letters of several bytes": ("data: {\"a\": \"日本\"}\n\n".encode(), [{"a": "日本"}]),
-}  # fmt: skip
+    "letters of several bytes": ('data: {"a": "日本"}\n\n'.encode(), [{"a": "日本"}]),
+}
 
 
 @pytest.mark.parametrize("name", EVENTS)

@@ -167,8 +167,11 @@ def test_usage_comes_home(pool: Executor) -> None:
         map(ask, "a", key=str, scope="survey", executor=pool)
     assert (used.calls, used.cached_calls, used.errors, used.input_tokens) == (2, 1, 1, 10)
     assert {name: part.calls for name, part in used.by_scope.items()} == {
-        "survey": 2, "survey/a": 1, "survey/b": 1, "survey/fail": 0,
-    }  # fmt: skip
+        "survey": 2,
+        "survey/a": 1,
+        "survey/b": 1,
+        "survey/fail": 0,
+    }
     assert llmcall.usage().calls == before.calls + 2
 
 

@@ -36,13 +36,18 @@ IMAGES = (
 PICTURE = {
     "role": "user",
     "content": [
-        {"type": "text", "text": "What is this?"}, *({"type": "image_url", "image_url": image} for image in IMAGES)
+        {"type": "text", "text": "What is this?"},
+        *({"type": "image_url", "image_url": image} for image in IMAGES),
     ],
-}  # fmt: skip
+}
 PARAMETERS = {
-    "type": "object", "required": ["item"],
-    "properties": {"item": {"type": "string"}, "count": {"type": "integer", "minimum": 1.0, "default": None}},
-}  # fmt: skip
+    "type": "object",
+    "required": ["item"],
+    "properties": {
+        "item": {"type": "string"},
+        "count": {"type": "integer", "minimum": 1.0, "default": None},
+    },
+}
 TOOL: dict[str, Any] = {
     "type": "function",
     "function": {"name": "price_of", "description": "Look up a price.", "parameters": PARAMETERS},

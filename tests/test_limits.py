@@ -53,11 +53,15 @@ BUSY = refusal(429, "slow down", headers={"retry-after": "300"})
 BRIEFLY_BUSY = refusal(429, "slow down", headers={"retry-after-ms": "20"})
 REFUSED = refusal(401, "Incorrect API key provided: secret-of-east")
 NO_REQUEST_LEFT = {
-    "x-ratelimit-limit-requests": "200", "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "24h0m0s",
-}  # fmt: skip
+    "x-ratelimit-limit-requests": "200",
+    "x-ratelimit-remaining-requests": "0",
+    "x-ratelimit-reset-requests": "24h0m0s",
+}
 FEW_TOKENS_LEFT = {
-    "x-ratelimit-limit-tokens": "120", "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "60s",
-}  # fmt: skip
+    "x-ratelimit-limit-tokens": "120",
+    "x-ratelimit-remaining-tokens": "0",
+    "x-ratelimit-reset-tokens": "60s",
+}
 ONE_REQUEST_IN_A_MINUTE = {"limits_requests_per_minute": 1, "on_error": "raise"}
 ONE_CALL_AT_ONCE = {"limits_max_concurrent_calls": 1, "on_error": "raise"}
 ASK = pytest.mark.parametrize("ask", [WAYS["sync"], WAYS["async"]], ids=["sync", "async"])

@@ -172,11 +172,15 @@ def test_an_output_error_says_all() -> None:
         call(name="Lisa", unused="x")
     text = str(failed.value)
     assert text.partition("; to ask anew")[0].split("\n  ") == [
-        "it gives none of the options by itself", "answer: 'Perhaps.'", "expected: Answer with yes or no.",
+        "it gives none of the options by itself",
+        "answer: 'Perhaps.'",
+        "expected: Answer with yes or no.",
         "structured output was not used, since the model 'gpt-3.5-turbo' is not known to have it. If its server does, "
         "switch it on in config.ini: [Model gpt-3.5-turbo] STRUCTURED_OUTPUT = yes",
-        "scope: trial#0", "item: name='Lisa'", "after 3 tries, recorded",
-    ]  # fmt: skip
+        "scope: trial#0",
+        "item: name='Lisa'",
+        "after 3 tries, recorded",
+    ]
     assert (failed.value.text, failed.value.expected) == ("Perhaps.", "Answer with yes or no.")
     assert str(pickle.loads(pickle.dumps(failed.value))) == text
     begun = text.partition("llmcall cache delete ")[2].split()

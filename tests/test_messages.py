@@ -234,8 +234,10 @@ def test_configured_defaults() -> None:
     )
     assert sent(settings=settings) == {"temperature": 0.5, "max_tokens": 100, "top_p": 1}
     assert sent(settings=settings, top_p=0.25, max_completion_tokens=7) == {
-        "temperature": 0.5, "max_tokens": 7, "top_p": 0.25,
-    }  # fmt: skip
+        "temperature": 0.5,
+        "max_tokens": 7,
+        "top_p": 0.25,
+    }
     with pytest.raises(
         ValueError, match=r"^max_tokens and max_completion_tokens are one parameter"
     ):

@@ -226,12 +226,17 @@ def named(value: Any) -> str:
 
 # What structured output wraps is unwrapped, and read as strictly as any other.
 WRAPPED: list[Any] = [
-    (bool, '{"value": true}', True), (Action, '{"value": "sell"}', "sell"), (Level, '{"value": "HIGH"}', Level.HIGH),
-    (list[Offer], '{"value": [{"price": 1}]}', [Offer(price=1)]), (MaybeInt, '{"value": null}', None),
-    (str | None, '{"value": "null"}', "null"), (int | str, '{"value": "5"}', "5"),
+    (bool, '{"value": true}', True),
+    (Action, '{"value": "sell"}', "sell"),
+    (Level, '{"value": "HIGH"}', Level.HIGH),
+    (list[Offer], '{"value": [{"price": 1}]}', [Offer(price=1)]),
+    (MaybeInt, '{"value": null}', None),
+    (str | None, '{"value": "null"}', "null"),
+    (int | str, '{"value": "5"}', "5"),
     (datetime.date, '{"value": "2026-11-20"}', datetime.date(2026, 11, 20)),
-    (dict, '{"value": 3}', {"value": 3}), (str, '{"value": 1}', '{"value": 1}'),
-]  # fmt: skip
+    (dict, '{"value": 3}', {"value": 3}),
+    (str, '{"value": 1}', '{"value": 1}'),
+]
 
 
 @pytest.mark.parametrize(("output_type", "text", "value"), ACCEPTED + WRAPPED, ids=named)
@@ -259,14 +264,21 @@ def test_what_has_no_one_meaning_is_refused(output_type: Any, text: str, reason:
 @pytest.mark.parametrize(
     ("output_type", "sentence"),
     [
-        (bool, "yes or no."), (int, "only a whole number."), (float, "only a number."), (list, "only a JSON array."),
-        (Action, "exactly one of: buy, sell, wait."), (Mood, "exactly one of: very good, good, bad."),
-        (Level, "exactly one of: LOW, HIGH."), (Literal["a, b", "c"], 'exactly one of: "a, b", "c".'),
-        (Literal["a", 1, True, None], "exactly one of: a, 1, true, null."), (dict, "only a JSON object."),
-        (list[str], "only a JSON array of strings."), (MaybeInt, "null, or with only a whole number."),
+        (bool, "yes or no."),
+        (int, "only a whole number."),
+        (float, "only a number."),
+        (list, "only a JSON array."),
+        (Action, "exactly one of: buy, sell, wait."),
+        (Mood, "exactly one of: very good, good, bad."),
+        (Level, "exactly one of: LOW, HIGH."),
+        (Literal["a, b", "c"], 'exactly one of: "a, b", "c".'),
+        (Literal["a", 1, True, None], "exactly one of: a, 1, true, null."),
+        (dict, "only a JSON object."),
+        (list[str], "only a JSON array of strings."),
+        (MaybeInt, "null, or with only a whole number."),
     ],
     ids=named,
-)  # fmt: skip
+)
 def test_what_the_model_is_told(output_type: Any, sentence: str) -> None:
     """The sentence in the prompt is fixed, since it is part of the request's key."""
     assert prompt_for(output_type) == f"Answer with {sentence}"

@@ -187,7 +187,7 @@ RESPONSES = {
     "fields that nobody knows": response(
         choice({"content": "Two.", "thought": "Bread?", "scores": {"a": [1.5]}, "seen": [1, 2]})
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])

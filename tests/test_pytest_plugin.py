@@ -637,8 +637,10 @@ def test_places_of_cassettes(project: Project) -> None:
     """A name may be made of the usual one; the marker's counts above it; llm_cassette_dir moves
     all.
     """
-    project.write("@pytest.fixture\ndef llm_cassette_name(llm_cassette_name):\n    return f'v2/{llm_cassette_name}'\n",
-                  "conftest.py")  # fmt: skip
+    project.write(
+        "@pytest.fixture\ndef llm_cassette_name(llm_cassette_name):\n    return f'v2/{llm_cassette_name}'\n",
+        "conftest.py",
+    )
     project.write(TEST_ONE + "@pytest.mark.llm('../b.jsonl')\ndef test_b():\n    ask('b')\n")
     for folder in ("north", "south"):
         project.write("", f"{folder}/__init__.py")

@@ -318,9 +318,16 @@ def test_passwords() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["s3://key:sesame@bucket/x", "redis://:sesa/me@host/0", "redis://:sesame@host:port/0", "rediss://host?sesame=1",
-     "http://:sesame@host", "redis://:sesame@host/0?socket_timeout=soon", "file:///sesame"],
-)  # fmt: skip
+    [
+        "s3://key:sesame@bucket/x",
+        "redis://:sesa/me@host/0",
+        "redis://:sesame@host:port/0",
+        "rediss://host?sesame=1",
+        "http://:sesame@host",
+        "redis://:sesame@host/0?socket_timeout=soon",
+        "file:///sesame",
+    ],
+)
 def test_an_address_that_is_none(address: str) -> None:
     """It is refused before anything is asked, with the forms that there are, and its password stays
     unsaid.

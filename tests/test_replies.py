@@ -15,9 +15,12 @@ import llmcall
 from llmcall.testing import ScriptedClient
 
 USAGE = {
-    "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
-    "prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 3},
-}  # fmt: skip
+    "prompt_tokens": 10,
+    "completion_tokens": 5,
+    "total_tokens": 15,
+    "prompt_tokens_details": {"cached_tokens": 4},
+    "completion_tokens_details": {"reasoning_tokens": 3},
+}
 
 
 def server(*messages: dict[str, Any], usage: Any = None) -> Responding:

@@ -124,8 +124,9 @@ def test_draws_are_counted() -> None:
     data = data_of(report("a.jsonl"))
     [[drawn, counts]] = data["spread"]
     assert len(drawn) == 3 and [(data["texts"][text], count) for text, count in counts] == [
-        ('{"a": 1, "b": 2}', 2), ("No", 1),
-    ]  # fmt: skip
+        ('{"a": 1, "b": 2}', 2),
+        ("No", 1),
+    ]
 
 
 def test_a_sample() -> None:
@@ -593,11 +594,14 @@ def test_twenty_thousand_calls(open_page: Open) -> None:
     data["cells"] = {
         "actor": [number for number in range(4 * times) for _ in range(5)],
         "row": [number for number in range(4 * times) for _ in range(5)],
-        "column": list(range(5)) * 4 * times, "columns": data["cells"]["columns"],
+        "column": list(range(5)) * 4 * times,
+        "columns": data["cells"]["columns"],
         "call": ["1", "2", "3", "4", "5"] * 4 * times,
         "rows": [f"town-{number}/actor" for number in range(4 * times)],
-        "one": list(range(20 * times)), "other": [-1] * 20 * times, "status": [""] * 20 * times,
-    }  # fmt: skip
+        "one": list(range(20 * times)),
+        "other": [-1] * 20 * times,
+        "status": [""] * 20 * times,
+    }
     data["actors"] = [f"town-{number}/actor" for number in range(4 * times)]
     texts = [
         f"{text} {number} {'and much more ' * 20}"

@@ -87,8 +87,11 @@ def test_a_session_is_recorded_and_replayed(model: Model) -> None:
         with requests.Session() as session:
             session.headers["X-Other"] = "header"
             body = {"model": "gpt-4o-mini", "messages": QUESTION, "temperature": 1}
-            again = session.post(f"{model.address}/chat/completions", data=json.dumps(body).encode(),
-                                 headers={"content-type": "application/json"})  # fmt: skip
+            again = session.post(
+                f"{model.address}/chat/completions",
+                data=json.dumps(body).encode(),
+                headers={"content-type": "application/json"},
+            )
     with llmcall.patched(cache_mode="replay"):
         replayed = ask(model)
     assert said(live) == said(again) == said(replayed) == "answer 0"

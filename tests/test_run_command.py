@@ -202,8 +202,11 @@ def test_a_replay_takes_its_options_from_the_cassette(model: NumberedServer) -> 
     program = "print(ask('Lisa asks at 12:03'), ask('Lisa asks at 12:04'))"
     recorded = ran(program, "--cassette", "a.jsonl", *options).stdout
     assert header("a.jsonl")["run"] == {
-        "actor": "naming:who", "normalizers": ["times"], "scope": "rep-1", "seed": 3,
-    }  # fmt: skip
+        "actor": "naming:who",
+        "normalizers": ["times"],
+        "scope": "rep-1",
+        "seed": 3,
+    }
     for given in ((), options):
         assert ran(program, "--cassette", "a.jsonl", "--mode", "none", *given).stdout == recorded
     assert samples("a.jsonl") == ["rep-1/Lisa#0", "rep-1/Lisa#1"]
@@ -287,9 +290,7 @@ print(ask("Bread?", system="You are Lisa."))
 def test_what_a_program_asks_again_it_draws_again(model: NumberedServer) -> None:
     """A call that stands in no scope stands in ``run``, in any thread; other scopes keep their paths."""
     recorded = ran(SCOPES, "--cassette", "a.jsonl").stdout
-    assert samples("a.jsonl") == [
-        "day-1#0", "day-1#1", "run#0", "run#1", "run#2", "run#0"
-    ]  # fmt: skip
+    assert samples("a.jsonl") == ["day-1#0", "day-1#1", "run#0", "run#1", "run#2", "run#0"]
     assert header("a.jsonl")["run"] == {} and len(model.asked) == 6
     assert ran(SCOPES, "--cassette", "a.jsonl", "--mode", "none").stdout == recorded
     assert ran(SCOPES).stdout == ran(SCOPES).stdout  # from the cache alone

@@ -31,9 +31,16 @@ def agreed(name: str, number: int, heard: str) -> str:
 
 
 def play(
-    path: str, say: Say = agreed, *, scope: str = "", word: str = "thrifty", actors: tuple[str, ...] = ACTORS,
-    rounds: int = 3, hears: bool = True, **params: Any,
-) -> str:  # fmt: skip
+    path: str,
+    say: Say = agreed,
+    *,
+    scope: str = "",
+    word: str = "thrifty",
+    actors: tuple[str, ...] = ACTORS,
+    rounds: int = 3,
+    hears: bool = True,
+    **params: Any,
+) -> str:
     """Write down some rounds in which each actor hears what the one before said; the bart of every
     run is calm.
     """
@@ -172,8 +179,10 @@ def test_added_and_missing_calls() -> None:
     found = llmcall.compare(one, play("b.jsonl", actors=("lisa", "emma"), rounds=4, hears=False))
     assert counts(found) == (6, 0, 2, 3)
     assert {(each.scope, each.place, each.why) for each in found.parted} == {
-        ("lisa", 3, "added"), ("emma", 3, "added"), ("bart", 0, "missing"),
-    }  # fmt: skip
+        ("lisa", 3, "added"),
+        ("emma", 3, "added"),
+        ("bart", 0, "missing"),
+    }
     assert str(found).splitlines()[1:] == [
         'bart, call 1: the other run ends, or leaves this call out: "Round 0. You heard: nothing"',
         "the same change in 2 scopes (emma, lisa): the other run has a call more",
@@ -619,8 +628,11 @@ def test_how_a_change_spreads() -> None:
     one, other = play("a.jsonl", rounds=4), play("b.jsonl", rounds=4, say=changed_by_emma)
     found = llmcall.compare(one, other)
     assert [(each.name, each.calls, each.changed) for each in found.rounds] == [
-        ("call 1", 3, 0), ("call 2", 3, 2), ("call 3", 3, 1), ("call 4", 3, 0),
-    ]  # fmt: skip
+        ("call 1", 3, 0),
+        ("call 2", 3, 2),
+        ("call 3", 3, 1),
+        ("call 4", 3, 0),
+    ]
     assert str(found).splitlines()[1] == (
         "changed calls: none in call 1, 67% in call 2, 33% in call 3, none in call 4"
     )

@@ -263,8 +263,11 @@ def test_strict_references_stand_alone() -> None:
         "coins": {"description": "how many", "type": "integer"},
     }
     assert asked_for(Visit) == {
-        **CLOSED, "description": "A visit.", "properties": properties, "required": ["day", "coins"],
-    }  # fmt: skip
+        **CLOSED,
+        "description": "A visit.",
+        "properties": properties,
+        "required": ["day", "coins"],
+    }
     node = {
         **CLOSED,
         "properties": {

@@ -105,9 +105,12 @@ def test_force_api_cache(tmp_path: Path) -> None:
     a directory.
     """
     for below, forced, mode in (
-        ("auto", True, "auto"), ("off", True, "auto"), ("replay", True, "replay"), ("replay", False, "off"),
+        ("auto", True, "auto"),
+        ("off", True, "auto"),
+        ("replay", True, "replay"),
+        ("replay", False, "off"),
         ("off", None, "off"),
-    ):  # fmt: skip
+    ):
         llmcall.configure(cache_mode=below)
         llmcall.force_api_cache(forced)
         assert llmcall.settings().cache_mode == mode
@@ -308,8 +311,11 @@ def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
     theirs = (Path(__file__).parent / "tinytroupe.ini").read_text(encoding="utf-8")
     found = read(theirs.replace("[OpenAI]", "[OpenAI]\nFREQ_PENALTY=0.1"))
     assert (found.model, found.max_tokens, found.retry_max_attempts, found.retry_waiting_time) == (
-        "gpt-5-mini", 128000, 5, 0,
-    )  # fmt: skip
+        "gpt-5-mini",
+        128000,
+        5,
+        0,
+    )
     assert (found.limits_max_concurrent_calls, found.cache_mode, found.frequency_penalty) == (
         4,
         "auto",
@@ -431,18 +437,23 @@ def test_broken_files(text: str | bytes, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ('name', 'value', 'expected'),
+    ("name", "value", "expected"),
     [
         ("temperature", "-0.1", "is not a number of at least 0"),
         ("timeout", 1e12, "is not a number of seconds above 0, at most 2000000"),
         ("max_tokens", "1.5", "is not a whole number of at least 1"),
         ("cache_mode", False, "is not one of auto, replay, refresh, off"),
         ("cache_normalize", "(", "is not a regular expression"),
-        ("cassette_allow", 3, "is not a list of texts"), ("cassette_allow", "(a", "is not a regular expression"),
+        ("cassette_allow", 3, "is not a list of texts"),
+        ("cassette_allow", "(a", "is not a regular expression"),
         ("azure_ad_token_provider", "token", "is not a function"),
         ("models", {"a": {"window": 1}}, "[Model a]: unknown key 'window'"),
         ("endpoints", [Endpoint("a"), Endpoint("a")], "there are two endpoints 'a'"),
-        ("endpoints", [{"name": "a", "apikey": SECRET}], "[Endpoint a]: unknown key 'apikey'; did you mean 'api_key'?"),
+        (
+            "endpoints",
+            [{"name": "a", "apikey": SECRET}],
+            "[Endpoint a]: unknown key 'apikey'; did you mean 'api_key'?",
+        ),
         ("api_key", "sk-very secret", "not a key: one word of text, or a function"),
         ("base_url", "Bearer very-secret", "is not an address"),
         ("base_url", "https://good.example\\@evil.example", "is not an address"),
@@ -450,7 +461,7 @@ def test_broken_files(text: str | bytes, message: str) -> None:
         ("base_url", f"https://{'a' * 64}/v1", "is not an address"),
         ("cache_mode", "very-secret" * 9, "is not one of auto"),
     ],
-)  # fmt: skip
+)
 def test_refused_values(name: str, value: Any, expected: str) -> None:
     """A value of the wrong type or range is an error that names the place and what is allowed."""
     with pytest.raises(ConfigError, match=rf"configure\(\), {name}") as caught:
@@ -577,9 +588,14 @@ AZURE = "[OpenAI]\nAPI_TYPE = azure\nAZURE_ENDPOINT = https://strange.example\nA
     ],
 )
 def test_a_strange_host_is_announced_once(
-    text: str, variable: str, overrides: dict[str, str], is_said: bool, dotenv: bool,
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+    text: str,
+    variable: str,
+    overrides: dict[str, str],
+    is_said: bool,
+    dotenv: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """A key of the environment or .env for a host that a found config.ini names is one warning,
     without the key.
 
@@ -604,12 +620,17 @@ def test_a_strange_host_is_announced_once(
 
 
 @pytest.mark.parametrize(
-    ('host', 'needs'),
+    ("host", "needs"),
     [
-        ("localhost:8000", False), ("api.LOCALHOST", False), ("127.1.2.3:1", False), ("[::1]:8000", False),
-        ("0.0.0.0:8000", False), ("127.0.0.1.strange.example", True), ("localhost@strange.example", True),
+        ("localhost:8000", False),
+        ("api.LOCALHOST", False),
+        ("127.1.2.3:1", False),
+        ("[::1]:8000", False),
+        ("0.0.0.0:8000", False),
+        ("127.0.0.1.strange.example", True),
+        ("localhost@strange.example", True),
     ],
-)  # fmt: skip
+)
 def test_only_loopback_needs_no_key(host: str, needs: bool) -> None:
     """Only addresses of this machine are loopback, whatever stands around them."""
     with (

@@ -41,7 +41,7 @@ from streaming import (
     event,
     stream_call,
     streams,
-)  # fmt: skip
+)
 
 import llmcall
 from llmcall import RateLimitError, ServiceError
@@ -473,8 +473,11 @@ def test_what_a_server_broke_off_is_spent(
     prompt, output = counted(client, text)
     usage = client.usage
     assert (usage.calls, usage.errors, usage.input_tokens, usage.output_tokens) == (
-        0, 1, attempts * prompt, attempts * output,
-    )  # fmt: skip
+        0,
+        1,
+        attempts * prompt,
+        attempts * output,
+    )
     assert budget.spent[1:] == (attempts * (prompt + output), 0)
 
 

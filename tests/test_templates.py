@@ -71,9 +71,13 @@ def folder(tmp_path: Path) -> Path:
         ("{{ range }}", {"range": "5-10"}, "5-10"),
         ("{{ buyer.name }} {{ buyer['age'] }}", {"buyer": {"name": "Lisa", "age": 28}}, "Lisa 28"),
         ("{{ price | round(1) }} {{ nothing }}", {"price": 2.25, "nothing": None}, "2.2 None"),
-        ("{{ messages }} {{ client }} {{ text }}", {"messages": 1, "client": 2, "text": 3, "self": 4}, "1 2 3"),
+        (
+            "{{ messages }} {{ client }} {{ text }}",
+            {"messages": 1, "client": 2, "text": 3, "self": 4},
+            "1 2 3",
+        ),
     ],
-)  # fmt: skip
+)
 def test_texts(text: str, variables: dict[str, Any], expected: str) -> None:
     """A text is kept as it is, but for common indentation and the blank lines around it; a variable
     has any name.

@@ -100,8 +100,10 @@ def test_texts(language: str, bpe: None) -> None:
     """
     text, o200k, cl100k = TEXTS[language].values()
     assert [repr(count_tokens(text, model)) for model in ("gpt-4o", "gpt-4", "gpt-oss-20b")] == [
-        str(o200k), str(cl100k), str(o200k),
-    ]  # fmt: skip
+        str(o200k),
+        str(cl100k),
+        str(o200k),
+    ]
     estimate = count_tokens(text, "some-model")
     assert estimate.estimated and abs(estimate / o200k - 1) < 0.2
 

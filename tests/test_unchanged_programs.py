@@ -290,9 +290,11 @@ def test_azure_addresses(server: Server) -> None:
 
     def run(mode: str) -> str | None:
         client = openai.AzureOpenAI(
-            api_key=KEY, azure_endpoint="https://mine.openai.azure.com", api_version="2024-10-21",
+            api_key=KEY,
+            azure_endpoint="https://mine.openai.azure.com",
+            api_version="2024-10-21",
             http_client=llmcall.http_client(transport=server.transport, cache_mode=mode),
-        )  # fmt: skip
+        )
         return (
             client.chat.completions.create(model="four", messages=QUESTION)
             .choices[0]

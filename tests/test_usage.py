@@ -181,8 +181,11 @@ def test_scopes_of_given_samples_and_of_items() -> None:
     pytest.importorskip("pandas")
     frame = client.usage.to_frame()
     assert list(zip(frame["scope"], frame["calls"], strict=True)) == [
-        ("", 1), ("trial", 1), ("trial/0123456789abcdef", 1), ("village", 24),
-    ]  # fmt: skip
+        ("", 1),
+        ("trial", 1),
+        ("trial/0123456789abcdef", 1),
+        ("village", 24),
+    ]
 
 
 def test_replayed_answers_count_apart_from_those_of_the_cache() -> None:

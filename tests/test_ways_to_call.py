@@ -83,7 +83,7 @@ WAYS: dict[str, Callable[[openai.OpenAI], Any]] = {
     "responses": lambda c: plain(c.responses.create(model="gpt-4o-mini", input="Bread?")),
     "models": lambda c: [each.id for each in c.models.list()],
     "moderations": lambda c: plain(c.moderations.create(input="Bread?")),
-}  # fmt: skip
+}
 
 
 class Headed(Server):

@@ -161,12 +161,19 @@ def test_each_embeddings_parameter_is_sent_as_the_sdk_sends_it(
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text(st.characters(exclude_categories=["Cs"]), max_size=5), inner, max_size=3
+        )
+    ),
     max_leaves=6,
-)  # fmt: skip
+)
 # of llmcall's own arguments, which a server may call its fields too
 OWN_NAMES = [
     "timeout", "deadline", "sample", "cache", "on_error", "echo", "extra_body", "extra_headers", "extra_query",

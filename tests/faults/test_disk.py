@@ -145,8 +145,11 @@ def kept_in_memory(client: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Ask two questions twice each: two calls, the right answers, one warning, and copies."""
     replies = [client.send_message(question) for question in ("a", "a", "b", "b")]
     assert [(reply.content, reply.cached) for reply in replies] == [
-        ("one", False), ("one", True), ("two", False), ("two", True),
-    ]  # fmt: skip
+        ("one", False),
+        ("one", True),
+        ("two", False),
+        ("two", True),
+    ]
     assert (len(client.requests), warned(caplog)) == (2, 1)
     replies[0].raw.clear()
     assert client.send_message("a").raw

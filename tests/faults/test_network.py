@@ -166,7 +166,7 @@ SLOW_SERVERS = {
     "trailers": dripping(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n", b"X-More: 1\r\n"
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -110,7 +110,7 @@ def test_embeddings_are_the_same_alone_and_together(model: LocalTransport) -> No
         (request(messages=[{"role": "user", "content": [IMAGE]}]), "image"),
         (request("embedding", input=["bread"], dimensions=5), "576"),
     ],
-)  # fmt: skip
+)
 def test_refusals(model: LocalTransport, asked: Request, words: str) -> None:
     """What the model cannot take is a 400, in llama.cpp's words."""
     with pytest.raises(InvalidRequestError, match=words) as caught:

@@ -42,9 +42,13 @@ def ran(folder: Path, *command: object, **variables: str) -> list[Any]:
     output as well.
     """
     done = subprocess.run(
-        [str(part) for part in command], cwd=folder, env=environment(OPENAI_API_KEY="sk-loopback", **variables),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [str(part) for part in command],
+        cwd=folder,
+        env=environment(OPENAI_API_KEY="sk-loopback", **variables),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import re
@@ -226,6 +227,50 @@ class TableJob(NamedTuple):
         return self.rows.identity(item)
 
 
+def _varied_table(
+    job: RowJob, rows: Iterable[Any], vary: Mapping[str, Any], map_options: dict[str, Any]
+) -> Any:
+    """Return the table of rows that vary, or its plan; see :meth:`LLMCall.table`."""
+    from .display.data_frames import import_pandas
+    from .parallel import variations
+    from .parallel.items import is_frame, rows_of
+    from .parallel.map import map as mapped
+    from .parallel.tables import answer_table
+
+    given = [_of_row(row) for row in rows_of(rows)]
+    columns = {name for row in given for name in row}
+
+    def variables(texts: Mapping[str, Any]) -> set[str]:
+        return job.call.varied(texts, {}).variables().keys() - job.bound.keys()
+
+    axes = variations.axes_of(vary, variables, columns)
+    cells = variations.cells_of(axes)
+    jobs = [
+        job._replace(
+            call=job.call.varied(
+                cell.values(variations.TEMPLATE), cell.values(variations.PARAMETER)
+            )
+        )
+        for cell in cells
+    ]
+    items = variations.crossed_rows(given, cells)
+    crossed = variations.CrossedJob(tuple(jobs))
+    variations.warn_of_equal_levels(cells, crossed, items, len(given))
+    if map_options.get("dry_run"):
+        return mapped(crossed, items, **map_options)
+    if map_options.get("on_error") == "none":
+        map_options["on_error"] = "return"  # the column error has it
+    frame = rows if is_frame(rows) else import_pandas().DataFrame(given)
+    return answer_table(
+        variations.crossed_frame(frame, cells),
+        map_options.get("repeats", 1),
+        job.call.columns(),
+        lambda _: mapped(
+            variations.CrossedJob(tuple(TableJob(each) for each in jobs)), items, **map_options
+        ),
+    )
+
+
 def _of_row(item: Any) -> dict[str, Any]:
     """Return the templates' variables of an item.
 
@@ -337,6 +382,24 @@ class LLMCall:
         )
         return f"LLMCall({', '.join(given)}, output_type={kind})"
 
+    def varied(self, texts: Mapping[str, str | None], params: Mapping[str, Any]) -> LLMCall:
+        """Return the same call with other texts or model parameters.
+
+        :param texts: templates by the role of their message; ``None`` leaves a message out.
+        """
+        sources = {**self._sources, **{role: (None, text) for role, text in texts.items()}}
+        varied = copy.copy(self)
+        varied._sources = {
+            role: sources[role]
+            for role in ("system", "user")
+            if sources.get(role, (None, None)) != (None, None)
+        }
+        if not varied._sources:
+            raise TypeError("LLMCall needs a template, and a level leaves out every one")
+        varied._is_of_files = any(name is not None for name, _ in varied._sources.values())
+        varied.model_params = {**self.model_params, **params}
+        return varied
+
     @property
     def wants_names(self) -> bool:
         """Return whether the items of a map have names outside any scope, too."""
@@ -387,7 +450,13 @@ class LLMCall:
 
         return mapped(self, rows, **map_options)
 
-    def table(self: Any, rows: Iterable[Any], **map_options: Any) -> Any:
+    def table(
+        self: Any,
+        rows: Iterable[Any],
+        *,
+        vary: Mapping[str, Any] | None = None,
+        **map_options: Any,
+    ) -> Any:
         """Ask about each row, and return a DataFrame with a row for each row and repeat.
 
         Its columns are those of the rows, and then
@@ -407,14 +476,21 @@ class LLMCall:
         - ``cache_key``, the answer's.
 
         :param rows: as for :meth:`map`; none of their columns may have one of those names.
+        :param vary: crosses the rows with levels of model parameters, of the texts ``system`` and
+            ``user``, or of the templates' variables: a list of values for each, or a dict of values
+            by label. The rows are repeated for each combination, with the labels in a column for
+            each axis. Each combination has the draws that it has in a table of its own.
         :param map_options: those of :func:`llmcall.map`; the exception that leaves has the answers
             in ``.results``.
         :raises ConfigError: if pandas is not installed.
-        :raises ValueError: if a column has one of those names.
+        :raises ValueError: if a column has one of those names; for an axis that is unknown, has two
+            meanings or is a column of the rows.
         """
         from .parallel.map import map as mapped
         from .parallel.tables import answer_table
 
+        if vary is not None:
+            return _varied_table(self.__map_job__(), rows, vary, map_options)
         if map_options.get("dry_run"):
             return mapped(self, rows, **map_options)
         if map_options.get("on_error") == "none":

@@ -109,6 +109,30 @@ def _count(name: str, value: Any) -> int:
     return value
 
 
+class CellRow(dict[str, Any]):
+    """A row of one cell of a table that varies.
+
+    :ivar cell: the cell's number. Equal rows of two cells have scopes of the same name.
+    :ivar labels: the cell's labels, for messages.
+    """
+
+    def __init__(self, row: Mapping[str, Any], cell: int, labels: Mapping[str, Any]) -> None:
+        super().__init__(row)
+        self.cell = cell
+        self.labels = dict(labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CellRow, (dict(self), self.cell, self.labels)
+
+    def __repr__(self) -> str:
+        return repr({**self.labels, **self})
+
+
+def cell_of(item: Any) -> int:
+    """Return the number of an item's cell; 0 if nothing varies."""
+    return item.cell if isinstance(item, CellRow) else 0
+
+
 # What to do with each item
 
 
@@ -158,6 +182,11 @@ def job_of(function: Any) -> Job:
     return FunctionJob(function)
 
 
+def job_of_cell(job: Job, cell: int) -> Any:
+    """Return what asks about the rows of one cell: the job itself if nothing varies."""
+    return job.job_of_cell(cell) if hasattr(job, "job_of_cell") else job
+
+
 class TaskPosition(NamedTuple):
     """The scopes of one draw of one item, and its place in the order of the calls.
 
@@ -168,6 +197,7 @@ class TaskPosition(NamedTuple):
     :param in_default: whether the map runs in the default scope.
     :param arm: the arm in which the map runs, or ``None``.
     :param item: outside any scope, the item's name if the job wants one; else empty.
+    :param cell: the number of the item's cell, if rows vary.
     """
 
     path: str
@@ -177,6 +207,7 @@ class TaskPosition(NamedTuple):
     in_default: bool = False
     arm: scopes.ArmPath | None = None
     item: str = ""
+    cell: int = 0
 
     @property
     def number(self) -> int:
@@ -219,9 +250,12 @@ class ItemNames:
         self._key = key
         self._identity = identity
         self._index = 0
-        self._occurrences: Counter[str] = Counter()
-        self._contents: dict[str, bytes | None] = {}  # of the first item of each name
-        self._ambiguous: set[str] = set()  # the names that different items share
+        # by cell and name
+        self._occurrences: Counter[tuple[int, str]] = Counter()
+        # of the first item of each cell and name
+        self._contents: dict[tuple[int, str], bytes | None] = {}
+        # the cells and names that different items share
+        self._ambiguous: set[tuple[int, str]] = set()
         self._example = ""
 
     def name(self, item: Any, *, takes_all: bool = False) -> str:
@@ -244,9 +278,10 @@ class ItemNames:
             name = made_name(digested[:DIGEST_BYTES].hex())
         else:
             name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
-        self._compare(name, item, index)
-        count = self._occurrences[name]
-        self._occurrences[name] += 1
+        place = cell_of(item), name
+        self._compare(place, item, index)
+        count = self._occurrences[place]
+        self._occurrences[place] += 1
         return f"{name}{OCCURRENCE}{count}" if count else name
 
     def name_or_none(self, item: Any) -> str:
@@ -262,23 +297,23 @@ class ItemNames:
                 raise
             return ""
 
-    def _compare(self, name: str, item: Any, index: int) -> None:
-        """Note whether an item differs from the first one of its name."""
+    def _compare(self, place: tuple[int, str], item: Any, index: int) -> None:
+        """Note whether an item differs from the first one of its cell and name."""
         try:
             content = digest(item, index)
         except (TypeError, ValueError):
             content = None  # nobody can tell whether it differs
-        first = self._contents.setdefault(name, content)
-        is_first = not self._occurrences[name]
+        first = self._contents.setdefault(place, content)
+        is_first = not self._occurrences[place]
         if not is_first and (content is None or content != first):
             self._example = (
                 self._example or f"{_nth(index)}, {one_line(printable(repr(item)), SHOWN)}"
             )
-            self._ambiguous.add(name)
+            self._ambiguous.add(place)
 
     def warn(self) -> None:
         """Warn of different items that share a name; once for the same items."""
-        count = sum(self._occurrences[name] for name in self._ambiguous)
+        count = sum(self._occurrences[place] for place in self._ambiguous)
         if not count:
             return
         warn_once(

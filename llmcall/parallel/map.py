@@ -34,9 +34,11 @@ from .bar import Bar, progress_bar
 from .items import (
     ItemNames,
     TaskPosition,
+    cell_of,
     check_options,
     item_words,
     job_of,
+    job_of_cell,
     length_of,
     rows_of,
 )
@@ -241,12 +243,20 @@ def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
             "dry_run needs an LLMCall or an @llm function: nobody knows what another function asks before it runs"
         )
     active = context.run(_active, options)
-    planner = Planner(job, context)
+    planners: dict[int, Planner] = {}
+    asked: set[str] = set()  # by any of them
     names = ItemNames(options.key, job.identity)
     for item, position in _positions(job, names, items, options, active, ()):
+        planner = planners.get(position.cell)
+        if planner is None:
+            planner = Planner(job_of_cell(job, position.cell), context, asked)
+            planners[position.cell] = planner
         planner.add(item, position, scopes.Draws() if active is None else active.draws)
     names.warn()
-    return planner.plan()
+    if not planners:
+        return Planner(job_of_cell(job, 0), context, asked).plan()
+    first, *others = (planner.plan() for planner in planners.values())
+    return sum(others, first)
 
 
 def _active(options: MapOptions) -> scopes.Active | None:
@@ -272,8 +282,19 @@ def _positions(
         name = names.name(item, takes_all=in_default) if path else ""
         unscoped = names.name_or_none(item) if wants_names and not path else ""
         for repeat in range(options.repeats):
-            place_of_draw = (*place, index, repeat)
-            yield item, TaskPosition(path, name, repeat, place_of_draw, in_default, arm, unscoped)
+            yield (
+                item,
+                TaskPosition(
+                    path,
+                    name,
+                    repeat,
+                    (*place, index, repeat),
+                    in_default,
+                    arm,
+                    unscoped,
+                    cell_of(item),
+                ),
+            )
         del item  # items may be large: keep none while waiting
 
 

@@ -124,14 +124,14 @@ class Planner:
 
     :param job: what the map does: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
     :param context: the caller's.
+    :param asked: the keys that an earlier task of the map would have recorded.
     """
 
-    def __init__(self, job: Any, context: Context) -> None:
+    def __init__(self, job: Any, context: Context, asked: set[str]) -> None:
         self._job, self._client, self._context = job, job.client, context
         self._hits = 0
         self._misses: list[_Miss] = []
-        # the keys that an earlier task of the map would have recorded
-        self._asked: set[str] = set()
+        self._asked = asked
         self._cassette = context.run(current_cassette)
         gained = [] if self._cassette is None else self._cassette.gained()
         self._gained = {record.cache_key: record for record, _ in gained}

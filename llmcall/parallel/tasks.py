@@ -21,6 +21,7 @@ from ..engine.interrupts import check_stops, current_stops
 from ..failures import process_failures
 from ..scopes import Draws, Number, ScopedRequest, split_counts
 from ..system import after_fork_in_child
+from .items import CellRow
 from .task_results import NotBegunError, TaskResult, WorkerError
 from .workers import pack_state, picklable, session_for
 
@@ -105,6 +106,52 @@ class TaskDraws(Draws):
             self.give_back(*number)
 
 
+class CellDraws(Draws):
+    """Count the draws of one cell of a table that varies as if it ran alone.
+
+    They are taken in the scope as well, so a later call there is another draw.
+
+    :param around: counts the draws of the scope.
+    :param before: its counts before the map began.
+    :param holders: for each number that was taken in the scope, the cells that hold it.
+    """
+
+    __slots__ = ("_around", "_holders")
+
+    def __init__(self, around: Draws, before: Counts, holders: dict[Number, set[int]]) -> None:
+        super().__init__(before)
+        self._around = around
+        self._holders = holders
+
+    def take(
+        self,
+        request: ScopedRequest,
+        asker: str | None = None,
+        equal: EqualRequests | None = None,
+    ) -> int:
+        """Return the number of a draw; see :meth:`Draws.take`."""
+        number = super().take(request, asker, equal)
+        self._hold(Number(request, number))
+        return number
+
+    def claim(self, request: ScopedRequest, number: int) -> None:
+        """Mark a number as taken that another process took."""
+        super().claim(request, number)
+        self._hold(Number(request, number))
+
+    def give_back(self, request: ScopedRequest, number: int) -> None:
+        """Make a number free again; in the scope once no other cell holds it."""
+        super().give_back(request, number)
+        holders = self._holders.get(Number(request, number), set())
+        holders.discard(id(self))
+        if not holders:
+            self._around.give_back(request, number)
+
+    def _hold(self, number: Number) -> None:
+        self._holders.setdefault(number, set()).add(id(self))
+        self._around.claim(*number)
+
+
 class TaskGroup:
     """What all tasks of a map share.
 
@@ -140,8 +187,24 @@ class TaskGroup:
         self.failures = process_failures if cassette is None else cassette.failures
         client = getattr(job, "client", None)  # nobody knows which clients a plain function uses
         self.meter = metering.Meter() if client is None else client.meter
+        self._cell_draws: dict[int, CellDraws] = {}  # by cell, if rows vary
+        self._holders: dict[Number, set[int]] = {}
+        self._before: Counts | None = None
         self.token = os.urandom(8).hex()
         _groups[self.token] = self
+
+    def draws_of(self, item: Any) -> Draws:
+        """Return what counts an item's draws: those of its scope, or in a cell the cell's own."""
+        if self.active is None:
+            return Draws()
+        if not isinstance(item, CellRow):
+            return self.active.draws
+        if self._before is None:
+            self._before = self.active.draws.counts()
+        if item.cell not in self._cell_draws:
+            draws = CellDraws(self.active.draws, self._before, self._holders)
+            self._cell_draws[item.cell] = draws
+        return self._cell_draws[item.cell]
 
     @cached_property
     def packed(self) -> tuple[bytes, dict[str, Counts], dict[str, Gained]]:
@@ -184,7 +247,7 @@ class Task:
         self.group = group
         self.item = item
         self.position = position
-        self.draws = TaskDraws(Draws() if group.active is None else group.active.draws)
+        self.draws = TaskDraws(group.draws_of(item))
 
     def run(self) -> TaskResult:
         """Run it in this process."""

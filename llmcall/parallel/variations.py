@@ -1,0 +1,256 @@
+"""Rows that vary: a table's rows crossed with model parameters, texts of the templates or their
+variables.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import scopes
+from ..errors import LLMCallError
+from ..models.catalog import parameters_of
+from ..notices import warn_once
+from ..requests.parameters import sent_body
+from .items import CellRow
+from .tables import ANSWER_COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+
+TEMPLATES = ("system", "user")
+PARAMETER, TEMPLATE, VARIABLE = "parameter", "template", "variable"
+
+
+class Level(NamedTuple):
+    """A value that an axis takes.
+
+    :param label: what the column shows.
+    :param value: what is asked with.
+    """
+
+    label: Any
+    value: Any
+
+
+class Axis(NamedTuple):
+    """What varies.
+
+    :param name: that of a model parameter, a template or a variable.
+    :param kind: which of these it is.
+    :param levels: the values that it takes.
+    """
+
+    name: str
+    kind: str
+    levels: tuple[Level, ...]
+
+
+class Cell(NamedTuple):
+    """A combination of levels, one of each axis."""
+
+    axes: tuple[Axis, ...]
+    levels: tuple[Level, ...]
+
+    def labels(self) -> dict[str, Any]:
+        """Return the labels by axis."""
+        return {axis.name: level.label for axis, level in zip(self.axes, self.levels, strict=True)}
+
+    def values(self, kind: str) -> dict[str, Any]:
+        """Return the values of the axes of a kind, by axis."""
+        return {
+            axis.name: level.value
+            for axis, level in zip(self.axes, self.levels, strict=True)
+            if axis.kind == kind
+        }
+
+
+class CrossedJob(NamedTuple):
+    """Ask about each row of each cell.
+
+    :param jobs: asks about a cell's rows, by the cell's number.
+    """
+
+    jobs: tuple[Any, ...]
+
+    def __map_job__(self) -> CrossedJob:
+        return self
+
+    @property
+    def wants_names(self) -> bool:
+        """Return whether its items have names outside any scope, too."""
+        return self.jobs[0].wants_names  # type: ignore[no-any-return]
+
+    @property
+    def client(self) -> Any:
+        """Return whom it asks."""
+        return self.jobs[0].client
+
+    def run(self, item: CellRow) -> Any:
+        """Ask about a row."""
+        return self.jobs[item.cell].run(item)
+
+    def identity(self, item: CellRow) -> Any:
+        """Return what identifies a row in its cell."""
+        return self.jobs[item.cell].identity(item)
+
+    def conversation(self, item: CellRow) -> Generator[Any, Any, Any]:
+        """Ask until an answer fits."""
+        return self.jobs[item.cell].conversation(item)  # type: ignore[no-any-return]
+
+    def job_of_cell(self, cell: int) -> Any:
+        """Return what asks about a cell's rows."""
+        return self.jobs[cell]
+
+
+def axes_of(
+    vary: Any, variables: Callable[[Mapping[str, Any]], Collection[str]], columns: Collection[Any]
+) -> tuple[Axis, ...]:
+    """Return the axes of a table, checked.
+
+    :param vary: the levels by axis: a list of values, or a dict of values by label.
+    :param variables: returns the variables that the templates use, if these texts stand for some.
+    :param columns: those of the rows.
+    :raises TypeError: if it is no dict, or an axis has neither a list nor a dict of levels.
+    :raises ValueError: for an unknown axis, one that has two meanings or is a column, and for levels
+        that cannot be told apart.
+    """
+    if not isinstance(vary, Mapping) or not vary:
+        raise TypeError(f"vary is {vary!r}; it must be a dict of levels by axis, with one at least")
+    levels = {name: _levels(name, given) for name, given in vary.items()}
+    texts = [
+        [(name, level.value) for level in levels[name]] for name in TEMPLATES if name in levels
+    ]
+    used: set[str] = set()
+    for chosen in itertools.product(*texts):
+        used.update(variables(dict(chosen)))
+    parameters = parameters_of("chat") - set(TEMPLATES)
+    for name in vary:
+        meanings = [
+            kind
+            for kind, known in ((PARAMETER, parameters), (TEMPLATE, TEMPLATES), (VARIABLE, used))
+            if name in known
+        ]
+        if not meanings:
+            raise ValueError(
+                f"vary has the unknown axis {name!r}; it must be a model parameter "
+                f"({', '.join(sorted(parameters))}), a template ({', '.join(TEMPLATES)}) or a variable of the "
+                f"templates ({', '.join(sorted(used)) or 'they have none'})"
+            )
+        if len(meanings) > 1:
+            raise ValueError(
+                f"the axis {name!r} of vary is both a {meanings[0]} and a variable of the templates: give the variable "
+                "another name"
+            )
+        if name in columns:
+            raise ValueError(
+                f"the axis {name!r} of vary is also a column of the rows: leave out one of them"
+            )
+        if name in ANSWER_COLUMNS:
+            raise ValueError(
+                f"the axis {name!r} of vary has the name of a column that the table needs for the answers: rename it"
+            )
+    return tuple(Axis(name, _kind(name, parameters), found) for name, found in levels.items())
+
+
+def _kind(name: str, parameters: Collection[str]) -> str:
+    if name in TEMPLATES:
+        return TEMPLATE
+    return PARAMETER if name in parameters else VARIABLE
+
+
+def _levels(name: Any, given: Any) -> tuple[Level, ...]:
+    """Return the levels of an axis."""
+    if isinstance(given, Mapping):
+        levels = tuple(Level(label, value) for label, value in given.items())
+    elif isinstance(given, (list, tuple)):
+        levels = tuple(Level(value, value) for value in given)
+    else:
+        raise TypeError(
+            f"vary[{name!r}] is {type(given).__name__}; it must be a list of values, or a dict of values by label"
+        )
+    if not levels:
+        raise ValueError(f"vary[{name!r}] is empty; give at least one level")
+    labels = [level.label for level in levels]
+    if not all(label is None or isinstance(label, (str, int, float)) for label in labels):
+        raise ValueError(
+            f"vary[{name!r}] has a level that cannot stand in a column: give a dict with a label for each"
+        )
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"vary[{name!r}] has two levels with one label: give each another one")
+    return levels
+
+
+def cells_of(axes: tuple[Axis, ...]) -> list[Cell]:
+    """Return all combinations of levels; those of the last axis change first."""
+    return [Cell(axes, levels) for levels in itertools.product(*(axis.levels for axis in axes))]
+
+
+def crossed_rows(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> list[CellRow]:
+    """Return the rows of all cells, one cell after the other."""
+    return [
+        CellRow({**row, **cell.values(VARIABLE)}, number, cell.labels())
+        for number, cell in enumerate(cells)
+        for row in rows
+    ]
+
+
+def crossed_frame(frame: Any, cells: Sequence[Cell]) -> Any:
+    """Return a DataFrame with the rows of all cells, and a column of labels for each axis."""
+    import pandas
+
+    frames = [frame.assign(**cell.labels()) for cell in cells]
+    return pandas.concat(frames, ignore_index=True)
+
+
+def warn_of_equal_levels(
+    cells: Sequence[Cell], job: CrossedJob, items: Sequence[CellRow], row_count: int
+) -> None:
+    """Warn of levels that make no difference to any request, once for each axis.
+
+    :param items: the rows of all cells, as :func:`crossed_rows` gives them.
+    :param row_count: how many rows a cell has.
+    """
+
+    def requests(number: int) -> Iterator[Any]:
+        for item in items[number * row_count : (number + 1) * row_count]:
+            yield _request(job, item)
+
+    for index, axis in enumerate(cells[0].axes):
+        for (one, first), (other, second) in itertools.combinations(enumerate(cells), 2):
+            differing = [
+                place
+                for place, pair in enumerate(zip(first.levels, second.levels, strict=True))
+                if pair[0].label != pair[1].label
+            ]
+            if differing != [index]:
+                continue
+            if row_count and all(
+                a is not None and a == b
+                for a, b in zip(requests(one), requests(other), strict=True)
+            ):
+                others = {
+                    name: label for name, label in first.labels().items() if name != axis.name
+                }
+                place = "".join(f", {name} {label!r}" for name, label in others.items())
+                warn_once(
+                    f"vary: {axis.name} {first.levels[index].label!r} and {second.levels[index].label!r} make no "
+                    f"difference to what is sent{place}: these cells differ by chance alone, or not at all",
+                    about=("equal levels", axis.name),
+                )
+                break
+
+
+def _request(job: CrossedJob, item: CellRow) -> Any:
+    """Return what is sent first about a row; ``None`` if its templates or parameters fail."""
+    conversation = job.conversation(item)
+    try:
+        with scopes.Active(scopes.made_name(0), scopes.Draws()):  # nothing is counted
+            wanted = next(conversation)
+            request = job.client.build_request(wanted.messages, **wanted.params)
+    except (LLMCallError, TypeError, ValueError):  # the run itself raises it
+        return None
+    finally:
+        conversation.close()
+    return sent_body(request.body, job.client.capabilities(request.model))

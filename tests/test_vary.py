@@ -1,0 +1,191 @@
+"""Tables whose rows vary: crossed with model parameters, texts and variables."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import pytest
+
+import llmcall
+from llmcall.testing import ScriptedClient
+
+pytest.importorskip("pandas")
+
+ROWS = [{"name": "Ann"}, {"name": "Ben"}]
+PLAIN = "{{ name }}, {{ tone }}: bread?"
+FORMAL = "Dear {{ name }}, {{ tone }}: would you like bread?"
+VARY = {
+    "model": ["gpt-4o", "gpt-4o-mini"],
+    "temperature": [0.5, 1],
+    "user": {"plain": PLAIN, "formal": FORMAL},
+    "tone": {"kind": "kindly", "curt": "curtly"},
+}
+ANSWERED = ["value", "cache_key"]
+
+
+def numbered(**settings: Any) -> ScriptedClient:
+    """Return a client whose every call that is asked gets another answer."""
+    numbers = itertools.count()
+    return ScriptedClient(lambda messages: f"answer {next(numbers)}", cache_mode="auto", **settings)
+
+
+def call_of(client: llmcall.LLMClient, **params: Any) -> llmcall.LLMCall:
+    """Return a call with one variable more than the rows have."""
+    return llmcall.LLMCall(client=client, **{"user": PLAIN, "temperature": 1, **params})
+
+
+@pytest.mark.parametrize("options", [{}, {"scope": "s"}, {"scope": "s", "repeats": 2}])
+def test_a_varied_table_equals_single_tables_cell_by_cell(options: dict[str, Any]) -> None:
+    """Each combination has the draws that it has alone, in a scope and outside."""
+    client = numbered()
+    table = call_of(client).table(ROWS, vary=VARY, **options)
+    asked = client.usage.calls
+    for model, temperature, text, tone in itertools.product(*VARY.values()):
+        alone = call_of(client, model=model, temperature=temperature, user=VARY["user"][text])
+        single = alone.table([{**row, "tone": VARY["tone"][tone]} for row in ROWS], **options)
+        labels = {"model": model, "temperature": temperature, "user": text, "tone": tone}
+        cell = table
+        for axis, label in labels.items():
+            cell = cell[cell[axis] == label]
+        assert cell[ANSWERED].values.tolist() == single[ANSWERED].values.tolist()
+    assert client.usage.calls == asked
+
+
+def test_the_columns_hold_the_labels_after_the_rows() -> None:
+    """Then come those of the answer; the cells stand one after the other."""
+    table = call_of(numbered()).table(ROWS, vary=VARY)
+    assert list(table.columns[:6]) == ["name", *VARY, "repeat"]
+    assert table["name"].tolist() == ["Ann", "Ben"] * 16
+    assert table["user"].tolist()[:4] == ["plain"] * 4 and table["tone"].tolist()[2] == "curt"
+
+
+def test_a_level_that_is_added_asks_only_for_itself() -> None:
+    """Whichever place it has."""
+    client = numbered()
+    call = call_of(client, user="{{ name }}: bread?")
+    call.table(ROWS, vary={"model": ["gpt-4o"]}, scope="s", key="name")
+    call.table(ROWS, vary={"model": ["gpt-4o-mini", "gpt-4o"]}, scope="s", key="name")
+    assert client.usage.calls == 4
+
+
+def test_a_varied_table_is_replayed() -> None:
+    """By a cassette alone, with the same table."""
+    with llmcall.cassette("vary.jsonl"):
+        first = call_of(numbered()).table(ROWS, vary=VARY, scope="s", workers=8)
+    with llmcall.cassette("vary.jsonl", mode="none"):
+        again = call_of(numbered()).table(ROWS, vary=VARY, scope="s", workers=3)
+    assert again[ANSWERED].values.tolist() == first[ANSWERED].values.tolist()
+
+
+def test_a_level_that_makes_no_difference_is_told_and_has_equal_draws(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A reasoning model takes no temperature; the cells stay what they are alone."""
+    client = numbered()
+    call = call_of(client, user="{{ name }}: bread?")
+    vary = {"model": ["gpt-4o", "o3-mini"], "temperature": [0.5, 1]}
+    for _ in range(2):
+        call.table(ROWS, vary=vary, scope="s")
+    [told] = [each.getMessage() for each in caplog.records if "no difference" in each.getMessage()]
+    assert "temperature 0.5 and 1" in told and "model 'o3-mini'" in told
+
+
+def test_cells_with_equal_requests_have_the_draws_that_they_have_alone() -> None:
+    """And a later call in the scope is another draw."""
+    client = numbered()
+    call = call_of(client, user="{{ name }}: bread?")
+    vary = {"user": {"one": "{{ name }}: bread?", "same": "{{ name }}: bread?"}}
+    with llmcall.scope("s"):
+        table = call.table(ROWS, vary=vary, key="name")
+        assert table["value"].tolist()[:2] == table["value"].tolist()[2:]
+        later = call.table(ROWS, key="name")
+    assert client.usage.calls == 4 and not {*later["value"]} & {*table["value"]}
+
+
+def test_one_plan_for_all_cells() -> None:
+    """Equal requests of two cells count once, as they are asked once."""
+    client = numbered()
+    call = call_of(client)
+    call.table(ROWS, vary={**VARY, "model": ["gpt-4o"]}, scope="s")
+    plan = call.table(ROWS, vary=VARY, scope="s", dry_run=True)
+    assert (plan.hits, plan.misses) == (16, 16)
+
+
+def test_failures_of_a_cell_follow_on_error() -> None:
+    """Its rows have the error, the others their answers."""
+
+    def answer(messages: Any) -> str:
+        if "Dear" in messages[-1]["content"]:
+            raise RuntimeError("no")
+        return "yes"
+
+    call = call_of(ScriptedClient(answer, cache_mode="auto"))
+    vary = {"user": VARY["user"], "tone": ["kind"]}
+    table = call.table(ROWS, vary=vary, on_error="return", scope="s")
+    assert table["error"].notna().tolist() == [False, False, True, True]
+    with pytest.raises(RuntimeError):
+        call.table(ROWS, vary=vary, scope="s")
+
+
+@pytest.mark.parametrize(
+    ("vary", "error"),
+    [
+        (
+            {"tempreature": [1]},
+            r"unknown axis 'tempreature'.*temperature.*system, user.*name, tone",
+        ),
+        ({"name": ["Cleo"]}, "'name' of vary is also a column"),
+        ({"tone": []}, "is empty"),
+        ({"tone": ["a", "a"]}, "two levels with one label"),
+        ({"stop": [["a"]]}, "a dict with a label"),
+        ({"tone": "kind"}, "must be a list of values"),
+        ({}, "vary is {}"),
+        ({"user": ["{{ repeat }}"], "repeat": [1]}, "a column that the table needs"),
+        ({"user": ["{{ model }}"], "model": ["x"]}, "both a parameter and a variable"),
+    ],
+)
+def test_wrong_axes_are_errors(vary: Any, error: str) -> None:
+    """Before anything is asked."""
+    client = numbered()
+    with pytest.raises((TypeError, ValueError), match=error):
+        call_of(client).table(ROWS, vary=vary)
+    assert client.usage.calls == 0
+
+
+def test_a_function_of_a_model_varies_too() -> None:
+    """Its arguments are variables, and other rows than dicts are an error."""
+
+    @llmcall.llm(client=numbered(), temperature=1)
+    def buys(name: str, price: int) -> str:
+        """{{ name }}, bread for {{ price }}?"""
+        raise NotImplementedError
+
+    table = buys.table(ROWS, vary={"price": [1, 2]}, scope="s", key="name")
+    assert table["price"].tolist() == [1, 1, 2, 2] and len({*table["cache_key"]}) == 4
+    with pytest.raises(TypeError, match="a row is str"):
+        buys.table(["Ann"], vary={"price": [1]})
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
+def test_cells_travel_to_other_processes() -> None:
+    """With the draws that they have here."""
+    call = llmcall.LLMCall(user="{{ name }}: bread?", temperature=1)
+    vary = {"temperature": [0.5, 1]}
+    here = call_of(numbered(), user="{{ name }}: bread?").table(ROWS, vary=vary, scope="s")
+    with ProcessPoolExecutor(1) as pool, llmcall.configured(cache_mode="replay"):
+        there = call.table(ROWS, vary=vary, scope="s", executor=pool)
+    assert there[ANSWERED].values.tolist() == here[ANSWERED].values.tolist()
+
+
+def test_framings_of_a_choice_share_its_order() -> None:
+    """Each respondent reads the options in one order, whatever varies."""
+    client = ScriptedClient(lambda messages: "A", cache_mode="auto")
+    policy = llmcall.choice("{{ name }}?", ["tax", "ban", "wait"], order="shuffle", client=client)
+    vary = {"user": {"plain": "{{ name }}?", "formal": "Dear {{ name }}?"}}
+    table = policy.table(
+        [{"name": str(each)} for each in range(4)], vary=vary, scope="s", key="name"
+    )
+    assert table["order"].tolist()[:4] == table["order"].tolist()[4:]
+    assert len({*table["order"]}) > 1

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from commands import done, run
+from programs import ASK
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
@@ -195,6 +196,25 @@ def test_the_recording_is_read_without_llmcall(packed: Path) -> None:
     assert "You are Bela, a baker. What do you pay?" in printed and "answer 1" in printed
 
 
+def test_a_run_of_an_unchanged_program_is_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording of ``llmcall run`` is opened around the program, with the options in its header."""
+    monkeypatch.chdir(tmp_path)
+    program = "import random\nprint(random.random(), [ask('Bread?') for _ in range(2)])"
+    written(tmp_path, {"project/sim/__init__.py": "", "project/sim/play.py": f"{ASK}{program}"})
+    monkeypatch.chdir("project")
+    with HTTPServer() as server:
+        monkeypatch.setenv("MODEL_AT", NumberedServer(server).address)
+        command = [sys.executable, "-m", "llmcall", "run", "--cassette", "run.jsonl", "--seed", "5"]
+        subprocess.run([*command, "-m", "sim.play"], check=True, capture_output=True)
+    options = ("--cassette", "run.jsonl", "--env", "MODEL_AT")
+    done("pack", "../made", *options, "--", "-m", "sim.play")
+    found = llmcall.verify("../made")
+    assert found.ok
+    assert "['answer 0', 'answer 1']" in Path("../made/manifest.json").read_text(encoding="utf-8")
+
+
 # What verify finds
 
 
@@ -287,7 +307,14 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", CHANGES)
+# "make test" runs one change for each check; the others take seconds together.
+QUICK = ("an answer", "a persona", "a hidden input", "a live call", "a child process")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CHANGES],
+)
 def test_a_change_with_mended_sums_is_found(package: Path, name: str) -> None:
     """Where the manifest's sums were mended, too, the replay finds the change."""
     change, check, words = CHANGES[name]

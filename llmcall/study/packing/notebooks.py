@@ -18,7 +18,7 @@ def as_script(notebook: Path) -> str:
         from nbconvert import PythonExporter
     except ModuleNotFoundError as error:
         raise LLMCallError(
-            f"to pack {notebook.name}, install nbconvert: it makes a script of a notebook"
+            f"to pack {notebook.name}, install nbconvert (the extra 'notebooks'), which makes a script of a notebook"
         ) from error
     script, _ = PythonExporter().from_filename(str(notebook))
     return str(script)

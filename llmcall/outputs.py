@@ -41,8 +41,8 @@ def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
         or any other type that pydantic reads from JSON.
     :param structured: whether :func:`llmcall.requests.schemas.response_format` was asked for, which
         wraps what is no object as ``{"value": …}``.
-    :raises OutputError: where the answer has no reading as the type, or more than one.
-    :raises TypeError: for a type that pydantic cannot read.
+    :raises OutputError: if the answer cannot be read as the type, or in more than one way.
+    :raises TypeError: if pydantic cannot read the type.
     """
     if output_type is str:
         return text
@@ -91,7 +91,7 @@ def describe(output_type: Any, prompt: str = "", *, again: bool = False) -> str:
 
 
 def correction(error: OutputError, expected: str) -> str:
-    """Return the user message that asks again, saying why and what is expected.
+    """Return the user message that asks again, with the reason and the expected form.
 
     :param error: what :func:`read` raised.
     :param expected: the sentence of :func:`describe`.
@@ -306,8 +306,8 @@ def bare(text: str) -> str:
 
 
 def _phrases(text: str) -> list[str]:
-    """Return what stands between punctuation in a text, without what leads to the answer ("The
-    answer is …").
+    """Return the phrases between punctuation in a text, without words that introduce an answer
+    ("The answer is …").
     """
     found = (
         _LEAD_IN.sub("", phrase.strip(_AROUND_PHRASE), count=1)
@@ -355,9 +355,7 @@ def _normal(text: str) -> str:
 
 
 def _spellings(options: Mapping[str, Any], output_type: Any) -> dict[str, list[str]]:
-    """Map each spelling, in lower case, to the labels that it may mean: more than one where only
-    case tells.
-    """
+    """Return the labels that each lower-case spelling may mean: more than one if only case differs."""
     spellings: dict[str, list[str]] = {}
     for option in options:
         spellings.setdefault(_normal(option), []).append(option)
@@ -398,9 +396,10 @@ def number(text: str) -> int | float:
     """Return the one number in a text.
 
     :param text: the answer.
-    :returns: an ``int`` where the number is written without fraction and exponent, else a finite
+    :returns: an ``int`` if the number is written without fraction and exponent, else a finite
         ``float``.
-    :raises OutputError: where there is none, more than one, or one that does not stand by itself.
+    :raises OutputError: if there is no number, if there are different ones, or if other text is
+        attached to it.
     """
     text = text.translate(_PLAIN)
     if not re.search(r"\d", text):
@@ -455,15 +454,14 @@ _MEANT_ARRAY = re.compile(r"""\[\s*(?:"|'|-?\d|(?:true|false|null|True|False|Non
 
 
 def containers(text: str, wanted: str = "{[") -> list[Any]:
-    """Find the outermost JSON objects and arrays in a text.
+    """Return the outermost JSON objects and arrays in a text.
 
-    Fenced blocks go before the words around them: where they hold a wanted value, only they are
-    read.
+    If fenced blocks hold a wanted value, only they are read.
 
     :param text: the answer.
     :param wanted: the brackets that the caller can use: ``"{"``, ``"["`` or both.
     :returns: the values that begin with a wanted bracket, in the order of the text.
-    :raises OutputError: for JSON that is broken or cut off, with the line and column.
+    :raises OutputError: if JSON is broken or cut off; the message names line and column.
     """
     try:
         inside = [
@@ -497,11 +495,11 @@ def _values_in(text: str, wanted: str) -> list[Any]:
 
 
 def _lenient_value_at(text: str, start: int, problem: json.JSONDecodeError) -> tuple[Any, int]:
-    """Read a value without its comments and trailing commas, and with Python's quotes and names;
-    tell where it ends.
+    """Return a value and where it ends, read without comments and trailing commas, and with Python's
+    quotes and names.
 
-    :param problem: why it is no JSON.
-    :raises OutputError: where that is not all; it tells the place of the problem.
+    :param problem: why it is not JSON.
+    :raises OutputError: if it cannot be read this way either; the message names the place.
     """
     pieces: list[str] = []
     depth = 0

@@ -1,10 +1,8 @@
-"""A Redis server: how it is reached, what is said when it is not, and a store of bytes in one of
-its databases.
+"""A cache in a database of a Redis server, which several machines can share.
 
-Caches that several machines share are kept there. Three keys hold all of a cache: a hash of the
-rows, a sorted set of their order, and a counter of those that were ever stored. A row is the time
-of storing, eight bytes, and then the bytes. Whatever changes more than one of the three does so in
-one script or transaction.
+Three keys hold a cache: a hash of the rows, a sorted set of their order, and a counter of all rows
+that were ever stored. A row is the time at which it was stored, in eight bytes, and then its value.
+Changes to more than one of the three keys are made in one script or transaction.
 """
 
 from __future__ import annotations
@@ -66,10 +64,10 @@ redis.call('ZADD', KEYS[2], place, ARGV[2])
 
 
 class RedisStorage:
-    """Keep bytes under keys in a database of a Redis server. Opens nothing until used.
+    """Store bytes under keys in a database of a Redis server. The first use connects.
 
     :param address: ``redis://…``, ``rediss://…`` or ``unix://…``.
-    :raises ConfigError: where it cannot be read.
+    :raises ConfigError: if the address is wrong.
     """
 
     is_near = False
@@ -107,10 +105,10 @@ class RedisStorage:
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        """Give the ``redis.Redis`` for a block; its answers are bytes.
+        """Yield the ``redis.Redis`` for a block; its answers are bytes.
 
-        :raises CacheError: where the server does not answer or refuses, naming it and the remedy,
-            without the password.
+        :raises CacheError: if the server does not answer or refuses. The message names the server,
+            without the password, and the remedy.
         """
         try:
             yield self._redis
@@ -162,8 +160,9 @@ class RedisStorage:
         return None if row is None else _read(row)
 
     def put(self, key: str, value: bytes, *, replace: bool) -> bool:
-        """Store bytes under a key that has none, or in place of what is there; return whether they
-        were stored.
+        """Store bytes under a key; return whether they were stored.
+
+        :param replace: whether to replace bytes that the key has already.
         """
         if not self._checked:
             self._warn_of_eviction()
@@ -203,10 +202,9 @@ class RedisStorage:
             return int(pipeline.execute()[0])
 
     def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
-        """Give rows (key, new key, new value) other keys and bytes, all or none; return how many
-        there were.
+        """Change rows' keys and values, all or none; return the number of changed rows.
 
-        :raises CacheError: where somebody stored a row meanwhile.
+        :raises CacheError: if somebody stored a row meanwhile.
         """
         with self._connection() as redis, redis.pipeline() as pipeline:
             move = redis.register_script(MOVE)
@@ -230,7 +228,7 @@ class RedisStorage:
         key = f"llmcall:budget:{name}"
 
         def once(pipe: Any) -> T:
-            """Read, and write where nobody has written since (WATCH)."""
+            """Read, and write unless somebody wrote since (WATCH)."""
             found = pipe.get(key)
             text, result = change(found.decode() if found is not None else None)
             pipe.multi()
@@ -289,7 +287,7 @@ class RedisStorage:
         return found
 
     def _warn_of_eviction(self) -> None:
-        """Say once, before the first answer is stored, that the server may drop it."""
+        """Warn once, before the first answer is stored, if the server may drop it."""
         self._checked = True
         with suppress(CacheError), self._connection() as redis:  # of a user who may not ask for it
             for risk in _eviction(redis.info()):

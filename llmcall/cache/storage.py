@@ -68,17 +68,16 @@ MOVE = "UPDATE Cache SET key = ?, value = ? WHERE key = ? AND raw = 1"
 
 
 class SqliteStorage:
-    """Bytes under keys in a directory that many threads and processes share. Opens nothing until
-    used.
+    """Store bytes under keys in a directory that many threads and processes share. The first use
+    opens it.
 
-    What is stored is there for everybody when the method returns, and stays whatever happens to the
-    process. A method that reads raises ``CacheError`` where the place cannot be reached or is
-    damaged; one that writes, that or an ``OSError``. Neither a look-up nor storing costs more the
-    more rows there are, save by the depth of an index.
-    :class:`~llmcall.cache.redis.RedisStorage` has the same methods.
+    Once a method that stores returns, everybody can read the bytes, and a crash of the process does
+    not lose them. Methods raise ``CacheError`` if the directory cannot be reached or is damaged;
+    those that write may also raise ``OSError``. The number of rows hardly affects the time for
+    reading or storing one. :class:`~llmcall.cache.redis.RedisStorage` has the same methods.
 
     :ivar is_near: whether a look-up takes microseconds and waits for nobody, so that an event loop
-        may stand still.
+        may wait for it.
     :param directory: with ``~`` and variables as diskcache expands them.
     """
 
@@ -121,10 +120,9 @@ class SqliteStorage:
             last = page[-1][0]
 
     def readable_rows(self) -> Iterator[Row]:
-        """Yield the rows that SQLite can give, whatever became of the others; some of them twice.
+        """Yield the rows that SQLite can still read; some of them twice.
 
-        Rows are sought by their numbers, as the table has them, and by their keys, as its index has
-        them and a look-up finds them.
+        Rows are searched by their numbers in the table, and by their keys in its index.
 
         :raises CacheCorruptError: if not even the beginning of the database can be read.
         """
@@ -175,9 +173,9 @@ class SqliteStorage:
         return sum(os.path.getsize(file) for file in files if os.path.exists(file))
 
     def put(self, key: str, value: bytes, *, replace: bool) -> bool:
-        """Store bytes under a key that has none, or in place of what is there; return whether they
-        were stored.
+        """Store bytes under a key; return whether they were stored.
 
+        :param replace: whether to replace bytes that the key has already.
         :raises OSError: if the directory cannot be written, or the disk is full.
         """
         with self._writer() as writer:
@@ -209,11 +207,10 @@ class SqliteStorage:
             return writer.execute(CLEAR).rowcount
 
     def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
-        """Give rows (key, new key, new value) other keys and bytes, all or none; return how many
-        there were.
+        """Change rows' keys and values, all or none; return the number of changed rows.
 
-        :param changes: is called within the transaction; the reading connection goes on seeing the
-            rows as they were.
+        :param changes: returns rows of key, new key and new value. It is called in the transaction;
+            the reading connection still sees the rows as they were.
         """
         with self._transaction() as writer:
             return sum(
@@ -272,9 +269,7 @@ class SqliteStorage:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection that writes for what is done as a whole or not at all, while no other
-        process writes.
-        """
+        """Yield the writing connection for a transaction, while no other process writes."""
         with self._writer() as writer:
             if writer.in_transaction:  # the collector ended a stream in the middle of another one
                 yield writer
@@ -296,9 +291,9 @@ class SqliteStorage:
 
 
 def _keys_and_numbers(reader: sqlite3.Connection) -> Iterator[tuple[str, int]]:
-    """Yield the keys that the table's index has, and the numbers of their rows.
+    """Yield the keys in the table's index, and the numbers of their rows.
 
-    They are sought by their first digits: what is damaged hides only its neighbours.
+    Keys are searched by their first digits, so that damage hides only the keys next to it.
     """
     for digits in product(DIGITS, repeat=SOUGHT_DIGITS):
         prefix = "".join(digits)

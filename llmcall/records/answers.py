@@ -12,7 +12,7 @@ VOLATILE = ("id", "created", "system_fingerprint", "timings")
 
 
 def lasting(response: dict[str, Data]) -> dict[str, Data]:
-    """Return what of a response is not new in each; the result of a function is its own."""
+    """Return a response without the fields that always differ. A function's result has none."""
     return (
         response
         if "value" in response
@@ -21,5 +21,5 @@ def lasting(response: dict[str, Data]) -> dict[str, Data]:
 
 
 def same_answer(one: Record, other: Record) -> bool:
-    """Tell whether two records hold the same answer, apart from what is new in each response."""
+    """Return whether two records hold the same answer, apart from fields that always differ."""
     return one.response == other.response or lasting(one.response) == lasting(other.response)

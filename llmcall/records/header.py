@@ -29,14 +29,14 @@ KEYED = (*MODELS, *CONFIGURED, "cache_namespace", "cache_normalize", "aliases")
 def header_of(
     base: Settings | None = None, *, namespaces: dict[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return the settings that decide keys, as JSON data: as environment, files and defaults say
-    them, not code.
+    """Return the settings that decide keys, as JSON data: those from environment, files and
+    defaults, not those from code.
 
-    A model's file is known by its name, wherever it lies. All ``[Model …]`` sections are in it;
-    :func:`encode` writes what they say of the models that were used.
+    A model's file is named without its folder. All ``[Model …]`` sections are included;
+    :func:`encode` writes those of the models that were used.
 
     :param base: the settings that a client was given, or ``None`` for the process's.
-    :param namespaces: of the models, where an open cassette says them.
+    :param namespaces: the models' namespaces, if an open cassette names them.
     """
     said = config.without_code(base)
     found = {name: said[name] for name in KEYED if said[name] not in (None, "", (), {})}
@@ -89,11 +89,11 @@ def _namespaces(base: Settings | None) -> dict[str, str]:
 
 
 def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a header says as a layer of settings: what was left out then has no value now.
+    """Return a header as a layer of settings. Settings that had no value then have none now.
 
-    A model's file that lies here stays where it is.
+    The path of a model's file stays that of this machine.
 
-    :raises ConfigError: where a name is none of a setting that decides keys.
+    :raises ConfigError: if the header names a setting that is unknown or does not decide keys.
     """
     recorded = {name: value for name, value in header.items() if name not in (NAMESPACES, SECTIONS)}
     unknown = sorted(recorded.keys() - set(KEYED))
@@ -120,10 +120,10 @@ def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
 def header_differences(
     one: Mapping[str, Any], other: Mapping[str, Any], *, all_models: bool = False
 ) -> str:
-    """Return in words what two headers say differently; empty where they agree.
+    """Return the differences between two headers in words; empty if they agree.
 
-    :param all_models: whether they differ if one alone speaks of a model; the headers of two files
-        each speak of the models of their own records.
+    :param all_models: whether they differ if only one of them names a model. The headers of two
+        files each name the models of their own records.
     """
     names = one.keys() | other.keys()
     different = {name for name in names if one.get(name) != other.get(name)}

@@ -71,9 +71,9 @@ def line_of(entry: dict[str, Any]) -> str:
 def entry_of(line: bytes) -> dict[str, Any]:
     """Return the header, text or record that a line holds.
 
-    :raises CacheCorruptError: where it holds none of them, or a damaged one, with what is wrong and
-        the remedy.
-    :raises CacheError: for the header of a newer version.
+    :raises CacheCorruptError: if it holds none of them, or a damaged one; the message says what is
+        wrong and how to mend it.
+    :raises CacheError: if it is a newer version's header.
     """
     entry = _parsed(line)
     for what in LINES:

@@ -97,7 +97,7 @@ def pack(record: Record) -> bytes:
 
 
 def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None) -> Record:
-    """Return the record that :func:`pack` made bytes of.
+    """Return the record that :func:`pack` packed.
 
     :param packed: the bytes, or ``None`` if there are none.
     :raises CacheCorruptError: if the checksum does not fit, or the bytes hold anything but a record

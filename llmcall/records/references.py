@@ -1,4 +1,4 @@
-"""How a line refers to a long text or to messages that stand in other lines."""
+"""How a line refers to a long text or to messages in other lines."""
 
 from __future__ import annotations
 
@@ -41,10 +41,9 @@ def reference_in(item: Any) -> str | None:
 
 
 def has_runs(messages: Any, refers: bool = True) -> bool:
-    """Tell whether a request's messages are so many that others may refer to them, or refer to
-    others.
+    """Return whether other requests may refer to a request's messages, or these refer to others.
 
-    :param refers: whether something in its line stands for something else.
+    :param refers: whether the request's line may hold references.
     """
     if not isinstance(messages, list):
         return False
@@ -59,8 +58,8 @@ def after_system(messages: list[Any]) -> int:
 
 
 def runs_of(messages: list[Any]) -> Iterator[tuple[str, int, int, str]]:
-    """Yield the runs that others may refer to: digest, begin and end here, and the digest of what
-    it goes on from.
+    """Yield the runs that others may refer to: the digest, the first message, the message after the
+    last one, and the digest of the run that it continues.
     """
     begin = after_system(messages)
     reference = reference_in(messages[begin])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Writer:
     """Encode records as the lines of one file, each text before its first use.
 
-    :param allow: regular expressions of what is no secret though it looks like a credential.
+    :param allow: regular expressions for texts that look like credentials but are not secret.
     """
 
     def __init__(self, allow: tuple[str, ...] = ()) -> None:
@@ -101,7 +101,7 @@ class Writer:
         return [*texts, line_of(entry)]
 
     def _encoded(self, data: Data) -> Any:
-        """Return plain data as JSON can hold it, with references in the place of long texts."""
+        """Return plain data as JSON can hold it, with references instead of long texts."""
         if isinstance(data, str) and len(data) > INLINE_CHARACTERS:
             return {"$text": self._digests.get(data) or self._new.setdefault(data, digest_of(data))}
         if isinstance(data, dict):
@@ -112,7 +112,7 @@ class Writer:
         return {"$bytes": b64encode(data).decode()} if isinstance(data, bytes) else data
 
     def _shared(self, messages: list[Any]) -> list[Any]:
-        """Put a reference in the place of the longest known run, the last message apart."""
+        """Return messages with a reference instead of the longest known run, except the last one."""
         longest, begin, end = "", 0, 1
         for digest, first, after, _ in runs_of(messages[:-1]):
             if digest in self._runs and after - first > end - begin:
@@ -130,16 +130,16 @@ def encode(
 ) -> Iterator[str]:
     """Yield the lines of a file, each with its newline.
 
-    :param settings: the settings that entered the keys, as JSON data; of the models in it, those
-        that the records name are written.
+    :param settings: the settings that decide keys, as JSON data; only the sections of models that
+        the records name are written.
     :param records: the records in the order of the calls; they are written by scope path.
     :param run: the options of ``llmcall run``, or ``None`` if that did not record it.
-    :param allow: regular expressions of what is no secret though it looks like a credential.
-    :param complete: whether the recording came to its end.
-    :raises ValueError: for NaN, an infinity, a lone surrogate of a request or too deep a nesting,
-        with its place.
-    :raises TypeError: for anything but plain data, with its place.
-    :raises CacheError: for text that looks like a credential, with its place.
+    :param allow: regular expressions for texts that look like credentials but are not secret.
+    :param complete: whether the recording is complete.
+    :raises ValueError: if a record holds NaN, an infinity or too deep a nesting, or a request holds
+        a lone surrogate; the message names the place.
+    :raises TypeError: if a record holds anything but plain data; the message names the place.
+    :raises CacheError: if a text looks like a credential; the message names the place.
     """
     records = list(records)
     writer = Writer(allow)
@@ -160,10 +160,9 @@ def write(
     allow: tuple[str, ...] = (),
     complete: bool = True,
 ) -> None:
-    """Write a file whole or not at all, and the folders above it; see :func:`encode` for what it
-    raises.
+    """Write a file, whole or not at all; see :func:`encode` for what it raises.
 
-    A file that exists keeps its mode; a new one has what the umask leaves.
+    Missing folders are made. An existing file keeps its mode; a new one gets it from the umask.
     """
     target = os.path.realpath(path)
     folder, name = os.path.split(target)

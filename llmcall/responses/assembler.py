@@ -44,14 +44,14 @@ OPTIONAL = (
 class Assembler:
     """Put the chunks of one chat completion together.
 
-    Texts (``content``, which may come as parts, ``refusal``, ``reasoning_content``, ``reasoning``,
-    the arguments of calls) and lists (logprobs, ``annotations``, ``reasoning_details``) grow; of
-    ``id``, ``created`` and ``model`` the first value that is not empty counts; of any other field,
-    known or not, the last one that is not empty. An unknown field of a delta grows as the openai
-    SDK lets it grow. Audio data is joined as bytes.
+    Texts (``content``, which may come in parts, ``refusal``, ``reasoning_content``, ``reasoning``,
+    the arguments of calls) and lists (logprobs, ``annotations``, ``reasoning_details``) are joined.
+    For ``id``, ``created`` and ``model``, the first value that is not empty counts; for any other
+    field, the last one. Unknown fields of a delta are joined as the openai SDK joins them. Audio
+    data is joined as bytes.
 
-    :ivar latest: the last chunk, without what its deltas say again, such as the role: who reads
-        the chunks takes each text for a further piece.
+    :ivar latest: the last chunk, without what its deltas repeat, such as the role: readers of chunks
+        take each text for a further piece.
     """
 
     def __init__(self) -> None:
@@ -61,10 +61,10 @@ class Assembler:
         self.latest: dict[str, Any] = {}
 
     def add(self, chunk: Any) -> str:
-        """Take the next chunk in; return the new text of choice 0, ``""`` where there is none.
+        """Add the next chunk; return the new text of choice 0, or ``""``.
 
         :param chunk: a ``chat.completion.chunk`` as the API sends it.
-        :raises ServiceError: where the chunk is malformed, or tells of an error.
+        :raises ServiceError: if the chunk is malformed, or reports an error.
         """
         text = ""
         try:
@@ -95,7 +95,7 @@ class Assembler:
         """Return the response: ``{"id", "object": "chat.completion", "created", "model", "choices",
         "usage", …}``.
 
-        :raises ServiceError: where the stream broke off.
+        :raises ServiceError: if the stream broke off.
         """
         unfinished = sorted(
             index for index, choice in self._choices.items() if not choice.get("finish_reason")
@@ -216,7 +216,7 @@ def _parts(content: Any) -> list[dict[str, Any]]:
 
 
 def _grown(known: dict[str, Any], delta: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Take a delta in, and return what of it is new."""
+    """Add a delta, and return what is new in it."""
     new = dict(delta or {})
     if known.get("role"):
         new.pop("role", None)
@@ -252,7 +252,7 @@ def _placed(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any
 
 
 def _accumulated(known: Any, piece: Any) -> Any:
-    """Let a field that nobody knows grow as the openai SDK does: texts are joined, and lists."""
+    """Join the values of an unknown field as the openai SDK does: texts and lists are joined."""
     if isinstance(known, str) and isinstance(piece, str):
         return known + piece
     if isinstance(known, list) and isinstance(piece, list):
@@ -263,12 +263,12 @@ def _accumulated(known: Any, piece: Any) -> Any:
 
 
 def _call_of(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the call that a piece goes on with, or ``None`` where it begins one.
+    """Return the call that a piece continues, or ``None`` if it begins one.
 
-    It is that of its index, unless the piece brings another id and a name: some servers give the
-    index 0 to every call (and others a fresh id to every piece, of which the first stays). Without
-    an index it is the call of its id; without a known id, a name begins a call, and anything else
-    goes on with the last one.
+    The index decides, unless the piece has another id and a name: some servers give every call the
+    index 0. (Others give every piece a new id; the first one stays.) Without an index, the id
+    decides. Without a known id, a piece with a name begins a call, and any other piece continues the
+    last one.
     """
     index, identifier = piece.get("index"), piece.get("id")
     is_named = any(

@@ -17,10 +17,9 @@ SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def append(body: bytearray, data: bytes) -> None:
-    """Put the next piece of a body behind those that came before.
+    """Append the next piece of a body.
 
-    :raises ServiceError: where it makes the body larger than ``LARGEST``; asking again would not
-        help.
+    :raises ServiceError: if the body gets larger than ``LARGEST``; another attempt would not help.
     """
     body += data
     check_size(len(body))
@@ -36,11 +35,13 @@ def check_size(size: int) -> None:
 
 
 def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
-    """Return the JSON object that a server sent, with U+FFFD for each lone surrogate, which is no
-    text, and ``None`` for NaN and the infinities, which JSON does not have.
+    """Return the JSON object that a server sent.
 
-    :param what: what it is, for the error: ``"answer"``, ``"chunk in the stream"``.
-    :raises ServiceError: where it is none.
+    U+FFFD replaces each lone surrogate, which is not text. ``None`` replaces NaN and the infinities,
+    which JSON does not have.
+
+    :param what: its name in the error: ``"answer"``, ``"chunk in the stream"``.
+    :raises ServiceError: if it is not a JSON object.
     """
     start = text[:200] if isinstance(text, str) else bytes(text[:200])
     try:
@@ -57,7 +58,7 @@ def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
 
 
 def _no_number(name: str) -> None:
-    """Return what stands for NaN or an infinity, as in the probability of an impossible token."""
+    """Return the value for NaN or an infinity, such as the log probability of an impossible token."""
 
 
 def check_no_error(event: dict[str, Any]) -> None:

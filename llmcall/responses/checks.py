@@ -37,9 +37,9 @@ OK = 200  # the SDK raises for any status from 300 on
 def check_chat(response: Any) -> None:
     """Refuse a chat response that holds no complete answer.
 
-    :raises ServiceError: where it is malformed, or broke off.
-    :raises ContentFilterError: where the provider filtered the answer.
-    :raises EmptyAnswerError: where there is neither text nor a tool call.
+    :raises ServiceError: if it is malformed, or broke off.
+    :raises ContentFilterError: if the provider filtered the answer.
+    :raises EmptyAnswerError: if there is neither text nor a tool call.
     """
     choices = _list_in(response, "choices")
     for choice in choices:
@@ -84,12 +84,12 @@ def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
 
 
 def check_fits(request: Request, response: Mapping[str, Any]) -> None:
-    """Refuse an answer that does not fit its own ``response_format``, so that it is asked for again
-    and not stored.
+    """Refuse an answer that does not fit its ``response_format``, so that it is asked for again and
+    not stored.
 
-    :param response: what :func:`check_chat` passed. What the context window cut is for the
-        fallbacks to judge first.
-    :raises ServiceError: saying where it does not fit. It is worth another attempt.
+    :param response: a response that :func:`check_chat` accepted. Fallbacks decide about answers that
+        the context window cut.
+    :raises ServiceError: saying where it does not fit. Another attempt may help.
     """
     if request.expected is None:
         return
@@ -111,8 +111,8 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
 
 
 def fits(request: Request, response: Mapping[str, Any]) -> bool:
-    """Return whether a recorded answer fits the request's ``response_format``; so does what is no
-    answer at all.
+    """Return whether a recorded answer fits the request's ``response_format``; a record without an
+    answer does.
     """
     try:
         check_fits(request, response)
@@ -158,7 +158,7 @@ def check_embeddings(response: Any, count: int) -> None:
     """Refuse an embeddings response that does not hold one vector of finite numbers a text.
 
     :param count: how many texts were sent.
-    :raises ServiceError: where it is malformed.
+    :raises ServiceError: if it is malformed.
     """
     data = _list_in(response, "data")
     if len(data) != count:
@@ -177,11 +177,10 @@ def check_embeddings(response: Any, count: int) -> None:
 
 
 def packed_vector(embedding: Any) -> bytes:
-    """Return a vector as little-endian float32, whether it came as numbers or as base64 of the
-    same.
+    """Return a vector as little-endian float32, whether it came as numbers or as base64.
 
-    :raises TypeError, ValueError, OverflowError, struct.error: for what is none, or holds NaN or an
-        infinity.
+    :raises TypeError, ValueError, OverflowError, struct.error: if it is not a vector, or holds NaN
+        or an infinity.
     """
     if isinstance(embedding, str):
         packed = base64.b64decode(embedding, validate=True)

@@ -19,11 +19,10 @@ class EventStreamDecoder:
     """Decode server-sent events (HTML standard, section 9.2) whose data are JSON objects, one to a
     line.
 
-    A ``data:`` line counts at once, without the blank line that ends an event, which some servers
-    leave out. A line that belongs to no event is handed on as it is: some send an answer, or an
-    error, as a whole.
+    A ``data:`` line counts at once: some servers leave out the blank line that ends an event. A line
+    outside any event is passed on as it is: some servers send an answer or an error as a whole.
 
-    :ivar done: whether ``[DONE]`` has come; whatever follows it is ignored.
+    :ivar done: whether ``[DONE]`` arrived; anything after it is ignored.
     """
 
     def __init__(self) -> None:
@@ -38,7 +37,7 @@ class EventStreamDecoder:
         """Yield the events, and the other lines that are not empty, that are complete with this
         data.
 
-        :raises ServiceError: where an event is no JSON object, or the stream is larger than
+        :raises ServiceError: if an event is not a JSON object, or the stream is larger than
             ``LARGEST``.
         """
         self._size += len(data)

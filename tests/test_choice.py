@@ -330,6 +330,13 @@ def test_without_scope_and_item_the_order_is_as_given(caplog: pytest.LogCaptureF
     assert "scope" in said.message
 
 
+def test_a_plan_does_not_say_that_the_order_is_given(caplog: pytest.LogCaptureFixture) -> None:
+    """What is only looked up, and not asked, is told nowhere."""
+    rows = [{"town": object}]
+    question(order="shuffle").map(rows, dry_run=True)
+    assert not [line for line in caplog.messages if "given order" in line]
+
+
 def test_a_function_that_a_map_repeats_asks_in_turned_orders() -> None:
     """The repeat is that of the map around the call, also from inside a function."""
     choice = question(order="rotate")

@@ -15,7 +15,7 @@ from ..parallel.bar import is_shown
 from ..parallel.items import is_frame
 from ..parallel.map import map as run_map
 from .choice_options import INSTRUCTION, checked_options
-from .choice_orders import Respondent, all_orders, moved
+from .choice_orders import Respondent, all_orders, moved, warn_of_given_order
 from .choice_shares import SharesJob, check_for_shares, mean_shares, share_columns
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ class Choice(LLMCall):
         """Ask until an answer names an option or the tries are used up; an API's failure is
         returned, not raised.
         """
-        order = self._whole(moved(self.order, self._moving, Respondent.present()))
+        respondent = Respondent.present()
+        order = self._whole(moved(self.order, self._moving, respondent))
         client = self.client
         messages = self.prompt(variables, order)
         replies: list[Reply] = []
@@ -142,6 +143,7 @@ class Choice(LLMCall):
                 reply = yield Asking(client, messages, self.model_params)
             except APIError as error:
                 reply = error
+            warn_of_given_order(self.order, respondent)
             tries = len(replies) + 1
             if reply is None or isinstance(reply, Exception):
                 return Asked(None, reply, replies, messages, tries, fields=fields)

@@ -43,16 +43,10 @@ def moved(order: str, count: int, respondent: Respondent) -> tuple[int, ...]:
 
     :param order: its name, one of ``ORDERS``.
     :param count: how many options move.
+    :returns: the given order if the respondent has no path.
     """
     given = tuple(range(count))
-    if order == "given":
-        return given
-    if not respondent.path:
-        warn_once(
-            f"the options of a question keep their given order, although order={order!r} is set: "
-            "the order depends on the scope or on the item of a map, and this call has neither. "
-            "Open a scope for each respondent, or ask with .map or .table"
-        )
+    if order == "given" or not respondent.path:
         return given
     if order == "shuffle":
         number = _number(respondent.path, count, respondent.repeat)
@@ -61,6 +55,16 @@ def moved(order: str, count: int, respondent: Respondent) -> tuple[int, ...]:
     if order == "rotate":
         return rotated(count, number % count + respondent.repeat)
     return given[::-1] if number % 2 else given
+
+
+def warn_of_given_order(order: str, respondent: Respondent) -> None:
+    """Warn once if an order was set, and nothing says which one a respondent reads."""
+    if order != "given" and not respondent.path:
+        warn_once(
+            f"the options of a question keep their given order, although order={order!r} is set: "
+            "the order depends on the scope or on the item of a map, and this call has neither. "
+            "Open a scope for each respondent, or ask with .map or .table"
+        )
 
 
 def all_orders(order: str, count: int) -> list[tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import random
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple
 import openai
 import pytest
 from pytest_httpserver import HTTPServer
-from sdk_programs import KEY, Server, ask, http
+from sdk_programs import KEY, QUESTION, Server, ask, http
 from servers import completion
 from streaming import chunks_of, event
 from werkzeug import Request, Response
@@ -202,6 +203,61 @@ def test_each_asker_gets_its_own_answers_in_their_order() -> None:
     for _ in range(3):
         with recorded("none"):
             assert in_threads(twice, 3) == first
+
+
+class Pair(NamedTuple):
+    """Two askers with names of their own, each with what a thread of its own was answered."""
+
+    ann: Callable[[], str]
+    ben: Callable[[], str]
+
+
+def pair_of_askers(client: openai.OpenAI, *, ben_leaves_a_stream: bool = False) -> Pair:
+    """Return two askers of the same request.
+
+    :param ben_leaves_a_stream: whether Ben first begins a stream and leaves it.
+    """
+
+    def ann(answers: list[str]) -> None:
+        answers.append(ask(client))
+
+    def ben(answers: list[str]) -> None:
+        if ben_leaves_a_stream:
+            params: dict[str, Any] = {"model": "gpt-4o-mini", "temperature": 1, "stream": True}
+            client.chat.completions.create(messages=QUESTION, **params).close()
+        answers.append(ask(client))
+
+    def in_a_thread(asker: Callable[[list[str]], None]) -> str:
+        answers: list[str] = []
+        thread = threading.Thread(target=asker, args=(answers,))
+        thread.start()
+        thread.join()
+        return answers[0]
+
+    return Pair(functools.partial(in_a_thread, ann), functools.partial(in_a_thread, ben))
+
+
+def test_a_recording_that_goes_on_keeps_the_answers_of_each_asker() -> None:
+    """An asker that comes first this time, and was not recorded, asks for itself."""
+    ann, ben = pair_of_askers(plain_program(Server()))
+    with contextlib.suppress(InterruptedError), recorded():
+        of_ben = ben()
+        raise InterruptedError
+    with recorded():
+        assert ann() != of_ben
+        assert ben() == of_ben
+
+
+def test_an_asker_that_leaves_a_replayed_stream_gets_its_own_answer_next() -> None:
+    """Its draw is given back to it, and not to another asker."""
+    client = plain_program(Server())
+    ann, ben = pair_of_askers(client)
+    with recorded():
+        of_ann, of_ben = ann(), ben()
+    ann, ben = pair_of_askers(client, ben_leaves_a_stream=True)
+    with recorded("none"):
+        assert ben() == of_ben
+        assert ann() == of_ann
 
 
 def test_askers_that_differ_need_no_scopes(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,8 +12,10 @@ message of its own, or if the program repeats it in other rounds as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from functools import cached_property, partial
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from functools import cached_property, lru_cache, partial
+from heapq import merge
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from ..differences.fields import Difference, differences
@@ -30,9 +32,12 @@ from .quotes import (
     Change,
     Form,
     Part,
+    Parts,
     Quote,
     Text,
+    Turn,
     forms,
+    index_of,
     quotes,
     spoken,
     text_of,
@@ -41,6 +46,7 @@ from .quotes import (
 from .quotes import Pair as FormPair
 
 Normalize = Callable[[str], str] | None
+Words = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]  # of changed passages, in both runs
 Came = Callable[["Actor", Change], bool]
 
 PROMPT = ("messages", "input", "arguments", "body")  # the fields that hold what was said
@@ -93,6 +99,7 @@ class Actor:
     """The calls of one actor, and how far they were gone through.
 
     :ivar passed: how many calls came before what is looked at.
+    :ivar noted: how many of them the index of answers knows of.
     :ivar parting: the first call at which its runs part.
     :ivar later: the first call after another draw that is a cause again.
     """
@@ -101,6 +108,7 @@ class Actor:
         self.scope = scope
         self.calls = calls
         self.passed = 0
+        self.noted = 0
         self.parting: Cause | None = None
         self.later: Cause | None = None
 
@@ -151,6 +159,10 @@ class Runs:
         self._forms: dict[int, dict[Hashable, Form]] = {}
         self._repeated: dict[tuple[Hashable, ...], bool] = {}
         self._explained: set[tuple[str, str, str]] = set()
+        self._unquotable: set[tuple[str, str]] = set()
+        self._contexts: dict[str, dict[tuple[str, ...], tuple[int, int]]] = {}
+        self._holding: dict[Words, Parts] = {}
+        self._moved: list[Actor] = []
 
     # The order
 
@@ -161,7 +173,7 @@ class Runs:
             passed = [actor.passed for actor in waiting]
             for actor in waiting:
                 while not actor.is_done() and self._pass(actor):
-                    pass
+                    self._moved.append(actor)
             is_stuck = [actor.passed for actor in waiting] == passed
             waiting = [actor for actor in waiting if not actor.is_done()]
             if is_stuck:
@@ -189,13 +201,16 @@ class Runs:
         """Find the causes among the next calls of all actors that are not done."""
         sought = {actor.scope: self._unexplained(actor, self._may_come) for actor in stuck}
         awaited = {actor.scope: self._awaited(actor) for actor in stuck if not sought[actor.scope]}
+        waiting_for = _reversed(awaited)
         certain: list[Cause] = []
         doubtful: list[Cause] = []
         waiting: list[Cause] = []
         for actor in stuck:
             found = sought[actor.scope]
-            came = partial(self._came_without, _behind(actor.scope, awaited))
-            own = [each for each in found if not self._quoted(actor, each, came)]
+            own = []
+            if found:
+                came = partial(self._came_without, _behind(actor.scope, waiting_for))
+                own = [each for each in found if not self._quoted(actor, each, came)]
             if own:
                 certain.append(self._cause(actor, own, self._has_come))
             elif found and all(self._quoted(actor, each, self._has_come) for each in found):
@@ -207,6 +222,7 @@ class Runs:
         first = min((cause.number for cause in waiting), default=0)
         for cause in certain or doubtful or [each for each in waiting if each.number == first]:
             self.actors[cause.scope].part(cause)
+            self._moved.append(self.actors[cause.scope])
 
     def _awaited(self, actor: Actor) -> set[str]:
         """Return the actors whose next answers an actor's next call repeats."""
@@ -229,11 +245,31 @@ class Runs:
         """Return whether an answer came before an actor's next call, as far as rounds tell."""
         if change.scope == actor.scope:
             return BEFORE if change.number < actor.passed else AFTER
-        its = self.actors[change.scope].progress(change.number)
+        return self._turn_order(actor, (change.number, change.calls))
+
+    def _turn_order(self, actor: Actor, turn: Turn) -> int:
+        """Return whether a turn of other actors comes before an actor's next call."""
+        its = turn[0], turn[0] / turn[1]
         own = actor.progress(actor.passed)
         if its[0] < own[0] and its[1] < own[1]:
             return BEFORE
         return AFTER if its[0] > own[0] and its[1] > own[1] else BESIDE
+
+    def _that_came(self, actor: Actor, parts: Parts, came: Came) -> Iterator[Part]:
+        """Yield the parts that came before an actor's next call, in their order.
+
+        An actor's own turns are in the same order, apart from the next call itself.
+        """
+        found: list[Iterable[Part]] = []
+        for turn, each in parts.by_turn.items():
+            order = self._turn_order(actor, turn)
+            if order == BEFORE:
+                found.append(each)
+            elif order == BESIDE and came == self._has_come:
+                found.append(parts.passed.get(turn, ()))
+            elif order == BESIDE:
+                found.append(part for part in each if came(actor, part.change))
+        return merge(*found, key=index_of)
 
     # What a call repeats
 
@@ -241,7 +277,13 @@ class Runs:
     def _changes(self) -> list[Change]:
         """The answers that differ."""
         return [
-            Change(scope, index, self._forms_of(call.one, 0), self._forms_of(call.other, 1))
+            Change(
+                scope,
+                index,
+                self._forms_of(call.one, 0),
+                self._forms_of(call.other, 1),
+                len(actor.calls),
+            )
             for scope, actor in self.actors.items()
             for index, call in enumerate(actor.calls)
             if call.one and call.other and call.status == "changed"
@@ -249,8 +291,68 @@ class Runs:
         ]
 
     @cached_property
-    def _answers(self) -> Answers:
+    def _index(self) -> Answers:
         return Answers(self._changes)
+
+    @property
+    def _answers(self) -> Answers:
+        """The answers that differ, by their words; they know which calls were passed."""
+        while self._moved:
+            actor = self._moved.pop()
+            for number in range(actor.noted, actor.passed):
+                self._index.note_passed(actor.scope, number)
+            actor.noted = actor.passed
+        return self._index
+
+    @cached_property
+    def _earliest(self) -> list[float]:
+        """The smallest share of its actor's calls that any changed answer has up to each place."""
+        shares: dict[int, float] = {}
+        for change in self._changes:
+            share = change.number / change.calls
+            shares[change.number] = min(share, shares.get(change.number, 1))
+        places = range(max(shares, default=-1) + 1)
+        return list(accumulate((shares.get(place, 1) for place in places), min))
+
+    def _any_before(self, actor: Actor) -> bool:
+        """Tell whether any changed answer came before an actor's next call."""
+        place, share = actor.progress(actor.passed)
+        last = min(place, len(self._earliest)) - 1
+        return last >= 0 and self._earliest[last] < share
+
+    @cached_property
+    def _by_word(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """The places of the changes whose answers have a word, in each run."""
+        found: tuple[dict[str, list[int]], dict[str, list[int]]] = {}, {}
+        for place, change in enumerate(self._changes):
+            for by_word, said in zip(found, (change.ours, change.theirs), strict=True):
+                for word in {word for form in said.values() for word in form.words}:
+                    by_word.setdefault(word, []).append(place)
+        return found
+
+    def _that_hold(self, changed: Words) -> Parts:
+        """Return the changes whose answers hold the words that changed in a prompt."""
+        if changed in self._holding:
+            return self._holding[changed]
+        found = self._holding[changed] = Parts()
+        if not changed or not all(gone and new for gone, new in changed):
+            return found
+        places = [
+            by_word.get(word, [])
+            for piece in changed
+            for by_word, words in zip(self._by_word, piece, strict=True)
+            for word in words
+        ]
+        for place in min(places, key=len):
+            change = self._changes[place]
+            if all(
+                _holds(change.ours, gone) and _holds(change.theirs, new) for gone, new in changed
+            ):
+                part = found.add(change)
+                self._answers.watch(found, part)
+                if change.number < self.actors[change.scope].passed:
+                    found.note_passed(part)
+        return found
 
     def _forms_of(self, record: Record, run: int) -> dict[Hashable, Form]:
         if id(record) not in self._forms:
@@ -284,15 +386,19 @@ class Runs:
         if each.field not in PROMPT:
             return None
         before, after = _plain_text(each.recorded), _plain_text(each.asked)
-        return quotes(before, after, self._answers, admits)
+        if (before, after) in self._unquotable:
+            return None
+        found = quotes(before, after, self._answers, admits)
+        if found is None and quotes(before, after, self._answers, _admit_any) is None:
+            self._unquotable.add((before, after))
+        return found
 
     def _admits(self, actor: Actor, difference: Difference, came: Came) -> Admits:
         """Return what tells whether an actor's next call repeats an answer."""
 
-        def admits(part: Part, pair: FormPair, text: Text, at: int) -> bool:
-            return came(actor, part.change) and self._is_known(
-                actor, difference, part, pair, text, at
-            )
+        def admits(parts: Parts, pair: FormPair, text: Text, at: int) -> Part | None:
+            known = self._known(actor, difference, parts, came, pair, text, at)
+            return next(known, None)
 
         return admits
 
@@ -306,25 +412,38 @@ class Runs:
         """Tell whether an answer came before an actor's next call, or may have in the same round."""
         return self._order(actor, change) != AFTER
 
-    def _is_known(
+    def _known(
         self,
         actor: Actor,
         difference: Difference,
-        part: Part,
+        parts: Parts,
+        came: Came,
         pair: FormPair,
         text: Text,
         at: int,
-    ) -> bool:
-        """Tell whether a text repeats an answer, and does not hold its words by chance."""
+    ) -> Iterator[Part]:
+        """Yield the parts that a text repeats, and whose words it does not hold by chance."""
         if max(pair[0].size, pair[1].size) >= LONG or pair[0].words == pair[1].words:
-            return True
-        is_own = f"{part.change.scope}/".startswith(f"{actor.scope}/")
-        if is_own and difference.role in QUOTING and text.words == pair[0].words:
-            return True
-        return any(
-            self._is_repeated(actor, part, pair[0], text.words_before(at, words))
-            for words in CONTEXTS
-        )
+            yield from self._that_came(actor, parts, came)
+            return
+        contexts = [text.words_before(at, words) for words in CONTEXTS]
+        contexts = [each for each in contexts if self._stands_elsewhere(actor, each)]
+        is_own_message = difference.role in QUOTING and text.words == pair[0].words
+        if not contexts and not is_own_message:
+            return
+        for part in self._that_came(actor, parts, came):
+            is_own = is_own_message and f"{part.change.scope}/".startswith(f"{actor.scope}/")
+            if is_own or any(self._is_repeated(actor, part, pair[0], each) for each in contexts):
+                yield part
+
+    def _stands_elsewhere(self, actor: Actor, context: tuple[str, ...]) -> bool:
+        """Tell whether another prompt of an actor has some words; none are in every prompt."""
+        if len(actor.calls) == 1 or not context:
+            return len(actor.calls) > 1
+        if actor.scope not in self._contexts:
+            self._contexts[actor.scope] = _calls_by_context(actor)
+        calls = self._contexts[actor.scope].get(context, ())
+        return any(number != actor.passed for number in calls)
 
     def _is_repeated(self, actor: Actor, part: Part, form: Form, context: tuple[str, ...]) -> bool:
         """Tell whether the other prompts that hold the words before a quote repeat the answer of
@@ -334,8 +453,13 @@ class Runs:
         """
         key = actor.scope, actor.passed, part.change.scope, part.change.number, part.place, context
         if key not in self._repeated:
-            found = set(self._repeats(actor, part, form, " ".join(context)))
-            self._repeated[key] = True in found and False not in found
+            is_any_other = False
+            for is_other in self._repeats(actor, part, form, " ".join(context)):
+                if is_other is False:
+                    is_any_other = False
+                    break
+                is_any_other = is_any_other or is_other is True
+            self._repeated[key] = is_any_other
         return self._repeated[key]
 
     def _repeats(self, actor: Actor, part: Part, form: Form, context: str) -> Iterator[bool | None]:
@@ -395,9 +519,7 @@ class Runs:
         if quoted is not None:
             name = printable(quoted.scope) or OUTSIDE_ANY_SCOPE
             return f"{PERHAPS}: {name} said so in call {quoted.number + 1}"
-        if actor.parting is None and any(
-            self._order(actor, change) == BEFORE for change in self._changes
-        ):
+        if actor.parting is None and self._any_before(actor):
             return f"{PERHAPS}: answers changed before it"
         return ""
 
@@ -405,29 +527,65 @@ class Runs:
         """Return an answer that has the words that changed in a prompt, maybe by chance."""
         if told.field not in PROMPT:
             return None
-        found = self._quotes(actor, told, lambda part, *_: came(actor, part.change))
+        found = self._quotes(
+            actor, told, lambda parts, *_: next(self._that_came(actor, parts, came), None)
+        )
         if found:
             return found[0].part.change
         before, after = _plain_text(told.recorded), _plain_text(told.asked)
-        changed = [
-            tuple(text_of(piece).words for piece in pieces(passage, before, after))
-            for passage in passages(before, after)
-        ]
-        for change in self._changes if changed else ():
-            if came(actor, change) and all(
-                _holds(change.ours, gone) and _holds(change.theirs, new) for gone, new in changed
-            ):
-                return change
-        return None
+        changed = _words_changed(before, after)
+        part = next(self._that_came(actor, self._that_hold(changed), came), None)
+        return None if part is None else part.change
 
 
-def _behind(scope: str, awaited: Mapping[str, set[str]]) -> set[str]:
-    """Return the actors that wait for one of them, also through others."""
+def _admit_any(parts: Parts, *_: object) -> Part | None:
+    """Return the first of some parts."""
+    return next(part for each in parts.by_turn.values() for part in each)
+
+
+@lru_cache(maxsize=4096)
+def _words_changed(before: str, after: str) -> Words:
+    """Return the words of each passage in which two texts differ, in both."""
+    return tuple(
+        (text_of(gone).words, text_of(new).words)
+        for gone, new in (pieces(each, before, after) for each in passages(before, after))
+    )
+
+
+def _calls_by_context(actor: Actor) -> dict[tuple[str, ...], tuple[int, int]]:
+    """Return the first and the last call of an actor whose prompts have some words."""
+    found: dict[tuple[str, ...], tuple[int, int]] = {}
+    for number, call in enumerate(actor.calls):
+        for record in (call.one, call.other):
+            for text in _asked_texts(record) if record else ():
+                words = text_of(text).words
+                for length in CONTEXTS:
+                    for end in range(length, len(words) + 1):
+                        context = words[end - length : end]
+                        found[context] = found.get(context, (number,))[0], number
+    return found
+
+
+def _reversed(awaited: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Return the actors that wait for each actor."""
+    found: dict[str, set[str]] = {}
+    for scope, others in awaited.items():
+        for other in others:
+            found.setdefault(other, set()).add(scope)
+    return found
+
+
+def _behind(scope: str, waiting_for: Mapping[str, set[str]]) -> set[str]:
+    """Return an actor and those that wait for it, also through others.
+
+    :param waiting_for: the actors that wait for each actor.
+    """
     found = {scope}
-    while more := {
-        each for each, others in awaited.items() if each not in found and others & found
-    }:
-        found |= more
+    more = [scope]
+    while more:
+        new = waiting_for.get(more.pop(), set()) - found
+        found |= new
+        more += new
     return found
 
 
@@ -437,9 +595,14 @@ def _holds(said: Mapping[Hashable, Form], words: tuple[str, ...]) -> bool:
     return bool(words) and any(sought in f" {' '.join(form.words)} " for form in said.values())
 
 
+def _asked_texts(record: Record) -> Iterable[str]:
+    """Return the texts of what was asked."""
+    return strings_in([record.request.get(name) for name in PROMPT])
+
+
 def _after(record: Record, context: str) -> Iterator[str]:
     """Yield what follows some words in what was asked; without these, whole texts."""
-    for text in strings_in([record.request.get(name) for name in PROMPT]):
+    for text in _asked_texts(record):
         words = spoken(text)
         at = words.find(context)
         while at >= 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import insort
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import product
@@ -203,75 +204,153 @@ class Change(NamedTuple):
     :param number: its place among the calls of that scope.
     :param ours: the parts of the first run's answer.
     :param theirs: those of the other's.
+    :param calls: the number of calls of that scope.
     """
 
     scope: str
     number: int
     ours: Mapping[Hashable, Form]
     theirs: Mapping[Hashable, Form]
+    calls: int
 
 
 class Part(NamedTuple):
-    """One part of a changed answer, which prompts may quote."""
+    """One part of a changed answer, which prompts may quote.
+
+    :param change: the answer.
+    :param place: where it stands in the answer.
+    :param index: its place among the parts with the same words.
+    """
 
     change: Change
     place: Hashable
+    index: int
+
+
+Turn = tuple[int, int]  # the place of an answer in its actor's run, and the number of calls there
+
+
+class Parts:
+    """The parts of changed answers that have the same words in both runs.
+
+    :ivar index: the place of these words among those of all parts.
+    :ivar by_turn: the parts, in their order.
+    :ivar passed: those of calls that were passed, in the same order.
+    :ivar by_scope: the parts of each actor.
+    """
+
+    def __init__(self, index: int = 0) -> None:
+        self.index = index
+        self.by_turn: dict[Turn, list[Part]] = {}
+        self.passed: dict[Turn, list[Part]] = {}
+        self.by_scope: dict[str, list[Part]] = {}
+        self._count = 0
+
+    def add(self, change: Change, place: Hashable = ()) -> Part:
+        """Add a part of an answer, and return it."""
+        part = Part(change, place, self._count)
+        self._count += 1
+        self.by_turn.setdefault((change.number, change.calls), []).append(part)
+        self.by_scope.setdefault(change.scope, []).append(part)
+        return part
+
+    def note_passed(self, part: Part) -> None:
+        """Note that the call that gave a part was passed."""
+        turn = part.change.number, part.change.calls
+        insort(self.passed.setdefault(turn, []), part, key=index_of)
+
+
+def index_of(part: Part) -> int:
+    """Return the place of a part among those with the same words."""
+    return part.index
 
 
 Pair = tuple[Form, Form]  # a part of an answer in both runs
-Admits = Callable[[Part, Pair, Text, int], bool]
+Admits = Callable[[Parts, Pair, Text, int], Part | None]
+Table = dict[tuple[str, ...], dict[tuple[str, ...], dict[Pair, Parts]]]
 
 
 class Answers:
-    """The answers that two runs gave differently, by the words with which they begin."""
+    """The answers that two runs gave differently, by the words with which they begin in both runs."""
 
     def __init__(self, changes: Iterable[Change]) -> None:
-        self.by_words: dict[tuple[str, ...], dict[Pair, list[Part]]] = {}
-        self.by_beginning: dict[tuple[str, ...], dict[Pair, list[Part]]] = {}
+        self.by_words: Table = {}
+        self.by_beginning: Table = {}
         self.longest = 0
+        self._by_call: dict[tuple[str, int], list[tuple[Parts, Part]]] = {}
+        self._count = 0
         for change in changes:
             for place, ours in change.ours.items():
                 theirs = change.theirs.get(place, ours)
                 if ours != theirs:
-                    self._add((ours, theirs), Part(change, place))
+                    self._add((ours, theirs), change, place)
 
-    def _add(self, pair: Pair, part: Part) -> None:
+    def _add(self, pair: Pair, change: Change, place: Hashable) -> None:
         tables = [(self.by_words, KEY_WORDS)]
         if any(len(form.words) > CUT_WORDS and form.size > LONG for form in pair):
             tables.append((self.by_beginning, CUT_WORDS))
         for table, length in tables:
-            table.setdefault(pair[0].words[:length], {}).setdefault(pair, []).append(part)
+            table.setdefault(pair[0].words[:1], {})
+            others = table.setdefault(pair[0].words[:length], {})
+            pairs = others.setdefault(pair[1].words[:length], {})
+            if pair not in pairs:
+                pairs[pair] = Parts(self._count)
+                self._count += 1
+            self.watch(pairs[pair], pairs[pair].add(change, place))
         self.longest = max(self.longest, *(len(form.words) for form in pair))
+
+    def watch(self, parts: Parts, part: Part) -> None:
+        """Note in some parts when the call of one of them is passed."""
+        call = part.change.scope, part.change.number
+        self._by_call.setdefault(call, []).append((parts, part))
+
+    def note_passed(self, scope: str, number: int) -> None:
+        """Note that a call was passed."""
+        for parts, part in self._by_call.get((scope, number), ()):
+            parts.note_passed(part)
 
     def __bool__(self) -> bool:
         return bool(self.by_words)
 
     def quoted(self, one: Text, p: int, other: Text, q: int, admits: Admits) -> Iterator[Quote]:
         """Yield the answers that two texts quote from two places on."""
-        first = one.ranks[p]
+        first, other_first = one.ranks[p], other.ranks[q]
         words = one.words[first : first + KEY_WORDS]
-        for pair, parts in _beginning_with(words, self.by_words):
-            if ends := list(product(_ends(one, p, pair[0]), _ends(other, q, pair[1]))):
-                part = next((each for each in parts if admits(each, pair, one, p)), None)
+        other_words = other.words[other_first : other_first + KEY_WORDS]
+        for pair, parts in _beginning_with(words, other_words, self.by_words):
+            if ends := _whole_ends(one, p, other, q, pair):
+                part = admits(parts, pair, one, p)
                 if part is not None:
                     yield from (Quote(part, pair, p, *each) for each in ends)
-        cut = list(_beginning_with(words, self.by_beginning))
-        same = _in_common(one.words, first, other.words, other.ranks[q]) if cut else 0
+        cut = list(_beginning_with(words, other_words, self.by_beginning))
+        same = _in_common(one.words, first, other.words, other_first) if cut else 0
         for pair, parts in cut:
             if not _may_differ(one, p, other, q, pair, same):
                 continue
             if ends := _cut_ends(one, p, other, q, pair):
-                part = next((each for each in parts if admits(each, pair, one, p)), None)
+                part = admits(parts, pair, one, p)
                 if part is not None:
                     yield from (Quote(part, pair, p, *each) for each in ends)
 
 
 def _beginning_with(
-    words: tuple[str, ...], table: Mapping[tuple[str, ...], dict[Pair, list[Part]]]
-) -> Iterator[tuple[Pair, list[Part]]]:
-    """Yield what a table has of answers that begin with some words."""
-    for length in range(len(words) + 1):
-        yield from table.get(words[:length], {}).items()
+    words: tuple[str, ...], other_words: tuple[str, ...], table: Table
+) -> Iterator[tuple[Pair, Parts]]:
+    """Yield what a table has of answers that begin with some words in each run.
+
+    Each first word alone is a key of the table, too.
+    """
+    is_first_word = words[:1] in table
+    for length in range(len(words) + 1 if is_first_word else 1):
+        others = table.get(words[:length])
+        if not others:
+            continue
+        found = [
+            each
+            for other_length in range(len(other_words) + 1)
+            for each in others.get(other_words[:other_length], {}).items()
+        ]
+        yield from sorted(found, key=lambda each: each[1].index)
 
 
 class Quote(NamedTuple):

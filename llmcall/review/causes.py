@@ -37,7 +37,7 @@ from .quotes import (
     Text,
     Turn,
     forms,
-    index_of,
+    order_of,
     quotes,
     spoken,
     text_of,
@@ -269,7 +269,7 @@ class Runs:
                 found.append(parts.passed.get(turn, ()))
             elif order == BESIDE:
                 found.append(part for part in each if came(actor, part.change))
-        return merge(*found, key=index_of)
+        return merge(*found, key=order_of)
 
     # What a call repeats
 

@@ -219,12 +219,12 @@ class Part(NamedTuple):
 
     :param change: the answer.
     :param place: where it stands in the answer.
-    :param index: its place among the parts with the same words.
+    :param order: its place among the parts with the same words.
     """
 
     change: Change
     place: Hashable
-    index: int
+    order: int
 
 
 Turn = tuple[int, int]  # the place of an answer in its actor's run, and the number of calls there
@@ -257,12 +257,12 @@ class Parts:
     def note_passed(self, part: Part) -> None:
         """Note that the call that gave a part was passed."""
         turn = part.change.number, part.change.calls
-        insort(self.passed.setdefault(turn, []), part, key=index_of)
+        insort(self.passed.setdefault(turn, []), part, key=order_of)
 
 
-def index_of(part: Part) -> int:
+def order_of(part: Part) -> int:
     """Return the place of a part among those with the same words."""
-    return part.index
+    return part.order
 
 
 Pair = tuple[Form, Form]  # a part of an answer in both runs

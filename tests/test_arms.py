@@ -535,6 +535,42 @@ def test_arms_that_share_nothing_are_told(caplog: pytest.LogCaptureFixture) -> N
     assert "'control' and 'treated' shared no answer in 2 repeats" in told
 
 
+def test_an_arm_without_calls_is_no_arm_that_shares_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What makes no call has no answer to share."""
+    client = numbered()
+    llmcall.arms(
+        lambda asks: ask(client) if asks else None,
+        {"control": {"asks": False}, "treated": {"asks": True}},
+        scope="app",
+    )
+    assert "shared no answer" not in caplog.text
+
+
+def test_a_recorded_function_is_no_call_of_a_study() -> None:
+    """Only the calls of models are counted, though each arm records the function's result."""
+    client = numbered()
+
+    @llmcall.recorded(name="weather")
+    def weather() -> str:
+        return "rain"
+
+    def play() -> tuple[str, str]:
+        return weather(), ask(client)
+
+    runs = llmcall.arms(play, {"control": {}, "treated": {}}, scope="app")
+    assert (runs.calls, runs.shared) == (1, 1)
+
+
+def test_a_study_whose_model_has_no_price_has_an_unknown_cost() -> None:
+    """It is not a cost of nothing."""
+    client = numbered(model="unheard-of")
+    runs = llmcall.arms(lambda: ask(client), {"control": {}, "treated": {}}, scope="app")
+    assert runs.cost is None
+    assert "an unknown cost" in str(runs)
+
+
 def test_arms_that_failed_in_a_kept_scope_go_on_from_there() -> None:
     """Running them again draws what they drew, so the arms stay paired and nothing is asked twice."""
     client = numbered()

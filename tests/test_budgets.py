@@ -181,6 +181,16 @@ def test_a_server_that_counts_more_tokens_than_are_counted_here(limit: dict[str,
     assert budget.spent == (pytest.approx(86e-6), 86, 2)
 
 
+def test_an_answer_without_usage_spends_what_was_reserved() -> None:
+    """A server that does not say what an answer used may have billed as much."""
+    answer = completion("yes")
+    del answer["usage"]
+    asking = Responding(answer, model="m", prices=PRICE, on_error="raise", cache_mode="off")
+    with llmcall.budget(tokens=10_000) as budget:
+        asking.send_message("Hello", max_tokens=50)
+    assert budget.spent.tokens == reserved(asking, max_tokens=50)
+
+
 def test_usd_is_exact() -> None:
     """Three calls of 0.1 USD fit in 0.3 USD, though the sum of the floats is more, and a fourth
     does not.

@@ -11,7 +11,7 @@ import pickle
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -108,6 +108,20 @@ def test_an_export_is_a_cassette(tmp_path: Path) -> None:
             0,
             0,
         )
+
+
+def test_an_export_stands_by_the_levels_of_its_scopes() -> None:
+    """What is in a scope follows it, before the next scope; what is in none comes first."""
+    client = ScriptedClient(lambda messages: "yes", cache_mode="auto", on_error="raise")
+    for path in ("a-b", "a/b", "a", ""):
+        with ExitStack() as stack:
+            for name in filter(None, path.split("/")):
+                stack.enter_context(llmcall.scope(name))
+            client.send_message("Hello", temperature=1)
+    client.cache.export("exported.jsonl")
+    _, *lines = Path("exported.jsonl").read_text("utf-8").splitlines()
+    samples = [json.loads(line).get("sample") for line in lines]
+    assert samples == [None, "a#0", "a/b#0", "a-b#0"]
 
 
 @pytest.mark.parametrize("on_conflict", ["keep", "replace", "raise"])

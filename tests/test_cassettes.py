@@ -268,6 +268,31 @@ def test_a_recording_that_an_exception_ended_goes_on() -> None:
         said(echoing(), "something else")
 
 
+def test_a_recording_that_goes_on_has_the_order_of_its_last_run() -> None:
+    """What was missing and is asked first now stands first, as in an undisturbed recording."""
+    with pytest.raises(ZeroDivisionError), cassette(PATH):
+        said(counting(), "Bye")
+        raise ZeroDivisionError
+    with cassette(PATH):
+        client = counting()
+        said(client, "Hi")
+        said(client, "Bye")
+    assert asked_in() == ["Hi", "Bye"]
+
+
+def test_a_file_with_one_incomplete_recording_goes_on() -> None:
+    """Of two recordings that are joined, both must have come to their end."""
+    with pytest.raises(ZeroDivisionError), cassette(PATH):
+        said(counting(), "Hi")
+        raise ZeroDivisionError
+    taped("Bye", path="other.jsonl")
+    joined = Path(PATH).read_text(encoding="utf-8") + Path("other.jsonl").read_text("utf-8")
+    Path(PATH).write_text(joined, encoding="utf-8")
+    with cassette(PATH) as tape:
+        said(counting(), "Ciao")
+    assert tape.recorded == 1
+
+
 @pytest.mark.parametrize(("code", "complete"), [(None, True), (0, True), (1, False)])
 def test_a_program_that_ends_itself_has_ended_well(code: int | None, complete: bool) -> None:
     """sys.exit() and sys.exit(0) inside the block are no failures; sys.exit(1) is one."""
@@ -1088,6 +1113,17 @@ def test_update_keeps_the_records_of_a_run_that_did_not_end_well(acting: Any, er
     with pytest.raises(error) if error else nullcontext(), cassette(PATH, mode="update"):
         said(client, "Bye")
         acting(client)
+    assert asked_in() == ["Hi", "Bye"]
+
+
+def test_update_keeps_the_records_of_a_run_whose_call_was_refused() -> None:
+    """The program went on without that answer, so a whole run might have used them."""
+    taped("Hi", "Bye")
+    client = ScriptedClient([])
+    with cassette(PATH, mode="update"):
+        said(client, "Bye")
+        with llmcall.budget(calls=0), pytest.raises(llmcall.BudgetExceededError):
+            said(client, "Ciao")
     assert asked_in() == ["Hi", "Bye"]
 
 

@@ -324,6 +324,29 @@ def test_limits_hold_for_them() -> None:
     assert second.status_code >= 400 and "past the deadline" in second.text
 
 
+def test_an_endpoint_that_refuses_one_for_its_limits_rests(server: Server) -> None:
+    """The next request waits as long as the server asked for, or is not sent."""
+    server.failures = [(429, {"retry-after": "300"}, {"error": {"message": "slow down"}})]
+    client = program(server, retry_max_attempts=1, deadline=0.5)
+    with pytest.raises(openai.RateLimitError):
+        client.responses.create(model="m", input="Bread?")
+    with pytest.raises(openai.APIError, match="past the deadline"):
+        client.responses.create(model="m", input="Salt?")
+    assert len(server.requests) == 1
+
+
+def test_an_answer_of_a_cassette_counts_as_replayed() -> None:
+    """Apart from those of the disk cache, as a chat's does."""
+    for _ in range(2):
+        with (
+            llmcall.cassette("tape.jsonl"),
+            reporter(cache_mode="off") as client,
+            llmcall.track() as usage,
+        ):
+            client.post(f"{URL}/responses", json=ASKED["responses"])
+    assert (usage.cached_calls, usage.replayed_calls) == (1, 1)
+
+
 def test_failures_and_retries_are_counted(server: Server) -> None:
     """A retry counts as one, and what fails for good as an error."""
     server.failures = [(500, {}, {"error": {"message": "overloaded"}})] * 2

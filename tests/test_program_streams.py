@@ -215,6 +215,19 @@ def test_an_unstreamed_answer_is_replayed_as_a_stream(name: str) -> None:
     assert accumulated(recorded(server)) == expected
 
 
+def test_a_replayed_stream_reports_its_usage_in_a_chunk_of_its_own() -> None:
+    """It comes last and has no choices, as programs that ask for it expect of the API."""
+    asked: Any = {"model": "gpt-4o-mini", "messages": QUESTION}
+    server = Answering(next(iter(RESPONSES.values())))
+    recorded(server).chat.completions.create(**asked)
+    server.is_gone = True
+    *chunks, last = recorded(server).chat.completions.create(
+        **asked, stream=True, stream_options={"include_usage": True}
+    )
+    assert last.choices == [] and last.usage is not None
+    assert all(chunk.usage is None for chunk in chunks)
+
+
 @pytest.mark.parametrize("name", RESPONSES)
 def test_a_streamed_answer_is_replayed_as_a_whole(name: str) -> None:
     """What was recorded as a stream is the unstreamed answer, each field of it."""

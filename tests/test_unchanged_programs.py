@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
 import json
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -245,6 +247,27 @@ def test_embeddings(server: Server) -> None:
     assert again.data[0].embedding == [4, 0.5] and len(server.requests) == 1
     own = llmcall.OpenAIClient(cache_mode="replay")
     assert own.get_embedding("bread", "text-embedding-3-small", on_error="raise") == [5, 0.5]
+
+
+@pytest.mark.parametrize("mode", ["auto", "replay"])
+def test_embeddings_are_encoded_as_the_program_asks(mode: str, server: Server) -> None:
+    """As base64 of little-endian float32, for a program that decodes them itself."""
+    asked: dict[str, Any] = {"model": "text-embedding-3-small", "input": "salt"}
+    program(server).embeddings.create(**asked)
+    http_client = llmcall.http_client(transport=server.transport, cache_mode=mode)
+    made = http_client.post(
+        "https://api.openai.com/v1/embeddings", json={**asked, "encoding_format": "base64"}
+    )
+    [item] = made.json()["data"]
+    assert struct.unpack("<2f", base64.b64decode(item["embedding"])) == (4, 0.5)
+
+
+def test_a_text_that_embeddings_repeat_is_billed_once(server: Server) -> None:
+    """The usage of a replay is the server's, however often the program repeats a text."""
+    asked: dict[str, Any] = {"model": "text-embedding-3-small", "input": ["salt", "bread", "salt"]}
+    program(server).embeddings.create(**asked)
+    replayed = program(server, cache_mode="replay").embeddings.create(**asked)
+    assert replayed.usage.prompt_tokens == embeddings([0.5])["usage"]["prompt_tokens"]
 
 
 def test_each_text_of_embeddings_gets_its_own_vector() -> None:

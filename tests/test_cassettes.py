@@ -1157,6 +1157,39 @@ def test_update_by_the_settings(ending: str, left: int, monkeypatch: pytest.Monk
     assert len(asked_in()) == left
 
 
+@pytest.mark.parametrize("mode", ["none", "once", "new", "update"])
+def test_a_dry_run_leaves_no_record_unused(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A program that only plans makes no call, so nothing is told and nothing leaves the file."""
+    taped("Hi", "Bye", "Ciao")
+    ask = llmcall.LLMCall(user="{{ word }}", client=counting())
+    with cassette(PATH, mode=mode):
+        assert ask.map([{"word": "Bye"}], dry_run=True).hits == 1
+    assert "no call used" not in caplog.text and asked_in() == ["Hi", "Bye", "Ciao"]
+
+
+def test_update_keeps_what_a_dry_run_looked_up(caplog: pytest.LogCaptureFixture) -> None:
+    """What neither a call used nor a dry run looked up leaves the file."""
+    taped("Hi", "Bye", "Ciao")
+    client = counting()
+    ask = llmcall.LLMCall(user="{{ word }}", client=client)
+    with cassette(PATH, mode="update"):
+        assert ask.map([{"word": "Bye"}], dry_run=True).hits == 1
+        said(client, "Hi")
+    assert "tape.jsonl: 1 record no call used: moved to the disk cache" in caplog.text
+    assert asked_in() == ["Hi", "Bye"]
+
+
+def test_a_table_says_that_a_dry_run_used_nothing() -> None:
+    """A dry run is no call."""
+    pytest.importorskip("pandas")
+    taped("Hi")
+    ask = llmcall.LLMCall(user="{{ word }}", client=counting())
+    with cassette(PATH) as tape:
+        assert ask.map([{"word": "Hi"}], dry_run=True).hits == 1
+        table = tape.to_frame()
+    assert not table["used"].any()
+
+
 @pytest.mark.parametrize("mode", ["none", "once", "new"])
 def test_a_replay_that_uses_less_says_so(mode: str, caplog: pytest.LogCaptureFixture) -> None:
     """It says how many records no call used, and names the mode that takes them out."""

@@ -413,6 +413,19 @@ class Cassette(ContextDecorator):
                     self._used_by_child[0] = 1
             return found
 
+    def note_dry_run(self) -> None:
+        """Note that a dry run looks up records."""
+        with _lock:
+            self._uses.note_dry_run()
+
+    def note_planned(self, key: str) -> None:
+        """Note that a record would answer a call of a dry run.
+
+        :param key: the record's.
+        """
+        with _lock:
+            self._uses.note_planned(key)
+
     def count_replay(self) -> None:
         """Count a call that it answered."""
         with _lock:
@@ -472,13 +485,15 @@ class Cassette(ContextDecorator):
             return [(unpack(key, self._gained[key]), place) for (_, place), key in ordered]
 
     def unused(self) -> list[Record]:
-        """Return the records of the file that answered no call.
+        """Return the records of the file that answered no call and that no dry run looked up.
+
+        If only dry runs looked up records, none count as unused.
 
         Records that may belong to a replayed function do not count as unused. These include all
         records outside any scope, such as embeddings. If the function itself was called outside any
         scope, they also include those in outermost scopes that this run did not enter.
         """
-        return self._uses.unused(list(self.stored or ()))
+        return self._uses.unneeded(list(self.stored or ()))
 
     def to_frame(self, levels: Sequence[str] | None = None) -> Any:
         """Return a pandas DataFrame with a row for each record. The cassette need not be open.
@@ -493,7 +508,8 @@ class Cassette(ContextDecorator):
             uses another column's name.
         """
         records = self.all_records()
-        unused = {record.cache_key for record in (self.unused() if self.file else records)}
+        unused_records = self._uses.unused(records) if self.file else records
+        unused = {record.cache_key for record in unused_records}
         return record_frame(records, lambda record: record.cache_key not in unused, levels)
 
     def remedy(self) -> str:

@@ -43,6 +43,8 @@ class Uses:
         self._first: dict[str, Order] = {}  # by the record's key
         # The scopes of recorded functions that did not run, since they were replayed.
         self._skipped: set[str] = set()
+        self._is_planned = False
+        self._planned: set[str] = set()  # the keys of the records that dry runs looked up
 
     def note(self, key: str, place: Place) -> None:
         """Note that a record answered the present context's call.
@@ -59,6 +61,17 @@ class Uses:
         inside = function_scope(record.request, record.sample)
         self._skipped.add(f"{record.scope}/{inside}".lstrip("/"))
 
+    def note_dry_run(self) -> None:
+        """Note that a dry run looks up records."""
+        self._is_planned = True
+
+    def note_planned(self, key: str) -> None:
+        """Note that a record would answer a call of a dry run.
+
+        :param key: the record's.
+        """
+        self._planned.add(key)
+
     def order_of(self, key: str) -> Order:
         """Return the order of the first call that a record answered; unused records come last."""
         return self._first.get(key, AFTER_ALL)
@@ -73,6 +86,15 @@ class Uses:
             for record in records
             if record.cache_key not in self._first and not self._may_be_skipped(record, entered)
         ]
+
+    def unneeded(self, records: Sequence[Record]) -> list[Record]:
+        """Return the unused records that no dry run looked up.
+
+        If there were only dry runs, the program made no call, and no record is known as unneeded.
+        """
+        if self._is_planned and not self._first:
+            return []
+        return [each for each in self.unused(records) if each.cache_key not in self._planned]
 
     def _may_be_skipped(self, record: Record, entered: set[str]) -> bool:
         """Return whether a record may belong to a function that was replayed.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from contextvars import Context
 
+    from ..cassettes.cassette import Cassette
     from ..models.prices import Price
     from ..scopes import Draws
     from ..types import Record, Request
@@ -133,7 +134,10 @@ class Planner:
         self._misses: list[_Miss] = []
         self._asked = asked
         self._cassette = context.run(current_cassette)
-        gained = [] if self._cassette is None else self._cassette.gained()
+        gained = []
+        if self._cassette is not None:
+            self._cassette.note_dry_run()
+            gained = self._cassette.gained()
         self._gained = {record.cache_key: record for record, _ in gained}
 
     def add(self, item: Any, position: TaskPosition, draws: Draws) -> None:
@@ -182,15 +186,24 @@ class Planner:
     def _recorded(self, request: Request, mode: str) -> Record | None:
         cassette = self._cassette
         if cassette is not None:
-            stored = cassette.stored
-            found = (stored and stored.get(request)) or self._gained.get(request.cache_key)
-            found = followed(
-                found, lambda key: (stored and stored.get(key)) or self._gained.get(key)
-            )
+            find_recorded = partial(self._find_in, cassette)
+            found = followed(find_recorded(request), find_recorded)
             if found is not None or not cassette.reads_cache:
                 return found
         find = partial(self._client.cache.get, mode=mode)
         return followed(find(request), find)
+
+    def _find_in(self, cassette: Cassette, asked: Request | str) -> Record | None:
+        """Return a record of the open cassette, which notes that the plan needs it.
+
+        :param asked: a request, or a record's key.
+        """
+        found = None if cassette.stored is None else cassette.stored.get(asked)
+        if found is None:
+            found = self._gained.get(asked if isinstance(asked, str) else asked.cache_key)
+        if found is not None:
+            cassette.note_planned(found.cache_key)
+        return found
 
     def _is_asked_before(self, request: Request, mode: str) -> bool:
         """Return whether an earlier task would record the answer; note what is to be asked."""

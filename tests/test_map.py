@@ -656,6 +656,25 @@ def test_a_map_that_failed_goes_on_in_a_kept_scope() -> None:
     assert calls() == 4
 
 
+def test_an_imap_that_failed_gives_back_what_was_received_too() -> None:
+    """Running it again in the same scope goes on from there, with the same draws."""
+    client = ScriptedClient(lambda messages: "yes", on_error="raise")
+
+    def draw(item: str) -> str | None:
+        if item == "fails":
+            raise ValueError(item)
+        reply = client.send_message("Hello", temperature=1)
+        return None if reply is None else reply.sample
+
+    found = []
+    with scope("s"):
+        with pytest.raises(ValueError, match="fails"):
+            for each in imap(draw, ["a", "b", "fails"], key=str, workers=1):
+                found.append(each)
+        again = list(imap(draw, ["a", "b"], key=str, workers=1))
+    assert found == again == [(0, "s/a#0"), (1, "s/b#0")]
+
+
 def test_an_imap_left_early_gives_its_draws_back() -> None:
     """What was begun and not received is what the next one gets; what was received stays."""
     with scope("trial"):

@@ -339,10 +339,11 @@ def test_mode_of_the_file(tmp_path: Any) -> None:
     finally:
         os.umask(old)
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    path.chmod(0o600)
     link.symlink_to(path)
-    writer.write(link, {}, [chat("a")])
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for mode in (0o600, 0o664):
+        path.chmod(mode)
+        writer.write(link, {}, [chat("a")])
+        assert stat.S_IMODE(path.stat().st_mode) == mode
     assert link.is_symlink()
     assert len(reader.read(path)) == 1
 

@@ -630,6 +630,11 @@ def test_where_nothing_can_be_kept_no_call_is_made(
     assert asking.requests == []
 
 
+def test_a_printed_budget_shows_a_limit_below_a_cent() -> None:
+    """It is not shown as $0.00."""
+    assert str(llmcall.budget(usd=0.0012)) == "budget: $0.0000 of $0.001200 spent"
+
+
 def test_a_printed_budget_says_what_was_spent_of_what() -> None:
     """Each limit stands beside what is spent of it."""
     llmcall.configure(prices={"gpt-4o-mini": (0.15, 0.60)})

@@ -129,7 +129,9 @@ class Budget:
         usd = "unknown" if spent.usd is None else f"${spent.usd:,.4f}"
         parts = []
         if self.usd is not None:
-            parts.append(f"{usd} of ${self.usd:,.2f}")
+            # A limit below a cent would be shown as none.
+            digits = 2 if round(self.usd, 2) == self.usd else 6
+            parts.append(f"{usd} of ${self.usd:,.{digits}f}")
         if self.tokens is not None:
             parts.append(f"{spent.tokens:,} of {self.tokens:,} tokens")
         if self.calls is not None:

@@ -42,6 +42,8 @@ _CREDENTIAL = re.compile(
     r"|(?:access|auth|refresh|session|bearer|api|ad|security)[-_ ]?token"
     r"|authorization|password|passwd|secret|credentials?))$"
 )
+# A text without blanks that has letters and digits, as keys and tokens have.
+_COULD_BE_CREDENTIAL = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[^\s]{16,}")
 _MAYBE_CREDENTIAL = frozenset({"key", "token", "auth", "sig", "signature"})
 LEFT_OUT = "<left out>"  # in place of a credential
 
@@ -212,23 +214,50 @@ def without_credentials(data: Data) -> Data:
 
 
 def refuse_named(body: Data, allow: Sequence[str], where: str) -> None:
-    """Check that no top-level field of a body may hold a credential by its name.
+    """Check that no field of a body may hold a credential by its ambiguous name, ``key`` or ``token``.
+
+    A field of the body itself is refused whatever its value looks like. Deeper in the body such names
+    are common in data, so there only a value that could be a credential is refused.
 
     :param allow: see :func:`find`.
     :param where: the error's name for the body.
     :raises CacheError: if one may, naming it.
     """
-    for name, value in body.items() if isinstance(body, dict) else ():
-        if not isinstance(value, str) or names_credential(name):
+    for place, name, value in _named_texts(body, ""):
+        if names_credential(name) or not names_credential(name, maybe=True):
             continue
-        if names_credential(name, maybe=True) and not any(
-            re.fullmatch(each, value) for each in allow
-        ):
+        if place != name and not _could_be_credential(name, value):
+            continue
+        if not any(re.fullmatch(each, value) for each in allow):
             raise CacheError(
-                f"{where}: its field {name!r} looks like a credential by its name, and it would be recorded; "
+                f"{where}: its field {place!r} looks like a credential by its name, and it would be recorded; "
                 "send it in a header or, if it is no secret, set [Cassette] ALLOW to a regular expression that "
                 "matches all of it"
             )
+
+
+def _could_be_credential(name: str, value: str) -> bool:
+    """Return whether a field deep in a body may hold a credential.
+
+    Signatures are part of what models answer: Anthropic's API signs the thinking that later requests
+    repeat ("Extended thinking", its documentation).
+    """
+    is_signature = name.lower() in ("sig", "signature")
+    return not is_signature and _COULD_BE_CREDENTIAL.fullmatch(value) is not None
+
+
+def _named_texts(data: Data, place: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the place, the name and the text of each field that holds a text."""
+    if isinstance(data, dict):
+        for name, item in data.items():
+            inner = f"{place}.{name}".lstrip(".")
+            if isinstance(item, str):
+                yield inner, name, item
+            else:
+                yield from _named_texts(item, inner)
+    elif isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _named_texts(item, f"{place}[{index}]")
 
 
 def _is_secret(form: _Form, secret: str) -> bool:

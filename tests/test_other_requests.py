@@ -127,9 +127,26 @@ def test_what_may_be_a_credential_is_refused(name: str, server: Server) -> None:
 
 @pytest.mark.parametrize(
     "body",
+    [{"deep": {"token": PLAIN_KEY}}, {"rows": [{"name": "a"}, {"key": PLAIN_KEY}]}],
+    ids=["object", "list"],
+)
+def test_what_may_be_a_credential_deep_in_a_body_is_refused(
+    body: dict[str, Any], server: Server
+) -> None:
+    """There, only if its value could be one: such names are common in data."""
+    with client(server) as http_client:
+        refused = http_client.post("https://one.example/ask", json=body)
+    assert refused.status_code == 409 and server.requests == []
+    place = "deep.token" if "deep" in body else "rows[1].key"
+    assert f"its field {place!r} looks like a credential" in refused.text
+
+
+@pytest.mark.parametrize(
+    "body",
     [
         {"max_tokens": 5, "key": 3, "tokens": "a b", "keyword": "bread", "monkey": "Lisa"},
         {"rows": [{"key": "bread", "token": "salt"}], "secretary": "Bart"},
+        {"content": [{"type": "thinking", "signature": PLAIN_KEY}]},
         {"properties": {"password": {"type": "string"}}},
     ],
     ids=str,

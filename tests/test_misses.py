@@ -402,7 +402,7 @@ def test_a_recorded_function_and_an_embedding() -> None:
         "asked __main__.price(item='bread', day=2)" in said
         and "arguments.day: recorded 1, asked 2" in said
     )
-    with pytest.raises(llmcall.CacheMissError, match=r"recorded\(name='__main__.price'\) finds"):
+    with pytest.raises(llmcall.CacheMissError, match=r"recorded\(name='__main__.price'\)\s+finds"):
         llmcall.recorded(name="market.price")(price)("bread", 1)
     with (
         pytest.raises(llmcall.CacheMissError, match=r"\[-milk-\]") as caught,

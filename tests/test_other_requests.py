@@ -371,3 +371,10 @@ def test_failures_and_retries_are_counted(server: Server) -> None:
     with llmcall.track() as usage, pytest.raises(openai.InternalServerError):
         program(server, **settings).responses.create(model="m", input="Bread?")
     assert (usage.calls, usage.retries, usage.errors) == (0, 1, 1)
+
+
+def test_a_429_of_a_body_that_is_a_list_reaches_the_program() -> None:
+    """Any JSON may be posted; one that names nothing asks for no tier."""
+    transport = http.MockTransport(lambda request: http.Response(429, json={"error": "busy"}))
+    with llmcall.http_client(transport=transport, **PRICED, retry_max_attempts=1) as client:
+        assert client.post(f"{URL}/responses", json=["Bread?"]).status_code == 429

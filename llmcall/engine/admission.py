@@ -102,8 +102,7 @@ class Admission:
         """
         if self._counts_tokens():
             self._estimate = self._estimated(request)
-        if isinstance(request.body, dict):
-            self._service_tier = tier_of(request.body)
+        self._service_tier = tier_of(request.body)
         if budgets.open_budgets:
             yield from self._reserve()
         endpoint = yield from self._place()

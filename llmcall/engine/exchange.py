@@ -40,7 +40,6 @@ from .service_tiers import (
 
 if TYPE_CHECKING:
     from ..config.settings import Endpoint
-    from ..responses.assembler import Assembler
     from .effects import Flow
     from .prepared_call import ModelCall
     from .retry import RetryPolicy

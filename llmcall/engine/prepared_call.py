@@ -14,8 +14,7 @@ from ..notices import warn_once
 from ..requests.keys import ANEW, key_of
 from ..types import FROM_FUNCTION, Record, Request, TokenUsage, record_of
 from .options import DEFAULT_OPTIONS, Options
-from .service_tiers import FLEX, tier_of
-from .usage import count, named
+from .usage import amounts_of_answer, count, named
 
 if TYPE_CHECKING:
     from collections import deque
@@ -302,18 +301,16 @@ class ModelCall(PreparedCall):
         """
         pool = self.client.pool(self.request.model)
         price = pool.price(tokens.input_tokens or 0, endpoint, service_tier)
-        cost = None if price is None else price.cost(tokens)
-        amounts: dict[str, Any] = {
-            "calls": calls,
-            "input_tokens": tokens.input_tokens,
-            "cached_input_tokens": tokens.cached_tokens,
-            "output_tokens": 0 if self.request.kind == "embedding" else tokens.output_tokens,
-            "cost": cost,
-            **named(served),
-        }
-        if price is not None:
-            amounts["priced_by"] = price.source
-        if tier_of(self.request.body) == FLEX and service_tier != FLEX:
-            amounts["full_price_calls"] = calls
+        amounts = amounts_of_answer(
+            tokens,
+            price,
+            body=self.request.body,
+            service_tier=service_tier,
+            served=served,
+            calls=calls,
+        )
+        if self.request.kind == "embedding":
+            amounts["output_tokens"] = 0
         self.add_usage(**amounts)
+        cost: float | None = amounts["cost"]
         return cost

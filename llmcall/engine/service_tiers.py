@@ -14,8 +14,6 @@ from ..errors import InvalidRequestError
 from ..notices import warn_once
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..errors import APIError
 
 FLEX = "flex"
@@ -31,13 +29,13 @@ TIERS = ("flex", "priority", "fast", "scale")
 _without_tier: set[tuple[str, str | None]] = set()
 
 
-def tier_of(data: Mapping[str, Any]) -> str | None:
+def tier_of(data: Any) -> str | None:
     """Return the tier that a request's body or a response names, or ``None``."""
-    tier = data.get(PARAMETER)
+    tier = data.get(PARAMETER) if isinstance(data, dict) else None
     return tier if isinstance(tier, str) else None
 
 
-def lacks_capacity(error: APIError, body: Mapping[str, Any]) -> bool:
+def lacks_capacity(error: APIError, body: Any) -> bool:
     """Return whether an error says that flex has no capacity now.
 
     :param body: what was sent.

@@ -17,9 +17,13 @@ from ..display.tables import table
 from ..notices import warn_once
 from ..scopes import given_path
 from ..system import process_lock
+from .service_tiers import FLEX, tier_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from ..models.prices import Price
+    from ..types import TokenUsage
 
     UsageDelta = Mapping[str, float | str | None]
 
@@ -279,6 +283,38 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta, arm: str = ""
         _warn_of_two_models(model, str(amounts["served"]))
     for watcher in tuple(watchers):
         watcher.add(model, scope, amounts, arm)
+
+
+def amounts_of_answer(
+    tokens: TokenUsage,
+    price: Price | None,
+    *,
+    body: Any,
+    service_tier: str | None,
+    served: object,
+    calls: int = 1,
+) -> dict[str, Any]:
+    """Return what an answer counts, by column.
+
+    :param price: at the tier that answered, or ``None`` if it is unknown.
+    :param body: what was sent.
+    :param service_tier: the tier that the answer names.
+    :param served: the model that answered, by the name that the server gave.
+    :param calls: 0 if the answer failed, and only its tokens count.
+    """
+    amounts: dict[str, Any] = {
+        "calls": calls,
+        "input_tokens": tokens.input_tokens,
+        "cached_input_tokens": tokens.cached_tokens,
+        "output_tokens": tokens.output_tokens,
+        "cost": None if price is None else price.cost(tokens),
+        **named(served),
+    }
+    if price is not None:
+        amounts["priced_by"] = price.source
+    if tier_of(body) == FLEX and service_tier != FLEX:
+        amounts["full_price_calls"] = calls
+    return amounts
 
 
 def named(served: object) -> dict[str, str]:

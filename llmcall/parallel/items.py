@@ -92,8 +92,8 @@ def check_options(
         )
     return MapOptions(
         key_function(key),
-        _count("repeats", repeats),
-        None if workers is None else _count("workers", workers),
+        checked_count("repeats", repeats),
+        None if workers is None else checked_count("workers", workers),
         progress,
         on_error,
         executor,
@@ -101,7 +101,12 @@ def check_options(
     )
 
 
-def _count(name: str, value: Any) -> int:
+def checked_count(name: str, value: Any) -> int:
+    """Return a whole number of at least 1.
+
+    :param name: the argument's name, for the message.
+    :raises TypeError, ValueError: if it is something else.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is {value!r}; it must be a whole number")
     if value < 1:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..engine.admission import Admission
 from ..engine.effects import Send
 from ..engine.exchange import REST
-from ..engine.service_tiers import FLEX, PARAMETER, lacks_capacity, tier_of
-from ..engine.usage import count, named
+from ..engine.service_tiers import PARAMETER, lacks_capacity
+from ..engine.usage import amounts_of_answer, count, named
 from ..errors import RateLimitError, ServiceError
 from ..responses.event_stream import EventStreamDecoder
 from ..types import TokenUsage
@@ -65,15 +65,13 @@ class ExchangeCounter:
         amounts: dict[str, Any] = {"calls": 1}
         if self._is_model:
             price = pool.price(used.input_tokens or 0, endpoint.name, service_tier)
-            amounts["input_tokens"] = used.input_tokens
-            amounts["cached_input_tokens"] = used.cached_tokens
-            amounts["output_tokens"] = used.output_tokens
-            amounts["cost"] = None if price is None else price.cost(used)
-            if price is not None:
-                amounts["priced_by"] = price.source
-            if tier_of(self._body) == FLEX and service_tier != FLEX:
-                amounts["full_price_calls"] = 1
-            amounts |= named(model_in(value))
+            amounts = amounts_of_answer(
+                used,
+                price,
+                body=self._body,
+                service_tier=service_tier,
+                served=model_in(value),
+            )
         self._count(call, amounts)
         return value
 

@@ -17,6 +17,7 @@ from ..display.notebook import html_table
 from ..display.tables import table
 from ..errors import ConfigError, short_traceback
 from ..notices import warn_once
+from ..parallel.items import checked_count
 from ..parallel.map import map as run_map
 from ..parallel.tasks import TaskDraws
 from ..review.comparison import Comparison, compare
@@ -267,10 +268,7 @@ def _checked(arms: Mapping[str, Mapping[str, Any]], repeats: int) -> dict[str, M
     :raises ValueError: for no arm, no repeat, or a name that no arm can have.
     :raises TypeError: if an arm has no keyword arguments, or ``repeats`` is no whole number.
     """
-    if isinstance(repeats, bool) or not isinstance(repeats, int):
-        raise TypeError(f"repeats is {repeats!r}; it must be a whole number")
-    if repeats < 1:
-        raise ValueError(f"repeats is {repeats}; it must be at least 1")
+    checked_count("repeats", repeats)
     if not arms:
         raise ValueError("arms is empty; give at least one arm, with its keyword arguments")
     checked: dict[str, Mapping[str, Any]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
@@ -143,6 +145,31 @@ def test_a_system_message_that_all_share(
     scopes_of(server, *asked, actor="system")
     assert "all 4 calls with a system message have the same one" in caplog.text
     assert '"user:REGEX" (the first group in the first user message)' in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["threads", "tasks"])
+def test_a_system_message_that_several_askers_share(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """The end tells it even if all their requests are equal: one actor would ask from one place."""
+    asked: dict[str, Any] = {"model": "gpt-4o-mini", "messages": said("Bread?", "Play your role.")}
+    with llmcall.patched(actor="system"):
+        if kind == "threads":
+            client = openai.OpenAI(api_key="none", base_url=server.base_url)
+            with ThreadPoolExecutor(2) as pool:
+                pool.submit(client.chat.completions.create, **asked).result()
+                pool.submit(client.chat.completions.create, **asked).result()
+        else:
+            asyncio.run(twins(server, asked))
+    assert "calls with a system message have the same one" in caplog.text
+    assert 'by something else than the messages: --actor "header:NAME"' in caplog.text
+
+
+async def twins(server: ScriptedServer, asked: dict[str, Any]) -> None:
+    """Ask the same in two tasks at once."""
+    async with openai.AsyncOpenAI(api_key="none", base_url=server.base_url) as client:
+        create = client.chat.completions.create
+        await asyncio.gather(create(**asked), create(**asked))
 
 
 def test_actors_keep_their_scopes_beside_a_default_one(server: ScriptedServer) -> None:

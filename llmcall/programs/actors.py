@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from .. import scopes
+from .. import askers, scopes
 from ..display.formatting import counted
 from ..notices import warn_once
 from ..requests.keys import NORMALIZERS, normalizer
@@ -26,9 +27,14 @@ NAME_CHARACTERS = 40  # of a text in an actor's name
 UNSAFE = re.compile(r"[^\w .-]+")
 # A few calls say nothing about what changes from call to call.
 FEWEST_CALLS = 4
+BY_USER = f'"{USER}REGEX" (the first group in the first user message)'
 OTHER_WAYS = (
-    f'name each actor by something that stays the same: --actor "{HEADER}NAME", "{USER}REGEX" (the first group '
-    "in the first user message) or MODULE:FUNCTION; in code, actor="
+    f'name each actor by something that stays the same: --actor "{HEADER}NAME", {BY_USER} or '
+    "MODULE:FUNCTION; in code, actor="
+)
+WAYS_OF_EQUALS = (
+    f'name each actor by something else than the messages: --actor "{HEADER}NAME" or MODULE:FUNCTION; '
+    "in code, actor="
 )
 
 
@@ -48,6 +54,8 @@ class Actors:
         self._calls = 0
         self._names: set[str] = set()
         self._openings: set[str] = set()  # digests of first user messages
+        self._askers: dict[str, str] = {}  # who asked first, by the digest of the request's body
+        self._has_equals = False  # whether several askers made equal requests
         self._normalized: dict[str, set[str]] = {name: set() for name in NORMALIZERS}
 
     def scope_of(
@@ -74,6 +82,7 @@ class Actors:
         with self._lock:
             self._calls += 1
             self._openings.add(_digest(_user_text(request) or ""))
+            self._note_asker(request)
             if name in self._names:
                 return
             self._names.add(name)
@@ -82,14 +91,22 @@ class Actors:
                 replace = normalizer((each,))
                 found.add(_digest(replace(text) if replace else text))
 
+    def _note_asker(self, request: ProgramRequest) -> None:
+        """Note whether several tasks or threads make equal requests, if all may be of one actor."""
+        asker = askers.current()
+        if asker is None or self._has_equals or len(self._names) > 1:
+            return
+        body = _digest(json.dumps(request.body, sort_keys=True))
+        self._has_equals = self._askers.setdefault(body, asker.name) != asker.name
+
     def warn(self) -> None:
         """Warn if the system message does not tell the actors apart, with a proposal."""
         with self._lock:
             calls, names, openings = self._calls, len(self._names), len(self._openings)
+            has_equals = self._has_equals
             steady = [name for name, found in self._normalized.items() if 2 * len(found) <= calls]
-        if calls < FEWEST_CALLS:
-            return
-        if 2 * names > calls:
+        are_enough = calls >= FEWEST_CALLS
+        if are_enough and 2 * names > calls:
             proposal = OTHER_WAYS
             if steady:
                 name = steady[0]
@@ -100,10 +117,11 @@ class Actors:
                 f"{calls} calls had {names} different system messages, and each one counts as an "
                 f"actor. If an actor's system message changes from call to call, {proposal}"
             )
-        elif names == 1 and openings > 1:
+        elif names == 1 and ((are_enough and openings > 1) or has_equals):
+            proposal = OTHER_WAYS if openings > 1 else WAYS_OF_EQUALS
             warn_once(
                 f"all {calls} calls with a system message have the same one, so they count as one "
-                f"actor. If there are several actors, {OTHER_WAYS}"
+                f"actor. If there are several actors, {proposal}"
             )
 
 

@@ -255,6 +255,13 @@ class ResponseCache:
         """
         self._used.add(key)
 
+    def has_used(self, key: str) -> bool:
+        """Return whether a call of this process used a record, or made it.
+
+        :param key: the record's.
+        """
+        return key in self._used
+
     def stats(self) -> CacheStats:
         """Return the path, the number of records and the bytes on the disk; its cost does not grow
         with the cache.

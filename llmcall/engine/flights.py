@@ -186,11 +186,14 @@ def _asked(
     outcomes: Outcomes = {}
     missing = []
     for call in calls:
-        record = yield from with_cache(cache, stored, call)
+        key = call.request.cache_key
+        record = None
+        if cache.has_used(key):  # another leader has, since the first look found nothing
+            record = yield from with_cache(cache, stored, call)
         if record is None:
             missing.append(call)
         else:
-            outcomes[call.request.cache_key] = Outcome(record)
+            outcomes[key] = Outcome(record)
     if missing:
         outcomes |= yield from ask(missing)
     return outcomes

@@ -43,8 +43,13 @@ TITLES = {entry.module: entry for entry in CONTESTANTS}
 @click.option(
     "--small", is_flag=True, help="Sizes that show that everything works, and measure nothing."
 )
-@click.option("--environments", type=click.Path(path_type=Path), default=default_folder(), show_default=True,
-              help="Where contestants are installed.")  # fmt: skip
+@click.option(
+    "--environments",
+    type=click.Path(path_type=Path),
+    default=default_folder(),
+    show_default=True,
+    help="Where contestants are installed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def main(
     cases: tuple[str, ...],

@@ -41,8 +41,17 @@ class Sizes(NamedTuple):
     replayed: int = 2_000
 
 
-SMALL = Sizes(rounds=2, hits=10, calls=5, threaded=40, concurrent=20, identical=4, records=2_000, lines=200,
-              replayed=50)  # fmt: skip
+SMALL = Sizes(
+    rounds=2,
+    hits=10,
+    calls=5,
+    threaded=40,
+    concurrent=20,
+    identical=4,
+    records=2_000,
+    lines=200,
+    replayed=50,
+)
 
 
 class Contender(NamedTuple):

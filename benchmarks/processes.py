@@ -53,9 +53,14 @@ class Process:
         self._home = tempfile.TemporaryDirectory()
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
-            [python, "-I", str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
-            cwd=self._home.name, env=clean_environment(), text=True,
-        )  # fmt: skip
+            [python, "-I", str(WORKER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            cwd=self._home.name,
+            env=clean_environment(),
+            text=True,
+        )
         self._order = order
 
     def start(self) -> None:

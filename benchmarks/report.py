@@ -12,8 +12,19 @@ from .environments import LLMCALL, EnvironmentMissingError, Environments
 
 __all__ = ["circumstances"]
 
-SHOWN = ("llmcall-sim", "openai", "diskcache", "joblib", "autogen-ext", "vcrpy", "langchain-openai",
-         "langchain-community", "litellm", "dspy", "inspect_ai")  # fmt: skip
+SHOWN = (
+    "llmcall-sim",
+    "openai",
+    "diskcache",
+    "joblib",
+    "autogen-ext",
+    "vcrpy",
+    "langchain-openai",
+    "langchain-community",
+    "litellm",
+    "dspy",
+    "inspect_ai",
+)
 
 
 def circumstances(environments: Environments, entries: Sequence[Entry]) -> dict[str, str]:

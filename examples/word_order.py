@@ -14,9 +14,16 @@ import llmcall
 
 RECORDING = pathlib.Path(__file__).with_name("word_order.jsonl")
 VOTERS = {
-    "Ada": "a nurse", "Bela": "a farmer", "Cem": "a driver", "Dora": "a baker", "Emil": "a teacher",
-    "Fay": "a carpenter", "Gus": "a fisherman", "Hana": "a student", "Ivo": "a gardener",
-}  # fmt: skip
+    "Ada": "a nurse",
+    "Bela": "a farmer",
+    "Cem": "a driver",
+    "Dora": "a baker",
+    "Emil": "a teacher",
+    "Fay": "a carpenter",
+    "Gus": "a fisherman",
+    "Hana": "a student",
+    "Ivo": "a gardener",
+}
 WISHES = ("bus", "library", "pool")
 
 client = llmcall.client("local")

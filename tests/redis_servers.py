@@ -134,10 +134,27 @@ def made_certificate(folder: Path) -> tuple[str, str]:
         pytest.skip("there is no openssl here")
     names = str(folder / "certificate.pem"), str(folder / "key.pem")
     done = subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost", "-out", names[0], "-keyout", names[1]],
-        check=False, capture_output=True,
-    )  # fmt: skip
+        [
+            openssl,
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-out",
+            names[0],
+            "-keyout",
+            names[1],
+        ],
+        check=False,
+        capture_output=True,
+    )
     if done.returncode:
         pytest.skip(f"openssl makes no certificate: {done.stderr.decode()}")
     return names

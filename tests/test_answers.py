@@ -122,19 +122,46 @@ def test_what_is_no_answer(
 
 
 DATA = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**400), 10**400) | st.floats() | st.text(max_size=4)
-    | st.sampled_from(["stop", "length", "content_filter", "error", "assistant", "\ud800", "Two coins."]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["choices", "message", "content", "type", "text", "usage", "error", "code", "role"]), inner
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**400), 10**400)
+    | st.floats()
+    | st.text(max_size=4)
+    | st.sampled_from(
+        ["stop", "length", "content_filter", "error", "assistant", "\ud800", "Two coins."]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["choices", "message", "content", "type", "text", "usage", "error", "code", "role"]
+            ),
+            inner,
+        )
     ),
     max_leaves=12,
-)  # fmt: skip
+)
 PLACES: list[tuple[Any, ...]] = [
-    (), ("choices",), ("choices", 0), ("choices", 0, "message"), ("choices", 0, "message", "content"), ("usage",),
-    ("choices", 0, "message", "tool_calls"), ("choices", 0, "finish_reason"), ("choices", 0, "index"), ("model",),
-    ("usage", "prompt_tokens"), ("usage", "completion_tokens_details"), ("choices", 0, "message", "role"), ("id",),
-    ("choices", 0, "message", "refusal"), ("choices", 0, "logprobs"), ("created",), ("error",), ("service_tier",),
-]  # fmt: skip
+    (),
+    ("choices",),
+    ("choices", 0),
+    ("choices", 0, "message"),
+    ("choices", 0, "message", "content"),
+    ("usage",),
+    ("choices", 0, "message", "tool_calls"),
+    ("choices", 0, "finish_reason"),
+    ("choices", 0, "index"),
+    ("model",),
+    ("usage", "prompt_tokens"),
+    ("usage", "completion_tokens_details"),
+    ("choices", 0, "message", "role"),
+    ("id",),
+    ("choices", 0, "message", "refusal"),
+    ("choices", 0, "logprobs"),
+    ("created",),
+    ("error",),
+    ("service_tier",),
+]
 
 
 def put(data: Any, place: tuple[Any, ...], value: Any) -> Any:

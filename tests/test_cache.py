@@ -371,9 +371,21 @@ def test_a_frame() -> None:
         said(client, "And now?")
     frame = client.cache.to_frame()
     assert list(frame.columns) == [
-        "scope", "draw", "kind", "model", "served", "prompt", "answer", "finish_reason", "refusal", "input_tokens",
-        "output_tokens", "cost", "used", "cache_key",
-    ]  # fmt: skip
+        "scope",
+        "draw",
+        "kind",
+        "model",
+        "served",
+        "prompt",
+        "answer",
+        "finish_reason",
+        "refusal",
+        "input_tokens",
+        "output_tokens",
+        "cost",
+        "used",
+        "cache_key",
+    ]
     assert list(frame["prompt"]) == ["How many?", "And now?"] and list(frame["answer"]) == [
         "Two.",
         "Two.",

@@ -137,20 +137,34 @@ SHOWN = [
         chat([*ASKED, CALLING, RESULT], "Three coins.", tools=[{"type": "function"}]),
         ['m  tools=[{"type": "function"}]', "tool (c1)", "3"],
     ),
-    (chat("?", {"role": "assistant", "content": None, "refusal": "No."}), ["→ assistant", "refuses: No."]),
-    (chat("?", {"content": None, "function_call": {"name": "f", "arguments": "{}"}}), ["→ assistant", "calls f({})"]),
+    (
+        chat("?", {"role": "assistant", "content": None, "refusal": "No."}),
+        ["→ assistant", "refuses: No."],
+    ),
+    (
+        chat("?", {"content": None, "function_call": {"name": "f", "arguments": "{}"}}),
+        ["→ assistant", "calls f({})"],
+    ),
     (chat("?", {"role": "assistant", "content": ""}), ["→ assistant"]),
     (choices(), ["→ assistant, choice 1 of 2", "→ assistant, choice 2 of 2, ended by length"]),
     (
         chat([{"role": "user", "name": "Ann", "content": PARTS}], "A cat."),
         [
-            "user (Ann)", "What is it?", '{"file": {"file_id": "f"}, "type": "file"}',
+            "user (Ann)",
+            "What is it?",
+            '{"file": {"file_id": "f"}, "type": "file"}',
         ],
     ),
     (embedding("bread", [0.5, 0.25, 1, 2]), ["text", "bread", "→ embedding", "4 numbers"]),
-    (function("price", {"item": "b"}, 3.5), ["price  version=2", "arguments", '{"item": "b"}', "→ result", "3.5"]),
-    (record_of("chat", None, {"model": "m", "messages": []}, {"fallback": "f" * 64}), ["→ fallback"]),
-]  # fmt: skip
+    (
+        function("price", {"item": "b"}, 3.5),
+        ["price  version=2", "arguments", '{"item": "b"}', "→ result", "3.5"],
+    ),
+    (
+        record_of("chat", None, {"model": "m", "messages": []}, {"fallback": "f" * 64}),
+        ["→ fallback"],
+    ),
+]
 
 
 @pytest.mark.parametrize(("record", "expected"), SHOWN)

@@ -103,9 +103,28 @@ def test_the_options_are_listed_once_under_letters() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["B", "b", " B ", "B.", "(B)", "[b]", '"B"', "B)", "B:", "B. ban", "b) since it works", "B: A or C",
-     "ban", "Ban.", "BAN!", '"ban"', "“Ban”", "'ban'.", "\nban\n"],
-)  # fmt: skip
+    [
+        "B",
+        "b",
+        " B ",
+        "B.",
+        "(B)",
+        "[b]",
+        '"B"',
+        "B)",
+        "B:",
+        "B. ban",
+        "b) since it works",
+        "B: A or C",
+        "ban",
+        "Ban.",
+        "BAN!",
+        '"ban"',
+        "“Ban”",
+        "'ban'.",
+        "\nban\n",
+    ],
+)
 def test_a_letter_or_a_whole_text_is_read(answer: str) -> None:
     """An answer is a letter, alone or before a mark and anything else, or an option's whole text."""
     assert answered(answer) == "ban"
@@ -113,9 +132,22 @@ def test_a_letter_or_a_whole_text_is_read(answer: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["A or B", "A, B", "AB", "E", "E. none", "I would ban it", "tax or ban", "B ban", "the ban", "2", "A good idea",
-     "?", "**B**"],
-)  # fmt: skip
+    [
+        "A or B",
+        "A, B",
+        "AB",
+        "E",
+        "E. none",
+        "I would ban it",
+        "tax or ban",
+        "B ban",
+        "the ban",
+        "2",
+        "A good idea",
+        "?",
+        "**B**",
+    ],
+)
 def test_nothing_else_is_read(answer: str) -> None:
     """Two letters, a letter of no option, or an option within a sentence is a missing value."""
     assert answered(answer) is None

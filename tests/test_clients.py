@@ -281,9 +281,19 @@ def test_what_is_sent(server: ScriptedServer) -> None:
     """
     client = client_for(server.base_url, api_key=SECRET, organization="org-1", model="m")
     client.send_message(
-        current_messages=QUESTION, temperature=1.0, stop="x", n=1, user="u1", metadata={"a": "b"}, service_tier="flex",
-        extra_headers={"X-Run": "7"}, extra_body={"top_k": 40}, echo=True, sample=3, timeout=9,
-    )  # fmt: skip
+        current_messages=QUESTION,
+        temperature=1.0,
+        stop="x",
+        n=1,
+        user="u1",
+        metadata={"a": "b"},
+        service_tier="flex",
+        extra_headers={"X-Run": "7"},
+        extra_body={"top_k": 40},
+        echo=True,
+        sample=3,
+        timeout=9,
+    )
     (seen,) = server.requests
     assert seen.path == "/v1/chat/completions"
     assert seen.headers["authorization"] == f"Bearer {SECRET}"

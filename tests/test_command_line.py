@@ -76,9 +76,23 @@ def test_help(group: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["nothing", "ask", "tokens", "ask a b", "config --yaml", "cache show", "run", "run missing.py", "show", "diff a",
-     "run --mode new x.py", "report a", "cassette merge a", "cache ls --since yesterday"],
-)  # fmt: skip
+    [
+        "nothing",
+        "ask",
+        "tokens",
+        "ask a b",
+        "config --yaml",
+        "cache show",
+        "run",
+        "run missing.py",
+        "show",
+        "diff a",
+        "run --mode new x.py",
+        "report a",
+        "cassette merge a",
+        "cache ls --since yesterday",
+    ],
+)
 def test_wrong_usage(arguments: str) -> None:
     """Wrong usage ends with 2."""
     written("x.py", "")

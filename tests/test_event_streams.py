@@ -289,25 +289,42 @@ def test_tool_calls(pieces: list[list[dict[str, Any]]], expected: list[dict[str,
 
 TEXT = {"type": "text", "text": "b"}
 MESSAGES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
-    ([{"content": ""}, {"refusal": "I'm "}, {"refusal": "sorry"}], {"content": None, "refusal": "I'm sorry"}),
+    (
+        [{"content": ""}, {"refusal": "I'm "}, {"refusal": "sorry"}],
+        {"content": None, "refusal": "I'm sorry"},
+    ),
     ([{"content": None}], {"content": None}),
     ([{"role": None, "content": "a"}], {"content": "a"}),
     ([{"annotations": [1]}, {"annotations": [2]}], {"content": None, "annotations": [1, 2]}),
-    ([{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}], {"content": "ab"}),
+    (
+        [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}],
+        {"content": "ab"},
+    ),
     (
         [{"reasoning_details": [{"text": "a"}]}, {"reasoning_details": [{"text": "b"}]}],
         {"content": None, "reasoning_details": [{"text": "a"}, {"text": "b"}]},
     ),
     (
-        [{"content": "", "function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": "{}"}}],
+        [
+            {"content": "", "function_call": {"name": "f", "arguments": ""}},
+            {"function_call": {"arguments": "{}"}},
+        ],
         {"content": None, "function_call": {"name": "f", "arguments": "{}"}},
     ),
-    ([{"content": "a", "custom": 1}, {"custom": 2}, {"custom": None}], {"content": "a", "custom": 2}),
     (
-        [{"content": ""}, {"content": [{"type": "thinking", "thinking": [1]}]}, {"content": "a"}, {"content": [TEXT]}],
+        [{"content": "a", "custom": 1}, {"custom": 2}, {"custom": None}],
+        {"content": "a", "custom": 2},
+    ),
+    (
+        [
+            {"content": ""},
+            {"content": [{"type": "thinking", "thinking": [1]}]},
+            {"content": "a"},
+            {"content": [TEXT]},
+        ],
         {"content": [{"type": "thinking", "thinking": [1]}, {"type": "text", "text": "ab"}]},
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("deltas", "expected"), MESSAGES)

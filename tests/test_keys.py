@@ -65,9 +65,18 @@ USED_TOOL = [
     {"role": "tool", "tool_call_id": "c1", "content": "3"},
 ]
 SAMPLING = {
-    "temperature": 0.7, "max_tokens": 50, "top_p": 0.95, "frequency_penalty": -0.5, "presence_penalty": 1,
-    "stop": ["\n", "END"], "seed": 42, "n": 2, "logit_bias": {"50256": -100}, "logprobs": True, "top_logprobs": 3,
-}  # fmt: skip
+    "temperature": 0.7,
+    "max_tokens": 50,
+    "top_p": 0.95,
+    "frequency_penalty": -0.5,
+    "presence_penalty": 1,
+    "stop": ["\n", "END"],
+    "seed": 42,
+    "n": 2,
+    "logit_bias": {"50256": -100},
+    "logprobs": True,
+    "top_logprobs": 3,
+}
 PNG = base64.b64encode(bytes(range(200))).decode()
 CHARACTERS = st.characters(exclude_categories=["Cs"])
 TEXTS = st.text(CHARACTERS, max_size=12)
@@ -128,40 +137,76 @@ def drawn() -> str:
 GOLDEN: dict[str, tuple[Callable[[], str], str]] = {
     "one message": (asked, "3ac4e67215523b6c531162ff45ae1f6709e49d8da22602ab90fb471767797bbf"),
     "a history in several scripts": (
-        lambda: asked(HISTORY), "cde8b9dd86c09fa51db7d18f3fbf330ecebd7e9427a8a63921a83a3764a60427"),
+        lambda: asked(HISTORY),
+        "cde8b9dd86c09fa51db7d18f3fbf330ecebd7e9427a8a63921a83a3764a60427",
+    ),
     "sampling parameters": (
-        lambda: asked(**SAMPLING), "32442c0dfebe310fce7ed68cbacd4863e3084e98266effc67527fd81eb411bcd"),
+        lambda: asked(**SAMPLING),
+        "32442c0dfebe310fce7ed68cbacd4863e3084e98266effc67527fd81eb411bcd",
+    ),
     "a tool": (
         lambda: asked(tools=[TOOL], tool_choice="auto"),
-        "c9e907c4c55393fa6081938e90078e01d7472c663ec0fae8abe9127d67dd61ab"),
+        "c9e907c4c55393fa6081938e90078e01d7472c663ec0fae8abe9127d67dd61ab",
+    ),
     "a used tool": (
-        lambda: asked(USED_TOOL, tools=[TOOL]), "478dea174f8a6e01889f4bdb6d3b73ebfc55b6f5a06d8f324bf15fff48272229"),
-    "images": (lambda: asked([PICTURE]), "a40d85830ee75a19cd0267c48f0f6734d0d1e0366f0fcf5854c66898f4ecb23a"),
-    "audio": (lambda: asked(sound("UklGRg==")), "4e16385835bf747d565fec230519848de01b5348bb8b9279c79bc65d365a5c9b"),
+        lambda: asked(USED_TOOL, tools=[TOOL]),
+        "478dea174f8a6e01889f4bdb6d3b73ebfc55b6f5a06d8f324bf15fff48272229",
+    ),
+    "images": (
+        lambda: asked([PICTURE]),
+        "a40d85830ee75a19cd0267c48f0f6734d0d1e0366f0fcf5854c66898f4ecb23a",
+    ),
+    "audio": (
+        lambda: asked(sound("UklGRg==")),
+        "4e16385835bf747d565fec230519848de01b5348bb8b9279c79bc65d365a5c9b",
+    ),
     "JSON and a server's own parameters": (
-        lambda: asked(response_format={"type": "json_object"}, extra_body={"top_k": 40, "min_p": 0.05}),
-        "96f60e360e6e8291a2e42bab37cb5ce0817df0d783487dba356587c82920081f"),
+        lambda: asked(
+            response_format={"type": "json_object"}, extra_body={"top_k": 40, "min_p": 0.05}
+        ),
+        "96f60e360e6e8291a2e42bab37cb5ce0817df0d783487dba356587c82920081f",
+    ),
     "reasoning": (
         lambda: asked(model="o3-mini", reasoning_effort="high", max_completion_tokens=500),
-        "840bdc2fa14786a78ec3804f96c46c5bf0058b6eb13da3f9430db777d99914aa"),
-    "a given sample": (lambda: asked(sample=1), "980a3a65c8eb8a229085c83720f102a2dd4baad733ce82b0cdcc8cd7436b8994"),
-    "a second draw in a nested scope": (drawn, "dc45f1040389417ba42a2abe68f2c994d3cda0a54ea72aa739b0172cb299a338"),
+        "840bdc2fa14786a78ec3804f96c46c5bf0058b6eb13da3f9430db777d99914aa",
+    ),
+    "a given sample": (
+        lambda: asked(sample=1),
+        "980a3a65c8eb8a229085c83720f102a2dd4baad733ce82b0cdcc8cd7436b8994",
+    ),
+    "a second draw in a nested scope": (
+        drawn,
+        "dc45f1040389417ba42a2abe68f2c994d3cda0a54ea72aa739b0172cb299a338",
+    ),
     "a namespace": (
         lambda: asked(settings={"cache_namespace": "local llama"}),
-        "94db097fdb55c0e83e93d1456bd720fe6d25d586a2d9011ca3620978e9e1df9d"),
+        "94db097fdb55c0e83e93d1456bd720fe6d25d586a2d9011ca3620978e9e1df9d",
+    ),
     "a text without its times": (
         lambda: asked("It is 12:30.", {"cache_normalize": ["times"]}),
-        "9d530ba3283f9110b7defc8a23e8e30155ab53d2b67a2f33aa8f48fc3b405ae3"),
-    "an embedding": (lambda: embedded("Käse 🧀"), "942701ddffc1b17fac329b5551828e5ca7bfec45361115994a465f50825de949"),
+        "9d530ba3283f9110b7defc8a23e8e30155ab53d2b67a2f33aa8f48fc3b405ae3",
+    ),
+    "an embedding": (
+        lambda: embedded("Käse 🧀"),
+        "942701ddffc1b17fac329b5551828e5ca7bfec45361115994a465f50825de949",
+    ),
     "a short embedding": (
-        lambda: embedded("cheese", dimensions=256), "f5b3d5f7300360dd5ae0b6c76c267f7d4175320164211c58467f8c25d6ac5daf"),
+        lambda: embedded("cheese", dimensions=256),
+        "f5b3d5f7300360dd5ae0b6c76c267f7d4175320164211c58467f8c25d6ac5daf",
+    ),
     "a pydantic model": (
-        lambda: asked(response_format=Decision), "f58ed2804890505c6a2c00d55d1444bba9ef3573f3e4f3c07ec00e6367abccde"),
+        lambda: asked(response_format=Decision),
+        "f58ed2804890505c6a2c00d55d1444bba9ef3573f3e4f3c07ec00e6367abccde",
+    ),
     "a function as a tool": (
-        lambda: asked(tools=[price_of]), "2a50ddd047588b56b29ac8d0c1498c23cd64dfc60cea7081a4c4daf71f8344bf"),
+        lambda: asked(tools=[price_of]),
+        "2a50ddd047588b56b29ac8d0c1498c23cd64dfc60cea7081a4c4daf71f8344bf",
+    ),
     "a pydantic model as a tool": (
-        lambda: asked(tools=[Decision]), "84148f2e00b90614db61e6044e1b7a8660514d091d740d22af1f8853dd582bde"),
-}  # fmt: skip
+        lambda: asked(tools=[Decision]),
+        "84148f2e00b90614db61e6044e1b7a8660514d091d740d22af1f8853dd582bde",
+    ),
+}
 
 
 def sound(data: str, form: str = "wav") -> list[dict[str, Any]]:
@@ -255,17 +300,42 @@ USER = {"role": "user", "content": "Hello"}
         ({"settings": {"temperature": 0.5}, "temperature": 0.25}, {"temperature": 0.25}),
         ({"settings": {"max_tokens": 9}, "max_completion_tokens": 5}, {"max_tokens": 5}),
         ({"settings": {"aliases": {"cheap": "gpt-4o-mini"}}, "model": "cheap"}, {}),
-        *(({name: value}, {}) for name, value in {
-            "user": "u1", "metadata": {"run": "1"}, "store": True, "service_tier": "flex", "safety_identifier": "s",
-            "prompt_cache_key": "p", "extra_headers": {"X-Run": "1"}, "timeout": 3, "deadline": 9, "max_attempts": 2,
-            "waiting_time": 0.5, "exponential_backoff_factor": 3, "cache": False, "on_error": "raise", "echo": True,
-            "enable_pydantic_model_return": True}.items()),
-        *(({"settings": {name: value}}, {}) for name, value in {
-            "api_key": "sk-one", "base_url": "http://localhost:1/v1", "timeout": 3, "organization": "o",
-            "cache_mode": "refresh", "retry_max_attempts": 9, "azure_endpoint": "https://a.example"}.items()),
+        *(
+            ({name: value}, {})
+            for name, value in {
+                "user": "u1",
+                "metadata": {"run": "1"},
+                "store": True,
+                "service_tier": "flex",
+                "safety_identifier": "s",
+                "prompt_cache_key": "p",
+                "extra_headers": {"X-Run": "1"},
+                "timeout": 3,
+                "deadline": 9,
+                "max_attempts": 2,
+                "waiting_time": 0.5,
+                "exponential_backoff_factor": 3,
+                "cache": False,
+                "on_error": "raise",
+                "echo": True,
+                "enable_pydantic_model_return": True,
+            }.items()
+        ),
+        *(
+            ({"settings": {name: value}}, {})
+            for name, value in {
+                "api_key": "sk-one",
+                "base_url": "http://localhost:1/v1",
+                "timeout": 3,
+                "organization": "o",
+                "cache_mode": "refresh",
+                "retry_max_attempts": 9,
+                "azure_endpoint": "https://a.example",
+            }.items()
+        ),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_other_spellings_of_the_same(arguments: dict[str, Any], same: dict[str, Any]) -> None:
     """Two spellings of one question share its key; who pays, who is asked, how long and how often
     is no part of it.
@@ -289,26 +359,67 @@ def test_streams_and_other_clients_share_keys() -> None:
 def test_whatever_else_is_asked_matters() -> None:
     """No two of these requests share a key: every parameter enters it, and so does its value."""
     other = {
-        "temperature": 0.8, "max_tokens": 51, "top_p": 0.9, "frequency_penalty": 0, "presence_penalty": 0.5,
-        "stop": ["\n"], "seed": 43, "n": 3, "logit_bias": {"7": 1}, "logprobs": False, "top_logprobs": 2,
-    }  # fmt: skip
+        "temperature": 0.8,
+        "max_tokens": 51,
+        "top_p": 0.9,
+        "frequency_penalty": 0,
+        "presence_penalty": 0.5,
+        "stop": ["\n"],
+        "seed": 43,
+        "n": 3,
+        "logit_bias": {"7": 1},
+        "logprobs": False,
+        "top_logprobs": 2,
+    }
     requests: list[dict[str, Any]] = [
         *({name: values[name]} for values in (SAMPLING, other) for name in SAMPLING),
-        {}, {"model": "gpt-4o"}, {"messages": "hello"}, {"messages": "Hello "}, {"messages": "Hello\n"},
-        {"messages": "Hello\r\n"}, {"messages": "Caf\u00e9"}, {"messages": "Cafe\u0301"}, {"messages": "\ufb01"},
-        {"messages": [{**USER, "role": "system"}]}, {"messages": [{**USER, "name": "lisa"}]},
-        {"messages": [USER, USER]}, {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]},
-        {"messages": [{"role": "user", "content": ""}]}, {"messages": "None"}, {"messages": "fi"},
-        {"tools": [TOOL]}, {"tools": []}, {"tools": [TOOL, TOOL]}, {"tools": [TOOL], "tool_choice": "required"},
-        {"response_format": {"type": "json_object"}}, {"reasoning_effort": "low"}, {"verbosity": "low"}, {"seed": 0},
-        {"parallel_tool_calls": False}, {"extra_body": {"top_k": 1}}, {"extra_body": {"top_k": True}},
-        {"extra_body": {}}, {"temperature": 0},
-        {"temperature": 0.1}, {"temperature": 0.1 + 2**-54}, {"stop": ["a", "b"]}, {"stop": ["b", "a"]},
-        {"sample": 0}, {"sample": "a"}, {"settings": {"cache_namespace": "a"}}, {"settings": {"cache_namespace": "b"}},
-        {"messages": image(PNG)}, {"messages": image(PNG[4:])}, {"messages": image(PNG, "low")},
-        {"messages": image(PNG, kind="image/jpeg")}, {"messages": image("!")}, {"messages": image("?")},
-        {"messages": sound("UklG")}, {"messages": sound("UklG", "mp3")}, {"messages": sound("UklH")},
-    ]  # fmt: skip
+        {},
+        {"model": "gpt-4o"},
+        {"messages": "hello"},
+        {"messages": "Hello "},
+        {"messages": "Hello\n"},
+        {"messages": "Hello\r\n"},
+        {"messages": "Caf\u00e9"},
+        {"messages": "Cafe\u0301"},
+        {"messages": "\ufb01"},
+        {"messages": [{**USER, "role": "system"}]},
+        {"messages": [{**USER, "name": "lisa"}]},
+        {"messages": [USER, USER]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}]},
+        {"messages": [{"role": "user", "content": ""}]},
+        {"messages": "None"},
+        {"messages": "fi"},
+        {"tools": [TOOL]},
+        {"tools": []},
+        {"tools": [TOOL, TOOL]},
+        {"tools": [TOOL], "tool_choice": "required"},
+        {"response_format": {"type": "json_object"}},
+        {"reasoning_effort": "low"},
+        {"verbosity": "low"},
+        {"seed": 0},
+        {"parallel_tool_calls": False},
+        {"extra_body": {"top_k": 1}},
+        {"extra_body": {"top_k": True}},
+        {"extra_body": {}},
+        {"temperature": 0},
+        {"temperature": 0.1},
+        {"temperature": 0.1 + 2**-54},
+        {"stop": ["a", "b"]},
+        {"stop": ["b", "a"]},
+        {"sample": 0},
+        {"sample": "a"},
+        {"settings": {"cache_namespace": "a"}},
+        {"settings": {"cache_namespace": "b"}},
+        {"messages": image(PNG)},
+        {"messages": image(PNG[4:])},
+        {"messages": image(PNG, "low")},
+        {"messages": image(PNG, kind="image/jpeg")},
+        {"messages": image("!")},
+        {"messages": image("?")},
+        {"messages": sound("UklG")},
+        {"messages": sound("UklG", "mp3")},
+        {"messages": sound("UklH")},
+    ]
     parts: list[dict[str, Any]] = [
         {"type": "image_url", "image_url": {"url": f"https://e.x/{name}"}} for name in "ab"
     ]
@@ -398,13 +509,34 @@ SAME: dict[str, list[tuple[str, str]]] = {
     ],
 }
 DIFFERENT: dict[str, list[tuple[str, str]]] = {
-    "times": [("It is 12:30.", "It was 12:30."), ("3 coins", "4 coins"), ("12.30", "12.31"), ("2026", "2027"),
-    ("1:2", "1:3"), ("May 3 people enter?", "May 4 people enter?"), ("1/2", "1/3"), ("3/4/5", "3/4/6"),
-    ("10/20/3025", "10/20/3026"), ("march 5, 2025", "march 6, 2025"), ("room 5 2025", "room 6 2025")],
-    "uuids": [("123e4567e89b12d3a456426614174000", "223e4567e89b12d3a456426614174000"), ("a-b", "a-c")],
-    "addresses": [("0xFF", "0xFE"), ("at 7f3a5c0b1d30", "at 7f3a5c0b1d31"), ("0x7f3a end", "0x7f3a END")],
-    "temporary_paths": [("/home/lisa/a", "/home/lisa/b"), ("/tmp/a is big", "/tmp/a is small"), ("/tmpx/a", "/tmpx/b")],
-}  # fmt: skip
+    "times": [
+        ("It is 12:30.", "It was 12:30."),
+        ("3 coins", "4 coins"),
+        ("12.30", "12.31"),
+        ("2026", "2027"),
+        ("1:2", "1:3"),
+        ("May 3 people enter?", "May 4 people enter?"),
+        ("1/2", "1/3"),
+        ("3/4/5", "3/4/6"),
+        ("10/20/3025", "10/20/3026"),
+        ("march 5, 2025", "march 6, 2025"),
+        ("room 5 2025", "room 6 2025"),
+    ],
+    "uuids": [
+        ("123e4567e89b12d3a456426614174000", "223e4567e89b12d3a456426614174000"),
+        ("a-b", "a-c"),
+    ],
+    "addresses": [
+        ("0xFF", "0xFE"),
+        ("at 7f3a5c0b1d30", "at 7f3a5c0b1d31"),
+        ("0x7f3a end", "0x7f3a END"),
+    ],
+    "temporary_paths": [
+        ("/home/lisa/a", "/home/lisa/b"),
+        ("/tmp/a is big", "/tmp/a is small"),
+        ("/tmpx/a", "/tmpx/b"),
+    ],
+}
 
 
 def normalized(text: Any, *names: str) -> str:

@@ -334,10 +334,34 @@ def test_different_items() -> None:
     """What looks alike but is not the same has another digest."""
     day = datetime.datetime(2020, 1, 1)
     items = [
-        1, "1", True, None, "None", [1], ["1"], {"1": 1}, {1: 1}, b"1", {"a": float("nan")}, {"a": "nan"}, Colour.RED,
-        Colour.GREEN, "RED", day, day.date(), str(day), decimal.Decimal(1), uuid.UUID(int=1), Citizen("Lisa", 30),
-        {"name": "Lisa", "age": 30}, float("inf"), {1, 2}, [1, 2], pathlib.PurePosixPath("1"), datetime.timedelta(1),
-    ]  # fmt: skip
+        1,
+        "1",
+        True,
+        None,
+        "None",
+        [1],
+        ["1"],
+        {"1": 1},
+        {1: 1},
+        b"1",
+        {"a": float("nan")},
+        {"a": "nan"},
+        Colour.RED,
+        Colour.GREEN,
+        "RED",
+        day,
+        day.date(),
+        str(day),
+        decimal.Decimal(1),
+        uuid.UUID(int=1),
+        Citizen("Lisa", 30),
+        {"name": "Lisa", "age": 30},
+        float("inf"),
+        {1, 2},
+        [1, 2],
+        pathlib.PurePosixPath("1"),
+        datetime.timedelta(1),
+    ]
     assert len({digest(item) for item in items}) == len(items)
 
 

@@ -155,23 +155,50 @@ FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
         ("temperature", math.nan, ValueError, "is nan"),
         ("reasoning_effort", 5, TypeError, "is 5; it must be a string"),
         ("logit_bias", {"50256": math.nan}, ValueError, ".50256 is nan"),
-        ("tools", {"type": "function"}, TypeError, "is a dict; it must be a list of dicts and functions"),
-        ("tools", ["price_of"], TypeError, "holds 'price_of'; it must be a list of dicts and functions"),
+        (
+            "tools",
+            {"type": "function"},
+            TypeError,
+            "is a dict; it must be a list of dicts and functions",
+        ),
+        (
+            "tools",
+            ["price_of"],
+            TypeError,
+            "holds 'price_of'; it must be a list of dicts and functions",
+        ),
         ("tool_choice", ["auto"], TypeError, "is a list; it must be a string or a dict"),
         ("extra_body", [("top_k", 5)], TypeError, "is a list; it must be a dict"),
-        *(("extra_body", {"x": [0, {"y": value}]}, TypeError, ".x[1].y") for value in (b"x", {1}, Decimal(1), 1j)),
+        *(
+            ("extra_body", {"x": [0, {"y": value}]}, TypeError, ".x[1].y")
+            for value in (b"x", {1}, Decimal(1), 1j)
+        ),
         *(("response_format", value, TypeError, FORMATS) for value in (5, "json", int, list[int])),
-        *((name, "5", TypeError, "is ") for name in ("timeout", "deadline", "waiting_time", "max_attempts")),
-        *((name, -1, ValueError, "is ") for name in ("timeout", "deadline", "waiting_time", "max_attempts")),
-        *((name, 0, ValueError, "is ") for name in ("timeout", "deadline", "exponential_backoff_factor")),
+        *(
+            (name, "5", TypeError, "is ")
+            for name in ("timeout", "deadline", "waiting_time", "max_attempts")
+        ),
+        *(
+            (name, -1, ValueError, "is ")
+            for name in ("timeout", "deadline", "waiting_time", "max_attempts")
+        ),
+        *(
+            (name, 0, ValueError, "is ")
+            for name in ("timeout", "deadline", "exponential_backoff_factor")
+        ),
         *((name, math.inf, ValueError, "is ") for name in ("timeout", "deadline", "waiting_time")),
         ("sample", "", ValueError, "is "),
         ("cache", 0, TypeError, "is "),
         ("dedent_messages", 1, TypeError, "is "),
         ("on_error", True, ValueError, "is "),
-        ("on_error", "ignore", ValueError, "is 'ignore'; it must be one of 'raise', 'none', 'return'"),
+        (
+            "on_error",
+            "ignore",
+            ValueError,
+            "is 'ignore'; it must be one of 'raise', 'none', 'return'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_is_refused(name: str, value: Any, kind: type[Exception], said: str) -> None:
     """A value that no API takes, or out of its bounds, is refused by its name, with what it is and
     must be.

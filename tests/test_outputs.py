@@ -96,20 +96,62 @@ def prompt_for(output_type: Any) -> str:
 
 ACCEPTED = [
     (str, "  As I said:\n", "  As I said:\n"),
-    *((bool, text, True) for text in (
-        "yes", "YES!", "true", '"Yes."', "**Yes**", "- Yes", "Hmm... yes.", "```\nyes\n```", "I like bread.\n\nYes",
-        "Yes - there is bread", "Well, yes, I would.", "Would I buy it, yes or no? Yes.", "My answer is: **Yes**",
-        "The answer is yes.", "Final decision: yes\nThank you",
-        "<think>No, wait. Is 5 fair? No.</think>\nYes")),
-    *((bool, text, False) for text in (
-        "no", "No, I would not.", "FALSE", "The answer is no.", "no\n\nIt is too expensive for me", "No. No one would.",
-        "Answer: no")),
-    *((int, text, 7) for text in (
-        "7", "7.", "**7**", "(7)", "€ 7", "7€", "7 (seven)", "Price: 7, I repeat: 7.0", "<answer>7</answer>",
-        "The answer is 7. Definitely: 7!", "7.0",
-        '{"price": 7}', "```json\n7\n```")),
+    *(
+        (bool, text, True)
+        for text in (
+            "yes",
+            "YES!",
+            "true",
+            '"Yes."',
+            "**Yes**",
+            "- Yes",
+            "Hmm... yes.",
+            "```\nyes\n```",
+            "I like bread.\n\nYes",
+            "Yes - there is bread",
+            "Well, yes, I would.",
+            "Would I buy it, yes or no? Yes.",
+            "My answer is: **Yes**",
+            "The answer is yes.",
+            "Final decision: yes\nThank you",
+            "<think>No, wait. Is 5 fair? No.</think>\nYes",
+        )
+    ),
+    *(
+        (bool, text, False)
+        for text in (
+            "no",
+            "No, I would not.",
+            "FALSE",
+            "The answer is no.",
+            "no\n\nIt is too expensive for me",
+            "No. No one would.",
+            "Answer: no",
+        )
+    ),
+    *(
+        (int, text, 7)
+        for text in (
+            "7",
+            "7.",
+            "**7**",
+            "(7)",
+            "€ 7",
+            "7€",
+            "7 (seven)",
+            "Price: 7, I repeat: 7.0",
+            "<answer>7</answer>",
+            "The answer is 7. Definitely: 7!",
+            "7.0",
+            '{"price": 7}',
+            "```json\n7\n```",
+        )
+    ),
     *((int, text, -5) for text in ("-5", "−5", "-$5")),
-    *((int, text, 1234) for text in ("1,234", "1 234", "1_234", "1\u202f234", "+1234", "1,234.00", "1.234e3")),
+    *(
+        (int, text, 1234)
+        for text in ("1,234", "1 234", "1_234", "1\u202f234", "+1234", "1,234.00", "1.234e3")
+    ),
     (float, "1,234,567.89", 1234567.89),
     (float, ".5", 0.5),
     (float, "I would pay: $3", 3.0),
@@ -121,7 +163,10 @@ ACCEPTED = [
     (Size, "xl", Size.LARGE),
     (Size, "SMALL", Size.SMALL),
     (Literal["C", "C++", "C#"], "Language: `C++`", "C++"),
-    *((Literal["A", "B", "I"], text, "B") for text in ("b", "(B)", "My answer: B.", "B) because it is a good one")),
+    *(
+        (Literal["A", "B", "I"], text, "B")
+        for text in ("b", "(B)", "My answer: B.", "B) because it is a good one")
+    ),
     (Literal["good", "not good"], "It is: not good.", "not good"),
     (Literal[-1, 0, 1], "-1", -1),
     (Literal["US", "us"], "Country: US", "US"),
@@ -136,7 +181,11 @@ ACCEPTED = [
     (dict, "{'a': 1, 'b': True, 'c': None}", {"a": 1, "b": True, "c": None}),
     (dict, '[12:30] {"a": 1}', {"a": 1}),
     (dict[str, int], '{"bread": 3, "salt": "4"}', {"bread": 3, "salt": 4}),
-    (Offer, "Sure!\n```json\n{'price': 2, // coins\n 'goods': [],}\n```\nAnything else?", Offer(price=2)),
+    (
+        Offer,
+        "Sure!\n```json\n{'price': 2, // coins\n 'goods': [],}\n```\nAnything else?",
+        Offer(price=2),
+    ),
     (Offer, 'The old one was [1]. {"price": 3} I repeat: {"price": 3}', Offer(price=3)),
     (Buyer, "{'name': 'Lisa', 'age': 28}", Buyer("Lisa", 28)),
     (Visit, '\ufeff{"day": "Monday", "coins": 3}', {"day": "Monday", "coins": 3}),
@@ -153,41 +202,144 @@ ACCEPTED = [
     (dict, '{"a": 1 // one\n, # two\n "b": /* three , } */ 2}', {"a": 1, "b": 2}),
     (dict, '{"a": "two\nlines\tand a tab"}', {"a": "two\nlines\tand a tab"}),
     (dict, '{"code": "```python\\nprint()\\n```"}', {"code": "```python\nprint()\n```"}),
-    (list, "[True, False, None, true, false, null, -0, -1.5e3]", [True, False, None, True, False, None, 0, -1500.0]),
-    *((dict, text + ' so: {"a": 1}', {"a": 1}) for text in (
-        "{name}", "[see below]", "[", "{{ name }}", "[ ] a [x] b", "{1, 2}", "{'set'}", "```1``` inline")),
+    (
+        list,
+        "[True, False, None, true, false, null, -0, -1.5e3]",
+        [True, False, None, True, False, None, 0, -1500.0],
+    ),
+    *(
+        (dict, text + ' so: {"a": 1}', {"a": 1})
+        for text in (
+            "{name}",
+            "[see below]",
+            "[",
+            "{{ name }}",
+            "[ ] a [x] b",
+            "{1, 2}",
+            "{'set'}",
+            "```1``` inline",
+        )
+    ),
     # a fence goes before the words around it, however it is made; without a value in it, the words
     # count
     (dict, 'As in {"a": 0}:\n```json\n{"a": 1}\n```', {"a": 1}),
     (dict, '{"a": 0}\n> ~~~\r\n{"a": 1}\r\n> ~~~', {"a": 1}),
     (dict, '{"a": 0}\n````\n```\n{"a": 1}\n```\n````', {"a": 1}),
     (dict, '```\nnothing\n```\n{"a": 0}', {"a": 0}),
-]  # fmt: skip
+]
 REFUSED = [
-    *((bool, text, "none of the options by itself") for text in (
-        "perhaps", "y", "1", "Definitely!", "No bread is worth that", "No preference", "There is no way to know.",
-        "It's true that bread is nice, but I will pass.", "I'm not sure", "maybe", "No idea.", "yesterday", "no-one",
-        "The bread is no good.", "That is not true.", "I would not say yes.", "It depends: yes if I am hungry.",
-        "Yes/No", "Yes or no?", "Yes?")),
-    *((bool, text, "more than one option: yes, no") for text in ("Yes, no", "Yes. No thanks.", "yes... actually no")),
+    *(
+        (bool, text, "none of the options by itself")
+        for text in (
+            "perhaps",
+            "y",
+            "1",
+            "Definitely!",
+            "No bread is worth that",
+            "No preference",
+            "There is no way to know.",
+            "It's true that bread is nice, but I will pass.",
+            "I'm not sure",
+            "maybe",
+            "No idea.",
+            "yesterday",
+            "no-one",
+            "The bread is no good.",
+            "That is not true.",
+            "I would not say yes.",
+            "It depends: yes if I am hungry.",
+            "Yes/No",
+            "Yes or no?",
+            "Yes?",
+        )
+    ),
+    *(
+        (bool, text, "more than one option: yes, no")
+        for text in ("Yes, no", "Yes. No thanks.", "yes... actually no")
+    ),
     *((int, text, "no number in digits") for text in ("three", "½", "nan", "infinity")),
     *((int, text, "different") for text in ("[1, 2]", "3 (5)", "3, or: 4")),
-    *((int, text, "by itself") for text in ("between 3 and 5", "8 out of 10", "about 5", "5 coins", "1. I pay 7")),
-    *((float, text, "it") for text in (
-        "1e999", "2½", "10²", "3 to 5", "3-5", "5-5", "5 – 5", "7/10", "12:12", "2^2", "3 x 3", "3x", "50%",
-        "50 percent", "5k", "5 million", "3 dozen", "2nd", "7pm", "3 and a half", "1,5", "0,234", "1,23", "1.234,56",
-        "1,234,56", "1.2.3", "1'234", "GPT-4", "GPT4", "0x1F", "Rs.500", "well...7", "٣", "7 or ٣", "- 5",
-        "Answer: - 5", "–5", "+-5", "$-5", "minus 5", "not 7", "I wouldn't pay 7", "1. I pay 7", "9" * 5000)),
+    *(
+        (int, text, "by itself")
+        for text in ("between 3 and 5", "8 out of 10", "about 5", "5 coins", "1. I pay 7")
+    ),
+    *(
+        (float, text, "it")
+        for text in (
+            "1e999",
+            "2½",
+            "10²",
+            "3 to 5",
+            "3-5",
+            "5-5",
+            "5 – 5",
+            "7/10",
+            "12:12",
+            "2^2",
+            "3 x 3",
+            "3x",
+            "50%",
+            "50 percent",
+            "5k",
+            "5 million",
+            "3 dozen",
+            "2nd",
+            "7pm",
+            "3 and a half",
+            "1,5",
+            "0,234",
+            "1,23",
+            "1.234,56",
+            "1,234,56",
+            "1.2.3",
+            "1'234",
+            "GPT-4",
+            "GPT4",
+            "0x1F",
+            "Rs.500",
+            "well...7",
+            "٣",
+            "7 or ٣",
+            "- 5",
+            "Answer: - 5",
+            "–5",
+            "+-5",
+            "$-5",
+            "minus 5",
+            "not 7",
+            "I wouldn't pay 7",
+            "1. I pay 7",
+            "9" * 5000,
+        )
+    ),
     *((int, text, "no whole number") for text in ("3.5", "1e300", "9007199254740993.0")),
     *((int, text, "cut off") for text in ('{"price": 12', '{"value": [1')),
     *((int, f'{{"value": {value}}}', "no") for value in ('"many"', "true", "1.5")),
     (Action, "Buy. I will not sell.", "more than one option: buy, sell"),
-    *((Action, text, "none of the options") for text in (
-        "buy or sell", "I don't buy", "I refuse to buy", "buy or not", "Should I buy? Yes.", "Buy? Not at all.",
-        "steal", "sell-off")),
+    *(
+        (Action, text, "none of the options")
+        for text in (
+            "buy or sell",
+            "I don't buy",
+            "I refuse to buy",
+            "buy or not",
+            "Should I buy? Yes.",
+            "Buy? Not at all.",
+            "steal",
+            "sell-off",
+        )
+    ),
     (Mood, "I never feel very good", "none of the options"),
-    *((Literal["A", "B", "I"], text, "it") for text in (
-        "A better offer is needed", "A or B.", "A better offer would be B.", "So I think", "I and B")),
+    *(
+        (Literal["A", "B", "I"], text, "it")
+        for text in (
+            "A better offer is needed",
+            "A or B.",
+            "A better offer would be B.",
+            "So I think",
+            "I and B",
+        )
+    ),
     (Literal["US", "us"], "Us", "it"),
     (list, "bread and salt", "no JSON array"),
     (list[int], "[1, 2] or [3]", "2 different JSON values"),
@@ -204,9 +356,16 @@ REFUSED = [
     (datetime.date, "soon", "valid date"),
     (Annotated[int, Field(ge=1, le=5)], "7", "less than or equal to 5"),
     # broken JSON is refused with its place
-    *((kind, text, "holds NaN, a number too large to read, or half of a surrogate") for kind, text in (
-        (dict, 'So:\n{"a": NaN}'), (dict, '{"a": -Infinity, "b": {"c": 1}}'), (dict, "{'a': 1e999,}"),
-        (list, "[" + "9" * 5000 + "]"), (list, '["\\ud83d"]'))),
+    *(
+        (kind, text, "holds NaN, a number too large to read, or half of a surrogate")
+        for kind, text in (
+            (dict, 'So:\n{"a": NaN}'),
+            (dict, '{"a": -Infinity, "b": {"c": 1}}'),
+            (dict, "{'a': 1e999,}"),
+            (list, "[" + "9" * 5000 + "]"),
+            (list, '["\\ud83d"]'),
+        )
+    ),
     (dict, 'So:\n{"a": 01}', "line 2, column 8"),
     (dict, "{a: 1}", "line 1, column 2"),
     (dict, "{'a': 'it's fine'}", "line 1, column 2"),
@@ -215,7 +374,7 @@ REFUSED = [
     (dict, '{"a": 1, "a": 2}', "two values"),
     (dict, '{"a": /* b', "line 1, column 7"),
     (list, "[" * 100_000 + "]" * 100_000, "nested too deeply"),
-]  # fmt: skip
+]
 TYPES = list(dict.fromkeys(output_type for output_type, *_ in ACCEPTED))
 
 

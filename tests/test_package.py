@@ -24,9 +24,19 @@ EXPORTED = """
     BudgetExceededError TemplateError OutputError
 """
 HEAVY = {
-    "openai", "tiktoken", "bpe_openai", "requests", "pydantic", "jinja2", "httpx", "httpx2", "tqdm", "diskcache",
-    "tenacity", "dotenv",
-}  # fmt: skip
+    "openai",
+    "tiktoken",
+    "bpe_openai",
+    "requests",
+    "pydantic",
+    "jinja2",
+    "httpx",
+    "httpx2",
+    "tqdm",
+    "diskcache",
+    "tenacity",
+    "dotenv",
+}
 
 
 def test_names() -> None:

@@ -211,12 +211,21 @@ def test_wrong_usage(project: Project, marker: str, argument: str, complaint: st
 FAILING: list[tuple[str, dict[str, int]]] = [
     ("@pytest.mark.llm\ndef test_one():\n    ask('bread')\n    assert 0\n", {"failed": 1}),
     ("@pytest.mark.llm\ndef test_one():\n    ask('bread')\n    pytest.skip()\n", {"skipped": 1}),
-    ("@pytest.mark.xfail\n@pytest.mark.llm\ndef test_one():\n    ask('bread')\n    assert 0\n", {"xfailed": 1}),
-    ("@pytest.fixture\ndef broken():\n    ask('bread')\n    assert 0\n"
-     "@pytest.mark.llm\ndef test_one(broken): pass\n", {"errors": 1}),
-    ("@pytest.fixture\ndef broken():\n    yield\n    assert 0\n"
-     "@pytest.mark.llm\ndef test_one(broken):\n    ask('bread')\n", {"passed": 1, "errors": 1}),
-]  # fmt: skip
+    (
+        "@pytest.mark.xfail\n@pytest.mark.llm\ndef test_one():\n    ask('bread')\n    assert 0\n",
+        {"xfailed": 1},
+    ),
+    (
+        "@pytest.fixture\ndef broken():\n    ask('bread')\n    assert 0\n"
+        "@pytest.mark.llm\ndef test_one(broken): pass\n",
+        {"errors": 1},
+    ),
+    (
+        "@pytest.fixture\ndef broken():\n    yield\n    assert 0\n"
+        "@pytest.mark.llm\ndef test_one(broken):\n    ask('bread')\n",
+        {"passed": 1, "errors": 1},
+    ),
+]
 
 
 def test_what_did_not_pass_is_not_written(project: Project) -> None:

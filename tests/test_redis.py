@@ -270,11 +270,21 @@ def test_the_password_is_said_nowhere(tmp_path: Path, monkeypatch: pytest.Monkey
         ]
         words.append(str(cache.explain(client.build_request("b"))))
         orders = [
-            ["config"], ["config", "--json"], ["doctor"], ["cache", "stats"], ["cache", "ls"], ["cache", "verify"],
-            ["cache", "load", url], ["cache", "salvage", url], ["cache", "salvage", url[:-1] + "1"], ["cache", "rekey"],
-            ["cache", "show", "fff"], ["cache", "export", str(tmp_path / "all.jsonl")],
-            ["cache", "load", str(tmp_path / "all.jsonl")], ["cache", "--path", url, "clear", "--yes"],
-        ]  # fmt: skip
+            ["config"],
+            ["config", "--json"],
+            ["doctor"],
+            ["cache", "stats"],
+            ["cache", "ls"],
+            ["cache", "verify"],
+            ["cache", "load", url],
+            ["cache", "salvage", url],
+            ["cache", "salvage", url[:-1] + "1"],
+            ["cache", "rekey"],
+            ["cache", "show", "fff"],
+            ["cache", "export", str(tmp_path / "all.jsonl")],
+            ["cache", "load", str(tmp_path / "all.jsonl")],
+            ["cache", "--path", url, "clear", "--yes"],
+        ]
         words += [commands.run(*order).output for order in orders]
         with llmcall.budget(calls=5, name="survey") as budget:
             words.append(repr(budget))

@@ -110,14 +110,30 @@ def test_the_head_of_a_stream_is_heard(way: Any) -> None:
 
 
 BROKEN: dict[str, tuple[Any, str, list[str]]] = {
-    "an error event": (streams(*TWO_COINS[:3], {"error": {"message": "overloaded"}}), "overloaded", ["Two", " coins"]),
+    "an error event": (
+        streams(*TWO_COINS[:3], {"error": {"message": "overloaded"}}),
+        "overloaded",
+        ["Two", " coins"],
+    ),
     "no end": (streams(*TWO_COINS[:3]), "broke off", ["Two", " coins"]),
-    "cut in a line": (sends(HEAD + event(TWO_COINS[1]) + event(TWO_COINS[2])[:-30]), "malformed chunk", ["Two"]),
-    "broken JSON": (sends(HEAD + event(TWO_COINS[1]) + b'data: {"choices": [}\n\n'), "malformed chunk", ["Two"]),
+    "cut in a line": (
+        sends(HEAD + event(TWO_COINS[1]) + event(TWO_COINS[2])[:-30]),
+        "malformed chunk",
+        ["Two"],
+    ),
+    "broken JSON": (
+        sends(HEAD + event(TWO_COINS[1]) + b'data: {"choices": [}\n\n'),
+        "malformed chunk",
+        ["Two"],
+    ),
     "HTML": (sends(HEAD + b"<html>Sign in</html>"), "malformed answer, not JSON: b'<html>", []),
     "nothing": (sends(HEAD), "broke off", []),
-    "vLLM's error": (streams(TWO_COINS[1], {"object": "error", "message": "busy", "code": 500}), "500: busy", ["Two"]),
-}  # fmt: skip
+    "vLLM's error": (
+        streams(TWO_COINS[1], {"object": "error", "message": "busy", "code": 500}),
+        "500: busy",
+        ["Two"],
+    ),
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -88,13 +88,25 @@ def test_texts(text: str, variables: dict[str, Any], expected: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a\n{{ nmae }}", "line 2: the variable 'nmae' is missing; given: age, name; did you mean 'name'?"),
+        (
+            "a\n{{ nmae }}",
+            "line 2: the variable 'nmae' is missing; given: age, name; did you mean 'name'?",
+        ),
         ("{{ name.first }}", "line 1: 'str object' has no attribute 'first'"),
-        ("\n\n{{ name }}\n{% if %}", "line 2: Expected an expression, got 'end of statement block'"),
+        (
+            "\n\n{{ name }}\n{% if %}",
+            "line 2: Expected an expression, got 'end of statement block'",
+        ),
         ("{{ name | random }}", "line 1: No filter named 'random'."),
         ("{{ name + 1 }}", "line 1: an expression raises TypeError"),
-        ("{% macro r() %}{{ r() }}{% endmacro %}{{ r() }}", "line 1: an expression raises RecursionError"),
-        ("{% include 'x' %}", "line 1: a template given as text cannot include 'x', since it has no folder"),
+        (
+            "{% macro r() %}{{ r() }}{% endmacro %}{{ r() }}",
+            "line 1: an expression raises RecursionError",
+        ),
+        (
+            "{% include 'x' %}",
+            "line 1: a template given as text cannot include 'x', since it has no folder",
+        ),
         ("{{ name.upper }}", "line 1: it prints a function; did you mean to call it?"),
         ("{{ it }}", "line 1: it prints a object, which has no text (no __str__)"),
         ("{{ lipsum() }}", "line 1: the variable 'lipsum' is missing; given: age, name"),
@@ -102,12 +114,17 @@ def test_texts(text: str, variables: dict[str, Any], expected: str) -> None:
         *(
             (text, "line 1: the sandbox forbids this")
             for text in (
-                "{{ ''.__class__ }}", "{{ it | attr('__class__') }}", "{{ it['__class__'] }}", "{{ whom.__globals__ }}",
-                "{{ '{0.__class__}'.format(whom) }}", "{{ given.append(1) }}", "{{ given.clear() }}",
+                "{{ ''.__class__ }}",
+                "{{ it | attr('__class__') }}",
+                "{{ it['__class__'] }}",
+                "{{ whom.__globals__ }}",
+                "{{ '{0.__class__}'.format(whom) }}",
+                "{{ given.append(1) }}",
+                "{{ given.clear() }}",
             )
         ),
     ],
-)  # fmt: skip
+)
 def test_errors_name_template_and_line(text: str, message: str) -> None:
     """Whatever goes wrong in a template is a TemplateError that tells where, and no value."""
     client, given_list = ScriptedClient(), [1]

@@ -731,11 +731,20 @@ def test_requests_of_others_pass(reached: Server) -> None:
 # A server of others
 
 FIXTURES = [
-    *({"match": {"userMessage": "Bread", "sequenceIndex": i}, "response": {"content": f"loaf {i}"}} for i in range(4)),
+    *(
+        {
+            "match": {"userMessage": "Bread", "sequenceIndex": i},
+            "response": {"content": f"loaf {i}"},
+        }
+        for i in range(4)
+    ),
     {"match": {"userMessage": "Salt"}, "response": {"content": "A pinch of salt."}},
-    {"match": {"userMessage": "Tools"}, "response": {"toolCalls": [{"name": "price_of", "arguments": "{}"}]}},
+    {
+        "match": {"userMessage": "Tools"},
+        "response": {"toolCalls": [{"name": "price_of", "arguments": "{}"}]},
+    },
     {"match": {"inputText": "Pepper"}, "response": {"embedding": [0.5, 0.25]}},
-]  # fmt: skip
+]
 
 
 @pytest.fixture

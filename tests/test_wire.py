@@ -176,9 +176,19 @@ JSON = st.recursive(
 )
 # of llmcall's own arguments, which a server may call its fields too
 OWN_NAMES = [
-    "timeout", "deadline", "sample", "cache", "on_error", "echo", "extra_body", "extra_headers", "extra_query",
-    "dedent_messages", "current_messages", "text",
-]  # fmt: skip
+    "timeout",
+    "deadline",
+    "sample",
+    "cache",
+    "on_error",
+    "echo",
+    "extra_body",
+    "extra_headers",
+    "extra_query",
+    "dedent_messages",
+    "current_messages",
+    "text",
+]
 
 
 @settings(max_examples=60)

@@ -80,9 +80,14 @@ class Script:
     def _run(self, *through: str) -> str:
         command = [self._python, "-I", *through, *self._arguments]
         done = subprocess.run(
-            command, cwd=self._home, env=clean_environment(), capture_output=True, text=True,
-            timeout=SCRIPT_SECONDS, check=False,
-        )  # fmt: skip
+            command,
+            cwd=self._home,
+            env=clean_environment(),
+            capture_output=True,
+            text=True,
+            timeout=SCRIPT_SECONDS,
+            check=False,
+        )
         wanted = workload.answer_to(workload.question(0))
         if done.returncode or wanted not in done.stdout.splitlines():
             raise ContestantFailedError(

@@ -20,9 +20,17 @@ from ..contestants import LLMCALL
 from ..figures import Group
 
 __all__ = [
-    "bare", "configure", "map_memory", "memory", "opening_memory", "record_cassette", "record_map", "replay",
-    "replay_by_peer", "run",
-]  # fmt: skip
+    "bare",
+    "configure",
+    "map_memory",
+    "memory",
+    "opening_memory",
+    "record_cassette",
+    "record_map",
+    "replay",
+    "replay_by_peer",
+    "run",
+]
 
 BARE = "bare diskcache look-ups"
 API_TYPE = "benchmark"  # the client of this name answers in the process
@@ -272,8 +280,18 @@ def _roads(folder: str, count: int, asked: list[str]) -> list[Callable[[], list[
         with llmcall.cassette(Path(folder, "cassette.jsonl")):
             return outside()
 
-    return [outside, in_scope, by_actors, typed, typed_in_scope, mapped, typed_map, recorded,
-            lambda: asyncio.run(gathered()), cassette]  # fmt: skip
+    return [
+        outside,
+        in_scope,
+        by_actors,
+        typed,
+        typed_in_scope,
+        mapped,
+        typed_map,
+        recorded,
+        lambda: asyncio.run(gathered()),
+        cassette,
+    ]
 
 
 def record_map(subject: Any, folder: str, count: int) -> Iterator[float | None]:

@@ -17,9 +17,16 @@ from .cassette import JSON, json_lines
 from .roads import configure, memory
 
 __all__ = [
-    "json_lines", "json_memory", "record", "record_by_peer", "replay", "replay_by_peer", "replay_memory",
-    "replay_memory_by_peer", "run",
-]  # fmt: skip
+    "json_lines",
+    "json_memory",
+    "record",
+    "record_by_peer",
+    "replay",
+    "replay_by_peer",
+    "replay_memory",
+    "replay_memory_by_peer",
+    "run",
+]
 
 ROUNDS = 10
 PEERS = ("dspy_model", "inspect_model")  # the modules of others who can do the same

@@ -36,32 +36,48 @@ def run(bench: Bench) -> list[Group]:
         def contenders(measure: str, reference: str, **parameters: Any) -> list[Contender]:
             """Return the plain SDK under a title, and llmcall."""
             return [
-                Contender(title, LLMCALL.environment, {
-                    "module": f"contestants.{PLAIN_OPENAI.module}", "case": "unchanged_program", "measure": measure,
-                    "parameters": {"records": title == LLMCALL.title, **parameters},
-                })
+                Contender(
+                    title,
+                    LLMCALL.environment,
+                    {
+                        "module": f"contestants.{PLAIN_OPENAI.module}",
+                        "case": "unchanged_program",
+                        "measure": measure,
+                        "parameters": {"records": title == LLMCALL.title, **parameters},
+                    },
+                )
                 for title in (reference, LLMCALL.title)
-            ]  # fmt: skip
+            ]
 
         rounds, sizes = 2 * bench.sizes.rounds, bench.sizes
         return [
             bench.compare(
                 contenders("replayed", MOCK, folder=f"{folder}/replayed", count=sizes.hits),
                 title="a replayed call through the SDK, on llmcall.http_client()",
-                unit="s", reference=MOCK, rounds=rounds,
+                unit="s",
+                reference=MOCK,
+                rounds=rounds,
             ),
             *(
                 bench.compare(
                     contenders(
-                        "recorded", PLAIN_OPENAI.title, folder=f"{folder}/recorded-{delay}", count=sizes.calls,
+                        "recorded",
+                        PLAIN_OPENAI.title,
+                        folder=f"{folder}/recorded-{delay}",
+                        count=sizes.calls,
                         address=base_url(bench.address, delay),
                     ),
                     title=f"a recorded call through the SDK, on llmcall.http_client(), {answered}",
-                    unit="s", reference=PLAIN_OPENAI.title, rounds=rounds,
+                    unit="s",
+                    reference=PLAIN_OPENAI.title,
+                    rounds=rounds,
                 )
-                for delay, answered in ((0, "answered at once"), (DELAY, f"answered after {DELAY} ms"))
+                for delay, answered in (
+                    (0, "answered at once"),
+                    (DELAY, f"answered after {DELAY} ms"),
+                )
             ),
-        ]  # fmt: skip
+        ]
 
 
 def replayed(subject: Any, folder: str, count: int, records: bool) -> Iterator[float | None]:

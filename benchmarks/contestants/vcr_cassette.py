@@ -31,9 +31,12 @@ class Contestant(SyncContestant):
     def _open(self) -> None:
         recorder = vcr.VCR(record_mode="new_episodes", match_on=["method", "uri", "body"])
         self._opened = recorder.use_cassette(
-            f"{self.folder}/cassette.yaml", allow_playback_repeats=self.repeats, filter_headers=["authorization"],
-            ignore_hosts=[], before_record_request=_chat_only,
-        )  # fmt: skip
+            f"{self.folder}/cassette.yaml",
+            allow_playback_repeats=self.repeats,
+            filter_headers=["authorization"],
+            ignore_hosts=[],
+            before_record_request=_chat_only,
+        )
         self._opened.__enter__()
 
     def ask(self, prepared: Any) -> Any:

@@ -8,7 +8,10 @@ from litellm.caching.caching import Cache
 folder, base_url, system, question = sys.argv[1:]
 litellm.cache = Cache(type="disk", disk_cache_dir=folder)
 response = litellm.completion(
-    model="openai/gpt-4o-mini", api_key="sk-benchmark", api_base=base_url, caching=True,
+    model="openai/gpt-4o-mini",
+    api_key="sk-benchmark",
+    api_base=base_url,
+    caching=True,
     messages=[{"role": "system", "content": system}, {"role": "user", "content": question}],
-)  # fmt: skip
+)
 print(response.choices[0].message.content)

@@ -23,8 +23,11 @@ class Store:
         self.folder = folder
         self.client = ScriptedClient(
             lambda messages: workload.answer_to(messages[-1]["content"]),
-            model=workload.MODEL, cache_mode="auto", cache_path=folder, on_error="raise",
-        )  # fmt: skip
+            model=workload.MODEL,
+            cache_mode="auto",
+            cache_path=folder,
+            on_error="raise",
+        )
 
     def __len__(self) -> int:
         return len(self.client.cache)

@@ -323,7 +323,7 @@ class Settings:
     """
 
     # The ranges of TOP_P and of the penalties are those of OpenAI's API reference, "Create chat
-    # completion"; it also ends TEMPERATURE at 2, which other servers do not. fmt: off
+    # completion"; it also ends TEMPERATURE at 2, which other servers do not.
     api_type: str = _setting(
         "OpenAI",
         "API_TYPE",

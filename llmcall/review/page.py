@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from .grid import Grid
 
 # The parts of the page's script, in their order.
-SCRIPTS = ("data", "grid", "strip", "search", "differences", "conversation", "charts", "print", "start")  # fmt: skip
+SCRIPTS = (
+    "data",
+    "grid",
+    "strip",
+    "search",
+    "differences",
+    "conversation",
+    "charts",
+    "print",
+    "start",
+)
 
 
 def page(*runs: Run, comparison: Comparison | None = None, sample: int | None = None) -> str:
@@ -55,13 +65,15 @@ def page(*runs: Run, comparison: Comparison | None = None, sample: int | None = 
         data=_json(page_data(runs, calls, shown, marks, comparison)),
         style=style,
         script=script,
-        policy="; ".join((
-            "default-src 'none'",
-            f"style-src {_source(style)}",
-            f"script-src {_source(script)}",
-            "base-uri 'none'",
-        )),
-    )  # fmt: skip
+        policy="; ".join(
+            (
+                "default-src 'none'",
+                f"style-src {_source(style)}",
+                f"script-src {_source(script)}",
+                "base-uri 'none'",
+            )
+        ),
+    )
 
 
 def _sample(shown: Grid, whole: Grid) -> str:

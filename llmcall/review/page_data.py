@@ -94,20 +94,24 @@ class PageData:
     def _add_call(self, call: Call, marks: Marks) -> None:
         record, usage = call.record, call.record.usage
         self._place[id(record)] = len(self._calls)
-        self._calls.append({
-            "title": self._text(call.title),
-            "served": self._text(record.served or ""),
-            "parameters": self._text("  ".join(f"{name}={value}" for name, value in call.parameters)),
-            "draw": visible(call.draw),
-            "node": self._histories(call)[-1],
-            "new": len(call.messages) - call.known,
-            "answers": [self._messages[said] for said in call.answers],
-            "input": usage.input_tokens,
-            "output": usage.output_tokens,
-            "cost": record.cost,
-            "key": record.cache_key[:12],
-            "marks": list(marks.get(id(record), ())),
-        })  # fmt: skip
+        self._calls.append(
+            {
+                "title": self._text(call.title),
+                "served": self._text(record.served or ""),
+                "parameters": self._text(
+                    "  ".join(f"{name}={value}" for name, value in call.parameters)
+                ),
+                "draw": visible(call.draw),
+                "node": self._histories(call)[-1],
+                "new": len(call.messages) - call.known,
+                "answers": [self._messages[said] for said in call.answers],
+                "input": usage.input_tokens,
+                "output": usage.output_tokens,
+                "cost": record.cost,
+                "key": record.cache_key[:12],
+                "marks": list(marks.get(id(record), ())),
+            }
+        )
 
     def _histories(self, call: Call) -> list[int]:
         """Return the node of each history with which a call begins: the one before the last

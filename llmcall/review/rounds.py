@@ -14,10 +14,28 @@ from typing import NamedTuple
 
 from ..display.printable import printable
 
-TIME_WORDS = frozenset({
-    "round", "turn", "step", "tick", "t", "time", "hour", "day", "week", "month", "year", "period",
-    "wave", "phase", "stage", "session", "generation", "iteration",
-})  # fmt: skip
+TIME_WORDS = frozenset(
+    {
+        "round",
+        "turn",
+        "step",
+        "tick",
+        "t",
+        "time",
+        "hour",
+        "day",
+        "week",
+        "month",
+        "year",
+        "period",
+        "wave",
+        "phase",
+        "stage",
+        "session",
+        "generation",
+        "iteration",
+    }
+)
 NAMES_SHOWN = 3
 _NUMBERED = re.compile(r"(.*?)[\s_.:-]*(\d+)", re.DOTALL)
 

@@ -384,22 +384,69 @@ def test_a_certificate_that_nobody_vouches_for(way: str) -> None:
 BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
     "reset": (resets, "the connection failed", None, "APIConnectionError"),
     "closed without a byte": (closes, "a response. Does the server at", None, "APIConnectionError"),
-    "not HTTP": (sends(b"220 mail.example.org ESMTP\r\n\r\n"), "the connection failed", None, "APIConnectionError"),
-    "a head cut short": (sends(b"HTTP/1.1 200 OK\r\nContent-"), "the connection failed", None, "APIConnectionError"),
-    "a body cut short": (sends(http(b"{", length=500)), "the connection failed", 200, "RemoteProtocolError"),
+    "not HTTP": (
+        sends(b"220 mail.example.org ESMTP\r\n\r\n"),
+        "the connection failed",
+        None,
+        "APIConnectionError",
+    ),
+    "a head cut short": (
+        sends(b"HTTP/1.1 200 OK\r\nContent-"),
+        "the connection failed",
+        None,
+        "APIConnectionError",
+    ),
+    "a body cut short": (
+        sends(http(b"{", length=500)),
+        "the connection failed",
+        200,
+        "RemoteProtocolError",
+    ),
     "a chunk cut short": (cut_chunk(), "the connection failed", 200, "RemoteProtocolError"),
-    "no body": (sends(http(b"", stays=False)), "malformed answer, not JSON", 200, "JSONDecodeError"),
-    "HTML": (answers(Answer(200, "<html><body>Sign in</body></html>")), "<html>", 200, "JSONDecodeError"),
-    "malformed JSON": (answers(Answer(200, '{"choices": [{"mess')), "not JSON", 200, "JSONDecodeError"),
-    "no UTF-8": (sends(http(b'{"choices": "\xff\xfe"}', stays=False)), "not JSON", 200, "UnicodeDecodeError"),
-    "deeper than Python goes": (answers(Answer(200, "[" * 100_000)), "not JSON", 200, "RecursionError"),
+    "no body": (
+        sends(http(b"", stays=False)),
+        "malformed answer, not JSON",
+        200,
+        "JSONDecodeError",
+    ),
+    "HTML": (
+        answers(Answer(200, "<html><body>Sign in</body></html>")),
+        "<html>",
+        200,
+        "JSONDecodeError",
+    ),
+    "malformed JSON": (
+        answers(Answer(200, '{"choices": [{"mess')),
+        "not JSON",
+        200,
+        "JSONDecodeError",
+    ),
+    "no UTF-8": (
+        sends(http(b'{"choices": "\xff\xfe"}', stays=False)),
+        "not JSON",
+        200,
+        "UnicodeDecodeError",
+    ),
+    "deeper than Python goes": (
+        answers(Answer(200, "[" * 100_000)),
+        "not JSON",
+        200,
+        "RecursionError",
+    ),
     "a JSON list": (answers(Answer(200, [completion()])), "no JSON object", 200, "NoneType"),
-    "a refusal cut short": (sends(http(b"{", length=9, status="503 X")), "failed", None, "RemoteProtocolError"),
+    "a refusal cut short": (
+        sends(http(b"{", length=9, status="503 X")),
+        "failed",
+        None,
+        "RemoteProtocolError",
+    ),
     "no gzip": (
         sends(http(b"plain", stays=False).replace(b"\r\n", b"\r\nContent-Encoding: gzip\r\n", 1)),
-        "the connection failed", 200, "DecodingError",
+        "the connection failed",
+        200,
+        "DecodingError",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -261,12 +261,24 @@ def test_reports(told: Told, tmp_path: Path) -> None:
             client.send_message("What do pears cost?")
         told.add(missed.value, llmcall.settings(), llmcall.usage(), *client.cache.records())
         commands = [
-            ["config"], ["config", "--json"], ["doctor"], ["doctor", "--json"], ["cache", "stats"], ["cache", "ls"],
-            ["show", "tape.jsonl"], ["report", "tape.jsonl", "-o", "page.html"], ["cache", "verify"],
-            ["cache", "export", "second.jsonl"], ["ask", "What do apples cost?"], ["cache", "show", shown],
-            ["cache", "explain", "asked.json"], ["ask", "What do plums cost?"], ["cache", "rekey"],
-            ["cache", "salvage", "saved"], ["cache", "load", "export.jsonl"],
-        ]  # fmt: skip
+            ["config"],
+            ["config", "--json"],
+            ["doctor"],
+            ["doctor", "--json"],
+            ["cache", "stats"],
+            ["cache", "ls"],
+            ["show", "tape.jsonl"],
+            ["report", "tape.jsonl", "-o", "page.html"],
+            ["cache", "verify"],
+            ["cache", "export", "second.jsonl"],
+            ["ask", "What do apples cost?"],
+            ["cache", "show", shown],
+            ["cache", "explain", "asked.json"],
+            ["ask", "What do plums cost?"],
+            ["cache", "rekey"],
+            ["cache", "salvage", "saved"],
+            ["cache", "load", "export.jsonl"],
+        ]
         for command in commands:
             result = run(*command)
             assert result.exit_code in (0, 1) and not isinstance(result.exception, Exception), (

@@ -97,10 +97,28 @@ UNREACHABLE = (
 )
 # Of its dependencies, its world of agents needs these.
 NEEDED = [
-    "openai==2.54.0", "pandas", "httpx", "tiktoken", "msal", "rich", "requests", "chevron", "llama-index-core==0.14.25",
-    "llama-index-embeddings-openai", "llama-index-readers-web", "llama-index-embeddings-azure-openai", "pypandoc",
-    "docx", "markdown", "ipython", "ipywidgets", "matplotlib", "textdistance", "scipy", "pytest",
-]  # fmt: skip
+    "openai==2.54.0",
+    "pandas",
+    "httpx",
+    "tiktoken",
+    "msal",
+    "rich",
+    "requests",
+    "chevron",
+    "llama-index-core==0.14.25",
+    "llama-index-embeddings-openai",
+    "llama-index-readers-web",
+    "llama-index-embeddings-azure-openai",
+    "pypandoc",
+    "docx",
+    "markdown",
+    "ipython",
+    "ipywidgets",
+    "matplotlib",
+    "textdistance",
+    "scipy",
+    "pytest",
+]
 CONFIG = "[OpenAI]\nMODEL=gpt-4o-mini\nMAX_COMPLETION_TOKENS=1000\nMAX_ATTEMPTS=1\nWAITING_TIME=0\n"
 
 

@@ -33,7 +33,8 @@ A day at a village market: five people, three goods, six rounds, every word from
 
 Your own day is kept in .llmcall. If you play it again, it is the same day, without a call. --fresh plays another day.
 """
-RECORDING = pathlib.Path(__file__).with_name("market_day.jsonl")
+FOLDER = pathlib.Path(__file__).parent
+DAYS = ("market_day.jsonl", "market_day_changed.jsonl")  # the recorded days, beside this program
 # as in [Prices]: USD per million input and output tokens
 PRICES = {"SmolLM2-135M-Instruct.Q4_1": (0.15, 0.60)}
 PRICED_AS = {"SmolLM2-135M-Instruct.Q4_1": " at gpt-4o-mini's price"}
@@ -267,16 +268,19 @@ def show(market: Market, since: int = 1) -> None:
         print(paint(f"  Prices {changes}", 2))
 
 
-def client_for(arguments: argparse.Namespace, folder: str) -> llmcall.LLMClient:
-    """Return the client: the recording's, the one of the model in this process, or the configured
-    one.
+def is_own_day(arguments: argparse.Namespace) -> bool:
+    """Return whether a model plays the day, instead of the recordings."""
+    return bool(arguments.local or arguments.live)
+
+
+def client_for(arguments: argparse.Namespace) -> llmcall.LLMClient:
+    """Return the client: the configured one, or the one of the model in this process, which the
+    recorded days are from.
     """
-    if arguments.local or arguments.live:
+    if is_own_day(arguments):
         llmcall.configure(prices=PRICES, cache_mode="refresh" if arguments.fresh else "auto")
-        return llmcall.client("local" if arguments.local else None)
-    client = llmcall.LocalClient(cache_path=folder, cache_mode="replay")
-    client.cache.load(RECORDING)
-    return client
+    is_local = arguments.local or not arguments.live
+    return llmcall.client("local" if is_local else None)
 
 
 def parser_of(program: str) -> argparse.ArgumentParser:
@@ -304,14 +308,13 @@ def main(program: str, *given: str) -> None:
     arguments = parser_of(program).parse_args(given)
     with (
         tempfile.TemporaryDirectory() as folder,
-        contextlib.closing(client_for(arguments, folder)) as client,
+        contextlib.closing(client_for(arguments)) as client,
     ):
-        first_day, second_day = (
-            pathlib.Path(folder, f"{name}-day.jsonl") for name in ("first", "second")
-        )
+        place, mode = (folder, "once") if is_own_day(arguments) else (FOLDER, "none")
+        first_day, second_day = (pathlib.Path(place, name) for name in DAYS)
         first = Market(client)
         say(f"Opening prices: {first.listed()}")
-        with llmcall.track() as usage, llmcall.cassette(first_day):
+        with llmcall.track() as usage, llmcall.cassette(first_day, mode=mode):
             began = time.perf_counter()
             show(first)
             seconds = time.perf_counter() - began
@@ -322,7 +325,7 @@ def main(program: str, *given: str) -> None:
         say(
             f"What if {CHANGED} is {LOST} from round {CHANGE} on? The same day again; * marks new answers:"
         )
-        with llmcall.cassette(second_day):
+        with llmcall.cassette(second_day, mode=mode):
             show(Market(client, changes=True, known=frozenset(first.keys)), since=CHANGE)
         found = llmcall.compare(first_day, second_day)
         print()
@@ -350,7 +353,7 @@ def took(usage: llmcall.Usage, seconds: float) -> Iterator[str]:
         yield "If you play it again, it is the same day, without a call."
         yield f"That saves {money}{PRICED_AS.get(model, '')} ({model})."
     else:
-        yield f"The same {usage.cached_calls} answers as on every machine, replayed in {seconds:.1f} s without a call."
+        yield f"The same {usage.cached_calls} answers as on every machine, replayed without a call."
         yield f"That saved {money}: the tokens of {model}{PRICED_AS.get(model, '')}."
 
 

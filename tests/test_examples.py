@@ -5,7 +5,6 @@ smallest.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -61,8 +60,7 @@ def test_market_day(command: list[str], name: str) -> None:
     assert helped.startswith(f"usage: {name} [-h]") and f"{name} --local " in helped
     assert max(map(len, first.splitlines())) <= 60
     assert max(map(len, second.splitlines())) <= 80
-    took = re.compile(r"in [\d.]+ s")
-    assert took.sub("", first).split() == took.sub("", second).split()
+    assert first.split() == second.split()
     one_day, other_day = second.split("What if Pip is a boy who lost his frog")
     assert one_day.count("\nRound ") == 6
     assert all(

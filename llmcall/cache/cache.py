@@ -62,9 +62,9 @@ class ResponseCache:
 
     >>> cache = llmcall.ResponseCache("answers")
     >>> cache.load("examples/market_day.jsonl")
-    83
+    62
     >>> cache.export("greta.jsonl", where=lambda record: record.scope.endswith("/Greta"))
-    14
+    11
     """
 
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "auto") -> None:

@@ -23,8 +23,8 @@ from typing import Any, NoReturn
 PACKAGE = Path(__file__).resolve().parents[2]
 ACCESS = os.O_RDONLY | os.O_WRONLY | os.O_RDWR
 LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
-# Modules of the standard library whose child processes describe this machine.
-DESCRIBING_MODULES = frozenset({"ctypes.util", "platform", "uuid"})
+# Modules whose child processes describe this machine, and are others on another one.
+DESCRIBING_MODULES = frozenset({"ctypes.util", "matplotlib.font_manager", "platform", "uuid"})
 
 
 class Log:

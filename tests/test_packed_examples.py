@@ -1,0 +1,101 @@
+"""Every program and notebook among the examples packs, and its package verifies."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import done
+from programs import ROOT
+from pytest_httpserver import HTTPServer
+from servers import completion
+from werkzeug import Request, Response
+
+import llmcall
+from llmcall.study.packing.notebooks import as_script
+from llmcall.study.packing.verify import OK
+
+EXAMPLES = ROOT / "examples"
+# What is no study: what records the examples' answers, and a module with the tests that call it.
+OTHERS = {"record.py", "replay_in_tests/cinema.py", "replay_in_tests/test_cinema.py"}
+STUDIES = sorted(
+    path
+    for pattern in ("**/*.py", "**/*.ipynb")
+    for path in (each.relative_to(EXAMPLES).as_posix() for each in EXAMPLES.glob(pattern))
+    if path not in OTHERS
+)
+# The cassettes of a study, if they are not the one with its name.
+CASSETTES = {
+    "market_day.py": ["market_day.jsonl", "market_day_changed.jsonl"],
+    "unchanged_program/simulation.py": ["votes.jsonl"],
+}
+# These open no cassette. "llmcall run" records them.
+RECORDED_FROM_OUTSIDE = {"first_call.py", "first_steps.ipynb", "typed_answers.py"}
+
+
+def serve_recorded_answers(server: HTTPServer) -> str:
+    """Answer with what the examples' model answered to the same messages, and return the address."""
+    cache = llmcall.ResponseCache("shipped-answers")
+    cache.load(EXAMPLES / "answers.jsonl")
+    answers: dict[str, list[Any]] = {}
+    for record in sorted(cache.records(), key=lambda record: record.sample or ""):
+        if "messages" in record.request:
+            asked = json.dumps(record.request["messages"])
+            answers.setdefault(asked, []).append(record.response)
+
+    def respond(request: Request) -> Response:
+        recorded = answers[json.dumps(request.get_json()["messages"])]
+        response = recorded.pop(0) if len(recorded) > 1 else recorded[0]
+        answer = completion(response["choices"][0]["message"]["content"])
+        return Response(json.dumps(answer), content_type="application/json")
+
+    server.expect_request("/v1/chat/completions").respond_with_handler(respond)
+    return server.url_for("/v1")
+
+
+def record_from_outside(study: str, cassette: str) -> None:
+    """Record a study in the working directory with ``llmcall run``; a notebook, as its script."""
+    script = study.replace(".ipynb", ".py")
+    if script != study:
+        Path(script).write_text(as_script(Path(study)), encoding="utf-8")
+    with HTTPServer() as server:
+        address = serve_recorded_answers(server)
+        subprocess.run(
+            [sys.executable, "-m", "llmcall", "run", "--cassette", cassette, script],
+            env={**os.environ, "OPENAI_BASE_URL": address, "OPENAI_API_KEY": "none"},
+            check=True,
+            capture_output=True,
+        )
+    if script != study:
+        Path(script).unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", STUDIES)
+def test_an_example_packs_and_verifies(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each example's package verifies, and no check leaves anything to be noted."""
+    if study.endswith(".ipynb"):
+        pytest.importorskip("nbconvert")
+    if study == "survey.ipynb":
+        pytest.importorskip("matplotlib")
+        pytest.importorskip("pandas")
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    path = Path(study)
+    monkeypatch.chdir(tmp_path / "examples" / path.parent)
+    cassettes = CASSETTES.get(study, [f"{path.stem}.jsonl"])
+    if study in RECORDED_FROM_OUTSIDE:
+        record_from_outside(path.name, cassettes[0])
+    options = [option for cassette in cassettes for option in ("--cassette", cassette)]
+    package = tmp_path / "package"
+    done("pack", package, *options, "--", path.name)
+    found = llmcall.verify(package)
+    assert found.ok, str(found)
+    assert [check for check in found.checks if check.status != OK] == []

@@ -233,8 +233,8 @@ def _varied_table(
     """Return the table of rows that vary, or its plan; see :meth:`LLMCall.table`."""
     from .display.data_frames import import_pandas
     from .parallel import variations
-    from .parallel.items import is_frame, rows_of
     from .parallel.map import map as mapped
+    from .parallel.rows import is_frame, rows_of
     from .parallel.tables import answer_table
 
     given = [_of_row(row) for row in rows_of(rows)]

@@ -478,7 +478,7 @@ def test_items_that_share_a_digest_are_told_apart(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If the digits of two digests are the same, their order tells them apart, with a warning."""
-    monkeypatch.setattr("llmcall.parallel.items.DIGEST_BYTES", 1)
+    monkeypatch.setattr("llmcall.parallel.item_names.DIGEST_BYTES", 1)
     found = names(list(range(300)))
     assert len(set(found)) == 300
     assert "items of a map share the name of their scope" in caplog.text

@@ -31,18 +31,12 @@ from ..errors import (
 from ..failures import Failures
 from ..notices import logger
 from .bar import Bar, progress_bar
-from .items import (
-    ItemNames,
-    TaskPosition,
-    cell_of,
-    check_options,
-    item_words,
-    job_of,
-    job_of_cell,
-    length_of,
-    rows_of,
-)
+from .item_names import ItemNames, item_words
+from .jobs import job_of, job_of_cell
+from .options import check_options
 from .plans import Planner
+from .positions import TaskPosition
+from .rows import cell_of, length_of, rows_of
 from .task_results import NotBegunError, TaskResult
 from .tasks import Task, TaskDraws, TaskGroup, apply_report, run_task
 from .threads import DaemonThreads
@@ -51,7 +45,8 @@ from .workers import check_picklable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from .items import Job, MapOptions
+    from .jobs import Job
+    from .options import MapOptions
     from .plans import Plan
 
 # Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..models.prices import Price
     from ..scopes import Draws
     from ..types import Record, Request
-    from .items import TaskPosition
+    from .positions import TaskPosition
 
 
 MOST_ANSWERS = 10_000  # by which the cost is expected; more would not make it more exact

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..display.data_frames import data_frame, import_pandas
-from .items import is_frame
+from .rows import is_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence

@@ -21,7 +21,7 @@ from ..engine.interrupts import check_stops, current_stops
 from ..failures import process_failures
 from ..scopes import Draws, Number, ScopedRequest, split_counts
 from ..system import after_fork_in_child
-from .items import CellRow
+from .rows import CellRow
 from .task_results import NotBegunError, TaskResult, WorkerError
 from .workers import pack_state, picklable, session_for
 
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from ..scopes import Active, Counts
     from ..scopes.equal_requests import EqualRequests, Recorded
     from ..types import Record
-    from .items import Job, TaskPosition
+    from .jobs import Job
+    from .positions import TaskPosition
     from .workers import Gained
 
 KNOWN_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections

@@ -13,7 +13,7 @@ from ..errors import LLMCallError
 from ..models.catalog import parameters_of
 from ..notices import warn_once
 from ..requests.parameters import sent_body
-from .items import CellRow
+from .rows import CellRow
 from .tables import ANSWER_COLUMNS
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..cassettes.uses import Place
     from ..engine.usage import UsageDelta
     from ..types import Record, Request
-    from .items import Job
+    from .jobs import Job
     from .task_results import CassetteEvent, TaskResult
 
     Gained = list[tuple[Record, Place]]

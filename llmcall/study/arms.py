@@ -17,8 +17,8 @@ from ..display.notebook import html_table
 from ..display.tables import table
 from ..errors import ConfigError, short_traceback
 from ..notices import warn_once
-from ..parallel.items import checked_count
 from ..parallel.map import map as run_map
+from ..parallel.options import checked_count
 from ..parallel.tasks import TaskDraws
 from ..review.comparison import Comparison, compare
 from ..review.conversations import Run

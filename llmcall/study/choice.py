@@ -12,8 +12,8 @@ from ..display.formatting import counted
 from ..errors import APIError, OutputError
 from ..outputs import correction, without_thoughts
 from ..parallel.bar import is_shown
-from ..parallel.items import is_frame
 from ..parallel.map import map as run_map
+from ..parallel.rows import is_frame
 from .choice_options import INSTRUCTION, checked_options
 from .choice_orders import Respondent, all_orders, moved, warn_of_given_order
 from .choice_shares import SharesJob, check_for_shares, mean_shares, share_columns

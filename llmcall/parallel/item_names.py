@@ -1,0 +1,202 @@
+"""The names of the scopes of a map's items."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .. import scopes
+from ..config.values import nearest
+from ..display.formatting import one_line, shortened
+from ..display.printable import printable
+from ..notices import warn_once
+from ..scopes import made_name
+from .digests import digest
+from .rows import cell_of, nth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .positions import TaskPosition
+
+DIGEST_BYTES = 8  # of a SHA-256, in an item's name
+OCCURRENCE = (
+    "~"  # between a name and how often it came before; doubled where the name itself holds it
+)
+# In the name of several columns, what divides the parts of a sample, or the columns.
+_ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "#": "%23", ",": "%2C"})
+SHOWN = 60  # characters of an item in a message
+
+
+class ItemNames:
+    """The names of the scopes of a map's items: each is a key or a digest, and a number if items
+    share it.
+
+    An item's name does not depend on the other items. Only different items that share a name are
+    told apart by their order; :meth:`warn` warns of them.
+
+    :param key: returns an item's key; ``None`` means to use a digest.
+    :param identity: returns what identifies an item: the data to digest.
+    """
+
+    def __init__(self, key: Callable[[Any], Any] | None, identity: Callable[[Any], Any]) -> None:
+        self._key = key
+        self._identity = identity
+        self._index = 0
+        # by cell and name
+        self._occurrences: Counter[tuple[int, str]] = Counter()
+        # of the first item of each cell and name
+        self._contents: dict[tuple[int, str], bytes | None] = {}
+        # the cells and names that different items share
+        self._ambiguous: set[tuple[int, str]] = set()
+        self._example = ""
+
+    def name(self, item: Any, *, takes_all: bool = False) -> str:
+        """Return the name of the next item's scope.
+
+        :param takes_all: whether to name an item that is not plain data by its class.
+        :raises TypeError: if the key is neither a text nor a whole number, or, without one, the
+            item is not plain data.
+        :raises ValueError: if the key is empty or holds ``/`` or ``#``.
+        """
+        index = self._index
+        self._index += 1
+        if self._key is None:
+            try:
+                digested = digest(self._identity(item), index)
+            except (TypeError, ValueError):
+                if not takes_all:
+                    raise
+                digested = digest(type(item).__qualname__, index)
+            name = made_name(digested[:DIGEST_BYTES].hex())
+        else:
+            name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
+        place = cell_of(item), name
+        self._compare(place, item, index)
+        count = self._occurrences[place]
+        self._occurrences[place] += 1
+        return f"{name}{OCCURRENCE}{count}" if count else name
+
+    def name_or_none(self, item: Any) -> str:
+        """Return the next item's name; empty if it has none, because it is not plain data and there
+        is no key.
+
+        :raises TypeError, ValueError: for a key that cannot name a scope.
+        """
+        try:
+            return self.name(item)
+        except (TypeError, ValueError):
+            if self._key is not None:
+                raise
+            return ""
+
+    def _compare(self, place: tuple[int, str], item: Any, index: int) -> None:
+        """Note whether an item differs from the first one of its cell and name."""
+        try:
+            content = digest(item, index)
+        except (TypeError, ValueError):
+            content = None  # nobody can tell whether it differs
+        first = self._contents.setdefault(place, content)
+        is_first = not self._occurrences[place]
+        if not is_first and (content is None or content != first):
+            self._example = (
+                self._example or f"{nth(index)}, {one_line(printable(repr(item)), SHOWN)}"
+            )
+            self._ambiguous.add(place)
+
+    def warn(self) -> None:
+        """Warn of different items that share a name; once for the same items."""
+        count = sum(self._occurrences[place] for place in self._ambiguous)
+        if not count:
+            return
+        warn_once(
+            f"{count} items of a map share the name of their scope with one that differs "
+            f"(for example {self._example}). Only their order tells them apart: sort the items, or "
+            "insert or drop one, and they swap their answers. Give a key= that is another for each, "
+            'such as a column, key="id", or a list of columns, key=["country", "id"]'
+        )
+
+
+class _Columns(tuple[Any, ...]):
+    """The values of an item in several columns, which name its scope together."""
+
+
+def key_function(key: Any) -> Callable[[Any], Any] | None:
+    """Return a function that returns an item's key, or ``None`` if no key is given.
+
+    :param key: a function of the item, a column of its row, or a list of columns.
+    :raises TypeError: if it is anything else.
+    :raises ValueError: if it is an empty list.
+    """
+    if key is None or callable(key):
+        return key  # type: ignore[no-any-return]
+    if isinstance(key, str):
+        return partial(_column, key)
+    if not isinstance(key, (list, tuple)) or not all(isinstance(name, str) for name in key):
+        raise TypeError(
+            f"key is {key!r}; it must be a function of the item, the name of a column, or a list of such names"
+        )
+    if not key:
+        raise ValueError(f"key is {key!r}; it must name at least one column")
+    columns = tuple(key)
+    return lambda item: _Columns(_column(name, item) for name in columns)
+
+
+def _column(name: str, item: Any) -> Any:
+    """Return an item's value in a column, or in the field of that name.
+
+    :raises TypeError, ValueError: if it has no such column; the message lists those that it has.
+    """
+    if isinstance(item, Mapping):
+        if name in item:
+            return item[name]
+        known = [str(each) for each in item]
+        shown = shortened(", ".join(known) or "none", 300)  # a table may have hundreds of columns
+        raise ValueError(
+            f"key={name!r} names a column that a row lacks; it has {shown}{nearest(name, known)}"
+        )
+    if hasattr(item, name):
+        return getattr(item, name)
+    kind = type(item)
+    for attribute in ("__dataclass_fields__", "_fields", "model_fields"):
+        if known := list(getattr(kind, attribute, ())):
+            raise ValueError(
+                f"key={name!r} names a field that {kind.__name__} lacks; it has {', '.join(known)}"
+                f"{nearest(name, known)}"
+            )
+    raise TypeError(
+        f"key={name!r} names a column, but an item is {kind.__name__}, not a row (a dict)"
+    )
+
+
+def _key_text(key: Any, index: int) -> str:
+    """Return the name of the scope for a key."""
+    if isinstance(key, _Columns):
+        values = [_plain_text(value, index).translate(_ESCAPES) for value in key]
+        return ",".join(values) or "%"
+    text = _plain_text(key, index)
+    if not text or "/" in text or "#" in text:
+        raise ValueError(
+            f"the key of {nth(index)} is {key!r}; it names a scope, so it must not be empty or hold '/' or '#' "
+            "(a list of columns may, even of one)"
+        )
+    return text
+
+
+def _plain_text(value: Any, index: int) -> str:
+    if hasattr(value, "__index__") and not isinstance(value, bool):
+        return str(value.__index__())  # also for NumPy's whole numbers
+    if not isinstance(value, str):
+        raise TypeError(
+            f"the key of {nth(index)} is {value!r}; it must be a text or a whole number"
+        )
+    return str.__str__(value)
+
+
+def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
+    """Return an item in words: its number, from 1, and its key or the beginning of its text."""
+    number = nth(position.number) + (f" of {total}" if total is not None else "")
+    name = position.name if position.name and not scopes.is_made_name(position.name) else None
+    return f"{number} ({one_line(name or printable(repr(item)), SHOWN)})"

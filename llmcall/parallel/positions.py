@@ -1,0 +1,64 @@
+"""The position of a task: its scopes, and its place in the order of the calls."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+from .. import scopes
+from ..cassettes.uses import current_position
+from ..scopes import made_name
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    from ..scopes import Active, Draws
+    from ..types import Record
+
+# The name of the item that a task runs outside any scope, if its job wants one; else empty.
+current_item: ContextVar[str] = ContextVar("llmcall item", default="")
+
+
+class TaskPosition(NamedTuple):
+    """The scopes of one draw of one item, and its place in the order of the calls.
+
+    :param path: the scope in which the map runs; empty outside any.
+    :param name: the name of the item's scope; empty outside any scope.
+    :param repeat: the number of the draw, from 0; each further draw has a scope of its own.
+    :param place: the map's place, the item's index, and the repeat.
+    :param in_default: whether the map runs in the default scope.
+    :param arm: the arm in which the map runs, or ``None``.
+    :param item: outside any scope, the item's name if the job wants one; else empty.
+    :param cell: the number of the item's cell, if rows vary.
+    """
+
+    path: str
+    name: str
+    repeat: int
+    place: tuple[int, ...]
+    in_default: bool = False
+    arm: scopes.ArmPath | None = None
+    item: str = ""
+    cell: int = 0
+
+    @property
+    def number(self) -> int:
+        """Return the item's number, from 0."""
+        return self.place[-2]
+
+    def enter(self, draws: Draws, used: deque[Record] | None) -> Active:
+        """Move the present context, one of the task's own, to this position; return its scope.
+
+        :param draws: the draws of its scopes.
+        :param used: receives the records that answer its calls, or ``None``.
+        """
+        current_position.set(self.place)
+        current_item.set(self.item)
+        # An empty path means no scope, even if one is open elsewhere.
+        path = f"{self.path}/{self.name}" if self.path else ""
+        if self.repeat:
+            path = f"{path}/{made_name(self.repeat)}" if path else made_name(self.repeat)
+        if not self.in_default:
+            return scopes.Active(path, draws, arm=self.arm, used=used)
+        without = scopes.Active(made_name(self.repeat) if self.repeat else "", scopes.Draws())
+        return scopes.Active(path, draws, without_default=without)

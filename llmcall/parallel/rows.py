@@ -1,0 +1,61 @@
+"""The rows of a map: the items as they are taken one by one, and how messages number them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class CellRow(dict[str, Any]):
+    """A row of one cell of a table that varies.
+
+    :ivar cell: the cell's number. Equal rows of two cells have scopes of the same name.
+    :ivar labels: the cell's labels, for messages.
+    """
+
+    def __init__(self, row: Mapping[str, Any], cell: int, labels: Mapping[str, Any]) -> None:
+        super().__init__(row)
+        self.cell = cell
+        self.labels = dict(labels)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CellRow, (dict(self), self.cell, self.labels)
+
+    def __repr__(self) -> str:
+        return repr({**self.labels, **self})
+
+
+def cell_of(item: Any) -> int:
+    """Return the number of an item's cell; 0 if nothing varies."""
+    return item.cell if isinstance(item, CellRow) else 0
+
+
+def is_frame(items: Any) -> bool:
+    """Return whether something is a pandas DataFrame, without importing pandas."""
+    return any(
+        base.__name__ == "DataFrame" and base.__module__.partition(".")[0] == "pandas"
+        for base in type(items).__mro__
+    )
+
+
+def rows_of(items: Any) -> Iterator[Any]:
+    """Return an iterator over items; for a DataFrame, over its rows as dicts."""
+    if is_frame(items):
+        names = list(items.columns)
+        items = (
+            dict(zip(names, values, strict=True))
+            for values in items.itertuples(index=False, name=None)
+        )
+    return iter(items)
+
+
+def length_of(items: Any) -> int | None:
+    """Return the number of items, or ``None`` if it is unknown."""
+    return len(items) if hasattr(items, "__len__") else None
+
+
+def nth(index: int) -> str:
+    """Return an item's name in messages, which count from 1: the last of three is item 3."""
+    return f"item {index + 1}"

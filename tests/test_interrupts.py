@@ -80,7 +80,7 @@ def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     The threads that a test left behind end soon after it.
     """
-    monkeypatch.setattr("llmcall.parallel.map.GRACE", 0.1)
+    monkeypatch.setattr("llmcall.parallel.run.GRACE", 0.1)
     gone_on.clear()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -179,7 +179,7 @@ def test_a_call_that_ends_in_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> No
     """What a server answers just after Ctrl-C is paid, and so it is among the results and in the
     cache.
     """
-    monkeypatch.setattr("llmcall.parallel.map.GRACE", 30.0)
+    monkeypatch.setattr("llmcall.parallel.run.GRACE", 30.0)
     client = client_of(interrupts_and(answers))
     with pytest.raises(KeyboardInterrupt) as caught:
         map(asking(client), range(3), workers=1)

@@ -1,7 +1,7 @@
 """Counting tokens: as the API counts where that is known, near it elsewhere, and never by the
 network.
 
-``llmcall.models.tokens`` is imported for its tokenizers, which are held against tiktoken's own.
+``llmcall.models.vocabularies`` is imported for its tokenizers, which are compared with tiktoken's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmcall import count_tokens
-from llmcall.models import tokens
+from llmcall.models import tokens, vocabularies
 from llmcall.models.tokens import TokenCount
 from llmcall.testing import ScriptedClient
 
@@ -38,9 +38,9 @@ O200K_FILE = "fb374d419588a4632f3f557e76b4b70aebbca790"  # as tiktoken calls it 
 @pytest.fixture(autouse=True)
 def nothing_loaded() -> Iterator[None]:
     """Start each test without a vocabulary."""
-    tokens.found_counter.cache_clear()
+    vocabularies.found_counter.cache_clear()
     yield
-    tokens.found_counter.cache_clear()
+    vocabularies.found_counter.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> bytes:
         special_tokens={},
     )
     monkeypatch.setattr(tiktoken, "get_encoding", lambda name: encoding)
-    monkeypatch.setattr(tokens, "_DIGESTS", {"o200k_base": hashlib.sha256(b"tiny").hexdigest()})
+    monkeypatch.setattr(
+        vocabularies, "_DIGESTS", {"o200k_base": hashlib.sha256(b"tiny").hexdigest()}
+    )
     monkeypatch.setitem(sys.modules, "bpe_openai._bindings", None)
     return b"tiny"
 
@@ -250,24 +252,24 @@ def test_where_a_vocabulary_is_found(
     for place, variable in zip(
         places, ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR", ""), strict=True
     ):
-        tokens.found_counter.cache_clear()
+        vocabularies.found_counter.cache_clear()
         assert count_tokens("größer", "gpt-4o").estimated
         place.mkdir()
         (place / O200K_FILE).write_bytes(b"damaged")
-        tokens.found_counter.cache_clear()
+        vocabularies.found_counter.cache_clear()
         assert count_tokens("größer", "gpt-4o").estimated
         (place / O200K_FILE).write_bytes(tiny)
         assert count_tokens("größer", "gpt-4o").estimated, "looked for once"
-        tokens.found_counter.cache_clear()
+        vocabularies.found_counter.cache_clear()
         assert repr(count_tokens("größer", "gpt-4o")) == "8" and os.listdir(place) == [O200K_FILE]
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")  # tiktoken keeps nothing then
-    tokens.found_counter.cache_clear()
+    vocabularies.found_counter.cache_clear()
     assert count_tokens("größer", "gpt-4o").estimated
 
 
 def test_names_and_digests_are_those_of_tiktoken() -> None:
     """The files' names and their digests are what the installed tiktoken says."""
     source = Path(tiktoken_ext.openai_public.__file__).read_text(encoding="utf-8")
-    for name, digest in tokens._DIGESTS.items():
-        assert tokens._ADDRESS.format(name) in source and digest in source
+    for name, digest in vocabularies._DIGESTS.items():
+        assert vocabularies._ADDRESS.format(name) in source and digest in source

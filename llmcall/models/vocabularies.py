@@ -1,0 +1,94 @@
+"""The vocabularies on this machine, by which the tokens of a text are counted exactly.
+
+Special tokens such as ``<|endoftext|>`` count as the ordinary text that they are in a message. A
+vocabulary is looked for
+
+1. where tiktoken keeps it: ``TIKTOKEN_CACHE_DIR``, ``DATA_GYM_CACHE_DIR`` or ``data-gym-cache`` in
+    the folder for temporary files. The file's name is the SHA-1 of its address, and its SHA-256 must
+    be the one that tiktoken 0.14 expects: tiktoken would remove another file and download its own;
+    here it is left alone;
+2. in ``bpe_openai`` (the extra ``offline``), which counts as tiktoken does.
+
+Nothing is written, and nothing waits for the network. The files' addresses and digests are those of
+``tiktoken_ext.openai_public`` in tiktoken 0.14.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING
+
+from ..system import process_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Of each encoding, the SHA-256 of tiktoken's file, whose name is the SHA-1 of its address.
+_DIGESTS = {
+    "o200k_base": "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d",
+    "cl100k_base": "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+}
+_ADDRESS = "https://openaipublic.blob.core.windows.net/encodings/{}.tiktoken"
+
+_lock = process_lock(__name__)
+
+
+def counter(encoding: str | None) -> Callable[[str], int] | None:
+    """Return the function that counts the tokens of a text exactly, loaded once for all threads.
+
+    :param encoding: tiktoken's name of the encoding.
+    :returns: a function of a text, which takes special tokens as ordinary text; ``None`` if there is
+        no vocabulary on this machine.
+    """
+    with _lock:
+        return found_counter(encoding)
+
+
+@cache
+def found_counter(name: str | None) -> Callable[[str], int] | None:
+    """Return the counter of an encoding, from the first source that has its vocabulary."""
+    return (_tiktoken(name) or _bpe_openai(name)) if name in _DIGESTS else None
+
+
+def _tiktoken(name: str) -> Callable[[str], int] | None:
+    import hashlib
+
+    file = hashlib.sha1(_ADDRESS.format(name).encode(), usedforsecurity=False).hexdigest()
+    try:
+        with open(os.path.join(_cache_folder(), file), "rb") as opened:
+            found = hashlib.sha256(opened.read()).hexdigest()
+    except OSError:  # none here, or not for us: the next source is asked
+        return None
+    if found != _DIGESTS[name]:  # tiktoken would remove it and download another
+        return None
+    import tiktoken
+
+    encoding = tiktoken.get_encoding(name)
+    return lambda text: len(encoding.encode_ordinary(text))
+
+
+def _cache_folder() -> str:
+    for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
+        if variable in os.environ:
+            return os.environ[variable] or os.devnull  # empty: tiktoken keeps nothing
+    import tempfile
+
+    return os.path.join(tempfile.gettempdir(), "data-gym-cache")
+
+
+def _bpe_openai(name: str) -> Callable[[str], int] | None:
+    import warnings
+    from importlib import import_module
+
+    with warnings.catch_warnings():
+        # It reads its data by importlib.resources.open_binary, which Python 3.11 and 3.12 call
+        # deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            # the package's own Encoding refuses over 200,000 tokens
+            bindings = import_module("bpe_openai._bindings")
+        except ImportError:
+            return None
+        count: Callable[[str], int] = bindings.tokenizer_for_encoding(name).count
+    return count

@@ -1,0 +1,320 @@
+"""One run of a map: its tasks are submitted as workers become free, and their results collected."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ..config import resolve as config
+from ..engine.interrupts import check_stops
+from ..errors import (
+    BudgetExceededError,
+    CacheCorruptError,
+    CacheMissError,
+    ConfigError,
+    ScopeError,
+    shorten,
+)
+from ..failures import Failures
+from ..notices import logger
+from .item_names import item_words
+from .results import Results, attach
+from .task_results import NotBegunError, TaskResult
+from .tasks import Task, TaskDraws, TaskGroup, apply_report, run_task
+from .threads import DaemonThreads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .bar import Bar
+    from .options import MapOptions
+
+# Threads, which mostly wait for a server; fewer if MAX_CONCURRENT_CALLS allows fewer calls.
+WORKERS = 32
+LOOK_AHEAD = 2  # tasks under way for each worker, so that no worker has to wait for its next task
+UNKNOWN_WORKERS = 512  # if an executor does not say how many it has, such as a cluster's
+TICK = 0.1  # seconds between two checks of outer maps and refreshes of the bar
+GRACE = 1.0  # seconds that calls under way get after Ctrl-C
+PATIENCE = 5.0  # seconds after which a warning says what the map waits for
+
+# Errors of the whole run: they would hit the next item too.
+ALWAYS_RAISED = (
+    ConfigError,
+    CacheMissError,
+    CacheCorruptError,
+    ScopeError,
+    BudgetExceededError,
+    NotBegunError,
+)
+CANCELLED = (
+    "the executor cancelled it before it began, as executor.shutdown(cancel_futures=True) does: let the map end before "
+    "you shut the executor down"
+)
+
+
+class Run:
+    """One run of a map: it submits tasks as workers become free, and collects their results.
+
+    :param tasks: the tasks, made one by one.
+    :param count: the number of items, or ``None`` if it is unknown.
+    :ivar results: the results so far.
+    :ivar failures: gets a note if the map was left early and draws depend on that.
+    """
+
+    def __init__(
+        self,
+        group: TaskGroup,
+        tasks: Iterator[Task],
+        count: int | None,
+        options: MapOptions,
+        bar: Bar,
+    ) -> None:
+        self.results = Results(options.repeats)
+        self.failures = group.failures if group.path or group.cassette is not None else Failures()
+        self._group = group
+        self._tasks = tasks
+        self._count = count
+        self._total = None if count is None else count * options.repeats
+        self._on_error = options.on_error
+        self._bar = bar
+        self._workers = _workers(options)
+        self._threads = DaemonThreads(self._workers)  # none begins if an executor is given
+        self._executor = options.executor
+        self._has_begun_all = False
+        # Each task with its future, from its submission until its result is collected.
+        self._under_way: dict[Task, Future[TaskResult] | None] = {}
+        self._done: queue.SimpleQueue[Task] = queue.SimpleQueue()  # those that finished
+        self._done_count = 0
+        self._failed: Task | None = None
+        # The draws of finished tasks: by item until its result is yielded, then all together.
+        self._draws: dict[int, list[TaskDraws]] = {}
+        self._received: list[TaskDraws] = []
+
+    def finished(self) -> Iterator[int]:
+        """Yield each item's number once it is complete. Call :meth:`end` after any exception."""
+        for task in self._tasks:
+            self._submit(task)
+            while self._is_full() or self._can_hand_on():
+                if (number := self._next()) is not None:
+                    yield number
+        self._has_begun_all = True
+        while self._under_way:
+            if (number := self._next()) is not None:
+                yield number
+
+    def _is_full(self) -> bool:
+        return len(self._under_way) >= LOOK_AHEAD * self._workers
+
+    def _can_hand_on(self) -> bool:
+        # Keep the last result until it is known whether another item follows, so that its receiver
+        # knows whether it was the last.
+        return len(self._under_way) > 1 and not self._done.empty()
+
+    def _submit(self, task: Task) -> None:
+        # Ctrl-C may come during the submission, so the task is noted before.
+        if self._executor is None:
+            future: Future[TaskResult] = Future()
+            future.add_done_callback(lambda _: self._done.put(task))
+            self._under_way[task] = future
+            self._threads.run(future, task.run)
+        else:
+            self._under_way[task] = None
+            future = self._executor.submit(run_task, task)
+            self._under_way[task] = future
+            future.add_done_callback(lambda _: self._done.put(task))
+
+    def _next(self) -> int | None:
+        """Wait for the next finished task; return the number of its item if that is complete."""
+        task = self._wait()
+        result = self._collect(task)
+        if result.error is not None and self._ends_run(result.error):
+            self._failed = task
+            raise result.error
+        return task.position.number if self._put(task, result) else None
+
+    def _wait(self) -> Task:
+        while True:
+            check_stops(self._group.outer_stops)
+            try:
+                return self._done.get(timeout=TICK)
+            except queue.Empty:
+                self._bar.refresh()
+
+    def _ends_run(self, error: BaseException) -> bool:
+        return (
+            self._on_error == "raise"
+            or isinstance(error, ALWAYS_RAISED)
+            or not isinstance(error, Exception)
+        )
+
+    def _collect(self, task: Task) -> TaskResult:
+        """Return a finished task's result, once its draws, and what it did in another process, are
+        counted here.
+        """
+        result = _result_of(self._under_way.pop(task))
+        apply_report(task, result)
+        if self._group.active is not None:
+            self._draws.setdefault(task.position.number, []).append(task.draws)
+        return result
+
+    def _put(self, task: Task, result: TaskResult) -> bool:
+        """Store a result; return whether its item is complete now."""
+        value = result.value
+        error = result.error
+        if error is not None:
+            self._bar.failed += 1
+            if self._on_error == "return":
+                value = error
+            else:
+                words = item_words(task.item, task.position, self._count)
+                logger().error("%s failed: %s: %s", words, type(error).__name__, error)
+        self._done_count += 1
+        self._bar.step()
+        return self.results.put(task.position.number, task.position.repeat, value)
+
+    def receive(self, number: int) -> Any:
+        """Return an item's result for the caller, and forget it."""
+        self._received.extend(self._draws.pop(number, ()))
+        return self.results.take(number)
+
+    # The end after an exception
+
+    def end(self, error: BaseException, found: Callable[[], list[Any]]) -> None:
+        """Begin no further task, wait for those under way, give all draws back, and attach the
+        results to the exception.
+
+        :param error: what ended the run. After ``KeyboardInterrupt``, this waits for a second at
+            most.
+        :param found: returns the results.
+        :raises KeyboardInterrupt: if Ctrl-C is pressed while it waits.
+        """
+        ending = error
+        self._cancel()
+        deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
+        begun = time.monotonic()
+        has_warned = False
+        while self._awaited() and (deadline is None or time.monotonic() < deadline):
+            try:
+                self._collect_finished()
+                if not has_warned and time.monotonic() - begun >= PATIENCE:
+                    has_warned = True
+                    logger().warning(
+                        "the map ends as soon as the %d items that have begun are done",
+                        len(self._under_way),
+                    )
+            except KeyboardInterrupt as pressed:
+                ending, deadline = pressed, self._interrupt()
+        self._give_back_all()
+        self._report_end(ending)
+        attach(ending, found())
+        if ending is not error:
+            shorten(ending)
+            raise ending from error
+
+    def _cancel(self) -> None:
+        """Prevent further tasks from beginning."""
+        self._group.is_over = True
+        for future in list(self._under_way.values()):
+            if future is not None:
+                future.cancel()
+
+    def _interrupt(self) -> float:
+        """Prevent further calls from beginning; return the time until which to wait for the others."""
+        if not self._group.stops[0].done():
+            self._group.stops[0].set_result(None)
+        return time.monotonic() + GRACE
+
+    def _awaited(self) -> dict[Task, Future[TaskResult]]:
+        """Return the tasks to wait for: not those that the executor refused or may not have got."""
+        return {task: future for task, future in self._under_way.items() if future is not None}
+
+    def _collect_finished(self) -> None:
+        """Collect the results of tasks that finish within a moment."""
+        with suppress(queue.Empty):
+            self._done.get(timeout=TICK)
+        # The futures decide: Ctrl-C may have come while a task was taken from the queue.
+        for task, future in self._awaited().items():
+            if future.done():
+                result = self._collect(task)
+                if result.error is None or not self._ends_run(result.error):
+                    self._put(task, result)
+
+    def _give_back_all(self) -> None:
+        self._give_back_unreceived()
+        for draws in self._received:
+            draws.give_all_back()
+
+    def _give_back_unreceived(self) -> None:
+        for task in list(self._under_way):
+            task.draws.give_all_back()
+        for of_item in self._draws.values():
+            for draws in of_item:
+                draws.give_all_back()
+
+    def _report_end(self, error: BaseException) -> None:
+        """Report how many results are kept, and which item failed."""
+        of_all = f" of {self._total}" if self._total is not None else ""
+        done = f"{self._done_count}{of_all} done"
+        if isinstance(error, KeyboardInterrupt):
+            if threading.current_thread() is threading.main_thread():
+                self._bar.write(f"stopped: {done}; run again to go on")
+            return
+        note = f"{done}; what is done is kept, so running again goes on from there"
+        if self._failed is not None:
+            note = f"{item_words(self._failed.item, self._failed.position, self._count)}: {note}"
+        if hasattr(error, "add_note"):
+            error.add_note(note)
+        else:  # Python 3.10
+            logger().error("the map ended at %s", note)
+
+    # The end of an iterator
+
+    def begin(self) -> object:
+        """Begin to yield results. An iterator that is kept but not read to its end counts as left
+        early, too.
+        """
+        return self.failures.begin(self._group.path, "an imap that was left before its end")
+
+    def is_complete(self) -> bool:
+        """Return whether all results were collected."""
+        return self._has_begun_all and not self._under_way
+
+    def abandon(self, begun: object) -> None:
+        """End a run whose iterator was left, and give back the draws of results not yielded.
+
+        :param begun: what :meth:`begin` returned.
+        """
+        self._cancel()
+        if self._under_way and self._workers > 1:
+            self.failures.end(begun, left=True)
+        self._give_back_unreceived()
+
+    def close(self) -> None:
+        """End the threads, without waiting for them."""
+        self._cancel()
+        self._threads.close()
+
+
+def _result_of(future: Future[TaskResult] | None) -> TaskResult:
+    """Return the result of a task whose future is done."""
+    assert future is not None
+    try:
+        error = future.exception()
+    except CancelledError:
+        error = NotBegunError(CANCELLED)
+    return future.result() if error is None else TaskResult(error=error)
+
+
+def _workers(options: MapOptions) -> int:
+    """Return the number of tasks that run at once."""
+    if options.workers is not None:
+        return options.workers
+    if options.executor is not None:
+        return getattr(options.executor, "_max_workers", None) or UNKNOWN_WORKERS
+    settings = config.settings()
+    allowed = settings.limits_max_concurrent_calls  # by one endpoint
+    return WORKERS if allowed is None else min(WORKERS, allowed * max(1, len(settings.endpoints)))

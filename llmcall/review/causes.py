@@ -23,7 +23,6 @@ from ..differences.words import passages, pieces
 from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json
 from ..display.printable import printable
 from ..records.answers import same_answer
-from ..requests.contents import strings_in
 from ..types import Record
 from .quotes import (
     LONG,
@@ -39,19 +38,17 @@ from .quotes import (
     forms,
     order_of,
     quotes,
-    spoken,
     text_of,
     without_quotes,
 )
 from .quotes import Pair as FormPair
+from .repeats import CONTEXTS, PROMPT, Repeats
 
 Normalize = Callable[[str], str] | None
 Words = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]  # of changed passages, in both runs
 Came = Callable[["Actor", Change], bool]
 
-PROMPT = ("messages", "input", "arguments", "body")  # the fields that hold what was said
 QUOTING = ("assistant", "tool", "function")  # roles of messages that repeat a whole answer
-CONTEXTS = (2, 1)  # words before a quote by which the same place of other prompts is known
 BEFORE, BESIDE, AFTER = range(3)
 PERHAPS = "perhaps a consequence"
 
@@ -157,10 +154,8 @@ class Runs:
         self.actors = {scope: Actor(scope, calls) for scope, calls in actors.items()}
         self._normalizers = normalize, other_normalize
         self._forms: dict[int, dict[Hashable, Form]] = {}
-        self._repeated: dict[tuple[Hashable, ...], bool] = {}
         self._explained: set[tuple[str, str, str]] = set()
         self._unquotable: set[tuple[str, str]] = set()
-        self._contexts: dict[str, dict[tuple[str, ...], tuple[int, int]]] = {}
         self._holding: dict[Words, Parts] = {}
         self._moved: list[Actor] = []
 
@@ -291,6 +286,15 @@ class Runs:
         ]
 
     @cached_property
+    def _repeats(self) -> Repeats:
+        calls = {
+            scope: [(call.one, call.other) for call in actor.calls]
+            for scope, actor in self.actors.items()
+        }
+        sources = dict.fromkeys(change.scope for change in self._changes)
+        return Repeats(calls, sources, self._forms_of)
+
+    @cached_property
     def _index(self) -> Answers:
         return Answers(self._changes)
 
@@ -397,8 +401,7 @@ class Runs:
         """Return what tells whether an actor's next call repeats an answer."""
 
         def admits(parts: Parts, pair: FormPair, text: Text, at: int) -> Part | None:
-            known = self._known(actor, difference, parts, came, pair, text, at)
-            return next(known, None)
+            return self._known(actor, difference, parts, came, pair, text, at)
 
         return admits
 
@@ -421,69 +424,30 @@ class Runs:
         pair: FormPair,
         text: Text,
         at: int,
-    ) -> Iterator[Part]:
-        """Yield the parts that a text repeats, and whose words it does not hold by chance."""
+    ) -> Part | None:
+        """Return the first part that a text repeats, and whose words it does not hold by chance."""
         if max(pair[0].size, pair[1].size) >= LONG or pair[0].words == pair[1].words:
-            yield from self._that_came(actor, parts, came)
-            return
-        contexts = [text.words_before(at, words) for words in CONTEXTS]
-        contexts = [each for each in contexts if self._stands_elsewhere(actor, each)]
-        is_own_message = difference.role in QUOTING and text.words == pair[0].words
-        if not contexts and not is_own_message:
-            return
-        for part in self._that_came(actor, parts, came):
-            is_own = is_own_message and f"{part.change.scope}/".startswith(f"{actor.scope}/")
-            if is_own or any(self._is_repeated(actor, part, pair[0], each) for each in contexts):
-                yield part
+            return next(self._that_came(actor, parts, came), None)
+        found: list[Iterable[Part]] = [
+            repeated
+            for words in CONTEXTS
+            for repeated in self._repeated(actor, text.words_before(at, words), pair[0], parts)
+        ]
+        if difference.role in QUOTING and text.words == pair[0].words:
+            found.append(parts.within(actor.scope))
+        known = merge(*found, key=order_of)
+        return next((part for part in known if came(actor, part.change)), None)
 
-    def _stands_elsewhere(self, actor: Actor, context: tuple[str, ...]) -> bool:
-        """Tell whether another prompt of an actor has some words; none are in every prompt."""
-        if len(actor.calls) == 1 or not context:
-            return len(actor.calls) > 1
-        if actor.scope not in self._contexts:
-            self._contexts[actor.scope] = _calls_by_context(actor)
-        calls = self._contexts[actor.scope].get(context, ())
-        return any(number != actor.passed for number in calls)
-
-    def _is_repeated(self, actor: Actor, part: Part, form: Form, context: tuple[str, ...]) -> bool:
-        """Tell whether the other prompts that hold the words before a quote repeat the answer of
-        their own round after them.
-
-        One of them must repeat other words: else they may be the program's own.
+    def _repeated(
+        self, actor: Actor, context: tuple[str, ...], form: Form, parts: Parts
+    ) -> Iterator[Iterator[Part]]:
+        """Yield the parts of each turn that the program repeats behind some words in other rounds,
+        too.
         """
-        key = actor.scope, actor.passed, part.change.scope, part.change.number, part.place, context
-        if key not in self._repeated:
-            is_any_other = False
-            for is_other in self._repeats(actor, part, form, " ".join(context)):
-                if is_other is False:
-                    is_any_other = False
-                    break
-                is_any_other = is_any_other or is_other is True
-            self._repeated[key] = is_any_other
-        return self._repeated[key]
-
-    def _repeats(self, actor: Actor, part: Part, form: Form, context: str) -> Iterator[bool | None]:
-        """Yield whether each other prompt with some words repeats an answer; ``None`` if it has the
-        same words as the quote.
-        """
-        source = self.actors[part.change.scope]
-        lag = actor.passed - part.change.number
-        for number, call in enumerate(actor.calls):
-            if number == actor.passed or not 0 <= number - lag < len(source.calls):
-                continue
-            answered = source.calls[number - lag]
-            for run, (asked, its) in enumerate(
-                ((call.one, answered.one), (call.other, answered.other))
-            ):
-                said = self._forms_of(its, run).get(part.place) if its else None
-                if asked is None or said is None or not said.words:
-                    continue
-                words = f" {' '.join(said.words)} "
-                ends = list(_after(asked, f" {context} " if context else ""))
-                if ends and not any(end.startswith(words) for end in ends):
-                    yield False
-                elif ends:
-                    yield None if said.words == form.words else True
+        if self._repeats.stands_elsewhere(actor.scope, actor.passed, context):
+            for group in self._repeats.groups_of(parts):
+                if self._turn_order(actor, group.turn) != AFTER:
+                    yield self._repeats.repeated(actor.scope, actor.passed, context, form, group)
 
     # In words
 
@@ -552,20 +516,6 @@ def _words_changed(before: str, after: str) -> Words:
     )
 
 
-def _calls_by_context(actor: Actor) -> dict[tuple[str, ...], tuple[int, int]]:
-    """Return the first and the last call of an actor whose prompts have some words."""
-    found: dict[tuple[str, ...], tuple[int, int]] = {}
-    for number, call in enumerate(actor.calls):
-        for record in (call.one, call.other):
-            for text in _asked_texts(record) if record else ():
-                words = text_of(text).words
-                for length in CONTEXTS:
-                    for end in range(length, len(words) + 1):
-                        context = words[end - length : end]
-                        found[context] = found.get(context, (number,))[0], number
-    return found
-
-
 def _reversed(awaited: Mapping[str, set[str]]) -> dict[str, set[str]]:
     """Return the actors that wait for each actor."""
     found: dict[str, set[str]] = {}
@@ -593,21 +543,6 @@ def _holds(said: Mapping[Hashable, Form], words: tuple[str, ...]) -> bool:
     """Tell whether an answer holds some words in this order."""
     sought = f" {' '.join(words)} "
     return bool(words) and any(sought in f" {' '.join(form.words)} " for form in said.values())
-
-
-def _asked_texts(record: Record) -> Iterable[str]:
-    """Return the texts of what was asked."""
-    return strings_in([record.request.get(name) for name in PROMPT])
-
-
-def _after(record: Record, context: str) -> Iterator[str]:
-    """Yield what follows some words in what was asked; without these, whole texts."""
-    for text in _asked_texts(record):
-        words = spoken(text)
-        at = words.find(context)
-        while at >= 0:
-            yield words[max(0, at + len(context) - 1) :]
-            at = words.find(context, at + 1) if context else -1
 
 
 def _plain_text(value: Any) -> str:

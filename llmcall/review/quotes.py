@@ -236,14 +236,13 @@ class Parts:
     :ivar index: the place of these words among those of all parts.
     :ivar by_turn: the parts, in their order.
     :ivar passed: those of calls that were passed, in the same order.
-    :ivar by_scope: the parts of each actor.
     """
 
     def __init__(self, index: int = 0) -> None:
         self.index = index
         self.by_turn: dict[Turn, list[Part]] = {}
         self.passed: dict[Turn, list[Part]] = {}
-        self.by_scope: dict[str, list[Part]] = {}
+        self._within: dict[str, list[Part]] = {}
         self._count = 0
 
     def add(self, change: Change, place: Hashable = ()) -> Part:
@@ -251,8 +250,16 @@ class Parts:
         part = Part(change, place, self._count)
         self._count += 1
         self.by_turn.setdefault((change.number, change.calls), []).append(part)
-        self.by_scope.setdefault(change.scope, []).append(part)
+        scope = change.scope
+        self._within.setdefault(scope, []).append(part)
+        while "/" in scope:
+            scope = scope.rpartition("/")[0]
+            self._within.setdefault(scope, []).append(part)
         return part
+
+    def within(self, scope: str) -> list[Part]:
+        """Return the parts of an actor, and of those whose scopes are in its scope."""
+        return self._within.get(scope, [])
 
     def note_passed(self, part: Part) -> None:
         """Note that the call that gave a part was passed."""

@@ -1,0 +1,250 @@
+"""Which short answers a program repeats at one place of its prompts, call by call.
+
+A short answer, such as "yes" or "3", may stand in a prompt by chance. So it counts only if the other
+prompts of the actor that have the same words before it repeat what the same actor said then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from ..requests.contents import strings_in
+from ..types import Record
+from .quotes import Form, Part, Parts, Turn, spoken, text_of
+
+PROMPT = ("messages", "input", "arguments", "body")  # the fields that hold what was said
+CONTEXTS = (2, 1)  # words before a quote by which the same place of other prompts is known
+
+Calls = Sequence[tuple[Record | None, Record | None]]  # of an actor, in both runs
+FormsOf = Callable[[Record, int], Mapping[Hashable, Form]]
+Actors = (
+    int  # a set: the bit of each actor in it is 1, so that many large sets are intersected fast
+)
+
+
+class Repeats:
+    """What the prompts of two runs repeat of short answers.
+
+    :param actors: the calls of each actor.
+    :param sources: the actors whose answers differ.
+    :param forms_of: returns the parts of an answer in a run.
+    """
+
+    def __init__(
+        self, actors: Mapping[str, Calls], sources: Iterable[str], forms_of: FormsOf
+    ) -> None:
+        self._actors = actors
+        self._sources = list(sources)
+        self._forms_of = forms_of
+        self._calls_with: dict[str, dict[tuple[str, ...], tuple[int, int]]] = {}
+        self._ends: dict[tuple[str, str], list[End]] = {}
+        self._said: dict[tuple[int, int], Said] = {}
+        self._groups: dict[Parts, list[Group]] = {}
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {scope: number for number, scope in enumerate(self._sources)}
+
+    def stands_elsewhere(self, scope: str, number: int, context: tuple[str, ...]) -> bool:
+        """Tell whether another prompt of an actor has some words; none are in every prompt.
+
+        :param number: the place of the prompt at hand.
+        """
+        calls = self._actors[scope]
+        if len(calls) == 1 or not context:
+            return len(calls) > 1
+        if scope not in self._calls_with:
+            self._calls_with[scope] = _calls_with(calls)
+        return any(each != number for each in self._calls_with[scope].get(context, ()))
+
+    def groups_of(self, parts: Parts) -> list[Group]:
+        """Return some parts by their turns and their places in the answers."""
+        if parts not in self._groups:
+            found: dict[tuple[Turn, Hashable], dict[int, Part]] = {}
+            for turn, each in parts.by_turn.items():
+                for part in each:
+                    actor = self._numbers[part.change.scope]
+                    found.setdefault((turn, part.place), {})[actor] = part
+            self._groups[parts] = [
+                Group(*key, by_actor, _set_of(by_actor)) for key, by_actor in found.items()
+            ]
+        return self._groups[parts]
+
+    def repeated(
+        self, scope: str, number: int, context: tuple[str, ...], form: Form, group: Group
+    ) -> Iterator[Part]:
+        """Yield the parts whose actors' other answers are repeated by the other prompts of an actor
+        that hold some words, right behind these, if a prompt has them and the actors said anything.
+
+        One of these answers must have other words: else the words may be the program's own.
+
+        :param scope: the actor's.
+        :param number: the place of the prompt at hand among its calls.
+        :param context: the words before the quote.
+        :param form: what is quoted.
+        :param group: the parts that may be quoted.
+        """
+        words = _spoken(form)
+        lag = number - group.turn[0]
+        fitting, differing = group.actors, 0
+        for end in self._ends_of(scope, " ".join(context)):
+            if end.call == number or end.call < lag:
+                continue
+            said = self._said_in(end.call - lag, end.run)
+            same, other = said.at(group.place, end, words)
+            fitting &= same | other | ~said.anything_at(group.place)
+            differing |= other
+            if not fitting:
+                return
+        for actor in _members(fitting & differing):
+            yield group.parts[actor]
+
+    def _ends_of(self, scope: str, context: str) -> list[End]:
+        """Return what follows some words in the prompts of an actor."""
+        if (scope, context) not in self._ends:
+            sought = f" {context} " if context else ""
+            found = (
+                End(number, run, list(_behind(record, sought)))
+                for number, call in enumerate(self._actors[scope])
+                for run, record in enumerate(call)
+                if record
+            )
+            self._ends[scope, context] = [each for each in found if each.texts]
+        return self._ends[scope, context]
+
+    def _said_in(self, number: int, run: int) -> Said:
+        """Return what was said in the calls that have one place among their actors'."""
+        if (number, run) not in self._said:
+            said = self._said[number, run] = Said()
+            for actor, scope in enumerate(self._sources):
+                calls = self._actors[scope]
+                record = calls[number][run] if number < len(calls) else None
+                if record:
+                    said.add(actor, self._forms_of(record, run))
+        return self._said[number, run]
+
+
+class Group(NamedTuple):
+    """Parts with the same words that stand at one place of their answers.
+
+    :param turn: the turn of these answers.
+    :param place: the place in them.
+    :param parts: the parts by the numbers of their actors, in their order.
+    :param actors: these actors.
+    """
+
+    turn: Turn
+    place: Hashable
+    parts: dict[int, Part]
+    actors: Actors
+
+
+class End(NamedTuple):
+    """What follows some words in a prompt.
+
+    :param call: the place of the prompt among its actor's calls.
+    :param run: 0 or 1.
+    :param texts: the texts of the prompt, and from which character on they follow.
+    """
+
+    call: int
+    run: int
+    texts: list[tuple[str, int]]
+
+
+class Said:
+    """Which actors gave which answers."""
+
+    def __init__(self) -> None:
+        self._by_words: dict[Hashable, dict[str, list[int]]] = {}
+        self._lengths: dict[Hashable, set[int]] = {}
+        self._sets: dict[tuple[Hashable, str], Actors] = {}
+
+    def add(self, actor: int, said: Mapping[Hashable, Form]) -> None:
+        """Add an actor's answer."""
+        for place, form in said.items():
+            if form.words:
+                words = _spoken(form)
+                by_words = self._by_words.setdefault(place, {})
+                by_words.setdefault(words, []).append(actor)
+                self._lengths.setdefault(place, set()).add(len(words))
+
+    def anything_at(self, place: Hashable) -> Actors:
+        """Return the actors that said anything at a place of their answers."""
+        if (place, "") not in self._sets:
+            everyone = self._by_words.get(place, {}).values()
+            self._sets[place, ""] = _set_of(actor for each in everyone for actor in each)
+        return self._sets[place, ""]
+
+    def at(self, place: Hashable, end: End, words: str) -> tuple[Actors, Actors]:
+        """Return the actors whose answers begin the end of a prompt: those that said some words, and
+        those that said others.
+        """
+        same, other = 0, 0
+        by_words = self._by_words.get(place, {})
+        for text, begin in end.texts:
+            for length in self._lengths.get(place, ()):
+                found = text[begin : begin + length]
+                if found not in by_words:
+                    continue
+                if (place, found) not in self._sets:
+                    self._sets[place, found] = _set_of(by_words[found])
+                if found == words:
+                    same |= self._sets[place, found]
+                else:
+                    other |= self._sets[place, found]
+        return same, other
+
+
+def _set_of(actors: Iterable[int]) -> Actors:
+    found = bytearray()
+    for actor in actors:
+        byte, bit = divmod(actor, 8)
+        if byte >= len(found):
+            found.extend(bytes(byte + 1 - len(found)))
+        found[byte] |= 1 << bit
+    return int.from_bytes(found, "little")
+
+
+def _members(actors: Actors) -> Iterator[int]:
+    """Yield the numbers of the actors in a set, in their order."""
+    while actors:
+        first = actors & -actors
+        yield first.bit_length() - 1
+        actors ^= first
+
+
+def asked_texts(record: Record) -> Iterable[str]:
+    """Return the texts of what was asked."""
+    return strings_in([record.request.get(name) for name in PROMPT])
+
+
+def _calls_with(calls: Calls) -> dict[tuple[str, ...], tuple[int, int]]:
+    """Return the first and the last of some calls whose prompts have some words."""
+    found: dict[tuple[str, ...], tuple[int, int]] = {}
+    for number, call in enumerate(calls):
+        for record in filter(None, call):
+            for text in asked_texts(record):
+                words = text_of(text).words
+                for length in CONTEXTS:
+                    for end in range(length, len(words) + 1):
+                        context = words[end - length : end]
+                        found[context] = found.get(context, (number,))[0], number
+    return found
+
+
+def _behind(record: Record, context: str) -> Iterator[tuple[str, int]]:
+    """Yield where some words end in what was asked; without these, where each text begins."""
+    for text in asked_texts(record):
+        words = spoken(text)
+        at = words.find(context)
+        while at >= 0:
+            yield words, max(0, at + len(context) - 1)
+            at = words.find(context, at + 1) if context else -1
+
+
+def _spoken(form: Form) -> str:
+    """Return the words of an answer as :func:`spoken` does."""
+    return f" {' '.join(form.words)} "

@@ -364,7 +364,6 @@ def _answered(call: FunctionCall) -> Flow[Any]:
         if call.is_live and call.may_ask:
             call.check_guards()
             record = yield from _run(call)
-            record = call.keep(record, FROM_SERVER)
         else:
             record = yield from _recorded(call)
     except BaseException as error:
@@ -383,8 +382,7 @@ def _recorded(call: FunctionCall) -> Flow[Record]:
     is_hit = record is not None
     if record is None:
         record, is_hit = yield from _joined(call)
-        source = FROM_FUNCTION if call.request.kind == "function" else FROM_SERVER
-        record = call.keep(record, source)
+        record = call.keep(record, _source(call))
     if is_hit and call.counter is not None:
         call.counter.count_hit(call, record)
     return record
@@ -407,7 +405,7 @@ def _joined(call: FunctionCall) -> Flow[tuple[Record, bool]]:
         record = yield from _run(call)
         return {key: Outcome(record)}
 
-    outcomes = yield from share([call], ask, RetryPolicy(), call.shared_cache)
+    outcomes = yield from share([call], ask, RetryPolicy(), call.shared_store)
     return outcomes[key].record, is_shared
 
 
@@ -440,5 +438,15 @@ def _run(call: FunctionCall) -> Flow[Record]:
     value = ordered(plain(result, f"{call.name}: the result", exact=True))
     cost = None if call.counter is None else call.counter.cost(result)
     record = record_of(call.request, {"value": value}, cost=cost)
-    stored: Record = yield Do(functools.partial(call.store, record, anew=call.is_live))
-    return stored
+    kept: Record = yield Do(functools.partial(_stored, call, record))
+    return kept
+
+
+def _stored(call: FunctionCall, record: Record) -> Record:
+    """Put a result in the cache and on the cassette; return the record that counts."""
+    return call.keep(call.store(record, anew=call.is_live), _source(call))
+
+
+def _source(call: FunctionCall) -> str:
+    """Return where a cassette gets a result from."""
+    return FROM_FUNCTION if call.request.kind == "function" else FROM_SERVER

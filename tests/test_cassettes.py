@@ -521,7 +521,8 @@ def test_identical_calls_at_once_get_what_is_recorded() -> None:
 
     client = ScriptedClient(answer)
     with cassette(PATH), ThreadPoolExecutor(2) as executor:
-        answers = [each.result() for each in [executor.submit(said, client) for _ in range(2)]]
+        asked = [executor.submit(said, client, cache=False) for _ in range(2)]
+        answers = [each.result() for each in asked]
     assert len(client.requests) == 2 and answers[0] == answers[1]
     assert lines()[1]["response"]["choices"][0]["message"]["content"] == answers[0]
 

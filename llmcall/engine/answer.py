@@ -13,7 +13,7 @@ from ..notices import logger, warn_once
 from ..requests.keys import ordered
 from ..responses.checks import is_cut
 from ..responses.chunks import chunks_of, text_in
-from ..types import Outcome, TokenUsage, record_of
+from ..types import FROM_SERVER, Outcome, TokenUsage, record_of
 from .effects import Do, Emit, with_cache
 from .exchange import Exchange
 from .flights import share
@@ -133,7 +133,7 @@ def _answered(
         # The reader of a stream has read one model's text: no other can replace it.
         wants_room=wants_room and not stream,
     )
-    outcomes = yield from share([call], ask, policy, call.shared_cache, stream=stream)
+    outcomes = yield from share([call], ask, policy, call.shared_store, stream=stream)
     return outcomes[call.request.cache_key]
 
 
@@ -174,7 +174,7 @@ def _stored(call: ModelCall, sent: Sent) -> Outcome:
     record = record_of(
         call.request, response, cost=cost, api_type=call.client.api_type, host=sent.host
     )
-    return Outcome(call.store(record), sent)
+    return Outcome(call.keep(call.store(record), FROM_SERVER), sent)
 
 
 def _warn_of_missing_answers(call: ModelCall, response: Any) -> None:

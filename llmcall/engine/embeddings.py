@@ -11,7 +11,7 @@ from ..errors import ServiceError
 from ..models.tokens import shares
 from ..notices import warn_once
 from ..responses.checks import packed_vector
-from ..types import Outcome, TokenUsage, record_of
+from ..types import FROM_SERVER, Outcome, TokenUsage, record_of
 from .effects import Do, with_cache
 from .exchange import Exchange
 from .flights import share
@@ -63,7 +63,7 @@ def _asked(calls: Sequence[ModelCall]) -> Flow[Outcomes]:
     batches = _batches(calls) if calls[0].client.splits_batches else [calls]
     outcomes: Outcomes = {}
     for batch in batches:
-        answered = yield from share(batch, ask, policy, batch[0].shared_cache)
+        answered = yield from share(batch, ask, policy, batch[0].shared_store)
         for call in batch:
             outcome = answered[call.request.cache_key]
             record = call.keep(outcome.record, outcome.source)
@@ -125,7 +125,7 @@ def _stored(calls: Sequence[ModelCall], texts: list[str], sent: Sent) -> list[Re
             api_type=call.client.api_type,
             host=sent.host,
         )
-        records.append(call.store(record))
+        records.append(call.keep(call.store(record), FROM_SERVER))
     return records
 
 

@@ -14,17 +14,19 @@ from ..notices import warn_once
 from ..system import after_fork_in_child, process_lock
 from ..types import Outcome
 from .effects import Runner, Wait, with_cache
-from .lookup import stored
+from .lookup import on_cassette, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..cache.cache import ResponseCache
+    from ..cassettes.cassette import Cassette
     from .effects import Flow
     from .prepared_call import Call, PreparedCall
     from .retry import RetryPolicy
 
-    Key = tuple[ResponseCache, str]  # where the answer is stored, and the request's key
+    Store = ResponseCache | Cassette
+    Key = tuple[Store, str]  # where the answer is stored, and the request's key
     Outcomes = dict[str, Outcome]  # by the request's key
 
 # Seconds after which nobody waits for a stream whose reader does not read on: the reader may be
@@ -94,8 +96,8 @@ after_fork_in_child(flights.clear)  # the threads that made them are not there
 @contextmanager
 def handed_to_reader(call: PreparedCall) -> Iterator[None]:
     """Note that the reader of a stream has a piece of it, and who the reader is."""
-    cache = call.shared_cache
-    flight = None if cache is None else flights.get((cache, call.request.cache_key))
+    store = call.shared_store
+    flight = None if store is None else flights.get((store, call.request.cache_key))
     if flight is not None:
         flight.leader = Runner.current()
         flight.handed_at = time.monotonic()
@@ -109,7 +111,7 @@ def share(
     calls: Sequence[Call],
     ask: Callable[[Sequence[Call]], Flow[Outcomes]],
     policy: RetryPolicy,
-    cache: ResponseCache | None,
+    store: Store | None,
     *,
     stream: bool = False,
 ) -> Flow[Outcomes]:
@@ -119,11 +121,11 @@ def share(
     stream: then a follower takes over.
 
     :param calls: all with the same options.
-    :param ask: answers those calls that nobody else does.
-    :param cache: where the answers are stored; ``None`` if they are not, and so not shared.
+    :param ask: answers those calls that nobody else does, and stores the answers.
+    :param store: where the answers are stored; ``None`` if they are not, and so not shared.
     :param stream: whether ``ask`` emits its answer as it comes.
     """
-    if cache is None:
+    if store is None:
         return (yield from ask(calls))
     outcomes: Outcomes = {}
     while True:
@@ -134,8 +136,8 @@ def share(
         followed: list[tuple[Call, Flight]] = []
         error: APIError | None = None
         try:
-            _board(left, cache, led, followed, is_stream=stream)
-            outcomes |= yield from _asked([call for call, _ in led], ask, cache)
+            _board(left, store, led, followed, is_stream=stream)
+            outcomes |= yield from _asked([call for call, _ in led], ask)
         except APIError as own_error:
             if not stream and not policy.ended_by_deadline(own_error):
                 error = copy.copy(own_error)  # the leader's own gets the leader's traceback
@@ -145,7 +147,7 @@ def share(
             for call, flight in led:
                 key = call.request.cache_key
                 with _lock:
-                    flights.pop((cache, key), None)
+                    flights.pop((store, key), None)
                 _end(flight, outcomes.get(key), error)
         for call, flight in followed:
             outcomes |= yield from _followed(call, flight, ask, policy)
@@ -153,7 +155,7 @@ def share(
 
 def _board(
     calls: Sequence[Call],
-    cache: ResponseCache,
+    store: Store,
     led: list[tuple[Call, Flight]],
     followed: list[tuple[Call, Flight]],
     *,
@@ -168,9 +170,9 @@ def _board(
     with _lock:
         for call in calls:
             key = call.request.cache_key
-            flight = flights.get((cache, key))
+            flight = flights.get((store, key))
             if flight is None:
-                flight = flights[cache, key] = Flight(is_stream=is_stream)
+                flight = flights[store, key] = Flight(is_stream=is_stream)
                 led.append((call, flight))
             else:
                 flight.followers += 1
@@ -178,18 +180,17 @@ def _board(
 
 
 def _asked(
-    calls: Sequence[Call],
-    ask: Callable[[Sequence[Call]], Flow[Outcomes]],
-    cache: ResponseCache,
+    calls: Sequence[Call], ask: Callable[[Sequence[Call]], Flow[Outcomes]]
 ) -> Flow[Outcomes]:
     """Ask for calls, unless another leader has stored the answer since the first look."""
     outcomes: Outcomes = {}
     missing = []
     for call in calls:
         key = call.request.cache_key
-        record = None
-        if cache.has_used(key):  # another leader has, since the first look found nothing
-            record = yield from with_cache(cache, stored, call)
+        # Another leader may have stored it since the first look found nothing.
+        record = on_cassette(call)
+        if record is None and call.cache.has_used(key):
+            record = yield from with_cache(call.cache, stored, call)
         if record is None:
             missing.append(call)
         else:

@@ -45,17 +45,21 @@ def lookup(call: Call) -> tuple[Call, Record | None]:
 
 def _replayed(call: PreparedCall) -> Record | None:
     """Return the answer that the cassette holds."""
-    cassette = call.cassette
-    if cassette is None:
-        return None
-    find = functools.partial(cassette.find, place=call.place)
-    record = followed(find(call.request), find)
-    if record is None:
+    record = on_cassette(call)
+    if record is None or call.cassette is None:
         return None
     call.note_replayed(record)
     if not call.refuses(record):
-        cassette.count_replay()
+        call.cassette.count_replay()
     return record
+
+
+def on_cassette(call: PreparedCall) -> Record | None:
+    """Return the record on the cassette that answers a call, or ``None``."""
+    if call.cassette is None:
+        return None
+    find = functools.partial(call.cassette.find, place=call.place)
+    return followed(find(call.request), find)
 
 
 def _cached(call: PreparedCall) -> Record | None:

@@ -98,11 +98,13 @@ class PreparedCall(ABC):
         return self.settings.cache_mode != "replay"
 
     @property
-    def shared_cache(self) -> ResponseCache | None:
-        """Return the disk cache that shares its answer with others; ``None`` if none stores it."""
-        if self.options.cache is False or self.settings.cache_mode == "off":
+    def shared_store(self) -> ResponseCache | Cassette | None:
+        """Return what shares its answer with equal calls: the disk cache or, if that is off, the
+        cassette; ``None`` if neither does.
+        """
+        if self.options.cache is False:
             return None
-        return self.cache
+        return self.cassette if self.settings.cache_mode == "off" else self.cache
 
     @property
     def failures(self) -> Failures:

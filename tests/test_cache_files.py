@@ -452,7 +452,7 @@ def test_nothing_to_save(sound: Any, tmp_path: Path) -> None:
     with ResponseCache(tmp_path / "hollow") as hollow:
         assert hollow.salvage(tmp_path / "new") == 0
     told = commands.cache("--path", tmp_path / "hollow", "salvage", tmp_path / "new", code=1)
-    assert "can be read; nothing was written" in told
+    assert "can be read, so nothing was written" in told
     assert not (tmp_path / "new").exists()
 
 

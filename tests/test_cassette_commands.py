@@ -292,7 +292,7 @@ def test_merge_of_conflicts(choice: str, answer: str) -> None:
     merge = ("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl")
     told = done(*merge, code=1)
     assert 'conflict: s#0 m "a": "1" | "2"' in told
-    assert "answer 1 request differently, and nothing was written" in told
+    assert "have different answers to 1 request, so nothing was written" in told
     assert len(read(Path("one.jsonl"))) == 2
     assert "conflict: " in done(*merge, "--on-conflict", choice)
     assert [

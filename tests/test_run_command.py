@@ -269,7 +269,7 @@ def test_merged_cassettes_keep_the_run(model: NumberedServer) -> None:
     assert header("ab.jsonl")["run"] == {"normalizers": ["times"]}
     told = done("cassette", "merge", "a.jsonl", "c.jsonl", "-o", "ac.jsonl")
     assert "run" not in header("ac.jsonl")
-    assert "recorded with different options of llmcall run, so ac.jsonl holds none" in told
+    assert "recorded with different options of llmcall run, so ac.jsonl contains none" in told
 
 
 # The scope of a run

@@ -256,7 +256,7 @@ def test_none_needs_the_cassette_before_the_program_starts(model: NumberedServer
     written("print('it starts')")
     printed, said = ran("--mode", "none", code=1)
     assert printed == ""
-    assert "run.jsonl does not exist" in said and "run it once without --mode none" in said
+    assert "run.jsonl does not exist" in said and "run the program once without --mode none" in said
 
 
 def test_notices_are_said_once_more_at_the_end(model: NumberedServer) -> None:

@@ -64,7 +64,7 @@ def conflict_option(default: str, choices: str) -> Callable[[Any], Any]:
         type=click.Choice(["keep", "replace", "raise"]),
         default=default,
         show_default=True,
-        help=f"If both answer a request differently: {choices}.",
+        help=f"If two answers to a request differ: {choices}.",
     )
 
 
@@ -83,7 +83,7 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     or ``None`` if no option is given.
     """
 
-    @click.option("--model", help="Only answers of this model.")
+    @click.option("--model", help="Only this model's answers.")
     @click.option(
         "--scope",
         metavar="GLOB",
@@ -153,10 +153,10 @@ def _sum(values: Iterable[Any]) -> Any:
 @as_json
 @click.pass_obj
 def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
-    """Show where the cache is, how large it is, and what it holds.
+    """Show where the cache is, how large it is, and what is in it.
 
-    Shows records, models, tokens, cost and the oldest record's date, in all and for the first level
-    of the scope paths.
+    Shows records, models, tokens, cost and the oldest record's date, in total and for each
+    outermost scope.
     """
     records = list(found.records(where=where))
     size = found.stats().size
@@ -206,7 +206,7 @@ def _date(stored_at: float | None) -> str:
     "-n",
     "--limit",
     type=int,
-    help="Most records to show; 0 shows all. Default for a table: 50.",
+    help="Maximum number of records to show; 0 shows all. The default is 50 for a table, and all with --json.",
 )
 @as_json
 @click.pass_obj
@@ -215,7 +215,7 @@ def list_records(
 ) -> None:
     """List records, oldest first.
 
-    --json shows more of each record and cuts nothing.
+    --json shows more of each record and shortens nothing.
     """
     from itertools import islice
 
@@ -301,7 +301,7 @@ def _whole_key(found: ResponseCache, prefix: str) -> str:
 def export(found: ResponseCache, file: str, where: Where | None) -> None:
     """Write records to a file.
 
-    FILE is written as JSON Lines, the format of a cassette.
+    FILE has the format of a cassette (JSON Lines).
     """
     click.echo(f"{counted(found.export(file, where=where), 'record')} written to {file}")
 
@@ -314,14 +314,15 @@ def export(found: ResponseCache, file: str, where: Where | None) -> None:
     "names",
     metavar="MODULE.CLASS",
     multiple=True,
-    help="A class that was used as response_format when TinyTroupe wrote its cache; its module is imported.",
+    help="A class that was used as response_format when TinyTroupe wrote its cache. Its module is "
+    "imported. Repeat the option for each class.",
 )
 @click.pass_obj
 def load(found: ResponseCache, source: str, on_conflict: str, names: tuple[str, ...]) -> None:
     """Add the records of a file or another cache.
 
-    SOURCE is an exported file, a cassette, another cache's directory or server, or a pickle cache of
-    TinyTroupe.
+    SOURCE is an exported file, a cassette, another cache's directory or server, or TinyTroupe's
+    pickle cache.
     """
     classes = [_class_named(name) for name in names]
     count = found.load(source, on_conflict=on_conflict, classes=classes)
@@ -356,7 +357,7 @@ def delete(found: ResponseCache, key: tuple[str, ...], where: Where | None, yes:
     """
     if bool(key) == bool(where):
         raise click.UsageError(
-            "name either KEYs, or --model, --scope or --since; 'llmcall cache clear' deletes all"
+            "give either KEYs, or --model, --scope or --since; 'llmcall cache clear' deletes all records"
         )
     keys = {_whole_key(found, each) for each in key}
     count = len(keys) or sum(1 for _ in found.records(where=where))
@@ -396,20 +397,21 @@ def verify(found: ResponseCache) -> None:
 def salvage(found: ResponseCache, folder: str) -> None:
     """Copy what can still be read from a damaged cache.
 
-    Every readable record is written to a new cache in FOLDER; the damaged cache stays as it is.
+    Every readable record is written to a new cache in FOLDER. The damaged cache stays as it is.
     """
     saved = found.salvage(folder)
     if not saved:
-        raise CacheError(f"no record in {found.path} can be read; nothing was written")
+        raise CacheError(f"no record in {found.path} can be read, so nothing was written")
     click.echo(f"{counted(saved, 'record')} copied from {found.path} to {without_password(folder)}")
 
 
 @cache.command()
 @click.pass_obj
 def rekey(found: ResponseCache) -> None:
-    """Make all keys again.
+    """Update all keys to the current settings, at no cost.
 
-    Use it after a change of aliases or namespace, or if a new version of llmcall makes other keys.
+    Use it after you change aliases or the namespace, or if a new version of llmcall computes keys
+    differently.
     """
     click.echo(f"{found.rekey():,} of {counted(len(found), 'record')} changed")
 
@@ -421,9 +423,9 @@ def rekey(found: ResponseCache) -> None:
 def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
     """Explain why a request is not recorded.
 
-    FILE holds JSON: a list of messages, or the arguments of send_message by name, including
-    "messages". "-" reads standard input. The report names the most similar record, what differs,
-    and the cause.
+    FILE contains JSON: a list of messages, or the arguments of send_message by name, including
+    "messages". "-" reads standard input. The report shows the nearest record, what differs, and the
+    cause.
     """
     from ..clients.registry import client
     from ..scopes import Active, Draws

@@ -54,7 +54,7 @@ class Commands(click.Group):
 def main() -> None:
     """Call language models and manage their recorded answers.
 
-    Exit codes: 0 success, 1 failure, 2 wrong usage.
+    The exit code is 0 for success, 1 for failure and 2 for wrong usage.
     """
 
 
@@ -100,12 +100,12 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.File("r", encoding="utf-8"))
-@click.option("-m", "--model", help="Model whose tokenizer counts. Default: the configured one.")
+@click.option("-m", "--model", help="Model whose tokenizer to use, instead of the configured one.")
 @as_json
 def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
     """Count the tokens in text files.
 
-    FILES are UTF-8; "-" reads standard input. "~" marks an estimate.
+    FILES are UTF-8 text; "-" reads standard input. "~" marks an estimate.
     """
     from ..clients.registry import count_tokens
     from ..models.tokens import TokenCount
@@ -213,10 +213,10 @@ def _shown(value: Any) -> str:
 @main.command()
 @as_json
 def doctor(as_json: bool) -> None:
-    """Check what a call needs and say how to fix it.
+    """Check what a call needs, and say how to fix what is wrong.
 
-    Checks the key, the endpoint, the model, the cache directory, the tokenizer and the price. The
-    exit code is 1 if something is wrong.
+    Checks the API key, the endpoint, the model, the cache directory, the tokenizer and the price.
+    The exit code is 1 if something is wrong.
     """
     from .doctor import checks
 
@@ -238,9 +238,9 @@ def doctor(as_json: bool) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def demo(context: click.Context, arguments: tuple[str, ...]) -> None:
-    """Play a market day from recorded answers, without a key or network.
+    """Play a market day from recorded answers, without a key.
 
-    The day is played twice; the second time, one person is changed.
+    The day is played twice. The second time, one person is changed.
     """
     play = runpy.run_path(str(_demo_script()), run_name="market_day")["main"]
     play(context.command_path, *arguments)

@@ -23,7 +23,7 @@ MEGABYTE = 1_000_000
     required=True,
     type=click.Path(),
     metavar="FILE",
-    help="A recording that answers the program; one option for each.",
+    help="A recording that the program replays. Repeat the option for each.",
 )
 @click.option(
     "--add",
@@ -46,17 +46,19 @@ MEGABYTE = 1_000_000
     help='An environment variable that the program gets. A credential gets the value "none".',
 )
 @click.option("--prune", is_flag=True, help="Leave out records that no call used.")
-@click.option("--zip", "zip_file", type=click.Path(dir_okay=False), help="Write a ZIP file, too.")
+@click.option("--zip", "zip_file", type=click.Path(dir_okay=False), help="Also write a ZIP file.")
 @click.option(
     "--max-size",
     type=click.FloatRange(min=0),
     default=DEFAULT_SIZE,
     show_default=True,
     metavar="MB",
-    help="The largest file, in megabytes.",
+    help="Maximum size of a file, in megabytes.",
 )
 @click.option(
-    "--licence", type=click.Path(dir_okay=False), help="The licence, if it has no usual name."
+    "--licence",
+    type=click.Path(dir_okay=False),
+    help="The licence's file, if it has no usual name such as LICENSE.",
 )
 def pack(
     folder: str,
@@ -73,8 +75,8 @@ def pack(
     """Pack a study so that others can run it again.
 
     FOLDER is the package to make. COMMAND is the program, after "--": SCRIPT [ARG...], a notebook,
-    or -m MODULE [ARG...]. The working directory is the project: the program runs in a copy of it
-    without network, answered by its recordings, and what it reads and writes is packed.
+    or -m MODULE [ARG...]. The working directory is the project. The program runs in a copy of it,
+    without network, and replays its recordings. What it reads and writes is packed.
     """
     from ..study.packing.pack import pack as make
 
@@ -100,14 +102,14 @@ def pack(
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="NUMBER",
-    help="By how much numbers in CSV, JSON and printed text may differ, such as 1e-9.",
+    help="How much numbers in CSV, JSON and printed text may differ, such as 1e-9.",
 )
 @as_json
 def verify(package: str, tolerance: float, as_json: bool) -> None:
     """Run a packed study again and compare its results.
 
-    PACKAGE is a folder or a ZIP file. The program runs in a temporary folder, without network,
-    answered by its recordings. The exit code is 1 if anything differs.
+    PACKAGE is a folder or a ZIP file. The program runs in a temporary folder, without network, and
+    replays its recordings. The exit code is 1 if anything differs.
     """
     from ..study.packing.verify import WARNING
     from ..study.packing.verify import verify as check

@@ -35,26 +35,29 @@ NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
     help='Scope of the whole run. Without it, a call outside any scope is in the scope "run".',
 )
 @click.option(
-    "--cassette", type=click.Path(dir_okay=False), help="Record on this cassette, or replay it."
+    "--cassette", type=click.Path(dir_okay=False), help="The cassette to record on or to replay."
 )
 @click.option(
     "--mode",
     type=click.Choice(["none", "once", "new", "update", "rewrite"]),
-    help="The cassette's mode (default: once). Without a cassette, none replays the cache.",
+    help="What may be asked. none: only replay; once (the default): record if the file does not "
+    "exist, otherwise replay; new: add missing answers; update: also remove unused records; rewrite: "
+    "record everything again. Without --cassette, none replays the cache.",
 )
 @click.option(
     "--actor",
     metavar="system|header:NAME|user:REGEX|MODULE:FUNCTION",
-    help="What names the actor of a request: its system message, a header's value, the first group of a regular "
-    "expression in the first user message, or a function of the request (llmcall.ProgramRequest).",
+    help="How to tell who sends a request: by its system message, by a header's value, by the first "
+    "group of a regular expression in the first user message, or by a function that gets the request "
+    "(llmcall.ProgramRequest).",
 )
 @click.option(
     "--normalize",
     "normalizers",
     metavar="NAMES",
     multiple=True,
-    help="What to ignore in texts: times, uuids, addresses, temporary_paths (separated by commas), or one regular "
-    "expression.",
+    help="What keys and actors' names ignore in a text: times, uuids, addresses, temporary_paths "
+    "(separated by commas), or one regular expression. Repeat the option for several.",
 )
 @click.option(
     "--seed",
@@ -64,7 +67,7 @@ NORMALIZE = "LLMCALL_CACHE_NORMALIZE"
 @click.option(
     "--flex",
     is_flag=True,
-    help="Ask for OpenAI's flex tier, at half the price, in chat requests that name no service tier.",
+    help="Use OpenAI's flex tier, at half the price, for chat requests that name no service tier.",
 )
 @click.option("-m", "module", is_flag=True, help="SCRIPT is a module's name, as with python -m.")
 @click.argument("script")
@@ -85,18 +88,18 @@ def run(
 ) -> None:
     """Run an unchanged program, and record or replay its calls.
 
-    SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client; its own arguments follow.
+    SCRIPT is a Python file that uses the OpenAI SDK or an HTTP client. Its own arguments follow it.
     llmcall records until the process ends, so it also records threads that outlive the script. The
     exit code is the program's, or 1 if the program got one of llmcall's own errors, such as for a
-    request that is not recorded; the first one is printed. A replay takes --scope, --actor,
+    request that is not recorded. The first such error is printed. A replay takes --scope, --actor,
     --normalize and --seed from the cassette.
     """
     if not module and not Path(script).is_file():
         raise click.UsageError(f"{script} does not exist")
     if mode == "none" and cassette is not None and not Path(cassette).is_file():
         raise CacheError(
-            f"{cassette} does not exist, so there is nothing to replay; run it once without --mode "
-            "none to record it"
+            f"{cassette} does not exist, so there is nothing to replay; run the program once without "
+            "--mode none to record it"
         )
     if mode not in (None, "none") and cassette is None:
         raise click.UsageError(f"--mode {mode} needs a cassette; name one with --cassette")

@@ -1,6 +1,4 @@
-"""``llmcall show``, ``diff``, ``report`` and ``cassette merge``: runs looked at, compared and
-merged.
-"""
+"""``llmcall show``, ``diff``, ``report`` and ``cassette``: show, compare and merge runs."""
 
 from __future__ import annotations
 
@@ -28,15 +26,17 @@ SOURCE = Source(exists=True)
 in_scope = click.option(
     "--scope",
     metavar="GLOB",
-    help="Only this scope and those below it, or those that match, such as 'rep-1/l*'; without RUN, of the cache.",
+    help="Only this scope and the scopes below it, or all that match a pattern such as 'rep-1/l*'. "
+    "Without RUN, the configured cache is searched.",
 )
 
 round_level = click.option(
     "--round",
     "level",
     metavar="LEVEL",
-    help="The level of the scopes that is the round, as in rep/round/agent: its number from 1, or the word "
-    "that its names have in common. Without it, a level such as round-1 or day-1 is found.",
+    help="The level of the scope path that names the round, as in rep/round/agent: its number, "
+    "counted from 1, or the word that its names have in common. By default, a level such as "
+    "round-1 or day-1 is found.",
 )
 
 
@@ -48,7 +48,7 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
 
     if run is None and scope is None:
         raise click.UsageError(
-            "name a run: a cassette, an exported file, or --scope NAME of the cache"
+            "name a run: a cassette, an exported file, or a scope of the cache with --scope NAME"
         )
     whole = shared_cache(settings().cache_path) if run is None else run
     return load(whole if scope is None else (whole, scope), may_be_empty=may_be_empty)
@@ -62,7 +62,7 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
     type=click.Choice(["actor", "round"]),
     default="actor",
     show_default=True,
-    help="Each actor's calls together, or those of all actors in each round.",
+    help="Group the calls by actor or by round.",
 )
 @round_level
 @click.option(
@@ -70,7 +70,8 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
     nargs=2,
     type=(str, int),
     metavar="SCOPE CALL",
-    help="Which earlier answers the prompt of a call quotes, such as of the scope rep-1/lisa the call 7.",
+    help="Show which earlier answers a call's prompt quotes. For example, --heard rep-1/lisa 7 is "
+    "the seventh call in the scope rep-1/lisa.",
 )
 @as_json
 def show(
@@ -83,10 +84,10 @@ def show(
 ) -> None:
     """Show what was asked and answered, as conversations.
 
-    RUN is a cassette, an exported file or a cache's directory. If rounds are no level of the scopes,
-    "--by round" shows the n-th calls of all actors together. The text is the same each time, so git
-    can compare it: "llmcall show" is a textconv. A file that cannot be read is shown as it is, after
-    the reason.
+    RUN is a cassette, an exported file or a cache directory. If the scopes have no level for rounds,
+    "--by round" shows all actors' first calls, then their second calls, and so on. The output is the
+    same each time, so git can use "llmcall show" as a textconv, which turns a cassette into text for
+    "git diff". If a file cannot be read, the reason is shown first, then the file as it is.
     """
     from ..review.conversations import by_round, conversations, text_lines, with_rounds
 
@@ -143,10 +144,13 @@ def _write(lines: Iterable[str]) -> None:
 @click.argument("other", required=False, type=SOURCE)
 @in_scope
 @click.option(
-    "--with", "other_scope", metavar="GLOB", help="The same of OTHER; without OTHER, where RUN is."
+    "--with",
+    "other_scope",
+    metavar="GLOB",
+    help="Like --scope, but for the second run. Without OTHER, both runs are in the same place.",
 )
 @round_level
-@click.option("--exit-code", is_flag=True, help="Exit with 1 if the two differ.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if the runs differ.")
 @as_json
 def diff(
     run: str | None,
@@ -157,10 +161,10 @@ def diff(
     exit_code: bool,
     as_json: bool,
 ) -> None:
-    """Say where two runs part, for each actor, and why.
+    """Show for each actor where two runs diverge, and why.
 
-    RUN and OTHER are cassettes, exported files or directories of caches. The exit code is 0, also
-    where they differ, unless --exit-code is given (as with git diff).
+    RUN and OTHER are cassettes, exported files or cache directories. The exit code is 0 even if the
+    runs differ, unless you use --exit-code (as with git diff).
     """
     from ..review.comparison import compare
 
@@ -181,19 +185,19 @@ def diff(
 
 @click.command()
 @click.argument("run", required=False, type=SOURCE)
-@click.option("--against", type=SOURCE, help="Another run, beside which this one is shown.")
+@click.option("--against", type=SOURCE, help="Another run, to show beside this one.")
 @in_scope
 @click.option(
     "--with",
     "other_scope",
     metavar="GLOB",
-    help="The same of the other run; without --against, of RUN.",
+    help="Like --scope, but for the other run. Without --against, both runs are in RUN.",
 )
 @round_level
 @click.option(
     "--sample",
     type=click.IntRange(min=1),
-    help="Show at most so many calls: those of actors taken evenly.",
+    help="Show at most this many calls, from evenly chosen actors.",
 )
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False), help="The HTML file to write."
@@ -207,10 +211,10 @@ def report(
     sample: int | None,
     output: str,
 ) -> None:
-    """Write a run, or two side by side, as one HTML page.
+    """Write one run, or two side by side, as an HTML page.
 
-    RUN is a cassette, an exported file or a cache's directory. The page needs no other file, and
-    loads nothing.
+    RUN is a cassette, an exported file or a cache directory. The page needs no other file and no
+    network.
     """
     from ..review.comparison import Comparison
     from ..review.conversations import with_rounds
@@ -231,7 +235,7 @@ existing = click.Path(exists=True, dir_okay=False)
 
 @click.group()
 def cassette() -> None:
-    """Merge cassettes, check them, or make their keys anew."""
+    """Merge cassettes, check them, or update their keys."""
 
 
 @cassette.command()
@@ -240,11 +244,11 @@ def cassette() -> None:
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False), help="The file to write."
 )
-@conflict_option("raise", "keep the first's answer, replace it, or write nothing")
+@conflict_option("raise", "keep the first file's answer, replace it, or write nothing")
 def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     """Write the records of two files to one, and list the conflicts.
 
-    The settings in their headers must be the same.
+    The settings in the two headers must be the same.
     """
     from ..clients.registry import settings
     from ..records.header import header_differences, joined_headers
@@ -260,15 +264,15 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     if conflicts and on_conflict == "raise":
         count = counted(len(conflicts), "request")
         raise CacheError(
-            f"{one} and {other} answer {count} differently, and nothing was written; choose with --on-conflict"
+            f"{one} and {other} have different answers to {count}, so nothing was written; choose with --on-conflict"
         )
     header = joined_headers(first.settings or second.settings, second.settings)
     run = first.run if second.run is None else second.run
     if None not in (first.run, second.run) and first.run != second.run:
         run = None
         click.echo(
-            f"{one} and {other} were recorded with different options of llmcall run, so {output} holds none: "
-            "give them again to replay it",
+            f"{one} and {other} were recorded with different options of llmcall run, so {output} contains none: "
+            "pass them again to replay it",
             err=True,
         )
     write(output, header, records, run=run, allow=settings().cassette_allow)
@@ -279,12 +283,12 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 @click.argument("file", type=existing)
 @as_json
 def check(file: str, as_json: bool) -> None:
-    """Find what does not fit together, as after an edit by hand.
+    """Find inconsistencies, such as after an edit by hand.
 
-    That is: records out of order; requests that no call makes under the header's settings; draws of
-    one request with the same long text; answers that prompts quote with other words. A program may
-    quote so as well. A file in which all fits may have been edited, too. The exit code is 1 if
-    anything is found, or if the file cannot be read.
+    These are: records out of order; requests that no call can make under the header's settings;
+    draws of one request with the same long text; answers that later prompts quote in other words (a
+    program may also do that). A file without inconsistencies may still have been edited. The exit
+    code is 1 if something is found, or if the file cannot be read.
     """
     from ..records.reader import read
     from ..review.edits import findings
@@ -297,7 +301,7 @@ def check(file: str, as_json: bool) -> None:
         for each in found:
             click.echo(str(each))
         count = counted(len(lines), "record")
-        told = counted(len(found), "finding") if found else "all that can be checked fits together"
+        told = counted(len(found), "finding") if found else "no inconsistency found"
         click.echo(f"{file}: {count}, {told}", err=True)
     if found:
         raise click.exceptions.Exit(1)
@@ -307,11 +311,11 @@ def check(file: str, as_json: bool) -> None:
 @click.argument("file", type=existing, nargs=-1, required=True)
 @conflict_option("raise", "keep the first answer, replace it, or write nothing")
 def rekey(file: tuple[str, ...], on_conflict: str) -> None:
-    """Make the keys of cassettes anew, at no cost.
+    """Update the keys of cassettes to the current settings, at no cost.
 
-    For a change of normalizers, aliases or namespace. No call is made and no answer changes. The
-    present settings hold, and stand in the header afterwards; normalizers and aliases of the
-    recording stay.
+    Use it after you change normalizers, aliases or the namespace. No call is made, and no answer
+    changes. The header then contains the current settings. The recording's own normalizers and
+    aliases stay, because what they replaced is gone.
     """
     from ..cassettes.rekey import rekeyed
     from ..clients.registry import settings
@@ -333,16 +337,14 @@ def rekey(file: tuple[str, ...], on_conflict: str) -> None:
         if found.conflicts and on_conflict == "raise":
             count = counted(len(found.conflicts), "request")
             raise CacheError(
-                f"{path}: {count} would have two answers under these settings, and nothing was written; "
+                f"{path}: {count} would have two answers under these settings, so nothing was written; "
                 "choose with --on-conflict"
             )
         told = f"{path}: {counted(found.changed, 'record')} of {len(recording):,} with a new key"
         if found.drawn:
-            told += (
-                f", {found.drawn:,} of them with a new draw, since their requests are the same now"
-            )
+            told += f", {found.drawn:,} of them with a new draw, because their requests are now the same"
         if found.joined:
-            told += f", {found.joined:,} left out, since others answer the same request"
+            told += f", {found.joined:,} left out, because others answer the same request"
         if found.changed or found.joined or found.settings != recording.settings:
             write(
                 path,

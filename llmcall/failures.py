@@ -36,27 +36,32 @@ class Failures:
     """The calls of one run that left no record, for a warning at its end.
 
     :ivar refused: how many calls were refused, including those that were reported before.
+    :ivar unanswered: how many calls that a model was asked for failed or were left, likewise.
     """
 
     def __init__(self) -> None:
         self.refused = 0
+        self.unanswered = 0
         # Re-entrant: the garbage collector may end an imap or a stream at any moment.
         self._lock = threading.RLock()
         # By reason: the first call in words, and the number of calls by scope path.
         self._by_reason: dict[str, tuple[str, dict[str, int]]] = {}
-        # Streams and the like that have not ended: scope path and words.
-        self._under_way: dict[object, tuple[str, str]] = {}
+        # Streams and the like that have not ended: scope path, words, and whether a model is asked.
+        self._under_way: dict[object, tuple[str, str, bool]] = {}
 
-    def add(self, scope: str, what: str, why: str = FAILED) -> None:
+    def add(self, scope: str, what: str, why: str = FAILED, *, asks_model: bool = True) -> None:
         """Add a call that left no record.
 
         :param scope: its scope path; empty outside any scope.
         :param what: the call and its error, in words without secrets.
         :param why: ``FAILED``, ``LEFT`` or ``REFUSED``.
+        :param asks_model: whether a model was asked for it.
         """
         if self is process_failures:
             _warn_at_exit()
         with self._lock:
+            if asks_model and why != REFUSED:
+                self.unanswered += 1
             _, scopes = self._by_reason.setdefault(why, (what, {}))
             scopes[scope] = scopes.get(scope, 0) + 1
         if why == REFUSED:
@@ -67,28 +72,31 @@ class Failures:
         with self._lock:
             self.refused += 1
 
-    def begin(self, scope: str, what: str) -> object:
+    def begin(self, scope: str, what: str, *, asks_model: bool = True) -> object:
         """Note that something is read piece by piece; it counts as ``LEFT`` unless :meth:`end`
         follows.
 
+        :param asks_model: whether a model is asked for it.
         :returns: the token for :meth:`end`.
         """
         if self is process_failures:
             _warn_at_exit()
         token = object()
         with self._lock:
-            self._under_way[token] = scope, what
+            self._under_way[token] = scope, what, asks_model
         return token
 
     def end(self, token: object, *, left: bool = False) -> None:
-        """Note that the reading ended.
+        """Note that the reading ended, if it began.
 
+        :param token: of :meth:`begin`; ``None`` if nothing began.
         :param left: whether it ended early.
         """
         with self._lock:
             call = self._under_way.pop(token, None)
             if left and call is not None:
-                self.add(*call, LEFT)
+                scope, what, asks_model = call
+                self.add(scope, what, LEFT, asks_model=asks_model)
 
     def take(self) -> list[tuple[str, dict[str, int], str]]:
         """Return and forget what was added: for each reason, the number of calls by scope path, and

@@ -368,7 +368,8 @@ def _answered(call: FunctionCall) -> Flow[Any]:
             record = yield from _recorded(call)
     except BaseException as error:
         if is_left(error):
-            call.failures.add(call.scope, f"{call.request.kind} call of {call.name}", LEFT)
+            words = f"{call.request.kind} call of {call.name}"
+            call.failures.add(call.scope, words, LEFT, asks_model=call.request.kind == "http")
         call.give_back()
         raise
     call.end(record)
@@ -431,7 +432,8 @@ def _run(call: FunctionCall) -> Flow[Record]:
             result = yield Send(call, call.request, None)
     except Exception as error:
         if isinstance(error, APIError) or not isinstance(error, LLMCallError):
-            call.failures.add(call.scope, f"{call.name}: {type(error).__name__}")
+            words = f"{call.name}: {type(error).__name__}"
+            call.failures.add(call.scope, words, asks_model=call.request.kind == "http")
             if call.counter is not None:
                 call.counter.count_error(call)
         raise

@@ -155,6 +155,8 @@ class ScriptedServer:
 class NumberedServer:
     """Answer each chat completion with another text: "answer 0", "answer 1", and so on.
 
+    A question with the word "wrongly" gets the status 400.
+
     :param slow: how long to wait before the answer to a question with the word "slowly", in seconds.
     :ivar address: the base URL that a program is given.
     :ivar asked: the last message of each request, in order.
@@ -176,6 +178,8 @@ class NumberedServer:
         self.bodies.append(body)
         if "slowly" in question:
             time.sleep(self._slow)
+        if "wrongly" in question:
+            return Response(refusal(400).text(), status=400, content_type="application/json")
         answer = completion(f"answer {next(self._numbers)}")
         return Response(json.dumps(answer), content_type="application/json")
 

@@ -353,12 +353,22 @@ def test_the_last_line_says_what_the_calls_came_to(model: NumberedServer) -> Non
     assert line.endswith(".llmcall/cache")
 
 
+def test_a_call_that_failed_counts_as_asked(model: NumberedServer) -> None:
+    """The last line says how many of those that were asked are not recorded."""
+    program = "ask('Bread?')\ntry: ask('wrongly')\nexcept httpx.HTTPStatusError: pass"
+    failed = ran(program, "--cassette", "a.jsonl")
+    assert last_lines(failed) == [
+        "2 asked (1 not recorded), 0 from the cache, 0 replayed, 0 refused: a.jsonl"
+    ]
+
+
 def test_a_call_whose_actor_has_no_name_counts_as_refused(model: NumberedServer) -> None:
     """Whatever the reason for which llmcall refused a call, the last line counts it."""
     written("who.py", "def name(request):\n    raise ValueError('who is it?')\n")
     refused = "try: ask('Bread?')\nexcept httpx.HTTPStatusError: pass"
     done = ran(refused, "--cassette", "a.jsonl", "--actor", "who:name", code=1)
-    assert last_lines(done) == ["0 asked, 0 from the cache, 0 replayed, 1 refused: a.jsonl"]
+    [line] = last_lines(done)
+    assert line == "0 asked, 0 from the cache, 0 replayed, 1 refused: a.jsonl was not written"
 
 
 def test_records_that_no_call_used(model: NumberedServer) -> None:

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from programs import ASK
 from pytest_httpserver import HTTPServer
-from servers import NumberedServer
+from servers import NumberedServer, RawServer
+from streaming import TWO_COINS, streams
 
 PREAMBLE = f"""
 import atexit, signal, threading, time
@@ -145,17 +147,61 @@ def test_a_pool_that_is_terminated_ends_nothing_else(model: NumberedServer) -> N
     assert printed == "True\nBread? answer 0\n"
 
 
-def test_an_answer_that_comes_too_late_is_told(model: NumberedServer) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_comes_too_late_is_told(model: NumberedServer, stream: bool) -> None:
     """A daemon thread is cut off at the end, as Python does: that its answer is lost is said."""
-    written("""
-        threading.Thread(target=tell, args=["slowly"], daemon=True).start()
+    written(f"""
+        late = dict(args=["slowly"], kwargs=dict(stream={stream}), daemon=True)
+        threading.Thread(target=ask, **late).start()
         while not client._transport._pool.connections:
             time.sleep(0.01)
         time.sleep(0.2)
     """)
     _, said = ran()
     assert "1 call ended before the whole answer arrived" in said
-    assert "POST /v1/chat/completions" in said
+    assert ("chat request" if stream else "POST /v1/chat/completions") in said
+    assert (
+        "1 asked (1 not recorded), 0 from the cache, 0 replayed, 0 refused: run.jsonl was" in said
+    )
+
+
+STREAM = """
+streams = []
+def begin(text):
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}], "stream": True}
+    request = client.build_request("POST", "/chat/completions", json=body)
+    streams.append(client.send(request, stream=True).iter_lines())
+    return streams[-1]
+"""
+
+
+@pytest.fixture
+def streaming(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
+    """Make a model's server that streams, which the programs of a test find."""
+    with RawServer(streams(*TWO_COINS)) as server:
+        monkeypatch.setenv("MODEL_AT", server.base_url)
+        yield server
+
+
+def test_streams_that_are_open_at_the_end_count_as_asked(streaming: RawServer) -> None:
+    """The last line counts what was paid for and is lost, and says that no file was written."""
+    written(f"{STREAM}\nnext(begin('Bread?'))\nnext(begin('Milk?'))")
+    _, said = ran()
+    counted = "2 asked (2 not recorded), 0 from the cache, 0 replayed, 0 refused"
+    assert f"{counted}: run.jsonl was not written" in said
+    assert "2 calls ended before the whole answer arrived" in said
+    assert not Path("run.jsonl").exists()
+
+
+def test_a_stream_that_is_read_at_exit_is_recorded(streaming: RawServer) -> None:
+    """What a function of ``atexit`` reads is the whole answer, as in the plain interpreter."""
+    written(f"{STREAM}\natexit.register(lambda: print(*streams[0]))\nbegin('Bread?')")
+    live, said = ran()
+    assert "coins" in live and "[DONE]" in live
+    assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
+    replayed, _ = ran("--mode", "none")
+    assert "coins" in replayed and "[DONE]" in replayed
+    assert len(streaming.requests) == 1
 
 
 PROGRAMS = {

@@ -558,6 +558,16 @@ def test_streams_that_are_kept_are_told(caplog: pytest.LogCaptureFixture) -> Non
     ]
 
 
+def test_a_replayed_stream_that_is_left_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Its answer is recorded, so nothing is lost."""
+    client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
+    with llmcall.cassette("left.jsonl"), llmcall.scope("s"):
+        "".join(client.stream_message("Hello"))
+    with llmcall.cassette("left.jsonl", mode="none"), llmcall.scope("s"):
+        leave(client)
+    assert "whole answer" not in caplog.text
+
+
 def test_an_interrupted_recording_tells_of_no_cancelled_call(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

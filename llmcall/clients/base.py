@@ -402,12 +402,13 @@ class LLMClient:
         from ..engine.effects import with_cache
 
         failures = call.failures
-        begun = failures.begin(call.scope, call.label)
+        begun = None
         try:
             call, record = yield from with_cache(self.cache, lookup, call)
             if record is None:
                 from ..engine.answer import answer
 
+                begun = failures.begin(call.scope, call.label)
                 outcome = yield from answer(call, stream=True)
                 return self._reply(call, outcome.record, outcome.sent)
             from ..engine.answer import told

@@ -36,7 +36,7 @@ class _AnyStream:
         # A weak reference, so that a stream that is dropped half-way is closed at once, not when
         # garbage is collected.
         self._pieces = drive(flow, partial(setattr, proxy(self), "reply"))
-        _end_streams_at_exit()
+        end_streams_at_exit()
         _streams.add(self)
 
     def __repr__(self) -> str:
@@ -149,15 +149,16 @@ _streams: WeakSet[_AnyStream] = WeakSet()
 
 
 @cache
-def _end_streams_at_exit() -> None:
+def end_streams_at_exit() -> None:
     """End the open streams when the process ends, while it can still count and import."""
     # Counting needs it, and it cannot be imported at exit.
     import concurrent.futures.thread  # noqa: F401
 
-    at_exit(_end_streams)
+    at_exit(end_streams)
 
 
-def _end_streams() -> None:
+def end_streams() -> None:
+    """End the open streams, except one that another thread reads just now."""
     for stream in list(_streams):
         with suppress(ValueError):  # "generator already executing": another thread reads it
             stream.end_at_exit()

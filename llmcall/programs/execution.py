@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from ..cassettes.cassette import Cassette
 from ..cassettes.misses import guards
+from ..clients.streams import end_streams, end_streams_at_exit
 from ..config import resolve as config
 from ..config.values import without_password
 from ..engine.usage import process_meter
@@ -104,6 +105,7 @@ class Execution:
         self._watch.start()
         if sends_nothing:
             guards.append(_refuse_to_send)
+        end_streams_at_exit()  # after this execution's end: the program may still read them then
         atexit.register(self._end)
         os._exit = self._exit_at_once
         # A program's own handler takes the place of this one.
@@ -212,6 +214,7 @@ class Execution:
         self._has_ended = True
         for request in self._calls.close():
             self._failures.add("", request, LEFT)
+        end_streams()
         problems = self._close()
         first = self._calls.first_error
         if first is not None and (self._error is None or isinstance(self._error, SystemExit)):
@@ -246,10 +249,12 @@ class Execution:
         if cassette is None:
             used = process_meter.usage()
             place = without_password(config.settings().cache_path)
-            return [_counts_line(used.calls, used.cached_calls, 0, refused, place)]
-        line = _counts_line(
-            cassette.asked, cassette.supplied, cassette.replayed, refused, cassette.path
-        )
+            return [_counts_line(used.calls + used.errors, 0, used.cached_calls, 0, refused, place)]
+        lost = cassette.failures.unanswered
+        asked = cassette.asked + lost
+        is_there = cassette.path.exists()
+        place = str(cassette.path) if is_there else f"{cassette.path} was not written"
+        line = _counts_line(asked, lost, cassette.supplied, cassette.replayed, refused, place)
         return [line, cassette.told_unused] if cassette.told_unused else [line]
 
 
@@ -266,8 +271,15 @@ def _refuse_to_send(client: object, cassette: Cassette | None) -> None:
         )
 
 
-def _counts_line(asked: int, supplied: int, replayed: int, refused: int, place: object) -> str:
-    counts = f"{asked:,} asked, {supplied:,} from the cache, {replayed:,} replayed"
+def _counts_line(
+    asked: int, lost: int, supplied: int, replayed: int, refused: int, place: str
+) -> str:
+    """Return the line that counts a program's calls.
+
+    :param lost: how many of those that were asked are not recorded.
+    """
+    not_recorded = f" ({lost:,} not recorded)" if lost else ""
+    counts = f"{asked:,} asked{not_recorded}, {supplied:,} from the cache, {replayed:,} replayed"
     return f"{counts}, {refused:,} refused: {place}"
 
 

@@ -193,12 +193,13 @@ class ProgramCalls:
                 "answer could not be recorded. Join the thread before the program ends"
             )
         token = in_hand.set(call)
-        self._under_way[id(call)] = f"{call.request.method} {call.request.url.path}"
+        if call.asked.method != "stream_message":  # a stream notes by itself that nobody read it
+            self._under_way[id(call)] = f"{call.request.method} {call.request.url.path}"
         try:
             with scopes.inherited(self._around), self._scope_of(call), askers.counted_apart():
                 yield
         finally:
-            del self._under_way[id(call)]
+            self._under_way.pop(id(call), None)
             in_hand.reset(token)
 
     def close(self) -> list[str]:

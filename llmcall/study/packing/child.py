@@ -201,7 +201,7 @@ def _replay_only(log: Log, folder: str, cassettes: list[str]) -> None:
     from llmcall.cassettes import cassette as cassette_module
     from llmcall.cassettes.misses import guards
     from llmcall.errors import CacheError, CacheMissError
-    from llmcall.failures import Failures
+    from llmcall.failures import FAILED, Failures
     from llmcall.testing import answers_in_process
 
     named = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
@@ -223,9 +223,11 @@ def _replay_only(log: Log, folder: str, cassettes: list[str]) -> None:
 
     add = Failures.add
 
-    def add_failure(self: Failures, scope: str, what: str, why: str = "failed") -> None:
+    def add_failure(
+        self: Failures, scope: str, what: str, why: str = FAILED, *, asks_model: bool = True
+    ) -> None:
         log.add("failure", scope, what, why)
-        add(self, scope, what, why)
+        add(self, scope, what, why, asks_model=asks_model)
 
     cassette_module.before_start.append(before_start)
     cassette_module.after_stop.append(after_stop)

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from commands import done, run
@@ -31,13 +31,16 @@ import csv, json, pathlib, sys
 import llmcall
 from persons import persons
 
+def rate():
+    return float(pathlib.Path("data/rate.txt").read_text())
+
 def main():
     rows = []
     for name, trade in persons():
         with llmcall.scope(name):
             text = f"You are {name}, a {trade}. What do you pay?"
             reply = llmcall.client().send_message(text, temperature=1, on_error="raise")
-        rows.append((name, reply.content, len(reply.content) * 1.1))
+        rows.append((name, reply.content, len(reply.content) * rate()))
     with open("out/table.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("name", "answer", "price"), *rows])
     pathlib.Path("out/all.json").write_text(json.dumps({"rows": rows}), encoding="utf-8")
@@ -55,6 +58,7 @@ FILES = {
     SCRIPT: PROGRAM,
     "persons.py": PERSONS,
     "data/people of Köln.csv": "Ada,nurse\nBela,baker\nÇem,driver\n",
+    "data/rate.txt": "1.1\n",
     "notes.txt": "never read\n",
     "out/.keep": "",
     "LICENSE": "Free for all.\n",
@@ -172,6 +176,7 @@ def test_a_package_holds_what_the_run_used(packed: Path) -> None:
         f"code/{SCRIPT}",
         "code/persons.py",
         "data/data/people of Köln.csv",
+        "data/data/rate.txt",
         f"recordings/{TAPE}",
         "results/out/table.csv",
         "results/out/all.json",
@@ -240,8 +245,8 @@ def without_line(package: Path, text: str) -> None:
     tape.write_text("".join(line for line in lines if text not in line), encoding="utf-8")
 
 
-def doubled_line(package: Path, sample: str) -> None:
-    """Write the last record once more, as another draw."""
+def with_line_again(package: Path, sample: str) -> None:
+    """Write the last record once more, under the name of a draw."""
     tape = package / "recordings" / TAPE
     last = tape.read_text(encoding="utf-8").splitlines()[-1]
     with open(tape, "a", encoding="utf-8") as file:
@@ -251,6 +256,11 @@ def doubled_line(package: Path, sample: str) -> None:
 def in_code(old: str, new: str) -> Callable[[Path], None]:
     """Return a change of the program."""
     return lambda package: edited(package / "code" / SCRIPT, old, new)
+
+
+def in_file(name: str, old: str, new: str) -> Callable[[Path], None]:
+    """Return a change of another file."""
+    return lambda package: edited(package / name, old, new)
 
 
 LIVE = """
@@ -264,53 +274,116 @@ CHILD = """
     import subprocess
     subprocess.run([sys.executable, "-c", ""])
 """
-# A change of the package, and what verify says of it: the check that fails, and words of its.
-CHANGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
-    "an answer": (
-        lambda package: edited(package / "recordings" / TAPE, "answer 1", "answer 11"),
+PEOPLE = "data/data/people of Köln.csv"
+
+
+class Change(NamedTuple):
+    """A change of a package, and what verify says of it.
+
+    :param apply: makes the change.
+    :param check: the check that fails, also if the manifest's sums were mended.
+    :param words: some of its details.
+    :param changed: the file whose sum tells the change, if nothing was mended.
+    """
+
+    apply: Callable[[Path], None]
+    check: str
+    words: str
+    changed: str
+
+
+CHANGES = {
+    "an answer": Change(
+        in_file(f"recordings/{TAPE}", "answer 1", "answer 11"),
         "result out/table.csv",
         "row 3, column 'answer': 'answer 1' became 'answer 11'",
+        f"recordings/{TAPE}",
     ),
-    "a record dropped": (
+    "a record dropped": Change(
         lambda package: without_line(package, "Bela#0"),
         "replay",
         "in scope 'Bela'",
+        f"recordings/{TAPE}",
     ),
-    "a record doubled": (lambda package: doubled_line(package, "Çem#0"), "recordings", "twice"),
-    "a draw more": (lambda package: doubled_line(package, "Çem#1"), "replay", "record Çem#1"),
-    "a persona": (
-        lambda package: edited(package / "data/data/people of Köln.csv", "baker", "thief"),
+    "a record doubled": Change(
+        lambda package: with_line_again(package, "Çem#0"),
+        "recordings",
+        "the record Çem#0 stand there twice",
+        f"recordings/{TAPE}",
+    ),
+    "a draw more": Change(
+        lambda package: with_line_again(package, "Çem#1"),
         "replay",
-        "in scope 'Bela'",
+        "no call used the record Çem#1",
+        f"recordings/{TAPE}",
     ),
-    "the prompt": (in_code("do you pay", "would you pay"), "replay", "in scope 'Ada'"),
-    "the analysis": (
-        in_code("* 1.1", "* 1.2"),
+    "a persona": Change(
+        in_file(PEOPLE, "baker", "thief"), "replay", "no call used the record Bela#0", PEOPLE
+    ),
+    "the prompt": Change(
+        in_code("do you pay", "would you pay"),
+        "replay",
+        "no call used the record Ada#0",
+        f"code/{SCRIPT}",
+    ),
+    "the analysis": Change(
+        in_code("* rate()", "* rate() * 2"),
         "result out/all.json",
-        "rows[0][2]: 8.8 became 9.6",
+        "rows[0][2]: 8.8 became 17.6",
+        f"code/{SCRIPT}",
     ),
-    "a result": (
-        lambda package: edited(package / "results/out/all.json", "answer 2", "answer 3"),
+    "a result": Change(
+        in_file("results/out/all.json", "answer 2", "answer 3"),
         "result out/all.json",
         "rows[2][1]: 'answer 3' became 'answer 2'",
+        "results/out/all.json",
     ),
-    "what is printed": (in_code('"answers"', '"replies"'), "printed text", "line 1: '3 answers"),
-    "a hidden input": (
+    "a data file": Change(
+        in_file("data/data/rate.txt", "1.1", "1.2"),
+        "result out/table.csv",
+        "row 2, column 'price': '8.8' became '9.6'",
+        "data/data/rate.txt",
+    ),
+    "what is printed": Change(
+        in_code('"answers"', '"replies"'),
+        "printed text",
+        "line 1: '3 answers --n 3' became '3 replies --n 3'",
+        f"code/{SCRIPT}",
+    ),
+    "a hidden input": Change(
         in_code("    rows = []\n", f"    rows = []\n    open({str(Path(__file__))!r}).read()\n"),
         "files read",
         "test_packing.py",
+        f"code/{SCRIPT}",
     ),
-    "a live call": (in_code("    rows = []\n", f"    rows = []\n{LIVE}"), "network", "127.0.0.1:9"),
-    "a child process": (
+    "a live call": Change(
+        in_code("    rows = []\n", f"    rows = []\n{LIVE}"),
+        "network",
+        "127.0.0.1:9",
+        f"code/{SCRIPT}",
+    ),
+    "a child process": Change(
         in_code("    rows = []\n", f"    rows = []\n{CHILD}"),
         "child processes",
         "python",
+        f"code/{SCRIPT}",
     ),
 }
-
-
 # "make test" runs one change for each check; the others take seconds together.
 QUICK = ("an answer", "a persona", "a hidden input", "a live call", "a child process")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_as_it_is_is_found(package: Path, name: str) -> None:
+    """The sum in the manifest names the file that was changed, and the replay finds what it does."""
+    change = CHANGES[name]
+    change.apply(package)
+    found = failed(llmcall.verify(package))
+    assert (
+        found["files"] == f"{change.changed} was changed: its SHA-256 is not that of the manifest"
+    )
+    assert change.words in found[change.check]
 
 
 @pytest.mark.parametrize(
@@ -318,13 +391,30 @@ QUICK = ("an answer", "a persona", "a hidden input", "a live call", "a child pro
     [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CHANGES],
 )
 def test_a_change_with_mended_sums_is_found(package: Path, name: str) -> None:
-    """Where the manifest's sums were mended, too, the replay finds the change."""
-    change, check, words = CHANGES[name]
-    change(package)
+    """If the manifest's sums were mended, too, the replay finds the change."""
+    change = CHANGES[name]
+    change.apply(package)
     mend(package)
     found = failed(llmcall.verify(package))
     assert "files" not in found
-    assert words in found[check]
+    assert change.words in found[change.check]
+
+
+# A change of the recording, and the line that names the record.
+RECORD_CHANGES = {
+    "an answer": "1.jsonl:3: the record Bela#0 was changed or added",
+    "a record dropped": "holds 2 records, and the manifest says 3",
+    "a record doubled": "the record Çem#0 stand there twice",
+    "a draw more": "1.jsonl:5: the record Çem#1 was changed or added",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECORD_CHANGES)
+def test_a_changed_record_is_named(package: Path, name: str) -> None:
+    """The sums of a recording's lines name the record that was changed, by its line and draw."""
+    CHANGES[name].apply(package)
+    assert RECORD_CHANGES[name] in failed(llmcall.verify(package))["recordings"]
 
 
 def test_a_changed_version_is_a_note(package: Path) -> None:

@@ -9,6 +9,9 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# Another Python with other versions of llmcall's dependencies; looked up before the first test takes
+# all of llmcall's variables out of the environment.
+OTHER_PYTHON = os.environ.get("LLMCALL_OTHER_PYTHON", "")
 PREAMBLE = """
 import os, sys, threading
 import llmcall

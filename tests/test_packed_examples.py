@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commands import done
-from programs import ROOT
+from programs import OTHER_PYTHON, ROOT
 from pytest_httpserver import HTTPServer
 from servers import completion
 from werkzeug import Request, Response
@@ -76,6 +76,17 @@ def record_from_outside(study: str, cassette: str) -> None:
         Path(script).unlink()
 
 
+def cassettes_of(study: str) -> list[str]:
+    """Return the paths of a study's cassettes in its folder."""
+    return CASSETTES.get(study, [f"{Path(study).stem}.jsonl"])
+
+
+def packing(study: str, package: Path) -> list[str]:
+    """Return the arguments that pack a study."""
+    options = [word for path in cassettes_of(study) for word in ("--cassette", path)]
+    return ["pack", str(package), *options, "--", Path(study).name]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_an_example_packs_and_verifies(
@@ -88,14 +99,43 @@ def test_an_example_packs_and_verifies(
         pytest.importorskip("matplotlib")
         pytest.importorskip("pandas")
     shutil.copytree(EXAMPLES, tmp_path / "examples")
-    path = Path(study)
-    monkeypatch.chdir(tmp_path / "examples" / path.parent)
-    cassettes = CASSETTES.get(study, [f"{path.stem}.jsonl"])
+    monkeypatch.chdir(tmp_path / "examples" / Path(study).parent)
     if study in RECORDED_FROM_OUTSIDE:
-        record_from_outside(path.name, cassettes[0])
-    options = [option for cassette in cassettes for option in ("--cassette", cassette)]
+        record_from_outside(Path(study).name, cassettes_of(study)[0])
     package = tmp_path / "package"
-    done("pack", package, *options, "--", path.name)
+    done(*packing(study, package))
     found = llmcall.verify(package)
     assert found.ok, str(found)
     assert [check for check in found.checks if check.status != OK] == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not OTHER_PYTHON,
+    reason="LLMCALL_OTHER_PYTHON names no other Python with llmcall's dependencies",
+)
+@pytest.mark.parametrize(
+    ("packs", "verifies"),
+    [(OTHER_PYTHON, sys.executable), (sys.executable, OTHER_PYTHON)],
+    ids=["from another Python", "for another Python"],
+)
+@pytest.mark.parametrize("study", ["market_day.py", "unchanged_program/simulation.py"])
+def test_another_python_verifies(
+    packs: str, verifies: str, study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one Python packed another verifies, with other versions, which are told and fail nothing."""
+    monkeypatch.chdir((EXAMPLES / study).parent)
+    package = tmp_path / "package"
+    subprocess.run([packs, "-m", "llmcall", *packing(study, package)], check=True)
+    printed = subprocess.run(
+        [verifies, "-m", "llmcall", "verify", package, "--json"],
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    found = json.loads(printed)
+    notes = [check for check in found["checks"] if check["status"] != OK]
+    assert found["ok"]
+    assert [check["name"] for check in notes] == ["versions"]
+    told = " ".join(notes[0]["details"])
+    assert "Python 3." in told
+    assert "packed with 3." in told

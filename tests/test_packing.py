@@ -308,7 +308,7 @@ CHANGES = {
     "a record doubled": Change(
         lambda package: with_line_again(package, "Çem#0"),
         "recordings",
-        "the record Çem#0 stand there twice",
+        "there twice: the record Çem#0",
         f"recordings/{TAPE}",
     ),
     "a draw more": Change(
@@ -348,6 +348,12 @@ CHANGES = {
         in_code('"answers"', '"replies"'),
         "printed text",
         "line 1: '3 answers --n 3' became '3 replies --n 3'",
+        f"code/{SCRIPT}",
+    ),
+    "a line more that is printed": Change(
+        in_code("*sys.argv[1:])", '*sys.argv[1:])\n    print("more")'),
+        "printed text",
+        "line 2 is new: 'more'",
         f"code/{SCRIPT}",
     ),
     "a hidden input": Change(
@@ -404,7 +410,7 @@ def test_a_change_with_mended_sums_is_found(package: Path, name: str) -> None:
 RECORD_CHANGES = {
     "an answer": "1.jsonl:3: the record Bela#0 was changed or added",
     "a record dropped": "holds 2 records, and the manifest says 3",
-    "a record doubled": "the record Çem#0 stand there twice",
+    "a record doubled": "there twice: the record Çem#0",
     "a draw more": "1.jsonl:5: the record Çem#1 was changed or added",
 }
 

@@ -22,7 +22,6 @@ HERE = Path(__file__).parent
 SEED = "LLMCALL_FAULT_SEED"
 # Looked up before the first test takes all of llmcall's variables out of the environment.
 GIVEN_SEED = os.environ.get(SEED)
-OTHER_PYTHON = os.environ.get("LLMCALL_OTHER_PYTHON")
 SECONDS = 120.0  # that something may take on a slow machine before a test gives up
 LONGEST = 600.0  # that a process may take which works for a minute
 KILLED = -signal.SIGKILL

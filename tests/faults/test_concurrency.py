@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import OTHER_PYTHON, Nursery, Worker, seeded
+from processes import Nursery, Worker, seeded
+from programs import OTHER_PYTHON
 from test_crashes import stored
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

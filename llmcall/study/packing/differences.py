@@ -97,13 +97,19 @@ def _values(place: str, old: Any, new: Any, tolerance: float) -> Iterator[str]:
 
 
 def _lines(old: str, new: str, tolerance: float) -> Iterator[str]:
-    lines, others = old.split("\n"), new.split("\n")
-    for number, (line, other) in enumerate(zip_longest(lines, others), 1):
+    pairs = zip_longest(_split(old), _split(new))
+    for number, (line, other) in enumerate(pairs, 1):
         if line is None or other is None:
             word = "missing" if other is None else "new"
             yield f"line {number} is {word}: {_shown(line or other or '')}"
         elif not _is_same_text(line, other, tolerance):
             yield f"line {number}: {_shown(line)} became {_shown(other)}"
+
+
+def _split(text: str) -> list[str]:
+    """Return a text's lines; the end of the last one begins no other."""
+    lines = text.split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def _is_same(old: Any, new: Any, tolerance: float) -> bool:

@@ -553,7 +553,7 @@ def _problems(observed: Observed, where: str) -> list[str]:
 
     :param where: the run was, for messages.
     """
-    found = [f"{what} {why}{_in(scope)}" for scope, what, why in observed.failures]
+    found = observed.failure_lines()
     found += [
         f"the program opens the cassette {path}; name it with --cassette"
         for path in dict.fromkeys(observed.unnamed)
@@ -577,10 +577,6 @@ def _problems(observed: Observed, where: str) -> list[str]:
     elif not observed.has_ended:
         found.append(f"the program did not come to its end {where}:\n{observed.complaints}")
     return found
-
-
-def _in(scope: str) -> str:
-    return f" in scope {scope!r}" if scope else ""
 
 
 def _unequal(

@@ -92,6 +92,14 @@ class Observed:
     packages: dict[str, str] = field(default_factory=dict)
     has_ended: bool = False
 
+    def failure_lines(self) -> list[str]:
+        """Return in words the calls that were not answered."""
+        return [f"a call {_where(scope)} {why} ({what})" for scope, what, why in self.failures]
+
+
+def _where(scope: str) -> str:
+    return f"in scope {scope!r}" if scope else "outside any scope"
+
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:

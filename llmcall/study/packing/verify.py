@@ -234,10 +234,7 @@ class _Verifying:
         )
 
     def _replay(self, observed: Observed) -> Check:
-        details = [
-            f"{what} {why}" + (f" in scope {scope!r}" if scope else "")
-            for scope, what, why in observed.failures
-        ]
+        details = observed.failure_lines()
         details += [
             f"it opens the cassette {path}, which is not packed" for path in observed.unnamed
         ]
@@ -376,7 +373,7 @@ def _doubled(path: Path) -> str:
         if digest in seen and line.lstrip().startswith(b'{"kind"'):
             names.append(_line_name(line))
         seen.add(digest)
-    return f"{', '.join(names[:NAMED]) or 'records'} stand there twice"
+    return f"there twice: {', '.join(names[:NAMED]) or 'records'}"
 
 
 def _installed(name: str) -> str | None:

@@ -6,8 +6,9 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,57 @@ def test_an_actor_whose_naming_system_message_was_edited() -> None:
         village("a.jsonl", "thrifty", None), village("b.jsonl", "generous", None)
     )
     assert counts(apart) == (2, 0, 2, 2)
+
+
+def personas(path: str, personas: Iterable[str]) -> Path:
+    """Write down a run whose actors are named by their system messages, by their digests."""
+    scopes = {hashlib.sha256(each.encode()).hexdigest()[:12]: each for each in personas}
+    records = [
+        record
+        for scope in sorted(scopes)
+        for record in conversation(f"{scope}#0", [("Bread?", "Yes.")], scopes[scope])
+    ]
+    return written(path, records, run={"actor": "system"})
+
+
+def paired_systems(found: Any) -> set[tuple[str, ...]]:
+    """Return the system messages of the calls that are paired."""
+    return {
+        tuple(record.request["messages"][0]["content"] for record in (pair.one, pair.other))
+        for pair in found.pairs
+        if pair.one and pair.other
+    }
+
+
+def test_edited_system_messages_of_many_actors() -> None:
+    """If all of them were edited alike, each actor is paired with itself, also where the edit has
+    the words of some actors.
+    """
+    work = ["a farmer", "a driver", "a teacher"]
+    before = [
+        f"You are Nr. {number}, {work[number % 3]}, {20 + number} years old. You live in a village."
+        for number in range(60)
+    ]
+    after = [each.replace("a village", "a town near the house of a farmer") for each in before]
+    found = llmcall.compare(personas("a.jsonl", before), personas("b.jsonl", after))
+    assert paired_systems(found) == set(zip(before, after, strict=True))
+
+
+def test_edited_system_messages_with_the_same_words() -> None:
+    """The order of their words tells actors apart, too."""
+    before = [f"You are {one} and trade with {other}." for one, other in permutations("ABCD", 2)]
+    after = [f"{each} Be brief." for each in before]
+    found = llmcall.compare(personas("a.jsonl", before), personas("b.jsonl", after))
+    assert paired_systems(found) == set(zip(before, after, strict=True))
+
+
+def test_other_people_are_no_edited_ones() -> None:
+    """Actors that share only the words of all actors are not paired."""
+    template = "You are {}, {} years old and {}. You live in a small village by the sea. Be brief."
+    one = [template.format(*each) for each in [("Lisa", 34, "thrifty"), ("Bart", 20, "calm")]]
+    other = [template.format(*each) for each in [("Emma", 61, "generous"), ("Hugo", 47, "loud")]]
+    found = llmcall.compare(personas("a.jsonl", one), personas("b.jsonl", other))
+    assert counts(found) == (0, 0, 2, 2)
 
 
 def test_the_spread_of_several_runs() -> None:

@@ -7,9 +7,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from html import escape
-from itertools import groupby
+from itertools import groupby, pairwise
+from operator import and_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..differences.words import Passage, passages, pieces
@@ -34,6 +35,7 @@ Align = Callable[[str], str] | Mapping[str, str]
 
 WORDS = 60  # characters of a text in a line
 ALIKE = 0.5  # the share of their words that the first prompts of one actor have in common
+FEW = 20  # actors whose prompts are all compared with that of another
 SCOPES_SHOWN = 4
 CHANGES_SHOWN = 3
 STRETCHES_SHOWN = 12  # of rounds
@@ -484,36 +486,86 @@ def _by_first_prompt(run: Mapping[str, list[Record]], other: Container[str]) -> 
 
 def _edited(left: Mapping[str, list[Record]], new: Mapping[str, list[Record]]) -> dict[str, str]:
     """Return the actors of the other run whose first prompts are most like those of actors of the
-    first run that it lacks.
+    first run that it lacks, by the words that not all of them have.
     """
     asked, others = (
-        {scope: Counter(_first_words(records[0])) for scope, records in actors.items()}
+        {scope: FirstPrompt.of(records[0]) for scope, records in actors.items()}
         for actors in (left, new)
     )
-    likeness = sorted(
+    common, others_common = _in_common(asked), _in_common(others)
+    if len(asked) == 1:
+        common = others_common
+    if len(others) == 1:
+        others_common = common
+    likeness = [
         (
-            (_likeness(words, other_words), other, one)
-            for one, words in asked.items()
-            for other, other_words in others.items()
-        ),
-        key=lambda each: (-each[0], each[1:]),
-    )
+            _likeness(asked[one].words - common, others[other].words - others_common),
+            _likeness(asked[one].neighbours, others[other].neighbours),
+            other,
+            one,
+        )
+        for other, one in _candidates(asked, others)
+    ]
     found: dict[str, str] = {}
-    for share, other, one in likeness:
-        if share >= ALIKE and other not in found and one not in found.values():
+    taken: set[str] = set()
+    for share, _, other, one in sorted(likeness, key=lambda each: (-each[0], -each[1], each[2:])):
+        if share >= ALIKE and other not in found and one not in taken:
             found[other] = one
+            taken.add(one)
     return found
 
 
-def _first_words(record: Record) -> tuple[str, ...]:
-    """Return the words of what was asked."""
-    asked = [record.request.get(name) for name in PROMPT]
-    return tuple(word for text in strings_in(asked) for word in text_of(text).words)
+class FirstPrompt(NamedTuple):
+    """What the first call of an actor asked.
+
+    :param words: how often it has each word.
+    :param neighbours: how often it has each two words side by side.
+    """
+
+    words: Counter[str]
+    neighbours: Counter[str]
+
+    @classmethod
+    def of(cls, record: Record) -> FirstPrompt:
+        """Return what a call asked."""
+        asked = [record.request.get(name) for name in PROMPT]
+        words = [word for text in strings_in(asked) for word in text_of(text).words]
+        return cls(Counter(words), Counter(map(" ".join, pairwise(words))))
+
+
+def _in_common(prompts: Mapping[str, FirstPrompt]) -> Counter[str]:
+    """Return the words that all of several prompts have: they tell no actor from another."""
+    if len(prompts) < 2:
+        return Counter()
+    return reduce(and_, (prompt.words for prompt in prompts.values()))
 
 
 def _likeness(one: Counter[str], other: Counter[str]) -> float:
     """Return which share of their words two texts have in common."""
     return 2 * (one & other).total() / ((one + other).total() or 1)
+
+
+def _candidates(
+    asked: Mapping[str, FirstPrompt], others: Mapping[str, FirstPrompt]
+) -> Iterator[tuple[str, str]]:
+    """Yield pairs of actors whose prompts may be alike: the other run's, and the first one's.
+
+    If actors are many, those are sought that have the rarest words of a prompt.
+    """
+    holders: dict[str, set[str]] = {}
+    for scope, prompt in asked.items():
+        for words in (*prompt.words, *prompt.neighbours):
+            holders.setdefault(words, set()).add(scope)
+    held = Counter(words for each in others.values() for words in (*each.words, *each.neighbours))
+    for other, prompt in others.items():
+        found = set(asked)
+        known = [words for words in (*prompt.words, *prompt.neighbours) if words in holders]
+        for words in sorted(known, key=lambda words: (len(holders[words]), words)):
+            if len(found) <= FEW:
+                break
+            if held[words] < len(others):  # what all of them have may be the edit
+                found = found & holders[words] or found
+        yield from ((other, one) for one in found)
 
 
 # Calls

@@ -5,7 +5,7 @@
 # make programs  other people's libraries, unchanged, recorded from that model and replayed (installs each of them once)
 # make check   types and style
 # make docs    the documentation, into docs/_build/html
-# make pictures the pictures of the documentation, with a chromium in PATH
+# make pictures the pictures of the documentation, the screenshots with a chromium in PATH
 # make answers what the model of "make live" answers to the examples and the documentation, where it is not recorded yet
 # make clean   remove what these made; recorded answers (.llmcall) stay
 #
@@ -54,7 +54,9 @@ docs: $(VENV)/.docs
 	@echo "docs/_build/html/index.html"
 
 pictures: $(VENV)/.made
-	@$(INSTALL) $(PACKAGE) playwright nbclient nbconvert ipykernel
+	@$(INSTALL) $(PACKAGE)
+	"$(VENV)/bin/python" docs/pictures/spread.py
+	@$(INSTALL) playwright nbclient nbconvert ipykernel
 	"$(VENV)/bin/python" docs/pictures/make.py
 
 answers: $(VENV)/.live

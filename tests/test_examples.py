@@ -5,6 +5,7 @@ smallest.
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -148,6 +149,13 @@ def test_the_survey_gives_what_is_saved_in_it(tmp_path: Path) -> None:
         for output in outputs
     )
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_picture_of_a_treatment_is_that_of_its_page() -> None:
+    """Drawn anew from the experiment on the page, it is the picture that is there."""
+    script = runpy.run_path(str(ROOT / "docs" / "pictures" / "spread.py"))
+    shown = (ROOT / "docs" / "pictures" / "spread.svg").read_text(encoding="utf-8")
+    assert script["picture"](script["spread"]()) == shown
 
 
 BENCHMARKS = """

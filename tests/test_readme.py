@@ -13,7 +13,7 @@ from typing import Any
 
 import pydantic
 import pytest
-from pages import PAGES, ROOT, answers_of, blocks, public_names, run_docstrings, run_page
+from pages import PAGES, ROOT, answers_of, blocks, missing, public_names, run_docstrings, run_page
 
 import llmcall
 import llmcall.aio
@@ -58,6 +58,8 @@ def test_pages_show_what_happens(page: Path) -> None:
             "pydantic 2.1 cannot complete a class in the first calls of several threads at once"
         )
     assert not run_page(page).failed
+    if missing(page):
+        pytest.skip(f"passed, but for the blocks that need {' and '.join(missing(page))}")
 
 
 class Prompt(code.InteractiveConsole):

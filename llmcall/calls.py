@@ -159,6 +159,9 @@ class RowJob(NamedTuple):
     variables: Callable[[Any], dict[str, Any]]
     bound: Mapping[str, Any] = {}
 
+    def __map_job__(self) -> RowJob:
+        return self
+
     @property
     def client(self) -> LLMClient:
         """Return whom it asks."""
@@ -237,41 +240,26 @@ def _varied_table(
     from .parallel.rows import is_frame, rows_of
     from .parallel.tables import answer_table
 
-    given = [_of_row(row) for row in rows_of(rows)]
-    columns = {name for row in given for name in row}
-
-    def variables(texts: Mapping[str, Any]) -> set[str]:
-        return job.call.varied(texts, {}).variables().keys() - job.bound.keys()
-
-    axes = variations.axes_of(vary, variables, columns)
-    cells = variations.cells_of(axes)
-    jobs = [
-        job._replace(
-            call=job.call.varied(
-                cell.values(variations.TEMPLATE), cell.values(variations.PARAMETER)
-            )
-        )
-        for cell in cells
-    ]
-    items = variations.crossed_rows(given, cells)
-    crossed = variations.CrossedJob(tuple(jobs))
-    variations.warn_of_equal_levels(cells, crossed, items, len(given))
+    given = [of_row(row) for row in rows_of(rows)]
+    crossed = variations.crossing(job.call, given, vary, job.bound)
+    jobs = [job._replace(call=call) for call in crossed.calls]
+    crossed_job = variations.CrossedJob(tuple(jobs))
+    variations.warn_of_equal_levels(crossed, crossed_job)
     if map_options.get("dry_run"):
-        return mapped(crossed, items, **map_options)
+        return mapped(crossed_job, crossed.items, **map_options)
     if map_options.get("on_error") == "none":
         map_options["on_error"] = "return"  # the column error has it
+    table_job = variations.CrossedJob(tuple(TableJob(each) for each in jobs))
     frame = rows if is_frame(rows) else import_pandas().DataFrame(given)
     return answer_table(
-        variations.crossed_frame(frame, cells),
+        crossed.frame(frame),
         map_options.get("repeats", 1),
         job.call.columns(),
-        lambda _: mapped(
-            variations.CrossedJob(tuple(TableJob(each) for each in jobs)), items, **map_options
-        ),
+        lambda _: mapped(table_job, crossed.items, **map_options),
     )
 
 
-def _of_row(item: Any) -> dict[str, Any]:
+def of_row(item: Any) -> dict[str, Any]:
     """Return the templates' variables of an item.
 
     :raises TypeError: where it is no row.
@@ -505,7 +493,7 @@ class LLMCall:
 
     def __map_job__(self) -> RowJob:
         """Return how a ``map`` asks about rows."""
-        return RowJob(self, _of_row)
+        return RowJob(self, of_row)
 
     @property
     def messages(self) -> list[dict[str, Any]] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -323,6 +324,23 @@ def test_added_and_sorted_rows_move_no_order(
         after = choice.table([{"town": name, "new": 1} for name in mixed], repeats=3)
     read = {(row.town, row.repeat): row.order for row in after.itertuples()}
     assert all(read[row.town, row.repeat] == row.order for row in before.itertuples())
+
+
+@pytest.mark.parametrize("order", ["reverse", "shuffle", "rotate"])
+def test_three_hundred_rows_keep_their_orders(order: str) -> None:
+    """Of 300 rows, shuffled, cut and repeated, each respondent reads the same orders."""
+    choice = question(order=order)
+    towns = [{"town": f"town {number}"} for number in range(300)]
+    shuffled = random.Random(4).sample(towns, len(towns))
+    read = []
+    for rows, repeats in ((towns, 1), (shuffled, 1), (towns[100:200], 1), (towns, 3)):
+        with llmcall.scope("survey"):
+            table = choice.table(rows, key="town", repeats=repeats)
+        read.append({(row.town, row.repeat): row.order for row in table.itertuples()})
+    whole, mixed, cut, repeated = read
+    assert mixed == whole
+    assert cut == {place: whole[place] for place in cut}
+    assert {place: repeated[place] for place in whole} == whole
 
 
 def test_framings_models_and_arms_share_the_order() -> None:

@@ -339,3 +339,53 @@ def test_a_reply_has_the_log_probabilities() -> None:
     plain = client.send_message("A or B?", on_error="raise")
     assert plain.logprobs is None
     assert plain.choices == [{"role": "assistant", "content": "A"}]
+
+
+def test_shares_vary() -> None:
+    """``vary`` crosses the rows with levels: each cell has the shares of a question of its own."""
+    client = BiasedModel(other=0.2)
+    levels = {"product": ["bread", "fish"]}
+    question = llmcall.choice(
+        "{{ town }}, {{ product }}: what to do?", OPTIONS, order="rotate", client=client
+    )
+    found = question.shares(TOWNS, vary=levels)
+    assert list(found["product"]) == ["bread", "bread", "fish", "fish"]
+    assert list(found["town"]) == ["Rye", "Ely"] * 2
+    assert found["p_tax"].tolist() == pytest.approx([0.4] * 4)
+    assert len(client.requests) == 4 * len(OPTIONS)
+
+
+def test_shares_of_two_models_are_proven_for_each() -> None:
+    """If one of the models that ``vary`` names gives no log probabilities, that is an error."""
+    client = ScriptedClient(
+        lambda messages: {"choices": [{"message": {"role": "assistant", "content": "A"}}]}
+    )
+    with pytest.raises(llmcall.ConfigError, match="logprobs=False"):
+        policy(client).shares(TOWNS, vary={"model": ["gpt-4o", "gpt-4.1"]})
+    assert 1 <= len(client.requests) <= 2
+
+
+def test_levels_that_change_no_share_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Levels that make no difference to what is sent are told, as in a table."""
+    client = BiasedModel()
+    policy(client).shares(TOWNS[:1], vary={"system": {"one": "Be brief.", "two": "Be brief."}})
+    assert "make no difference to what is sent" in caplog.text
+
+
+def test_a_plan_of_counted_shares() -> None:
+    """``dry_run`` plans the draws that ``logprobs=False`` counts."""
+    client = BiasedModel()
+    plan = policy(client).shares(TOWNS, logprobs=False, repeats=5, dry_run=True)
+    assert plan.misses == 10
+    assert not client.requests
+
+
+def test_counted_shares_vary() -> None:
+    """``vary`` crosses the rows with levels also if draws are counted."""
+    client = BiasedModel()
+    with llmcall.scope("survey"):
+        found = policy(client).shares(
+            TOWNS[:1], logprobs=False, repeats=3, vary={"temperature": [0.5, 1]}
+        )
+    assert list(found["temperature"]) == [0.5, 1]
+    assert len(client.requests) == 6

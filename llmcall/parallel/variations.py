@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from .. import scopes
 from ..errors import LLMCallError
@@ -66,6 +66,13 @@ class Cell(NamedTuple):
         }
 
 
+class Call(Protocol):
+    """What asks about rows, as far as it varies."""
+
+    def varied(self, texts: Mapping[str, str | None], params: Mapping[str, Any]) -> Any:
+        """Return the same call with other texts or model parameters."""
+
+
 class CrossedJob(NamedTuple):
     """Ask about each row of each cell.
 
@@ -102,6 +109,57 @@ class CrossedJob(NamedTuple):
     def job_of_cell(self, cell: int) -> Any:
         """Return what asks about a cell's rows."""
         return self.jobs[cell]
+
+
+class Crossing(NamedTuple):
+    """Rows crossed with the levels of axes.
+
+    :param cells: the combinations of levels.
+    :param calls: asks about a cell's rows, by the cell's number.
+    :param items: the rows of all cells, one cell after the other.
+    :param row_count: how many rows a cell has.
+    """
+
+    cells: list[Cell]
+    calls: list[Any]
+    items: list[CellRow]
+    row_count: int
+
+    def frame(self, rows: Any) -> Any:
+        """Return a DataFrame with the rows of all cells, and a column of labels for each axis.
+
+        :param rows: a DataFrame of the rows of one cell.
+        """
+        import pandas
+
+        frames = [rows.assign(**cell.labels()) for cell in self.cells]
+        return pandas.concat(frames, ignore_index=True)
+
+
+def crossing(
+    call: Call, rows: Sequence[Mapping[str, Any]], vary: Any, bound: Collection[str] = ()
+) -> Crossing:
+    """Return rows crossed with the levels of axes.
+
+    :param call: asks about a row.
+    :param vary: as for :func:`axes_of`.
+    :param bound: variables that are the same for all rows.
+    :raises TypeError, ValueError: as :func:`axes_of`.
+    """
+    columns = {name for row in rows for name in row}
+
+    def variables(texts: Mapping[str, Any]) -> set[str]:
+        used: set[str] = set(call.varied(texts, {}).variables())
+        return used.difference(bound)
+
+    cells = cells_of(axes_of(vary, variables, columns))
+    calls = [call.varied(cell.values(TEMPLATE), cell.values(PARAMETER)) for cell in cells]
+    items = [
+        CellRow({**row, **cell.values(VARIABLE)}, number, cell.labels())
+        for number, cell in enumerate(cells)
+        for row in rows
+    ]
+    return Crossing(cells, calls, items, len(rows))
 
 
 def axes_of(
@@ -187,34 +245,16 @@ def cells_of(axes: tuple[Axis, ...]) -> list[Cell]:
     return [Cell(axes, levels) for levels in itertools.product(*(axis.levels for axis in axes))]
 
 
-def crossed_rows(rows: Sequence[Mapping[str, Any]], cells: Sequence[Cell]) -> list[CellRow]:
-    """Return the rows of all cells, one cell after the other."""
-    return [
-        CellRow({**row, **cell.values(VARIABLE)}, number, cell.labels())
-        for number, cell in enumerate(cells)
-        for row in rows
-    ]
-
-
-def crossed_frame(frame: Any, cells: Sequence[Cell]) -> Any:
-    """Return a DataFrame with the rows of all cells, and a column of labels for each axis."""
-    import pandas
-
-    frames = [frame.assign(**cell.labels()) for cell in cells]
-    return pandas.concat(frames, ignore_index=True)
-
-
-def warn_of_equal_levels(
-    cells: Sequence[Cell], job: CrossedJob, items: Sequence[CellRow], row_count: int
-) -> None:
+def warn_of_equal_levels(crossed: Crossing, job: CrossedJob) -> None:
     """Warn of levels that make no difference to any request, once for each axis.
 
-    :param items: the rows of all cells, as :func:`crossed_rows` gives them.
-    :param row_count: how many rows a cell has.
+    :param job: asks about the rows.
     """
+    cells = crossed.cells
+    row_count = crossed.row_count
 
     def requests(number: int) -> Iterator[Any]:
-        for item in items[number * row_count : (number + 1) * row_count]:
+        for item in crossed.items[number * row_count : (number + 1) * row_count]:
             yield _request(job, item)
 
     for index, axis in enumerate(cells[0].axes):

@@ -6,20 +6,21 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..calls import Answer, Asked, Asking, LLMCall, TableJob
+from ..calls import Answer, Asked, Asking, LLMCall, TableJob, of_row
 from ..display.data_frames import import_pandas
 from ..display.formatting import counted
 from ..errors import APIError, OutputError
 from ..outputs import correction, without_thoughts
 from ..parallel.bar import is_shown
 from ..parallel.map import map as run_map
-from ..parallel.rows import is_frame
+from ..parallel.rows import is_frame, rows_of
+from ..parallel.variations import CrossedJob, crossing, warn_of_equal_levels
 from .choice_options import INSTRUCTION, checked_options
 from .choice_orders import Respondent, all_orders, moved, warn_of_given_order
-from .choice_shares import SharesJob, check_for_shares, mean_shares, share_columns
+from .choice_shares import FirstAnswer, SharesJob, check_for_shares, mean_shares, share_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from ..types import Reply
 
@@ -161,7 +162,14 @@ class Choice(LLMCall):
             again = correction(OutputError("it names none of the options"), INSTRUCTION)
             messages = [*messages, {"role": "user", "content": again}]
 
-    def shares(self, rows: Iterable[Any], *, logprobs: bool = True, **map_options: Any) -> Any:
+    def shares(
+        self,
+        rows: Iterable[Any],
+        *,
+        logprobs: bool = True,
+        vary: Mapping[str, Any] | None = None,
+        **map_options: Any,
+    ) -> Any:
         """Estimate how likely each option is for each row.
 
         The probabilities are those of the answer's first token: the letter, also with a space
@@ -172,6 +180,7 @@ class Choice(LLMCall):
         :param rows: dicts of the question's variables, or a pandas DataFrame.
         :param logprobs: whether to read log probabilities. ``False`` counts the draws of
             ``repeats`` instead, in the orders of :meth:`table`.
+        :param vary: crosses the rows with levels, as for :meth:`LLMCall.table`.
         :param map_options: those of :func:`llmcall.map`. Without ``logprobs=False``, ``repeats`` is
             an error, since the probabilities need no draws. With ``on_error="none"`` or
             ``"return"`` a row that failed has missing values; ``"return"`` adds a column ``error``.
@@ -191,11 +200,29 @@ class Choice(LLMCall):
         0  Rye    0.5   0.25     0.25
         """
         frame, rows = _framed(rows)
+        crossed = None
+        questions = [self]
+        jobs: list[Any]
+        if vary is not None:
+            crossed = crossing(self, [of_row(row) for row in rows_of(rows)], vary)
+            questions, rows, frame = crossed.calls, crossed.items, crossed.frame(frame)
         columns = share_columns(self.options, list(frame.columns))
-        ask = self._shares_by_probability if logprobs else self._shares_by_draws
-        found = ask(rows, map_options)
-        if map_options.get("dry_run"):
-            return found
+        is_plan = map_options.get("dry_run", False)
+        row_jobs = [question.__map_job__() for question in questions]
+        if logprobs:
+            orders = self._orders_of_shares(map_options)
+            jobs = _probability_jobs(questions, orders)
+            map_options["repeats"] = len(orders)
+        else:
+            jobs = row_jobs if is_plan else [TableJob(job) for job in row_jobs]
+        if crossed is not None:
+            warn_of_equal_levels(crossed, CrossedJob(tuple(row_jobs)))
+        answers = run_map(_crossed(jobs), rows, **map_options)
+        if is_plan:
+            return answers
+        if map_options.get("repeats", 1) == 1:
+            answers = [[answer] for answer in answers]
+        found = [mean_shares(each) if logprobs else self._counted(each) for each in answers]
         table = frame.reset_index(drop=True)
         for number, name in enumerate(columns):
             table[name] = [
@@ -206,27 +233,17 @@ class Choice(LLMCall):
             table["error"] = [each if isinstance(each, Exception) else None for each in found]
         return table
 
-    def _shares_by_probability(self, rows: Any, map_options: dict[str, Any]) -> Any:
-        """Return each row's shares, or what it failed by; or a plan."""
+    def _orders_of_shares(self, map_options: Mapping[str, Any]) -> list[tuple[int, ...]]:
+        """Return the orders over which probabilities are averaged.
+
+        :raises ValueError: for ``repeats``.
+        """
         if "repeats" in map_options:
             raise ValueError(
                 "repeats counts draws, and log probabilities need none: leave it out, or give "
                 "logprobs=False"
             )
-        check_for_shares(self)
-        orders = [self._whole(each) for each in all_orders(self.order, self._moving)]
-        found = run_map(SharesJob(self, orders), rows, repeats=len(orders), **map_options)
-        if map_options.get("dry_run"):
-            return found
-        return [mean_shares(each if len(orders) > 1 else [each]) for each in found]
-
-    def _shares_by_draws(self, rows: Any, map_options: dict[str, Any]) -> Any:
-        """Return each row's shares, or what it failed by; or a plan."""
-        found = run_map(TableJob(self.__map_job__()), rows, **map_options)
-        if map_options.get("dry_run"):
-            return found
-        repeats = map_options.get("repeats", 1)
-        return [self._counted(each if repeats > 1 else [each]) for each in found]
+        return [self._whole(each) for each in all_orders(self.order, self._moving)]
 
     def _counted(self, draws: list[Any]) -> list[float] | Exception | None:
         """Return the shares among a row's draws, or what all of them failed by."""
@@ -239,6 +256,11 @@ class Choice(LLMCall):
             is_option = answer.value is not None
             counts[self.options.index(answer.value) if is_option else -1] += 1
         return [count / len(answers) for count in counts]
+
+    @property
+    def model(self) -> str:
+        """Return the name of the model that it asks."""
+        return self.client.model_named(self.model_params.get("model"))
 
     @property
     def _moving(self) -> int:
@@ -314,6 +336,28 @@ def _check_arguments(question: Any, arguments: Mapping[str, Any]) -> None:
     for name, reason in _SETTLED.items():
         if name in arguments:
             raise TypeError(f"a choice takes no {name}: {reason}")
+
+
+def _probability_jobs(
+    questions: Iterable[Choice], orders: Sequence[tuple[int, ...]]
+) -> list[SharesJob]:
+    """Return what asks for the probabilities of questions; the same model proves itself once.
+
+    :raises ValueError: for more than 20 options.
+    :raises ConfigError: if a model is known to give no log probabilities.
+    """
+    jobs = []
+    first_answers: dict[str, FirstAnswer] = {}
+    for question in questions:
+        check_for_shares(question)
+        first = first_answers.setdefault(question.model, FirstAnswer())
+        jobs.append(SharesJob(question, orders, first))
+    return jobs
+
+
+def _crossed(jobs: Sequence[Any]) -> Any:
+    """Return what asks about the rows of all cells: the job itself if nothing varies."""
+    return jobs[0] if len(jobs) == 1 else CrossedJob(tuple(jobs))
 
 
 def _framed(rows: Any) -> tuple[Any, Any]:

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..calls import Asking, LLMCall, RowJob
 from ..engine.drivers import drive
@@ -14,8 +14,12 @@ from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError, short_t
 from .choice_orders import Respondent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..clients.base import LLMClient
     from ..types import Reply
+
+T = TypeVar("T")
 
 MOST_OPTIONS = 20  # of which the API gives probabilities
 OTHER = "p_other"
@@ -33,6 +37,10 @@ class Question(Protocol):
     def client(self) -> LLMClient:
         """Return whom it asks."""
 
+    @property
+    def model(self) -> str:
+        """Return the name of the model that it asks."""
+
     def prompt(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[dict[str, Any]]:
         """Return the messages that ask it with its options in an order."""
 
@@ -40,22 +48,15 @@ class Question(Protocol):
         """Return how a ``map`` asks about rows."""
 
 
-class SharesJob:
-    """Ask each row once for each order of the options; a repeat of the ``map`` is an order.
+class FirstAnswer:
+    """Lets one call of a model through before all others, and keeps what its failure says.
 
-    The first call is made alone: if it has no log probabilities, no second one is made.
-
-    :param question: the closed question.
-    :param orders: the orders of its options.
-    :ivar call: the same question, by which a plan finds what is recorded.
+    :ivar is_proven: whether an answer had log probabilities.
     """
 
-    def __init__(self, question: Any, orders: Sequence[tuple[int, ...]]) -> None:
-        self.call: LLMCall = question
-        self._question: Question = question
-        self._orders = orders
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._is_proven = False
+        self.is_proven = False
         self._failure: ConfigError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,6 +64,46 @@ class SharesJob:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """Ask, alone until an answer had log probabilities.
+
+        :raises ConfigError: if the first answer had none.
+        """
+        with self._lock:
+            if self._failure is not None:
+                raise ConfigError(*self._failure.args)
+            if not self.is_proven:
+                try:
+                    answer = question()
+                except ConfigError as error:
+                    self._failure = error
+                    raise
+                self.is_proven = True
+                return answer
+        return question()
+
+
+class SharesJob:
+    """Ask each row once for each order of the options; a repeat of the ``map`` is an order.
+
+    The first call of a model is made alone: if it has no log probabilities, no second one is made.
+
+    :param question: the closed question.
+    :param orders: the orders of its options.
+    :param first: the first answer of its model.
+    :ivar call: the same question, by which a plan finds what is recorded.
+    """
+
+    wants_names = False  # the repeat decides the order
+
+    def __init__(
+        self, question: Any, orders: Sequence[tuple[int, ...]], first: FirstAnswer
+    ) -> None:
+        self.call: LLMCall = question
+        self._question: Question = question
+        self._orders = orders
+        self._first = first
 
     def __map_job__(self) -> SharesJob:
         return self
@@ -83,18 +124,7 @@ class SharesJob:
         :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
         :raises APIError: if the call failed for good.
         """
-        with self._lock:
-            if self._failure is not None:
-                raise ConfigError(*self._failure.args)
-            if not self._is_proven:
-                try:
-                    shares = self._shares(item)
-                except ConfigError as error:
-                    self._failure = error
-                    raise
-                self._is_proven = True
-                return shares
-        return self._shares(item)
+        return self._first.ask(lambda: self._shares(item))
 
     def _shares(self, item: Any) -> list[float] | None:
         shares: list[float] | None = drive(self.conversation(item))  # type: ignore[arg-type]
@@ -108,7 +138,7 @@ class SharesJob:
         try:
             reply = yield Asking(self.client, messages, _parameters(self._question.model_params))
         except (EmptyAnswerError, InvalidRequestError) as error:
-            if self._is_proven or not _is_about_logprobs(error):
+            if self._first.is_proven or not _is_about_logprobs(error):
                 raise
             raise ConfigError(
                 f"log probabilities cannot be had here ({error}): {COUNT_DRAWS}"
@@ -186,9 +216,9 @@ def check_for_shares(question: Question) -> None:
             f"{count} options are more than the {MOST_OPTIONS} tokens of which the API gives log "
             f"probabilities: {COUNT_DRAWS}"
         )
-    client, params = question.client, question.model_params
-    model = client.model_named(params.get("model"))
-    refused = client.capabilities(model).refused(params.get("reasoning_effort"))
+    model = question.model
+    effort = question.model_params.get("reasoning_effort")
+    refused = question.client.capabilities(model).refused(effort)
     if "logprobs" in refused:
         raise ConfigError(
             f"the model {model!r} takes no logprobs, as models do that reason before they answer: "

@@ -94,3 +94,28 @@ def test_local_client(tmp_path: Path) -> None:
         assert "Paris" in (reply.content or "")
         assert reply.model == client.default_model() == "SmolLM2-135M-Instruct.Q4_1"
         assert len(client.get_embedding("bread") or ()) == 576
+
+
+def test_shares_by_log_probabilities_are_those_of_draws(client: llmcall.OpenAIClient) -> None:
+    """The shares that the log probabilities give are those of 200 draws, within sampling error."""
+    pytest.importorskip("pandas")
+    count = 201
+    question = llmcall.choice(
+        "The village has money for one thing. Which one do you want?",
+        ["a bus", "a library", "a well"],
+        system="You are a {{ trade }}.",
+        order="rotate",
+        client=client,
+        temperature=1,
+        top_p=1,
+        extra_body={"top_k": 0, "min_p": 0},  # the server would leave out unlikely tokens
+        max_tokens=1,
+    )
+    row = [{"trade": "baker"}]
+    told = question.shares(row)
+    with llmcall.scope("draws"):
+        drawn = question.shares(row, logprobs=False, repeats=count)
+    for column in ("p_a bus", "p_a library", "p_a well", "p_other"):
+        share = told[column][0]
+        standard_error = (share * (1 - share) / count) ** 0.5
+        assert drawn[column][0] == pytest.approx(share, abs=4 * standard_error)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import contextvars
 import functools
 import json
 import os
@@ -266,6 +268,71 @@ def test_askers_that_differ_need_no_scopes(caplog: pytest.LogCaptureFixture) -> 
     with recorded():
         in_threads(lambda: ask(client), 8)
     assert "at the same time" not in caplog.text
+
+
+def in_background_loop(job: Callable[[], Any], count: int) -> list[Any]:
+    """Run a job in an event loop of a thread of its own, for several threads that wait for it, as
+    synchronous interfaces to asynchronous clients do.
+    """
+    loop = asyncio.new_event_loop()
+    background = threading.Thread(target=loop.run_forever)
+    background.start()
+
+    async def work() -> Any:
+        await asyncio.sleep(random.random() * 0.02)
+        return await asyncio.to_thread(job)
+
+    def wait(number: int) -> None:
+        time.sleep(random.random() * 0.02)
+        found[number] = asyncio.run_coroutine_threadsafe(work(), loop).result()
+
+    found: dict[int, Any] = {}
+    threads = [threading.Thread(target=wait, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    loop.call_soon_threadsafe(loop.stop)
+    background.join()
+    loop.close()
+    return [found[number] for number in range(count)]
+
+
+def test_a_task_that_a_thread_hands_to_a_loop_is_named_by_that_thread() -> None:
+    """Whichever thread comes first, each gets its own answer from a loop that serves them all."""
+    client = plain_program(Server())
+    with recorded():
+        first = in_background_loop(lambda: ask(client), 5)
+    names = askers()["None"]
+    assert len(set(names)) == 5
+    assert all(str(name).startswith("thread wait ") for name in names), names
+    for _ in range(3):
+        with recorded("none"):
+            assert in_background_loop(lambda: ask(client), 5) == first
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks tell their contexts since 3.12")
+def test_a_task_factory_may_give_each_task_a_context_of_its_own() -> None:
+    """The task keeps the name that its maker gave it."""
+    client = plain_program(Server())
+
+    async def work() -> Any:
+        await asyncio.sleep(random.random() * 0.02)
+        return await asyncio.to_thread(ask, client)
+
+    def in_empty_context(loop: Any, coroutine: Any, **options: Any) -> Any:
+        options["context"] = contextvars.Context()
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async def gathered() -> list[str]:
+        asyncio.get_running_loop().set_task_factory(in_empty_context)
+        return await asyncio.gather(*[work() for _ in range(5)])
+
+    with recorded():
+        first = asyncio.run(gathered())
+    for _ in range(3):
+        with recorded("none"):
+            assert asyncio.run(gathered()) == first
 
 
 def test_other_askers_are_told_at_the_end(caplog: pytest.LogCaptureFixture) -> None:

@@ -37,9 +37,9 @@ def name_askers(undo: contextlib.ExitStack) -> None:
     """
     askers.begin_naming()
     undo.callback(askers.end_naming)
-    _replace(undo, asyncio.BaseEventLoop, "create_task", _create_task)
+    _replace_in_loop(undo, asyncio.BaseEventLoop)
     for loop in _foreign_loops(asyncio.AbstractEventLoop):
-        _replace(undo, loop, "create_task", _create_task)
+        _replace_in_loop(undo, loop)
     _replace_hook(undo)
     _replace(undo, asyncio, "as_completed", _as_completed)
     _replace(undo, threading.Thread, "start", _start)
@@ -71,6 +71,11 @@ def _replace(
 # Tasks
 
 
+def _replace_in_loop(undo: contextlib.ExitStack, loop: type) -> None:
+    _replace(undo, loop, "create_task", _create_task)
+    _replace(undo, loop, "call_soon_threadsafe", _call_soon_threadsafe)
+
+
 def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **options: Any) -> Any:
     maker = askers.current()
     if maker is None:
@@ -80,10 +85,30 @@ def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **o
     if context is None:
         # The task copies the context. An eager one runs at once, in that copy.
         with askers.running_as(asker):
-            return create_task(loop, coroutine, **options)
-    with contextlib.suppress(RuntimeError):  # the context is in use: it keeps its asker
-        context.run(askers.set_current, asker)
+            task = create_task(loop, coroutine, **options)
+        if hasattr(task, "get_context"):  # a task factory may give it a context of its own
+            _enter_context(task.get_context(), asker)
+        return task
+    _enter_context(context, asker)
     return create_task(loop, coroutine, **options)
+
+
+def _call_soon_threadsafe(
+    call_soon: Callable[..., Any],
+    loop: Any,
+    callback: Callable[..., Any],
+    *args: Any,
+    **options: Any,
+) -> Any:
+    """Let what a callback makes be made by the thread that hands it to the loop.
+
+    A thread's own context doesn't hold its asker, so the callback would not find it there.
+    """
+    asker = askers.current()
+    if asker is not None and options.get("context") is None:
+        options["context"] = contextvars.copy_context()
+        options["context"].run(askers.set_current, asker)
+    return call_soon(loop, callback, *args, **options)
 
 
 def _as_completed(as_completed: Callable[..., Any], awaitables: Any, **options: Any) -> Any:
@@ -123,7 +148,7 @@ def _replace_hook(undo: contextlib.ExitStack) -> None:
         super(asyncio.AbstractEventLoop, kind).__init_subclass__(**options)
         is_replaced = any(each in replaced for each in kind.__mro__)
         if _is_foreign_loop(kind) and not is_replaced:
-            _replace(undo, kind, "create_task", _create_task)
+            _replace_in_loop(undo, kind)
             replaced.append(kind)
 
     replaced = list(_foreign_loops(asyncio.AbstractEventLoop))
@@ -255,8 +280,13 @@ def _enter(asker: Asker, function: Any, args: Iterable[Any]) -> None:
     for layer in _layers(functools.partial(function, *args)):
         context = _context_of(layer)
         if context is not None:
-            with contextlib.suppress(RuntimeError):  # the context is in use, so the function fails
-                context.run(askers.set_current, asker)
+            _enter_context(context, asker)
+
+
+def _enter_context(context: contextvars.Context, asker: Asker) -> None:
+    """Set the asker in a context, unless that is in use."""
+    with contextlib.suppress(RuntimeError):
+        context.run(askers.set_current, asker)
 
 
 def _name(made: Any) -> str:

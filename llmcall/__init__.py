@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from .scopes import arm, bind, scope, seed
     from .study.arms import Arms, arms
     from .study.choice import Choice, choice
+    from .study.drift.drift import drift
+    from .study.drift.plan import DriftPlan
+    from .study.drift.result import Drift
     from .study.packing.pack import pack
     from .study.packing.verify import verify
     from .types import AsyncTransport, Record, Reply, Request, TokenUsage, Transport
@@ -105,6 +108,9 @@ _HOMES = {
     "scopes": ("arm", "bind", "scope", "seed"),
     "study.arms": ("Arms", "arms"),
     "study.choice": ("Choice", "choice"),
+    "study.drift.drift": ("drift",),
+    "study.drift.plan": ("DriftPlan",),
+    "study.drift.result": ("Drift",),
     "study.packing.pack": ("pack",),
     "study.packing.verify": ("verify",),
     "review.comparison": ("Comparison", "compare"),
@@ -130,6 +136,8 @@ __all__ = [
     "ConfigError",
     "ContentFilterError",
     "ContextLengthError",
+    "Drift",
+    "DriftPlan",
     "EmptyAnswerError",
     "Endpoint",
     "InvalidRequestError",
@@ -171,6 +179,7 @@ __all__ = [
     "configure",
     "configured",
     "count_tokens",
+    "drift",
     "force_api_cache",
     "force_api_type",
     "http_client",

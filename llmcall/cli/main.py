@@ -15,6 +15,7 @@ from ..display.tables import table
 from ..errors import APIError, LLMCallError
 from ..failures import process_failures
 from .cache import as_json, cache
+from .drift import drift
 from .pack import pack, verify
 from .run import run
 from .runs import cassette, diff, report, show
@@ -58,7 +59,7 @@ def main() -> None:
     """
 
 
-for command in (cache, cassette, diff, pack, report, run, show, verify):
+for command in (cache, cassette, diff, drift, pack, report, run, show, verify):
     main.add_command(command)
 
 

@@ -11,7 +11,7 @@ from ..config import resolve as config
 from ..config.settings import Endpoint
 from ..engine.caller import Resolved
 from ..engine.lookup import lookup
-from ..engine.prepare import prepare_chat, prepare_embeddings
+from ..engine.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter
 from ..errors import CacheCorruptError, ConfigError, short_traceback
 from ..failures import is_left
@@ -23,7 +23,7 @@ from .failed_calls import handle_failure, note_failure
 from .streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import ClassVar, Literal
 
     from typing_extensions import Self
@@ -370,6 +370,31 @@ class LLMClient:
             outcome = await adrive(answer(call))
             return self._reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
+            return handle_failure(error, call)  # type: ignore[no-any-return]
+
+    def ask_again(self, asked: Mapping[str, Any], sample: str) -> Reply:
+        """Ask a recorded chat request once more, exactly as it was recorded.
+
+        The disk cache neither answers nor keeps it: only an open cassette does. No other model
+        answers if the context is too long.
+
+        :param asked: the recorded request: :attr:`llmcall.Record.request`.
+        :param sample: the whole name of the draw.
+        :raises APIError: if the call failed for good.
+        :raises CacheMissError: if no call is allowed, and the answer is not recorded.
+        """
+        __tracebackhide__ = True
+        from ..engine.answer import answer
+        from ..engine.drivers import drive
+
+        call = prepare_again(self, asked, sample)
+        try:
+            call, record = lookup(call)
+            if record is not None:
+                return self._reply(call, record, replayed=True)  # type: ignore[no-any-return]
+            outcome = drive(answer(call, fallback=False))
+            return self._reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
+        except BaseException as error:  # noqa: BLE001 - handle_failure raises all errors again
             return handle_failure(error, call)  # type: ignore[no-any-return]
 
     @short_traceback

@@ -13,7 +13,13 @@ from ..errors import ScopeError
 from ..notices import warn_once
 from ..requests.keys import identity, key_of, normalizer, sampled_key
 from ..requests.messages import asked_messages, check_messages
-from ..requests.parameters import asked_parameters, check_names, expected_answer, given_parameters
+from ..requests.parameters import (
+    CONFIGURED_UNKEYED,
+    asked_parameters,
+    check_names,
+    expected_answer,
+    given_parameters,
+)
 from ..scopes import Recorded, current_scope, scope_of_call
 from ..types import Request
 from .options import Options, split_options
@@ -85,6 +91,42 @@ def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) ->
         parse=parameters.parse,
     )
     return sampled(call)
+
+
+def prepare_again(client: Caller, asked: Mapping[str, Any], sample: str) -> ModelCall:
+    """Return a chat call that asks a recorded request once more, as a draw of its own.
+
+    No configured default is added to it, and the disk cache neither answers nor keeps it.
+
+    :param asked: the recorded request.
+    :param sample: the whole name of the draw; the present scope does not enter it.
+    """
+    cassette = active_cassette(client.base_settings)
+    place = cassette.place() if cassette is not None else ()
+    resolved = client.resolved  # after the cassette is opened: its own settings come first
+    body = {name: value for name, value in asked.items() if name != "namespace"}
+    unkeyed = {
+        name: resolved.defaults[name] for name in CONFIGURED_UNKEYED if name in resolved.defaults
+    }
+    request = Request(
+        kind="chat",
+        model=body["model"],
+        asked=asked,
+        body={**unkeyed, **body},
+        headers={},
+        sample=sample,
+        cache_key=key_of("chat", asked, sample),
+    )
+    return ModelCall(
+        client=client,
+        settings=resolved.settings,
+        cache=resolved.cache,
+        request=request,
+        options=Options(cache=False, on_error="raise"),
+        scope=sample.partition("#")[0],
+        cassette=cassette,
+        place=place,
+    )
 
 
 def sampled(call: Call) -> Call:

@@ -1,0 +1,103 @@
+"""``llmcall drift``: check whether a model still answers a recording's requests as it did."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..display.printable import visible, visible_json
+from .cache import Source, as_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@click.command()
+@click.argument("run", type=Source(exists=True))
+@click.option(
+    "--to",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="The cassette that records the new answers; if it holds them, they are replayed.",
+)
+@click.option(
+    "--share",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="The share of the different requests to ask again.",
+)
+@click.option(
+    "--calls", type=click.IntRange(min=1), help="The number of calls, instead of --share."
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Decides which requests are asked."
+)
+@click.option("--model", help="Another model to ask in place of the recorded one.")
+@click.option(
+    "--value",
+    metavar="MODULE:FUNCTION",
+    help="A function that reads an answer's text as a number, or None.",
+)
+@click.option("--scope", metavar="GLOB", help="Only the requests of this scope and those below it.")
+@click.option(
+    "--dry-run", is_flag=True, help="Make no call; print calls, cost and the shift that is found."
+)
+@as_json
+def drift(
+    run: str,
+    to: str | None,
+    share: float,
+    calls: int | None,
+    seed: int,
+    model: str | None,
+    value: str | None,
+    scope: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Ask some recorded requests again, and say how the answers differ.
+
+    RUN is a cassette, an exported file or a cache's directory; it stays as it is. The exit code is 0 if
+    every interval holds 0, and 1 if one does not.
+    """
+    from ..study.drift.drift import drift as check
+
+    if to is None and not dry_run:
+        raise click.UsageError("name the file for the new answers, --to FILE, or use --dry-run")
+    options: dict[str, Any] = {
+        "share": share,
+        "calls": calls,
+        "seed": seed,
+        "value": None if value is None else _function(value),
+        "model": model,
+        "to": to,
+    }
+    recorded = run if scope is None else (run, scope)
+    if dry_run:
+        plan = check(recorded, **options, dry_run=True)
+        click.echo(visible_json(plan._asdict()) if as_json else visible(str(plan)))
+        return
+    found = check(recorded, **options)
+    click.echo(visible_json(found.to_dict()) if as_json else visible(str(found)))
+    if found.differs:
+        raise click.exceptions.Exit(1)
+
+
+def _function(name: str) -> Callable[[str], Any]:
+    """Return the function that an option names; modules of the working directory are found."""
+    module, colon, function = name.partition(":")
+    if not (module and colon and function):
+        raise click.UsageError(f"--value {name!r} must be MODULE:FUNCTION")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise click.UsageError(f"--value {name!r}: {error}") from error
+    if not callable(found):
+        raise click.UsageError(f"--value {name!r} is no function")
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,233 @@
+"""``llmcall.drift``: ask a sample of a recording's requests again, and compare the answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from ... import scopes
+from ...cassettes.cassette import Cassette, open_cassettes
+from ...clients.registry import client as registered_client
+from ...clients.registry import settings
+from ...display.formatting import counted
+from ...errors import APIError, CacheMissError, short_traceback
+from ...parallel.map import map as run_map
+from ...records.reader import read as read_records
+from ...review.conversations import load
+from .check import Check
+from .plan import DriftPlan, plan_of
+from .result import Drift
+from .sample import RecordedRequests
+from .values import answers_of, found_reader, user_reader
+
+if TYPE_CHECKING:
+    from ...clients.base import LLMClient
+
+NOT_FOUND = 404
+NO_SUCH_MODEL = "model_not_found"  # the API's code, which may come with a 403
+GONE = (
+    "If the model is gone, model= (--model) asks another one in its place; the result is then marked as another "
+    "model's"
+)
+
+
+@overload
+def drift(
+    run: Any,
+    *,
+    share: float = 0.05,
+    calls: int | None = None,
+    seed: int = 0,
+    value: Callable[[str], Any] | None = None,
+    model: str | None = None,
+    to: str | os.PathLike[str] | None = None,
+    dry_run: Literal[False] = False,
+) -> Drift: ...
+@overload
+def drift(
+    run: Any,
+    *,
+    share: float = 0.05,
+    calls: int | None = None,
+    seed: int = 0,
+    value: Callable[[str], Any] | None = None,
+    model: str | None = None,
+    to: str | os.PathLike[str] | None = None,
+    dry_run: Literal[True],
+) -> DriftPlan: ...
+@overload
+def drift(
+    run: Any,
+    *,
+    share: float = 0.05,
+    calls: int | None = None,
+    seed: int = 0,
+    value: Callable[[str], Any] | None = None,
+    model: str | None = None,
+    to: str | os.PathLike[str] | None = None,
+    dry_run: bool = False,
+) -> Drift | DriftPlan: ...
+
+
+@short_traceback
+def drift(
+    run: Any,
+    *,
+    share: float = 0.05,
+    calls: int | None = None,
+    seed: int = 0,
+    value: Callable[[str], Any] | None = None,
+    model: str | None = None,
+    to: str | os.PathLike[str] | None = None,
+    dry_run: bool = False,
+) -> Drift | DriftPlan:
+    """Ask a sample of a recording's chat requests again, and compare the new answers with the
+    recorded ones.
+
+    The requests are sent exactly as they were recorded, with their histories, as draws of their own.
+    Each new answer stands against all recorded draws of the same request.
+
+    :param run: the recording: a cassette (a path or a ``Cassette``), an export, a cache, or one of
+        these and a scope in a tuple. It stays as it is.
+    :param share: the share of the different requests that are asked again. A request that several
+        actors asked counts once for each.
+    :param calls: the number of calls, instead of ``share``. If there are fewer different requests,
+        they are asked several times.
+    :param seed: decides which requests are asked. More calls with the same seed begin with the same
+        ones.
+    :param value: reads an answer's text as a number; ``None`` or a ``ValueError`` means that it
+        cannot be read. It may return a dict of numbers by name. Without it, numbers, the number
+        fields and yes-or-no fields of a JSON object, and up to 20 different texts are read.
+    :param model: another model to ask in place of the recorded one; the result is marked.
+    :param to: the cassette that records the new answers as they come. If it holds them already, they
+        are replayed. Required except for a dry run.
+    :param dry_run: whether to make no call and return a plan.
+    :returns: a :class:`Drift`, or a :class:`DriftPlan` for a dry run.
+    :raises TypeError, ValueError: if an argument is wrong, or if the answers are of a kind that needs
+        ``value``.
+    :raises CacheError: if nothing in the recording can be asked again.
+    :raises CacheMissError: if ``to`` is complete and holds another check.
+    :raises APIError: if a call fails for good. What was answered is in ``to``: run the check again, and
+        it goes on from there.
+    :raises KeyboardInterrupt: as of :func:`llmcall.map`; running again goes on.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> rating = ScriptedClient(lambda messages: "3")
+    >>> with llmcall.cassette("ratings.jsonl"):
+    ...     for name in ("Ann", "Ben", "Cleo"):
+    ...         with llmcall.scope(name):
+    ...             _ = rating.send_message(f"You are {name}. Rate the bread.", temperature=1)
+    >>> plan = llmcall.drift("ratings.jsonl", share=1, dry_run=True)
+    >>> plan.calls
+    3
+    """
+    _check_arguments(share, calls, seed, value, to, dry_run)
+    found = load(_readable(run))
+    requests = RecordedRequests(found)
+    count = max(1, round(share * requests.different)) if calls is None else calls
+    records = (record for draws in requests.records.values() for record in draws)
+    reader = (
+        found_reader(answer for record in records for answer in answers_of(record))
+        if value is None
+        else user_reader(value)
+    )
+    client = registered_client()
+    named = None if model is None else client.model_named(model)
+    check = Check(found, requests, requests.sample(count, seed), reader, named, seed)
+    if dry_run:
+        return plan_of(check, client, _recorded_keys(to))
+    assert to is not None
+    if _is_same_file(to, found.name):
+        raise ValueError(
+            f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
+        )
+    _answer(check, client, to)
+    answered = {record.cache_key: record for record in read_records(to)}
+    return Drift(check, [answered[check.key(draw)] for draw in check.draws])
+
+
+def _check_arguments(share: Any, calls: Any, seed: Any, value: Any, to: Any, dry_run: bool) -> None:
+    """Check the arguments.
+
+    :raises TypeError: if one has a wrong type.
+    :raises ValueError: if one has a wrong value, or ``to`` is missing.
+    """
+    if isinstance(share, bool) or not isinstance(share, (int, float)):
+        raise TypeError(f"share is {share!r}; it must be a number")
+    if not 0 < share <= 1:
+        raise ValueError(
+            f"share is {share!r}; it must be more than 0 and at most 1; calls= asks for more"
+        )
+    for name, number, least in (("calls", calls, 1), ("seed", seed, None)):
+        if number is None and name == "calls":
+            continue
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise TypeError(f"{name} is {number!r}; it must be a whole number")
+        if least is not None and number < least:
+            raise ValueError(f"{name} is {number!r}; it must be at least {least}")
+    if value is not None and not callable(value):
+        raise TypeError(f"value is {value!r}; it must be a function of an answer's text")
+    if to is None and not dry_run:
+        raise ValueError(
+            "to= (--to) is missing: it names the cassette that records the new answers, so that the check can be "
+            "replayed; dry_run=True (--dry-run) makes no call"
+        )
+
+
+def _readable(run: Any) -> Any:
+    """Return a run as it can be loaded with its header: a closed cassette by its file."""
+    if isinstance(run, tuple) and len(run) == 2:
+        return _readable(run[0]), run[1]
+    if isinstance(run, Cassette) and run not in open_cassettes and run.path.exists():
+        return run.path
+    return run
+
+
+def _is_same_file(to: str | os.PathLike[str], name: str) -> bool:
+    return os.path.realpath(to) == os.path.realpath(name)
+
+
+def _recorded_keys(to: str | os.PathLike[str] | None) -> set[str]:
+    """Return the keys of the records in a file, if it is there."""
+    if to is None or not os.path.exists(to):
+        return set()
+    return {record.cache_key for record in read_records(to)}
+
+
+def _answer(check: Check, client: LLMClient, to: str | os.PathLike[str]) -> None:
+    """Record the answers of a check's calls in a cassette; those that it holds are not asked again."""
+    tape = Cassette(to, settings().cassette_mode)
+    with ExitStack() as stack:
+        tape.open()  # writes each answer as it comes
+        stack.push(tape)
+        _check_holds(tape, check)
+        stack.enter_context(scopes.scope(None))
+        try:
+            run_map(lambda number: _ask(client, check, number), range(len(check.draws)))
+        except APIError as error:
+            if error.status_code == NOT_FOUND or error.code == NO_SUCH_MODEL:
+                error.args = (f"{error}. {GONE}",)
+            raise
+
+
+def _ask(client: LLMClient, check: Check, number: int) -> None:
+    draw = check.draws[number]
+    client.ask_again(check.asked(draw), draw.sample)
+
+
+def _check_holds(tape: Cassette, check: Check) -> None:
+    """Check that a cassette that records nothing holds all answers of a check.
+
+    :raises CacheMissError: if it lacks some.
+    """
+    if tape.asks or tape.stored is None:
+        return
+    missing = sum(tape.stored.get(check.key(draw)) is None for draw in check.draws)
+    if missing:
+        raise CacheMissError(
+            f"{tape.path} holds another check: {counted(missing, 'answer')} of {len(check.draws):,} are not in it. "
+            "Name another file, or repeat the check with the same recording, seed, share and model. To add the missing "
+            "answers, set LLMCALL_CASSETTE_MODE=new"
+        )

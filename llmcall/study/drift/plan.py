@@ -1,0 +1,153 @@
+"""What a check would cost, and which shift it would find."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...display.formatting import counted, money
+from ...engine.estimates import estimate
+from ...engine.service_tiers import tier_of
+from ...models.prices import MILLION
+from .inference import LEVEL, detectable, planned_error
+from .text import Notation, left_out_words, low_power_words, model_words
+
+if TYPE_CHECKING:
+    from ...clients.base import LLMClient
+    from ...types import Record
+    from .check import Check
+    from .sample import Draw
+
+
+class DriftPlan(NamedTuple):
+    """What a check for drift would do; see :func:`llmcall.drift`.
+
+    :param calls: how many answers it compares.
+    :param recorded: how many of them the cassette ``to`` holds already.
+    :param cost: USD of the others, by the tokens of the recorded answers at the present price, or
+        ``None`` if a price is unknown.
+    :param shift: the shift that is found with a power of 0.8, from the recorded variance; of several
+        values, the largest of ``shifts``. ``None`` if the recording does not say it.
+    :param shifts: the same by the value's name.
+    :param notes: what else to know, in words.
+    :param shares: the names of values that are shares of answers.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(["3", "4", "2", "5"])
+    >>> with llmcall.cassette("ratings-planned.jsonl"):
+    ...     for name in ("Ann", "Ben"):
+    ...         with llmcall.scope(name):
+    ...             for _ in range(2):
+    ...                 _ = client.send_message(f"You are {name}. Rate the bread.", temperature=1)
+    >>> plan = llmcall.drift("ratings-planned.jsonl", calls=10, dry_run=True)
+    >>> plan.calls, plan.recorded
+    (10, 0)
+    """
+
+    calls: int
+    recorded: int
+    cost: float | None
+    shift: float | None
+    shifts: Mapping[str, float]
+    notes: tuple[str, ...] = ()
+    shares: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        cost = "at an unknown price" if self.cost is None else f"for about {money(self.cost)}"
+        held = f", {self.recorded:,} of them recorded already" if self.recorded else ""
+        lines = [f"{counted(self.calls, 'call')}{held}, {cost}"]
+        for name, shift in self.shifts.items():
+            amount = Notation(shift, is_share=name in self.shares).amount(shift)
+            lines.append(f"{name}: a shift of {amount} is found with a power of 0.8")
+        if not self.shifts:
+            lines.append("The recording does not say which shift is found: it has too few answers.")
+        return "\n".join([*lines, *self.notes])
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def plan_of(check: Check, client: LLMClient, recorded: Collection[str]) -> DriftPlan:
+    """Return the plan of a check.
+
+    :param client: would make the calls.
+    :param recorded: the keys of the calls that are recorded already.
+    """
+    missing = [draw for draw in check.draws if check.key(draw) not in recorded]
+    shifts = _planned_shifts(check)
+    notes = (
+        model_words(check),
+        low_power_words(check, _units_of_calls(check)),
+        left_out_words(check),
+    )
+    return DriftPlan(
+        calls=len(check.draws),
+        recorded=len(check.draws) - len(missing),
+        cost=_cost(check, client, missing),
+        shift=max(shifts.values(), default=None),
+        shifts=shifts,
+        notes=tuple(filter(None, notes)),
+        shares=tuple(name for name in shifts if name in check.reader.shares),
+    )
+
+
+def _planned_shifts(check: Check) -> dict[str, float]:
+    """Return by value the shift that a check finds with a power of 0.8, from the recorded variance."""
+    shifts = {}
+    for name in check.names:
+        recorded = check.recorded_values(name)
+        asked = [(draw.actor, draw.request) for draw in check.draws if recorded[draw.request]]
+        error = planned_error(asked, recorded)
+        units = _units(asked)
+        if error is not None and units > 1:
+            shifts[name] = detectable(error, units, LEVEL / len(check.names))
+    return shifts
+
+
+def _units_of_calls(check: Check) -> int:
+    return _units([(draw.actor, draw.request) for draw in check.draws])
+
+
+def _units(asked: Sequence[tuple[str, str]]) -> int:
+    """Return how many units a check will resample: actors, or requests, or answers.
+
+    :param asked: the actor and the request of each call.
+    """
+    actors = len({actor for actor, _ in asked})
+    requests = len({request for _, request in asked})
+    return next((count for count in (actors, requests) if count > 1), len(asked))
+
+
+def _cost(check: Check, client: LLMClient, draws: Collection[Draw]) -> float | None:
+    """Return what some calls would cost, or ``None`` if a price is unknown."""
+    total = 0.0
+    for draw in draws:
+        cost = _cost_of(check, client, draw)
+        if cost is None:
+            return None
+        total += cost
+    return total
+
+
+def _cost_of(check: Check, client: LLMClient, draw: Draw) -> float | None:
+    asked = check.asked(draw)
+    records = check.requests.records[draw.request]
+    model = str(asked["model"])
+    inputs = [each.usage.input_tokens for each in records if each.usage.input_tokens is not None]
+    needed = estimate("chat", asked, client.capabilities(model))
+    input_tokens = sum(inputs) / len(inputs) if inputs else needed.input_tokens
+    output_tokens = sum(_output_tokens(record, client) for record in records) / len(records)
+    price = client.price(model, needed.input_tokens, tier_of(client.resolved.defaults))
+    if price is None:
+        return None
+    return (input_tokens * price.input + output_tokens * price.output) / MILLION
+
+
+def _output_tokens(record: Record, client: LLMClient) -> int:
+    """Return the tokens of a recorded answer, counted here if the server did not report them."""
+    reported = record.usage.output_tokens
+    if reported is not None:
+        return reported
+    return int(client.count_tokens(record.answer, str(record.request["model"])))

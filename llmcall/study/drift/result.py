@@ -1,0 +1,356 @@
+"""The result of a check for drift."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...display.data_frames import data_frame
+from ...display.formatting import counted, money
+from ...display.notebook import html_table
+from ...display.printable import printable
+from ...display.tables import table
+from ...records.served import served_by, served_words
+from .check import CUT, MARKS, REFUSED, UNREADABLE, new_values
+from .inference import LEVEL, Comparison, Units, detectable, holm, holm_levels
+from .text import (
+    FEW_UNITS,
+    Notation,
+    left_out_words,
+    low_power_words,
+    model_words,
+    p_words,
+)
+from .values import ANSWER
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ...records.served import Served
+    from ...types import Record
+    from .check import Check, ReadAnswer
+
+UNBOUNDED = float("inf")
+
+
+class Shift(NamedTuple):
+    """How much a value, or a share of answers, differs now.
+
+    :param estimate: the mean shift: each new answer less the mean of the recorded draws of the same
+        request, averaged within actors, then over actors.
+    :param low: the lower end of its 95 % interval.
+    :param high: the upper end.
+    :param p: the p-value, adjusted by Holm's method if there are several; the intervals are, too.
+    :param before: the mean of the recorded answers, weighted as the new ones.
+    :param now: the mean of the new answers.
+    :param found: the shift that would have been found with a power of 0.8.
+    :param answers: how many new answers it is of.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    p: float
+    before: float
+    now: float
+    found: float
+    answers: int
+
+    @property
+    def leaves_zero(self) -> bool:
+        """Return whether the interval leaves 0."""
+        return self.low > 0 or self.high < 0
+
+
+class Shifts(dict[str, Shift]):
+    """Shifts by the value's name; a single one is also found as ``"answer"``."""
+
+    def __missing__(self, name: str) -> Shift:
+        if name == ANSWER and len(self) == 1:
+            return next(iter(self.values()))
+        raise KeyError(f"{name!r}; the values are {', '.join(map(repr, self))}")
+
+
+class ServedModels(NamedTuple):
+    """The models that answered, each with its days.
+
+    :param before: those of the recorded answers that the check compares with.
+    :param now: those of the new answers.
+    """
+
+    before: Served
+    now: Served
+
+
+class Drift:
+    """The result of :func:`llmcall.drift`; ``str()`` says it in words.
+
+    :ivar calls: how many requests were asked again.
+    :ivar cost: USD that the new answers cost when they were made, or ``None`` if that is unknown.
+    :ivar served: the models that answered, then and now, with their days.
+    :ivar shifts: by the value's name, its :class:`Shift`.
+    :ivar unreadable: the share of answers of which no value could be read, as a :class:`Shift`.
+    :ivar cut: the share of answers that ended at their token limit.
+    :ivar refused: the share of answers in which the model refused.
+    :ivar model: the model that was asked in place of the recorded ones, or ``None``.
+
+    >>> from llmcall.testing import ScriptedClient
+    >>> client = ScriptedClient(lambda messages: "3")
+    >>> llmcall.register_client("rating", client)
+    >>> with llmcall.cassette("ratings-then.jsonl"):
+    ...     for name in ("Ann", "Ben", "Cleo"):
+    ...         with llmcall.scope(name):
+    ...             _ = client.send_message(f"You are {name}. Rate the bread.", temperature=1)
+    >>> with llmcall.configured(api_type="rating"):
+    ...     drift = llmcall.drift("ratings-then.jsonl", share=1, to="ratings-now.jsonl")
+    >>> drift.calls, drift.shifts["answer"].before, drift.shifts["answer"].estimate
+    (3, 3.0, 0.0)
+    """
+
+    def __init__(self, check: Check, answered: Sequence[Record]) -> None:
+        self._check = check
+        self._answered = list(answered)
+        self._new: list[list[ReadAnswer]] = [
+            check.read(record, draw.actor, draw.request)
+            for draw, record in zip(check.draws, self._answered, strict=True)
+        ]
+        costs = [record.cost for record in self._answered]
+        self.calls = len(costs)
+        self.cost = None if None in costs else float(sum(cost or 0.0 for cost in costs))
+        self.model = check.model if check.is_of_another_model else None
+        self.served = ServedModels(served_by(check.recorded), served_by(self._answered))
+        self._units: Units | None = None
+        found = self._compared()
+        self.unreadable, self.cut, self.refused = (found.pop(mark) for mark in MARKS)
+        self.shifts = Shifts(found)
+
+    def _compared(self) -> dict[str, Shift]:
+        """Return the shift of each value, then of each mark, adjusted for their number."""
+        comparisons = {}
+        for name in (*self._check.names, *MARKS):
+            comparison = Comparison(
+                new_values(self._new_answers, name), self._check.recorded_values(name)
+            )
+            if comparison.new:
+                comparisons[name] = comparison
+        tested = {
+            name: comparison.units
+            for name, comparison in comparisons.items()
+            if comparison.units is not None and not comparison.is_constant
+        }
+        self._tested = list(tested)
+        self._units = comparisons[UNREADABLE].units
+        own = [units.p_value for units in tested.values()]
+        adjusted = dict(zip(tested, holm(own), strict=True))
+        levels = dict(zip(tested, holm_levels(own), strict=True))
+        return {
+            name: _shift_of(comparison, levels.get(name, LEVEL), adjusted.get(name, 1.0))
+            for name, comparison in comparisons.items()
+        }
+
+    @property
+    def _new_answers(self) -> Iterator[ReadAnswer]:
+        for answers in self._new:
+            yield from answers
+
+    @property
+    def differs(self) -> bool:
+        """Return whether the interval of any value or share leaves 0."""
+        return any(shift.leaves_zero for shift in self._all.values())
+
+    @property
+    def _all(self) -> dict[str, Shift]:
+        marks = {UNREADABLE: self.unreadable, CUT: self.cut, REFUSED: self.refused}
+        return {**self.shifts, **marks}
+
+    def _is_share(self, name: str) -> bool:
+        return name in MARKS or name in self._check.reader.shares
+
+    # As a table
+
+    def to_frame(self) -> pandas.DataFrame:
+        """Return a pandas DataFrame with a row for each new answer.
+
+        :returns: the columns actor, sample, request (its digest), asked (the model), another_model
+            (whether that is another than the recorded one), served, prompt, text, unreadable, cut,
+            refused, cost; then for each value ``value``, ``recorded`` (a list of the values of the
+            recorded draws of the same request) and ``recorded_mean``. If there are several values,
+            these three have the value's name after a dot: ``value.price``.
+        :raises ConfigError: if pandas is not installed.
+        """
+        names = self._check.names
+        columns = [
+            "actor", "sample", "request", "asked", "another_model", "served", "prompt", "text",
+            UNREADABLE, CUT, REFUSED, "cost",
+        ]  # fmt: skip
+        for name in names:
+            ending = "" if len(names) == 1 else f".{name}"
+            columns += [f"value{ending}", f"recorded{ending}", f"recorded_mean{ending}"]
+        recorded = {name: self._check.recorded_values(name) for name in names}
+        rows = []
+        for draw, record, answers in zip(self._check.draws, self._answered, self._new, strict=True):
+            for answer in answers:
+                row: list[Any] = [
+                    draw.actor or None, draw.sample, draw.request, record.request["model"],
+                    self.model is not None, record.served, record.prompt, answer.answer.text,
+                    *map(answer.has, MARKS), record.cost,
+                ]  # fmt: skip
+                for name in names:
+                    values = [each.value for each in recorded[name][draw.request]]
+                    mean = sum(values) / len(values) if values else None
+                    row += [answer.values.get(name), values, mean]
+                rows.append(row)
+        return data_frame(rows, columns)
+
+    # In words
+
+    def __str__(self) -> str:
+        parts = [
+            *filter(None, [model_words(self._check)]),
+            self._summary(),
+            *self._served_lines(),
+            "",
+            table(self._rows(), right=(1, 2, 3)),
+            "",
+            *self._sentences(),
+        ]
+        return "\n".join(parts)
+
+    def __repr__(self) -> str:
+        other = f"; another model, {self.model}" if self.model is not None else ""
+        values = ", ".join(
+            f"{name} {self._notation(name, shift).shift(shift.estimate)}"
+            for name, shift in self.shifts.items()
+        )
+        return f"Drift({counted(self.calls, 'call')}; {values or 'no value read'}{other})"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        above = [*filter(None, [model_words(self._check)]), self._summary(), *self._served_lines()]
+        head = "".join(f"<p>{escape(line)}</p>" for line in above)
+        below = "".join(f"<p>{escape(line)}</p>" for line in self._sentences())
+        return f"{head}{html_table(self._rows())}{below}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result as JSON data."""
+        return {
+            "calls": self.calls,
+            "cost": self.cost,
+            "another_model": self.model,
+            "served": {
+                "before": served_words(self.served.before),
+                "now": served_words(self.served.now),
+            },
+            "shifts": {name: _as_json(shift) for name, shift in self.shifts.items()},
+            **{mark: _as_json(self._all[mark]) for mark in MARKS},
+            "differs": self.differs,
+            "words": self._sentences(),
+        }
+
+    def _summary(self) -> str:
+        cost = "at an unknown price" if self.cost is None else f"for {money(self.cost)}"
+        of_all = f"{self._check.requests.different:,} different recorded requests"
+        return (
+            f"{counted(self.calls, 'call')} asked again, of {of_all} in {printable(self._check.run.name)} "
+            f"(seed {self._check.seed}), {cost}"
+        )
+
+    def _served_lines(self) -> list[str]:
+        then = ", ".join(served_words(self.served.before))
+        now = ", ".join(served_words(self.served.now))
+        return [f"then: {then}", f"now:  {now}"]
+
+    def _rows(self) -> list[list[str]]:
+        rows = [["", "then", "now", "shift", "95 % interval"]]
+        for name, shift in self._all.items():
+            write = self._notation(name, shift)
+            rows.append(
+                [
+                    printable(name),
+                    write.level(shift.before),
+                    write.level(shift.now),
+                    write.shift(shift.estimate),
+                    f"{write.shift(shift.low)} to {write.shift(shift.high)}",
+                ]
+            )
+        return rows
+
+    def _sentences(self) -> list[str]:
+        """Return what the check found, and what it would have found, in sentences."""
+        found = [self._sentence(name, shift) for name, shift in self._all.items()]
+        found += [
+            f"No new answer has a value of {name!r}."
+            for name in self._check.names
+            if name not in self.shifts
+        ]
+        return [*filter(None, found), *self._notes()]
+
+    def _sentence(self, name: str, shift: Shift) -> str:
+        is_share = self._is_share(name)
+        if name in MARKS and name not in self._tested:
+            return ""  # as many as before, mostly none: the table says it
+        write = self._notation(name, shift)
+        what = printable(repr(name))
+        if is_share:
+            what = f"The share of {f'{name} answers' if name in MARKS else what}"
+        interval = f"95 % interval {write.shift(shift.low)} to {write.shift(shift.high)}, {p_words(shift.p)}"
+        would = f"A shift of {write.amount(shift.found)} would have been found with a power of 0.8"
+        if not shift.leaves_zero:
+            return (
+                f"{what}: the interval holds 0 ({write.shift(shift.estimate)}, {interval}). {would}; a smaller one may "
+                "be there."
+            )
+        way = "higher" if shift.estimate > 0 else "lower"
+        return f"{what} is {way} now, by {write.amount(shift.estimate)} ({interval}). {would}."
+
+    def _notation(self, name: str, shift: Shift) -> Notation:
+        return Notation(shift.high - shift.low, is_share=self._is_share(name))
+
+    def _notes(self) -> list[str]:
+        notes = [left_out_words(self._check)]
+        units = self._units
+        if units is None:
+            notes.append("One new answer says nothing about a shift: ask more, with calls=.")
+        else:
+            notes.append(low_power_words(self._check, units.count))
+            if units.noun != "actor":
+                notes.append(
+                    f"All calls are one actor's, so the intervals come from resampling {units.noun}s: they hold for "
+                    "this actor alone."
+                )
+            elif units.count < FEW_UNITS:
+                notes.append(
+                    f"The intervals come from resampling {units.count} actors only: they are rough."
+                )
+        if len(self._tested) > 1:
+            notes.append(
+                f"Intervals and p-values are adjusted for {len(self._tested)} comparisons by Holm's method."
+            )
+        return [note for note in notes if note]
+
+
+def _shift_of(comparison: Comparison, level: float, p_value: float) -> Shift:
+    units = comparison.units
+    if units is None:
+        low, high, found = -UNBOUNDED, UNBOUNDED, UNBOUNDED
+    else:
+        low, high = units.interval(level)
+        found = detectable(units.standard_error, units.count, level)
+    return Shift(
+        comparison.estimate,
+        low,
+        high,
+        p_value,
+        comparison.before,
+        comparison.now,
+        found,
+        len(comparison.new),
+    )
+
+
+def _as_json(shift: Shift) -> dict[str, Any]:
+    return {
+        name: None if value in (UNBOUNDED, -UNBOUNDED) else value
+        for name, value in shift._asdict().items()
+    }

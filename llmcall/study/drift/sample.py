@@ -1,0 +1,140 @@
+"""Which recorded requests a check asks again: drawn evenly over the actors, the same for a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...display.formatting import counted
+from ...errors import CacheError
+from ...requests.keys import NORMALIZERS, key_of
+from ...requests.messages import DIGEST
+from ...scopes.names import without_repeats
+
+if TYPE_CHECKING:
+    from ...review.conversations import Run
+    from ...types import Record
+
+SCOPE = "~drift"
+NORMALIZED = "with normalized text"
+WITH_IMAGE = "with an image or sound known by its digest only"
+# What normalizers leave in place of a text; code may have set them, and then no header names them.
+MARKER = re.compile("|".join(re.escape(f"<{name}>") for name in (*sorted(NORMALIZERS), "…")))
+
+
+class Draw(NamedTuple):
+    """One call of a check.
+
+    :param actor: the recorded actor: a scope path without repeats; empty outside any scope.
+    :param request: the digest of what is asked.
+    :param sample: the name of the draw, such as ``"~drift/study/ann#0"``.
+    """
+
+    actor: str
+    request: str
+    sample: str
+
+
+class RecordedRequests:
+    """The chat requests of a run that can be asked again, with their recorded draws.
+
+    :param run: the recording.
+    :ivar records: by the digest of a request, the records of its draws, those of all actors.
+    :ivar left_out: how many different requests cannot be asked again, by the reason.
+    :raises CacheError: if none can be asked again.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.records: dict[str, list[Record]] = {}
+        self._by_actor: dict[str, dict[str, None]] = {}
+        self.left_out: Counter[str] = Counter()
+        reasons: dict[str, str | None] = {}
+        for record in run.records:
+            if record.kind != "chat" or not record.response.get("choices"):
+                continue  # a record without choices points to the answer of another model
+            digest = key_of(record.kind, record.request, None)
+            if digest not in reasons:
+                reasons[digest] = _reason_to_leave_out(record.request)
+                self.left_out.update(filter(None, [reasons[digest]]))
+            if reasons[digest] is None:
+                self.records.setdefault(digest, []).append(record)
+                self._by_actor.setdefault(actor_of(record), {})[digest] = None
+        if not self.records:
+            raise CacheError(
+                f"no chat request in {run.name} can be asked again: {self.left_out_words() or 'it holds none'}"
+            )
+
+    @property
+    def different(self) -> int:
+        """Return how many different requests there are; one that several actors asked counts once for
+        each.
+        """
+        return sum(map(len, self._by_actor.values()))
+
+    def left_out_words(self) -> str:
+        """Return how many requests cannot be asked again, and why; empty if there are none."""
+        return ", ".join(
+            f"{counted(count, 'request')} {reason}"
+            for reason, count in sorted(self.left_out.items())
+        )
+
+    def sample(self, calls: int, seed: int) -> list[Draw]:
+        """Return the calls of a check. More calls begin with the same ones.
+
+        Each actor in turn gives one of its requests, in an order that the seed decides; once all
+        requests were taken, they are taken again.
+        """
+        numbers: Counter[tuple[str, str]] = Counter()
+        draws = []
+        for actor, digest in itertools.islice(self._in_turn(seed), calls):
+            path = f"{SCOPE}/{actor}" if actor else SCOPE
+            draws.append(Draw(actor, digest, f"{path}#{numbers[actor, digest]}"))
+            numbers[actor, digest] += 1
+        return draws
+
+    def _in_turn(self, seed: int) -> Iterator[tuple[str, str]]:
+        actors = sorted(self._by_actor, key=lambda actor: _rank(seed, actor))
+        ordered = {
+            actor: sorted(self._by_actor[actor], key=lambda digest: _rank(seed, actor, digest))
+            for actor in actors
+        }
+        once = [
+            (actor, ordered[actor][turn])
+            for turn in range(max(map(len, ordered.values())))
+            for actor in actors
+            if turn < len(ordered[actor])
+        ]
+        return itertools.cycle(once)
+
+
+def actor_of(record: Record) -> str:
+    """Return the actor that made a call: its scope path without the repeats of a ``map``."""
+    return without_repeats(record.scope)[0]
+
+
+def _rank(seed: int, *names: str) -> bytes:
+    return hashlib.sha256("\n".join(["drift", str(seed), *names]).encode()).digest()
+
+
+def _reason_to_leave_out(request: Mapping[str, Any]) -> str | None:
+    """Return why a request cannot be sent as it was, or ``None`` if it can."""
+    texts = list(_texts(request["messages"]))
+    if any(map(DIGEST.match, texts)):
+        return WITH_IMAGE
+    if any(map(MARKER.search, texts)):
+        return NORMALIZED
+    return None
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, list):
+        for item in data:
+            yield from _texts(item)
+    elif isinstance(data, dict):
+        yield from _texts(list(data.values()))

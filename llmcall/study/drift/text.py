@@ -1,0 +1,95 @@
+"""What a check says, in words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ...display.printable import printable
+from .inference import SMALLEST_P, detectable, power
+
+if TYPE_CHECKING:
+    from .check import Check
+
+FEW_UNITS = 10
+MANY_DRAWS = 10  # of each request, with which the power of a single one is compared
+LEAST_P = 0.001  # a smaller one is not written out
+DIGITS = 2  # of an interval's width that are written
+MOST_DECIMALS = 12
+
+
+class Notation:
+    """Writes the numbers of one value with as many digits as its interval warrants.
+
+    :param width: the width of the interval.
+    :param is_share: whether the value is a share, which is written in percent.
+    """
+
+    def __init__(self, width: float, *, is_share: bool = False) -> None:
+        self._is_share = is_share
+        if is_share:
+            width *= 100
+        is_known = 0 < width < math.inf
+        decimals = DIGITS - 1 - math.floor(math.log10(width)) if is_known else DIGITS
+        self._decimals = min(max(decimals, 0), MOST_DECIMALS)
+        if is_share:
+            self._decimals = 1
+
+    def level(self, number: float) -> str:
+        """Return a mean."""
+        return f"{100 * number:.1f} %" if self._is_share else f"{number:,.{self._decimals}f}"
+
+    def amount(self, shift: float) -> str:
+        """Return a shift without its sign; that of a share in percentage points."""
+        if not math.isfinite(shift):
+            return "any amount"
+        written = abs(100 * shift if self._is_share else shift)
+        unit = " points" if self._is_share else ""
+        return f"{written:,.{self._decimals}f}{unit}"
+
+    def shift(self, shift: float) -> str:
+        """Return a shift with its sign."""
+        if not math.isfinite(shift):
+            return "−∞" if shift < 0 else "+∞"
+        words = self.amount(shift)
+        if not any(digit in words for digit in "123456789"):
+            return words
+        return f"{'−' if shift < 0 else '+'}{words}"
+
+
+def p_words(p_value: float) -> str:
+    """Return a p-value."""
+    return f"p < {LEAST_P}" if p_value < max(LEAST_P, SMALLEST_P) else f"p = {p_value:.3f}"
+
+
+def model_words(check: Check) -> str:
+    """Return the mark of a check that asked another model; empty if it asked the recorded one."""
+    if not check.is_of_another_model:
+        return ""
+    recorded = ", ".join(map(printable, check.recorded_models))
+    return (
+        f"ANOTHER MODEL: {printable(str(check.model))} is asked in place of {recorded}. A shift is a difference "
+        "between the two models, not a change of one."
+    )
+
+
+def left_out_words(check: Check) -> str:
+    """Return which requests were left out; empty if there are none."""
+    words = check.requests.left_out_words()
+    return f"Left out, since they cannot be sent as they were: {words}." if words else ""
+
+
+def low_power_words(check: Check, units: int) -> str:
+    """Return how low the power is if each request has one recorded draw, else an empty text.
+
+    :param units: how many units are resampled.
+    """
+    if not check.has_one_draw_each or units < 2:
+        return ""
+    # The variance of a difference is that of an answer and that of the recorded mean.
+    error_of_many = math.sqrt((1 + 1 / MANY_DRAWS) / 2)
+    low = power(detectable(error_of_many, units), 1.0, units)
+    return (
+        "The power is low, since each request has one recorded draw: the shift that ten draws of each would find "
+        f"with a power of 0.80 is found with a power of {low:.2f}."
+    )

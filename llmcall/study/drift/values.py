@@ -1,0 +1,258 @@
+"""What is read from an answer: numbers by name, and whether it was cut or refused."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...errors import OutputError
+from ...outputs import bare, containers, read, without_thoughts
+from ...types.message import text_of
+
+if TYPE_CHECKING:
+    from ...types import Record
+
+ANSWER = "answer"  # the name of a value that is the only one
+WRAPPED = "value"  # the name under which structured output wraps what is no object
+MOST_TEXTS = 20  # different texts that are read as categories
+FEWEST_READ = 0.5  # the share of answers that must be readable
+SHOWN = 3  # answers that an error quotes
+SHOWN_CHARACTERS = 60
+
+Values = Mapping[str, float]
+Reader = Callable[[str], Values]
+
+
+class Answer(NamedTuple):
+    """One answer; a record with several choices holds several.
+
+    :param text: what the model said, or ``None`` if it said nothing in text.
+    :param is_cut: whether it ended at its token limit.
+    :param is_refused: whether the model refused.
+    """
+
+    text: str | None
+    is_cut: bool
+    is_refused: bool
+
+
+def answers_of(record: Record) -> list[Answer]:
+    """Return the answers of a chat record."""
+    return [
+        Answer(
+            text_of(choice["message"].get("content")),
+            choice.get("finish_reason") == "length",
+            bool(choice["message"].get("refusal")),
+        )
+        for choice in record.response["choices"]
+    ]
+
+
+class ValueReader:
+    """Reads the values of answers.
+
+    :param read: reads a text.
+    :param shares: the names of values that are 0 or 1, so that their mean is a share.
+    """
+
+    def __init__(self, read: Reader, shares: Iterable[str] = ()) -> None:
+        self._read = read
+        self.shares = frozenset(shares)
+
+    def values(self, answer: Answer) -> Values:
+        """Return an answer's values; empty if it is refused or unreadable."""
+        if answer.is_refused or answer.text is None:
+            return {}
+        return self._read(answer.text)
+
+
+def user_reader(value: Callable[[str], Any]) -> ValueReader:
+    """Return a reader that calls a user's function."""
+    return ValueReader(lambda text: _of_user(value, text))
+
+
+def _of_user(value: Callable[[str], Any], text: str) -> Values:
+    try:
+        found = value(text)
+    except (ValueError, OutputError):  # as float(text) and llmcall's own readers raise it
+        return {}
+    if not isinstance(found, Mapping):
+        found = {ANSWER: found}
+    numbers = {str(name): _number_of_user(each) for name, each in found.items()}
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def _number_of_user(found: Any) -> float | None:
+    if found is None:
+        return None
+    from numbers import Real
+
+    if not isinstance(found, Real) and not hasattr(found, "__float__"):
+        raise TypeError(
+            f"value returned {found!r:.60}; it must return a number, None for an answer that it cannot "
+            "read, or a dict of numbers by name"
+        )
+    number = float(found)
+    return number if math.isfinite(number) else None
+
+
+def found_reader(answers: Iterable[Answer]) -> ValueReader:
+    """Return a reader for the kind of answers that most recorded ones are of.
+
+    :param answers: the recorded ones.
+    :raises ValueError: if they are of no kind that is read without help.
+    """
+    texts = [answer.text for answer in answers if answer.text and not answer.is_refused]
+    if not texts:
+        raise ValueError(
+            "no recorded answer holds text, so there is nothing to compare: tool calls and refusals have no value"
+        )
+    for found in (_objects(texts), _numbers(texts), _verdicts(texts), _categories(texts)):
+        if found is not None:
+            return found
+    quoted = "; ".join(repr(text[:SHOWN_CHARACTERS]) for text in sorted(set(texts))[:SHOWN])
+    raise ValueError(
+        f"the answers are neither numbers, JSON objects with numbers or yes and no, nor at most {MOST_TEXTS} different "
+        f"texts ({quoted}). Give value=, a function that reads an answer's text as a number, or as None if it "
+        "cannot be read"
+    )
+
+
+def _reads_most(reader: Reader, texts: Sequence[str]) -> bool:
+    return sum(bool(reader(text)) for text in texts) >= FEWEST_READ * len(texts)
+
+
+# JSON objects
+
+
+def _object_in(text: str) -> Mapping[str, Any] | None:
+    """Return the one JSON object in a text, or ``None``."""
+    text = without_thoughts(text)
+    if "{" not in text:
+        return None
+    try:
+        objects = containers(text, "{")
+    except (OutputError, RecursionError):
+        return None
+    return objects[0] if len(objects) == 1 and isinstance(objects[0], dict) else None
+
+
+def _unwrapped(text: str) -> str:
+    """Return an answer's text without the object in which structured output wraps it."""
+    found = _object_in(text)
+    if found is None or found.keys() != {WRAPPED}:
+        return text
+    value = found[WRAPPED]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _objects(texts: Sequence[str]) -> ValueReader | None:
+    """Return a reader of the number fields and the yes-or-no fields of JSON objects."""
+    objects = [found for found in map(_object_in, texts) if found and found.keys() != {WRAPPED}]
+    if len(objects) < FEWEST_READ * len(texts):
+        return None
+    numbers: Counter[str] = Counter()
+    verdicts: Counter[str] = Counter()
+    present: Counter[str] = Counter()
+    for each in objects:
+        for name, value in each.items():
+            present[name] += value is not None
+            numbers[name] += _field_number(value) is not None
+            verdicts[name] += _field_verdict(value) is not None
+    fields: dict[str, Callable[[Any], float | None]] = {}
+    for name in present:
+        if verdicts[name] and verdicts[name] >= FEWEST_READ * present[name]:
+            fields[name] = _field_verdict
+        elif numbers[name] and numbers[name] >= FEWEST_READ * present[name]:
+            fields[name] = _field_number
+    if not fields:
+        return None
+
+    def read_fields(text: str) -> Values:
+        found = _object_in(text) or {}
+        values = {name: fields[name](found.get(name)) for name in sorted(fields)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    shares = [name for name, field in fields.items() if field is _field_verdict]
+    return ValueReader(read_fields, shares)
+
+
+def _field_number(value: Any) -> float | None:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    return _number(value) if isinstance(value, str) else None
+
+
+def _field_verdict(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str) and bare(value).lower() in ("yes", "no", "true", "false"):
+        return float(bare(value).lower() in ("yes", "true"))
+    return None
+
+
+# Texts
+
+
+def _number(text: str) -> float | None:
+    with suppress(OutputError):
+        return float(read(text, float))
+    return None
+
+
+def _verdict(text: str) -> float | None:
+    with suppress(OutputError):
+        return float(read(text, bool))
+    return None
+
+
+def _named(number: Callable[[str], float | None]) -> Reader:
+    def read_text(text: str) -> Values:
+        value = number(_unwrapped(text))
+        return {} if value is None else {ANSWER: value}
+
+    return read_text
+
+
+def _numbers(texts: Sequence[str]) -> ValueReader | None:
+    reader = _named(_number)
+    return ValueReader(reader) if _reads_most(reader, texts) else None
+
+
+def _verdicts(texts: Sequence[str]) -> ValueReader | None:
+    """Return a reader of yes and no."""
+    reader = _named(_verdict)
+    return ValueReader(reader, [ANSWER]) if _reads_most(reader, texts) else None
+
+
+def _category(text: str) -> str:
+    """Return what tells a text from others, whatever its case, quotes and stops."""
+    return bare(_unwrapped(without_thoughts(text))).casefold()
+
+
+def _categories(texts: Sequence[str]) -> ValueReader | None:
+    """Return a reader of a few different texts: a share for each, or one if there are two."""
+    spellings: dict[str, Counter[str]] = {}
+    for text in texts:
+        spelling = bare(_unwrapped(without_thoughts(text)))
+        spellings.setdefault(_category(text), Counter())[spelling] += 1
+    if len(spellings) > MOST_TEXTS:
+        return None
+    names = {
+        category: min(found, key=lambda spelling: (-found[spelling], spelling)) or "(empty)"
+        for category, found in sorted(spellings.items())
+    }
+    shown = list(names)[: 1 if len(names) == 2 else None]
+
+    def read_category(text: str) -> Values:
+        category = _category(text)
+        if category not in names:
+            return {}
+        return {names[each]: float(each == category) for each in shown}
+
+    return ValueReader(read_category, [names[each] for each in shown])

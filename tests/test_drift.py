@@ -1,0 +1,811 @@
+"""``llmcall.drift``: a recorded study asked again, a little, to see whether its model has changed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import statistics
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import pytest
+from commands import done, run
+from pytest_httpserver import HTTPServer
+from servers import Answer, ScriptedServer, client_for, completion, refusal, refusing
+
+import llmcall
+from llmcall.errors import BudgetExceededError, CacheError, CacheMissError, InvalidRequestError
+from llmcall.testing import ScriptedClient
+
+STUDY, CHECK = "study.jsonl", "check.jsonl"
+NOISE = {1: 0.1, 2: 0.2, 3: 0.4, 4: 0.2, 5: 0.1}  # of an answer on five points
+SIGMA = math.sqrt(1.2)  # its standard deviation
+HISTORIES = 3  # calls of an agent with memory
+
+
+class Model:
+    """A model whose answers are drawn at random, around a persona's own opinion.
+
+    The n-th answer to the same messages is always the same one, whichever thread asks first.
+
+    :ivar shift: what is added to an answer, on average.
+    :ivar answer: returns the answer to messages, with a source of chance.
+    :ivar client: the registered client of the process.
+    """
+
+    def __init__(self, seed: int = 0, **settings: Any) -> None:
+        self.seed = seed
+        self.shift = 0.0
+        self.answer: Callable[[list[Any], random.Random], Any] = self.rating
+        self._lock = threading.Lock()
+        self._times: Counter[str] = Counter()
+        self.client = ScriptedClient(self._drawn, model="gpt-4o-mini", **settings)
+        llmcall.register_client("scripted", self.client)
+        llmcall.force_api_type("scripted")
+
+    def _drawn(self, messages: list[Any]) -> Any:
+        asked = json.dumps(messages)
+        with self._lock:
+            self._times[asked] += 1
+            chance = random.Random(f"{self.seed} {self._times[asked]} {asked}")
+        return self.answer(messages, chance)
+
+    def number(self, chance: random.Random) -> int:
+        """Return a number on five points, shifted."""
+        [drawn] = chance.choices(list(NOISE), list(NOISE.values()))
+        return drawn + (chance.random() < self.shift)
+
+    def rating(self, messages: list[Any], chance: random.Random) -> str:
+        """Return a rating, higher by the opinion of the persona that is asked."""
+        return str(self.number(chance) + len(messages[0]["content"]) % 3)
+
+    @property
+    def asked(self) -> int:
+        """Return how many requests it got."""
+        return len(self.client.requests)
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    """Return the model that this process asks."""
+    yield Model()
+    llmcall.reset()
+
+
+def record(
+    model: Model, actors: int = 10, draws: int = 10, *, path: str = STUDY, **params: Any
+) -> str:
+    """Record a survey: each actor is asked one question several times."""
+
+    def ask(number: int) -> Any:
+        asked = f"You are person {number}{'!' * (number % 3)} How good is bread?"
+        return model.client.send_message(asked, **{"temperature": 1, **params})
+
+    with llmcall.cassette(path):
+        llmcall.map(ask, range(actors), key=str, scope="survey", repeats=draws, workers=1)
+    return path
+
+
+def samples(path: str = CHECK) -> list[str]:
+    """Return the samples on a cassette, sorted."""
+    return sorted(str(each.sample) for each in llmcall.Cassette(path).all_records())
+
+
+def body_of(request: Any) -> dict[str, Any]:
+    """Return what a request sends."""
+    return dict(request.body)
+
+
+# The sample
+
+
+def test_the_requests_are_sent_as_they_were_recorded(model: Model) -> None:
+    """Messages, model and parameters are the recorded ones, whatever is configured now."""
+    record(model, 3, 1, max_tokens=5, stop="x")
+    recorded = sorted(json.dumps(body_of(each), sort_keys=True) for each in model.client.requests)
+    with llmcall.configured(temperature=0, top_p=0.5, max_tokens=100, model="gpt-5"):
+        llmcall.drift(STUDY, share=1, to=CHECK)
+    again = [body_of(each) | {"stop": "x"} for each in model.client.requests[3:]]
+    assert sorted(json.dumps(each, sort_keys=True) for each in again) == recorded
+
+
+def test_the_same_seed_asks_the_same_requests(model: Model) -> None:
+    """Another one asks others."""
+    record(model, 40, 1)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        llmcall.drift(STUDY, calls=5, seed=seed, to=name)
+    assert samples("a") == samples("b") != samples("c")
+
+
+def test_more_calls_begin_with_the_same_ones(model: Model) -> None:
+    """So a check can be enlarged."""
+    record(model, 40, 1)
+    llmcall.drift(STUDY, calls=5, to="a")
+    llmcall.drift(STUDY, calls=9, to="b")
+    assert set(samples("a")) < set(samples("b"))
+
+
+def test_the_actors_are_asked_evenly(model: Model) -> None:
+    """An actor with many requests has no more calls than others, as long as they have some."""
+    with llmcall.cassette(STUDY):
+        for actor, questions in (("ann", 50), ("ben", 5), ("cleo", 5)):
+            with llmcall.scope(actor):
+                for number in range(questions):
+                    model.client.send_message(f"{actor} {number}", temperature=1)
+    drift = llmcall.drift(STUDY, calls=9, to=CHECK)
+    assert Counter(drift.to_frame()["actor"]) == {"ann": 3, "ben": 3, "cleo": 3}
+
+
+def test_a_share_is_that_of_the_different_requests(model: Model) -> None:
+    """Repeats of a request count once."""
+    record(model, 20, 5)
+    assert llmcall.drift(STUDY, share=0.25, to=CHECK).calls == 5
+
+
+def test_the_draws_are_named_by_their_actor(model: Model) -> None:
+    """The scope path without repeats, and a number that counts the check's equal requests."""
+    record(model, 2, 3)
+    llmcall.drift(STUDY, calls=5, to=CHECK)
+    assert set(samples()) == {
+        "~drift/survey/0#0", "~drift/survey/0#1", "~drift/survey/1#0", "~drift/survey/1#1",
+        *({"~drift/survey/0#2", "~drift/survey/1#2"} & set(samples())),
+    }  # fmt: skip
+    assert len(samples()) == 5
+
+
+def test_a_request_outside_any_scope_has_a_draw_without_a_path(model: Model) -> None:
+    """A loop without scopes can be checked as well."""
+    with llmcall.cassette(STUDY):
+        for number in range(3):
+            model.client.send_message(f"Question {number}", temperature=1)
+    llmcall.drift(STUDY, calls=6, to=CHECK)
+    assert samples() == ["~drift#0"] * 3 + ["~drift#1"] * 3
+
+
+def test_an_open_scope_does_not_enter_the_names(model: Model) -> None:
+    """Wherever the check is called from, it is the same one."""
+    record(model, 2, 2)
+    with llmcall.scope("mine"):
+        llmcall.drift(STUDY, share=1, to=CHECK)
+    assert samples() == ["~drift/survey/0#0", "~drift/survey/1#0"]
+
+
+def test_equal_requests_of_two_actors_get_two_answers(model: Model) -> None:
+    """Neither the disk cache nor a call under way answers for another one."""
+    numbers = iter(range(1000))
+    model.answer = lambda messages, chance: str(next(numbers))
+    with llmcall.cassette(STUDY):
+        for actor in ("ann", "ben"):
+            with llmcall.scope(actor):
+                model.client.send_message("Rate bread.", temperature=1)
+    with llmcall.configured(cache_mode="auto"):
+        drift = llmcall.drift(STUDY, calls=6, to=CHECK)
+    assert sorted(drift.to_frame()["value"]) == [2, 3, 4, 5, 6, 7]
+
+
+def test_the_disk_cache_neither_supplies_nor_keeps_the_answers(tmp_path: Path) -> None:
+    """A second file is answered anew, and the cache stays as it is."""
+    model = Model(cache_mode="auto", cache_path=str(tmp_path / "cache"))
+    record(model, 4, 1)
+    before = len(model.client.cache)
+    for to in ("a", "b"):
+        llmcall.drift(STUDY, share=1, to=to)
+    assert model.asked == 4 + 4 + 4
+    assert len(model.client.cache) == before
+
+
+def test_the_recording_stays_as_it_is(model: Model) -> None:
+    """Not a byte of it changes, and it cannot be the file of the check."""
+    record(model, 3, 2)
+    before = Path(STUDY).read_bytes()
+    llmcall.drift(STUDY, share=1, to=CHECK)
+    assert Path(STUDY).read_bytes() == before
+    with pytest.raises(ValueError, match="the recording itself"):
+        llmcall.drift(STUDY, share=1, to=STUDY)
+
+
+def test_what_cannot_be_sent_as_it_was_is_left_out_and_counted(model: Model) -> None:
+    """Requests with normalized text, and those with an image that only its digest is known of."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    with llmcall.configured(cache_normalize=("times",)), llmcall.cassette(STUDY):
+        for text in ("Rate bread.", "It is 10:15. Rate bread.", "It is 11:45. Rate cake."):
+            model.client.send_message(text, temperature=1)
+        model.client.send_message([{"role": "user", "content": [image]}], temperature=1)
+    plan = llmcall.drift(STUDY, share=1, dry_run=True)
+    assert plan.calls == 1
+    for words in (
+        str(plan),
+        str(llmcall.drift(STUDY, share=1, to=CHECK)),
+    ):
+        assert "2 requests with normalized text" in words
+        assert "1 request with an image" in words
+
+
+@pytest.mark.parametrize("kind", ["embeddings", "left out"])
+def test_an_empty_sample_is_an_error(model: Model, kind: str) -> None:
+    """A recording with nothing to ask again is told apart from one without drift."""
+    model.answer = lambda texts, chance: [0.1, 0.2] if kind == "embeddings" else "3"
+    with llmcall.configured(cache_normalize=("times",)), llmcall.cassette(STUDY):
+        if kind == "embeddings":
+            model.client.get_embedding("bread")
+        else:
+            model.client.send_message("It is 10:15.", temperature=1)
+    with pytest.raises(CacheError, match=r"no chat request in study\.jsonl can be asked again"):
+        llmcall.drift(STUDY, share=1, to=CHECK)
+
+
+def test_a_scope_of_a_recording_can_be_checked(model: Model) -> None:
+    """As wherever a run is meant."""
+    record(model, 12, 1)
+    drift = llmcall.drift((STUDY, "survey/1*"), share=1, to=CHECK)
+    assert set(drift.to_frame()["actor"]) == {"survey/1", "survey/10", "survey/11"}
+
+
+def test_a_cassette_just_recorded_can_be_checked(model: Model) -> None:
+    """Also by the object."""
+    record(model, 3, 2)
+    assert llmcall.drift(llmcall.Cassette(STUDY), share=1, to=CHECK).calls == 3
+
+
+def test_a_cache_can_be_checked(tmp_path: Path) -> None:
+    """A cache's scope is a run as well."""
+    model = Model(cache_mode="auto", cache_path=str(tmp_path / "cache"))
+    for number in range(4):
+        with llmcall.scope(f"ann-{number}"):
+            model.client.send_message("Rate bread.", temperature=1)
+    assert llmcall.drift(model.client.cache, share=1, to=CHECK).calls == 4
+
+
+# Agents with memory
+
+
+def talk(model: Model, agents: int = 8) -> None:
+    """Record agents that remember what they said."""
+    with llmcall.cassette(STUDY):
+        for agent in range(agents):
+            messages = [{"role": "system", "content": f"You are agent {agent}."}]
+            with llmcall.scope("town"), llmcall.scope(agent):
+                for day in range(HISTORIES):
+                    messages.append({"role": "user", "content": f"Day {day}: your mood?"})
+                    messages.append(model.client.send_message(messages, temperature=1))
+
+
+def test_agents_are_tested_call_by_call_with_their_recorded_histories(model: Model) -> None:
+    """The new answers enter no prompt."""
+    talk(model)
+    recorded = [each.messages for each in model.client.requests]
+    model.shift = 1
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    again = [each.messages for each in model.client.requests[len(recorded) :]]
+    assert sorted(map(json.dumps, again)) == sorted(map(json.dumps, recorded))
+    assert drift.calls == 8 * HISTORIES
+    assert len(set(drift.to_frame()["actor"])) == 8
+
+
+# The estimate
+
+
+def test_the_estimate_is_that_of_the_table(model: Model) -> None:
+    """Each new answer less the mean of the recorded draws, averaged within actors, then over them."""
+    talk(model, 5)
+    model.shift = 0.5
+    drift = llmcall.drift(STUDY, calls=11, to=CHECK)
+    frame = drift.to_frame()
+    difference = frame["value"] - frame["recorded"].map(statistics.mean)
+    expected = difference.groupby(frame["actor"]).mean().mean()
+    assert drift.shifts["answer"].estimate == pytest.approx(expected)
+    assert drift.shifts["answer"].now - drift.shifts["answer"].before == pytest.approx(expected)
+
+
+def test_all_recorded_draws_of_a_request_count(model: Model) -> None:
+    """Those of other actors and of repeats as well."""
+    answers = iter(["1", "2", "3", "6", "5"])
+    model.answer = lambda messages, chance: next(answers)
+    with llmcall.cassette(STUDY):
+        for actor, times in (("ann", 2), ("ben", 1)):
+            with llmcall.scope(actor):
+                for _ in range(times):
+                    model.client.send_message("Rate bread.", temperature=1)
+    model.answer = lambda messages, chance: "5"
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert drift.shifts["answer"].before == pytest.approx(2)
+    assert list(drift.to_frame()["recorded"]) == [[1, 2, 3], [1, 2, 3]]
+
+
+def test_a_shift_that_all_answers_make_is_found(model: Model) -> None:
+    """A model that answers higher by one point."""
+    record(model, 20, 10)
+    model.shift = 1
+    drift = llmcall.drift(STUDY, calls=100, to=CHECK)
+    found = drift.shifts["answer"]
+    assert 0 < found.low < 1 < found.high
+    assert found.p < 0.001
+    assert "is higher now, by" in str(drift)
+
+
+def test_it_never_says_that_nothing_changed(model: Model) -> None:
+    """Where an interval holds 0, it says what would have been found."""
+    record(model, 20, 10)
+    drift = llmcall.drift(STUDY, calls=100, to=CHECK)
+    assert not drift.differs
+    words = str(drift).lower()
+    assert "would have been found with a power of 0.8; a smaller one may be there" in words
+    for forbidden in ("no drift", "no change", "unchanged", "nothing changed", "has not changed"):
+        assert forbidden not in words
+
+
+def test_a_deterministic_model_that_answers_the_same_has_a_shift_of_zero(model: Model) -> None:
+    """At temperature 0, equal answers are equal."""
+    model.answer = lambda messages, chance: str(len(messages[0]["content"]) % 5)
+    record(model, 10, 1, temperature=0)
+    found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
+    assert (found.estimate, found.low, found.high, found.p) == (0, 0, 0, 1)
+
+
+def test_one_call_has_no_interval(model: Model) -> None:
+    """It says that it says nothing."""
+    record(model, 3, 4)
+    drift = llmcall.drift(STUDY, calls=1, to=CHECK)
+    assert math.isinf(drift.shifts["answer"].low) and not drift.differs
+    assert "One new answer says nothing" in str(drift)
+
+
+def test_a_single_actor_is_resampled_by_request(model: Model) -> None:
+    """And the text says so."""
+    with llmcall.cassette(STUDY), llmcall.scope("ann"):
+        for number in range(20):
+            for _ in range(3):
+                model.client.send_message(f"Question {number}", temperature=1)
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert drift.shifts["answer"].low < drift.shifts["answer"].high
+    assert "resampling requests" in str(drift)
+
+
+def test_few_actors_are_called_few(model: Model) -> None:
+    """Their interval is rough."""
+    record(model, 4, 4)
+    assert "4 actors" in str(llmcall.drift(STUDY, calls=40, to=CHECK))
+
+
+# Values
+
+
+def test_fields_of_json_are_values(model: Model) -> None:
+    """Number fields and yes-or-no fields, each with its own shift, adjusted for their number."""
+
+    def answer(messages: list[Any], chance: random.Random) -> Any:
+        agrees = chance.random() < 0.3 + model.shift / 2
+        return {"price": model.number(chance), "agrees": agrees, "why": f"Of {chance.random()}"}
+
+    model.answer = answer
+    record(model, 20, 10)
+    model.shift = 1
+    drift = llmcall.drift(STUDY, calls=100, to=CHECK)
+    assert set(drift.shifts) == {"price", "agrees"}
+    assert drift.shifts["price"].estimate == pytest.approx(1, abs=0.35)
+    assert drift.shifts["agrees"].estimate == pytest.approx(0.5, abs=0.15)
+    assert "adjusted for 2 comparisons by Holm's method" in str(drift)
+
+
+def test_yes_and_no_are_one_value(model: Model) -> None:
+    """The share of yes."""
+    model.answer = lambda messages, chance: "Yes." if chance.random() < 0.2 + model.shift else "No"
+    record(model, 20, 10)
+    model.shift = 0.6
+    drift = llmcall.drift(STUDY, calls=100, to=CHECK)
+    assert drift.shifts["answer"].estimate == pytest.approx(0.6, abs=0.15)
+
+
+def test_a_few_different_texts_are_shares(model: Model) -> None:
+    """The share of each."""
+    model.answer = lambda messages, chance: chance.choice(["Buy", "buy.", "Sell", "Wait"])
+    record(model, 20, 10)
+    model.answer = lambda messages, chance: chance.choice(["Buy", "Wait"])
+    drift = llmcall.drift(STUDY, calls=200, to=CHECK)
+    assert set(drift.shifts) == {"Buy", "Sell", "Wait"}
+    assert drift.shifts["Sell"].high < 0 < drift.shifts["Wait"].low
+    assert sum(each.estimate for each in drift.shifts.values()) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_text_that_was_never_recorded_is_unreadable(model: Model) -> None:
+    """It is in no share, and the share of unreadable answers says so."""
+    model.answer = lambda messages, chance: chance.choice(["buy", "sell", "wait"])
+    record(model, 20, 5)
+    model.answer = lambda messages, chance: "I think that I would rather not."
+    drift = llmcall.drift(STUDY, calls=60, to=CHECK)
+    assert (drift.unreadable.before, drift.unreadable.now) == (0, 1)
+    assert drift.differs
+    assert "No new answer has a value of 'buy'" in str(drift)
+
+
+def test_free_texts_need_value(model: Model) -> None:
+    """The error quotes some, before anything is asked."""
+    numbers = iter(range(1000))
+    model.answer = lambda messages, chance: (
+        f"Well, {next(numbers)} apples and {next(numbers)} pears."
+    )
+    record(model, 30, 1)
+    with pytest.raises(ValueError, match=r"(?s)Well, 0 apples.*Give value="):
+        llmcall.drift(STUDY, calls=5, to=CHECK)
+    assert model.asked == 30
+    drift = llmcall.drift(STUDY, calls=5, value=lambda text: len(text), to=CHECK)
+    assert drift.shifts["answer"].now > 20
+
+
+def test_value_may_fail_to_read(model: Model) -> None:
+    """``None``, ``nan`` and a ``ValueError`` all mean unreadable; several numbers are several values."""
+    model.answer = lambda messages, chance: chance.choice(["1", "2", "x"])
+    record(model, 20, 5)
+    drift = llmcall.drift(STUDY, calls=50, value=float, to=CHECK)
+    assert 0.1 < drift.unreadable.now < 0.6
+    assert list(drift.shifts) == ["answer"]
+    both = llmcall.drift(
+        STUDY, calls=50, value=lambda text: {"a": float("nan"), "b": len(text)}, to=CHECK
+    )
+    assert list(both.shifts) == ["b"]
+
+
+def test_value_must_return_a_number(model: Model) -> None:
+    """Anything else is a mistake, told at once."""
+    record(model, 3, 1)
+    with pytest.raises(TypeError, match="value returned 'high'"):
+        llmcall.drift(STUDY, share=1, value=lambda text: "high", to=CHECK)
+
+
+def marked(kind: str) -> Any:
+    """Return an answer that is unreadable, cut or refused."""
+    message = {"role": "assistant", "content": "3" if kind == "cut" else "well"}
+    if kind == "refused":
+        message = {"role": "assistant", "content": None, "refusal": "I cannot."}
+    reason = "length" if kind == "cut" else "stop"
+    return {"choices": [{"index": 0, "message": message, "finish_reason": reason}]}
+
+
+@pytest.mark.parametrize("kind", ["unreadable", "cut", "refused"])
+def test_answers_without_a_value_are_shares_of_their_own(model: Model, kind: str) -> None:
+    """Unreadable, cut and refused answers, before and now; only a cut one may have a value."""
+    share = 0.1
+
+    def answer(messages: list[Any], chance: random.Random) -> Any:
+        return marked(kind) if chance.random() < share else str(model.number(chance))
+
+    model.answer = answer
+    record(model, 20, 10)
+    share = 0.6
+    drift = llmcall.drift(STUDY, calls=100, to=CHECK)
+    found = getattr(drift, kind)
+    assert found.before == pytest.approx(0.1, abs=0.06)
+    assert found.now == pytest.approx(0.6, abs=0.2)
+    assert found.low > 0 and drift.differs
+    others = {"unreadable", "cut", "refused"} - {kind}
+    assert all(getattr(drift, each).now == 0 for each in others)
+    assert drift.shifts["answer"].answers == pytest.approx(100 if kind == "cut" else 40, abs=15)
+
+
+# Replay
+
+
+def test_the_check_replays_byte_for_byte(httpserver: HTTPServer) -> None:
+    """With the server dead: the same text, the same table, the same file."""
+    chance = random.Random(1)
+    answers = [Answer(200, completion(str(chance.randint(1, 5)))) for _ in range(40)]
+    server = ScriptedServer(httpserver, *answers)
+    client = client_for(server.base_url)
+    llmcall.register_client("openai", client)
+    with llmcall.cassette(STUDY):
+        for actor in range(5):
+            with llmcall.scope(actor):
+                for _ in range(4):
+                    client.send_message(f"You are {actor}.", temperature=1)
+    first = llmcall.drift(STUDY, calls=15, to=CHECK)
+    written = Path(CHECK).read_bytes()
+    assert len(server.requests) == 35
+    with refusing() as address:
+        llmcall.register_client("openai", client_for(address))
+        again = llmcall.drift(STUDY, calls=15, to=CHECK)
+    assert (str(again), again.cost) == (str(first), first.cost)
+    assert again.to_frame().to_json() == first.to_frame().to_json()
+    assert Path(CHECK).read_bytes() == written
+
+
+def test_a_complete_check_asks_nothing_else(model: Model) -> None:
+    """Another seed is another check: the error says how to go on."""
+    record(model, 20, 1)
+    llmcall.drift(STUDY, calls=5, to=CHECK)
+    asked = model.asked
+    with pytest.raises(CacheMissError, match=r"holds another check.*LLMCALL_CASSETTE_MODE=new"):
+        llmcall.drift(STUDY, calls=9, to=CHECK)
+    assert model.asked == asked
+    with llmcall.configured(cassette_mode="new"):
+        assert llmcall.drift(STUDY, calls=9, to=CHECK).calls == 9
+    assert model.asked == asked + 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
+def test_ctrl_c_and_again_goes_on(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was answered is kept, and the finished file is that of an undisturbed check."""
+    monkeypatch.setattr("llmcall.parallel.run.GRACE", 0.1)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    model.answer = lambda messages, chance: str(len(messages[0]["content"]) % 5)
+    record(model, 30, 1)
+    llmcall.drift(STUDY, share=1, to="undisturbed.jsonl")
+    start = model.asked
+
+    def pressed(messages: list[Any], chance: random.Random) -> str:
+        if model.asked == start + 10:
+            os.kill(os.getpid(), signal.SIGINT)
+        return str(len(messages[0]["content"]) % 5)
+
+    model.answer = pressed
+    with llmcall.configured(limits_max_concurrent_calls=1), pytest.raises(KeyboardInterrupt):
+        llmcall.drift(STUDY, share=1, to=CHECK)
+    signal.signal(signal.SIGINT, before)
+    asked = model.asked - start
+    assert 10 <= asked < 30
+    llmcall.drift(STUDY, share=1, to=CHECK)
+    assert model.asked == start + 30
+    assert Path(CHECK).read_bytes() == Path("undisturbed.jsonl").read_bytes()
+
+
+def test_a_budget_stops_it(model: Model) -> None:
+    """And what was answered is kept."""
+    record(model, 20, 1)
+    with llmcall.budget(calls=7), pytest.raises(BudgetExceededError):
+        llmcall.drift(STUDY, share=1, to=CHECK)
+    assert model.asked == 27
+    llmcall.drift(STUDY, share=1, to=CHECK)
+    assert model.asked == 40
+
+
+# Another model
+
+
+def test_a_model_that_is_gone(httpserver: HTTPServer) -> None:
+    """The API's own words, and ``model=`` as the way on."""
+    server = ScriptedServer(httpserver, Answer(200, completion("3")))
+    llmcall.register_client("openai", client_for(server.base_url))
+    with llmcall.cassette(STUDY), llmcall.scope("ann"):
+        llmcall.client("openai").send_message("Rate bread.", temperature=1)
+    gone = "The model `gpt-4o-mini` has been deprecated"
+    httpserver.clear()
+    server = ScriptedServer(httpserver, refusal(404, gone, code="model_not_found"))
+    with pytest.raises(InvalidRequestError, match=rf"{gone}[^\n]*model="):
+        llmcall.drift(STUDY, share=1, to=CHECK)
+    assert "model=" in run("drift", STUDY, "--share", 1, "--to", CHECK).output
+
+
+def test_another_model_is_marked_in_every_output(model: Model) -> None:
+    """Plan, text, notebook, repr, JSON and table."""
+    record(model, 10, 3)
+    options: dict[str, Any] = {"share": 1, "model": "gpt-5"}
+    drift = llmcall.drift(STUDY, to=CHECK, **options)
+    assert {body_of(each)["model"] for each in model.client.requests[30:]} == {"gpt-5"}
+    for words in (
+        str(drift),
+        drift._repr_html_(),
+        str(llmcall.drift(STUDY, dry_run=True, **options)),
+        llmcall.drift(STUDY, dry_run=True, **options)._repr_html_(),
+    ):
+        assert "ANOTHER MODEL: gpt-5 is asked in place of gpt-4o-mini" in words
+    assert "another model, gpt-5" in repr(drift)
+    assert drift.model == "gpt-5"
+    assert all(drift.to_frame()["another_model"])
+    printed = json.loads(
+        run("drift", STUDY, "--share", 1, "--model", "gpt-5", "--to", CHECK, "--json").output
+    )
+    assert printed["another_model"] == "gpt-5"
+
+
+def test_the_recorded_model_is_not_another_one(model: Model) -> None:
+    """By whatever way it is named."""
+    record(model, 3, 3)
+    drift = llmcall.drift(STUDY, share=1, model="gpt-4o-mini", to=CHECK)
+    assert drift.model is None and "ANOTHER" not in str(drift)
+
+
+def test_served_models_and_days_then_and_now(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are in the text, by the server's names."""
+    snapshot = "gpt-4o-mini-2024-07-18"
+    rating = {"role": "assistant", "content": "3"}
+    model.answer = lambda messages, chance: {
+        "model": snapshot,
+        "choices": [{"index": 0, "message": rating, "finish_reason": "stop"}],
+    }
+    monkeypatch.setattr("llmcall.cassettes.cassette.day_of", lambda seconds: "2026-05-01")
+    record(model, 3, 2)
+    snapshot = "gpt-4o-mini-2026-10-01"
+    monkeypatch.setattr("llmcall.cassettes.cassette.day_of", lambda seconds: "2026-11-22")
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert "then: gpt-4o-mini-2024-07-18 (2026-05-01)" in str(drift)
+    assert "now:  gpt-4o-mini-2026-10-01 (2026-11-22)" in str(drift)
+    assert list(drift.served.before) == ["gpt-4o-mini-2024-07-18"]
+
+
+# The plan
+
+
+def test_a_dry_run_makes_no_call(model: Model) -> None:
+    """It says calls, cost, and the shift that would be found with a power of 0.8."""
+    record(model, 20, 10)
+    plan = llmcall.drift(STUDY, calls=100, dry_run=True)
+    assert model.asked == 200
+    assert plan.calls == 100
+    assert plan.shift == pytest.approx(2.8 * SIGMA * math.sqrt(1 / 100 + 1 / 200), rel=0.15)
+    assert "found with a power of 0.8" in str(plan)
+
+
+def test_more_calls_find_a_smaller_shift(model: Model) -> None:
+    """As the square root says."""
+    record(model, 20, 100)
+    few, many = (llmcall.drift(STUDY, calls=calls, dry_run=True).shift for calls in (40, 160))
+    assert few is not None and many is not None
+    assert few / many == pytest.approx(2, rel=0.1)
+
+
+def test_a_plan_costs_what_the_recorded_answers_say(httpserver: HTTPServer) -> None:
+    """Their tokens at the present price; unknown without a price."""
+    server = ScriptedServer(httpserver, Answer(200, completion("3")))
+    for prices, cost in (
+        ({"gpt-4o-mini": (1.0, 2.0)}, 4 * (12 * 1 + 3 * 2) / 1e6),
+        ({"x": 1}, None),
+    ):
+        del cost, prices
+    client = client_for(server.base_url, prices={"gpt-4o-mini": (1.0, 2.0)})
+    llmcall.register_client("openai", client)
+    with llmcall.cassette(STUDY):
+        for actor in range(4):
+            with llmcall.scope(actor):
+                client.send_message(f"You are {actor}.", temperature=1)
+    plan = llmcall.drift(STUDY, share=1, dry_run=True)
+    assert plan.cost == pytest.approx(4 * (12 * 1 + 3 * 2) / 1e6)
+    assert llmcall.drift(STUDY, share=1, model="nobodys", dry_run=True).cost is None
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert drift.cost == pytest.approx(plan.cost)
+    held = llmcall.drift(STUDY, share=1, to=CHECK, dry_run=True)
+    assert (held.recorded, held.cost) == (4, 0)
+
+
+def test_one_recorded_draw_has_low_power(model: Model) -> None:
+    """The plan and the result say so, and give it."""
+    talk(model, 20)
+    words = "The power is low, since each request has one recorded draw"
+    assert words in str(llmcall.drift(STUDY, share=1, dry_run=True))
+    text = str(llmcall.drift(STUDY, share=1, to=CHECK))
+    assert words in text
+    assert "is found with a power of 0.5" in text
+
+
+# Tables
+
+
+def test_the_table_has_a_row_for_each_new_answer(model: Model) -> None:
+    """With the recorded ones, for people's own models."""
+    record(model, 5, 4)
+    frame = llmcall.drift(STUDY, calls=10, to=CHECK).to_frame()
+    assert len(frame) == 10
+    assert all(len(values) == 4 for values in frame["recorded"])
+    assert list(frame["recorded_mean"]) == [statistics.mean(each) for each in frame["recorded"]]
+    assert list(frame["value"]) == [float(text) for text in frame["text"]]
+
+
+def test_several_choices_are_several_answers(model: Model) -> None:
+    """With ``n``, each choice counts."""
+
+    def answer(messages: list[Any], chance: random.Random) -> Any:
+        texts = [str(model.number(chance)) for _ in range(3)]
+        messages = [{"role": "assistant", "content": text} for text in texts]
+        choices = [
+            {"index": index, "message": each, "finish_reason": "stop"}
+            for index, each in enumerate(messages)
+        ]
+        return {"choices": choices}
+
+    model.answer = answer
+    record(model, 4, 2, n=3)
+    frame = llmcall.drift(STUDY, share=1, to=CHECK).to_frame()
+    assert len(frame) == 12
+    assert all(len(values) == 6 for values in frame["recorded"])
+
+
+# Arguments and the command
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({}, ValueError, "to= "),
+        ({"to": CHECK, "share": 0}, ValueError, "share is 0"),
+        ({"to": CHECK, "share": 2}, ValueError, "calls="),
+        ({"to": CHECK, "calls": 0}, ValueError, "calls is 0"),
+        ({"to": CHECK, "calls": 1.5}, TypeError, "calls is 1.5"),
+        ({"to": CHECK, "seed": "a"}, TypeError, "seed is 'a'"),
+        ({"to": CHECK, "value": 3}, TypeError, "value is 3"),
+    ],
+)
+def test_a_wrong_argument_is_told_before_any_call(
+    model: Model, options: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    """It names the argument."""
+    record(model, 3, 1)
+    with pytest.raises(kind, match=words):
+        llmcall.drift(STUDY, **options)
+    assert model.asked == 3
+
+
+def test_the_command_exits_with_1_where_an_interval_leaves_0(model: Model) -> None:
+    """With 0 where none does."""
+    record(model, 20, 10)
+    done("drift", STUDY, "--calls", 100, "--to", "same.jsonl", code=0)
+    model.shift = 1
+    text = done("drift", STUDY, "--calls", 100, "--to", "other.jsonl", code=1)
+    assert "is higher now" in text
+    # a replay says the same
+    assert done("drift", STUDY, "--calls", 100, "--to", "other.jsonl", code=1) == text
+
+
+@pytest.mark.parametrize(
+    "arguments", [[STUDY], [STUDY, "--to", CHECK, "--share", 3], ["no.jsonl", "--to", CHECK]]
+)
+def test_the_command_exits_with_2_for_wrong_usage(model: Model, arguments: list[Any]) -> None:
+    """Without ``--to``, with a wrong share, without the file."""
+    record(model, 3, 1)
+    done("drift", *arguments, code=2)
+    assert model.asked == 3
+
+
+def test_the_command_plans(model: Model) -> None:
+    """``--dry-run`` needs no file, and ``--json`` is JSON."""
+    record(model, 20, 10)
+    assert "found with a power of 0.8" in done("drift", STUDY, "--share", 1, "--dry-run")
+    plan = json.loads(done("drift", STUDY, "--share", 1, "--dry-run", "--json"))
+    assert plan["calls"] == 20 and plan["shift"] > 0
+
+
+def test_the_command_reads_by_a_function(model: Model) -> None:
+    """``--value MODULE:FUNCTION`` finds a module in the working directory."""
+    record(model, 3, 2)
+    Path("reading_bread.py").write_text("def length(text):\n    return len(text)\n")
+    options = [STUDY, "--share", 1, "--to", CHECK]
+    assert "'answer'" in done("drift", *options, "--value", "reading_bread:length")
+    assert "no_such" in done("drift", *options, "--value", "reading_bread:no_such", code=2)
+
+
+# Known truth
+
+TRIALS = 500
+ACTORS, DRAWS, CALLS = 30, 10, 60
+ERROR = SIGMA * math.sqrt(1 / CALLS + 1 / (ACTORS * DRAWS))  # of the estimated shift
+
+
+def theoretical_power(shift: float) -> float:
+    """Return how often a two-sided test at 5 % finds a shift."""
+    normal = NormalDist()
+    # A new answer is one point higher with a probability of the shift: that adds some variance.
+    error = math.sqrt(ERROR**2 + shift * (1 - shift) / CALLS)
+    edge = normal.inv_cdf(0.975)
+    return normal.cdf(shift / error - edge) + normal.cdf(-shift / error - edge)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [0, 0.15, 0.3, 0.6])
+def test_false_alarms_and_power_are_those_of_theory(shift: float) -> None:
+    """Within the error of 500 trials, by the exit code of each check."""
+    model = Model(seed=round(100 * shift))
+    found = 0
+    for trial in range(TRIALS):
+        model.shift = 0
+        record(model, ACTORS, DRAWS, path=f"study-{trial}")
+        model.shift = shift
+        drift = llmcall.drift(f"study-{trial}", calls=CALLS, to=f"check-{trial}")
+        found += drift.differs
+    expected = theoretical_power(shift) if shift else 0.05
+    error = math.sqrt(expected * (1 - expected) / TRIALS)
+    assert found / TRIALS == pytest.approx(expected, abs=2.6 * error + 0.005)

@@ -270,7 +270,7 @@ def of_row(item: Any) -> dict[str, Any]:
         )
     unnamed = [name for name in item if not isinstance(name, str)]
     if unnamed:
-        raise TypeError(f"a row has the column {unnamed[0]!r}; a column's name must be a text")
+        raise TypeError(f"a row has the column {unnamed[0]!r}; a column's name must be a string")
     return dict(item)
 
 
@@ -331,17 +331,17 @@ class LLMCall:
         for role, (name, text) in self._sources.items():
             if name is not None and text is not None:
                 raise TypeError(
-                    f"the {role} template is given twice: as the file {name!r} and as a text"
+                    f"the {role} template is given twice: as the file {name!r} and as text"
                 )
         if not self._sources:
-            raise TypeError("LLMCall needs a template: a file's name, or system= or user= as text")
+            raise TypeError("LLMCall needs a template: a file name, or system= or user= as text")
         if type(output_retries) is not int or output_retries < 0:
             raise ValueError(
-                f"output_retries is {output_retries!r}; it must be a whole number from 0 on"
+                f"output_retries is {output_retries!r}; it must be a whole number of at least 0"
             )
         if model_params.get("enable_pydantic_model_return"):
             raise TypeError(
-                "enable_pydantic_model_return belongs to send_message; here output_type= is the class"
+                "enable_pydantic_model_return is an argument of send_message; LLMCall takes the class as output_type="
             )
         self._is_of_files = any(name is not None for name, _ in self._sources.values())
         self.output_type = output_type
@@ -383,7 +383,7 @@ class LLMCall:
             if sources.get(role, (None, None)) != (None, None)
         }
         if not varied._sources:
-            raise TypeError("LLMCall needs a template, and a level leaves out every one")
+            raise TypeError("LLMCall needs a template, but one of vary's levels removes them all")
         varied._is_of_files = any(name is not None for name, _ in varied._sources.values())
         varied.model_params = {**self.model_params, **params}
         return varied
@@ -715,7 +715,8 @@ def _braced(templates: Iterable[Template], used: Variables) -> dict[str, str]:
             line = template.text.count("\n", 0, found.start()) + 1
             errors.setdefault(
                 name,
-                f"{template.name}, line {line}: {found[0]} is no variable; write {{{{ {name} }}}} for its value, "
+                f"{template.name}, line {line}: {found[0]} is not a template tag; "
+                f"write {{{{ {name} }}}} for the value, "
                 f'or {{{{ "{{{name}}}" }}}} to send the braces',
             )
     return errors
@@ -728,7 +729,7 @@ def _report(
     is_kept: bool,
     unformatted: str | None,
 ) -> str:
-    """Say what was answered, what was expected, where, after how many tries, and how to ask anew.
+    """Say what was answered, what was expected, where, after how many tries, and how to ask again.
 
     :param unformatted: the model, if structured output may be switched on for it.
     """
@@ -738,7 +739,8 @@ def _report(
         lines.append(f"expected: {shortened(error.expected, 300)}")
     if unformatted is not None:
         lines.append(
-            f"structured output was not used, since the model {unformatted!r} is not known to have it. If its server "
+            f"structured output was not used, because the model {unformatted!r} is not known to "
+            "support it. If its server "
             f"does, switch it on in config.ini: [Model {unformatted}] STRUCTURED_OUTPUT = yes"
         )
     if last.finish_reason == "length":
@@ -752,7 +754,7 @@ def _report(
     tries = "after 1 try" if len(replies) == 1 else f"after {len(replies)} tries"
     if is_kept or last.cached:
         keys = " ".join(reply.cache_key[:12] for reply in replies)
-        tries += f", recorded; to ask anew, delete what is recorded: llmcall cache delete {keys}"
+        tries += f", recorded; to ask again, delete the records: llmcall cache delete {keys}"
     lines.append(tries)
     return "\n  ".join(lines)
 
@@ -868,7 +870,7 @@ def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict
         raise TypeError(f"{name} has no docstring; it is the template of the user message")
     if SELF.search(function.__doc__):
         raise TypeError(
-            f"{name}: Jinja2 keeps the name self for itself; name the first argument otherwise"
+            f"{name}: Jinja2 reserves the name self; give the first argument another name"
         )
     # as Python 3.13 keeps it: the same prompt on all
     return {

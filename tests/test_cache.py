@@ -475,7 +475,7 @@ def test_a_damaged_record(
         ("one", False),
         ("one", True),
     ]
-    assert "asked anew" in caplog.text
+    assert "asks for the answer again" in caplog.text
     assert (cache.verify(), len(cache), text_of(cache.get(sound))) == ([], 2, "1")
 
 

@@ -171,8 +171,8 @@ def test_what_cannot_be_loaded(tmp_path: Path) -> None:
         for what, error, words in [
             (tmp_path / "broken.jsonl", CacheCorruptError, rf"broken\.jsonl:{len(lines)}"),
             (tmp_path / "missing.jsonl", FileNotFoundError, "missing"),
-            (tmp_path / "folder", CacheError, "holds no cache"),
-            (ResponseCache(tmp_path / "nowhere"), CacheError, "nowhere holds no cache"),
+            (tmp_path / "folder", CacheError, "contains no cache"),
+            (ResponseCache(tmp_path / "nowhere"), CacheError, "nowhere contains no cache"),
             (5, TypeError, "not int"),
         ]:
             with pytest.raises(error, match=words):  # type: ignore[arg-type]
@@ -375,7 +375,7 @@ def test_damage_stays_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         rewritten(cache, keys[0], lambda packed: b"\0")
         llmcall.configure(cache_namespace="here")
         assert (cache.rekey(), cache.verify()) == (4, [keys[0]])
-    assert "1 damaged row left as found" in caplog.text
+    assert "1 damaged row left unchanged" in caplog.text
 
 
 # Salvage
@@ -428,7 +428,7 @@ def test_a_sound_cache(sound: Any, tmp_path: Path) -> None:
         assert mine.get(asked("question 0")).response == {"answer": "mine"}  # type: ignore[union-attr]
         with pytest.raises(CacheError, match="into itself"):
             cache.salvage(path.parent / "." / "cache")
-    with pytest.raises(CacheError, match="holds no cache"):
+    with pytest.raises(CacheError, match="contains no cache"):
         ResponseCache(tmp_path / "none").salvage(tmp_path / "new")
 
 
@@ -625,7 +625,7 @@ UNREADABLE: dict[str, tuple[Any, Any, str]] = {
     ),
     "no choices": (key("gpt-4o", LATEST), {"choices": []}, "without choices"),
     "an empty answer": (key("gpt-4o", LATEST), EMPTY, "the answer is empty"),
-    "another object": (key("gpt-4o", LATEST), Colour.RED, "no pydantic model"),
+    "another object": (key("gpt-4o", LATEST), Colour.RED, "not a pydantic model"),
 }
 
 
@@ -732,7 +732,7 @@ def test_two_answers_to_one_request(caplog: pytest.LogCaptureFixture) -> None:
             {key("gpt-5-mini", LATEST): completion(), key("gpt-5-mini", other): completion(second)}
         )
         assert found_in(path, MESSAGES, model="gpt-5-mini", max_tokens=128000) == "Two coins."
-        assert ("entry 2: an earlier entry has another answer" in caplog.text) == told
+        assert ("entry 2: an earlier entry has a different answer" in caplog.text) == told
 
 
 @pytest.mark.parametrize(

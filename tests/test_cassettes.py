@@ -501,7 +501,7 @@ def test_two_cassettes_of_one_file() -> None:
     for other in (PATH, f"link/{PATH}"):
         with (
             cassette(PATH),
-            pytest.raises(CacheError, match="is open already in this process"),
+            pytest.raises(CacheError, match="is already open in this process"),
             cassette(other),
         ):
             pass
@@ -1010,7 +1010,11 @@ def test_two_processes_that_write_one_cassette(mode: str, exists: bool) -> None:
         for process in (one, other):
             assert process.stdout is not None and process.stdout.readline() == "ready\n"
         told = one.communicate("\n", timeout=60)[1]
-        assert told.startswith("tape.jsonl: 1 record no call used. ") if mode == "new" else not told
+        assert (
+            told.startswith("tape.jsonl: 1 record that no call used. ")
+            if mode == "new"
+            else not told
+        )
         before = Path(PATH).read_bytes()
         complaints = other.communicate("\n", timeout=60)[1]
     assert (one.returncode, other.returncode, Path(PATH).read_bytes()) == (0, 1, before)
@@ -1089,7 +1093,7 @@ def test_update_takes_out_what_no_call_used(caplog: pytest.LogCaptureFixture) ->
     with cassette(PATH, mode="update") as tape:
         assert said(client, "Bye") == "recorded Bye" and said(client, "Hello") == "answer 1"
     assert asked_in() == ["Bye", "Hello"] and (tape.asked, tape.replayed) == (1, 1)
-    assert "tape.jsonl: 2 records no call used: moved to the disk cache" in caplog.text
+    assert "tape.jsonl: 2 records that no call used: moved to the disk cache" in caplog.text
     with cassette(PATH, mode="update") as tape:
         assert said(client, "Hi") == "recorded Hi"
     assert (tape.asked, tape.supplied, tape.recorded) == (0, 1, 1) and len(client.requests) == 1
@@ -1143,7 +1147,7 @@ def test_update_keeps_what_a_forked_process_may_use() -> None:
     """
     with start(program) as process:
         told = process.communicate(timeout=60)[1]
-    assert "The file keeps such records, since a child process made calls" in told
+    assert "The file keeps such records, because a child process made calls" in told
     assert asked_in() == ["Hi", "Bye"]
 
 
@@ -1176,7 +1180,7 @@ def test_update_keeps_what_a_dry_run_looked_up(caplog: pytest.LogCaptureFixture)
     with cassette(PATH, mode="update"):
         assert ask.map([{"word": "Bye"}], dry_run=True).hits == 1
         said(client, "Hi")
-    assert "tape.jsonl: 1 record no call used: moved to the disk cache" in caplog.text
+    assert "tape.jsonl: 1 record that no call used: moved to the disk cache" in caplog.text
     assert asked_in() == ["Hi", "Bye"]
 
 
@@ -1197,7 +1201,7 @@ def test_a_replay_that_uses_less_says_so(mode: str, caplog: pytest.LogCaptureFix
     taped("Hi", "Bye", "Ciao")
     with cassette(PATH, mode=mode):
         said(counting(), "Bye")
-    words = "tape.jsonl: 2 records no call used. The mode 'update' takes such records out"
+    words = "tape.jsonl: 2 records that no call used. The mode 'update' removes such records"
     assert words in caplog.text and asked_in() == ["Hi", "Bye", "Ciao"]
 
 

@@ -171,11 +171,12 @@ def test_an_output_error_says_all() -> None:
     with llmcall.scope("trial"), pytest.raises(OutputError) as failed:
         call(name="Lisa", unused="x")
     text = str(failed.value)
-    assert text.partition("; to ask anew")[0].split("\n  ") == [
+    assert text.partition("; to ask again")[0].split("\n  ") == [
         "it gives none of the options by itself",
         "answer: 'Perhaps.'",
         "expected: Answer with yes or no.",
-        "structured output was not used, since the model 'gpt-3.5-turbo' is not known to have it. If its server does, "
+        "structured output was not used, because the model 'gpt-3.5-turbo' is not known to "
+        "support it. If its server does, "
         "switch it on in config.ini: [Model gpt-3.5-turbo] STRUCTURED_OUTPUT = yes",
         "scope: trial#0",
         "item: name='Lisa'",
@@ -530,7 +531,7 @@ def takes_self(self: Any) -> str:
     [
         (no_docstring, "no docstring"),
         (asynchronous, "acall"),
-        (takes_self, "Jinja2 keeps the name self"),
+        (takes_self, "Jinja2 reserves the name self"),
     ],
 )
 def test_what_cannot_be_decorated(function: Any, words: str) -> None:
@@ -579,7 +580,7 @@ def test_a_table(kind: str) -> None:
         str,
         int,
     ]
-    with pytest.raises(TypeError, match="a row has the column 0; a column's name must be a text"):
+    with pytest.raises(TypeError, match="a row has the column 0; a column's name must be a string"):
         call.map(pandas.DataFrame([["Lisa"]]))
 
 

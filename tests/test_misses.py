@@ -239,7 +239,7 @@ def test_a_miss_is_explained_after_its_cassette_closed() -> None:
         ask()(recorder())
         raise ZeroDivisionError
     with llmcall.cassette("part.jsonl", mode="none"):
-        assert "the cassette part.jsonl, whose recording broke off: 1 record" in flat(
+        assert "the cassette part.jsonl, whose recording is incomplete: 1 record" in flat(
             missed("Another?")
         )
     Path("run.jsonl").unlink()
@@ -254,7 +254,7 @@ def test_the_cache_has_what_was_not_asked() -> None:
     with llmcall.cassette("run.jsonl"):
         ask("Another question?")(recorder())
     with llmcall.cassette("run.jsonl", mode="none"):
-        assert "cache has the answer, but was not asked" in flat(missed(QUESTION))
+        assert "cache has the answer, but was not searched" in flat(missed(QUESTION))
     said = flat(missed(ask(cache=False), ScriptedClient(cache_mode="replay")))
     assert "cache=False bypasses the disk cache, and no cassette is open" in said
     assert "the answer, but was not asked" in said and "without cache=False" in said

@@ -243,7 +243,7 @@ def test_a_server_that_evicts_is_warned_of(
     assert client.cache.get(asked("a")) is None and not caplog.records
     said(client, "a", "b")
     (warning,) = caplog.messages
-    assert f"{server.url}: it may drop answers" in warning and "set noeviction" in warning
+    assert f"{server.url}: it may discard answers" in warning and "set noeviction" in warning
 
 
 def test_the_password_is_said_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +319,7 @@ def test_passwords() -> None:
         ):
             cache = ResponseCache(url)
             with pytest.raises(
-                CacheError, match=r"refuses access \(.*\): user and password stand in"
+                CacheError, match=r"refuses access \(.*\): set user and password in"
             ) as caught:
                 cache.get(asked("a"))
             assert "other-word" not in told(caught.value) + str(cache.path)

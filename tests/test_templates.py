@@ -280,7 +280,8 @@ def test_single_braces_are_an_error() -> None:
 
     for ask in (would_buy, lambda name, price: would_buy.map([{"name": name, "price": price}])):
         with pytest.raises(
-            TemplateError, match=r"<system>, line 1: \{name\} is no variable; write \{\{ name \}\}"
+            TemplateError,
+            match=r"<system>, line 1: \{name\} is not a template tag; write \{\{ name \}\}",
         ):
             ask("Lisa", 3)  # type: ignore[operator]
     assert would_sell("Lisa") is True
@@ -312,7 +313,7 @@ def test_a_variable_in_single_braces_is_an_error(ask: Callable[..., None]) -> No
     client = ScriptedClient(lambda _: "Yes.")
     call = LLMCall(user="Hello!\nHi {name}, {age} years old.", client=client)
     with pytest.raises(
-        TemplateError, match=r"<user>, line 2: \{name\} is no variable; write \{\{ name \}\}"
+        TemplateError, match=r"<user>, line 2: \{name\} is not a template tag; write \{\{ name \}\}"
     ):
         ask(call, name="Lisa")
     assert not client.requests

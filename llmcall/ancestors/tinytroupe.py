@@ -70,7 +70,7 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
             for record in _records(key, value, settings, classes):
                 earlier = records.setdefault(record.cache_key, record)
                 if earlier.response != record.response:
-                    raise ValueError("an earlier entry has another answer to the same request")
+                    raise ValueError("an earlier entry has a different answer to the same request")
         except (ValueError, TypeError, LookupError, RecursionError, APIError) as error:
             unreadable.append(f"entry {number}: {one_line(str(error), LONGEST_REASON)}")
     if unreadable:
@@ -107,7 +107,7 @@ def _entries(path: str) -> dict[Any, Any]:
     except UNREADABLE as error:
         raise CacheCorruptError(f"{path} cannot be read as a pickle: {error}") from error
     if not isinstance(entries, dict):
-        raise CacheCorruptError(f"{path} is no cache of TinyTroupe: it holds no dict")
+        raise CacheCorruptError(f"{path} is not a TinyTroupe cache: it does not contain a dict")
     return entries
 
 
@@ -126,7 +126,7 @@ def _fields_of(pickled: _StandIn) -> dict[str, Any]:
     """Return the fields of a pydantic model (1 or 2), those that it does not declare included."""
     state = pickled.state if isinstance(pickled.state, dict) else {}
     if not isinstance(state.get("__dict__"), dict):
-        raise ValueError("it holds an object that is no pydantic model")
+        raise ValueError("it contains an object that is not a pydantic model")
     return {**state["__dict__"], **(state.get("__pydantic_extra__") or {})}
 
 
@@ -203,7 +203,7 @@ def _model_and_params(key: Any, classes: Sequence[type[Any]]) -> tuple[str, dict
     model, params = data
     model = params.get("model") or model
     if not isinstance(model, str):
-        raise ValueError(f"its key names no model but {model!r}")
+        raise ValueError(f"its key does not name a model but {model!r}")
     return model, params
 
 

@@ -104,7 +104,7 @@ class ResponseCache:
         except CacheCorruptError as error:
             if mode == "replay":
                 raise
-            warn_once(f"{self.path}: {error}; the request is asked anew")
+            warn_once(f"{self.path}: {error}; llmcall asks for the answer again")
             return None
 
     def put(
@@ -161,8 +161,8 @@ class ResponseCache:
             self.storage.put(key, pack(record.replace(asker=asker)), replace=True)
         except (OSError, CacheError) as error:
             warn_once(
-                f"{self.path} cannot keep which task or thread asked, so that a replay may exchange the "
-                f"answers to equal requests: {error}",
+                f"{self.path} cannot store which task or thread asked, so a replay may swap the answers to "
+                f"equal requests: {error}",
                 about=(ResponseCache.name_asker, str(self.path)),
             )
 
@@ -202,12 +202,12 @@ class ResponseCache:
         if first_time:
             at_exit(self._store_at_exit)
             notice(
-                "the cache cannot store answers, which are kept in memory until it can: %s", error
+                "the cache cannot store answers; they are kept in memory until it can: %s", error
             )
         return unpack(key, packed)
 
     def _store_at_exit(self) -> None:
-        self.store_unstored("lost that could not be stored")
+        self.store_unstored("lost because they could not be stored")
         self._unstored.clear()
 
     def __len__(self) -> int:
@@ -374,7 +374,7 @@ class ResponseCache:
         """
         target = _storage_at(os.fspath(to))
         if not self.exists():
-            raise CacheError(f"{self.path} holds no cache; name the damaged one's place")
+            raise CacheError(f"{self.path} contains no cache; give the path of the damaged cache")
         if os.path.realpath(target.place) == os.path.realpath(self.path):
             raise CacheError(f"{self.path} cannot be salvaged into itself; name a new directory")
 
@@ -444,10 +444,18 @@ class ResponseCache:
         kept = sum(key != new for key, new in wanted.items()) - len(moves)
         if unread:
             found = counted(unread, "damaged row")
-            notice("%s: %s left as found; 'llmcall cache verify' lists all", self.path, found)
+            notice(
+                "%s: %s left unchanged; 'llmcall cache verify' lists all damaged rows",
+                self.path,
+                found,
+            )
         if kept:
             found = counted(kept, "record")
-            notice("%s: %s left under old keys, since others have the new ones", self.path, found)
+            notice(
+                "%s: %s not updated, because other records have the new keys",
+                self.path,
+                found,
+            )
         for key, packed, _ in self.storage.rows():
             if key not in moves and pointers.get(key) not in moves:
                 continue
@@ -507,7 +515,7 @@ def _loaded(
         return source, found
     if not cache.exists():
         raise CacheError(
-            f"{cache.path} holds no cache; name a cache's directory or server, or an exported file"
+            f"{cache.path} contains no cache; give a cache's directory or server, or an exported file"
         )
     return str(cache.path), list(cache.records())
 

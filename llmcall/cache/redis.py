@@ -126,7 +126,7 @@ class RedisStorage:
         if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
             return CacheError(
                 f"the Redis server {self.place} refuses access ({words}): "
-                "user and password stand in [Cache] PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
+                "set user and password in [Cache] PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
             )
         if isinstance(
             error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError, UnicodeError)
@@ -217,7 +217,8 @@ class RedisStorage:
                 pipeline.execute()
             except exceptions.WatchError:
                 raise CacheError(
-                    f"{self.place}: others stored records meanwhile, so nothing was changed; do it while nobody does"
+                    f"{self.place}: other processes stored records in the meantime, so nothing "
+                    "was changed; try again while no other process stores records"
                 ) from None
             return len(changed)
 
@@ -279,10 +280,12 @@ class RedisStorage:
             info = redis.info()
         found = _eviction(info)
         if info.get("role") == "slave":
-            found.append("it is a replica, which takes no answers: name the primary server")
+            found.append(
+                "it is a replica, which cannot store answers: give the address of the primary server"
+            )
         if not info.get("aof_enabled"):
             found.append(
-                "what it stored since its last snapshot is lost when it crashes: set appendonly yes"
+                "if it crashes, answers stored since its last snapshot are lost: set appendonly yes"
             )
         return found
 
@@ -310,7 +313,7 @@ def _eviction(info: Mapping[str, Any]) -> list[str]:
     if not info.get("maxmemory") or not policy.startswith("allkeys"):
         return []
     return [
-        f"it may drop answers when its memory is full (maxmemory-policy {policy}): set noeviction"
+        f"it may discard answers when its memory is full (maxmemory-policy {policy}): set noeviction"
     ]
 
 

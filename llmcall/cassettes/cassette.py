@@ -198,7 +198,7 @@ class Cassette(ContextDecorator):
             function(self)
         if any(each.file == file and each.is_mine() for each in tuple(open_cassettes)):
             raise CacheError(
-                f"{self.path} is open already in this process; use one cassette for both, or two files"
+                f"{self.path} is already open in this process; use one cassette for both, or two files"
             )
         self._begin(file)
         content = content_of(file)
@@ -269,7 +269,7 @@ class Cassette(ContextDecorator):
             return "a child process made calls"
         refused = process_failures.refused - self._refused_before
         left = refused or any(self.failures.counts().values())
-        return "a call failed, was left or was refused" if left else ""
+        return "a call failed, ended early or was refused" if left else ""
 
     def _is_changed(self) -> bool:
         if self.mode == "rewrite":
@@ -393,9 +393,10 @@ class Cassette(ContextDecorator):
         found = self._found(asked, place)
         if found is None and self.asks and not self.is_mine():
             raise CacheError(
-                f"the cassette {self.path} is recorded by the process that this one was forked from, and would not "
-                "learn of a call that is made here. Run the function with llmcall.map(…, executor=…), which brings "
-                "home what it records, or open a cassette of its own in this process"
+                f"the cassette {self.path} is being recorded by the parent of this forked "
+                "process, which would not know of "
+                "a call made here. Run the function with llmcall.map(…, executor=…), which returns its records to the "
+                "parent, or open another cassette in this process"
             )
         return found
 

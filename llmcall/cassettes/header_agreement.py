@@ -40,7 +40,7 @@ class HeaderAgreement:
         different = header_differences(self.header, header, all_models=not self._is_recorded)
         if different:
             raise ConfigError(
-                f"{self._path} holds one set of settings for all its records, but the clients that it records "
+                f"{self._path} has one set of settings for all its records, but the clients that it records "
                 f"disagree on {different}: give them as arguments in code, or record each in a file of its own"
             )
         self._has_caller = True

@@ -50,7 +50,7 @@ def missed(
             if (past_cache or cassette is not None) and cache.get(
                 request, mode="replay"
             ) is not None:
-                aside = f"the cache {cache.path} has the answer, but was not asked"
+                aside = f"the cache {cache.path} has the answer, but was not searched"
         return explain(request, source, settings, remedy, aside)
 
     return CacheMissError(headline(request), explain=explained)
@@ -64,7 +64,7 @@ def _searched(cassette: Cassette) -> Source:
     if lines is None:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
     else:
-        state = "" if lines.is_complete else "whose recording broke off"
+        state = "" if lines.is_complete else "whose recording is incomplete"
     rows = (
         ()
         if lines is None

@@ -65,7 +65,7 @@ class OutputFile:
         with alone(folder):
             if hashlib.sha256(content_of(self._file)).digest() != self._hash.digest():
                 raise CacheError(
-                    f"{self._path} was written by another process while it was being recorded here; nothing of it is "
+                    f"{self._path} was written by another process while it was being recorded here, so it is not "
                     "overwritten. The answers are in the disk cache: record again, one process at a time"
                 )
             header = with_used_models(header, records)

@@ -22,11 +22,11 @@ def unused_words(count: int, mode: str, kept: str = "") -> str:
 
     :param kept: why the mode ``update`` leaves them in the file; empty if it does not.
     """
-    told = f"{counted(count, 'record')} no call used"
+    told = f"{counted(count, 'record')} that no call used"
     if mode != "update":
-        return f"{told}. The mode 'update' takes such records out of the file"
+        return f"{told}. The mode 'update' removes such records from the file"
     if kept:
-        return f"{told}. The file keeps such records, since {kept}"
+        return f"{told}. The file keeps such records, because {kept}"
     return f"{told}: moved to the disk cache"
 
 

@@ -237,4 +237,4 @@ def test_a_database_that_is_cut_short_while_it_is_open(tmp_path: Path) -> None:
     command = [sys.executable, "-c", CUT_SHORT, str(tmp_path / "cache")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
-    assert done.stderr.count("the request is asked anew") == 1
+    assert done.stderr.count("llmcall asks for the answer again") == 1

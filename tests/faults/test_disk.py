@@ -105,7 +105,7 @@ def test_what_was_not_stored_at_the_end_of_the_process(
         _, complaints = program.communicate(timeout=60)
     inherited = int(process == "forked")
     assert complaints.count("kept in memory until it can") == 1 + inherited  # each process says it
-    assert (f"{10 + inherited} answers lost that could not be stored" in complaints) is (
+    assert (f"{10 + inherited} answers lost because they could not be stored" in complaints) is (
         then == "broken"
     )
     assert not stored or len(ResponseCache(tmp_path / "cache")) == stored + inherited

@@ -592,3 +592,72 @@ def test_what_is_personal_is_listed(project: Path) -> None:
     said = packing(code=0)
     assert "look at code/persons.py:2: /home/ada" in said
     assert "look at code/persons.py:2: ada@example.org" in said
+
+
+# Studies of the size that people make
+
+WORLD = """
+import csv, random
+import llmcall
+from llmcall.testing import ScriptedClient
+
+chance = random.Random(7)
+client = ScriptedClient(lambda messages: f"I heard {len(str(messages))} words, say {chance.random()}")
+AGENTS = [f"agent {number}" for number in range(40)]
+
+def act(agent, heard, round):
+    with llmcall.scope(agent):
+        return client.send_message(f"Round {round}. You heard: {heard}", temperature=1).content
+
+def main():
+    said = dict.fromkeys(AGENTS, "nothing")
+    with open("world.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        for round in range(10):
+            heard = {agent: [said[other] for other in AGENTS[number - 3 : number]]
+                     for number, agent in enumerate(AGENTS)}
+            said = dict(zip(AGENTS, llmcall.map(
+                lambda agent: act(agent, heard[agent], round), AGENTS, workers=8)))
+            rows.writerows((round, agent, words) for agent, words in said.items())
+
+with llmcall.cassette("study.jsonl"), llmcall.scope("world"):
+    main()
+"""
+SURVEY = """
+import collections, itertools, json, random
+import llmcall
+from llmcall.testing import ScriptedClient
+
+chance = random.Random(7)
+client = ScriptedClient(lambda messages: chance.choice(["bus", "library"]))
+ask = llmcall.LLMCall(
+    system="You are {{ age }} years old, a {{ trade }} in village {{ village }}.",
+    user="A bus or a library?", client=client, temperature=1)
+people = [{"age": age, "trade": trade, "village": village}
+          for age, trade, village in itertools.product(range(20, 70), ["nurse", "baker"], range(100))]
+
+with llmcall.cassette("study.jsonl"):
+    answers = [ask.map(people, scope=f"wave {wave}") for wave in (1, 2)]
+with open("shares.json", "w") as file:
+    json.dump([collections.Counter(map(str, wave)) for wave in answers], file)
+print(sum(map(len, answers)), "answers")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "records"),
+    [(WORLD, "400 records"), (SURVEY, "20,000 records")],
+    ids=["world", "survey"],
+)
+def test_a_large_study_packs_and_verifies(
+    program: str, records: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A world of 40 agents in ten rounds, and a survey of 20,000 answers, pack and verify."""
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, {"project/study.py": program})
+    monkeypatch.chdir("project")
+    subprocess.run([sys.executable, "study.py"], check=True, capture_output=True)
+    done("pack", "../made", "--cassette", "study.jsonl", "--zip", "../made.zip", "--", "study.py")
+    told = done("verify", "../made.zip")
+    assert f"replay: {records} used, no call unanswered" in told

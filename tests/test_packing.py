@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from commands import done, run
+from disks import read_only
 from programs import ASK
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
@@ -95,7 +96,7 @@ def packed(recorded: Path) -> Path:
     """Pack the study."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(recorded)
-        package = recorded.parent / "package"
+        package = recorded.parent / "das Päckchen"
         told = done(
             "pack", package, "--cassette", TAPE, "--zip", "../p.zip", "--", SCRIPT, "--n", 3
         )
@@ -444,20 +445,39 @@ def test_a_tolerance_lets_numbers_differ(package: Path) -> None:
 
 
 def test_two_verifies_at_once(packed: Path) -> None:
-    """Two verifies of one package, which nobody may write to, leave each other alone."""
-    files = {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
-    paths = [packed, *packed.rglob("*")]
-    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in paths}
-    for path in reversed(paths):
-        path.chmod(modes[path] & ~0o222)
-    try:
-        with ThreadPoolExecutor(2) as pool:
-            found = list(pool.map(llmcall.verify, [packed, packed]))
-    finally:
-        for path in paths:
-            path.chmod(modes[path])
+    """Two verifies of one package leave each other alone."""
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(llmcall.verify, [packed, packed]))
     assert [each.ok for each in found] == [True, True]
-    assert files == {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
+
+
+def test_verify_changes_nothing_in_the_package(packed: Path) -> None:
+    """A package holds the same bytes after a verify as before, and no more files."""
+    before = {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
+    assert llmcall.verify(packed).ok
+    assert before == {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["package", "p.zip"])
+def test_a_package_on_a_read_only_disk_verifies(packed: Path, tmp_path: Path, name: str) -> None:
+    """A package on a disk that nobody can write to verifies, as a folder and as a ZIP file."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    shutil.copytree(packed, disk / "package")
+    shutil.copy(packed.parent / "p.zip", disk)
+    with read_only(disk):
+        assert llmcall.verify(disk / name).ok
+
+
+def test_names_with_blanks_and_umlauts_are_kept(packed: Path, tmp_path: Path) -> None:
+    """The names in a ZIP file are those of the project, and the ZIP file may have such a name."""
+    file = tmp_path / "für Gutachter 1.zip"
+    shutil.copy(packed.parent / "p.zip", file)
+    with zipfile.ZipFile(file) as archive:
+        names = set(archive.namelist())
+    expected = {f"code/{SCRIPT}", PEOPLE, f"recordings/{TAPE}"}
+    assert {f"{packed.name}/{each}" for each in expected} <= names
+    assert llmcall.verify(file).ok
 
 
 # Packages that are unsafe
@@ -499,8 +519,9 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(package: Path, path: s
 def test_windows_separators_in_a_manifest_are_read(package: Path) -> None:
     """A manifest whose paths have backslashes between folders is read as with slashes."""
     manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
-    for each in manifest["files"]:
+    for each in (*manifest["files"], *manifest["recordings"]):
         each["path"] = each["path"].replace("/", "\\")
+    manifest["folders"] = [each.replace("/", "\\") for each in manifest["folders"]]
     (package / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     assert llmcall.verify(package).ok
 

@@ -23,7 +23,9 @@ from .system import after_fork_in_child, process_lock, running_loop
 
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal askers of two arms have one name
+SEPARATOR = "/"  # between the parts of a name: an asker's own part follows those of its maker
 LONGEST_NAME = 120  # characters; in a longer one, a digest stands for the maker's name
+DIGEST = "~"  # before a digest
 DIGEST_DIGITS = 12
 
 _lock = process_lock(__name__)
@@ -55,10 +57,10 @@ class Asker:
             self._counts[label] = number + 1
         name = f"{label} {number}"
         if self.name != MAIN:
-            name = f"{self.name}/{name}"
+            name = f"{self.name}{SEPARATOR}{name}"
         if len(name) > LONGEST_NAME:
             digest = sha256(self.name.encode()).hexdigest()[:DIGEST_DIGITS]
-            name = f"~{digest}/{label} {number}"
+            name = f"{DIGEST}{digest}{SEPARATOR}{label} {number}"
         return Asker(name, self.main)
 
     def with_new_counts(self) -> Asker:
@@ -67,6 +69,11 @@ class Asker:
 
     def __repr__(self) -> str:
         return f"Asker({self.name!r})"
+
+
+def unnumbered(part: str) -> str:
+    """Return a part of an asker's name without its number; of a digest, only its mark."""
+    return DIGEST if part.startswith(DIGEST) else part.rpartition(" ")[0]
 
 
 class Worker(NamedTuple):

@@ -348,6 +348,51 @@ def test_other_askers_are_told_at_the_end(caplog: pytest.LogCaptureFixture) -> N
     assert "--actor" in caplog.text
 
 
+def test_askers_whose_maker_has_another_number(caplog: pytest.LogCaptureFixture) -> None:
+    """Each gets its own answer if one maker made all of them, and nothing is told: a program may
+    shuffle its actors before it makes a thread for each.
+    """
+    client = plain_program(Server())
+
+    def twins(name: str, *, is_reversed: bool) -> list[str]:
+        """Ask in two threads; the first one is started, but asks last, if they are reversed."""
+        answers: dict[int, str] = {}
+        turns = [threading.Event(), threading.Event()]
+        turns[is_reversed].set()
+
+        def twin(number: int) -> None:
+            turns[number].wait()
+            with llmcall.scope(name):
+                answers[number] = ask(client)
+            turns[1 - number].set()
+
+        threads = [threading.Thread(target=twin, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [answers[0], answers[1]]
+
+    def actors(*names: str, is_reversed: bool) -> dict[str, list[str]]:
+        """Let each actor speak in a thread of its own, one after the other."""
+        said: dict[str, list[str]] = {}
+
+        def actor(name: str) -> None:
+            said[name] = twins(name, is_reversed=is_reversed)
+
+        for name in names:
+            thread = threading.Thread(target=actor, args=(name,))
+            thread.start()
+            thread.join()
+        return said
+
+    with recorded():
+        live = actors("lisa", "bart", "moe", is_reversed=False)
+    with recorded("none"):
+        assert actors("moe", "lisa", "bart", is_reversed=True) == live
+    assert "another task or thread" not in caplog.text
+
+
 def test_an_export_names_askers_as_a_cassette_does() -> None:
     """Only of a request that several asked."""
     client = plain_program(Server())

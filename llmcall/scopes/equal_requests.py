@@ -2,14 +2,20 @@
 
 A replay gives each asker its recorded draws, in their order. An asker without a draw of its own gets
 the lowest one left.
+
+The number of a maker may differ, as if a program shuffles its actors before it makes a task for each.
+So if one maker made all askers that were recorded, an asker of a maker with another number counts as
+the recorded one of the same name below its maker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from heapq import heappop, heappush
+from itertools import takewhile
 from typing import NamedTuple
 
+from ..askers import SEPARATOR, unnumbered
 from ..system import process_lock
 
 
@@ -24,6 +30,33 @@ class Recorded(NamedTuple):
     goes_on: bool = False
 
 
+class _Makers:
+    """The maker that all recorded askers have in common, and makers of other numbers.
+
+    :param names: of the recorded askers.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        recorded = set(names)
+        parts = [name.split(SEPARATOR) for name in recorded]
+        levels = zip(*parts, strict=False)
+        shared = list(takewhile(lambda level: len(set(level)) == 1, levels))
+        self._depth = len(shared) if len(recorded) > 1 else 0
+        self._recorded = {self._unnumbered(name): name for name in recorded}
+
+    def of(self, asker: str) -> list[str]:
+        """Return the parts of an asker's name that name its maker."""
+        return asker.split(SEPARATOR)[: self._depth]
+
+    def recorded(self, asker: str) -> str | None:
+        """Return the recorded asker that an asker counts as, or ``None``."""
+        return self._recorded.get(self._unnumbered(asker))
+
+    def _unnumbered(self, asker: str) -> tuple[str, ...]:
+        parts = asker.split(SEPARATOR)
+        return (*map(unnumbered, parts[: self._depth]), *parts[self._depth :])
+
+
 class EqualRequests:
     """The equal requests in one scope.
 
@@ -33,7 +66,15 @@ class EqualRequests:
     :ivar were_at_once: whether two askers' calls were under way at the same time in this run.
     """
 
-    __slots__ = ("_left", "_misplaced", "askers", "recorded", "source", "were_at_once")
+    __slots__ = (
+        "_left",
+        "_makers",
+        "_misplaced",
+        "askers",
+        "recorded",
+        "source",
+        "were_at_once",
+    )
 
     def __init__(self, source: object, recorded: Recorded) -> None:
         self.source = source
@@ -44,11 +85,15 @@ class EqualRequests:
         self._left: dict[str, list[int]] = {}
         for number in sorted(recorded.askers):
             self._left.setdefault(recorded.askers[number], []).append(number)
-        self._misplaced: dict[int, str] = {}
+        # A recording that goes on may lack makers.
+        self._makers = _Makers(() if recorded.goes_on else self._left)
+        # By number: who got it, and for whom it was recorded.
+        self._misplaced: dict[int, tuple[str, str]] = {}
 
     def own_number(self, asker: str, is_free: Callable[[int], bool]) -> int | None:
         """Return the lowest free number that was recorded for an asker, or ``None``."""
-        left = self._left.get(asker, [])
+        recorded = asker if asker in self._left else self._makers.recorded(asker)
+        left = [] if recorded is None else self._left[recorded]
         while left:
             number = heappop(left)
             if is_free(number):
@@ -72,7 +117,7 @@ class EqualRequests:
         """
         if asker != recorded:
             with _lock:
-                self._misplaced[number] = recorded or ""
+                self._misplaced[number] = asker, recorded or ""
                 _misplaced.append(self)
 
     def misplaced(self) -> int:
@@ -81,10 +126,19 @@ class EqualRequests:
         It is 0 if there is only one asker. Records without askers fit askers whose calls do not
         overlap.
         """
-        known = {recorded for recorded in self._misplaced.values() if recorded}
+        if self._has_another_maker():
+            return 0
+        known = {recorded for _, recorded in self._misplaced.values() if recorded}
         if not known and not self.were_at_once:
             return 0
         return len(self._misplaced) if len(self.askers | known) > 1 else 0
+
+    def _has_another_maker(self) -> bool:
+        """Return whether only the number of the askers' maker differs."""
+        makers = [self._makers.of(asker) for asker in self.askers]
+        return makers.count(makers[0]) == len(makers) and all(
+            self._makers.recorded(asker) == recorded for asker, recorded in self._misplaced.values()
+        )
 
 
 _lock = process_lock(__name__)

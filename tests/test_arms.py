@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import multiprocessing
 import random
 import signal
 import statistics
@@ -18,6 +19,8 @@ import pytest
 from dice import sample
 from hypothesis import given
 from programs import ran, start
+from sdk_programs import Server, program
+from sdk_programs import ask as ask_by_sdk
 
 import llmcall
 from llmcall.errors import ScopeError
@@ -293,13 +296,71 @@ def test_a_process_pool_carries_an_arms_counts(first: str) -> None:
             assert sample("bread") == f"r/x#{number + 2}"
 
 
+def submitted(function: Callable[..., Any]) -> Any:
+    """Run a function in a process pool of ``concurrent.futures``."""
+    with ProcessPoolExecutor(1) as pool:
+        return pool.submit(function).result()
+
+
+def mapped(function: Callable[..., Any]) -> Any:
+    """Run a function by a process pool's ``map``."""
+    with ProcessPoolExecutor(1) as pool:
+        return next(pool.map(function, [0]))
+
+
+def mapped_by_multiprocessing(function: Callable[..., Any]) -> Any:
+    """Run a function in a pool of ``multiprocessing``."""
+    with multiprocessing.Pool(1) as pool:
+        return pool.map(function, [0])[0]
+
+
 @FORKS
-def test_a_bound_function_stands_in_the_arm_in_another_process() -> None:
-    """It goes on from the arm's draws."""
-    with ProcessPoolExecutor(1) as pool, llmcall.scope("r"), llmcall.arm("a"):
-        assert sample("bread") == "r#0"
-        found = pool.submit(llmcall.bind(drawn_twice)).result()
-    assert found == ["r#1", "r#2"]
+@pytest.mark.parametrize("run", [submitted, mapped, mapped_by_multiprocessing])
+def test_a_bound_function_stands_in_the_arm_in_another_process(
+    run: Callable[[Callable[..., Any]], Any],
+) -> None:
+    """It goes on from the arm's draws, and brings home what it drew."""
+    with llmcall.scope("r"):
+        with llmcall.arm("a"):
+            assert sample("bread") == "r#0"
+            assert run(llmcall.bind(drawn_twice)) == ["r#1", "r#2"]
+            assert sample("bread") == "r#3"
+        with llmcall.arm("b"):
+            assert drawn_twice() == ["r#0", "r#1"]
+        assert sample("bread") == "r#4"
+
+
+class Inner:
+    """Run a bound function inside another function, in another process."""
+
+    def __init__(self, bound: Callable[..., Any]) -> None:
+        self.bound = bound
+
+    def __call__(self) -> int:
+        """Return how often the bound function drew."""
+        samples: list[str] = self.bound()
+        return len(samples)
+
+
+@FORKS
+def test_a_bound_function_gives_its_caller_its_own_result() -> None:
+    """Inside another function of a worker process, its result is what it returned."""
+    with llmcall.scope("r"), llmcall.arm("a"):
+        assert submitted(Inner(llmcall.bind(drawn_twice))) == 2
+
+
+@FORKS
+def test_a_study_counts_what_bound_functions_asked_in_another_process() -> None:
+    """So ``.calls``, ``.shared`` and ``.compare`` are those of threads."""
+
+    def play(item: str) -> Any:
+        with ProcessPoolExecutor(1) as pool:
+            return pool.submit(llmcall.bind(sample), item).result()
+
+    given = {"a": {"item": "x"}, "b": {"item": "y"}, "twin": {"item": "x"}}
+    runs = llmcall.arms(play, given, scope="app", repeats=2, workers=1)
+    assert (runs.calls, runs.shared) == (4, 2)
+    assert not runs.compare("a", "twin").parted
 
 
 # Recorded functions
@@ -573,6 +634,62 @@ def test_a_table_of_all_runs() -> None:
         (repeat, name) for repeat in range(2) for name in ARMS
     ]
     assert set(runs.table(lambda world: 1).columns) == {"repeat", "arm", "value"}
+
+
+def test_embeddings_are_shared() -> None:
+    """They have no draws: all arms and repeats get one vector of a text, and it counts."""
+    numbers = itertools.count()
+    client = ScriptedClient(
+        lambda texts: [[float(next(numbers))] for _ in texts], cache_mode="auto", on_error="raise"
+    )
+    given = {
+        "control": {"text": "bread"},
+        "treated": {"text": "cake"},
+        "placebo": {"text": "bread"},
+    }
+    runs = llmcall.arms(
+        lambda text: client.get_embedding(["market", text]), given, scope="app", repeats=2
+    )
+    assert (runs.calls, runs.shared) == (3, 9)
+    assert all(runs["placebo", each] == runs["control", each] for each in range(2))
+    assert [each.why for each in runs.compare("control", "treated").parted] == ["prompt"]
+
+
+def test_a_stream_that_is_left_gives_its_draw_back() -> None:
+    """What an arm reads to the end is paired with the other's, whoever left a stream before."""
+    client = numbered()
+
+    def play(leaves: bool) -> list[str]:
+        if leaves:
+            with client.stream_message(ASKED, temperature=1) as stream:
+                next(stream)
+        with client.stream_message(ASKED, temperature=1) as stream:
+            return list(stream)
+
+    given = {"control": {"leaves": False}, "treated": {"leaves": True}}
+    runs = llmcall.arms(play, given, scope="app", repeats=2, workers=1)
+    assert all(runs["treated", each] == runs["control", each] for each in range(2))
+    assert (runs.calls, runs.shared) == (2, 2)
+
+
+def test_a_program_on_the_sdk_is_paired() -> None:
+    """A program that knows nothing of llmcall stands in the arm in which it runs."""
+    server = Server()
+
+    def play(limit: int) -> list[str]:
+        with llmcall.scope("lisa"):
+            return [ask_by_sdk(program(server)), ask_by_sdk(program(server), max_tokens=limit)]
+
+    def study(mode: str) -> llmcall.Arms:
+        given = {"control": {"limit": 5}, "treated": {"limit": 6}, "placebo": {"limit": 5}}
+        with llmcall.cassette("study.jsonl", mode=mode):
+            return llmcall.arms(play, given, scope="app", repeats=2)
+
+    first, again = study("once"), study("none")
+    assert dict(again) == dict(first)
+    assert all(again["placebo", each] == again["control", each] for each in range(2))
+    assert all(again["treated", each][0] == again["control", each][0] for each in range(2))
+    assert (again.calls, again.shared, len(server.requests)) == (6, 6, 6)
 
 
 def test_where_two_arms_part() -> None:

@@ -134,6 +134,26 @@ def test_draws_go_on_counting(pool: Executor) -> None:
     assert calls() == 3 * (2 * 2 * 3)
 
 
+def test_arms_share_what_their_maps_draw(pool: Executor) -> None:
+    """A study whose arms map on an executor is paired, and knows who used which draw."""
+
+    def play(item: str) -> list[Any]:
+        once = map(sample, ["a", item], key=str, executor=pool)
+        return [*once, map(samples, ["a"], key=str, executor=pool)]
+
+    given = {"control": {"item": "b"}, "treated": {"item": "c"}, "placebo": {"item": "b"}}
+    runs = llmcall.arms(play, given, scope="app", repeats=2)
+    for repeat in range(2):
+        assert runs["control", repeat] == [
+            f"app/{repeat}/a#0",
+            f"app/{repeat}/b#0",
+            [[f"app/{repeat}/a#1", f"app/{repeat}/a#2", f"app/{repeat}/a/inside#0"]],
+        ]
+        assert runs["placebo", repeat] == runs["control", repeat]
+    assert (runs.calls, runs.shared) == (12, 18)
+    assert not runs.compare("control", "placebo").parted
+
+
 def test_a_failed_draw_is_given_back(pool: Executor) -> None:
     """The number of a failed call is the next one's, wherever that is made."""
     with scope("trial"):

@@ -1,15 +1,14 @@
 """Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays."""
 
 from .arms import Arm, arm, seed
+from .bound import Bound, bind
 from .draws import Draw, Draws
 from .equal_requests import Recorded, take_misplaced
 from .names import given_path, is_made_name, made_name, without_repeats
 from .numbers import ArmPath, Counts, Number, ScopedRequest, split_counts
 from .scope import (
     Active,
-    Bound,
     Scope,
-    bind,
     current,
     current_path,
     current_scope,

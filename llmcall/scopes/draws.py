@@ -38,7 +38,16 @@ class Draws:
         counted from 0 again here. ``None`` if this process opens it now.
     """
 
-    __slots__ = ("_equal", "_process", "_returned", "_taken", "_takers", "_under_way", "since")
+    __slots__ = (
+        "__weakref__",
+        "_equal",
+        "_process",
+        "_returned",
+        "_taken",
+        "_takers",
+        "_under_way",
+        "since",
+    )
 
     def __init__(self, counts: Counts | None = None, since: float | None = None) -> None:
         self._process = this_process() if since is None else None

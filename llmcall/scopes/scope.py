@@ -1,4 +1,4 @@
-"""Scopes: opening one, finding the current one, and taking one to other threads and processes.
+"""Scopes: opening one, and finding the current one.
 
 A scope belongs to the context (thread, task) that opened it. The garbage collector may end a
 generator, and so leave its scopes, at any moment: leaving a scope takes no lock.
@@ -6,14 +6,12 @@ generator, and so leave its scopes, at any moment: leaving a scope takes no lock
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from types import CoroutineType
 from typing import Any
 
 from ..askers import Asker, enter_arm
@@ -26,7 +24,7 @@ from .draws import Draw, Draws
 from .equal_requests import Recorded
 from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above
 from .names import checked_name
-from .numbers import ArmPath, Counts, ScopedRequest, counts_within
+from .numbers import ArmPath, ScopedRequest
 from .served import forget_served
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -401,94 +399,6 @@ def current_path() -> str:
     """Return the scope path of the present context, unchecked; empty outside any scope."""
     active = current() or _default
     return active.path if active else ""
-
-
-# Threads and processes
-
-
-class Bound:
-    """A function made by :func:`llmcall.bind`, which runs in the scope in which it was bound.
-
-    :ivar function: the function that was bound; it may be a coroutine function.
-    """
-
-    def __init__(self, function: Callable[..., Any], active: Active | None) -> None:
-        self.function = function
-        self._active = active
-        functools.update_wrapper(self, function)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with self._scope():
-            result = self.function(*args, **kwargs)
-        return self._awaited(result) if isinstance(result, CoroutineType) else result
-
-    async def _awaited(self, result: Any) -> Any:
-        with self._scope():
-            return await result
-
-    def _scope(self) -> AbstractContextManager[Active | None]:
-        if self._active is None:
-            return nullcontext()
-        if self._active.process is not this_process():
-            # Forked: it counts as one that was pickled.
-            draws = Draws(_counts_in_arm(self._active), self._active.draws.since)
-            self._active = self._active.again(draws)
-        return self._active.again()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._active is None:
-            return Bound, (self.function, None)
-        without = self._active.without_default
-        path_without = None if without is None else without.path
-        return _arrived, (
-            self.function,
-            self._active.path,
-            self._active.draws.since,
-            path_without,
-            self._active.arm,
-            _counts_in_arm(self._active),
-        )
-
-
-def _arrived(
-    function: Callable[..., Any],
-    path: str,
-    since: float,
-    path_without: str | None,
-    arm: ArmPath | None,
-    counts: Counts,
-) -> Bound:
-    """Return a function that was bound in another process."""
-    without = None if path_without is None else Active(path_without, Draws(since=since))
-    draws = Draws(counts, since)
-    return Bound(function, Active(path, draws, without_default=without, arm=arm))
-
-
-def _counts_in_arm(active: Active) -> Counts:
-    """Return the draws that an arm goes on from in another process; none outside an arm."""
-    return {} if active.arm is None else counts_within(active.draws.counts(), active.path)
-
-
-def bind(function: Callable[..., Any]) -> Bound:
-    """Return a function that runs in the present scope, in any thread, executor or process.
-
-    :param function: a function, picklable if it goes to another process; it may be asynchronous.
-    :returns: a callable with the same arguments. In another process its draws are counted from 0
-        again for each task. Tasks that make the same request share an answer there, and a warning
-        says so.
-    :raises ScopeError: between two steps of a generator that left the scope open.
-
-    >>> from concurrent.futures import ThreadPoolExecutor
-    >>> def draw(_):
-    ...     return llmcall.client().build_request("Name a fruit.", temperature=1).sample
-    >>> with ThreadPoolExecutor() as pool, llmcall.scope("trial-1"):
-    ...     list(pool.map(llmcall.bind(draw), range(1)))
-    ['trial-1#0']
-    """
-    active = current()
-    if active is not None:
-        active.check_generators()
-    return Bound(function, active)
 
 
 def _begin_anew() -> None:

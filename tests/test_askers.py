@@ -113,6 +113,7 @@ def test_any_crowd_replays_exactly(model: Chance, seed: int) -> None:
     check_replays(model, seed, replays=2)
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize(
     "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
 )

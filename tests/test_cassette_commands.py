@@ -230,6 +230,7 @@ def repository() -> Path:
     return path
 
 
+@pytest.mark.newest_only
 def test_git_compares_conversations(repository: Path) -> None:
     """With the two lines, git shows what was answered anew and no JSON."""
     changed = [*TURNS[:1], ("And for 5?", "Gladly."), TURNS[2]]
@@ -243,6 +244,7 @@ def test_git_compares_conversations(repository: Path) -> None:
     assert "+    Perhaps." in git("show", "HEAD")
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize(
     "damage", ["<<<<<<< HEAD\n", '{"llmcall": 99, "settings": {}}\n', "\xff\x1b[31m"]
 )

@@ -1001,6 +1001,7 @@ with llmcall.cassette("tape.jsonl", mode=sys.argv[2]):
 """
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize(("mode", "exists"), [("once", False), ("new", True), ("rewrite", True)])
 def test_two_processes_that_write_one_cassette(mode: str, exists: bool) -> None:
     """The second one to finish is told so, and the file is the first one's, whole."""

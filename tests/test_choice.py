@@ -304,6 +304,7 @@ def test_rotate_is_balanced_within_each_respondent(count: int) -> None:
             assert Counter(order[place] for order in of_town) == Counter(options)
 
 
+@pytest.mark.newest_only
 @given(
     rows=st.lists(st.sampled_from("abcdefgh"), unique=True, min_size=1),
     added=st.lists(st.sampled_from("ijklmnop"), unique=True),

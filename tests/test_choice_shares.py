@@ -305,6 +305,7 @@ def test_a_failed_row_has_missing_shares() -> None:
 # By draws
 
 
+@pytest.mark.newest_only
 def test_draws_are_counted_without_logprobs() -> None:
     """``logprobs=False`` counts each row's draws in the question's own orders."""
     client = BiasedModel(other=0.2)
@@ -315,6 +316,7 @@ def test_draws_are_counted_without_logprobs() -> None:
     assert not any("logprobs" in request.body for request in client.requests)
 
 
+@pytest.mark.newest_only
 def test_rotated_draws_are_right_where_given_ones_are_not() -> None:
     """Counted in the given order, shares are off by the model's bias; rotated, they are not."""
     given = policy(BiasedModel(), order="given")

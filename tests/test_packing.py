@@ -226,6 +226,7 @@ def test_a_run_of_an_unchanged_program_is_packed(
 # What verify finds
 
 
+@pytest.mark.newest_only
 def test_changed_files_are_named(package: Path) -> None:
     """Without mended sums, each changed, missing or new file is named, and a changed record."""
     edited(package / "recordings" / TAPE, "answer 1", "answer 9")
@@ -393,6 +394,7 @@ def test_a_change_as_it_is_is_found(package: Path, name: str) -> None:
     assert change.words in found[change.check]
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize(
     "name",
     [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CHANGES],
@@ -435,6 +437,7 @@ def test_a_changed_version_is_a_note(package: Path) -> None:
     assert f"llmcall-sim {llmcall.__version__} (packed with 0.0.1)" in told
 
 
+@pytest.mark.newest_only
 def test_a_tolerance_lets_numbers_differ(package: Path) -> None:
     """Numbers in CSV and JSON may differ within ``--tolerance``; other text may not."""
     edited(package / "results/out/all.json", "8.8", "8.80000000001")
@@ -534,6 +537,7 @@ def test_what_is_no_package_is_wrong_usage(tmp_path: Path) -> None:
 # What pack refuses
 
 
+@pytest.mark.newest_only
 def test_an_unused_record_stops_it(project: Path) -> None:
     """A record that no call used stops the packing; ``--prune`` leaves it out of the package."""
     without_row = "Ada,nurse\nBela,baker\n"
@@ -544,6 +548,7 @@ def test_an_unused_record_stops_it(project: Path) -> None:
     assert "Çem#0" in Path(TAPE).read_text(encoding="utf-8")
 
 
+@pytest.mark.newest_only
 def test_a_miss_stops_it(project: Path) -> None:
     """A call that no record answers stops the packing, also if the program catches its error."""
     more = "with llmcall.scope('Ada'):\n        llmcall.client().send_message('More?')"
@@ -553,6 +558,7 @@ def test_a_miss_stops_it(project: Path) -> None:
     assert not Path("../made").exists()
 
 
+@pytest.mark.newest_only
 def test_an_unnamed_cassette_stops_it(project: Path) -> None:
     """A cassette that the program opens must be named."""
     other = Path(shutil.copy(TAPE, "other.jsonl"))
@@ -560,6 +566,7 @@ def test_an_unnamed_cassette_stops_it(project: Path) -> None:
     assert f"opens the cassette {TAPE}; name it with --cassette" in said
 
 
+@pytest.mark.newest_only
 def test_a_credential_stops_it(project: Path) -> None:
     """Text that looks like a credential stops the packing, in any file, and is not shown."""
     key = "sk-proj-" + "aB3dE5gH7jK9mN1pQ3sT"
@@ -574,6 +581,7 @@ def test_an_incomplete_recording_stops_it(project: Path) -> None:
     assert "is an incomplete recording" in packing()
 
 
+@pytest.mark.newest_only
 def test_a_large_file_stops_it(project: Path) -> None:
     """A file over ``--max-size`` stops the packing."""
     assert "more than --max-size allows" in packing("--max-size", "0.00001")
@@ -590,6 +598,7 @@ def test_a_file_outside_the_project_stops_it(project: Path) -> None:
     assert "notes.txt by an absolute path into the project" in said
 
 
+@pytest.mark.newest_only
 def test_a_result_that_differs_every_time_stops_it(project: Path) -> None:
     """Results that differ between two runs stop the packing, each named; ``--exclude`` leaves one out."""
     edited(
@@ -607,6 +616,7 @@ def test_python_is_no_script(project: Path) -> None:
     assert "without 'python'" in said
 
 
+@pytest.mark.newest_only
 def test_what_is_personal_is_listed(project: Path) -> None:
     """Home folders and e-mail addresses are listed with their places."""
     edited(project / "persons.py", "def persons", "# /home/ada/x by ada@example.org\ndef persons")

@@ -75,6 +75,7 @@ def test_any_interleaving_is_the_sequential_run(program: Any, seed: int, inside:
     assert told[1] == told[0] == told[2] and len(files) == 1
 
 
+@pytest.mark.newest_only
 @given(PROGRAMS, SEEDS, st.permutations(list(WAYS)), st.booleans())
 @settings(max_examples=30)
 def test_any_interleaving_replays_any_other(
@@ -110,6 +111,7 @@ def extended(steps: tuple[Tagged, ...], order: random.Random) -> tuple[Tagged, .
     return tuple(more)
 
 
+@pytest.mark.newest_only
 @given(PROGRAMS, SEEDS, st.permutations(list(WAYS)), st.booleans())
 @settings(max_examples=20)
 def test_what_is_added_moves_nothing(

@@ -460,6 +460,7 @@ worlds = st.builds(
 )
 
 
+@pytest.mark.newest_only
 @settings(max_examples=100)
 @given(worlds)
 def test_a_cause_is_told_and_no_consequence(world: World) -> None:

@@ -117,6 +117,7 @@ PATHS = st.lists(st.sampled_from(["trial-1", "trial-2", "lisa", "bart", "x"]), m
 )
 
 
+@pytest.mark.newest_only
 @given(
     st.lists(
         st.tuples(st.sampled_from(["cheap", "dear"]), PATHS, st.none() | st.integers(0, 50)),

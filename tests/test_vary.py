@@ -36,6 +36,7 @@ def call_of(client: llmcall.LLMClient, **params: Any) -> llmcall.LLMCall:
     return llmcall.LLMCall(client=client, **{"user": PLAIN, "temperature": 1, **params})
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize("options", [{}, {"scope": "s"}, {"scope": "s", "repeats": 2}])
 def test_a_varied_table_equals_single_tables_cell_by_cell(options: dict[str, Any]) -> None:
     """Each combination has the draws that it has alone, in a scope and outside."""

@@ -124,7 +124,7 @@ def _cells(record: Any, *, used: bool) -> tuple[Any, ...]:
         record.scope or None,
         _draw(record.sample),
         record.kind,
-        record.request.get("model"),
+        record.model,
         record.served,
         record.prompt,
         record.answer,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..display.printable import printable
 from ..errors import CacheCorruptError
 from ..types.days import Days, joined_days
+from ..types.http_answers import model_answer
+from ..types.record import asked_model
 from .line import RESTORE
 
 if TYPE_CHECKING:
@@ -26,12 +28,17 @@ def model_of(kind: str, request: Mapping[str, Any], response: Mapping[str, Any])
     """Return the model that gave an answer, by the server's name if it gave one, else by the name
     that was asked for; ``None`` if no model answered.
     """
-    if kind not in ("chat", "embedding") or "fallback" in response:
+    if kind == "http":
+        told = model_answer(request, response)
+        if told is None:
+            return None
+        served = told.model
+    elif kind in ("chat", "embedding") and "fallback" not in response:
+        served = response.get("model")
+    else:
         return None
-    for model in (response.get("model"), request.get("model")):
-        if isinstance(model, str) and model:
-            return model.encode(errors="replace").decode()  # half a character is no text
-    return None
+    model = served if isinstance(served, str) and served else asked_model(kind, request)
+    return None if model is None else model.encode(errors="replace").decode()  # no half characters
 
 
 def served_by(records: Iterable[Record]) -> dict[str, Days | None]:

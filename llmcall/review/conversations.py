@@ -31,7 +31,17 @@ from .rounds import Rounds, find_rounds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-ORDINARY_ENDS = ("stop", "tool_calls", "function_call", None)
+# in the words of chat completions, of the Responses API and of the Messages API
+ORDINARY_ENDS = (
+    "stop",
+    "tool_calls",
+    "function_call",
+    "completed",
+    "end_turn",
+    "stop_sequence",
+    "tool_use",
+    None,
+)
 # apart from parameters
 ASKED = (
     "model",

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ..display.formatting import as_json, counted, money
 from ..display.printable import visible
+from ..records.served import model_of
 from .conversations import ORDINARY_ENDS
-from .marks import ASKED_AGAIN, REFUSED
+from .marks import ASKED_AGAIN, REFUSED, ends_of
 
 if TYPE_CHECKING:
     from .conversations import Call, Run
@@ -20,7 +21,11 @@ def facts(run: Run, calls: Sequence[Call], marks: Mapping[int, Sequence[str]]) -
 
     :param marks: of each record, by its ``id``.
     """
-    asked = [call for call in calls if call.record.kind in ("chat", "embedding")]
+    asked = [
+        call
+        for call in calls
+        if model_of(call.record.kind, call.record.request, call.record.response) is not None
+    ]
     usages = [call.record.usage for call in asked]
     settings = {
         name: value if isinstance(value, str) else as_json(value)
@@ -31,7 +36,7 @@ def facts(run: Run, calls: Sequence[Call], marks: Mapping[int, Sequence[str]]) -
         "calls": _sizes(calls),
         "actors": f"{len(run.by_actor()):,}",
         "rounds": "" if run.rounds is None else f"{len(run.rounds.numbers):,}",
-        "model": ", ".join(sorted({call.title for call in asked})),
+        "model": ", ".join(sorted({call.record.model or call.title for call in asked})),
         "answered by": ", ".join(run.served),
         "tokens in": _sum(usage.input_tokens for usage in usages),
         "tokens out": _sum(usage.output_tokens for usage in usages),
@@ -67,8 +72,7 @@ def _failures(run: Run, calls: Iterable[Call], marks: Mapping[int, Sequence[str]
     told: Counter[str] = Counter()
     for call in calls:
         told.update(marks.get(id(call.record), ()))
-        for choice in call.record.response.get("choices") or ():
-            ends[choice.get("finish_reason") or "stop"] += 1
+        ends.update(ends_of(call.record))
     yield from (
         f"{counted(count, 'answer')} ended by {end}"
         for end, count in ends.items()

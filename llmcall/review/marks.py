@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..outputs import CORRECTION
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .conversations import Call
 
 CUT, REFUSED, ASKED_AGAIN = "cut", "refused", "asked again"
+# Why answers end, in the words of chat completions, of the Responses API and of the Messages API.
+ENDS_OF_CUT = {"length", "max_output_tokens", "max_tokens"}
+ENDS_OF_REFUSED = {"content_filter", "refusal"}
 MARKS = (REFUSED, CUT, ASKED_AGAIN)
 
 
@@ -31,12 +34,21 @@ def find_marks(calls: Iterable[Sequence[Call]]) -> dict[int, list[str]]:
 
 def marks_of(record: Record, *, is_asked_again: bool) -> list[str]:
     """Return whether an answer was refused, cut or asked again."""
-    choices = record.response.get("choices") or ()
-    ends = {choice.get("finish_reason") for choice in choices}
-    is_refused = any((choice.get("message") or {}).get("refusal") for choice in choices)
-    found = {REFUSED: is_refused or "content_filter" in ends, CUT: "length" in ends}
-    found[ASKED_AGAIN] = is_asked_again
+    ends = set(ends_of(record))
+    found = {
+        REFUSED: record.refusal is not None or not ends.isdisjoint(ENDS_OF_REFUSED),
+        CUT: not ends.isdisjoint(ENDS_OF_CUT),
+        ASKED_AGAIN: is_asked_again,
+    }
     return [mark for mark, is_so in found.items() if is_so]
+
+
+def ends_of(record: Record) -> list[str]:
+    """Return why each choice of an answer ended, as far as the server said."""
+    reasons: list[Any] = [record.finish_reason]
+    if record.kind == "chat":
+        reasons = [choice.get("finish_reason") for choice in record.response.get("choices") or ()]
+    return [reason for reason in reasons if isinstance(reason, str)]
 
 
 def asked_again(calls: Iterable[Call]) -> set[int]:

@@ -10,6 +10,7 @@ from ..display.notebook import html_message
 from ..display.printable import printable
 from ..requests.keys import key_of
 from .days import Days, day_of
+from .http_answers import HttpAnswer, model_answer
 from .message import message_text, shown
 from .usage import TokenUsage, spent_words
 
@@ -115,7 +116,8 @@ class Record:
     @property
     def usage(self) -> TokenUsage:
         """Return the tokens that the server reported."""
-        return TokenUsage.of(self.response)
+        told = self._told
+        return TokenUsage.of(self.response) if told is None else told.usage
 
     @property
     def prompt(self) -> str:
@@ -144,11 +146,17 @@ class Record:
         return shown(self.response.get("value", self.response))
 
     @property
+    def model(self) -> str | None:
+        """Return the model that was asked for; ``None`` if none was."""
+        return asked_model(self.kind, self.request)
+
+    @property
     def served(self) -> str | None:
         """Return the model that answered, as the server named it; ``None`` if the server named none or
         no model answered.
         """
-        model = self.response.get("model")
+        told = self._told
+        model = self.response.get("model") if told is None else told.model
         return model if isinstance(model, str) and model else None
 
     @property
@@ -160,22 +168,32 @@ class Record:
             return self.noted_days
         # A cache holds since when it has an answer. That is the day on which it was given if a
         # client asked for it then.
-        if self.stored_at is None or self.api_type is None:
+        if self.stored_at is None or not self.was_asked:
             return None
         return self.answered_on(day_of(self.stored_at))
 
+    @property
+    def was_asked(self) -> bool:
+        """Return whether a server was asked for it by the process that made the record; files give
+        records, too.
+        """
+        return self.api_type is not None or (self.kind == "http" and self.version is not None)
+
     def answered_on(self, day: str) -> Days:
         """Return the days of an answer that was given on one day."""
-        fingerprint = self.response.get("system_fingerprint")
+        told = self._told
+        fingerprint = self.response.get("system_fingerprint") if told is None else told.fingerprint
         if isinstance(fingerprint, str) and fingerprint:
             return Days(day, day, (fingerprint,))
         return Days(day, day)
 
     @property
     def finish_reason(self) -> str | None:
-        """Return why the answer ended: ``stop``, ``length`` …; each reason once if there are several
-        choices.
+        """Return why the answer ended: ``stop``, ``length`` …, in the words of its API; each reason
+        once if there are several choices.
         """
+        if self._told is not None:
+            return self._told.finish_reason
         reasons = [choice.get("finish_reason") for choice in self.response.get("choices") or ()]
         return ", ".join(dict.fromkeys(filter(None, reasons))) or None
 
@@ -184,9 +202,16 @@ class Record:
         """Return the text in which the model refused, or ``None``; all such texts if there are several
         choices.
         """
+        if self._told is not None:
+            return self._told.refusal
         messages = [choice["message"] for choice in self.response.get("choices") or ()]
         refusals = [message.get("refusal") for message in messages]
         return "\n\n".join(filter(None, refusals)) or None
+
+    @property
+    def _told(self) -> HttpAnswer | None:
+        """Return what a model's answer tells if it is recorded as it came; else ``None``."""
+        return model_answer(self.request, self.response) if self.kind == "http" else None
 
     def with_days(self) -> Record:
         """Return the record with its days noted, for another place that stores it now."""
@@ -217,6 +242,13 @@ class Record:
         model = self.request.get("model") or self.request.get("function") or self.kind
         notes = (str(model), self.sample or "", *spent_words(self.usage, self.cost))
         return html_message(self.prompt, ("asked",)) + html_message(self.answer, notes)
+
+
+def asked_model(kind: str, request: Mapping[str, Any]) -> str | None:
+    """Return the model that a request asks for; ``None`` if it names none."""
+    body = request.get("body") if kind == "http" else request
+    model = body.get("model") if isinstance(body, dict) else None
+    return model if isinstance(model, str) and model else None
 
 
 def record_of(

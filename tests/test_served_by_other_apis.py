@@ -1,0 +1,211 @@
+"""Which model gave the answers of the Responses and the Messages API, when, and how they ended: as
+of chats, though their requests are recorded as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import commands
+import pytest
+from sdk_programs import http
+
+import llmcall
+
+URL = "https://api.example/v1"
+ASKED: dict[str, dict[str, Any]] = {
+    "responses": {"model": "m", "input": "Bread?", "max_output_tokens": 20},
+    "messages": {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Bread?"}],
+        "max_tokens": 20,
+    },
+}
+RESPONSE = {
+    "object": "response",
+    "model": "m-2026-05-01",
+    "status": "completed",
+    "output": [{"type": "message", "content": [{"type": "output_text", "text": "Yes."}]}],
+    "usage": {"input_tokens": 12, "output_tokens": 3},
+}
+MESSAGE = {
+    "type": "message",
+    "model": "m-2026-05-01",
+    "content": [{"type": "text", "text": "Yes."}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 12, "output_tokens": 3},
+}
+WHOLE = {"responses": RESPONSE, "messages": MESSAGE}
+EVENTS = {
+    "responses": [
+        {"type": "response.created", "response": {**RESPONSE, "status": "in_progress"}},
+        {"type": "response.output_text.delta", "delta": "Yes."},
+        {"type": "response.completed", "response": RESPONSE},
+    ],
+    "messages": [
+        {"type": "message_start", "message": {**MESSAGE, "stop_reason": None}},
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Yes."}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+    ],
+}
+
+
+def today() -> str:
+    """Return today's day in UTC."""
+    return datetime.now(timezone.utc).date().isoformat()
+
+
+def as_events(events: list[dict[str, Any]]) -> Any:
+    """Return a streamed response."""
+    lines = (f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in events)
+    headers = {"content-type": "text/event-stream"}
+    return http.Response(200, headers=headers, content="".join(lines).encode())
+
+
+def record(
+    path: str, answer: Any, api: str = "responses", url: str = URL, **settings: Any
+) -> dict[str, Any]:
+    """Record an answer to a request, and return the cassette's header.
+
+    :param answer: the answer's JSON, or the events of its stream.
+    """
+
+    def answered(_: Any) -> Any:
+        return as_events(answer) if isinstance(answer, list) else http.Response(200, json=answer)
+
+    transport = http.MockTransport(answered)
+    with (
+        llmcall.cassette(path),
+        llmcall.http_client(transport=transport, prices={"m": (1.0, 10.0)}, **settings) as client,
+    ):
+        client.post(f"{url}/{api}", json=ASKED[api]).raise_for_status()
+    header: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8").partition("\n")[0])
+    return header
+
+
+@pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
+@pytest.mark.parametrize("api", ASKED)
+def test_a_header_names_the_model_and_its_days(api: str, answers: dict[str, Any]) -> None:
+    """By the server's name, as it does of chats."""
+    header = record("tape.jsonl", answers[api], api)
+    assert header["served"] == {"m-2026-05-01": {"first": today(), "last": today()}}
+
+
+@pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
+@pytest.mark.parametrize("api", ASKED)
+def test_a_frame_tells_the_models_the_tokens_and_the_end(api: str, answers: dict[str, Any]) -> None:
+    """The model that was asked, the one that answered, what it used, and why it ended."""
+    record("tape.jsonl", answers[api], api)
+    (row,) = llmcall.cassette("tape.jsonl").to_frame().to_dict("records")
+    assert (row["model"], row["served"]) == ("m", "m-2026-05-01")
+    assert (row["input_tokens"], row["output_tokens"]) == (12, 3)
+    assert row["finish_reason"] == {"responses": "completed", "messages": "end_turn"}[api]
+    assert row["refusal"] is None and row["cost"] == pytest.approx(42e-6)
+
+
+def test_a_header_has_the_fingerprints() -> None:
+    """If the answers have any."""
+    header = record("tape.jsonl", {**RESPONSE, "system_fingerprint": "fp_a"})
+    assert header["served"]["m-2026-05-01"]["fingerprints"] == ["fp_a"]
+
+
+def test_a_model_that_the_answer_does_not_name_is_called_as_it_was_asked_for() -> None:
+    """A known path tells that a model answers there."""
+    assert list(record("tape.jsonl", {"output": []})["served"]) == ["m"]
+
+
+def test_no_model_answers_at_other_addresses() -> None:
+    """An answer of a tool may tell of a model, too, such as one of a car."""
+    header = record(
+        "tape.jsonl", {"model": "Beetle"}, url="https://cars.example/v1/used", api="messages"
+    )
+    assert "served" not in header
+    frame = llmcall.cassette("tape.jsonl").to_frame()
+    assert frame["served"].isna().all()
+
+
+def test_an_answer_from_the_cache_has_the_day_on_which_the_cache_got_it() -> None:
+    """It was not given on the day of the recording."""
+    record("tape.jsonl", RESPONSE, cache_path="cache")
+    with sqlite3.connect("cache/cache.db") as database:
+        database.execute("UPDATE Cache SET store_time = ?", (1772366400.0,))
+    database.close()
+    header = record("again.jsonl", RESPONSE, cache_path="cache")
+    assert header["served"] == {"m-2026-05-01": {"first": "2026-03-01", "last": "2026-03-01"}}
+
+
+def test_an_answer_of_a_loaded_file_without_days_has_unknown_ones() -> None:
+    """Not the day on which it was loaded."""
+    record("tape.jsonl", RESPONSE, cache_mode="off")
+    lines = Path("tape.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    first = json.loads(lines[0])
+    del first["served"]
+    Path("tape.jsonl").write_text("".join([f"{json.dumps(first)}\n", *lines[1:]]), encoding="utf-8")
+    assert llmcall.cassette("tape.jsonl").served == {"m-2026-05-01": None}
+    llmcall.ResponseCache("cache").load("tape.jsonl")
+    assert "served" not in record("again.jsonl", RESPONSE, cache_path="cache")
+
+
+def test_show_and_diff_name_the_models_and_their_days() -> None:
+    """Two snapshots that answer the same requests are told apart."""
+    record("a.jsonl", RESPONSE, cache_mode="off")
+    record("b.jsonl", {**RESPONSE, "model": "m-2026-09-01"}, cache_mode="off")
+    assert f"answered by m-2026-05-01 ({today()})" in commands.done("show", "a.jsonl")
+    told = commands.done("diff", "a.jsonl", "b.jsonl")
+    assert "(answered by m-2026-05-01 and m-2026-09-01)" in told
+    assert f"b.jsonl: answered by m-2026-09-01 ({today()})" in told
+
+
+def facts_of(path: str) -> dict[str, str]:
+    """Return what a report says of a run on top."""
+    commands.done("report", path, "-o", "report.html")
+    html = Path("report.html").read_text(encoding="utf-8")
+    return dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', html))
+
+
+def test_a_report_counts_their_models_tokens_and_cost() -> None:
+    """They stand among the facts of the run, as those of chats."""
+    record("tape.jsonl", RESPONSE)
+    facts = facts_of("tape.jsonl")
+    assert (facts["model"], facts["answered by"]) == ("m", f"m-2026-05-01 ({today()})")
+    assert (facts["tokens in"], facts["tokens out"]) == ("12", "3")
+    assert facts["cost"] == "&lt;$0.0001" and "failures" not in facts
+
+
+CUT = {**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+REFUSAL = [{"type": "message", "content": [{"type": "refusal", "refusal": "I cannot."}]}]
+ENDS = {
+    "cut response": ("responses", CUT, "1 answer ended by max_output_tokens"),
+    "cut message": (
+        "messages",
+        {**MESSAGE, "stop_reason": "max_tokens"},
+        "1 answer ended by max_tokens",
+    ),
+    "refused response": ("responses", {**RESPONSE, "output": REFUSAL}, "1 answer refused"),
+    "refused message": (
+        "messages",
+        {**MESSAGE, "stop_reason": "refusal"},
+        "1 answer ended by refusal; 1 answer refused",
+    ),
+}
+
+
+@pytest.mark.parametrize(("api", "answer", "told"), ENDS.values(), ids=ENDS)
+def test_answers_that_are_cut_or_refused_are_told(
+    api: str, answer: dict[str, Any], told: str
+) -> None:
+    """As those of chats, in the words of the API."""
+    record("tape.jsonl", answer, api)
+    assert facts_of("tape.jsonl")["failures"] == told
+
+
+def test_a_refusal_is_shown_in_its_column() -> None:
+    """With the text in which the model refused."""
+    record("tape.jsonl", {**RESPONSE, "output": REFUSAL})
+    frame = llmcall.cassette("tape.jsonl").to_frame()
+    assert frame["refusal"].tolist() == ["I cannot."]

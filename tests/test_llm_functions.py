@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 import pytest
-from servers import Responding, completion
+from pytest_httpserver import HTTPServer
+from servers import Answer, Responding, ScriptedServer, client_for, completion
 from typing_extensions import TypedDict
 
 import llmcall
@@ -190,6 +191,20 @@ def test_an_output_error_says_all() -> None:
     assert call.model_output is not None and call.model_output.content == "Perhaps."
     with pytest.raises(OutputError, match="after 3 tries"):
         asyncio.run(call.acall(name="Lisa"))
+
+
+def test_an_output_error_of_a_server_names_structured_output(httpserver: HTTPServer) -> None:
+    """It names the model that the server has, and that llmcall does not know."""
+    server = ScriptedServer(httpserver, Answer(200, completion("Perhaps.")))
+    client = client_for(server.base_url, model="qwen/qwen3:8b")
+    with pytest.raises(OutputError) as failed:
+        LLMCall(user="Bread?", output_type=bool, client=client)()
+    assert "[Model qwen/qwen3:8b] STRUCTURED_OUTPUT = yes" in str(failed.value)
+    Path("config.ini").write_text("[Model qwen/qwen3:8b]\nSTRUCTURED_OUTPUT = yes\n")
+    client = client_for(server.base_url, model="qwen/qwen3:8b")
+    with pytest.raises(OutputError) as failed:
+        LLMCall(user="Bread?", output_type=bool, client=client)()
+    assert "STRUCTURED_OUTPUT" not in str(failed.value)
 
 
 @pytest.mark.parametrize(

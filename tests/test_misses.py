@@ -15,10 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from commands import cache
 from disks import in_database
 from programs import start
+from sdk_programs import Server, program
 
 import llmcall
 from llmcall import Miss, ResponseCache
@@ -257,7 +259,7 @@ def test_the_cache_has_what_was_not_asked() -> None:
         assert "cache has the answer, but was not searched" in flat(missed(QUESTION))
     said = flat(missed(ask(cache=False), ScriptedClient(cache_mode="replay")))
     assert "cache=False bypasses the disk cache, and no cassette is open" in said
-    assert "the answer, but was not asked" in said and "without cache=False" in said
+    assert "the answer, but was not searched" in said and "without cache=False" in said
 
 
 def test_references_of_a_cassette_are_searched() -> None:
@@ -371,6 +373,36 @@ def test_a_miss_over_another_order_says_so() -> None:
     ask("You heard:\nLisa: yes\nBart: no")(recorder())
     for question in (heard[::-1], "You heard:\nBart: no\nLisa: yes"):
         assert "recorded in another order" in flat(explained(question))
+
+
+def test_a_miss_over_the_order_alone_advises_a_fixed_order() -> None:
+    """Asking again would pay for this order, and miss again; so no mode is offered that does it."""
+    heard = [
+        {"role": "user", "content": f"{name} says hello."} for name in ("Lisa", "Bart", "Emma")
+    ]
+    with llmcall.cassette("heard.jsonl"), llmcall.scope("ned"):
+        ask(heard)(recorder())
+    with llmcall.cassette("heard.jsonl", mode="none"), llmcall.scope("ned"):
+        told = flat(missed(ask(heard[::-1])))
+        hotter = flat(missed(ask(heard[::-1], temperature=0.3)))
+    with llmcall.cassette("heard.jsonl", mode="none"), llmcall.scope("moe"):
+        elsewhere = flat(missed(ask(heard[::-1])))
+    assert "the order in which they arrived decided it" in told
+    assert "add them to the prompt in a fixed order" in told and "mode='new'" not in told
+    assert "mode='new'" in hotter and "mode='new'" in elsewhere
+
+
+def test_a_miss_over_the_order_of_another_api_says_so() -> None:
+    """The messages of /responses count as those of chats."""
+    heard: list[Any] = [{"role": "user", "content": f"{name} says hi."} for name in ("Ann", "Bo")]
+    client = program(Server())
+    with llmcall.cassette("heard.jsonl"):
+        client.responses.create(model="gpt-4o-mini", input=heard)
+    with (
+        llmcall.cassette("heard.jsonl", mode="none"),
+        pytest.raises(openai.APIStatusError, match="in a fixed order"),
+    ):
+        client.responses.create(model="gpt-4o-mini", input=heard[::-1])
 
 
 def test_a_setting_that_only_the_recording_had_is_named() -> None:

@@ -7,9 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..config.settings import Settings
-from ..differences.fields import Difference, as_text, brief, side
-from ..requests.contents import messages_of, text_of
-from ..requests.keys import ANEW, NORMALIZERS, normalizer
+from ..differences.fields import CONTENTS, Difference, as_text, brief, side
+from ..requests.keys import ANEW, NORMALIZERS, map_texts, normalizer
 from ..requests.parameters import CONFIGURED
 from ..types import Data, Record, Request
 from .distance import UNLIKE
@@ -20,8 +19,8 @@ MOST_NAMES = 4  # scopes or samples that are listed
 LONGEST_VALUE = 60  # characters
 
 OTHER_ORDER = (
-    "the same messages or lines are recorded in another order, which timing may have decided. "
-    "Give each actor its own scope, or sort what the prompt lists"
+    "the same messages or lines are recorded in another order: unless you changed it, the order in "
+    "which they arrived decided it"
 )
 
 
@@ -41,7 +40,8 @@ def causes_of(
     if same:
         return [_cause_of_sample(request.sample, same)]
     causes = []
-    if any(_is_reordered(request.asked, record.request) for record in found.records):
+    contents = _contents(request.asked)
+    if any(_is_reordered(contents, _contents(record.request)) for record in found.records):
         causes.append(OTHER_ORDER)
     path, _ = split_sample(request.sample)
     if path and not found.in_scope:
@@ -57,21 +57,40 @@ def causes_of(
 # The order of messages
 
 
-def _is_reordered(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> bool:
-    """Tell whether two requests have the same messages, or a message the same lines, in another
-    order.
+def is_only_reordered(request: Request, found: SearchResult) -> bool:
+    """Return whether a request is recorded in its scope, but with its messages, or the lines of a
+    message, in another order.
     """
-    messages, recorded_messages = messages_of(asked), messages_of(recorded)
-    texts = [as_text(message) for message in messages]
-    recorded_texts = [as_text(message) for message in recorded_messages]
-    if texts == recorded_texts or len(texts) != len(recorded_texts):
-        return False
-    if sorted(texts) == sorted(recorded_texts):
-        return True
-    return all(
-        sorted(text_of(message).splitlines()) == sorted(text_of(other).splitlines())
-        for message, other in zip(messages, recorded_messages, strict=True)
+    path, _ = split_sample(request.sample)
+    return any(
+        split_sample(record.sample)[0] == path and _is_reordered(request.asked, record.request)
+        for record in found.records
     )
+
+
+def _is_reordered(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> bool:
+    """Return whether two requests differ only in the order of messages or of their lines."""
+    return asked != recorded and _in_any_order(asked) == _in_any_order(recorded)
+
+
+def _in_any_order(asked: Mapping[str, Data]) -> dict[str, Data]:
+    """Return a request in a form that is the same for every order of its messages and their lines."""
+    body = asked.get("body")  # of another API
+    if isinstance(body, dict):
+        return {**asked, "body": _in_any_order(body)}
+    return {name: _sorted(item) if name in CONTENTS else item for name, item in asked.items()}
+
+
+def _sorted(contents: Data) -> Data:
+    contents = map_texts(contents, lambda text: "\n".join(sorted(text.split("\n"))))
+    return sorted(contents, key=as_text) if isinstance(contents, list) else contents
+
+
+def _contents(asked: Mapping[str, Data]) -> dict[str, Data]:
+    """Return a request's messages without its parameters."""
+    body = asked.get("body")
+    asked = body if isinstance(body, dict) else asked
+    return {name: asked[name] for name in CONTENTS if name in asked}
 
 
 # The sample

@@ -15,7 +15,7 @@ from ..display.printable import printable
 from ..requests.contents import messages_of, text_of, title_of
 from ..secrets import masked
 from ..types import Data, Record, Request
-from .causes import causes_of, normalizing
+from .causes import causes_of, is_only_reordered, normalizing
 from .samples import sample_words
 from .search import Source, search
 
@@ -24,6 +24,10 @@ LABEL_WIDTH = 11
 KEY_DIGITS = 12
 LONGEST_OPENING = 200  # characters of the question
 MOST_CAUSES = 4
+FIXED_ORDER = (
+    "add them to the prompt in a fixed order, such as by actor, not as they arrive, and then record the "
+    "run again. A call now would pay for this order, and the next run may miss again"
+)
 
 
 class Miss(NamedTuple):
@@ -172,6 +176,8 @@ def explain(
     names = normalizing(changes, settings)
     if source is not None and names:
         remedy = _normalizing_remedy(names, source.rekey)
+    elif is_only_reordered(request, found):
+        remedy = FIXED_ORDER
     return Miss(
         kind=request.kind,
         name=title_of(request.kind, request.asked),

@@ -58,7 +58,7 @@ class APIError(LLMCallError):
     """
 
     retryable = False
-    remedy = "Run again later; 'llmcall doctor' checks the address"
+    remedy = "Try again later; 'llmcall doctor' checks the address"
     code: object = None  # the server's own code of the error, e.g. "unsupported_parameter"
     param: object = None  # the parameter that the server names
     quotas: Mapping[str, Any] = {}  # left, by the headers of a 429 without Retry-After
@@ -116,13 +116,13 @@ class ContextLengthError(InvalidRequestError):
 class AuthenticationError(APIError):
     """Raised when a key is refused or a resource forbidden (401, 403)."""
 
-    remedy = "Check the key; 'llmcall doctor' says where it comes from"
+    remedy = "Check the API key; 'llmcall doctor' shows where it comes from"
 
 
 class RateLimitError(APIError):
     """Raised when the server limits the rate (429) and no attempt is left."""
 
-    remedy = "Set [Limits] to what the server allows, or MAX_ATTEMPTS higher"
+    remedy = "Set [Limits] to what the server allows, or raise MAX_ATTEMPTS"
     retryable = True
 
 
@@ -152,7 +152,7 @@ class ContentFilterError(APIError):
 class EmptyAnswerError(APIError):
     """Raised when an answer has neither text nor a tool call."""
 
-    remedy = "Set max_tokens higher"
+    remedy = "Raise max_tokens"
 
 
 class CacheError(LLMCallError):

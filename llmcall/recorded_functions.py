@@ -198,7 +198,7 @@ def recorded(
 
     named: dict[str, Any] = {"function": _name_of(function, name)}
     if isinstance(version, bool) or not isinstance(version, (str, int, NoneType)):
-        raise TypeError(f"version is {version!r}; it must be a text or a whole number")
+        raise TypeError(f"version is {version!r}; it must be a string or a whole number")
     if version is not None:
         named["version"] = version
     parameters = Parameters(function)
@@ -229,7 +229,7 @@ def _name_of(function: Any, name: str | None) -> str:
     if name is None:
         qualified = getattr(function, "__qualname__", "<lambda>")
         if qualified.endswith("<lambda>"):
-            raise TypeError(f"{function!r} has no name of its own; give it one: recorded(name=…)")
+            raise TypeError(f"{function!r} has no name; give it one: recorded(name=…)")
         name = f"{SCRIPTS.get(function.__module__, function.__module__)}.{qualified}"
     if not isinstance(name, str) or not name:
         raise TypeError(f"name is {name!r}; it must be a text")

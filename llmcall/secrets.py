@@ -184,7 +184,7 @@ def refuse(data: Data, allow: Sequence[str], where: str, searched: set[str] | No
         if match is not None:
             raise CacheError(
                 f"{where}: {place} contains what looks like {match.kind} ({match.shown}…), which is not written to "
-                "files; leave it out of the request or, if it is no secret, set [Cassette] ALLOW to a regular "
+                "files; leave it out of the request or, if it is not a secret, set [Cassette] ALLOW to a regular "
                 "expression that matches all of it"
             )
         searched.add(text)
@@ -231,7 +231,7 @@ def refuse_named(body: Data, allow: Sequence[str], where: str) -> None:
         if not any(re.fullmatch(each, value) for each in allow):
             raise CacheError(
                 f"{where}: its field {place!r} looks like a credential by its name, and it would be recorded; "
-                "send it in a header or, if it is no secret, set [Cassette] ALLOW to a regular expression that "
+                "send it in a header or, if it is not a secret, set [Cassette] ALLOW to a regular expression that "
                 "matches all of it"
             )
 

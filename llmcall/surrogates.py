@@ -12,7 +12,7 @@ def check_unicode(text: str, place: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        message = f"{place} has a lone surrogate at index {error.start}, which is no text"
+        message = f"{place} has a lone surrogate at index {error.start}, which is not text"
         raise ValueError(message) from None
 
 

@@ -192,7 +192,7 @@ def test_two_answers_to_one_key_are_refused(respelt: bool) -> None:
         + "\n"
         + (json.dumps(json.loads(other), indent=None, sort_keys=True) if respelt else other)
     )
-    with pytest.raises(CacheCorruptError, match=r"^f\.jsonl:3: line 2 has another answer"):
+    with pytest.raises(CacheCorruptError, match=r"^f\.jsonl:3: line 2 has a different answer"):
         decoded(text).records()
 
 
@@ -221,7 +221,7 @@ DAMAGE = {
     ),
     "no such text": (
         HEADER + GOOD.replace("{}", '{"a": {"$text": "00"}}'),
-        "text 00, which no line holds",
+        "text 00, which no line contains",
     ),
     "no such messages": (
         HEADER + GOOD.replace("{}", '{"messages": [{"$messages": "00"}]}', 1),

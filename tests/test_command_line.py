@@ -150,7 +150,7 @@ def test_ask_of_a_refusing_server(serve: Serve) -> None:
         and SECRET not in told
         and "failed for good" not in told
     )
-    assert "Error: 401: Incorrect API key" in told and "Check the key; 'llmcall doctor'" in told
+    assert "Error: 401: Incorrect API key" in told and "Check the API key; 'llmcall doctor'" in told
 
 
 def test_what_is_asked() -> None:
@@ -580,7 +580,7 @@ def test_keys(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
             "no list of models (/models is something else",
             "BASE_URL",
         ),
-        (None, False, "Does the server at", "llmcall config"),
+        (None, False, "Is the server at", "llmcall config"),
     ],
     ids=["401", "429", "404", "502", "501", "HTML", "nobody"],
 )

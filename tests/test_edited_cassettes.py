@@ -89,7 +89,7 @@ def test_records_out_of_order() -> None:
         "rep-1/emma#0",
         "rep-1/emma#0",
     )
-    assert "stands behind records of rep-1/lisa" in first["words"]
+    assert "comes after records of rep-1/lisa" in first["words"]
 
 
 def test_an_edited_answer_that_the_same_actor_goes_on_from() -> None:

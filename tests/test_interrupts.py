@@ -110,7 +110,7 @@ def test_a_call_that_waits_is_left_behind(capsys: pytest.CaptureFixture[str]) ->
         map(work, range(5), workers=1)
     assert len(client.requests) == 2
     assert caught.value.results == ["Two coins.", None, None, None, None]  # type: ignore[attr-defined]
-    assert capsys.readouterr().err == "stopped: 1 of 5 done; run again to go on\n"
+    assert capsys.readouterr().err == "stopped: 1 of 5 done; run it again to continue\n"
     gone_on.set()
     assert stored.wait(30)
     assert map(work, [0, 1]) == ["Two coins.", "Too late."] and len(client.requests) == 2
@@ -240,5 +240,5 @@ def test_a_program_that_is_interrupted_ends() -> None:
         assert process.stdout is not None and process.stdout.readline() == "silent\n"
         process.send_signal(signal.SIGINT)
         _, complaints = process.communicate(timeout=60)
-    assert "stopped: 2 of 400 done; run again to go on" in complaints
+    assert "stopped: 2 of 400 done; run it again to continue" in complaints
     assert complaints.rstrip().endswith("KeyboardInterrupt")

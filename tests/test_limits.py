@@ -530,7 +530,13 @@ def test_all_stay_busy(ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture)
     assert raised.value.attempts == 2 and asked(servers) == {"east": 3, "west": 3}
     for name in ("east", "west"):
         assert (
-            len([text for text in caplog.messages if f"endpoint {name} rests for 0.02 s" in text])
+            len(
+                [
+                    text
+                    for text in caplog.messages
+                    if f"endpoint {name} is not used for 0.02 s" in text
+                ]
+            )
             == 1
         )
 
@@ -552,7 +558,7 @@ def test_a_refused_key(ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture)
     warnings = [
         record.getMessage() for record in caplog.records if record.levelno == logging.WARNING
     ]
-    assert len(warnings) == 1 and "endpoint east refused its key" in warnings[0]
+    assert len(warnings) == 1 and "endpoint east refused its API key" in warnings[0]
     assert "secret-of" not in caplog.text + str(raised.value)
 
 

@@ -373,7 +373,7 @@ def test_what_is_no_plain_data(item: Any) -> None:
     as an item's.
     """
     with pytest.raises(
-        TypeError, match=r"item 2 holds .* which is not plain data: give a key="
+        TypeError, match=r"item 2 contains .* which is not plain data: give a key="
     ) as refused:
         names([1, item])
     assert len(refused.value.results) == 2  # type: ignore[attr-defined]
@@ -565,7 +565,7 @@ async def agenerator() -> Any:
     ("arguments", "options", "error", "words"),
     [
         ((3, [1]), {}, TypeError, "fn is 3; it must be a function, an LLMCall or an @llm function"),
-        ((coroutine, [1]), {}, TypeError, "coroutine is asynchronous: pass a function that is not"),
+        ((coroutine, [1]), {}, TypeError, "coroutine is asynchronous: pass a synchronous function"),
         (
             (lambda item: coroutine(item), [1]),
             {},
@@ -627,17 +627,17 @@ async def agenerator() -> Any:
             (str, [{"name": 1.5}]),
             {"key": ["name"]},
             TypeError,
-            "the key of item 1 is 1.5; it must be a text or a whole number",
+            "the key of item 1 is 1.5; it must be a string or a whole number",
         ),
         (
             (str, [7]),
             {"key": float},
             TypeError,
-            "the key of item 1 is 7.0; it must be a text or a whole number",
+            "the key of item 1 is 7.0; it must be a string or a whole number",
         ),
         ((str, [7]), {"key": bool}, TypeError, "the key of item 1 is True"),
         ((str, ["a/b"]), {"key": str}, ValueError, "the key of item 1 is 'a/b'; it names a scope"),
-        ((str, ["a#b"]), {"key": str}, ValueError, "must not be empty or hold '/' or '#'"),
+        ((str, ["a#b"]), {"key": str}, ValueError, "must not be empty or contain '/' or '#'"),
         (
             (CALL, ["Lisa"]),
             {},

@@ -165,7 +165,7 @@ FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
             "tools",
             ["price_of"],
             TypeError,
-            "holds 'price_of'; it must be a list of dicts and functions",
+            "contains 'price_of'; it must be a list of dicts and functions",
         ),
         ("tool_choice", ["auto"], TypeError, "is a list; it must be a string or a dict"),
         ("extra_body", [("top_k", 5)], TypeError, "is a list; it must be a dict"),
@@ -266,7 +266,7 @@ def test_configured_defaults() -> None:
         "top_p": 0.25,
     }
     with pytest.raises(
-        ValueError, match=r"^max_tokens and max_completion_tokens are one parameter"
+        ValueError, match=r"^max_tokens and max_completion_tokens are the same parameter"
     ):
         built(max_tokens=5, max_completion_tokens=6)
 

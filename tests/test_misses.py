@@ -120,8 +120,8 @@ MISTAKES: dict[str, tuple[Run, Run, str]] = {
         ask("/home" * 20 + "/2.md"),
         r"/\[-1\.md-\].*/\{\+2\.md\+\}",
     ),
-    "white space": (ask(), ask(QUESTION.replace(" of", "  of")), "differs only in its white space"),
-    "line endings": (ask("a b\nc d"), ask("a b\r\nc d"), "differs only in its white space"),
+    "white space": (ask(), ask(QUESTION.replace(" of", "  of")), "differs only in whitespace"),
+    "line endings": (ask("a b\nc d"), ask("a b\r\nc d"), "differs only in whitespace"),
     "indentation": (ask("Buy:\n  bread"), ask("  Buy:\n    bread"), "dedent_messages=True removes"),
     "an earlier answer": (
         ask(told("Yes.")),

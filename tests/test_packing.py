@@ -412,7 +412,7 @@ def test_a_change_with_mended_sums_is_found(package: Path, name: str) -> None:
 # A change of the recording, and the line that names the record.
 RECORD_CHANGES = {
     "an answer": "1.jsonl:3: the record Bela#0 was changed or added",
-    "a record dropped": "holds 2 records, and the manifest says 3",
+    "a record dropped": "contains 2 records, but the manifest says 3",
     "a record doubled": "there twice: the record Çem#0",
     "a draw more": "1.jsonl:5: the record Çem#1 was changed or added",
 }
@@ -531,7 +531,7 @@ def test_windows_separators_in_a_manifest_are_read(package: Path) -> None:
 
 def test_what_is_no_package_is_wrong_usage(tmp_path: Path) -> None:
     """A folder without a manifest gives the exit code 2."""
-    assert "no packed study" in done("verify", tmp_path, code=2)
+    assert "not a packed study" in done("verify", tmp_path, code=2)
 
 
 # What pack refuses
@@ -542,7 +542,7 @@ def test_an_unused_record_stops_it(project: Path) -> None:
     """A record that no call used stops the packing; ``--prune`` leaves it out of the package."""
     without_row = "Ada,nurse\nBela,baker\n"
     written(project, {"data/people of Köln.csv": without_row})
-    assert "1 record no call used: Çem#0" in packing()
+    assert "1 record that no call used: Çem#0" in packing()
     packing("--prune", code=0)
     assert "Çem#0" not in Path("../made/recordings", TAPE).read_text(encoding="utf-8")
     assert "Çem#0" in Path(TAPE).read_text(encoding="utf-8")

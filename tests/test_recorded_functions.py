@@ -420,7 +420,7 @@ def test_arguments_that_are_not_plain(arguments: Any, message: str) -> None:
         ),
         ({1: "a"}, TypeError, "price: the result has the key 1; keys must be strings"),
         (Fraction(1, 3), TypeError, "price: the result is a Fraction; it must"),
-        ([math.inf], ValueError, "price: the result[0] is inf, which JSON cannot hold"),
+        ([math.inf], ValueError, "price: the result[0] is inf, which JSON cannot represent"),
         ("\ud800", ValueError, "price: the result has a lone surrogate at index 0"),
         pytest.param(
             10**5000, ValueError, "price: the result is a number of too many digits", id="digits"
@@ -447,7 +447,7 @@ def test_results_that_are_not_plain(result: Any, error: type[Exception], message
         ),
         (lambda: recorded(Market), "takes a function, not <class"),
         (lambda: recorded(classmethod(simulate_steps)), "put it below @classmethod"),  # type: ignore[call-overload, arg-type]
-        (lambda: recorded(lambda: 1), r"has no name of its own; give it one: recorded\(name="),
+        (lambda: recorded(lambda: 1), r"has no name; give it one: recorded\(name="),
         (lambda: recorded(version=1.5)(count), r"version is 1\.5"),  # type: ignore[call-overload]
         (lambda: recorded(name="")(count), "name is ''"),
     ],

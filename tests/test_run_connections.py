@@ -86,7 +86,7 @@ def test_a_body_that_cannot_be_recorded_is_told(model: NumberedServer) -> None:
     """A request without the media type of JSON is sent while recording, and told."""
     printed, said = ran(UNRECORDABLE)
     assert printed == "415\n"
-    assert "POST /v1/chat/completions is sent and not recorded" in said
+    assert "POST /v1/chat/completions is sent but not recorded" in said
 
 
 def test_none_refuses_a_body_that_cannot_be_recorded(

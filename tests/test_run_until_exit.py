@@ -314,7 +314,7 @@ def test_notices_are_said_once_more_at_the_end(model: NumberedServer) -> None:
         client.post("/completions", content=b"no JSON")
     """)
     _, said = ran()
-    assert said.count("POST /v1/completions is sent and not recorded") == 1
+    assert said.count("POST /v1/completions is sent but not recorded") == 1
 
 
 def test_the_exit_code_tells_of_a_cassette_that_cannot_be_written(model: NumberedServer) -> None:

@@ -86,7 +86,7 @@ def test_equal_runs() -> None:
         assert {row.scope for row in found.rows} >= {"lisa"} or pair == (one, one)
     assert str(found).splitlines() == [
         "9 calls: 9 the same, 0 changed, 0 added, 0 missing",
-        "No actor's runs part.",
+        "The runs do not diverge.",
     ]
 
 
@@ -166,7 +166,7 @@ def test_a_change_after_another_draw() -> None:
         (1, "prompt", "Do you buy it?", "Do you sell it?")
     }
     assert str(found).splitlines()[-1] == (
-        "the same change in 3 scopes (bart, emma, lisa), after it parted: the prompt changed: [-buy-] {+sell+}"
+        "the same change in 3 scopes (bart, emma, lisa), after it had diverged: the prompt changed: [-buy-] {+sell+}"
     )
     assert json.loads(json.dumps(found.to_dict()))["later"][0]["why"] == "prompt"
     [*_, last] = llmcall.compare(one, ask("b.jsonl", "does, and so on.", "buy", 0.5)).later
@@ -185,8 +185,8 @@ def test_added_and_missing_calls() -> None:
         ("bart", 0, "missing"),
     }
     assert str(found).splitlines()[1:] == [
-        'bart, call 1: the other run ends, or leaves this call out: "Round 0. You heard: nothing"',
-        "the same change in 2 scopes (emma, lisa): the other run has a call more",
+        'bart, call 1: the other run ends, or does not make this call: "Round 0. You heard: nothing"',
+        "the same change in 2 scopes (emma, lisa): the other run has an additional call",
     ]
 
 
@@ -334,7 +334,7 @@ def test_what_a_run_may_be(tmp_path: Path) -> None:
             llmcall.compare(cache, (whole, "rep-9"))
     with pytest.raises(TypeError, match="at least two runs"):
         llmcall.compare(cache)
-    with pytest.raises(TypeError, match="is no run"):
+    with pytest.raises(TypeError, match="is not a run"):
         llmcall.compare(cache, 3)
 
 

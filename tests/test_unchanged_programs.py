@@ -713,7 +713,7 @@ def test_uploads_pass(reached: Server, caplog: pytest.LogCaptureFixture) -> None
         with llmcall.patched(cache_mode=mode):
             assert client.files.create(file=("prices.txt", b"3 coins"), purpose="assistants").id
     assert len(reached.requests) == 2
-    assert caplog.text.count("POST /v1/files is sent and not recorded") == 1
+    assert caplog.text.count("POST /v1/files is sent but not recorded") == 1
 
 
 def test_requests_of_others_pass(reached: Server) -> None:

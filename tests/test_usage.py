@@ -397,7 +397,9 @@ def test_a_prompt_that_may_have_been_cut(caplog: pytest.LogCaptureFixture) -> No
     for number in range(2):
         client.send_message(f"{number} " + "many words " * 30)
     (record,) = [
-        each for each in caplog.records if "may have cut the prompt silently" in each.getMessage()
+        each
+        for each in caplog.records
+        if "may have cut the prompt without saying so" in each.getMessage()
     ]
     assert record.levelname == "WARNING" and re.search(
         r"reports 12 prompt tokens, and ~?\d\d+ are", record.getMessage()

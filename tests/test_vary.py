@@ -139,7 +139,7 @@ def test_failures_of_a_cell_follow_on_error() -> None:
         ),
         ({"name": ["Cleo"]}, "'name' of vary is also a column"),
         ({"tone": []}, "is empty"),
-        ({"tone": ["a", "a"]}, "two levels with one label"),
+        ({"tone": ["a", "a"]}, "two levels with the same label"),
         ({"stop": [["a"]]}, "a dict with a label"),
         ({"tone": "kind"}, "must be a list of values"),
         ({}, "vary is {}"),

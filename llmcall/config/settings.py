@@ -159,7 +159,7 @@ ENDPOINT_KEYS = _keys(
     (
         "namespace",
         values.text,
-        "A word that keeps its answers apart from others; it is part of their keys",
+        "A word that separates its answers from others; it is part of their keys",
         "east",
     ),
 )
@@ -456,24 +456,24 @@ class Settings:
         "ON_ERROR",
         values.choice("raise", "none", "return"),
         "none",
-        "What a call does when it has failed for good: raise, none (log it and return None) or return (the error)",
+        "What a call does if all its attempts fail: raise, none (log the error and return None) or return (the error)",
     )
     retry_max_attempts: int = _setting(
-        "Retry", "MAX_ATTEMPTS", values.integer(1), 5, "How many times a call is attempted in total"
+        "Retry", "MAX_ATTEMPTS", values.integer(1), 5, "Attempts for a call in total"
     )
     retry_waiting_time: float = _setting(
         "Retry",
         "WAITING_TIME",
         values.number(0),
         1.0,
-        "Wait after the first attempt, in seconds",
+        "Wait after the first failed attempt, in seconds",
     )
     retry_exponential_backoff_factor: float = _setting(
         "Retry",
         "EXPONENTIAL_BACKOFF_FACTOR",
         values.number(0),
         2.0,
-        "Each further wait is the one before it times this factor",
+        "Each further wait is the previous one times this factor",
     )
     retry_max_waiting_time: float = _setting(
         "Retry",
@@ -501,7 +501,7 @@ class Settings:
         "NAMESPACE",
         values.text,
         "",
-        "A word that keeps these answers apart from others; it is part of every key",
+        "A word that separates these answers from others; it is part of every key",
     )
     cache_normalize: tuple[str, ...] = _setting(
         "Cache",

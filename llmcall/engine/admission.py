@@ -166,7 +166,7 @@ class Admission:
                 return endpoint
             self._check_deadline(least)
             if is_first_look and least > WINDOW:  # longer than [Limits] alone make it wait
-                notice("%s: no call may begin for %.0f s", self._names(), least)
+                notice("%s: no call is sent there for %.0f s", self._names(), least)
             is_first_look = False
             yield from self._wait(
                 self.attempt.wakeup, seconds, "an endpoint has a place for another call"
@@ -181,7 +181,7 @@ class Admission:
         if left is not None and least > max(0.0, left):
             raise _final(
                 RateLimitError(
-                    f"no endpoint of {self._names()} may be asked for {least:.1f} s, "
+                    f"no endpoint of {self._names()} can be called for {least:.1f} s, "
                     "past the deadline"
                 )
             )
@@ -209,9 +209,9 @@ class Admission:
         """
         if self._pool.are_full_of_streams(self.attempt, time.monotonic() - LONG_OPEN):
             warn_once(
-                "a call waits for a place among MAX_CONCURRENT_CALLS, and streams that are not "
-                f"read to their end have held every place for {LONG_OPEN:.0f} s. If the program "
-                "left one, close it: stream.close(), or open it in a with block",
+                "a call waits because MAX_CONCURRENT_CALLS are running, and all of them are streams "
+                f"that have been open for {LONG_OPEN:.0f} s. If the program stopped reading one, "
+                "close it: stream.close(), or open it in a with block",
                 about="streams hold all places",
             )
 

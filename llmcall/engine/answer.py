@@ -221,6 +221,6 @@ def _warn_of_cut_prompt(call: ModelCall, reported: int) -> None:
     if reported * 2 < counted:
         warn_once(
             f"{model}: the server reports {reported} prompt tokens, and {counted!r} are counted "
-            "here: the server may have cut the prompt silently, or it counts differently",
+            "here: the server may have cut the prompt without saying so, or it counts differently",
             about=("prompt tokens", model),
         )

@@ -115,8 +115,8 @@ class Budget:
         # to be opened in a worker of another process
         if self.name is None:
             raise ValueError(
-                f"{self!r} is open and has no name: workers in other processes could not keep to "
-                "it together. Give it one: budget(…, name='survey')"
+                f"{self!r} is open and has no name, so workers in other processes could not share "
+                "it. Give it one: budget(…, name='survey')"
             )
         return Budget, (self.usd, self.tokens, self.calls, self.name, self.place)
 

@@ -307,7 +307,7 @@ class Exchange:
         others_remain = self.pool.leave_out(endpoint, time.monotonic())
         if others_remain:
             log.warning(
-                "endpoint %s refused its key and is left out for %.0f minutes: %s",
+                "endpoint %s refused its API key and is not used for %.0f minutes: %s",
                 endpoint.name,
                 LEFT_OUT / 60,
                 error,
@@ -326,9 +326,9 @@ class Exchange:
         if another_is_free and refusal not in refused:
             refused.add(refusal)
             warn_once(
-                f"{self.call.label}: endpoint {endpoint.name} rests for {seconds:.2f} s "
-                f"({type(error).__name__}: {error}); another one is asked, now and whenever it "
-                "rests again",
+                f"{self.call.label}: endpoint {endpoint.name} is not used for {seconds:.2f} s "
+                f"({type(error).__name__}: {error}); now and whenever this happens again, another "
+                "one is used",
                 about=("rests", endpoint.name),
             )
             return True
@@ -367,7 +367,7 @@ def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
         return False
     model = body.get("model")
     warn_once(
-        f"{model} does not support {name}, which is dropped: {error}",
+        f"{model} does not support {name}, so llmcall leaves it out: {error}",
         about=("unsupported", model, name),
     )
     return True

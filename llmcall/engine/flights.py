@@ -80,7 +80,7 @@ class Flight(Future["Outcome | None"]):
         """
         if not self.done():
             raise RequestTimeoutError(
-                "the call's deadline passed while an identical call was under way"
+                "the call's deadline passed while it waited for an identical call"
             )
         error = self.exception()
         if isinstance(error, APIError):
@@ -234,7 +234,7 @@ def _asked_beside(
     if not flight.is_stream:
         return (yield from ask([call]))
     warn_once(
-        f"{call.label} is asked while an equal stream is being read, which cannot be waited for: "
+        f"{call.label} was made while an equal stream is being read, which it cannot wait for:  "
         "its answer is not recorded. Read the stream to its end first, or give each call a scope",
         about=("beside a stream", call.request.cache_key),
     )

@@ -263,7 +263,7 @@ class StoredLedger(Ledger):
         try:
             return self._storage.keep(self.name, change)
         except (CacheError, OSError) as error:
-            raise CacheError(f"{self.title} cannot be kept: {error}") from error
+            raise CacheError(f"{self.title} cannot be stored: {error}") from error
 
     def _reserved_at(self) -> float:
         return time.time()
@@ -296,7 +296,7 @@ def check_fits(
     if "usd" in limit and spent.unknown:
         raise BudgetExceededError(
             f"{prefix}it limits usd, but {spent.unknown} calls that count in it have an unknown "
-            "price; give their models one in [Prices], and begin anew by "
+            "price; set their models' prices in [Prices], and start again at 0 with "
             "llmcall.budget(name=…).forget()"
         )
     fits = True

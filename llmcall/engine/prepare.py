@@ -244,7 +244,7 @@ def prepare_embeddings(
     named = {**arguments, "model": model or client.default_embedding_model()}
     parameters = _parameters(client, resolved, named, "embedding")
     if parameters.options.sample is not None:
-        raise TypeError("embeddings take no sample: the same text has the same embedding")
+        raise TypeError("embeddings take no sample, because the same text has the same embedding")
     return [
         in_arm(_prepared_text(client, resolved, parameters, each, cassette, active), active)
         for each in texts_of(text)

@@ -71,7 +71,8 @@ def drop_refused_tier(body: dict[str, Any], error: APIError) -> bool:
     del body[PARAMETER]
     _without_tier.add((model, tier))
     warn_once(
-        f"{model} has no service tier {tier!r}; it is asked without service_tier, at full price: {error}",
+        f"{model} has no service tier {tier!r}; llmcall leaves out service_tier, so the call "
+        f"costs the full price: {error}",
         about=("no tier", model, tier),
     )
     return True

@@ -239,8 +239,7 @@ def _cause_in_text(difference: Difference, settings: Settings) -> str:
     is_text = bool(difference.passages)
     if is_text and str(difference.recorded).split() == str(difference.asked).split():
         return (
-            f"{place} differs only in its white space; "
-            "dedent_messages=True removes common indentation"
+            f"{place} differs only in whitespace; dedent_messages=True removes common indentation"
         )
     return ""
 

@@ -130,7 +130,9 @@ def resolve(model: str, aliases: Mapping[str, str]) -> str:
         path.append(aliases[path[-1]])
         if path[-1] in path[:-1]:
             cycle = " → ".join(path[path.index(path[-1]) :])
-            raise ConfigError(f"[Aliases] form a circle: {cycle}. One of them must name a model.")
+            raise ConfigError(
+                f"[Aliases] form a circle: {cycle}. One of them must point to a model."
+            )
     return path[-1]
 
 

@@ -83,7 +83,7 @@ def count_tokens(
         and all(isinstance(each, Mapping) for each in messages_or_text)
     ):
         raise TypeError(
-            f"count_tokens takes a text or a list of messages, not {messages_or_text!r:.60}"
+            f"count_tokens takes a string or a list of messages, not {messages_or_text!r:.60}"
         )
     is_mini = "gpt-4o-mini" in model
     estimated = count is None or known.encoding is None or known.reasoning

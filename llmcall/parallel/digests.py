@@ -30,12 +30,12 @@ def digest(identity: Any, index: int) -> bytes:
         data = _plain(identity)
     except RecursionError:
         raise ValueError(
-            f"{nth(index)} is nested too deeply for a digest: give a key= that tells them apart"
+            f"{nth(index)} is nested too deeply for a digest: give a key= that identifies each item"
         ) from None
     except _NotPlainError as error:
         raise TypeError(
-            f"{nth(index)} holds {error}, which is not plain data: give a key= that tells items apart (a function of "
-            "the item, or a column), for the scope of each"
+            f"{nth(index)} contains {error}, which is not plain data: give a key= that identifies each item (a column, "
+            "or a function of the item), to name its scope"
         ) from None
     return sha256(canonical(data, nth(index))).digest()
 

@@ -114,7 +114,7 @@ class ItemNames:
         warn_once(
             f"{count} items of a map share the name of their scope with one that differs "
             f"(for example {self._example}). Only their order tells them apart: sort the items, or "
-            "insert or drop one, and they swap their answers. Give a key= that is another for each, "
+            "insert or drop one, and they will swap their answers. Give a key= that differs for each item,  "
             'such as a column, key="id", or a list of columns, key=["country", "id"]'
         )
 
@@ -179,8 +179,8 @@ def _key_text(key: Any, index: int) -> str:
     text = _plain_text(key, index)
     if not text or "/" in text or "#" in text:
         raise ValueError(
-            f"the key of {nth(index)} is {key!r}; it names a scope, so it must not be empty or hold '/' or '#' "
-            "(a list of columns may, even of one)"
+            f"the key of {nth(index)} is {key!r}; it names a scope, so it must not be empty or contain '/' or '#' "
+            "(if key= is a list of columns, even of one, it may)"
         )
     return text
 
@@ -190,7 +190,7 @@ def _plain_text(value: Any, index: int) -> str:
         return str(value.__index__())  # also for NumPy's whole numbers
     if not isinstance(value, str):
         raise TypeError(
-            f"the key of {nth(index)} is {value!r}; it must be a text or a whole number"
+            f"the key of {nth(index)} is {value!r}; it must be a string or a whole number"
         )
     return str.__str__(value)
 

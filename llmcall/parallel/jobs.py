@@ -49,7 +49,7 @@ def job_of(function: Any) -> Job:
         )
     if iscoroutinefunction(function):
         raise TypeError(
-            f"{function.__qualname__} is asynchronous: pass a function that is not, or use asyncio.gather"
+            f"{function.__qualname__} is asynchronous: pass a synchronous function, or use asyncio.gather"
         )
     return FunctionJob(function)
 

@@ -203,7 +203,7 @@ def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterat
 def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
     if not hasattr(job, "conversation"):
         raise TypeError(
-            "dry_run needs an LLMCall or an @llm function: nobody knows what another function asks before it runs"
+            "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
         )
     active = context.run(_active, options)
     planners: dict[int, Planner] = {}

@@ -203,7 +203,7 @@ class Run:
                 if not has_warned and time.monotonic() - begun >= PATIENCE:
                     has_warned = True
                     logger().warning(
-                        "the map ends as soon as the %d items that have begun are done",
+                        "the map ends as soon as the %d items that have started are done",
                         len(self._under_way),
                     )
             except KeyboardInterrupt as pressed:
@@ -261,9 +261,9 @@ class Run:
         done = f"{self._done_count}{of_all} done"
         if isinstance(error, KeyboardInterrupt):
             if threading.current_thread() is threading.main_thread():
-                self._bar.write(f"stopped: {done}; run again to go on")
+                self._bar.write(f"stopped: {done}; run it again to continue")
             return
-        note = f"{done}; what is done is kept, so running again goes on from there"
+        note = f"{done}; finished items are kept, so another run continues from there"
         if self._failed is not None:
             note = f"{item_words(self._failed.item, self._failed.position, self._count)}: {note}"
         if hasattr(error, "add_note"):

@@ -175,7 +175,9 @@ def axes_of(
         that cannot be told apart.
     """
     if not isinstance(vary, Mapping) or not vary:
-        raise TypeError(f"vary is {vary!r}; it must be a dict of levels by axis, with one at least")
+        raise TypeError(
+            f"vary is {vary!r}; it must be a dict of levels by axis, with at least one axis"
+        )
     levels = {name: _levels(name, given) for name, given in vary.items()}
     texts = [
         [(name, level.value) for level in levels[name]] for name in TEMPLATES if name in levels
@@ -233,10 +235,12 @@ def _levels(name: Any, given: Any) -> tuple[Level, ...]:
     labels = [level.label for level in levels]
     if not all(label is None or isinstance(label, (str, int, float)) for label in labels):
         raise ValueError(
-            f"vary[{name!r}] has a level that cannot stand in a column: give a dict with a label for each"
+            f"vary[{name!r}] has a level that cannot be the value of a column: give a dict with a label for each level"
         )
     if len(set(labels)) < len(labels):
-        raise ValueError(f"vary[{name!r}] has two levels with one label: give each another one")
+        raise ValueError(
+            f"vary[{name!r}] has two levels with the same label: give each level its own label"
+        )
     return levels
 
 

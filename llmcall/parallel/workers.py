@@ -49,7 +49,7 @@ def check_picklable(job: Job) -> None:
     except UNPICKLABLE as error:
         raise TypeError(
             f"fn cannot be sent to other processes: {error}. It must be a function that can be imported, not a lambda "
-            "or a function defined in another one, and what it holds, such as client=, must be picklable"
+            "or a function defined in another one, and its arguments, such as client=, must be picklable"
         ) from error
 
 

@@ -129,9 +129,9 @@ def _warn_of_no_name(request: ProgramRequest) -> None:
     # Embeddings have no draws, and a GET asks no model.
     if request.method == "POST" and not _path(request).endswith(EMBEDDINGS):
         warn_once(
-            f"a request names no actor (the first: {request.method} {_path(request)}), so it is in "
-            "the surrounding scope. If several actors make such requests, name them with --actor (in "
-            "code, actor=)",
+            f"a request names no actor (the first: {request.method} {_path(request)}), so it belongs "
+            "to the surrounding scope. If several actors make such requests, name them with --actor "
+            "(in code, actor=)",
             about=_warn_of_no_name,
         )
 
@@ -176,7 +176,7 @@ def _pattern(actor: str) -> re.Pattern[str]:
         pattern = re.compile(actor.removeprefix(USER))
     except re.error as error:
         raise ValueError(
-            f"actor is {actor!r}; its regular expression is wrong: {error.msg} at position {error.pos}"
+            f"actor is {actor!r}; its regular expression is invalid: {error.msg} at position {error.pos}"
         ) from None
     if not pattern.groups:
         raise ValueError(
@@ -260,6 +260,6 @@ def warn_of_askers() -> None:
         warn_once(
             f"{counted(count, 'recorded answer')} to equal requests went to another task or thread "
             "than in the recorded run: the program now makes its tasks and threads in another way or "
-            "order, or the recording does not say who asked. So they may have got each other's "
+            "order, or the recording does not say who asked. So they may have received each other's "
             'answers. Name the actors with actor=… (llmcall run --actor), such as "system"'
         )

@@ -231,7 +231,7 @@ class Execution:
         error = self._error
         problems: list[Exception] = []
         if self._cassette is not None and (self._code or self._has_failed()):
-            self._cassette.keeps_unused = "the program did not end well"
+            self._cassette.keeps_unused = "the program failed"
         try:
             self._around.__exit__(
                 None if error is None else type(error), error, getattr(error, "__traceback__", None)

@@ -165,7 +165,7 @@ class ProgramCalls:
         why = "because only GET and POST with JSON are"
         if self._sends_nothing:
             raise LLMCallError(f"{what} was not recorded, {why}; --mode none does not send it")
-        warn_once(f"{what} is sent and not recorded, {why}: a replay sends it again")
+        warn_once(f"{what} is sent but not recorded, {why}: a replay sends it again")
 
     def _check_child(self, children: Children, request: Any) -> None:
         """Refuse a request of a child process in a replay.

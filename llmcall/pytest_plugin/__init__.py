@@ -35,7 +35,7 @@ MODES = {
     "new_episodes": "new",
 }
 MARKER = (
-    "llm(name, *, live=False): replay the test's calls of language models from its cassette, or from the one named; "
+    "llm(name, *, live=False): replay the test's calls to language models from its cassette, or from the one named; "
     "with live=True they reach the model."
 )
 
@@ -54,7 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--llm-unused",
         choices=["warn", "fail"],
         default="warn",
-        help="If a record answered no call of its test: list it in the summary, or also fail the run.",
+        help="What to do with records that no test used: list them in the summary, or also fail the run.",
     )
     parser.addini("llm_record", "default of --llm-record")
     parser.addini(

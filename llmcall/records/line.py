@@ -102,15 +102,13 @@ def _check(entry: dict[str, Any], what: str) -> None:
                 f"the line has an unknown field {name[:40]!r}; remove it, or upgrade llmcall"
             )
         if type(value) not in types[name]:
-            raise _damaged(
-                f"the line's {name!r} is of another type than {types[name][-1].__name__}"
-            )
+            raise _damaged(f"the line's {name!r} has another type than {types[name][-1].__name__}")
     if missing := types.keys() - entry.keys() - OPTIONAL:
         raise _damaged(f"the line has no {min(missing)!r}")
     if what == "kind" and entry[what] not in KINDS:
         raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
     if what == "text" and not all(isinstance(each, str) for each in entry["lines"]):
-        raise _damaged("the lines of a text must be texts")
+        raise _damaged("the lines of a text must be strings")
 
 
 def _check_surrogates(entry: dict[str, Any], what: str) -> None:
@@ -119,7 +117,7 @@ def _check_surrogates(entry: dict[str, Any], what: str) -> None:
     try:
         _write_json(asked).encode()
     except UnicodeEncodeError:
-        raise _damaged("the line holds a lone surrogate, which is no text") from None
+        raise _damaged("the line contains a lone surrogate, which is not text") from None
 
 
 def _damaged(what: str) -> CacheCorruptError:

@@ -202,7 +202,7 @@ class Lines:
     def _two_answers(self, first: int) -> CacheCorruptError:
         line = self._number(first)
         return CacheCorruptError(
-            f"line {line} has another answer to the same request; remove one of the two lines"
+            f"line {line} has a different answer to the same request; remove one of the two lines"
         )
 
     def _add(self, number: int, begin: int, line: bytes) -> None:
@@ -333,7 +333,7 @@ class Lines:
         while digest:
             if digest not in self._runs:
                 raise CacheCorruptError(
-                    f"it refers to the messages {digest[:64]}, which no request holds; {CHANGED}"
+                    f"it refers to the messages {digest[:64]}, which no request contains; {CHANGED}"
                 )
             run = self._runs[digest]
             pieces.append(self._own_messages(run.position)[run.begin : run.end])
@@ -361,14 +361,16 @@ class Lines:
         if sign == "$text" and isinstance(value, str):
             if value not in self._texts:
                 raise CacheCorruptError(
-                    f"it refers to the text {value[:64]}, which no line holds; {CHANGED}"
+                    f"it refers to the text {value[:64]}, which no line contains; {CHANGED}"
                 )
             return self._texts[value].text
         if sign == "$bytes" and isinstance(value, str):
             try:
                 return b64decode(value, validate=True)
             except ValueError:
-                raise CacheCorruptError(f"it holds bytes that are not Base64; {CHANGED}") from None
+                raise CacheCorruptError(
+                    f"it contains bytes that are not Base64; {CHANGED}"
+                ) from None
         if sign == "$data" and isinstance(value, dict) and stands_for_another(value):
             return {name: self._resolved(item) for name, item in value.items()}
         raise CacheCorruptError(

@@ -178,7 +178,7 @@ def _number(value: Any, place: str, exact: bool) -> int | float:
             raise TypeError(f"{place} is {a(value)}; it must be plain data ({kinds})")
         value = float(value)
     if value != value or value in (float("inf"), float("-inf")):
-        raise ValueError(f"{place} is {value}, which JSON cannot hold")
+        raise ValueError(f"{place} is {value}, which JSON cannot represent")
     return int(value) if value.is_integer() and not exact else value
 
 

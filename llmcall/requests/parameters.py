@@ -87,7 +87,7 @@ def check_names(params: Mapping[str, Any], kind: str = "chat") -> None:
                 f"{name!r} is not an argument of this method; use stream_message() to stream"
             )
         hint = nearest(name, sorted(table)) or "."
-        beyond = f"Parameters that only your server has go into extra_body={{{name!r}: …}}"
+        beyond = f"Put parameters that only your server knows into extra_body={{{name!r}: …}}"
         raise TypeError(f"unknown parameter {name!r}{hint} {beyond}")
 
 
@@ -110,7 +110,9 @@ def given_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     }
     limit = given.pop("max_completion_tokens", None)
     if limit is not None and given.setdefault("max_tokens", limit) != limit:
-        raise ValueError("max_tokens and max_completion_tokens are one parameter; give one of them")
+        raise ValueError(
+            "max_tokens and max_completion_tokens are the same parameter; give only one of them"
+        )
     if given.get("stop") == []:
         del given["stop"]
     return given

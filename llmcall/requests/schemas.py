@@ -83,7 +83,7 @@ def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
     :raises TypeError: if it is not callable, or a parameter has no JSON schema.
     """
     if not callable(function):
-        raise TypeError(f"tools holds {function!r}; it must be a list of dicts and functions")
+        raise TypeError(f"tools contains {function!r}; it must be a list of dicts and functions")
     name = getattr(function, "__name__", type(function).__name__)
     is_class = isinstance(function, type)
     parameters = rooted(full_schema(function) if is_class else _arguments_schema(function))

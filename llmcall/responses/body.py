@@ -28,7 +28,7 @@ def append(body: bytearray, data: bytes) -> None:
 def check_size(size: int) -> None:
     if size > LARGEST:
         error = ServiceError(
-            f"the answer is larger than {LARGEST >> 20} MiB, and was read no further"
+            f"the answer is larger than {LARGEST >> 20} MiB, so llmcall stopped reading it"
         )
         error.retryable = False
         raise error
@@ -53,7 +53,7 @@ def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ServiceError(f"a malformed {what}, not JSON: {start!r}") from error
     if not isinstance(found, dict):
-        raise ServiceError(f"a malformed {what}, no JSON object: {start!r}")
+        raise ServiceError(f"a malformed {what}, not a JSON object: {start!r}")
     return found
 
 

@@ -53,7 +53,7 @@ def check_chat(response: Any) -> None:
         if not is_content(message.get("content")):
             _refuse(
                 ServiceError,
-                f"a malformed answer: a content that is no text ({_brief(message)})",
+                f"a malformed answer: its content is not text ({_brief(message)})",
                 response,
             )
         # OpenRouter reports a provider that failed halfway like this, with the half that came.
@@ -171,7 +171,7 @@ def check_embeddings(response: Any, count: int) -> None:
         except (LookupError, TypeError, ValueError, OverflowError, struct.error):
             _refuse(
                 ServiceError,
-                f"a malformed answer: an embedding that is no vector ({_brief(item)})",
+                f"a malformed answer: an embedding that is not a vector ({_brief(item)})",
                 response,
             )
 

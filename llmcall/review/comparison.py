@@ -47,8 +47,8 @@ WHY = {
     "parameters": "the parameters changed",
     "model": "the model changed",
     "draw": "the same request has different answers",
-    "missing": "the other run ends, or leaves this call out",
-    "added": "the other run has a call more",
+    "missing": "the other run ends, or does not make this call",
+    "added": "the other run has an additional call",
 }
 
 
@@ -344,9 +344,9 @@ class Comparison:
             )
             yield f"{_named(one)} is called {_named(other)} in the other run ({how})"
         if not self.parted:
-            yield "No actor's runs part."
+            yield "The runs do not diverge."
         yield from self._in_words(self.parted, "")
-        yield from self._in_words(self.later, ", after it parted")
+        yield from self._in_words(self.later, ", after it had diverged")
         yield from self._answered_by()
 
     def _answered_by(self) -> Iterator[str]:
@@ -420,7 +420,7 @@ def compare(
     >>> print(comparison)  # doctest: +ELLIPSIS
     480 calls: 0 the same, 96 changed, 0 added, 384 missing
     the same change in 96 scopes (village/~072c86d9f30d3d75, ...): the prompt changed: [-do you want-] {+does it need+}
-    the same change in 384 scopes (village/~04ad2bfcc8483d89, ...): the other run ends, or leaves this call out
+    the same change in 384 scopes (village/~04ad2bfcc8483d89, ...): the other run ends, or does not make this call
     """
     if not others:
         raise TypeError("compare() takes at least two runs")

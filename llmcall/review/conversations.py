@@ -154,7 +154,7 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> Run:
         return Run(str(run.path), list(filter(where, run.all_records())), settings, options=options)
     if not isinstance(run, (str, os.PathLike, ResponseCache)):
         raise TypeError(
-            f"{run!r} is no run: give a path, a Cassette, a cache, or one of them and a scope"
+            f"{run!r} is not a run: give a path, a Cassette, a cache, or one of them and a scope"
         )
     if isinstance(run, ResponseCache) or "://" in str(run) or os.path.isdir(run):
         cache = run if isinstance(run, ResponseCache) else shared_cache(run)

@@ -72,7 +72,7 @@ def _out_of_order(records: Sequence[Record]) -> Iterator[Finding]:
     for number, record in enumerate(records, 1):
         place = record.sample is not None, record.scope.split("/")
         if place < last:
-            words = f"it stands behind records of {name}, whose scope comes later"
+            words = f"it comes after records of {name}, whose scope sorts later"
             yield _finding("order", number, record, words)
         else:
             last, name = place, printable(record.scope)
@@ -93,14 +93,14 @@ def _foreign_keys(records: Sequence[Record], settings: Mapping[str, Any]) -> Ite
             yield _finding("key", number, record, words)
         if replace is not None and map_texts(request, replace) != request:
             words = (
-                "its request has text that the header's cache_normalize takes out, so its key is "
-                "none that a call has"
+                "its request has text that the header's cache_normalize removes, so no call has its "
+                "key"
             )
             yield _finding("key", number, record, words)
         if isinstance(model, str) and aliases.get(model, model) != model:
             words = (
                 f"its model is {printable(model)}, which the header's aliases call "
-                f"{printable(str(aliases[model]))}, so its key is none that a call has"
+                f"{printable(str(aliases[model]))}, so no call has its key"
             )
             yield _finding("key", number, record, words)
 

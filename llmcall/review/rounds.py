@@ -133,7 +133,7 @@ def find_rounds(
     found = [_level_named(each, str(named)) for each in known]
     if not any(found):
         every = levels(scope for scopes in runs for scope in scopes)
-        listed = "; ".join(map(str, every)) or "none, since no call stands in a scope"
+        listed = "; ".join(map(str, every)) or "none, because no call is in a scope"
         raise ValueError(f"the scopes have no level {named!r}; known levels: {listed}")
     return [None if level is None else _rounds(level) for level in found]
 

@@ -29,7 +29,7 @@ _SETTLED = {
     "user": "the question is the user message's template",
     "user_template_name": "the question is the user message's template",
     "output_type": "the value is one of the options",
-    "response_format": "the options stand in the prompt alone, since models prefer a second list",
+    "response_format": "the options are listed only in the prompt, because models prefer a second list",
 }
 
 

@@ -116,7 +116,7 @@ def _values_and_texts(options: Any) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(
-                f"the option {text!r} is no text; for other values give a dict of codes and texts, "
+                f"the option {text!r} is not a string; for other values give a dict of codes and texts, "
                 f"such as {{{text!r}: {str(text)!r}}}"
             )
     return values, texts
@@ -137,8 +137,8 @@ def _check_texts(texts: tuple[str, ...]) -> None:
         before = seen.get(plain(text))
         if before is not None:
             raise ValueError(
-                f"the options {before!r} and {text!r} are equal but for case, quotes and closing "
-                "marks, so no answer could tell them apart"
+                f"the options {before!r} and {text!r} are the same except for case, quotes and closing "
+                "punctuation, so no answer could tell them apart"
             )
         seen[plain(text)] = text
 
@@ -151,8 +151,8 @@ def _check_letters(texts: tuple[str, ...], order: str) -> None:
         if order == "given" and position == place:
             continue
         raise ValueError(
-            f"the option {text!r} reads like the letter {ascii_uppercase[position]}, under which "
-            "another option may stand: word it otherwise"
+            f"the option {text!r} reads like the letter {ascii_uppercase[position]}, which may be "
+            "another option's letter: rephrase it"
         )
 
 

@@ -141,7 +141,7 @@ class SharesJob:
             if self._first.is_proven or not _is_about_logprobs(error):
                 raise
             raise ConfigError(
-                f"log probabilities cannot be had here ({error}): {COUNT_DRAWS}"
+                f"log probabilities are not available here ({error}): {COUNT_DRAWS}"
             ) from error
         if reply is None:
             return None
@@ -221,7 +221,7 @@ def check_for_shares(question: Question) -> None:
     refused = question.client.capabilities(model).refused(effort)
     if "logprobs" in refused:
         raise ConfigError(
-            f"the model {model!r} takes no logprobs, as models do that reason before they answer: "
+            f"the model {model!r} takes no logprobs, like other models that reason before they answer: "
             f"{COUNT_DRAWS}"
         )
 

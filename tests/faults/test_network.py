@@ -383,7 +383,7 @@ def test_a_certificate_that_nobody_vouches_for(way: str) -> None:
 # What a server does on the wire, the words of the error, its status, and the exception below it.
 BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
     "reset": (resets, "the connection failed", None, "APIConnectionError"),
-    "closed without a byte": (closes, "a response. Does the server at", None, "APIConnectionError"),
+    "closed without a byte": (closes, "a response. Is the server at", None, "APIConnectionError"),
     "not HTTP": (
         sends(b"220 mail.example.org ESMTP\r\n\r\n"),
         "the connection failed",
@@ -433,7 +433,7 @@ BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
         200,
         "RecursionError",
     ),
-    "a JSON list": (answers(Answer(200, [completion()])), "no JSON object", 200, "NoneType"),
+    "a JSON list": (answers(Answer(200, [completion()])), "not a JSON object", 200, "NoneType"),
     "a refusal cut short": (
         sends(http(b"{", length=9, status="503 X")),
         "failed",
@@ -595,7 +595,7 @@ def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
     assert len([each for each in caplog.messages if "trying again" in each]) == 1
     failures = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
     [first] = (each for each in failures if "failed as before" not in each)
-    for part in (f"at {address} failed", "Does the server", "llmcall doctor", 'on_error="raise"'):
+    for part in (f"at {address} failed", "Is the server", "llmcall doctor", 'on_error="raise"'):
         assert part in first
     counts = [
         re.search(f"ServiceError at {address}\\): (\\d+) such failures within a min", each)
@@ -607,7 +607,7 @@ def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
     )
     notes = getattr(caught.value, "__notes__", [])  # there are none on Python 3.10
     assert all(
-        f"model gpt-4o-mini at {address}. Run again later; 'llmcall doctor'" in note
+        f"model gpt-4o-mini at {address}. Try again later; 'llmcall doctor'" in note
         for note in notes
     )
     assert len(notes) == (sys.version_info >= (3, 11))

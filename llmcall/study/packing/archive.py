@@ -46,10 +46,10 @@ def unpack_zip(file: Path, folder: Path) -> Path:
             _check(file, entries)
             archive.extractall(folder)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise LLMCallError(f"{file} is no ZIP file that can be read: {error}") from error
+        raise LLMCallError(f"{file} is not a readable ZIP file: {error}") from error
     manifests = sorted(folder.glob(NAME)) + sorted(folder.glob(f"*/{NAME}"))
     if len(manifests) != 1:
-        raise LLMCallError(f"{file} holds {len(manifests)} {NAME} files; a package has one")
+        raise LLMCallError(f"{file} contains {len(manifests)} {NAME} files; a package has one")
     return manifests[0].parent
 
 
@@ -67,7 +67,7 @@ def _check(file: Path, entries: list[zipfile.ZipInfo]) -> None:
         elif entry.flag_bits & 1:
             problem = "is encrypted"
         elif name.lower() in seen:
-            problem = "stands there twice"
+            problem = "is there twice"
         if problem:
             raise LLMCallError(f"{file}: the entry {name!r} {problem}; nothing was unpacked")
         seen.add(name.lower())

@@ -141,7 +141,7 @@ def _check_types(manifest: Manifest, place: Path) -> None:
 
 def _packed_file(entry: dict[str, Any]) -> PackedFile:
     if entry["role"] not in FOLDERS:
-        raise ValueError(f"{entry['role']!r} is no role of a file")
+        raise ValueError(f"{entry['role']!r} is not a file's role")
     return PackedFile(_safe(entry["path"]), entry["role"], entry["sha256"], entry["bytes"])
 
 

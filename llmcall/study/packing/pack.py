@@ -355,10 +355,10 @@ class _Packing:
             if unused:
                 names = [_record_name(each) for each in records if each.cache_key in unused]
                 problems.append(
-                    f"{path}: {counted(len(names), 'record')} no call used: {_some(names)}"
+                    f"{path}: {counted(len(names), 'record')} that no call used: {_some(names)}"
                 )
             if len(records) < record_lines(self.project / path):
-                problems.append(f"{path}: records stand there twice")
+                problems.append(f"{path}: some records are there twice")
         if problems and not self.prune:
             remedy = "--prune leaves them out of the package, and your file as it is"
             _refuse([*problems, remedy])
@@ -435,7 +435,7 @@ class _Packing:
                 raise ValueError(f"the licence {named} does not exist")
             copy_file(named, package / "LICENSE")
         else:
-            self.notes.append("there is no licence: without one, nobody may use the study")
+            self.notes.append("there is no licence: without one, nobody else may use the study")
         if (self.project / CITATION).is_file():
             copy_file(self.project / CITATION, package / CITATION)
 
@@ -575,7 +575,7 @@ def _problems(observed: Observed, where: str) -> list[str]:
             f"the program ended with exit code {observed.code} {where}:\n{observed.complaints}"
         )
     elif not observed.has_ended:
-        found.append(f"the program did not come to its end {where}:\n{observed.complaints}")
+        found.append(f"the program did not finish {where}:\n{observed.complaints}")
     return found
 
 

@@ -23,7 +23,7 @@ TITLES = {
     ABOUT: "About the package",
 }
 PROOF = (
-    "A successful check proves that these results come of these answers by this code. It does not "
+    "A successful check proves that these results follow from these answers and this code. It does not "
     "prove who gave the answers; a DOI or a signed tag gives the date."
 )
 

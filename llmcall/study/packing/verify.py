@@ -122,7 +122,7 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
             unpacked.mkdir()
             path = unpack_zip(path, unpacked)
         if not (path / NAME).is_file():
-            raise ValueError(f"{package} is no packed study: it has no {NAME}")
+            raise ValueError(f"{package} is not a packed study: it has no {NAME}")
         _refuse_links(path)
         manifest = read_manifest(path)
         return _Verifying(path, scratch, manifest, tolerance).verification()
@@ -206,7 +206,7 @@ class _Verifying:
                 details.append(f"{recording.path} is incomplete")
             if records != recording.records:
                 details.append(
-                    f"{recording.path} holds {records:,} records, and the manifest says "
+                    f"{recording.path} contains {records:,} records, but the manifest says "
                     f"{recording.records:,}"
                 )
             if record_lines(path) > records:
@@ -256,7 +256,7 @@ class _Verifying:
             details.append(f"the program ended with exit code {observed.code}:")
             details += [f"  {line}" for line in observed.complaints.split("\n")]
         elif not observed.has_ended:
-            details.append("the program did not come to its end")
+            details.append("the program did not finish")
         found = f"{counted(count, 'record')} used, no call unanswered"
         return _check("replay", found, "not as it was packed", details, most=None)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 from commands import done, run
 from disks import read_only
-from programs import ASK
+from programs import ASK, ROOT
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
@@ -692,3 +692,121 @@ def test_a_large_study_packs_and_verifies(
     done("pack", "../made", "--cassette", "study.jsonl", "--zip", "../made.zip", "--", "study.py")
     told = done("verify", "../made.zip")
     assert f"replay: {records} used, no call unanswered" in told
+
+
+# Mistakes of an author
+
+
+def test_a_file_that_exists_is_not_overwritten(project: Path) -> None:
+    """A package or a ZIP file that exists already is wrong usage, and stays as it is."""
+    written(project.parent, {"old.zip": "old"})
+    assert "old.zip exists already" in packing("--zip", "../old.zip", code=2)
+    assert (project.parent / "old.zip").read_text(encoding="utf-8") == "old"
+
+
+def test_a_zip_file_in_the_package_is_wrong_usage(project: Path) -> None:
+    """The ZIP file cannot lie in the folder that it is made of."""
+    assert "in the package itself" in packing("--zip", "../made/study.zip", code=2)
+
+
+def test_a_module_needs_a_name(project: Path) -> None:
+    """``-m`` alone is wrong usage, and the message says what is missing."""
+    said = done("pack", "../made", "--cassette", TAPE, "--", "-m", code=2)
+    assert "-m needs the name of a module" in said
+
+
+def test_a_licence_that_does_not_exist_is_wrong_usage(project: Path) -> None:
+    """A licence that is named must exist."""
+    assert "the licence nothing.txt does not exist" in packing("--licence", "nothing.txt", code=2)
+
+
+@pytest.mark.parametrize("option", ["API_TOKEN", "API_TOKEN=dough-and-butter"])
+def test_a_credential_in_the_environment_is_not_packed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    """A variable whose name says that it is a credential gets the value ``none``."""
+    monkeypatch.setenv("API_TOKEN", "dough-and-butter")
+    packing("--env", option, code=0)
+    manifest = json.loads(Path("../made/manifest.json").read_text(encoding="utf-8"))
+    assert manifest["environment"]["API_TOKEN"] == "none"
+
+
+def test_the_program_gets_a_bare_environment(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable of the author's is not there for the program, unless ``--env`` names it."""
+    monkeypatch.setenv("MINE", "here")
+    edited(project / SCRIPT, '"answers"', '__import__("os").environ.get("MINE")')
+    packing(code=0)
+    manifest = json.loads(Path("../made/manifest.json").read_text(encoding="utf-8"))
+    assert manifest["printed"] == "3 None\n"
+
+
+NOTEBOOKS = {
+    "a command of IPython": ("%matplotlib inline", "is not plain Python"),
+    "a command of the shell": ("!ls", "is not plain Python"),
+    "an await": ("import asyncio\nawait asyncio.sleep(0)", "every await outside a function"),
+}
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_that_is_not_plain_python_is_refused(project: Path, name: str) -> None:
+    """A notebook whose script only a notebook could run is refused, with the line and what to do."""
+    pytest.importorskip("nbconvert")
+    nbformat = pytest.importorskip("nbformat")
+    source, words = NOTEBOOKS[name]
+    cells = [nbformat.v4.new_code_cell(text) for text in (PROGRAM, source)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), "study.ipynb")
+    assert words in done("pack", "../made", "--cassette", TAPE, "--", "study.ipynb", code=1)
+
+
+@pytest.mark.parametrize("text", ["{}", "no JSON"])
+def test_what_is_no_notebook_is_refused(project: Path, text: str) -> None:
+    """A file that ends in ``.ipynb`` and is no notebook is refused in one line."""
+    pytest.importorskip("nbconvert")
+    written(project, {"study.ipynb": text})
+    said = done("pack", "../made", "--cassette", TAPE, "--", "study.ipynb", code=1)
+    assert "study.ipynb is no notebook" in said
+
+
+@pytest.mark.slow
+def test_a_child_process_gets_what_is_added(project: Path) -> None:
+    """A file that only a child process reads is packed by ``--add``; without it, pack stops."""
+    reading = "    import subprocess\n    subprocess.run(['cat', 'notes.txt'], check=True)\n"
+    edited(project / SCRIPT, "    rows = []\n", f"    rows = []\n{reading}")
+    assert "in a folder with only what is packed" in packing()
+    assert "name their files with --add: cat" in packing("--add", "notes.txt", code=0)
+    assert Path("../made/data/notes.txt").read_text(encoding="utf-8") == "never read\n"
+    found = llmcall.verify("../made")
+    assert found.ok
+    assert "child processes: as when it was packed, not watched: cat" in str(found)
+
+
+def test_licence_and_citation_are_taken_along(project: Path) -> None:
+    """``--licence`` becomes the package's LICENSE; a CITATION.cff is taken along."""
+    written(project, {"terms.txt": "Ask first.\n", "CITATION.cff": "title: Bread\n"})
+    packing("--licence", "terms.txt", code=0)
+    assert Path("../made/LICENSE").read_text(encoding="utf-8") == "Ask first.\n"
+    assert Path("../made/CITATION.cff").read_text(encoding="utf-8") == "title: Bread\n"
+
+
+def test_a_readme_opens_with_what_a_reviewer_types(packed: Path) -> None:
+    """The first commands of the README are those of the reviewer, for pip and for uv."""
+    opening = (packed / "README.md").read_text(encoding="utf-8").partition("## The answers")[0]
+    assert "    python -m pip install -r requirements.txt\n    llmcall verify .\n" in opening
+    assert "uv pip install -r requirements.txt" in opening
+
+
+def test_requirements_have_exact_versions(packed: Path) -> None:
+    """The requirements name what the run imported, each with its version."""
+    lines = (packed / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert f"llmcall-sim=={llmcall.__version__}" in lines
+    assert all(line.count("==") == 1 for line in lines)
+
+
+def test_every_field_of_the_manifest_is_documented(packed: Path) -> None:
+    """The page for reviewers names each field of the manifest."""
+    page = (ROOT / "docs" / "howto" / "review.rst").read_text(encoding="utf-8")
+    manifest = json.loads((packed / "manifest.json").read_text(encoding="utf-8"))
+    fields = {*manifest, *manifest["files"][0], *manifest["recordings"][0]}
+    assert [name for name in sorted(fields) if f"``{name}``" not in page] == []

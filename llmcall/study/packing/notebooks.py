@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
+
+from jsonschema import ValidationError
 
 from ...errors import LLMCallError
 
@@ -12,7 +15,8 @@ SUFFIX = ".ipynb"
 def as_script(notebook: Path) -> str:
     """Return the Python script that nbconvert makes of a notebook.
 
-    :raises LLMCallError: if nbconvert is not installed.
+    :raises LLMCallError: if nbconvert is not installed, the file is no notebook, or its script is
+        not plain Python.
     """
     try:
         from nbconvert import PythonExporter
@@ -20,5 +24,28 @@ def as_script(notebook: Path) -> str:
         raise LLMCallError(
             f"to pack {notebook.name}, install nbconvert (the extra 'notebooks'), which makes a script of a notebook"
         ) from error
-    script, _ = PythonExporter().from_filename(str(notebook))
-    return str(script)
+    try:
+        exported, _ = PythonExporter().from_filename(str(notebook))
+    except (ValidationError, ValueError) as error:
+        raise LLMCallError(f"{notebook.name} is no notebook: {error}") from error
+    script = str(exported)
+    _check_plain(notebook.name, script)
+    return script
+
+
+def _check_plain(name: str, script: str) -> None:
+    """Check that a notebook's script runs without IPython.
+
+    :raises LLMCallError: if it does not.
+    """
+    remedy = "remove commands of IPython (with % or !) and every await outside a function"
+    try:
+        compile(script, name, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise LLMCallError(
+            f"{name} is not plain Python: {line!r} ({error.msg}); {remedy}"
+        ) from error
+    for node in ast.walk(ast.parse(script)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("get_ipython()."):
+            raise LLMCallError(f"{name} is not plain Python: {ast.unparse(node)!r}; {remedy}")

@@ -117,9 +117,10 @@ def pack(
         a child process reads.
     :param exclude: files and folders to leave out: project paths, or patterns such as ``*.log``.
     :param env: environment variables that the program gets: ``NAME``, with its present value, or
-        ``NAME=VALUE``. A variable that holds a credential by its name gets the value ``none``.
+        ``NAME=VALUE``. A variable whose name says that it holds a credential gets the value
+        ``none``.
     :param prune: whether records that no call used are left out of the package; else they stop it.
-    :param zip: a ZIP file to write, too.
+    :param zip: a ZIP file to write, too; it must not exist.
     :param max_size: how many bytes one file may have.
     :param licence: a licence file, if it is none of the usual names.
     :returns: the package's files, and notes for its author.
@@ -142,9 +143,10 @@ def pack(
     """
     target = Path(os.path.abspath(folder))
     project = Path.cwd().resolve()
-    if os.path.lexists(target):
-        raise ValueError(f"{folder} exists already; remove it, or name another folder")
     archive = None if zip is None else Path(os.path.abspath(zip))
+    _check_new(target, archive)
+    if licence is not None and not Path(licence).is_file():
+        raise ValueError(f"the licence {os.fspath(licence)} does not exist")
     with scratch_folder() as scratch:
         packing = _Packing(
             project,
@@ -170,6 +172,18 @@ def pack(
             os.replace(made, target)
     files = {each.file: each.role for each in manifest.files}
     return Package(target, archive, files, tuple(packing.notes))
+
+
+def _check_new(target: Path, archive: Path | None) -> None:
+    """Check that nothing is overwritten.
+
+    :raises ValueError: if it would be.
+    """
+    for path in (target, *([] if archive is None else [archive])):
+        if os.path.lexists(path):
+            raise ValueError(f"{path} exists already; remove it, or choose another name")
+    if archive is not None and archive.is_relative_to(target):
+        raise ValueError(f"the ZIP file {archive} would be in the package itself; put it elsewhere")
 
 
 class _Packing:
@@ -431,8 +445,6 @@ class _Packing:
             (self.project / name for name in LICENCES if (self.project / name).is_file()), None
         )
         if named is not None:
-            if not named.is_file():
-                raise ValueError(f"the licence {named} does not exist")
             copy_file(named, package / "LICENSE")
         else:
             self.notes.append("there is no licence: without one, nobody else may use the study")
@@ -470,6 +482,8 @@ def _program(project: Path, command: Sequence[str]) -> Program:
         raise ValueError(
             f"give the script alone, without {command[0]!r}: llmcall pack … -- SCRIPT [ARG…]"
         )
+    if list(command) == ["-m"]:
+        raise ValueError("-m needs the name of a module: llmcall pack … -- -m MODULE [ARG…]")
     program = Program.of(command)
     if program.is_module:
         return program
@@ -517,8 +531,8 @@ def _variables(given: Iterable[str]) -> Iterator[tuple[str, str]]:
         if not sign:
             if name not in os.environ:
                 raise ValueError(f"--env {name}: the variable is not set")
-            value = NO_KEY if names_credential(name) else os.environ[name]
-        yield name, value
+            value = os.environ[name]
+        yield name, NO_KEY if names_credential(name) else value
 
 
 def _around(lines: dict[str, Lines]) -> str | None:
@@ -598,9 +612,10 @@ def _unequal(
     if found:
         found.insert(
             0,
-            "the run in the whole project and the run with only what is packed differ. Name files "
-            "that only a child process or C code reads with --add, results that differ every time "
-            "with --exclude",
+            "the run in the whole project and the run with only what is packed differ. Seed the "
+            "program's own random numbers, and print times to standard error. Name files that only a "
+            "child process or C code reads with --add, and results that differ every time with "
+            "--exclude",
         )
     return found
 

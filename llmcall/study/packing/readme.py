@@ -46,14 +46,14 @@ def text(manifest: Manifest, served: Served) -> str:
 def _check(manifest: Manifest) -> str:
     return f"""# A study and its recorded answers
 
-Check it in this folder. No key and no network are needed; it runs the author's code:
-
-    llmcall verify .
-
-It needs Python {manifest.python} or near it, and what `requirements.txt` names:
+Check it in this folder, with Python {manifest.python} or near it:
 
     python -m pip install -r requirements.txt
-    uv pip install -r requirements.txt
+    llmcall verify .
+
+The first command installs what the program needs; with uv, it is
+`uv pip install -r requirements.txt`. The second one runs the author's code from the recorded
+answers and compares the results. It needs no key and no network.
 
 {PROOF}"""
 

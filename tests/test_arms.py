@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import itertools
 import multiprocessing
+import os
 import random
 import signal
 import statistics
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -16,7 +18,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from dice import sample
+from dice import Dice, sample
 from hypothesis import given
 from programs import ran, start
 from sdk_programs import Server, program
@@ -702,6 +704,122 @@ def test_where_two_arms_part() -> None:
         ("app/1/lisa", 1, "prompt"),
     ]
     assert comparison.same == 2 and not runs.compare("control", "placebo").parted
+
+
+def test_a_comparison_is_in_the_order_of_the_actors() -> None:
+    """Not in that of the answers: who was first decides nothing, so a replay prints the same."""
+    client = numbered()
+
+    def actor(item: tuple[str, bool]) -> None:
+        name, taxed = item
+        question = f"{name}'s bread{' is taxed' if taxed else ''}?"
+        with llmcall.scope(name):
+            client.send_message(question, temperature=1)
+
+    def play(taxed: bool) -> None:
+        names = random.sample(("ann", "ben", "cem", "dora", "emil"), 5)
+        with ThreadPoolExecutor(5) as pool:
+            list(pool.map(llmcall.bind(actor), [(name, taxed) for name in names]))
+
+    given = {"control": {"taxed": False}, "treated": {"taxed": True}}
+    for _ in range(3):
+        runs = llmcall.arms(play, given, scope="app", repeats=2)
+        scopes = [each.scope for each in runs.compare("control", "treated").parted]
+        assert scopes == [
+            f"app/{repeat}/{name}"
+            for repeat in range(2)
+            for name in ("ann", "ben", "cem", "dora", "emil")
+        ]
+
+
+def test_the_name_of_an_arm_may_be_a_number() -> None:
+    """As that of a scope; it is looked up as it was given."""
+    runs = llmcall.arms(lambda tax: tax, {tax: {"tax": tax} for tax in (0, 0.5)}, scope="app")
+    assert (runs[0, 0], runs[0.5, 0], runs["0.5", 0]) == (0, 0.5, 0.5)
+    assert runs.compare(0, 0.5).changed == 0
+
+
+def test_an_arm_without_calls_is_compared() -> None:
+    """All that the other one asks is added."""
+    client = numbered()
+    given = {"silent": {"asks": False}, "asking": {"asks": True}}
+    runs = llmcall.arms(lambda asks: ask(client) if asks else None, given, scope="app", repeats=2)
+    assert runs.compare("silent", "asking").added == 2
+    assert runs.compare("asking", "silent").missing == 2
+
+
+def test_a_study_costs_what_its_draws_cost() -> None:
+    """Each draw once, when it was made: a replay, which pays nothing, says the same."""
+
+    def play(item: str) -> None:
+        for text in ("market", item):
+            Dice().send_message(text, on_error="raise")
+
+    given = {"control": {"item": "bread"}, "treated": {"item": "cake"}}
+    with llmcall.track() as usage:
+        runs = llmcall.arms(play, given, scope="app", repeats=2)
+    assert runs.cost == pytest.approx(usage.cost) and runs.cost > 0
+    with llmcall.configured(cache_mode="replay"):
+        again = llmcall.arms(play, given, scope="app", repeats=2)
+    assert again.cost == runs.cost
+    assert f"${runs.cost:,.4f}" in str(again) and "<table>" in again._repr_html_()
+
+
+def test_a_call_with_a_sample_counts() -> None:
+    """It takes no draw, and is shared as its sample says."""
+    client = numbered()
+    runs = llmcall.arms(
+        lambda item: [client.send_message(text, sample=7) for text in ("market", item)],
+        {"control": {"item": "bread"}, "treated": {"item": "cake"}},
+        scope="app",
+    )
+    assert (runs.calls, runs.shared) == (3, 1)
+
+
+def test_a_budget_ends_a_study_and_the_next_run_goes_on() -> None:
+    """It holds for all arms together; what was answered is kept and paired."""
+    client = numbered()
+    exhausted = pytest.raises(llmcall.BudgetExceededError)
+    with exhausted as caught, llmcall.budget(calls=4):
+        played(client, workers=1)
+    first = caught.value.results  # type: ignore[attr-defined]
+    assert list(first) == [("control", 0), ("treated", 0), ("placebo", 0)]
+    runs = played(client)
+    assert runs["control", 0].said == first["control", 0].said
+    assert client.usage.calls == 9
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
+def test_ctrl_c_ends_a_study_and_the_next_run_goes_on() -> None:
+    """The exception has what finished, by arm and repeat."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    client = numbered()
+    interrupts = [True]
+
+    def play(taxed: bool) -> list[str | None]:
+        said = World(client, taxed).said
+        if taxed and interrupts[0]:
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(0.5)
+        return said
+
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            llmcall.arms(play, ARMS, scope="app", repeats=2, workers=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    interrupts[0] = False
+    first = caught.value.results  # type: ignore[attr-defined]
+    runs = llmcall.arms(play, ARMS, scope="app", repeats=2)
+    assert len(first) < 6
+    assert runs["control", 0] == first["control", 0] == runs["placebo", 0]
+    assert client.usage.calls == 6
+
+
+def test_a_bar_shows_the_runs_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
+    """One for all arms and repeats."""
+    played(numbered(), repeats=2, progress=True)
+    assert "6/6" in capsys.readouterr().err
 
 
 def test_an_arm_that_fails_has_no_values() -> None:

@@ -137,11 +137,13 @@ def load(run: Any, *, may_be_empty: bool = False) -> Run:
     :raises TypeError: where it is none of these.
     :raises CacheError: where the file is damaged, or no record is there that must be.
     """
+    if isinstance(run, Run):
+        return run
     if isinstance(run, tuple) and len(run) == 2 and isinstance(run[1], str):
         whole, scope = _loaded(run[0], lambda record: _is_in(record.scope, run[1])), run[1]
         found = whole._replace(name=f"the scope {scope!r} of {whole.name}")
     else:
-        found = run if isinstance(run, Run) else _loaded(run, lambda record: True)
+        found = _loaded(run, lambda record: True)
     if not found.records and not may_be_empty:
         raise CacheError(f"nothing is recorded in {found.name}")
     return found

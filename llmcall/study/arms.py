@@ -94,12 +94,13 @@ class Arms(Mapping[tuple[str, int], Any]):
         self.cost = None if None in costs else float(sum(cost or 0.0 for cost in costs))
 
     def __getitem__(self, run: tuple[str, int]) -> Any:
+        run = _as_named(run)
         if run not in self._results:
             raise KeyError(
                 f"there is no run {run!r}; give an arm and a repeat: the arms are {', '.join(self.names)}, the "
                 f"repeats 0 to {self.repeats - 1}"
             )
-        return self._results[ArmRun(*run)]
+        return self._results[run]
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         return iter(self._results)
@@ -153,13 +154,18 @@ class Arms(Mapping[tuple[str, int], Any]):
             )
 
     def _run(self, name: str) -> Run:
-        self._check(name)
-        records = [record for run, used in self._used.items() if run.arm == name for record in used]
-        return Run(f"the arm {name!r}", records, {})
-
-    def _check(self, name: str) -> None:
-        if name not in self.names:
+        """Return what an arm used, actor by actor, as on a cassette: when the threads of several
+        actors called decides nothing.
+        """
+        if str(name) not in self.names:
             raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
+        records = [
+            record
+            for run, used in self._used.items()
+            if run.arm == str(name)
+            for record in sorted(used, key=_actor)
+        ]
+        return Run(f"the arm {str(name)!r}", records, {})
 
     def __str__(self) -> str:
         return "\n".join([self._summary(), table(self._rows(), right=(1, 2))])
@@ -188,6 +194,19 @@ class Arms(Mapping[tuple[str, int], Any]):
             others = set().union(*(keys for other, keys in own.items() if other != name))
             rows.append([name, f"{uses[name]:,}", f"{len(own[name] - others):,}"])
         return rows
+
+
+def _as_named(run: Any) -> Any:
+    """Return an arm and a repeat as they stand in the results: an arm's name may be a number."""
+    if isinstance(run, tuple) and len(run) == 2:
+        name, repeat = run
+        return (str(name), repeat)
+    return run
+
+
+def _actor(record: Record) -> tuple[bool, list[str]]:
+    """Return what sorts records by actor; those outside scopes come first, as on a cassette."""
+    return record.sample is not None, record.scope.split("/")
 
 
 @short_traceback

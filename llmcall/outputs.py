@@ -80,7 +80,8 @@ def describe(output_type: Any, prompt: str = "", *, again: bool = False) -> str:
     """Return the sentence that tells the model what to answer; for ``str`` it is empty.
 
     :param prompt: what the model reads before it. If that holds all options of a ``Literal`` or
-        ``Enum``, they are not listed a second time: models prefer the last list.
+        ``Enum``, they are not listed a second time: models prefer the last list. A JSON schema has
+        to list them, but does so in the order in which the prompt has them.
     :param again: whether the model did not keep to it. Then the options are listed in the order in
         which the prompt has them.
     """
@@ -262,10 +263,31 @@ def _expected(output_type: Any, prompt: str, again: bool) -> str:
         return f"exactly one of: {', '.join(options)}"
     if (inner := schemas.optional_type(output_type)) is not None:
         return f"null, or with {_expected(inner, prompt, again)}"
-    if get_origin(output_type) is list and (named := _ELEMENTS.get(get_args(output_type)[0])):
-        return f"only a JSON array of {named}"
-    schema = json.dumps(schemas.full_schema(output_type), ensure_ascii=False)
+    if get_origin(output_type) is list:
+        element = get_args(output_type)[0]
+        if named := _ELEMENTS.get(element):
+            return f"only a JSON array of {named}"
+        if not again and is_choice(element) and _options_in(prompt, list(labels(element))):
+            return "only a JSON array; each element is one of the options above"
+    schema = _as_in_prompt(schemas.full_schema(output_type), prompt)
+    schema = json.dumps(schema, ensure_ascii=False)
     return f"only a JSON {schemas.json_kind(output_type)} that fits this JSON schema: {schema}"
+
+
+def _as_in_prompt(schema: Any, prompt: str) -> Any:
+    """Return a JSON schema whose options are in the order of the prompt, if that holds all of them."""
+    if isinstance(schema, list):
+        return [_as_in_prompt(each, prompt) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: _as_in_prompt(item, prompt) for name, item in schema.items()}
+    options = made.get("enum")
+    if isinstance(options, list):
+        by_text = {each if isinstance(each, str) else json.dumps(each): each for each in options}
+        held = _options_in(prompt, list(by_text))
+        if len(held) == len(options):  # the number 1 and the text "1" look the same
+            made["enum"] = [by_text[text] for text in held]
+    return made
 
 
 def _options_in(text: str, options: list[str]) -> list[str]:

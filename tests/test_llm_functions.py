@@ -253,6 +253,56 @@ def test_options_that_the_prompt_holds_are_not_listed_again(texts: dict[str, str
     assert text.endswith("\n\nAnswer with exactly one of the options above.")
 
 
+def test_options_of_a_list_that_the_prompt_holds_are_not_listed_again() -> None:
+    """A correction lists them, in the order that the prompt gives them."""
+    client = ScriptedClient(["Perhaps.", '["good", "bad"]'], model="my-model")
+    user = "Which of bad, very good or good?"
+    call = LLMCall(user=user, output_type=list[MOODS], client=client)
+    assert call() == ["good", "bad"]
+    first, second = (request.messages[-1]["content"] for request in client.requests)
+    assert first == (
+        f"{user}\n\nAnswer with only a JSON array; each element is one of the options above."
+    )
+    assert '["bad", "very good", "good"]' in second
+
+
+class Feeling(pydantic.BaseModel):
+    """Hold options in a model's field, in a list and in one that may be missing."""
+
+    now: MOODS
+    before: list[MOODS]
+    later: MOODS | None = None
+
+
+@dataclasses.dataclass
+class Weather:
+    """Hold options in a dataclass's fields, as texts and as numbers."""
+
+    mood: MOODS
+    level: Literal[3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("output_type", "answer"),
+    [
+        (Feeling, '{"now": "good", "before": ["bad"], "later": null}'),
+        (Weather, '{"mood": "good", "level": 2}'),
+    ],
+)
+def test_options_of_fields_are_listed_in_the_order_of_the_prompt(
+    output_type: Any, answer: str
+) -> None:
+    """A JSON schema lists them, but in the type's order only if the prompt lacks one of them."""
+    client = ScriptedClient(lambda _: answer, model="my-model")
+    for user in ("Bad, very good or good, from 1, 2 to 3?", "Bad or good?"):
+        LLMCall(user=user, output_type=output_type, client=client)()
+    held, listed = (request.messages[-1]["content"] for request in client.requests)
+    assert '["good", "bad", "very good"]' in listed
+    assert '["bad", "very good", "good"]' in held and '["good", "bad"' not in held
+    if output_type is Weather:
+        assert "[1, 2, 3]" in held and "[3, 2, 1]" in listed
+
+
 @pytest.mark.parametrize(
     "user", ["Is it bad or very good?", "Is it bad, very good, or goods?", "A good-natured bad?"]
 )

@@ -348,6 +348,7 @@ def test_a_deterministic_model_that_answers_the_same_has_a_shift_of_zero(model: 
     record(model, 10, 1, temperature=0)
     found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
     assert (found.estimate, found.low, found.high, found.p) == (0, 0, 0, 1)
+    assert "any common shift would have been found" in str(llmcall.drift(STUDY, share=1, to=CHECK))
 
 
 def test_one_call_has_no_interval(model: Model) -> None:
@@ -451,6 +452,30 @@ def test_value_may_fail_to_read(model: Model) -> None:
         STUDY, calls=50, value=lambda text: {"a": float("nan"), "b": len(text)}, to=CHECK
     )
     assert list(both.shifts) == ["b"]
+
+
+def test_a_single_tool_call_is_read_by_its_arguments(model: Model) -> None:
+    """An agent that acts by tools is checked like one that answers in JSON."""
+
+    def acting(messages: list[Any], chance: random.Random) -> Any:
+        arguments = json.dumps({"price": model.number(chance), "item": "bread"})
+        call = {"id": "c", "type": "function", "function": {"name": "buy", "arguments": arguments}}
+        return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+    model.answer = acting
+    record(model, 10, 5)
+    drift = llmcall.drift(STUDY, calls=20, to=CHECK)
+    assert set(drift.shifts) == {"price"}
+    assert drift.unreadable.now == 0
+
+
+def test_a_field_may_have_the_name_of_a_share(model: Model) -> None:
+    """It is another value than the share of refused answers."""
+    model.answer = lambda messages, chance: {"refused": True, "cut": 3}
+    record(model, 5, 2)
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert set(drift.shifts) == {"refused (field)", "cut (field)"}
+    assert drift.refused.now == 0
 
 
 def test_value_must_return_a_number(model: Model) -> None:
@@ -624,6 +649,7 @@ def test_served_models_and_days_then_and_now(model: Model, monkeypatch: pytest.M
     snapshot = "gpt-4o-mini-2026-10-01"
     monkeypatch.setattr("llmcall.cassettes.cassette.day_of", lambda seconds: "2026-11-22")
     drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert "Another model answers under the same name: gpt-4o-mini-2026-10-01 now" in str(drift)
     assert "then: gpt-4o-mini-2024-07-18 (2026-05-01)" in str(drift)
     assert "now:  gpt-4o-mini-2026-10-01 (2026-11-22)" in str(drift)
     assert list(drift.served.before) == ["gpt-4o-mini-2024-07-18"]
@@ -781,7 +807,7 @@ def test_the_command_reads_by_a_function(model: Model) -> None:
 # Known truth
 
 TRIALS = 500
-ACTORS, DRAWS, CALLS = 30, 10, 60
+ACTORS, DRAWS, CALLS = 30, 5, 60
 ERROR = SIGMA * math.sqrt(1 / CALLS + 1 / (ACTORS * DRAWS))  # of the estimated shift
 
 
@@ -794,18 +820,61 @@ def theoretical_power(shift: float) -> float:
     return normal.cdf(shift / error - edge) + normal.cdf(-shift / error - edge)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("shift", [0, 0.15, 0.3, 0.6])
-def test_false_alarms_and_power_are_those_of_theory(shift: float) -> None:
-    """Within the error of 500 trials, by the exit code of each check."""
-    model = Model(seed=round(100 * shift))
+def found_share(model: Model, record_study: Callable[[], Any], shift: float = 0.0) -> float:
+    """Return in which share of the trials, each with a recording of its own, a check finds a shift, by
+    its intervals.
+    """
     found = 0
     for trial in range(TRIALS):
-        model.shift = 0
-        record(model, ACTORS, DRAWS, path=f"study-{trial}")
+        Path(STUDY).unlink(missing_ok=True)
+        Path(CHECK).unlink(missing_ok=True)
+        model.seed = trial
+        model.shift = 0.0
+        record_study()
         model.shift = shift
-        drift = llmcall.drift(f"study-{trial}", calls=CALLS, to=f"check-{trial}")
-        found += drift.differs
+        found += llmcall.drift(STUDY, calls=CALLS, to=CHECK).differs
+    return found / TRIALS
+
+
+def error_of(share: float) -> float:
+    """Return by how much the share in 500 trials may differ from the true one."""
+    return 2.6 * math.sqrt(share * (1 - share) / TRIALS) + 0.005
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [0, 0.15, 0.3, 0.6])
+def test_false_alarms_and_power_are_those_of_theory(model: Model, shift: float) -> None:
+    """Within the error of 500 trials."""
     expected = theoretical_power(shift) if shift else 0.05
-    error = math.sqrt(expected * (1 - expected) / TRIALS)
-    assert found / TRIALS == pytest.approx(expected, abs=2.6 * error + 0.005)
+    share = found_share(model, lambda: record(model, ACTORS, DRAWS), shift)
+    assert share == pytest.approx(expected, abs=error_of(expected))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind", ["agents with memory", "one draw", "categories", "fields", "unreadable"]
+)
+def test_false_alarms_are_at_most_five_percent(model: Model, kind: str) -> None:
+    """Whatever the answers are: within the error of 500 trials, all intervals of a check together."""
+
+    def choose(messages: list[Any], chance: random.Random) -> Any:
+        return chance.choices(["buy", "sell", "wait", "leave"], [60, 30, 8, 2])[0]
+
+    def several(messages: list[Any], chance: random.Random) -> Any:
+        return {
+            "price": model.number(chance),
+            "mood": chance.random(),
+            "agrees": chance.random() < 0.1,
+        }
+
+    def partly(messages: list[Any], chance: random.Random) -> Any:
+        return "well" if chance.random() < 0.05 else str(model.number(chance))
+
+    answers = {"categories": choose, "fields": several, "unreadable": partly}
+    model.answer = answers.get(kind, model.rating)
+    if kind == "agents with memory":
+        share = found_share(model, lambda: talk(model, 20))
+    else:
+        draws = 1 if kind == "one draw" else DRAWS
+        share = found_share(model, lambda: record(model, ACTORS, draws))
+    assert share <= 0.05 + error_of(0.05)

@@ -23,6 +23,7 @@ REFERENCE = ROOT / "docs" / "reference"
 NEEDED = {
     "survey": ("matplotlib", "pandas"),
     "closed_questions": ("pandas",),
+    "drift": ("pandas",),
     "other_machines": ("distributed",),
 }
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...requests.keys import key_of
 from .inference import NewAnswer, RecordedAnswer
 from .sample import RecordedRequests, actor_of
-from .values import answers_of
+from .values import CUT, MARKS, REFUSED, answers_of
 
 if TYPE_CHECKING:
     from ...review.conversations import Run
     from ...types import Record
     from .sample import Draw
     from .values import Answer, ValueReader
-
-UNREADABLE, CUT, REFUSED = MARKS = ("unreadable", "cut", "refused")
 
 
 class ReadAnswer(NamedTuple):

@@ -9,7 +9,7 @@ from ...display.formatting import counted, money
 from ...engine.estimates import estimate
 from ...engine.service_tiers import tier_of
 from ...models.prices import MILLION
-from .inference import LEVEL, detectable, planned_error
+from .inference import LEVEL, detectable, planned_error, power
 from .text import Notation, left_out_words, low_power_words, model_words
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class DriftPlan(NamedTuple):
     :param shift: the shift that is found with a power of 0.8, from the recorded variance; of several
         values, the largest of ``shifts``. ``None`` if the recording does not say it.
     :param shifts: the same by the value's name.
+    :param units: how many actors its intervals come from; of a single actor, how many requests.
     :param notes: what else to know, in words.
     :param shares: the names of values that are shares of answers.
 
@@ -49,8 +50,26 @@ class DriftPlan(NamedTuple):
     cost: float | None
     shift: float | None
     shifts: Mapping[str, float]
+    units: int
     notes: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
+
+    def power(self, shift: float, value: str | None = None) -> float | None:
+        """Return the probability that the check finds a shift; ``None`` if the recording does not say
+        it.
+
+        :param shift: the shift.
+        :param value: the value's name, if there are several.
+        :raises KeyError: if there is no such value.
+        """
+        if not self.shifts:
+            return None
+        if value is None and len(self.shifts) > 1:
+            raise KeyError(f"name the value; there are {', '.join(map(repr, self.shifts))}")
+        found = self.shift if value is None else self.shifts[value]
+        assert found is not None
+        level = LEVEL / len(self.shifts)
+        return power(shift, found / detectable(1.0, self.units, level), self.units, level)
 
     def __str__(self) -> str:
         cost = "at an unknown price" if self.cost is None else f"for about {money(self.cost)}"
@@ -88,6 +107,7 @@ def plan_of(check: Check, client: LLMClient, recorded: Collection[str]) -> Drift
         cost=_cost(check, client, missing),
         shift=max(shifts.values(), default=None),
         shifts=shifts,
+        units=_units_of_calls(check),
         notes=tuple(filter(None, notes)),
         shares=tuple(name for name in shifts if name in check.reader.shares),
     )

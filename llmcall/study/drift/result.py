@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...display.data_frames import data_frame
@@ -11,7 +11,7 @@ from ...display.notebook import html_table
 from ...display.printable import printable
 from ...display.tables import table
 from ...records.served import served_by, served_words
-from .check import CUT, MARKS, REFUSED, UNREADABLE, new_values
+from .check import new_values
 from .inference import LEVEL, Comparison, Units, detectable, holm, holm_levels
 from .text import (
     FEW_UNITS,
@@ -21,7 +21,7 @@ from .text import (
     model_words,
     p_words,
 )
-from .values import ANSWER
+from .values import ANSWER, CUT, MARKS, REFUSED, UNREADABLE
 
 if TYPE_CHECKING:
     import pandas
@@ -296,6 +296,8 @@ class Drift:
             what = f"The share of {f'{name} answers' if name in MARKS else what}"
         interval = f"95 % interval {write.shift(shift.low)} to {write.shift(shift.high)}, {p_words(shift.p)}"
         would = f"A shift of {write.amount(shift.found)} would have been found with a power of 0.8"
+        if not shift.found:
+            would = "No answer varies within its request, so any common shift would have been found"
         if not shift.leaves_zero:
             return (
                 f"{what}: the interval holds 0 ({write.shift(shift.estimate)}, {interval}). {would}; a smaller one may "
@@ -308,7 +310,7 @@ class Drift:
         return Notation(shift.high - shift.low, is_share=self._is_share(name))
 
     def _notes(self) -> list[str]:
-        notes = [left_out_words(self._check)]
+        notes = [self._snapshot_words(), left_out_words(self._check)]
         units = self._units
         if units is None:
             notes.append("One new answer says nothing about a shift: ask more, with calls=.")
@@ -328,6 +330,17 @@ class Drift:
                 f"Intervals and p-values are adjusted for {len(self._tested)} comparisons by Holm's method."
             )
         return [note for note in notes if note]
+
+    def _snapshot_words(self) -> str:
+        """Return that another model answers under the recorded name; empty if none does."""
+        before, now = set(self.served.before), set(self.served.now)
+        if self.model is not None or now <= before:
+            return ""
+        return f"Another model answers under the same name: {_listed(now - before)} now, {_listed(before)} then."
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(printable, sorted(names)))
 
 
 def _shift_of(comparison: Comparison, level: float, p_value: float) -> Shift:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...display.formatting import counted
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SCOPE = "~drift"
 NORMALIZED = "with normalized text"
 WITH_IMAGE = "with an image or sound known by its digest only"
+OF_ANOTHER_API = "of another API than chat completions"
 # What normalizers leave in place of a text; code may have set them, and then no header names them.
 MARKER = re.compile("|".join(re.escape(f"<{name}>") for name in (*sorted(NORMALIZERS), "…")))
 
@@ -54,11 +55,11 @@ class RecordedRequests:
         self.left_out: Counter[str] = Counter()
         reasons: dict[str, str | None] = {}
         for record in run.records:
-            if record.kind != "chat" or not record.response.get("choices"):
-                continue  # a record without choices points to the answer of another model
+            if not _is_answered_by_model(record):
+                continue
             digest = key_of(record.kind, record.request, None)
             if digest not in reasons:
-                reasons[digest] = _reason_to_leave_out(record.request)
+                reasons[digest] = _reason_to_leave_out(record)
                 self.left_out.update(filter(None, [reasons[digest]]))
             if reasons[digest] is None:
                 self.records.setdefault(digest, []).append(record)
@@ -120,9 +121,18 @@ def _rank(seed: int, *names: str) -> bytes:
     return hashlib.sha256("\n".join(["drift", str(seed), *names]).encode()).digest()
 
 
-def _reason_to_leave_out(request: Mapping[str, Any]) -> str | None:
+def _is_answered_by_model(record: Record) -> bool:
+    """Return whether a record holds a model's answer: embeddings are always the same, functions are
+    no models, and a record without choices points to the answer of another model.
+    """
+    return record.kind == "http" or (record.kind == "chat" and bool(record.response.get("choices")))
+
+
+def _reason_to_leave_out(record: Record) -> str | None:
     """Return why a request cannot be sent as it was, or ``None`` if it can."""
-    texts = list(_texts(request["messages"]))
+    if record.kind == "http":
+        return OF_ANOTHER_API
+    texts = list(_texts(record.request["messages"]))
     if any(map(DIGEST.match, texts)):
         return WITH_IMAGE
     if any(map(MARKER.search, texts)):

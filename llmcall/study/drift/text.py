@@ -76,7 +76,7 @@ def model_words(check: Check) -> str:
 def left_out_words(check: Check) -> str:
     """Return which requests were left out; empty if there are none."""
     words = check.requests.left_out_words()
-    return f"Left out, since they cannot be sent as they were: {words}." if words else ""
+    return f"Left out: {words}." if words else ""
 
 
 def low_power_words(check: Check, units: int) -> str:

@@ -19,6 +19,7 @@ ANSWER = "answer"  # the name of a value that is the only one
 WRAPPED = "value"  # the name under which structured output wraps what is no object
 MOST_TEXTS = 20  # different texts that are read as categories
 FEWEST_READ = 0.5  # the share of answers that must be readable
+UNREADABLE, CUT, REFUSED = MARKS = ("unreadable", "cut", "refused")  # answers without a value
 SHOWN = 3  # answers that an error quotes
 SHOWN_CHARACTERS = 60
 
@@ -29,7 +30,8 @@ Reader = Callable[[str], Values]
 class Answer(NamedTuple):
     """One answer; a record with several choices holds several.
 
-    :param text: what the model said, or ``None`` if it said nothing in text.
+    :param text: what the model said; if it only called one tool, the call's arguments; else
+        ``None``.
     :param is_cut: whether it ended at its token limit.
     :param is_refused: whether the model refused.
     """
@@ -43,12 +45,21 @@ def answers_of(record: Record) -> list[Answer]:
     """Return the answers of a chat record."""
     return [
         Answer(
-            text_of(choice["message"].get("content")),
+            _text_of(choice["message"]),
             choice.get("finish_reason") == "length",
             bool(choice["message"].get("refusal")),
         )
         for choice in record.response["choices"]
     ]
+
+
+def _text_of(message: Mapping[str, Any]) -> str | None:
+    text = text_of(message.get("content"))
+    calls: list[Any] = message.get("tool_calls") or []
+    if text or len(calls) != 1:
+        return text
+    arguments = (calls[0].get("function") or {}).get("arguments")
+    return arguments if isinstance(arguments, str) else None
 
 
 class ValueReader:
@@ -60,13 +71,18 @@ class ValueReader:
 
     def __init__(self, read: Reader, shares: Iterable[str] = ()) -> None:
         self._read = read
-        self.shares = frozenset(shares)
+        self.shares = frozenset(map(_free_name, shares))
 
     def values(self, answer: Answer) -> Values:
         """Return an answer's values; empty if it is refused or unreadable."""
         if answer.is_refused or answer.text is None:
             return {}
-        return self._read(answer.text)
+        return {_free_name(name): value for name, value in self._read(answer.text).items()}
+
+
+def _free_name(name: str) -> str:
+    """Return a name that is none of those for answers without a value."""
+    return f"{name} (field)" if name in MARKS else name
 
 
 def user_reader(value: Callable[[str], Any]) -> ValueReader:
@@ -95,7 +111,15 @@ def _number_of_user(found: Any) -> float | None:
             f"value returned {found!r:.60}; it must return a number, None for an answer that it cannot "
             "read, or a dict of numbers by name"
         )
-    number = float(found)
+    return _finite(found)
+
+
+def _finite(found: Any) -> float | None:
+    """Return a number as a float; ``None`` if it is too large or no number."""
+    try:
+        number = float(found)
+    except OverflowError:
+        return None
     return number if math.isfinite(number) else None
 
 
@@ -108,7 +132,7 @@ def found_reader(answers: Iterable[Answer]) -> ValueReader:
     texts = [answer.text for answer in answers if answer.text and not answer.is_refused]
     if not texts:
         raise ValueError(
-            "no recorded answer holds text, so there is nothing to compare: tool calls and refusals have no value"
+            "no recorded answer holds text or a single tool call, so there is nothing to compare"
         )
     for found in (_objects(texts), _numbers(texts), _verdicts(texts), _categories(texts)):
         if found is not None:
@@ -184,7 +208,7 @@ def _objects(texts: Sequence[str]) -> ValueReader | None:
 
 def _field_number(value: Any) -> float | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        return _finite(value)
     return _number(value) if isinstance(value, str) else None
 
 
@@ -201,7 +225,7 @@ def _field_verdict(value: Any) -> float | None:
 
 def _number(text: str) -> float | None:
     with suppress(OutputError):
-        return float(read(text, float))
+        return _finite(read(text, float))
     return None
 
 

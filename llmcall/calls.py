@@ -262,7 +262,7 @@ def _varied_table(
 def of_row(item: Any) -> dict[str, Any]:
     """Return the templates' variables of an item.
 
-    :raises TypeError: where it is no row.
+    :raises TypeError: if it is not a row.
     """
     if not isinstance(item, Mapping):
         raise TypeError(
@@ -299,9 +299,9 @@ class LLMCall:
     :param template_path: the folder of the templates, instead of the configured one.
     :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"``
         unless given.
-    :raises TypeError: where a template is given twice, or none is given; for
+    :raises TypeError: if a template is given twice, or none is given; for
         ``enable_pydantic_model_return``.
-    :raises ValueError: where ``output_retries`` is no whole number from 0 on.
+    :raises ValueError: if ``output_retries`` is no whole number from 0 on.
 
     >>> from typing import Literal
     >>> mood = llmcall.LLMCall(
@@ -402,7 +402,7 @@ class LLMCall:
         """Ask, and return the answer as the output type.
 
         :param variables: the templates' variables.
-        :raises TemplateError: where a template or a variable is missing.
+        :raises TemplateError: if a template or a variable is missing.
         :raises OutputError: if no answer fitted the output type, or the model refused.
         :raises APIError: if the call failed for good. With ``on_error="none"`` both give ``None``.
         """
@@ -461,7 +461,7 @@ class LLMCall:
         - ``finish_reason``, such as ``"stop"`` or ``"length"``
         - ``cached``, whether no call was made for the row
         - ``cost``, USD when the answers were made, corrections included; missing if unknown
-        - ``cache_key``, the answer's.
+        - ``cache_key``, the last answer's.
 
         :param rows: as for :meth:`map`; none of their columns may have one of those names.
         :param vary: crosses the rows with levels of model parameters, of the texts ``system`` and
@@ -516,7 +516,7 @@ class LLMCall:
     def render(self, /, **variables: Any) -> list[dict[str, Any]]:
         """Return the messages that the templates give, before anything is said of the output type.
 
-        :raises TemplateError: where a template or a variable is missing.
+        :raises TemplateError: if a template or a variable is missing.
         """
         templates = self._templates()
         templates.check(variables)
@@ -812,7 +812,7 @@ class LLMFunction(Generic[Arguments, Value]):
         function takes.
 
         :param item: a row, or anything else as the first argument.
-        :raises TypeError: where an argument is missing.
+        :raises TypeError: if an argument is missing.
         """
         if not isinstance(item, Mapping):
             return self._variables(item)
@@ -855,7 +855,7 @@ def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict
 
     :param params: those that the decorator was given; a user template among them leaves the
         docstring a docstring.
-    :raises TypeError: where the function has no docstring, is async, or its template takes
+    :raises TypeError: if the function has no docstring, is async, or its template takes
         ``self``.
     """
     name = function.__qualname__
@@ -902,7 +902,7 @@ def llm(function: Any = None, /, **params: Any) -> Any:
 
     :param params: the arguments of :class:`LLMCall`, such as ``system=`` and ``temperature=``.
     :returns: a decorator, or, used without parentheses, the function.
-    :raises TypeError: where the function has no docstring, is async, or its template takes
+    :raises TypeError: if the function has no docstring, is async, or its template takes
         ``self``.
 
     >>> @llmcall.llm(max_tokens=16)

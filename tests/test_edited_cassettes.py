@@ -98,7 +98,7 @@ def test_an_edited_answer_that_the_same_actor_goes_on_from() -> None:
     change(lambda lines: [with_answer(line, "No.", "Certainly.") for line in lines])
     [finding] = found()
     assert (finding["about"], finding["sample"]) == ("quotes", "rep-1/lisa#0")
-    assert 'its answer has "Certainly.", where the prompt of record 4' in finding["words"]
+    assert 'its answer has "Certainly.", but the prompt of record 4' in finding["words"]
     assert 'has "No."' in finding["words"]
 
 

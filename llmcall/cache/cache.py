@@ -92,7 +92,7 @@ class ResponseCache:
         :param request: what is asked, or its key.
         :param mode: instead of the cache's own.
         :raises CacheCorruptError: in the mode ``replay``, if the record or the database is
-            damaged; the other modes ask anew.
+            damaged; the other modes ask again.
         """
         key, mode = request if isinstance(request, str) else request.cache_key, mode or self.mode
         if mode == "off" or (mode == "refresh" and key not in self._refreshed):

@@ -74,7 +74,7 @@ class ExchangeCounter:
         return value
 
     def cost(self, value: Mapping[str, Any]) -> float | None:
-        """Return the USD that an answer cost, or ``None`` where that is unknown."""
+        """Return the USD that an answer cost, or ``None`` if that is unknown."""
         if not self._is_model:
             return 0.0
         told = read_answer(value["body"])

@@ -59,7 +59,7 @@ class Row(NamedTuple):
     :param place: its place in the actor's run, from 0: in the first run, or in the other one where
         it was added.
     :param status: ``"same"``, ``"changed"``, ``"added"`` or ``"missing"`` (of the other run).
-    :param prompt: the last message that was asked, in the first run; ``None`` where it has no such
+    :param prompt: the last message that was asked, in the first run; ``None`` if it has no such
         call.
     :param answer: its answer, likewise.
     :param other_prompt: the same in the other run.
@@ -87,7 +87,7 @@ class Parting(NamedTuple):
     :param why: ``"prompt"``, ``"parameters"``, ``"model"``, ``"draw"``, ``"missing"`` or
         ``"added"``.
     :param before: what differs, as it is in the first run: the message, the parameters, the model,
-        the answer, or the prompt of the call; ``None`` where there is none. An earlier answer that
+        the answer, or the prompt of the call; ``None`` if there is none. An earlier answer that
         a message repeats is the first run's in both.
     :param after: the same in the other run.
     :param run: which of the other runs it is, from 1.

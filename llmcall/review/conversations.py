@@ -134,8 +134,8 @@ def load(run: Any, *, may_be_empty: bool = False) -> Run:
     :param run: a :class:`Run`; the path of a cassette, of an exported file or of a cache's
         directory; a :class:`Cassette`; a :class:`ResponseCache`; or one of these and a scope in a
         tuple: its path, or a pattern of paths such as ``"rep-1/l*"``.
-    :raises TypeError: where it is none of these.
-    :raises CacheError: where the file is damaged, or no record is there that must be.
+    :raises TypeError: if it is none of these.
+    :raises CacheError: if the file is damaged, or no record is there that must be.
     """
     if isinstance(run, Run):
         return run
@@ -181,7 +181,7 @@ def _is_in(scope: str, above: str) -> bool:
 
 
 def first_level(scopes: Collection[str]) -> str | None:
-    """Return the name with which all scope paths begin, or ``None`` where they begin with several."""
+    """Return the name with which all scope paths begin, or ``None`` if they begin with several."""
     names = {scope.partition("/")[0] for scope in scopes}
     return names.pop() if len(names) == 1 and "" not in names else None
 

@@ -137,7 +137,7 @@ def _changed_quotations(records: Sequence[Record]) -> Iterator[Finding]:
         told.add(answered)
         name = printable(records[quoting - 1].sample or "outside any scope")
         words = (
-            f"its answer has {_quoted(before)}, where the prompt of record {quoting} ({name}) "
+            f"its answer has {_quoted(before)}, but the prompt of record {quoting} ({name}) "
             f"has {_quoted(after)}"
         )
         yield _finding("quotes", answered, records[answered - 1], words)

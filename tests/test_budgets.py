@@ -601,12 +601,12 @@ def test_a_paid_answer_is_not_lost_where_nothing_can_be_kept(
         (
             "file",
             CacheError,
-            r"the budget 'survey' cannot be kept: the cache path .*file is a file",
+            r"the budget 'survey' cannot be stored: the cache path .*file is a file",
         ),
         (
             "unix://:sesame@/nobody",
             CacheError,
-            r"'survey' cannot be kept: .*unix://\*\*\*@/nobody cannot be reached",
+            r"'survey' cannot be stored: .*unix://\*\*\*@/nobody cannot be reached",
         ),
         (
             "s3://:secret@host",

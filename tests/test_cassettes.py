@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 import logging
+import math
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,16 @@ import commands
 import pytest
 from programs import ran, start
 from pytest_httpserver import HTTPServer
-from servers import OK, Answer, ScriptedServer, client_for, completion, embeddings, refusal
+from servers import (
+    OK,
+    Answer,
+    Responding,
+    ScriptedServer,
+    client_for,
+    completion,
+    embeddings,
+    refusal,
+)
 
 import llmcall
 from llmcall import CacheError, CacheMissError, OpenAIClient, ResponseCache, cassette, scope
@@ -1068,20 +1078,37 @@ def test_half_an_emoji_in_a_table_can_be_written() -> None:
     assert "half \ufffd" in Path("run.csv").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("is_own", [False, True], ids=["server", "client of one's own"])
 def test_a_number_that_json_does_not_have_costs_nothing(
-    httpserver: HTTPServer, number: str
+    httpserver: HTTPServer, number: str, is_own: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Some servers send one as a token's log probability; it is recorded as null, and exported."""
-    body = json.dumps({**completion("yes"), "logprob": float(number)})
+    body = json.dumps({**completion("yes"), "logprob": "?"}).replace('"?"', number)
     server = ScriptedServer(httpserver, Answer(200, body))
-    with client_for(server.base_url, cache_mode="auto") as client:
+    client: llmcall.LLMClient = client_for(server.base_url, cache_mode="auto")
+    if is_own:
+        client = Responding(json.loads(body), cache_mode="auto")
+    with client:
         with cassette(PATH):
             live = client.send_message("Hello", on_error="raise")
         with cassette(PATH, mode="none"):
             replayed = client.send_message("Hello", on_error="raise")
         assert live.raw["logprob"] is replayed.raw["logprob"] is None
         assert client.cache.export("all.jsonl") == 1
+    assert "which JSON cannot represent" in caplog.text
+
+
+def test_a_number_that_json_does_not_have_costs_no_other_record() -> None:
+    """A cache that has one, put there by hand, is exported with null in its place."""
+    cache = ResponseCache("cache")
+    client = ScriptedClient(["yes"])
+    for text, number in (("Hello", math.nan), ("Bye", 0.5)):
+        cache.put(client.build_request(text), {**completion("yes"), "logprob": number})
+    assert cache.export("all.jsonl") == 2
+    copied = ResponseCache("copy")
+    copied.load("all.jsonl")
+    assert sorted(str(record.response["logprob"]) for record in copied.records()) == ["0.5", "None"]
 
 
 # What no call used

@@ -11,6 +11,7 @@ from ..errors import ContextLengthError
 from ..models.tokens import count_tokens
 from ..notices import logger, warn_once
 from ..requests.keys import ordered
+from ..responses.body import finite
 from ..responses.checks import is_cut
 from ..responses.chunks import chunks_of, text_in
 from ..types import FROM_SERVER, Outcome, TokenUsage, record_of
@@ -159,7 +160,8 @@ def _ask(
 
 
 def _stored(call: ModelCall, sent: Sent) -> Outcome:
-    response = ordered(sent.response)  # as a cassette gives it back: a later prompt may quote it
+    # As a cassette gives it back: a later prompt may quote it.
+    response = ordered(finite(sent.response))
     tokens = TokenUsage.of(response)
     cost = call.count_answer(
         tokens,

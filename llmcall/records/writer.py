@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import secrets
 from ..requests.keys import ordered, ordered_names, plain
+from ..responses.body import finite
 from ..surrogates import check_unicode
 from .answers import lasting
 from .header import with_used_models
@@ -74,7 +75,7 @@ class Writer:
         self._new = {}
         try:
             entry = {name: getattr(record, name) for name in LINES["kind"]} | {
-                "response": lasting(record.response)
+                "response": finite(lasting(record.response))
             }
             entry = {
                 name: plain(value, name, exact=True, surrogates=name == "response")
@@ -136,7 +137,7 @@ def encode(
     :param run: the options of ``llmcall run``, or ``None`` if that did not record it.
     :param allow: regular expressions for texts that look like credentials but are not secret.
     :param complete: whether the recording is complete.
-    :raises ValueError: if a record holds NaN, an infinity or too deep a nesting, or a request holds
+    :raises ValueError: if a record holds too deep a nesting, or a request holds NaN, an infinity or
         a lone surrogate; the message names the place.
     :raises TypeError: if a record holds anything but plain data; the message names the place.
     :raises CacheError: if a text looks like a credential; the message names the place.

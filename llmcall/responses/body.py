@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
 from ..errors import ServiceError
+from ..notices import warn_once
 
 # Bytes of an answer, after the decoding of gzip: 2,048 embeddings of 3,072 numbers, the most that
 # OpenAI gives at once, have about half of it.
@@ -46,7 +48,7 @@ def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
     start = text[:200] if isinstance(text, str) else bytes(text[:200])
     try:
         text = text if isinstance(text, str) else text.decode()
-        found = json.loads(text, parse_constant=_no_number)
+        found = json.loads(text, parse_constant=_no_number, parse_float=_finite)
         if SURROGATE_ESCAPE.search(text):
             whole = json.dumps(found, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
             found = json.loads(whole.decode("utf-16-le", "replace"))
@@ -57,8 +59,29 @@ def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
     return found
 
 
-def _no_number(name: str) -> None:
+def finite(data: Any) -> Any:
+    """Return a copy of plain data with ``None`` for NaN and the infinities."""
+    if isinstance(data, dict):
+        return {name: finite(item) for name, item in data.items()}
+    if isinstance(data, list):
+        return [finite(item) for item in data]
+    is_number = not isinstance(data, float) or math.isfinite(data)
+    return data if is_number else _no_number(str(data))
+
+
+def _finite(text: str) -> Any:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _no_number(name: str) -> Any:
     """Return the value for NaN or an infinity, such as the log probability of an impossible token."""
+    warn_once(
+        f"a response has the number {name}, which JSON cannot represent: llmcall returns and records "
+        "None in its place, now and whenever there is such a number",
+        about=_no_number,
+    )
+    return None
 
 
 def check_no_error(event: dict[str, Any]) -> None:

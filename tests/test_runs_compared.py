@@ -12,11 +12,13 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from commands import done
 from conversations import chat, conversation, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sdk_programs import KEY, Server, http
 
 import llmcall
 from llmcall.testing import ScriptedClient
@@ -234,6 +236,24 @@ def test_an_actor_whose_naming_system_message_was_edited() -> None:
         village("a.jsonl", "thrifty", None), village("b.jsonl", "generous", None)
     )
     assert counts(apart) == (2, 0, 2, 2)
+
+
+def test_an_edited_actor_of_patched() -> None:
+    """``patched`` writes no options into the header: its actors' names tell that their system
+    messages name them.
+    """
+
+    def village(path: str, lisa: str) -> Path:
+        client = openai.OpenAI(api_key=KEY, http_client=http.Client(transport=Server().transport))
+        with llmcall.cassette(path), llmcall.patched(actor="system", cache_mode="off"):
+            for who in (f"Lisa, a {lisa} buyer", "Bart, a calm baker"):
+                system = {"role": "system", "content": f"You are {who}. You live in a village."}
+                client.chat.completions.create(model="gpt-4o-mini", messages=[system, ASKED])
+        return Path(path)
+
+    found = llmcall.compare(village("a.jsonl", "thrifty"), village("b.jsonl", "generous"))
+    assert counts(found) == (1, 1, 0, 0)
+    assert "its system message, which names it, was edited" in str(found)
 
 
 def personas(path: str, personas: Iterable[str]) -> Path:

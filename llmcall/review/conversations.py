@@ -20,6 +20,7 @@ from ..cassettes.cassette import Cassette
 from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json, counted, one_line
 from ..display.printable import printable, visible
 from ..errors import CacheError
+from ..programs.actors import SYSTEM, named_by_system
 from ..records.reader import read as read_records
 from ..records.references import INLINE_CHARACTERS
 from ..records.served import served_by, served_words
@@ -80,8 +81,16 @@ class Run(NamedTuple):
 
     @property
     def names_by_system(self) -> bool:
-        """Return whether its actors are named by their system messages."""
-        return self.options.get("actor") == "system"
+        """Return whether its actors are named by their system messages.
+
+        The header says so if ``llmcall run`` named them, and only their names if ``patched`` did.
+        """
+        if "actor" in self.options:
+            return self.options["actor"] == SYSTEM
+        return any(
+            actor.rpartition("/")[2] == named_by_system(records[0].request)
+            for actor, records in self.by_actor().items()
+        )
 
     @property
     def served(self) -> list[str]:

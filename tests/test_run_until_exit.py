@@ -317,6 +317,45 @@ def test_notices_are_said_once_more_at_the_end(model: NumberedServer) -> None:
     assert said.count("POST /v1/completions is sent but not recorded") == 1
 
 
+TAKEN_OVER = {
+    "closed": "sys.stderr.close()",
+    "replaced": "sys.stderr = sys.__stderr__ = io.StringIO()",
+    "redirected": "os.dup2(os.open(os.devnull, os.O_WRONLY), 2)",
+}
+
+
+@pytest.mark.parametrize("how", TAKEN_OVER)
+def test_the_last_line_comes_whatever_the_program_does_with_standard_error(
+    model: NumberedServer, how: str
+) -> None:
+    """A program that closes, replaces or redirects standard error hides neither count nor notices."""
+    written(f"""
+        import io, os, sys
+        client.post("/completions", content=b"no JSON")
+        tell("Bread?")
+        {TAKEN_OVER[how]}
+    """)
+    _, said = ran()
+    assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
+    assert "POST /v1/completions is sent and not recorded" in said
+
+
+def test_a_process_that_outlives_the_run_holds_no_standard_error(model: NumberedServer) -> None:
+    """A forked process that closes its own standard streams keeps nobody waiting for their end."""
+    written("""
+        import os
+        child = os.fork()
+        if child == 0:
+            for number in range(3):
+                os.close(number)
+            time.sleep(60)
+            os._exit(0)
+        print(child, ask("Bread?"))
+    """)
+    printed, _ = ran()
+    os.kill(int(printed.split()[0]), signal.SIGKILL)  # it still runs
+
+
 def test_the_exit_code_tells_of_a_cassette_that_cannot_be_written(model: NumberedServer) -> None:
     """What goes wrong when the process ends is said, and the exit code is 1 instead of 0."""
     written("tell('Bread?')\nopen('run.jsonl', 'w').write('something else')")

@@ -416,12 +416,14 @@ class ChildReport:
             return
         self._said.add((process, host))
         what = "were refused" if self.refuses else "are sent, but not recorded"
-        print(
-            f"llmcall run: the requests of child process {process} to {host}{by} {what}: llmcall "
-            "records only the program's own process",
-            file=sys.stderr,
-            flush=True,
-        )
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):  # it is closed
+                print(
+                    f"llmcall run: the requests of child process {process} to {host}{by} {what}: "
+                    "llmcall records only the program's own process",
+                    file=sys.stderr,
+                    flush=True,
+                )
         told = f"{self._token} {process}".encode()
         with (
             contextlib.suppress(OSError),  # the run may have ended

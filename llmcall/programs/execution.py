@@ -28,6 +28,7 @@ from ..engine.usage import process_meter
 from ..errors import CacheMissError, LLMCallError, shorten
 from ..failures import LEFT, process_failures
 from ..notices import keep_notices, kept_notices
+from ..system import after_fork_in_child
 from ..testing import answers_in_process
 from .children import Children
 from .connections import Watch, refusal
@@ -65,6 +66,44 @@ def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) ->
         exec(code, vars(main))
 
 
+class StandardError:
+    """A copy of standard error, which stays when the program closes, replaces or redirects its own.
+
+    Forked processes have no copy: one that goes on as a daemon would keep a pipe open.
+    """
+
+    def __init__(self) -> None:
+        stream = sys.__stderr__
+        self._number: int | None = None
+        if stream is None:
+            return
+        self._encoding = stream.encoding
+        with contextlib.suppress(OSError, ValueError):  # it is closed, or no file
+            self._number = os.dup(stream.fileno())
+            after_fork_in_child(self._close)
+
+    def print(self, line: str) -> None:
+        """Print a line, if there is a standard error."""
+        if self._number is None:
+            return
+        with (
+            contextlib.suppress(OSError),
+            open(
+                self._number,
+                "w",
+                encoding=self._encoding,
+                errors="backslashreplace",
+                closefd=False,
+            ) as file,
+        ):
+            print(line, file=file)
+
+    def _close(self) -> None:
+        if self._number is not None:
+            os.close(self._number)
+            self._number = None
+
+
 class Execution:
     """Runs a program, and closes what is open around it when the process ends.
 
@@ -100,6 +139,7 @@ class Execution:
         self._code = 0
         self._has_ended = False
         self._is_terminated = False
+        self._stderr = StandardError()
         keep_notices()
         calls.watch(self._watch, self._children, sends_nothing=sends_nothing)
         self._watch.start()
@@ -223,7 +263,7 @@ class Execution:
         children = self._children.asked()
         errors = [f"Error: {problem}" for problem in problems]
         for line in [*errors, *self._summary(), *self._not_recorded(children), *kept_notices()]:
-            _print(line)
+            self._stderr.print(line)
         return bool(problems or children) or self._has_failed()
 
     def _close(self) -> list[Exception]:
@@ -306,13 +346,6 @@ def _wait_for_child_processes() -> None:
     for child in multiprocessing.active_children():
         if not child.daemon:
             child.join()
-
-
-def _print(line: str) -> None:
-    """Print a line on standard error, unless that is closed."""
-    if sys.__stderr__ is not None:
-        with contextlib.suppress(OSError, ValueError):
-            print(line, file=sys.__stderr__, flush=True)
 
 
 def _leave(code: int) -> NoReturn:

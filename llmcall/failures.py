@@ -13,7 +13,7 @@ from .system import after_fork_in_child, at_exit
 # Why a call left no record, in words that follow "1 call".
 FAILED = "failed for good"
 LEFT = "ended before the whole answer arrived"
-REFUSED = "had no recorded answer, or no scope, and was refused"
+REFUSED = "had no recorded answer, or no scope, and got an error instead"
 
 ADVICE = {
     FAILED: "Failures are not recorded, so a {replay} will differ from this run. Fix the cause and {again}; only "

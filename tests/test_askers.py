@@ -336,6 +336,33 @@ def test_a_task_factory_may_give_each_task_a_context_of_its_own() -> None:
             assert asyncio.run(gathered()) == first
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="create_task takes a context since 3.11")
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_tasks_that_share_a_context_are_told(
+    caplog: pytest.LogCaptureFixture, *, is_shared: bool
+) -> None:
+    """Tasks that run at the same time in one context warn; those that have one each, or run one
+    after the other, don't.
+    """
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+
+    async def run() -> None:
+        context = contextvars.copy_context()
+        task = asyncio.create_task(work(), context=context)
+        if not is_shared:
+            await task
+        await asyncio.create_task(work(), context=context)
+        await asyncio.gather(
+            *[asyncio.create_task(work(), context=contextvars.copy_context()) for _ in range(3)]
+        )
+
+    with recorded():
+        asyncio.run(run())
+    assert ("in one context" in caplog.text) is is_shared
+
+
 def test_other_askers_are_told_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     """A replay whose threads are others than recorded says for how many calls, and what to do."""
     client = plain_program(Server())

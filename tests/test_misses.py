@@ -606,5 +606,5 @@ def test_swallowed_refusals_are_told(process: str, kind: str) -> None:
         printed, complaints = program.communicate()
     assert printed.split() == ["3"]
     assert complaints.count("refused: ScopeError") == 3
-    assert complaints.count("3 calls had no recorded answer, or no scope, and was refused") == 1
+    assert complaints.count("3 calls had no recorded answer, or no scope, and got an error") == 1
     assert complaints.count("1 call failed for good") == (process == "forked")

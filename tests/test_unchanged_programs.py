@@ -657,6 +657,24 @@ def test_wrong_settings(reached: Server) -> None:
     assert len(reached.requests) == 1
 
 
+def test_an_asynchronous_request_without_asyncio_is_refused(server: Server) -> None:
+    """Another library than asyncio, such as trio, gets an error that names asyncio."""
+
+    async def post() -> Any:
+        async with http.AsyncClient(transport=server.transport) as client:
+            body = {"model": "gpt-4o-mini", "messages": QUESTION}
+            return await client.post("https://api.openai.com/v1/chat/completions", json=body)
+
+    with (
+        pytest.raises(llmcall.LLMCallError, match="on asyncio only"),
+        llmcall.patched(cache_mode="off"),
+    ):
+        with pytest.raises(StopIteration) as ended:
+            post().send(None)  # as trio would
+        assert ended.value.value.status_code == 409
+    assert not server.requests
+
+
 def test_patched_raises_the_first_error_again(reached: Server) -> None:
     """A miss that the program swallowed is raised at the end of the block."""
     with (

@@ -17,9 +17,11 @@ import multiprocessing.pool
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 from .. import askers
 from ..askers import Asker
+from ..notices import warn_once
 
 
 class _Thread(threading.local):
@@ -28,6 +30,8 @@ class _Thread(threading.local):
 
 
 _thread = _Thread()
+# The latest task in each context that was given to create_task; a task keeps its context alive.
+_tasks_in: WeakValueDictionary[int, asyncio.Task[Any]] = WeakValueDictionary()
 
 
 def name_askers(undo: contextlib.ExitStack) -> None:
@@ -90,7 +94,21 @@ def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **o
             _enter_context(task.get_context(), asker)
         return task
     _enter_context(context, asker)
-    return create_task(loop, coroutine, **options)
+    task = create_task(loop, coroutine, **options)
+    _warn_of_shared_context(context, task)
+    return task
+
+
+def _warn_of_shared_context(context: contextvars.Context, task: Any) -> None:
+    """Warn if two tasks that have not ended are in one context: calls keep their state in it."""
+    running = _tasks_in.get(id(context))
+    if running is not None and not running.done():
+        warn_once(
+            "Several tasks run at the same time in one context (create_task(…, context=…)), so llmcall "
+            "can't tell their requests apart: some are sent and not recorded. Give each task a context "
+            "of its own, such as contextvars.copy_context()"
+        )
+    _tasks_in[id(context)] = task
 
 
 def _call_soon_threadsafe(

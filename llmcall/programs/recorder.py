@@ -21,6 +21,7 @@ from ..errors import (
 )
 from ..notices import warn_once
 from ..requests.keys import normalizer
+from ..system import running_loop
 from .actors import Actor, Actors, warn_of_askers
 from .answers import (
     NOT_REPEATED,
@@ -132,6 +133,7 @@ class ProgramCalls:
         if call is None:
             return await send(request)
         try:
+            _check_event_loop(request)
             with self._standing(call):
                 return self._response(call, await call.aask())
         except ERRORS as error:
@@ -261,3 +263,15 @@ class ProgramCalls:
         request, headers = call.request, dict(call.request.headers.items())
         asked = ProgramRequest(request.method, str(request.url), headers, call.asked.body)
         return self._actors.scope_of(asked, normalizer(call.client.settings.cache_normalize))
+
+
+def _check_event_loop(request: Any) -> None:
+    """Check that asyncio runs an asynchronous request.
+
+    :raises LLMCallError: if another library does, such as trio.
+    """
+    if running_loop() is None:
+        raise LLMCallError(
+            f"{request.method} {request.url.path} was not sent: llmcall can record asynchronous requests "
+            'on asyncio only. Run the program on asyncio (with anyio: backend="asyncio")'
+        )

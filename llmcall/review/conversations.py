@@ -86,7 +86,7 @@ class Run(NamedTuple):
         The header says so if ``llmcall run`` named them, and only their names if ``patched`` did.
         """
         if "actor" in self.options:
-            return self.options["actor"] == SYSTEM
+            return bool(self.options["actor"] == SYSTEM)
         return any(
             actor.rpartition("/")[2] == named_by_system(records[0].request)
             for actor, records in self.by_actor().items()

@@ -337,7 +337,7 @@ def test_the_last_line_comes_whatever_the_program_does_with_standard_error(
     """)
     _, said = ran()
     assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
-    assert "POST /v1/completions is sent and not recorded" in said
+    assert "POST /v1/completions is sent but not recorded" in said
 
 
 def test_a_process_that_outlives_the_run_holds_no_standard_error(model: NumberedServer) -> None:

@@ -105,7 +105,7 @@ def _warn_of_shared_context(context: contextvars.Context, task: Any) -> None:
     if running is not None and not running.done():
         warn_once(
             "Several tasks run at the same time in one context (create_task(…, context=…)), so llmcall "
-            "can't tell their requests apart: some are sent and not recorded. Give each task a context "
+            "can't tell their requests apart: some are sent but not recorded. Give each task a context "
             "of its own, such as contextvars.copy_context()"
         )
     _tasks_in[id(context)] = task

@@ -966,6 +966,34 @@ def test_wrong_arguments_of_a_study_are_named(wrong: dict[str, Any], error: str)
         llmcall.arms(lambda: None, **given)
 
 
+async def asynchronous() -> None:
+    """Return nothing, asynchronously."""
+
+
+@pytest.mark.parametrize(
+    ("fn", "error"),
+    [(asynchronous, r"asyncio\.run\(asynchronous\(\*\*arguments\)\)"), (3, "fn is 3")],
+)
+def test_a_study_needs_a_function_that_it_can_call(fn: Any, error: str) -> None:
+    """The message of an asynchronous one shows how to run it."""
+    with pytest.raises(TypeError, match=error):
+        llmcall.arms(fn, {"a": {}}, scope="app")
+
+
+def test_a_thread_of_a_study_without_a_scope_names_the_remedy() -> None:
+    """A program that starts threads itself needs ``process=True``."""
+    client = numbered()
+
+    def play() -> str:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(ask, client).result()
+
+    with pytest.raises(ScopeError, match=r"arms\(…, process=True\)"):
+        llmcall.arms(play, {"a": {}}, scope="app")
+    runs = llmcall.arms(play, {"a": {}, "b": {}}, scope="app", process=True)
+    assert set(runs.values()) == {"app/0#0"}
+
+
 @pytest.mark.parametrize("run", [("b", 0), ("a", 1), "a", 5])
 def test_an_unknown_run_lists_the_known_ones(run: Any) -> None:
     """And is not in the results."""

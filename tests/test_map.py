@@ -990,6 +990,20 @@ def test_on_a_terminal(columns: int, shown: str, monkeypatch: pytest.MonkeyPatch
     assert re.fullmatch(shown, terminal.last())
 
 
+def test_a_map_inside_another_one_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outer one's counts its calls, too; ``progress=True`` shows one nevertheless."""
+    terminal = on_terminal(monkeypatch)
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda stream: (100, 24))
+
+    def inner(item: str, **options: Any) -> list[Any]:
+        return map(ask, [item + each for each in "abc"], **options)
+
+    map(inner, "xy", workers=1)
+    assert "2/2" in terminal.last() and "/3" not in terminal.getvalue()
+    map(lambda item: inner(item, progress=True), "xy", workers=1)
+    assert "3/3" in terminal.getvalue()
+
+
 def test_the_bar_counts_replayed_answers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a cassette stand beside those of the cache."""
     terminal = on_terminal(monkeypatch)

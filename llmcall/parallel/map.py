@@ -105,7 +105,7 @@ def map(
         number of the executor's workers, which you only need to give if the executor does not say;
         the executor gets twice as many items ahead.
     :param progress: whether to show a bar on standard error; ``None`` means only on a terminal or
-        in a notebook.
+        in a notebook, and not inside another map.
     :param on_error: what to do if an item fails: ``"raise"`` cancels all items that have not begun
         and raises the exception, ``"none"`` logs it and returns ``None`` for the item, ``"return"``
         returns the exception for the item. ``ConfigError``, ``CacheMissError``,
@@ -285,7 +285,10 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     place = cassette.place() if cassette is not None else current_position.get()
     count = length_of(items)
     total = None if count is None else count * options.repeats
-    with progress_bar(options.progress, total) as bar:
+    progress = options.progress
+    if progress is None and group.outer_stops:
+        progress = False  # the map around it has a bar
+    with progress_bar(progress, total) as bar:
         names = ItemNames(options.key, job.identity)
         tasks = (
             Task(group, item, position)

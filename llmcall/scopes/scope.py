@@ -31,8 +31,8 @@ ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 IN_A_THREAD = (
     "this thread has no scope, but another thread has one open: timing would decide which draw this call gets. "
     "Pass the scope to the thread with llmcall.bind(function), open a scope in it with llmcall.scope(name), open "
-    "the other thread's scope for all threads with scope(name, process=True), or use llmcall.scope(None) if this "
-    "call needs no scope"
+    "the other thread's scope for all threads with scope(name, process=True) (of llmcall.arms: with "
+    "arms(…, process=True)), or use llmcall.scope(None) if this call needs no scope"
 )
 IN_A_PROCESS = (
     "this process has no scope, but the process that started it has one open: both would count the same draws. "

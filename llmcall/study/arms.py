@@ -252,6 +252,7 @@ def arms(
     >>> runs["taxed", 1]
     4
     """
+    _check_function(fn)
     arms = _checked(arms, repeats)
     names = tuple(arms)
     if scope is None:
@@ -279,6 +280,22 @@ def arms(
     done = Arms(names, repeats, dict(zip(runs, results, strict=True)), study.finished, study.used)
     done.warn_of_nothing_shared()
     return done
+
+
+def _check_function(fn: Any) -> None:
+    """Check that a function can run an arm.
+
+    :raises TypeError: if it cannot be called, or is asynchronous.
+    """
+    from inspect import iscoroutinefunction
+
+    if not callable(fn):
+        raise TypeError(f"fn is {fn!r}; it must be a function of an arm's arguments")
+    if iscoroutinefunction(fn):
+        raise TypeError(
+            f"{fn.__qualname__} is asynchronous; pass a function that runs it: "
+            f"lambda **arguments: asyncio.run({fn.__name__}(**arguments))"
+        )
 
 
 def _checked(arms: Mapping[str, Mapping[str, Any]], repeats: int) -> dict[str, Mapping[str, Any]]:

@@ -136,14 +136,14 @@ def test_the_survey_gives_what_is_saved_in_it(tmp_path: Path) -> None:
     """The survey is replayed from its cassette, without key, network or cache, and gives the
     results saved with it.
     """
-    for name in ("survey.jsonl", "survey_need.jsonl"):
+    for name in ("survey.jsonl", "survey_need.jsonl", "survey_orders.jsonl"):
         shutil.copy(EXAMPLES / name, tmp_path)
     environment = {**os.environ, "LLMCALL_CACHE_PATH": str(tmp_path / "cache")}
     notebook = executed("survey.ipynb", environment, tmp_path)
     saved = pytest.importorskip("nbformat").read(EXAMPLES / "survey.ipynb", as_version=4)
     assert results(notebook) == results(saved)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    assert sum("image/png" in output.get("data", ()) for output in outputs) == 1
+    assert sum("image/png" in output.get("data", ()) for output in outputs) == 2
     assert any(
         "/480 [" in output.get("text", output.get("data", {}).get("text/plain", ""))
         for output in outputs

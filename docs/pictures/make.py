@@ -54,14 +54,15 @@ def take(
 
 def main() -> None:
     """Take pictures of each recording's report and of a notebook that has run; take the survey's
-    chart from its own.
+    charts from its own.
     """
     notebook = json.loads((EXAMPLES / "survey.ipynb").read_text(encoding="utf-8"))
     outputs = [
         output.get("data", {}) for cell in notebook["cells"] for output in cell.get("outputs", ())
     ]
-    [chart] = [data["image/png"] for data in outputs if "image/png" in data]
-    (FOLDER / "survey.png").write_bytes(base64.b64decode(chart))
+    charts = [data["image/png"] for data in outputs if "image/png" in data]
+    for name, chart in zip(("survey", "orders"), charts, strict=True):
+        (FOLDER / f"{name}.png").write_bytes(base64.b64decode(chart))
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]

@@ -190,7 +190,7 @@ def test_the_same_study_gives_the_same_bytes(packed: Path, project: Path) -> Non
     """Packing again, elsewhere, gives the same ZIP file."""
     (project.parent / "again").mkdir()
     options = ("--cassette", TAPE, "--zip", "../again.zip")
-    done("pack", "../again/package", *options, "--", SCRIPT, "--n", 3)
+    done("pack", f"../again/{packed.name}", *options, "--", SCRIPT, "--n", 3)
     assert Path("../again.zip").read_bytes() == (packed.parent / "p.zip").read_bytes()
 
 
@@ -407,6 +407,39 @@ def test_a_change_with_mended_sums_is_found(package: Path, name: str) -> None:
     found = failed(llmcall.verify(package))
     assert "files" not in found
     assert change.words in found[change.check]
+
+
+# A change of what the package says of itself, and what verify says of it.
+DESCRIPTIONS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "the report": (
+        in_file("report.html", "answer 1", "answer 11"),
+        "report.html is not what llmcall makes of the recordings",
+    ),
+    "the README": (
+        in_file("README.md", "asked for: gpt-4o-mini", "asked for: gpt-9"),
+        "README.md is not what llmcall makes of the recordings",
+    ),
+    "the requirements": (
+        in_file("requirements.txt", f"=={llmcall.__version__}", "==99"),
+        "requirements.txt is not what llmcall makes",
+    ),
+    "the models": (
+        in_file("manifest.json", '"asked": [\n  "gpt-4o-mini"', '"asked": [\n  "gpt-9"'),
+        "'asked' is ['gpt-9'], and the recordings say ['gpt-4o-mini']",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_a_false_description_is_found(package: Path, name: str) -> None:
+    """What the package says of its recordings is compared with them, also if sums were mended."""
+    change, words = DESCRIPTIONS[name]
+    change(package)
+    mend(package)
+    found = failed(llmcall.verify(package))
+    assert set(found) == {"description"}
+    assert words in found["description"]
 
 
 # A change of the recording, and the line that names the record.

@@ -19,14 +19,12 @@ from ...config import resolve as config
 from ...display.formatting import counted
 from ...errors import LLMCallError
 from ...records.reader import read
-from ...records.served import entry_of, served_by
+from ...records.served import served_by
 from ...records.writer import write
-from ...review.conversations import Run, conversations
-from ...review.marks import ASKED_AGAIN, CUT, REFUSED, asked_again, marks_of
-from ...review.page import page
 from ...secrets import names_credential
 from . import readme
 from .archive import write_zip
+from .description import REPORT, facts_of, run_of, texts_of
 from .differences import file_differences, text_differences
 from .inspection import credentials, to_look_at
 from .manifest import (
@@ -48,7 +46,6 @@ from .replay import Observed, Program, copy_file, files_below, run_program, scra
 
 if TYPE_CHECKING:
     from ...records.reader import Lines
-    from ...types import Record
 
 MAX_SIZE = 50_000_000  # bytes of one file
 CODE_ENDINGS = (".ipynb", ".py", ".pyi", ".pyx")
@@ -400,15 +397,11 @@ class _Packing:
     ) -> Manifest:
         """Write what the package says of itself, check all of it, and return the manifest."""
         packed = package / FOLDERS[RECORDING]
-        records = [record for path in self.cassettes for record in read(packed / path).records()]
-        settings = read(packed / self.cassettes[0]).settings if self.cassettes else {}
-        run = Run("the packed recordings", records, settings)
+        run = run_of([packed / path for path in self.cassettes])
         self._take_along(package)
-        (package / "report.html").write_text(page(run), encoding="utf-8", newline="\n")
+        for name, text in texts_of(run, observed.packages).items():
+            (package / name).write_text(text, encoding="utf-8", newline="\n")
         copy_file(readme.READER, package / readme.READER.name)
-        requirements = "".join(f"{name}=={at}\n" for name, at in observed.packages.items())
-        (package / "requirements.txt").write_text(requirements, encoding="utf-8", newline="\n")
-        served = served_by(records)
         manifest = Manifest(
             command=self.program.command(),
             environment=environment,
@@ -422,17 +415,12 @@ class _Packing:
             ],
             printed=observed.printed,
             children=observed.children,
-            served={name: days and entry_of(days) for name, days in served.items()},
-            asked=sorted(
-                {str(each.request["model"]) for each in records if "model" in each.request}
-            ),
-            answers=_answers(run),
-            cost=_cost(records),
+            **facts_of(run),
             python=platform.python_version(),
             packages=observed.packages,
         )
         manifest.files.extend(_packed_files(package))
-        text = readme.text(manifest, served)
+        text = readme.text(manifest, served_by(run.records))
         (package / "README.md").write_text(text, encoding="utf-8", newline="\n")
         manifest.files[:] = _packed_files(package)
         (package / NAME).write_text(manifest.text(), encoding="utf-8", newline="\n")
@@ -462,7 +450,7 @@ class _Packing:
         ]
         problems += credentials(package, files, config.settings().cassette_allow)
         _refuse(problems)
-        own = [file for file in files if file not in (NAME, "report.html")]
+        own = [file for file in files if file not in (NAME, REPORT)]
         self.notes += [f"look at {place}" for place in to_look_at(package, own)]
         if observed.children:
             self.notes.append(
@@ -638,22 +626,6 @@ def _packed_files(package: Path) -> list[PackedFile]:
         if file != NAME:
             found.append(PackedFile(path, role, digest_of(package / file), size))
     return found
-
-
-def _answers(run: Run) -> dict[str, int]:
-    """Return how many answers there are, and how many were cut, refused or asked again."""
-    counts = {"answers": len(run.records), CUT: 0, REFUSED: 0, ASKED_AGAIN: 0}
-    for calls in conversations(run).values():
-        again = asked_again(calls)
-        for call in calls:
-            for mark in marks_of(call.record, is_asked_again=id(call.record) in again):
-                counts[mark] += 1
-    return counts
-
-
-def _cost(records: Sequence[Record]) -> float | None:
-    costs = [record.cost for record in records if record.cost is not None]
-    return round(sum(costs), 6) if costs else None
 
 
 def _record_name(record: Any) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ...records.served import Served
     from .manifest import Manifest
 
+README = "README.md"
 READER = Path(__file__).with_name("data") / "read_cassette.py"
 TITLES = {
     CODE: "Code",
@@ -94,9 +95,7 @@ def _files(manifest: Manifest) -> str:
         if files:
             lines += ["", f"{title}:", ""]
             lines += [
-                f"- `{each.file}` ({each.bytes:,} bytes)"
-                for each in files
-                if each.file != "README.md"
+                f"- `{each.file}` ({each.bytes:,} bytes)" for each in files if each.file != README
             ]
     return "\n".join(lines)
 

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ..._version import __version__
 from ...display.formatting import counted
 from ...display.printable import visible
 from ...errors import CacheError, LLMCallError
 from ...records.reader import read
+from ...records.served import served_by
 from .archive import unpack_zip
+from .description import facts_of, run_of, texts_of
 from .differences import file_differences, text_differences
 from .manifest import (
     ABOUT,
@@ -30,7 +33,7 @@ from .manifest import (
     read_manifest,
 )
 from .pack import record_lines
-from .readme import PROOF
+from .readme import PROOF, README, text
 from .replay import (
     OWN_FOLDERS,
     Observed,
@@ -42,6 +45,7 @@ from .replay import (
 )
 
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
+DISTRIBUTION = "llmcall-sim"
 NAMED = 10  # things of a kind that are named
 WARNING = "verify runs the author's code on this machine, in a temporary folder, without network."
 
@@ -162,6 +166,7 @@ class _Verifying:
             self._network(observed),
             self._children(observed),
             self._extra(),
+            self._description(),
             self._versions(observed),
         ]
         network = "an audit hook in Python"
@@ -316,6 +321,31 @@ class _Verifying:
         ]
         extra = [path for path in there if path not in known]
         return _check("other files", "none", "not named by the manifest", extra)
+
+    def _description(self) -> Check:
+        """Compare what the package says of its recordings with the recordings."""
+        name = "description"
+        packed_with = self._manifest.packages.get(DISTRIBUTION)
+        if packed_with != __version__:
+            return Check(name, NOTE, f"made by llmcall {packed_with}, and not compared")
+        folder = self._package / FOLDERS[RECORDING]
+        try:
+            run = run_of([folder / each.path for each in self._manifest.recordings])
+        except (CacheError, OSError) as error:
+            return _check(name, "", "not compared", [f"a recording cannot be read: {error}"])
+        facts = json.loads(json.dumps(facts_of(run)))
+        details = [
+            f"{NAME}: {field!r} is {getattr(self._manifest, field)!r}, and the recordings say {fact!r}"
+            for field, fact in facts.items()
+            if fact != getattr(self._manifest, field)
+        ]
+        texts = texts_of(run, self._manifest.packages)
+        texts[README] = text(self._manifest, served_by(run.records))
+        for file, expected in texts.items():
+            path = self._package / file
+            if path.is_file() and path.read_bytes() != expected.encode():
+                details.append(f"{file} is not what llmcall makes of the recordings and {NAME}")
+        return _check(name, "it is that of the recordings", "differs", details)
 
     def _versions(self, observed: Observed) -> Check:
         found = [_difference("Python", self._manifest.python, platform.python_version())]

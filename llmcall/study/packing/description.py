@@ -1,0 +1,61 @@
+"""What a package says of its recordings: models, counts and cost, and the report of all answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...records.reader import read
+from ...records.served import entry_of, served_by
+from ...review.conversations import Run, conversations
+from ...review.marks import ASKED_AGAIN, CUT, REFUSED, asked_again, marks_of
+from ...review.page import page
+
+if TYPE_CHECKING:
+    from ...types import Record
+
+REPORT = "report.html"
+REQUIREMENTS = "requirements.txt"
+
+
+def run_of(files: Sequence[Path]) -> Run:
+    """Return the run that some recordings have of a study."""
+    held = [read(file) for file in files]
+    records = [record for each in held for record in each.records()]
+    return Run("the packed recordings", records, held[0].settings if held else {})
+
+
+def facts_of(run: Run) -> dict[str, Any]:
+    """Return the fields of the manifest that tell of the answers."""
+    served = served_by(run.records)
+    return {
+        "served": {name: days and entry_of(days) for name, days in served.items()},
+        "asked": sorted(
+            {str(each.request["model"]) for each in run.records if "model" in each.request}
+        ),
+        "answers": _answers(run),
+        "cost": _cost(run.records),
+    }
+
+
+def texts_of(run: Run, packages: dict[str, str]) -> dict[str, str]:
+    """Return the files that are made of the recordings and the versions of what was imported."""
+    requirements = "".join(f"{name}=={version}\n" for name, version in packages.items())
+    return {REPORT: page(run), REQUIREMENTS: requirements}
+
+
+def _answers(run: Run) -> dict[str, int]:
+    """Return how many answers there are, and how many were cut, refused or asked again."""
+    counts = {"answers": len(run.records), CUT: 0, REFUSED: 0, ASKED_AGAIN: 0}
+    for calls in conversations(run).values():
+        again = asked_again(calls)
+        for call in calls:
+            for mark in marks_of(call.record, is_asked_again=id(call.record) in again):
+                counts[mark] += 1
+    return counts
+
+
+def _cost(records: Iterable[Record]) -> float | None:
+    costs = [record.cost for record in records if record.cost is not None]
+    return round(sum(costs), 6) if costs else None

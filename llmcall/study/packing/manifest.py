@@ -70,7 +70,8 @@ class Manifest:
     :ivar children: the names of the child processes that it started.
     :ivar served: for each model that answered, its days and fingerprints; ``None`` if unknown.
     :ivar asked: the models that the program asked for.
-    :ivar answers: how many answers there are, and how many were cut, refused or asked again.
+    :ivar answers: how many answers there are, and how many were cut, refused or asked again
+        by an ``LLMCall``.
     :ivar cost: in USD, when the answers were made; ``None`` if no record says it.
     :ivar python: Python's version.
     :ivar packages: the versions of the distributions that the program imported.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...display.formatting import money
 from ...records.served import served_words
+from ...review.marks import ASKED_AGAIN
 from .manifest import ABOUT, CODE, DATA, RECORDING, RESULT
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ answers and compares the results. It needs no key and no network.
 def _answers(manifest: Manifest, served: Served) -> str:
     counts = dict(manifest.answers)
     total = counts.pop("answers")
+    again = counts.pop(ASKED_AGAIN)
     marks = ", ".join(f"{count:,} {mark}" for mark, count in counts.items())
     cost = "unknown" if manifest.cost is None else money(manifest.cost)
     asked = ", ".join(manifest.asked) or "none"
@@ -70,7 +72,8 @@ def _answers(manifest: Manifest, served: Served) -> str:
 
 - Models asked for: {asked}
 - Answered by (first and last day, UTC): {by}
-- Answers: {total:,} ({marks})
+- Answers: {total:,} ({marks}, {again:,} asked again by an `LLMCall`); other code that asks again is
+  not known
 - Cost when they were made: {cost}"""
 
 

@@ -192,6 +192,23 @@ def test_a_survey_shows_its_answers_by_what_tells_them_apart() -> None:
     assert dict(by_level) == {"formal": [24, 23, 1], "plain": [24, 23, 1]}
 
 
+def test_numbers_that_name_the_actors_show_no_answers() -> None:
+    """Answers by ranges of them say nothing; other numbers are shown by ranges."""
+    records = [
+        chat(
+            f"You are person {n}, {20 + 3 * n} years old. Bus?",
+            "yes" if n % 2 else "no",
+            f"v/{n}#0",
+        )
+        for n in range(24)
+    ]
+    [found] = data_of(report(str(written("a.jsonl", records))))["survey"]
+    groups = dict(found["groups"])
+    assert list(groups) == ["all answers", "“… years old. Bus?”"]
+    ages = dict(groups["“… years old. Bus?”"])
+    assert list(ages) == ["20 to 35", "38 to 53", "56 to 71", "74 to 89"]
+
+
 def test_the_answers_of_two_surveys() -> None:
     """Two surveys that are compared show their answers side by side."""
     data = data_of(report(survey("a.jsonl"), "--against", survey("b.jsonl", framing="formal")))

@@ -44,12 +44,15 @@ def columns(calls: Sequence[Call]) -> list[Column]:
     """Return what tells the calls of a survey apart, with at most :data:`MOST_VALUES` values each:
     levels of the scope, parameters, the model, and words of the prompts.
 
-    What tells the same calls apart as an earlier one is left out.
+    What tells the same calls apart as an earlier one is left out; so are numbers that only name the
+    actors.
     """
     found = []
     seen: set[tuple[int, ...]] = set()
+    names = _names(calls)
     for column in (*_of_scopes(calls), *_of_parameters(calls), *_of_prompts(calls)):
-        column = _binned(column)
+        if column.values != names:
+            column = _binned(column)
         if 2 <= len(set(column.values) - {None}) <= MOST_VALUES:
             first: dict[str | None, int] = {}
             partition = tuple(first.setdefault(value, len(first)) for value in column.values)
@@ -87,6 +90,13 @@ def binned(numbers: Sequence[float], bins: int = BINS) -> Callable[[float], str]
 
 
 # Scopes and parameters
+
+
+def _names(calls: Sequence[Call]) -> list[str | None]:
+    """Return the last names in the scopes if no two actors share one; else nothing."""
+    scopes = [split_repeat(call.record.scope)[0] for call in calls]
+    names = [scope.rpartition("/")[2] for scope in scopes]
+    return [*names] if len(set(names)) == len(set(scopes)) else []
 
 
 def _of_scopes(calls: Sequence[Call]) -> Iterator[Column]:

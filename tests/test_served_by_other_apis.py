@@ -161,6 +161,36 @@ def test_show_and_diff_name_the_models_and_their_days() -> None:
     assert f"b.jsonl: answered by m-2026-09-01 ({today()})" in told
 
 
+def with_ids(data: Any, number: int) -> Any:
+    """Return an answer with what is new in each: ids and times."""
+    if isinstance(data, list):
+        return [with_ids(each, number) for each in data]
+    if not isinstance(data, dict):
+        return data
+    found = {name: with_ids(each, number) for name, each in data.items()}
+    if data.get("object") == "response" or data.get("type") == "message":
+        found |= {"id": f"id_{number}", "created_at": number}
+    return found
+
+
+@pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
+@pytest.mark.parametrize("api", ASKED)
+def test_ids_and_times_make_no_other_answer(api: str, answers: dict[str, Any]) -> None:
+    """Two recordings with the same words are the same, as of chats."""
+    for number, path in enumerate(("a.jsonl", "b.jsonl")):
+        record(path, with_ids(answers[api], number), api, cache_mode="off")
+    assert Path("a.jsonl").read_bytes() != Path("b.jsonl").read_bytes()
+    assert "1 call: 1 the same" in commands.done("diff", "a.jsonl", "b.jsonl")
+
+
+def test_a_call_of_a_tool_by_another_id_is_another_answer() -> None:
+    """Later requests name it."""
+    for number, path in enumerate(("a.jsonl", "b.jsonl")):
+        call = {"type": "tool_use", "id": f"call_{number}", "name": "look", "input": {}}
+        record(path, {**MESSAGE, "content": [call]}, "messages", cache_mode="off")
+    assert "1 call: 0 the same" in commands.done("diff", "a.jsonl", "b.jsonl")
+
+
 def facts_of(path: str) -> dict[str, str]:
     """Return what a report says of a run on top."""
     commands.done("report", path, "-o", "report.html")

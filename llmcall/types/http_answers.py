@@ -15,6 +15,10 @@ from .usage import TokenUsage
 # The ends of the paths at which a model answers; programs.connections, which child processes load by
 # itself, has the same.
 MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages")
+# The fields of these APIs that are new in each answer, and the objects whose ids are so. The ids of
+# calls of tools are none of them: later requests name them.
+VOLATILE = {"created", "created_at", "completed_at", "system_fingerprint", "item_id", "obfuscation"}
+WITH_NEW_IDS = {"response", "message", "reasoning", "text_completion"}
 KEPT = 64  # answers, each of which is asked for its tokens, its cost and its model
 
 
@@ -80,6 +84,31 @@ def model_answer(request: Mapping[str, Any], response: Mapping[str, Any]) -> Htt
     found = read_answer(body)
     is_at_model = str(request.get("path")).rstrip("/").endswith(MODEL_PATHS)
     return found if is_at_model or found.usage != TokenUsage() else None
+
+
+def lasting_parts(response: Mapping[str, Any]) -> Any:
+    """Return a recorded answer without the fields that are new in each: its objects, or the whole
+    response if it holds none.
+    """
+    value = response.get("value")
+    body = value.get("body") if isinstance(value, dict) else None
+    parts = list(_parts(body)) if isinstance(body, str) else []
+    return [_lasting(part) for part in parts] or response
+
+
+def _lasting(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_lasting(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    left_out = set(VOLATILE)
+    if WITH_NEW_IDS & {_text(value.get("type")), _text(value.get("object"))}:
+        left_out.add("id")
+    return {name: _lasting(each) for name, each in value.items() if name not in left_out}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _parts(body: str) -> Iterator[dict[str, Any]]:

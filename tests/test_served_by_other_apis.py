@@ -40,6 +40,8 @@ MESSAGE = {
     "stop_reason": "end_turn",
     "usage": {"input_tokens": 12, "output_tokens": 3},
 }
+CUT = {**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+REFUSAL = [{"type": "message", "content": [{"type": "refusal", "refusal": "I cannot."}]}]
 WHOLE = {"responses": RESPONSE, "messages": MESSAGE}
 EVENTS = {
     "responses": [
@@ -68,22 +70,31 @@ def as_events(events: list[dict[str, Any]]) -> Any:
 
 
 def record(
-    path: str, answer: Any, api: str = "responses", url: str = URL, **settings: Any
+    path: str,
+    answer: Any,
+    api: str = "responses",
+    url: str = URL,
+    mode: str = "once",
+    input: Any = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Record an answer to a request, and return the cassette's header.
 
     :param answer: the answer's JSON, or the events of its stream.
+    :param mode: the cassette's.
+    :param input: what is asked in place of the question.
     """
+    asked = ASKED[api] if input is None else {**ASKED[api], "input": input}
 
     def answered(_: Any) -> Any:
         return as_events(answer) if isinstance(answer, list) else http.Response(200, json=answer)
 
     transport = http.MockTransport(answered)
     with (
-        llmcall.cassette(path),
+        llmcall.cassette(path, mode=mode),
         llmcall.http_client(transport=transport, prices={"m": (1.0, 10.0)}, **settings) as client,
     ):
-        client.post(f"{url}/{api}", json=ASKED[api]).raise_for_status()
+        client.post(f"{url}/{api}", json=asked).raise_for_status()
     header: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8").partition("\n")[0])
     return header
 
@@ -161,6 +172,37 @@ def test_show_and_diff_name_the_models_and_their_days() -> None:
     assert f"b.jsonl: answered by m-2026-09-01 ({today()})" in told
 
 
+@pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
+@pytest.mark.parametrize("api", ASKED)
+def test_who_said_what(api: str, answers: dict[str, Any]) -> None:
+    """The question and the answer are shown as those of chats, and stand in the frame."""
+    record("tape.jsonl", answers[api], api)
+    assert llmcall.cassette("tape.jsonl").to_frame()["answer"].tolist() == ["Yes."]
+    shown = commands.done("show", "tape.jsonl")
+    assert "user\n    Bread?\n→ assistant\n    Yes.\n" in shown
+    assert 'model="m"' in shown and "tokens=20" in shown
+
+
+def test_a_conversation_repeats_no_message() -> None:
+    """What stood in the call before, its answer too, is not shown again."""
+    history = [{"role": "user", "content": "Bread?"}]
+    record("tape.jsonl", RESPONSE, input=[{"role": "system", "content": "You are Lisa."}, *history])
+    history += [{"role": "assistant", "content": [{"type": "output_text", "text": "Yes."}]}]
+    history += [{"role": "user", "content": "Milk?"}]
+    asked = [{"role": "system", "content": "You are Lisa."}, *history]
+    record("tape.jsonl", RESPONSE, mode="new", input=asked)
+    shown = commands.done("show", "tape.jsonl")
+    assert "    … 3 messages as above\nuser\n    Milk?\n→ assistant\n    Yes.\n" in shown
+
+
+def test_the_end_of_an_answer_is_shown() -> None:
+    """If it was cut or refused."""
+    record("cut.jsonl", CUT, cache_mode="off")
+    assert "→ assistant, ended by max_output_tokens\n    Yes." in commands.done("show", "cut.jsonl")
+    record("refused.jsonl", {**RESPONSE, "output": REFUSAL}, cache_mode="off")
+    assert "→ assistant\n    refuses: I cannot." in commands.done("show", "refused.jsonl")
+
+
 def with_ids(data: Any, number: int) -> Any:
     """Return an answer with what is new in each: ids and times."""
     if isinstance(data, list):
@@ -207,8 +249,6 @@ def test_a_report_counts_their_models_tokens_and_cost() -> None:
     assert facts["cost"] == "&lt;$0.0001" and "failures" not in facts
 
 
-CUT = {**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
-REFUSAL = [{"type": "message", "content": [{"type": "refusal", "refusal": "I cannot."}]}]
 ENDS = {
     "cut response": ("responses", CUT, "1 answer ended by max_output_tokens"),
     "cut message": (

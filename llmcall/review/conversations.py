@@ -23,7 +23,7 @@ from ..errors import CacheError
 from ..programs.actors import SYSTEM, named_by_system
 from ..records.reader import read as read_records
 from ..records.references import INLINE_CHARACTERS
-from ..records.served import served_by, served_words
+from ..records.served import model_of, served_by, served_words
 from ..requests.contents import title_of
 from ..requests.keys import normalizer
 from ..types import Record
@@ -54,6 +54,12 @@ ASKED = (
     "path",
     "body",
 )
+# The fields of a body that hold what was said.
+SYSTEMS = ("system", "instructions")
+QUESTIONS = ("messages", "input", "prompt")
+SAID = (*SYSTEMS, *QUESTIONS)
+TEXTS = ("text", "input_text", "output_text")  # the types of parts that are texts
+ANSWERER = "assistant"  # the role
 INDENT = "    "
 WORDS = 60  # characters of a text that stands above
 
@@ -293,18 +299,18 @@ def _call(record: Record, beginning: History, before: Call | None) -> Call:
         record,
         (record.sample or "").partition("#")[2],
         title_of(record.kind, record.request),
-        tuple(
-            (name, as_json(value))
-            for name, value in sorted(record.request.items())
-            if name not in ASKED
-        ),
+        tuple((name, as_json(value)) for name, value in sorted(_parameters_of(record).items())),
         tuple(each.said for each in histories[1:]),
         known,
         None if histories[known].last is before else histories[known].first,
         tuple(_answers(record)),
     )
     choices = record.response.get("choices") or ()
-    answered = (histories[-1].with_message(_said_of(choice["message"])) for choice in choices)
+    answered = [histories[-1].with_message(_said_of(choice["message"])) for choice in choices]
+    if _asks_model(record):
+        answered = [
+            histories[-1].with_message(said._replace(role=ANSWERER)) for said in call.answers
+        ]
     for each in (*histories[1:], *answered):
         each.first, each.last = each.first or call, call
     return call
@@ -315,10 +321,45 @@ def _messages_of(record: Record) -> Sequence[Mapping[str, Any]]:
     request = record.request
     if record.kind == "chat":
         return request["messages"]  # type: ignore[no-any-return]
+    if _asks_model(record):
+        return list(_messages_in(request["body"]))
     role, name = {"embedding": ("text", "input"), "http": ("body", "body")}.get(
         record.kind, ("arguments", "arguments")
     )
     return [{"role": role, "content": request.get(name)}]
+
+
+def _asks_model(record: Record) -> bool:
+    """Return whether a request that is recorded as it is asks a model something."""
+    if record.kind != "http" or model_of(record.kind, record.request, record.response) is None:
+        return False
+    body = record.request.get("body")
+    return isinstance(body, dict) and not set(SAID).isdisjoint(body)
+
+
+def _messages_in(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the messages in a body of the Responses, the Messages or the completions API."""
+    for name in SYSTEMS:
+        if name in body:
+            yield {"role": "system", "content": body[name]}
+    for name in QUESTIONS:
+        asked = body.get(name)
+        if isinstance(asked, list) and all(isinstance(item, dict) for item in asked):
+            for item in asked:
+                is_message = isinstance(item.get("role"), str) and "content" in item
+                yield item if is_message else {"role": "user", "content": as_json(item)}
+        elif asked is not None:
+            text = asked if isinstance(asked, str) else as_json(asked)
+            yield {"role": "user", "content": text}
+
+
+def _parameters_of(record: Record) -> dict[str, Any]:
+    """Return what else was asked for; of a body, its further fields."""
+    asked = {name: value for name, value in record.request.items() if name not in ASKED}
+    if _asks_model(record):
+        body = record.request["body"]
+        asked |= {name: value for name, value in body.items() if name not in SAID}
+    return asked
 
 
 def _said_of(message: Mapping[str, Any]) -> Said:
@@ -336,7 +377,7 @@ def _said_of(message: Mapping[str, Any]) -> Said:
 
 
 def _part(part: Any) -> str:
-    if isinstance(part, dict) and part.get("type") == "text":
+    if isinstance(part, dict) and part.get("type") in TEXTS:
         part = part.get("text")
     return part if isinstance(part, str) else as_json(part)
 
@@ -354,8 +395,17 @@ def _answers(record: Record) -> list[Said]:
     choices = record.response.get("choices")
     if choices:
         return [_choice(choice, len(choices)) for choice in choices]
+    if _asks_model(record):
+        return [_http_answer(record)]
     role = next((name for name in ("embedding", "fallback") if name in record.response), "result")
     return [Said(role, (record.answer,))]
+
+
+def _http_answer(record: Record) -> Said:
+    """Return a model's answer that is recorded as it came."""
+    texts = (f"refuses: {record.refusal}",) if record.refusal else (record.answer,)
+    end = record.finish_reason
+    return Said(ANSWERER if end in ORDINARY_ENDS else f"{ANSWERER}, ended by {end}", texts)
 
 
 def _choice(choice: Mapping[str, Any], count: int) -> Said:

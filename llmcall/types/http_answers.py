@@ -32,6 +32,7 @@ class HttpAnswer(NamedTuple):
     :param finish_reason: why it ended, in the words of its API: ``"completed"``,
         ``"max_output_tokens"``, ``"end_turn"`` ….
     :param refusal: the text in which the model refused.
+    :param text: what it said.
     """
 
     model: str | None
@@ -40,6 +41,7 @@ class HttpAnswer(NamedTuple):
     fingerprint: str | None
     finish_reason: str | None
     refusal: str | None
+    text: str | None
 
 
 @lru_cache(maxsize=KEPT)
@@ -69,6 +71,7 @@ def read_answer(body: str) -> HttpAnswer:
         fingerprint=_last(_texts(told, "system_fingerprint")),
         finish_reason=_last([reason for each in told for reason in _ends(each)]),
         refusal="\n\n".join(dict.fromkeys(refusals)) or None,
+        text=_last([text for each in told if (text := _said(each))]) or _streamed(told),
     )
 
 
@@ -153,6 +156,22 @@ def _refusals(told: Mapping[str, Any]) -> Iterator[str]:
             refusal = part.get("refusal")
             if isinstance(refusal, str) and refusal:
                 yield refusal
+
+
+def _said(told: Mapping[str, Any]) -> str:
+    """Return the text of a whole answer of the Responses, the Messages or the completions API."""
+    parts = [
+        part for item in _objects(told.get("output")) for part in _objects(item.get("content"))
+    ]
+    choices = _objects(told.get("choices"))
+    return "\n\n".join(_texts([*parts, *_objects(told.get("content")), *choices], "text"))
+
+
+def _streamed(told: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return the text whose pieces the events of the Messages API have."""
+    return (
+        "".join(_texts((each for each in told if each.get("type") == "text_delta"), "text")) or None
+    )
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

@@ -134,12 +134,14 @@ class Record:
 
     @property
     def answer(self) -> str:
-        """Return the answer's text: all choices if there are several, an embedding's length, or a
-        function's value.
+        """Return the answer's text: all choices if there are several, an embedding's length, a
+        function's value, or what came over HTTP.
         """
         choices = self.response.get("choices")
         if choices:
             return "\n\n".join(message_text(choice["message"]) for choice in choices)
+        if self._told is not None and self._told.text:
+            return self._told.text
         embedding = self.response.get("embedding")
         if isinstance(embedding, bytes):
             return f"{len(embedding) // 4} numbers"

@@ -518,6 +518,19 @@ def test_the_answers_of_a_survey_as_a_picture(open_page: Open) -> None:
             assert tab.evaluate(CONTRASTS) == []
 
 
+def test_unknown_tokens_and_costs_make_no_bars(open_page: Open) -> None:
+    """What no server reported is no zero: no chart if nothing is known, else the word."""
+    records = [chat("Bread?", "Yes.", f"{name}#0") for name in ("lisa", "bart", "emma")]
+    for record in records:
+        record.response["usage"], record.cost = None, None
+    report(str(written("a.jsonl", records)))
+    assert open_page().locator("#costs").is_hidden()
+    records[0].cost = 0.5
+    report(str(written("a.jsonl", records)))
+    tab = open_page()
+    assert tab.locator("#bars td").all_inner_texts() == [" $0.5000", " unknown", " unknown"]
+
+
 def test_whom_a_message_quotes_is_a_link(open_page: Open) -> None:
     """Below a message stands whom it quotes, with a link to that call."""
     said = "I will bring two loaves of bread to the river."

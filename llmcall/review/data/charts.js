@@ -54,18 +54,22 @@ const LARGEST = 20;
 function showCosts() {
   const sides = compared ? ["one", "other"] : ["one"];
   const isCost = calls.cost.some((cost) => cost !== null && cost > 0);
-  const of = (call) => (call < 0 ? 0 : isCost ? calls.cost[call] ?? 0 : (calls.input[call] ?? 0) + (calls.output[call] ?? 0));
+  const numbers = isCost ? [calls.cost] : [calls.input, calls.output];
+  const known = (call) => numbers.map((each) => each[call] ?? null).filter((number) => number !== null);
   const sums = rowNames.map((name, row) => {
-    const found = sides.map(() => 0);
-    for (let cell = starts[row]; cell < starts[row + 1]; cell++) sides.forEach((side, number) => { found[number] += of(cells[side][cell]); });
+    const found = sides.map(() => null); // unknown
+    for (let cell = starts[row]; cell < starts[row + 1]; cell++) {
+      sides.forEach((side, number) => { for (const each of known(cells[side][cell])) found[number] += each; });
+    }
     return [name, found];
   });
   const size = ([, found]) => Math.max(...found);
   sums.sort((one, two) => size(two) - size(one));
-  // A picture of bars that are all alike says nothing.
-  if (survey.length || sums.length < 2 || size(sums[0]) < 1.5 * size(sums[sums.length - 1])) return;
+  // A picture of bars that are all alike, or of nothing known, says nothing.
+  if (survey.length || !size(sums[0] ?? ["", [0]]) || sums.length < 2 || size(sums[0]) < 1.5 * size(sums[sums.length - 1])) return;
   const rest = sums.splice(LARGEST);
-  const largest = size(sums[0]), label = isCost ? dollars : (sum) => `${sum.toLocaleString("en")} tokens`;
+  const largest = size(sums[0]), worded = isCost ? dollars : (sum) => `${sum.toLocaleString("en")} tokens`;
+  const label = (sum) => (sum === null ? "unknown" : worded(sum));
   find("costs").hidden = false;
   find("costs-heading").textContent = `${isCost ? "Cost" : "Tokens"} by scope${rest.length ? `: the ${sums.length} largest of ${rowNames.length.toLocaleString("en")}` : ""}`;
   find("bars").replaceChildren(...sums.map(([name, found]) => make("tr", null, make("th", { scope: "row", dir: "auto" }, name),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -367,6 +368,17 @@ def test_the_last_line_says_what_the_calls_came_to(model: NumberedServer) -> Non
     [line] = last_lines(cached)
     assert line.startswith("1 asked, 2 from the cache, 0 replayed, 0 refused: ")
     assert line.endswith(".llmcall/cache")
+
+
+def test_the_last_line_names_no_file_that_holds_nothing_of_the_run(model: NumberedServer) -> None:
+    """A failed ``rewrite`` leaves the old file, and a cache whose mode is off records nothing."""
+    ran("ask('Bread?')", "--cassette", "a.jsonl")
+    failed = ran("ask('Bread?'); 1 / 0", "--cassette", "a.jsonl", "--mode", "rewrite", code=1)
+    counted = "1 asked, 0 from the cache, 0 replayed, 0 refused"
+    assert last_lines(failed) == [f"{counted}: a.jsonl was not written"]
+    unrecorded = ran("ask('Milk?')", env={**os.environ, "LLMCALL_CACHE_MODE": "off"})
+    [line] = last_lines(unrecorded)
+    assert line == f"{counted}: nothing was recorded, because the cache's mode is off"
 
 
 def test_a_call_that_failed_counts_as_asked(model: NumberedServer) -> None:

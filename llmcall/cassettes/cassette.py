@@ -69,6 +69,7 @@ class Cassette(ContextDecorator):
         none.
     :ivar keeps_unused: why the mode ``update`` leaves unused records in the file; empty if it does
         not.
+    :ivar is_written: whether it wrote the file since it was opened.
     :ivar run: the options of the ``llmcall run`` that recorded it; ``None`` if code did.
 
     >>> with llmcall.cassette("greetings.jsonl") as tape:
@@ -108,6 +109,7 @@ class Cassette(ContextDecorator):
         self.replayed = 0
         self.keeps_unused = ""
         self.told_unused = ""
+        self.is_written = False
         self._refused_before = process_failures.refused
         # Set by a forked process that used a record: this process cannot see which one.
         self._used_by_child = mmap(-1, 1)
@@ -297,6 +299,7 @@ class Cassette(ContextDecorator):
             # One order for the records of both recordings.
             records.sort(key=lambda record: self._uses.order_of(record.cache_key))
         self._output.write(self._agreement.header, records, run=self.run, complete=complete)
+        self.is_written = True
 
     def _write_record(self, record: Record) -> None:
         """Add a record at the end of the file. The file gets its order when the cassette closes."""

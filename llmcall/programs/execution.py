@@ -288,11 +288,12 @@ class Execution:
         cassette = self._cassette
         if cassette is None:
             used = process_meter.usage()
-            place = without_password(config.settings().cache_path)
-            return [_counts_line(used.calls + used.errors, 0, used.cached_calls, 0, refused, place)]
+            asked = used.calls + used.errors
+            return [_counts_line(asked, 0, used.cached_calls, 0, refused, _cache_words())]
         lost = cassette.failures.unanswered
         asked = cassette.asked + lost
-        is_there = cassette.path.exists()
+        is_kept = cassette.is_written or not cassette.recorded
+        is_there = is_kept and cassette.path.exists()
         place = str(cassette.path) if is_there else f"{cassette.path} was not written"
         line = _counts_line(asked, lost, cassette.supplied, cassette.replayed, refused, place)
         return [line, cassette.told_unused] if cassette.told_unused else [line]
@@ -309,6 +310,14 @@ def _refuse_to_send(client: object, cassette: Cassette | None) -> None:
             f"no answer is recorded{place}, and llmcall run --mode none sends nothing; run the "
             "program without --mode none to record it"
         )
+
+
+def _cache_words() -> str:
+    """Return where the disk cache is, or that it records nothing."""
+    settings = config.settings()
+    if settings.cache_mode == "off":
+        return "nothing was recorded, because the cache's mode is off"
+    return str(without_password(settings.cache_path))
 
 
 def _counts_line(

@@ -260,6 +260,19 @@ def test_a_hit_of_another_host_warns_once(caplog: pytest.LogCaptureFixture) -> N
         apart.send_message("Hello", model="m", temperature=0)
 
 
+@pytest.mark.parametrize("asked_at", ["http://LocalHost:1/v1", "HTTP://LOCALHOST:2/v1"])
+def test_a_hit_of_the_same_host_in_other_letters_does_not_warn(
+    asked_at: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A host's name is the same in capital and in small letters, in a record as in an address."""
+    transport = ScriptedClient(["one"])
+    for base_url in ("http://localhost:1/v1", asked_at):
+        client = llmcall.OpenAIClient(base_url=base_url, transport=transport, on_error="raise")
+        said(client, "Hello", model="m", temperature=0)
+        assert client.cache.get(client.build_request("Hello", model="m", temperature=0))
+    assert len(transport.requests) == 1 and not caplog.records
+
+
 # The cache's own functions
 
 

@@ -97,6 +97,17 @@ OVERFLOWS = json.loads(
 )
 
 
+def test_the_sdks_error_behind_ours_holds_no_key(httpserver: HTTPServer) -> None:
+    """It is shown with ours, as its cause, so what a server repeats of the key is masked in it too."""
+    key = "SESAME-open-1234567890-SESAME"
+    echo = refusal(400, f"you sent {key}", code=key, param=key)
+    error, _, _ = asked(httpserver, echo, api_key=key)
+    cause = error.__cause__
+    assert isinstance(cause, openai.BadRequestError) and "you sent" in str(cause)
+    shown = [*traceback.format_exception(error), repr(cause), *map(str, vars(cause).values())]
+    assert key not in "".join(shown)
+
+
 def test_a_refused_connection_is_tried_twice(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody listens at an address of this machine: the log names the two attempts that are made."""
     with refusing() as address, client_for(address, retry_max_attempts=5) as client:

@@ -112,3 +112,28 @@ def test_an_unknown_call_is_an_error() -> None:
     assert "has no scope 'lisa'; it has rep-1/bart, rep-1/lisa" in " ".join(unknown.split())
     missing = done("show", path, "--heard", "rep-1/lisa", "4", code=2)
     assert "it has 3 calls, from 1" in " ".join(missing.split())
+
+
+@pytest.mark.parametrize(("heard_in", "told"), [(1, False), (2, True), (3, True)])
+def test_a_prompt_quotes_no_answer_of_a_later_round(heard_in: int, told: bool) -> None:
+    """Whoever speaks first within a round, what is said in the second is not heard in the first."""
+    says = {1: "Nothing.", 2: SAYS, 3: "Nothing more."}
+    records = [
+        record
+        for number in says
+        for record in (
+            chat(f"Day {number}. Speak.", says[number], f"round-{number}/lisa#0"),
+            chat(f"Day {number}. Lisa said: {SAYS}", "Hm.", f"round-{number}/bart#0"),
+        )
+    ]
+    path = written("a.jsonl", records)
+    shown = done("show", str(path), "--heard", f"round-{heard_in}/bart", "1")
+    assert ("quotes lisa, call 2" in shown) is told
+    assert ("no message quotes an earlier answer" in shown) is not told
+
+
+def test_a_prompt_quotes_no_later_answer_of_its_own_actor() -> None:
+    """What an actor says in its second call is not quoted in its first."""
+    path = written("a.jsonl", [chat(SAYS, "Hm.", "lisa#0"), chat("And?", SAYS, "lisa#0")])
+    [_, line] = done("show", str(path), "--heard", "lisa", "1").splitlines()
+    assert line == "no message quotes an earlier answer of another actor"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import traceback
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
@@ -206,6 +207,16 @@ def test_the_sdks_errors(
         ask(prompt="Hello")
     assert len(server.requests) == (2 if status in (429, 500) else 1)
     assert ("bad request" in caplog.text) is (status in (400, 404, 422))
+
+
+def test_the_sdks_errors_hold_no_key(ask: Ask, serve: Serve) -> None:
+    """What a server repeats of the key is masked in the SDK's error, which the caller gets."""
+    key = "SESAME-open-1234567890-SESAME"
+    serve(refusal(400, f"you sent {key}", code=key), api_key=key)
+    with pytest.raises(openai.BadRequestError, match="you sent") as caught:
+        ask(prompt="Hello")
+    shown = [*traceback.format_exception(caught.value), *map(str, vars(caught.value).values())]
+    assert key not in "".join(shown)
 
 
 def test_what_the_sdk_would_not_notice(ask: Ask, serve: Serve) -> None:

@@ -79,6 +79,28 @@ def test_threads_by_default(given: int | None, workers: int) -> None:
     assert map(at_once(workers), range(workers), workers=given) == list(range(workers))
 
 
+@pytest.mark.parametrize(("servers", "workers"), [(0, 2), (1, 2), (3, 6), (20, 32)])
+def test_workers_for_the_places_of_all_endpoints(servers: int, workers: int) -> None:
+    """Without ``workers=``, as many items are worked on as all endpoints together may be asked at
+    once, and no more than 32.
+    """
+    endpoints = [
+        llmcall.Endpoint(f"server {number}", ("m",), base_url=f"http://127.0.0.1:{number + 1}/v1")
+        for number in range(servers)
+    ]
+    threads = set()
+    meeting = threading.Barrier(workers)
+
+    def work(item: int) -> int:
+        threads.add(threading.current_thread())
+        meeting.wait(30)
+        return item
+
+    with llmcall.configured(limits_max_concurrent_calls=2, endpoints=endpoints):
+        assert map(work, range(6 * workers)) == list(range(6 * workers))
+    assert len(threads) == workers
+
+
 @pytest.mark.parametrize("function", [map, imap])
 def test_all_workers_begin_beside_a_thread_that_computes(function: Any) -> None:
     """All 32 calls are at the server together, whatever else the process does meanwhile."""
@@ -924,6 +946,40 @@ def test_modes(settings: dict[str, Any], params: dict[str, Any], recorded: int) 
     CALL.map(ROWS)
     call = LLMCall(user="item {{ name }}", client=Dice(**settings), **params)
     assert call.map(ROWS, dry_run=True)[:2] == (recorded, 3 - recorded)
+
+
+class TooLong(ScriptedClient):
+    """Be two models, of which only the larger one has room for a prompt."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(["7"], model="gpt-4", fallbacks={"gpt-4": ("gpt-4-turbo",)}, **settings)
+
+    def send(self, request: Any, timeout: float | None) -> dict[str, Any]:
+        if request.model == "gpt-4":
+            raise llmcall.ContextLengthError("too long")
+        return super().send(request, timeout)
+
+
+def how_many(**settings: Any) -> LLMCall:
+    """Return a call whose model has too little room."""
+    return LLMCall(user="How many?", output_type=int, client=TooLong(**settings))
+
+
+def test_what_a_longer_context_fallback_answered_is_a_hit() -> None:
+    """The record of what was asked only points to the answer, which is what a plan reads."""
+    call = how_many(cache_mode="auto")
+    assert call.call() == 7
+    assert call.map([{}], dry_run=True)[:2] == (1, 0)
+
+
+def test_what_a_longer_context_fallback_answered_is_a_hit_of_a_cassette() -> None:
+    """A cassette holds such a pointer too, while it is recorded and when it is replayed."""
+    call = how_many(cache_mode="off")
+    with llmcall.cassette("plan.jsonl"):
+        assert call.call() == 7
+        assert call.map([{}], dry_run=True)[:2] == (1, 0)
+    with llmcall.cassette("plan.jsonl", mode="none"):
+        assert call.map([{}], dry_run=True)[:2] == (1, 0)
 
 
 def test_a_cassette_answers() -> None:

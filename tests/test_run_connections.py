@@ -137,6 +137,20 @@ def test_none_refuses_the_address_of_the_settings(
     assert printed == "llmcall run refuses the connection to localhost: a replay sends nothing\n"
 
 
+def test_none_refuses_a_models_host_in_capital_letters(model: NumberedServer) -> None:
+    """A host's name is the same in capital and in small letters."""
+    assert "//localhost:" in model.address
+    ran("print(ask('Bread?'))")
+    program = """
+        print(ask('Bread?'))
+        os.environ["MODEL_AT"] = os.environ["MODEL_AT"].replace("localhost", "LocalHost")
+        print(tried(lambda text: post(text, '/elsewhere'), 'Salt?'))
+    """
+    printed, said = ran(program, "--mode", "none", code=1)
+    assert printed.splitlines() == ["answer 0", "URLError"]
+    assert "program.py sent no request to localhost: --mode none refused it" in said
+
+
 def test_none_lets_other_connections_be(model: NumberedServer, httpserver: HTTPServer) -> None:
     """A program's own server is no model: it is reached in mode ``none``."""
     ran("print(ask('Bread?'))")

@@ -541,6 +541,53 @@ def test_what_was_not_received_gives_its_draw_back(
     ]
 
 
+def closed_and_asked_again(client: llmcall.LLMClient, pieces: int) -> Any:
+    """Read some pieces of a stream, close it, and ask again while it is kept."""
+    stream = client.stream_message("Hello")
+    for _ in range(pieces):
+        next(stream)
+    stream.close()
+    reply = client.send_message("Hello", on_error="raise", deadline=60)
+    assert stream.reply is None
+    return reply
+
+
+def aclosed_and_asked_again(client: llmcall.LLMClient, pieces: int) -> Any:
+    """Do the same in a task."""
+
+    async def main() -> Any:
+        stream = client.astream_message("Hello")
+        for _ in range(pieces):
+            await anext(stream)
+        await stream.aclose()
+        reply = await client.asend_message("Hello", on_error="raise", deadline=60)
+        assert stream.reply is None
+        return reply
+
+    return asyncio.run(main())
+
+
+BOTH = pytest.mark.parametrize("asked_again", [closed_and_asked_again, aclosed_and_asked_again])
+
+
+@pytest.mark.parametrize("pieces", [0, 1])
+@BOTH
+def test_a_closed_stream_gives_its_draw_back_though_it_is_kept(
+    asked_again: Any, pieces: int
+) -> None:
+    """The next call draws the same number, whether or not anybody still holds the stream."""
+    client = ScriptedClient(lambda messages: "once upon a time", cache_mode="auto")
+    with llmcall.scope("s"):
+        assert asked_again(client, pieces).sample == "s#0"
+
+
+@BOTH
+def test_a_closed_stream_gives_its_place_back_though_it_is_kept(asked_again: Any) -> None:
+    """The next call may begin at once, whether or not anybody still holds the stream."""
+    client = ScriptedClient(lambda messages: "once upon a time", limits_max_concurrent_calls=1)
+    assert asked_again(client, 1).content == "once upon a time"
+
+
 def test_streams_that_are_kept_are_told(caplog: pytest.LogCaptureFixture) -> None:
     """Whoever keeps streams, and never comes back, has left them when the cassette closes; each is
     told once.

@@ -95,6 +95,22 @@ def test_an_arm_that_is_entered_again_goes_on() -> None:
     assert (first, second) == ("r#0", "r#1")
 
 
+def test_an_arm_of_a_kept_scope_goes_on() -> None:
+    """As in several cells of a notebook; what is asked between them belongs to all arms."""
+    client = numbered()
+    trial, control = llmcall.scope("trial"), llmcall.arm("control")
+    with trial, control:
+        first = ask(client)
+    with trial:
+        between = ask(client)
+    with trial, control:
+        second = ask(client)
+    with trial, llmcall.arm("treated"):
+        other = [ask(client), ask(client)]
+    assert (first, between, second) == ("trial#0", "trial#1", "trial#2")
+    assert other == ["trial#0", "trial#2"]
+
+
 def test_another_scope_has_arms_of_its_own() -> None:
     """Two sets of arms in two scopes count apart."""
     client = numbered()

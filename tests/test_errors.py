@@ -384,6 +384,7 @@ def test_errors_leave_without_inner_frames(
         ("", None, "/v1"),
         ("/", None, "/v1"),
         ("/v1/chat/completions", None, "/v1"),
+        ("/chat/completions", None, "/v1"),
         ("/v1/embeddings/", None, "/v1"),
         ("/v1", None, None),
         ("", "model_not_found", None),

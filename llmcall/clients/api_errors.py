@@ -266,11 +266,13 @@ def meant_address(url: str) -> str | None:
 
     :param url: without a query.
     """
-    stripped = url.rstrip("/")
+    given = url.rstrip("/")
+    meant = given
     for ending in ADDED:
-        if stripped.endswith(ending):
-            return stripped.removesuffix(ending)
-    return None if VERSION.search(stripped) else f"{stripped}/v1"
+        meant = meant.removesuffix(ending)
+    if not VERSION.search(meant):
+        meant += "/v1"
+    return None if meant == given else meant
 
 
 def guess_address(error: APIError, url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -76,4 +77,8 @@ def logger() -> logging.Logger:
     """Return the logger ``llmcall``."""
     import logging  # takes 4 ms, which a run without notices does not need
 
-    return logging.getLogger("llmcall")
+    found = logging.getLogger("llmcall")
+    # Without a handler, logging prints to standard error, and raises if that is closed.
+    if getattr(sys.stderr, "closed", False) and not found.hasHandlers():
+        found.addHandler(logging.NullHandler())
+    return found

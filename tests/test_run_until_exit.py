@@ -340,6 +340,20 @@ def test_the_last_line_comes_whatever_the_program_does_with_standard_error(
     assert "POST /v1/completions is sent but not recorded" in said
 
 
+def test_notices_come_if_the_program_closed_standard_error(model: NumberedServer) -> None:
+    """Logging would raise there, in the midst of a call or at the end: the notices come at the end."""
+    written("""
+        import sys
+        sys.stderr.close()
+        client.post("/completions", content=b"no JSON")
+        tell("Bread?")
+    """)
+    printed, said = ran()
+    assert printed == "Bread? answer 0\n"
+    assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
+    assert "POST /v1/completions is sent but not recorded" in said
+
+
 def test_a_process_that_outlives_the_run_holds_no_standard_error(model: NumberedServer) -> None:
     """A forked process that closes its own standard streams keeps nobody waiting for their end."""
     written("""

@@ -176,7 +176,7 @@ def test_each_kind_of_failure_is_told(
     monkeypatch.setattr("llmcall.notices.COUNTED_FOR", 0)  # a minute passes
     client.send_message("much later")
     told = [line.partition(" at scripted")[2] for _, line in lines(caplog)]
-    assert [line.partition(". Run")[0] for line in told] == [
+    assert [line.partition(". Try")[0] for line in told] == [
         " failed: busy: 9 asked",
         "): 2 such failures within a minute; the next line comes after 4",
         " failed: overheated",

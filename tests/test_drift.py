@@ -22,7 +22,14 @@ from pytest_httpserver import HTTPServer
 from servers import Answer, ScriptedServer, client_for, completion, refusal, refusing
 
 import llmcall
-from llmcall.errors import BudgetExceededError, CacheError, CacheMissError, InvalidRequestError
+from llmcall.errors import (
+    BudgetExceededError,
+    CacheError,
+    CacheMissError,
+    ContentFilterError,
+    EmptyAnswerError,
+    InvalidRequestError,
+)
 from llmcall.testing import ScriptedClient
 
 STUDY, CHECK = "study.jsonl", "check.jsonl"
@@ -208,8 +215,9 @@ def test_the_recording_stays_as_it_is(model: Model) -> None:
     before = Path(STUDY).read_bytes()
     llmcall.drift(STUDY, share=1, to=CHECK)
     assert Path(STUDY).read_bytes() == before
-    with pytest.raises(ValueError, match="the recording itself"):
-        llmcall.drift(STUDY, share=1, to=STUDY)
+    for named in (STUDY, (STUDY, "survey"), llmcall.Cassette(STUDY)):
+        with pytest.raises(ValueError, match="the recording itself"):
+            llmcall.drift(named, share=1, to=STUDY)
 
 
 def test_what_cannot_be_sent_as_it_was_is_left_out_and_counted(model: Model) -> None:
@@ -552,6 +560,33 @@ def test_a_complete_check_asks_nothing_else(model: Model) -> None:
     with llmcall.configured(cassette_mode="new"):
         assert llmcall.drift(STUDY, calls=9, to=CHECK).calls == 9
     assert model.asked == asked + 4
+
+
+@pytest.mark.parametrize("kind", [ContentFilterError, EmptyAnswerError])
+def test_a_filtered_or_empty_answer_is_counted_and_asked_again(
+    model: Model, kind: type[llmcall.APIError]
+) -> None:
+    """It stops no check, which replays as it was; a later one asks again for what is missing."""
+    record(model, 10, 2)
+    model.answer = lambda messages, chance: kind("no") if "person 3" in str(messages) else "3"
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert (drift.calls, drift.unanswered) == (9, 1)
+    assert "1 further call got no answer" in str(drift)
+    asked = model.asked
+    with llmcall.configured(cassette_mode="none"):
+        assert str(llmcall.drift(STUDY, share=1, to=CHECK)) == str(drift)
+    assert model.asked == asked
+    model.answer = lambda messages, chance: "3"
+    assert llmcall.drift(STUDY, share=1, to=CHECK).unanswered == 0
+    assert model.asked == asked + 1
+
+
+def test_no_answer_at_all_is_an_error(model: Model) -> None:
+    """There is nothing to compare."""
+    record(model, 3, 2)
+    model.answer = lambda messages, chance: ContentFilterError("filtered")
+    with pytest.raises(ContentFilterError, match="filtered"):
+        llmcall.drift(STUDY, share=1, to=CHECK)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")

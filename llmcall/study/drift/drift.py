@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -12,7 +12,13 @@ from ...cassettes.cassette import Cassette, open_cassettes
 from ...clients.registry import client as registered_client
 from ...clients.registry import settings
 from ...display.formatting import counted
-from ...errors import APIError, CacheMissError, short_traceback
+from ...errors import (
+    APIError,
+    CacheMissError,
+    ContentFilterError,
+    EmptyAnswerError,
+    short_traceback,
+)
 from ...parallel.map import map as run_map
 from ...records.reader import read as read_records
 from ...review.conversations import load
@@ -24,6 +30,7 @@ from .values import answers_of, found_reader, user_reader
 
 if TYPE_CHECKING:
     from ...clients.base import LLMClient
+    from .sample import Draw
 
 NOT_FOUND = 404
 NO_SUCH_MODEL = "model_not_found"  # the API's code, which may come with a 403
@@ -110,7 +117,7 @@ def drift(
     :raises CacheError: if nothing in the recording can be asked again.
     :raises CacheMissError: if ``to`` is complete and holds another check.
     :raises APIError: if a call fails for good. What was answered is in ``to``: run the check again, and
-        it goes on from there.
+        it goes on from there. A filtered or empty answer is counted instead, and asked for again then.
     :raises KeyboardInterrupt: as of :func:`llmcall.map`; running again goes on.
 
     >>> from llmcall.testing import ScriptedClient
@@ -139,13 +146,13 @@ def drift(
     if dry_run:
         return plan_of(check, client, _recorded_keys(to))
     assert to is not None
-    if _is_same_file(to, found.name):
+    if _is_same_file(to, run):
         raise ValueError(
             f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
         )
     _answer(check, client, to)
     answered = {record.cache_key: record for record in read_records(to)}
-    return Drift(check, [answered[check.key(draw)] for draw in check.draws])
+    return Drift(check, [answered.get(check.key(draw)) for draw in check.draws])
 
 
 def _check_arguments(share: Any, calls: Any, seed: Any, value: Any, to: Any, dry_run: bool) -> None:
@@ -185,8 +192,11 @@ def _readable(run: Any) -> Any:
     return run
 
 
-def _is_same_file(to: str | os.PathLike[str], name: str) -> bool:
-    return os.path.realpath(to) == os.path.realpath(name)
+def _is_same_file(to: str | os.PathLike[str], run: Any) -> bool:
+    """Return whether a check's file is that of the recording."""
+    whole = run[0] if isinstance(run, tuple) else run
+    path = whole.path if isinstance(whole, Cassette) else whole
+    return isinstance(path, (str, os.PathLike)) and os.path.realpath(to) == os.path.realpath(path)
 
 
 def _recorded_keys(to: str | os.PathLike[str] | None) -> set[str]:
@@ -197,37 +207,58 @@ def _recorded_keys(to: str | os.PathLike[str] | None) -> set[str]:
 
 
 def _answer(check: Check, client: LLMClient, to: str | os.PathLike[str]) -> None:
-    """Record the answers of a check's calls in a cassette; those that it holds are not asked again."""
+    """Record the answers of a check's calls in a cassette; those that it holds are not asked again.
+
+    If some calls got no answer, the recording stays incomplete, so that the next check asks them
+    again.
+
+    :raises APIError: if no call got an answer, or one failed for another reason.
+    """
     tape = Cassette(to, settings().cassette_mode)
+    tape.open()  # writes each answer as it comes
     with ExitStack() as stack:
-        tape.open()  # writes each answer as it comes
         stack.push(tape)
-        _check_holds(tape, check)
-        stack.enter_context(scopes.scope(None))
+        errors = _errors_of_calls(check, client, _draws_to_ask(tape, check))
+        if errors and len(errors) == len(check.draws):
+            raise errors[0]
+        if errors:
+            stack.pop_all()
+            tape.__exit__(None, errors[0], None)
+
+
+def _errors_of_calls(check: Check, client: LLMClient, draws: Sequence[Draw]) -> list[APIError]:
+    """Make the calls of a check; return the errors of those whose answers were filtered or empty."""
+
+    def ask(draw: Draw) -> APIError | None:
         try:
-            run_map(lambda number: _ask(client, check, number), range(len(check.draws)))
-        except APIError as error:
-            if error.status_code == NOT_FOUND or error.code == NO_SUCH_MODEL:
-                error.args = (f"{error}. {GONE}",)
-            raise
+            client.ask_again(check.asked(draw), draw.sample)
+        except (ContentFilterError, EmptyAnswerError) as error:
+            return error
+        return None
+
+    try:
+        with scopes.scope(None):
+            errors = run_map(ask, draws)
+    except APIError as error:
+        if error.status_code == NOT_FOUND or error.code == NO_SUCH_MODEL:
+            error.args = (f"{error}. {GONE}",)
+        raise
+    return [error for error in errors if error is not None]
 
 
-def _ask(client: LLMClient, check: Check, number: int) -> None:
-    draw = check.draws[number]
-    client.ask_again(check.asked(draw), draw.sample)
+def _draws_to_ask(tape: Cassette, check: Check) -> list[Draw]:
+    """Return the calls of a check that a cassette may answer.
 
-
-def _check_holds(tape: Cassette, check: Check) -> None:
-    """Check that a cassette that records nothing holds all answers of a check.
-
-    :raises CacheMissError: if it lacks some.
+    :raises CacheMissError: if it holds another, complete check, and records nothing.
     """
     if tape.asks or tape.stored is None:
-        return
-    missing = sum(tape.stored.get(check.key(draw)) is None for draw in check.draws)
-    if missing:
+        return check.draws
+    held = [draw for draw in check.draws if tape.stored.get(check.key(draw)) is not None]
+    missing = len(check.draws) - len(held)
+    if missing and (tape.is_complete or not held):
         raise CacheMissError(
             f"{tape.path} holds another check: {counted(missing, 'answer')} of {len(check.draws):,} are not in it. "
             "Name another file, or repeat the check with the same recording, seed, share and model. To add the missing "
             "answers, set LLMCALL_CASSETTE_MODE=new"
         )
+    return held

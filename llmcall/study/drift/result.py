@@ -86,6 +86,7 @@ class Drift:
     """The result of :func:`llmcall.drift`; ``str()`` says it in words.
 
     :ivar calls: how many requests were asked again.
+    :ivar unanswered: how many further calls got no answer, since it was filtered or empty.
     :ivar cost: USD that the new answers cost when they were made, or ``None`` if that is unknown.
     :ivar served: the models that answered, then and now, with their days.
     :ivar shifts: by the value's name, its :class:`Shift`.
@@ -107,12 +108,15 @@ class Drift:
     (3, 3.0, 0.0)
     """
 
-    def __init__(self, check: Check, answered: Sequence[Record]) -> None:
+    def __init__(self, check: Check, answered: Sequence[Record | None]) -> None:
         self._check = check
-        self._answered = list(answered)
+        pairs = list(zip(check.draws, answered, strict=True))
+        self._draws = [draw for draw, record in pairs if record is not None]
+        self._answered = [record for _, record in pairs if record is not None]
+        self.unanswered = len(pairs) - len(self._answered)
         self._new: list[list[ReadAnswer]] = [
             check.read(record, draw.actor, draw.request)
-            for draw, record in zip(check.draws, self._answered, strict=True)
+            for draw, record in zip(self._draws, self._answered, strict=True)
         ]
         costs = [record.cost for record in self._answered]
         self.calls = len(costs)
@@ -188,7 +192,7 @@ class Drift:
             columns += [f"value{ending}", f"recorded{ending}", f"recorded_mean{ending}"]
         recorded = {name: self._check.recorded_values(name) for name in names}
         rows = []
-        for draw, record, answers in zip(self._check.draws, self._answered, self._new, strict=True):
+        for draw, record, answers in zip(self._draws, self._answered, self._new, strict=True):
             for answer in answers:
                 row: list[Any] = [
                     draw.actor or None, draw.sample, draw.request, record.request["model"],
@@ -236,6 +240,7 @@ class Drift:
         """Return the result as JSON data."""
         return {
             "calls": self.calls,
+            "unanswered": self.unanswered,
             "cost": self.cost,
             "another_model": self.model,
             "served": {
@@ -310,7 +315,7 @@ class Drift:
         return Notation(shift.high - shift.low, is_share=self._is_share(name))
 
     def _notes(self) -> list[str]:
-        notes = [self._snapshot_words(), left_out_words(self._check)]
+        notes = [self._unanswered_words(), self._snapshot_words(), left_out_words(self._check)]
         units = self._units
         if units is None:
             notes.append("One new answer says nothing about a shift: ask more, with calls=.")
@@ -330,6 +335,14 @@ class Drift:
                 f"Intervals and p-values are adjusted for {len(self._tested)} comparisons by Holm's method."
             )
         return [note for note in notes if note]
+
+    def _unanswered_words(self) -> str:
+        if not self.unanswered:
+            return ""
+        return (
+            f"{counted(self.unanswered, 'further call')} got no answer: it was filtered or empty. Their requests are "
+            "not compared; run the check again to ask them again."
+        )
 
     def _snapshot_words(self) -> str:
         """Return that another model answers under the recorded name; empty if none does."""

@@ -140,8 +140,8 @@ def found_reader(answers: Iterable[Answer]) -> ValueReader:
     quoted = "; ".join(repr(text[:SHOWN_CHARACTERS]) for text in sorted(set(texts))[:SHOWN])
     raise ValueError(
         f"the answers are neither numbers, JSON objects with numbers or yes and no, nor at most {MOST_TEXTS} different "
-        f"texts ({quoted}). Give value=, a function that reads an answer's text as a number, or as None if it "
-        "cannot be read"
+        f"texts ({quoted}). Give value= (--value), a function that reads an answer's text as a number, or as None if "
+        "it cannot be read"
     )
 
 

@@ -195,6 +195,38 @@ def test_a_conversation_repeats_no_message() -> None:
     assert "    … 3 messages as above\nuser\n    Milk?\n→ assistant\n    Yes.\n" in shown
 
 
+def played(path: str, said: str) -> None:
+    """Record a run in which Bart hears what Lisa said, in pieces."""
+    pieces = [
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": said[at : at + 7]}}
+        for at in range(0, len(said), 7)
+    ]
+    answers = {"Lisa": pieces, "Bart": EVENTS["messages"]}
+
+    def answered(request: Any) -> Any:
+        return as_events(answers[json.loads(request.content)["system"]])
+
+    transport = http.MockTransport(answered)
+    with (
+        llmcall.cassette(path),
+        llmcall.http_client(transport=transport, cache_mode="off") as client,
+    ):
+        for name, heard in (("Lisa", "Bread?"), ("Bart", f"Lisa said: {said} Bread?")):
+            asked = {"model": "m", "system": name, "messages": [{"role": "user", "content": heard}]}
+            with llmcall.scope(name):
+                client.post(f"{URL}/messages", json=asked).raise_for_status()
+
+
+def test_a_streamed_answer_that_another_hears_is_one_cause() -> None:
+    """Its words are known again in the later prompt, though the stream has them in pieces."""
+    played("a.jsonl", "I bake three loaves of bread for the market.")
+    played("b.jsonl", "I sleep until noon, and nobody gets any bread.")
+    found = llmcall.compare("a.jsonl", "b.jsonl")
+    assert [(each.scope, each.why) for each in found.parted] == [("Lisa", "draw")]
+    heard = commands.done("show", "a.jsonl", "--heard", "Bart", "1")
+    assert 'quotes Lisa, call 1: "I bake three loaves of bread for the market"' in heard
+
+
 def test_the_end_of_an_answer_is_shown() -> None:
     """If it was cut or refused."""
     record("cut.jsonl", CUT, cache_mode="off")

@@ -155,7 +155,8 @@ def forms(record: Record, normalize: Callable[[str], str] | None) -> dict[Hashab
     elif record.kind == "function":
         said = response.get("value")
     else:
-        said = response if record.kind == "http" else None
+        # The events of a stream hold pieces; the answer is their text.
+        said = [record.answer, response] if record.kind == "http" else None
     return {
         place: form_of(normalize(text) if normalize else text) for place, text in _parts(said, ())
     }

@@ -349,6 +349,21 @@ def test_a_bound_function_stands_in_the_arm_in_another_process(
         assert sample("bread") == "r#4"
 
 
+def drawn_once_and_failed() -> None:
+    """Draw once, and fail."""
+    sample("bread")
+    raise ValueError("no")
+
+
+@FORKS
+def test_a_bound_function_that_fails_brings_home_what_it_drew() -> None:
+    """The answers that it got before are used, as in a thread."""
+    with llmcall.scope("r"), llmcall.arm("a"):
+        with pytest.raises(ValueError, match="no"):
+            submitted(llmcall.bind(drawn_once_and_failed))
+        assert sample("bread") == "r#1"
+
+
 class Inner:
     """Run a bound function inside another function, in another process."""
 

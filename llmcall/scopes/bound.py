@@ -1,8 +1,8 @@
 """Bound functions: a scope, taken to other threads and processes.
 
 In another process an arm's draws go on from those at home. If an executor of the standard library
-runs the function there, its result brings home what was drawn: pickled, the result goes with the
-draws, and unpickled at home, it is the result alone.
+runs the function there, its result, or its exception, brings home what was drawn: pickled, it goes
+with the draws, and unpickled at home, it is alone again.
 """
 
 from __future__ import annotations
@@ -44,13 +44,19 @@ class Bound:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        away = self._away
+        if away is None or sys._getframe(1).f_globals.get("__name__") not in EXECUTORS:
+            return self._called(args, kwargs)
+        try:
+            return away.with_draws(self._called(args, kwargs))
+        except Exception as error:
+            error.drawn = away.with_draws(None)  # type: ignore[attr-defined]
+            raise
+
+    def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with self._scope():
             result = self.function(*args, **kwargs)
-        if isinstance(result, CoroutineType):
-            return self._awaited(result)
-        if self._away is not None and sys._getframe(1).f_globals.get("__name__") in EXECUTORS:
-            return self._away.with_draws(result)
-        return result
+        return self._awaited(result) if isinstance(result, CoroutineType) else result
 
     async def _awaited(self, result: Any) -> Any:
         with self._scope():
@@ -114,7 +120,7 @@ def bind(function: Callable[..., Any]) -> Bound:
     :returns: a callable with the same arguments. In another process its draws are counted from 0
         again for each task, or in an arm from the arm's draws. Tasks that make the same request
         share an answer there, and a warning says so. A ``ProcessPoolExecutor`` and a
-        ``multiprocessing.Pool`` bring home what a task drew in an arm once it returns.
+        ``multiprocessing.Pool`` bring home what a task drew in an arm.
     :raises ScopeError: between two steps of a generator that left the scope open.
 
     >>> from concurrent.futures import ThreadPoolExecutor

@@ -158,6 +158,38 @@ def test_refresh_asks_each_question_once_per_process(place: str) -> None:
     assert (said(client_at(place, ())), len(client.cache)) == (("new", True), 2)
 
 
+def test_refresh_overwrites_each_time_it_asks(place: str) -> None:
+    """Each process asks once more, and its answer takes the place of the last one, chat or
+    embedding.
+    """
+    program = """
+        client = ScriptedClient(["from a child"], cache_mode="refresh", cache_path=sys.argv[1])
+        embedder = ScriptedClient([[3.0]], cache_mode="refresh", cache_path=sys.argv[1])
+        print(client.send_message("Hello").content, embedder.get_embedding("Hello"))
+    """
+
+    def recorded() -> tuple[str, list[float]]:
+        reading = client_at(place, ())
+        return said(reading)[0], reading.get_embedding("Hello")
+
+    said(client_at(place, ["old"]))
+    client_at(place, [[1.0]]).get_embedding("Hello")
+    assert said(client_at(place, ["new"], "refresh")) == ("new", False)
+    assert client_at(place, [[2.0]], "refresh").get_embedding("Hello") == [2.0]
+    assert recorded() == ("new", [2.0])
+    assert ran(program, place) == "from a child [3.0]"
+    assert recorded() == ("from a child", [3.0])
+
+
+def test_refresh_overwrites_a_record_once_per_process(place: str) -> None:
+    """What a process stored in the place of an old answer counts for it from then on."""
+    with ResponseCache(place) as cache:
+        cache.put(asked("Hello"), answer("old"))
+    with ResponseCache(place, mode="refresh") as cache:
+        stored = [text_of(cache.put(asked("Hello"), answer(text))) for text in ("new", "newer")]
+    assert stored == ["new", "new"]
+
+
 def test_off_and_one_call_past_the_cache() -> None:
     """Both neither read nor store; in replay, cache=False is a miss that says why."""
     said(client_at(answers=["stored"]))

@@ -330,6 +330,32 @@ def test_halves_of_characters_in_answers(texts: list[str]) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
+def test_writing_draws_nothing_from_the_programs_chance(tmp_path: Path) -> None:
+    """A program that seeds ``random`` draws the same numbers, however many files are written."""
+    random.seed(7)
+    before = random.getstate()
+    writer.write(tmp_path / "f.jsonl", {}, [chat("Hello")])
+    assert random.getstate() == before
+
+
+def test_temporary_files_have_names_that_no_seed_fixes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that seed ``random`` alike never write to the same temporary file."""
+    names = []
+    replace = os.replace
+
+    def noted(temporary: str, target: str) -> None:
+        names.append(temporary)
+        replace(temporary, target)
+
+    monkeypatch.setattr(os, "replace", noted)
+    for _ in range(2):
+        random.seed(7)
+        writer.write(tmp_path / "f.jsonl", {}, [chat("Hello")])
+    assert len({*names}) == 2
+
+
 def test_mode_of_the_file(tmp_path: Any) -> None:
     """A new file has the umask's mode, an old one keeps its own, a link goes on linking."""
     path, link = tmp_path / "f.jsonl", tmp_path / "link"

@@ -183,6 +183,24 @@ def test_what_is_secret_stays_so(model: NumberedServer) -> None:
 
 
 @pytest.mark.newest_only
+@pytest.mark.parametrize("option", ["-I", "-E"])
+@pytest.mark.parametrize("hash_seed", [None, "7"])
+def test_a_seed_is_refused_if_python_ignores_the_hash_seed(
+    option: str, hash_seed: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An isolated Python reads no environment, so the order of its sets would be left to chance,
+    even if the environment names the seed.
+    """
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    if hash_seed is not None:
+        monkeypatch.setenv("PYTHONHASHSEED", hash_seed)
+    command = [sys.executable, option, "-m", "llmcall", "run", "--seed", "7"]
+    program = written("program.py", "print('started')")
+    ended = subprocess.run([*command, program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "--seed 7 cannot set the hash seed" in ended.stderr
+
+
 def test_normalizers_of_a_run(model: NumberedServer) -> None:
     """What does not matter in a text moves no key; the cassette says it to replays."""
     program = """

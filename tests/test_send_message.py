@@ -476,6 +476,29 @@ def test_a_thread_and_tasks_share_one_call() -> None:
     assert (of_thread["content"], gate.calls) == ("the answer", 1)
 
 
+@pytest.mark.parametrize("number", [0, 1], ids=["leader", "follower"])
+def test_callers_that_share_an_answer_have_copies_of_it(number: int) -> None:
+    """A caller that changes what it got, at once, changes nothing that another one gets."""
+    gate = Gate()
+    client = ScriptedClient(gate, cache_mode="auto")
+
+    async def ask(changes: bool = False) -> Any:
+        reply = await client.asend_message("Hello", on_error="raise")
+        message = reply.raw["choices"][0]["message"]
+        content = message["content"]
+        if changes:
+            message["content"] = reply["content"] = "changed"
+        return content, reply.cached
+
+    async def main() -> list[Any]:
+        tasks = [asyncio.create_task(ask(changes=each == number)) for each in range(3)]
+        await asyncio.to_thread(gate.asked.wait, 30)
+        gate.open.set()
+        return [*await asyncio.gather(*tasks), await ask()]
+
+    assert asyncio.run(main()) == [("the answer", False)] + [("the answer", True)] * 3
+
+
 @pytest.mark.parametrize("arguments", [{"cache": False}, {}])
 def test_past_the_cache_each_call_goes_alone(arguments: dict[str, Any]) -> None:
     """Neither cache=False nor the mode off leads or follows."""

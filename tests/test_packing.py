@@ -121,9 +121,9 @@ def package(packed: Path, tmp_path: Path) -> Path:
 
 def edited(file: Path, old: str, new: str) -> None:
     """Replace a text in a file."""
-    text = file.read_text(encoding="utf-8")
-    assert old in text
-    file.write_text(text.replace(old, new), encoding="utf-8")
+    data = file.read_bytes()  # the ends of lines stay as they are
+    assert old.encode() in data
+    file.write_bytes(data.replace(old.encode(), new.encode()))
 
 
 def mend(package: Path) -> None:
@@ -227,6 +227,14 @@ def test_a_run_of_an_unchanged_program_is_packed(
     found = llmcall.verify("../made")
     assert found.ok
     assert "['answer 0', 'answer 1']" in Path("../made/manifest.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.newest_only
+def test_a_program_with_an_event_loop_packs(project: Path) -> None:
+    """The sockets inside a process, such as those of an event loop, are no network."""
+    loop = "    __import__('asyncio').run(__import__('asyncio').sleep(0))\n"
+    edited(project / SCRIPT, "    rows = []\n", f"    rows = []\n{loop}")
+    packing(code=0)
 
 
 # What verify finds
@@ -476,16 +484,33 @@ def test_a_changed_version_is_a_note(package: Path) -> None:
     assert f"llmcall-sim {llmcall.__version__} (packed with 0.0.1)" in told
 
 
+NUMBERS = {
+    "JSON": ("results/out/all.json", "8.8", "8.9", "0.1"),
+    "CSV": ("results/out/table.csv", "8.8", "8.9", "0.1"),
+    "printed text": ("manifest.json", "3 answers", "3.00000000001 answers", "1e-9"),
+}
+
+
 @pytest.mark.newest_only
-def test_a_tolerance_lets_numbers_differ(package: Path) -> None:
-    """Numbers in CSV and JSON may differ within ``--tolerance``; other text may not."""
-    edited(package / "results/out/all.json", "8.8", "8.80000000001")
-    edited(package / "results/out/table.csv", "8.8", "8.80000000001")
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_tolerance_lets_numbers_differ(package: Path, name: str) -> None:
+    """Numbers in CSV, JSON and printed text may differ within ``--tolerance``, and only then."""
+    file, old, new, tolerance = NUMBERS[name]
+    edited(package / file, old, new)
     mend(package)
     assert run("verify", package).exit_code == 1
-    done("verify", package, "--tolerance", "1e-9")
+    done("verify", package, "--tolerance", tolerance)
 
 
+@pytest.mark.newest_only
+def test_a_tolerance_lets_no_text_differ(package: Path) -> None:
+    """An answer that became another one differs with any ``--tolerance``."""
+    edited(package / "results/out/table.csv", "answer 1", "answer one")
+    mend(package)
+    assert run("verify", package, "--tolerance", "1").exit_code == 1
+
+
+@pytest.mark.newest_only
 def test_two_verifies_at_once(packed: Path) -> None:
     """Two verifies of one package leave each other alone."""
     with ThreadPoolExecutor(2) as pool:
@@ -597,6 +622,32 @@ def test_a_miss_stops_it(project: Path) -> None:
     assert not Path("../made").exists()
 
 
+FAILING = """
+from llmcall.testing import ScriptedClient
+failing = ScriptedClient([llmcall.ServiceError("broken")] * 9)
+failing.send_message("More?", on_error="return")
+"""
+
+
+@pytest.mark.newest_only
+def test_a_failed_call_stops_it(project: Path) -> None:
+    """A call that failed for good stops the packing, also if the program goes on."""
+    with open(project / SCRIPT, "a", encoding="utf-8") as file:
+        file.write(FAILING)
+    assert "failed for good" in packing()
+
+
+@pytest.mark.newest_only
+def test_a_doubled_record_stops_it(project: Path) -> None:
+    """A record that is in the recording twice stops the packing; ``--prune`` packs it once."""
+    last = Path(TAPE).read_text(encoding="utf-8").splitlines()[-1]
+    with open(TAPE, "a", encoding="utf-8") as file:
+        file.write(f"{last}\n")
+    assert "twice" in packing()
+    packing("--prune", code=0)
+    assert Path("../made/recordings", TAPE).read_text(encoding="utf-8").count(last) == 1
+
+
 @pytest.mark.newest_only
 def test_an_unnamed_cassette_stops_it(project: Path) -> None:
     """A cassette that the program opens must be named."""
@@ -605,15 +656,35 @@ def test_an_unnamed_cassette_stops_it(project: Path) -> None:
     assert f"opens the cassette {TAPE}; name it with --cassette" in said
 
 
+KEY = "sk-proj-" + "aB3dE5gH7jK9mN1pQ3sT"
+CREDENTIALS = {
+    "the code": ("persons.py", "def persons", f"KEY = {KEY!r}\ndef persons", "code/persons.py:2"),
+    "the data": (
+        "data/people of Köln.csv",
+        "Çem,driver\n",
+        f"Çem,driver\n# {KEY}\n",
+        "people of Köln.csv:4",
+    ),
+    "what is printed": (SCRIPT, '"answers"', f'"sk-proj-" + {KEY[8:]!r}', "manifest.json"),
+}
+
+
 @pytest.mark.newest_only
-def test_a_credential_stops_it(project: Path) -> None:
+@pytest.mark.parametrize("name", CREDENTIALS)
+def test_a_credential_stops_it(project: Path, name: str) -> None:
     """Text that looks like a credential stops the packing, in any file, and is not shown."""
-    key = "sk-proj-" + "aB3dE5gH7jK9mN1pQ3sT"
-    edited(project / "persons.py", "def persons", f"KEY = {key!r}\ndef persons")
+    file, old, new, place = CREDENTIALS[name]
+    edited(project / file, old, new)
+    if name == "the data":  # a line that is not a person
+        edited(project / "persons.py", "    for line in open", "    for line in list(open")
+        edited(project / "persons.py", 'encoding="utf-8"):', 'encoding="utf-8"))[:3]:')
     said = packing()
-    assert "code/persons.py:2 holds what looks like an OpenAI API key" in said and key not in said
+    assert place in said
+    assert "what looks like an OpenAI API key" in said
+    assert KEY not in said
 
 
+@pytest.mark.newest_only
 def test_an_incomplete_recording_stops_it(project: Path) -> None:
     """A recording that an exception ended is not packed."""
     edited(project / TAPE, '{"llmcall": 1,', '{"llmcall": 1, "complete": false,')

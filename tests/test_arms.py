@@ -539,6 +539,25 @@ def test_repeats_that_are_added_ask_for_themselves_alone() -> None:
     assert client.usage.calls == asked + 3
 
 
+@pytest.mark.parametrize("mode", ["new", "update"])
+def test_an_arm_that_is_added_asks_for_itself_alone(mode: str) -> None:
+    """The recorded arms are replayed, and the new one shares with them."""
+
+    def study(client: llmcall.LLMClient, arms: dict[str, Any], mode: str) -> llmcall.Arms:
+        with llmcall.cassette("study.jsonl", mode=mode):
+            return llmcall.arms(
+                lambda taxed: World(client, taxed).said, arms, scope="app", repeats=3
+            )
+
+    first = study(numbered(cache_mode="off"), {"control": ARMS["control"]}, "once")
+    client = numbered(cache_mode="off")
+    more = study(client, ARMS, mode)
+    assert client.usage.calls == 3
+    assert all(
+        more[name, each] == first["control", each] for name, each in more if name != "treated"
+    )
+
+
 @pytest.mark.parametrize("mode", ["once", "new", "update", "rewrite"])
 def test_one_cassette_around_all_arms(mode: str) -> None:
     """It replays in a fresh process's stead, with nothing but itself."""

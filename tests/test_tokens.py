@@ -133,7 +133,7 @@ def test_any_text_is_counted(text: str, model: str) -> None:
 @pytest.mark.parametrize("wrong", [5, b"text", {"role": "user"}, ["text"]])
 def test_neither_text_nor_messages(wrong: Any) -> None:
     """What cannot be counted is a TypeError that says what can."""
-    with pytest.raises(TypeError, match=r"a text or a list of messages, not"):
+    with pytest.raises(TypeError, match=r"a string or a list of messages, not"):
         count_tokens(wrong, "gpt-4o")
 
 

@@ -185,17 +185,21 @@ def test_an_open_scope_does_not_enter_the_names(model: Model) -> None:
     assert samples() == ["~drift/survey/0#0", "~drift/survey/1#0"]
 
 
-def test_equal_requests_of_two_actors_get_two_answers(model: Model) -> None:
+def test_equal_requests_at_once_each_get_an_answer(tmp_path: Path) -> None:
     """Neither the disk cache nor a call under way answers for another one."""
-    numbers = iter(range(1000))
-    model.answer = lambda messages, chance: str(next(numbers))
+    model = Model(cache_mode="auto", cache_path=str(tmp_path / "cache"))
     with llmcall.cassette(STUDY):
         for actor in ("ann", "ben"):
             with llmcall.scope(actor):
                 model.client.send_message("Rate bread.", temperature=1)
-    with llmcall.configured(cache_mode="auto"):
-        drift = llmcall.drift(STUDY, calls=6, to=CHECK)
-    assert sorted(drift.to_frame()["value"]) == [2, 3, 4, 5, 6, 7]
+    all_under_way = threading.Barrier(6)
+
+    def once_all_are_under_way(messages: list[Any], chance: random.Random) -> str:
+        return str(10 + all_under_way.wait(timeout=30))
+
+    model.answer = once_all_are_under_way
+    drift = llmcall.drift(STUDY, calls=6, to=CHECK)
+    assert sorted(drift.to_frame()["value"]) == [10, 11, 12, 13, 14, 15]
 
 
 def test_the_disk_cache_neither_supplies_nor_keeps_the_answers(tmp_path: Path) -> None:
@@ -328,6 +332,26 @@ def test_all_recorded_draws_of_a_request_count(model: Model) -> None:
     assert list(drift.to_frame()["recorded"]) == [[1, 2, 3], [1, 2, 3]]
 
 
+def test_the_interval_comes_from_actors_and_not_from_calls(model: Model) -> None:
+    """Ten calls of an actor that changed are not ten independent changes.
+
+    Resampling calls would make the interval a third as wide.
+    """
+    model.answer = lambda messages, chance: "3"
+    record(model, 20, 2)
+    risen = {str(number) for number in range(0, 20, 2)}
+
+    def moved(messages: list[Any], chance: random.Random) -> str:
+        return "5" if messages[0]["content"].split()[3].rstrip("!") in risen else "1"
+
+    model.answer = moved
+    found = llmcall.drift(STUDY, calls=200, to=CHECK).shifts["answer"]
+    half = 2.093 * statistics.stdev([2, -2] * 10) / math.sqrt(20)
+    assert found.estimate == pytest.approx(0)
+    assert found.high == pytest.approx(half, rel=0.15)
+    assert found.low == pytest.approx(-half, rel=0.15)
+
+
 def test_a_shift_that_all_answers_make_is_found(model: Model) -> None:
     """A model that answers higher by one point."""
     record(model, 20, 10)
@@ -384,6 +408,22 @@ def test_few_actors_are_called_few(model: Model) -> None:
     assert "4 actors" in str(llmcall.drift(STUDY, calls=40, to=CHECK))
 
 
+def test_p_values_and_intervals_are_adjusted_for_their_number(model: Model) -> None:
+    """The same answers beside three other values: a larger p-value, a wider interval."""
+    record(model, 20, 10)
+    model.shift = 0.3
+    alone = llmcall.drift(STUDY, calls=60, to=CHECK).shifts["answer"]
+
+    def four(text: str) -> dict[str, float]:
+        number = int(text)
+        return {"answer": number, "a": number == 1, "b": number == 2, "c": number % 2}
+
+    beside = llmcall.drift(STUDY, calls=60, to=CHECK, value=four).shifts["answer"]
+    assert beside.estimate == alone.estimate
+    assert beside.p > alone.p
+    assert beside.high - beside.low > alone.high - alone.low
+
+
 # Values
 
 
@@ -402,6 +442,7 @@ def test_fields_of_json_are_values(model: Model) -> None:
     assert drift.shifts["price"].estimate == pytest.approx(1, abs=0.35)
     assert drift.shifts["agrees"].estimate == pytest.approx(0.5, abs=0.15)
     assert "adjusted for 2 comparisons by Holm's method" in str(drift)
+    assert all((each.p < 0.05) == each.leaves_zero for each in drift.shifts.values())
 
 
 def test_yes_and_no_are_one_value(model: Model) -> None:
@@ -422,6 +463,7 @@ def test_a_few_different_texts_are_shares(model: Model) -> None:
     assert set(drift.shifts) == {"Buy", "Sell", "Wait"}
     assert drift.shifts["Sell"].high < 0 < drift.shifts["Wait"].low
     assert sum(each.estimate for each in drift.shifts.values()) == pytest.approx(0, abs=1e-9)
+    assert all((each.p < 0.05) == each.leaves_zero for each in drift.shifts.values())
 
 
 def test_a_text_that_was_never_recorded_is_unreadable(model: Model) -> None:

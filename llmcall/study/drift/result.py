@@ -276,7 +276,7 @@ class Drift:
                     write.level(shift.before),
                     write.level(shift.now),
                     write.shift(shift.estimate),
-                    f"{write.shift(shift.low)} to {write.shift(shift.high)}",
+                    write.interval(shift.low, shift.high),
                 ]
             )
         return rows
@@ -299,7 +299,7 @@ class Drift:
         what = printable(repr(name))
         if is_share:
             what = f"The share of {f'{name} answers' if name in MARKS else what}"
-        interval = f"95 % interval {write.shift(shift.low)} to {write.shift(shift.high)}, {p_words(shift.p)}"
+        interval = f"95 % interval {write.interval(shift.low, shift.high)}, {p_words(shift.p)}"
         would = f"A shift of {write.amount(shift.found)} would have been found with a power of 0.8"
         if not shift.found:
             would = "No answer varies within its request, so any common shift would have been found"

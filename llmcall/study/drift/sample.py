@@ -39,6 +39,9 @@ class Draw(NamedTuple):
     request: str
     sample: str
 
+    def __repr__(self) -> str:
+        return self.sample
+
 
 class RecordedRequests:
     """The chat requests of a run that can be asked again, with their recorded draws.

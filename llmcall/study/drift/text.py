@@ -16,6 +16,7 @@ MANY_DRAWS = 10  # of each request, with which the power of a single one is comp
 LEAST_P = 0.001  # a smaller one is not written out
 DIGITS = 2  # of an interval's width that are written
 MOST_DECIMALS = 12
+POINTS = " points"
 
 
 class Notation:
@@ -44,7 +45,7 @@ class Notation:
         if not math.isfinite(shift):
             return "any amount"
         written = abs(100 * shift if self._is_share else shift)
-        unit = " points" if self._is_share else ""
+        unit = POINTS if self._is_share else ""
         return f"{written:,.{self._decimals}f}{unit}"
 
     def shift(self, shift: float) -> str:
@@ -55,6 +56,10 @@ class Notation:
         if not any(digit in words for digit in "123456789"):
             return words
         return f"{'−' if shift < 0 else '+'}{words}"
+
+    def interval(self, low: float, high: float) -> str:
+        """Return an interval, its unit written once."""
+        return f"{self.shift(low).removesuffix(POINTS)} to {self.shift(high)}"
 
 
 def p_words(p_value: float) -> str:

@@ -3,7 +3,7 @@
 # make slow    the tests that break things: killed processes, full disks, many workers
 # make live    the tests against a real, small model in this process (downloads 130 MB once)
 # make programs  other people's libraries, unchanged, recorded from that model and replayed (installs each of them once)
-# make check   types and style
+# make check   types, those that a user's calls have among them, and style
 # make docs    the documentation, into docs/_build/html
 # make pictures the pictures of the documentation, the screenshots with a chromium in PATH
 # make answers what the model of "make live" answers to the examples and the documentation, where it is not recorded yet
@@ -50,6 +50,7 @@ programs: $(VENV)/.live
 
 check: $(VENV)/.dev
 	$(IN_VENV) mypy
+	$(IN_VENV) mypy tests/typing/api.py
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
 

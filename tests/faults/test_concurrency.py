@@ -34,12 +34,12 @@ def check_together(workers: list[Worker], folder: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("processes", "threads", "seconds"), [(3, 4, 1.0), pytest.param(8, 16, 30.0, marks=SLOW)]
+    ("processes", "threads", "seconds"), [(3, 4, 1.0), pytest.param(8, 16, 15.0, marks=SLOW)]
 )
 def test_processes_and_threads(
     processes: int, threads: int, seconds: float, tmp_path: Path
 ) -> None:
-    """Eight processes of sixteen threads read, write, refresh, delete and fork for half a minute."""
+    """Eight processes of sixteen threads read, write, refresh, delete and fork for a quarter of a minute."""
     seed = seeded().randrange(2**31)
     with Nursery(tmp_path) as nursery:
         workers = [
@@ -51,7 +51,7 @@ def test_processes_and_threads(
         assert check_together(workers, tmp_path / "cache") > processes * threads
 
 
-@pytest.mark.parametrize(("threads", "seconds"), [(2, 1.0), pytest.param(8, 10.0, marks=SLOW)])
+@pytest.mark.parametrize(("threads", "seconds"), [(2, 1.0), pytest.param(8, 5.0, marks=SLOW)])
 def test_another_python_at_the_same_time(threads: int, seconds: float, tmp_path: Path) -> None:
     """Processes of two versions of Python share a cache."""
     if not OTHER_PYTHON:

@@ -528,6 +528,16 @@ def test_a_field_may_have_the_name_of_a_share(model: Model) -> None:
     assert drift.refused.now == 0
 
 
+def test_a_value_that_reads_nothing_is_told(model: Model) -> None:
+    """Plan and result say so, and no interval is made up."""
+    record(model, 5, 2)
+    options: dict[str, Any] = {"share": 1, "value": lambda text: None}
+    assert llmcall.drift(STUDY, dry_run=True, **options).shift is None
+    drift = llmcall.drift(STUDY, to=CHECK, **options)
+    assert drift.shifts == {} and drift.unreadable.now == 1
+    assert "No value could be read" in str(drift)
+
+
 def test_value_must_return_a_number(model: Model) -> None:
     """Anything else is a mistake, told at once."""
     record(model, 3, 1)

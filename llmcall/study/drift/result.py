@@ -89,8 +89,8 @@ class Drift:
     :ivar unanswered: how many further calls got no answer, since it was filtered or empty.
     :ivar cost: USD that the new answers cost when they were made, or ``None`` if that is unknown.
     :ivar served: the models that answered, then and now, with their days.
-    :ivar shifts: by the value's name, its :class:`Shift`.
-    :ivar unreadable: the share of answers of which no value could be read, as a :class:`Shift`.
+    :ivar shifts: by the value's name, its :class:`~llmcall.study.drift.result.Shift`.
+    :ivar unreadable: the share of answers of which no value could be read, as such a shift.
     :ivar cut: the share of answers that ended at their token limit.
     :ivar refused: the share of answers in which the model refused.
     :ivar model: the model that was asked in place of the recorded ones, or ``None``.
@@ -289,6 +289,8 @@ class Drift:
             for name in self._check.names
             if name not in self.shifts
         ]
+        if not self._check.names:
+            found.append("No value could be read from the recorded answers to these requests.")
         return [*filter(None, found), *self._notes()]
 
     def _sentence(self, name: str, shift: Shift) -> str:

@@ -249,9 +249,9 @@ def test_all_nested_budgets_count() -> None:
         with llmcall.budget(calls=2) as inner, inner:
             for _ in range(2):
                 client().send_message("Hello")
-            refused(match="no call left of 2")
+            refused(match="the limit of 2 calls is reached")
         client().send_message("Hello")
-        refused(match="no call left of 3")
+        refused(match="the limit of 3 calls is reached")
     with inner:
         refused()
     client().send_message("Hello")
@@ -371,7 +371,7 @@ def test_a_name_goes_on_counting(place: str) -> None:
             assert budget.spent.calls == spent
             asking.send_message("Hello", max_tokens=5)
     with llmcall.budget(calls=1, name="survey"):
-        refused(asking, "^the budget 'survey': no call left of 1: raise the budget$")
+        refused(asking, "^the budget 'survey': the limit of 1 call is reached: raise the budget$")
     kept = llmcall.budget(name="survey")
     assert (kept.spent, kept.left) == ((pytest.approx(40e-6), 30, 2), (None, None, None))
     kept.forget()

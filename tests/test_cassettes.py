@@ -206,7 +206,7 @@ def test_rewrite_starts_empty() -> None:
         pass
     assert [set(line) for line in lines()] == [{"llmcall", "settings"}]
     with pytest.raises(
-        ValueError, match="mode is 'all'; a cassette's is one of none, once, new, update, rewrite"
+        ValueError, match="mode is 'all'; it must be one of none, once, new, update, rewrite"
     ):
         cassette(PATH, mode="all")
 

@@ -440,9 +440,13 @@ def test_position_and_order_stand_beside_the_value() -> None:
 @pytest.mark.parametrize(
     ("options", "params", "words"),
     [
-        (["tax"], {}, "1 options are given"),
-        ([], {}, "0 options are given"),
-        ([f"option {number}" for number in range(27)], {}, "27 options are given"),
+        (["tax"], {}, "a question needs 2 to 26 options, not 1 "),
+        ([], {}, "a question needs 2 to 26 options, not 0 "),
+        (
+            [f"option {number}" for number in range(27)],
+            {},
+            "a question needs 2 to 26 options, not 27 ",
+        ),
         (["tax", "ban", "tax"], {}, "'tax' and 'tax' are the same"),
         (["tax", "Tax."], {}, "'tax' and 'Tax.' are the same"),
         (["tax", " "], {}, "' ' is empty"),

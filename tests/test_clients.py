@@ -187,10 +187,10 @@ def test_an_unknown_api_type(ask: Any) -> None:
     """An unknown name lists the known ones and suggests the nearest."""
     llmcall.register_client("mine", EchoClient())
     with pytest.raises(
-        ConfigError, match=r"'opnai'; did you mean 'openai'\? Known are azure, local, mine, ollama"
+        ConfigError, match=r"'opnai'; did you mean 'openai'\? Known: azure, local, mine, ollama"
     ):
         ask()
-    with pytest.raises(ConfigError, match=r"unknown api_type 'zzz'\. Known are"):
+    with pytest.raises(ConfigError, match=r"unknown api_type 'zzz'\. Known:"):
         llmcall.client("zzz")
 
 
@@ -259,7 +259,7 @@ def test_a_plug_in_package(tmp_path: Path) -> None:
     printed = ran(program, tmp_path, LLMCALL_CACHE_MODE="off").splitlines()
     assert printed[0] == "plugged in"
     assert (
-        "did you mean 'plugged'? Known are absent, azure, broken, local, ollama, openai, plugged"
+        "did you mean 'plugged'? Known: absent, azure, broken, local, ollama, openai, plugged"
         in printed[1]
     )
     assert "llmcall_plugged:Missing for the api_type 'broken' cannot be loaded" in printed[2]

@@ -606,7 +606,7 @@ def test_a_complete_check_asks_nothing_else(model: Model) -> None:
     record(model, 20, 1)
     llmcall.drift(STUDY, calls=5, to=CHECK)
     asked = model.asked
-    with pytest.raises(CacheMissError, match=r"holds another check.*LLMCALL_CASSETTE_MODE=new"):
+    with pytest.raises(CacheMissError, match=r"contains another check.*LLMCALL_CASSETTE_MODE=new"):
         llmcall.drift(STUDY, calls=9, to=CHECK)
     assert model.asked == asked
     with llmcall.configured(cassette_mode="new"):
@@ -789,7 +789,7 @@ def test_a_plan_costs_what_the_recorded_answers_say(httpserver: HTTPServer) -> N
 def test_one_recorded_draw_has_low_power(model: Model) -> None:
     """The plan and the result say so, and give it."""
     talk(model, 20)
-    words = "The power is low, since each request has one recorded draw"
+    words = "The power is low, because each request has only one recorded answer"
     assert words in str(llmcall.drift(STUDY, share=1, dry_run=True))
     text = str(llmcall.drift(STUDY, share=1, to=CHECK))
     assert words in text

@@ -475,7 +475,9 @@ def test_different_items_of_one_name_are_told(
 ) -> None:
     """Only their order tells them apart: a warning counts them, and names the remedy."""
     asks_again(rows, **options)
-    assert f"{count} items of a map share the name of their scope" in caplog.text
+    assert (
+        f"{count} items of a map share the name of their scope with a different item" in caplog.text
+    )
     assert "Give a key=" in caplog.text
 
 
@@ -503,7 +505,7 @@ def test_items_that_share_a_digest_are_told_apart(
     monkeypatch.setattr("llmcall.parallel.item_names.DIGEST_BYTES", 1)
     found = names(list(range(300)))
     assert len(set(found)) == 300
-    assert "items of a map share the name of their scope" in caplog.text
+    assert "items of a map share the name of their scope with a different item" in caplog.text
 
 
 # Errors

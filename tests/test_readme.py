@@ -24,7 +24,7 @@ NEEDED = {
     "survey": ("matplotlib", "pandas"),
     "closed_questions": ("pandas",),
     "drift": ("pandas",),
-    "other_machines": ("distributed",),
+    "machines": ("distributed",),
 }
 
 

@@ -83,7 +83,7 @@ class Cassette(ContextDecorator):
         self, path: str | os.PathLike[str], mode: str = "once", *, write: bool = True
     ) -> None:
         if mode not in MODES:
-            raise ValueError(f"mode is {mode!r}; a cassette's is one of {', '.join(MODES)}")
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
         from pathlib import Path  # costs 4 ms, and a call without a cassette imports this module
 
         self.path = Path(path)

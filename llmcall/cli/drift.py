@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "--to",
     type=click.Path(dir_okay=False),
     metavar="FILE",
-    help="The cassette that records the new answers; if it holds them, they are replayed.",
+    help="The cassette that records the new answers. Answers that it already contains are replayed.",
 )
 @click.option(
     "--share",
@@ -34,17 +34,21 @@ if TYPE_CHECKING:
     "--calls", type=click.IntRange(min=1), help="The number of calls, instead of --share."
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Decides which requests are asked."
+    "--seed", type=int, default=0, show_default=True, help="Decides which requests are asked again."
 )
-@click.option("--model", help="Another model to ask in place of the recorded one.")
+@click.option("--model", help="Another model to ask instead of the recorded one.")
 @click.option(
     "--value",
     metavar="MODULE:FUNCTION",
-    help="A function that reads an answer's text as a number, or None.",
+    help="A function that turns an answer's text into a number, or None if it is unreadable.",
 )
-@click.option("--scope", metavar="GLOB", help="Only the requests of this scope and those below it.")
 @click.option(
-    "--dry-run", is_flag=True, help="Make no call; print calls, cost and the shift that is found."
+    "--scope", metavar="GLOB", help="Only requests in this scope and the scopes below it."
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Make no call. Print the number of calls, the cost and the shift that would be found.",
 )
 @as_json
 def drift(
@@ -59,10 +63,10 @@ def drift(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Ask some recorded requests again, and say how the answers differ.
+    """Ask some recorded requests again and compare the answers.
 
-    RUN is a cassette, an exported file or a cache's directory; it stays as it is. The exit code is 0 if
-    every interval holds 0, and 1 if one does not.
+    RUN is a cassette, an exported file or a cache directory. It is not changed. The exit code is 0 if
+    every interval contains 0, and 1 otherwise.
     """
     from ..study.drift.drift import drift as check
 

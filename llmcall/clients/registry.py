@@ -104,7 +104,7 @@ def _plugin(name: str) -> Any:
     known = sorted({*BUILT_IN, *_registered, *(point.name for point in points)})
     hint = nearest(name, known) or "."
     raise ConfigError(
-        f"unknown api_type {name!r}{hint} Known are {', '.join(known)} (register_client adds one)"
+        f"unknown api_type {name!r}{hint} Known: {', '.join(known)} (register_client adds one)"
     )
 
 

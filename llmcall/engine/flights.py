@@ -234,7 +234,7 @@ def _asked_beside(
     if not flight.is_stream:
         return (yield from ask([call]))
     warn_once(
-        f"{call.label} was made while an equal stream is being read, which it cannot wait for:  "
+        f"{call.label} was made while an equal stream is being read, for which it cannot wait, so "
         "its answer is not recorded. Read the stream to its end first, or give each call a scope",
         about=("beside a stream", call.request.cache_key),
     )

@@ -16,6 +16,7 @@ from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..cache.cache import shared_cache
+from ..display.formatting import counted
 from ..errors import BudgetExceededError, CacheError
 from ..notices import notice
 from ..system import process_lock
@@ -313,7 +314,7 @@ def check_fits(
 def _exceeded(name: str, most: int, left: int, wanted: int) -> str:
     """Return what a :class:`BudgetExceededError` says."""
     if name == "calls":
-        return f"no call left of {most:,}: raise the budget"
+        return f"the limit of {counted(most, 'call')} is reached: raise the budget"
     if name == "tokens":
         return (
             f"{left:,} tokens left; the next call may use up to {wanted:,}: "

@@ -123,7 +123,7 @@ def resolve(model: str, aliases: Mapping[str, str]) -> str:
     :param model: a name or an alias.
     :param aliases: what each alias stands for, possibly another alias.
     :returns: the first name that is no alias.
-    :raises ConfigError: if aliases form a circle.
+    :raises ConfigError: if aliases form a cycle.
     """
     path = [model]
     while path[-1] in aliases:
@@ -131,7 +131,7 @@ def resolve(model: str, aliases: Mapping[str, str]) -> str:
         if path[-1] in path[:-1]:
             cycle = " → ".join(path[path.index(path[-1]) :])
             raise ConfigError(
-                f"[Aliases] form a circle: {cycle}. One of them must point to a model."
+                f"[Aliases] form a cycle: {cycle}. One of them must point to a model."
             )
     return path[-1]
 

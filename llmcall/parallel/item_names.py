@@ -112,9 +112,9 @@ class ItemNames:
         if not count:
             return
         warn_once(
-            f"{count} items of a map share the name of their scope with one that differs "
-            f"(for example {self._example}). Only their order tells them apart: sort the items, or "
-            "insert or drop one, and they will swap their answers. Give a key= that differs for each item,  "
+            f"{count} items of a map share the name of their scope with a different item "
+            f"(for example {self._example}). Only their order tells them apart: if you sort the items, or "
+            "insert or drop one, they will swap their answers. Give a key= that differs for each item, "
             'such as a column, key="id", or a list of columns, key=["country", "id"]'
         )
 

@@ -666,8 +666,16 @@ def _shares(rounds: Sequence[Round]) -> Iterator[str]:
         ]
     for same in stretches:
         first, last = same[0].name, same[-1].name
-        names = first if first == last else f"{first} to {last.removeprefix('call ')}"
-        yield f"{_share(same)} in {printable(names)}"
+        yield f"{_share(same)} in {printable(_stretch(first, last))}"
+
+
+def _stretch(first: str, last: str) -> str:
+    """Return the names of the first and the last round of a stretch as one text."""
+    if first == last:
+        return first
+    if first.startswith("call ") and last.startswith("call "):
+        return f"calls {first.removeprefix('call ')} to {last.removeprefix('call ')}"
+    return f"{first} to {last}"
 
 
 def _share(rounds: Iterable[Round]) -> str:

@@ -189,7 +189,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         for run, records in self._used.items():
             uses[run.arm] += len(records)
             own[run.arm].update(record.cache_key for record in records)
-        rows = [["arm", "calls", "of its own"]]
+        rows = [["arm", "calls", "not shared"]]
         for name in self.names:
             others = set().union(*(keys for other, keys in own.items() if other != name))
             rows.append([name, f"{uses[name]:,}", f"{len(own[name] - others):,}"])

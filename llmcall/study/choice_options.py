@@ -125,8 +125,8 @@ def _values_and_texts(options: Any) -> tuple[tuple[Any, ...], tuple[str, ...]]:
 def _check_texts(texts: tuple[str, ...]) -> None:
     if not FEWEST <= len(texts) <= MOST:
         raise ValueError(
-            f"{len(texts)} options are given ({', '.join(texts) or 'none'}); "
-            f"a question needs {FEWEST} to {MOST}"
+            f"a question needs {FEWEST} to {MOST} options, not {len(texts)} "
+            f"({', '.join(texts) or 'none'})"
         )
     seen: dict[str, str] = {}
     for text in texts:

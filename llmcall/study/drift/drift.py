@@ -115,7 +115,7 @@ def drift(
     :raises TypeError, ValueError: if an argument is wrong, or if the answers are of a kind that needs
         ``value``.
     :raises CacheError: if nothing in the recording can be asked again.
-    :raises CacheMissError: if ``to`` is complete and holds another check.
+    :raises CacheMissError: if ``to`` is complete and contains another check.
     :raises APIError: if a call fails for good. What was answered is in ``to``: run the check again, and
         it goes on from there. A filtered or empty answer is counted instead, and asked for again then.
     :raises KeyboardInterrupt: as of :func:`llmcall.map`; running again goes on.
@@ -257,7 +257,7 @@ def _draws_to_ask(tape: Cassette, check: Check) -> list[Draw]:
     missing = len(check.draws) - len(held)
     if missing and (tape.is_complete or not held):
         raise CacheMissError(
-            f"{tape.path} holds another check: {counted(missing, 'answer')} of {len(check.draws):,} are not in it. "
+            f"{tape.path} contains another check: {counted(missing, 'answer')} of {len(check.draws):,} are not in it. "
             "Name another file, or repeat the check with the same recording, seed, share and model. To add the missing "
             "answers, set LLMCALL_CASSETTE_MODE=new"
         )

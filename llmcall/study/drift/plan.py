@@ -65,7 +65,7 @@ class DriftPlan(NamedTuple):
         if not self.shifts:
             return None
         if value is None and len(self.shifts) > 1:
-            raise KeyError(f"name the value; there are {', '.join(map(repr, self.shifts))}")
+            raise KeyError(f"name the value; the values are {', '.join(map(repr, self.shifts))}")
         found = self.shift if value is None else self.shifts[value]
         assert found is not None
         level = LEVEL / len(self.shifts)
@@ -77,9 +77,9 @@ class DriftPlan(NamedTuple):
         lines = [f"{counted(self.calls, 'call')}{held}, {cost}"]
         for name, shift in self.shifts.items():
             amount = Notation(shift, is_share=name in self.shares).amount(shift)
-            lines.append(f"{name}: a shift of {amount} is found with a power of 0.8")
+            lines.append(f"{name}: a shift of {amount} would be found with a power of 0.8")
         if not self.shifts:
-            lines.append("The recording does not say which shift is found: it has too few answers.")
+            lines.append("The recording has too few answers to say which shift would be found.")
         return "\n".join([*lines, *self.notes])
 
     def _repr_html_(self) -> str:

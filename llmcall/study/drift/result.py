@@ -257,7 +257,7 @@ class Drift:
         cost = "at an unknown price" if self.cost is None else f"for {money(self.cost)}"
         of_all = f"{self._check.requests.different:,} different recorded requests"
         return (
-            f"{counted(self.calls, 'call')} asked again, of {of_all} in {printable(self._check.run.name)} "
+            f"{counted(self.calls, 'call')}, sampled from {of_all} in {printable(self._check.run.name)} "
             f"(seed {self._check.seed}), {cost}"
         )
 
@@ -304,11 +304,13 @@ class Drift:
         interval = f"95 % interval {write.interval(shift.low, shift.high)}, {p_words(shift.p)}"
         would = f"A shift of {write.amount(shift.found)} would have been found with a power of 0.8"
         if not shift.found:
-            would = "No answer varies within its request, so any common shift would have been found"
+            would = (
+                "Answers to the same request never vary, so any common shift would have been found"
+            )
         if not shift.leaves_zero:
             return (
-                f"{what}: the interval holds 0 ({write.shift(shift.estimate)}, {interval}). {would}; a smaller one may "
-                "be there."
+                f"{what}: the interval contains 0 ({write.shift(shift.estimate)}, {interval}). {would}; "
+                "a smaller one may be there."
             )
         way = "higher" if shift.estimate > 0 else "lower"
         return f"{what} is {way} now, by {write.amount(shift.estimate)} ({interval}). {would}."
@@ -320,17 +322,17 @@ class Drift:
         notes = [self._unanswered_words(), self._snapshot_words(), left_out_words(self._check)]
         units = self._units
         if units is None:
-            notes.append("One new answer says nothing about a shift: ask more, with calls=.")
+            notes.append("One new answer says nothing about a shift: ask for more, with calls=.")
         else:
             notes.append(low_power_words(self._check, units.count))
             if units.noun != "actor":
                 notes.append(
-                    f"All calls are one actor's, so the intervals come from resampling {units.noun}s: they hold for "
-                    "this actor alone."
+                    f"All calls come from one actor, so the intervals come from resampling {units.noun}s: they "
+                    "apply to this actor only."
                 )
             elif units.count < FEW_UNITS:
                 notes.append(
-                    f"The intervals come from resampling {units.count} actors only: they are rough."
+                    f"The intervals are rough, because they come from resampling only {units.count} actors."
                 )
         if len(self._tested) > 1:
             notes.append(

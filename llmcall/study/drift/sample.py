@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SCOPE = "~drift"
 NORMALIZED = "with normalized text"
-WITH_IMAGE = "with an image or sound known by its digest only"
+WITH_IMAGE = "with an image or sound of which only a digest is recorded"
 OF_ANOTHER_API = "of another API than chat completions"
 # What normalizers leave in place of a text; code may have set them, and then no header names them.
 MARKER = re.compile("|".join(re.escape(f"<{name}>") for name in (*sorted(NORMALIZERS), "…")))
@@ -69,7 +69,7 @@ class RecordedRequests:
                 self._by_actor.setdefault(actor_of(record), {})[digest] = None
         if not self.records:
             raise CacheError(
-                f"no chat request in {run.name} can be asked again: {self.left_out_words() or 'it holds none'}"
+                f"no chat request in {run.name} can be asked again: {self.left_out_words() or 'it contains none'}"
             )
 
     @property

@@ -74,7 +74,7 @@ def model_words(check: Check) -> str:
     recorded = ", ".join(map(printable, check.recorded_models))
     return (
         f"ANOTHER MODEL: {printable(str(check.model))} is asked in place of {recorded}. A shift is a difference "
-        "between the two models, not a change of one."
+        "between the two models, not a change in one of them."
     )
 
 
@@ -95,6 +95,6 @@ def low_power_words(check: Check, units: int) -> str:
     error_of_many = math.sqrt((1 + 1 / MANY_DRAWS) / 2)
     low = power(detectable(error_of_many, units), 1.0, units)
     return (
-        "The power is low, since each request has one recorded draw: the shift that ten draws of each would find "
-        f"with a power of 0.80 is found with a power of {low:.2f}."
+        "The power is low, because each request has only one recorded answer: a shift that would be found with "
+        f"a power of 0.80 with ten answers to each is found with a power of {low:.2f}."
     )

@@ -132,7 +132,7 @@ def found_reader(answers: Iterable[Answer]) -> ValueReader:
     texts = [answer.text for answer in answers if answer.text and not answer.is_refused]
     if not texts:
         raise ValueError(
-            "no recorded answer holds text or a single tool call, so there is nothing to compare"
+            "no recorded answer contains text or a single tool call, so there is nothing to compare"
         )
     for found in (_objects(texts), _numbers(texts), _verdicts(texts), _categories(texts)):
         if found is not None:

@@ -345,7 +345,7 @@ class _Verifying:
             path = self._package / file
             if path.is_file() and path.read_bytes() != expected.encode():
                 details.append(f"{file} is not what llmcall makes of the recordings and {NAME}")
-        return _check(name, "it is that of the recordings", "differs", details)
+        return _check(name, "matches the recordings", "differs", details)
 
     def _versions(self, observed: Observed) -> Check:
         found = [_difference("Python", self._manifest.python, platform.python_version())]

@@ -93,7 +93,7 @@ def test_a_request_that_names_no_actor(
 @pytest.mark.parametrize(
     ("actor", "message"),
     [
-        ("user:(", r"its regular expression is wrong: missing \), unterminated subpattern"),
+        ("user:(", r"its regular expression is invalid: missing \), unterminated subpattern"),
         ("user:You are", r"its regular expression has no group\. Put the part that names the"),
         ("users:(x)", 'it must be a function of the request, "system"'),
     ],

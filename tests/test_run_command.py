@@ -69,7 +69,7 @@ def test_a_function_of_a_module_names_actors(model: NumberedServer) -> None:
 @pytest.mark.parametrize(
     ("actor", "message"),
     [
-        ("user:(", "its regular expression is wrong"),
+        ("user:(", "its regular expression is invalid"),
         ("user:x", "has no group"),
         ("nobody", '--actor is \'nobody\'; it must be "system", "header:NAME", "user:REGEX"'),
         ("nowhere:who", "the module 'nowhere' is neither in the script's folder nor installed"),

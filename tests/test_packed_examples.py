@@ -33,6 +33,7 @@ STUDIES = sorted(
 # The cassettes of a study, if they are not the one with its name.
 CASSETTES = {
     "market_day.py": ["market_day.jsonl", "market_day_changed.jsonl"],
+    "survey.ipynb": ["survey.jsonl", "survey_orders.jsonl"],
     "unchanged_program/simulation.py": ["votes.jsonl"],
 }
 # These open no cassette. "llmcall run" records them.

@@ -44,7 +44,7 @@ BRACES = re.compile(
 
 
 class Answer(NamedTuple):
-    """Hold what a call gave.
+    """What a call returned.
 
     :param value: the answer, parsed into the output type.
     :param reply: the reply that it was parsed from.

@@ -75,6 +75,11 @@ def test_show_in_the_coding_of_files(market: Path) -> None:
     ("arguments", "code", "complaint"),
     [
         (["show", "none.jsonl"], 2, "does not exist"),
+        (
+            ["show", "market.jsonl", "--scope", "none"],
+            1,
+            "Error: nothing is recorded in the scope 'none'",
+        ),
         (["diff", "market.jsonl", "empty.jsonl"], 1, "nothing is recorded in empty.jsonl"),
         (["diff", "market.jsonl", "broken.jsonl"], 1, "broken.jsonl:2"),
         (["cassette", "merge", "market.jsonl", "market.jsonl"], 2, "Missing option '-o'"),

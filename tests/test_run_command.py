@@ -408,6 +408,11 @@ def test_a_call_that_failed_counts_as_asked(model: NumberedServer) -> None:
     ]
 
 
+def test_a_misspelt_option_is_no_script() -> None:
+    """If an option before the script is unknown, the error names it as an option."""
+    assert "llmcall run has no option --cassete" in refused("--cassete", "a.jsonl")
+
+
 @pytest.mark.newest_only
 def test_a_call_whose_actor_has_no_name_counts_as_refused(model: NumberedServer) -> None:
     """Whatever the reason for which llmcall refused a call, the last line counts it."""

@@ -95,6 +95,8 @@ def run(
     --normalize and --seed from the cassette.
     """
     if not module and not Path(script).is_file():
+        if script.startswith("-"):
+            raise click.UsageError(f"llmcall run has no option {script}, and no such script exists")
         raise click.UsageError(f"{script} does not exist")
     if mode == "none" and cassette is not None and not Path(cassette).is_file():
         raise CacheError(

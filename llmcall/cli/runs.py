@@ -95,7 +95,7 @@ def show(
     try:
         found = _load(run, scope, may_be_empty=is_file and scope is None)
     except CacheError as error:
-        if run is None or not is_file:
+        if run is None or not is_file or scope is not None:
             raise
         raw = visible(Path(run).read_bytes().decode("utf-8", errors="replace")).splitlines()
         _write([f"cannot be read: {error}", *raw])

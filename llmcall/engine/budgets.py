@@ -159,10 +159,10 @@ def budget(
     """Limit what the calls of a block may spend: ``with llmcall.budget(usd=2) as budget: …``, then
     ``budget.spent``.
 
-    Each call reserves what it may use at most before it begins, and settles what it used when it is
-    answered; a failed attempt gives its reservation back, but for what a stream had brought. Hits
-    are free. Where a server counted more tokens in a prompt than are counted here, as with a chat
-    template's own sentences, the calls after it reserve them too.
+    Before a call begins, it reserves the most that it can use. When it is answered, only what it
+    used is counted. A failed attempt gives its reservation back, except for the part of a stream
+    that had arrived. Hits are free. If a server counts more tokens in a prompt than llmcall does,
+    such as a chat template's own sentences, later calls reserve these too.
 
     :param usd: US dollars; a model without a price is refused.
     :param tokens: tokens of prompts and answers together.

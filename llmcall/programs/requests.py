@@ -22,7 +22,7 @@ NO_FIELDS = frozenset({"extra_body", "extra_headers", "extra_query"})
 
 
 class ProgramRequest(NamedTuple):
-    """Hold one request of a program, as ``actor=`` gets it.
+    """A program's request, as the function in ``actor=`` gets it.
 
     :param method: ``"POST"``, ``"GET"`` ….
     :param url: the whole address.

@@ -171,13 +171,13 @@ class Spread(NamedTuple):
 
 
 class Comparison:
-    """What two or more runs have in common, and where they part; ``str()`` of it is a report.
+    """What two or more runs have in common, and where they diverge; ``str()`` of it is a report.
 
     :ivar same: the number of calls with the same request and the same answer.
     :ivar changed: the number of calls of which the request or the answer differs.
     :ivar added: the number of calls that only the other run has.
     :ivar missing: the number of calls that only the first run has.
-    :ivar parted: one :class:`.Parting` for each actor whose runs part.
+    :ivar parted: one :class:`.Parting` for each actor whose runs diverge.
     :ivar later: for each actor whose runs part by a draw, its first call after that in which the
         prompt, the parameters or the model changed, beyond what repeats an earlier answer; also as
         a :class:`.Parting`.
@@ -397,10 +397,10 @@ def compare(
 ) -> Comparison:
     """Compare a run with others of the same program.
 
-    Actors are matched by their scope paths, without a first level that names the whole run; the
-    calls of an actor by the longest common run of equal requests, and where requests differ by
-    their place. A change that only repeats an earlier answer in its history is no parting of its
-    own.
+    Actors are matched by their scope paths, without a first level that names the whole run. An
+    actor's calls are matched by the longest common sequence of equal requests, or, if requests
+    differ, by their place. If a change only repeats an earlier answer in the history, the runs do
+    not count as diverging there.
 
     :param run: a cassette (its path or a :class:`~llmcall.Cassette`), an exported file, a cache or
         its directory; or a tuple of one of them and a scope: ``(cache, "rep-1")``.

@@ -45,12 +45,12 @@ class Arm(Scope):
 
 
 def arm(name: str | float) -> Arm:
-    """Fork the present scope: two arms share the answers to what both ask alike.
+    """Fork the current scope: if two arms send the same request, they share its answer.
 
     In an arm the scope path stays as it is. A draw takes the lowest number that neither the arm nor
-    the scope itself has taken, so equal requests of two arms are one call, and what is asked between
-    two arms belongs to all of them. An arm that is entered again goes on counting. Its name enters
-    no prompt and no key, but the results of recorded functions are each arm's own.
+    the scope itself has taken. So equal requests in two arms are one call, and calls between two
+    arms belong to all of them. An arm that is entered again continues its count. Its name is part
+    of no prompt and no key, but each arm has its own results of recorded functions.
 
     :param name: a text or a number.
     :returns: a context manager; entering it raises ``ScopeError`` outside a scope and inside
@@ -73,7 +73,7 @@ def arm(name: str | float) -> Arm:
 
 
 def seed() -> int:
-    """Return a number for the program's own chance, the same in every arm and every run of a scope.
+    """Return a seed for the program's own random numbers, the same in every arm and run of a scope.
 
     It is made of the scope path: the first 8 bytes, big-endian, of the SHA-256 of ``seed``, a
     newline and the path.

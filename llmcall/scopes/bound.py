@@ -120,7 +120,7 @@ def bind(function: Callable[..., Any]) -> Bound:
     :returns: a callable with the same arguments. In another process its draws are counted from 0
         again for each task, or in an arm from the arm's draws. Tasks that make the same request
         share an answer there, and a warning says so. A ``ProcessPoolExecutor`` and a
-        ``multiprocessing.Pool`` bring home what a task drew in an arm.
+        ``multiprocessing.Pool`` carry the draws of a task in an arm back to the arm.
     :raises ScopeError: between two steps of a generator that left the scope open.
 
     >>> from concurrent.futures import ThreadPoolExecutor

@@ -223,10 +223,10 @@ def arms(
 ) -> Arms:
     """Run a function in several arms, many at a time, so that equal requests get equal answers.
 
-    Repeat ``r`` stands in the scope ``r`` below ``scope``, and each arm of it in a fork of that
-    scope. What two arms of a repeat ask alike is one call and one answer, so their difference
-    comes from what differs between them. It is resumed, replayed and interrupted as
-    :func:`llmcall.map` is.
+    Repeat ``r`` runs in the scope ``r`` below ``scope``, and each of its arms in a fork of that
+    scope. If two arms of a repeat send the same request, they share one call and one answer, so
+    their results differ only because of what differs between the arms. You can resume, replay and
+    interrupt it like :func:`llmcall.map`.
 
     :param fn: a function; it gets an arm's keyword arguments.
     :param arms: the keyword arguments of each arm, by its name.

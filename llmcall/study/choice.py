@@ -294,14 +294,14 @@ def choice(
 ) -> Choice:
     """Make a closed question: a call whose value is one of the options.
 
-    The options stand in the prompt once, a line each under a letter. The answer is read as the
-    letter, alone or followed by ``.``, ``)`` or ``:`` and anything else, or as an option's whole
-    text, whatever the case, quotes and closing marks. Anything else, and a refusal, is a missing
+    The prompt lists each option once, on a line of its own under a letter. The answer may be the
+    letter, alone or followed by ``.``, ``)`` or ``:`` and anything else, or an option's whole text.
+    Case, quotes and closing punctuation don't matter. Anything else, and a refusal, is a missing
     value: the call returns ``None``, and asks again only if ``output_retries`` says so.
 
-    The order depends on the scope path and the repeat of a ``map`` (outside any scope, on the row),
-    so another framing, model or arm shows a respondent the same order, and another row changes
-    nobody's.
+    The order depends on the scope path and the repeat of a ``map`` (outside any scope, on the row).
+    So a respondent reads the same order in every wording, with every model and in every arm, and
+    new rows change nobody's order.
 
     :param question: the template of the user message, such as ``"Is {{ product }} too dear?"``.
     :param options: 2 to 26 texts, or a dict of codes and texts; the call returns the text or the

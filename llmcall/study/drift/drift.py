@@ -93,8 +93,8 @@ def drift(
     """Ask a sample of a recording's chat requests again, and compare the new answers with the
     recorded ones.
 
-    The requests are sent exactly as they were recorded, with their histories, as draws of their own.
-    Each new answer stands against all recorded draws of the same request.
+    The requests are sent exactly as they were recorded, with their histories, as new draws. Each
+    new answer is compared with all recorded answers to the same request.
 
     :param run: the recording: a cassette (a path or a ``Cassette``), an export, a cache, or one of
         these and a scope in a tuple. It stays as it is.

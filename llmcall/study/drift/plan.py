@@ -23,11 +23,11 @@ class DriftPlan(NamedTuple):
     """What a check for drift would do; see :func:`llmcall.drift`.
 
     :param calls: how many answers it compares.
-    :param recorded: how many of them the cassette ``to`` holds already.
+    :param recorded: how many of them the cassette ``to`` already contains.
     :param cost: USD of the others, by the tokens of the recorded answers at the present price, or
         ``None`` if a price is unknown.
-    :param shift: the shift that is found with a power of 0.8, from the recorded variance; of several
-        values, the largest of ``shifts``. ``None`` if the recording does not say it.
+    :param shift: the shift that would be found with a power of 0.8, from the recorded variance; of
+        several values, the largest of ``shifts``. ``None`` if the recording has too few answers.
     :param shifts: the same by the value's name.
     :param units: how many actors its intervals come from; of a single actor, how many requests.
     :param notes: what else to know, in words.

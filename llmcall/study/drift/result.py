@@ -58,7 +58,7 @@ class Shift(NamedTuple):
 
     @property
     def leaves_zero(self) -> bool:
-        """Return whether the interval leaves 0."""
+        """Return whether the interval does not contain 0."""
         return self.low > 0 or self.high < 0
 
 
@@ -159,7 +159,7 @@ class Drift:
 
     @property
     def differs(self) -> bool:
-        """Return whether the interval of any value or share leaves 0."""
+        """Return whether the interval of any value or share does not contain 0."""
         return any(shift.leaves_zero for shift in self._all.values())
 
     @property

@@ -116,7 +116,7 @@ class Asking(NamedTuple):
         return self.client.send_message(self.messages, **self.params)
 
     async def aperform(self) -> Any:
-        """Let the event loop go on meanwhile."""
+        """Ask without blocking the event loop."""
         return await self.client.asend_message(self.messages, **self.params)
 
 
@@ -275,8 +275,8 @@ def of_row(item: Any) -> dict[str, Any]:
 
 
 def _used(value: Any, fields: frozenset[str] | None) -> Any:
-    """Return what is used of a dict or a dataclass: these fields, or all where they are not among
-    its own.
+    """Return what is used of a dict or a dataclass: these fields, or all of it if it lacks
+    one of them.
     """
     own = value if isinstance(value, dict) else getattr(value, "__dataclass_fields__", None)
     if own is None or fields is None or not fields <= own.keys():
@@ -356,7 +356,7 @@ class LLMCall:
         self._format_at: tuple[Any, dict[str, Any]] = None, {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # made anew in another process
+        # made again in another process
         return {
             **self.__dict__,
             "_compiled": {},
@@ -729,7 +729,8 @@ def _report(
     is_kept: bool,
     unformatted: str | None,
 ) -> str:
-    """Say what was answered, what was expected, where, after how many tries, and how to ask again.
+    """Return the message of a failed call: the answer, what was expected, the scope, the item, the
+    number of tries, and how to ask again.
 
     :param unformatted: the model, if structured output may be switched on for it.
     """
@@ -764,7 +765,7 @@ def _shown(value: Any, most: int = 60) -> str:
 
 
 class LLMFunction(Generic[Arguments, Value]):
-    """Be a function whose body is a model's answer; as a method it binds its object.
+    """A function whose body is a model's answer; as a method it binds its object.
 
     :ivar llm_call: the :class:`LLMCall` that answers; its templates take the arguments as
         variables.
@@ -777,9 +778,8 @@ class LLMFunction(Generic[Arguments, Value]):
     def __init__(self, function: Callable[Arguments, Value], llm_call: LLMCall) -> None:
         functools.update_wrapper(self, function)
         self._parameters = Parameters(function)
-        self.bound: dict[
-            str, Any
-        ] = {}  # the object of a bound method, by the name of the parameter that stands for it
+        # The object of a bound method, by the name of the parameter that stands for it.
+        self.bound: dict[str, Any] = {}
         self.llm_call = llm_call
         llm_call.parameters = frozenset(self._parameters.signature.parameters)
 
@@ -880,7 +880,7 @@ def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict
 
 
 def _returned(function: Callable[..., Any]) -> Any:
-    """Return the type that a function is annotated to return; ``str`` where it is not."""
+    """Return the type that a function is annotated to return; ``str`` if it has no annotation."""
     annotation = inspect.signature(function).return_annotation
     if annotation is inspect.Signature.empty:
         return str

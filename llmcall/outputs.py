@@ -115,7 +115,7 @@ def _read(text: str, output_type: Any) -> Any:
     if output_type in (bool, int, float) or is_choice(output_type):
         plain = _FENCE_LINE.sub("", text)
         if plain.lstrip()[:1] in ("{", "["):
-            containers(plain)  # raises where it is cut off: the value may lack its end
+            containers(plain)  # raises if it is cut off: the value may lack its end
         return _converted(plain, output_type)
     if (inner := schemas.optional_type(output_type)) is not None:
         word = bare(text).lower()
@@ -245,7 +245,7 @@ def _checked(validate: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _expected(output_type: Any, prompt: str, again: bool) -> str:
-    """Say in words what is expected, as it goes on after "Answer with"."""
+    """Return in words what is expected, to follow "Answer with"."""
     words = {bool: "yes or no", int: "only a whole number", float: "only a number"}
     words |= {str: "a text", list: "only a JSON array", dict: "only a JSON object"}
     if isinstance(output_type, type) and output_type in words:

@@ -44,7 +44,7 @@ Variables = Mapping[str, "frozenset[str] | None"]
 
 
 class Template(NamedTuple):
-    """Hold a compiled prompt.
+    """A compiled prompt.
 
     :param name: the file's path below its folder, or the name given to a text.
     :param text: the template itself.

@@ -167,14 +167,14 @@ class ResponseCache:
             )
 
     def _first(self, key: str, packed: bytes) -> Record:
-        """Return the record that was stored first; put these bytes in its place where it cannot be
+        """Return the record that was stored first; put these bytes in its place if it cannot be
         read.
         """
         with suppress(CacheCorruptError):
             if found := self.get(key, mode="replay"):
                 return found
         self.storage.put(key, packed, replace=True)
-        # raises where the index is damaged
+        # raises if the index is damaged
         return self.get(key, mode="replay") or unpack(key, packed)
 
     def store_unstored(self, otherwise: str = "") -> None:
@@ -317,10 +317,10 @@ class ResponseCache:
         :param path: also TinyTroupe's pickle cache.
         :param on_conflict: what to do about a key that has another answer here: ``keep`` this one,
             ``replace`` it, or ``raise`` before anything is stored.
-        :param classes: those that were a ``response_format`` where TinyTroupe's cache was written;
+        :param classes: those that were a ``response_format`` when TinyTroupe's cache was written;
             the file has only their names.
         :raises CacheCorruptError: if a line is broken, or a file has two answers to one request.
-        :raises CacheError: if another answer is here under ``raise``, or ``path`` holds no
+        :raises CacheError: if another answer is here under ``raise``, or ``path`` contains no
             cache.
         """
         if on_conflict not in CONFLICTS:
@@ -387,7 +387,7 @@ class ResponseCache:
                     sound.add(key)
                     yield key, packed, False, stored_at
 
-        if any(sound_rows()):  # where there is none, no cache is made
+        if any(sound_rows()):  # without any, no cache is made
             sound.clear()
             target.add_all(sound_rows())
             target.close()

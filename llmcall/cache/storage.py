@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    # its key, its bytes (None where unreadable), and when it was stored
+    # its key, its bytes (None if unreadable), and when it was stored
     Row = tuple[str, bytes | None, float]
     # Of a row to be stored: its key, its bytes, whether it replaces what is there, and when it was
     # stored (None: now).
@@ -44,7 +44,7 @@ ROWS_BETWEEN = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE row
 ROW_AT = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid = ?"
 STARTING = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
 LAST = "SELECT max(rowid) FROM Cache"
-# where the table's last page is damaged
+# if the table's last page is damaged
 LAST_BY_INDEX = "SELECT max(rowid) FROM Cache INDEXED BY Cache_key_raw"
 INDEXED = (
     "SELECT key, rowid FROM Cache INDEXED BY Cache_key_raw WHERE key >= ? AND key < ? AND raw = 1"

@@ -1,4 +1,4 @@
-"""A recording whose requests are written as the present settings ask them: its keys made anew.
+"""A recording whose requests are written as the present settings ask them: with new keys.
 
 Requests that differed only in what a normalizer leaves out are the same request then. In a scope they
 are draws, numbered in the order of the calls, as a run under these settings numbers them.
@@ -122,7 +122,7 @@ def _body(request: Mapping[str, Any]) -> Any:
 def _samples(
     asked: Sequence[tuple[Record, Mapping[str, Any]]], paths: Sequence[str]
 ) -> list[str | None]:
-    """Return the sample of each record: where two draws have one number, all are numbered anew.
+    """Return the sample of each record: if two draws have one number, all get new numbers.
 
     :param paths: the scope path of each.
     """
@@ -137,8 +137,8 @@ def _samples(
             draws.setdefault(key_of(record.kind, request, paths[number]), []).append(number)
     for numbers in draws.values():
         if len({samples[number] for number in numbers}) < len(numbers):
-            for anew, number in enumerate(numbers):
-                samples[number] = f"{paths[number]}#{anew}"
+            for position, number in enumerate(numbers):
+                samples[number] = f"{paths[number]}#{position}"
     return samples
 
 

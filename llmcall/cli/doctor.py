@@ -24,7 +24,7 @@ LONGEST = 200  # most characters of an error that are shown
 
 
 class Check(NamedTuple):
-    """Hold the result of one check.
+    """The result of one check.
 
     :param name: what was checked.
     :param ok: whether a call works with it.

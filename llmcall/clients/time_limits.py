@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def keep_time_limits(http_client: Any) -> None:
-    """Let the connections that an HTTP client makes from now on end with their attempts.
+    """End the connections that an HTTP client makes from now on with their attempts.
 
     :param http_client: a synchronous one, of httpx or httpx2.
     """
@@ -28,7 +28,7 @@ def keep_time_limits(http_client: Any) -> None:
 
 
 def keep_time_limits_of(transport: Any) -> None:
-    """Let the connections of one transport do so, if it is an HTTP library's own synchronous one."""
+    """End the connections of one transport so, if it is an HTTP library's own synchronous one."""
     if not hasattr(transport, "handle_request"):
         return
     pool: Any = getattr(transport, "_pool", None)

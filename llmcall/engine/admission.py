@@ -106,7 +106,7 @@ class Admission:
         if budgets.open_budgets:
             yield from self._reserve()
         endpoint = yield from self._place()
-        # A generator has no context of its own: this holds where the driver sends.
+        # A generator has no context of its own: the driver sends in this one.
         _when_sent.set(self.attempt.note_sent)
         return endpoint
 

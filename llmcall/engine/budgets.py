@@ -41,7 +41,7 @@ class Budget:
     """Limits what the calls of a block may spend; a context manager that goes on counting when it is
     entered again.
 
-    It holds for every thread and task of the process while it is open, and all open ones count.
+    It applies to every thread and task of the process while it is open, and all open ones count.
     With a name, what earlier runs and other processes spent under it counts as well.
 
     :param usd: US dollars.
@@ -282,7 +282,7 @@ def _settle(held: Sequence[tuple[Ledger, str]], used: Amounts) -> None:
 
 
 def wake_first(queue: Mapping[Any, None]) -> None:
-    """Let whoever has waited longest look again, since something has changed.
+    """Wake whoever has waited longest, to look again: something has changed.
 
     :param queue: those who wait, the oldest first; each has a future ``wakeup``. Nobody else may
         change it meanwhile.

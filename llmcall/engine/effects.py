@@ -75,7 +75,7 @@ class Wait(NamedTuple):
         return True
 
     async def aperform(self) -> bool:
-        """Let the event loop go on meanwhile."""
+        """Wait without blocking the event loop."""
         import asyncio
 
         if self.runner is not None and self.runner.waits_for_us() and not self.future.done():
@@ -169,7 +169,7 @@ class Next(NamedTuple):
             return next(self.chunks, END)
 
     async def aperform(self) -> Any:
-        """Let the event loop go on meanwhile."""
+        """Read it without blocking the event loop."""
         return await _in_time(anext(self.chunks, END), self.timeout)
 
 

@@ -278,7 +278,7 @@ class Exchange:
         :param refused: how which endpoints refused in this attempt; none may do so twice.
         """
         if self.reader_has_text:
-            error.retryable = False  # another answer would begin anew
+            error.retryable = False  # another answer would begin again
         if lacks_capacity(error, self.body):
             return False  # the endpoint need not rest: it has room at other tiers
         if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
@@ -315,7 +315,7 @@ class Exchange:
         return others_remain
 
     def _passed_on(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
-        """Let an endpoint rest after a 429; return whether another one is asked in its place."""
+        """Stop asking an endpoint for a while after a 429; return whether another is asked instead."""
         now = time.monotonic()
         has_others = len(self.pool.endpoints) > 1
         seconds = self._seconds_of_rest(endpoint, error)

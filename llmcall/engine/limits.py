@@ -38,8 +38,8 @@ _lock = process_lock(__name__)
 class Attempt:
     """One attempt as the limits count it.
 
-    Kept for 60 seconds after it was sent if a limit counts it, so it holds no request and no
-    answer.
+    Kept for 60 seconds after it was sent if a limit counts it, so it refers to no request and
+    no answer.
 
     :param is_streamed: whether its reader may leave it half-way.
     :ivar wakeup: is done when there is reason to look again whether it may begin.
@@ -64,7 +64,7 @@ class Attempt:
         self.answered = False
 
     def leave_queues(self) -> None:
-        """Wait for no endpoint any more; the caller holds the lock."""
+        """Stop waiting for any endpoint; the caller has the lock."""
         while self.queues:
             state = self.queues.pop()
             state.queue.pop(self, None)
@@ -199,7 +199,7 @@ class EndpointState:
         return max(waits)
 
     def admit(self, attempt: Attempt, needed: Estimate | None, model: str, now: float) -> None:
-        """Let an attempt begin."""
+        """Count an attempt as begun."""
         attempt.state = self
         attempt.admitted_at = now
         attempt.counted = self.counts_minutes
@@ -247,7 +247,7 @@ def _state_of(endpoint: Endpoint) -> EndpointState:
 def forget() -> None:
     """Forget what was asked of all endpoints: calls under way do not count in new clients' limits.
 
-    Nor do they in a forked process, where the threads that made them are not.
+    Nor do they in a forked process, which lacks the threads that made them.
     """
     _states.clear()
 
@@ -367,7 +367,7 @@ class Pool:
             return True
 
     def rest(self, endpoint: Endpoint, until: float) -> bool:
-        """Let an endpoint rest until a monotonic time; return whether another is free before."""
+        """Stop asking an endpoint until a monotonic time; return whether another is free before."""
         with _lock:
             state = self._states[endpoint]
             state.resting_until = max(until, state.resting_until)

@@ -18,7 +18,7 @@ OTHER_SCOPE = 0.6
 OTHER_DRAW = 0.2
 MISSING_MESSAGE = 0.8  # for each message more or less
 MOST_MISSING = 1.6  # for all of them together
-LAST_MESSAGE = 2.5  # times another message's weight: it holds the question
+LAST_MESSAGE = 2.5  # times another message's weight: it contains the question
 OTHER_TEXT = 0.02  # for any difference between two texts, however small
 
 

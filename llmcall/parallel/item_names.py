@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from .positions import TaskPosition
 
 DIGEST_BYTES = 8  # of a SHA-256, in an item's name
-OCCURRENCE = (
-    "~"  # between a name and how often it came before; doubled where the name itself holds it
-)
+# Between a name and how often it came before; doubled if the name itself contains it.
+OCCURRENCE = "~"
 # In the name of several columns, what divides the parts of a sample, or the columns.
 _ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "#": "%23", ",": "%2C"})
 SHOWN = 60  # characters of an item in a message
@@ -59,7 +58,7 @@ class ItemNames:
         :param takes_all: whether to name an item that is not plain data by its class.
         :raises TypeError: if the key is neither a text nor a whole number, or, without one, the
             item is not plain data.
-        :raises ValueError: if the key is empty or holds ``/`` or ``#``.
+        :raises ValueError: if the key is empty or contains ``/`` or ``#``.
         """
         index = self._index
         self._index += 1

@@ -53,6 +53,6 @@ class DaemonThreads:
             del work, future, function
 
     def close(self) -> None:
-        """Let the threads end once nothing is left to run; this waits for none of them."""
+        """End the threads once nothing is left to run; this waits for none of them."""
         for _ in range(self._count):
             self._todo.put(None)

@@ -52,10 +52,10 @@ LIMIT = "max_completion_tokens"  # another name for max_tokens
 
 @dataclass
 class ProgramCall:
-    """Holds a program's request and sends it, as the transport of the call that it becomes.
+    """A program's request, which sends itself: the transport of the call that it becomes.
 
-    It does not hold the answer: a streamed answer holds it, and the garbage collector may end
-    generators in a cycle in any order.
+    It has no reference to the answer. A streamed answer refers to it, and the garbage collector may
+    end generators in a cycle in any order.
 
     :param http: the module ``httpx`` or ``httpx2``.
     :param request: the program's own HTTP request.

@@ -433,7 +433,7 @@ class ChildReport:
 
 
 def let_api_errors_be_pickled() -> None:
-    """Let a process pool return the openai SDK's errors.
+    """Make the openai SDK's errors picklable, so that a process pool can return them.
 
     Their constructors need arguments that pickle does not keep, and the pool would wait forever.
     """

@@ -12,7 +12,7 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 def die_of_termination_if_forked(handler: Handler) -> None:
-    """Let forked processes die of SIGTERM instead of running a handler, from their first moment on.
+    """Make forked processes die of SIGTERM, from their first moment on, instead of running a handler.
 
     A forked process forgets the signals that Python has received and not yet handled. One that
     comes in that moment would be lost, so SIGTERM is blocked around each fork.

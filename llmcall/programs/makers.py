@@ -118,7 +118,7 @@ def _call_soon_threadsafe(
     *args: Any,
     **options: Any,
 ) -> Any:
-    """Let what a callback makes be made by the thread that hands it to the loop.
+    """Run a callback with the asker of the thread that hands it to the loop.
 
     A thread's own context doesn't hold its asker, so the callback would not find it there.
     """
@@ -193,7 +193,7 @@ def _start(start: Callable[..., Any], thread: threading.Thread) -> None:
 
 
 def _run_for(asker: Asker, thread: threading.Thread) -> None:
-    """Let a thread of a pool stand for an asker until it runs a function with its own."""
+    """Set the asker of a pool's thread, until it runs a function with an asker of its own."""
     run = thread.run
 
     def standing() -> None:
@@ -244,7 +244,7 @@ def _run_work(
 
 @contextlib.contextmanager
 def _pool_of(asker: Asker) -> Iterator[None]:
-    """Let the threads of a pool that start in a block stand for an asker."""
+    """Set the asker of the threads of a pool that start in a block."""
     before, _thread.pool = _thread.pool, asker
     try:
         yield

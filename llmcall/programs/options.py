@@ -9,7 +9,7 @@ from ..errors import ConfigError
 
 
 class RunOptions(NamedTuple):
-    """Hold the options of ``llmcall run`` that decide what a program asks and in which scopes.
+    """The options of ``llmcall run`` that decide what a program asks and in which scopes.
 
     :param scope: of the whole run.
     :param actor: what names the actors, as on the command line.

@@ -57,7 +57,7 @@ def patched(
 
 
 def record_clients(calls: ProgramCalls) -> contextlib.ExitStack:
-    """Let ``calls`` answer the requests of every HTTP client of the process.
+    """Answer the requests of every HTTP client of the process with ``calls``.
 
     :returns: what undoes it when it is closed.
     :raises RuntimeError: if another one already does.

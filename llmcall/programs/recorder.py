@@ -179,7 +179,7 @@ class ProgramCalls:
             raise CacheError(IN_CHILD)
 
     def _add_address(self, url: Any) -> None:
-        """Let connections to an address count as a model's, in child processes too."""
+        """Count connections to an address as a model's, in child processes too."""
         if self._watch is None or self._children is None:
             return
         port = url.port or PORTS.get(url.scheme, 0)

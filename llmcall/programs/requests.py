@@ -41,7 +41,7 @@ class ProgramRequest(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Hold what a request asks for.
+    """What a request asks for.
 
     :param method: of the client that makes the call: ``"send_message"``, ``"stream_message"`` or
         ``"get_embedding"``; ``"exchange"`` if the request is recorded as it is.

@@ -118,7 +118,7 @@ OUTCOMES = pytest.StashKey[list[str]]()  # of a test's setup and of its calls
 
 
 class Mark(NamedTuple):
-    """Hold the arguments of a test's nearest marker."""
+    """The arguments of a test's nearest marker."""
 
     name: str | None = None
     live: bool = False
@@ -336,7 +336,7 @@ class Replay:
 
     @contextlib.contextmanager
     def _on_the_network(self) -> Iterator[None]:
-        """Let the calls of a block reach the model, outside the test's cassette."""
+        """Allow the calls of a block to reach the model, outside the test's cassette."""
         before, around = self._live, innermost()
         self._live = True
         if around is not None:

@@ -86,7 +86,7 @@ class Lines:
     """The records of a file: ``len()``, iteration in the order of the file, and :meth:`get`.
 
     All lines are read and checked at once. References are resolved when a record is needed. Each
-    record is built anew, but shares the messages that its request has in common with others.
+    record is built again, but shares the messages that its request has in common with others.
 
     :param data: the bytes of the file.
     :param name: the file's name in errors.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Growing = Mapping[str, Grow]  # by the names of fields
 
 
-# some servers date every chunk anew, and Azure's last ones are nameless
+# some servers date each chunk separately, and Azure's last ones are nameless
 FIRST = (
     "id",
     "created",

@@ -335,7 +335,7 @@ class Runs:
         return found
 
     def _that_hold(self, changed: Words) -> Parts:
-        """Return the changes whose answers hold the words that changed in a prompt."""
+        """Return the changes whose answers contain the words that changed in a prompt."""
         if changed in self._holding:
             return self._holding[changed]
         found = self._holding[changed] = Parts()
@@ -478,7 +478,7 @@ class Runs:
         return Cause(actor.scope, actor.passed, "prompt", before, after, doubt)
 
     def _doubt(self, actor: Actor, told: Difference, came: Came) -> str:
-        """Say why a changed prompt may be a consequence; empty if nothing speaks for it."""
+        """Return why a changed prompt may be a consequence; empty if nothing suggests it."""
         quoted = self._quoted(actor, told, came)
         if quoted is not None:
             name = printable(quoted.scope) or OUTSIDE_ANY_SCOPE

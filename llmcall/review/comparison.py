@@ -56,8 +56,8 @@ class Row(NamedTuple):
     """One call of the runs.
 
     :param scope: the actor's scope path, without the level that names the whole run.
-    :param place: its place in the actor's run, from 0: in the first run, or in the other one where
-        it was added.
+    :param place: its place in the actor's run, from 0: in the first run, or in the other one if
+        it was added there.
     :param status: ``"same"``, ``"changed"``, ``"added"`` or ``"missing"`` (of the other run).
     :param prompt: the last message that was asked, in the first run; ``None`` if it has no such
         call.
@@ -91,7 +91,7 @@ class Parting(NamedTuple):
         a message repeats is the first run's in both.
     :param after: the same in the other run.
     :param run: which of the other runs it is, from 1.
-    :param doubt: why a changed prompt may be no cause but a consequence of earlier answers, where
+    :param doubt: why a changed prompt may be no cause but a consequence of earlier answers, if
         the recordings do not tell; else empty.
     :param round: the name of the call's round, as of its :class:`.Row`.
     :param served: of different answers to the same request, the models that gave them, by their own
@@ -272,7 +272,7 @@ class Comparison:
         """
         found: dict[
             int, tuple[Pair, Counter[str]]
-        ] = {}  # by the record, whose scope is named for each run anew
+        ] = {}  # by the record, whose scope is named for each run again
         for pair in self.pairs:
             if pair.one is not None:
                 _, answers = found.setdefault(
@@ -412,7 +412,7 @@ def compare(
         ``round-1``). The calls of an actor in all rounds are compared as its run. ``None`` finds a
         level that has a word of time, such as ``round`` or ``day``.
     :returns: the comparison.
-    :raises CacheError: if a run holds no record.
+    :raises CacheError: if a run has no record.
     :raises TypeError: if there is no other run, or something is no run.
     :raises ValueError: if no run has such a level; the message lists the known ones.
 

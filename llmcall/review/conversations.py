@@ -54,7 +54,7 @@ ASKED = (
     "path",
     "body",
 )
-# The fields of a body that hold what was said.
+# The fields of a body that contain what was said.
 SYSTEMS = ("system", "instructions")
 QUESTIONS = ("messages", "input", "prompt")
 SAID = (*SYSTEMS, *QUESTIONS)
@@ -205,7 +205,7 @@ def first_level(scopes: Collection[str]) -> str | None:
 
 
 class Said(NamedTuple):
-    """Be one message, or one answer.
+    """One message, or one answer.
 
     :param role: who says it; with the name, or the tool call that it answers, in parentheses.
     :param texts: its parts as they are shown: texts, calls of tools, a refusal; anything else as
@@ -218,7 +218,7 @@ class Said(NamedTuple):
 
 @dataclass
 class History:
-    """Hold the messages with which some calls of a scope begin, by the last of them.
+    """The messages with which some calls of a scope begin, by the last of them.
 
     :ivar said: the last message.
     :ivar first: the first call that asked or answered it.
@@ -237,16 +237,16 @@ class History:
 
 
 class Call(NamedTuple):
-    """Be one recorded call.
+    """One recorded call.
 
     :param draw: which draw it is: what stands after ``#`` in its sample, or empty.
     :param title: the model's or the function's name.
     :param parameters: what else was asked for, as name and JSON.
     :param messages: all that were asked.
-    :param known: how many of them, from the first, a call before it held.
-    :param after: the first call that held them, where the one right before it in its scope did not;
+    :param known: how many of them, from the first, an earlier call contained.
+    :param after: the first call that contained them, if the one right before it in its scope did not;
         else ``None``.
-    :param answers: the answers; several where ``n`` is above 1.
+    :param answers: the answers; several if ``n`` is above 1.
     """
 
     record: Record
@@ -391,7 +391,7 @@ def _tool_call(call: Mapping[str, Any]) -> str:
 
 
 def _answers(record: Record) -> list[Said]:
-    """Return the answers of a call; several where ``n`` is above 1."""
+    """Return the answers of a call; several if ``n`` is above 1."""
     choices = record.response.get("choices")
     if choices:
         return [_choice(choice, len(choices)) for choice in choices]

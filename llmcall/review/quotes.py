@@ -514,7 +514,7 @@ def _steps(
     """
     goal = len(one.tokens), len(other.tokens)
     same = next((at for at in range(min(goal)) if one.tokens[at] != other.tokens[at]), min(goal))
-    # No quote that holds a difference begins further before it.
+    # No quote that contains a difference begins further before it.
     start = max(0, same - 4 * answers.longest - 8)
     came: dict[tuple[int, int], Step | None] = {(start, start): None}
     level = [(start, start)]

@@ -14,7 +14,7 @@ from ..requests.contents import strings_in
 from ..types import Record
 from .quotes import Form, Part, Parts, Turn, spoken, text_of
 
-PROMPT = ("messages", "input", "arguments", "body")  # the fields that hold what was said
+PROMPT = ("messages", "input", "arguments", "body")  # the fields that contain what was said
 CONTEXTS = (2, 1)  # words before a quote by which the same place of other prompts is known
 
 Calls = Sequence[tuple[Record | None, Record | None]]  # of an actor, in both runs

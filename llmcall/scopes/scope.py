@@ -304,8 +304,8 @@ def default_scope(name: str) -> Iterator[None]:
 
 
 def _hold_for_process(active: Active, process: bool) -> None:
-    """Let a scope hold for every thread that has none, if it is to, or if it is an arm of one that
-    does.
+    """Put every thread without a scope into this one, if it was opened for the process or is an arm
+    of one that was.
 
     :param process: whether it was opened with ``process=True``.
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .request import Request
 
 
-# The fields that hold the question if a request has no messages.
+# The fields that contain the question if a request has no messages.
 QUESTIONS = ("input", "arguments", "body")
 
 

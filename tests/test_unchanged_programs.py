@@ -737,7 +737,7 @@ def test_uploads_pass(reached: Server, caplog: pytest.LogCaptureFixture) -> None
 def test_requests_of_others_pass(reached: Server) -> None:
     """What is neither the SDK's nor a known API's is not recorded, unless its host is named."""
     asked = {"json": {"input": "Bread?"}}
-    for hosts, sent in ((), 2), (("api.example",), 1):
+    for hosts, sent in ((), 2), (("API.Example",), 1):
         with llmcall.patched(hosts=hosts), http.Client() as client:
             ids = {
                 client.post("http://api.example/my%20moderations", **asked).json()["id"]

@@ -80,7 +80,7 @@ class ProgramCalls:
         self._client_at = functools.cache(
             lambda address: ProgramClient(**{**overrides, "base_url": address})
         )
-        self._hosts = hosts
+        self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._around = scopes.current()
         self.first_error: Exception | None = None
         self.refused = 0

@@ -88,7 +88,7 @@ It runs in a folder where each file has its path below without the first folder 
 
 {variables}
 
-What it printed stands in `manifest.json`."""
+What it printed is in `manifest.json`."""
 
 
 def _files(manifest: Manifest) -> str:

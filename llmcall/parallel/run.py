@@ -23,8 +23,9 @@ from ..failures import Failures
 from ..notices import logger
 from .item_names import item_words
 from .results import Results, attach
+from .task_draws import TaskDraws
 from .task_results import NotBegunError, TaskResult
-from .tasks import Task, TaskDraws, TaskGroup, apply_report, run_task
+from .tasks import Task, TaskGroup, apply_report, run_task
 from .threads import DaemonThreads
 
 if TYPE_CHECKING:

@@ -19,138 +19,25 @@ from .. import askers, scopes
 from ..engine import usage as metering
 from ..engine.interrupts import check_stops, current_stops
 from ..failures import process_failures
-from ..scopes import Draws, Number, ScopedRequest, split_counts
+from ..scopes import Draws, split_counts
 from ..system import after_fork_in_child
 from .rows import CellRow
+from .task_draws import CellDraws, TaskDraws
 from .task_results import NotBegunError, TaskResult, WorkerError
 from .workers import pack_state, picklable, session_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextvars import Context
 
     from ..cassettes.cassette import Cassette
     from ..engine.interrupts import Stops
-    from ..scopes import Active, Counts
-    from ..scopes.equal_requests import EqualRequests, Recorded
+    from ..scopes import Active, Counts, Number
     from ..types import Record
     from .jobs import Job
     from .positions import TaskPosition
     from .workers import Gained
 
 KNOWN_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
-
-
-class TaskDraws(Draws):
-    """The draws of one task. Its scope counts them; a map that ends early gives them back.
-
-    :param around: the draws of the scope.
-    :ivar taken: the numbers that were drawn and not given back.
-    """
-
-    __slots__ = ("_around", "_is_over", "taken")
-
-    def __init__(self, around: Draws) -> None:  # counts nothing itself
-        self.since = around.since
-        self._around = around
-        self._is_over = False
-        self.taken: list[Number] = []
-
-    def equal(
-        self, request: ScopedRequest, source: object, recorded: Callable[[], Recorded]
-    ) -> EqualRequests:
-        """Return the equal requests of a scope; see :meth:`Draws.equal`."""
-        return self._around.equal(request, source, recorded)
-
-    def take(
-        self,
-        request: ScopedRequest,
-        asker: str | None = None,
-        equal: EqualRequests | None = None,
-    ) -> int:
-        """Return the number of a draw; see :meth:`Draws.take`.
-
-        :raises KeyboardInterrupt: if the draws were given back, since the task's map is over.
-        """
-        number = self._around.take(request, asker, equal)
-        self.taken.append(Number(request, number))
-        if self._is_over:
-            self.give_back(request, number)
-            raise KeyboardInterrupt("the map that this call belongs to is over")
-        return number
-
-    def claim(self, request: ScopedRequest, number: int) -> None:
-        """Mark a number as taken: another process drew it."""
-        self._around.claim(request, number)
-        self.taken.append(Number(request, number))
-
-    def end(self, request: ScopedRequest, stored_at: float | None) -> None:
-        """Note that a call has its answer; see :meth:`Draws.end`."""
-        self._around.end(request, stored_at)
-
-    def counts(self) -> Counts:
-        """Return the counts, from which another process can go on."""
-        return self._around.counts()
-
-    def give_back(self, request: ScopedRequest, number: int) -> None:
-        """Free a number, unless it is free already."""
-        try:
-            self.taken.remove(Number(request, number))
-        except ValueError:
-            return
-        self._around.give_back(request, number)
-
-    def give_all_back(self) -> None:
-        """Free all numbers."""
-        self._is_over = True
-        for number in self.taken.copy():
-            self.give_back(*number)
-
-
-class CellDraws(Draws):
-    """Count the draws of one cell of a table that varies as if it ran alone.
-
-    They are taken in the scope as well, so a later call there is another draw.
-
-    :param around: counts the draws of the scope.
-    :param before: its counts before the map began.
-    :param holders: for each number that was taken in the scope, the cells that hold it.
-    """
-
-    __slots__ = ("_around", "_holders")
-
-    def __init__(self, around: Draws, before: Counts, holders: dict[Number, set[int]]) -> None:
-        super().__init__(before)
-        self._around = around
-        self._holders = holders
-
-    def take(
-        self,
-        request: ScopedRequest,
-        asker: str | None = None,
-        equal: EqualRequests | None = None,
-    ) -> int:
-        """Return the number of a draw; see :meth:`Draws.take`."""
-        number = super().take(request, asker, equal)
-        self._hold(Number(request, number))
-        return number
-
-    def claim(self, request: ScopedRequest, number: int) -> None:
-        """Mark a number as taken that another process took."""
-        super().claim(request, number)
-        self._hold(Number(request, number))
-
-    def give_back(self, request: ScopedRequest, number: int) -> None:
-        """Make a number free again; in the scope once no other cell holds it."""
-        super().give_back(request, number)
-        holders = self._holders.get(Number(request, number), set())
-        holders.discard(id(self))
-        if not holders:
-            self._around.give_back(request, number)
-
-    def _hold(self, number: Number) -> None:
-        self._holders.setdefault(number, set()).add(id(self))
-        self._around.claim(*number)
 
 
 class TaskGroup:

@@ -19,7 +19,7 @@ from ..errors import ConfigError, short_traceback
 from ..notices import warn_once
 from ..parallel.map import map as run_map
 from ..parallel.options import checked_count
-from ..parallel.tasks import TaskDraws
+from ..parallel.task_draws import TaskDraws
 from ..review.comparison import Comparison, compare
 from ..review.conversations import Run
 

@@ -1,0 +1,128 @@
+"""Who counts the draws of a map's tasks: each task's scope, or the cell of a table that varies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..scopes import Draws, Number, ScopedRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..scopes import Counts
+    from ..scopes.equal_requests import EqualRequests, Recorded
+
+
+class TaskDraws(Draws):
+    """Pass the draws of one task on to its scope, which counts them.
+
+    It remembers their numbers, so that a map that ends early can give them back.
+
+    :param around: the draws of the scope.
+    :ivar taken: the numbers that were drawn and not given back.
+    """
+
+    __slots__ = ("_around", "_is_over", "taken")
+
+    def __init__(self, around: Draws) -> None:
+        # No call of super().__init__: it counts nothing itself.
+        self.since = around.since
+        self._around = around
+        self._is_over = False
+        self.taken: list[Number] = []
+
+    def equal(
+        self, request: ScopedRequest, source: object, recorded: Callable[[], Recorded]
+    ) -> EqualRequests:
+        """Return the equal requests of a scope; see :meth:`Draws.equal`."""
+        return self._around.equal(request, source, recorded)
+
+    def take(
+        self,
+        request: ScopedRequest,
+        asker: str | None = None,
+        equal: EqualRequests | None = None,
+    ) -> int:
+        """Return the number of a draw; see :meth:`Draws.take`.
+
+        :raises KeyboardInterrupt: if the draws were given back, since the task's map is over.
+        """
+        number = self._around.take(request, asker, equal)
+        self.taken.append(Number(request, number))
+        if self._is_over:
+            self.give_back(request, number)
+            raise KeyboardInterrupt("the map that this call belongs to is over")
+        return number
+
+    def claim(self, request: ScopedRequest, number: int) -> None:
+        """Mark a number as taken: another process drew it."""
+        self._around.claim(request, number)
+        self.taken.append(Number(request, number))
+
+    def end(self, request: ScopedRequest, stored_at: float | None) -> None:
+        """Note that a call has its answer; see :meth:`Draws.end`."""
+        self._around.end(request, stored_at)
+
+    def counts(self) -> Counts:
+        """Return the counts, from which another process can go on."""
+        return self._around.counts()
+
+    def give_back(self, request: ScopedRequest, number: int) -> None:
+        """Free a number, unless it is free already."""
+        try:
+            self.taken.remove(Number(request, number))
+        except ValueError:
+            return
+        self._around.give_back(request, number)
+
+    def give_all_back(self) -> None:
+        """Free all numbers."""
+        self._is_over = True
+        for number in self.taken.copy():
+            self.give_back(*number)
+
+
+class CellDraws(Draws):
+    """Count the draws of one cell of a table that varies as if it ran alone.
+
+    They are taken in the scope as well, so a later call there is another draw.
+
+    :param around: counts the draws of the scope.
+    :param before: its counts before the map began.
+    :param holders: for each number that was taken in the scope, the cells that took it.
+    """
+
+    __slots__ = ("_around", "_holders")
+
+    def __init__(self, around: Draws, before: Counts, holders: dict[Number, set[int]]) -> None:
+        super().__init__(before)
+        self._around = around
+        self._holders = holders
+
+    def take(
+        self,
+        request: ScopedRequest,
+        asker: str | None = None,
+        equal: EqualRequests | None = None,
+    ) -> int:
+        """Return the number of a draw; see :meth:`Draws.take`."""
+        number = super().take(request, asker, equal)
+        self._take_in_scope(Number(request, number))
+        return number
+
+    def claim(self, request: ScopedRequest, number: int) -> None:
+        """Mark a number as taken that another process took."""
+        super().claim(request, number)
+        self._take_in_scope(Number(request, number))
+
+    def give_back(self, request: ScopedRequest, number: int) -> None:
+        """Free a number; in the scope only once no other cell has it."""
+        super().give_back(request, number)
+        holders = self._holders.get(Number(request, number), set())
+        holders.discard(id(self))
+        if not holders:
+            self._around.give_back(request, number)
+
+    def _take_in_scope(self, number: Number) -> None:
+        self._holders.setdefault(number, set()).add(id(self))
+        self._around.claim(*number)

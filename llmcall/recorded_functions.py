@@ -446,7 +446,7 @@ def _run(call: FunctionCall) -> Flow[Record]:
 
 def _stored(call: FunctionCall, record: Record) -> Record:
     """Put a result in the cache and on the cassette; return the record that counts."""
-    return call.keep(call.store(record, anew=call.is_live), _source(call))
+    return call.keep(call.store(record, overwrite=call.is_live), _source(call))
 
 
 def _source(call: FunctionCall) -> str:

@@ -436,9 +436,9 @@ class LLMClient:
                 begun = failures.begin(call.scope, call.label)
                 outcome = yield from answer(call, stream=True)
                 return self._reply(call, outcome.record, outcome.sent)
-            from ..engine.answer import told
+            from ..engine.answer import emit_recorded
 
-            yield from told(record)
+            yield from emit_recorded(record)
             return self._reply(call, record, replayed=True)
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             failures.end(begun, left=is_left(error))

@@ -67,11 +67,11 @@ def answer(
             call.count_hit(record.cost, record.served)
             outcome = Outcome(record)
         if stream and outcome.sent is None:
-            yield from told(outcome.record)
+            yield from emit_recorded(outcome.record)
         return outcome
 
 
-def told(record: Record) -> Flow[None]:
+def emit_recorded(record: Record) -> Flow[None]:
     """Emit a recorded answer to the reader of a stream."""
     for chunk in chunks_of(record.response):
         yield Emit(text_in(chunk), chunk)
@@ -155,11 +155,12 @@ def _ask(
         raise ContextLengthError(
             "the answer was cut where the context window ended", endpoint=sent.endpoint
         )
-    outcome = yield Do(functools.partial(_stored, call, sent))
+    outcome = yield Do(functools.partial(_store, call, sent))
     return {call.request.cache_key: outcome}
 
 
-def _stored(call: ModelCall, sent: Sent) -> Outcome:
+def _store(call: ModelCall, sent: Sent) -> Outcome:
+    """Count what an answer used, warn of what it lacks, and record it."""
     # As a cassette gives it back: a later prompt may quote it.
     response = ordered(finite(sent.response))
     tokens = TokenUsage.of(response)

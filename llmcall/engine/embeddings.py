@@ -48,7 +48,7 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
         else:
             outcomes[call.request.cache_key] = Outcome(record)
     if missing:
-        outcomes |= yield from _asked(list(missing.values()))
+        outcomes |= yield from _ask_in_batches(list(missing.values()))
     hits = [outcome.record for outcome in outcomes.values() if outcome.sent is None]
     if hits:
         first = replace(calls[0], is_replayed=is_replayed)
@@ -56,7 +56,7 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
     return [outcomes[call.request.cache_key].record for call in calls]
 
 
-def _asked(calls: Sequence[ModelCall]) -> Flow[Outcomes]:
+def _ask_in_batches(calls: Sequence[ModelCall]) -> Flow[Outcomes]:
     """Ask for the embeddings of texts that are not recorded."""
     policy = RetryPolicy.of(calls[0].options, calls[0].settings)
     ask = functools.partial(_ask_batch, policy=policy)
@@ -101,11 +101,11 @@ def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[Outcomes
     texts = [call.request.body["input"] for call in calls]
     batch = replace(calls[0], request=request._replace(body={**request.body, "input": texts}))
     sent = yield from Exchange(batch, policy).sent()
-    records = yield Do(functools.partial(_stored, calls, texts, sent))
+    records = yield Do(functools.partial(_store_shares, calls, texts, sent))
     return {record.cache_key: Outcome(record, sent) for record in records}
 
 
-def _stored(calls: Sequence[ModelCall], texts: list[str], sent: Sent) -> list[Record]:
+def _store_shares(calls: Sequence[ModelCall], texts: list[str], sent: Sent) -> list[Record]:
     """Store the embeddings of a response, each with its share of tokens and cost."""
     usage = TokenUsage.of(sent.response)
     cost = calls[0].count_answer(usage, sent.endpoint, served=sent.response.get("model"))

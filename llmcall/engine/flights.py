@@ -136,8 +136,8 @@ def share(
         followed: list[tuple[Call, Flight]] = []
         error: APIError | None = None
         try:
-            _board(left, store, led, followed, is_stream=stream)
-            outcomes |= yield from _asked([call for call, _ in led], ask)
+            _lead_or_follow(left, store, led, followed, is_stream=stream)
+            outcomes |= yield from _ask_missing([call for call, _ in led], ask)
         except APIError as own_error:
             if not stream and not policy.ended_by_deadline(own_error):
                 error = copy.copy(own_error)  # the leader's own gets the leader's traceback
@@ -153,7 +153,7 @@ def share(
             outcomes |= yield from _followed(call, flight, ask, policy)
 
 
-def _board(
+def _lead_or_follow(
     calls: Sequence[Call],
     store: Store,
     led: list[tuple[Call, Flight]],
@@ -179,15 +179,14 @@ def _board(
                 followed.append((call, flight))
 
 
-def _asked(
+def _ask_missing(
     calls: Sequence[Call], ask: Callable[[Sequence[Call]], Flow[Outcomes]]
 ) -> Flow[Outcomes]:
-    """Ask for calls, unless another leader has stored the answer since the first look."""
+    """Ask for those calls whose answer no other leader has stored since the first look."""
     outcomes: Outcomes = {}
     missing = []
     for call in calls:
         key = call.request.cache_key
-        # Another leader may have stored it since the first look found nothing.
         record = on_cassette(call)
         if record is None and call.cache.has_used(key):
             record = yield from with_cache(call.cache, stored, call)
@@ -208,7 +207,7 @@ def _followed(
 ) -> Flow[Outcomes]:
     """Return what another call's flight comes to; empty if it shares nothing."""
     if not (yield from flight.ended(policy)):
-        return (yield from _asked_beside(call, flight, ask))
+        return (yield from _ask_beside(call, flight, ask))
     outcome = flight.shared_outcome()
     return {} if outcome is None else {call.request.cache_key: outcome}
 
@@ -223,7 +222,7 @@ def _end(flight: Flight, outcome: Outcome | None, error: APIError | None) -> Non
         flight.set_result(Outcome(copy.deepcopy(outcome.record)))
 
 
-def _asked_beside(
+def _ask_beside(
     call: Call, flight: Flight, ask: Callable[[Sequence[Call]], Flow[Outcomes]]
 ) -> Flow[Outcomes]:
     """Ask for a call although an equal one is under way that cannot be waited for.

@@ -39,12 +39,12 @@ def lookup(call: Call) -> tuple[Call, Record | None]:
         call.check_guards()
         return call, None
     if call.refuses(record):
-        return lookup(call.anew())
+        return lookup(call.as_further_draw())
     return call, record
 
 
 def _replayed(call: PreparedCall) -> Record | None:
-    """Return the answer that the cassette holds."""
+    """Return the answer on the cassette, and note its use."""
     record = on_cassette(call)
     if record is None or call.cassette is None:
         return None
@@ -63,7 +63,7 @@ def on_cassette(call: PreparedCall) -> Record | None:
 
 
 def _cached(call: PreparedCall) -> Record | None:
-    """Return the answer that the disk cache holds; put it on the cassette, too."""
+    """Return the answer in the disk cache, and put it on the cassette, too."""
     record = stored(call)
     if record is None:
         return None
@@ -74,7 +74,7 @@ def _cached(call: PreparedCall) -> Record | None:
 
 
 def stored(call: PreparedCall) -> Record | None:
-    """Return the answer that the disk cache holds, or ``None`` if it may not answer the call."""
+    """Return the answer in the disk cache; ``None`` if there is none, or it may not answer the call."""
     if not call.reads_cache:
         return None
     get = functools.partial(call.cache.get, mode=call.settings.cache_mode)

@@ -40,7 +40,7 @@ class PreparedCall(ABC):
     :param request: what it asks.
     :param options: how it is made.
     :param scope: its scope path; empty outside any scope.
-    :param arm: the name of the arm that it stands in; empty outside any.
+    :param arm: the name of the arm that it is in; empty outside any.
     :param used: gathers the records that the arm's calls get, or ``None``.
     :param draw: the draw that it took in its scope, or ``None``; given back if the call fails.
     :param cassette: the open cassette, or ``None``.
@@ -81,7 +81,7 @@ class PreparedCall(ABC):
 
     @abstractmethod
     def check_guards(self) -> None:
-        """Raise what forbids to ask, such as a test that may reach no model."""
+        """Raise an error if something forbids the call, such as a test that may reach no model."""
 
     @property
     def reads_cache(self) -> bool:
@@ -99,8 +99,8 @@ class PreparedCall(ABC):
 
     @property
     def shared_store(self) -> ResponseCache | Cassette | None:
-        """Return what shares its answer with equal calls: the disk cache or, if that is off, the
-        cassette; ``None`` if neither does.
+        """Return the store through which equal calls share its answer: the disk cache or, if that is
+        off, the cassette; ``None`` if neither.
         """
         if self.options.cache is False:
             return None
@@ -115,19 +115,18 @@ class PreparedCall(ABC):
             return Failures()  # nothing is recorded, and nothing reported
         return process_failures
 
-    def store(self, record: Record, *, anew: bool = False) -> Record:
+    def store(self, record: Record, *, overwrite: bool = False) -> Record:
         """Store a record in the disk cache, and return the one that counts.
 
-        :param anew: replace a record that is there.
+        :param overwrite: whether to replace a record that is there.
         """
         if self.draw is not None and self.draw.asker is not None:
             record = record.replace(asker=self.draw.asker)
         if self.options.cache is False:
             return record
         mode = self.settings.cache_mode
-        if self.cassette is not None and self.cassette.anew:
-            anew = True
-        if anew and mode != "off":
+        bypasses_cache = self.cassette is not None and self.cassette.anew
+        if (overwrite or bypasses_cache) and mode != "off":
             mode = "rewrite"
         self.cache.note_used(record.cache_key)
         return self.cache.store(record, mode=mode)
@@ -166,7 +165,7 @@ class PreparedCall(ABC):
             self.cache.name_asker(record, draw.asker)
 
     def give_back(self) -> None:
-        """Make the draw's number free again."""
+        """Free the draw's number."""
         if self.draw is not None:
             self.draw.give_back()
 
@@ -208,8 +207,8 @@ class PreparedCall(ABC):
 
         return not fits(self.request, record.response)
 
-    def anew(self: Call) -> Call:
-        """Return the call as a further draw, to be recorded beside an answer that it refuses."""
+    def as_further_draw(self: Call) -> Call:
+        """Return the call as a further draw, recorded beside the answer that it refuses."""
         request = self.request
         sample = f"{request.sample or '#'}{ANEW}"
         key = key_of(request.kind, request.asked, sample)
@@ -282,7 +281,7 @@ class ModelCall(PreparedCall):
             )
 
     def check_guards(self) -> None:
-        """Raise what forbids to ask, such as a test that may reach no model."""
+        """Raise an error if something forbids the call, such as a test that may reach no model."""
         for guard in guards:
             guard(self.client, self.cassette)
 

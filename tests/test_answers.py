@@ -76,7 +76,7 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
     ({"choices": {"0": {}}}, ServiceError, "without choices"),
     ({"choices": [{"text": "an old completion"}]}, ServiceError, "choice without a message"),
     ({"choices": [{"message": None}]}, ServiceError, "choice without a message"),
-    ({"choices": [{"message": {"content": 5}}]}, ServiceError, "no text"),
+    ({"choices": [{"message": {"content": 5}}]}, ServiceError, "not text"),
     (completion("Half an", finish_reason="error"), ServiceError, "broke off"),
     (completion("", finish_reason="content_filter"), ContentFilterError, "filtered"),
     (
@@ -85,7 +85,7 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
         "filtered",
     ),
     *(
-        (completion([part]), ServiceError, "no text")
+        (completion([part]), ServiceError, "not text")
         for part in (3, {"text": "yes"}, {"type": "text", "text": None})
     ),
     (

@@ -389,6 +389,7 @@ def test_one_call_has_no_interval(model: Model) -> None:
     drift = llmcall.drift(STUDY, calls=1, to=CHECK)
     assert math.isinf(drift.shifts["answer"].low) and not drift.differs
     assert "One new answer says nothing" in str(drift)
+    assert "no shift, however large, would have been found" in str(drift)
 
 
 def test_a_single_actor_is_resampled_by_request(model: Model) -> None:
@@ -489,6 +490,38 @@ def test_free_texts_need_value(model: Model) -> None:
     assert model.asked == 30
     drift = llmcall.drift(STUDY, calls=5, value=lambda text: len(text), to=CHECK)
     assert drift.shifts["answer"].now > 20
+
+
+def test_texts_that_hardly_repeat_are_no_categories(model: Model) -> None:
+    """A few free texts need ``value`` too: a new one would look unreadable, and that like drift."""
+    model.answer = lambda messages, chance: f"An essay about {chance.random()} loaves."
+    record(model, 4, 1)
+    with pytest.raises(ValueError, match=r"given twice on average .*value="):
+        llmcall.drift(STUDY, share=1, to=CHECK)
+    assert not os.path.exists(CHECK)
+
+
+def test_a_long_text_is_shortened_where_it_names_a_share(model: Model) -> None:
+    """In every output for people; the shifts have the whole text."""
+    texts = [f"{word} {'word ' * 200}end" for word in ("Buy", "Sell", "Wait")]
+    model.answer = lambda messages, chance: chance.choice(texts)
+    record(model, 5, 5)
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert set(drift.shifts) <= set(texts)
+    for words in (str(drift), repr(drift), drift._repr_html_()):
+        assert "…" in words and "word end" not in words
+
+
+@pytest.mark.parametrize("recorded", ["3", "-1e308"])
+def test_a_number_too_large_to_be_squared_is_unreadable(model: Model, recorded: str) -> None:
+    """Neither overflows nor makes an interval that is no number."""
+    model.answer = lambda messages, chance: chance.choice(["3", recorded, "4", "2"])
+    record(model, 5, 4)
+    model.answer = lambda messages, chance: chance.choice(["1e308", "1e99"])
+    drift = llmcall.drift(STUDY, calls=20, to=CHECK)
+    assert 0 < drift.unreadable.now < 1
+    assert all(map(math.isfinite, drift.shifts["answer"]))
+    assert max(map(len, str(drift).splitlines())) < 250
 
 
 def test_value_may_fail_to_read(model: Model) -> None:

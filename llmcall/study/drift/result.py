@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...display.data_frames import data_frame
-from ...display.formatting import counted, money
+from ...display.formatting import counted, money, shortened
 from ...display.notebook import html_table
 from ...display.printable import printable
 from ...display.tables import table
@@ -21,7 +21,7 @@ from .text import (
     model_words,
     p_words,
 )
-from .values import ANSWER, CUT, MARKS, REFUSED, UNREADABLE
+from .values import ANSWER, CUT, MARKS, REFUSED, SHOWN_CHARACTERS, UNREADABLE
 
 if TYPE_CHECKING:
     import pandas
@@ -223,7 +223,7 @@ class Drift:
     def __repr__(self) -> str:
         other = f"; another model, {self.model}" if self.model is not None else ""
         values = ", ".join(
-            f"{name} {self._notation(name, shift).shift(shift.estimate)}"
+            f"{_shown(name)} {self._notation(name, shift).shift(shift.estimate)}"
             for name, shift in self.shifts.items()
         )
         return f"Drift({counted(self.calls, 'call')}; {values or 'no value read'}{other})"
@@ -272,7 +272,7 @@ class Drift:
             write = self._notation(name, shift)
             rows.append(
                 [
-                    printable(name),
+                    _shown(name),
                     write.level(shift.before),
                     write.level(shift.now),
                     write.shift(shift.estimate),
@@ -285,7 +285,7 @@ class Drift:
         """Return what the check found, and what it would have found, in sentences."""
         found = [self._sentence(name, shift) for name, shift in self._all.items()]
         found += [
-            f"No new answer has a value of {name!r}."
+            f"No new answer has a value of {_shown(name)!r}."
             for name in self._check.names
             if name not in self.shifts
         ]
@@ -298,10 +298,12 @@ class Drift:
         if name in MARKS and name not in self._tested:
             return ""  # as many as before, mostly none: the table says it
         write = self._notation(name, shift)
-        what = printable(repr(name))
+        what = f"'{_shown(name)}'"
         if is_share:
             what = f"The share of {f'{name} answers' if name in MARKS else what}"
         interval = f"95 % interval {write.interval(shift.low, shift.high)}, {p_words(shift.p)}"
+        if shift.found == UNBOUNDED:
+            return f"{what}: no shift, however large, would have been found."
         would = f"A shift of {write.amount(shift.found)} would have been found with a power of 0.8"
         if not shift.found:
             would = (
@@ -354,6 +356,11 @@ class Drift:
         if self.model is not None or now <= before:
             return ""
         return f"Another model answers under the same name: {_listed(now - before)} now, {_listed(before)} then."
+
+
+def _shown(name: str) -> str:
+    """Return a value's name on one line; a recorded text may be long."""
+    return shortened(printable(name), SHOWN_CHARACTERS)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ MANY_DRAWS = 10  # of each request, with which the power of a single one is comp
 LEAST_P = 0.001  # a smaller one is not written out
 DIGITS = 2  # of an interval's width that are written
 MOST_DECIMALS = 12
+LARGE = 1e15  # numbers from here on are written with an exponent
 POINTS = " points"
 
 
@@ -38,15 +39,17 @@ class Notation:
 
     def level(self, number: float) -> str:
         """Return a mean."""
-        return f"{100 * number:.1f} %" if self._is_share else f"{number:,.{self._decimals}f}"
+        return f"{100 * number:.1f} %" if self._is_share else self._written(number)
+
+    def _written(self, number: float) -> str:
+        is_large = abs(number) >= LARGE
+        return f"{number:.2e}" if is_large else f"{number:,.{self._decimals}f}"
 
     def amount(self, shift: float) -> str:
         """Return a shift without its sign; that of a share in percentage points."""
-        if not math.isfinite(shift):
-            return "any amount"
         written = abs(100 * shift if self._is_share else shift)
         unit = POINTS if self._is_share else ""
-        return f"{written:,.{self._decimals}f}{unit}"
+        return f"{self._written(written)}{unit}"
 
     def shift(self, shift: float) -> str:
         """Return a shift with its sign."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -19,6 +18,8 @@ ANSWER = "answer"  # the name of a value that is the only one
 WRAPPED = "value"  # the name under which structured output wraps what is no object
 MOST_TEXTS = 20  # different texts that are read as categories
 FEWEST_READ = 0.5  # the share of answers that must be readable
+MOST_DIFFERENT = 0.5  # different texts per answer: free texts hardly repeat
+LARGEST = 1e100  # a larger number is unreadable: its square must be a number
 UNREADABLE, CUT, REFUSED = MARKS = ("unreadable", "cut", "refused")  # answers without a value
 SHOWN = 3  # answers that an error quotes
 SHOWN_CHARACTERS = 60
@@ -120,7 +121,7 @@ def _finite(found: Any) -> float | None:
         number = float(found)
     except OverflowError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= LARGEST else None  # NaN is not
 
 
 def found_reader(answers: Iterable[Answer]) -> ValueReader:
@@ -140,8 +141,8 @@ def found_reader(answers: Iterable[Answer]) -> ValueReader:
     quoted = "; ".join(repr(text[:SHOWN_CHARACTERS]) for text in sorted(set(texts))[:SHOWN])
     raise ValueError(
         f"the answers are neither numbers, JSON objects with numbers or yes and no, nor at most {MOST_TEXTS} different "
-        f"texts ({quoted}). Give value= (--value), a function that reads an answer's text as a number, or as None if "
-        "it cannot be read"
+        f"texts that were given twice on average ({quoted}). Give value= (--value), a function that reads an answer's "
+        "text as a number, or as None if it cannot be read"
     )
 
 
@@ -265,7 +266,7 @@ def _categories(texts: Sequence[str]) -> ValueReader | None:
     for text in texts:
         spelling = bare(_unwrapped(without_thoughts(text)))
         spellings.setdefault(_category(text), Counter())[spelling] += 1
-    if len(spellings) > MOST_TEXTS:
+    if len(spellings) > min(MOST_TEXTS, MOST_DIFFERENT * len(texts)):
         return None
     names = {
         category: min(found, key=lambda spelling: (-found[spelling], spelling)) or "(empty)"

@@ -131,7 +131,8 @@ def map(
     ['trial-1/Ann#0', 'trial-1/Ben#0']
     """
     options = check_options(items, key, repeats, workers, progress, on_error, executor, scope)
-    job, context = job_of(fn), copy_context()
+    job = job_of(fn)
+    context = copy_context()
     if dry_run:
         return _plan(job, items, options, context)
     with _running(job, items, options, context) as run:
@@ -173,10 +174,13 @@ def imap(
     [(0, 'ANN'), (1, 'BEN')]
     """
     options = check_options(items, key, repeats, workers, progress, on_error, executor, scope)
-    return _each(job_of(fn), items, options, copy_context())
+    return _yielded(job_of(fn), items, options, copy_context())
 
 
-def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[tuple[int, Any]]:
+def _yielded(
+    job: Job, items: Any, options: MapOptions, context: Context
+) -> Iterator[tuple[int, Any]]:
+    """Yield each item's index and result, and end the run however its reader leaves it."""
     with _running(job, items, options, context) as run:
         results = run.results
         begun = run.begin()
@@ -201,13 +205,17 @@ def _each(job: Job, items: Any, options: MapOptions, context: Context) -> Iterat
 
 
 def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
+    """Return what a map would ask, without asking.
+
+    :raises TypeError: if the function is neither an ``LLMCall`` nor an ``@llm`` function.
+    """
     if not hasattr(job, "conversation"):
         raise TypeError(
             "dry_run needs an LLMCall or an @llm function: llmcall cannot know what another function will ask"
         )
-    active = context.run(_active, options)
+    active = context.run(_scope_of_map, options)
     planners: dict[int, Planner] = {}
-    asked: set[str] = set()  # by any of them
+    asked: set[str] = set()  # the keys of the requests of all planners
     names = ItemNames(options.key, job.identity)
     for item, position in _positions(job, names, items, options, active, ()):
         planner = planners.get(position.cell)
@@ -222,7 +230,7 @@ def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
     return sum(others, first)
 
 
-def _active(options: MapOptions) -> scopes.Active | None:
+def _scope_of_map(options: MapOptions) -> scopes.Active | None:
     """Return the scope in which a map runs, or ``None`` outside any."""
     with options.scope or nullcontext():
         return scopes.scope_of_call()
@@ -243,21 +251,19 @@ def _positions(
     wants_names = getattr(job, "wants_names", False)
     for index, item in enumerate(rows_of(items)):
         name = names.name(item, takes_all=in_default) if path else ""
-        unscoped = names.name_or_none(item) if wants_names and not path else ""
+        unscoped_name = names.name_or_none(item) if wants_names and not path else ""
         for repeat in range(options.repeats):
-            yield (
-                item,
-                TaskPosition(
-                    path,
-                    name,
-                    repeat,
-                    (*place, index, repeat),
-                    in_default,
-                    arm,
-                    unscoped,
-                    cell_of(item),
-                ),
+            position = TaskPosition(
+                path=path,
+                name=name,
+                repeat=repeat,
+                place=(*place, index, repeat),
+                in_default=in_default,
+                arm=arm,
+                item=unscoped_name,
+                cell=cell_of(item),
             )
+            yield item, position
         del item  # items may be large: keep none while waiting
 
 
@@ -268,7 +274,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     The garbage collector may end it in any thread, so this waits for nothing.
     """
     try:
-        active = context.run(_active, options)
+        active = context.run(_scope_of_map, options)
     except ScopeError as error:
         note_refused("a map", "llmcall.map", metering.Meter(), error)
         raise

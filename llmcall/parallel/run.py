@@ -40,7 +40,7 @@ LOOK_AHEAD = 2  # tasks under way for each worker, so that no worker has to wait
 UNKNOWN_WORKERS = 512  # if an executor does not say how many it has, such as a cluster's
 TICK = 0.1  # seconds between two checks of outer maps and refreshes of the bar
 GRACE = 1.0  # seconds that calls under way get after Ctrl-C
-PATIENCE = 5.0  # seconds after which a warning says what the map waits for
+WARNING_AFTER = 5.0  # seconds of waiting at the end, after which a warning says for what
 
 # Errors of the whole run: they would hit the next item too.
 ALWAYS_RAISED = (
@@ -201,7 +201,7 @@ class Run:
         while self._awaited() and (deadline is None or time.monotonic() < deadline):
             try:
                 self._collect_finished()
-                if not has_warned and time.monotonic() - begun >= PATIENCE:
+                if not has_warned and time.monotonic() - begun >= WARNING_AFTER:
                     has_warned = True
                     logger().warning(
                         "the map ends as soon as the %d items that have started are done",

@@ -7,7 +7,7 @@ from collections import deque
 
 from ..errors import ScopeError
 from ..types import Record
-from .generators import OpeningGenerator
+from .generators import OpeningGenerator, generators_with
 from .names import checked_name
 from .numbers import ArmPath
 from .scope import Active, Scope, current, scope_of_call
@@ -32,12 +32,14 @@ class Arm(Scope):
                 f"the arm {self.name!r} is opened inside the arm {around.arm.name!r}: leave that one first, or open "
                 "the second set of arms in a scope outside it"
             )
-        generators = around.generators
-        if generator is not None and generator not in generators:
-            generators = (*generators, generator)
-        arm = ArmPath(around.path, self.name)
         return Active(
-            around.path, around.draws, self, generators, arm=arm, forked=around, used=self.used
+            around.path,
+            around.draws,
+            self,
+            generators_with(around.generators, generator),
+            arm=ArmPath(around.path, self.name),
+            forked=around,
+            used=self.used,
         )
 
     def __repr__(self) -> str:

@@ -34,6 +34,15 @@ class OpeningGenerator(NamedTuple):
         return self.frame.f_back is None and self.task is current_task()
 
 
+def generators_with(
+    generators: tuple[OpeningGenerator, ...], generator: OpeningGenerator | None
+) -> tuple[OpeningGenerator, ...]:
+    """Return the generators that opened a scope or one around it, with one more if it is new."""
+    if generator is None or generator in generators:
+        return generators
+    return (*generators, generator)
+
+
 def generator_above(frame: FrameType | None) -> OpeningGenerator | None:
     """Return the generator whose ``yield`` leaves a scope open, or ``None``.
 

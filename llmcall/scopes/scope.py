@@ -22,7 +22,12 @@ from ..types import Record
 from . import workers
 from .draws import Draw, Draws
 from .equal_requests import Recorded
-from .generators import IN_A_GENERATOR, OpeningGenerator, generator_above
+from .generators import (
+    IN_A_GENERATOR,
+    OpeningGenerator,
+    generator_above,
+    generators_with,
+)
 from .names import checked_name
 from .numbers import ArmPath, ScopedRequest
 from .served import forget_served
@@ -149,14 +154,12 @@ class Active:
 
         :param name: one that no user's scope can have.
         """
-        path = f"{self.path}/{name}"
         return Active(
-            path,
+            f"{self.path}/{name}",
             self.draws,
-            None,
-            self.generators,
-            self.without_default,
-            self.arm,
+            generators=self.generators,
+            without_default=self.without_default,
+            arm=self.arm,
             used=self.used,
         )
 
@@ -217,23 +220,24 @@ class Scope:
         return self
 
     def _active(self, generator: OpeningGenerator | None) -> Active:
+        """Return the scope as the present context enters it.
+
+        :param generator: the generator that enters it, or ``None``.
+        """
         if self.name is None:
             return Active("", _no_scope_draws, self)
         around = current()
         if around is not None:
             around = around.around_scopes
-        generators = () if around is None or not around.path else around.generators
-        if generator is not None and generator not in generators:
-            generators = (*generators, generator)
         if around is None or not around.path:
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
-            return Active(self.name, self._draws, self, generators)
+            return Active(self.name, self._draws, self, generators_with((), generator))
         return Active(
             f"{around.path}/{self.name}",
             around.draws,
             self,
-            generators,
+            generators_with(around.generators, generator),
             arm=around.arm,
             used=around.used,
         )

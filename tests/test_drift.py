@@ -927,6 +927,7 @@ def test_the_command_reads_by_a_function(model: Model) -> None:
 # Known truth
 
 TRIALS = 500
+FEWER_TRIALS = 250
 ACTORS, DRAWS, CALLS = 30, 5, 60
 ERROR = SIGMA * math.sqrt(1 / CALLS + 1 / (ACTORS * DRAWS))  # of the estimated shift
 
@@ -940,12 +941,14 @@ def theoretical_power(shift: float) -> float:
     return normal.cdf(shift / error - edge) + normal.cdf(-shift / error - edge)
 
 
-def found_share(model: Model, record_study: Callable[[], Any], shift: float = 0.0) -> float:
+def found_share(
+    model: Model, record_study: Callable[[], Any], shift: float = 0.0, trials: int = TRIALS
+) -> float:
     """Return in which share of the trials, each with a recording of its own, a check finds a shift, by
     its intervals.
     """
     found = 0
-    for trial in range(TRIALS):
+    for trial in range(trials):
         Path(STUDY).unlink(missing_ok=True)
         Path(CHECK).unlink(missing_ok=True)
         model.seed = trial
@@ -953,12 +956,12 @@ def found_share(model: Model, record_study: Callable[[], Any], shift: float = 0.
         record_study()
         model.shift = shift
         found += llmcall.drift(STUDY, calls=CALLS, to=CHECK).differs
-    return found / TRIALS
+    return found / trials
 
 
-def error_of(share: float) -> float:
-    """Return by how much the share in 500 trials may differ from the true one."""
-    return 2.6 * math.sqrt(share * (1 - share) / TRIALS) + 0.005
+def error_of(share: float, trials: int = TRIALS) -> float:
+    """Return by how much the share in some trials may differ from the true one."""
+    return 2.6 * math.sqrt(share * (1 - share) / trials) + 0.005
 
 
 @pytest.mark.slow
@@ -975,7 +978,7 @@ def test_false_alarms_and_power_are_those_of_theory(model: Model, shift: float) 
     "kind", ["agents with memory", "one draw", "categories", "fields", "unreadable"]
 )
 def test_false_alarms_are_at_most_five_percent(model: Model, kind: str) -> None:
-    """Whatever the answers are: within the error of 500 trials, all intervals of a check together."""
+    """Whatever the answers are: within the error of the trials, all intervals of a check together."""
 
     def choose(messages: list[Any], chance: random.Random) -> Any:
         return chance.choices(["buy", "sell", "wait", "leave"], [60, 30, 8, 2])[0]
@@ -993,8 +996,8 @@ def test_false_alarms_are_at_most_five_percent(model: Model, kind: str) -> None:
     answers = {"categories": choose, "fields": several, "unreadable": partly}
     model.answer = answers.get(kind, model.rating)
     if kind == "agents with memory":
-        share = found_share(model, lambda: talk(model, 20))
+        share = found_share(model, lambda: talk(model, 20), trials=FEWER_TRIALS)
     else:
         draws = 1 if kind == "one draw" else DRAWS
-        share = found_share(model, lambda: record(model, ACTORS, draws))
-    assert share <= 0.05 + error_of(0.05)
+        share = found_share(model, lambda: record(model, ACTORS, draws), trials=FEWER_TRIALS)
+    assert share <= 0.05 + error_of(0.05, FEWER_TRIALS)

@@ -82,6 +82,9 @@ def process() -> None:
     ):
         assert_type(price_of("bread"), float)
     assert_type(llmcall.compare("a.jsonl", "b.jsonl").same, int)
+    assert_type(llmcall.drift("a.jsonl", dry_run=True), llmcall.DriftPlan)
+    assert_type(llmcall.drift("a.jsonl", to="b.jsonl"), llmcall.Drift)
+    assert_type(llmcall.drift("a.jsonl", to="b.jsonl").shifts["answer"].low, float)
 
 
 @llmcall.recorded

@@ -426,6 +426,7 @@ class LLMCall:
         """Ask without blocking the event loop; as :meth:`call`."""
         return (await self.arun(**variables)).value
 
+    @short_traceback
     def map(self: Any, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, and return the values in the order of the rows.
 
@@ -438,6 +439,7 @@ class LLMCall:
 
         return mapped(self, rows, **map_options)
 
+    @short_traceback
     def table(
         self: Any,
         rows: Iterable[Any],

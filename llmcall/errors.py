@@ -256,7 +256,7 @@ LIBRARIES = (
 )
 COROUTINE = 0x80  # inspect.CO_COROUTINE; importing inspect takes longer than a replayed answer
 # Errors whose message is enough; of others, the last frame is kept.
-SELF_EXPLANATORY = (LLMCallError, KeyboardInterrupt, TypeError, ValueError)
+SELF_EXPLANATORY = (LLMCallError, FileNotFoundError, KeyboardInterrupt, TypeError, ValueError)
 
 
 def short_traceback(function: Function) -> Function:

@@ -616,7 +616,7 @@ UNREADABLE: dict[str, tuple[Any, Any, str]] = {
     "no model": (
         key("gpt-4o", {"messages": MESSAGES})[1:].replace("'gpt-4o'", "(None", 1),
         completion(),
-        "no model",
+        "does not name a model",
     ),
     "a parameter": (
         key("gpt-4o", {**LATEST, "temprature": 1}),

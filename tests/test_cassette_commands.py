@@ -41,7 +41,7 @@ def test_show(market: Path) -> None:
     """
     shown = done("show", market)
     assert shown.startswith(
-        'configured model: "m"\nanswered by m-2026 (unknown days)\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n'
+        'configured model: "m"\nanswered by m-2026 (days not recorded)\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n'
     )
     assert "→ assistant\n    Perhaps.\n" in shown and "\x1b" not in shown
     assert done("show", market) == shown

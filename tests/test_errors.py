@@ -37,6 +37,7 @@ from llmcall.clients.api_errors import (
     failure,
     seconds_to_wait,
 )
+from llmcall.testing import ScriptedClient
 
 # Status, fields of the error, class, requests that the server sees of three possible ones.
 STATUSES: list[tuple[int, dict[str, Any], type[APIError], int]] = [
@@ -268,6 +269,26 @@ JSON = st.recursive(
     ),
     max_leaves=8,
 )
+
+
+@pytest.mark.parametrize(
+    "read", [llmcall.compare, lambda path, _: llmcall.ResponseCache("new").load(path)]
+)
+def test_a_missing_file_is_named_without_inner_frames(read: Callable[[str, str], object]) -> None:
+    """The error of a missing recording names the file and says what to give, without the frames in
+    which llmcall reads it.
+    """
+    error = leaving(lambda: read("missing.jsonl", "other.jsonl"))
+    assert isinstance(error, FileNotFoundError)
+    assert str(error).startswith("missing.jsonl does not exist; give the path of")
+    assert inner_frames(error) == 1
+
+
+def test_a_table_fails_without_inner_frames() -> None:
+    """The traceback of a table ends where the program asks for the table."""
+    pytest.importorskip("pandas")
+    ask = llmcall.LLMCall(user="Hello {{ name }}", client=ScriptedClient([]))
+    assert inner_frames(leaving(lambda: ask.table([{"town": "Rome"}]))) == 1
 
 
 @settings(max_examples=50)

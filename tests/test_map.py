@@ -1153,3 +1153,14 @@ def test_an_imap_that_is_collected_waits_for_nobody() -> None:
     ended = not collector.is_alive()
     release.set()
     assert ended
+
+
+@pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
+def test_nothing_is_said_to_be_kept_if_nothing_finished() -> None:
+    """If the first item fails, the note names it and does not speak of finished items."""
+    ask = llmcall.LLMCall(user="Hello {{ name }}", client=ScriptedClient(["Hi"]))
+    with pytest.raises(llmcall.TemplateError) as caught:
+        ask.map([{"town": "Rome"}, {"town": "Oslo"}])
+    assert getattr(caught.value, "__notes__", None) == [
+        "item 1 of 2 ({'town': 'Rome'}): 0 of 2 done"
+    ]

@@ -257,11 +257,11 @@ def test_show_and_diff_name_the_models_and_their_days() -> None:
     recorded("old.jsonl", "Hi", cache_mode="off")
     with_header("old.jsonl", served=None)
     assert f"answered by {SNAPSHOT} ({today()})" in commands.done("show", PATH)
-    assert f"answered by {SNAPSHOT} (unknown days)" in commands.done("show", "old.jsonl")
+    assert f"answered by {SNAPSHOT} (days not recorded)" in commands.done("show", "old.jsonl")
     assert "answered by" not in commands.done("diff", PATH, PATH)
     told = commands.done("diff", PATH, "old.jsonl")
     assert f"{PATH}: answered by {SNAPSHOT} ({today()})" in told
-    assert f"old.jsonl: answered by {SNAPSHOT} (unknown days)" in told
+    assert f"old.jsonl: answered by {SNAPSHOT} (days not recorded)" in told
 
 
 def test_a_report_names_the_models_and_their_days() -> None:

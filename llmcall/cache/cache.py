@@ -507,12 +507,9 @@ def _loaded(
         from ..records.reader import read
 
         source = os.fspath(path)
-        found = (
-            tinytroupe.read(source, classes)
-            if tinytroupe.recognized(source)
-            else read(source).records()
-        )
-        return source, found
+        if os.path.exists(source) and tinytroupe.recognized(source):
+            return source, tinytroupe.read(source, classes)
+        return source, read(source).records()
     if not cache.exists():
         raise CacheError(
             f"{cache.path} contains no cache; give a cache's directory or server, or an exported file"

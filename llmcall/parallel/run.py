@@ -264,7 +264,9 @@ class Run:
             if threading.current_thread() is threading.main_thread():
                 self._bar.write(f"stopped: {done}; run it again to continue")
             return
-        note = f"{done}; finished items are kept, so another run continues from there"
+        note = done
+        if self._done_count:
+            note = f"{done}; finished items are kept, so another run continues from there"
         if self._failed is not None:
             note = f"{item_words(self._failed.item, self._failed.position, self._count)}: {note}"
         if hasattr(error, "add_note"):

@@ -416,6 +416,14 @@ def header_in(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def read(path: str | os.PathLike[str]) -> Lines:
-    """Read a file; see :class:`Lines` for what it raises."""
-    with open(path, "rb") as file:
-        return Lines(file.read(), os.fspath(path))
+    """Read a file; see :class:`Lines` for what else it raises.
+
+    :raises FileNotFoundError: if there is no such file.
+    """
+    try:
+        with open(path, "rb") as file:
+            return Lines(file.read(), os.fspath(path))
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{os.fspath(path)} does not exist; give the path of a cassette or an exported file"
+        ) from None

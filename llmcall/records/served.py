@@ -56,7 +56,7 @@ def served_words(served: Served) -> list[str]:
     """Return words for each model: its name and its days, such as
     ``gpt-4o-mini-2024-07-18 (2026-11-22)``.
     """
-    return [f"{printable(model)} ({days or 'unknown days'})" for model, days in served.items()]
+    return [f"{printable(model)} ({days or 'days not recorded'})" for model, days in served.items()]
 
 
 def as_header(served: Served) -> dict[str, Any]:

@@ -413,7 +413,8 @@ def compare(
         level that has a word of time, such as ``round`` or ``day``.
     :returns: the comparison.
     :raises CacheError: if a run has no record.
-    :raises TypeError: if there is no other run, or something is no run.
+    :raises FileNotFoundError: if a run's file does not exist.
+    :raises TypeError: if there is no other run, or an argument is not a run.
     :raises ValueError: if no run has such a level; the message lists the known ones.
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..calls import Answer, Asked, Asking, LLMCall, TableJob, of_row
 from ..display.data_frames import import_pandas
 from ..display.formatting import counted
-from ..errors import APIError, OutputError
+from ..errors import APIError, OutputError, short_traceback
 from ..outputs import correction, without_thoughts
 from ..parallel.bar import is_shown
 from ..parallel.map import map as run_map
@@ -87,6 +87,7 @@ class Choice(LLMCall):
         """Return the names of what has a column of its own in a table, beside the value."""
         return ("position", "order")
 
+    @short_traceback
     def map(self, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, and return the options chosen, in the order of the rows.
 
@@ -97,6 +98,7 @@ class Choice(LLMCall):
         """
         return super().map(rows, **map_options)
 
+    @short_traceback
     def table(self, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, and return a DataFrame with a row for each row and repeat.
 

@@ -21,7 +21,7 @@ class Days(NamedTuple):
 
     def __str__(self) -> str:
         days = self.first if self.first == self.last else f"{self.first} to {self.last}"
-        return days if self.is_whole else f"{days}, and unknown days"
+        return days if self.is_whole else f"{days}, and days not recorded"
 
 
 def day_of(seconds: float) -> str:

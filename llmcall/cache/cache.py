@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "replay", "refresh", "off")
 CONFLICTS = ("keep", "replace", "raise")
-SHORT, NAMED = 12, 5  # digits of a key that a message shows, and how many keys it lists
+SHORT = 12  # digits of a key that a message shows
+NAMED = 5  # keys that a message lists
 
 
 class CacheStats(NamedTuple):
@@ -77,9 +78,8 @@ class ResponseCache:
         self._refreshed: set[str] = set()
         # the keys of the records that calls of this process named an asker of
         self._named: set[str] = set()
-        self._warned_in: int | None = (
-            None  # the process that was told that answers are kept in memory
-        )
+        # the process that was told that answers are kept in memory
+        self._warned_in: int | None = None
 
     @property
     def path(self) -> Path | str:
@@ -94,7 +94,8 @@ class ResponseCache:
         :raises CacheCorruptError: in the mode ``replay``, if the record or the database is
             damaged; the other modes ask again.
         """
-        key, mode = request if isinstance(request, str) else request.cache_key, mode or self.mode
+        key = request if isinstance(request, str) else request.cache_key
+        mode = mode or self.mode
         if mode == "off" or (mode == "refresh" and key not in self._refreshed):
             return None
         try:
@@ -126,7 +127,8 @@ class ResponseCache:
         :param mode: instead of the cache's own; ``rewrite`` puts the record in place of what is
             there.
         """
-        mode, key = mode or self.mode, record.cache_key
+        mode = mode or self.mode
+        key = record.cache_key
         if mode == "off":
             return record
         packed = pack(record)
@@ -196,10 +198,15 @@ class ResponseCache:
             notice("%s %s: %s", counted(len(self._unstored), "answer"), otherwise, failure)
 
     def _keep_in_memory(self, key: str, packed: bytes, error: Exception) -> Record:
+        """Keep an answer that the storage refused, and warn once in each process.
+
+        :returns: the record that counts: the first one that is kept under the key.
+        """
         with _lock:
             packed = self._unstored.setdefault(key, packed)
-            first_time, self._warned_in = self._warned_in != os.getpid(), os.getpid()
-        if first_time:
+            is_first_time = self._warned_in != os.getpid()
+            self._warned_in = os.getpid()
+        if is_first_time:
             at_exit(self._store_at_exit)
             notice(
                 "the cache cannot store answers; they are kept in memory until it can: %s", error
@@ -352,6 +359,7 @@ class ResponseCache:
         )
 
     def _conflicts(self, record: Record) -> bool:
+        """Return whether the cache has another answer to a record's request."""
         from ..records.answers import same_answer
 
         found = self.storage.get(record.cache_key)

@@ -332,7 +332,7 @@ class LLMClient:
             call = prepare_chat(self, current_messages, arguments)
             call, record = lookup(call)
             if record is not None:
-                return self._reply(call, record, replayed=True)  # type: ignore[no-any-return]
+                return self._reply(call, record, is_hit=True)  # type: ignore[no-any-return]
             from ..engine.answer import answer
             from ..engine.drivers import drive
 
@@ -364,7 +364,7 @@ class LLMClient:
             found = await adrive(with_cache(call.cache, lookup, call))
             call, record = found
             if record is not None:
-                return self._reply(call, record, replayed=True)  # type: ignore[no-any-return]
+                return self._reply(call, record, is_hit=True)  # type: ignore[no-any-return]
             from ..engine.answer import answer
 
             outcome = await adrive(answer(call))
@@ -391,7 +391,7 @@ class LLMClient:
         try:
             call, record = lookup(call)
             if record is not None:
-                return self._reply(call, record, replayed=True)  # type: ignore[no-any-return]
+                return self._reply(call, record, is_hit=True)  # type: ignore[no-any-return]
             outcome = drive(answer(call, fallback=False))
             return self._reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all errors again
@@ -439,7 +439,7 @@ class LLMClient:
             from ..engine.answer import emit_recorded
 
             yield from emit_recorded(record)
-            return self._reply(call, record, replayed=True)
+            return self._reply(call, record, is_hit=True)
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             failures.end(begun, left=is_left(error))
             return handle_failure(error, call, stream=True)
@@ -452,14 +452,14 @@ class LLMClient:
         record: Record,
         sent: Sent | None = None,
         *,
-        replayed: bool = False,
+        is_hit: bool = False,
     ) -> Any:
         """Return an answer as the caller wants it: a reply, or what ``response_format`` parses.
 
         :param sent: what was sent for it; ``None`` if it was recorded before.
-        :param replayed: whether it still has to be counted as a hit.
+        :param is_hit: whether it is a recorded answer that is not counted yet.
         """
-        if replayed:
+        if is_hit:
             call.count_hit(record.cost, record.served)
         if sent is None:
             note_served(call.request, (call.cassette or call.cache).path)

@@ -131,7 +131,7 @@ class Execution:
         self._sends_nothing = sends_nothing
         self._failures = process_failures if cassette is None else cassette.failures
         self._unrecorded: dict[tuple[str, str], None] = {}  # hosts, and the modules that ask them
-        self._watch = Watch(self._meet, configured_addresses())
+        self._watch = Watch(self._note_unrecorded, configured_addresses())
         only_replays = sends_nothing or (cassette is not None and not cassette.asks)
         self._children = Children(self._watch, refuses=only_replays)
         self._process = os.getpid()
@@ -176,7 +176,7 @@ class Execution:
             self._code = self._code or 1
         sys.exit(self._code)
 
-    def _meet(self, host: str, module: str) -> None:
+    def _note_unrecorded(self, host: str, module: str) -> None:
         """Note a request to a model that is not recorded.
 
         :raises ConnectionRefusedError: if nothing may be sent.

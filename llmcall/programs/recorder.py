@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ERROR_STATUS = 409  # of llmcall's own errors: the openai SDK makes an APIStatusError of it
-NO_CONNECTION, NO_ANSWER_IN_TIME = 503, 504  # of what is no response of the API
+# Statuses of failures that are no response of the API.
+NO_CONNECTION = 503
+NO_ANSWER_IN_TIME = 504
 IN_CHILD = (
     "llmcall run records only the program's own process, so a replay refuses the requests of child "
     "processes. Ask in threads or tasks instead"
@@ -119,7 +121,7 @@ class ProgramCalls:
         if call is None:
             return (send_unrecorded or send)(request)
         try:
-            with self._standing(call):
+            with self._as_current(call):
                 return self._response(call, call.ask())
         except ERRORS as error:
             return self._refusal(http, error, call.came)
@@ -134,7 +136,7 @@ class ProgramCalls:
             return await send(request)
         try:
             _check_event_loop(request)
-            with self._standing(call):
+            with self._as_current(call):
                 return self._response(call, await call.aask())
         except ERRORS as error:
             return self._refusal(http, error, call.came)
@@ -187,8 +189,11 @@ class ProgramCalls:
             self._children.publish()
 
     @contextlib.contextmanager
-    def _standing(self, call: ProgramCall) -> Iterator[None]:
-        """Let a request be the one in hand, in its actor's scope."""
+    def _as_current(self, call: ProgramCall) -> Iterator[None]:
+        """Make a request the current one, in its actor's scope, for a block.
+
+        :raises LLMCallError: if the program has ended.
+        """
         if self._is_closed:
             raise LLMCallError(
                 "the program has ended, so this request of one of its threads was not sent: the "

@@ -126,6 +126,18 @@ def test_what_falls_on_no_option_is_other() -> None:
     assert share(found, "p_tax") == pytest.approx(0.4)
 
 
+def test_a_token_that_cannot_come_has_no_share() -> None:
+    """Some servers give the logarithm of 0 as null; minus infinity is recorded as null, too."""
+    answer = response({"role": "assistant", "content": "A"}, {"A": 0.6, "B": 0.4, "C": 0.0})
+    [choice] = answer["choices"]
+    top = choice["logprobs"]["content"][0]["top_logprobs"]
+    for nothing in (None, -math.inf):
+        top[2]["logprob"] = nothing
+        found = policy(ScriptedClient(lambda messages: answer)).shares(TOWNS[:1])
+        assert share(found, "p_tax") == pytest.approx(0.6)
+        assert share(found, "p_label") == 0
+
+
 def test_shares_of_codes_are_named_by_the_codes() -> None:
     """Of a dict of codes and texts the columns have the codes."""
     found = policy(BiasedModel(), {1: "tax", 2: "ban", 3: "label"}).shares(TOWNS[:1])

@@ -388,6 +388,13 @@ def test_the_last_line_says_what_the_calls_came_to(model: NumberedServer) -> Non
     assert line.endswith(".llmcall/cache")
 
 
+def test_the_last_line_names_the_file_wherever_the_program_goes(model: NumberedServer) -> None:
+    """A program that changes its working directory has a recording, and the line doesn't deny it."""
+    program = "import os; ask('Bread?'); os.mkdir('elsewhere'); os.chdir('elsewhere')"
+    recorded = ran(program, "--cassette", "a.jsonl")
+    assert last_lines(recorded) == ["1 asked, 0 from the cache, 0 replayed, 0 refused: a.jsonl"]
+
+
 def test_the_last_line_names_no_file_that_holds_nothing_of_the_run(model: NumberedServer) -> None:
     """A failed ``rewrite`` leaves the old file, and a cache whose mode is off records nothing."""
     ran("ask('Bread?')", "--cassette", "a.jsonl")

@@ -8,6 +8,8 @@ import asyncio
 import gc
 import logging
 import sqlite3
+import subprocess
+import sys
 import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -675,3 +677,32 @@ def test_a_stream_that_is_open_when_the_process_ends(kept: str) -> None:
         start(textwrap.dedent(opening) + textwrap.dedent(kept), server.base_url) as process,
     ):
         assert process.communicate(timeout=60) == ("", "")
+
+
+def test_an_abandoned_stream_ends_well_while_prices_are_loaded() -> None:
+    """A collection of garbage during the import of the price package does not end it there."""
+    pytest.importorskip("genai_prices")
+    program = """
+import gc
+import sys
+from llmcall.testing import ScriptedClient
+
+class Collector:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("genai_prices.") and gc.isenabled():
+            gc.collect()
+
+sys.meta_path.insert(0, Collector())
+gc.set_threshold(10**6)
+client = ScriptedClient(lambda messages: "Hi there!", model="gpt-4o-mini")
+stream = client.stream_message("Left.")
+next(iter(stream))
+cycle = [stream]
+cycle.append(cycle)
+del stream, cycle
+client.send_message("Whole.")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "genai_prices" not in done.stderr

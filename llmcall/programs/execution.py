@@ -127,6 +127,8 @@ class Execution:
     ) -> None:
         self._calls = calls
         self._cassette = cassette
+        # The program may change the working directory.
+        self._file = None if cassette is None else Path(cassette.path).absolute()
         self._around = around
         self._sends_nothing = sends_nothing
         self._failures = process_failures if cassette is None else cassette.failures
@@ -293,7 +295,7 @@ class Execution:
         lost = cassette.failures.unanswered
         asked = cassette.asked + lost
         is_kept = cassette.is_written or not cassette.recorded
-        is_there = is_kept and cassette.path.exists()
+        is_there = is_kept and self._file is not None and self._file.exists()
         place = str(cassette.path) if is_there else f"{cassette.path} was not written"
         line = _counts_line(asked, lost, cassette.supplied, cassette.replayed, refused, place)
         return [line, cassette.told_unused] if cassette.told_unused else [line]

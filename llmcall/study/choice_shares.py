@@ -199,9 +199,10 @@ def _first_tokens(reply: Reply) -> dict[str, float]:
             f"the model {model!r} reasons before it answers, so its first token tells little about "
             f"its answers: {COUNT_DRAWS}"
         )
-    tokens = {each["token"]: each["logprob"] for each in first["top_logprobs"]}
-    tokens.setdefault(first["token"], first["logprob"])
-    return tokens
+    likely = {each["token"]: each["logprob"] for each in first["top_logprobs"]}
+    likely.setdefault(first["token"], first["logprob"])
+    # Of a token that cannot come, some servers give null, as JSON has no minus infinity.
+    return {token: logprob for token, logprob in likely.items() if logprob is not None}
 
 
 def check_for_shares(question: Question) -> None:

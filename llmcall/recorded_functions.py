@@ -232,7 +232,7 @@ def _name_of(function: Any, name: str | None) -> str:
             raise TypeError(f"{function!r} has no name; give it one: recorded(name=…)")
         name = f"{SCRIPTS.get(function.__module__, function.__module__)}.{qualified}"
     if not isinstance(name, str) or not name:
-        raise TypeError(f"name is {name!r}; it must be a text")
+        raise TypeError(f"name is {name!r}; it must be a string")
     return name
 
 

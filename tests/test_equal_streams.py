@@ -221,7 +221,7 @@ def test_a_thread_does_not_wait_for_its_own_stream(
         first = client.stream_message(QUESTION)
         begun = next(first)
         assert way(client) == "answer 1"
-        assert "was made while an equal stream is being read" in caplog.text
+        assert "was made while a stream of the same request is being read" in caplog.text
         assert begun + "".join(first) == "answer 0"
         assert way(client) == "answer 0"
     with llmcall.cassette("run.jsonl", mode="none"):
@@ -243,7 +243,7 @@ def test_a_task_does_not_wait_for_its_own_stream(
         return beside, begun + "".join([piece async for piece in first])
 
     assert asyncio.run(run()) == ("answer 1", "answer 0")
-    assert "was made while an equal stream is being read" in caplog.text
+    assert "was made while a stream of the same request is being read" in caplog.text
     assert asyncio.run(way(client)) == "answer 0"
 
 

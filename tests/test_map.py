@@ -761,7 +761,7 @@ def test_an_imap_left_early_is_told(
         if not kept:
             del found
         release.set()
-    told = "ended before the whole answer arrived (1 in scope 'trial'; the first: an imap that was left before its end"
+    told = "ended before the whole answer arrived (1 in scope 'trial'; the first: an imap that was not read to its end"
     assert (told in caplog.text) is (taken < 3 and (kept or workers > 1))
     assert not kept or len(list(found)) == 3 - taken
 

@@ -324,7 +324,7 @@ CHANGES = {
     "a record doubled": Change(
         lambda package: with_line_again(package, "Çem#0"),
         "recordings",
-        "there twice: the record Çem#0",
+        "occurs twice: the record Çem#0",
         f"recordings/{TAPE}",
     ),
     "a draw more": Change(
@@ -460,7 +460,7 @@ def test_a_false_description_is_found(package: Path, name: str) -> None:
 RECORD_CHANGES = {
     "an answer": "1.jsonl:3: the record Bela#0 was changed or added",
     "a record dropped": "contains 2 records, but the manifest says 3",
-    "a record doubled": "there twice: the record Çem#0",
+    "a record doubled": "occurs twice: the record Çem#0",
     "a draw more": "1.jsonl:5: the record Çem#1 was changed or added",
 }
 
@@ -576,11 +576,11 @@ def test_an_unsafe_zip_file_is_refused(packed: Path, tmp_path: Path, name: str) 
 
 @pytest.mark.parametrize("path", ["../escaped.txt", "/etc/passwd", "..\\escaped.txt", "C:\\a.txt"])
 def test_a_manifest_that_names_files_elsewhere_is_refused(package: Path, path: str) -> None:
-    """A path in the manifest that leads out of the package is refused, and nothing is run."""
+    """A path in the manifest that points outside the package is refused, and nothing is run."""
     manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"][0]["path"] = path
     (package / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    assert "leads out of the package" in done("verify", package, code=1)
+    assert "points outside the package" in done("verify", package, code=1)
 
 
 def test_windows_separators_in_a_manifest_are_read(package: Path) -> None:
@@ -872,11 +872,11 @@ def test_a_notebook_that_is_not_plain_python_is_refused(project: Path, name: str
 
 @pytest.mark.parametrize("text", ["{}", "no JSON"])
 def test_what_is_no_notebook_is_refused(project: Path, text: str) -> None:
-    """A file that ends in ``.ipynb`` and is no notebook is refused in one line."""
+    """A file that ends in ``.ipynb`` and is not a notebook is refused in one line."""
     pytest.importorskip("nbconvert")
     written(project, {"study.ipynb": text})
     said = done("pack", "../made", "--cassette", TAPE, "--", "study.ipynb", code=1)
-    assert "study.ipynb is no notebook" in said
+    assert "study.ipynb is not a notebook" in said
 
 
 @pytest.mark.slow

@@ -402,6 +402,6 @@ def test_a_prompt_that_may_have_been_cut(caplog: pytest.LogCaptureFixture) -> No
         if "may have cut the prompt without saying so" in each.getMessage()
     ]
     assert record.levelname == "WARNING" and re.search(
-        r"reports 12 prompt tokens, and ~?\d\d+ are", record.getMessage()
+        r"reports 12 prompt tokens, but llmcall counts ~?\d\d+", record.getMessage()
     )
     assert len(client.cache) == 2

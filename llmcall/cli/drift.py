@@ -103,5 +103,5 @@ def _function(name: str) -> Callable[[str], Any]:
     except (ImportError, AttributeError) as error:
         raise click.UsageError(f"--value {name!r}: {error}") from error
     if not callable(found):
-        raise click.UsageError(f"--value {name!r} is no function")
+        raise click.UsageError(f"--value {name!r} is not a function")
     return found  # type: ignore[no-any-return]

@@ -129,9 +129,9 @@ class Admission:
         if counted is None and budgets.limits_tokens():
             asked = request.asked
             raise BudgetExceededError(
-                f"a budget limits what may be spent, and {asked['method']} "
-                f"{asked['host']}{asked['path']} does not say how much it may use: nothing can be "
-                "reserved for it. Limit calls=, or send it outside the budget"
+                f"the budget limits dollars or tokens, but {asked['method']} "
+                f"{asked['host']}{asked['path']} does not say how much it may use, so llmcall can't "
+                "reserve anything for it. Limit calls= instead, or send it outside the budget"
             )
         return counted
 

@@ -186,7 +186,7 @@ def _warn_of_missing_answers(call: ModelCall, response: Any) -> None:
     given = len(response["choices"])
     if given != wanted:
         warn_once(
-            f"{model} gives {given} of the {wanted} answers that n={wanted} asks for: "
+            f"{model} returned {given} of the {wanted} answers that n={wanted} asks for: "
             "its server ignores n",
             about=("n", model),
         )
@@ -223,7 +223,7 @@ def _warn_of_cut_prompt(call: ModelCall, reported: int) -> None:
     counted = count_tokens(messages, model, encoding=encoding)
     if reported * 2 < counted:
         warn_once(
-            f"{model}: the server reports {reported} prompt tokens, and {counted!r} are counted "
-            "here: the server may have cut the prompt without saying so, or it counts differently",
+            f"{model}: the server reports {reported} prompt tokens, but llmcall counts {counted!r}. "
+            "The server may have cut the prompt without an error, or it counts differently",
             about=("prompt tokens", model),
         )

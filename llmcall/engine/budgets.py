@@ -64,7 +64,7 @@ class Budget:
         self.tokens = _checked("tokens", tokens, (int,))
         self.calls = _checked("calls", calls, (int,))
         if name is not None and not (isinstance(name, str) and name.strip()):
-            raise ValueError(f"the budget's name is {name!r}; it must be a text that is not empty")
+            raise ValueError(f"the budget's name is {name!r}; it must be a non-empty string")
         self.name = name
         self.limit: dict[str, int] = {}
         if usd is not None:

@@ -141,7 +141,7 @@ def _warn_of_dimensions(call: ModelCall, given: int) -> None:
     wanted = call.request.asked.get("dimensions")
     if wanted is not None and wanted != given:
         warn_once(
-            f"{model} gives {given} dimensions, not the {wanted} asked for: "
+            f"{model} returned {given} dimensions instead of {wanted}: "
             "its server ignores dimensions",
             about=("dimensions", model),
         )

@@ -233,8 +233,9 @@ def _ask_beside(
     if not flight.is_stream:
         return (yield from ask([call]))
     warn_once(
-        f"{call.label} was made while an equal stream is being read, for which it cannot wait, so "
-        "its answer is not recorded. Read the stream to its end first, or give each call a scope",
+        f"{call.label} was made while a stream of the same request is being read. It cannot wait for "
+        "the stream, so its answer is not recorded. Read the stream to its end first, or give each "
+        "call a scope",
         about=("beside a stream", call.request.cache_key),
     )
     unstored = replace(call, options=call.options._replace(cache=False), cassette=None)

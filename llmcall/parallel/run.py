@@ -280,7 +280,7 @@ class Run:
         """Begin to yield results. An iterator that is kept but not read to its end counts as left
         early, too.
         """
-        what = "an imap that was left before its end"
+        what = "an imap that was not read to its end"
         return self.failures.begin(self._group.path, what, asks_model=False)
 
     def is_complete(self) -> bool:

@@ -334,7 +334,7 @@ def choice(
 
 def _check_arguments(question: Any, arguments: Mapping[str, Any]) -> None:
     if not isinstance(question, str):
-        raise TypeError(f"question is {question!r}; it must be the template of a message, a text")
+        raise TypeError(f"question is {question!r}; it must be a string, the template of a message")
     for name, reason in _SETTLED.items():
         if name in arguments:
             raise TypeError(f"a choice takes no {name}: {reason}")

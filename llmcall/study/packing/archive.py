@@ -63,11 +63,11 @@ def _check(file: Path, entries: list[zipfile.ZipInfo]) -> None:
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
             problem = "is a link or a device"
         elif ".." in parts or parts[0] == "" or ":" in parts[0] or "\0" in name:
-            problem = "leads out of the folder"
+            problem = "points outside the folder"
         elif entry.flag_bits & 1:
             problem = "is encrypted"
         elif name.lower() in seen:
-            problem = "is there twice"
+            problem = "occurs twice"
         if problem:
             raise LLMCallError(f"{file}: the entry {name!r} {problem}; nothing was unpacked")
         seen.add(name.lower())

@@ -219,7 +219,7 @@ def _replay_only(log: Log, folder: str, cassettes: list[str]) -> None:
 
     def refuse(client: object, cassette: object) -> None:
         if not answers_in_process(client):
-            raise CacheMissError("no answer is recorded, and a packed program asks no model")
+            raise CacheMissError("no answer is recorded, and a packed program cannot call a model")
 
     add = Failures.add
 

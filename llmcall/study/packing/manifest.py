@@ -137,7 +137,9 @@ def _check_types(manifest: Manifest, place: Path) -> None:
     texts = [*manifest.command, *manifest.children, manifest.printed, manifest.python]
     texts += [text for each in (manifest.environment, manifest.packages) for text in each.values()]
     if not manifest.command or not all(isinstance(text, str) for text in texts):
-        raise LLMCallError(f"{place} is damaged: its command, printed text or versions are no text")
+        raise LLMCallError(
+            f"{place} is damaged: its command, printed text or versions are not text"
+        )
 
 
 def _packed_file(entry: dict[str, Any]) -> PackedFile:
@@ -153,7 +155,7 @@ def _safe(path: str) -> str:
     """
     found = path.replace("\\", "/")
     if not found or UNSAFE.search(found):
-        raise ValueError(f"the path {path!r} leads out of the package")
+        raise ValueError(f"the path {path!r} points outside the package")
     return str(PurePosixPath(found))
 
 

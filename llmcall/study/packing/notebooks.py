@@ -15,7 +15,7 @@ SUFFIX = ".ipynb"
 def as_script(notebook: Path) -> str:
     """Return the Python script that nbconvert makes of a notebook.
 
-    :raises LLMCallError: if nbconvert is not installed, the file is no notebook, or its script is
+    :raises LLMCallError: if nbconvert is not installed, the file is not a notebook, or its script is
         not plain Python.
     """
     try:
@@ -27,7 +27,7 @@ def as_script(notebook: Path) -> str:
     try:
         exported, _ = PythonExporter().from_filename(str(notebook))
     except (ValidationError, ValueError) as error:
-        raise LLMCallError(f"{notebook.name} is no notebook: {error}") from error
+        raise LLMCallError(f"{notebook.name} is not a notebook: {error}") from error
     script = str(exported)
     _check_plain(notebook.name, script)
     return script

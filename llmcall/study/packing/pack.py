@@ -369,7 +369,7 @@ class _Packing:
                     f"{path}: {counted(len(names), 'record')} that no call used: {_some(names)}"
                 )
             if len(records) < record_lines(self.project / path):
-                problems.append(f"{path}: some records are there twice")
+                problems.append(f"{path}: some records occur twice")
         if problems and not self.prune:
             remedy = "--prune leaves them out of the package, and your file as it is"
             _refuse([*problems, remedy])

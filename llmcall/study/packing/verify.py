@@ -403,7 +403,7 @@ def _doubled(path: Path) -> str:
         if digest in seen and line.lstrip().startswith(b'{"kind"'):
             names.append(_line_name(line))
         seen.add(digest)
-    return f"there twice: {', '.join(names[:NAMED]) or 'records'}"
+    return f"occurs twice: {', '.join(names[:NAMED]) or 'records'}"
 
 
 def _installed(name: str) -> str | None:

@@ -49,7 +49,7 @@ class Budget:
     :param calls: calls answered by a model.
     :param name: what it is kept under, in the cache's database.
     :param directory: another directory or database; ``None`` means ``[Cache] PATH``.
-    :raises ValueError: for a limit that is negative or no number, or an empty name.
+    :raises ValueError: if a limit is negative or not a number, or the name is empty.
     """
 
     def __init__(
@@ -169,8 +169,8 @@ def budget(
     :param calls: calls answered by a model.
     :param name: counts what earlier runs spent under it; ``budget(name=…).spent`` shows that
         without opening it, and ``budget(name=…).forget()`` takes it back.
-    :returns: a context manager; a call that would go past it raises ``BudgetExceededError``.
-    :raises ValueError: for a limit that is negative or no number, or an empty name.
+    :returns: a context manager; a call that would exceed it raises ``BudgetExceededError``.
+    :raises ValueError: if a limit is negative or not a number, or the name is empty.
 
     >>> with llmcall.budget(usd=2, calls=100) as budget:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content

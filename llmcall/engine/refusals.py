@@ -21,6 +21,6 @@ def note_refused(label: str, callee: str, meter: Meter, error: LLMCallError) -> 
     :param callee: the name of the model or function, by which it is counted.
     """
     kind = type(error).__name__
-    logger().error("%s refused: %s: %s", label, kind, error.args[0])
+    logger().error("%s was refused: %s: %s", label, kind, error.args[0])
     count(meter, callee, current_path(), {"errors": 1})
     process_failures.add(current_path(), f"{label}: {kind}", REFUSED)

@@ -35,8 +35,8 @@ def patched(
     end of the block.
 
     :param actor: as of :func:`http_client`.
-    :param hosts: whose JSON requests are recorded too, besides those of the openai and anthropic
-        SDKs.
+    :param hosts: further hosts whose JSON requests are recorded, besides those of the openai and
+        anthropic SDKs.
     :param overrides: settings by name, as of a client.
     :raises RuntimeError: inside another such block, in any thread.
     :raises ConfigError, TypeError: as of a client, for settings that are wrong.

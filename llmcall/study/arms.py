@@ -235,11 +235,11 @@ def arms(
     :param workers: how many arms run at once, as of :func:`llmcall.map`.
     :param progress: whether to show a bar, as of :func:`llmcall.map`.
     :param on_error: as of :func:`llmcall.map`: ``"raise"``, ``"none"`` or ``"return"``.
-    :param process: let each arm hold for every thread that has no scope, for a program that starts
-        threads itself; the arms run one after the other then.
+    :param process: whether each arm applies to every thread that has no scope, for a program that
+        starts threads itself; the arms then run one after the other.
     :returns: the results by arm and repeat.
     :raises TypeError: if an argument has a wrong type.
-    :raises ValueError: for no arm, no repeat, or a wrong name.
+    :raises ValueError: if there is no arm or no repeat, or if a name is wrong.
     :raises ConfigError: if the cache's mode is ``off`` and no cassette is open: nothing could be
         shared.
     :raises KeyboardInterrupt: as of :func:`llmcall.map`; like every exception that leaves, it has

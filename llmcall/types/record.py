@@ -44,10 +44,10 @@ FIELDS = (
 
 
 class Record:
-    """One recorded answer. Nobody changes a record: :meth:`replace` makes another.
+    """One recorded answer. A record does not change: :meth:`replace` returns a changed copy.
 
-    :param cache_key: the request's key, 64 hexadecimal digits; ``None``: it is computed when somebody
-        reads it.
+    :param cache_key: the request's key, 64 hexadecimal digits; ``None``: computed when it is
+        first read.
     :param kind: ``"chat"``, ``"embedding"``, ``"function"`` or ``"http"``.
     :param sample: which draw this is, or ``None``.
     :param request: everything that is hashed.
@@ -59,8 +59,8 @@ class Record:
     :param version: the version of llmcall that stored it.
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
     :param asker: the task or thread that asked, if several asked the same.
-    :param days: when its model gave the answer, or the answers of its file; ``None`` if nobody said
-        it, and a cache did not note it either. No part of what makes records equal.
+    :param days: when its model gave the answer, or the answers of its file; ``None`` if neither a
+        file nor a cache tells. Records that differ only in this are equal.
     :ivar noted_days: the days that were given; :attr:`days` knows more.
 
     >>> client = llmcall.client()

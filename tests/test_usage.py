@@ -399,7 +399,7 @@ def test_a_prompt_that_may_have_been_cut(caplog: pytest.LogCaptureFixture) -> No
     (record,) = [
         each
         for each in caplog.records
-        if "may have cut the prompt without saying so" in each.getMessage()
+        if "may have cut the prompt without an error" in each.getMessage()
     ]
     assert record.levelname == "WARNING" and re.search(
         r"reports 12 prompt tokens, but llmcall counts ~?\d\d+", record.getMessage()

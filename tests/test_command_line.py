@@ -676,7 +676,7 @@ def test_wrong_settings(config: str) -> None:
     written("config.ini", config)
     *_, check = checks(code=1).values()
     assert check["name"] == "settings" and not check["ok"]
-    assert "did you mean 'openai'" in check["found"] or "circle" in check["found"]
+    assert "did you mean 'openai'" in check["found"] or "form a cycle" in check["found"]
 
 
 @pytest.mark.parametrize("place", ["somewhere", "somewhere/cache.db", "locked", "/proc/llmcall"])

@@ -492,13 +492,21 @@ def test_free_texts_need_value(model: Model) -> None:
     assert drift.shifts["answer"].now > 20
 
 
-def test_texts_that_hardly_repeat_are_no_categories(model: Model) -> None:
-    """A few free texts need ``value`` too: a new one would look unreadable, and that like drift."""
+def test_texts_that_hardly_repeat_are_told(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    """A few free texts are read as options: a new one looks unreadable, and that like drift."""
     model.answer = lambda messages, chance: f"An essay about {chance.random()} loaves."
     record(model, 4, 1)
-    with pytest.raises(ValueError, match=r"given twice on average .*value="):
-        llmcall.drift(STUDY, share=1, to=CHECK)
-    assert not os.path.exists(CHECK)
+    llmcall.drift(STUDY, share=1, to=CHECK)
+    assert "hardly repeat: 4 different texts in 4 answers" in caplog.text
+    assert "value=" in caplog.text
+
+
+def test_texts_that_repeat_are_not_told(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    """Two options that several actors name are read without a word."""
+    model.answer = lambda messages, chance: chance.choice(["Buy", "Sell"])
+    record(model, 5, 4)
+    llmcall.drift(STUDY, share=1, to=CHECK)
+    assert "hardly repeat" not in caplog.text
 
 
 def test_a_long_text_is_shortened_where_it_names_a_share(model: Model) -> None:

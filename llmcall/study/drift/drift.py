@@ -106,8 +106,7 @@ def drift(
         ones.
     :param value: reads an answer's text as a number; ``None`` or a ``ValueError`` means that it
         cannot be read. It may return a dict of numbers by name. Without it, numbers, the number
-        fields and yes-or-no fields of a JSON object, and up to 20 different texts, each given
-        twice on average, are read.
+        fields and yes-or-no fields of a JSON object, and up to 20 different texts are read.
     :param model: another model to ask in place of the recorded one; the result is marked.
     :param to: the cassette that records the new answers as they come. If it holds them already, they
         are replayed. Required except for a dry run.

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...display.formatting import counted
 from ...errors import OutputError
+from ...notices import warn_once
 from ...outputs import bare, containers, read, without_thoughts
 from ...types.message import text_of
 
@@ -18,7 +20,7 @@ ANSWER = "answer"  # the name of a value that is the only one
 WRAPPED = "value"  # the name under which structured output wraps what is no object
 MOST_TEXTS = 20  # different texts that are read as categories
 FEWEST_READ = 0.5  # the share of answers that must be readable
-MOST_DIFFERENT = 0.5  # different texts per answer: free texts hardly repeat
+MOST_DIFFERENT = 0.5  # different texts for each answer; more of them may be free texts
 LARGEST = 1e100  # a larger number is unreadable: its square must be a number
 UNREADABLE, CUT, REFUSED = MARKS = ("unreadable", "cut", "refused")  # answers without a value
 SHOWN = 3  # answers that an error quotes
@@ -141,7 +143,7 @@ def found_reader(answers: Iterable[Answer]) -> ValueReader:
     quoted = "; ".join(repr(text[:SHOWN_CHARACTERS]) for text in sorted(set(texts))[:SHOWN])
     raise ValueError(
         f"the answers are neither numbers, JSON objects with numbers or yes and no, nor at most {MOST_TEXTS} different "
-        f"texts that were given twice on average ({quoted}). Give value= (--value), a function that reads an answer's "
+        f"texts ({quoted}). Give value= (--value), a function that reads an answer's "
         "text as a number, or as None if it cannot be read"
     )
 
@@ -266,8 +268,15 @@ def _categories(texts: Sequence[str]) -> ValueReader | None:
     for text in texts:
         spelling = bare(_unwrapped(without_thoughts(text)))
         spellings.setdefault(_category(text), Counter())[spelling] += 1
-    if len(spellings) > min(MOST_TEXTS, MOST_DIFFERENT * len(texts)):
+    if len(spellings) > MOST_TEXTS:
         return None
+    if len(spellings) > MOST_DIFFERENT * len(texts):
+        warn_once(
+            f"the recorded answers hardly repeat: {len(spellings)} different texts in {counted(len(texts), 'answer')}. "
+            "Each text is read as an option, so a new answer with another text counts as unreadable, which may look "
+            "like drift. If the answers are free texts, give value= (--value)",
+            about="answers that hardly repeat",
+        )
     names = {
         category: min(found, key=lambda spelling: (-found[spelling], spelling)) or "(empty)"
         for category, found in sorted(spellings.items())

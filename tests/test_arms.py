@@ -687,6 +687,8 @@ def test_a_table_of_all_runs() -> None:
         (repeat, name) for repeat in range(2) for name in ARMS
     ]
     assert set(runs.table(lambda world: 1).columns) == {"repeat", "arm", "value"}
+    with pytest.raises(ValueError, match="'arm', which is a column of the table already"):
+        runs.table(lambda world: {"arm": 1})
 
 
 def test_embeddings_are_shared() -> None:

@@ -877,6 +877,8 @@ def test_several_choices_are_several_answers(model: Model) -> None:
     [
         ({}, ValueError, "to= "),
         ({"to": CHECK, "share": 0}, ValueError, "share is 0"),
+        ({"to": CHECK, "model": ""}, ValueError, "model is empty"),
+        ({"to": "."}, ValueError, "to is the folder"),
         ({"to": CHECK, "share": 2}, ValueError, "calls="),
         ({"to": CHECK, "calls": 0}, ValueError, "calls is 0"),
         ({"to": CHECK, "calls": 1.5}, TypeError, "calls is 1.5"),

@@ -115,13 +115,21 @@ class Arms(Mapping[tuple[str, int], Any]):
         :returns: the columns ``repeat``, ``arm``, and ``value`` or those of the dicts. An arm that
             failed has no values.
         :raises ImportError: if pandas is not installed.
+        :raises ValueError: if a dict has a column ``repeat`` or ``arm``.
         """
         rows = []
         for run, result in self._results.items():
             row = {"repeat": run.repeat, "arm": run.arm}
             if run in self._finished:
                 value = measure(result)
-                row |= value if isinstance(value, Mapping) else {"value": value}
+                columns = value if isinstance(value, Mapping) else {"value": value}
+                taken = [name for name in row if name in columns]
+                if taken:
+                    raise ValueError(
+                        f"measure returned a dict with {taken[0]!r}, which is a column of the table "
+                        "already: rename it"
+                    )
+                row |= columns
             rows.append(row)
         return import_pandas().DataFrame(rows)
 

@@ -130,7 +130,7 @@ def drift(
     >>> plan.calls
     3
     """
-    _check_arguments(share, calls, seed, value, to, dry_run)
+    _check_arguments(share, calls, seed, value, model, to, dry_run)
     found = load(_readable(run))
     requests = RecordedRequests(found)
     count = max(1, round(share * requests.different)) if calls is None else calls
@@ -155,7 +155,9 @@ def drift(
     return Drift(check, [answered.get(check.key(draw)) for draw in check.draws])
 
 
-def _check_arguments(share: Any, calls: Any, seed: Any, value: Any, to: Any, dry_run: bool) -> None:
+def _check_arguments(
+    share: Any, calls: Any, seed: Any, value: Any, model: Any, to: Any, dry_run: bool
+) -> None:
     """Check the arguments.
 
     :raises TypeError: if one has a wrong type.
@@ -176,6 +178,12 @@ def _check_arguments(share: Any, calls: Any, seed: Any, value: Any, to: Any, dry
             raise ValueError(f"{name} is {number!r}; it must be at least {least}")
     if value is not None and not callable(value):
         raise TypeError(f"value is {value!r}; it must be a function of an answer's text")
+    if model == "":
+        raise ValueError("model is empty; name a model, or leave it out to ask the recorded one")
+    if to is not None and os.path.isdir(to):
+        raise ValueError(
+            f"to is the folder {os.fspath(to)!r}; name a file in it for the new answers"
+        )
     if to is None and not dry_run:
         raise ValueError(
             "to= (--to) is missing: it names the cassette that records the new answers, so that the check can be "

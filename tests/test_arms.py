@@ -802,10 +802,11 @@ def test_an_arm_without_calls_is_compared() -> None:
 
 def test_a_study_costs_what_its_draws_cost() -> None:
     """Each draw once, when it was made: a replay, which pays nothing, says the same."""
+    prices = {"gpt-4o-mini": (0.15, 0.60)}
 
     def play(item: str) -> None:
         for text in ("market", item):
-            Dice().send_message(text, on_error="raise")
+            Dice(prices=prices).send_message(text, on_error="raise")
 
     given = {"control": {"item": "bread"}, "treated": {"item": "cake"}}
     with llmcall.track() as usage:

@@ -976,7 +976,6 @@ def error_of(share: float, trials: int) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.trials
 def test_false_alarms_and_power_are_those_of_theory(model: Model) -> None:
     """Within the error of 500 trials."""
     shares = found_shares(model, lambda: record(model, ACTORS, DRAWS), SHIFTS, TRIALS)
@@ -986,7 +985,6 @@ def test_false_alarms_and_power_are_those_of_theory(model: Model) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.trials
 @pytest.mark.parametrize(
     "kind", ["agents with memory", "one draw", "categories", "fields", "unreadable"]
 )

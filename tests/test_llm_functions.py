@@ -278,7 +278,7 @@ class Feeling(pydantic.BaseModel):
 class Weather:
     """Hold options in a dataclass's fields, as texts and as numbers."""
 
-    mood: MOODS
+    mood: Literal["good", "bad", "very good"]  # pydantic 2.1 does not find MOODS here
     level: Literal[3, 2, 1]
 
 

@@ -96,12 +96,13 @@ def _function(name: str) -> Callable[[str], Any]:
     module, colon, function = name.partition(":")
     if not (module and colon and function):
         raise click.UsageError(f"--value {name!r} must be MODULE:FUNCTION")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
+    sys.path.insert(0, "")
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
         raise click.UsageError(f"--value {name!r}: {error}") from error
+    finally:
+        sys.path.remove("")
     if not callable(found):
         raise click.UsageError(f"--value {name!r} is not a function")
     return found  # type: ignore[no-any-return]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import pkgutil
 import re
-import sys
 import time
 from collections import Counter
 from fnmatch import fnmatchcase
@@ -19,6 +17,7 @@ from ..display.formatting import counted, one_line, quantity
 from ..display.printable import printable, visible_json
 from ..display.tables import table
 from ..errors import CacheError
+from .named import object_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -331,15 +330,12 @@ def load(found: ResponseCache, source: str, on_conflict: str, names: tuple[str, 
 
 def _class_named(name: str) -> type[Any]:
     """Return a class; its module may be in the working directory."""
-    sys.path.insert(0, "")
     try:
-        found = pkgutil.resolve_name(name)
+        found = object_named(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise click.BadParameter(
             f"{name} cannot be imported: {error}", param_hint="--class"
         ) from error
-    finally:
-        sys.path.remove("")
     if not isinstance(found, type):
         raise click.BadParameter(f"{name} is not a class", param_hint="--class")
     return found

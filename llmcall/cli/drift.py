@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..display.printable import visible, visible_json
 from .cache import Source, as_json
+from .named import object_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,13 +95,10 @@ def _function(name: str) -> Callable[[str], Any]:
     module, colon, function = name.partition(":")
     if not (module and colon and function):
         raise click.UsageError(f"--value {name!r} must be MODULE:FUNCTION")
-    sys.path.insert(0, "")
     try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+        found = object_named(name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise click.UsageError(f"--value {name!r}: {error}") from error
-    finally:
-        sys.path.remove("")
     if not callable(found):
         raise click.UsageError(f"--value {name!r} is not a function")
     return found  # type: ignore[no-any-return]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pkgutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from ..programs.chance import HASH_SEED, LARGEST, has_hash_seed, seeded
 from ..programs.options import RunOptions
 from ..records.reader import header_in
 from ..scopes import default_scope
+from .named import object_named
 
 if TYPE_CHECKING:
     from ..programs.actors import Actor
@@ -228,9 +228,8 @@ def _actor(named: str, script: str, module: bool) -> Actor:
             f'--actor is {named!r}; it must be "system", "header:NAME", "user:REGEX" or MODULE:FUNCTION'
         )
     folder = "" if module else str(Path(script).resolve().parent)
-    sys.path.insert(0, folder)
     try:
-        found = pkgutil.resolve_name(named)
+        found = object_named(named, folder)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{target}.".startswith(f"{error.name}."):
             raise  # the module exists, but one that it imports does not
@@ -242,8 +241,6 @@ def _actor(named: str, script: str, module: bool) -> Actor:
         raise click.UsageError(
             f"--actor {named}: the module {target!r} has no function {function!r}"
         ) from None
-    finally:
-        sys.path.remove(folder)
     if not callable(found):
         raise click.UsageError(f"--actor {named}: {function} is not a function of the request")
     return found  # type: ignore[no-any-return]

@@ -1,10 +1,13 @@
-"""Many calls of 50 ms at once: by 32 workers, and by tasks of one event loop."""
+"""Many calls at once: by 32 workers, alone and beside a thread that computes, and by tasks of one
+event loop.
+"""
 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -14,30 +17,90 @@ from ..figures import Group
 from ..stub import base_url
 from .asking import WARM_UP, check, prepared
 
-__all__ = ["at_once", "by_workers", "run"]
+__all__ = ["at_once", "beside_computing", "by_workers", "run"]
 
 MILLISECONDS = 50
+LONG_MILLISECONDS = 1000
 WORKERS = 32
+LONG_ROUNDS = 3  # each takes many seconds
 
 
 def run(bench: Bench) -> list[Group]:
     """Measure both against the plain SDK."""
     sizes = bench.sizes
     same: dict[str, Any] = {"unit": "/s", "reference": PLAIN_OPENAI.title}
-    threaded = f"{sizes.threaded} calls of {MILLISECONDS} ms by {WORKERS} workers"
+    threaded = f"{sizes.threaded} calls of {{}} by {WORKERS} workers"
     concurrent = f"{sizes.concurrent} asynchronous calls of {MILLISECONDS} ms at once"
     return [
-        bench.measure("many_calls", "by_workers", title=threaded, count=sizes.threaded, **same),
+        bench.measure(
+            "many_calls",
+            "by_workers",
+            title=threaded.format(f"{MILLISECONDS} ms"),
+            count=sizes.threaded,
+            **same,
+        ),
+        bench.measure(
+            "many_calls",
+            "by_workers",
+            title=threaded.format("1 s"),
+            count=sizes.threaded,
+            milliseconds=LONG_MILLISECONDS,
+            rounds=LONG_ROUNDS,
+            **same,
+        ),
+        bench.measure(
+            "many_calls",
+            "beside_computing",
+            title=threaded.format(f"{MILLISECONDS} ms") + ", beside a thread that computes",
+            count=sizes.threaded,
+            rounds=LONG_ROUNDS,
+            **same,
+        ),
         bench.measure("many_calls", "at_once", title=concurrent, count=sizes.concurrent, **same),
     ]
 
 
-def by_workers(subject: Any, folder: str, address: str, count: int) -> Iterator[float | None]:
+def by_workers(
+    subject: Any, folder: str, address: str, count: int, milliseconds: int = MILLISECONDS
+) -> Iterator[float | None]:
     """Ask new questions by 32 workers in each round; yield calls a second."""
-    with closing(subject.Contestant(folder, base_url(address, MILLISECONDS))) as contestant:
+    with closing(subject.Contestant(folder, base_url(address, milliseconds))) as contestant:
         if not contestant.threads:
             raise RuntimeError("it takes one call at a time")
         yield from _rounds(contestant, count, lambda batch: contestant.ask_many(batch, WORKERS))
+
+
+def beside_computing(subject: Any, folder: str, address: str, count: int) -> Iterator[float | None]:
+    """Ask as :func:`by_workers` does, while another thread of the process computes."""
+    with closing(subject.Contestant(folder, base_url(address, MILLISECONDS))) as contestant:
+        if not contestant.threads:
+            raise RuntimeError("it takes one call at a time")
+
+        def ask(batch: Any) -> Any:
+            """Ask while a thread computes."""
+            with _computing():
+                return contestant.ask_many(batch, WORKERS)
+
+        yield from _rounds(contestant, count, ask)
+
+
+@contextmanager
+def _computing() -> Iterator[None]:
+    """Keep a thread computing."""
+    ended = threading.Event()
+
+    def compute() -> None:
+        """Compute until the calls have ended."""
+        while not ended.is_set():
+            sum(range(1000))
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def at_once(subject: Any, folder: str, address: str, count: int) -> Iterator[float | None]:

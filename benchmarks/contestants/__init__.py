@@ -31,11 +31,13 @@ class Entry(NamedTuple):
 PLAIN_OPENAI = Entry("plain openai", "plain_openai", "llmcall", caches=False)
 PLAIN_DISKCACHE = Entry("plain diskcache", "plain_diskcache", "llmcall")
 LLMCALL = Entry("llmcall", "llmcall_client", "llmcall")
+LLMCALL_CACHE_OFF = Entry("llmcall, cache off", "llmcall_cache_off", "llmcall", caches=False)
 
 CONTESTANTS = (
     PLAIN_OPENAI,
     PLAIN_DISKCACHE,
     LLMCALL,
+    LLMCALL_CACHE_OFF,
     Entry("joblib.Memory", "joblib_memory", "joblib"),
     Entry("autogen DiskCacheStore", "autogen_store", "autogen"),
     Entry("vcrpy", "vcr_cassette", "vcrpy"),

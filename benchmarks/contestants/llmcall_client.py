@@ -17,11 +17,17 @@ class Contestant(SyncContestant):
     """Call a client that records in the given folder; many calls go through ``llmcall.map``."""
 
     tasks = True
+    cache_mode = "auto"
 
     def __init__(self, folder: str, base_url: str) -> None:
         super().__init__(folder, base_url)
         self.client = llmcall.OpenAIClient(
-            model=MODEL, api_key=API_KEY, base_url=base_url, cache_path=folder, on_error="raise"
+            model=MODEL,
+            api_key=API_KEY,
+            base_url=base_url,
+            cache_path=folder,
+            cache_mode=self.cache_mode,
+            on_error="raise",
         )
 
     def ask(self, prepared: Any) -> Any:

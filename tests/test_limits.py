@@ -385,11 +385,8 @@ REFUSALS = [
         0.0,
         0.0,
     ),
-    (
-        {**NO_REQUEST_LEFT, "x-ratelimit-limit-requests": "-1"},
-        0.0,
-        0.0,
-    ),  # Azure's way to say that there is none
+    # Azure's way to say that there is none
+    ({**NO_REQUEST_LEFT, "x-ratelimit-limit-requests": "-1"}, 0.0, 0.0),
     ({**NO_REQUEST_LEFT, "retry-after": "7"}, 7.0, 7.0),
     ({**NO_REQUEST_LEFT, "retry-after": "0"}, 0.0, 0.0),
     ({**NO_REQUEST_LEFT, "x-ratelimit-remaining-requests": "9"}, 0.0, 0.0),

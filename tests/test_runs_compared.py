@@ -391,9 +391,8 @@ def test_every_call_has_one_row(
     found = llmcall.compare("one.jsonl", "other.jsonl")
     assert found.same + found.changed + found.missing == len(one)
     assert found.same + found.changed + found.added == len(other)
-    if {actor for actor, _ in one} == {
-        actor for actor, _ in other
-    }:  # else one name may be the whole run's
+    # If the actors differ, one name may be the whole run's.
+    if {actor for actor, _ in one} == {actor for actor, _ in other}:
         assert bool(found.parted) == (one != other)
         assert found.same == len(one.items() & other.items())
 

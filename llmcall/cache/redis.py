@@ -84,11 +84,8 @@ class RedisStorage:
             self._options = {**OPTIONS, **parse_url(address), **always}
             pool = self._redis.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # is connected to nothing yet
-        except (
-            ValueError,
-            TypeError,
-            exceptions.RedisError,
-        ):  # whose words may repeat the password
+        except (ValueError, TypeError, exceptions.RedisError):
+            # "from None", since the error's words may repeat the password.
             raise ConfigError(
                 f"[Cache] PATH = {self.place} is neither a directory nor the address of a Redis server: {FORM}"
             ) from None
@@ -112,14 +109,10 @@ class RedisStorage:
         """
         try:
             yield self._redis
-        except (
-            exceptions.RedisError,
-            OSError,
-            UnicodeError,
-        ) as error:  # UnicodeError: a host's name that can be none
-            raise self._failure(error) from (
-                None if self._without_secrets(str(error)) != str(error) else error
-            )
+        # UnicodeError: no host can have such a name.
+        except (exceptions.RedisError, OSError, UnicodeError) as error:
+            has_secret = self._without_secrets(str(error)) != str(error)
+            raise self._failure(error) from (None if has_secret else error)
 
     def _failure(self, error: Exception) -> CacheError:
         words = self._without_secrets(str(error))

@@ -151,9 +151,8 @@ class OpenAIClient(LLMClient):
     def _key(self, endpoint: Endpoint) -> Any:
         """Return an endpoint's key or a function that returns it; ``None`` if it needs none."""
         key = endpoint.key()
-        if (
-            not key
-        ):  # whoever is told in a notebook that a key is missing sets it there, and calls once more
+        if not key:
+            # In a notebook, whoever was told that the key is missing sets it and calls again.
             config.refresh()
             key = config.key_for(self.settings, endpoint.api_type or self.api_type)
         if not key and not is_loopback(endpoint.base_url or self._default_address(endpoint)):

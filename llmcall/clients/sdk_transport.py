@@ -182,13 +182,13 @@ class SDKTransport:
             )
         if not asynchronous:
             keep_time_limits(made._client)
-        if made._client is not self._http_client:  # which is the user's, and stays as it is
+        # The user's own HTTP client stays as it is.
+        if made._client is not self._http_client:
             made._client.event_hooks["request"].append(
                 note_sent_async if asynchronous else note_sent
             )
-            if (
-                not asynchronous
-            ):  # SDK clients are cycles, of which the collector may take the sockets first
+            if not asynchronous:
+                # SDK clients are cycles, and the collector may take their sockets first.
                 weakref.finalize(self, made._client.close).atexit = False
         return made
 
@@ -205,9 +205,8 @@ class SDKTransport:
         found = self._async_clients.get(loop)
         if found is None:
             for other in list(self._async_clients):
-                if (
-                    other.is_closed()
-                ):  # without asyncio.run's shutdown, which ends the generators that are left
+                # A loop that asyncio.run did not shut down left its generator open.
+                if other.is_closed():
                     self._async_clients.pop(other, None)
             client = self._made(True)
             end = self._at_end_of(loop, client)

@@ -184,9 +184,8 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
         )
         if parameter.default is not parameter.empty:
             fields[name] = NotRequired[fields[name]]
-            with suppress(
-                PydanticSerializationError
-            ):  # what is no JSON stays out, as in pydantic's own
+            # pydantic's own schemas also leave out defaults that are not JSON.
+            with suppress(PydanticSerializationError):
                 defaults[name] = to_jsonable_python(parameter.default)
     found = _pydantic_schema(TypedDict("Arguments", fields))  # type: ignore[operator]
     for name, default in defaults.items():
@@ -452,9 +451,8 @@ def _stable(node: Mapping[str, Any]) -> dict[str, Any]:
         node.pop("type", None)
         types = _types_of(node["enum"])
         node |= {"type": types[0]} if len(types) == 1 else {}
-    if (
-        "prefixItems" in node
-    ):  # of a NamedTuple: defaults and minItems, as pydantic writes them since 2.1
+    # A NamedTuple's defaults and minItems, as pydantic writes them since 2.1.
+    if "prefixItems" in node:
         node["prefixItems"] = [
             {name: item[name] for name in item if name != "default"} for item in node["prefixItems"]
         ]

@@ -19,9 +19,8 @@ CONTEXTS = (2, 1)  # words before a quote by which the same place of other promp
 
 Calls = Sequence[tuple[Record | None, Record | None]]  # of an actor, in both runs
 FormsOf = Callable[[Record, int], Mapping[Hashable, Form]]
-Actors = (
-    int  # a set: the bit of each actor in it is 1, so that many large sets are intersected fast
-)
+# A set of actors: the bit of each is 1, so that many large sets are intersected fast.
+Actors = int
 
 
 class Repeats:

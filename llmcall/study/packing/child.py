@@ -151,10 +151,8 @@ def _absolute(path: Any) -> str | None:
         return None  # a file descriptor
     try:
         return os.path.abspath(os.fsdecode(path))
-    except (
-        FileNotFoundError,
-        ValueError,
-    ):  # the working directory is gone; a name with a zero byte
+    # The working directory is gone, or the name has a zero byte.
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -49,9 +49,8 @@ def _text(path: Path) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return data.decode(
-            "latin-1"
-        )  # whatever its encoding, what a credential is made of is ASCII
+        # In most encodings, the characters of a credential are those of ASCII.
+        return data.decode("latin-1")
 
 
 def _line(text: str, start: int) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import time
-from collections import Counter
 from contextlib import ContextDecorator
 from mmap import mmap
 from typing import TYPE_CHECKING, Any
@@ -14,22 +12,22 @@ from typing import TYPE_CHECKING, Any
 from .. import scopes
 from ..config import resolve as config
 from ..display.data_frames import record_frame
-from ..display.formatting import counted, one_line
-from ..display.notebook import html_message, html_table
+from ..display.formatting import counted
+from ..display.notebook import html_records
 from ..errors import CacheError, short_traceback
 from ..failures import LEFT, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.header import header_of, layer_of
-from ..records.packed import pack, unpack
 from ..records.reader import Lines, read
 from ..records.served import served_by
 from ..scopes import Recorded
 from ..system import process_lock
 from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
-from ..types.days import day_of
 from .asker_names import AskerNames
+from .gained import GainedRecords
 from .header_agreement import HeaderAgreement
 from .output import OutputFile, content_of
+from .stack import header_namespaces, open_cassettes, pop, push
 from .unused import keep_in_cache, unused_words
 from .uses import Uses, current_position
 
@@ -43,8 +41,13 @@ if TYPE_CHECKING:
     from .uses import Place
 
 MODES = ("none", "once", "new", "update", "rewrite")
-LISTED = 20  # records that a notebook shows
-CELL = 80  # characters of a prompt or an answer that it shows
+
+# Called with each cassette before it reads its file, and when it closes: a packed study's replay
+# makes it read-only, and learns what was used.
+before_start: list[Callable[[Cassette], None]] = []
+after_stop: list[Callable[[Cassette], None]] = []
+
+_lock = process_lock(__name__)
 
 
 class Cassette(ContextDecorator):
@@ -113,8 +116,7 @@ class Cassette(ContextDecorator):
         self._refused_before = process_failures.refused
         # Set by a forked process that used a record: this process cannot see which one.
         self._used_by_child = mmap(-1, 1)
-        self._gained: dict[str, bytes] = {}  # by key: packed, so that nobody shares a record
-        self._sources: Counter[str] = Counter()  # of the gained records
+        self._gained = GainedRecords()
         self._uses = Uses()
         self._asker_names = AskerNames(None)
         self._agreement = HeaderAgreement(self.path, {}, is_recorded=False)
@@ -353,12 +355,12 @@ class Cassette(ContextDecorator):
     @property
     def asked(self) -> int:
         """Return the number of gained records that a server answered."""
-        return self._sources[FROM_SERVER]
+        return self._gained.count(FROM_SERVER)
 
     @property
     def supplied(self) -> int:
         """Return the number of gained records that came from the disk cache."""
-        return self._sources[FROM_CACHE]
+        return self._gained.count(FROM_CACHE)
 
     # Settings
 
@@ -408,7 +410,7 @@ class Cassette(ContextDecorator):
         with _lock:
             found = None if self.stored is None else self.stored.get(asked)
             if found is None and key in self._gained:
-                found = unpack(key, self._gained[key])
+                found = self._gained[key]
             if found is not None:
                 self._uses.note(key, place)
                 if found.kind == "function":
@@ -449,9 +451,7 @@ class Cassette(ContextDecorator):
             found = self._found(request, place)
             if found is not None:
                 return found
-            record = record.replace(days=_days_of(record, source))
-            self._gained[record.cache_key] = pack(record)
-            self._sources[source] += 1
+            record = self._gained.add(record, source)
             self._uses.note(record.cache_key, place)
             if self._writes_each_record and self.write_at_end:
                 self._write_record(record)
@@ -486,7 +486,7 @@ class Cassette(ContextDecorator):
         """Return the records that it gained, each with its place, in the order of the calls."""
         with _lock:
             ordered = sorted((self._uses.order_of(key), key) for key in self._gained)
-            return [(unpack(key, self._gained[key]), place) for (_, place), key in ordered]
+            return [(self._gained[key], place) for (_, place), key in ordered]
 
     def unused(self) -> list[Record]:
         """Return the records of the file that answered no call and that no dry run looked up.
@@ -516,21 +516,6 @@ class Cassette(ContextDecorator):
         unused = {record.cache_key for record in unused_records}
         return record_frame(records, lambda record: record.cache_key not in unused, levels)
 
-    def remedy(self) -> str:
-        """Return how to record missing answers: a command, and on the next line what it does."""
-        import shlex
-
-        mode = "once" if self.stored is None else "new"
-        if not self.write_at_end:
-            way = recording_command(mode)
-        elif self.command:
-            way = f"{self.command} --cassette {shlex.quote(str(self.path))} --mode {mode} …"
-        elif self.is_named_by_settings:
-            way = f"LLMCALL_CASSETTE_MODE={mode}"
-        else:
-            way = f"llmcall.cassette({str(self.path)!r}, mode={mode!r})"
-        return f"{way}\nkeeps recorded answers and asks only for missing ones (the mode is {self.mode!r})"
-
     # The decorator
 
     def __call__(self, function: Any) -> Any:
@@ -558,19 +543,13 @@ class Cassette(ContextDecorator):
 
     def _repr_html_(self) -> str:
         records = self.all_records()
-        more = [f"… and {len(records) - LISTED:,} more"] if len(records) > LISTED else []
-        rows = [
-            (each.sample or "", one_line(each.prompt, CELL), one_line(each.answer, CELL))
-            for each in records[:LISTED]
-        ]
         notes = (
             counted(len(records), "record"),
             f"{self.replayed:,} replayed",
             f"{self.asked:,} asked",
             f"{self.recorded:,} recorded",
-            *more,
         )
-        return html_message(repr(self), notes) + html_table([("sample", "prompt", "answer"), *rows])
+        return html_records(repr(self), notes, records)
 
 
 def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
@@ -592,60 +571,3 @@ def cassette(path: str | os.PathLike[str], mode: str = "once") -> Cassette:
     ('Good morning!', 1)
     """
     return Cassette(path, mode)
-
-
-def recording_command(mode: str) -> str:
-    """Return the command that records the running test."""
-    import shlex
-
-    running = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
-    return f"pytest --llm-record={mode} {shlex.quote(running) if running else ''}".rstrip()
-
-
-def _days_of(record: Record, source: str) -> Days | None:
-    """Return the days of a gained answer; ``None`` if they are unknown.
-
-    :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
-    """
-    if record.days is not None or source == FROM_FUNCTION:
-        return record.days
-    # The answer of an equal call that was under way also came from a server just now; no cache holds
-    # it yet.
-    is_of_now = source == FROM_SERVER or (record.stored_at is None and record.was_asked)
-    return record.answered_on(day_of(time.time())) if is_of_now else None
-
-
-# Called with each cassette before it reads its file, and when it closes: a packed study's replay
-# makes it read-only, and learns what was used.
-before_start: list[Callable[[Cassette], None]] = []
-after_stop: list[Callable[[Cassette], None]] = []
-
-# Which one is open
-
-# The innermost is last. One that is open several times appears as often; the one that the settings
-# name is first.
-open_cassettes: list[Cassette] = []
-_lock = process_lock(__name__)
-
-
-def push(opened: Cassette) -> None:
-    """Make a cassette the innermost one, until it closes."""
-    with _lock:
-        open_cassettes.append(opened)
-
-
-def pop(closed: Cassette) -> None:
-    """Remove a closed cassette; if it was opened several times, only the innermost one."""
-    with _lock:
-        last = max(index for index, each in enumerate(open_cassettes) if each is closed)
-        del open_cassettes[last]
-
-
-def header_namespaces() -> dict[str, str] | None:
-    """Return the models' namespaces in an open cassette's header, or ``None`` if no header was
-    read.
-    """
-    for each in reversed(tuple(open_cassettes)):
-        if each.stored is not None:
-            return dict(each.stored.settings.get("namespaces", {}))
-    return None

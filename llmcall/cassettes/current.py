@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..config import resolve as config
 from ..system import after_fork_in_child, at_exit, process_lock
-from .cassette import Cassette, open_cassettes
+from .cassette import Cassette
+from .stack import open_cassettes
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -27,7 +28,7 @@ def forget_inherited() -> None:
 
 def innermost() -> Cassette | None:
     """Return the cassette that code opened last, or ``None`` if it opened none."""
-    last = open_cassettes[-1:]
+    last: list[Cassette] = open_cassettes[-1:]
     return last[0] if last and not last[0].is_named_by_settings else None
 
 

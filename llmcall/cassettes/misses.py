@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..cache.cache import ResponseCache, searched_cache
 from ..errors import CacheError, CacheMissError
 from .cassette import Cassette
+from .remedies import remedy_of
 
 if TYPE_CHECKING:
     from ..config.settings import Settings
@@ -41,7 +42,7 @@ def missed(
     remedy = cache_remedy(settings, past_cache=past_cache)
     if cassette is not None:
         source = _searched(cassette)
-        remedy = remedy if cassette.asks else cassette.remedy()
+        remedy = remedy if cassette.asks else remedy_of(cassette)
 
     def explained() -> Miss:
         """Explain the miss, and say so if the disk cache has the answer but was not asked."""

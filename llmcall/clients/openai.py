@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes import cassette as cassettes
+from ..cassettes.stack import header_namespaces
 from ..config import resolve as config
 from ..config.settings import Endpoint, Rank
 from ..config.values import check_address, host_of, is_loopback
@@ -85,7 +85,7 @@ class OpenAIClient(LLMClient):
 
         :raises ConfigError: if a model's endpoints name different ones.
         """
-        held = cassettes.header_namespaces()
+        held = header_namespaces()
         by_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
         if (
             held is not None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+from .formatting import one_line
 from .printable import visible
 
 BUBBLE = (
     "border:1px solid #8886;border-radius:8px;padding:.4em .8em;max-width:60em;white-space:pre-wrap"
 )
+LISTED = 20  # records that a table shows
+CELL = 80  # characters of a prompt or an answer that it shows
 
 
 def html_table(rows: Iterable[Sequence[str]]) -> str:
@@ -30,6 +34,20 @@ def html_message(text: str, notes: Iterable[str]) -> str:
     """
     below = " · ".join(note for note in notes if note)
     return f'<div style="{BUBBLE}">{_escaped(text)}</div><small>{_escaped(below)}</small>'
+
+
+def html_records(title: str, notes: Iterable[str], records: Sequence[Any]) -> str:
+    """Return a message, and a table of the first of some :class:`llmcall.Record`, as HTML.
+
+    :param notes: stand below the message.
+    """
+    more = [f"… and {len(records) - LISTED:,} more"] if len(records) > LISTED else []
+    rows = [
+        (each.sample or "", one_line(each.prompt, CELL), one_line(each.answer, CELL))
+        for each in records[:LISTED]
+    ]
+    table = html_table([("sample", "prompt", "answer"), *rows])
+    return html_message(title, (*notes, *more)) + table
 
 
 def _escaped(text: str) -> str:

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from .. import scopes
-from ..cassettes.cassette import Cassette, open_cassettes, pop, push, recording_command
+from ..cassettes.cassette import Cassette
 from ..cassettes.current import innermost
 from ..cassettes.misses import guards
+from ..cassettes.remedies import recording_command
+from ..cassettes.stack import open_cassettes, pop, push
 from ..cassettes.unused import drop_records
 from ..display.formatting import counted
 from ..errors import CacheMissError

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ... import scopes
-from ...cassettes.cassette import Cassette, open_cassettes
+from ...cassettes.cassette import Cassette
+from ...cassettes.stack import open_cassettes
 from ...clients.registry import client as registered_client
 from ...clients.registry import settings
 from ...display.formatting import counted

@@ -1,0 +1,65 @@
+"""The records that a cassette gains while it is open."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ..records.packed import pack, unpack
+from ..types import FROM_FUNCTION, FROM_SERVER
+from ..types.days import day_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..types import Record
+    from ..types.days import Days
+
+
+class GainedRecords:
+    """Records by key, and where each came from.
+
+    They are kept as bytes, so that whoever gets one cannot change it for others.
+    """
+
+    def __init__(self) -> None:
+        self._packed: dict[str, bytes] = {}
+        self._sources: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._packed
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the keys in the order in which the records came."""
+        return iter(self._packed)
+
+    def __getitem__(self, key: str) -> Record:
+        return unpack(key, self._packed[key])
+
+    def add(self, record: Record, source: str) -> Record:
+        """Add a record, and return it with the days of its answer.
+
+        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
+        """
+        record = record.replace(days=_days_of(record, source))
+        self._packed[record.cache_key] = pack(record)
+        self._sources[source] += 1
+        return record
+
+    def count(self, source: str) -> int:
+        """Return the number of records that came from a source."""
+        return self._sources[source]
+
+
+def _days_of(record: Record, source: str) -> Days | None:
+    """Return the days of a gained answer; ``None`` if they are unknown."""
+    if record.days is not None or source == FROM_FUNCTION:
+        return record.days
+    # The answer of an equal call that was under way also came from a server just now; no cache holds
+    # it yet.
+    is_of_now = source == FROM_SERVER or (record.stored_at is None and record.was_asked)
+    return record.answered_on(day_of(time.time())) if is_of_now else None

@@ -12,7 +12,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from . import secrets
-from .cache.cache import shared_cache
+from .cache.shared import shared_cache
 from .cassettes.current import active_cassette
 from .cassettes.misses import guards
 from .cassettes.uses import function_scope

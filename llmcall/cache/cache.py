@@ -10,16 +10,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
-from ..config.values import without_password
 from ..display.data_frames import record_frame
-from ..display.formatting import counted
-from ..errors import CacheCorruptError, CacheError, ConfigError, short_traceback
-from ..notices import notice, warn_once
+from ..errors import CacheCorruptError, CacheError, short_traceback
+from ..notices import warn_once
 from ..records.packed import pack, unpack
-from ..requests.keys import key_of
-from ..system import at_exit, process_lock
+from ..system import process_lock
 from ..types import record_of
-from .storage import SqliteStorage
+from . import damage, loading, rekeying
+from .locations import absolute, storage_at
+from .unstored import UnstoredAnswers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,15 +27,15 @@ if TYPE_CHECKING:
     from ..misses.report import Miss
     from ..misses.search import Source
     from ..types import Record, Request
-    from .redis import Storage
-    from .storage import Change, NewRow
+    from .locations import Storage
 
     Where = Callable[[Record], bool]
 
 MODES = ("auto", "replay", "refresh", "off")
-CONFLICTS = ("keep", "replace", "raise")
-SHORT = 12  # digits of a key that a message shows
-NAMED = 5  # keys that a message lists
+
+# By cache: the keys of the records that calls of this process used.
+_used_at: dict[str, set[str]] = {}
+_lock = process_lock(__name__)
 
 
 class CacheStats(NamedTuple):
@@ -71,20 +70,18 @@ class ResponseCache:
     def __init__(self, path: str | os.PathLike[str], *, mode: str = "auto") -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
-        self.storage: Storage = _storage_at(os.fspath(path))
-        self._used = _used_at.setdefault(_absolute(os.fspath(path)), set())
+        self.storage: Storage = storage_at(os.fspath(path))
         self.mode = mode
-        self._unstored: dict[str, bytes] = {}  # paid answers that the storage did not take
+        # The keys of the records that calls of this process used, replaced, and named an asker of.
+        self._used = _used_at.setdefault(absolute(os.fspath(path)), set())
         self._refreshed: set[str] = set()
-        # the keys of the records that calls of this process named an asker of
         self._named: set[str] = set()
-        # the process that was told that answers are kept in memory
-        self._warned_in: int | None = None
+        self._unstored = UnstoredAnswers(self.storage, replaced=self._refreshed)
 
     @property
     def path(self) -> Path | str:
         """Return the directory, absolute, or the server's address without its password."""
-        return self.storage.place
+        return self.storage.location
 
     def get(self, request: Request | str, *, mode: str | None = None) -> Record | None:
         """Return the recorded answer of a request, or ``None`` if there is none.
@@ -134,16 +131,16 @@ class ResponseCache:
         packed = pack(record)
         replaces = mode == "rewrite" or (mode == "refresh" and key not in self._refreshed)
         if replaces:
-            self._unstored.pop(key, None)
-        packed = self._unstored.get(key, packed)
+            self._unstored.discard(key)
+        packed = self._unstored.get(key) or packed
         try:
             stored = self.storage.put(key, packed, replace=replaces)
             counting = unpack(key, packed) if stored else self._first(key, packed)
         except (OSError, CacheError) as error:
-            counting = self._keep_in_memory(key, packed, error)
+            counting = unpack(key, self._unstored.keep(key, packed, error))
         else:
             if self._unstored:
-                self.store_unstored()
+                self._unstored.store()
         if replaces:
             self._refreshed.add(key)
         return counting
@@ -179,43 +176,9 @@ class ResponseCache:
         # raises if the index is damaged
         return self.get(key, mode="replay") or unpack(key, packed)
 
-    def store_unstored(self, otherwise: str = "") -> None:
-        """Store what could not be stored before: a disk may have room again.
-
-        :param otherwise: what becomes of the answers that cannot be stored now, for a warning.
-        """
-        failure: Exception | None = None
-        for key, packed in list(self._unstored.items()):
-            try:
-                self.storage.put(key, packed, replace=key in self._refreshed)
-            except (OSError, CacheError) as error:
-                failure = error
-                continue
-            with _lock:
-                if self._unstored.get(key) is packed:
-                    del self._unstored[key]
-        if otherwise and failure is not None:
-            notice("%s %s: %s", counted(len(self._unstored), "answer"), otherwise, failure)
-
-    def _keep_in_memory(self, key: str, packed: bytes, error: Exception) -> Record:
-        """Keep an answer that the storage refused, and warn once in each process.
-
-        :returns: the record that counts: the first one that is kept under the key.
-        """
-        with _lock:
-            packed = self._unstored.setdefault(key, packed)
-            is_first_time = self._warned_in != os.getpid()
-            self._warned_in = os.getpid()
-        if is_first_time:
-            at_exit(self._store_at_exit)
-            notice(
-                "the cache cannot store answers; they are kept in memory until it can: %s", error
-            )
-        return unpack(key, packed)
-
-    def _store_at_exit(self) -> None:
-        self.store_unstored("lost because they could not be stored")
-        self._unstored.clear()
+    def store_unstored(self) -> None:
+        """Store what could not be stored before: a disk may have room again."""
+        self._unstored.store()
 
     def __len__(self) -> int:
         return len(self.storage)
@@ -233,8 +196,7 @@ class ResponseCache:
         :param where: a function of a record that says whether it is meant; ``None`` means all.
         :raises CacheCorruptError: at a damaged one.
         """
-        for key, packed, stored_at in self.storage.rows():
-            record = unpack(key, packed, stored_at)
+        for record in loading.records_in(self.storage):
             if where is None or where(record):
                 yield record
 
@@ -330,46 +292,18 @@ class ResponseCache:
         :raises CacheError: if another answer is here under ``raise``, or ``path`` contains no
             cache.
         """
-        if on_conflict not in CONFLICTS:
-            raise ValueError(
-                f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}"
-            )
-        source, records = _loaded(path, tuple(classes))
-        conflicts = [record.cache_key for record in records if self._conflicts(record)]
-        if conflicts:
-            listed = ", ".join(
-                [*(key[:SHORT] for key in conflicts[:NAMED]), *["…"][: len(conflicts) - NAMED]]
-            )
-            differ = f"{source} and {self.path} answer {counted(len(conflicts), 'request')} ({listed}) differently"
-            if on_conflict == "raise":
-                raise CacheError(
-                    f"{differ}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
-                )
-            notice("%s: %s", differ, on_conflict)
-        replaced = set(conflicts if on_conflict == "replace" else ())
-        return self.storage.add_all(
-            (record.cache_key, pack(record.with_days()), record.cache_key in replaced, None)
-            for record in records
-        )
+        source = path.storage if isinstance(path, ResponseCache) else path
+        return loading.load(self.storage, source, on_conflict, tuple(classes))
 
     def add_all(self, records: Iterable[Record]) -> int:
         """Add records whose keys are not here yet; return how many were stored."""
-        return self.storage.add_all(
-            (record.cache_key, pack(record.with_days()), False, None) for record in records
-        )
-
-    def _conflicts(self, record: Record) -> bool:
-        """Return whether the cache has another answer to a record's request."""
-        from ..records.answers import same_answer
-
-        found = self.storage.get(record.cache_key)
-        return found is not None and not same_answer(unpack(record.cache_key, *found), record)
+        return loading.add_all(self.storage, records)
 
     def verify(self) -> list[str]:
         """Return the keys of the damaged records, those whose stored request does not fit their key
         included.
         """
-        return [key for key, packed, _ in self.storage.rows() if not _is_sound(key, packed)]
+        return damage.damaged_keys(self.storage)
 
     def salvage(self, to: str | os.PathLike[str]) -> int:
         """Write every record that can still be read to a cache in another directory; return how
@@ -380,41 +314,7 @@ class ResponseCache:
         :raises CacheError: if there is no database, or ``to`` is this cache's own directory.
         :raises CacheCorruptError: if not even the beginning of the database can be read.
         """
-        target = _storage_at(os.fspath(to))
-        if not self.exists():
-            raise CacheError(f"{self.path} contains no cache; give the path of the damaged cache")
-        if os.path.realpath(target.place) == os.path.realpath(self.path):
-            raise CacheError(f"{self.path} cannot be salvaged into itself; name a new directory")
-
-        sound: set[str] = set()
-
-        def sound_rows() -> Iterator[NewRow]:
-            """Yield what can be read."""
-            for key, packed, stored_at in self.storage.readable_rows():
-                if packed is not None and key not in sound and _is_sound(key, packed):
-                    sound.add(key)
-                    yield key, packed, False, stored_at
-
-        if any(sound_rows()):  # without any, no cache is made
-            sound.clear()
-            target.add_all(sound_rows())
-            target.close()
-        count = len(sound)
-        try:
-            lost = len(self) - count
-        except CacheError:
-            notice(
-                "%s: besides the %d records that were read, others may be lost", self.path, count
-            )
-        else:
-            if lost > 0:
-                notice(
-                    "%s: %d of %d records cannot be read and are lost",
-                    self.path,
-                    lost,
-                    count + lost,
-                )
-        return count
+        return damage.salvage(self.storage, storage_at(os.fspath(to)))
 
     def rekey(self) -> int:
         """Recompute every key after a change of aliases, namespace or key version; return how many
@@ -424,57 +324,19 @@ class ResponseCache:
         the stored one. Of records that come to the same key the first gets it; the others stay as
         they are.
         """
-        return self.storage.rewrite(self._changes) if self.exists() else 0
+        if not self.exists():
+            return 0
+        return self.storage.rewrite(partial(rekeying.changes_in, self.storage))
 
-    def _changes(self) -> Iterator[Change]:
-        """Yield what new keys change, while the storage shows its rows as they were."""
-        from ..requests.rekeying import under_settings
+    def searched(self) -> Source:
+        """Return the records as a source, to be searched for the nearest to a request."""
+        from ..misses.search import Source
 
-        settings = config.settings()
-        wanted: dict[str, str] = {}
-        pointers: dict[str, str] = {}
-        unread = 0
-        for key, packed, _ in self.storage.rows():
-            try:
-                record = unpack(key, packed)
-                wanted[key] = key_of(
-                    record.kind, under_settings(record.request, settings), record.sample
-                )
-            except CacheCorruptError:
-                unread += 1
-                wanted[key] = key
-                continue
-            if "fallback" in record.response and record.kind == "chat":
-                pointers[key] = str(record.response["fallback"])
-        # A key that several come to stays with the one that has it already, else the first gets it.
-        first = {new: key for key, new in reversed(wanted.items())}
-        moves = {key: new for new, key in first.items() if new not in wanted}
-        kept = sum(key != new for key, new in wanted.items()) - len(moves)
-        if unread:
-            found = counted(unread, "damaged row")
-            notice(
-                "%s: %s left unchanged; 'llmcall cache verify' lists all damaged rows",
-                self.path,
-                found,
-            )
-        if kept:
-            found = counted(kept, "record")
-            notice(
-                "%s: %s not updated, because other records have the new keys",
-                self.path,
-                found,
-            )
-        for key, packed, _ in self.storage.rows():
-            if key not in moves and pointers.get(key) not in moves:
-                continue
-            record = unpack(key, packed)
-            if pointers.get(key) in moves:
-                record = record.replace(response={"fallback": moves[pointers[key]]})
-            if key in moves:
-                record = record.replace(
-                    cache_key=moves[key], request=under_settings(record.request, settings)
-                )
-            yield key, record.cache_key, pack(record)
+        rows = (
+            ([packed or b""], partial(unpack, key, packed, at))
+            for key, packed, at in self.storage.rows()
+        )
+        return Source(f"the cache {self.path}", rows)
 
     def explain(self, request: Request) -> Miss:
         """Return the nearest record to a request, and what differs from it; ``str()`` of it is a
@@ -483,13 +345,13 @@ class ResponseCache:
         from ..misses.report import cache_remedy, explain
 
         settings = config.settings()
-        return explain(request, searched_cache(self.storage), settings, cache_remedy(settings))
+        return explain(request, self.searched(), settings, cache_remedy(settings))
 
     def close(self) -> None:
         """Store what could not be stored before, and close the handles; the next use opens them
         again.
         """
-        self.store_unstored("in memory only")
+        self._unstored.store("in memory only")
         self.storage.close()
 
     def __enter__(self) -> ResponseCache:
@@ -501,94 +363,3 @@ class ResponseCache:
     def __repr__(self) -> str:
         return f"ResponseCache({str(self.path)!r}, mode={self.mode!r})"
 
-
-def _loaded(
-    path: str | os.PathLike[str] | ResponseCache, classes: tuple[type[Any], ...]
-) -> tuple[str, list[Record]]:
-    """Return what messages call the source of records, and the records."""
-    if isinstance(path, ResponseCache):
-        cache = path
-    elif "://" in str(path) or os.path.isdir(path):
-        cache = ResponseCache(path)
-    else:
-        from ..ancestors import tinytroupe
-        from ..records.reader import read
-
-        source = os.fspath(path)
-        if os.path.exists(source) and tinytroupe.recognized(source):
-            return source, tinytroupe.read(source, classes)
-        return source, read(source).records()
-    if not cache.exists():
-        raise CacheError(
-            f"{cache.path} contains no cache; give a cache's directory or server, or an exported file"
-        )
-    return str(cache.path), list(cache.records())
-
-
-def _is_sound(key: str, packed: bytes | None) -> bool:
-    try:
-        record = unpack(key, packed)
-        return key_of(record.kind, record.request, record.sample) == key
-    except (CacheCorruptError, ValueError, TypeError):
-        return False
-
-
-def searched_cache(storage: Storage) -> Source:
-    """Return the records of a cache, to be searched for the nearest to a request."""
-    from ..misses.search import Source
-
-    rows = (
-        ([packed or b""], partial(unpack, key, packed, at)) for key, packed, at in storage.rows()
-    )
-    return Source(f"the cache {storage.place}", rows)
-
-
-_shared: dict[str, ResponseCache] = {}
-_lock = process_lock(__name__)
-
-
-def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:
-    """Return the one cache object of a directory in this process: its lock and its unstored answers
-    are shared.
-    """
-    name = os.fspath(path)
-    found = _shared.get(name)
-    if found is None:
-        with _lock:
-            found = _shared.setdefault(name, ResponseCache(name))
-    return found
-
-
-def forget_shared() -> None:
-    """Close and forget the shared cache objects."""
-    with _lock:
-        caches = list(_shared.values())
-        _shared.clear()
-    for cache in caches:
-        cache.close()
-
-
-# By cache: the keys of the records that calls of this process used.
-_used_at: dict[str, set[str]] = {}
-
-
-def _absolute(path: str) -> str:
-    """Return the absolute path of a directory; an address stays as it is."""
-    if "://" in path:
-        return path
-    return os.path.abspath(os.path.expandvars(os.path.expanduser(path)))
-
-
-def _storage_at(path: str) -> Storage:
-    """Return the storage in a directory, or at the address of a Redis server.
-
-    :raises ConfigError: if the address is invalid, or redis-py is not installed.
-    """
-    if "://" not in path:
-        return SqliteStorage(path)
-    try:
-        from .redis import RedisStorage
-    except ImportError as error:
-        needs = f"[Cache] PATH = {without_password(path)} needs the Python package redis (5.3.0 or later)"
-        raise ConfigError(f"{needs}: install the extra 'redis'") from error
-    return RedisStorage(path)

@@ -21,7 +21,7 @@ from redis.retry import Retry
 from ..config.values import MASK, without_password
 from ..errors import CacheError, ConfigError
 from ..notices import warn_once
-from .storage import PAGE, SqliteStorage
+from .storage import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -55,11 +55,11 @@ return 1
 # key, new key, new bytes
 MOVE = f"""
 local time = string.sub(redis.call('HGET', KEYS[1], ARGV[1]), 1, {TIME.size})
-local place = redis.call('ZSCORE', KEYS[2], ARGV[1])
+local position = redis.call('ZSCORE', KEYS[2], ARGV[1])
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('HSET', KEYS[1], ARGV[2], time .. ARGV[3])
-redis.call('ZADD', KEYS[2], place, ARGV[2])
+redis.call('ZADD', KEYS[2], position, ARGV[2])
 """
 
 
@@ -73,7 +73,7 @@ class RedisStorage:
     is_near = False
 
     def __init__(self, address: str) -> None:
-        self.place: str = without_password(address)
+        self.location: str = without_password(address)
         self._checked = False
         self._clients: dict[int, Any] = {}  # by process
         # One further attempt is for a connection that was open when the server was started again.
@@ -87,7 +87,7 @@ class RedisStorage:
         except (ValueError, TypeError, exceptions.RedisError):
             # "from None", since the error's words may repeat the password.
             raise ConfigError(
-                f"[Cache] PATH = {self.place} is neither a directory nor the address of a Redis server: {FORM}"
+                f"[Cache] PATH = {self.location} is neither a directory nor the address of a Redis server: {FORM}"
             ) from None
 
     @property
@@ -118,20 +118,20 @@ class RedisStorage:
         words = self._without_secrets(str(error))
         if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
             return CacheError(
-                f"the Redis server {self.place} refuses access ({words}): "
+                f"the Redis server {self.location} refuses access ({words}): "
                 "set user and password in [Cache] PATH = redis://USER:PASSWORD@HOST:PORT/DATABASE"
             )
         if isinstance(
             error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError, UnicodeError)
         ):
             return CacheError(
-                f"the Redis server {self.place} cannot be reached ({words}): start it, "
+                f"the Redis server {self.location} cannot be reached ({words}): start it, "
                 "or name another server or a directory in [Cache] PATH"
             )
         # Of a pipeline, redis-py puts the whole command before the server's words: the record's
         # bytes.
         return CacheError(
-            f"the Redis server {self.place} refuses a command ({words.rpartition('caused error: ')[2]})"
+            f"the Redis server {self.location} refuses a command ({words.rpartition('caused error: ')[2]})"
         )
 
     def _without_secrets(self, text: str) -> str:
@@ -210,7 +210,7 @@ class RedisStorage:
                 pipeline.execute()
             except exceptions.WatchError:
                 raise CacheError(
-                    f"{self.place}: other processes stored records in the meantime, so nothing "
+                    f"{self.location}: other processes stored records in the meantime, so nothing "
                     "was changed; try again while no other process stores records"
                 ) from None
             return len(changed)
@@ -239,14 +239,14 @@ class RedisStorage:
         last = 0
         while True:
             with self._connection() as redis:
-                places = redis.zrangebyscore(ORDER, f"({last}", "+inf", 0, PAGE, withscores=True)
-                rows = redis.hmget(ROWS, [key for key, _ in places]) if places else []
-            if not places:
+                page = redis.zrangebyscore(ORDER, f"({last}", "+inf", 0, PAGE, withscores=True)
+                rows = redis.hmget(ROWS, [key for key, _ in page]) if page else []
+            if not page:
                 return
-            for (key, _), row in zip(places, rows, strict=True):
+            for (key, _), row in zip(page, rows, strict=True):
                 if row is not None:  # else it was deleted meanwhile
                     yield key.decode(), *_read(row)
-            last = int(places[-1][1])
+            last = int(page[-1][1])
 
     readable_rows = rows
 
@@ -287,7 +287,7 @@ class RedisStorage:
         self._checked = True
         with suppress(CacheError), self._connection() as redis:  # of a user who may not ask for it
             for risk in _eviction(redis.info()):
-                warn_once(f"the Redis server {self.place}: {risk}")
+                warn_once(f"the Redis server {self.location}: {risk}")
 
     def close(self) -> None:
         """Close the connections that nobody is using; the next command opens them again."""
@@ -308,6 +308,3 @@ def _eviction(info: Mapping[str, Any]) -> list[str]:
     return [
         f"it may discard answers when its memory is full (maxmemory-policy {policy}): set noeviction"
     ]
-
-
-Storage = SqliteStorage | RedisStorage

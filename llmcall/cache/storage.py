@@ -90,7 +90,7 @@ class SqliteStorage:
         self._database = self._connections.database
 
     @cached_property
-    def place(self) -> Path:
+    def location(self) -> Path:
         """Return the directory."""
         from pathlib import Path  # costs 4 ms, which a look-up need not pay
 
@@ -131,7 +131,7 @@ class SqliteStorage:
             reader = handle.connected()
         except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:
             raise CacheCorruptError(
-                f"nothing of the cache {self.place} can be read: {error}"
+                f"nothing of the cache {self.location} can be read: {error}"
             ) from error
         if reader is None:
             return
@@ -147,8 +147,8 @@ class SqliteStorage:
                 if len(rows) < PAGE:  # some are deleted, or cannot be read with the others
                     # A search for a range steps to the row behind it, and loses the last one if
                     # that is damaged.
-                    places = range(first, first + PAGE)
-                    rows = [row for place in places for row in _given(reader, ROW_AT, place)]
+                    page = range(first, first + PAGE)
+                    rows = [row for number in page for row in _given(reader, ROW_AT, number)]
                 for key, value, stored_at in rows:
                     yield str(key), value, _time(stored_at)
             for key, _ in indexed:
@@ -263,7 +263,7 @@ class SqliteStorage:
             with self._connections.writing() as writer:
                 yield writer
         except sqlite3.OperationalError as error:
-            raise OSError(f"{self.place}: {error}") from error
+            raise OSError(f"{self.location}: {error}") from error
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise self._damaged(error) from error
 

@@ -8,12 +8,12 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..cache.cache import ResponseCache, searched_cache
 from ..errors import CacheError, CacheMissError
 from .cassette import Cassette
 from .remedies import remedy_of
 
 if TYPE_CHECKING:
+    from ..cache.cache import ResponseCache
     from ..config.settings import Settings
     from ..misses.report import Miss
     from ..misses.search import Source
@@ -38,7 +38,7 @@ def missed(
     """
     from ..misses.report import cache_remedy, explain, headline
 
-    source = None if past_cache else searched_cache(cache.storage)
+    source = None if past_cache else cache.searched()
     remedy = cache_remedy(settings, past_cache=past_cache)
     if cassette is not None:
         source = _searched(cassette)

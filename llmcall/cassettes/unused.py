@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..cache.cache import shared_cache
+from ..cache.shared import shared_cache
 from ..config import resolve as config
 from ..display.formatting import counted
 from ..records.reader import read

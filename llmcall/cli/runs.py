@@ -42,7 +42,7 @@ round_level = click.option(
 
 def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> Run:
     """Return the run that the arguments name."""
-    from ..cache.cache import shared_cache
+    from ..cache.shared import shared_cache
     from ..clients.registry import settings
     from ..review.conversations import load
 

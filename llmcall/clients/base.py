@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakSet
 
-from ..cache.cache import shared_cache
+from ..cache.shared import shared_cache
 from ..config import resolve as config
 from ..config.settings import Endpoint
 from ..engine.caller import Resolved

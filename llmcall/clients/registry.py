@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
-from ..cache.cache import forget_shared
+from ..cache.shared import forget_shared
 from ..cassettes.current import close_named
 from ..config import resolve as config
 from ..config.values import nearest

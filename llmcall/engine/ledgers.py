@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from ..cache.cache import shared_cache
+from ..cache.shared import shared_cache
 from ..display.formatting import counted
 from ..errors import BudgetExceededError, CacheError
 from ..notices import notice

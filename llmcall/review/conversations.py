@@ -15,7 +15,8 @@ from fnmatch import fnmatchcase
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cache.cache import ResponseCache, shared_cache
+from ..cache.cache import ResponseCache
+from ..cache.shared import shared_cache
 from ..cassettes.cassette import Cassette
 from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json, counted, one_line
 from ..display.printable import printable, visible

@@ -1,0 +1,119 @@
+"""Load records into a cache from a file or from another cache."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from ..display.formatting import counted
+from ..errors import CacheError
+from ..notices import notice
+from ..records.answers import same_answer
+from ..records.packed import pack, unpack
+from .locations import is_address, storage_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ..types import Record
+    from .locations import Storage
+
+CONFLICTS = ("keep", "replace", "raise")
+SHORT = 12  # digits of a key that a message shows
+NAMED = 5  # keys that a message lists
+
+
+def records_in(storage: Storage) -> Iterator[Record]:
+    """Yield the records of a storage in the order in which they were stored, read a page at a time.
+
+    :raises CacheCorruptError: at a damaged one.
+    """
+    for key, packed, stored_at in storage.rows():
+        yield unpack(key, packed, stored_at)
+
+
+def add_all(
+    storage: Storage, records: Iterable[Record], replaced: frozenset[str] = frozenset()
+) -> int:
+    """Add records whose keys are not in a storage yet; return how many were stored.
+
+    :param replaced: the keys whose records are replaced.
+    """
+    return storage.add_all(
+        (record.cache_key, pack(record.with_days()), record.cache_key in replaced, None)
+        for record in records
+    )
+
+
+def load(
+    storage: Storage,
+    source: str | os.PathLike[str] | Storage,
+    on_conflict: str,
+    classes: tuple[type[Any], ...],
+) -> int:
+    """Add records to a storage; return how many were stored. See :meth:`ResponseCache.load`.
+
+    :param source: a file, the path of another cache, or its storage.
+    """
+    if on_conflict not in CONFLICTS:
+        raise ValueError(
+            f"on_conflict is {on_conflict!r}; it must be one of {', '.join(CONFLICTS)}"
+        )
+    name, records = _read(source, classes)
+    conflicts = [record.cache_key for record in records if _conflicts(storage, record)]
+    if conflicts:
+        _tell(f"{name} and {storage.location}", conflicts, on_conflict)
+    return add_all(storage, records, frozenset(conflicts if on_conflict == "replace" else ()))
+
+
+def _read(
+    source: str | os.PathLike[str] | Storage, classes: tuple[type[Any], ...]
+) -> tuple[str, list[Record]]:
+    """Return the source's name in messages, and its records."""
+    if not isinstance(source, (str, os.PathLike)):
+        return _read_storage(source)
+    path = os.fspath(source)
+    if is_address(path) or os.path.isdir(path):
+        return _read_storage(storage_at(path))
+    return path, _read_file(path, classes)
+
+
+def _read_storage(source: Storage) -> tuple[str, list[Record]]:
+    if not source.exists():
+        raise CacheError(
+            f"{source.location} contains no cache; give a cache's directory or server, or an exported file"
+        )
+    return str(source.location), list(records_in(source))
+
+
+def _read_file(path: str, classes: tuple[type[Any], ...]) -> list[Record]:
+    from ..ancestors import tinytroupe
+    from ..records.reader import read
+
+    if os.path.exists(path) and tinytroupe.recognized(path):
+        return tinytroupe.read(path, classes)
+    return read(path).records()
+
+
+def _conflicts(storage: Storage, record: Record) -> bool:
+    """Return whether a storage has another answer to a record's request."""
+    found = storage.get(record.cache_key)
+    return found is not None and not same_answer(unpack(record.cache_key, *found), record)
+
+
+def _tell(both: str, conflicts: list[str], on_conflict: str) -> None:
+    """Tell which requests have two answers.
+
+    :param both: the names of source and storage.
+    :param conflicts: the keys of the requests.
+    :raises CacheError: if ``on_conflict`` is ``"raise"``.
+    """
+    keys = [key[:SHORT] for key in conflicts[:NAMED]]
+    if len(conflicts) > NAMED:
+        keys.append("…")
+    differ = f"{both} answer {counted(len(conflicts), 'request')} ({', '.join(keys)}) differently"
+    if on_conflict == "raise":
+        raise CacheError(
+            f"{differ}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
+        )
+    notice("%s: %s", differ, on_conflict)

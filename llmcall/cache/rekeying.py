@@ -1,0 +1,105 @@
+"""New keys for a cache's records, after a change of aliases, namespace, normalizers or key version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..config import resolve as config
+from ..display.formatting import counted
+from ..errors import CacheCorruptError
+from ..notices import notice
+from ..records.packed import pack, unpack
+from ..requests.keys import key_of
+from ..requests.rekeying import under_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ..config.settings import Settings
+    from ..types import Record
+    from .locations import Storage
+    from .storage import Change
+
+
+class _Keys(NamedTuple):
+    """The keys of a storage's rows.
+
+    :param present: by the stored key, the key under the present settings; a damaged row keeps its
+        own.
+    :param pointers: by the stored key of a record that points to another one, that one's key.
+    :param damaged: the number of damaged rows.
+    """
+
+    present: Mapping[str, str]
+    pointers: Mapping[str, str]
+    damaged: int
+
+
+def changes_in(storage: Storage) -> Iterator[Change]:
+    """Yield the rows whose keys change, while the storage shows its rows as they were.
+
+    The model is looked up in the present aliases, and the present namespace replaces the stored one.
+    Of records that come to the same key the first gets it; the others stay as they are.
+    """
+    settings = config.settings()
+    keys = _keys_of(storage, settings)
+    moves = _moves(keys.present)
+    _tell_kept(storage, keys, moves)
+    for key, packed, _ in storage.rows():
+        target = moves.get(keys.pointers.get(key, ""))
+        if key in moves or target is not None:
+            record = unpack(key, packed)
+            if target is not None:
+                record = record.replace(response={"fallback": target})
+            if key in moves:
+                request = under_settings(record.request, settings)
+                record = record.replace(cache_key=moves[key], request=request)
+            yield key, record.cache_key, pack(record)
+
+
+def _keys_of(storage: Storage, settings: Settings) -> _Keys:
+    """Return the keys that a storage's rows have, and those that they would get now."""
+    present: dict[str, str] = {}
+    pointers: dict[str, str] = {}
+    damaged = 0
+    for key, packed, _ in storage.rows():
+        try:
+            record = unpack(key, packed)
+            present[key] = _present_key(record, settings)
+        except CacheCorruptError:
+            damaged += 1
+            present[key] = key
+            continue
+        if "fallback" in record.response and record.kind == "chat":
+            pointers[key] = str(record.response["fallback"])
+    return _Keys(present, pointers, damaged)
+
+
+def _present_key(record: Record, settings: Settings) -> str:
+    return key_of(record.kind, under_settings(record.request, settings), record.sample)
+
+
+def _moves(present: Mapping[str, str]) -> dict[str, str]:
+    """Return the new keys of the rows that get one.
+
+    A key that several rows come to stays with the row that has it already; else the first gets it.
+    """
+    first = {new: key for key, new in reversed(present.items())}
+    return {key: new for new, key in first.items() if new not in present}
+
+
+def _tell_kept(storage: Storage, keys: _Keys, moves: Mapping[str, str]) -> None:
+    """Log how many rows keep their keys although they are damaged or should change."""
+    if keys.damaged:
+        notice(
+            "%s: %s left unchanged; 'llmcall cache verify' lists all damaged rows",
+            storage.location,
+            counted(keys.damaged, "damaged row"),
+        )
+    kept = sum(key != new for key, new in keys.present.items()) - len(moves)
+    if kept:
+        notice(
+            "%s: %s not updated, because other records have the new keys",
+            storage.location,
+            counted(kept, "record"),
+        )

@@ -1,0 +1,85 @@
+"""Paid answers that a storage did not take: they are kept in memory until it does."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ..display.formatting import counted
+from ..errors import CacheError
+from ..notices import notice
+from ..system import at_exit, process_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from .locations import Storage
+
+_lock = process_lock(__name__)
+
+
+class UnstoredAnswers:
+    """The packed records that a storage refused, by key. The first one under a key counts.
+
+    :param storage: is tried again.
+    :param replaced: the keys whose records replace what is stored.
+    """
+
+    def __init__(self, storage: Storage, replaced: Container[str]) -> None:
+        self._storage = storage
+        self._replaced = replaced
+        self._packed: dict[str, bytes] = {}
+        self._warned_in: int | None = None  # the process that was told
+
+    def __bool__(self) -> bool:
+        return bool(self._packed)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._packed
+
+    def get(self, key: str) -> bytes | None:
+        """Return the record that is kept under a key, packed, or ``None``."""
+        return self._packed.get(key)
+
+    def discard(self, key: str) -> None:
+        """Forget a record, since another one replaces it."""
+        self._packed.pop(key, None)
+
+    def keep(self, key: str, packed: bytes, error: Exception) -> bytes:
+        """Keep a record, and warn once in each process.
+
+        :param error: why the storage refused it.
+        :returns: the record that counts, packed.
+        """
+        with _lock:
+            packed = self._packed.setdefault(key, packed)
+            is_first_time = self._warned_in != os.getpid()
+            self._warned_in = os.getpid()
+        if is_first_time:
+            at_exit(self._store_at_exit)
+            notice(
+                "the cache cannot store answers; they are kept in memory until it can: %s", error
+            )
+        return packed
+
+    def store(self, otherwise: str = "") -> None:
+        """Try to store all records again: a disk may have room by now.
+
+        :param otherwise: what becomes of those that cannot be stored now, for a warning.
+        """
+        failure: Exception | None = None
+        for key, packed in list(self._packed.items()):
+            try:
+                self._storage.put(key, packed, replace=key in self._replaced)
+            except (OSError, CacheError) as error:
+                failure = error
+                continue
+            with _lock:
+                if self._packed.get(key) is packed:
+                    del self._packed[key]
+        if otherwise and failure is not None:
+            notice("%s %s: %s", counted(len(self._packed), "answer"), otherwise, failure)
+
+    def _store_at_exit(self) -> None:
+        self.store("lost because they could not be stored")
+        self._packed.clear()

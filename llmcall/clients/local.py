@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import pathlib
+import queue
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError, RequestTimeoutError
@@ -30,7 +32,8 @@ THREADS = 1  # on a busy two-core machine two threads wait for each other: secon
 # What llama.cpp adds to an answer beyond the API: clocks, progress, and what its prompt cache
 # happened to hold.
 UNSTABLE = ("timings", "prompt_progress", "__verbose")
-END = object()
+END = object()  # comes after the last piece
+REFUSALS = (ValueError, RuntimeError)  # llama.cpp throws all of them while it reads the request
 
 
 class LocalClient(OpenAIClient):
@@ -188,9 +191,8 @@ class LocalTransport:
             # a piece per batch of the prompt, so that reading a long one can be left
             "return_progress": True,
         }
-        for piece in _pieces(
-            lambda receive: server.handle_chat_completions(sent, receive), self.name, expiry
-        ):
+        worker = _Worker(partial(server.handle_chat_completions, sent), self.name)
+        for piece in worker.pieces(expiry):
             if "prompt_progress" not in piece:
                 yield self._cleaned(piece)
 
@@ -204,7 +206,7 @@ class LocalTransport:
                 if receive(server.handle_embeddings({**fixed, "input": text})):
                     return
 
-        answers = list(_pieces(work, self.name, expiry))
+        answers = list(_Worker(work, self.name).pieces(expiry))
         data = [{**answer["data"][0], "index": index} for index, answer in enumerate(answers)]
         read = sum(answer["usage"]["prompt_tokens"] for answer in answers)
         asked, length = body.get("dimensions"), len(data[0]["embedding"])
@@ -227,62 +229,69 @@ class LocalTransport:
         return {**kept, "model": self.name}
 
 
-def _pieces(
-    work: Callable[[Receive], None], name: str, expiry: float | None
-) -> Iterator[dict[str, Any]]:
-    """Yield what ``work`` receives in a thread of its own, which a timeout, an interrupt or a close
-    leaves behind.
+class _Worker:
+    """A thread that makes the pieces of one answer, for a reader that may leave.
 
-    The thread is no daemon: the interpreter waits for it, and does not end under its feet; it ends
-    with the next piece.
+    A timeout, an interrupt or a close leaves the thread behind; it ends with its next piece. It is no
+    daemon: the interpreter waits for it before it takes down what the thread uses.
+
+    :param work: makes the pieces, and gives each to the function that it gets.
+    :param name: the model's.
     """
-    import queue
 
-    pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    left = threading.Event()
+    def __init__(self, work: Callable[[Receive], None], name: str) -> None:
+        self._work = work
+        self._name = name
+        self._pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._reader = threading.current_thread()
+        self._has_left = threading.Event()
 
-    caller = threading.current_thread()
+    def pieces(self, expiry: float | None) -> Iterator[dict[str, Any]]:
+        """Start the thread, and yield the pieces that it makes.
 
-    def is_alone() -> bool:
-        """Return whether nobody waits any more: the reader has left, or the process is ending."""
-        return left.is_set() or (caller.daemon and not threading.main_thread().is_alive())
-
-    def receive(piece: Any) -> bool:
-        """Pass a piece to the reader; return whether nobody wants more."""
-        pieces.put(piece)
-        return is_alone()
-
-    def run() -> None:
-        """Do the work."""
+        :param expiry: the monotonic time by which the answer must be there, or ``None``.
+        :raises InvalidRequestError: if the model cannot take the request.
+        :raises RequestTimeoutError: if the answer takes longer.
+        """
         try:
-            work(receive)
-        except (
-            ValueError,
-            RuntimeError,
-        ) as error:  # llama.cpp's exceptions, all thrown while it reads the request
-            pieces.put(error)
+            thread = threading.Thread(target=self._run, name=f"llmcall {self._name}", daemon=False)
+            thread.start()
+            while (piece := self._next(expiry)) is not END:
+                if isinstance(piece, REFUSALS):
+                    raise failure(400, str(piece)) from piece
+                yield refuse_reported(dict(piece))
         finally:
-            if not is_alone():
-                pieces.put(END)
+            self._has_left.set()
 
-    try:
-        threading.Thread(target=run, name=f"llmcall {name}", daemon=False).start()
-        while True:
-            try:
-                piece = pieces.get(
-                    timeout=None if expiry is None else max(0.0, expiry - time.monotonic())
-                )
-            except queue.Empty:
-                raise RequestTimeoutError(
-                    f"{name} did not finish its answer within the timeout"
-                ) from None
-            if piece is END:
-                return
-            if isinstance(piece, (ValueError, RuntimeError)):
-                raise failure(400, str(piece)) from piece
-            yield refuse_reported(dict(piece))
-    finally:
-        left.set()
+    def _next(self, expiry: float | None) -> Any:
+        """Wait for the next piece, an error, or ``END``."""
+        seconds = None if expiry is None else max(0.0, expiry - time.monotonic())
+        try:
+            return self._pieces.get(timeout=seconds)
+        except queue.Empty:
+            raise RequestTimeoutError(
+                f"{self._name} did not finish its answer within the timeout"
+            ) from None
+
+    def _run(self) -> None:
+        """Do the work, in the thread."""
+        try:
+            self._work(self._receive)
+        except REFUSALS as error:
+            self._pieces.put(error)
+        finally:
+            if not self._is_alone():
+                self._pieces.put(END)
+
+    def _receive(self, piece: Any) -> bool:
+        """Pass a piece to the reader; return whether nobody wants more."""
+        self._pieces.put(piece)
+        return self._is_alone()
+
+    def _is_alone(self) -> bool:
+        """Return whether nobody waits any more: the reader has left, or the process is ending."""
+        is_ending = self._reader.daemon and not threading.main_thread().is_alive()
+        return self._has_left.is_set() or is_ending
 
 
 _servers: dict[tuple[pathlib.Path, int], Any] = {}

@@ -271,7 +271,9 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
 
     KEY is a record's key or the beginning of one.
     """
-    from ..review.conversations import Run, conversations, text_lines
+    from ..review.runs import Run
+    from ..review.conversations import conversations
+    from ..review.text import text_lines
 
     record = found.get(_whole_key(found, key), mode="replay")
     assert record is not None

@@ -16,7 +16,7 @@ from ..errors import CacheError
 from .cache import Source, as_json, conflict_option
 
 if TYPE_CHECKING:
-    from ..review.conversations import Run
+    from ..review.runs import Run
     from ..types import Record
 
     Conflict = tuple[Record, Record]  # two answers to one request
@@ -44,7 +44,7 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
     """Return the run that the arguments name."""
     from ..cache.shared import shared_cache
     from ..clients.registry import settings
-    from ..review.conversations import load
+    from ..review.runs import load
 
     if run is None and scope is None:
         raise click.UsageError(
@@ -89,7 +89,9 @@ def show(
     same each time, so git can use "llmcall show" as a textconv, which turns a cassette into text for
     "git diff". If a file cannot be read, the reason is shown first, then the file as it is.
     """
-    from ..review.conversations import by_round, conversations, text_lines, with_rounds
+    from ..review.conversations import by_round, conversations
+    from ..review.text import text_lines
+    from ..review.runs import with_rounds
 
     is_file = run is not None and Path(run).is_file()
     try:
@@ -116,7 +118,8 @@ def show(
 
 def _show_heard(run: Run, level: str | None, scope: str, number: int, *, as_json: bool) -> None:
     """Print which earlier answers the prompt of a call quotes."""
-    from ..review.conversations import conversations, with_rounds
+    from ..review.conversations import conversations
+    from ..review.runs import with_rounds
     from ..review.heard import Answers, heard_lines, place_of
 
     [run] = with_rounds([run], level)
@@ -217,7 +220,7 @@ def report(
     network.
     """
     from ..review.comparison import Comparison
-    from ..review.conversations import with_rounds
+    from ..review.runs import with_rounds
     from ..review.page import page
 
     runs = [_load(run, scope)]
@@ -358,7 +361,7 @@ def rekey(file: tuple[str, ...], on_conflict: str) -> None:
 
 
 def _list_conflicts(conflicts: Iterable[Conflict]) -> None:
-    from ..review.conversations import named
+    from ..review.text import named
 
     for conflict in conflicts:
         answers = " | ".join(json.dumps(each.answer, ensure_ascii=False) for each in conflict)

@@ -416,7 +416,7 @@ class RunReport:
         self.replayed += cassette.replayed
         unused: dict[str, str] = {}
         if cassette.write_at_end:  # the test passed
-            from ..review.conversations import named
+            from ..review.text import named
 
             unused = {record.cache_key: named(record) for record in cassette.unused()}
             self.unrecorded.update(

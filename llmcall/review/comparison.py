@@ -23,7 +23,7 @@ from ..requests.contents import strings_in
 from ..requests.keys import key_of
 from ..types import Record
 from .causes import Cause, Pair, causes
-from .conversations import Run, first_level, load, with_rounds
+from .runs import Run, first_level, load, with_rounds
 from .quotes import text_of
 from .repeats import PROMPT
 from .rounds import natural_order

@@ -13,7 +13,8 @@ from .conversations import ORDINARY_ENDS
 from .marks import ASKED_AGAIN, REFUSED, ends_of
 
 if TYPE_CHECKING:
-    from .conversations import Call, Run
+    from .conversations import Call
+    from .runs import Run
 
 
 def facts(run: Run, calls: Sequence[Call], marks: Mapping[int, Sequence[str]]) -> dict[str, str]:

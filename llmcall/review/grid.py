@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .causes import Pair
-from .conversations import Run
+from .runs import Run
 from .rounds import natural_order
 
 _REPEAT = re.compile(r"(?P<item>.+)/~(?P<repeat>\d{1,6})", re.DOTALL)

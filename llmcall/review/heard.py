@@ -16,7 +16,8 @@ from ..display.printable import printable
 from .quotes import CUT_WORDS, KEY_WORDS, LONG, Form, Text, forms, text_of
 
 if TYPE_CHECKING:
-    from .conversations import Call, Run
+    from .conversations import Call
+    from .runs import Run
 
 Words = tuple[str, ...]
 

@@ -18,7 +18,7 @@ from .page_data import page_data
 
 if TYPE_CHECKING:
     from .comparison import Comparison
-    from .conversations import Run
+    from .runs import Run
     from .grid import Grid
 
 # The parts of the page's script, in their order.

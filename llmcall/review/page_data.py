@@ -20,7 +20,8 @@ from .survey import distributions, is_survey
 if TYPE_CHECKING:
     from ..types import Record
     from .comparison import Comparison
-    from .conversations import Call, Run
+    from .conversations import Call
+    from .runs import Run
     from .grid import Cell, Grid
 
 Conversations = Mapping[str, Sequence["Call"]]

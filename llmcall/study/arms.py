@@ -21,7 +21,7 @@ from ..parallel.map import map as run_map
 from ..parallel.options import checked_count
 from ..parallel.task_draws import TaskDraws
 from ..review.comparison import Comparison, compare
-from ..review.conversations import Run
+from ..review.runs import Run
 
 if TYPE_CHECKING:
     import pandas

@@ -12,7 +12,7 @@ from .sample import RecordedRequests, actor_of
 from .values import CUT, MARKS, REFUSED, answers_of
 
 if TYPE_CHECKING:
-    from ...review.conversations import Run
+    from ...review.runs import Run
     from ...types import Record
     from .sample import Draw
     from .values import Answer, ValueReader

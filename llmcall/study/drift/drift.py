@@ -22,7 +22,7 @@ from ...errors import (
 )
 from ...parallel.map import map as run_map
 from ...records.reader import read as read_records
-from ...review.conversations import load
+from ...review.runs import load
 from .check import Check
 from .plan import DriftPlan, plan_of
 from .result import Drift

@@ -16,7 +16,7 @@ from ...requests.messages import DIGEST
 from ...scopes.names import without_repeats
 
 if TYPE_CHECKING:
-    from ...review.conversations import Run
+    from ...review.runs import Run
     from ...types import Record
 
 SCOPE = "~drift"

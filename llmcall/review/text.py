@@ -1,0 +1,104 @@
+"""Conversations as text, for a terminal and for git to compare: the same each time, and a change moves
+no other line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json, counted, one_line
+from ..display.printable import printable, visible
+from ..records.references import INLINE_CHARACTERS
+from ..requests.contents import title_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ..types import Record
+    from .conversations import Call
+
+INDENT = "    "
+WORDS = 60  # characters of a text that stands above
+
+
+def named(record: Record) -> str:
+    """Return what a record is called in a list: its sample, its model or function, and its first
+    words.
+    """
+    asked = one_line(record.prompt, WORDS)
+    return printable(
+        f'{record.sample or ""} {title_of(record.kind, record.request)} "{asked}"'.lstrip()
+    )
+
+
+def text_lines(
+    settings: Mapping[str, Any],
+    groups: Mapping[str, list[Call]],
+    served: Sequence[str] = (),
+) -> Iterator[str]:
+    """Yield the lines of a file, coloured for a terminal.
+
+    :param settings: what stands in its header: defaults, from which a call may differ.
+    :param groups: its calls, by what stands above them; each call's own scope stands above it where
+        that is another.
+    :param served: the models that answered, and their days, in words.
+    """
+    from click import style
+
+    for name, value in sorted(settings.items()):
+        yield style(f"configured {name}: {visible(as_json(value))}", dim=True)
+    for words in served:
+        yield style(f"answered by {words}", dim=True)
+    seen: set[str] = set()
+    for number, (heading, calls) in enumerate(groups.items()):
+        if number or settings or served:
+            yield ""
+        yield style(f"=== {visible(heading) or OUTSIDE_ANY_SCOPE}", bold=True)
+        is_scope = all(call.record.scope == heading for call in calls)
+        for call in calls:
+            yield ""
+            if not is_scope:
+                yield style(visible(call.record.scope) or OUTSIDE_ANY_SCOPE, bold=True)
+            yield from _call_lines(call, seen)
+
+
+def _call_lines(call: Call, seen: set[str]) -> Iterator[str]:
+    """Yield the lines of one call.
+
+    :param seen: the long texts that stand above; gains those of this call.
+    """
+    from click import style
+
+    parameters = "".join(f"  {name}={_short(value, seen)}" for name, value in call.parameters)
+    draw = f"#{call.draw}  " if call.draw else ""
+    yield style(visible(f"--- {draw}{call.title}{parameters}"), fg="cyan")
+    if call.known:
+        above = (
+            f'in the call that asked "{visible(_first_words(call.after))}"'
+            if call.after
+            else "above"
+        )
+        yield style(f"{INDENT}… {counted(call.known, 'message')} as {above}", dim=True)
+    shown = [("", "blue", said) for said in call.messages[call.known :]]
+    shown += [("→ ", "green", said) for said in call.answers]
+    for mark, colour, said in shown:
+        yield style(f"{mark}{visible(said.role)}", fg=colour)
+        for text in said.texts:
+            for line in visible(_short(text, seen)).split("\n"):
+                yield f"{INDENT}{line}".rstrip()
+
+
+def _first_words(call: Call) -> str:
+    """Return the beginning of the last message that a call asked, on one line."""
+    texts = call.messages[-1].texts if call.messages else ()
+    return one_line(texts[-1] if texts else "", WORDS)
+
+
+def _short(text: str, seen: set[str]) -> str:
+    """Return a text, but a long one that stands above already only in its first words."""
+    if len(text) <= INLINE_CHARACTERS:
+        return text
+    if text in seen:
+        return f"… as above, {len(text):,} characters: {one_line(text, WORDS)}"
+    seen.add(text)
+    return text

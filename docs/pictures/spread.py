@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmcall.review.comparison import Round
+    from llmcall.review.findings import Round
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent

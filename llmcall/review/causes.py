@@ -41,6 +41,7 @@ from .quotes import (
     text_of,
     without_quotes,
 )
+from .pairs import Pair
 from .quotes import Pair as FormPair
 from .repeats import CONTEXTS, PROMPT, Repeats
 
@@ -67,29 +68,6 @@ class Cause(NamedTuple):
     before: str | None
     after: str | None
     doubt: str = ""
-
-
-class Pair(NamedTuple):
-    """A call of the first run, and the call of the other one that belongs to it; either may be
-    missing.
-
-    :param status: as of a :class:`.Row`, as are scope, place, run and round; empty if nothing is
-        compared.
-    """
-
-    scope: str
-    place: int
-    one: Record | None
-    other: Record | None = None
-    status: str = ""
-    run: int = 1
-    round: str = ""
-
-    @property
-    def is_same_request(self) -> bool:
-        """Return whether both runs asked the same."""
-        one, other = self.one, self.other
-        return bool(one and other and one.kind == other.kind and one.request == other.request)
 
 
 class Actor:

@@ -2,172 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, reduce
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from html import escape
-from itertools import groupby, pairwise
-from operator import and_
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..differences.words import Passage, passages, pieces
 from ..display.data_frames import data_frame
-from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json, counted, one_line, shortened
+from ..display.formatting import OUTSIDE_ANY_SCOPE, counted
 from ..display.printable import printable
 from ..errors import short_traceback
-from ..records.answers import same_answer
-from ..requests.contents import strings_in
-from ..requests.keys import key_of
 from ..types import Record
-from .causes import Cause, Pair, causes
-from .runs import Run, first_level, load, with_rounds
-from .quotes import text_of
-from .repeats import PROMPT
+from .actors import Align, matched_actors
+from .causes import Cause, causes
+from .findings import WHY, Parting, Round, Row, Spread, counted_value, shares_in_words
+from .pairs import Pair, paired
 from .rounds import natural_order
+from .runs import Run, load, with_rounds
 
 if TYPE_CHECKING:
     import pandas
 
-Align = Callable[[str], str] | Mapping[str, str]
-
-WORDS = 60  # characters of a text in a line
-ALIKE = 0.5  # the share of their words that the first prompts of one actor have in common
-FEW = 20  # actors whose prompts are all compared with that of another
 SCOPES_SHOWN = 4
-CHANGES_SHOWN = 3
-STRETCHES_SHOWN = 12  # of rounds
-WORD = re.compile(r"\w")
-WORD_AT_END = re.compile(r"\S*\w\S*\s*\Z")
-WORD_AT_START = re.compile(r"\s*\S+")
-WHY = {
-    "prompt": "the prompt changed",
-    "parameters": "the parameters changed",
-    "model": "the model changed",
-    "draw": "the same request has different answers",
-    "missing": "the other run ends, or does not make this call",
-    "added": "the other run has an additional call",
-}
-
-
-class Row(NamedTuple):
-    """One call of the runs.
-
-    :param scope: the actor's scope path, without the level that names the whole run.
-    :param place: its place in the actor's run, from 0: in the first run, or in the other one if
-        it was added there.
-    :param status: ``"same"``, ``"changed"``, ``"added"`` or ``"missing"`` (of the other run).
-    :param prompt: the last message that was asked, in the first run; ``None`` if it has no such
-        call.
-    :param answer: its answer, likewise.
-    :param other_prompt: the same in the other run.
-    :param other_answer: the same in the other run.
-    :param run: which of the other runs it is, from 1.
-    :param round: the name of its round, if a level of the scopes is the round; else empty.
-    """
-
-    scope: str
-    place: int
-    status: str
-    prompt: str | None
-    answer: str | None
-    other_prompt: str | None
-    other_answer: str | None
-    run: int = 1
-    round: str = ""
-
-
-class Parting(NamedTuple):
-    """The first call at which an actor's runs part.
-
-    :param scope: the actor's scope path, without the level that names the whole run.
-    :param place: the call's place in the actor's run, from 0.
-    :param why: ``"prompt"``, ``"parameters"``, ``"model"``, ``"draw"``, ``"missing"`` or
-        ``"added"``.
-    :param before: what differs, as it is in the first run: the message, the parameters, the model,
-        the answer, or the prompt of the call; ``None`` if there is none. An earlier answer that
-        a message repeats is the first run's in both.
-    :param after: the same in the other run.
-    :param run: which of the other runs it is, from 1.
-    :param doubt: why a changed prompt may be no cause but a consequence of earlier answers, if
-        the recordings do not tell; else empty.
-    :param round: the name of the call's round, as of its :class:`.Row`.
-    :param served: of different answers to the same request, the models that gave them, by their own
-        names, if these differ; else empty.
-    """
-
-    scope: str
-    place: int
-    why: str
-    before: str | None
-    after: str | None
-    run: int = 1
-    doubt: str = ""
-    round: str = ""
-    served: tuple[str, ...] = ()
-
-    @property
-    def status(self) -> str:
-        """Return the status of the call, as of its :class:`.Row`."""
-        return self.why if self.why in ("missing", "added") else "changed"
-
-    @property
-    def perhaps(self) -> str:
-        """Return what stands at the end of a line: the doubt, or which models answered."""
-        if self.served:
-            return f" (answered by {' and '.join(map(printable, self.served))})"
-        return f" ({self.doubt})" if self.doubt else ""
-
-    def in_words(self) -> str:
-        """Return what differs, in one line; the words of a prompt as ``git diff --word-diff`` shows
-        them.
-        """
-        if self.why == "prompt":
-            return _word_changes(self.before or "", self.after or "")
-        shown = [
-            f'"{printable(one_line(text, WORDS))}"'
-            for text in (self.before, self.after)
-            if text is not None
-        ]
-        return " → ".join(shown)
-
-
-class Round(NamedTuple):
-    """How many calls of one round changed.
-
-    :param name: the round's name, or ``"call 3"`` for the third call of each actor if rounds are no
-        level of the scopes.
-    :param calls: the number of calls of this round that both runs have.
-    :param changed: the number of them of which the request or the answer differs.
-    :param run: which of the other runs it is, from 1.
-    """
-
-    name: str
-    calls: int
-    changed: int
-    run: int = 1
-
-    @property
-    def share(self) -> float:
-        """Return the share of changed calls, from 0 to 1."""
-        return self.changed / self.calls
-
-
-class Spread(NamedTuple):
-    """The answers of several runs to one question.
-
-    :param scope: the actor's scope path.
-    :param place: the call's place in the actor's run, from 0.
-    :param prompt: the last message that was asked.
-    :param answers: how many runs gave each answer, the most frequent first.
-    """
-
-    scope: str
-    place: int
-    prompt: str | None
-    answers: dict[str, int]
 
 
 class Comparison:
@@ -209,21 +65,12 @@ class Comparison:
 
     def _add(self, number: int, run: Run, other: Run, align: Align | None) -> None:
         """Add the calls of one of the other runs."""
-        ours, theirs = _actors(run, other, align)
-        renamed = _renamed(ours, theirs)
-        edited: dict[str, str] = {}
-        if run.names_by_system or other.names_by_system:
-            left = {
-                scope: ours[scope] for scope in ours if scope not in {*theirs, *renamed.values()}
-            }
-            new = {scope: theirs[scope] for scope in theirs if scope not in {*ours, *renamed}}
-            edited = _edited(left, new)
-        for before, after in {**renamed, **edited}.items():
-            theirs[after] = theirs.pop(before)
-        self.renamed.update(renamed | edited)
-        self._edited.update(edited)
+        matched = matched_actors(run, other, align)
+        self.renamed |= matched.renamed
+        self._edited |= matched.edited
+        ours, theirs = matched.ours, matched.theirs
         actors = {
-            scope: list(_paired(scope, number, ours.get(scope, []), theirs.get(scope, [])))
+            scope: list(paired(scope, number, ours.get(scope, []), theirs.get(scope, [])))
             for scope in {**ours, **theirs}
         }
         found = causes(actors, run.normalize, other.normalize)
@@ -270,9 +117,8 @@ class Comparison:
 
         JSON answers are counted by their value, texts as they are.
         """
-        found: dict[
-            int, tuple[Pair, Counter[str]]
-        ] = {}  # by the record, whose scope is named for each run again
+        # By the record of the first run, which is in a pair with each of the other runs.
+        found: dict[int, tuple[Pair, Counter[str]]] = {}
         for pair in self.pairs:
             if pair.one is not None:
                 _, answers = found.setdefault(
@@ -364,7 +210,7 @@ class Comparison:
                 each.calls for each in rounds
             ):
                 which = f" of {run}" if len(self._names) > 2 else ""
-                yield f"changed calls{which}: {', '.join(_shares(rounds))}"
+                yield f"changed calls{which}: {', '.join(shares_in_words(rounds))}"
 
     def _in_words(self, partings: Iterable[Parting], when: str) -> Iterator[str]:
         """Yield a line for each change, however many scopes it is in: certain causes, then doubtful
@@ -386,7 +232,7 @@ class Comparison:
                 where = f"the same change in {len(same):,} scopes{which} ({scopes}{more})"
                 what = "" if is_call else f": {words}"
             else:
-                where = f"{scopes}, {_call(same[0])}{which}"
+                where = f"{scopes}, {same[0].call}{which}"
                 what = f": {same[0].in_words()}"
             yield f"{where}{when}: {WHY[why]}{what}{same[0].perhaps}"
 
@@ -429,186 +275,6 @@ def compare(
     return Comparison(first, rest, align)
 
 
-# Actors
-
-
-def _actors(
-    run: Run, other: Run, align: Align | None
-) -> tuple[dict[str, list[Record]], dict[str, list[Record]]]:
-    """Return the records of each actor, of both runs, by the names under which they have most
-    actors in common.
-    """
-    given = align.get if isinstance(align, Mapping) else align or str
-    ours, theirs = run.by_actor(), other.by_actor()
-    one, two = first_level(ours), first_level(theirs)
-    choices = [(False, False)]
-    if one is not None and two is not None and one != two:
-        choices = [(True, True), *choices]
-    choices += [(True, False)] * (one is not None) + [(False, True)] * (two is not None)
-    found = [(_called(ours, first), _called(theirs, second, given)) for first, second in choices]
-    return max(found, key=lambda each: len(each[0].keys() & each[1].keys()))
-
-
-def _called(
-    actors: Mapping[str, list[Record]],
-    without_first: bool,
-    given: Callable[[str], str | None] = str,
-) -> dict[str, list[Record]]:
-    """Return the records of actors by their names, of several of one name one after the other.
-
-    :param without_first: whether the first level of the scope paths is left out.
-    :param given: says what an actor is called, if it is called otherwise.
-    """
-    found: dict[str, list[Record]] = {}
-    for scope, records in actors.items():
-        name = scope.partition("/")[2] if without_first else scope
-        found.setdefault(given(name) or name, []).extend(records)
-    return found
-
-
-def _renamed(
-    ours: Mapping[str, list[Record]], theirs: Mapping[str, list[Record]]
-) -> dict[str, str]:
-    """Return the actors of the other run that begin with the prompt of one actor of the first that
-    it lacks.
-    """
-    left, new = _by_first_prompt(ours, theirs), _by_first_prompt(theirs, ours)
-    return {new[prompt]: left[prompt] for prompt in new if prompt in left}
-
-
-def _by_first_prompt(run: Mapping[str, list[Record]], other: Container[str]) -> dict[str, str]:
-    """Return the actors that another run lacks, by the first prompts that no two of them share."""
-    found: dict[str, list[str]] = {}
-    for scope, records in run.items():
-        if scope not in other:
-            found.setdefault(_asked(records[0]), []).append(scope)
-    return {prompt: scopes[0] for prompt, scopes in found.items() if len(scopes) == 1}
-
-
-def _edited(left: Mapping[str, list[Record]], new: Mapping[str, list[Record]]) -> dict[str, str]:
-    """Return the actors of the other run whose first prompts are most like those of actors of the
-    first run that it lacks, by the words that not all of them have.
-    """
-    asked, others = (
-        {scope: FirstPrompt.of(records[0]) for scope, records in actors.items()}
-        for actors in (left, new)
-    )
-    common, others_common = _in_common(asked), _in_common(others)
-    if len(asked) == 1:
-        common = others_common
-    if len(others) == 1:
-        others_common = common
-    likeness = [
-        (
-            _likeness(asked[one].words - common, others[other].words - others_common),
-            _likeness(asked[one].neighbours, others[other].neighbours),
-            other,
-            one,
-        )
-        for other, one in _candidates(asked, others)
-    ]
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for share, _, other, one in sorted(likeness, key=lambda each: (-each[0], -each[1], each[2:])):
-        if share >= ALIKE and other not in found and one not in taken:
-            found[other] = one
-            taken.add(one)
-    return found
-
-
-class FirstPrompt(NamedTuple):
-    """What the first call of an actor asked.
-
-    :param words: how often it has each word.
-    :param neighbours: how often it has each two words side by side.
-    """
-
-    words: Counter[str]
-    neighbours: Counter[str]
-
-    @classmethod
-    def of(cls, record: Record) -> FirstPrompt:
-        """Return what a call asked."""
-        asked = [record.request.get(name) for name in PROMPT]
-        words = [word for text in strings_in(asked) for word in text_of(text).words]
-        return cls(Counter(words), Counter(map(" ".join, pairwise(words))))
-
-
-def _in_common(prompts: Mapping[str, FirstPrompt]) -> Counter[str]:
-    """Return the words that all of several prompts have: they tell no actor from another."""
-    if len(prompts) < 2:
-        return Counter()
-    return reduce(and_, (prompt.words for prompt in prompts.values()))
-
-
-def _likeness(one: Counter[str], other: Counter[str]) -> float:
-    """Return which share of their words two texts have in common."""
-    return 2 * (one & other).total() / ((one + other).total() or 1)
-
-
-def _candidates(
-    asked: Mapping[str, FirstPrompt], others: Mapping[str, FirstPrompt]
-) -> Iterator[tuple[str, str]]:
-    """Yield pairs of actors whose prompts may be alike: the other run's, and the first one's.
-
-    If actors are many, those are sought that have the rarest words of a prompt.
-    """
-    holders: dict[str, set[str]] = {}
-    for scope, prompt in asked.items():
-        for words in (*prompt.words, *prompt.neighbours):
-            holders.setdefault(words, set()).add(scope)
-    held = Counter(words for each in others.values() for words in (*each.words, *each.neighbours))
-    for other, prompt in others.items():
-        found = set(asked)
-        known = [words for words in (*prompt.words, *prompt.neighbours) if words in holders]
-        for words in sorted(known, key=lambda words: (len(holders[words]), words)):
-            if len(found) <= FEW:
-                break
-            if held[words] < len(others):  # what all of them have may be the edit
-                found = found & holders[words] or found
-        yield from ((other, one) for one in found)
-
-
-# Calls
-
-
-def _paired(
-    scope: str, run: int, ours: Sequence[Record], theirs: Sequence[Record]
-) -> Iterator[Pair]:
-    """Yield the calls of one actor in pairs."""
-    pairs = enumerate(zip(ours, theirs, strict=False))
-    begin = next(
-        (place for place, pair in pairs if not _same_request(*pair)), min(len(ours), len(theirs))
-    )
-    one, other = (list(map(_asked, records[begin:])) for records in (ours, theirs))
-    matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
-    for kind, *places in (("equal", -begin, 0, -begin, 0), *matcher.get_opcodes()):
-        i, i_end, j, j_end = (begin + place for place in places)
-        while i < i_end and j < j_end and (kind == "equal" or _alike(ours[i], theirs[j])):
-            is_same = kind == "equal" and same_answer(ours[i], theirs[j])
-            yield Pair(scope, i, ours[i], theirs[j], "same" if is_same else "changed", run)
-            i, j = i + 1, j + 1
-        yield from (
-            Pair(scope, place, ours[place], None, "missing", run) for place in range(i, i_end)
-        )
-        yield from (
-            Pair(scope, place, None, theirs[place], "added", run) for place in range(j, j_end)
-        )
-
-
-def _asked(record: Record) -> str:
-    """Return a text that is the same for equal requests only, whatever their draws."""
-    return key_of(record.kind, record.request, None)
-
-
-def _same_request(one: Record, other: Record) -> bool:
-    return one.kind == other.kind and one.request == other.request
-
-
-def _alike(one: Record, other: Record) -> bool:
-    return one.kind == other.kind and one.request.get("function") == other.request.get("function")
-
-
 def _round(pair: Pair, run: Run, other: Run) -> str:
     """Return the name of the round that a call is in, in the first run if that has the call."""
     if pair.one is not None:
@@ -646,94 +312,5 @@ def _told(record: Record | None) -> tuple[str | None, str | None]:
     return (None, None) if record is None else (record.prompt, record.answer)
 
 
-# In words
-
-
-def _call(parting: Parting) -> str:
-    """Return which call of its actor a parting is at."""
-    call = f"call {parting.place + 1}"
-    return f"{call} ({printable(parting.round)})" if parting.round else call
-
-
-def _shares(rounds: Sequence[Round]) -> Iterator[str]:
-    """Yield the share of changed calls in each stretch of rounds that have the same; if these are
-    many, in stretches of as many rounds each.
-    """
-    stretches = [list(same) for _, same in groupby(rounds, key=lambda each: _share([each]))]
-    if len(stretches) > STRETCHES_SHOWN:
-        length = -(-len(rounds) // STRETCHES_SHOWN)
-        stretches = [
-            list(rounds[begin : begin + length]) for begin in range(0, len(rounds), length)
-        ]
-    for same in stretches:
-        first, last = same[0].name, same[-1].name
-        yield f"{_share(same)} in {printable(_stretch(first, last))}"
-
-
-def _stretch(first: str, last: str) -> str:
-    """Return the names of the first and the last round of a stretch as one text."""
-    if first == last:
-        return first
-    if first.startswith("call ") and last.startswith("call "):
-        return f"calls {first.removeprefix('call ')} to {last.removeprefix('call ')}"
-    return f"{first} to {last}"
-
-
-def _share(rounds: Iterable[Round]) -> str:
-    """Return the share of changed calls in some rounds together, in words."""
-    calls, changed = 0, 0
-    for each in rounds:
-        calls += each.calls
-        changed += each.changed
-    if changed in (0, calls):
-        return "all" if changed else "none"
-    return f"{min(max(round(100 * changed / calls), 1), 99)}%"
-
-
-def _word_changes(before: str, after: str) -> str:
-    """Return where two texts differ, as ``git diff --word-diff`` shows it: ``[-before-]
-    {+after+}``.
-
-    Where only blanks or marks differ, the words beside them are shown as well.
-    """
-    found = []
-    for passage in passages(before, after)[:CHANGES_SHOWN]:
-        gone, new = (one_line(piece, WORDS) for piece in pieces(passage, before, after))
-        if not WORD.search(gone + new):
-            around = pieces(_with_words(passage, before), before, after)
-            gone, new = (shortened(piece, WORDS) for piece in around)
-        marked = [f"[-{printable(gone)}-]"] if gone.strip() else []
-        marked += [f"{{+{printable(new)}+}}"] if new.strip() else []
-        found.append(" ".join(marked))
-    if not any(found):  # nothing but blanks
-        return f"[-{as_json(before)}-] {{+{as_json(after)}+}}"
-    return " … ".join(filter(None, found))
-
-
-def _with_words(passage: Passage, before: str) -> Passage:
-    """Return a passage with the words that stand beside it in both texts."""
-    ahead = WORD_AT_END.search(before[: passage.begin])
-    behind = WORD_AT_START.match(before[passage.end :])
-    left = min(len(ahead[0]) if ahead else 0, passage.asked_begin)
-    right = len(behind[0]) if behind else 0
-    return Passage(
-        passage.begin - left,
-        passage.end + right,
-        passage.asked_begin - left,
-        passage.asked_end + right,
-    )
-
-
 def _named(scope: str) -> str:
     return printable(scope) or OUTSIDE_ANY_SCOPE
-
-
-def counted_value(answer: str | None) -> str:
-    """Return an answer as it is counted: JSON by its value, a text without the blanks around it."""
-    text = (answer or "").strip()
-    if text[:1] not in ("{", "[", '"'):
-        return text
-    try:
-        return json.dumps(json.loads(text), sort_keys=True, ensure_ascii=False)
-    except ValueError:
-        return text

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from .causes import Pair
+from .pairs import Pair
 from .runs import Run
 from .rounds import natural_order
 

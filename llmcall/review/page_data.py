@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.formatting import OUTSIDE_ANY_SCOPE
 from ..display.printable import visible
-from .comparison import WHY, counted_value
+from .findings import WHY, counted_value
 from .heard import Answers
 from .marks import ASKED_AGAIN
 from .survey import distributions, is_survey

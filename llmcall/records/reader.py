@@ -310,20 +310,20 @@ class Lines:
         messages: Any = encoded.get("messages")
         if not has_runs(messages):
             return self._resolved(encoded)
-        place = after_system(messages)
-        reference = reference_in(messages[place])
+        first = after_system(messages)
+        reference = reference_in(messages[first])
         resolved = self._own_messages(position, messages)
         if reference is not None:
-            resolved = [*resolved[:place], *self._run(reference), *resolved[place + 1 :]]
+            resolved = [*resolved[:first], *self._run(reference), *resolved[first + 1 :]]
         return {**self._resolved({**encoded, "messages": None}), "messages": resolved}
 
     def _own_messages(self, position: int, encoded: list[Any] | None = None) -> list[Any]:
         """Return a request's own messages, with ``None`` in place of those of other requests."""
         if position not in self._messages:
             encoded = encoded or self._entry(position)["request"]["messages"]
-            place = after_system(encoded)
-            if reference_in(encoded[place]) is not None:
-                encoded = [*encoded[:place], None, *encoded[place + 1 :]]
+            first = after_system(encoded)
+            if reference_in(encoded[first]) is not None:
+                encoded = [*encoded[:first], None, *encoded[first + 1 :]]
             self._messages[position] = self._resolved(encoded)
         return self._messages[position]
 

@@ -31,6 +31,7 @@ def digest_of(text: str) -> str:
 
 
 def stands_for_another(data: dict[str, Any]) -> bool:
+    """Return whether an object of a line stands for something else: ``{"$text": digest}``, say."""
     return len(data) == 1 and next(iter(data)).startswith("$")
 
 
@@ -51,9 +52,10 @@ def has_runs(messages: Any, refers: bool = True) -> bool:
 
 
 def after_system(messages: list[Any]) -> int:
-    for place, message in enumerate(messages):
+    """Return the index of the first message after the system's; 0 if all are the system's."""
+    for index, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in SYSTEM_ROLES:
-            return place
+            return index
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..requests.contents import strings_in
 from ..types import Record
 from .pairs import asked_key
-from .quotes import text_of
+from .texts import text_of
 from .repeats import PROMPT
 from .runs import Run, first_level
 

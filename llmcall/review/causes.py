@@ -24,25 +24,12 @@ from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json
 from ..display.printable import printable
 from ..records.answers import same_answer
 from ..types import Record
-from .quotes import (
-    LONG,
-    Admits,
-    Answers,
-    Change,
-    Form,
-    Part,
-    Parts,
-    Quote,
-    Text,
-    Turn,
-    forms,
-    order_of,
-    quotes,
-    text_of,
-    without_quotes,
-)
+from .quotes import LONG, Admits, ChangedAnswers, FormPair, Quote
+from .changes import Change, Part, Parts, Turn, order_of
+from .forms import Form, forms
+from .texts import Text, text_of
+from .unquoted import quotes, without_quotes
 from .pairs import Pair
-from .quotes import Pair as FormPair
 from .repeats import CONTEXTS, PROMPT, Repeats
 
 Normalize = Callable[[str], str] | None
@@ -207,7 +194,7 @@ class Runs:
         }
 
     def _came_without(self, behind: set[str], actor: Actor, change: Change) -> bool:
-        """Tell whether an answer may have come before a call that other actors wait for.
+        """Return whether an answer may have come before a call that other actors wait for.
 
         :param behind: these actors.
         """
@@ -273,11 +260,11 @@ class Runs:
         return Repeats(calls, sources, self._forms_of)
 
     @cached_property
-    def _index(self) -> Answers:
-        return Answers(self._changes)
+    def _index(self) -> ChangedAnswers:
+        return ChangedAnswers(self._changes)
 
     @property
-    def _answers(self) -> Answers:
+    def _answers(self) -> ChangedAnswers:
         """The answers that differ, by their words; they know which calls were passed."""
         while self._moved:
             actor = self._moved.pop()
@@ -288,28 +275,28 @@ class Runs:
 
     @cached_property
     def _earliest(self) -> list[float]:
-        """The smallest share of its actor's calls that any changed answer has up to each place."""
+        """The smallest share of its actor's calls that any changed answer has up to each call."""
         shares: dict[int, float] = {}
         for change in self._changes:
             share = change.number / change.calls
             shares[change.number] = min(share, shares.get(change.number, 1))
-        places = range(max(shares, default=-1) + 1)
-        return list(accumulate((shares.get(place, 1) for place in places), min))
+        numbers = range(max(shares, default=-1) + 1)
+        return list(accumulate((shares.get(number, 1) for number in numbers), min))
 
     def _any_before(self, actor: Actor) -> bool:
-        """Tell whether any changed answer came before an actor's next call."""
-        place, share = actor.progress(actor.passed)
-        last = min(place, len(self._earliest)) - 1
+        """Return whether any changed answer came before an actor's next call."""
+        number, share = actor.progress(actor.passed)
+        last = min(number, len(self._earliest)) - 1
         return last >= 0 and self._earliest[last] < share
 
     @cached_property
     def _by_word(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
-        """The places of the changes whose answers have a word, in each run."""
+        """The indexes of the changes whose answers have a word, in each run."""
         found: tuple[dict[str, list[int]], dict[str, list[int]]] = {}, {}
-        for place, change in enumerate(self._changes):
+        for index, change in enumerate(self._changes):
             for by_word, said in zip(found, (change.ours, change.theirs), strict=True):
                 for word in {word for form in said.values() for word in form.words}:
-                    by_word.setdefault(word, []).append(place)
+                    by_word.setdefault(word, []).append(index)
         return found
 
     def _that_hold(self, changed: Words) -> Parts:
@@ -319,14 +306,14 @@ class Runs:
         found = self._holding[changed] = Parts()
         if not changed or not all(gone and new for gone, new in changed):
             return found
-        places = [
+        indexes = [
             by_word.get(word, [])
             for piece in changed
             for by_word, words in zip(self._by_word, piece, strict=True)
             for word in words
         ]
-        for place in min(places, key=len):
-            change = self._changes[place]
+        for index in min(indexes, key=len):
+            change = self._changes[index]
             if all(
                 _holds(change.ours, gone) and _holds(change.theirs, new) for gone, new in changed
             ):
@@ -384,13 +371,13 @@ class Runs:
         return admits
 
     def _has_come(self, actor: Actor, change: Change) -> bool:
-        """Tell whether an answer came before an actor's next call."""
+        """Return whether an answer came before an actor's next call."""
         order = self._order(actor, change)
         is_passed = change.number < self.actors[change.scope].passed
         return order == BEFORE or (order == BESIDE and is_passed)
 
     def _may_come(self, actor: Actor, change: Change) -> bool:
-        """Tell whether an answer came before an actor's next call, or may have in the same round."""
+        """Return whether an answer came before an actor's next call, or may have in the same round."""
         return self._order(actor, change) != AFTER
 
     def _known(
@@ -518,7 +505,7 @@ def _behind(scope: str, waiting_for: Mapping[str, set[str]]) -> set[str]:
 
 
 def _holds(said: Mapping[Hashable, Form], words: tuple[str, ...]) -> bool:
-    """Tell whether an answer holds some words in this order."""
+    """Return whether an answer holds some words in this order."""
     sought = f" {' '.join(words)} "
     return bool(words) and any(sought in f" {' '.join(form.words)} " for form in said.values())
 

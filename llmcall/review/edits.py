@@ -70,12 +70,12 @@ def _out_of_order(records: Sequence[Record]) -> Iterator[Finding]:
     last: tuple[bool, list[str]] = False, []
     name = ""
     for number, record in enumerate(records, 1):
-        place = record.sample is not None, record.scope.split("/")
-        if place < last:
+        order = record.sample is not None, record.scope.split("/")
+        if order < last:
             words = f"it comes after records of {name}, whose scope sorts later"
             yield _finding("order", number, record, words)
         else:
-            last, name = place, printable(record.scope)
+            last, name = order, printable(record.scope)
 
 
 def _foreign_keys(records: Sequence[Record], settings: Mapping[str, Any]) -> Iterator[Finding]:
@@ -113,8 +113,8 @@ def _copied_draws(records: Sequence[Record]) -> Iterator[Finding]:
         is_drawn = request.get("temperature") != 0 and "seed" not in request
         if record.kind != "chat" or not is_drawn or len(record.answer) < LONG_TEXT:
             continue
-        place = key_of(record.kind, request, None), record.answer
-        earlier, other = first.setdefault(place, (number, record))
+        copied = key_of(record.kind, request, None), record.answer
+        earlier, other = first.setdefault(copied, (number, record))
         if earlier != number:
             words = (
                 f"its answer of {len(record.answer):,} characters is that of record {earlier} "

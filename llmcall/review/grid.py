@@ -55,7 +55,7 @@ class Grid(NamedTuple):
         return self._replace(cells=[cell for cell in self.cells if cell.row in chosen][:most])
 
 
-class _Place(NamedTuple):
+class _ColumnKey(NamedTuple):
     """Where a call stands in its row.
 
     :param round: the name of its round; empty if rounds are no level of the scopes.
@@ -77,21 +77,21 @@ def grid(pairs: Iterable[Pair]) -> Grid:
 
     :param pairs: actor by actor.
     """
-    rows: dict[str, list[tuple[_Place, Pair]]] = {}
+    rows: dict[str, list[tuple[_ColumnKey, Pair]]] = {}
     counts: dict[tuple[str, str, int], int] = {}
     for pair in pairs:
         row, repeat = split_repeat(pair.scope)
         number = counts.get((row, pair.round, repeat), 0)
         counts[row, pair.round, repeat] = number + 1
-        rows.setdefault(row, []).append((_Place(pair.round, repeat, number), pair))
-    places = sorted({place for row in rows.values() for place, _ in row}, key=_Place.order)
-    columns = {place: number for number, place in enumerate(places)}
+        rows.setdefault(row, []).append((_ColumnKey(pair.round, repeat, number), pair))
+    keys = sorted({key for row in rows.values() for key, _ in row}, key=_ColumnKey.order)
+    columns = {key: number for number, key in enumerate(keys)}
     cells = [
-        Cell(pair, row, columns[place])
-        for row, placed in rows.items()
-        for place, pair in sorted(placed, key=lambda each: columns[each[0]])
+        Cell(pair, row, columns[key])
+        for row, keyed in rows.items()
+        for key, pair in sorted(keyed, key=lambda each: columns[each[0]])
     ]
-    return Grid(cells, _headings(places))
+    return Grid(cells, _headings(keys))
 
 
 def split_repeat(scope: str) -> tuple[str, int]:
@@ -100,15 +100,15 @@ def split_repeat(scope: str) -> tuple[str, int]:
     return (match["item"], int(match["repeat"])) if match else (scope, 0)
 
 
-def _headings(places: Sequence[_Place]) -> list[str]:
+def _headings(keys: Sequence[_ColumnKey]) -> list[str]:
     """Return what stands above each column: only what tells columns apart."""
-    has_repeats = any(place.repeat for place in places)
-    has_numbers = any(place.number for place in places)
+    has_repeats = any(key.repeat for key in keys)
+    has_numbers = any(key.number for key in keys)
     found = []
-    for place in places:
-        parts = [place.round] if place.round else []
-        parts += [f"repeat {place.repeat + 1}"] if has_repeats else []
-        parts += [f"call {place.number + 1}"] if has_numbers or not parts else []
+    for key in keys:
+        parts = [key.round] if key.round else []
+        parts += [f"repeat {key.repeat + 1}"] if has_repeats else []
+        parts += [f"call {key.number + 1}"] if has_numbers or not parts else []
         found.append(", ".join(parts))
     return found
 

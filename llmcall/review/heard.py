@@ -1,6 +1,6 @@
 """Which earlier answers a prompt quotes: who said what to whom.
 
-An answer is known by its words, as a comparison of runs knows it (see ``quotes``): the whole, its
+An answer is known by its words, as a comparison of runs knows it (see :mod:`.quotes`): the whole, its
 beginning, a line, or a field of its JSON. A short one, such as "yes", counts only behind the name of
 who said it, or as a message of its own.
 """
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import OUTSIDE_ANY_SCOPE, counted, one_line
 from ..display.printable import printable
-from .quotes import CUT_WORDS, KEY_WORDS, LONG, Form, Text, forms, text_of
+from .quotes import CUT_WORDS, KEY_WORDS, LONG
+from .forms import Form, forms
+from .texts import Text, text_of
 
 if TYPE_CHECKING:
     from .conversations import Call
@@ -134,12 +136,12 @@ class Answers:
             if earlier:
                 end = quote.end
                 best = max(earlier, key=lambda each: self._nearness(each, hearer, quote, read))
-                begin, last = read.places[quote.begin], read.places[quote.end - 1]
+                begin, last = read.word_tokens[quote.begin], read.word_tokens[quote.end - 1]
                 words = "".join(read.tokens[begin : last + 1])
                 yield Heard(number, best.actor, best.place + 1, words, len(earlier) - 1)
 
     def _may_come_before(self, said: Said, hearer: Said) -> bool:
-        """Tell whether an answer may have come before a call.
+        """Return whether an answer may have come before a call.
 
         A recording keeps no order between actors. So another's answer may have, unless it stands in
         a later round, or clearly later among its actor's calls.
@@ -165,7 +167,7 @@ class Answers:
         return self._is_named(said.actor, before), said.place < hearer.place, said.place
 
     def _is_named(self, actor: str, words: Collection[str]) -> bool:
-        """Tell whether some words name an actor, by a level of its scope path."""
+        """Return whether some words name an actor, by a level of its scope path."""
         return any(name and name <= set(words) for name in self._names[actor])
 
     def _quotes(self, text: str) -> tuple[Quote, ...]:
@@ -208,8 +210,8 @@ class Answers:
 
 
 def _breaks_off(text: Text, end: int) -> bool:
-    """Tell whether what was quoted ends before a word: with the text, its line, or an ellipsis."""
-    begin = text.places[end - 1] + 1
+    """Return whether what was quoted ends before a word: with the text, its line, or an ellipsis."""
+    begin = text.word_tokens[end - 1] + 1
     return _END.match("".join(text.tokens[begin : begin + END_TOKENS])) is not None
 
 

@@ -1,6 +1,6 @@
 """The data in a page: the calls as JSON, each text, each message and each history once.
 
-Tables refer to one another by the places of their entries; the page's script shows what is looked at.
+Tables refer to one another by the indexes of their entries; the page's script shows what is looked at.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class PageData:
             Table() for _ in range(5)
         )
         self._calls: list[dict[str, Any]] = []
-        self._place: dict[int, int] = {}  # of a record: its place among the calls
+        self._numbers: dict[int, int] = {}  # by the id of a record: its index among the calls
         self._heard: dict[int, list[Any]] = {}
         self._shown = {
             id(record)
@@ -94,7 +94,7 @@ class PageData:
 
     def _add_call(self, call: Call, marks: Marks) -> None:
         record, usage = call.record, call.record.usage
-        self._place[id(record)] = len(self._calls)
+        self._numbers[id(record)] = len(self._calls)
         self._calls.append(
             {
                 "title": self._text(call.title),
@@ -168,15 +168,15 @@ class PageData:
             "call": [_number(cell) for cell in cells],
             "row": [self._rows[visible(cell.row) or OUTSIDE_ANY_SCOPE] for cell in cells],
             "column": [cell.column for cell in cells],
-            "one": [self._place_of(cell.pair.one) for cell in cells],
-            "other": [self._place_of(cell.pair.other) for cell in cells],
+            "one": [self._number_of(cell.pair.one) for cell in cells],
+            "other": [self._number_of(cell.pair.other) for cell in cells],
             "status": [cell.pair.status for cell in cells],
             "rows": list(self._rows),
             "columns": [visible(name) for name in self._grid.columns],
         }
 
-    def _place_of(self, record: Record | None) -> int:
-        return self._place.get(id(record), -1)
+    def _number_of(self, record: Record | None) -> int:
+        return self._numbers.get(id(record), -1)
 
     def parted(self, comparison: Comparison | None) -> dict[int, list[str]]:
         """Return why an actor's runs part, and what differs there, by the number of the cell."""
@@ -187,8 +187,8 @@ class PageData:
             ]
             for each in (comparison.parted if comparison else ())
         }
-        places = ((cell.pair.scope, cell.pair.place, cell.pair.status) for cell in self._grid.cells)
-        return {number: told[place] for number, place in enumerate(places) if place in told}
+        calls = ((cell.pair.scope, cell.pair.place, cell.pair.status) for cell in self._grid.cells)
+        return {number: told[call] for number, call in enumerate(calls) if call in told}
 
     def spread(self) -> list[list[Any]]:
         """Return, of each request that was drawn several times, its calls, and how often each
@@ -198,7 +198,7 @@ class PageData:
         for cell in self._grid.cells:
             record = cell.pair.one
             if record is not None:
-                call = self._calls[self._place[id(record)]]
+                call = self._calls[self._numbers[id(record)]]
                 asked = record.kind, call["title"], call["parameters"], call["node"]
                 drawn.setdefault(asked, []).append(record)
         found = []
@@ -206,7 +206,7 @@ class PageData:
             if len(same) > 1:
                 counts = Counter(counted_value(record.answer) for record in same)
                 answers = [[self._text(answer), count] for answer, count in counts.most_common()]
-                found.append([[self._place[id(record)] for record in same], answers])
+                found.append([[self._numbers[id(record)] for record in same], answers])
         return found
 
 

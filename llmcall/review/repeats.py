@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 from ..requests.contents import strings_in
 from ..types import Record
-from .quotes import Form, Part, Parts, Turn, spoken, text_of
+from .forms import Form
+from .changes import Part, Parts, Turn
+from .texts import spoken, text_of
 
 PROMPT = ("messages", "input", "arguments", "body")  # the fields that contain what was said
 CONTEXTS = (2, 1)  # words before a quote by which the same place of other prompts is known
@@ -47,7 +49,7 @@ class Repeats:
         return {scope: number for number, scope in enumerate(self._sources)}
 
     def stands_elsewhere(self, scope: str, number: int, context: tuple[str, ...]) -> bool:
-        """Tell whether another prompt of an actor has some words; none are in every prompt.
+        """Return whether another prompt of an actor has some words; none are in every prompt.
 
         :param number: the place of the prompt at hand.
         """
@@ -59,13 +61,13 @@ class Repeats:
         return any(each != number for each in self._calls_with[scope].get(context, ()))
 
     def groups_of(self, parts: Parts) -> list[Group]:
-        """Return some parts by their turns and their places in the answers."""
+        """Return some parts by their turns and their locations in the answers."""
         if parts not in self._groups:
             found: dict[tuple[Turn, Hashable], dict[int, Part]] = {}
             for turn, each in parts.by_turn.items():
                 for part in each:
                     actor = self._numbers[part.change.scope]
-                    found.setdefault((turn, part.place), {})[actor] = part
+                    found.setdefault((turn, part.location), {})[actor] = part
             self._groups[parts] = [
                 Group(*key, by_actor, _set_of(by_actor)) for key, by_actor in found.items()
             ]
@@ -92,8 +94,8 @@ class Repeats:
             if end.call == number or end.call < lag:
                 continue
             said = self._said_in(end.call - lag, end.run)
-            same, other = said.at(group.place, end, words)
-            fitting &= same | other | ~said.anything_at(group.place)
+            same, other = said.at(group.location, end, words)
+            fitting &= same | other | ~said.anything_at(group.location)
             differing |= other
             if not fitting:
                 return
@@ -126,16 +128,16 @@ class Repeats:
 
 
 class Group(NamedTuple):
-    """Parts with the same words that stand at one place of their answers.
+    """Parts with the same words that stand at one location in their answers.
 
     :param turn: the turn of these answers.
-    :param place: the place in them.
+    :param location: where they stand in these answers.
     :param parts: the parts by the numbers of their actors, in their order.
     :param actors: these actors.
     """
 
     turn: Turn
-    place: Hashable
+    location: Hashable
     parts: dict[int, Part]
     actors: Actors
 
@@ -163,37 +165,37 @@ class Said:
 
     def add(self, actor: int, said: Mapping[Hashable, Form]) -> None:
         """Add an actor's answer."""
-        for place, form in said.items():
+        for location, form in said.items():
             if form.words:
                 words = _spoken(form)
-                by_words = self._by_words.setdefault(place, {})
+                by_words = self._by_words.setdefault(location, {})
                 by_words.setdefault(words, []).append(actor)
-                self._lengths.setdefault(place, set()).add(len(words))
+                self._lengths.setdefault(location, set()).add(len(words))
 
-    def anything_at(self, place: Hashable) -> Actors:
-        """Return the actors that said anything at a place of their answers."""
-        if (place, "") not in self._sets:
-            everyone = self._by_words.get(place, {}).values()
-            self._sets[place, ""] = _set_of(actor for each in everyone for actor in each)
-        return self._sets[place, ""]
+    def anything_at(self, location: Hashable) -> Actors:
+        """Return the actors that said anything at a location of their answers."""
+        if (location, "") not in self._sets:
+            everyone = self._by_words.get(location, {}).values()
+            self._sets[location, ""] = _set_of(actor for each in everyone for actor in each)
+        return self._sets[location, ""]
 
-    def at(self, place: Hashable, end: End, words: str) -> tuple[Actors, Actors]:
+    def at(self, location: Hashable, end: End, words: str) -> tuple[Actors, Actors]:
         """Return the actors whose answers begin the end of a prompt: those that said some words, and
         those that said others.
         """
         same, other = 0, 0
-        by_words = self._by_words.get(place, {})
+        by_words = self._by_words.get(location, {})
         for text, begin in end.texts:
-            for length in self._lengths.get(place, ()):
+            for length in self._lengths.get(location, ()):
                 found = text[begin : begin + length]
                 if found not in by_words:
                     continue
-                if (place, found) not in self._sets:
-                    self._sets[place, found] = _set_of(by_words[found])
+                if (location, found) not in self._sets:
+                    self._sets[location, found] = _set_of(by_words[found])
                 if found == words:
-                    same |= self._sets[place, found]
+                    same |= self._sets[location, found]
                 else:
-                    other |= self._sets[place, found]
+                    other |= self._sets[location, found]
         return same, other
 
 

@@ -1,0 +1,84 @@
+"""The answers that two runs gave differently, and their parts."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
+
+from .forms import Form
+
+
+class Change(NamedTuple):
+    """One answer that two runs gave differently.
+
+    :param scope: whose it is.
+    :param number: its place among the calls of that scope.
+    :param ours: the parts of the first run's answer.
+    :param theirs: those of the other's.
+    :param calls: the number of calls of that scope.
+    """
+
+    scope: str
+    number: int
+    ours: Mapping[Hashable, Form]
+    theirs: Mapping[Hashable, Form]
+    calls: int
+
+
+class Part(NamedTuple):
+    """One part of a changed answer, which prompts may quote.
+
+    :param change: the answer.
+    :param location: where it stands in the answer.
+    :param order: its place among the parts with the same words.
+    """
+
+    change: Change
+    location: Hashable
+    order: int
+
+
+Turn = tuple[int, int]  # the place of an answer in its actor's run, and the number of calls there
+
+
+class Parts:
+    """The parts of changed answers that have the same words in both runs.
+
+    :ivar index: the place of these words among those of all parts.
+    :ivar by_turn: the parts, in their order.
+    :ivar passed: those of calls that were passed, in the same order.
+    """
+
+    def __init__(self, index: int = 0) -> None:
+        self.index = index
+        self.by_turn: dict[Turn, list[Part]] = {}
+        self.passed: dict[Turn, list[Part]] = {}
+        self._within: dict[str, list[Part]] = {}
+        self._count = 0
+
+    def add(self, change: Change, location: Hashable = ()) -> Part:
+        """Add a part of an answer, and return it."""
+        part = Part(change, location, self._count)
+        self._count += 1
+        self.by_turn.setdefault((change.number, change.calls), []).append(part)
+        scope = change.scope
+        self._within.setdefault(scope, []).append(part)
+        while "/" in scope:
+            scope = scope.rpartition("/")[0]
+            self._within.setdefault(scope, []).append(part)
+        return part
+
+    def within(self, scope: str) -> list[Part]:
+        """Return the parts of an actor, and of those whose scopes are in its scope."""
+        return self._within.get(scope, [])
+
+    def note_passed(self, part: Part) -> None:
+        """Note that the call that gave a part was passed."""
+        turn = part.change.number, part.change.calls
+        insort(self.passed.setdefault(turn, []), part, key=order_of)
+
+
+def order_of(part: Part) -> int:
+    """Return the place of a part among those with the same words."""
+    return part.order

@@ -45,7 +45,7 @@ def salvage(damaged: Storage, target: Storage) -> int:
     if any(_sound_rows(damaged, set())):
         target.add_all(_sound_rows(damaged, sound))
         target.close()
-    _tell_lost(damaged, len(sound))
+    _log_lost(damaged, len(sound))
     return len(sound)
 
 
@@ -60,7 +60,7 @@ def _sound_rows(damaged: Storage, sound: set[str]) -> Iterator[NewRow]:
             yield key, packed, False, stored_at
 
 
-def _tell_lost(damaged: Storage, saved: int) -> None:
+def _log_lost(damaged: Storage, saved: int) -> None:
     """Log how many records are lost, as far as that is known."""
     try:
         lost = len(damaged) - saved

@@ -62,7 +62,7 @@ def load(
     name, records = _read(source, classes)
     conflicts = [record.cache_key for record in records if _conflicts(storage, record)]
     if conflicts:
-        _tell(f"{name} and {storage.location}", conflicts, on_conflict)
+        _log_conflicts(f"{name} and {storage.location}", conflicts, on_conflict)
     return add_all(storage, records, frozenset(conflicts if on_conflict == "replace" else ()))
 
 
@@ -101,8 +101,8 @@ def _conflicts(storage: Storage, record: Record) -> bool:
     return found is not None and not same_answer(unpack(record.cache_key, *found), record)
 
 
-def _tell(both: str, conflicts: list[str], on_conflict: str) -> None:
-    """Tell which requests have two answers.
+def _log_conflicts(both: str, conflicts: list[str], on_conflict: str) -> None:
+    """Log which requests have two answers.
 
     :param both: the names of source and storage.
     :param conflicts: the keys of the requests.

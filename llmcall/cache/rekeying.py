@@ -44,7 +44,7 @@ def changes_in(storage: Storage) -> Iterator[Change]:
     settings = config.settings()
     keys = _keys_of(storage, settings)
     moves = _moves(keys.present)
-    _tell_kept(storage, keys, moves)
+    _log_kept(storage, keys, moves)
     for key, packed, _ in storage.rows():
         target = moves.get(keys.pointers.get(key, ""))
         if key in moves or target is not None:
@@ -88,7 +88,7 @@ def _moves(present: Mapping[str, str]) -> dict[str, str]:
     return {key: new for new, key in first.items() if new not in present}
 
 
-def _tell_kept(storage: Storage, keys: _Keys, moves: Mapping[str, str]) -> None:
+def _log_kept(storage: Storage, keys: _Keys, moves: Mapping[str, str]) -> None:
     """Log how many rows keep their keys although they are damaged or should change."""
     if keys.damaged:
         notice(

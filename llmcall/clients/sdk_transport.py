@@ -111,7 +111,7 @@ class SDKTransport:
                 yield from chunks.feed(data)
                 if chunks.done:
                     return
-                self._check_time()  # comments alone are no answer
+                self._check_time()  # comments alone are not an answer
             yield from chunks.close()
 
     async def astream(

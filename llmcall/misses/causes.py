@@ -135,13 +135,13 @@ def _cause_of_draw(path: str, draw: str, recorded: list[str]) -> str:
 
     :param recorded: the recorded draws, at least one, in order.
     """
-    place = f"in the scope {path!r}" if path else "outside any scope"
+    in_scope = f"in the scope {path!r}" if path else "outside any scope"
     if draw in recorded:
         return "the same request is recorded under an old key: 'llmcall cache rekey' updates it"
     if not (draw.isdecimal() and all(map(str.isdecimal, recorded))):
         others = ", ".join(map(_given_sample, recorded[:MOST_NAMES]))
         return (
-            f"this call is made {place} with {_given_sample(draw)}, but the same request is "
+            f"this call is made {in_scope} with {_given_sample(draw)}, but the same request is "
             f"recorded with {others}"
         )
     if len(recorded) == 1:
@@ -149,7 +149,7 @@ def _cause_of_draw(path: str, draw: str, recorded: list[str]) -> str:
     else:
         numbers = f"only {len(recorded)} draws are recorded (draws {recorded[0]} to {recorded[-1]})"
     return (
-        f"this call is draw {draw} of the request {place}, but {numbers}: "
+        f"this call is draw {draw} of the request {in_scope}, but {numbers}: "
         "the request is made more often than in the recording"
     )
 
@@ -174,7 +174,7 @@ def _cause_of_field(difference: Difference, settings: Settings) -> str:
 
 
 def _is_format(difference: Difference) -> bool:
-    """Tell whether only one of two requests has a ``response_format``."""
+    """Return whether only one of two requests has a ``response_format``."""
     sides = difference.recorded, difference.asked
     return difference.place == "response_format" and None in sides
 

@@ -212,9 +212,9 @@ def cache_remedy(settings: Settings, *, past_cache: bool = False) -> str:
             f"a call asks the model and records the answer: [Cache] MODE is {settings.cache_mode}"
         )
     origin = settings.origin("cache_mode")
-    place = "the argument cache_mode" if origin == "argument" else origin
+    setter = "the argument cache_mode" if origin == "argument" else origin
     in_environment = "LLMCALL_CACHE_MODE=auto"
     in_code = "cache_mode='auto' or [Cache] MODE = auto"
     change = in_environment if "LLMCALL_CACHE_MODE" in origin else in_code
     without = "without cache=False, " if past_cache else ""
-    return f"run once {without}with {change}; replay mode, which never calls, is set by {place}"
+    return f"run once {without}with {change}; replay mode, which never calls, is set by {setter}"

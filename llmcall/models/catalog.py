@@ -122,7 +122,7 @@ def resolve(model: str, aliases: Mapping[str, str]) -> str:
 
     :param model: a name or an alias.
     :param aliases: what each alias stands for, possibly another alias.
-    :returns: the first name that is no alias.
+    :returns: the first name that is not an alias.
     :raises ConfigError: if aliases form a cycle.
     """
     path = [model]

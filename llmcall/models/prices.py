@@ -136,7 +136,7 @@ def _calculated(
     context: Mapping[str, str | None],
     provider: Mapping[str, str],
 ) -> tuple[Price, str]:
-    """Return a price, and the package's name of the provider whose it is.
+    """Return a price, and the package's name of its provider.
 
     :raises LookupError: if the package does not know the provider or the model.
     """

@@ -83,7 +83,7 @@ class Actor:
         return self.passed == len(self.calls)
 
     def part(self, cause: Cause) -> None:
-        """Take in a cause, and go on if more may be told."""
+        """Note a cause, and go past it; the rest of the calls is passed if no more causes count."""
         self.passed += 1
         if self.parting is None:
             self.parting = cause

@@ -12,11 +12,11 @@ from .forms import Form
 class Change(NamedTuple):
     """One answer that two runs gave differently.
 
-    :param scope: whose it is.
-    :param number: its place among the calls of that scope.
+    :param scope: the actor that gave it.
+    :param number: the index of its call among those of that actor.
     :param ours: the parts of the first run's answer.
     :param theirs: those of the other's.
-    :param calls: the number of calls of that scope.
+    :param calls: the number of calls of that actor.
     """
 
     scope: str
@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
     :param change: the answer.
     :param location: where it stands in the answer.
-    :param order: its place among the parts with the same words.
+    :param order: its index among the parts with the same words.
     """
 
     change: Change
@@ -39,13 +39,13 @@ class Part(NamedTuple):
     order: int
 
 
-Turn = tuple[int, int]  # the place of an answer in its actor's run, and the number of calls there
+Turn = tuple[int, int]  # the index of an answer's call in its actor's run, and the number of calls there
 
 
 class Parts:
     """The parts of changed answers that have the same words in both runs.
 
-    :ivar index: the place of these words among those of all parts.
+    :ivar index: the index of these words among those of all parts.
     :ivar by_turn: the parts, in their order.
     :ivar passed: those of calls that were passed, in the same order.
     """
@@ -80,5 +80,5 @@ class Parts:
 
 
 def order_of(part: Part) -> int:
-    """Return the place of a part among those with the same words."""
+    """Return the index of a part among those with the same words."""
     return part.order

@@ -101,7 +101,7 @@ class Comparison:
     def rounds(self) -> list[Round]:
         """Return how many calls changed in each round: how a change spreads.
 
-        If rounds are no level of the scopes, the n-th calls of all actors stand together.
+        If no level of the scopes is the round, the n-th calls of all actors stand together.
         """
         found: dict[tuple[int, str], list[bool]] = {}
         for pair in self.pairs:

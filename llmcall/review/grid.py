@@ -58,7 +58,7 @@ class Grid(NamedTuple):
 class _ColumnKey(NamedTuple):
     """Where a call stands in its row.
 
-    :param round: the name of its round; empty if rounds are no level of the scopes.
+    :param round: the name of its round; empty if no level of the scopes is the round.
     :param repeat: which repeat it is, from 0.
     :param number: its number in them, from 0.
     """

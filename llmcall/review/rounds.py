@@ -164,7 +164,7 @@ def _rounds(level: Level) -> Rounds:
 
 
 def _comes_back(rounds: Rounds, scopes: Iterable[str]) -> bool:
-    """Tell whether an actor has calls in several rounds."""
+    """Return whether an actor has calls in several rounds."""
     split = [rounds.split(scope) for scope in dict.fromkeys(scopes)]
     actors = [actor for actor, name in split if name]
     return len(set(actors)) < len(actors)

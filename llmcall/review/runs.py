@@ -68,7 +68,7 @@ class Run(NamedTuple):
         return record.scope if self.rounds is None else self.rounds.split(record.scope)[0]
 
     def round_of(self, record: Record) -> str:
-        """Return the name of the round that a call is in; empty if rounds are no level."""
+        """Return the name of the round that a call is in; empty if no level of the scopes is the round."""
         return "" if self.rounds is None else self.rounds.split(record.scope)[1]
 
     def round_number(self, record: Record) -> int:
@@ -142,7 +142,7 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> Run:
 
 
 def _is_in(scope: str, above: str) -> bool:
-    """Tell whether a scope is one that is named, or lies below it."""
+    """Return whether a scope is one that is named, or lies below it."""
     return (
         f"{scope}/".startswith(f"{above}/")
         or fnmatchcase(scope, above)

@@ -42,7 +42,7 @@ class Distribution(NamedTuple):
 
 
 def is_survey(calls: Mapping[str, Sequence[Call]], again: set[int]) -> bool:
-    """Tell whether a run is a survey.
+    """Return whether a run is a survey.
 
     :param calls: by actor.
     :param again: the records that were asked again, by their ``id``.

@@ -389,13 +389,13 @@ class Cassette(ContextDecorator):
         """Return the next call's place in the order of the calls."""
         return (*current_position.get(), next(self._orders))
 
-    def find(self, asked: Request | str, place: Place) -> Record | None:
+    def find(self, request: Request | str, place: Place) -> Record | None:
         """Return the recorded answer of a request, or the record of a key, or ``None``.
 
         :param place: of the call that it answers.
         :raises CacheError: if there is none in a forked process, whose recording would be lost.
         """
-        found = self._found(asked, place)
+        found = self._found(request, place)
         if found is None and self.asks and not self.is_mine():
             raise CacheError(
                 f"the cassette {self.path} is being recorded by the parent of this forked "
@@ -405,10 +405,10 @@ class Cassette(ContextDecorator):
             )
         return found
 
-    def _found(self, asked: Request | str, place: Place) -> Record | None:
-        key = asked if isinstance(asked, str) else asked.cache_key
+    def _found(self, request: Request | str, place: Place) -> Record | None:
+        key = request if isinstance(request, str) else request.cache_key
         with _lock:
-            found = None if self.stored is None else self.stored.get(asked)
+            found = None if self.stored is None else self.stored.get(request)
             if found is None and key in self._gained:
                 found = self._gained[key]
             if found is not None:

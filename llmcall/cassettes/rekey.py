@@ -64,13 +64,13 @@ def rekeyed(
         options["normalizers"] = list(names)
     with config.configured(cache_normalize=names, aliases=header.get("aliases", {})):
         present = config.settings()
-        asked = [(record, under_settings(record.request, present)) for record in records]
-    samples = _samples(asked, [_path(*each, name_of) for each in asked])
+        renewed = [(record, under_settings(record.request, present)) for record in records]
+    samples = _samples(renewed, [_path(*each, name_of) for each in renewed])
     found: dict[str, Record] = {}
     keys: dict[str, str] = {}
     conflicts = []
     drawn = joined = 0
-    for (record, request), sample in zip(asked, samples, strict=True):
+    for (record, request), sample in zip(renewed, samples, strict=True):
         key = keys[record.cache_key] = key_of(record.kind, request, sample)
         drawn += _draw(sample) != _draw(record.sample)
         new = record.replace(cache_key=key, request=request, sample=sample)
@@ -120,18 +120,19 @@ def _body(request: Mapping[str, Any]) -> Any:
 
 
 def _samples(
-    asked: Sequence[tuple[Record, Mapping[str, Any]]], paths: Sequence[str]
+    renewed: Sequence[tuple[Record, Mapping[str, Any]]], paths: Sequence[str]
 ) -> list[str | None]:
     """Return the sample of each record: if two draws have one number, all get new numbers.
 
+    :param renewed: each record, and its request under the present settings.
     :param paths: the scope path of each.
     """
     samples = [
         record.sample if record.sample is None else f"{path}{record.sample[len(record.scope) :]}"
-        for (record, _), path in zip(asked, paths, strict=True)
+        for (record, _), path in zip(renewed, paths, strict=True)
     ]
     draws: dict[str, list[int]] = {}
-    for number, (record, request) in enumerate(asked):
+    for number, (record, request) in enumerate(renewed):
         _, mark, draw = (record.sample or "").partition("#")
         if mark and draw.isdecimal():
             draws.setdefault(key_of(record.kind, request, paths[number]), []).append(number)

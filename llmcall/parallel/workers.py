@@ -195,9 +195,9 @@ class WorkerCassette(Cassette):
         super().settle(header)
         self._note("settle", header)
 
-    def find(self, asked: Request | str, place: Place) -> Record | None:
+    def find(self, request: Request | str, place: Place) -> Record | None:
         """Return the recorded answer of a request, or the record of a key, or ``None``."""
-        found = super().find(asked, place)
+        found = super().find(request, place)
         if found is not None:
             self._note("find", found.cache_key, place)
         return found

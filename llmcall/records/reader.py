@@ -135,26 +135,24 @@ class Lines:
         """Return all records in the order of the file."""
         return list(self)
 
-    def get(self, asked: Request | str) -> Record | None:
+    def get(self, request: Request | str) -> Record | None:
         """Return the record of a request or of a key, or ``None`` if there is none.
 
         The first look-up of a key alone reads all records.
         """
-        if isinstance(asked, str):
+        if isinstance(request, str):
             self._compute_keys()
-            return self._at_key(asked)
+            return self._at_key(request)
+        key = request.cache_key
+        traits = _traits(request.kind, request.sample, request.asked)
         found = None
-        for position in self._without_key.pop(_traits(asked.kind, asked.sample, asked.asked), ()):
+        for position in self._without_key.pop(traits, ()):
             record = self.record(position)
-            if (
-                record.kind == asked.kind
-                and record.sample == asked.sample
-                and is_same(record.request, asked.asked)
-            ):
-                record = record.replace(cache_key=asked.cache_key)
-            if self._first(record, position) == position and record.cache_key == asked.cache_key:
+            if _answers(record, request):
+                record = record.replace(cache_key=key)
+            if self._first(record, position) == position and record.cache_key == key:
                 found = record
-        return found or self._at_key(asked.cache_key)
+        return found or self._at_key(key)
 
     def _compute_keys(self) -> None:
         """Compute the keys that are not known yet, in the order of the file."""
@@ -376,6 +374,13 @@ class Lines:
         raise CacheCorruptError(
             f'its object of the one name "{sign[:40]}" means nothing there; {CHANGED}'
         )
+
+
+def _answers(record: Record, request: Request) -> bool:
+    """Return whether a record is of a request, without computing its key."""
+    if record.kind != request.kind or record.sample != request.sample:
+        return False
+    return is_same(record.request, request.asked)
 
 
 def _no_header() -> CacheCorruptError:

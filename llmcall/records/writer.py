@@ -69,37 +69,42 @@ class Writer:
         no such record.
         """
         self._number += 1
-        where = f"record {self._number}" + (
-            "" if record.sample is None else f" (sample {record.sample!r})"
-        )
         self._new = {}
+        entry = self._entry(record)
+        messages = entry["request"].get("messages")
+        if record.kind == "chat" and has_runs(messages):
+            shared = self._shared(messages)
+            entry["request"]["messages"] = shared
+            self._runs.update(digest for digest, *_ in runs_of(shared))
+        self._digests |= self._new
+        texts = [
+            line_of({"text": digest, "lines": text.split("\n")})
+            for text, digest in self._new.items()
+        ]
+        return [*texts, line_of(entry)]
+
+    def _entry(self, record: Record) -> dict[str, Any]:
+        """Return the fields of a record's line, as JSON can hold them."""
+        sample = "" if record.sample is None else f" (sample {record.sample!r})"
+        where = f"record {self._number}{sample}"
+        fields = {name: getattr(record, name) for name in LINES["kind"]}
         try:
-            entry = {name: getattr(record, name) for name in LINES["kind"]} | {
-                "response": finite(lasting(record.response))
-            }
+            fields["response"] = finite(lasting(record.response))
             entry = {
                 name: plain(value, name, exact=True, surrogates=name == "response")
-                for name, value in entry.items()
+                for name, value in fields.items()
+                if value is not None
             }
             secrets.refuse(entry, self._allow, where, self._searched)
-            entry |= {name: self._encoded(entry[name]) for name in ("request", "response")}
+            for name in ("request", "response"):
+                entry[name] = self._encoded(entry[name])
         except (TypeError, ValueError) as error:
             raise type(error)(f"{where}: {error}") from None
         except RecursionError:
             raise ValueError(
                 f"{where}: its request or response is nested too deeply to be recorded"
             ) from None
-        messages = entry["request"].get("messages")
-        if record.kind == "chat" and has_runs(messages):
-            entry["request"]["messages"] = shared = self._shared(messages)
-            self._runs.update(digest for digest, *_ in runs_of(shared))
-        self._digests |= self._new
-        entry = {name: value for name, value in entry.items() if value is not None}
-        texts = [
-            line_of({"text": digest, "lines": text.split("\n")})
-            for text, digest in self._new.items()
-        ]
-        return [*texts, line_of(entry)]
+        return entry
 
     def _encoded(self, data: Data) -> Any:
         """Return plain data as JSON can hold it, with references instead of long texts."""

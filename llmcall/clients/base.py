@@ -13,13 +13,13 @@ from ..engine.caller import Resolved
 from ..engine.lookup import lookup
 from ..engine.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter
-from ..errors import CacheCorruptError, ConfigError, short_traceback
+from ..errors import ConfigError, short_traceback
 from ..failures import is_left
 from ..requests.parameters import configured_parameters, sent_body
-from ..scopes import note_served
 from ..system import after_fork_in_child
-from ..types import Outcome, Reply
+from ..types import Outcome
 from .failed_calls import handle_failure, note_failure
+from .replies import reply_of_hit, reply_to
 from .streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..models.catalog import Capabilities
     from ..models.prices import Price
     from ..models.tokens import TokenCount
-    from ..types import Record, Request, Sent, Transport
+    from ..types import Record, Reply, Request, Transport
 
 
 class LLMClient:
@@ -332,12 +332,12 @@ class LLMClient:
             call = prepare_chat(self, current_messages, arguments)
             call, record = lookup(call)
             if record is not None:
-                return self._reply(call, record, is_hit=True)  # type: ignore[no-any-return]
+                return reply_of_hit(call, record)  # type: ignore[no-any-return]
             from ..engine.answer import answer
             from ..engine.drivers import drive
 
             outcome = drive(answer(call))
-            return self._reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
+            return reply_to(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             return handle_failure(error, call)  # type: ignore[no-any-return]
 
@@ -364,11 +364,11 @@ class LLMClient:
             found = await adrive(with_cache(call.cache, lookup, call))
             call, record = found
             if record is not None:
-                return self._reply(call, record, is_hit=True)  # type: ignore[no-any-return]
+                return reply_of_hit(call, record)  # type: ignore[no-any-return]
             from ..engine.answer import answer
 
             outcome = await adrive(answer(call))
-            return self._reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
+            return reply_to(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             return handle_failure(error, call)  # type: ignore[no-any-return]
 
@@ -391,9 +391,9 @@ class LLMClient:
         try:
             call, record = lookup(call)
             if record is not None:
-                return self._reply(call, record, is_hit=True)  # type: ignore[no-any-return]
+                return reply_of_hit(call, record)  # type: ignore[no-any-return]
             outcome = drive(answer(call, fallback=False))
-            return self._reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
+            return reply_to(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all errors again
             return handle_failure(error, call)  # type: ignore[no-any-return]
 
@@ -435,50 +435,16 @@ class LLMClient:
 
                 begun = failures.begin(call.scope, call.label)
                 outcome = yield from answer(call, stream=True)
-                return self._reply(call, outcome.record, outcome.sent)
+                return reply_to(call, outcome.record, outcome.sent)
             from ..engine.answer import emit_recorded
 
             yield from emit_recorded(record)
-            return self._reply(call, record, is_hit=True)
+            return reply_of_hit(call, record)
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             failures.end(begun, left=is_left(error))
             return handle_failure(error, call, stream=True)
         finally:
             failures.end(begun)
-
-    def _reply(
-        self,
-        call: ModelCall,
-        record: Record,
-        sent: Sent | None = None,
-        *,
-        is_hit: bool = False,
-    ) -> Any:
-        """Return an answer as the caller wants it: a reply, or what ``response_format`` parses.
-
-        :param sent: what was sent for it; ``None`` if it was recorded before.
-        :param is_hit: whether it is a recorded answer that is not counted yet.
-        """
-        if is_hit:
-            call.count_hit(record.cost, record.served)
-        if sent is None:
-            note_served(call.request, (call.cassette or call.cache).path)
-        if call.draw is not None:
-            call.draw.end(record)
-        call.note_used(record)
-        try:
-            reply = Reply.of(record, sent, parse=call.parse)
-        except (LookupError, TypeError, AttributeError) as error:
-            key = record.cache_key[:12]
-            remedy = f"'llmcall cache delete {key}', or after its line is removed from the cassette, llmcall asks again"
-            raise CacheCorruptError(
-                f"the record {key}… does not contain a model's answer; after {remedy}"
-            ) from error
-        return (
-            reply.parsed
-            if call.options.enable_pydantic_model_return and call.parse is not None
-            else reply
-        )
 
     def respond(
         self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool

@@ -1,0 +1,43 @@
+"""The reply that the caller of a chat call gets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import CacheCorruptError
+from ..scopes import note_served
+from ..types import Reply
+
+if TYPE_CHECKING:
+    from ..engine.prepared_call import ModelCall
+    from ..types import Record, Sent
+
+
+def reply_of_hit(call: ModelCall, record: Record) -> Any:
+    """Count a recorded answer, and return it as the caller wants it."""
+    call.count_hit(record.cost, record.served)
+    return reply_to(call, record)
+
+
+def reply_to(call: ModelCall, record: Record, sent: Sent | None = None) -> Any:
+    """End a call, and return its answer as the caller wants it: a reply, or what ``response_format``
+    parses.
+
+    :param sent: what was sent for the answer; ``None`` if it was recorded before.
+    :raises CacheCorruptError: if the record does not contain a model's answer.
+    """
+    if sent is None:
+        note_served(call.request, (call.cassette or call.cache).path)
+    call.end(record)
+    call.note_used(record)
+    try:
+        reply = Reply.of(record, sent, parse=call.parse)
+    except (LookupError, TypeError, AttributeError) as error:
+        key = record.cache_key[:12]
+        remedy = f"'llmcall cache delete {key}', or after its line is removed from the cassette, llmcall asks again"
+        raise CacheCorruptError(
+            f"the record {key}… does not contain a model's answer; after {remedy}"
+        ) from error
+    if call.options.enable_pydantic_model_return and call.parse is not None:
+        return reply.parsed
+    return reply

@@ -38,7 +38,9 @@ def salvage(damaged: Storage, target: Storage) -> int:
     If none can be read, the other storage is not made. See :meth:`ResponseCache.salvage`.
     """
     if not damaged.exists():
-        raise CacheError(f"{damaged.location} contains no cache; give the path of the damaged cache")
+        raise CacheError(
+            f"{damaged.location} contains no cache; give the path of the damaged cache"
+        )
     if os.path.realpath(target.location) == os.path.realpath(damaged.location):
         raise CacheError(f"{damaged.location} cannot be salvaged into itself; name a new directory")
     sound: set[str] = set()

@@ -271,8 +271,8 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
 
     KEY is a record's key or the beginning of one.
     """
-    from ..review.runs import Run
     from ..review.conversations import conversations
+    from ..review.runs import Run
     from ..review.text import text_lines
 
     record = found.get(_whole_key(found, key), mode="replay")

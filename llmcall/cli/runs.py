@@ -90,8 +90,8 @@ def show(
     "git diff". If a file cannot be read, the reason is shown first, then the file as it is.
     """
     from ..review.conversations import by_round, conversations
-    from ..review.text import text_lines
     from ..review.runs import with_rounds
+    from ..review.text import text_lines
 
     is_file = run is not None and Path(run).is_file()
     try:
@@ -119,8 +119,8 @@ def show(
 def _show_heard(run: Run, level: str | None, scope: str, number: int, *, as_json: bool) -> None:
     """Print which earlier answers the prompt of a call quotes."""
     from ..review.conversations import conversations
-    from ..review.runs import with_rounds
     from ..review.heard import Answers, heard_lines, place_of
+    from ..review.runs import with_rounds
 
     [run] = with_rounds([run], level)
     calls = conversations(run)
@@ -220,8 +220,8 @@ def report(
     network.
     """
     from ..review.comparison import Comparison
-    from ..review.runs import with_rounds
     from ..review.page import page
+    from ..review.runs import with_rounds
 
     runs = [_load(run, scope)]
     if against is not None or other_scope is not None:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from ..requests.contents import strings_in
 from ..types import Record
 from .pairs import asked_key
-from .texts import text_of
 from .repeats import PROMPT
 from .runs import Run, first_level
+from .texts import text_of
 
 Align = Callable[[str], str] | Mapping[str, str]
 

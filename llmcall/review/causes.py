@@ -24,13 +24,13 @@ from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json
 from ..display.printable import printable
 from ..records.answers import same_answer
 from ..types import Record
-from .quotes import LONG, Admits, ChangedAnswers, FormPair, Quote
 from .changes import Change, Part, Parts, Turn, order_of
 from .forms import Form, forms
+from .pairs import Pair
+from .quotes import LONG, Admits, ChangedAnswers, FormPair, Quote
+from .repeats import CONTEXTS, PROMPT, Repeats
 from .texts import Text, text_of
 from .unquoted import quotes, without_quotes
-from .pairs import Pair
-from .repeats import CONTEXTS, PROMPT, Repeats
 
 Normalize = Callable[[str], str] | None
 Words = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]  # of changed passages, in both runs

@@ -39,7 +39,9 @@ class Part(NamedTuple):
     order: int
 
 
-Turn = tuple[int, int]  # the index of an answer's call in its actor's run, and the number of calls there
+Turn = tuple[
+    int, int
+]  # the index of an answer's call in its actor's run, and the number of calls there
 
 
 class Parts:

@@ -64,7 +64,8 @@ def forms(record: Record, normalize: Callable[[str], str] | None) -> dict[Hashab
         # The events of a stream hold pieces; the answer is their text.
         said = [record.answer, response] if record.kind == "http" else None
     return {
-        location: form_of(normalize(text) if normalize else text) for location, text in _parts(said, ())
+        location: form_of(normalize(text) if normalize else text)
+        for location, text in _parts(said, ())
     }
 
 

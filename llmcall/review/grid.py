@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .pairs import Pair
-from .runs import Run
 from .rounds import natural_order
+from .runs import Run
 
 _REPEAT = re.compile(r"(?P<item>.+)/~(?P<repeat>\d{1,6})", re.DOTALL)
 

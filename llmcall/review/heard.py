@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..display.formatting import OUTSIDE_ANY_SCOPE, counted, one_line
 from ..display.printable import printable
-from .quotes import CUT_WORDS, KEY_WORDS, LONG
 from .forms import Form, forms
+from .quotes import CUT_WORDS, KEY_WORDS, LONG
 from .texts import Text, text_of
 
 if TYPE_CHECKING:

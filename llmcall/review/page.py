@@ -18,8 +18,8 @@ from .page_data import page_data
 
 if TYPE_CHECKING:
     from .comparison import Comparison
-    from .runs import Run
     from .grid import Grid
+    from .runs import Run
 
 # The parts of the page's script, in their order.
 SCRIPTS = (

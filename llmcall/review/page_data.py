@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ..types import Record
     from .comparison import Comparison
     from .conversations import Call
-    from .runs import Run
     from .grid import Cell, Grid
+    from .runs import Run
 
 Conversations = Mapping[str, Sequence["Call"]]
 Marks = Mapping[int, Sequence[str]]  # of each record, by its id

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from ..requests.contents import strings_in
 from ..types import Record
-from .forms import Form
 from .changes import Part, Parts, Turn
+from .forms import Form
 from .texts import spoken, text_of
 
 PROMPT = ("messages", "input", "arguments", "body")  # the fields that contain what was said

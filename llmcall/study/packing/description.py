@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...records.reader import read
 from ...records.served import entry_of, served_by
-from ...review.runs import Run
 from ...review.conversations import conversations
 from ...review.marks import ASKED_AGAIN, CUT, REFUSED, asked_again, marks_of
 from ...review.page import page
+from ...review.runs import Run
 
 if TYPE_CHECKING:
     from ...types import Record

@@ -30,7 +30,7 @@ class _Keys(NamedTuple):
     :param damaged: the number of damaged rows.
     """
 
-    present: Mapping[str, str]
+    present: dict[str, str]
     pointers: Mapping[str, str]
     damaged: int
 
@@ -79,7 +79,7 @@ def _present_key(record: Record, settings: Settings) -> str:
     return key_of(record.kind, under_settings(record.request, settings), record.sample)
 
 
-def _moves(present: Mapping[str, str]) -> dict[str, str]:
+def _moves(present: dict[str, str]) -> dict[str, str]:
     """Return the new keys of the rows that get one.
 
     A key that several rows come to stays with the row that has it already; else the first gets it.

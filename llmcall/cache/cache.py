@@ -292,7 +292,7 @@ class ResponseCache:
         :raises CacheError: if another answer is here under ``raise``, or ``path`` contains no
             cache.
         """
-        source = path.storage if isinstance(path, ResponseCache) else path
+        source = path.storage if isinstance(path, ResponseCache) else os.fspath(path)
         return loading.load(self.storage, source, on_conflict, tuple(classes))
 
     def add_all(self, records: Iterable[Record]) -> int:

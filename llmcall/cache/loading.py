@@ -47,7 +47,7 @@ def add_all(
 
 def load(
     storage: Storage,
-    source: str | os.PathLike[str] | Storage,
+    source: str | Storage,
     on_conflict: str,
     classes: tuple[type[Any], ...],
 ) -> int:
@@ -66,16 +66,13 @@ def load(
     return add_all(storage, records, frozenset(conflicts if on_conflict == "replace" else ()))
 
 
-def _read(
-    source: str | os.PathLike[str] | Storage, classes: tuple[type[Any], ...]
-) -> tuple[str, list[Record]]:
+def _read(source: str | Storage, classes: tuple[type[Any], ...]) -> tuple[str, list[Record]]:
     """Return the source's name in messages, and its records."""
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, str):
         return _read_storage(source)
-    path = os.fspath(source)
-    if is_address(path) or os.path.isdir(path):
-        return _read_storage(storage_at(path))
-    return path, _read_file(path, classes)
+    if is_address(source) or os.path.isdir(source):
+        return _read_storage(storage_at(source))
+    return source, _read_file(source, classes)
 
 
 def _read_storage(source: Storage) -> tuple[str, list[Record]]:

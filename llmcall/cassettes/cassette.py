@@ -407,17 +407,18 @@ class Cassette(ContextDecorator):
 
     def _found(self, request: Request | str, place: Place) -> Record | None:
         key = request if isinstance(request, str) else request.cache_key
-        with _lock:
-            found = None if self.stored is None else self.stored.get(request)
-            if found is None and key in self._gained:
-                found = self._gained[key]
-            if found is not None:
+        # Not under the lock: reading a record takes long, and all threads look up.
+        found = None if self.stored is None else self.stored.get(request)
+        if found is None and key in self._gained:
+            found = self._gained[key]
+        if found is not None:
+            with _lock:
                 self._uses.note(key, place)
                 if found.kind == "function":
                     self._uses.note_replayed_function(found)
                 if not self.is_mine():
                     self._used_by_child[0] = 1
-            return found
+        return found
 
     def note_dry_run(self) -> None:
         """Note that a dry run looks up records."""
@@ -497,7 +498,7 @@ class Cassette(ContextDecorator):
         records outside any scope, such as embeddings. If the function itself was called outside any
         scope, they also include those in outermost scopes that this run did not enter.
         """
-        return self._uses.unneeded(list(self.stored or ()))
+        return self._uses.unneeded(self.stored or ())
 
     def to_frame(self, levels: Sequence[str] | None = None) -> Any:
         """Return a pandas DataFrame with a row for each record. The cassette need not be open.

@@ -9,7 +9,7 @@ from .. import scopes
 from ..requests.keys import key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from ..types import Record
 
@@ -76,21 +76,28 @@ class Uses:
         """Return the order of the first call that a record answered; unused records come last."""
         return self._first.get(key, AFTER_ALL)
 
-    def unused(self, records: Sequence[Record]) -> list[Record]:
-        """Return the records that answered no call and belong to no replayed function."""
-        entered = {
-            _outermost_scope(record) for record in records if record.cache_key in self._first
-        }
+    def unused(self, records: Iterable[Record]) -> list[Record]:
+        """Return the records that answered no call and belong to no replayed function.
+
+        :param records: those of the file; they are iterated twice if a function was replayed.
+        """
+        entered = self._entered(records) if self._skipped else set()
         return [
             record
             for record in records
             if record.cache_key not in self._first and not self._may_be_skipped(record, entered)
         ]
 
-    def unneeded(self, records: Sequence[Record]) -> list[Record]:
+    def _entered(self, records: Iterable[Record]) -> set[str]:
+        """Return the outermost scopes in which this run made calls."""
+        return {_outermost_scope(record) for record in records if record.cache_key in self._first}
+
+    def unneeded(self, records: Iterable[Record]) -> list[Record]:
         """Return the unused records that no dry run looked up.
 
         If there were only dry runs, the program made no call, and no record is known as unneeded.
+
+        :param records: as for :meth:`unused`.
         """
         if self._is_planned and not self._first:
             return []

@@ -125,7 +125,8 @@ class Lines:
         return len(self._records)
 
     def __iter__(self) -> Iterator[Record]:
-        unique = {positions[0] for positions in self._without_key.values() if len(positions) == 1}
+        without_key = self._without_key.copy().values()
+        unique = {positions[0] for positions in without_key if len(positions) == 1}
         for position in range(len(self)):
             record = self.record(position)
             if position in unique or self._first(record, position) == position:
@@ -138,7 +139,8 @@ class Lines:
     def get(self, request: Request | str) -> Record | None:
         """Return the record of a request or of a key, or ``None`` if there is none.
 
-        The first look-up of a key alone reads all records.
+        The first look-up of a key alone reads all records. Threads may look up at once: they may
+        compute the same key twice, which changes nothing.
         """
         if isinstance(request, str):
             self._compute_keys()
@@ -146,19 +148,22 @@ class Lines:
         key = request.cache_key
         traits = _traits(request.kind, request.sample, request.asked)
         found = None
-        for position in self._without_key.pop(traits, ()):
+        for position in self._without_key.get(traits, ()):
             record = self.record(position)
             if _answers(record, request):
                 record = record.replace(cache_key=key)
             if self._first(record, position) == position and record.cache_key == key:
                 found = record
+        self._without_key.pop(traits, None)
         return found or self._at_key(key)
 
     def _compute_keys(self) -> None:
         """Compute the keys that are not known yet, in the order of the file."""
-        without_key, self._without_key = self._without_key, {}
+        without_key = self._without_key.copy()
         for position in sorted(chain.from_iterable(without_key.values())):
             self._first(self.record(position), position)
+        for traits in without_key:
+            self._without_key.pop(traits, None)
 
     def askers(self) -> Askers:
         """Return who asked, for the records that name their asker."""

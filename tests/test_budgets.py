@@ -63,10 +63,18 @@ def reserved(asking: Any, message: Any = "Hello", **arguments: Any) -> int:
     return int(found[1].replace(",", ""))
 
 
-def test_threads_and_tasks_make_exactly_as_many_calls_as_are_allowed() -> None:
-    """Of 150 calls from 32 threads, or of 150 tasks, under calls=100 exactly 100 are made; the
-    others say why not.
-    """
+def test_threads_make_exactly_as_many_calls_as_are_allowed() -> None:
+    """Of 150 calls from 32 threads under calls=100, 50 are refused."""
+    asking = client()
+    with llmcall.budget(calls=100) as budget, ThreadPoolExecutor(32) as executor:
+        futures = [executor.submit(asking.send_message, f"Hello {n}") for n in range(150)]
+        found = Counter(type(each.exception() or each.result()).__name__ for each in futures)
+    assert found == {"Reply": 100, "BudgetExceededError": 50}
+    assert (len(asking.requests), budget.spent.calls, budget.left.calls) == (100, 100, 0)
+
+
+def test_tasks_make_exactly_as_many_calls_as_are_allowed() -> None:
+    """Of 150 tasks under calls=100, 50 are refused."""
     asking = client()
 
     async def main() -> list[Any]:
@@ -74,15 +82,10 @@ def test_threads_and_tasks_make_exactly_as_many_calls_as_are_allowed() -> None:
             *(asking.asend_message(f"Hello {n}") for n in range(150)), return_exceptions=True
         )
 
-    with llmcall.budget(calls=100) as budget, ThreadPoolExecutor(32) as executor:
-        calls_of_threads = [executor.submit(asking.send_message, f"Hello {n}") for n in range(150)]
-        found = Counter(
-            type(each.exception() or each.result()).__name__ for each in calls_of_threads
-        )
-    with llmcall.budget(calls=100):
-        of_tasks = Counter(type(each).__name__ for each in asyncio.run(main()))
-    assert found == of_tasks == {"Reply": 100, "BudgetExceededError": 50}
-    assert (len(asking.requests), budget.spent.calls, budget.left.calls) == (200, 100, 0)
+    with llmcall.budget(calls=100) as budget:
+        found = Counter(type(each).__name__ for each in asyncio.run(main()))
+    assert found == {"Reply": 100, "BudgetExceededError": 50}
+    assert (len(asking.requests), budget.spent.calls, budget.left.calls) == (100, 100, 0)
 
 
 def test_a_task_settles_while_calls_that_wait_for_it_hold_all_threads() -> None:
@@ -125,39 +128,70 @@ def test_a_reservation_holds_as_long_as_its_call(monkeypatch: pytest.MonkeyPatch
         assert (budget.spent.tokens, budget.spent.calls) == (1, 1)
 
 
-def test_it_reserves_before_and_settles_after() -> None:
-    """Before a call the prompt's count and max_tokens must fit; afterwards what was used counts."""
+@pytest.fixture
+def greeted() -> tuple[Responding, int]:
+    """A client whose answers take 5 tokens, and the number of tokens in its prompt."""
     prompt = int(metered(0, 0).count_tokens([{"role": "user", "content": "Hello"}]))
-    asking, used = metered(prompt, 5), prompt + 5
+    return metered(prompt, 5), prompt
+
+
+def test_what_was_used_counts_after_a_call(greeted: tuple[Responding, int]) -> None:
+    """What was reserved and not used is free again."""
+    asking, prompt = greeted
     with llmcall.budget(tokens=prompt + 50) as budget:
         asking.send_message("Hello", max_tokens=50)
-        assert (budget.spent.tokens, budget.left.tokens) == (used, 45)
-        refused(
-            asking, r"45 tokens left; the next call may use up to 46: set", max_tokens=46 - prompt
-        )
+        assert (budget.spent.tokens, budget.left.tokens) == (prompt + 5, 45)
+
+
+def test_the_prompt_and_max_tokens_must_fit_before_a_call(greeted: tuple[Responding, int]) -> None:
+    """One token more is refused."""
+    asking, prompt = greeted
+    with llmcall.budget(tokens=prompt + 50):
+        asking.send_message("Hello", max_tokens=50)
+        said = r"45 tokens left; the next call may use up to 46: set"
+        refused(asking, said, max_tokens=46 - prompt)
         asking.send_message("Hello", max_tokens=45 - prompt)
 
 
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}}
 
 
-def test_what_a_call_reserves() -> None:
-    """The prompt with its schema, and max_tokens for each answer, else the model's largest output
-    in its window.
-    """
-    known = {
-        "m": {"max_output_tokens": 400, "context_window": 1000},
-        "small": {"context_window": 100},
-    }
+@pytest.mark.parametrize(
+    ("arguments", "tokens"),
+    [
+        ({"max_tokens": 50}, 50),
+        ({"max_completion_tokens": 60, "n": 3}, 180),
+        ({}, 400),
+        ({"n": 2}, 800),
+        ({"model": "unheard-of"}, 4096),
+        ({"model": "gpt-4o-mini"}, 16384),
+    ],
+    ids=str,
+)
+def test_a_call_reserves_its_prompt_and_the_most_it_may_answer(
+    arguments: dict[str, Any], tokens: int
+) -> None:
+    """That is max_tokens, or else the model's largest output, for each answer."""
+    known = {"m": {"max_output_tokens": 400, "context_window": 1000}}
     asking = metered(1, 1, models=known)
     prompt = int(asking.count_tokens([{"role": "user", "content": "Hello"}]))
-    assert reserved(asking, max_tokens=50) == prompt + 50
-    assert reserved(asking, max_completion_tokens=60, n=3) == prompt + 180
-    assert (reserved(asking), reserved(asking, n=2)) == (prompt + 400, prompt + 800)
-    assert reserved(asking, model="small") == 100
-    assert reserved(asking, model="unheard-of") == prompt + 4096
-    assert reserved(metered(1, 1, model="gpt-4o-mini")) == prompt + 16384
-    assert reserved(asking, max_tokens=50, response_format=SCHEMA) > prompt + 55
+    assert reserved(asking, **arguments) == prompt + tokens
+
+
+def test_a_call_reserves_no_more_than_the_context_window() -> None:
+    """Prompt and answer stand in it together."""
+    assert reserved(metered(1, 1, models={"m": {"context_window": 100}})) == 100
+
+
+def test_a_call_reserves_its_schema() -> None:
+    """A server counts it as a part of the prompt."""
+    asking = metered(1, 1)
+    without = reserved(asking, max_tokens=50)
+    assert reserved(asking, max_tokens=50, response_format=SCHEMA) > without + 5
+
+
+def test_an_embedding_reserves_and_spends_the_tokens_of_its_texts() -> None:
+    """It has no answer in tokens."""
     texts = ["one two three", "four"]
     embedding = ScriptedClient([[[1.0], [2.0]]], model="m")
     tokens = sum(int(embedding.count_tokens(text)) for text in texts)
@@ -194,40 +228,45 @@ def test_an_answer_without_usage_spends_what_was_reserved() -> None:
 def test_usd_is_exact() -> None:
     """Three calls of 0.1 USD fit in 0.3 USD, though the sum of the floats is more, and a fourth
     does not.
-
-    Calls of less than a millionth add up as well.
     """
     asking = metered(1, 50_000, prices={"m": (0.0, 2.0)})
     with llmcall.budget(usd=0.3) as budget:
         for _ in range(3):
             asking.send_message("Hello", max_tokens=50_000)
-        refused(
-            asking,
-            r"^\$0\.0000 left; the next call may cost up to \$0\.1000: set max_tok",
-            max_tokens=50_000,
-        )
+        said = r"^\$0\.0000 left; the next call may cost up to \$0\.1000: set max_tok"
+        refused(asking, said, max_tokens=50_000)
     assert (budget.spent.usd, budget.left.usd) == (0.3, 0.0)
+
+
+def test_calls_of_less_than_a_millionth_of_a_dollar_add_up() -> None:
+    """None is rounded away."""
     tiny = metered(1, 1, prices={"m": (0.15, 0.3)})
     with llmcall.budget(usd=1) as budget:
         for _ in range(10):
             tiny.send_message("Hello", max_tokens=1)
     assert budget.spent.usd == pytest.approx(4.5e-6)
+
+
+def test_a_refusal_shows_what_is_left_below_a_cent() -> None:
+    """It is not shown as $0.00."""
+    asking = metered(1, 50_000, prices={"m": (0.0, 2.0)})
     with llmcall.budget(usd=0.0003):
-        refused(
-            asking,
-            r"^\$0\.0003 left; the next call may cost up to \$0\.0\d+: set max_",
-            max_tokens=500,
-        )
+        said = r"^\$0\.0003 left; the next call may cost up to \$0\.0\d+: set max_"
+        refused(asking, said, max_tokens=500)
 
 
-def test_usd_without_a_price_refuses_to_start() -> None:
-    """A model without a price is refused before any call, naming it and the setting that gives one."""
+def test_a_limit_of_usd_refuses_a_model_without_a_price() -> None:
+    """The error comes before any call, and names the model and the setting that gives a price."""
     asking = ScriptedClient(["yes"], model="unheard-of", on_error="none")
     with llmcall.budget(usd=5), pytest.raises(ConfigError, match=r"unheard-of.*\[Prices\]"):
         asking.send_message("Hello")
     assert asking.requests == []
+
+
+def test_the_usd_of_a_model_without_a_price_are_unknown() -> None:
+    """A limit of calls can be kept nevertheless."""
     with llmcall.budget(calls=1) as budget:
-        asking.send_message("Hello")
+        ScriptedClient(["yes"], model="unheard-of").send_message("Hello")
     assert (budget.spent.usd, budget.spent.calls) == (None, 1)
 
 
@@ -241,51 +280,75 @@ def test_hits_are_free() -> None:
     assert budget.spent == (0, 0, 0)
 
 
-def test_all_nested_budgets_count() -> None:
-    """A call counts in every budget that is open, and the tightest decides; entered again, one goes
-    on.
-    """
+def test_a_call_counts_in_every_budget_that_is_open() -> None:
+    """The tightest of them decides, and its error says so."""
     with llmcall.budget(calls=3) as outer:
-        with llmcall.budget(calls=2) as inner, inner:
+        with llmcall.budget(calls=2) as inner:
             for _ in range(2):
                 client().send_message("Hello")
             refused(match="the limit of 2 calls is reached")
         client().send_message("Hello")
         refused(match="the limit of 3 calls is reached")
-    with inner:
-        refused()
     client().send_message("Hello")
     assert (outer.spent.calls, inner.spent.calls) == (3, 2)
 
 
+def test_a_budget_that_is_entered_again_goes_on() -> None:
+    """Within itself a call counts once."""
+    with llmcall.budget(calls=2) as budget, budget:
+        for _ in range(2):
+            client().send_message("Hello")
+        refused()
+    with budget:
+        refused()
+    assert budget.spent.calls == 2
+
+
+async def _send_by_a_task(asking: ScriptedClient) -> None:
+    await asking.asend_message("Hello")
+
+
 @pytest.mark.parametrize("on_error", ["none", "return", "raise"])
-def test_it_is_always_raised(on_error: str) -> None:
-    """A budget's error is raised whatever on_error says, by every way to call."""
-    asking = ScriptedClient([], on_error=on_error)
-    with llmcall.budget(calls=0):
-        for way in (
-            asking.send_message,
-            asking.get_embedding,
-            lambda text: list(asking.stream_message(text)),
-        ):
-            with pytest.raises(BudgetExceededError):
-                way("Hello")
-        with pytest.raises(BudgetExceededError):
-            asyncio.run(asking.asend_message("Hello"))
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda asking: asking.send_message("Hello"),
+        lambda asking: asking.get_embedding("Hello"),
+        lambda asking: list(asking.stream_message("Hello")),
+        lambda asking: asyncio.run(_send_by_a_task(asking)),
+    ],
+    ids=["send_message", "get_embedding", "stream_message", "asend_message"],
+)
+def test_a_budgets_error_is_raised_whatever_on_error_says(way: Any, on_error: str) -> None:
+    """A run that went on would not stop at its limit."""
+    with llmcall.budget(calls=0), pytest.raises(BudgetExceededError):
+        way(ScriptedClient([], on_error=on_error))
 
 
-def test_a_follower_of_a_call_that_is_refused_takes_over() -> None:
-    """The leader's own budget error is not shared: an identical call is made once there is room."""
-    asking = ScriptedClient(lambda messages: "yes", cache_mode="auto")
+def gathered(asking: ScriptedClient) -> list[Any]:
+    """Ask the same from three tasks at once."""
 
     async def main() -> list[Any]:
         tasks = [asyncio.create_task(asking.asend_message("Hello")) for _ in range(3)]
         return await asyncio.gather(*tasks, return_exceptions=True)
 
+    return asyncio.run(main())
+
+
+def test_each_of_identical_calls_is_refused_by_its_own_budget() -> None:
+    """All three have the error."""
+    asking = ScriptedClient(lambda messages: "yes", cache_mode="auto")
     with llmcall.budget(calls=0):
-        assert Counter(type(each) for each in asyncio.run(main())) == {BudgetExceededError: 3}
+        assert [type(each) for each in gathered(asking)] == [BudgetExceededError] * 3
+
+
+def test_identical_calls_share_the_one_that_is_allowed() -> None:
+    """An earlier refusal of the same call is not shared."""
+    asking = ScriptedClient(lambda messages: "yes", cache_mode="auto")
+    with llmcall.budget(calls=0):
+        gathered(asking)
     with llmcall.budget(calls=1):
-        assert sorted(reply.cached for reply in asyncio.run(main())) == [False, True, True]
+        assert sorted(reply.cached for reply in gathered(asking)) == [False, True, True]
 
 
 WRONG = [
@@ -300,8 +363,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_arguments(wrong: dict[str, Any]) -> None:
-    """A limit that is no number of at least 0, or an empty name, is refused at once."""
+def test_a_wrong_limit_or_name_is_refused_at_once(wrong: dict[str, Any]) -> None:
+    """A limit is a number of at least 0, and a name is not empty."""
     with pytest.raises(ValueError, match=r"budget's"):
         llmcall.budget(**wrong)
 
@@ -356,24 +419,40 @@ def test_no_interleaving_passes_a_limit(
 
 @pytest.fixture
 def place(place: str) -> str:
-    """Have budgets kept in a place, as answers are."""
+    """A place in which budgets are kept, as answers are."""
     llmcall.configure(cache_path=place)
     return place
 
 
-def test_a_name_goes_on_counting(place: str) -> None:
-    """What was spent under a name counts when it is opened again, and can be looked at and taken
-    back.
-    """
-    asking = metered(10, 5)
+def spent_by_the_survey() -> None:
+    """Make a call that counts under a name."""
+    with llmcall.budget(usd=1, calls=2, name="survey"):
+        metered(10, 5).send_message("Hello", max_tokens=5)
+
+
+def test_what_was_spent_under_a_name_counts_when_it_is_opened_again(place: str) -> None:
+    """The limits may be others; the error has the name."""
     for spent in (0, 1):
-        with llmcall.budget(usd=1, calls=2, name="survey") as budget:
-            assert budget.spent.calls == spent
-            asking.send_message("Hello", max_tokens=5)
+        assert llmcall.budget(name="survey").spent.calls == spent
+        spent_by_the_survey()
     with llmcall.budget(calls=1, name="survey"):
-        refused(asking, "^the budget 'survey': the limit of 1 call is reached: raise the budget$")
+        said = "^the budget 'survey': the limit of 1 call is reached: raise the budget$"
+        refused(metered(10, 5), said)
+
+
+def test_what_was_spent_under_a_name_can_be_looked_at(place: str) -> None:
+    """Without a limit nothing is left or reached."""
+    for _ in range(2):
+        spent_by_the_survey()
     kept = llmcall.budget(name="survey")
-    assert (kept.spent, kept.left) == ((pytest.approx(40e-6), 30, 2), (None, None, None))
+    assert kept.spent == (pytest.approx(40e-6), 30, 2)
+    assert kept.left == (None, None, None)
+
+
+def test_what_was_spent_under_a_name_can_be_forgotten(place: str) -> None:
+    """It is then what another name's is, nothing."""
+    spent_by_the_survey()
+    kept = llmcall.budget(name="survey")
     kept.forget()
     assert kept.spent == llmcall.budget(name="another").spent == (0, 0, 0)
 
@@ -424,8 +503,8 @@ def test_one_name_opened_twice_counts_once(
         refused()
 
 
-def test_names_are_apart(place: str) -> None:
-    """Each name counts for itself, whatever it looks like; clearing the cache leaves all of them."""
+def test_each_name_counts_for_itself(place: str) -> None:
+    """Whatever it looks like; clearing the cache leaves all of them."""
     names = ("a", "a:b", "spent:a", "ключ 🧀")
     for name in names:
         with llmcall.budget(calls=2, name=name):
@@ -435,10 +514,8 @@ def test_names_are_apart(place: str) -> None:
     assert [llmcall.budget(name=name).spent.calls for name in names] == [1] * len(names)
 
 
-def test_usd_of_a_name_with_unknown_prices(place: str) -> None:
-    """Where calls without a price count under a name, their USD are unknown, and no limit of USD
-    can be kept.
-    """
+def test_a_name_under_which_prices_were_unknown_keeps_no_limit_of_usd(place: str) -> None:
+    """Its USD are unknown from then on."""
     with llmcall.budget(name="survey"):
         ScriptedClient(["yes"], model="unheard-of").send_message("Hello")
     with llmcall.budget(usd=5, name="survey") as budget:
@@ -494,34 +571,32 @@ with llmcall.budget(calls=40, name="survey"):
 """
 
 
-def test_what_a_killed_process_had_reserved_is_spent(
-    place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that is killed in its third call leaves three calls spent: the server may have
-    billed it.
-
-    On another machine nobody knows whether it was killed, so its call is waited for as long as one
-    may take.
-    """
+def test_what_a_killed_process_had_reserved_is_spent(place: str) -> None:
+    """It is killed in its third call, which the server may have billed."""
     ran(KILLED, place)
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(socket, "gethostname", lambda: "elsewhere")
-        assert llmcall.budget(name="survey").spent.calls == 2
-        elsewhere.setattr(ledgers, "AWAY", -1.0)
-        assert llmcall.budget(name="survey").spent.calls == 3
     with llmcall.budget(calls=4, name="survey") as budget:
+        assert budget.spent.calls == 3
         client().send_message("Hello")
         refused()
     assert budget.spent.calls == 4
 
 
+def test_a_call_of_another_machine_is_waited_for_as_long_as_one_may_take(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody here knows whether its process was killed; after that time the call is spent."""
+    ran(KILLED, place)
+    monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+    assert llmcall.budget(name="survey").spent.calls == 2
+    monkeypatch.setattr(ledgers, "AWAY", -1.0)
+    assert llmcall.budget(name="survey").spent.calls == 3
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_process_forked_while_others_spend_from_the_name(place: str) -> None:
-    """Threads write the budget all the time: a child that is forked meanwhile spends as well, and
-    waits for nobody.
-
-    Each has a connection of its own, and no call is lost.
+    """Threads write the budget all the time: a child that is forked meanwhile spends as well, waits
+    for nobody, and no call is lost.
     """
     program = """
         import threading, time, warnings
@@ -555,29 +630,43 @@ def test_a_process_forked_while_others_spend_from_the_name(place: str) -> None:
     assert ran(program, place).split() == ["20", "20"]
 
 
-@pytest.mark.filterwarnings(
+forking = pytest.mark.filterwarnings(
     "ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"
 )
+
+
+@forking
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_named_budget_travels_to_workers(place: str) -> None:
-    """Workers of other processes share a budget by its name; one without a name is refused before
-    anything is run.
-    """
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
-        with llmcall.budget(calls=3, name="survey") as budget:
-            found = llmcall.map(ask, "abc", executor=pool)
-            with pytest.raises(BudgetExceededError):
-                llmcall.map(ask, "abcde", executor=pool)
-            assert llmcall.map(ask, "abc") == found
-        with llmcall.budget(calls=3), pytest.raises(ValueError, match="has no name"):
-            llmcall.map(ask, "fg", executor=pool)
+def test_a_named_budget_holds_in_workers(place: str) -> None:
+    """They share it by its name; what they recorded costs nothing afterwards."""
+    with (
+        ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool,
+        llmcall.budget(calls=3, name="survey") as budget,
+    ):
+        found = llmcall.map(ask, "abc", executor=pool)
+        with pytest.raises(BudgetExceededError):
+            llmcall.map(ask, "abcde", executor=pool)
+        assert llmcall.map(ask, "abc") == found
     assert (calls(), budget.spent.calls) == (3, 3)
 
 
-def test_a_paid_answer_is_not_lost_where_nothing_can_be_kept(
+@forking
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_budget_without_a_name_cannot_be_shared_with_workers(place: str) -> None:
+    """It is refused before anything is run."""
+    with (
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool,
+        llmcall.budget(calls=3),
+        pytest.raises(ValueError, match="has no name"),
+    ):
+        llmcall.map(ask, "fg", executor=pool)
+    assert calls() == 0
+
+
+def test_a_paid_answer_is_not_lost_if_its_use_cannot_be_noted(
     place: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where what was used cannot be noted, the answer is given back all the same, with a warning."""
+    """It is returned all the same, with a warning."""
     with RedisProcess() as mortal:
         if "://" in place:
             llmcall.configure(cache_path=f"unix://{mortal.socket}", cache_mode="off")
@@ -641,5 +730,9 @@ def test_a_printed_budget_says_what_was_spent_of_what() -> None:
     with llmcall.budget(usd=2, calls=10) as budget:
         ScriptedClient(["Yes."]).send_message("Bread?", on_error="raise")
     assert re.fullmatch(r"budget: \$\d+\.\d{4} of \$2\.00, 1 of 10 calls spent", str(budget))
+
+
+def test_a_printed_budget_has_its_name() -> None:
+    """Large numbers have commas."""
     survey = llmcall.budget(tokens=5000, name="survey")
     assert str(survey) == "budget 'survey': 0 of 5,000 tokens spent"

@@ -94,59 +94,88 @@ def spoil(place: str, key: str, value: Any) -> None:
 
 
 def test_a_question_is_asked_once(place: str) -> None:
-    """Another client, and another process, get the recorded answer; streamed or not is the same
-    record.
-    """
+    """Another client gets the recorded answer, too."""
     first, second = client_at(place), client_at(place, ())
     assert [said(first), said(first), said(second)] == [
         ("one", False),
         ("one", True),
         ("one", True),
     ]
-    with second.stream_message("Hello") as stream:
-        assert "".join(stream) == "one" and stream.reply.cached
+    assert len(first.cache) == 1
+
+
+def test_a_streamed_question_is_the_same_question(place: str) -> None:
+    """It is answered from the record of the other."""
+    said(client_at(place))
+    with client_at(place, ()).stream_message("Hello") as stream:
+        assert "".join(stream) == "one"
+        assert stream.reply.cached
+
+
+def test_another_process_gets_the_recorded_answer(place: str) -> None:
+    """The cache is all that they share."""
+    said(client_at(place))
     program = """
         client = ScriptedClient((), cache_mode="replay", cache_path=sys.argv[1])
         print(client.send_message("Hello").content)
     """
-    assert (ran(program, place), len(first.cache)) == ("one", 1)
+    assert ran(program, place) == "one"
 
 
-def test_replay_never_calls(place: str) -> None:
-    """What is recorded is answered; anything else is a CacheMissError that names the place,
-    whatever on_error is.
-    """
+def test_replay_answers_what_is_recorded(place: str) -> None:
+    """The model is not asked."""
     said(client_at(place), "known")
-    client = client_at(place, mode="replay")
+    client = client_at(place, (), mode="replay")
     assert said(client, "known") == ("one", True)
-    for on_error in ("none", "raise", "return"):
-        with pytest.raises(CacheMissError, match="MODE = auto") as caught:
-            client.send_message("unknown", on_error=on_error)
-        assert "://" not in place or place in str(caught.value)  # a long path is broken into lines
-        with pytest.raises(CacheMissError):
-            client.get_embedding("unknown", on_error=on_error)
+
+
+ways_to_ask = pytest.mark.parametrize(
+    "way",
+    [
+        lambda client, how: client.send_message("unknown", **how),
+        lambda client, how: client.get_embedding("unknown", **how),
+        lambda client, how: list(client.stream_message("unknown", **how)),
+    ],
+    ids=["send_message", "get_embedding", "stream_message"],
+)
+
+
+@ways_to_ask
+@pytest.mark.parametrize("on_error", ["none", "raise", "return"])
+def test_replay_raises_for_what_is_not_recorded_whatever_on_error_says(
+    way: Any, on_error: str, place: str
+) -> None:
+    """Nothing is asked."""
+    client = client_at(place, mode="replay")
     with pytest.raises(CacheMissError):
-        list(client.stream_message("unknown"))
+        way(client, {"on_error": on_error})
     assert not client.requests
 
 
+def test_a_miss_names_the_mode_that_asks_and_the_place(place: str) -> None:
+    """It is the error of a replay."""
+    with pytest.raises(CacheMissError, match="MODE = auto") as caught:
+        client_at(place, mode="replay").send_message("unknown")
+    assert "://" not in place or place in str(caught.value)  # a long path is broken into lines
+
+
 def test_replay_needs_no_key_and_no_address() -> None:
-    """A recorded answer is given where nothing is configured; the miss comes before the missing
-    key.
-    """
+    """A recorded answer is given where nothing is configured."""
     said(client_at(), "known", model="gpt-4o-mini")
     client = llmcall.OpenAIClient(cache_mode="replay")
     assert said(client, "known") == ("one", True)
+
+
+def test_a_replay_without_a_key_misses_and_names_no_key() -> None:
+    """A key would not help; without replay the missing key is named."""
     with pytest.raises(CacheMissError):
-        client.send_message("unknown")
+        llmcall.OpenAIClient(cache_mode="replay").send_message("unknown")
     with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
         llmcall.OpenAIClient().send_message("unknown")
 
 
 def test_refresh_asks_each_question_once_per_process(place: str) -> None:
-    """The new answer replaces the old one, and is read from then on, by other clients of the
-    process too.
-    """
+    """Other clients of the process read the new answer; another question is asked."""
     said(client_at(place, ["old"]))
     client = client_at(place, ["new", "newer"], mode="refresh")
     assert [said(client), said(client), said(client_at(place, (), "refresh"))] == [
@@ -155,13 +184,19 @@ def test_refresh_asks_each_question_once_per_process(place: str) -> None:
         ("new", True),
     ]
     assert said(client, "another") == ("newer", False)
-    assert (said(client_at(place, ())), len(client.cache)) == (("new", True), 2)
 
 
-def test_refresh_overwrites_each_time_it_asks(place: str) -> None:
-    """Each process asks once more, and its answer takes the place of the last one, chat or
-    embedding.
-    """
+def test_the_answer_of_a_refresh_replaces_the_old_one(place: str) -> None:
+    """There is one record, for later modes too."""
+    said(client_at(place, ["old"]))
+    said(client_at(place, ["new"], mode="refresh"))
+    reading = client_at(place, ())
+    assert said(reading) == ("new", True)
+    assert len(reading.cache) == 1
+
+
+def test_refresh_asks_once_more_in_each_process(place: str) -> None:
+    """Its answer takes the place of the last one, chat or embedding."""
     program = """
         client = ScriptedClient(["from a child"], cache_mode="refresh", cache_path=sys.argv[1])
         embedder = ScriptedClient([[3.0]], cache_mode="refresh", cache_path=sys.argv[1])
@@ -190,11 +225,17 @@ def test_refresh_overwrites_a_record_once_per_process(place: str) -> None:
     assert stored == ["new", "new"]
 
 
-def test_off_and_one_call_past_the_cache() -> None:
-    """Both neither read nor store; in replay, cache=False is a miss that says why."""
+def test_off_neither_reads_nor_stores() -> None:
+    """Each call asks."""
     said(client_at(answers=["stored"]))
     client = client_at(mode="off")
     assert [said(client), said(client)] == [("one", False), ("two", False)]
+    assert said(client_at(answers=())) == ("stored", True)
+
+
+def test_a_call_past_the_cache_neither_reads_nor_stores() -> None:
+    """The calls before and after it do."""
+    said(client_at(answers=["stored"]))
     client = client_at()
     assert [said(client), said(client, cache=False), said(client)] == [
         ("stored", True),
@@ -203,14 +244,27 @@ def test_off_and_one_call_past_the_cache() -> None:
     ]
     assert said(client, "other", cache=False) == ("two", False)
     assert len(client.cache) == 1
+
+
+def test_a_call_past_the_cache_in_replay_is_a_miss_that_says_why() -> None:
+    """What is recorded may not be used, and nothing may be asked."""
+    said(client_at())
     with pytest.raises(CacheMissError, match="cache=False"):
         client_at(mode="replay").send_message("Hello", cache=False)
+
+
+def test_a_cache_that_is_off_gives_nothing_and_keeps_nothing() -> None:
+    """``put`` returns the record that it was given."""
+    client = client_at(answers=["stored"])
+    said(client)
     off, request = ResponseCache(client.cache.path, mode="off"), client.build_request("Hello")
-    assert (off.get(request), text_of(off.put(request, answer("4"))), said(client)) == (
-        None,
-        "4",
-        ("stored", True),
-    )
+    assert off.get(request) is None
+    assert text_of(off.put(request, answer("4"))) == "4"
+    assert said(client) == ("stored", True)
+
+
+def test_an_unknown_cache_mode_is_refused() -> None:
+    """The error lists the modes."""
     with pytest.raises(ValueError, match="auto, replay, refresh, off"):
         ResponseCache("cache", mode="sometimes")
 
@@ -218,15 +272,14 @@ def test_off_and_one_call_past_the_cache() -> None:
 # What is stored
 
 
-def test_a_record_holds_what_was_asked_and_who_answered(cache: ResponseCache) -> None:
-    """The request, the response, its cost, the sample; of a client's also api_type, host and
-    version.
-    """
+def test_a_record_holds_what_was_asked_and_answered(cache: ResponseCache) -> None:
+    """It has the request, the response, its cost, the sample, and when it was stored."""
     request = asked("Käse?", temperature=0.5, sample=3)
     assert cache.get(request) is None
     cache.put(request, answer("3"), cost=0.25)
     record = cache.get(request)
-    assert record is not None and record.stored_at is not None
+    assert record is not None
+    assert record.stored_at is not None
     assert record.replace(stored_at=None) == Record(
         cache_key=request.cache_key,
         kind="chat",
@@ -240,6 +293,10 @@ def test_a_record_holds_what_was_asked_and_who_answered(cache: ResponseCache) ->
         cost=0.25,
         version=llmcall.__version__,
     )
+
+
+def test_a_clients_record_holds_who_answered() -> None:
+    """It has the kind of the API, the host, and llmcall's version."""
     client = client_at()
     said(client)
     (record,) = client.cache.records()
@@ -250,44 +307,65 @@ def test_a_record_holds_what_was_asked_and_who_answered(cache: ResponseCache) ->
     )
 
 
-def test_callers_get_copies(place: str) -> None:
-    """Whatever a caller does with messages, a reply or a record, the next one is as it was
-    recorded.
-    """
-    client = client_at(
-        place, [{"role": "assistant", "content": "3", "tool_calls": [TOOL_CALL]}, "4"]
-    )
-    messages = [{"role": "user", "content": "Hello"}]
+def test_what_a_caller_does_with_a_reply_changes_no_record(place: str) -> None:
+    """Nor does what it does with a record."""
+    reply = {"role": "assistant", "content": "3", "tool_calls": [TOOL_CALL]}
+    client = client_at(place, [reply])
     for _ in range(3):
-        reply = client.send_message(messages)
+        reply = client.send_message("Hello")
         assert (reply.content, reply.tool_calls, len(reply.choices)) == ("3", [TOOL_CALL], 1)
         reply["content"] = "changed"
         reply.tool_calls[0].clear()
         reply.raw["choices"].clear()
-        client.cache.get(client.build_request(messages)).response.clear()
+        client.cache.get(client.build_request("Hello")).response.clear()
+
+
+def test_messages_that_a_caller_changes_are_another_question(place: str) -> None:
+    """The record holds them as they were."""
+    client = client_at(place, ["3", "4"])
+    messages: Any = [{"role": "user", "content": "Hello"}]
+    assert said(client, messages) == ("3", False)
     messages[0]["content"] = "Good bye"
-    assert said(client, messages) == ("4", False)  # type: ignore[arg-type]
-    given = answer("mine")
+    assert said(client, messages) == ("4", False)
+    assert said(client, "Hello") == ("3", True)
+
+
+def test_a_response_that_was_put_can_be_changed_afterwards(place: str) -> None:
+    """So can the record that ``put`` returned."""
+    client, given = client_at(place, ()), answer("mine")
     client.cache.put(client.build_request("planted"), given).response.clear()
     given["choices"].clear()
     assert said(client, "planted") == ("mine", True)
 
 
-def test_a_hit_of_another_host_warns_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Answers of one server used for another are named once, with the remedy; a namespace keeps
-    them apart.
-    """
+@pytest.fixture
+def asked_elsewhere() -> dict[str, Any]:
+    """Record answers of one server, and return the settings of another one."""
     for message in ("Hello", "again"):
         said(client_at(), message, model="m", temperature=0)
+    return {"base_url": "http://localhost:1/v1", "on_error": "raise"}
+
+
+def test_a_hit_of_another_host_warns_once(
+    asked_elsewhere: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning names both servers and the remedy."""
     assert not caplog.records
-    elsewhere = llmcall.OpenAIClient(base_url="http://localhost:1/v1")
+    elsewhere = llmcall.OpenAIClient(**asked_elsewhere)
     for message in ("Hello", "again", "Hello"):
-        assert elsewhere.send_message(message, model="m", temperature=0) is not None
+        assert said(elsewhere, message, model="m", temperature=0) == (
+            "one",
+            True,
+        )
     (warning,) = caplog.messages
-    assert all(word in warning for word in ("scripted", "localhost", "[Cache] NAMESPACE"))
-    apart = llmcall.OpenAIClient(
-        base_url="http://localhost:1/v1", cache_namespace="local", cache_mode="replay"
-    )
+    assert "scripted" in warning
+    assert "localhost" in warning
+    assert "[Cache] NAMESPACE" in warning
+
+
+def test_a_namespace_keeps_the_answers_of_hosts_apart(asked_elsewhere: dict[str, Any]) -> None:
+    """The other one's answer is a miss."""
+    apart = llmcall.OpenAIClient(cache_namespace="local", cache_mode="replay", **asked_elsewhere)
     with pytest.raises(CacheMissError):
         apart.send_message("Hello", model="m", temperature=0)
 
@@ -370,52 +448,88 @@ def test_records_come_in_the_order_of_storing(cache: ResponseCache) -> None:
     assert len(found) == len(set(found))
 
 
-def test_delete_and_clear(cache: ResponseCache, place: str) -> None:
-    """Deleting takes exactly what is meant and tells how many, damaged records too; what is meant
-    must be said.
-    """
+def test_delete_takes_the_records_that_where_selects(cache: ResponseCache) -> None:
+    """It returns how many."""
     requests = filled(cache, 6)
     assert cache.delete(where=lambda record: int(text_of(record)) % 2 == 1) == 3
     assert [cache.get(request) is None for request in requests] == [False, True] * 3
-    assert cache.delete(keys=[requests[0].cache_key, requests[1].cache_key, "0" * 64]) == 1
-    for arguments in ({}, {"where": bool, "keys": []}, {"keys": requests[2].cache_key}):
-        with pytest.raises(TypeError, match="keys"):
-            cache.delete(**arguments)  # type: ignore[arg-type]
-    spoil(place, requests[2].cache_key, b"nonsense")
+
+
+def test_delete_counts_only_the_keys_that_were_there(cache: ResponseCache) -> None:
+    """Others are no error."""
+    first, second, _ = filled(cache, 3)
+    assert cache.delete(keys=[first.cache_key]) == 1
+    assert cache.delete(keys=[first.cache_key, second.cache_key, "0" * 64]) == 1
+    assert [text_of(record) for record in cache.records()] == ["2"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"where": bool, "keys": []}, {"keys": "0" * 64}],
+    ids=["nothing", "both", "a key alone"],
+)
+def test_delete_needs_either_keys_or_a_selection(
+    arguments: dict[str, Any], cache: ResponseCache
+) -> None:
+    """What is meant must be said."""
+    filled(cache, 1)
+    with pytest.raises(TypeError, match="keys"):
+        cache.delete(**arguments)
+    assert len(cache) == 1
+
+
+def test_clear_deletes_damaged_records_too(cache: ResponseCache, place: str) -> None:
+    """It returns how many records there were."""
+    requests = filled(cache, 2)
+    spoil(place, requests[0].cache_key, b"nonsense")
     assert (len(cache), cache.clear(), len(cache), cache.clear()) == (2, 2, 0, 0)
     assert (cache.verify(), list(cache.records())) == ([], [])
 
 
-def test_statistics(cache: ResponseCache) -> None:
-    """They tell path, number and size; an empty cache is true all the same, and asking makes none."""
-    assert (cache.stats().records, cache.stats().size, bool(cache), cache.exists()) == (
-        0,
-        0,
-        True,
-        False,
-    )
-    assert (len(cache), list(cache.records()), cache.delete(keys=["a"]), cache.clear()) == (
-        0,
-        [],
-        0,
-        0,
-    )
+def test_an_empty_cache_is_true_and_holds_nothing(cache: ResponseCache) -> None:
+    """It has no record to give or to delete."""
+    assert bool(cache)
+    assert (cache.stats().records, cache.stats().size, cache.exists()) == (0, 0, False)
+    assert (len(cache), list(cache.records())) == (0, [])
+    assert (cache.delete(keys=["a"]), cache.clear()) == (0, 0)
+
+
+def test_looking_at_a_cache_makes_none(cache: ResponseCache) -> None:
+    """The folder is made when the first answer is stored."""
+    cache.stats()
+    cache.clear()
+    assert (len(cache), list(cache.records()), cache.verify()) == (0, [], [])
+    assert not cache.exists()
     assert not isinstance(cache.path, Path) or not cache.path.exists()
+
+
+def test_statistics_tell_path_number_and_size(cache: ResponseCache) -> None:
+    """The size is at least that of the texts."""
     filled(cache, 3)
     stats = cache.stats()
-    assert (stats.path, stats.records, stats.size > 300) == (str(cache.path), 3, True)
+    assert (stats.path, stats.records) == (str(cache.path), 3)
+    assert stats.size > 300
+
+
+def test_a_cache_is_represented_by_its_path_and_mode(cache: ResponseCache) -> None:
+    """Both can be pasted back."""
     assert repr(cache) == f"ResponseCache({str(cache.path)!r}, mode='auto')"
 
 
-def test_a_frame() -> None:
-    """A row for each record, in the order of storing."""
-    pytest.importorskip("pandas")
+@pytest.fixture
+def two_records() -> ResponseCache:
+    """A cache with a record outside any scope, and one in a scope."""
     client = client_at(answers=lambda messages: "Two.", model="gpt-4o")
     said(client, "How many?")
     with llmcall.scope("trial"), llmcall.scope("lisa"):
         said(client, "And now?")
-    frame = client.cache.to_frame()
-    assert list(frame.columns) == [
+    return client.cache  # type: ignore[no-any-return]
+
+
+def test_a_frame_has_the_columns_that_are_documented(two_records: ResponseCache) -> None:
+    """In this order."""
+    pytest.importorskip("pandas")
+    assert list(two_records.to_frame().columns) == [
         "scope",
         "draw",
         "kind",
@@ -431,12 +545,21 @@ def test_a_frame() -> None:
         "used",
         "cache_key",
     ]
-    assert list(frame["prompt"]) == ["How many?", "And now?"] and list(frame["answer"]) == [
-        "Two.",
-        "Two.",
-    ]
+
+
+def test_a_frame_has_a_row_for_each_record(two_records: ResponseCache) -> None:
+    """They stand in the order of storing, with scope and draw."""
+    pytest.importorskip("pandas")
+    frame = two_records.to_frame()
+    assert list(frame["prompt"]) == ["How many?", "And now?"]
+    assert list(frame["answer"]) == ["Two.", "Two."]
     assert (frame["scope"][1], frame["draw"][1]) == ("trial/lisa", 0)
-    assert len(client.cache.to_frame(lambda record: record.sample is None)) == 1
+
+
+def test_a_frame_has_the_rows_that_a_condition_selects(two_records: ResponseCache) -> None:
+    """The condition is a function of the record."""
+    pytest.importorskip("pandas")
+    assert len(two_records.to_frame(lambda record: record.sample is None)) == 1
 
 
 def test_a_frame_says_who_answered_and_how_the_answer_ended(cache: ResponseCache) -> None:
@@ -488,7 +611,9 @@ def test_a_frame_has_the_levels_of_the_scopes() -> None:
         ("rep", TypeError, "must be a list of names"),
     ],
 )
-def test_levels_that_do_not_fit(levels: Any, error: type[Exception], words: str) -> None:
+def test_levels_that_do_not_fit_are_refused(
+    levels: Any, error: type[Exception], words: str
+) -> None:
     """The error says which levels or columns there are."""
     pytest.importorskip("pandas")
     client = client_at(answers=lambda messages: "Two.")
@@ -501,27 +626,41 @@ def test_levels_that_do_not_fit(levels: Any, error: type[Exception], words: str)
 # Damage
 
 
-@pytest.mark.parametrize("value", [b"nonsense", b"", b"\x80\x04.", "text", 7, None])
-def test_a_damaged_record(
-    value: Any, place: str, cache: ResponseCache, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Damage is never an answer: replay refuses, the other modes ask anew, say so, and mend it."""
-    if "://" in place and not isinstance(value, bytes):
+@pytest.fixture(params=[b"nonsense", b"", b"\x80\x04.", "text", 7, None])
+def damaged(request: pytest.FixtureRequest, place: str, cache: ResponseCache) -> Any:
+    """Store two answers, and damage the first; return its key."""
+    if "://" in place and not isinstance(request.param, bytes):
         pytest.skip("only a directory can hold other types")
-    request, sound = filled(cache, 2)
-    spoil(place, request.cache_key, value)
-    with pytest.raises(CacheCorruptError, match=request.cache_key[:12]):
+    first, _ = filled(cache, 2)
+    spoil(place, first.cache_key, request.param)
+    return first.cache_key
+
+
+def test_damage_is_refused_in_replay(damaged: str, place: str) -> None:
+    """The error has the record's key."""
+    with pytest.raises(CacheCorruptError, match=damaged[:12]):
         said(client_at(place, (), "replay"), "question 0")
+
+
+def test_damage_is_no_record(damaged: str, cache: ResponseCache) -> None:
+    """Reading all records fails, and ``verify`` names the key."""
     with pytest.raises(CacheCorruptError):
         list(cache.records())
-    assert cache.verify() == [request.cache_key]
+    assert cache.verify() == [damaged]
+
+
+def test_damage_is_asked_again_and_mended(
+    damaged: str, place: str, cache: ResponseCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says so; the other record stays."""
     client = client_at(place)
     assert [said(client, "question 0"), said(client, "question 0")] == [
         ("one", False),
         ("one", True),
     ]
     assert "asks for the answer again" in caplog.text
-    assert (cache.verify(), len(cache), text_of(cache.get(sound))) == ([], 2, "1")
+    assert (cache.verify(), len(cache)) == ([], 2)
+    assert text_of(cache.get(asked("question 1"))) == "1"
 
 
 def test_a_record_under_a_wrong_key_is_damage(tmp_path: Path) -> None:
@@ -542,17 +681,28 @@ def test_a_record_under_a_wrong_key_is_damage(tmp_path: Path) -> None:
 # Sharing
 
 
-def test_changes_of_others_are_seen(place: str) -> None:
-    """A record that was answered from before, and that somebody else replaces or deletes, is not
-    remembered.
-    """
+@pytest.fixture
+def hit_before(place: str) -> Any:
+    """A client that was answered from a record."""
     client = client_at(place)
     assert [said(client)[0] for _ in range(2)] == ["one", "one"]
-    request = client.build_request("Hello")
+    return client
+
+
+def test_a_record_that_somebody_else_replaces_is_not_remembered(
+    hit_before: Any, place: str
+) -> None:
+    """The new answer is given."""
+    request = hit_before.build_request("Hello")
     ResponseCache(place, mode="refresh").put(request, answer("replaced"))
-    assert said(client)[0] == "replaced"
+    assert said(hit_before) == ("replaced", True)
+
+
+def test_a_record_that_somebody_else_deletes_is_not_remembered(hit_before: Any, place: str) -> None:
+    """The question is asked again."""
+    request = hit_before.build_request("Hello")
     assert ResponseCache(place).delete(keys=[request.cache_key]) == 1
-    assert said(client)[0] == "two"
+    assert said(hit_before) == ("two", False)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -592,76 +742,119 @@ def test_a_fork_while_others_write_and_call(place: str) -> None:
 # The directory
 
 
-def test_the_directory_is_private_and_out_of_git(tmp_path: Path) -> None:
-    """It has mode 0700 and a .gitignore that covers itself; one in which other things lie stays as
-    it is.
-    """
-    for name, mode in (("new", 0o700), ("empty", 0o700), ("used", 0o755)):
-        if name != "new":
-            (tmp_path / name).mkdir(mode=0o755)
-        if name == "used":
-            (tmp_path / name / "other.txt").write_text("mine")
-        filled(ResponseCache(tmp_path / name), 1)
-        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
-        assert (tmp_path / name / ".gitignore").exists() == (name != "used")
-    assert (tmp_path / "new" / ".gitignore").read_text() == "*\n"
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_caches_directory_is_private_and_out_of_git(exists: bool, tmp_path: Path) -> None:
+    """It has the mode 0700 and a .gitignore that covers all, whether it was made or was empty."""
+    folder = tmp_path / "cache"
+    if exists:
+        folder.mkdir(mode=0o755)
+    filled(ResponseCache(folder), 1)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert (folder / ".gitignore").read_text() == "*\n"
+
+
+def test_a_directory_with_other_files_stays_as_it_is(tmp_path: Path) -> None:
+    """Whoever made it decides who reads it."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "other.txt").write_text("mine")
+    filled(ResponseCache(tmp_path), 1)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert not (tmp_path / ".gitignore").exists()
+
+
+def test_a_caches_directory_holds_the_database_alone(tmp_path: Path) -> None:
+    """And the files that SQLite keeps beside it."""
+    filled(ResponseCache(tmp_path / "new"), 1)
     names = {path.name for path in (tmp_path / "new").iterdir()}
     assert names <= {".gitignore", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"}
 
 
-def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """~ and $NAME mean what they mean to diskcache; a relative path stays what it was at first."""
+def test_a_caches_path_may_have_a_tilde_and_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They mean what they mean to diskcache."""
     monkeypatch.setenv("SHELF", "shelf")
     assert ResponseCache("~/$SHELF").path == tmp_path / "shelf"
+
+
+def test_a_relative_path_stays_what_it_was_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program may go to another directory."""
     relative = ResponseCache("here")
     monkeypatch.chdir("/")
     assert relative.path == tmp_path / "here"
 
 
-def test_diskcache_evicts_and_limits_nothing(tmp_path: Path) -> None:
-    """Opened by diskcache itself, the directory is one that loses nothing; what it adds there is no
-    record.
-    """
-    cache = ResponseCache(tmp_path / "cache")
-    filled(cache, 2)
-    cache.close()
+def test_diskcache_loses_nothing_of_a_cache(tmp_path: Path) -> None:
+    """Opened by it, the directory has no limit, no eviction and no statistics."""
+    with ResponseCache(tmp_path / "cache") as cache:
+        filled(cache, 2)
     with diskcache.Cache(str(tmp_path / "cache")) as opened:
         assert (opened.eviction_policy, opened.cull_limit, opened.statistics) == ("none", 0, 0)
-        assert opened.size_limit >= 2**60 and opened.expire() == opened.cull() == 0
+        assert opened.size_limit >= 2**60
+        assert opened.expire() == opened.cull() == 0
         assert isinstance(opened[asked("question 0").cache_key], bytes)
+
+
+def test_what_diskcache_adds_to_a_cache_is_no_record(tmp_path: Path) -> None:
+    """``verify`` names its key."""
+    cache = ResponseCache(tmp_path / "cache")
+    filled(cache, 2)
+    with diskcache.Cache(str(tmp_path / "cache")) as opened:
         opened["theirs"] = b"plain bytes"
         assert len(opened) == len(cache) == 3
     assert cache.verify() == ["theirs"]
 
 
-@pytest.mark.skipif(
+def opened_in(folder: Path) -> list[str]:
+    """Return the files below a folder that this process has open."""
+    found = []
+    for handle in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # it is closed meanwhile
+            found.append(os.readlink(os.path.join("/proc/self/fd", handle)))
+    return [name for name in found if str(folder) in name]
+
+
+only_linux = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="only Linux tells which files are open"
 )
-def test_no_handle_stays_open(tmp_path: Path) -> None:
-    """Neither of a directory that is gone, whose space is given back, nor of a cache that is closed
-    or forgotten.
-    """
 
-    def opened() -> list[str]:
-        found = []
-        for handle in os.listdir("/proc/self/fd"):
-            with suppress(OSError):  # it is closed meanwhile
-                found.append(os.readlink(os.path.join("/proc/self/fd", handle)))
-        return [name for name in found if str(folder) in name]
 
-    folder = tmp_path / "cache"
-    cache = ResponseCache(folder)
+@only_linux
+def test_a_directory_that_is_gone_is_left_and_made_again(tmp_path: Path) -> None:
+    """None of its deleted files stays open, whose space would not be given back."""
+    cache = ResponseCache(tmp_path / "cache")
     (before,) = filled(cache, 1)
     assert cache.get(before) is not None
-    shutil.rmtree(folder)
+    shutil.rmtree(tmp_path / "cache")
     cache.put(asked("after"), answer("yes"))
-    assert cache.get(before) is None and cache.get(asked("after")) is not None
-    assert opened() and not [name for name in opened() if "(deleted)" in name]
+    assert cache.get(before) is None
+    assert cache.get(asked("after")) is not None
+    assert opened_in(tmp_path / "cache")
+    assert not [name for name in opened_in(tmp_path / "cache") if "(deleted)" in name]
+
+
+@only_linux
+def test_a_cache_that_is_closed_has_no_file_open(tmp_path: Path) -> None:
+    """It opens them again when it is used."""
+    cache = ResponseCache(tmp_path / "cache")
+    filled(cache, 1)
+    assert opened_in(tmp_path / "cache")
     cache.close()
-    assert not opened()
-    assert len(cache) == 1 and opened()
+    assert not opened_in(tmp_path / "cache")
+    assert len(cache) == 1
+    assert opened_in(tmp_path / "cache")
+
+
+@only_linux
+def test_a_cache_that_is_forgotten_has_no_file_open(tmp_path: Path) -> None:
+    """Nobody needs to close it."""
+    cache = ResponseCache(tmp_path / "cache")
+    filled(cache, 1)
+    assert opened_in(tmp_path / "cache")
     del cache
-    assert not opened()
+    assert not opened_in(tmp_path / "cache")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of open files")
@@ -693,18 +886,38 @@ def most_open() -> int:
         return file.fileno()
 
 
-def test_a_path_that_is_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """That is an error with its remedy before anything is paid for, and the file stays."""
+@pytest.fixture
+def a_file(tmp_path: Path) -> Path:
+    """A file in the place of a cache."""
     (tmp_path / "cache").write_text("mine")
-    for mode in ("auto", "replay"):
-        client = client_at(tmp_path / "cache", mode=mode)
-        with pytest.raises(CacheError, match=r"is a file; \[Cache\] PATH must name a directory"):
-            client.send_message("a")
-        assert not client.requests
-    client = client_at(tmp_path / "cache", mode="refresh")  # which asks whatever is stored
-    client.send_message("a")
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("mode", ["auto", "replay"])
+def test_a_path_that_is_a_file_is_refused_before_anything_is_paid_for(
+    mode: str, a_file: Path
+) -> None:
+    """The error has its remedy, and the file stays."""
+    client = client_at(a_file, mode=mode)
+    with pytest.raises(CacheError, match=r"is a file; \[Cache\] PATH must name a directory"):
+        client.send_message("a")
+    assert not client.requests
+    assert a_file.read_text() == "mine"
+
+
+def test_refresh_gives_the_answer_though_the_path_is_a_file(
+    a_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It asks whatever is stored; the warning has the remedy, and the file stays."""
+    client_at(a_file, mode="refresh").send_message("a")
     assert "is a file; [Cache] PATH must name a directory" in caplog.text
-    assert (tmp_path / "cache").read_text() == "mine"
-    (tmp_path / "cache").unlink()
+    assert a_file.read_text() == "mine"
+
+
+def test_an_answer_that_could_not_be_stored_is_stored_once_the_file_is_gone(a_file: Path) -> None:
+    """At the latest when the client is closed."""
+    client = client_at(a_file, mode="refresh")
+    client.send_message("a")
+    a_file.unlink()
     client.close()
     assert len(client.cache) == 1

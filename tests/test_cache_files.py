@@ -53,61 +53,101 @@ def contents(cache: ResponseCache) -> dict[str, Any]:
 # Export and load
 
 
-@pytest.mark.parametrize("kind", ["file", "directory", "object"])
-def test_round_trip(kind: str, tmp_path: Path) -> None:
-    """What is loaded again answers the same requests with the same answers; loading it twice
-    changes nothing.
-    """
-    source = recorded(tmp_path / "source", {"b": "1", "a": "2 🧀\n" * 300})
-    assert source.export(tmp_path / "export.jsonl") == 3
-    place: Any = {
-        "file": tmp_path / "export.jsonl",
-        "directory": tmp_path / "source",
-        "object": source,
-    }[kind]
+@pytest.fixture
+def source(tmp_path: Path) -> ResponseCache:
+    """A cache with two answers and an embedding, and a file to which it is exported."""
+    cache = recorded(tmp_path / "source", {"b": "1", "a": "2 🧀\n" * 300})
+    assert cache.export(tmp_path / "export.jsonl") == 3
+    return cache
+
+
+@pytest.fixture(params=["file", "directory", "object"])
+def loaded(request: pytest.FixtureRequest, source: ResponseCache, tmp_path: Path) -> Any:
+    """What can be loaded: the exported file, the cache's folder, and the cache."""
+    if request.param == "object":
+        return source
+    return tmp_path / ("export.jsonl" if request.param == "file" else "source")
+
+
+def test_a_loaded_cache_has_the_same_records(
+    loaded: Any, source: ResponseCache, tmp_path: Path
+) -> None:
+    """None is damaged."""
     with ResponseCache(tmp_path / "target") as target:
-        assert target.load(place) == 3
-        assert (contents(target), target.verify()) == (contents(source), [])
-        assert (target.load(place), target.load(target), len(target)) == (0, 0, 3)
+        assert target.load(loaded) == 3
+        assert contents(target) == contents(source)
+        assert target.verify() == []
+
+
+def test_loading_a_second_time_adds_nothing(loaded: Any, tmp_path: Path) -> None:
+    """Nor does a cache add to itself."""
+    with ResponseCache(tmp_path / "target") as target:
+        target.load(loaded)
+        assert target.load(loaded) == target.load(target) == 0
+        assert len(target) == 3
+
+
+def test_an_export_of_a_loaded_cache_has_the_same_bytes(loaded: Any, tmp_path: Path) -> None:
+    """The order of loading does not matter."""
+    with ResponseCache(tmp_path / "target") as target:
+        target.load(loaded)
         target.export(tmp_path / "again.jsonl")
     assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "export.jsonl").read_bytes()
+
+
+def test_a_loaded_cache_answers_the_same_requests(loaded: Any, tmp_path: Path) -> None:
+    """Chats with their samples, and embeddings."""
+    with ResponseCache(tmp_path / "target") as target:
+        target.load(loaded)
     client = ScriptedClient(
         (), cache_mode="replay", cache_path=tmp_path / "target", on_error="raise"
     )
     with llmcall.scope("actor-b"):
         reply: Any = client.send_message("b", temperature=0.5)
-    assert (reply.content, reply.sample, client.get_embedding("text")) == (
-        "1",
-        "actor-b#0",
-        [0.5, 0.25],
-    )
+    assert (reply.content, reply.sample) == ("1", "actor-b#0")
+    assert client.get_embedding("text") == [0.5, 0.25]
 
 
-def test_an_export_is_a_cassette(tmp_path: Path) -> None:
-    """UTF-8 JSON Lines with a header, records by scope path, those that ``where`` says; no host,
-    time or key.
-    """
-    source = recorded(tmp_path / "source", {"b": "1", "a": "2"})
-    source.export(tmp_path / "export.jsonl")
-    lines = [
-        json.loads(line)
-        for line in (tmp_path / "export.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    assert "llmcall" in lines[0]
-    assert [line.get("sample") for line in lines[1:]] == [None, "actor-a#0", "actor-b#0"]
-    assert not any(
-        {"host", "stored_at", "cache_key", "version"} & line.keys() for line in lines[1:]
-    )
-    assert (
-        source.export(tmp_path / "some.jsonl", where=lambda record: record.kind == "embedding") == 1
-    )
+def test_an_export_has_a_header_and_records_by_scope_path(
+    source: ResponseCache, tmp_path: Path
+) -> None:
+    """It is UTF-8 JSON Lines."""
+    text = (tmp_path / "export.jsonl").read_text(encoding="utf-8")
+    head, *lines = map(json.loads, text.splitlines())
+    assert "llmcall" in head
+    samples = [line.get("sample") for line in lines if "request" in line]
+    assert samples == [None, "actor-a#0", "actor-b#0"]
+
+
+def test_an_export_has_no_host_time_or_key(source: ResponseCache, tmp_path: Path) -> None:
+    """Nor the version that wrote it."""
+    text = (tmp_path / "export.jsonl").read_text(encoding="utf-8")
+    _, *lines = map(json.loads, text.splitlines())
+    assert not any({"host", "stored_at", "cache_key", "version"} & line.keys() for line in lines)
+
+
+def test_an_export_has_the_records_that_where_selects(
+    source: ResponseCache, tmp_path: Path
+) -> None:
+    """It returns how many."""
+    some = tmp_path / "some.jsonl"
+    assert source.export(some, where=lambda record: record.kind == "embedding") == 1
+    (line,) = some.read_text(encoding="utf-8").splitlines()[1:]
+    assert json.loads(line)["kind"] == "embedding"
+
+
+def test_an_export_replays_as_a_cassette(source: ResponseCache, tmp_path: Path) -> None:
+    """The model is not asked."""
     with llmcall.cassette(tmp_path / "export.jsonl", mode="none"), llmcall.scope("actor-a"):
-        assert ScriptedClient().send_message("a", temperature=0.5).content == "2"  # type: ignore[union-attr]
+        reply: Any = ScriptedClient().send_message("a", temperature=0.5)
+    assert reply.content == "2 🧀\n" * 300
+
+
+def test_an_empty_cache_is_exported_and_loaded(tmp_path: Path) -> None:
+    """The file has a header alone."""
     with ResponseCache(tmp_path / "empty") as cache:
-        assert (cache.export(tmp_path / "empty.jsonl"), cache.load(tmp_path / "empty.jsonl")) == (
-            0,
-            0,
-        )
+        assert cache.export(tmp_path / "empty.jsonl") == 0
+        assert cache.load(tmp_path / "empty.jsonl") == 0
 
 
 def test_an_export_stands_by_the_levels_of_its_scopes() -> None:
@@ -124,29 +164,38 @@ def test_an_export_stands_by_the_levels_of_its_scopes() -> None:
     assert samples == [None, "a#0", "a/b#0", "a-b#0"]
 
 
-@pytest.mark.parametrize("on_conflict", ["keep", "replace", "raise"])
-def test_conflicts(on_conflict: str, tmp_path: Path) -> None:
-    """Another answer to a key is kept out, put in place of ours, or refused before anything is
-    stored.
-    """
-    place = tmp_path / "theirs.jsonl"
-    recorded(tmp_path / "theirs", {"a": "theirs", "new": "theirs"}).export(place)
-    ours = recorded(tmp_path / "ours", {"a": "ours"})
-    before = contents(ours)
-    if on_conflict == "raise":
-        with pytest.raises(CacheError, match=r"answer 1 request .* 'replace'") as caught:
-            ours.load(place, on_conflict="raise")
-        assert type(caught.value) is CacheError
-        assert contents(ours) == before
-        return
-    assert ours.load(place, on_conflict=on_conflict) == (2 if on_conflict == "replace" else 1)
+@pytest.fixture
+def conflict(tmp_path: Path) -> tuple[ResponseCache, Path]:
+    """A cache, and a file with another answer to its request and a new record."""
+    theirs = tmp_path / "theirs.jsonl"
+    recorded(tmp_path / "theirs", {"a": "theirs", "new": "theirs"}).export(theirs)
+    return recorded(tmp_path / "ours", {"a": "ours"}), theirs
+
+
+@pytest.mark.parametrize(("on_conflict", "kept"), [("keep", "ours"), ("replace", "theirs")])
+def test_on_conflict_says_which_answer_stays(
+    on_conflict: str, kept: str, conflict: tuple[ResponseCache, Path]
+) -> None:
+    """``load`` returns how many records it stored; a second load stores none."""
+    ours, theirs = conflict
+    assert ours.load(theirs, on_conflict=on_conflict) == (2 if kept == "theirs" else 1)
     chats = ours.records(where=lambda record: record.kind == "chat")
     answers = {record.request["messages"][0]["content"]: record.answer for record in chats}
-    assert answers == {"a": "theirs" if on_conflict == "replace" else "ours", "new": "theirs"}
-    assert ours.load(place, on_conflict=on_conflict) == 0
+    assert answers == {"a": kept, "new": "theirs"}
+    assert ours.load(theirs, on_conflict=on_conflict) == 0
 
 
-def test_what_servers_name_anew_is_no_conflict(tmp_path: Path) -> None:
+def test_on_conflict_raise_stores_nothing(conflict: tuple[ResponseCache, Path]) -> None:
+    """The error says how many requests have other answers, and what to do."""
+    ours, theirs = conflict
+    before = contents(ours)
+    with pytest.raises(CacheError, match=r"answer 1 request .* 'replace'") as caught:
+        ours.load(theirs, on_conflict="raise")
+    assert type(caught.value) is CacheError
+    assert contents(ours) == before
+
+
+def test_what_servers_name_for_each_answer_is_no_conflict(tmp_path: Path) -> None:
     """Ids, dates and fingerprints of two recordings may differ."""
     for name in ("one", "other"):
         with ResponseCache(tmp_path / name) as cache:
@@ -157,58 +206,90 @@ def test_what_servers_name_anew_is_no_conflict(tmp_path: Path) -> None:
     assert ResponseCache(tmp_path / "one").load(tmp_path / "other", on_conflict="raise") == 0
 
 
-def test_what_cannot_be_loaded(tmp_path: Path) -> None:
-    """A broken line is named by its number; what holds no cache is an error, too; nothing is stored
-    or made.
-    """
-    recorded(tmp_path / "source", {"a": "1"}).export(tmp_path / "export.jsonl")
-    lines = (tmp_path / "export.jsonl").read_text(encoding="utf-8").splitlines()
-    (tmp_path / "broken.jsonl").write_text(
-        "\n".join([*lines[:-1], lines[-1][:-9]]), encoding="utf-8"
-    )
-    (tmp_path / "folder").mkdir()
+def test_a_file_with_a_broken_line_is_not_loaded(source: ResponseCache, tmp_path: Path) -> None:
+    """The error names the line by its number; no line before it is stored."""
+    broken = tmp_path / "broken.jsonl"
+    text = (tmp_path / "export.jsonl").read_bytes()
+    broken.write_bytes(text[:-9])
+    last = len(text.splitlines())
     with ResponseCache(tmp_path / "target") as target:
-        for what, error, words in [
-            (tmp_path / "broken.jsonl", CacheCorruptError, rf"broken\.jsonl:{len(lines)}"),
-            (tmp_path / "missing.jsonl", FileNotFoundError, "missing"),
-            (tmp_path / "folder", CacheError, "contains no cache"),
-            (ResponseCache(tmp_path / "nowhere"), CacheError, "nowhere contains no cache"),
-            (5, TypeError, "not int"),
-        ]:
-            with pytest.raises(error, match=words):  # type: ignore[arg-type]
-                target.load(what)  # type: ignore[arg-type]
+        with pytest.raises(CacheCorruptError, match=rf"broken\.jsonl:{last}"):
+            target.load(broken)
+        assert len(target) == 0
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "words"),
+    [
+        (lambda: "missing.jsonl", FileNotFoundError, "missing"),
+        (lambda: "folder", CacheError, "contains no cache"),
+        (lambda: ResponseCache("nowhere"), CacheError, "nowhere contains no cache"),
+        (lambda: 5, TypeError, "not int"),
+    ],
+    ids=["no file", "a folder", "a cache that is not there", "a number"],
+)
+def test_what_is_no_cache_cannot_be_loaded(
+    what: Callable[[], Any], error: type[Exception], words: str
+) -> None:
+    """Looking for one makes none."""
+    Path("folder").mkdir()
+    with ResponseCache("target") as target:
+        with pytest.raises(error, match=words):
+            target.load(what())
+        assert len(target) == 0
+    assert not Path("folder", DATABASE).exists()
+    assert not Path("nowhere").exists()
+
+
+def test_an_unknown_on_conflict_is_refused(source: ResponseCache, tmp_path: Path) -> None:
+    """The error lists the values."""
+    with ResponseCache(tmp_path / "target") as target:
         with pytest.raises(ValueError, match="keep, replace, raise"):
             target.load(tmp_path / "export.jsonl", on_conflict="ask")
         assert len(target) == 0
-    assert not (tmp_path / "folder" / DATABASE).exists()
 
 
 # The bytes of a record
 
 
 class Model(str, enum.Enum):
-    """Be a string that belongs to a class."""
+    """A string that belongs to a class."""
 
     MINI = "gpt-4o-mini"
 
 
-def test_what_is_not_plain(tmp_path: Path) -> None:
-    """What has a plain form is stored in it; anything else is refused before it is stored, naming
-    its place.
-    """
+def test_what_has_a_plain_form_is_stored_in_it(tmp_path: Path) -> None:
+    """A string of a class is a string, a mapping a dict, a tuple a list."""
     with ResponseCache(tmp_path / "cache") as cache:
         cache.put(asked("a"), {"model": Model.MINI, "more": OrderedDict(a=(1, 2))})
         found = cache.get(asked("a")).response  # type: ignore[union-attr]
-        assert type(found["model"]) is str and found["more"] == {"a": [1, 2]}
-        with pytest.raises(TypeError, match=r"response\.choices\[0\]\.at is a datetime"):
-            cache.put(asked("b"), {"choices": [{"at": datetime.datetime(2026, 1, 1)}]})
-        with pytest.raises(TypeError, match="could not be read"):
-            cache.put(asked("b"), {}, cost=True)
-        assert len(cache) == 1
+    assert type(found["model"]) is str
+    assert found == {"model": "gpt-4o-mini", "more": {"a": [1, 2]}}
+
+
+@pytest.mark.parametrize(
+    ("response", "options", "words"),
+    [
+        (
+            {"choices": [{"at": datetime.datetime(2026, 1, 1)}]},
+            {},
+            r"response\.choices\[0\]\.at is a datetime",
+        ),
+        ({}, {"cost": True}, "could not be read"),
+    ],
+)
+def test_what_has_no_plain_form_is_refused_before_it_is_stored(
+    response: Any, options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    """The error names its place."""
+    with ResponseCache(tmp_path / "cache") as cache:
+        with pytest.raises(TypeError, match=words):
+            cache.put(asked("b"), response, **options)
+        assert len(cache) == 0
 
 
 class Planted:
-    """Write a file when unpickled."""
+    """An object that writes a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -223,34 +304,41 @@ def rewritten(cache: ResponseCache, key: str, change: Callable[[bytes], bytes]) 
     in_database(cache.path, "UPDATE Cache SET value = ? WHERE key = ?", change(packed), key)
 
 
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_no_pickle_runs_code(protocol: int, tmp_path: Path) -> None:
-    """Neither in a record's place, with a checksum that fits, nor in its response or request, nor
-    as a file to load.
-    """
-    planted, request = Planted(tmp_path / "planted"), asked("a")
+def hostile_values(planted: Planted, protocol: int) -> list[Any]:
+    """Return values that run code if a record or a file is unpickled without care."""
     head = (1, "chat", None, None, None, None, None)
-    values = [
+    return [
         planted,
         (*head, {"a": planted}, pickle.dumps({})),
         (*head[:-1], planted, {}, pickle.dumps({})),
         [1],
         (),
+        (*head, {}, pickle.dumps({"a": planted}, protocol)),
     ]
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_no_pickle_in_a_records_place_runs_code(protocol: int, tmp_path: Path) -> None:
+    """It is damage, though its checksum fits."""
+    request = asked("a")
     with ResponseCache(tmp_path / "cache", mode="replay") as cache:
         cache.put(request, {"choices": []})
-        for value in [*values, (*head, {}, pickle.dumps({"a": planted}, protocol))]:
+        for value in hostile_values(Planted(tmp_path / "planted"), protocol):
             body = pickle.dumps(value, protocol)
             sum_of = crc32(body, crc32(request.cache_key.encode())).to_bytes(4, "little")
             rewritten(cache, request.cache_key, lambda packed, data=body + sum_of: data)  # type: ignore[misc]
             with pytest.raises(CacheCorruptError, match="cannot be read"):
                 _ = cache.get(request).request  # type: ignore[union-attr]
-            for data in (
-                body,
-                pickle.dumps({"key": value}, protocol),
-                pickle.dumps({value: 1} if value == () else 1),
-            ):
-                (tmp_path / "api.pickle").write_bytes(data)
+    assert not (tmp_path / "planted").exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_no_pickle_that_is_loaded_runs_code(protocol: int, tmp_path: Path) -> None:
+    """It is refused, or what it has is not taken."""
+    with ResponseCache(tmp_path / "cache") as cache:
+        for value in hostile_values(Planted(tmp_path / "planted"), protocol):
+            for content in (value, {"key": value}, {value: 1} if value == () else 1):
+                (tmp_path / "api.pickle").write_bytes(pickle.dumps(content, protocol))
                 with suppress(CacheError, ValueError):
                     cache.load(tmp_path / "api.pickle")
     assert not (tmp_path / "planted").exists()
@@ -270,72 +358,131 @@ def replayed(question: str, **arguments: Any) -> str | None:
     return None if reply is None else reply.content
 
 
-def test_an_alias_that_came_later() -> None:
-    """Records of a name that is an alias now are found under the model's own name, as old as they
-    were.
-    """
+@pytest.fixture
+def before_the_alias() -> ScriptedClient:
+    """Record two models' answers, then make one of the names an alias."""
     client = recorder()
     client.send_message("Bread?", model="gpt-4-turbo")
     client.send_message("Milk?", model="gpt-4o")
-    times = [record.stored_at for record in client.cache.records()]
     llmcall.configure(aliases={"gpt-4-turbo": "gpt-4-1106-preview"})
+    return client
+
+
+def test_a_miss_after_a_new_alias_names_the_command(before_the_alias: ScriptedClient) -> None:
+    """The record is there, but under the old key."""
     with pytest.raises(CacheMissError, match="rekey"):
         replayed("Bread?", model="gpt-4-turbo")
-    assert (client.cache.rekey(), client.cache.rekey()) == (1, 0)
+
+
+def test_rekey_moves_an_aliass_records_to_the_models_own_name(
+    before_the_alias: ScriptedClient,
+) -> None:
+    """Other records stay; a second time there is nothing to do."""
+    cache = before_the_alias.cache
+    assert (cache.rekey(), cache.rekey()) == (1, 0)
     assert "Bread?" in str(replayed("Bread?", model="gpt-4-turbo"))
     assert "Milk?" in str(replayed("Milk?", model="gpt-4o"))
-    after = list(client.cache.records())
-    assert [record.stored_at for record in after] == times
-    assert [record.request["model"] for record in after] == ["gpt-4-1106-preview", "gpt-4o"]
-    assert client.cache.verify() == [] and len(client.cache) == 2
+    models = [record.request["model"] for record in cache.records()]
+    assert models == ["gpt-4-1106-preview", "gpt-4o"]
 
 
-def test_a_namespace_that_came_and_went(tmp_path: Path) -> None:
-    """The present namespace stands in every key, in those of functions too, or in none; an
-    endpoint's goes before.
-    """
+def test_rekey_keeps_the_age_of_a_record(before_the_alias: ScriptedClient) -> None:
+    """Only the key and the model's name change."""
+    cache = before_the_alias.cache
+    times = [record.stored_at for record in cache.records()]
+    cache.rekey()
+    assert [record.stored_at for record in cache.records()] == times
+    assert cache.verify() == []
+    assert len(cache) == 2
+
+
+@pytest.fixture
+def in_no_namespace() -> tuple[ScriptedClient, Callable[[], int]]:
+    """Record two draws and a function; return the client and the function."""
     clock = llmcall.recorded(name="clock")(lambda: 1)
     client = recorder()
     with llmcall.scope("lisa"):
         client.send_message("Bread?")
         client.send_message("Bread?")
     clock()
-    first = list(client.cache.records())
+    return client, clock
+
+
+Recorded = tuple[ScriptedClient, Callable[[], int]]
+
+
+def namespaces(cache: ResponseCache) -> list[Any]:
+    """Return the namespace in each record."""
+    return [record.request.get("namespace") for record in cache.records()]
+
+
+def test_rekey_puts_the_present_namespace_into_every_key(in_no_namespace: Recorded) -> None:
+    """Calls and functions are found there."""
+    client, clock = in_no_namespace
     llmcall.configure(cache_namespace="here")
     assert client.cache.rekey() == 3
-    assert {record.request["namespace"] for record in client.cache.records()} == {"here"}
-    with llmcall.configured(cache_mode="replay"), llmcall.scope("lisa"):
-        assert replayed("Bread?") and replayed("Bread?")
+    assert namespaces(client.cache) == ["here"] * 3
     with llmcall.configured(cache_mode="replay"):
+        with llmcall.scope("lisa"):
+            assert replayed("Bread?")
+            assert replayed("Bread?")
         assert clock() == 1
+
+
+def test_rekey_prefers_the_namespace_of_a_models_endpoint(in_no_namespace: Recorded) -> None:
+    """A function has none, and so has the general one."""
+    client, _ = in_no_namespace
     endpoint = llmcall.Endpoint("one", models=("gpt-4o-mini",), namespace="mine")
+    llmcall.configure(cache_namespace="here")
+    client.cache.rekey()
     with llmcall.configured(endpoints=[endpoint]):
         assert client.cache.rekey() == 2
-    assert [record.request["namespace"] for record in client.cache.records()] == [
-        "mine",
-        "mine",
-        "here",
-    ]
+    assert namespaces(client.cache) == ["mine", "mine", "here"]
+
+
+def test_rekey_takes_a_namespace_that_went_out_of_every_key(in_no_namespace: Recorded) -> None:
+    """The records are then what they were."""
+    client, _ = in_no_namespace
+    first = list(client.cache.records())
+    llmcall.configure(cache_namespace="here")
+    client.cache.rekey()
     llmcall.configure(cache_namespace="")
-    assert (client.cache.rekey(), list(client.cache.records())) == (3, first)
-    assert ResponseCache(tmp_path / "none").rekey() == 0 and not (tmp_path / "none").exists()
+    assert client.cache.rekey() == 3
+    assert list(client.cache.records()) == first
 
 
-def test_another_version_of_keys_on_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys that are made in another way are made anew from the stored requests; how many is said."""
-    for question in ("Bread?", "Milk?"):
-        recorder().send_message(question)
+def test_rekey_of_a_cache_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    """No record changes."""
+    assert ResponseCache(tmp_path / "none").rekey() == 0
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_miss_under_another_version_of_keys_names_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The record is there, but its key was made in another way."""
+    recorder().send_message("Milk?")
     monkeypatch.setattr("llmcall.requests.keys.KEY_VERSION", 2)
     with pytest.raises(CacheMissError, match="recorded under an old key: 'llmcall cache"):
         replayed("Milk?")
+
+
+def test_rekey_makes_keys_of_another_version_from_the_stored_requests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The command says how many changed."""
+    for question in ("Bread?", "Milk?"):
+        recorder().send_message(question)
+    monkeypatch.setattr("llmcall.requests.keys.KEY_VERSION", 2)
     assert commands.cache("rekey") == "2 of 2 records changed\n"
-    assert "Milk?" in str(replayed("Milk?")) and recorder().cache.verify() == []
+    assert "Milk?" in str(replayed("Milk?"))
+    assert recorder().cache.verify() == []
 
 
 @pytest.mark.parametrize(
     "alias", [{"old": "new"}, {"other": "last"}, {"old": "new", "other": "last"}]
 )
-def test_pointers_follow(alias: dict[str, str]) -> None:
+def test_rekey_keeps_the_way_from_a_request_to_a_fallbacks_answer(alias: dict[str, str]) -> None:
     """The record of a request whose answer another model gave points to where that answer went."""
     client = recorder()
     longer = client.send_message("Bread?", model="other", on_error="raise")
@@ -345,8 +492,8 @@ def test_pointers_follow(alias: dict[str, str]) -> None:
     assert replayed("Bread?", model="old") == longer.content
 
 
-def test_records_that_come_to_one_key(tmp_path: Path) -> None:
-    """The one that has the key already, else the first, gets it; the others stay as they are."""
+def test_of_records_that_come_to_one_key_the_one_that_has_it_stays(tmp_path: Path) -> None:
+    """Else the first gets it; the others stay as they are."""
     names = ["old", "last", "one", "other"]
     with ResponseCache(tmp_path / "cache") as cache:
         for model in names:
@@ -357,16 +504,12 @@ def test_records_that_come_to_one_key(tmp_path: Path) -> None:
             cache.get(ScriptedClient(cache_mode="off").build_request("Bread?", model=model))
             for model in names
         ]
-    assert [record and record.response["answer"] for record in found] == [
-        "last",
-        "last",
-        "one",
-        "one",
-    ]
+    answers = [record and record.response["answer"] for record in found]
+    assert answers == ["last", "last", "one", "one"]
 
 
-def test_damage_stays_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A row that cannot be read keeps its key, and is counted in the log."""
+def test_rekey_leaves_a_damaged_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It keeps its key, and is counted in the log."""
     with ResponseCache(tmp_path / "cache") as cache:
         keys = [
             cache.put(asked(f"question {number}"), {"answer": number}).cache_key
@@ -415,19 +558,31 @@ def damaged(path: Path, to: Path, offset: int, junk: bytes) -> Path:
     return to
 
 
-def test_a_sound_cache(sound: Any, tmp_path: Path) -> None:
-    """All comes over: keys, answers, costs, times and order; running it again changes nothing, what
-    is there stays.
-    """
+def test_salvage_of_a_sound_cache_copies_all(sound: Any, tmp_path: Path) -> None:
+    """Keys, answers, costs, times and order are the same; a second time changes nothing."""
     path, records = sound
     assert salvaged(path, tmp_path / "new") == records
     assert list(salvaged(path, tmp_path / "new")) == list(records)
+
+
+def test_salvage_leaves_the_records_that_are_there(sound: Any, tmp_path: Path) -> None:
+    """It adds the others."""
+    path, records = sound
     with ResponseCache(tmp_path / "mine") as mine, ResponseCache(path) as cache:
         mine.put(asked("question 0"), {"answer": "mine"})
         assert cache.salvage(tmp_path / "mine") == len(mine) == len(records)
         assert mine.get(asked("question 0")).response == {"answer": "mine"}  # type: ignore[union-attr]
-        with pytest.raises(CacheError, match="into itself"):
-            cache.salvage(path.parent / "." / "cache")
+
+
+def test_a_cache_cannot_be_salvaged_into_itself(sound: Any) -> None:
+    """Another spelling of its path makes no difference."""
+    path, _ = sound
+    with ResponseCache(path) as cache, pytest.raises(CacheError, match="into itself"):
+        cache.salvage(path.parent / "." / "cache")
+
+
+def test_a_cache_that_is_not_there_cannot_be_salvaged(tmp_path: Path) -> None:
+    """The error says so."""
     with pytest.raises(CacheError, match="contains no cache"):
         ResponseCache(tmp_path / "none").salvage(tmp_path / "new")
 
@@ -438,14 +593,19 @@ def leaf_pages(path: Path) -> Iterator[int]:
     return (at for at in range(PAGE, len(data), PAGE) if data[at] == 13)
 
 
-def test_nothing_to_save(sound: Any, tmp_path: Path) -> None:
-    """Where no record can be read, that is an error of the command, and no new cache is made."""
+def test_salvage_of_a_file_that_is_no_database_is_an_error(sound: Any, tmp_path: Path) -> None:
+    """It makes no new cache."""
     bad = damaged(sound[0], tmp_path / "bad", 0, b"no database")
     with (
         ResponseCache(bad) as cache,
         pytest.raises(CacheCorruptError, match="nothing of the cache"),
     ):
         cache.salvage(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_salvage_of_a_cache_without_a_sound_record_writes_nothing(tmp_path: Path) -> None:
+    """For the command that is an error."""
     with ResponseCache(tmp_path / "hollow") as hollow:
         hollow.put(asked("a"), {"answer": "a"})
     in_database(tmp_path / "hollow", "UPDATE Cache SET value = X'00'")
@@ -456,27 +616,35 @@ def test_nothing_to_save(sound: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_the_error_names_the_command_that_mends(
-    sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """From the error of a damaged database to a cache that works, as a user would go; the log says
-    what is lost.
-    """
-    bad = damaged(sound[0], tmp_path / "bad", list(leaf_pages(sound[0]))[-1], b"\xff" * PAGE)
-    with ResponseCache(bad, mode="replay") as cache, pytest.raises(CacheCorruptError) as caught:
+@pytest.fixture
+def torn(sound: Any, tmp_path: Path) -> Path:
+    """A copy of the sound cache that has lost a page."""
+    return damaged(sound[0], tmp_path / "bad", list(leaf_pages(sound[0]))[-1], b"\xff" * PAGE)
+
+
+def test_the_error_of_a_damaged_database_names_the_command(torn: Path) -> None:
+    """It can be pasted: it has the cache's folder."""
+    with ResponseCache(torn, mode="replay") as cache, pytest.raises(CacheCorruptError) as caught:
         list(cache.records())
-    assert f"'llmcall cache salvage NEW_FOLDER --path {bad}'" in str(caught.value)
-    count = int(commands.cache("--path", bad, "salvage", tmp_path / "new").split(" ")[0])
+    assert f"'llmcall cache salvage NEW_FOLDER --path {torn}'" in str(caught.value)
+
+
+def test_salvage_counts_what_is_lost(
+    torn: Path, sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Most records are saved; the log has the number of the others."""
+    count = int(commands.cache("--path", torn, "salvage", tmp_path / "new").split(" ")[0])
     assert len(sound[1]) / 2 < count < len(sound[1])
-    assert (
-        f"{len(sound[1]) - count} of {len(sound[1])} records cannot be read and are lost"
-        in caplog.text
-    )
+    lost = f"{len(sound[1]) - count} of {len(sound[1])} records cannot be read and are lost"
+    assert lost in caplog.text
+
+
+def test_a_salvaged_cache_has_sound_records_alone(torn: Path, sound: Any, tmp_path: Path) -> None:
+    """They are what they were."""
+    commands.cache("--path", torn, "salvage", tmp_path / "new")
     with ResponseCache(tmp_path / "new", mode="replay") as cache:
-        assert (
-            cache.verify() == []
-            and {each.cache_key: each for each in cache.records()}.items() <= sound[1].items()
-        )
+        assert cache.verify() == []
+        assert {each.cache_key: each for each in cache.records()}.items() <= sound[1].items()
 
 
 # TinyTroupe's pickle cache
@@ -545,29 +713,39 @@ def found_in(path: str, messages: Any, **arguments: Any) -> str | None:
     return client.send_message(messages, **arguments).content  # type: ignore[union-attr]
 
 
+SAMPLING = {
+    name: FIRST[name]
+    for name in ("temperature", "max_tokens", "frequency_penalty", "presence_penalty")
+}
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_entries_of_each_version(protocol: int) -> None:
-    """Objects of the SDK and dumped responses are read; defaults and other names of parameters are
-    no others.
-    """
-    path = saved({key("gpt-4", FIRST): sdk_completion()}, protocol)
-    sampling = {
-        name: FIRST[name]
-        for name in ("temperature", "max_tokens", "frequency_penalty", "presence_penalty")
-    }
-    assert found_in(path, MESSAGES, model="gpt-4", **sampling, top_p=0, timeout=9) == "Two coins."
-    assert found_in(path, MESSAGES, model="gpt-4", **sampling) == "Two coins."
-    path = saved({key("gpt-5-mini", LATEST): sdk_completion().model_dump()}, protocol)
-    assert found_in(path, MESSAGES, model="gpt-5-mini", max_tokens=128000) == "Two coins."
-    assert (
-        found_in(path, MESSAGES, model="gpt-5-mini", max_completion_tokens=128000, n=1)
-        == "Two coins."
-    )
-    path = saved({key("gemma3:1b", OLLAMA): completion()}, protocol)
-    assert (
-        found_in(path, MESSAGES, model="gemma3:1b", temperature=1, frequency_penalty=0.1)
-        == "Two coins."
-    )
+@pytest.mark.parametrize(
+    ("model", "params", "arguments"),
+    [
+        ("gpt-4", FIRST, SAMPLING),
+        ("gpt-4", FIRST, {**SAMPLING, "top_p": 0, "timeout": 9}),
+        ("gpt-5-mini", LATEST, {"max_tokens": 128000}),
+        ("gpt-5-mini", LATEST, {"max_completion_tokens": 128000, "n": 1}),
+        ("gemma3:1b", OLLAMA, {"temperature": 1, "frequency_penalty": 0.1}),
+    ],
+    ids=["first", "first with defaults", "latest", "latest with defaults", "Ollama"],
+)
+def test_an_entry_of_each_version_answers_the_call_that_made_it(
+    model: str, params: dict[str, Any], arguments: dict[str, Any], protocol: int
+) -> None:
+    """Defaults, and other names of parameters, are no others."""
+    path = saved({key(model, params): completion()}, protocol)
+    assert found_in(path, MESSAGES, model=model, **arguments) == "Two coins."
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("is_dumped", [False, True], ids=["object", "dumped"])
+def test_an_entry_is_an_object_of_the_sdk_or_its_fields(is_dumped: bool, protocol: int) -> None:
+    """Versions of TinyTroupe stored either."""
+    answer = sdk_completion()
+    path = saved({key("gpt-4", FIRST): answer.model_dump() if is_dumped else answer}, protocol)
+    assert found_in(path, MESSAGES, model="gpt-4", **SAMPLING) == "Two coins."
 
 
 @pytest.mark.parametrize(
@@ -583,8 +761,8 @@ def test_entries_of_each_version(protocol: int) -> None:
     ],
     ids=str,
 )
-def test_parameters(params: dict[str, Any]) -> None:
-    """A call of the same parameters finds the answer, and one of others does not."""
+def test_an_entry_answers_only_a_call_of_the_same_parameters(params: dict[str, Any]) -> None:
+    """Each parameter of the entry counts."""
     path = saved({key("gpt-4o", {**LATEST, "model": "gpt-4o", **params}): completion()})
     arguments: dict[str, Any] = {"model": "gpt-4o", "max_tokens": 128000, **params}
     assert found_in(path, MESSAGES, **arguments) == "Two coins."
@@ -593,13 +771,13 @@ def test_parameters(params: dict[str, Any]) -> None:
 
 
 class Colour(enum.Enum):
-    """Be a class of the user's."""
+    """A class of the user's."""
 
     RED = 1
 
 
 class Reading(pydantic.BaseModel):
-    """Be a class given as response_format, as it stood where the cache was written."""
+    """A class given as response_format, as it stood where the cache was written."""
 
     a: int
 
@@ -630,10 +808,10 @@ UNREADABLE: dict[str, tuple[Any, Any, str]] = {
 
 
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_unreadable_entries(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Entries that cannot be read are counted in one warning, the first with number and reason; the
-    others are read.
-    """
+def test_entries_that_cannot_be_read_are_counted_in_one_warning(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first is told with its number and the reason; the others are read."""
     entry, value, words = UNREADABLE[name]
     path = saved(
         {
@@ -647,7 +825,8 @@ def test_unreadable_entries(name: str, caplog: pytest.LogCaptureFixture) -> None
     assert ResponseCache("cache").load(path) == 3
     (message,) = [record.getMessage() for record in caplog.records]
     assert message.startswith(f"{path}: 2 of 4 entries cannot be read: entry 2: ")
-    assert words in message and len(message) < 700
+    assert words in message
+    assert len(message) < 700
 
 
 def of_a_class() -> str:
@@ -662,24 +841,25 @@ def of_a_class() -> str:
     return saved({key("gpt-4o", {**LATEST, "model": "gpt-4o", "response_format": Reading}): entry})
 
 
-def test_an_entry_whose_response_format_is_a_class(caplog: pytest.LogCaptureFixture) -> None:
-    """The file has the class's name alone; ``classes`` gives it, and the call with that class finds
-    its answer.
-    """
-    path = of_a_class()
-    client = ScriptedClient(cache_mode="replay")
-    assert client.cache.load(path) == 0
+def test_an_entry_whose_response_format_is_a_class_needs_the_class(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The file has its name alone, and the warning says how to give it."""
+    assert ResponseCache("cache").load(of_a_class()) == 0
     assert "load(…, classes=[Reading])" in caplog.text
-    client.cache.load(path, classes=[Colour, Reading])
+
+
+def test_an_entry_whose_class_is_given_answers_the_call_with_that_class() -> None:
+    """The answer is parsed into it; what the SDK's ``parse()`` had added is not in the reply."""
+    client = ScriptedClient(cache_mode="replay")
+    client.cache.load(of_a_class(), classes=[Colour, Reading])
     reply = client.send_message(
         MESSAGES, model="gpt-4o", max_tokens=128000, response_format=Reading
     )
-    assert (
-        reply is not None
-        and reply.cached
-        and reply.parsed == Reading(a=1)
-        and "parsed" not in reply
-    )
+    assert reply is not None
+    assert reply.cached
+    assert reply.parsed == Reading(a=1)
+    assert "parsed" not in reply
 
 
 def test_tinytroupe_itself_finds_the_answers_of_its_cache() -> None:
@@ -703,68 +883,96 @@ def test_tinytroupe_itself_finds_the_answers_of_its_cache() -> None:
     assert parsed == Reading(a=1)
 
 
-def test_a_class_that_a_command_names() -> None:
-    """The command imports a class as from the working directory; what is none, or is not there, is
-    an error.
-    """
+def test_a_command_imports_a_class_from_the_working_directory() -> None:
+    """``--class`` names module and class."""
     path = of_a_class()
     Path("readings.py").write_text(
-        "import pydantic\nclass Reading(pydantic.BaseModel):\n    a: int\nROUNDS = 3\n"
+        "import pydantic\nclass Reading(pydantic.BaseModel):\n    a: int\n"
     )
-    assert commands.cache("load", path, "--class", "readings.Reading").startswith(
-        "2 records loaded into "
-    )
-    assert "No module named 'nowhere'" in commands.cache(
-        "load", path, "--class", "nowhere.Reading", code=2
-    )
-    assert "readings.ROUNDS is not a class" in commands.cache(
-        "load", path, "--class", "readings.ROUNDS", code=2
-    )
+    told = commands.cache("load", path, "--class", "readings.Reading")
+    assert told.startswith("2 records loaded into ")
 
 
-def test_two_answers_to_one_request(caplog: pytest.LogCaptureFixture) -> None:
-    """Entries that differ in what does not matter are one record; the first answer counts, another
-    one is told.
-    """
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nowhere.Reading", "No module named 'nowhere'"),
+        ("rounds.ROUNDS", "rounds.ROUNDS is not a class"),
+    ],
+)
+def test_a_command_refuses_a_class_that_is_none(name: str, words: str) -> None:
+    """The error says whether it is not there or something else."""
+    path = of_a_class()
+    Path("rounds.py").write_text("ROUNDS = 3\n")
+    assert words in commands.cache("load", path, "--class", name, code=2)
+
+
+@pytest.mark.parametrize(("second", "is_told"), [("Two coins.", False), ("Three.", True)])
+def test_of_entries_that_are_one_request_the_first_answer_counts(
+    second: str, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They differ in what does not matter; another answer is told."""
     other = {**LATEST, "timeout": 5, "temperature": None}
-    for second, told in (("Two coins.", False), ("Three.", True)):
-        path = saved(
-            {key("gpt-5-mini", LATEST): completion(), key("gpt-5-mini", other): completion(second)}
-        )
-        assert found_in(path, MESSAGES, model="gpt-5-mini", max_tokens=128000) == "Two coins."
-        assert ("entry 2: an earlier entry has a different answer" in caplog.text) == told
+    path = saved(
+        {key("gpt-5-mini", LATEST): completion(), key("gpt-5-mini", other): completion(second)}
+    )
+    assert found_in(path, MESSAGES, model="gpt-5-mini", max_tokens=128000) == "Two coins."
+    assert ("entry 2: an earlier entry has a different answer" in caplog.text) is is_told
 
 
 @pytest.mark.parametrize(
     "data", [b"\x80\x04]", b"\x80\x04K\x01.", b"\x80\x04\x8c\x01a.", b"no pickle"]
 )
-def test_another_file(data: bytes) -> None:
-    """A file that is no such cache is an error that names it; an empty cache is none."""
+def test_a_file_that_is_no_tinytroupe_cache_is_named(data: bytes) -> None:
+    """It may be another pickle, or none."""
     Path("some.pickle").write_bytes(data)
     with pytest.raises(CacheCorruptError, match=r"some\.pickle"):
         ResponseCache("cache").load("some.pickle")
-    Path("empty").touch()
-    assert [ResponseCache("cache").load(path) for path in ("empty", saved({}))] == [0, 0]
 
 
-def test_a_script_of_its_form(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its config.ini, calls and cache, a script runs when only its import was changed."""
+@pytest.mark.parametrize("kind", ["an empty file", "an empty dict"])
+def test_an_empty_tinytroupe_cache_is_loaded(kind: str) -> None:
+    """It has no record."""
+    path = saved({})
+    if kind == "an empty file":
+        Path(path).write_bytes(b"")
+    assert ResponseCache("cache").load(path) == 0
+
+
+def tinytroupe_config(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> ScriptedServer:
+    """Use TinyTroupe's config.ini with a server here."""
     server = ScriptedServer(httpserver, OK)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-verysecret")
     config = (Path(__file__).parent / "tinytroupe.ini").read_text(encoding="utf-8")
     Path("config.ini").write_text(
         config.replace("[OpenAI]", f"[OpenAI]\nBASE_URL={server.base_url}")
     )
-    assert commands.cache("load", saved({key("gpt-5-mini", LATEST): completion()})).startswith(
-        "2 records loaded into "
-    )
+    return server
+
+
+def test_a_tinytroupe_cache_answers_calls_under_its_config(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of llmcall, and TinyTroupe's own through ``http_client``."""
+    server = tinytroupe_config(httpserver, monkeypatch)
+    told = commands.cache("load", saved({key("gpt-5-mini", LATEST): completion()}))
+    assert told.startswith("2 records loaded into ")
     assert llmcall.client().send_message(MESSAGES).cached  # type: ignore[union-attr]
-    with openai.OpenAI(
-        http_client=llmcall.http_client()
-    ) as itself:  # it does not send REASONING_EFFORT to this model
+    # it does not send REASONING_EFFORT to this model
+    with openai.OpenAI(http_client=llmcall.http_client()) as itself:
         itself.chat.completions.create(
-            model="gpt-5-mini", messages=MESSAGES, max_completion_tokens=128000
-        )  # type: ignore[arg-type]
+            model="gpt-5-mini",
+            messages=MESSAGES,  # type: ignore[arg-type]
+            max_completion_tokens=128000,
+        )
+    assert server.requests == []
+
+
+def test_a_script_of_tinytroupes_form_runs_with_only_its_import_changed(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its config.ini, its names and its arguments mean what they meant; the second call is cached."""
+    server = tinytroupe_config(httpserver, monkeypatch)
     llmcall.force_api_type("openai")
     llmcall.force_api_cache(True, "openai_api_cache.pickle")
     messages = [{"role": "user", "content": "What do apples cost?"}]
@@ -775,6 +983,6 @@ def test_a_script_of_its_form(httpserver: HTTPServer, monkeypatch: pytest.Monkey
         assert reply == {"role": "assistant", "content": "Two coins."}
     assert Path("openai_api_cache.cache").is_dir()
     [sent] = (seen.body for seen in server.requests)
-    assert (
-        sent["max_completion_tokens"] == 50 and sent["model"] == "gpt-5-mini" and "echo" not in sent
-    )
+    assert sent["max_completion_tokens"] == 50
+    assert sent["model"] == "gpt-5-mini"
+    assert "echo" not in sent

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -115,109 +116,146 @@ def played(client: ScriptedClient, *, until: int = 99) -> list[str]:
 # Modes
 
 
-@pytest.mark.parametrize("mode", ["once", "new"])
-@pytest.mark.parametrize("empty", [False, True])
-def test_recording_where_nothing_is_recorded(mode: str, empty: bool) -> None:
-    """``none`` never writes; ``once``, the default, and ``new`` record where there is no file, or
-    an empty one.
-    """
-    if empty:
+@pytest.fixture(params=[False, True], ids=["no file", "an empty file"])
+def state(request: pytest.FixtureRequest) -> str:
+    """Have no cassette, or an empty file; return what errors say of it."""
+    if request.param:
         Path(PATH).touch()
-    state = "is empty" if empty else "does not exist"
+    return "is empty" if request.param else "does not exist"
+
+
+def test_none_refuses_what_is_not_recorded_and_writes_nothing(state: str) -> None:
+    """The error says that there is no file, or an empty one."""
+    exists = Path(PATH).exists()
     with (
         pytest.raises(CacheMissError, match=f"which {state}: 0 records"),
         cassette(PATH, mode="none"),
     ):
         said(counting())
-    assert Path(PATH).exists() is empty and cassette(PATH).mode == "once"
+    assert Path(PATH).exists() is exists
+
+
+@pytest.mark.parametrize("mode", ["once", "new"])
+def test_once_and_new_record_where_nothing_is_recorded(mode: str, state: str) -> None:
+    """A question that comes again is replayed."""
     client = counting()
     with cassette(PATH, mode=mode) as tape:
-        assert [said(client), said(client, "Bye"), said(client)] == [
-            "answer 1",
-            "answer 2",
-            "answer 1",
-        ]
-    assert (asked_in(), tape.recorded, tape.replayed) == (["Hi", "Bye"], 2, 1)
+        answers = [said(client), said(client, "Bye"), said(client)]
+    assert answers == ["answer 1", "answer 2", "answer 1"]
+    assert asked_in() == ["Hi", "Bye"]
+    assert (tape.recorded, tape.replayed) == (2, 1)
 
 
-def test_new_adds_what_is_missing() -> None:
-    """``new`` replays what is there, asks the rest and adds it; the records that answered no call
-    are known.
-    """
-    taped("a", "b")
-    with cassette(PATH, mode="new") as tape:
-        assert [said(counting(), "b"), said(counting(), "c")] == ["recorded b", "answer 1"]
-        assert [record.request["messages"][0]["content"] for record in tape.unused()] == ["a"]
-    assert (asked_in(), tape.replayed, tape.recorded, tape.records) == (["a", "b", "c"], 1, 1, 3)
-    assert llmcall.compare(cassette(PATH), tape).same == 3  # one that was never opened is its file
+def test_once_is_the_default_mode() -> None:
+    """A first run records, all others replay."""
+    assert cassette(PATH).mode == "once"
 
 
-@pytest.mark.parametrize(
-    ("recorded", "asked", "found"),
-    [
-        (
-            {"top_p": 1, "extra_body": {"a": [1], "b": "x"}},
-            {"top_p": 1.0, "extra_body": {"b": "x", "a": [1]}},
-            True,
-        ),
-        ({"extra_body": {"a": True}}, {"extra_body": {"a": 1}}, False),
-        ({"extra_body": {"a": [1]}}, {"extra_body": {"a": [1, 2]}}, False),
-        ({"sample": "1"}, {"sample": "2"}, False),
-    ],
-)
-def test_a_request_finds_what_has_its_key(
-    recorded: dict[str, Any], asked: dict[str, Any], found: bool
-) -> None:
-    """A record answers a request with the same canonical JSON, and no other that Python takes for
-    equal.
-    """
-    with cassette(PATH):
-        said(counting(), **recorded)
-    with cassette(PATH, mode="none"):
-        try:
-            assert (said(counting(), **asked), found) == ("answer 1", True)
-        except CacheMissError:
-            assert not found
-
-
-def test_rewrite_starts_empty() -> None:
-    """``rewrite`` asks anew even what the disk cache has; a run that asks nothing rewrites to
-    nothing.
-    """
-    with cassette(PATH, mode="rewrite"):
-        pass
-    assert not Path(PATH).exists()
-    taped("Hi", "Old")
-    client = counting(cache_mode="auto")
-    said(client, "Bye")
-    with cassette(PATH, mode="rewrite") as tape:
-        assert [said(client), said(client, "Bye"), said(client)] == [
-            "answer 2",
-            "answer 3",
-            "answer 2",
-        ]
-    assert (asked_in(), tape.replayed, tape.recorded, said(client, "Bye")) == (
-        ["Hi", "Bye"],
-        1,
-        2,
-        "answer 3",
-    )
-    with cassette(PATH, mode="rewrite"):
-        pass
-    assert [set(line) for line in lines()] == [{"llmcall", "settings"}]
+def test_an_unknown_mode_is_refused() -> None:
+    """The error lists the modes."""
     with pytest.raises(
         ValueError, match="mode is 'all'; it must be one of none, once, new, update, rewrite"
     ):
         cassette(PATH, mode="all")
 
 
+def test_new_adds_what_is_missing() -> None:
+    """It replays what is there, asks the rest and adds it."""
+    taped("a", "b")
+    with cassette(PATH, mode="new") as tape:
+        assert [said(counting(), "b"), said(counting(), "c")] == ["recorded b", "answer 1"]
+    assert asked_in() == ["a", "b", "c"]
+    assert (tape.replayed, tape.recorded, tape.records) == (1, 1, 3)
+
+
+def test_a_cassette_knows_the_records_that_answered_no_call() -> None:
+    """``unused`` gives them."""
+    taped("a", "b")
+    with cassette(PATH, mode="new") as tape:
+        said(counting(), "b")
+        assert [record.request["messages"][0]["content"] for record in tape.unused()] == ["a"]
+
+
+def test_a_cassette_that_was_never_opened_is_its_file() -> None:
+    """It can be compared with one that was."""
+    with cassette(PATH) as tape:
+        said(counting(), "a")
+        said(counting(), "b")
+    assert llmcall.compare(cassette(PATH), tape).same == 2
+
+
+@pytest.mark.parametrize(
+    ("recorded", "asked"),
+    [
+        ({"top_p": 1}, {"top_p": 1.0}),
+        ({"extra_body": {"a": [1], "b": "x"}}, {"extra_body": {"b": "x", "a": [1]}}),
+    ],
+)
+def test_a_record_answers_a_request_with_the_same_canonical_json(
+    recorded: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    """Neither the order of keys nor the spelling of a number matters."""
+    with cassette(PATH):
+        said(counting(), **recorded)
+    with cassette(PATH, mode="none"):
+        assert said(counting(), **asked) == "answer 1"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "asked"),
+    [
+        ({"extra_body": {"a": True}}, {"extra_body": {"a": 1}}),
+        ({"extra_body": {"a": [1]}}, {"extra_body": {"a": [1, 2]}}),
+        ({"sample": "1"}, {"sample": "2"}),
+    ],
+)
+def test_a_record_answers_no_other_request(recorded: dict[str, Any], asked: dict[str, Any]) -> None:
+    """Not even one that Python takes for equal."""
+    with cassette(PATH):
+        said(counting(), **recorded)
+    with cassette(PATH, mode="none"), pytest.raises(CacheMissError):
+        said(counting(), **asked)
+
+
+def test_rewrite_asks_again_even_what_the_disk_cache_has() -> None:
+    """Within the run a question that comes again is replayed."""
+    taped("Hi", "Old")
+    client = counting(cache_mode="auto")
+    said(client, "Bye")
+    with cassette(PATH, mode="rewrite") as tape:
+        answers = [said(client), said(client, "Bye"), said(client)]
+    assert answers == ["answer 2", "answer 3", "answer 2"]
+    assert asked_in() == ["Hi", "Bye"]
+    assert (tape.replayed, tape.recorded) == (1, 2)
+
+
+def test_rewrite_renews_the_disk_cache() -> None:
+    """The new answer is in both."""
+    client = counting(cache_mode="auto")
+    said(client)
+    with cassette(PATH, mode="rewrite"):
+        assert said(client) == "answer 2"
+    assert said(client) == "answer 2"
+
+
+def test_a_rewrite_that_asks_nothing_empties_the_file() -> None:
+    """Only the header stays; a file that is not there is not made."""
+    with cassette(PATH, mode="rewrite"):
+        pass
+    assert not Path(PATH).exists()
+    taped("Hi")
+    with cassette(PATH, mode="rewrite"):
+        pass
+    assert [set(line) for line in lines()] == [{"llmcall", "settings"}]
+
+
 @pytest.mark.parametrize("cache_mode", ["auto", "replay", "refresh", "off"])
 @pytest.mark.parametrize("mode", ["once", "new", "rewrite"])
 @pytest.mark.parametrize("past_cache", [False, True])
-def test_the_cassette_s_mode_decides(mode: str, cache_mode: str, past_cache: bool) -> None:
-    """Whether to ask is the cassette's to say; the cache's mode says only whether the disk may
-    answer.
-    """
+def test_the_cassettes_mode_decides_whether_to_ask(
+    mode: str, cache_mode: str, past_cache: bool
+) -> None:
+    """The cache's mode says only whether the disk may answer."""
     said(ScriptedClient(["cached"], cache_mode="auto"))
     client = ScriptedClient(["asked", "asked"], cache_mode=cache_mode)
     arguments: dict[str, Any] = {"cache": False} if past_cache else {}
@@ -231,49 +269,92 @@ def test_the_cassette_s_mode_decides(mode: str, cache_mode: str, past_cache: boo
 @pytest.mark.parametrize("cache_mode", ["auto", "replay", "refresh", "off"])
 @pytest.mark.parametrize("mode", ["none", "once"])
 def test_a_cassette_that_only_reads_asks_nobody(mode: str, cache_mode: str) -> None:
-    """Where the cassette only reads, neither the model nor the disk cache answers, whatever the
-    cache's mode.
-    """
+    """Neither the model nor the disk cache answers, whatever the cache's mode."""
     taped("Hi")
-    before = Path(PATH).read_bytes()
     said(ScriptedClient(["cached"], cache_mode="auto"), "new")
     client = counting(cache_mode=cache_mode)
     with cassette(PATH, mode=mode) as tape:
         assert said(client) == said(client, cache=False) == "recorded Hi"
         with pytest.raises(CacheMissError):
             said(client, "new")
-    assert (Path(PATH).read_bytes(), tape.replayed, tape.recorded, client.requests) == (
-        before,
-        2,
-        0,
-        [],
-    )
+    assert (tape.replayed, tape.recorded, client.requests) == (2, 0, [])
+
+
+@pytest.mark.parametrize("mode", ["none", "once"])
+def test_a_cassette_that_only_reads_leaves_its_file(mode: str) -> None:
+    """Not a byte changes."""
+    taped("Hi")
+    before = Path(PATH).read_bytes()
+    with cassette(PATH, mode=mode):
+        said(counting())
+        with pytest.raises(CacheMissError):
+            said(counting(), "new")
+    assert Path(PATH).read_bytes() == before
 
 
 # When the file is written
 
 
-def test_a_recording_that_an_exception_ended_goes_on() -> None:
-    """The header says that it broke off; the next run asks for the rest, and the file is that of an
-    undisturbed one.
-    """
+def broken_off(until: int) -> None:
+    """Record until a call, before which the program fails."""
+    with pytest.raises(ZeroDivisionError), cassette(PATH):
+        played(echoing(), until=until)
+        raise ZeroDivisionError
+
+
+def test_the_file_of_a_block_is_written_at_its_end() -> None:
+    """So are its folders."""
     with cassette(Path("a/b/undisturbed.jsonl")):
-        expected = played(echoing())
+        played(echoing())
         assert not Path("a").exists()
-    for until in (2, 4, 6):
+    assert Path("a/b/undisturbed.jsonl").exists()
+
+
+def test_a_recording_that_an_exception_ended_is_incomplete() -> None:
+    """What was answered is in the file, whose header says that it broke off."""
+    broken_off(until=2)
+    assert not is_complete()
+    assert len(asked_in()) == 2
+
+
+def test_a_recording_that_broke_off_asks_only_for_the_rest() -> None:
+    """Each run begins with what the last one recorded."""
+    for until, asked in ((2, 2), (4, 2), (6, 2)):
+        client = echoing()
         with pytest.raises(ZeroDivisionError), cassette(PATH):
-            played(echoing(), until=until)
+            played(client, until=until)
             raise ZeroDivisionError
-        assert not is_complete() and len(asked_in()) == until
+        assert len(client.requests) == asked
+        assert len(asked_in()) == until
+
+
+def test_a_replay_of_an_incomplete_recording_leaves_the_file() -> None:
+    """The mode none never writes."""
+    broken_off(until=6)
     broken = Path(PATH).read_bytes()
     with cassette(PATH, mode="none"):
         played(echoing())
     assert Path(PATH).read_bytes() == broken
+
+
+def test_a_recording_that_went_on_is_that_of_an_undisturbed_run() -> None:
+    """The bytes are the same, and the answers."""
+    with cassette("undisturbed.jsonl"):
+        expected = played(echoing())
+    for until in (2, 4, 6):
+        broken_off(until)
     client = echoing()
     with cassette(PATH) as tape:
         assert played(client) == expected
     assert (tape.replayed, tape.recorded, client.requests) == (6, 0, [])
-    assert Path(PATH).read_bytes() == Path("a/b/undisturbed.jsonl").read_bytes()
+    assert Path(PATH).read_bytes() == Path("undisturbed.jsonl").read_bytes()
+
+
+def test_a_recording_that_came_to_its_end_asks_no_more() -> None:
+    """It was broken off before."""
+    broken_off(until=2)
+    with cassette(PATH):
+        played(echoing())
     with pytest.raises(CacheMissError), cassette(PATH):
         said(echoing(), "something else")
 
@@ -313,9 +394,16 @@ def test_a_program_that_ends_itself_has_ended_well(code: int | None, complete: b
 
 
 def test_a_failed_rewrite_leaves_the_old_file() -> None:
-    """Neither a block that fails, in a block of the same cassette too, nor cells touch it before
-    the end.
-    """
+    """Its answers are lost to the file."""
+    taped("Old")
+    with pytest.raises(ZeroDivisionError), cassette(PATH, mode="rewrite"):
+        said(counting())
+        raise ZeroDivisionError
+    assert asked_in() == ["Old"]
+
+
+def test_a_rewrite_with_a_failed_block_of_the_same_cassette_leaves_the_old_file() -> None:
+    """The failure counts for the whole of it."""
     taped("Old")
     tape = cassette(PATH, mode="rewrite")
     with tape:
@@ -324,34 +412,52 @@ def test_a_failed_rewrite_leaves_the_old_file() -> None:
             raise ZeroDivisionError
         said(counting())
     assert asked_in() == ["Old"]
-    tape.open()
+
+
+def test_a_rewrite_in_cells_leaves_the_old_file_until_it_is_closed() -> None:
+    """A kernel that dies loses nothing."""
+    taped("Old")
+    tape = cassette(PATH, mode="rewrite").open()
     said(counting())
     assert asked_in() == ["Old"]
     tape.close()
     assert asked_in() == ["Hi"]
 
 
-def test_a_notebook_s_cassette_is_written_as_it_goes() -> None:
-    """Each answer is on the disk when it is there, and read if the kernel dies; the closed file is
-    that of a block.
-    """
+def test_a_notebooks_cassette_is_written_as_it_goes() -> None:
+    """Each answer is in the file when it is there; until the end it is incomplete."""
+    tape = cassette(PATH).open()
+    with pytest.raises(ZeroDivisionError):
+        played(echoing(), until=4)
+    assert not is_complete()
+    assert len(asked_in()) == 4
+    tape.close()
+    assert is_complete()
+
+
+def test_a_notebooks_closed_cassette_is_that_of_a_block() -> None:
+    """The bytes are the same, though a cell failed and ran again."""
     with cassette("block.jsonl"):
-        expected = played(echoing())
-    for ends in (False, True):
-        tape = cassette(PATH).open()
-        with pytest.raises(ZeroDivisionError):
-            played(echoing(), until=4)
-        assert not is_complete() and len(asked_in()) == 4
-        if not ends:
-            Path("killed.jsonl").write_bytes(Path(PATH).read_bytes())
-        else:
-            played(echoing())
-        tape.close()
-        assert is_complete()
-        Path(PATH).unlink() if not ends else None
+        played(echoing())
+    tape = cassette(PATH).open()
+    with pytest.raises(ZeroDivisionError):
+        played(echoing(), until=4)
+    played(echoing())
+    tape.close()
     assert Path(PATH).read_bytes() == Path("block.jsonl").read_bytes()
+
+
+def test_what_a_dead_kernel_recorded_is_replayed() -> None:
+    """The file is sound at any moment, and the next recording goes on from it."""
+    expected = played(echoing())
+    tape = cassette(PATH).open()
+    with pytest.raises(ZeroDivisionError):
+        played(echoing(), until=4)
+    Path("killed.jsonl").write_bytes(Path(PATH).read_bytes())
+    tape.close()
     with cassette("killed.jsonl") as again:
-        assert (played(echoing()), again.replayed) == (expected, 4)
+        assert played(echoing()) == expected
+    assert again.replayed == 4
 
 
 FIRST_CELL = """
@@ -366,22 +472,48 @@ with trial:
 LAST_CELL = "tape.close()"
 
 
-@pytest.mark.parametrize("mode", ["once", "new"])
-def test_all_cells_a_second_time_ask_nothing(mode: str) -> None:
-    """A notebook's first cell opens the file anew, and the draws begin anew: all is replayed, and a
-    recording that had not ended goes on.
-    """
-    client = counting(cache_mode="off")
-    cells: dict[str, Any] = {**globals(), "mode": mode, "client": client, "answers": []}
-    for cell in (FIRST_CELL, SECOND_CELL, FIRST_CELL, SECOND_CELL):
-        exec(cell, cells)
-    assert cells["answers"] == [["answer 1", "answer 2", "answer 3"]] * 2
-    exec(FIRST_CELL, cells)
-    exec(SECOND_CELL.replace('"Bye"', '"Bye", "New"'), cells)
-    assert cells["answers"][-1] == ["answer 1", "answer 2", "answer 3", "answer 4"]
-    for cell in (LAST_CELL, FIRST_CELL, SECOND_CELL, LAST_CELL):
-        exec(cell, cells)
-    assert (len(client.requests), is_complete(), len(asked_in())) == (4, True, 4)
+class Notebook:
+    """Cells that are run one by one, over one client."""
+
+    def __init__(self, mode: str) -> None:
+        self.client = counting(cache_mode="off")
+        self.answers: list[list[str]] = []
+        self.names = {**globals(), "mode": mode, "client": self.client, "answers": self.answers}
+
+    def run(self, *cells: str) -> None:
+        """Run cells."""
+        for cell in cells:
+            exec(cell, self.names)
+
+
+@pytest.fixture(params=["once", "new"])
+def notebook(request: pytest.FixtureRequest) -> Iterator[Notebook]:
+    """A notebook whose first two cells have run twice."""
+    made = Notebook(request.param)
+    made.run(FIRST_CELL, SECOND_CELL, FIRST_CELL, SECOND_CELL)
+    yield made
+    made.run(FIRST_CELL, LAST_CELL)
+
+
+def test_all_cells_a_second_time_ask_nothing(notebook: Notebook) -> None:
+    """The first cell opens the file again, and the draws begin from 0."""
+    assert notebook.answers == [["answer 1", "answer 2", "answer 3"]] * 2
+    assert len(notebook.client.requests) == 3
+
+
+def test_a_cell_with_one_more_question_asks_only_that(notebook: Notebook) -> None:
+    """The recording had not ended, and goes on."""
+    notebook.run(FIRST_CELL, SECOND_CELL.replace('"Bye"', '"Bye", "New"'))
+    assert notebook.answers[-1] == ["answer 1", "answer 2", "answer 3", "answer 4"]
+    assert len(notebook.client.requests) == 4
+    assert len(asked_in()) == 4
+
+
+def test_all_cells_after_the_last_one_ask_nothing(notebook: Notebook) -> None:
+    """The closed cassette is complete, and stays so."""
+    notebook.run(LAST_CELL, FIRST_CELL, SECOND_CELL, LAST_CELL)
+    assert is_complete()
+    assert (len(notebook.client.requests), len(asked_in())) == (3, 3)
 
 
 def test_a_rewrite_in_cells_is_written_when_it_is_opened_again() -> None:
@@ -393,26 +525,29 @@ def test_a_rewrite_in_cells_is_written_when_it_is_opened_again() -> None:
     again.close()
 
 
-def test_nothing_gained_leaves_the_file_alone() -> None:
-    """A run that gains nothing does not write, not even the same bytes."""
+def test_a_run_that_gains_nothing_does_not_write() -> None:
+    """Not even the same bytes."""
     taped("Hi")
     before = os.stat(PATH)
     with cassette(PATH, mode="new"):
         said(counting())
-    with cassette("none.jsonl"):
-        pass
     after = os.stat(PATH)
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+
+
+def test_a_run_that_asks_nothing_makes_no_file() -> None:
+    """An empty cassette would look like a recording."""
+    with cassette("none.jsonl"):
+        pass
     assert not Path("none.jsonl").exists()
 
 
-def test_an_answer_after_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """An answer that comes when the cassette is closed is returned, and a warning says that it is
-    not in it.
-    """
-    client = counting()
+def test_an_answer_after_the_end_is_returned_but_not_recorded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A warning says so."""
     with cassette(PATH):
-        stream = client.stream_message("Hi")
+        stream = counting().stream_message("Hi")
     assert "".join(stream) == "answer 1"
     assert warnings(caplog) == [
         f"an answer came after the cassette {PATH} was closed, and is not in it"
@@ -421,7 +556,7 @@ def test_an_answer_after_the_end(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """One warning at the end says how many calls failed for good, in which scopes, and what helps."""
+    """One warning says how many calls failed for good, in which scopes, and what helps."""
     client = ScriptedClient([llmcall.ContentFilterError("no"), llmcall.APIError("no")])
     with cassette(PATH):
         client.send_message("a")
@@ -429,70 +564,85 @@ def test_failures_are_named_at_the_end(caplog: pytest.LogCaptureFixture) -> None
             client.send_message("b")
         assert warnings(caplog) == []
     (warning,) = warnings(caplog)
-    for part in (
-        "2 calls",
-        "1 outside any scope, 1 in scope 'lisa'",
-        "ContentFilterError. Change",
-        "the mode 'new'",
-    ):
-        assert part in warning
+    assert "2 calls" in warning
+    assert "1 outside any scope, 1 in scope 'lisa'" in warning
+    assert "ContentFilterError. Change" in warning
+    assert "the mode 'new'" in warning
+
+
+def test_a_run_without_failures_warns_of_none(caplog: pytest.LogCaptureFixture) -> None:
+    """A call that failed in an earlier run does not count."""
+    client = ScriptedClient([llmcall.APIError("no")])
+    with cassette(PATH):
+        client.send_message("b")
+    caplog.clear()
     with cassette(PATH, mode="new"):
         said(ScriptedClient(["yes"]), "b")
-    assert len(warnings(caplog)) == 1
+    assert warnings(caplog) == []
 
 
 # Blocks, decorators, threads and tasks
 
 
-def test_a_decorator() -> None:
-    """A decorated function has its own cassette for each call, with its arguments, result and name."""
+def test_a_decorated_function_has_a_cassette_for_each_call() -> None:
+    """The first call records, the second replays; outside the function the cassette is closed."""
     client = counting()
-
-    @cassette(PATH)
-    def ask(text: str) -> Any:
-        """Ask."""
-        return said(client, text)
-
-    assert (ask("Hi"), ask(text="Hi"), ask.__name__, ask.__doc__) == (
-        "answer 1",
-        "answer 1",
-        "ask",
-        "Ask.",
-    )
+    ask = cassette(PATH)(lambda text: said(client, text))
+    assert (ask("Hi"), ask(text="Hi")) == ("answer 1", "answer 1")
     with pytest.raises(CacheMissError):
         ask("Bye")
     assert (len(client.requests), asked_in()) == (1, ["Hi"])
     assert said(client) == "answer 2"
 
+
+def test_a_decorated_asynchronous_function_has_a_cassette_for_each_call() -> None:
+    """It stays open until the function has ended."""
+    client = counting()
+
     @cassette(PATH)
-    async def aask(text: str) -> Any:
+    async def ask(text: str) -> Any:
         reply = await client.asend_message(text, on_error="raise")
         return reply.content
 
-    assert (asyncio.run(aask("Hi")), aask.__name__, len(client.requests)) == ("answer 1", "aask", 2)
+    assert asyncio.run(ask("Hi")) == asyncio.run(ask("Hi")) == "answer 1"
+    assert (len(client.requests), asked_in()) == (1, ["Hi"])
 
 
-def test_a_generator_cannot_be_decorated() -> None:
-    """A generator function would run after its cassette is closed; it is refused when it is
-    decorated.
-    """
+def test_a_function_decorated_with_a_cassette_keeps_its_name_and_docstring() -> None:
+    """An asynchronous one does, too."""
 
-    def steps() -> Any:
-        yield 1
+    @cassette(PATH)
+    def ask(text: str) -> Any:
+        """Ask."""
 
-    async def asteps() -> Any:
-        yield 1
+    @cassette(PATH)
+    async def aask(text: str) -> Any:
+        """Ask and wait."""
 
-    for function in (steps, asteps):
-        with pytest.raises(
-            TypeError,
-            match="steps is a generator function; open the cassette with 'with' inside it",
-        ):
-            cassette(PATH)(function)
+    assert (ask.__name__, ask.__doc__) == ("ask", "Ask.")
+    assert (aask.__name__, aask.__doc__) == ("aask", "Ask and wait.")
 
 
-def test_nested_cassettes() -> None:
-    """The inner cassette counts until it closes, then the outer again."""
+def _steps() -> Any:
+    yield 1
+
+
+async def _asteps() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize("function", [_steps, _asteps])
+def test_a_generator_function_cannot_be_decorated(function: Any) -> None:
+    """It would run after its cassette is closed."""
+    with pytest.raises(
+        TypeError,
+        match="steps is a generator function; open the cassette with 'with' inside it",
+    ):
+        cassette(PATH)(function)
+
+
+def test_the_inner_of_two_cassettes_counts_until_it_closes() -> None:
+    """Then the outer one goes on."""
     client = counting()
     with cassette("outer.jsonl") as outer:
         said(client, "a")
@@ -505,24 +655,29 @@ def test_nested_cassettes() -> None:
     assert (outer.records, outer.replayed, inner.records) == (2, 1, 2)
 
 
-def test_two_cassettes_of_one_file() -> None:
-    """Opening a file that is open already is refused, also by another name for it."""
+@pytest.mark.parametrize("other", [PATH, f"link/{PATH}"])
+def test_a_file_that_is_open_already_cannot_be_opened(other: str) -> None:
+    """Another name for it makes no difference."""
     os.symlink(".", "link")
-    for other in (PATH, f"link/{PATH}"):
-        with (
-            cassette(PATH),
-            pytest.raises(CacheError, match="is already open in this process"),
-            cassette(other),
-        ):
-            pass
+    with (
+        cassette(PATH),
+        pytest.raises(CacheError, match="is already open in this process"),
+        cassette(other),
+    ):
+        pass
+
+
+def test_a_cassette_that_was_refused_keeps_nobody_from_the_file() -> None:
+    """It can be opened once the first one is closed."""
+    with cassette(PATH), pytest.raises(CacheError), cassette(PATH):
+        pass
     with cassette(PATH):
         said(counting())
+    assert asked_in() == ["Hi"]
 
 
 def test_identical_calls_at_once_get_what_is_recorded() -> None:
-    """Of two calls that ask the same at once past the disk cache, both get the answer that the file
-    holds.
-    """
+    """Two calls past the disk cache ask at once; both return the answer that the file holds."""
     both = threading.Barrier(2, timeout=60)
 
     def answer(messages: Any) -> str:
@@ -533,8 +688,9 @@ def test_identical_calls_at_once_get_what_is_recorded() -> None:
     with cassette(PATH), ThreadPoolExecutor(2) as executor:
         asked = [executor.submit(said, client, cache=False) for _ in range(2)]
         answers = [each.result() for each in asked]
-    assert len(client.requests) == 2 and answers[0] == answers[1]
-    assert lines()[1]["response"]["choices"][0]["message"]["content"] == answers[0]
+    assert len(client.requests) == 2
+    recorded = lines()[1]["response"]["choices"][0]["message"]["content"]
+    assert answers == [recorded, recorded]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -572,24 +728,39 @@ def test_calls_of_a_forked_process_do_not_pass_a_recording_by(mode: str, error: 
 # Kinds of calls
 
 
-def test_embeddings(httpserver: HTTPServer) -> None:
-    """Each text is a record; a cassette that has one of two asks for the other alone, and replays
-    both.
-    """
+@pytest.fixture
+def embedder(httpserver: HTTPServer) -> tuple[ScriptedServer, OpenAIClient]:
+    """A server that embeds one text after the other, and its client."""
     server = ScriptedServer(
         httpserver, OK._replace(body=embeddings([0.1, 0.2])), OK._replace(body=embeddings([3, 4]))
     )
-    with client_for(server.base_url) as client:
+    return server, client_for(server.base_url)
+
+
+Embedder = tuple[ScriptedServer, OpenAIClient]
+
+
+def test_a_cassette_asks_only_for_the_embeddings_it_lacks(embedder: Embedder) -> None:
+    """Each text is a record."""
+    server, client = embedder
+    with client:
         with cassette(PATH):
             live = client.get_embedding("a")
         with cassette(PATH, mode="new") as tape:
-            both = client.get_embedding(["a", "b", "a"])
-            assert (tape.replayed, tape.recorded) == (2, 1)
-        assert [request.body["input"] for request in server.requests] == [["a"], ["b"]]
+            assert client.get_embedding(["a", "b", "a"]) == [live, [3.0, 4.0], live]
+    assert (tape.replayed, tape.recorded) == (2, 1)
+    assert [request.body["input"] for request in server.requests] == [["a"], ["b"]]
+
+
+def test_an_embedding_is_replayed_as_it_was_returned(embedder: Embedder) -> None:
+    """Numbers are rounded when they are recorded, and the first answer is rounded too."""
+    with embedder[1] as client:
+        with cassette(PATH):
+            live = client.get_embedding(["a"]) + client.get_embedding(["b"])
         with cassette(PATH, mode="none"):
-            assert client.get_embedding(["b", "a"]) == [[3.0, 4.0], live]
-            assert asyncio.run(client.aget_embedding("b")) == [3.0, 4.0]
-    assert both == [live, [3.0, 4.0], live] and live != [0.1, 0.2]
+            assert client.get_embedding(["b", "a"]) == live[::-1]
+            assert asyncio.run(client.aget_embedding("b")) == live[1] == [3.0, 4.0]
+    assert live[0] != [0.1, 0.2]
 
 
 def test_a_fallback_replays_from_the_cassette_alone(httpserver: HTTPServer) -> None:
@@ -604,9 +775,9 @@ def test_a_fallback_replays_from_the_cassette_alone(httpserver: HTTPServer) -> N
         cache.clear()
     with OpenAIClient(model="small") as elsewhere, cassette(PATH, mode="none") as tape, scope("a"):
         again = elsewhere.send_message("Hi", on_error="raise")
-        assert (again, again.cache_key, again.sample) == (live, live.cache_key, "a#0")
-        assert (tape.unused(), tape.records) == ([], 2)
-    assert len(server.requests) == 2
+        assert tape.unused() == []
+    assert (again, again.cache_key, again.sample) == (live, live.cache_key, "a#0")
+    assert tape.records == len(server.requests) == 2
 
 
 # Settings
@@ -633,10 +804,8 @@ cheap = gpt-4o-mini
 """
 
 
-def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has what environment and files put into the keys, no argument in code; it stands above
-    them while open.
-    """
+def test_the_header_has_what_environment_and_files_put_into_keys() -> None:
+    """It has no setting that does not matter to keys, and no argument in code."""
     config_file(EVERY_SETTING)
     with llmcall.configured(presence_penalty=1.5), cassette(PATH):
         said(ScriptedClient(["yes"], top_p=0.1), temperature=0.5, seed=3)
@@ -653,7 +822,12 @@ def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) ->
         "cache_normalize": ["times", "x+"],
         "aliases": {"cheap": "gpt-4o-mini"},
     }
-    with cassette(PATH, mode="new"):
+
+
+def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands above the environment and files for clients made earlier, too, while it is open."""
+    config_file(EVERY_SETTING)
+    with cassette(PATH):
         said(ScriptedClient(["yes"]), "It is 10:15")
     monkeypatch.setenv("LLMCALL_TOP_P", "0.5")
     config_file("[OpenAI]\nMODEL = other\nTEMPERATURE = 1\n[Aliases]\ncheap = dear\n")
@@ -663,24 +837,53 @@ def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) ->
     assert early.build_request("It is 23:59").model == "other"
 
 
-def test_clients_that_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients with different settings cannot share a header: the second one's call is refused,
-    naming what differs.
-    """
+@pytest.fixture
+def disagreeing(monkeypatch: pytest.MonkeyPatch) -> tuple[llmcall.LLMClient, llmcall.LLMClient]:
+    """Two clients, the first of which was made with other settings than the second."""
     here = llmcall.settings()
     monkeypatch.setenv("LLMCALL_MODEL", "gpt-4o")
     monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.5")
     llmcall.reset()
     one, other = OpenAIClient(settings=here), counting()
     one.transport = counting()
-    message = r"disagree on model \('gpt-4o' and 'gpt-4o-mini'\), temperature \(0.5 and None\): give them as arguments"
-    for first, second in ((one, other), (other, one)):
-        with cassette(PATH, mode="rewrite"):
-            said(first)
-            with pytest.raises(
-                llmcall.ConfigError, match="disagree on model" if first is one else message
-            ):
-                second.send_message("Hi")
+    return one, other
+
+
+Disagreeing = tuple[llmcall.LLMClient, llmcall.LLMClient]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_client_that_disagrees_with_the_header_is_refused(
+    order: tuple[int, int], disagreeing: Disagreeing
+) -> None:
+    """The first client that calls makes the header."""
+    first, second = (disagreeing[index] for index in order)
+    with cassette(PATH, mode="rewrite"):
+        said(first)
+        with pytest.raises(llmcall.ConfigError, match="disagree on model"):
+            second.send_message("Hi")
+
+
+def test_a_client_that_disagrees_is_told_each_setting_and_the_remedy(
+    disagreeing: Disagreeing,
+) -> None:
+    """Both values are named."""
+    one, other = disagreeing
+    with cassette(PATH):
+        said(other)
+        with pytest.raises(llmcall.ConfigError) as caught:
+            one.send_message("Hi")
+    assert (
+        "disagree on model ('gpt-4o' and 'gpt-4o-mini'), temperature (0.5 and None): "
+        "give them as arguments"
+    ) in str(caught.value)
+
+
+def test_clients_that_would_disagree_replay_alike(disagreeing: Disagreeing) -> None:
+    """The header's settings hold for both."""
+    one, other = disagreeing
+    with cassette(PATH):
+        said(other)
     assert header()["model"] == "gpt-4o"
     with cassette(PATH, mode="none"):
         assert said(one) == said(other)
@@ -701,30 +904,48 @@ def rated(model: str = "my-model") -> int:
     return llmcall.LLMCall(user="How good is it?", output_type=int, client=client).call()  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("elsewhere", ["", "[Model my-model]\nSTRUCTURED_OUTPUT = no\n"])
-def test_what_is_said_of_a_model_holds_on_another_machine(elsewhere: str) -> None:
-    """What ``[Model …]`` says of the models that were used is in the header, and holds where the
-    section is missing or another; what code says stands above it.
-    """
+def test_what_is_said_of_a_used_model_is_in_the_header() -> None:
+    """A rewrite on the same machine gives the same bytes."""
     config_file(SECTIONS)
     with cassette(PATH):
         assert rated() == 4
-    said = {"my-model": {"refused_parameters": ["top_p", "seed"], "structured_output": True}}
-    assert header()["models"] == said
+    told = {"my-model": {"refused_parameters": ["top_p", "seed"], "structured_output": True}}
+    assert header()["models"] == told
     recorded = Path(PATH).read_bytes()
     with cassette(PATH, mode="rewrite"):
         rated()
     assert Path(PATH).read_bytes() == recorded
+
+
+@pytest.mark.parametrize("elsewhere", ["", "[Model my-model]\nSTRUCTURED_OUTPUT = no\n"])
+def test_what_is_said_of_a_model_holds_on_another_machine(elsewhere: str) -> None:
+    """The section is missing there, or another."""
+    config_file(SECTIONS)
+    with cassette(PATH):
+        rated()
     config_file(elsewhere)
-    llmcall.reset()
     with cassette(PATH, mode="none") as tape:
-        assert (rated(), tape.replayed) == (4, 1)
-        with llmcall.configured(models={}), pytest.raises(CacheMissError):
-            rated()
+        assert rated() == 4
+    assert tape.replayed == 1
 
 
-def test_a_cassette_that_says_nothing_of_its_models() -> None:
-    """One that was recorded before headers held that takes it from the files."""
+@pytest.mark.parametrize("elsewhere", ["", "[Model my-model]\nSTRUCTURED_OUTPUT = no\n"])
+def test_what_code_says_of_a_model_stands_above_the_header(elsewhere: str) -> None:
+    """The request is then another."""
+    config_file(SECTIONS)
+    with cassette(PATH):
+        rated()
+    config_file(elsewhere)
+    with (
+        cassette(PATH, mode="none"),
+        llmcall.configured(models={}),
+        pytest.raises(CacheMissError),
+    ):
+        rated()
+
+
+def test_a_header_that_says_nothing_of_models_takes_it_from_the_files() -> None:
+    """It was recorded before headers held that."""
     config_file(SECTIONS)
     with cassette(PATH):
         rated()
@@ -735,10 +956,8 @@ def test_a_cassette_that_says_nothing_of_its_models() -> None:
         assert rated() == 4
 
 
-def test_models_that_are_added_to_a_cassette() -> None:
-    """A model that is first used later is added to the header, also while a notebook records; files
-    that speak of different models can be joined.
-    """
+def test_a_model_that_is_first_used_later_is_added_to_the_header() -> None:
+    """While a notebook records, too; a model of which nothing is said is not."""
     config_file(SECTIONS)
     with cassette(PATH):
         rated()
@@ -749,18 +968,24 @@ def test_models_that_are_added_to_a_cassette() -> None:
         assert (model in header()["models"]) is (model != "unknown")
     tape.close()
     assert [*header()["models"]] == ["my-model", "my-other-model", "my-third-model"]
+
+
+@pytest.mark.parametrize("joined", ["merged", "concatenated"])
+def test_cassettes_that_speak_of_different_models_can_be_joined(joined: str) -> None:
+    """By the command, or one after the other in a file."""
+    config_file(SECTIONS)
     with cassette("one.jsonl"):
         rated()
     with cassette("other.jsonl"):
         rated("my-third-model")
-    commands.done("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
-    union = Path("one.jsonl").read_text() + Path("other.jsonl").read_text()
-    Path("union.jsonl").write_text(union)
+    if joined == "merged":
+        commands.done("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "both.jsonl")
+    else:
+        union = Path("one.jsonl").read_text() + Path("other.jsonl").read_text()
+        Path("both.jsonl").write_text(union)
     config_file("")
-    llmcall.reset()
-    for path in ("both.jsonl", "union.jsonl"):
-        with cassette(path, mode="none"):
-            assert (rated(), rated("my-third-model")) == (4, 4)
+    with cassette("both.jsonl", mode="none"):
+        assert (rated(), rated("my-third-model")) == (4, 4)
 
 
 def test_clients_that_disagree_on_a_model() -> None:
@@ -785,10 +1010,8 @@ NAMESPACE = vllm
 
 
 @pytest.mark.parametrize("elsewhere", ["", ENDPOINTS.replace("vllm", "ollama")])
-def test_the_namespace_of_an_endpoint(elsewhere: str) -> None:
-    """A namespace that a section for an endpoint gives is in the header, and holds where the
-    section is another.
-    """
+def test_the_namespace_of_an_endpoint_is_in_the_header(elsewhere: str) -> None:
+    """It holds if the section is another or missing."""
     config_file(ENDPOINTS)
     client = OpenAIClient()
     client.transport = counting()
@@ -801,20 +1024,35 @@ def test_the_namespace_of_an_endpoint(elsewhere: str) -> None:
         assert [said(fresh), said(fresh, model="gpt-4o")] == ["answer 1", "answer 2"]
 
 
-def test_a_model_in_a_file_is_known_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path to a model does not reach the header; the model is found again by the file's name,
-    wherever it lies.
-    """
+@pytest.fixture
+def in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record a local model that is named by its path."""
+    with monkeypatch.context() as here:
+        here.setenv("LLMCALL_MODEL", "models/here/Tiny-1.gguf")
+        llmcall.reset()
+        with cassette(PATH):
+            said(llmcall.LocalClient(transport=counting()))
+    llmcall.reset()
+
+
+def test_the_path_of_a_model_does_not_reach_the_header(in_a_file: None) -> None:
+    """It has the file's name, and the request the model's."""
+    assert header()["model"] == "Tiny-1.gguf"
+    assert lines()[1]["request"]["model"] == "Tiny-1"
+
+
+def test_a_recording_finds_its_model_where_it_lies(
+    in_a_file: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cassette that goes on still has the settings' path."""
     monkeypatch.setenv("LLMCALL_MODEL", "models/here/Tiny-1.gguf")
     llmcall.reset()
-    client = llmcall.LocalClient(transport=counting())
-    with cassette(PATH):
-        said(client)
-    assert header()["model"] == "Tiny-1.gguf" and lines()[1]["request"]["model"] == "Tiny-1"
     with cassette(PATH, mode="new"):
         assert llmcall.settings().model.endswith("models/here/Tiny-1.gguf")
-    monkeypatch.delenv("LLMCALL_MODEL")
-    llmcall.reset()
+
+
+def test_a_replay_needs_no_model_file(in_a_file: None) -> None:
+    """The model is not on the other machine."""
     with cassette(PATH, mode="none"):
         assert said(llmcall.LocalClient()) == "answer 1"
 
@@ -828,14 +1066,17 @@ print(client.send_message(sys.argv[1] if len(sys.argv) > 1 else "Hi", on_error="
 """
 
 
-def test_named_by_the_environment_or_a_file() -> None:
-    """``[Cassette]`` records an unchanged script, written when it ends, and replays it, first call
-    and all.
-    """
+def test_a_cassette_named_by_the_environment_records_and_replays_a_script() -> None:
+    """The header's settings hold from the first call on."""
     environment = {"LLMCALL_CASSETTE_PATH": "tapes/run.jsonl"}
     live = ran(ASK, **environment, LLMCALL_TEMPERATURE="0.5", LLMCALL_MODEL="gpt-4o")
     assert ran(ASK, **environment, LLMCALL_TEMPERATURE="1") == live
+
+
+def test_a_cassette_named_by_a_file_records_and_replays_a_script() -> None:
+    """Its path is relative to where the script starts; it is written when the script ends."""
     config_file("[Cassette]\nPATH = tapes/run.jsonl\nMODE = new\n")
+    live = ran(ASK, "Hi")
     os.mkdir("below")
     assert ran(f"os.chdir('below')\n{ASK}", "Hi") == live
     ran(ASK, "Bye")
@@ -877,30 +1118,43 @@ def test_a_forked_process_writes_the_named_cassette_that_it_opened() -> None:
 
 
 def test_a_cassette_in_code_counts_inside_a_named_one() -> None:
-    """It goes on afterwards; settings that name another, and ``reset``, end it."""
+    """The named one goes on afterwards."""
     client = counting()
     llmcall.configure(cassette_path="named.jsonl")
     said(client, "a")
     with cassette(PATH):
         said(client, "b")
     said(client, "c")
+    llmcall.reset()
+    assert (asked_in("named.jsonl"), asked_in()) == (["a", "c"], ["b"])
+
+
+def test_settings_that_name_another_cassette_end_the_first() -> None:
+    """The second one is written at its own end."""
+    client = counting()
+    llmcall.configure(cassette_path="named.jsonl")
+    said(client, "a")
     llmcall.configure(cassette_path="other.jsonl")
     said(client, "d")
-    assert (asked_in("named.jsonl"), asked_in(), Path("other.jsonl").exists()) == (
-        ["a", "c"],
-        ["b"],
-        False,
-    )
+    assert asked_in("named.jsonl") == ["a"]
+    assert not Path("other.jsonl").exists()
+
+
+def test_a_reset_ends_a_named_cassette() -> None:
+    """Later calls are not in it."""
+    client = counting()
+    llmcall.configure(cassette_path="named.jsonl")
+    said(client, "d")
     llmcall.reset()
     said(client, "e")
-    assert asked_in("other.jsonl") == ["d"]
+    assert asked_in("named.jsonl") == ["d"]
 
 
 # The file
 
 
-def test_nothing_of_the_machine_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key, host, header, path, time or version of the machine that recorded reaches the file."""
+def test_nothing_of_the_machine_is_in_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key, host, header, path, time or version of the machine that recorded reaches it."""
     monkeypatch.setenv("OPENAI_API_KEY", "key-of-mine")
     monkeypatch.setenv("LLMCALL_BASE_URL", "http://host.of.mine/v1")
     llmcall.reset()
@@ -908,20 +1162,12 @@ def test_nothing_of_the_machine_is_in_it(monkeypatch: pytest.MonkeyPatch) -> Non
         echoing().send_message("Hi", extra_headers={"x-secret": "header-of-mine"}, timeout=7)
         echoing().send_message("Hi", timeout=8, seed=1)
     written = Path(PATH).read_text(encoding="utf-8")
-    for trace in (
-        "of-mine",
-        "of.mine",
-        str(Path.cwd()),
-        llmcall.__version__,
-        "scripted",
-        "timeout",
-        "time",
-    ):
-        assert trace not in written
+    traces = ["of-mine", "of.mine", str(Path.cwd()), llmcall.__version__, "scripted", "time"]
+    assert [trace for trace in traces if trace in written] == []
 
 
 def test_the_same_calls_twice_give_the_same_bytes() -> None:
-    """Whether models answer or the disk cache; a cache that loads the file answers them."""
+    """Whether models answer or the disk cache."""
     kept = []
     for mode in ("auto", "auto", "off"):
         with (
@@ -929,28 +1175,30 @@ def test_the_same_calls_twice_give_the_same_bytes() -> None:
             cassette(PATH, mode="rewrite" if mode == "off" else "once"),
         ):
             played(echoing(cache_mode=mode))
+        assert len(asked_in()) == 6
         kept.append(Path(PATH).read_bytes())
         Path(PATH).unlink()
-    assert kept[0] == kept[1] == kept[2] and len(kept[0]) > 2000
-    Path(PATH).write_bytes(kept[0])
+    assert kept[0] == kept[1] == kept[2]
+
+
+def test_a_cache_that_loads_a_cassette_answers_its_calls() -> None:
+    """No model is asked."""
+    with cassette(PATH):
+        expected = played(echoing())
     with ResponseCache("other") as cache:
         cache.load(PATH)
     with llmcall.configured(cache_path="other"):
-        assert len(played(ScriptedClient(cache_mode="replay"))) == 6
+        assert played(ScriptedClient(cache_mode="replay")) == expected
+
+
+def messages_in_file() -> list[tuple[str | None, str]]:
+    """Return sample and first message of each record in the file."""
+    return [(line.get("sample"), line["request"]["messages"][0]["content"]) for line in lines()[1:]]
 
 
 def test_records_stand_by_scope_path_and_then_as_called() -> None:
-    """Records without a sample come first, those of a map by its items; then scope after scope,
-    each as called.
-    """
-    client, is_last_done = echoing(), threading.Event()
-
-    def ask(item: int) -> None:
-        assert item == 2 or is_last_done.wait(60)  # the last item asks first
-        for text in (f"item {item}", "what all ask", f"item {item}, again"):
-            said(client, text)
-        is_last_done.set()
-
+    """Records without a sample come first, as called."""
+    client = echoing()
     with cassette(PATH):
         for name in ("b", "a"):
             with scope(name):
@@ -959,13 +1207,10 @@ def test_records_stand_by_scope_path_and_then_as_called() -> None:
                     with scope("c"):
                         said(client, "3")
         said(client, "before")
-        llmcall.map(ask, [0, 1, 2], workers=3, progress=False)
         said(client, "after")
-    told = [(line.get("sample"), line["request"]["messages"][0]["content"]) for line in lines()[1:]]
-    items = [f"item {number}{more}" for number in range(3) for more in ("", ", again")]
-    items.insert(1, "what all ask")  # the first item's, though the last one asked it first
-    assert told == [
-        *((None, text) for text in ("before", *items, "after")),
+    assert messages_in_file() == [
+        (None, "before"),
+        (None, "after"),
         ("a#0", "2"),
         ("a#0", "1"),
         ("a/c#0", "3"),
@@ -977,9 +1222,28 @@ def test_records_stand_by_scope_path_and_then_as_called() -> None:
     ]
 
 
+def test_records_of_a_map_stand_by_its_items() -> None:
+    """What several items ask stands with the first of them, whichever asked first."""
+    client, is_last_done = echoing(), threading.Event()
+
+    def ask(item: int) -> None:
+        assert item == 2 or is_last_done.wait(60)  # the last item asks first
+        for text in (f"item {item}", "what all ask", f"item {item}, again"):
+            said(client, text)
+        is_last_done.set()
+
+    with cassette(PATH):
+        said(client, "before")
+        llmcall.map(ask, [0, 1, 2], workers=3, progress=False)
+        said(client, "after")
+    items = [f"item {number}{more}" for number in range(3) for more in ("", ", again")]
+    items.insert(1, "what all ask")
+    assert messages_in_file() == [(None, text) for text in ("before", *items, "after")]
+
+
 @pytest.mark.parametrize("mode", ["none", "once", "new"])
-def test_a_damaged_file(mode: str) -> None:
-    """It is refused by its line when it is opened, and left as it is; ``rewrite`` makes it anew."""
+def test_a_damaged_file_is_refused_by_its_line_and_left(mode: str) -> None:
+    """The settings stay as they were."""
     taped("a", "b")
     Path(PATH).write_bytes(before := Path(PATH).read_bytes()[:-20])
     with (
@@ -987,9 +1251,20 @@ def test_a_damaged_file(mode: str) -> None:
         cassette(PATH, mode=mode),
     ):
         pass
-    assert Path(PATH).read_bytes() == before and llmcall.settings().origin("MODEL") == "default"
+    assert Path(PATH).read_bytes() == before
+    assert llmcall.settings().origin("MODEL") == "default"
+
+
+def test_rewrite_replaces_a_damaged_file() -> None:
+    """It does not read the old one."""
+    taped("a", "b")
+    Path(PATH).write_bytes(Path(PATH).read_bytes()[:-20])
     taped("a")
     assert asked_in() == ["a"]
+
+
+def test_a_header_with_an_unknown_setting_is_refused() -> None:
+    """A later version wrote it."""
     Path(PATH).write_text('{"llmcall": 1, "settings": {"mood": "good"}}\n')
     with (
         pytest.raises(llmcall.ConfigError, match="the header names mood, which this version"),
@@ -1013,27 +1288,28 @@ with llmcall.cassette("tape.jsonl", mode=sys.argv[2]):
 
 @pytest.mark.newest_only
 @pytest.mark.parametrize(("mode", "exists"), [("once", False), ("new", True), ("rewrite", True)])
-def test_two_processes_that_write_one_cassette(mode: str, exists: bool) -> None:
-    """The second one to finish is told so, and the file is the first one's, whole."""
+def test_the_second_of_two_processes_that_write_one_cassette_is_refused(
+    mode: str, exists: bool
+) -> None:
+    """It is told so when it finishes, and the file is the first one's, whole."""
     if exists:
         taped("Hi")
     with start(RECORD, "one", mode) as one, start(RECORD, "other", mode) as other:
         for process in (one, other):
-            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
         told = one.communicate("\n", timeout=60)[1]
-        assert (
-            told.startswith("tape.jsonl: 1 record that no call used. ")
-            if mode == "new"
-            else not told
-        )
         before = Path(PATH).read_bytes()
         complaints = other.communicate("\n", timeout=60)[1]
+    unused = "tape.jsonl: 1 record that no call used. "
+    assert told.startswith(unused) if mode == "new" else told == ""
     assert (one.returncode, other.returncode, Path(PATH).read_bytes()) == (0, 1, before)
     assert (
         "CacheError: tape.jsonl was written by another process while it was being recorded here"
         in complaints
     )
-    assert b'"one"' in before and b'"other"' not in before
+    assert b'"one"' in before
+    assert b'"other"' not in before
 
 
 HALVES = {
@@ -1043,21 +1319,47 @@ HALVES = {
 }
 
 
-def test_half_an_emoji_costs_nothing() -> None:
-    """An answer that ends in the middle of a character is recorded, replayed and exported like the
-    others, and each way to look at a run shows it.
-    """
+@pytest.fixture
+def halves() -> tuple[ScriptedClient, list[str]]:
+    """Record answers that end in the middle of a character; return their client and them."""
     client = ScriptedClient(lambda messages: HALVES[messages[-1]["content"]], cache_mode="auto")
     with cassette(PATH), scope("s"):
-        answers = [said(client, text) for text in HALVES]
-    assert answers == [HALVES["short"], HALVES["long"], "\U0001f600"]
+        return client, [said(client, text) for text in HALVES]
+
+
+Halves = tuple[ScriptedClient, list[str]]
+
+
+def test_an_answer_that_ends_within_a_character_is_returned_as_it_came(halves: Halves) -> None:
+    """Two halves that belong together are one character."""
+    assert halves[1] == [HALVES["short"], HALVES["long"], "\U0001f600"]
+
+
+def test_an_answer_that_ends_within_a_character_is_replayed(halves: Halves) -> None:
+    """The replay returns what the recording returned, and shows it in a notebook."""
+    client, answers = halves
     with cassette(PATH, mode="none") as tape, scope("s"):
         assert [said(client, text) for text in HALVES] == answers
         assert tape._repr_html_().encode()
-    assert client.cache.export("all.jsonl") == ResponseCache("other").load("all.jsonl") == 3
-    assert ResponseCache("other").load(PATH, on_conflict="raise") == 0
+
+
+def test_an_answer_that_ends_within_a_character_is_exported_and_loaded(halves: Halves) -> None:
+    """A cache's file and a cassette hold the same."""
+    client, _ = halves
+    other = ResponseCache("other")
+    assert client.cache.export("all.jsonl") == other.load("all.jsonl") == 3
+    assert other.load(PATH, on_conflict="raise") == 0
+
+
+def test_commands_show_an_answer_that_ends_within_a_character(halves: Halves) -> None:
+    """The half is escaped."""
     assert "half \\ud83d" in commands.done("show", PATH)
     assert "half \\ud83d" in commands.cache("ls")
+
+
+def test_a_report_holds_an_answer_that_ends_within_a_character(halves: Halves) -> None:
+    """A comparison of runs does, too."""
+    halves[0].cache.export("all.jsonl")
     assert "run.html" in commands.done("report", PATH, "--against", "all.jsonl", "-o", "run.html")
 
 
@@ -1080,10 +1382,10 @@ def test_half_an_emoji_in_a_table_can_be_written() -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 @pytest.mark.parametrize("is_own", [False, True], ids=["server", "client of one's own"])
-def test_a_number_that_json_does_not_have_costs_nothing(
+def test_a_number_that_json_does_not_have_is_recorded_as_null(
     httpserver: HTTPServer, number: str, is_own: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Some servers send one as a token's log probability; it is recorded as null, and exported."""
+    """Some servers send one as a token's log probability; a warning says so, and nothing is lost."""
     body = json.dumps({**completion("yes"), "logprob": "?"}).replace('"?"', number)
     server = ScriptedServer(httpserver, Answer(200, body))
     client: llmcall.LLMClient = client_for(server.base_url, cache_mode="auto")
@@ -1099,8 +1401,8 @@ def test_a_number_that_json_does_not_have_costs_nothing(
     assert "which JSON cannot represent" in caplog.text
 
 
-def test_a_number_that_json_does_not_have_costs_no_other_record() -> None:
-    """A cache that has one, put there by hand, is exported with null in its place."""
+def test_a_number_that_json_does_not_have_is_exported_as_null() -> None:
+    """A cache that has one, put there by hand, loses no other record."""
     cache = ResponseCache("cache")
     client = ScriptedClient(["yes"])
     for text, number in (("Hello", math.nan), ("Bye", 0.5)):
@@ -1115,20 +1417,31 @@ def test_a_number_that_json_does_not_have_costs_no_other_record() -> None:
 
 
 def test_update_takes_out_what_no_call_used(caplog: pytest.LogCaptureFixture) -> None:
-    """It asks for what is missing, keeps what is used, and moves the rest to the disk cache."""
+    """It keeps what is used and asks for what is missing."""
     taped("Hi", "Bye", "Ciao")
     client = counting(cache_mode="auto")
     with cassette(PATH, mode="update") as tape:
-        assert said(client, "Bye") == "recorded Bye" and said(client, "Hello") == "answer 1"
-    assert asked_in() == ["Bye", "Hello"] and (tape.asked, tape.replayed) == (1, 1)
+        assert said(client, "Bye") == "recorded Bye"
+        assert said(client, "Hello") == "answer 1"
+    assert asked_in() == ["Bye", "Hello"]
+    assert (tape.asked, tape.replayed) == (1, 1)
     assert "tape.jsonl: 2 records that no call used: moved to the disk cache" in caplog.text
+
+
+def test_what_update_took_out_is_in_the_disk_cache() -> None:
+    """A later run gets it from there."""
+    taped("Hi", "Bye")
+    client = counting(cache_mode="auto")
+    with cassette(PATH, mode="update"):
+        said(client, "Bye")
     with cassette(PATH, mode="update") as tape:
         assert said(client, "Hi") == "recorded Hi"
-    assert (tape.asked, tape.supplied, tape.recorded) == (0, 1, 1) and len(client.requests) == 1
+    assert (tape.asked, tape.supplied, tape.recorded) == (0, 1, 1)
+    assert client.requests == []
 
 
 def failing(client: ScriptedClient) -> None:
-    """Make a call that fails, which the program swallows."""
+    """Make a call that fails; the program catches the error."""
     with pytest.raises(llmcall.APIError):
         client.send_message("Refused", on_error="raise")
 
@@ -1234,7 +1547,7 @@ def test_a_replay_that_uses_less_says_so(mode: str, caplog: pytest.LogCaptureFix
 
 
 def test_a_table_says_which_records_were_used() -> None:
-    """By a call since the cassette was opened."""
+    """A record was used by a call since the cassette was opened."""
     pytest.importorskip("pandas")
     taped("Hi", "Bye")
     with cassette(PATH, mode="new") as tape:
@@ -1242,6 +1555,12 @@ def test_a_table_says_which_records_were_used() -> None:
         said(counting(), "Hello")
         table = tape.to_frame().set_index("prompt")
     assert table["used"].to_dict() == {"Hi": False, "Bye": True, "Hello": True}
+
+
+def test_a_table_of_a_file_that_is_not_open_has_no_used_records() -> None:
+    """Another cassette of the same file may have used them."""
+    pytest.importorskip("pandas")
+    taped("Hi", "Bye")
     assert not cassette(PATH).to_frame()["used"].any()
 
 
@@ -1254,47 +1573,62 @@ def test_a_table_has_the_levels_of_the_scopes() -> None:
     assert (row["scope"], row["rep"], row["agent"]) == ("rep-1/lisa", "rep-1", "lisa")
 
 
-def test_credentials_are_refused() -> None:
-    """A text that looks like a credential is refused with its place; nothing is written, and the
-    answers are kept.
-    """
-    secret = "sk-" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7"
-    client = echoing(cache_mode="auto")
+SECRET = "sk-" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7"
 
-    def run() -> None:
-        with cassette(PATH), scope("a"):
-            client.send_message("Hi")
-            client.send_message(
-                [
-                    {"role": "user", "content": "Hi"},
-                    {"role": "user", "content": f"My key is {secret}"},
-                ]
-            )
 
+def with_a_credential(client: ScriptedClient) -> None:
+    """Record a call, and one with a text that looks like a credential."""
+    with cassette(PATH), scope("a"):
+        client.send_message("Hi")
+        client.send_message(
+            [
+                {"role": "user", "content": "Hi"},
+                {"role": "user", "content": f"My key is {SECRET}"},
+            ]
+        )
+
+
+def test_a_credential_is_refused_with_its_place() -> None:
+    """The error does not quote it; it names the setting that allows it."""
     with pytest.raises(CacheError) as caught:
-        run()
+        with_a_credential(echoing())
     message = str(caught.value)
     assert (
         "record 2 (sample 'a#0'): request.messages[1].content contains what looks like" in message
     )
-    assert secret not in message and "[Cassette] ALLOW" in message and not Path(PATH).exists()
+    assert "[Cassette] ALLOW" in message
+    assert SECRET not in message
+
+
+def test_a_cassette_with_a_credential_is_not_written_and_its_answers_are_kept() -> None:
+    """The disk cache has them."""
+    client = echoing(cache_mode="auto")
+    with pytest.raises(CacheError):
+        with_a_credential(client)
+    assert not Path(PATH).exists()
     assert len(list(client.cache.records())) == 2
+
+
+def test_a_credential_that_is_allowed_is_written() -> None:
+    """The run after a refusal asks nothing again."""
+    client = echoing(cache_mode="auto")
+    with pytest.raises(CacheError):
+        with_a_credential(client)
     with llmcall.configured(cassette_allow=("sk-a[A-Za-z0-9]+",)):
-        run()
-    assert secret in Path(PATH).read_text() and len(client.requests) == 2
+        with_a_credential(client)
+    assert SECRET in Path(PATH).read_text()
+    assert len(client.requests) == 2
 
 
-def test_what_was_refused_is_not_written_later() -> None:
-    """A notebook's cassette, which is written as it goes, holds no credential when another answer
-    follows.
-    """
-    secret = "sk-" + "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7"
+def test_a_credential_that_was_refused_is_not_written_later() -> None:
+    """A notebook's cassette, which is written as it goes, has the answers before and after it."""
     tape = cassette(PATH).open()
     said(echoing(), "a")
     with pytest.raises(CacheError, match="looks like an API key"):
-        said(echoing(), f"{secret} {'and so on ' * 60}")
+        said(echoing(), f"{SECRET} {'and so on ' * 60}")
     said(echoing(), "b")
-    assert asked_in() == ["a", "b"] and secret not in Path(PATH).read_text()
+    assert asked_in() == ["a", "b"]
+    assert SECRET not in Path(PATH).read_text()
     with pytest.raises(CacheError, match="looks like an API key"):
         tape.close()
 
@@ -1319,11 +1653,9 @@ sys.addaudithook(no_network)
 """
 
 
-def test_a_replay_needs_nothing() -> None:
-    """A replay in a new process uses no network, needs no key, and imports neither the SDK nor what
-    belongs to it.
-
-    What the ancestors' function asks is replayed likewise.
+def test_a_replay_needs_no_network_no_key_and_no_sdk() -> None:
+    """It imports nothing that belongs to the SDK; what the ancestors' function asks is replayed
+    likewise.
     """
     program = """
 import asyncio

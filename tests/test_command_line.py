@@ -35,11 +35,18 @@ COMMANDS = {
 Serve = Callable[[Answer], ScriptedServer]
 
 
-def python_m(*arguments: str) -> tuple[int, str, str]:
+def python_m(*arguments: str, folder: Path | None = None) -> tuple[int, str, str]:
     """Run ``python -m llmcall`` in a process of its own; return its exit code and both outputs."""
     command = [sys.executable, "-W", "error", "-m", "llmcall", *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    ended = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", check=False, cwd=folder
+    )
     return ended.returncode, ended.stdout, ended.stderr
+
+
+def contents(client: ScriptedClient) -> list[list[str]]:
+    """Return what the messages of each request say."""
+    return [[message["content"] for message in request.messages] for request in client.requests]
 
 
 @pytest.fixture
@@ -61,17 +68,33 @@ def serve(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> Serve:
 
 
 @pytest.mark.parametrize("group", COMMANDS)
-def test_help(group: str) -> None:
-    """Every command takes -h and --help; a list of commands has a whole sentence for each."""
-    shown = done(*group.split(), "-h")
-    assert shown == done(*group.split(), "--help") and "..." not in shown.partition("Commands:")[2]
-    assert (
-        "".join(name in shown and name + " " for name in COMMANDS[group].split()).split()
-        == COMMANDS[group].split()
-    )
-    for command in set(COMMANDS[group].split()) - {"demo"}:
-        path = [*group.split(), command]
-        assert done(*path, "-h").startswith(f"Usage: {' '.join(['main', *path])}")
+def test_a_group_of_commands_lists_its_commands_in_whole_sentences(group: str) -> None:
+    """The list names each command in its order, and shortens no sentence."""
+    commands = COMMANDS[group].split()
+    _, _, listed = done(*group.split(), "-h").partition("Commands:")
+    shown = re.findall(r"^  (\w+)  ", listed, flags=re.MULTILINE)
+    assert [name for name in shown if name in commands] == commands
+    assert "..." not in listed
+
+
+@pytest.mark.parametrize("group", COMMANDS)
+def test_the_short_help_option_does_what_the_long_one_does(group: str) -> None:
+    """-h and --help print the same."""
+    assert done(*group.split(), "-h") == done(*group.split(), "--help")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{group} {command}".strip()
+        for group, commands in COMMANDS.items()
+        for command in commands.split()
+        if command != "demo"
+    ],
+)
+def test_every_command_has_a_help(path: str) -> None:
+    """It begins with the command's usage."""
+    assert done(*path.split(), "-h").startswith(f"Usage: main {path}")
 
 
 @pytest.mark.parametrize(
@@ -93,24 +116,33 @@ def test_help(group: str) -> None:
         "cache ls --since yesterday",
     ],
 )
-def test_wrong_usage(arguments: str) -> None:
-    """Wrong usage ends with 2."""
+def test_wrong_usage_ends_with_2(arguments: str) -> None:
+    """What a command cannot understand is no failure of what it does."""
     written("x.py", "")
     done(*arguments.split(), code=2)
 
 
-def test_the_program() -> None:
-    """--version says name and version; a missing key is named without a traceback, a closed pipe
-    ends in silence.
-    """
+def test_the_version_option_prints_name_and_version() -> None:
+    """``--version`` prints one line."""
     assert python_m("--version") == (0, f"llmcall, version {llmcall.__version__}\n", "")
+
+
+def test_a_missing_key_is_named_without_a_traceback() -> None:
+    """The error names the variable that sets the key."""
     code, printed, told = python_m("ask", "Hello")
-    assert (code, printed) == (1, "") and "OPENAI_API_KEY" in told and "Traceback" not in told
+    assert (code, printed) == (1, "")
+    assert "OPENAI_API_KEY" in told
+    assert "Traceback" not in told
+
+
+def test_a_closed_pipe_ends_a_command_in_silence() -> None:
+    """Nothing is on standard error if the reader of the output has left."""
     command = [sys.executable, "-m", "llmcall", "config"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
     ) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
 
@@ -118,89 +150,143 @@ def test_the_program() -> None:
 # ask, tokens, config, demo, run
 
 
-def test_ask(serve: Serve) -> None:
-    """A question is asked once, and answered from the record afterwards; the answer alone is on
-    standard output.
-    """
-    chunks = [
-        {"delta": {"content": "Two "}},
-        {"delta": {"content": "coins."}, "finish_reason": "stop"},
-    ]
+def streamed(*pieces: str) -> Answer:
+    """Return an answer that a server streams in pieces."""
     events = [
-        json.dumps({"id": "c", "model": "gpt-4o", "choices": [{"index": 0, **chunk}]})
-        for chunk in chunks
+        {"id": "c", "model": "gpt-4o", "choices": [{"index": 0, "delta": {"content": piece}}]}
+        for piece in pieces
     ]
-    server = serve(Answer(200, "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"])))
-    for _ in range(2):
-        assert (
-            done("ask", "What do apples cost?", "-s", "You sell fruit.", "-m", "gpt-4o")
-            == "Two coins.\n"
-        )
+    events[-1]["choices"][0]["finish_reason"] = "stop"  # type: ignore[index]
+    lines = [*map(json.dumps, events), "[DONE]"]
+    return Answer(200, "".join(f"data: {line}\n\n" for line in lines))
+
+
+def test_ask_sends_model_system_message_and_question(serve: Serve) -> None:
+    """The options say the model and the system message; the answer is streamed."""
+    server = serve(streamed("Two ", "coins."))
+    done("ask", "What do apples cost?", "-s", "You sell fruit.", "-m", "gpt-4o")
     (seen,) = server.requests
-    assert seen.body["stream"] is True and seen.body["model"] == "gpt-4o"
+    assert seen.body["model"] == "gpt-4o"
     assert seen.body["messages"] == [{"role": "system", "content": "You sell fruit."}, *QUESTION]
+    assert seen.body["stream"] is True
 
 
-def test_ask_of_a_refusing_server(serve: Serve) -> None:
-    """What the server says is said once, with what to do about it, and the key is not."""
+def test_ask_prints_only_the_answer(serve: Serve) -> None:
+    """Standard output can be piped on."""
+    serve(streamed("Two ", "coins."))
+    assert done("ask", "What do apples cost?") == "Two coins.\n"
+
+
+def test_ask_answers_a_repeated_question_from_the_record(serve: Serve) -> None:
+    """The second command prints the same and sends nothing."""
+    server = serve(streamed("Two ", "coins."))
+    assert done("ask", "What do apples cost?") == done("ask", "What do apples cost?")
+    assert len(server.requests) == 1
+
+
+def test_ask_tells_once_what_a_refusing_server_says(serve: Serve) -> None:
+    """The error has the server's words, what to do about it, and no key."""
     serve(refusal(401, f"Incorrect API key provided: {SECRET}"))
     code, _, told = python_m("ask", "Hello")
-    assert (
-        (code, told.count("Incorrect API key")) == (1, 1)
-        and SECRET not in told
-        and "failed for good" not in told
-    )
-    assert "Error: 401: Incorrect API key" in told and "Check the API key; 'llmcall doctor'" in told
+    assert code == 1
+    assert "Error: 401: Incorrect API key" in told
+    assert told.count("Incorrect API key") == 1
+    assert "failed for good" not in told
+    assert "Check the API key; 'llmcall doctor'" in told
+    assert SECRET not in told
 
 
-def test_what_is_asked() -> None:
-    """A minus sign stands for standard input; nothing is no question; where the model refuses, its
-    words are shown.
+@pytest.fixture
+def local_model() -> Callable[..., ScriptedClient]:
+    """Make the configured client the local one, with scripted answers."""
 
-    The local model, being so small, gets a system message where none is given.
-    """
-    client = ScriptedClient(
-        ["Gut.", {"role": "assistant", "content": None, "refusal": "I will not."}, "Yes.", "No."]
-    )
-    llmcall.register_client("local", client)
-    llmcall.configure(api_type="local")
+    def answering(*answers: Any) -> ScriptedClient:
+        client = ScriptedClient(answers)
+        llmcall.register_client("local", client)
+        llmcall.configure(api_type="local")
+        return client
+
+    return answering
+
+
+LocalModel = Callable[..., ScriptedClient]
+
+
+def test_ask_reads_the_question_from_standard_input(local_model: LocalModel) -> None:
+    """A minus sign stands for standard input."""
+    client = local_model("Gut.")
+    assert done("ask", "-", text="Wie geht’s?\n") == "Gut.\n"
+    assert contents(client) == [["Wie geht’s?\n"]]
+
+
+def test_ask_refuses_an_empty_question(local_model: LocalModel) -> None:
+    """Nothing is sent, and the command ends as wrongly used."""
+    client = local_model()
     assert "question is empty" in done("ask", "-", text=" \n", code=2)
-    assert [done("ask", "-", text="Wie geht’s?\n"), done("ask", "Tell me!")] == [
-        "Gut.\n",
-        "I will not.\n",
-    ]
-    assert [done("ask", "--local", "Hello?", *options) for options in ([], ["-s", ""])] == [
-        "Yes.\n",
-        "No.\n",
-    ]
-    asked = [[message["content"] for message in request.messages] for request in client.requests]
-    assert asked == [
-        ["Wie geht’s?\n"],
-        ["Tell me!"],
-        ["You are a helpful assistant.", "Hello?"],
-        ["Hello?"],
-    ]
+    assert client.requests == []
 
 
-def test_tokens() -> None:
-    """Each file has its count and several their sum; an estimate is marked; what is no text is
-    named.
-    """
+def test_ask_prints_a_refusal_of_the_model(local_model: LocalModel) -> None:
+    """The words of the refusal stand in the answer's place."""
+    local_model({"role": "assistant", "content": None, "refusal": "I will not."})
+    assert done("ask", "Tell me!") == "I will not.\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "messages"),
+    [
+        (["--local"], ["You are a helpful assistant.", "Hello?"]),
+        (["--local", "-s", ""], ["Hello?"]),
+        ([], ["Hello?"]),
+    ],
+)
+def test_ask_local_gives_the_model_a_system_message(
+    options: list[str], messages: list[str], local_model: LocalModel
+) -> None:
+    """The local model is so small that it needs one, unless the caller gives another or none."""
+    client = local_model("Yes.")
+    assert done("ask", "Hello?", *options) == "Yes.\n"
+    assert contents(client) == [messages]
+
+
+def test_tokens_counts_a_file() -> None:
+    """A line has the count and the file's name."""
     written("a.txt", "Hello world")
     count = llmcall.count_tokens("Hello world")
     assert done("tokens", "a.txt").split() == [repr(count), "a.txt"]
-    lines = [
-        line.split()
-        for line in done("tokens", "a.txt", "-", "-m", "no-such-model", text="").splitlines()
-    ]
-    assert [name for _, name in lines] == ["a.txt", "<stdin>", "all"] and lines[0][0] == lines[2][
-        0
-    ] != "~0"
+
+
+def test_tokens_adds_up_several_files() -> None:
+    """Each has its line, standard input too; the last line has the sum."""
+    written("a.txt", "Hello world")
+    shown = done("tokens", "a.txt", "-", text="Hello world").splitlines()
+    counts, names = zip(*(line.split() for line in shown), strict=True)
+    assert names == ("a.txt", "<stdin>", "all")
+    assert int(counts[0]) + int(counts[1]) == int(counts[2])
+
+
+def test_tokens_marks_an_estimate() -> None:
+    """A model without a known tokenizer has a tilde before the count, and nothing counts 0."""
+    written("a.txt", "Hello world")
+    shown = done("tokens", "a.txt", "-", "-m", "no-such-model", text="").splitlines()
+    (one, _), _, (total, _) = (line.split() for line in shown)
+    assert re.fullmatch(r"~[1-9]\d*", one)
+    assert one == total
+
+
+def test_tokens_as_json_says_whether_a_count_is_estimated() -> None:
+    """A row has the file, the number without a mark, and the mark by itself."""
+    written("a.txt", "Hello world")
+    count, _ = done("tokens", "a.txt", "-m", "no-such-model").split()
     (row,) = json.loads(done("tokens", "a.txt", "-m", "no-such-model", "--json"))
-    assert row == {"file": "a.txt", "tokens": int(lines[0][0].removeprefix("~")), "estimated": True}
+    assert row == {"file": "a.txt", "tokens": int(count.removeprefix("~")), "estimated": True}
+
+
+@pytest.mark.parametrize("name", ["image.png", "missing.txt"])
+def test_tokens_names_a_file_that_is_no_text(name: str) -> None:
+    """A file that is not there, or holds no text, is wrong usage."""
     Path("image.png").write_bytes(b"\x89PNG")
-    for name in ("image.png", "missing.txt"):
-        assert name in done("tokens", name, code=2)
+    assert name in done("tokens", name, code=2)
 
 
 CONFIG = """
@@ -218,43 +304,89 @@ STRUCTURED_OUTPUT = no
 """
 
 
-def test_config(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every setting is shown with its value and where it came from, also as JSON; no secret is."""
+def test_config_says_that_all_settings_have_their_defaults() -> None:
+    """It says how to see them, and that no file was read."""
     assert done("config").startswith(
         "all settings have their default values: --all shows them\nno config.ini in "
     )
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have settings in a file and in the environment."""
     monkeypatch.setenv("MY_KEY", SECRET)
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
     written("config.ini", CONFIG)
-    shown, everything, as_json = done("config"), done("config", "--all"), done("config", "--json")
-    assert shown.startswith("[OpenAI] MODEL") and "[Retry] MAX_ATTEMPTS" not in shown
-    assert f"read: {Path.cwd() / 'config.ini'}" in shown and "--all" in shown
-    lines = {line.split("  ")[0]: line for line in everything.splitlines()}
+
+
+def config_lines() -> dict[str, str]:
+    """Return the lines that show all settings, by the setting's name."""
+    return {line.split("  ")[0]: line for line in done("config", "--all").splitlines()}
+
+
+def test_config_shows_only_what_is_set(configured: None) -> None:
+    """It names the file that was read, and the option that shows the rest."""
+    shown = done("config")
+    assert shown.startswith("[OpenAI] MODEL")
+    assert f"read: {Path.cwd() / 'config.ini'}" in shown
+    assert "[Retry] MAX_ATTEMPTS" not in shown
+    assert "--all" in shown
+
+
+def test_config_says_where_a_value_comes_from(configured: None) -> None:
+    """A line ends with the variable, the file, or the word default."""
+    lines = config_lines()
     assert lines["[Cache] MODE"].endswith("environment variable LLMCALL_CACHE_MODE")
-    assert (
-        lines["[Retry] MAX_ATTEMPTS"].endswith("default")
-        and "30.0, 60.0" in lines["[Prices] gpt-4"]
-    )
-    assert (
-        "***" in lines["[Endpoint east] API_KEY"]
-        and "no" in lines["[Model my-*] STRUCTURED_OUTPUT"]
-    )
-    rows = json.loads(as_json)
-    assert len({row["name"] for row in rows}) == len(rows)
+    assert lines["[Retry] MAX_ATTEMPTS"].endswith("default")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("[Prices] gpt-4", "30.0, 60.0"),
+        ("[Endpoint east] API_KEY", "***"),
+        ("[Model my-*] STRUCTURED_OUTPUT", "no"),
+    ],
+)
+def test_config_shows_the_settings_of_sections_with_names(
+    name: str, value: str, configured: None
+) -> None:
+    """Each endpoint, price and model has its own lines."""
+    assert value in config_lines()[name]
+
+
+def test_config_as_json_has_every_value(configured: None) -> None:
+    """Numbers are numbers, what is not set is null, and the sections are objects."""
+    rows = json.loads(done("config", "--json"))
     values = {(row["section"], row["key"]): row["value"] for row in rows}
-    assert values["Retry", "MAX_ATTEMPTS"] == 5 and values["OpenAI", "TEMPERATURE"] is None
-    assert values["Prices", ""] == {"gpt-4": [30, 60]} and values["Endpoint", ""][0]["models"] == [
-        "gpt-4"
-    ]
-    assert not [
-        text for text in (shown, everything, as_json) if SECRET in text or "password" in text
-    ]
+    assert values["Retry", "MAX_ATTEMPTS"] == 5
+    assert values["OpenAI", "TEMPERATURE"] is None
+    assert values["Prices", ""] == {"gpt-4": [30, 60]}
+    assert values["Endpoint", ""][0]["models"] == ["gpt-4"]
+
+
+def test_config_as_json_names_each_setting_once(configured: None) -> None:
+    """The names identify the rows."""
+    names = [row["name"] for row in json.loads(done("config", "--json"))]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("options", [[], ["--all"], ["--json"]])
+def test_config_shows_no_secret(options: list[str], configured: None) -> None:
+    """Neither a key nor the password in an address is shown."""
+    shown = done("config", *options)
+    assert SECRET not in shown
+    assert "password" not in shown
+
+
+def test_config_names_a_wrong_setting() -> None:
+    """It ends with an error, as a run would."""
     written("config.ini", "[OpenAI]\nTIMEOUT = soon\n")
     assert "TIMEOUT" in done("config", code=1)
 
 
-def test_demo_gets_its_options() -> None:
-    """The demo is run as a script, with all that follows."""
+def test_demo_passes_all_options_to_its_script() -> None:
+    """--help is the script's, too."""
     assert "--live" in done("demo", "--help") and "Usage: main" not in done("demo", "-h")
 
 
@@ -266,32 +398,58 @@ sys.exit(int(sys.argv[1]))
 """
 
 
-def test_run() -> None:
-    """A program gets its arguments and gives its exit code; scope, cassette and mode hold for it."""
-    written("play.py", PROGRAM)
+@pytest.fixture(scope="module")
+def recorded_run(
+    only_loopback: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[int, str, str]:
+    """Record a program; return its exit code, what it printed, and the cassette."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "play.py").write_text(PROGRAM)
     options = ["--scope", "trial", "--cassette", "run.jsonl"]
-    code, printed, _ = python_m("run", *options, "play.py", "3", "-h")
+    code, printed, _ = python_m("run", *options, "play.py", "3", "-h", folder=folder)
+    return code, printed, (folder / "run.jsonl").read_text()
+
+
+def test_run_gives_a_program_its_arguments_and_its_exit_code(
+    recorded_run: tuple[int, str, str],
+) -> None:
+    """What stands behind the program's name is the program's, options too."""
+    code, printed, _ = recorded_run
     assert (code, printed) == (3, "__main__ ['3', '-h'] one two\n")
-    samples = [
-        json.loads(line)["sample"] for line in Path("run.jsonl").read_text().splitlines()[1:]
-    ]
-    assert samples == ["trial#0", "trial#1"]
-    code, printed, _ = python_m("run", *options, "--mode", "none", "-m", "play", "0")
+
+
+def test_run_records_in_a_scope_and_a_cassette(recorded_run: tuple[int, str, str]) -> None:
+    """--scope and --cassette hold for the whole program."""
+    _, *records = recorded_run[2].splitlines()
+    assert [json.loads(line)["sample"] for line in records] == ["trial#0", "trial#1"]
+
+
+def test_run_replays_a_module(recorded_run: tuple[int, str, str]) -> None:
+    """With --mode none a program named by -m gives the recorded answers."""
+    written("play.py", PROGRAM)
+    written("run.jsonl", recorded_run[2])
+    options = ["--scope", "trial", "--cassette", "run.jsonl", "--mode", "none"]
+    code, printed, _ = python_m("run", *options, "-m", "play", "0")
     assert (code, printed) == (0, "__main__ ['0'] one two\n")
+
+
+def test_run_names_the_command_that_records_what_is_missing(
+    recorded_run: tuple[int, str, str],
+) -> None:
+    """A program that asks more than is recorded ends with an error that says what to run."""
+    written("run.jsonl", recorded_run[2])
     written("more.py", PROGRAM.replace('"?"', '"And more?"'))
     code, _, told = python_m("run", "--mode", "none", "--cassette", "run.jsonl", "more.py", "0")
     assert code == 1
-    assert "is not recorded" in told and "llmcall run --cassette run.jsonl --mode new" in told
+    assert "is not recorded" in told
+    assert "llmcall run --cassette run.jsonl --mode new" in told
 
 
 @pytest.mark.parametrize("error", ["ValueError", "TypeError"])
-def test_a_program_that_fails(error: str) -> None:
-    """What leaves the program is shown as Python shows it, and ends with 1: it is no wrong usage of
-    llmcall.
-    """
-    code, printed, told = python_m(
-        "run", written("play.py", f"print('begins')\nraise {error}('mine')\n")
-    )
+def test_an_error_of_a_program_is_shown_as_python_shows_it(error: str) -> None:
+    """The traceback has the program's frames only, and the exit code is 1, not that of wrong usage."""
+    play = written("play.py", f"print('begins')\nraise {error}('mine')\n")
+    code, printed, told = python_m("run", play)
     *traceback, summary = told.splitlines()
     assert (code, printed, traceback[0]) == (1, "begins\n", "Traceback (most recent call last):")
     assert traceback[-1] == f"{error}: mine"
@@ -325,65 +483,103 @@ def keys() -> list[str]:
     return [record.cache_key for record in client.cache.records()]
 
 
-def test_an_empty_cache() -> None:
-    """Looking at a cache that is not there makes none."""
-    assert ": 0 records, 0.0 MB" in cache("stats")
-    for command in ["ls"], ["show", "ab"]:
-        assert f"0 records in {Path.cwd() / '.llmcall' / 'cache'}" in run("cache", *command).output
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["stats"], ": 0 records, 0.0 MB"),
+        (["ls"], "0 records in {path}"),
+        (["show", "ab"], "0 records in {path}"),
+    ],
+)
+def test_looking_at_a_cache_that_is_not_there_makes_none(command: list[str], words: str) -> None:
+    """The commands say that it is empty, and leave the folder as it is."""
+    shown = run("cache", *command).output
+    assert words.format(path=Path.cwd() / ".llmcall" / "cache") in shown
     assert not Path(".llmcall").exists()
 
 
-def test_stats(keys: list[str]) -> None:
-    """It says where the cache is, how large, and what is in it."""
-    shown, found = cache("stats"), json.loads(cache("stats", "--json"))
+def test_stats_says_what_the_cache_holds(keys: list[str]) -> None:
+    """It shows the place, the number of records, their age, models and scopes."""
+    shown = cache("stats")
     assert shown.startswith(f"{Path.cwd() / '.llmcall' / 'cache'}: 4 records, ")
-    assert "since 20" in shown and "gpt-4o (2)" in shown and "trial-3" in shown
-    assert found["records"] == 4 and found["size"] > 0 and time.time() - found["since"] < 600
+    assert "since 20" in shown
+    assert "gpt-4o (2)" in shown
+    assert "trial-3" in shown
+
+
+def test_stats_as_json_has_the_same(keys: list[str]) -> None:
+    """Sizes are bytes, and times are seconds since 1970."""
+    found = json.loads(cache("stats", "--json"))
+    assert found["records"] == 4
+    assert found["size"] > 0
+    assert time.time() - found["since"] < 600
     assert found["models"] == {"gpt-4o": 2, "gpt-4": 1, "embedder": 1}
-    assert [(name, each["records"]) for name, each in found["by_scope"].items()] == [
-        ("", 3),
-        ("trial-3", 1),
-    ]
+    scopes = [(name, each["records"]) for name, each in found["by_scope"].items()]
+    assert scopes == [("", 3), ("trial-3", 1)]
+
+
+def test_stats_counts_only_the_selected_records(keys: list[str]) -> None:
+    """--scope selects."""
     assert ": 1 record, " in cache("stats", "--scope", "trial-3/*")
+
+
+def test_stats_shows_a_question_mark_for_unknown_tokens(keys: list[str]) -> None:
+    """Tokens that are known add up; unknown ones are not shown as 0."""
     cache("export", "some.jsonl", "--scope", "trial-3/*")
     text = Path("some.jsonl").read_text(encoding="utf-8").replace("trial-3/lisa", "counted")
-    cache(
-        "load",
-        written(
-            "counted.jsonl", text.replace('coins."}}]', 'coins."}}], "usage": {"prompt_tokens": 9}')
-        ),
-    )
+    usage = '"usage": {"prompt_tokens": 9}'
+    counted = written("counted.jsonl", text.replace('coins."}}]', f'coins."}}}}], {usage}'))
+    cache("load", counted)
     shown = cache("stats")
-    assert re.search(r"all +5 +9 ", shown) and re.search(r"trial-3 +1 +\? ", shown), (
-        "what is unknown is not 0"
-    )
+    assert re.search(r"all +5 +9 ", shown)
+    assert re.search(r"trial-3 +1 +\? ", shown)
 
 
-def test_ls(keys: list[str]) -> None:
-    """A line for each record, oldest first, without what a terminal obeys; as JSON, whole; a cut
-    list says so.
-    """
+def test_ls_has_a_line_for_each_record(keys: list[str]) -> None:
+    """They stand below the names of the columns, the oldest first."""
     head, *lines = cache("ls").splitlines()
     assert head.split() == ["key", "model", "sample", "age", "cost", "asked", "answered"]
     assert [line.split()[0] for line in lines] == [key[:12] for key in keys]
-    assert "trial-3/lisa#0" in lines[1] and "\x1b" not in lines[1] and "\a" not in lines[1]
-    assert "sell({})" in lines[2] and lines[3].split()[-3:] == ["apples", "2", "numbers"]
+
+
+def test_ls_shows_scopes_tool_calls_and_embeddings(keys: list[str]) -> None:
+    """A line has the sample, and in a few words what was asked and answered."""
+    _, _, in_scope, selling, embedding = cache("ls").splitlines()
+    assert "trial-3/lisa#0" in in_scope
+    assert "sell({})" in selling
+    assert embedding.split()[-3:] == ["apples", "2", "numbers"]
+
+
+def test_ls_shows_no_control_characters(keys: list[str]) -> None:
+    """A terminal gets nothing that it obeys."""
+    shown = cache("ls")
+    assert "\x1b" not in shown
+    assert "\a" not in shown
+
+
+def test_ls_as_json_has_the_whole_texts(keys: list[str]) -> None:
+    """Each row has the kind of the record, its sample, and question and answer in full."""
     rows = json.loads(cache("ls", "--json"))
     assert [row["kind"] for row in rows] == ["chat", "chat", "chat", "embedding"]
-    assert rows[0]["asked"] == "What do apples cost?" and rows[0]["sample"] is None
-    assert [row["answered"] for row in rows] == [
-        "Two\ncoins.",
-        "Two\ncoins.",
-        "sell({})",
-        "2 numbers",
-    ]
-    assert "--limit 0 shows all" in cache("ls", "-n", "2") and "--limit" not in cache(
-        "ls", "-n", "4"
-    )
+    assert rows[0]["asked"] == "What do apples cost?"
+    assert rows[0]["sample"] is None
+    answers = [row["answered"] for row in rows]
+    assert answers == ["Two\ncoins.", "Two\ncoins.", "sell({})", "2 numbers"]
+
+
+def test_ls_as_json_escapes_what_a_terminal_obeys() -> None:
+    """The values are whole, but only printable characters are printed."""
     hidden = "\x9b2J \x85 \u202e \x7f \U000e0041 é 🙂"
     ScriptedClient(["yes"], cache_mode="auto").send_message(hidden)
-    assert json.loads(cache("ls", "--json"))[-1]["asked"] == hidden
-    assert set(cache("ls", "--json")) & set(hidden) == {"2", "J", " ", "é", "🙂"}
+    shown = cache("ls", "--json")
+    assert json.loads(shown)[-1]["asked"] == hidden
+    assert set(shown) & set(hidden) == {"2", "J", " ", "é", "🙂"}
+
+
+def test_ls_says_that_a_list_is_cut(keys: list[str]) -> None:
+    """It names the option that shows all, unless all are shown."""
+    assert "--limit 0 shows all" in cache("ls", "-n", "2")
+    assert "--limit" not in cache("ls", "-n", "4")
 
 
 def on_a_terminal(*arguments: str) -> list[str]:
@@ -395,30 +591,45 @@ def on_a_terminal(*arguments: str) -> list[str]:
     return click.unstyle(terminal.getvalue()).splitlines()
 
 
-@pytest.mark.parametrize("columns", [60, 120])
-def test_tables_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables are as wide as the terminal at most, wide characters count twice, and the columns line
-    up.
-    """
-    monkeypatch.setenv("COLUMNS", str(columns))
-    client = ScriptedClient(
-        ["はい、買います。 Two loaves, please, and some of the cheese as well."] * 3,
-        cache_mode="auto",
-    )
+@pytest.fixture(params=[60, 120])
+def columns(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Have a terminal of some columns, and a cache with wide characters."""
+    monkeypatch.setenv("COLUMNS", str(request.param))
+    answer = "はい、買います。 Two loaves, please, and some of the cheese as well."
+    client = ScriptedClient([answer] * 3, cache_mode="auto")
     for name in ("lisa", "エマ・サトウ", "oscar"):
         with llmcall.scope("trial-1"), llmcall.scope(name):
             client.send_message(f"Would {name} buy bread for three coins, with two loaves at home?")
-    for command in (["cache", "stats"], ["cache", "ls"], ["config", "--all"]):
-        lines = [line for line in on_a_terminal(*command) if not line.endswith("MB")]
-        # as the other, a line with a path
-        lines = [line for line in lines if not line.startswith("no config.ini")]
-        assert len(lines) > 3 and max(map(wcswidth, lines)) <= columns, command
+    return int(request.param)
+
+
+@pytest.mark.parametrize("command", ["cache stats", "cache ls", "config --all"])
+def test_a_table_is_no_wider_than_the_terminal(command: str, columns: int) -> None:
+    """Wide characters count twice; a line that is a path may be longer."""
+    lines = [
+        line
+        for line in on_a_terminal(*command.split())
+        if not line.endswith("MB") and not line.startswith("no config.ini")
+    ]
+    assert len(lines) > 3
+    assert max(map(wcswidth, lines)) <= columns
+
+
+def test_the_columns_of_a_table_line_up(columns: int) -> None:
+    """Each answer begins below its column's name, behind the question."""
     head, *rows = on_a_terminal("cache", "ls")
     assert {wcswidth(row[: row.index("はい")]) for row in rows} == {head.index("answer")}
     assert all("Would" in row for row in rows)
+
+
+def test_a_checkup_is_no_wider_than_the_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines are folded."""
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")  # which needs no key
     checked = on_a_terminal("doctor")
-    assert checked[0].split()[:2] == ["ok", "files"] and max(map(wcswidth, checked)) <= columns
+    assert checked[0].split()[:2] == ["ok", "files"]
+    assert max(map(wcswidth, checked)) <= columns
 
 
 @pytest.mark.parametrize(
@@ -433,84 +644,181 @@ def test_tables_fit_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) 
         ("-n 2", [0, 1]),
     ],
 )
-def test_selecting(keys: list[str], options: str, expected: list[int]) -> None:
-    """--model, --scope, --since and --limit select, and together select what all do."""
+def test_options_that_select_leave_what_fits_all_of_them(
+    keys: list[str], options: str, expected: list[int]
+) -> None:
+    """--model, --scope, --since and --limit can be combined."""
     rows = json.loads(cache("ls", "--json", *options.split()).partition("]\n")[0] + "]")
     assert [row["key"] for row in rows] == [keys[index] for index in expected]
 
 
-def test_show_a_record(keys: list[str]) -> None:
-    """A record is shown in full, by its key or the beginning of one; a key that fits none or
-    several fails.
-    """
+def test_show_takes_a_key_or_its_beginning(keys: list[str]) -> None:
+    """A key as ``ls`` prints it will do."""
+    assert cache("show", keys[0]) == cache("show", keys[0][:8])
+    assert cache("show", keys[0]) == cache("show", f"{keys[0][:12]}…")
+
+
+def test_show_prints_a_conversation_in_full(keys: list[str]) -> None:
+    """It has key, model, and each message with its role."""
     shown = cache("show", keys[0])
-    assert shown == cache("show", keys[0][:8]) == cache("show", f"{keys[0][:12]}…")
-    assert keys[0] in shown and "--- gpt-4o" in shown
+    assert keys[0] in shown
+    assert "--- gpt-4o" in shown
     assert shown.endswith("\nuser\n    What do apples cost?\n→ assistant\n    Two\n    coins.\n")
+
+
+def test_show_prints_an_embeddings_text_and_length(keys: list[str]) -> None:
+    """The numbers themselves are in the JSON."""
     assert cache("show", keys[3]).endswith("\ntext\n    apples\n→ embedding\n    2 numbers\n")
-    assert (
-        json.loads(cache("show", keys[3], "--json"))["response"]["embedding"] == "0000003f0000803e"
-    )
-    assert cache("show", "zz", code=1).startswith("Error: no key begins with 'zz'")
-    assert "4 keys begin with ''" in cache("show", "", code=1)
+    record = json.loads(cache("show", keys[3], "--json"))
+    assert record["response"]["embedding"] == "0000003f0000803e"
 
 
-def test_export_and_load(keys: list[str]) -> None:
-    """What is exported and loaded elsewhere is the same; loading it twice adds nothing;
-    --on-conflict decides.
-    """
+@pytest.mark.parametrize(
+    ("begin", "words"), [("zz", "Error: no key begins with 'zz'"), ("", "4 keys begin with ''")]
+)
+def test_show_refuses_a_beginning_that_names_no_single_key(
+    begin: str, words: str, keys: list[str]
+) -> None:
+    """It says how many keys begin so."""
+    assert words in cache("show", begin, code=1)
+
+
+def keys_of(path: str) -> list[str]:
+    """Return the sorted keys that a cache holds."""
+    return sorted(row["key"] for row in json.loads(cache("--path", path, "ls", "--json")))
+
+
+def test_export_writes_the_selected_records(keys: list[str]) -> None:
+    """It says how many, and into which file."""
     assert cache("export", "all.jsonl") == "4 records written to all.jsonl\n"
     assert cache("export", "some.jsonl", "--scope", "trial-3/*").startswith("1 record ")
-    for source, count in (("some.jsonl", 1), ("all.jsonl", 3), (".llmcall/cache", 0)):
-        assert cache("--path", "other", "load", source).startswith(
-            f"{count} record{'' if count == 1 else 's'} loaded into "
-        )
-    assert sorted(
-        row["key"] for row in json.loads(cache("--path", "other", "ls", "--json"))
-    ) == sorted(keys)
-    written(
-        "theirs.jsonl", Path("all.jsonl").read_text(encoding="utf-8").replace("coins", "dollars")
-    )
-    assert cache("load", "theirs.jsonl").startswith("0 records") and "coins" in cache(
-        "show", keys[0]
-    )
-    cache("load", "theirs.jsonl", "--on-conflict", "raise", code=1)
-    cache("load", "theirs.jsonl", "--on-conflict", "replace")
-    assert "dollars" in cache("show", keys[0])
+
+
+@pytest.mark.parametrize("source", ["all.jsonl", ".llmcall/cache"])
+def test_load_takes_a_file_or_another_cache(source: str, keys: list[str]) -> None:
+    """All records are then in the cache that is named."""
+    cache("export", "all.jsonl")
+    assert cache("--path", "other", "load", source).startswith("4 records loaded into ")
+    assert keys_of("other") == sorted(keys)
+
+
+def test_load_adds_only_what_is_missing(keys: list[str]) -> None:
+    """The command says how many records were new."""
+    cache("export", "all.jsonl")
+    cache("export", "some.jsonl", "--scope", "trial-3/*")
+    assert cache("--path", "other", "load", "some.jsonl").startswith("1 record loaded into ")
+    assert cache("--path", "other", "load", "all.jsonl").startswith("3 records loaded into ")
+    assert cache("--path", "other", "load", ".llmcall/cache").startswith("0 records loaded into ")
+    assert keys_of("other") == sorted(keys)
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "answer"),
+    [
+        ([], 0, "coins"),
+        (["--on-conflict", "raise"], 1, "coins"),
+        (["--on-conflict", "replace"], 0, "dollars"),
+    ],
+)
+def test_load_keeps_a_different_answer_unless_told(
+    options: list[str], code: int, answer: str, keys: list[str]
+) -> None:
+    """--on-conflict decides between the cache's answer and the file's."""
+    cache("export", "all.jsonl")
+    text = Path("all.jsonl").read_text(encoding="utf-8").replace("coins", "dollars")
+    told = cache("load", written("theirs.jsonl", text), *options, code=code)
+    assert answer in cache("show", keys[0])
+    assert told.startswith("0 records") or options
+
+
+def test_load_refuses_a_file_that_is_missing() -> None:
+    """That is wrong usage."""
     cache("load", "missing.jsonl", code=2)
-    assert "broken.jsonl:2" in cache(
-        "load", written("broken.jsonl", '{"llmcall": 1, "settings": {}}\n{"k"'), code=1
-    )
 
 
-def test_delete_and_clear(keys: list[str]) -> None:
-    """Nothing is deleted without a selection, or keys, and a yes."""
-    cache("delete", code=2)
-    cache("delete", keys[0], "--model", "gpt-4o", "--yes", code=2)
-    cache("delete", "nothing", "--yes", code=1)
+def test_load_names_the_line_that_is_broken() -> None:
+    """The error has the file and the line's number."""
+    broken = written("broken.jsonl", '{"llmcall": 1, "settings": {}}\n{"k"')
+    assert "broken.jsonl:2" in cache("load", broken, code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], 2),
+        (["{key}", "--model", "gpt-4o", "--yes"], 2),
+        (["nothing", "--yes"], 1),
+    ],
+    ids=["nothing selected", "keys and a selection", "an unknown key"],
+)
+def test_delete_refuses_what_does_not_say_which_records(
+    arguments: list[str], code: int, keys: list[str]
+) -> None:
+    """It takes either keys or a selection, and all records stay."""
+    cache("delete", *(each.format(key=keys[0]) for each in arguments), code=code)
+    assert keys_of(".llmcall/cache") == sorted(keys)
+
+
+def test_delete_asks_before_it_deletes(keys: list[str]) -> None:
+    """It says how many records would go; a no keeps them, a yes deletes them."""
     assert "Delete 2 of 4 records" in cache("delete", "--model", "gpt-4o", text="n\n", code=1)
+    assert keys_of(".llmcall/cache") == sorted(keys)
     assert cache("delete", "--model", "gpt-4o", text="y\n").endswith("2 records deleted\n")
+    assert keys_of(".llmcall/cache") == sorted(keys[2:])
+
+
+def test_delete_counts_a_record_that_is_named_twice_once(keys: list[str]) -> None:
+    """A key and its beginning are the same record."""
     assert cache("delete", keys[2], keys[2][:20], "--yes") == "1 record deleted\n"
+
+
+def test_clear_needs_a_yes(keys: list[str]) -> None:
+    """Without one all records stay."""
     cache("clear", code=1)
-    assert cache("clear", "--yes") == "1 record deleted\n"
-    assert cache("clear") == cache("delete", "--since", "1h") == "0 records deleted\n"
+    assert keys_of(".llmcall/cache") == sorted(keys)
+    assert cache("clear", "--yes") == "4 records deleted\n"
 
 
-def test_damage(keys: list[str]) -> None:
-    """verify names damaged records and salvage saves the others; a file that is no database fails
-    in words.
-    """
+@pytest.mark.parametrize("command", [["clear"], ["delete", "--since", "1h"]])
+def test_an_empty_cache_is_emptied_without_a_question(command: list[str]) -> None:
+    """There is nothing to lose."""
+    assert cache(*command) == "0 records deleted\n"
+
+
+def damage(key: str) -> None:
+    """Make a record's text one that cannot be read."""
+    in_database(".llmcall/cache", "UPDATE Cache SET value = X'00' || value WHERE key = ?", key)
+
+
+def test_verify_says_that_a_sound_cache_is_sound(keys: list[str]) -> None:
+    """It counts the records."""
     assert cache("verify") == "4 records, none damaged\n"
-    in_database(".llmcall/cache", "UPDATE Cache SET value = X'00' || value WHERE key = ?", keys[1])
+
+
+def test_verify_names_a_damaged_record(keys: list[str]) -> None:
+    """It prints the key, counts, and ends with an error."""
+    damage(keys[1])
     told = cache("verify", code=1)
-    assert f"{keys[1]}\n" in told and "1 of 4 records damaged" in told
+    assert f"{keys[1]}\n" in told
+    assert "1 of 4 records damaged" in told
+
+
+def test_salvage_saves_the_sound_records(keys: list[str]) -> None:
+    """The new cache has all others, and no damage."""
+    damage(keys[1])
     assert "3 records" in cache("salvage", "saved")
     assert cache("--path", "saved", "verify") == "3 records, none damaged\n"
-    llmcall.reset()
-    Path(".llmcall/cache/cache.db").write_bytes(b"no database at all" * 100)
-    for command in ("stats", "ls", "show ab", "export x.jsonl", "verify", "clear --yes", "rekey"):
-        told = cache(*command.split(), code=1)
-        assert told.startswith("Error: ") and "cache.db is damaged" in told
+
+
+@pytest.mark.parametrize(
+    "command", ["stats", "ls", "show ab", "export x.jsonl", "verify", "clear --yes", "rekey"]
+)
+def test_a_file_that_is_no_database_is_named(command: str) -> None:
+    """Every command ends with a sentence about it."""
+    written(".llmcall/cache/cache.db", b"no database at all" * 100)
+    told = cache(*command.split(), code=1)
+    assert told.startswith("Error: ")
+    assert "cache.db is damaged" in told
 
 
 # doctor
@@ -531,38 +839,58 @@ def listing(*models: str) -> Answer:
     )
 
 
-def test_all_is_well(serve: Serve) -> None:
-    """Where all is well, each line says so, and nothing is made."""
-    server = serve(listing("gpt-4o", "gpt-4o-mini"))
-    shown = done("doctor")
-    lines = [line.split(maxsplit=2)[:2] for line in shown.splitlines() if not line.startswith(" ")]
+def test_the_doctor_says_of_each_check_that_it_is_well(serve: Serve) -> None:
+    """The checks stand in their order, each with ok."""
+    serve(listing("gpt-4o", "gpt-4o-mini"))
+    lines = [line.split(maxsplit=2)[:2] for line in done("doctor").splitlines() if line[0] != " "]
     names = ["files", "settings", "key", "endpoint", "model", "output", "cache", "tokenizer"]
-    names.append("price")
-    assert lines == [["ok", name] for name in names]
-    assert "environment variable OPENAI_API_KEY" in shown and SECRET not in shown
-    assert [request.path for request in server.requests] == ["/v1/models"] and not Path(
-        ".llmcall"
-    ).exists()
+    assert lines == [["ok", name] for name in [*names, "price"]]
 
 
-def test_keys(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing key is named by its variable, with the way to do without one; replay and the
-    loopback need none.
-    """
+def test_the_doctor_names_the_source_of_a_key_and_not_the_key(serve: Serve) -> None:
+    """It can be pasted into a question to others."""
+    serve(listing("gpt-4o", "gpt-4o-mini"))
+    shown = done("doctor")
+    assert "environment variable OPENAI_API_KEY" in shown
+    assert SECRET not in shown
+
+
+def test_the_doctor_only_lists_models_and_makes_no_cache(serve: Serve) -> None:
+    """A check costs nothing, and leaves nothing behind."""
+    server = serve(listing("gpt-4o", "gpt-4o-mini"))
+    done("doctor")
+    assert [request.path for request in server.requests] == ["/v1/models"]
+    assert not Path(".llmcall").exists()
+
+
+def test_the_doctor_names_a_missing_key_and_the_ways_without_one() -> None:
+    """It names the variable, the local model, and replay."""
     key = checks(code=1)["key"]
-    assert (
-        not key["ok"]
-        and "OPENAI_API_KEY" in key["found"]
-        and "LLMCALL_CACHE_MODE=replay" in key["remedy"]
-        and "LLMCALL_API_TYPE=local" in key["found"]
-    )
+    assert not key["ok"]
+    assert "OPENAI_API_KEY" in key["found"]
+    assert "LLMCALL_API_TYPE=local" in key["found"]
+    assert "LLMCALL_CACHE_MODE=replay" in key["remedy"]
+
+
+def test_the_doctor_needs_no_key_for_a_server_on_this_machine(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such servers rarely check one."""
     serve(listing("gpt-4o-mini"))
     monkeypatch.delenv("OPENAI_API_KEY")
     assert checks()["key"]["found"] == "127.0.0.1: no key is needed"
+
+
+def test_the_doctor_does_not_look_for_an_endpoint_in_replay() -> None:
+    """A replay sends nothing."""
     llmcall.configure(cache_mode="replay")
     assert "endpoint" not in checks()
+
+
+def test_the_doctor_names_a_registered_client() -> None:
+    """The settings' line has its kind and its model."""
     llmcall.register_client("mine", ScriptedClient(["Hi."], model="mine-1"))
-    llmcall.configure(cache_mode=None, api_type="mine")
+    llmcall.configure(api_type="mine")
     assert checks()["settings"]["found"].startswith("scripted, model mine-1")
 
 
@@ -584,7 +912,7 @@ def test_keys(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["401", "429", "404", "502", "501", "HTML", "nobody"],
 )
-def test_what_the_endpoint_answers(
+def test_the_doctor_tells_what_the_endpoint_answers(
     answer: Answer | None,
     ok: bool,
     words: str,
@@ -605,8 +933,10 @@ def test_what_the_endpoint_answers(
 
 
 @pytest.mark.parametrize("wrong", ["", "/", "/v1/chat/completions"])
-def test_an_address_that_is_not_quite_right(wrong: str, httpserver: HTTPServer) -> None:
-    """If nothing is found there, the address that was probably meant is tried, and named."""
+def test_the_doctor_names_the_address_that_was_probably_meant(
+    wrong: str, httpserver: HTTPServer
+) -> None:
+    """If nothing is found at an address, it tries those that look much like it."""
     models = {"object": "list", "data": [{"id": "gpt-4o-mini", "object": "model"}]}
     httpserver.expect_request("/v1/models").respond_with_json(models)
     httpserver.expect_request(re.compile(".*")).respond_with_data("not found", 404)
@@ -616,74 +946,109 @@ def test_an_address_that_is_not_quite_right(wrong: str, httpserver: HTTPServer) 
     assert not check["ok"] and check["remedy"] == f"set BASE_URL to {right}"
 
 
-def test_structured_output() -> None:
-    """A model that llmcall does not know gets no structured output until its section says so."""
+def test_the_doctor_says_how_to_switch_structured_output_on() -> None:
+    """A model that llmcall does not know gets none until its section says so."""
     llmcall.configure(model="my-model", cache_mode="replay")
     check = checks()["output"]
-    assert check["ok"] and "my-model: structured output is not used" in check["found"]
+    assert check["ok"]
+    assert "my-model: structured output is not used" in check["found"]
     assert "STRUCTURED_OUTPUT = yes in [Model my-model]" in check["remedy"]
+
+
+def test_the_doctor_has_no_advice_once_structured_output_is_on() -> None:
+    """The section of the first advice is enough."""
     written("config.ini", "[Model my-model]\nSTRUCTURED_OUTPUT = yes\n")
-    llmcall.configure()
+    llmcall.configure(model="my-model", cache_mode="replay")
     assert not checks()["output"]["remedy"]
 
 
-def test_models(serve: Serve) -> None:
-    """The model that an alias stands for counts, at each endpoint of its pool; of others the
-    nearest are told.
-    """
-    server = serve(listing("whisper-1", "gpt-4o", *(f"model-{index}" for index in range(50))))
+def test_the_doctor_suggests_the_models_most_like_a_wrong_name(serve: Serve) -> None:
+    """Of a server's many models only those are told."""
+    serve(listing("whisper-1", "gpt-4o", *(f"model-{index}" for index in range(50))))
     llmcall.configure(model="gpt-4p")
     check = checks(code=1)["model"]
-    assert "gpt-4p" in check["found"] and check["remedy"].startswith(
-        "set [OpenAI] MODEL to one of gpt-4o"
-    )
+    assert "gpt-4p" in check["found"]
+    assert check["remedy"].startswith("set [OpenAI] MODEL to one of gpt-4o")
     assert "whisper" not in check["remedy"]
-    llmcall.configure(model="best", aliases={"best": "gpt-4o"})
-    sections = [
-        f"[Endpoint {name}]\nMODELS = gpt-4o\nBASE_URL = {server.base_url}\n"
-        for name in ("east", "west")
-    ]
-    written("config.ini", sections[0] + "API_KEY = ${OPENAI_API_KEY}\n" + sections[1])
-    llmcall.configure()
+
+
+def test_the_doctor_looks_for_an_aliass_model_at_each_endpoint(serve: Serve) -> None:
+    """Each endpoint of a pool has its own line of the key."""
+    server = serve(listing("whisper-1", "gpt-4o"))
+    written(
+        "config.ini",
+        f"""
+[Aliases]
+best = gpt-4o
+[Endpoint east]
+MODELS = gpt-4o
+BASE_URL = {server.base_url}
+API_KEY = ${{OPENAI_API_KEY}}
+[Endpoint west]
+MODELS = gpt-4o
+BASE_URL = {server.base_url}
+""",
+    )
+    llmcall.configure(model="best")
     found = done("doctor")
-    assert "east: from [Endpoint east]" in found and "west: no key is needed" in found
+    assert "east: from [Endpoint east]" in found
+    assert "west: no key is needed" in found
 
 
-def test_azure(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Azure needs and is not there is named by its variable; whether there is a deployment is
-    left open.
-    """
+@pytest.fixture
+def azure(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> tuple[ScriptedServer, dict[str, str]]:
+    """Use Azure without its login; return a server and the variables that Azure needs."""
     monkeypatch.setitem(sys.modules, "azure.identity", None)
     server = serve(listing("gpt-4o-mini-2024-07-18"))
     llmcall.configure(api_type="azure")
-    for name, value in [
-        ("AZURE_OPENAI_ENDPOINT", server.base_url.removesuffix("/v1")),
-        ("OPENAI_API_VERSION", "2024-10-21"),
-        ("AZURE_OPENAI_API_KEY", SECRET),
-    ]:
+    return server, {
+        "AZURE_OPENAI_ENDPOINT": server.base_url.removesuffix("/v1"),
+        "OPENAI_API_VERSION": "2024-10-21",
+        "AZURE_OPENAI_API_KEY": SECRET,
+    }
+
+
+def test_the_doctor_names_each_variable_that_azure_lacks(
+    azure: tuple[ScriptedServer, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names the next one once the last one is set."""
+    for name, value in azure[1].items():
         assert name in checks(code=1)["key"]["found"]
         monkeypatch.setenv(name, value)
+    checks()
+
+
+def test_the_doctor_leaves_open_whether_azure_has_the_deployment(
+    azure: tuple[ScriptedServer, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure lists models, but not what deployments are called."""
+    for name, value in azure[1].items():
+        monkeypatch.setenv(name, value)
     found = checks()
-    assert found["endpoint"]["ok"] and "deployment gpt-4o-mini" in found["model"]["found"]
-    assert server.requests[0].headers["api-key"] == SECRET
+    assert found["endpoint"]["ok"]
+    assert "deployment gpt-4o-mini" in found["model"]["found"]
+    assert azure[0].requests[0].headers["api-key"] == SECRET
 
 
 @pytest.mark.parametrize(
-    "config", ["[OpenAI]\nAPI_TYPE = opnai\n", "[Aliases]\ngpt-4o-mini = gpt-4o-mini\n"]
+    ("config", "words"),
+    [
+        ("[OpenAI]\nAPI_TYPE = opnai\n", "did you mean 'openai'"),
+        ("[Aliases]\ngpt-4o-mini = gpt-4o-mini\n", "form a cycle"),
+    ],
 )
-def test_wrong_settings(config: str) -> None:
-    """Settings that cannot be used are the first thing that is told, and the last."""
+def test_the_doctor_stops_at_settings_that_cannot_be_used(config: str, words: str) -> None:
+    """No other check could say anything."""
     written("config.ini", config)
     *_, check = checks(code=1).values()
-    assert check["name"] == "settings" and not check["ok"]
-    assert "did you mean 'openai'" in check["found"] or "form a cycle" in check["found"]
+    assert check["name"] == "settings"
+    assert not check["ok"]
+    assert words in check["found"]
 
 
 @pytest.mark.parametrize("place", ["somewhere", "somewhere/cache.db", "locked", "/proc/llmcall"])
-def test_an_unusable_cache(place: str) -> None:
-    """A cache that is a file, damaged, or cannot be written or made is told, with another place as
-    the remedy.
-    """
+def test_the_doctor_names_a_cache_that_cannot_be_used(place: str) -> None:
+    """It is a file, or damaged, or cannot be written or made; another place is the remedy."""
     path = place.removesuffix("/cache.db")
     if place == "locked":
         if os.geteuid() == 0:
@@ -693,23 +1058,29 @@ def test_an_unusable_cache(place: str) -> None:
         written(place, "This is no database." * 100)
     llmcall.configure(cache_path=path, cache_mode="replay")
     check = checks(code=1)["cache"]
-    assert path in check["found"] + check["remedy"] and "[Cache] PATH" in check["remedy"]
+    assert path in check["found"] + check["remedy"]
+    assert "[Cache] PATH" in check["remedy"]
 
 
-def test_tokenizer_and_price() -> None:
-    """An estimate and an unknown price are no faults; what would better them is named, and where a
-    price is from.
-    """
+def test_the_doctor_says_that_tokens_are_estimated() -> None:
+    """That is no fault, and nothing has to be done."""
     llmcall.configure(model="my-model", cache_mode="replay")
-    found = checks()
-    assert (
-        found["tokenizer"]["found"] == "estimated for my-model" and not found["tokenizer"]["remedy"]
-    )
-    assert found["price"]["found"] == "my-model: unknown, so costs are shown as ?"
-    assert (
-        "my-model = IN, OUT in [Prices]" in found["price"]["remedy"]
-        and "'prices'" in found["price"]["remedy"]
-    )
-    llmcall.configure(model="gpt-4o-mini", prices={"gpt-4o-mini": (0.15, 0.6)})
+    check = checks()["tokenizer"]
+    assert check["found"] == "estimated for my-model"
+    assert not check["remedy"]
+
+
+def test_the_doctor_says_how_to_make_a_price_known() -> None:
+    """An unknown price is no fault; a section or a package would give it."""
+    llmcall.configure(model="my-model", cache_mode="replay")
+    check = checks()["price"]
+    assert check["found"] == "my-model: unknown, so costs are shown as ?"
+    assert "my-model = IN, OUT in [Prices]" in check["remedy"]
+    assert "'prices'" in check["remedy"]
+
+
+def test_the_doctor_says_where_a_price_is_from() -> None:
+    """The price stands there, too."""
+    llmcall.configure(model="gpt-4o-mini", prices={"gpt-4o-mini": (0.15, 0.6)}, cache_mode="replay")
     said = "gpt-4o-mini: $0.15 in and $0.6 out per million tokens, according to [Prices]"
     assert checks()["price"] == {"name": "price", "ok": True, "found": said, "remedy": ""}

@@ -7,7 +7,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -72,22 +72,26 @@ def asked(
 
 
 @pytest.mark.parametrize(("status", "fields", "kind", "requests"), STATUSES)
-def test_statuses(
+def test_a_status_becomes_the_class_of_its_error(
     httpserver: HTTPServer, status: int, fields: dict[str, Any], kind: type[APIError], requests: int
 ) -> None:
-    """A status becomes its class, with all that is known of the refusal; only what may pass is
-    tried again.
-    """
-    error, server, client = asked(httpserver, refusal(status, "said so", **fields))
+    """It has all that is known of the refusal, with the SDK's error as its cause."""
+    error, _, _ = asked(httpserver, refusal(status, "said so", **fields))
     assert type(error) is kind
-    assert (error.status_code, error.request_id, error.endpoint) == (
-        status,
-        f"req-{status}",
-        "127.0.0.1",
-    )
-    assert error.attempts == len(server.requests) == requests
-    assert type(error.__cause__).__module__ == "openai"
+    assert error.status_code == status
+    assert error.request_id == f"req-{status}"
+    assert error.endpoint == "127.0.0.1"
     assert str(error) == f"{status}: said so"
+    assert type(error.__cause__).__module__ == "openai"
+
+
+@pytest.mark.parametrize(("status", "fields", "kind", "requests"), STATUSES)
+def test_only_what_may_pass_is_tried_again(
+    httpserver: HTTPServer, status: int, fields: dict[str, Any], kind: type[APIError], requests: int
+) -> None:
+    """A rate limit and a failing service may; no failure is stored."""
+    error, server, client = asked(httpserver, refusal(status, "said so", **fields))
+    assert error.attempts == len(server.requests) == requests
     assert len(client.cache) == 0
 
 
@@ -104,7 +108,8 @@ def test_the_sdks_error_behind_ours_holds_no_key(httpserver: HTTPServer) -> None
     echo = refusal(400, f"you sent {key}", code=key, param=key)
     error, _, _ = asked(httpserver, echo, api_key=key)
     cause = error.__cause__
-    assert isinstance(cause, openai.BadRequestError) and "you sent" in str(cause)
+    assert isinstance(cause, openai.BadRequestError)
+    assert "you sent" in str(cause)
     shown = [*traceback.format_exception(error), repr(cause), *map(str, vars(cause).values())]
     assert key not in "".join(shown)
 
@@ -141,40 +146,36 @@ def overflow(form: str, told: Any) -> Answer:
 @pytest.mark.parametrize(
     ("form", "told", "prompt", "window"), [tuple(each.values()) for each in OVERFLOWS]
 )
-def test_a_prompt_that_is_too_long(
+def test_each_servers_way_to_say_that_a_prompt_is_too_long_is_known(
     httpserver: HTTPServer, form: str, told: Any, prompt: int | None, window: int | None
 ) -> None:
-    """Each server's way to say that a prompt is too long is known, with its numbers, and never
-    tried again.
-    """
+    """The error has its numbers; the call is not tried again."""
     answer = overflow(form, told)
     error, server, client = asked(httpserver, answer)
     assert type(error) is ContextLengthError
-    assert (error.prompt_tokens, error.context_window, error.status_code) == (
-        prompt,
-        window,
-        answer.status,
-    )
+    assert (error.prompt_tokens, error.context_window) == (prompt, window)
+    assert error.status_code == answer.status
     assert (len(server.requests), len(client.cache)) == (1, 0)
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
-    [
-        (400, "Invalid 'messages[0].content': string too long."),
-        (400, "max_tokens is too large: 100000."),
-        *(
-            (status, "Tier 1 allows a maximum context length of 8192 tokens")
-            for status in (401, 403, 429)
-        ),
-    ],
+    "words", ["Invalid 'messages[0].content': string too long.", "max_tokens is too large: 100000."]
 )
-def test_what_is_no_overflow(status: int, words: str) -> None:
-    """What is too long for another reason, a refused key and a rate limit stay what they are."""
-    error = failure(status, {"error": {"message": words}})
-    assert not isinstance(error, ContextLengthError) and (
-        status != 400 or type(error) is InvalidRequestError
-    )
+def test_what_is_too_long_for_another_reason_is_an_invalid_request(words: str) -> None:
+    """A model with a longer context would not help."""
+    assert type(failure(400, {"error": {"message": words}})) is InvalidRequestError
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, AuthenticationError), (403, AuthenticationError), (429, RateLimitError)],
+)
+def test_a_refused_key_or_a_rate_limit_that_speaks_of_the_context_is_what_its_status_says(
+    status: int, kind: type[APIError]
+) -> None:
+    """The prompt was not looked at."""
+    words = "Tier 1 allows a maximum context length of 8192 tokens"
+    assert type(failure(status, {"error": {"message": words}})) is kind
 
 
 # Errors that some servers send with the status 200, and what their code says of them.
@@ -187,20 +188,18 @@ WITH_200: list[tuple[dict[str, Any], type[APIError]]] = [
 
 
 @pytest.mark.parametrize(("told", "kind"), WITH_200)
-def test_an_error_with_status_200(
+def test_an_error_with_the_status_200_is_what_its_code_says(
     httpserver: HTTPServer, told: dict[str, Any], kind: type[APIError]
 ) -> None:
-    """An error that comes with the status 200 is what its code says, and its status is told as it
-    was.
-    """
+    """Its status is told as it was."""
     answer = Answer(200, {"error": told}, {"x-request-id": "req-200"})
     error, _, _ = asked(httpserver, answer, retry_max_attempts=1)
     assert (type(error), error.status_code, error.request_id) == (kind, 200, "req-200")
     assert told["message"] in str(error)
 
 
-def test_azure_filters_a_prompt() -> None:
-    """Azure's refusal of a prompt, which names its policy in an inner error, is a filtered prompt."""
+def test_a_prompt_that_azure_refuses_is_filtered() -> None:
+    """Azure names its policy in an inner error."""
     filtered = {
         "code": "ResponsibleAIPolicyViolation",
         "content_filter_result": {"hate": {"filtered": True}},
@@ -220,42 +219,47 @@ def test_azure_filters_a_prompt() -> None:
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
-        ({}, None),
         ({"retry-after": "7"}, 7.0),
         ({"retry-after": "1.5"}, 1.5),
         ({"retry-after-ms": "250"}, 0.25),
         ({"retry-after-ms": "250", "retry-after": "1"}, 0.25),
         ({"retry-after-ms": "soon", "retry-after": "2"}, 2.0),
-        ({"retry-after": "-3"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after": "later"}, None),
-        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
     ],
 )
-def test_the_wait_that_a_server_asks_for(headers: dict[str, str], seconds: float | None) -> None:
-    """The wait is read in milliseconds or seconds; what is no wait is none, a date in the past is
-    no time.
-    """
+def test_a_wait_is_read_in_milliseconds_or_seconds(headers: dict[str, str], seconds: float) -> None:
+    """Milliseconds, being more exact, go before."""
     assert seconds_to_wait(headers) == seconds
 
 
+@pytest.mark.parametrize("text", [None, "-3", "nan", "inf", "later"])
+def test_what_is_no_wait_is_none(text: str | None) -> None:
+    """A server may write anything there."""
+    assert seconds_to_wait({} if text is None else {"retry-after": text}) is None
+
+
+def test_a_wait_until_a_date_in_the_past_is_no_time() -> None:
+    """The call may be tried at once."""
+    assert seconds_to_wait({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+
+
 @pytest.mark.parametrize("minutes", [-30 * 525_960, -10, 0, 10, 100 * 525_960])
-def test_a_wait_until_a_date(minutes: int) -> None:
-    """A wait is the time from the response's own date, whatever the clock here says; without one,
-    the clock counts.
-    """
+def test_a_wait_until_a_date_is_the_time_from_the_responses_own_date(minutes: int) -> None:
+    """The clock here may be wrong."""
     sent = time.time() + minutes * 60
     headers = {
         "date": formatdate(sent, usegmt=True),
         "retry-after": formatdate(sent + 100, usegmt=True),
     }
     assert seconds_to_wait(headers) == 100.0
-    for date in ("", "yesterday", "Mon, 32 Foo 2020 99:99:99 +9999"):
-        waited = seconds_to_wait(
-            {"date": date, "retry-after": formatdate(time.time() + 3600, usegmt=True)}
-        )
-        assert waited is not None and 3500 < waited <= 3600
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 32 Foo 2020 99:99:99 +9999"])
+def test_a_wait_until_a_date_counts_from_now_if_the_response_has_no_date(date: str) -> None:
+    """There is no other clock."""
+    until = formatdate(time.time() + 3600, usegmt=True)
+    waited = seconds_to_wait({"date": date, "retry-after": until})
+    assert waited is not None
+    assert 3500 < waited <= 3600
 
 
 JSON = st.recursive(
@@ -275,9 +279,7 @@ JSON = st.recursive(
     "read", [llmcall.compare, lambda path, _: llmcall.ResponseCache("new").load(path)]
 )
 def test_a_missing_file_is_named_without_inner_frames(read: Callable[[str, str], object]) -> None:
-    """The error of a missing recording names the file and says what to give, without the frames in
-    which llmcall reads it.
-    """
+    """The error says what to give; its traceback does not show how llmcall reads a file."""
     error = leaving(lambda: read("missing.jsonl", "other.jsonl"))
     assert isinstance(error, FileNotFoundError)
     assert str(error).startswith("missing.jsonl does not exist; give the path of")
@@ -293,8 +295,8 @@ def test_a_table_fails_without_inner_frames() -> None:
 
 @settings(max_examples=50)
 @given(status=st.integers(400, 599), body=JSON)
-def test_any_refusal_has_a_class(status: int, body: Any) -> None:
-    """Whatever the body is, a refusal is an error of the tree that tells its status."""
+def test_any_refusal_is_an_error_that_tells_its_status(status: int, body: Any) -> None:
+    """Whatever the body is."""
     error = failure(status, body)
     assert error.status_code == status
     assert str(error).startswith(f"{status}: ")
@@ -330,73 +332,117 @@ def leaving(act: Callable[[], object]) -> BaseException:
     return raised.value
 
 
-def test_errors_leave_without_inner_frames(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A traceback shows the program's lines and at most two of llmcall's; all of them where that is
-    asked for.
-    """
+@pytest.fixture
+def failing() -> Iterator[OpenAIClient]:
+    """A client of a server that refuses each connection."""
     with (
         refusing() as address,
         client_for(address, on_error="raise", retry_max_attempts=1) as client,
     ):
-        ask = llmcall.LLMCall(user="Hello {{ name }}", client=client)
-        Path("damaged.jsonl").write_text("<<<<<<< ours\n")
+        yield client
 
-        def ask_about(item: int) -> Any:
-            return client.send_message(f"item {item}")
 
-        ways: dict[str, tuple[Callable[[], object], type[BaseException]]] = {
-            "send_message": (lambda: client.send_message("Hello"), ServiceError),
-            "asend_message": (lambda: asyncio.run(client.asend_message("Hello")), ServiceError),
-            "stream_message": (lambda: list(client.stream_message("Hello")), ServiceError),
-            "get_embedding": (lambda: client.get_embedding("Hello"), ServiceError),
-            "map": (lambda: llmcall.map(ask_about, [1, 2], workers=1), ServiceError),
-            "imap": (lambda: list(llmcall.imap(ask_about, [1, 2], workers=1)), ServiceError),
-            "LLMCall": (lambda: ask(name="Lisa"), ServiceError),
-            "LLMCall.map": (lambda: ask.map([{"name": "Lisa"}]), ServiceError),
-            "wrong argument": (
-                lambda: client.send_message([{"role": "user", "content": 5}]),
-                TypeError,
-            ),
-            "missing variable": (lambda: ask(), llmcall.TemplateError),
-            "cassette": (
-                lambda: llmcall.cassette("damaged.jsonl").open(),
-                llmcall.CacheCorruptError,
-            ),
-            "load": (lambda: client.cache.load("damaged.jsonl"), llmcall.CacheCorruptError),
-            "compare": (
-                lambda: llmcall.compare("damaged.jsonl", "damaged.jsonl"),
-                llmcall.CacheCorruptError,
-            ),
-            "configure": (lambda: llmcall.configure(cache_mode="sometimes"), llmcall.ConfigError),
-            "unknown api_type": (lambda: llmcall.client("openia"), llmcall.ConfigError),
-            "wrong setting": (
-                lambda: llmcall.OpenAIClient(cache_mode="sometimes"),
-                llmcall.ConfigError,
-            ),
-        }
-        for name, (act, kind) in ways.items():
-            error = leaving(act)
-            assert isinstance(error, kind), name
-            assert inner_frames(error) <= 2, name
-            if kind is ServiceError:
-                assert isinstance(error.__cause__, openai.APIConnectionError), name
-        Path("config.ini").write_text("[OpenAI]\nTEMPERATURE = warm\n")
-        for act in (llmcall.settings, llmcall.client, llmcall.OpenAIClient):
-            llmcall.reset()
-            assert "'warm' is not a number" in str(leaving(act)) and inner_frames(leaving(act)) <= 2
-        Path("config.ini").unlink()
-        llmcall.reset()
-        functions = [
-            frame.name for frame in traceback.extract_tb(leaving(ways["map"][0]).__traceback__)
-        ]
-        assert functions[-1] == "ask_about"  # the frames of the function stay
-        assert len("".join(traceback.format_exception(leaving(ways["map"][0]))).splitlines()) < 40
-        monkeypatch.setenv("LLMCALL_TRACEBACK", "full")
-        assert inner_frames(leaving(ways["map"][0])) > 10
-        llmcall.settings()
-    assert "LLMCALL_TRACEBACK" not in caplog.text  # it is a variable that is known
+def asking(client: OpenAIClient) -> Callable[[int], Any]:
+    """Return a function of items that asks a client."""
+
+    def ask_about(item: int) -> Any:
+        return client.send_message(f"item {item}")
+
+    return ask_about
+
+
+def greeting(client: OpenAIClient) -> Any:
+    """Return a call with a template."""
+    return llmcall.LLMCall(user="Hello {{ name }}", client=client)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.send_message("Hello"),
+        lambda client: asyncio.run(client.asend_message("Hello")),
+        lambda client: list(client.stream_message("Hello")),
+        lambda client: client.get_embedding("Hello"),
+        lambda client: llmcall.map(asking(client), [1, 2], workers=1),
+        lambda client: list(llmcall.imap(asking(client), [1, 2], workers=1)),
+        lambda client: greeting(client)(name="Lisa"),
+        lambda client: greeting(client).map([{"name": "Lisa"}]),
+    ],
+    ids=["send", "asend", "stream", "embedding", "map", "imap", "LLMCall", "LLMCall.map"],
+)
+def test_the_error_of_a_call_leaves_without_inner_frames(
+    call: Callable[[OpenAIClient], object], failing: OpenAIClient
+) -> None:
+    """A traceback shows the program's lines and at most two of llmcall's, those of the SDK's error
+    below it too.
+    """
+    error = leaving(lambda: call(failing))
+    assert isinstance(error, ServiceError)
+    assert isinstance(error.__cause__, openai.APIConnectionError)
+    assert inner_frames(error) <= 2
+
+
+@pytest.mark.parametrize(
+    ("mistake", "kind"),
+    [
+        (lambda client: client.send_message([{"role": "user", "content": 5}]), TypeError),
+        (lambda client: greeting(client)(), llmcall.TemplateError),
+        (lambda _: llmcall.cassette("damaged.jsonl").open(), llmcall.CacheCorruptError),
+        (lambda client: client.cache.load("damaged.jsonl"), llmcall.CacheCorruptError),
+        (lambda _: llmcall.compare("damaged.jsonl", "damaged.jsonl"), llmcall.CacheCorruptError),
+        (lambda _: llmcall.configure(cache_mode="sometimes"), llmcall.ConfigError),
+        (lambda _: llmcall.client("openia"), llmcall.ConfigError),
+        (lambda _: llmcall.OpenAIClient(cache_mode="sometimes"), llmcall.ConfigError),
+    ],
+    ids=[
+        "wrong argument",
+        "missing variable",
+        "cassette",
+        "load",
+        "compare",
+        "configure",
+        "unknown api_type",
+        "wrong setting",
+    ],
+)
+def test_the_error_of_a_mistake_leaves_without_inner_frames(
+    mistake: Callable[[OpenAIClient], object], kind: type[Exception], failing: OpenAIClient
+) -> None:
+    """A traceback shows the program's lines and at most two of llmcall's."""
+    Path("damaged.jsonl").write_text("<<<<<<< ours\n")
+    error = leaving(lambda: mistake(failing))
+    assert isinstance(error, kind)
+    assert inner_frames(error) <= 2
+
+
+@pytest.mark.parametrize("act", [llmcall.settings, llmcall.client, llmcall.OpenAIClient])
+def test_the_error_of_a_wrong_setting_in_a_file_leaves_without_inner_frames(
+    act: Callable[[], object],
+) -> None:
+    """The second time, too."""
+    Path("config.ini").write_text("[OpenAI]\nTEMPERATURE = warm\n")
+    llmcall.reset()
+    assert "'warm' is not a number" in str(leaving(act))
+    assert inner_frames(leaving(act)) <= 2
+
+
+def test_the_error_of_a_map_shows_the_frames_of_its_function(failing: OpenAIClient) -> None:
+    """They are the program's; a printed traceback fits a screen."""
+    error = leaving(lambda: llmcall.map(asking(failing), [1, 2], workers=1))
+    functions = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    assert functions[-1] == "ask_about"
+    assert len("".join(traceback.format_exception(error)).splitlines()) < 40
+
+
+def test_a_variable_of_the_environment_shows_all_frames(
+    failing: OpenAIClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is known, so that nobody is warned of it."""
+    monkeypatch.setenv("LLMCALL_TRACEBACK", "full")
+    assert inner_frames(leaving(lambda: failing.send_message("Hello"))) > 2
+    llmcall.reset()
+    llmcall.settings()
+    assert "LLMCALL_TRACEBACK" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -412,10 +458,10 @@ def test_errors_leave_without_inner_frames(
     ],
 )
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
-def test_a_404_guesses_the_address(
+def test_a_404_names_the_address_that_was_probably_meant(
     path: str, code: str | None, meant: str | None, asynchronous: bool, httpserver: HTTPServer
 ) -> None:
-    """The error names the address that was probably meant, unless it is the model that is missing."""
+    """Unless the address is right, or it is the model that is missing."""
     server = ScriptedServer(httpserver, refusal(404, "not found", code=code))
     root = server.base_url.removesuffix("/v1")
     client = OpenAIClient(base_url=root + path, api_key="k", cache_mode="off")

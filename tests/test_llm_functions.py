@@ -65,8 +65,10 @@ def asked(client: ScriptedClient, request: int = -1) -> list[tuple[str, Any]]:
         ((), {"system": "Hello"}, [("system", "Hello")]),
     ],
 )
-def test_files_and_texts(names: tuple[Any, ...], texts: dict[str, str], expected: Any) -> None:
-    """Each template is a file under [Templates] PATH, with or without its suffix, or a text."""
+def test_a_template_is_a_file_or_a_text(
+    names: tuple[Any, ...], texts: dict[str, str], expected: Any
+) -> None:
+    """A file lies under [Templates] PATH and is named with or without its suffix."""
     Path("templates").mkdir()
     Path("templates/system.md").write_text("    You are {{ name }}.\n")
     Path("templates/user.txt").write_text("Who am I?")
@@ -84,59 +86,93 @@ def test_files_and_texts(names: tuple[Any, ...], texts: dict[str, str], expected
         ((), {"user": "Hello", "enable_pydantic_model_return": True}, TypeError, "output_type="),
     ],
 )
-def test_wrong_construction(names: Any, options: Any, error: type[Exception], words: str) -> None:
-    """A call that could never work is refused when it is made; wrong model parameters are, whatever
-    on_error says.
-    """
+def test_a_call_that_could_never_work_is_refused_when_it_is_made(
+    names: Any, options: Any, error: type[Exception], words: str
+) -> None:
+    """The error names what is missing or wrong."""
     with pytest.raises(error, match=words):
         LLMCall(*names, **options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"temprature": 1}, "did you mean 'temperature'"), ({"model": 5}, "model")],
+)
+@pytest.mark.parametrize("on_error", ["raise", "none"])
+def test_wrong_model_parameters_raise_whatever_on_error_says(
+    wrong: dict[str, Any], words: str, on_error: str
+) -> None:
+    """They are mistakes in the program, not failures of a call."""
     client = ScriptedClient(["Hi."])
-    with pytest.raises(TypeError, match="did you mean 'temperature'"):
-        LLMCall(user="Hello", client=client, temprature=1).call()
-    with pytest.raises(TypeError, match="model"):
-        LLMCall(user="Hello", client=client, on_error="none", model=5).call()
+    with pytest.raises(TypeError, match=words):
+        LLMCall(user="Hello", client=client, on_error=on_error, **wrong).call()
 
 
 class Deal(pydantic.BaseModel):
-    """Be a pydantic model."""
+    """A pydantic model."""
 
     item: str
     price: float = pydantic.Field(gt=0)
 
 
-def test_an_answer_that_does_not_fit_is_asked_again() -> None:
-    """The correction holds the answer and says why; each try is recorded, so that a second run
-    gives the same.
-    """
-    client = ScriptedClient(
+# An answer that does not fit
+
+
+@pytest.fixture
+def hesitant() -> ScriptedClient:
+    """A model that says yes at its third try."""
+    return ScriptedClient(
         ["Perhaps.", "Who knows?", "Yes."], cache_mode="auto", model="gpt-3.5-turbo"
     )
-    answer = LLMCall(user=USER, output_type=bool, client=client).run(**BREAD)
+
+
+def test_an_answer_that_does_not_fit_is_asked_again(hesitant: ScriptedClient) -> None:
+    """The value is the first answer that fits; the result has all messages."""
+    answer = LLMCall(user=USER, output_type=bool, client=hesitant).run(**BREAD)
     assert answer.value is True
-    first, said, correction = asked(client, 1)
+    assert [message["role"] for message in answer.messages] == ["user", "assistant"] * 3
+
+
+def test_a_correction_repeats_the_answer_and_says_what_is_wrong_with_it(
+    hesitant: ScriptedClient,
+) -> None:
+    """It ends with what was expected, as the question does."""
+    LLMCall(user=USER, output_type=bool, client=hesitant)(**BREAD)
+    first, said, correction = asked(hesitant, 1)
     assert first == ("user", "Would you buy bread for 3 coins?\n\nAnswer with yes or no.")
     assert said == ("assistant", "Perhaps.")
     why = "it gives none of the options by itself"
     assert correction == ("user", f"I cannot use that answer: {why}.\nAnswer with yes or no.")
-    assert [message["role"] for message in answer.messages] == ["user", "assistant"] * 3
-    again = LLMCall(user=USER, output_type=bool, client=client)
+
+
+def test_corrections_are_recorded(hesitant: ScriptedClient) -> None:
+    """A second run takes each try from the cache, an asynchronous one too."""
+    LLMCall(user=USER, output_type=bool, client=hesitant)(**BREAD)
+    again = LLMCall(user=USER, output_type=bool, client=hesitant)
     assert again(**BREAD) is asyncio.run(again.acall(**BREAD)) is True
-    assert len(client.requests) == len(client.cache) == 3
+    assert len(hesitant.requests) == len(hesitant.cache) == 3
 
 
-def test_a_call_that_is_changed() -> None:
-    """What is set on a call holds from its next answer on, whether or not the answers have a
-    schema.
-    """
+def test_an_output_type_that_is_changed_holds_from_the_next_answer_on() -> None:
+    """The request's schema follows."""
     client = ScriptedClient(['{"item": "a", "price": 1}', "3", "yes"], model="gpt-4o-mini")
     call = LLMCall(user="Sell!", output_type=Deal, client=client)
     assert call() == Deal(item="a", price=1)
-    call.output_type, call.model_params["temperature"] = int, 0.5
+    call.output_type = int
     assert call() == 3
     call.output_type = str
     assert call() == "yes"
-    assert [request.body.get("temperature") for request in client.requests] == [None, 0.5, 0.5]
     assert ["response_format" in request.body for request in client.requests] == [True, True, False]
+
+
+def test_model_parameters_that_are_changed_hold_from_the_next_answer_on() -> None:
+    """They may be set one by one."""
+    client = ScriptedClient(["a", "b"], model="gpt-4o-mini")
+    call = LLMCall(user="Sell!", client=client)
+    call()
+    call.model_params["temperature"] = 0.5
+    call()
+    assert [request.body.get("temperature") for request in client.requests] == [None, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -149,29 +185,43 @@ def test_a_call_that_is_changed() -> None:
         ({"model": "gpt-4o-mini"}, {"response_format": {"type": "json_object"}}, False),
     ],
 )
-def test_which_models_get_a_schema(
+def test_a_schema_is_sent_to_models_that_support_it(
     settings: dict[str, Any], params: dict[str, Any], has_schema: bool
 ) -> None:
-    """The model of the call decides, after aliases, by [Model …]; a response_format of the caller's
-    own is sent.
-    """
+    """[Model …] decides for the call's model, after aliases; others get the instruction as text."""
     client = ScriptedClient(["7"], aliases={"old": "gpt-3.5-turbo"}, **settings)
     assert LLMCall(system="How many?", output_type=int, client=client, **params).call() == 7
     assert ("json_schema" in str(client.requests[0].body.get("response_format"))) is has_schema
     assert ("Answer with only a whole number." in asked(client)[0][1]) is not has_schema
-    if "response_format" in params:
-        assert client.requests[0].body["response_format"] == params["response_format"]
 
 
-def test_an_output_error_says_all() -> None:
-    """It shows the answer, what was expected, scope, item and tries, and how to ask anew; acall
-    raises it as well.
-    """
+def test_a_response_format_of_the_callers_own_is_sent() -> None:
+    """It is not replaced by the type's schema."""
+    client = ScriptedClient(["7"], model="gpt-4o-mini")
+    own = {"type": "json_object"}
+    LLMCall(system="How many?", output_type=int, client=client, response_format=own).call()
+    assert client.requests[0].body["response_format"] == own
+
+
+# The error of an answer that never fits
+
+
+@pytest.fixture
+def unread() -> tuple[ScriptedClient, LLMCall, OutputError]:
+    """A model that never says yes or no; the call, and its error in a scope."""
     client = ScriptedClient(lambda _: "Perhaps.", cache_mode="auto", model="gpt-3.5-turbo")
     call = LLMCall(user="Would {{ name }}?", output_type=bool, client=client)
     with llmcall.scope("trial"), pytest.raises(OutputError) as failed:
         call(name="Lisa", unused="x")
-    text = str(failed.value)
+    return client, call, failed.value
+
+
+Unread = tuple[ScriptedClient, LLMCall, OutputError]
+
+
+def test_an_output_error_shows_answer_expectation_scope_item_and_tries(unread: Unread) -> None:
+    """Each stands in a line of its own; the item has only what the template uses."""
+    text = str(unread[2])
     assert text.partition("; to ask again")[0].split("\n  ") == [
         "it gives none of the options by itself",
         "answer: 'Perhaps.'",
@@ -183,28 +233,63 @@ def test_an_output_error_says_all() -> None:
         "item: name='Lisa'",
         "after 3 tries, recorded",
     ]
-    assert (failed.value.text, failed.value.expected) == ("Perhaps.", "Answer with yes or no.")
-    assert str(pickle.loads(pickle.dumps(failed.value))) == text
-    begun = text.partition("llmcall cache delete ")[2].split()
+
+
+def test_an_output_error_has_the_answer_and_what_was_expected(unread: Unread) -> None:
+    """A program need not read the message."""
+    error = unread[2]
+    assert (error.text, error.expected) == ("Perhaps.", "Answer with yes or no.")
+
+
+def test_an_output_error_names_the_records_to_delete(unread: Unread) -> None:
+    """The command in it deletes each try, so that the model is asked again."""
+    client, _, error = unread
+    begun = str(error).partition("llmcall cache delete ")[2].split()
     deleted = client.cache.delete(where=lambda record: record.cache_key.startswith(tuple(begun)))
     assert deleted == 3 == len(begun)
-    assert call.model_output is not None and call.model_output.content == "Perhaps."
+
+
+def test_an_output_error_is_pickled_with_all_it_says(unread: Unread) -> None:
+    """It can come from a worker process."""
+    error = unread[2]
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_the_last_reply_is_kept_if_it_did_not_fit(unread: Unread) -> None:
+    """``model_output`` has it."""
+    call = unread[1]
+    assert call.model_output is not None
+    assert call.model_output.content == "Perhaps."
+
+
+def test_an_asynchronous_call_raises_the_same_output_error(unread: Unread) -> None:
+    """It tries as often."""
     with pytest.raises(OutputError, match="after 3 tries"):
-        asyncio.run(call.acall(name="Lisa"))
+        asyncio.run(unread[1].acall(name="Lisa"))
 
 
-def test_an_output_error_of_a_server_names_structured_output(httpserver: HTTPServer) -> None:
-    """It names the model that the server has, and that llmcall does not know."""
+def unread_by_a_server(httpserver: HTTPServer) -> str:
+    """Return the error of a server's model whose answers never fit."""
     server = ScriptedServer(httpserver, Answer(200, completion("Perhaps.")))
     client = client_for(server.base_url, model="qwen/qwen3:8b")
     with pytest.raises(OutputError) as failed:
         LLMCall(user="Bread?", output_type=bool, client=client)()
-    assert "[Model qwen/qwen3:8b] STRUCTURED_OUTPUT = yes" in str(failed.value)
+    return str(failed.value)
+
+
+def test_an_output_error_names_the_section_that_switches_structured_output_on(
+    httpserver: HTTPServer,
+) -> None:
+    """The section has the name that the server gives the model."""
+    assert "[Model qwen/qwen3:8b] STRUCTURED_OUTPUT = yes" in unread_by_a_server(httpserver)
+
+
+def test_an_output_error_does_not_advise_structured_output_that_is_on(
+    httpserver: HTTPServer,
+) -> None:
+    """It would not help."""
     Path("config.ini").write_text("[Model qwen/qwen3:8b]\nSTRUCTURED_OUTPUT = yes\n")
-    client = client_for(server.base_url, model="qwen/qwen3:8b")
-    with pytest.raises(OutputError) as failed:
-        LLMCall(user="Bread?", output_type=bool, client=client)()
-    assert "STRUCTURED_OUTPUT" not in str(failed.value)
+    assert "STRUCTURED_OUTPUT" not in unread_by_a_server(httpserver)
 
 
 @pytest.mark.parametrize(
@@ -253,8 +338,8 @@ def test_options_that_the_prompt_holds_are_not_listed_again(texts: dict[str, str
     assert text.endswith("\n\nAnswer with exactly one of the options above.")
 
 
-def test_options_of_a_list_that_the_prompt_holds_are_not_listed_again() -> None:
-    """A correction lists them, in the order that the prompt gives them."""
+def test_options_of_a_list_are_listed_only_in_its_correction_if_the_prompt_holds_them() -> None:
+    """The correction has them in the prompt's order."""
     client = ScriptedClient(["Perhaps.", '["good", "bad"]'], model="my-model")
     user = "Which of bad, very good or good?"
     call = LLMCall(user=user, output_type=list[MOODS], client=client)
@@ -267,7 +352,7 @@ def test_options_of_a_list_that_the_prompt_holds_are_not_listed_again() -> None:
 
 
 class Feeling(pydantic.BaseModel):
-    """Hold options in a model's field, in a list and in one that may be missing."""
+    """A model with options in a field, in a list and in one that may be missing."""
 
     now: MOODS
     before: list[MOODS]
@@ -276,31 +361,50 @@ class Feeling(pydantic.BaseModel):
 
 @dataclasses.dataclass
 class Weather:
-    """Hold options in a dataclass's fields, as texts and as numbers."""
+    """A dataclass with options in its fields, as texts and as numbers."""
 
     mood: Literal["good", "bad", "very good"]  # pydantic 2.1 does not find MOODS here
     level: Literal[3, 2, 1]
 
 
+FEELING = '{"now": "good", "before": ["bad"], "later": null}'
+WEATHER = '{"mood": "good", "level": 2}'
+
+
 @pytest.mark.parametrize(
-    ("output_type", "answer"),
+    ("output_type", "answer", "lists"),
     [
-        (Feeling, '{"now": "good", "before": ["bad"], "later": null}'),
-        (Weather, '{"mood": "good", "level": 2}'),
+        (Feeling, FEELING, ['["bad", "very good", "good"]']),
+        (Weather, WEATHER, ['["bad", "very good", "good"]', "[1, 2, 3]"]),
     ],
 )
-def test_options_of_fields_are_listed_in_the_order_of_the_prompt(
-    output_type: Any, answer: str
+def test_a_schema_lists_the_options_of_fields_in_the_prompts_order(
+    output_type: Any, answer: str, lists: list[str]
 ) -> None:
-    """A JSON schema lists them, but in the type's order only if the prompt lacks one of them."""
-    client = ScriptedClient(lambda _: answer, model="my-model")
-    for user in ("Bad, very good or good, from 1, 2 to 3?", "Bad or good?"):
-        LLMCall(user=user, output_type=output_type, client=client)()
-    held, listed = (request.messages[-1]["content"] for request in client.requests)
-    assert '["good", "bad", "very good"]' in listed
-    assert '["bad", "very good", "good"]' in held and '["good", "bad"' not in held
-    if output_type is Weather:
-        assert "[1, 2, 3]" in held and "[3, 2, 1]" in listed
+    """The prompt names all of them."""
+    client = ScriptedClient([answer], model="my-model")
+    user = "Bad, very good or good, from 1, 2 to 3?"
+    LLMCall(user=user, output_type=output_type, client=client)()
+    text = client.requests[0].messages[-1]["content"]
+    assert [each for each in lists if each not in text] == []
+    assert '["good", "bad"' not in text
+
+
+@pytest.mark.parametrize(
+    ("output_type", "answer", "lists"),
+    [
+        (Feeling, FEELING, ['["good", "bad", "very good"]']),
+        (Weather, WEATHER, ['["good", "bad", "very good"]', "[3, 2, 1]"]),
+    ],
+)
+def test_a_schema_lists_the_options_of_fields_in_the_types_order_if_the_prompt_lacks_one(
+    output_type: Any, answer: str, lists: list[str]
+) -> None:
+    """A part of the options gives no order."""
+    client = ScriptedClient([answer], model="my-model")
+    LLMCall(user="Bad or good?", output_type=output_type, client=client)()
+    text = client.requests[0].messages[-1]["content"]
+    assert [each for each in lists if each not in text] == []
 
 
 @pytest.mark.parametrize(
@@ -335,26 +439,46 @@ def test_a_correction_lists_the_options_in_the_order_of_the_prompt() -> None:
 
 
 def test_an_answer_that_was_cut_names_max_tokens() -> None:
-    """The token limit is the cause, and is named; nothing is said of records where none are kept."""
-
+    """The token limit is the cause."""
     client = Responding(completion('{"name": "Li', finish_reason="length"), cache_mode="off")
     call = LLMCall(user="Who?", output_type=Deal, output_retries=0, client=client, max_tokens=5)
-    with pytest.raises(OutputError, match="raise max_tokens") as failed:
+    with pytest.raises(OutputError, match="raise max_tokens"):
         call()
-    assert "after 1 try" in str(failed.value) and "recorded" not in str(failed.value)
+
+
+def test_an_output_error_says_nothing_of_records_if_none_are_kept() -> None:
+    """There is nothing to delete with the cache off."""
+    client = ScriptedClient(lambda _: "Perhaps.", cache_mode="off")
+    call = LLMCall(user="Who?", output_type=bool, output_retries=0, client=client)
+    with pytest.raises(OutputError, match="after 1 try") as failed:
+        call()
+    assert "recorded" not in str(failed.value)
+
+
+# Refusals
 
 
 @pytest.mark.parametrize("output_type", [str, bool, Deal])
-def test_a_refusal_is_not_asked_again(output_type: Any) -> None:
-    """It is the answer, whatever the output type: it is stored, raises an error that says so, and
-    replays the same.
-    """
+def test_a_refusal_raises_an_error_that_has_its_words(output_type: Any) -> None:
+    """It is the model's answer whatever the output type, and is not asked again."""
+    client = ScriptedClient([REFUSAL], model="gpt-4o-mini")
+    with pytest.raises(OutputError, match="refused") as raised:
+        LLMCall(user=USER, output_type=output_type, client=client)(**BREAD)
+    assert raised.value.text == REFUSAL["refusal"]
+    assert "after 1 try" in str(raised.value)
+    assert len(client.requests) == 1
+
+
+@pytest.mark.parametrize("output_type", [str, bool, Deal])
+def test_a_refusal_is_recorded(output_type: Any) -> None:
+    """The second run raises the same error and asks nothing."""
     client = ScriptedClient([REFUSAL], cache_mode="auto", model="gpt-4o-mini")
     call = LLMCall(user=USER, output_type=output_type, client=client)
     for _ in range(2):
         with pytest.raises(OutputError, match="refused") as raised:
             call(**BREAD)
-        assert raised.value.text == REFUSAL["refusal"] and "after 1 try" in str(raised.value)
+        assert raised.value.text == REFUSAL["refusal"]
+        assert "after 1 try" in str(raised.value)
     assert len(client.requests) == len(client.cache) == 1
 
 
@@ -366,80 +490,141 @@ def test_a_refusal_in_a_correction_ends_the_asking() -> None:
     assert len(client.requests) == 2
 
 
-def test_a_refusal_follows_the_on_error_of_a_map() -> None:
-    """It is raised by default, and returned or logged if on_error says so."""
+def test_a_map_raises_a_refusal() -> None:
+    """That is the default."""
     call = LLMCall(user="{{ name }}", client=ScriptedClient(lambda _: REFUSAL))
     with pytest.raises(OutputError, match="refused"):
         call.map(PEOPLE)
+
+
+def test_a_map_returns_refusals_if_on_error_says_so() -> None:
+    """Each item has its error."""
+    call = LLMCall(user="{{ name }}", client=ScriptedClient(lambda _: REFUSAL))
     assert [type(each) for each in call.map(PEOPLE, on_error="return")] == [OutputError] * 2
+
+
+def test_a_map_gives_none_for_refusals_if_on_error_says_so() -> None:
+    """They are logged."""
+    call = LLMCall(user="{{ name }}", client=ScriptedClient(lambda _: REFUSAL))
     assert call.map(PEOPLE, on_error="none") == [None, None]
 
 
-@pytest.mark.parametrize(
+# on_error
+
+FAILURES = (llmcall.InvalidRequestError, OutputError)
+
+
+def failing(answers: list[Any], **options: Any) -> LLMCall:
+    """Return a call that fails."""
+    client = ScriptedClient(list(answers))
+    return LLMCall(user=USER, output_type=int, client=client, **options)
+
+
+on_each_failure = pytest.mark.parametrize(
     "answers", [[llmcall.InvalidRequestError("no")], ["Hm."] * 3], ids=["api", "output"]
 )
-def test_on_error(answers: list[Any], caplog: pytest.LogCaptureFixture) -> None:
-    """A failure raises whatever ON_ERROR is configured; with on_error among the parameters it is
-    None, or returned.
-    """
-    failures = (llmcall.InvalidRequestError, OutputError)
-    with llmcall.configured(on_error="none"), pytest.raises(failures):
-        LLMCall(user=USER, output_type=int, client=ScriptedClient(answers), on_error=None).call(
-            **BREAD
-        )
+
+
+@on_each_failure
+@pytest.mark.parametrize("options", [{}, {"on_error": None}])
+def test_a_call_raises_whatever_on_error_is_configured(
+    answers: list[Any], options: dict[str, Any]
+) -> None:
+    """A value was promised, so None would be no answer."""
+    with llmcall.configured(on_error="none"), pytest.raises(FAILURES):
+        failing(answers, **options).call(**BREAD)
+
+
+@on_each_failure
+def test_a_call_with_on_error_none_returns_none_and_logs(
+    answers: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The failure is logged once."""
     with caplog.at_level(logging.ERROR, "llmcall"):
-        call = LLMCall(user=USER, output_type=int, client=ScriptedClient(answers), on_error="none")
-        assert call.call(**BREAD) is None
+        assert failing(answers, on_error="none").call(**BREAD) is None
     assert len(caplog.records) == 1
-    call = LLMCall(user=USER, output_type=int, client=ScriptedClient(answers), on_error="return")
-    assert isinstance(call.call(**BREAD), failures)
 
 
-def test_the_last_call() -> None:
-    """messages and model_output are of the last call in this context, and not of other tasks' or a
-    map's items'.
-    """
-    call = LLMCall(
-        user="{{ x }}", client=ScriptedClient(lambda messages: messages[0]["content"] * 2)
-    )
+@on_each_failure
+def test_a_call_with_on_error_return_returns_the_error(answers: list[Any]) -> None:
+    """It is the error that would have been raised."""
+    assert isinstance(failing(answers, on_error="return").call(**BREAD), FAILURES)
+
+
+# The last call
+
+
+@pytest.fixture
+def doubling() -> LLMCall:
+    """A call whose answer is the question twice."""
+    client = ScriptedClient(lambda messages: messages[0]["content"] * 2)
+    return LLMCall(user="{{ x }}", client=client)
+
+
+def test_messages_and_model_output_are_of_the_last_call(doubling: LLMCall) -> None:
+    """Both are None before the first one."""
+    assert doubling.messages is None
+    assert doubling.model_output is None
+    doubling(x=9)
+    assert doubling.messages == [
+        {"role": "user", "content": "9"},
+        {"role": "assistant", "content": "99"},
+    ]
+
+
+def test_each_task_has_the_reply_of_its_own_last_call(doubling: LLMCall) -> None:
+    """Tasks that take turns do not see each other's, nor does what is around them."""
 
     async def ask(x: int) -> Any:
-        await call.acall(x=x)
+        await doubling.acall(x=x)
         await asyncio.sleep(0)
-        return call.model_output
+        return doubling.model_output
 
     async def ask_all() -> list[Any]:
         return await asyncio.gather(*(ask(x) for x in range(4)))
 
     assert [reply.content for reply in asyncio.run(ask_all())] == ["00", "11", "22", "33"]
-    assert call.messages is None and call.model_output is None
-    call(x=9)
-    call.map([{"x": 7}])
-    assert call.messages == [
-        {"role": "user", "content": "9"},
-        {"role": "assistant", "content": "99"},
-    ]
+    assert doubling.messages is None
+    assert doubling.model_output is None
+
+
+def test_a_map_leaves_the_last_call_as_it_was(doubling: LLMCall) -> None:
+    """Its items have contexts of their own."""
+    doubling(x=9)
+    doubling.map([{"x": 7}])
+    assert doubling.messages is not None
+    assert doubling.messages[0]["content"] == "9"
+
+
+def test_a_template_without_its_variables_raises(doubling: LLMCall) -> None:
+    """Nothing is asked with a gap in it."""
     with pytest.raises(TemplateError):
-        call()
+        doubling()
 
 
-def test_a_call_is_freed_and_pickled() -> None:
-    """What a call gave last does not keep it alive; it can be sent to another process, also after
-    it was used.
-    """
+def test_a_call_that_was_used_can_be_collected() -> None:
+    """What it gave last does not keep it alive."""
     call = LLMCall(user="{{ x }}?", output_type=bool, client=ScriptedClient(["yes"]))
     call(x=1)
     seen = weakref.ref(call)
     del call
     gc.collect()
     assert seen() is None
+
+
+def test_a_call_that_was_used_can_be_pickled() -> None:
+    """It can be sent to another process."""
     llmcall.register_client("openai", ScriptedClient(["yes", "no"]))
     call = LLMCall(user="{{ x }}?", output_type=bool)
-    assert call(x=1) is True and pickle.loads(pickle.dumps(call))(x=1) is False
+    assert call(x=1) is True
+    assert pickle.loads(pickle.dumps(call))(x=1) is False
+
+
+# Functions
 
 
 class Person:
-    """Be somebody who is asked."""
+    """Somebody who is asked."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -458,23 +643,20 @@ def greeting(name: str) -> str:
 
 @pytest.fixture
 def scripted() -> ScriptedClient:
-    """Make the configured client one that answers yes."""
+    """The configured client, which answers yes."""
     client = ScriptedClient(lambda messages: "Yes.", model="gpt-3.5-turbo")
     llmcall.register_client("scripted", client)
     llmcall.force_api_type("scripted")
     return client
 
 
-def test_functions(scripted: ScriptedClient) -> None:
-    """The docstring is the prompt, or beside user= only a docstring; the arguments are those of
-    LLMCall.
-
-    It is without the function's indentation, as Python 3.13 compiles docstrings: one key on all
+def test_a_functions_docstring_is_its_prompt(scripted: ScriptedClient) -> None:
+    """It is without the function's indentation, as Python 3.13 compiles docstrings: one key on all
     versions.
     """
 
-    @llm(system="You are {{ name }}.", temperature=1)
-    def would_buy(name: str, product: str, price: Decimal) -> bool:  # a name for type checkers only
+    @llm
+    def would_buy(product: str, price: Decimal) -> bool:  # a name for type checkers only
         """Would you buy {{ product }}:
 
             for {{ price }} coins?
@@ -482,61 +664,82 @@ def test_functions(scripted: ScriptedClient) -> None:
         """
         raise NotImplementedError
 
+    assert would_buy("bread", price=3) is True  # type: ignore[arg-type]
+    told = "Would you buy bread:\n\n    for 3 coins?\nBe honest.\n\nAnswer with yes or no."
+    assert asked(scripted) == [("user", told)]
+
+
+def test_a_function_takes_the_arguments_of_a_call(scripted: ScriptedClient) -> None:
+    """A system template and model parameters can stand in the decorator."""
+
+    @llm(system="You are {{ name }}.", temperature=1)
+    def would_buy(name: str, product: str) -> bool:
+        """Would you buy {{ product }}?"""
+        raise NotImplementedError
+
+    assert would_buy("Lisa", "bread") is True
+    assert asked(scripted)[0] == ("system", "You are Lisa.")
+    assert scripted.requests[-1].asked["temperature"] == 1
+
+
+def test_beside_user_the_docstring_is_only_a_docstring(scripted: ScriptedClient) -> None:
+    """The prompt is ``user=``."""
+
     @llm(user="Greet {{ name }} politely.")
     def polite(name: str):  # type: ignore[no-untyped-def]
         """Greet somebody politely."""
 
-    assert would_buy("Lisa", "bread", price=3) is True  # type: ignore[arg-type]
-    told = "Would you buy bread:\n\n    for 3 coins?\nBe honest.\n\nAnswer with yes or no."
-    assert asked(scripted) == [("system", "You are Lisa."), ("user", told)]
-    assert scripted.requests[-1].asked["temperature"] == 1
-    assert polite("Lisa") == greeting("Lisa") == "Yes."
-    assert [asked(scripted, -2), asked(scripted)] == [
-        [("user", "Greet Lisa politely.")],
-        [("user", "Greet Lisa.")],
-    ]
+    assert polite("Lisa") == "Yes."
+    assert asked(scripted) == [("user", "Greet Lisa politely.")]
+
+
+def test_a_function_can_be_called_run_and_awaited(scripted: ScriptedClient) -> None:
+    """``run`` gives the whole result, ``acall`` is for asynchronous programs."""
+    assert greeting("Lisa") == "Yes."
+    assert asked(scripted) == [("user", "Greet Lisa.")]
     answer = greeting.run("Lisa")
-    assert (answer.value, answer.reply and answer.reply.content, len(answer.messages)) == (
-        "Yes.",
-        "Yes.",
-        2,
-    )
+    assert answer.value == "Yes."
+    assert answer.reply is not None
+    assert answer.reply.content == "Yes."
+    assert len(answer.messages) == 2
     assert asyncio.run(greeting.acall(name="Tom")) == "Yes."
 
 
-def test_arguments(scripted: ScriptedClient) -> None:
-    """They go by position, by name or by default, as in any function; a row's by name; a method
-    asks for its object.
-    """
+@llm
+def sentence(a: str, /, b: str = "B", *c: str, d: str = "D", **e: str) -> str:
+    """{{ a }} {{ b }} {{ c | join(' ') }} {{ d }} {{ e.f }}"""
+    raise NotImplementedError
 
-    @llm
-    def sentence(a: str, /, b: str = "B", *c: str, d: str = "D", **e: str) -> str:
-        """{{ a }} {{ b }} {{ c | join(' ') }} {{ d }} {{ e.f }}"""
-        raise NotImplementedError
 
+def prompts(client: ScriptedClient) -> list[str]:
+    """Return the first message of each request."""
+    return [request.messages[0]["content"] for request in client.requests]
+
+
+def test_arguments_go_by_position_by_name_or_by_default(scripted: ScriptedClient) -> None:
+    """A template sees all of them, as the function's body would."""
     sentence("1", f="6")
     sentence("1", "2", "3", "4", d="5", f="6")
+    assert prompts(scripted) == ["1 B  D 6", "1 2 3 4 5 6"]
+
+
+def test_a_rows_columns_are_arguments_by_name(scripted: ScriptedClient) -> None:
+    """Their order does not matter."""
     sentence.map([{"a": "1", "f": "2"}, {"d": "3", "f": "5", "a": "4"}], workers=1)
-    # what is no row is the first argument
+    assert prompts(scripted) == ["1 B  D 2", "4 B  3 5"]
+
+
+def test_an_item_that_is_no_row_is_the_first_argument(scripted: ScriptedClient) -> None:
+    """A list of names will do; a row's other columns are left out."""
     greeting.map(["Maggie", {"name": "Lisa", "age": 8}], workers=1)
-    texts = [request.messages[0]["content"] for request in scripted.requests]
-    assert texts == [
-        "1 B  D 6",
-        "1 2 3 4 5 6",
-        "1 B  D 2",
-        "4 B  3 5",
-        "Greet Maggie.",
-        "Greet Lisa.",
-    ]
-    assert (
-        Person("Lisa").would_buy("bread")
-        is Person.would_buy(Person("Tom"), "salt", price=1)
-        is True
-    )
-    assert [asked(scripted, index)[0][1][:18] for index in (-2, -1)] == [
-        "You are Lisa. Woul",
-        "You are Tom. Would",
-    ]
+    assert prompts(scripted) == ["Greet Maggie.", "Greet Lisa."]
+
+
+def test_a_method_asks_for_its_object(scripted: ScriptedClient) -> None:
+    """It can be called on the object, or on the class with the object as the first argument."""
+    assert Person("Lisa").would_buy("bread") is True
+    assert Person.would_buy(Person("Tom"), "salt", price=1) is True
+    assert [text[:18] for text in prompts(scripted)] == ["You are Lisa. Woul", "You are Tom. Would"]
 
 
 @pytest.mark.parametrize(
@@ -547,8 +750,8 @@ def test_arguments(scripted: ScriptedClient) -> None:
     ],
     ids=str,
 )
-def test_return_types(returned: Any, answer: str, value: Any) -> None:
-    """The return annotation is the output type, as a type or as its name."""
+def test_the_return_annotation_is_the_output_type(returned: Any, answer: str, value: Any) -> None:
+    """It may be a type or its name."""
 
     def function() -> Any:
         """What now?"""
@@ -557,24 +760,31 @@ def test_return_types(returned: Any, answer: str, value: Any) -> None:
     assert llm(client=ScriptedClient([answer]))(function)() == value
 
 
-def test_a_function_looks_like_itself() -> None:
-    """Name, docstring, module and signature are the function's; it is pickled by its name."""
-    assert (greeting.__name__, greeting.__doc__, greeting.__module__) == (
-        "greeting",
-        "Greet {{ name }}.",
-        __name__,
-    )
+def test_a_decorated_function_keeps_its_name_docstring_and_module() -> None:
+    """Help and documentation show the function."""
+    assert greeting.__name__ == "greeting"
+    assert greeting.__doc__ == "Greet {{ name }}."
+    assert greeting.__module__ == __name__
+
+
+def test_a_decorated_function_keeps_its_signature() -> None:
+    """It stands in the representation, too."""
     assert str(inspect.signature(greeting)) == "(name: 'str') -> 'str'"
     assert repr(greeting) == "<llm function greeting(name: 'str') -> 'str'>"
-    assert (
-        repr(LLMCall(user="Would you?", output_type=bool))
-        == "LLMCall(user='Would you?', output_type=bool)"
-    )
+
+
+def test_a_call_is_represented_by_its_arguments() -> None:
+    """A long text is cut."""
+    call = LLMCall(user="Would you?", output_type=bool)
+    assert repr(call) == "LLMCall(user='Would you?', output_type=bool)"
     assert len(repr(LLMCall("system.md", user="long " * 1000, output_type=list[int]))) < 150
+
+
+def test_a_decorated_function_is_pickled_by_its_name() -> None:
+    """A method is, too, with its object."""
     assert pickle.loads(pickle.dumps(greeting)) is greeting
-    assert (
-        pickle.loads(pickle.dumps(Person("Lisa").would_buy)).llm_call is Person.would_buy.llm_call
-    )
+    method = pickle.loads(pickle.dumps(Person("Lisa").would_buy))
+    assert method.llm_call is Person.would_buy.llm_call
 
 
 def no_docstring() -> str:
@@ -599,61 +809,132 @@ def takes_self(self: Any) -> str:
         (takes_self, "Jinja2 reserves the name self"),
     ],
 )
-def test_what_cannot_be_decorated(function: Any, words: str) -> None:
-    """A function that could never work is refused where it is decorated."""
+def test_a_function_that_could_never_work_is_refused_where_it_is_decorated(
+    function: Any, words: str
+) -> None:
+    """The error says what is wrong with it."""
     with pytest.raises(TypeError, match=words):
         llm(function)
 
 
-@pytest.mark.parametrize("kind", ["dicts", "frame", "generator"])
-def test_a_table(kind: str) -> None:
-    """A row for each item and repeat: its columns, then what was answered; a second run gives the
-    same, hits apart.
-    """
-    pandas = pytest.importorskip("pandas")
+# Tables
+
+
+@pytest.fixture
+def numbering() -> tuple[ScriptedClient, LLMCall]:
+    """A call whose answers are numbers, each another one."""
     numbers = iter(range(9))
     client = ScriptedClient(lambda _: f"{next(numbers)}", cache_mode="auto")
-    call = LLMCall(user="{{ name }}", client=client)
-    # its index is no part of the table
-    frame = pandas.DataFrame(PEOPLE, index=[7, 7]).astype({"age": "int16"})
-    given = {"dicts": PEOPLE, "frame": frame, "generator": iter(PEOPLE)}[kind]
-    table = call.table(given, repeats=2, scope="survey", workers=1)
-    assert list(table.columns) == ["name", "age", *COLUMNS] and list(table.index) == [0, 1, 2, 3]
+    return client, LLMCall(user="{{ name }}", client=client)
+
+
+Numbering = tuple[ScriptedClient, LLMCall]
+
+
+def people_as(kind: str) -> Any:
+    """Return the people as a list, as a generator, or as a data frame with an index of its own."""
+    if kind == "dicts":
+        return PEOPLE
+    if kind == "generator":
+        return iter(PEOPLE)
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame(PEOPLE, index=[7, 7]).astype({"age": "int16"})
+
+
+@pytest.mark.parametrize("kind", ["dicts", "frame", "generator"])
+def test_a_table_has_a_row_for_each_item_and_repeat(kind: str, numbering: Numbering) -> None:
+    """The columns of the items stand first; a data frame's index is no part of the table."""
+    pytest.importorskip("pandas")
+    table = numbering[1].table(people_as(kind), repeats=2, scope="survey", workers=1)
+    assert list(table.columns) == ["name", "age", *COLUMNS]
+    assert list(table.index) == [0, 1, 2, 3]
     rows = list(zip(table["name"], table["age"], table["repeat"], strict=True))
     assert rows == [("Lisa", 8, 0), ("Lisa", 8, 1), ("Bart", 10, 0), ("Bart", 10, 1)]
+    assert not table["cached"].any()
+    assert table["error"].isna().all()
+
+
+def test_each_row_of_a_table_is_a_draw_of_its_own(numbering: Numbering) -> None:
+    """Repeats of an item have different answers and keys."""
+    pytest.importorskip("pandas")
+    table = numbering[1].table(PEOPLE, repeats=2, scope="survey", workers=1)
     assert len(set(table["value"])) == len(set(table["cache_key"])) == 4
-    assert not table["cached"].any() and table["error"].isna().all()
-    assert str(table["age"].dtype) == ("int16" if kind == "frame" else "int64")
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("dicts", "int64"), ("frame", "int16"), ("generator", "int64")]
+)
+def test_a_table_keeps_the_types_of_a_data_frames_columns(
+    kind: str, dtype: str, numbering: Numbering
+) -> None:
+    """Other rows have those that pandas finds."""
+    pytest.importorskip("pandas")
+    assert str(numbering[1].table(people_as(kind))["age"].dtype) == dtype
+
+
+@pytest.mark.parametrize("kind", ["dicts", "frame", "generator"])
+def test_a_second_table_asks_nothing(kind: str, numbering: Numbering) -> None:
+    """It has the same rows, from the cache, however the items are given."""
+    pandas = pytest.importorskip("pandas")
+    client, call = numbering
+    table = call.table(people_as(kind), repeats=2, scope="survey", workers=1)
     again = call.table(PEOPLE, repeats=2, scope="survey").astype(table.dtypes)
     assert again["cached"].all()
+    assert len(client.requests) == 4
     pandas.testing.assert_frame_equal(
         table.drop(columns=["cached", "cost"]), again.drop(columns=["cached", "cost"])
     )
+
+
+@pytest.mark.parametrize("kind", ["dicts", "frame", "generator"])
+def test_a_wider_data_frame_asks_only_for_its_new_rows(kind: str, numbering: Numbering) -> None:
+    """Rows are known by what identifies them, though all have moved and a column has come."""
+    pandas = pytest.importorskip("pandas")
+    client, call = numbering
+    bart, lisa = call.table(people_as(kind), scope="survey").sort_values("name")["value"]
     wider = pandas.DataFrame([{"name": "Maggie"}, *PEOPLE]).assign(score=1.5).sort_values("name")
-    assert (
-        call.map(wider, scope="survey")[:2] == list(table["value"][[2, 0]])
-        and len(client.requests) == 5
-    )
+    assert call.map(wider, scope="survey")[:2] == [bart, lisa]
+    assert len(client.requests) == 3
+
+
+def test_a_dry_run_of_a_table_is_that_of_a_map(numbering: Numbering) -> None:
+    """It gives the plan, and no table."""
+    pytest.importorskip("pandas")
+    call = numbering[1]
     assert call.table(PEOPLE, dry_run=True) == call.map(PEOPLE, dry_run=True)
-    assert list(call.table([]).columns) == COLUMNS
+
+
+def test_a_table_of_nothing_has_the_answers_columns(numbering: Numbering) -> None:
+    """A program that selects columns goes on."""
+    pytest.importorskip("pandas")
+    assert list(numbering[1].table([]).columns) == COLUMNS
+
+
+def test_a_data_frames_column_can_be_the_key_of_a_map(numbering: Numbering) -> None:
+    """The scopes are named after its values."""
+    frame = people_as("frame")
     scopes = llmcall.map(
-        lambda row: client.build_request(row["name"]).sample, frame, key="age", scope="survey"
+        lambda row: numbering[0].build_request(row["name"]).sample, frame, key="age", scope="survey"
     )
     assert scopes == ["survey/8#0", "survey/10#0"]
-    # not NumPy's
-    assert [type(value) for value in llmcall.map(dict, frame)[0].values()] == [
-        str,
-        int,
-    ]
+
+
+def test_a_data_frames_rows_have_pythons_own_types() -> None:
+    """A function gets no number of NumPy's."""
+    row = llmcall.map(dict, people_as("frame"))[0]
+    assert [type(value) for value in row.values()] == [str, int]
+
+
+def test_a_column_whose_name_is_no_string_is_refused(numbering: Numbering) -> None:
+    """The error names it."""
+    pandas = pytest.importorskip("pandas")
     with pytest.raises(TypeError, match="a row has the column 0; a column's name must be a string"):
-        call.map(pandas.DataFrame([["Lisa"]]))
+        numbering[1].map(pandas.DataFrame([["Lisa"]]))
 
 
-def test_tables_of_functions() -> None:
-    """The arguments' defaults hold; a row with a name of an answer's column is refused before any
-    call.
-    """
-    pytest.importorskip("pandas")
+@pytest.fixture
+def shopper() -> tuple[ScriptedClient, Any]:
+    """A function that buys only bread, and its client."""
     client = ScriptedClient(lambda messages: "yes" if "bread" in messages[0]["content"] else "no")
 
     @llm(client=client)
@@ -661,40 +942,73 @@ def test_tables_of_functions() -> None:
         """Would you buy {{ product }} for {{ price }}?"""
         raise NotImplementedError
 
-    table = would_buy.table([{"product": "bread"}, {"product": "salt"}])
+    return client, would_buy
+
+
+def test_a_functions_table_uses_the_defaults_of_its_arguments(
+    shopper: tuple[ScriptedClient, Any],
+) -> None:
+    """They are asked, and are no columns; the value's column has the return type."""
+    pytest.importorskip("pandas")
+    client, would_buy = shopper
+    table = would_buy.table([{"product": "bread"}, {"product": "salt"}], workers=1)
     assert list(table.columns) == ["product", *COLUMNS]
-    assert table["value"].tolist() == [True, False] and str(table["value"].dtype) == "bool"
-    for name in COLUMNS:
-        with pytest.raises(ValueError, match=f"the rows have a column '{name}'"):
-            would_buy.table([{"product": "bread", name: 1}])
-    assert len(client.requests) == 2
+    assert table["value"].tolist() == [True, False]
+    assert str(table["value"].dtype) == "bool"
+    assert [text.partition("?")[0] for text in prompts(client)] == [
+        "Would you buy bread for 3",
+        "Would you buy salt for 3",
+    ]
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_row_with_the_name_of_an_answers_column_is_refused_before_any_call(
+    name: str, shopper: tuple[ScriptedClient, Any]
+) -> None:
+    """The error names the column."""
+    pytest.importorskip("pandas")
+    client, would_buy = shopper
+    with pytest.raises(ValueError, match=f"the rows have a column '{name}'"):
+        would_buy.table([{"product": "bread", name: 1}])
+    assert client.requests == []
+
+
+def counting_call(**options: Any) -> LLMCall:
+    """Return a call that gets a number for everybody but Bart."""
+    client = ScriptedClient(lambda messages: "many" if "Bart" in messages[0]["content"] else "7")
+    return LLMCall(user="{{ name }}?", output_type=int, output_retries=0, client=client, **options)
 
 
 @pytest.mark.parametrize("on_error", ["return", "none"])
-def test_failures_in_a_table(on_error: str) -> None:
-    """One failed row loses no other: its value is missing, its error is there. By default it is
-    raised.
-    """
+def test_a_failed_row_of_a_table_loses_no_other(on_error: str) -> None:
+    """Its value is missing and its error is there; a row that was never asked has no key."""
     pytest.importorskip("pandas")
-    client = ScriptedClient(lambda messages: "many" if "Bart" in messages[0]["content"] else "7")
-    call = LLMCall(user="{{ name }}?", output_type=int, output_retries=0, client=client)
-    table = call.table([*PEOPLE, {}], on_error=on_error)
-    assert table["value"].isna().tolist() == [False, True, True] and table["error"][0] is None
+    table = counting_call().table([*PEOPLE, {}], on_error=on_error)
+    assert table["value"].isna().tolist() == [False, True, True]
+    assert table["error"][0] is None
     assert [type(error) for error in table["error"]][1:] == [OutputError, TemplateError]
     assert table["cache_key"].isna()[2]
+
+
+def test_a_table_raises_a_failure_with_the_results_before_it() -> None:
+    """That is the default."""
+    pytest.importorskip("pandas")
     with pytest.raises(OutputError) as caught:
-        call.table(PEOPLE, workers=1)
+        counting_call().table(PEOPLE, workers=1)
     assert caught.value.results[0].value == 7  # type: ignore[attr-defined]
-    returning = LLMCall(
-        user="{{ name }}?", output_type=int, output_retries=0, client=client, on_error="return"
-    )
-    table = returning.table(PEOPLE)
-    assert isinstance(table["error"][1], OutputError) and table["cache_key"].notna().all()
+
+
+def test_the_on_error_of_a_call_holds_for_its_table() -> None:
+    """A call that returns its errors has them in the table."""
+    pytest.importorskip("pandas")
+    table = counting_call(on_error="return").table(PEOPLE)
+    assert isinstance(table["error"][1], OutputError)
+    assert table["cache_key"].notna().all()
 
 
 @pytest.mark.parametrize("on_error", ["raise", "return", "none"])
 def test_a_refusal_has_its_row_whatever_on_error_says(on_error: str) -> None:
-    """A table has the refusal's text in the row, without a value or an error."""
+    """A table has the refusal's text in the row, without a value or an error, replayed too."""
     pytest.importorskip("pandas")
 
     def answered(messages: list[Any]) -> Any:
@@ -706,15 +1020,17 @@ def test_a_refusal_has_its_row_whatever_on_error_says(on_error: str) -> None:
     for is_cached in (False, True):
         table = call.table(PEOPLE, on_error=on_error)
         assert table["refusal"].fillna("").tolist() == ["", REFUSAL["refusal"]]
-        assert table["value"].isna().tolist() == [False, True] and table["error"].isna().all()
-        assert table["tries"].tolist() == [1, 1] and table["unread"].isna().all()
-        assert table["cached"].tolist() == [is_cached] * 2 and table["cache_key"].notna().all()
+        assert table["value"].isna().tolist() == [False, True]
+        assert table["error"].isna().all()
+        assert table["tries"].tolist() == [1, 1]
+        assert table["unread"].isna().all()
+        assert table["cached"].tolist() == [is_cached] * 2
+        assert table["cache_key"].notna().all()
 
 
-def test_a_table_says_how_often_was_asked_and_what_did_not_fit() -> None:
-    """tries counts the answers that were asked for, unread is the first one if it did not fit; a
-    row that failed has them, too.
-    """
+@pytest.fixture
+def crowd_table() -> Any:
+    """The table of people who answer at once, late, never, or with an error."""
     pytest.importorskip("pandas")
     answers = {
         "Lisa": ["8"],
@@ -730,14 +1046,31 @@ def test_a_table_says_how_often_was_asked_and_what_did_not_fit() -> None:
 
     client = ScriptedClient(answered, cache_mode="auto")
     call = LLMCall(user="{{ name }}?", output_type=int, client=client)
-    table = call.table([{"name": name} for name in answers], on_error="return")
-    assert table["tries"].tolist() == [1, 3, 3, 2, 1]
-    assert table["unread"].fillna("").tolist() == ["", "many", "much", "Hm.", ""]
-    assert table["value"].isna().tolist() == [False, False, True, True, True]
-    failed = [type(error).__name__ for error in table["error"]]
+    return call.table([{"name": name} for name in answers], on_error="return")
+
+
+def test_a_table_counts_the_answers_that_were_asked_for(crowd_table: Any) -> None:
+    """``tries`` counts those of failed rows, too."""
+    assert crowd_table["tries"].tolist() == [1, 3, 3, 2, 1]
+
+
+def test_a_row_that_could_not_be_asked_has_no_tries() -> None:
+    """Its template lacks a variable."""
+    pytest.importorskip("pandas")
+    assert counting_call().table([{}], on_error="return")["tries"].tolist() == [0]
+
+
+def test_a_table_has_the_first_answer_that_did_not_fit(crowd_table: Any) -> None:
+    """``unread`` has it, whether or not a later one fitted."""
+    assert crowd_table["unread"].fillna("").tolist() == ["", "many", "much", "Hm.", ""]
+
+
+def test_a_table_has_the_error_of_each_row_without_a_value(crowd_table: Any) -> None:
+    """A row that the server refused has no key of an answer."""
+    assert crowd_table["value"].isna().tolist() == [False, False, True, True, True]
+    failed = [type(error).__name__ for error in crowd_table["error"]]
     assert failed == ["NoneType"] * 2 + ["OutputError"] + ["InvalidRequestError"] * 2
-    assert table["cache_key"].isna().tolist() == [False, False, False, True, True]
-    assert call.table([{}], on_error="return")["tries"].tolist() == [0]
+    assert crowd_table["cache_key"].isna().tolist() == [False, False, False, True, True]
 
 
 def test_a_table_names_the_model_that_answered_and_how_the_answer_ended() -> None:
@@ -766,7 +1099,7 @@ class Bid:
 
 @pytest.mark.parametrize("output_type", [Deal, Bid, Offer, Deal | None])
 def test_a_table_has_a_column_for_each_field_of_a_value(output_type: Any) -> None:
-    """The fields stand behind the value, those of all rows; a row without a value has none of them."""
+    """The fields stand behind the value; a row without a value has none of them."""
     pytest.importorskip("pandas")
 
     def answered(messages: list[Any]) -> Any:
@@ -775,10 +1108,18 @@ def test_a_table_has_a_column_for_each_field_of_a_value(output_type: Any) -> Non
 
     call = LLMCall(user="{{ name }}", output_type=output_type, client=ScriptedClient(answered))
     table = call.table(PEOPLE)
-    expected = [*COLUMNS[:2], "item", "price", *COLUMNS[2:]]
-    assert list(table.columns) == ["name", "age", *expected]
+    assert list(table.columns) == ["name", "age", *COLUMNS[:2], "item", "price", *COLUMNS[2:]]
     assert (table["item"][0], table["price"][0]) == ("salt", 2.5)
-    assert table["item"].isna()[1] and table["price"].isna()[1]
+    assert table["item"].isna()[1]
+    assert table["price"].isna()[1]
+
+
+@pytest.mark.parametrize("output_type", [Deal, Bid, Offer, Deal | None])
+def test_a_table_of_nothing_has_the_fields_columns(output_type: Any) -> None:
+    """They are known from the output type."""
+    pytest.importorskip("pandas")
+    call = LLMCall(user="{{ name }}", output_type=output_type, client=ScriptedClient([]))
+    expected = [*COLUMNS[:2], "item", "price", *COLUMNS[2:]]
     assert list(call.table([]).columns) == expected
 
 
@@ -795,29 +1136,51 @@ def test_a_field_whose_name_is_taken_is_named_after_the_value() -> None:
     assert (table["price"][0], table["value.price"][0], table["value.cost"][0]) == (3, 4, 3)
 
 
-def test_the_cost_of_a_row() -> None:
-    """It is that of all calls that its value took, corrections included."""
+def test_the_cost_of_a_row_includes_its_corrections() -> None:
+    """It is that of all calls that its value took."""
     pytest.importorskip("pandas")
+    table = corrected_table()
+    assert (table["value"][0], table["cost"][0], bool(table["cached"][0])) == (7, 4.0, False)
 
+
+def corrected_table(repeats: int = 1) -> Any:
+    """Return the table of a call that was corrected once, at its last repetition."""
     usage = {"prompt_tokens": 1, "completion_tokens": 1}
     answers = [completion(text, usage=usage) for text in ("many", "7")]
     client = Responding(*answers, prices={"gpt-4o-mini": (1e6, 1e6)}, model="gpt-4o-mini")
     call = LLMCall(user="How many?", output_type=int, client=client)
-    table = call.table([{}])
-    assert (table["value"][0], table["cost"][0], bool(table["cached"][0])) == (7, 4.0, False)
-    assert bool(call.table([{}])["cached"][0])
+    return [call.table([{}]) for _ in range(repeats)][-1]
 
 
-def test_a_table_needs_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pandas a table is refused before any call, naming the remedy, as a data frame is; a
-    map needs none.
-    """
+def test_a_row_whose_tries_are_all_recorded_is_cached() -> None:
+    """Its corrections are read from the cache, too."""
+    pytest.importorskip("pandas")
+    assert bool(corrected_table(repeats=2)["cached"][0])
+
+
+@pytest.fixture
+def without_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no pandas installed."""
     monkeypatch.setitem(sys.modules, "pandas", None)
-    call = LLMCall(user="{{ name }}", client=ScriptedClient(lambda _: "yes"))
+
+
+def test_a_table_without_pandas_is_refused_before_any_call(without_pandas: None) -> None:
+    """The error names the remedy."""
+    client = ScriptedClient(lambda _: "yes")
     with pytest.raises(llmcall.ConfigError, match="pip install pandas"):
-        call.table(PEOPLE)
+        LLMCall(user="{{ name }}", client=client).table(PEOPLE)
+    assert client.requests == []
+
+
+def test_a_data_frame_of_usage_without_pandas_is_refused(without_pandas: None) -> None:
+    """The error names the remedy."""
     with pytest.raises(llmcall.ConfigError, match="pip install pandas"):
         llmcall.usage().to_frame()
+
+
+def test_a_map_needs_no_pandas(without_pandas: None) -> None:
+    """Rows are plain dicts."""
+    call = LLMCall(user="{{ name }}", client=ScriptedClient(lambda _: "yes"))
     assert call.map(PEOPLE) == ["yes", "yes"]
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class LLMCallError(Exception):
     """Base class of all errors that llmcall raises, except those for a wrong argument."""
 
-    asked: Any = None  # what a row of a table was answered before it failed
+    conversation: Any = None  # of a row of a table that failed
 
 
 class ConfigError(LLMCallError):

@@ -223,12 +223,13 @@ class Planner:
         if not self._misses:
             return 0.0
         first = self._misses[0].request
+        templates = self._job.call.templates()
         asked = _without_messages(first.asked)
         answers: list[TokenUsage] = []
         corrections = 0.0
         for record in self._all_recorded():
             usage = record.usage
-            kind = self._job.call.first_or_correction(record.request.get("messages", []))
+            kind = templates.first_or_correction(record.request.get("messages", []))
             if kind is None or _without_messages(record.request) != asked:
                 continue
             if usage.input_tokens is None or usage.output_tokens is None:
@@ -257,7 +258,7 @@ class Planner:
             yield record
         if self._mode(self._job.call.model_params) == "off":
             return
-        fixed = self._job.call.longest_fixed_text().encode("utf-8", "surrogatepass")
+        fixed = self._job.call.templates().longest_fixed_text().encode("utf-8", "surrogatepass")
         for key, packed, stored_at in self._client.cache.storage.rows():
             if key in seen or packed is None or fixed not in packed:
                 continue

@@ -39,8 +39,8 @@ def answer_table(
 
     :param rows: dicts, or a DataFrame.
     :param fields: the names of the value's fields, which have columns of their own.
-    :param ask: returns what each row gave: a :class:`llmcall.calls.Asked`, or the exception that it
-        failed by; with repeats, a list of them.
+    :param ask: returns what each row gave: a :class:`~llmcall.calls.conversations.Conversation`, or the
+        exception that it failed by; with repeats, a list of them.
     :raises ValueError: if a row has a column of the answer's name.
     :raises ConfigError: if pandas is missing.
     """
@@ -74,11 +74,12 @@ def _field_columns(fields: Sequence[str], taken: Collection[Any]) -> list[str]:
 def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:
     """Return the cells of one draw of a row.
 
-    :param answer: an :class:`llmcall.calls.Asked`, or the exception that the row failed by.
+    :param answer: a :class:`~llmcall.calls.conversations.Conversation`, or the exception that the row
+        failed by.
     """
     error = None
     if isinstance(answer, BaseException):
-        error, answer = answer, getattr(answer, "asked", None)
+        error, answer = answer, getattr(answer, "conversation", None)
     if answer is None:  # it failed before anything was asked
         return [repeat, None, *(None for _ in fields), error, 0, *(None for _ in range(7))]
     if answer.refusal is None:

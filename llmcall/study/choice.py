@@ -6,10 +6,12 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..calls import Answer, Asked, Asking, LLMCall, TableJob, of_row
+from ..calls.conversations import Conversation, SendMessage, converse
+from ..calls.llm_call import LLMCall
+from ..calls.rows import TableJob, row_variables
 from ..display.data_frames import import_pandas
 from ..display.formatting import counted
-from ..errors import APIError, OutputError, short_traceback
+from ..errors import OutputError, short_traceback
 from ..outputs import correction, without_thoughts
 from ..parallel.bar import is_shown
 from ..parallel.map import map as run_map
@@ -127,42 +129,43 @@ class Choice(LLMCall):
             print(said, file=sys.stderr)
         return table
 
-    def conversation(self, variables: dict[str, Any]) -> Generator[Asking, Any, Asked]:
+    def conversation(self, variables: dict[str, Any]) -> Generator[SendMessage, Any, Conversation]:
         """Ask until an answer names an option or the tries are used up; an API's failure is
         returned, not raised.
         """
         respondent = Respondent.present()
         order = self._whole(moved(self.order, self._moving, respondent))
-        client = self.client
-        messages = self.prompt(variables, order)
-        replies: list[Reply] = []
-        fields: dict[str, Any] = {
-            "position": None,
-            "order": tuple(self.options[place] for place in order),
-        }
-        while True:
-            self._remember(Answer(None, None, messages))
-            try:
-                reply = yield Asking(client, messages, self.model_params)
-            except APIError as error:
-                reply = error
-            warn_of_given_order(self.order, respondent)
-            tries = len(replies) + 1
-            if reply is None or isinstance(reply, Exception):
-                return Asked(None, reply, replies, messages, tries, fields=fields)
-            replies.append(reply)
-            messages = [*messages, reply]
-            if reply.refusal is not None:
-                return Asked(None, None, replies, messages, tries, True, fields)
-            position = self._options.read(without_thoughts(reply.content or ""), order)
-            if position is not None:
-                value = self.options[order[position]]
-                fields = {**fields, "position": position + 1}
-                return Asked(value, None, replies, messages, tries, False, fields)
-            if tries > self.output_retries:
-                return Asked(None, None, replies, messages, tries, True, fields)
-            again = correction(OutputError("it names none of the options"), INSTRUCTION)
-            messages = [*messages, {"role": "user", "content": again}]
+        conversation = yield from converse(
+            SendMessage(self.client, self.prompt(variables, order), self.model_params),
+            read=lambda reply: self._read_position(reply, order),
+            correction=lambda error: correction(error, INSTRUCTION),
+            most_corrections=self.output_retries,
+            note_messages=self._note_messages,
+        )
+        warn_of_given_order(self.order, respondent)
+        position = conversation.value
+        is_missing = isinstance(conversation.failure, OutputError)
+        return conversation._replace(
+            value=None if position is None else self.options[order[position]],
+            failure=None if is_missing else conversation.failure,
+            is_missing=is_missing,
+            fields={
+                "position": None if position is None else position + 1,
+                "order": tuple(self.options[number] for number in order),
+            },
+        )
+
+    def _read_position(self, reply: Reply, order: tuple[int, ...]) -> int:
+        """Return the position, in the order that was read, of the option that an answer names.
+
+        :raises OutputError: for an answer that names none, and for a refusal.
+        """
+        if reply.refusal is not None:
+            raise OutputError("the model refused to answer", text=reply.refusal)
+        position = self._options.read(without_thoughts(reply.content or ""), order)
+        if position is None:
+            raise OutputError("it names none of the options")
+        return position
 
     def shares(
         self,
@@ -206,7 +209,7 @@ class Choice(LLMCall):
         questions = [self]
         jobs: list[Any]
         if vary is not None:
-            crossed = crossing(self, [of_row(row) for row in rows_of(rows)], vary)
+            crossed = crossing(self, [row_variables(row) for row in rows_of(rows)], vary)
             questions, rows, frame = crossed.calls, crossed.items, crossed.frame(frame)
         columns = share_columns(self.options, list(frame.columns))
         is_plan = map_options.get("dry_run", False)
@@ -249,7 +252,9 @@ class Choice(LLMCall):
 
     def _counted(self, draws: list[Any]) -> list[float] | Exception | None:
         """Return the shares among a row's draws, or what all of them failed by."""
-        answers = [draw for draw in draws if isinstance(draw, Asked) and draw.reply is not None]
+        answers = [
+            draw for draw in draws if isinstance(draw, Conversation) and draw.reply is not None
+        ]
         if not answers:
             failures = (draw for draw in draws if isinstance(draw, Exception))
             return next(failures, None)

@@ -8,7 +8,9 @@ from collections.abc import Generator, Mapping, Sequence
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..calls import Asking, LLMCall, RowJob
+from ..calls.conversations import SendMessage
+from ..calls.llm_call import LLMCall
+from ..calls.rows import RowJob
 from ..engine.drivers import drive
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError, short_traceback
 from .choice_orders import Respondent
@@ -130,13 +132,13 @@ class SharesJob:
         shares: list[float] | None = drive(self.conversation(item))  # type: ignore[arg-type]
         return shares
 
-    def conversation(self, item: Any) -> Generator[Asking, Any, list[float] | None]:
+    def conversation(self, item: Any) -> Generator[SendMessage, Any, list[float] | None]:
         """Ask about a row in one order."""
         order = self._orders[Respondent.present().repeat % len(self._orders)]
         variables = self._question.__map_job__().variables(item)
         messages = self._question.prompt(variables, order)
         try:
-            reply = yield Asking(self.client, messages, _parameters(self._question.model_params))
+            reply = yield SendMessage(self.client, messages, _parameters(self._question.model_params))
         except (EmptyAnswerError, InvalidRequestError) as error:
             if self._first.is_proven or not _is_about_logprobs(error):
                 raise

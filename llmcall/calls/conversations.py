@@ -1,0 +1,116 @@
+"""A conversation: the prompt, the model's answer, and a correction as long as no answer fits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import APIError, OutputError
+from ..types import message_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+
+    from ..clients.base import LLMClient
+    from ..types import Reply
+
+
+class Conversation(NamedTuple):
+    """A conversation that has ended, before ``on_error`` decides what happens to its failure.
+
+    :param value: the last answer as the output type; ``None`` if there is none.
+    :param failure: why there is no value: the API's error, or an ``OutputError`` for a refusal or an
+        answer that does not fit. ``None`` also if the client logged the API's error.
+    :param replies: the answers, in order.
+    :param messages: all that was sent and answered, the answers included.
+    :param tries: how many answers were asked for.
+    :param is_missing: whether the last answer does not fit, and this is a missing value and not a
+        failure.
+    :param fields: the values of the columns that a table has beside the value; ``None`` means the
+        value's own fields.
+    """
+
+    value: Any
+    failure: Exception | None
+    replies: list[Reply]
+    messages: list[dict[str, Any]]
+    tries: int
+    is_missing: bool = False
+    fields: Mapping[str, Any] | None = None
+
+    @property
+    def reply(self) -> Reply | None:
+        """Return the last answer; ``None`` if the last question got none."""
+        return self.replies[-1] if self.replies and self.tries == len(self.replies) else None
+
+    @property
+    def refusal(self) -> str | None:
+        """Return the text in which the model refused, or ``None``."""
+        return None if self.reply is None else self.reply.refusal
+
+    @property
+    def unread(self) -> str | None:
+        """Return the first answer if it did not fit the output type, or ``None``."""
+        if not self.replies:
+            return None
+        first = self.replies[0]
+        is_misfit = self.is_missing or self.failure is not None
+        fits = first is self.reply and (not is_misfit or self.refusal is not None)
+        return None if fits else message_text(first)
+
+
+class SendMessage(NamedTuple):
+    """Ask for the reply to some messages: the effect of a conversation."""
+
+    client: LLMClient
+    messages: list[dict[str, Any]]
+    params: dict[str, Any]
+
+    def perform(self) -> Any:
+        """Ask in this thread."""
+        return self.client.send_message(self.messages, **self.params)
+
+    async def aperform(self) -> Any:
+        """Ask without blocking the event loop."""
+        return await self.client.asend_message(self.messages, **self.params)
+
+
+def converse(
+    first: SendMessage,
+    *,
+    read: Callable[[Reply], Any],
+    correction: Callable[[OutputError], str],
+    most_corrections: int,
+    note_messages: Callable[[list[dict[str, Any]]], None],
+) -> Generator[SendMessage, Any, Conversation]:
+    """Ask until an answer fits, the model refuses, or no correction is left.
+
+    A failure is returned, not raised.
+
+    :param first: asks for the first answer.
+    :param read: returns an answer as the output type; raises an ``OutputError`` for one that does
+        not fit, and for a refusal.
+    :param correction: returns the message that asks again.
+    :param most_corrections: how often an answer that does not fit is asked for again.
+    :param note_messages: called with the messages before each of them is sent.
+    """
+    messages = first.messages
+    replies: list[Reply] = []
+    while True:
+        tries = len(replies) + 1
+        note_messages(messages)
+        try:
+            reply = yield first._replace(messages=messages)
+        except APIError as error:
+            return Conversation(None, error, replies, messages, tries)
+        if reply is None or isinstance(reply, Exception):  # as the client's on_error says
+            return Conversation(None, reply, replies, messages, tries)
+        replies.append(reply)
+        messages = [*messages, reply]
+        try:
+            value = read(reply)
+        except OutputError as error:
+            if reply.refusal is not None or tries > most_corrections:
+                return Conversation(None, error, replies, messages, tries)
+            messages = [*messages, {"role": "user", "content": correction(error)}]
+        else:
+            return Conversation(value, None, replies, messages, tries)

@@ -1,0 +1,179 @@
+"""``@llm``: a function whose body is a model's answer."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import typing
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from ..errors import short_traceback
+from ..requests.signatures import Parameters
+from .llm_call import LLMCall
+from .rows import RowJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .answers import Answer
+
+Arguments = ParamSpec("Arguments")
+Rest = ParamSpec("Rest")
+Value = TypeVar("Value")
+
+SELF = re.compile(r"\{[{%][^}]*(?<![.\w])self\b")  # a tag with the variable ``self``
+
+
+class LLMFunction(Generic[Arguments, Value]):
+    """A function whose body is a model's answer; as a method it binds its object.
+
+    :ivar llm_call: the :class:`LLMCall` that answers; its templates take the arguments as
+        variables.
+    """
+
+    __name__: str
+    __qualname__: str
+    map, table = LLMCall.map, LLMCall.table
+
+    def __init__(self, function: Callable[Arguments, Value], llm_call: LLMCall) -> None:
+        functools.update_wrapper(self, function)
+        self._parameters = Parameters(function)
+        # A method's object, by the name of the first parameter.
+        self.bound: dict[str, Any] = {}
+        self.llm_call = llm_call
+        llm_call.parameters = frozenset(self._parameters.signature.parameters)
+
+    def _variables(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return self._parameters.arguments((*self.bound.values(), *args), kwargs)
+
+    @short_traceback
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
+        """Ask, and return the answer as the type that the function is annotated to return."""
+        return self.run(*args, **kwargs).value  # type: ignore[no-any-return]
+
+    def run(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        """Ask, and return the value, the reply and the messages."""
+        return self.llm_call.run(**self._variables(*args, **kwargs))
+
+    @short_traceback
+    async def acall(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
+        """Ask without blocking the event loop."""
+        return (await self.llm_call.arun(**self._variables(*args, **kwargs))).value  # type: ignore[no-any-return]
+
+    def __map_job__(self) -> RowJob:
+        """Return how a ``map`` asks about rows."""
+        return RowJob(self.llm_call, self.variables, self.bound)
+
+    def __repr__(self) -> str:
+        return f"<llm function {self.__qualname__}{self._parameters.signature}>"
+
+    def variables(self, item: Any) -> dict[str, Any]:
+        """Return the templates' variables of an item of a ``map``: of a row, those that the
+        function takes.
+
+        :param item: a row, or anything else as the first argument.
+        :raises TypeError: if an argument is missing.
+        """
+        if not isinstance(item, Mapping):
+            return self._variables(item)
+        defaults = self._parameters.defaults
+        taken = {name: value for name, value in item.items() if name in defaults}
+        variables = {**defaults, **taken, **self.bound}
+        for name, value in variables.items():
+            if value is inspect.Parameter.empty:
+                raise TypeError(f"missing a required argument: {name!r}")
+        rest = self._parameters.rest
+        if rest is not None:
+            variables[rest] = {name: item[name] for name in item if name not in defaults}
+        return variables
+
+    @typing.overload
+    def __get__(self, instance: None, owner: Any) -> LLMFunction[Arguments, Value]: ...
+    @typing.overload
+    def __get__(
+        self: LLMFunction[Concatenate[Any, Rest], Value], instance: object, owner: Any
+    ) -> LLMFunction[Rest, Value]: ...
+
+    def __get__(self, instance: Any, owner: Any) -> Any:
+        if instance is None:
+            return self
+        first_parameter = next(iter(self._parameters.defaults), "self")
+        bound: Any = object.__new__(LLMFunction)
+        bound.__dict__.update(self.__dict__, bound={first_parameter: instance})
+        return bound
+
+    def __reduce__(self) -> Any:
+        if self.bound:
+            return getattr, (*self.bound.values(), self.__name__)
+        return self.__qualname__  # as any function
+
+
+def call_arguments(function: Callable[..., Any], params: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the :class:`LLMCall` behind a function.
+
+    :param params: those that the decorator was given; a user template among them leaves the
+        docstring a docstring.
+    :raises TypeError: if the function has no docstring, is async, or its template takes
+        ``self``.
+    """
+    name = function.__qualname__
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(
+            f"{name} is async; define it with def, and await {function.__name__}.acall(…)"
+        )
+    arguments = {"output_type": _return_type(function), **params}
+    if params.keys() & {"user", "user_template_name"}:
+        return arguments
+    if not function.__doc__:
+        raise TypeError(f"{name} has no docstring; it is the template of the user message")
+    if SELF.search(function.__doc__):
+        raise TypeError(
+            f"{name}: Jinja2 reserves the name self; give the first argument another name"
+        )
+    # Python 3.13 removes the docstring's indentation; do it here, so that all versions give the same
+    # prompt.
+    return {"user": inspect.cleandoc(function.__doc__), **arguments}
+
+
+def _return_type(function: Callable[..., Any]) -> Any:
+    """Return the type that a function is annotated to return; ``str`` if it has no annotation."""
+    annotation = inspect.signature(function).return_annotation
+    if annotation is inspect.Signature.empty:
+        return str
+    # Arguments may be annotated with names that exist for type checkers only, so only this
+    # annotation is evaluated.
+    without_arguments = SimpleNamespace(__annotations__={"return": annotation})
+    hints = typing.get_type_hints(without_arguments, function.__globals__, include_extras=True)
+    return hints["return"]
+
+
+@typing.overload
+def llm(function: Callable[Arguments, Value], /) -> LLMFunction[Arguments, Value]: ...
+@typing.overload
+def llm(**params: Any) -> Callable[[Callable[Arguments, Value]], LLMFunction[Arguments, Value]]: ...
+
+
+def llm(function: Any = None, /, **params: Any) -> Any:
+    """Make a function of a model: its docstring is the user template, its return annotation the
+    output type.
+
+    :param params: the arguments of :class:`LLMCall`, such as ``system=`` and ``temperature=``.
+    :returns: a decorator, or, used without parentheses, the function.
+    :raises TypeError: if the function has no docstring, is async, or its template takes
+        ``self``.
+
+    >>> @llmcall.llm(max_tokens=16)
+    ... def greet(greeting: str) -> str:
+    ...     "{{ greeting }}"
+    >>> greet("Good morning!")
+    'Good morning!'
+    """
+
+    def decorator(decorated: Any) -> Any:
+        """Make a function that asks of the decorated one."""
+        return LLMFunction(decorated, LLMCall(**call_arguments(decorated, params)))
+
+    return decorator if function is None else decorator(function)

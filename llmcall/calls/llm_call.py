@@ -1,0 +1,377 @@
+"""``LLMCall``: templates in, a typed value out."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from ..clients.registry import client as shared_client
+from ..engine.drivers import adrive, drive
+from ..errors import OutputError, short_traceback
+from ..notices import logger
+from ..outputs import correction, describe, fields_of, read
+from ..requests.parameters import UNCHECKED
+from ..requests.schemas import response_format
+from .answers import Answer, last_answer, remember
+from .conversations import SendMessage, converse
+from .output_errors import final_error, shown
+from .rows import RowJob, row_variables
+from .templates import Source, Templates, given_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Mapping
+
+    from ..clients.base import LLMClient
+    from ..prompts import Variables
+    from ..types import Reply
+    from .conversations import Conversation
+
+
+class LLMCall:
+    """Render templates, ask a model, and parse its answer into a type.
+
+    :param system_template_name: a file under ``[Templates] PATH`` with the system message.
+    :param user_template_name: likewise with the user message.
+    :param system: the system message's template itself, instead of a file.
+    :param user: likewise the user message's.
+    :param output_type: ``str``, ``bool``, ``int``, ``float``, ``Literal[…]``, an ``Enum``,
+        ``list[…]``, ``dict``, a pydantic model, a dataclass or a ``TypedDict``.
+    :param output_retries: how often an answer that does not fit is asked again, saying why. A
+        refusal is an answer, and is not asked again.
+    :param client: whom to ask; ``None`` means the configured one.
+    :param template_path: the folder of the templates, instead of the configured one.
+    :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"``
+        unless given.
+    :raises TypeError: if a template is given twice, or none is given; for
+        ``enable_pydantic_model_return``.
+    :raises ValueError: if ``output_retries`` is no whole number from 0 on.
+
+    >>> from typing import Literal
+    >>> mood = llmcall.LLMCall(
+    ...     user="Review: I loved it. Mood: good. Review: It was boring. Mood: bad. Review: {{ text }} Mood:",
+    ...     output_type=Literal["good", "bad"],
+    ...     temperature=0,
+    ... )
+    >>> mood(text="Terrible food, rude staff, never again.")
+    'bad'
+    """
+
+    def __init__(
+        self,
+        system_template_name: str | None = None,
+        user_template_name: str | None = None,
+        *,
+        system: str | None = None,
+        user: str | None = None,
+        output_type: Any = str,
+        output_retries: int = 2,
+        client: LLMClient | None = None,
+        template_path: Any = None,
+        **model_params: Any,
+    ) -> None:
+        self._sources = given_sources(
+            {
+                "system": Source(system_template_name, system),
+                "user": Source(user_template_name, user),
+            }
+        )
+        if type(output_retries) is not int or output_retries < 0:
+            raise ValueError(
+                f"output_retries is {output_retries!r}; it must be a whole number of at least 0"
+            )
+        if model_params.get("enable_pydantic_model_return"):
+            raise TypeError(
+                "enable_pydantic_model_return is an argument of send_message; LLMCall takes the class as output_type="
+            )
+        self.output_type = output_type
+        self.output_retries = output_retries
+        self.template_path = template_path
+        self.model_params = {**model_params, "on_error": model_params.get("on_error") or "raise"}
+        self.parameters: frozenset[str] = frozenset()  # of the function that it answers for
+        self._client = client
+        self._compiled: dict[str, Templates] = {}  # by their folder
+        # The response_format of the calls, if any, at a generation of the settings, for a model and
+        # an output type.
+        self._format_at: tuple[Any, dict[str, Any]] = None, {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process compiles the templates itself.
+        return {**self.__dict__, "_compiled": {}, "_format_at": (None, {})}
+
+    def __repr__(self) -> str:
+        templates = [
+            f"{role}={shown(source.file_name or source.text)}"
+            for role, source in self._sources.items()
+        ]
+        kind = getattr(self.output_type, "__name__", None)
+        kind = kind or str(self.output_type).replace("typing.", "")
+        return f"LLMCall({', '.join(templates)}, output_type={kind})"
+
+    @property
+    def client(self) -> LLMClient:
+        """Return the client that it asks."""
+        return shared_client() if self._client is None else self._client
+
+    # One answer
+
+    def call(self, /, **variables: Any) -> Any:
+        """Ask, and return the answer as the output type.
+
+        :param variables: the templates' variables.
+        :raises TemplateError: if a template or a variable is missing.
+        :raises OutputError: if no answer fitted the output type, or the model refused.
+        :raises APIError: if the call failed for good. With ``on_error="none"`` both give ``None``.
+        """
+        return self.run(**variables).value
+
+    __call__ = call
+
+    @short_traceback
+    def run(self, /, **variables: Any) -> Answer:
+        """Ask, and return the value, the reply and the messages; arguments and errors as of
+        :meth:`call`.
+        """
+        return drive(self._answer(variables))  # type: ignore[arg-type]
+
+    @short_traceback
+    async def arun(self, /, **variables: Any) -> Answer:
+        """Ask without blocking the event loop; as :meth:`run`."""
+        return await adrive(self._answer(variables))  # type: ignore[arg-type]
+
+    async def acall(self, /, **variables: Any) -> Any:
+        """Ask without blocking the event loop; as :meth:`call`."""
+        return (await self.arun(**variables)).value
+
+    @property
+    def messages(self) -> list[dict[str, Any]] | None:
+        """Return all messages of the last call in this context, its answer included; ``None``
+        before any.
+        """
+        answer = last_answer(self)
+        return None if answer is None else answer.messages
+
+    @property
+    def model_output(self) -> Reply | None:
+        """Return the reply of the last call in this context; ``None`` before any."""
+        answer = last_answer(self)
+        return None if answer is None else answer.reply
+
+    def _answer(self, variables: dict[str, Any]) -> Generator[SendMessage, Any, Answer]:
+        """Ask until an answer fits, and return it, or raise the failure if ``on_error`` says so."""
+        conversation = yield from self.conversation(variables)
+        failure = conversation.failure
+        on_error = "" if failure is None else self.model_params["on_error"]
+        value = failure if on_error == "return" else conversation.value
+        answer = Answer(value, conversation.reply, conversation.messages)
+        remember(self, answer)
+        if failure is not None and on_error == "raise":
+            raise failure
+        if on_error == "none":
+            logger().error("the answer cannot be used: %s", failure)
+        return answer
+
+    def conversation(self, variables: dict[str, Any]) -> Generator[SendMessage, Any, Conversation]:
+        """Ask until an answer fits, or the model refuses; a failure is returned, not raised."""
+        client = self.client
+        messages = self.render(**variables)
+        prompt = "\n".join(message["content"] for message in messages)
+        structured = self._structured_output(client)
+        if not structured:
+            _append(messages[-1], describe(self.output_type, prompt))
+        conversation = yield from converse(
+            SendMessage(client, messages, {**self.model_params, **structured}),
+            read=lambda reply: self._read(reply, is_structured=bool(structured)),
+            correction=lambda error: correction(
+                error, describe(self.output_type, prompt, again=True)
+            ),
+            most_corrections=self.output_retries,
+            note_messages=self._note_messages,
+        )
+        if not isinstance(conversation.failure, OutputError):
+            return conversation
+        used = self.variables()
+        failure = final_error(
+            conversation.failure,
+            conversation.replies,
+            {name: value for name, value in variables.items() if name in used},
+            is_recorded=self._is_recorded(client),
+            unstructured_model=None
+            if structured or conversation.refusal is not None
+            else self._model_without_structured_output(client),
+        )
+        return conversation._replace(failure=failure)
+
+    def _note_messages(self, messages: list[dict[str, Any]]) -> None:
+        """Remember messages that are about to be sent: they stay if no answer comes."""
+        remember(self, Answer(None, None, messages))
+
+    def _read(self, reply: Reply, *, is_structured: bool) -> Any:
+        """Return an answer as the output type.
+
+        :raises OutputError: if it does not fit, or is a refusal.
+        """
+        if reply.refusal is not None:
+            raise OutputError(
+                "the model refused to answer",
+                text=reply.refusal,
+                expected=describe(self.output_type),
+            )
+        return read(reply.content or "", self.output_type, structured=is_structured)
+
+    def _structured_output(self, client: LLMClient) -> dict[str, Any]:
+        """Return the argument that makes the API hold answers to a schema of the output type; empty
+        if there is none.
+        """
+        if "response_format" in self.model_params:
+            return {}
+        model = client.model_named(self.model_params.get("model"))
+        present = client.resolved.generation, model, self.output_type
+        known, argument = self._format_at
+        if known == present:
+            return argument
+        argument = {}
+        if client.capabilities(model).structured_output:
+            schema = response_format(self.output_type)
+            if schema is not None:
+                argument = {"response_format": {**schema, UNCHECKED: True}}
+        self._format_at = present, argument
+        return argument
+
+    def _model_without_structured_output(self, client: LLMClient) -> str | None:
+        """Return the name of the model if structured output could be used, but is not known to work
+        there.
+        """
+        if self.output_type is str or "response_format" in self.model_params:
+            return None
+        if response_format(self.output_type) is None:
+            return None
+        return client.model_named(self.model_params.get("model"))
+
+    def _is_recorded(self, client: LLMClient) -> bool:
+        """Return whether the cache keeps the answers."""
+        return client.settings.cache_mode != "off" and self.model_params.get("cache") is not False
+
+    # Rows
+
+    @short_traceback
+    def map(self: Any, rows: Iterable[Any], **map_options: Any) -> Any:
+        """Ask about each row, and return the values in the order of the rows.
+
+        :param rows: dicts of the templates' variables, or a pandas DataFrame; more columns than the
+            templates use are no error.
+        :param map_options: those of :func:`llmcall.map`.
+        :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
+        """
+        from ..parallel.map import map as run_map
+
+        return run_map(self, rows, **map_options)
+
+    @short_traceback
+    def table(
+        self: Any,
+        rows: Iterable[Any],
+        *,
+        vary: Mapping[str, Any] | None = None,
+        **map_options: Any,
+    ) -> Any:
+        """Ask about each row, and return a DataFrame with a row for each row and repeat.
+
+        Its columns are those of the rows, and then
+
+        - ``repeat``, from 0 on
+        - ``value``, and a column for each field of a pydantic model, a dataclass or a ``TypedDict``
+          (named ``value.NAME`` if the table has a column of the field's name)
+        - ``error``, the exception of a row that failed, unless it was raised
+        - ``tries``, how many answers were asked for
+        - ``unread``, the first answer, if it did not fit the output type
+        - ``refusal``, the text in which the model refused. A refusal is an answer: it is not asked
+          again and raises nothing, whatever ``on_error`` says, and its row has no value.
+        - ``served``, the model that answered, by the name that the server gave
+        - ``finish_reason``, such as ``"stop"`` or ``"length"``
+        - ``cached``, whether no call was made for the row
+        - ``cost``, USD when the answers were made, corrections included; missing if unknown
+        - ``cache_key``, the last answer's.
+
+        :param rows: as for :meth:`map`; none of their columns may have one of those names.
+        :param vary: crosses the rows with levels of model parameters, of the texts ``system`` and
+            ``user``, or of the templates' variables: a list of values for each, or a dict of values
+            by label. The rows are repeated for each combination, with the labels in a column for
+            each axis. Each combination has the draws that it has in a table of its own.
+        :param map_options: those of :func:`llmcall.map`; the exception that leaves has the answers
+            in ``.results``.
+        :raises ConfigError: if pandas is not installed.
+        :raises ValueError: if a column has one of those names; for an axis that is unknown, has two
+            meanings or is a column of the rows.
+        """
+        from .tables import crossed_table, table
+
+        job = self.__map_job__()
+        if vary is not None:
+            return crossed_table(job, rows, vary, map_options)
+        return table(job, rows, map_options)
+
+    def __map_job__(self) -> RowJob:
+        """Return how a ``map`` asks about rows."""
+        return RowJob(self, row_variables)
+
+    @property
+    def wants_names(self) -> bool:
+        """Return whether the rows of a map have names outside any scope, too."""
+        return False
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns that a table has beside the value."""
+        return fields_of(self.output_type)
+
+    def varied(self, texts: Mapping[str, str | None], params: Mapping[str, Any]) -> LLMCall:
+        """Return the same call with other texts or model parameters.
+
+        :param texts: templates by the role of their message; ``None`` leaves a message out.
+        """
+        sources = {**self._sources, **{role: Source(None, text) for role, text in texts.items()}}
+        varied = copy.copy(self)
+        varied._sources = {
+            role: sources[role]
+            for role in ("system", "user")
+            if role in sources and sources[role].is_given
+        }
+        if not varied._sources:
+            raise TypeError("LLMCall needs a template, but one of vary's levels removes them all")
+        varied.model_params = {**self.model_params, **params}
+        return varied
+
+    # Templates
+
+    def render(self, /, **variables: Any) -> list[dict[str, Any]]:
+        """Return the messages that the templates give, before anything is said of the output type.
+
+        :raises TemplateError: if a template or a variable is missing.
+        """
+        return self.templates().render(variables)
+
+    def variables(self) -> Variables:
+        """Return the names that the templates use, each with the fields that are used of it, or
+        ``None`` for all.
+        """
+        return self.templates().variables
+
+    def templates(self) -> Templates:
+        """Return the templates, compiled.
+
+        :raises TemplateError: for a missing file, for a syntax error, and for a function's parameter
+            in single braces.
+        """
+        folder = ""
+        if any(source.file_name is not None for source in self._sources.values()):
+            folder = str(self.template_path or self.client.settings.templates_path)
+        templates = self._compiled.get(folder)
+        if templates is None:
+            templates = Templates.compiled(self._sources, folder)
+            templates.check(sorted(self.parameters))
+            self._compiled[folder] = templates
+        return templates
+
+
+def _append(message: dict[str, Any], text: str) -> None:
+    """Append a paragraph to a message."""
+    message["content"] = "\n\n".join(filter(None, (message["content"], text)))

@@ -1,0 +1,143 @@
+"""The templates of a call, one for each message."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import TemplateError
+from ..prompts import Template, Variables, all_variables, file_template, text_template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+# Jinja2's tags, and a name in single braces, as in an f-string
+BRACES = re.compile(
+    r"\{\{.*?\}\} | \{%.*?%\} | \{\#.*?\#\} | \{\s*(?P<name>[^\W\d]\w*)\b[^{}\n]*\}",
+    re.DOTALL | re.VERBOSE,
+)
+
+
+class Source(NamedTuple):
+    """Where a template comes from: a file or a text.
+
+    :param file_name: the file's name below the folder of the templates, or ``None``.
+    :param text: the template itself, or ``None``.
+    """
+
+    file_name: str | None
+    text: str | None
+
+    @property
+    def is_given(self) -> bool:
+        """Return whether there is a template."""
+        return self.file_name is not None or self.text is not None
+
+    def compiled(self, role: str, folder: str) -> Template:
+        """Compile the template.
+
+        :param role: of the message, by which errors name a text.
+        :param folder: of the files.
+        """
+        if self.file_name is not None:
+            return file_template(self.file_name, folder)
+        return text_template(self.text or "", f"<{role}>")
+
+
+def given_sources(sources: Mapping[str, Source]) -> dict[str, Source]:
+    """Return the sources that are given, by the role of their message.
+
+    :raises TypeError: if a template is given twice, or none is given.
+    """
+    given = {role: source for role, source in sources.items() if source.is_given}
+    for role, source in given.items():
+        if source.file_name is not None and source.text is not None:
+            raise TypeError(
+                f"the {role} template is given twice: as the file {source.file_name!r} and as text"
+            )
+    if not given:
+        raise TypeError("LLMCall needs a template: a file name, or system= or user= as text")
+    return given
+
+
+class Templates(NamedTuple):
+    """The compiled templates of a call.
+
+    :param by_role: each template by the role of its message.
+    :param variables: the names that they use.
+    :param braced: for each name in single braces that none of them uses, an error that says so.
+    """
+
+    by_role: dict[str, Template]
+    variables: Variables
+    braced: Mapping[str, str]
+
+    @classmethod
+    def compiled(cls, sources: Mapping[str, Source], folder: str) -> Templates:
+        """Compile the templates of a call.
+
+        :param sources: by the role of the message.
+        :param folder: of the files.
+        :raises TemplateError: for a missing file and for a syntax error.
+        """
+        by_role = {role: source.compiled(role, folder) for role, source in sources.items()}
+        variables = all_variables(template.variables for template in by_role.values())
+        return cls(by_role, variables, _braced(by_role.values(), variables))
+
+    def check(self, names: Iterable[str]) -> None:
+        """Refuse ``{name}`` if ``{{ name }}`` is meant: the model would read the braces.
+
+        :param names: the variables that are given.
+        :raises TemplateError: naming the template, the line and the variable.
+        """
+        for name in names:
+            if name in self.braced:
+                raise TemplateError(self.braced[name])
+
+    def render(self, variables: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the messages.
+
+        :raises TemplateError: if a variable is missing.
+        """
+        self.check(variables)
+        return [
+            {"role": role, "content": template.render(variables)}
+            for role, template in self.by_role.items()
+        ]
+
+    def first_or_correction(self, messages: Sequence[Mapping[str, Any]]) -> str | None:
+        """Return ``"first"`` for messages that the templates may have given, ``"correction"`` if
+        more follow them, and ``None`` for any others.
+        """
+        if len(messages) < len(self.by_role):
+            return None
+        for message, (role, template) in zip(messages, self.by_role.items(), strict=False):
+            text = message.get("content")
+            if message.get("role") != role or not isinstance(text, str):
+                return None
+            if not template.may_have_made(text):
+                return None
+        return "first" if len(messages) == len(self.by_role) else "correction"
+
+    def longest_fixed_text(self) -> str:
+        """Return the longest text that every prompt of the call has."""
+        texts = [text for template in self.by_role.values() for text in template.fixed]
+        return max(texts, key=len)
+
+
+def _braced(templates: Iterable[Template], used: Variables) -> dict[str, str]:
+    """Return an error for each name in single braces, outside Jinja2's tags, that is not used."""
+    errors: dict[str, str] = {}
+    for template in templates:
+        for match in BRACES.finditer(template.text):
+            name = match["name"]
+            if name is None or name in used:
+                continue
+            line = template.text.count("\n", 0, match.start()) + 1
+            errors.setdefault(
+                name,
+                f"{template.name}, line {line}: {match[0]} is not a template tag; "
+                f"write {{{{ {name} }}}} for the value, "
+                f'or {{{{ "{{{name}}}" }}}} to send the braces',
+            )
+    return errors

@@ -1,0 +1,85 @@
+"""The one option that an answer names: of a ``Literal``, an ``Enum``, or yes and no."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from ..errors import OutputError
+from ..requests.schemas import label_of, labels
+from .phrases import bare, phrases
+
+_VERDICTS = {"yes": True, "true": True, "no": False, "false": False}
+_QUESTION = re.compile(r"(?<![^.!?\n])[^.!?\n]*\?")  # sought from a sentence's beginning alone
+_DASH = re.compile(r"\s[-–]+\s")  # between words; before a number it may be a minus sign
+
+
+def choice(text: str, output_type: Any) -> Any:
+    """Read the one option that an answer names, in any case; an ``Enum``'s member also by its name
+    or value.
+
+    :param output_type: a ``Literal``, an ``Enum``, or ``bool``, whose options are yes and no, true
+        and false.
+    :raises OutputError: for an answer that names none, or several.
+    """
+    options = _VERDICTS if output_type is bool else labels(output_type)
+    spellings = _spellings(options, output_type)
+
+    def meant(words: str) -> list[str]:
+        """Return the labels that some words may mean."""
+        return [words] if words in options else spellings.get(_normal(words.strip("-– ")), [])
+
+    for whole in (text.strip(), bare(text)):
+        whole_means = meant(whole)
+        if len(whole_means) == 1:
+            return options[whole_means[0]]
+    text = _DASH.sub("\n", _QUESTION.sub("", text))
+    # The label of each option that is a phrase by itself, and of each that is named anywhere.
+    given = {options[label]: label for phrase in phrases(text) for label in meant(phrase)}
+    named = {
+        options[label]: label
+        for match in _pattern(tuple(spellings)).finditer(text)
+        for label in meant(match[0])
+    }
+    if len(given) > 1 or (given and named.keys() - given.keys()):
+        raise OutputError(
+            f"it names more than one option: {', '.join({**given, **named}.values())}"
+        )
+    if not given:
+        raise OutputError("it gives none of the options by itself")
+    return options[next(iter(given.values()))]
+
+
+def _normal(text: str) -> str:
+    """Return a text in lower case, with one space between words."""
+    return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", text.replace("’", "'")).strip().lower()
+
+
+def _spellings(options: Mapping[str, Any], output_type: Any) -> dict[str, list[str]]:
+    """Return the labels that each lower-case spelling may mean: more than one if only case differs."""
+    spellings: dict[str, list[str]] = {}
+    for option in options:
+        spellings.setdefault(_normal(option), []).append(option)
+    for name, member in getattr(output_type, "__members__", {}).items():
+        for other in (name, str(member.value)):
+            spellings.setdefault(_normal(other), [label_of(member)])
+    return spellings
+
+
+@lru_cache(maxsize=64)
+def _pattern(spellings: tuple[str, ...]) -> re.Pattern[str]:
+    """Compile a search for whole words; the longest spelling comes first, so that "very good" is
+    not "good".
+    """
+    longest_first = sorted(filter(None, spellings), key=lambda spelling: (-len(spelling), spelling))
+    words = "|".join(map(_word, longest_first)) or "(?!)"
+    return re.compile(rf"(?<![^\W_])(?<![^\W_]-)(?:{words})(?![^\W_]|-[^\W_])", re.IGNORECASE)
+
+
+def _word(spelling: str) -> str:
+    """Return the pattern of a spelling."""
+    if len(spelling) == 1:
+        return f"(?-i:{re.escape(spelling.upper())})"  # "a" is an article
+    return r"[\s_-]+".join(map(re.escape, spelling.split(" ")))

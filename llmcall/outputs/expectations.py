@@ -1,0 +1,121 @@
+"""What the model is told about the answer: the form that is expected, and why another is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, get_args, get_origin
+
+from ..errors import OutputError
+from ..requests import schemas
+from ..requests.schemas import is_choice, labels
+
+# The message that asks again begins with this; it tells such calls from others in recordings.
+CORRECTION = "I cannot use that answer"
+_EXPECTED = {
+    bool: "yes or no",
+    int: "only a whole number",
+    float: "only a number",
+    str: "a text",
+    list: "only a JSON array",
+    dict: "only a JSON object",
+}
+_ELEMENTS = {str: "strings", bool: "true or false", int: "whole numbers", float: "numbers"}
+_UNQUOTED = re.compile(r"[^\s,\"'](?:[^,\"'\n]*[^\s,\"'])?")
+
+
+def describe(output_type: Any, prompt: str = "", *, again: bool = False) -> str:
+    """Return the sentence that tells the model what to answer; for ``str`` it is empty.
+
+    :param prompt: what the model reads before it. If that holds all options of a ``Literal`` or
+        ``Enum``, they are not listed a second time: models prefer the last list. A JSON schema has
+        to list them, but does so in the order in which the prompt has them.
+    :param again: whether the model did not keep to it. Then the options are listed in the order in
+        which the prompt has them.
+    """
+    if output_type is str:
+        return ""
+    expected = _expected(output_type, prompt, again)
+    return f"Answer with {expected}" if expected.endswith("}") else f"Answer with {expected}."
+
+
+def correction(error: OutputError, expected: str) -> str:
+    """Return the user message that asks again, with the reason and the expected form.
+
+    :param error: what :func:`read` raised.
+    :param expected: the sentence of :func:`describe`.
+    """
+    return f"{CORRECTION}: {error}.\n{expected}".rstrip()
+
+
+def _expected(output_type: Any, prompt: str, again: bool) -> str:
+    """Return in words what is expected, to follow "Answer with"."""
+    if isinstance(output_type, type) and output_type in _EXPECTED:
+        return _EXPECTED[output_type]
+    if is_choice(output_type):
+        return _expected_option(output_type, prompt, again)
+    inner = schemas.optional_type(output_type)
+    if inner is not None:
+        return f"null, or with {_expected(inner, prompt, again)}"
+    if get_origin(output_type) is list:
+        element = get_args(output_type)[0]
+        if element in _ELEMENTS:
+            return f"only a JSON array of {_ELEMENTS[element]}"
+        if not again and is_choice(element) and _options_in(prompt, list(labels(element))):
+            return "only a JSON array; each element is one of the options above"
+    schema = _as_in_prompt(schemas.full_schema(output_type), prompt)
+    kind = schemas.json_kind(output_type)
+    written = json.dumps(schema, ensure_ascii=False)
+    return f"only a JSON {kind} that fits this JSON schema: {written}"
+
+
+def _expected_option(output_type: Any, prompt: str, again: bool) -> str:
+    """Return in words that one of the options is expected."""
+    options = list(labels(output_type))
+    in_prompt = _options_in(prompt, options)
+    if in_prompt and not again:
+        return "exactly one of the options above"
+    options = in_prompt or options
+    if not all(_UNQUOTED.fullmatch(option) for option in options):
+        options = [json.dumps(option, ensure_ascii=False) for option in options]
+    return f"exactly one of: {', '.join(options)}"
+
+
+def _as_in_prompt(schema: Any, prompt: str) -> Any:
+    """Return a JSON schema whose options are in the order of the prompt, if that holds all of them."""
+    if isinstance(schema, list):
+        return [_as_in_prompt(each, prompt) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    ordered = {name: _as_in_prompt(item, prompt) for name, item in schema.items()}
+    options = ordered.get("enum")
+    if isinstance(options, list):
+        by_text = {each if isinstance(each, str) else json.dumps(each): each for each in options}
+        in_prompt = _options_in(prompt, list(by_text))
+        if len(in_prompt) == len(options):  # the number 1 and the text "1" look the same
+            ordered["enum"] = [by_text[text] for text in in_prompt]
+    return ordered
+
+
+def _options_in(text: str, options: list[str]) -> list[str]:
+    """Return the options in the order in which a text first names them; none if it lacks one of them.
+
+    They are sought as whole words in any case, but a single letter as it is.
+    """
+    longest_first = sorted(options, key=len, reverse=True)  # "very good" is not "good"
+    words = "|".join(map(_phrase, longest_first))
+    positions: dict[str, int] = {}
+    for match in re.finditer(rf"(?<!\w)(?<!\w-)(?:{words})(?!\w|-\w)", text, re.IGNORECASE):
+        for option in options:
+            if re.fullmatch(_phrase(option), match[0], re.IGNORECASE):
+                positions.setdefault(option, match.start())
+    if len(positions) < len(options):
+        return []
+    return sorted(options, key=positions.__getitem__)
+
+
+def _phrase(option: str) -> str:
+    """Return the pattern of an option."""
+    if len(option) == 1:
+        return f"(?-i:{re.escape(option)})"
+    return r"\s+".join(map(re.escape, option.split()))

@@ -1,0 +1,65 @@
+"""The one number that an answer gives."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import OutputError
+from .phrases import phrases
+
+_PLAIN = str.maketrans({"−": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " "})
+_NUMBER = re.compile(
+    r"""
+    (?P<sign>[-+]?) (?:[$€£¥₹]\ ?)?
+    (?P<digits> [1-9][0-9]{0,2} (?P<separator>[,_\ ]) [0-9]{3} (?:(?P=separator)[0-9]{3})* | [0-9]+ | (?=\.[0-9]) )
+    (?P<fraction>\.[0-9]+)? (?P<exponent>[eE][-+]?[0-9]+)? (?:\ ?[$€£¥₹])?
+    """,
+    re.VERBOSE,
+)
+
+
+def number(text: str) -> int | float:
+    """Return the one number in a text.
+
+    :param text: the answer.
+    :returns: an ``int`` if the number is written without fraction and exponent, else a finite
+        ``float``.
+    :raises OutputError: if there is no number, if there are different ones, or if other text is
+        attached to it.
+    """
+    text = text.translate(_PLAIN)
+    if not re.search(r"\d", text):
+        raise OutputError("it holds no number in digits")
+    with_digits = [phrase for phrase in phrases(text) if re.search(r"\d", phrase)]
+    values = [_value(phrase) for phrase in with_digits]
+    if any(value != values[0] for value in values):
+        raise OutputError(
+            f"it holds different numbers, {' and '.join(phrase[:20] for phrase in with_digits[:3])}"
+        )
+    return values[0]
+
+
+def whole_number(text: str) -> int:
+    """Return the one number in a text, which must be whole; ``3.0`` and ``1e3`` are.
+
+    :raises OutputError: as :func:`number` does, and for a fraction.
+    """
+    value = number(text)
+    if isinstance(value, float) and (not value.is_integer() or abs(value) >= 2**53):
+        raise OutputError(f"{value!r} is no whole number, or not exactly one")
+    return int(value)
+
+
+def _value(phrase: str) -> int | float:
+    """Return the number that a phrase is.
+
+    :raises OutputError: if it is anything else, too.
+    """
+    match = _NUMBER.fullmatch(phrase)
+    if match is None:
+        raise OutputError(f"{phrase[:40]!r} is not a number by itself")
+    whole = match["sign"] + re.sub("[,_ ]", "", match["digits"])
+    value = float(whole + (match["fraction"] or "") + (match["exponent"] or ""))
+    if abs(value) == float("inf"):
+        raise OutputError("it holds a number too large to read")
+    return value if match["fraction"] or match["exponent"] else int(whole)

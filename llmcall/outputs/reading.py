@@ -1,0 +1,218 @@
+"""An answer, read as the type that was asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Annotated, Any, get_args, get_origin
+
+from ..errors import OutputError
+from ..requests import schemas
+from ..requests.schemas import is_choice, labels
+from .choices import choice
+from .expectations import describe
+from .json_values import containers, scalar
+from .numbers import number, whole_number
+from .phrases import bare
+
+_FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,}(?!~))[^\n`]*$", re.MULTILINE)
+_BRACKETS = {"object": "{", "array": "["}  # that begin a JSON value, by its kind
+# That a correction lists: a model mends those, and the next answer shows the rest.
+_MAX_PROBLEMS = 5
+
+
+def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
+    """Read an answer as a type.
+
+    :param text: the answer as the model gave it.
+    :param output_type: ``str`` (the text unchanged), ``bool``, ``int``, ``float``, a ``Literal``,
+        an ``Enum``, ``list`` or ``list[…]``, ``dict`` or ``dict[…]``, ``Optional`` of these,
+        ``Annotated`` with pydantic's constraints, a pydantic model, a dataclass, a ``TypedDict``,
+        or any other type that pydantic reads from JSON.
+    :param structured: whether :func:`llmcall.requests.schemas.response_format` was asked for, which
+        wraps what is no object as ``{"value": …}``.
+    :raises OutputError: if the answer cannot be read as the type, or in more than one way.
+    :raises TypeError: if pydantic cannot read the type.
+    """
+    if output_type is str:
+        return text
+    try:
+        if structured:
+            return _read_structured(text, output_type)
+        return _read(text, output_type)
+    except OutputError as error:
+        error.text, error.expected = text, describe(output_type)
+        raise
+    except RecursionError:
+        raise OutputError(
+            "its JSON is nested too deeply", text=text, expected=describe(output_type)
+        ) from None
+
+
+def without_thoughts(text: str) -> str:
+    """Return an answer without the reasoning before it, which a server may leave in."""
+    thoughts, end, answer = text.rpartition("</think>")
+    if end and ("<think>" not in thoughts or thoughts.lstrip().startswith("<think>")):
+        return answer
+    return text
+
+
+def _read_structured(text: str, output_type: Any) -> Any:
+    """Read an answer that the API held to the schema of a type."""
+    try:
+        values = containers(text, "{")
+    except OutputError:  # reading says more of what is broken
+        return _read(text, output_type)
+    is_wrapped = len(values) == 1 and values[0].keys() == {"value"}
+    if is_wrapped and schemas.json_kind(output_type) != "object":
+        return _converted(values[0]["value"], output_type)
+    return _read(text, output_type)
+
+
+def _read(text: str, output_type: Any) -> Any:
+    """Read an answer that the model wrote freely."""
+    if output_type is str:  # of an Optional
+        return text
+    text = without_thoughts(text)
+    if output_type in (bool, int, float) or is_choice(output_type):
+        return _read_simple(text, output_type)
+    inner = schemas.optional_type(output_type)
+    if inner is not None:
+        return None if _is_null(text, inner) else _read(text, inner)
+    if get_origin(output_type) is Annotated:
+        plain_type = get_args(output_type)[0]
+        if schemas.simple_schema(plain_type) is not None:
+            value = _read(text, plain_type)
+            return _checked(schemas.adapter(output_type).validate_python, value)
+    return _read_json(text, output_type)
+
+
+def _read_simple(text: str, output_type: Any) -> Any:
+    """Read yes or no, a number or an option."""
+    plain = _FENCE_LINE.sub("", text)
+    if plain.lstrip()[:1] in ("{", "["):
+        containers(plain)  # raises if it is cut off: the value may lack its end
+    return _converted(plain, output_type)
+
+
+def _is_null(text: str, inner: Any) -> bool:
+    """Return whether an answer is the ``None`` of an optional type, and not one of its options.
+
+    :param inner: the type if it is not ``None``.
+    """
+    word = bare(text).lower()
+    if word not in ("null", "none"):
+        return False
+    return not (is_choice(inner) and word in map(str.lower, labels(inner)))
+
+
+def _read_json(text: str, output_type: Any) -> Any:
+    """Read the one JSON value in an answer that fits a type; the same value twice is one."""
+    kind = schemas.json_kind(output_type)
+    values = containers(text, _BRACKETS.get(kind, "{["))
+    if not values:
+        if kind != "value":
+            raise OutputError(f"it holds no JSON {kind}")
+        return _read_scalar(text, output_type)
+    fits: dict[str, Any] = {}
+    misfits: list[OutputError] = []
+    for value in values:
+        try:
+            fits[json.dumps(value, sort_keys=True)] = _converted(value, output_type)
+        except OutputError as error:
+            misfits.append(error)
+    if len(fits) > 1:
+        raise OutputError(f"it holds {len(fits)} different JSON values that fit")
+    if not fits:
+        raise misfits[0]
+    return next(iter(fits.values()))
+
+
+def _read_scalar(text: str, output_type: Any) -> Any:
+    """Read what is no object or array: the text as a JSON scalar or a string, or without the marks
+    around it.
+    """
+    value: Any = text.strip()
+    with suppress(ValueError):
+        value = scalar(value)
+    try:
+        return _validated(value, output_type)
+    except OutputError:
+        return _validated(bare(text), output_type)
+
+
+def _converted(value: Any, output_type: Any) -> Any:
+    """Turn a JSON value into the type; a string is read as an answer of its own."""
+    if output_type in (str, bool, int, float):
+        return _simple(value, output_type)
+    inner = schemas.optional_type(output_type)
+    if inner is not None:
+        return None if value is None else _converted(value, inner)
+    if is_choice(output_type):
+        return choice(value if isinstance(value, str) else json.dumps(value), output_type)
+    kind = get_origin(output_type) or output_type
+    if kind not in (list, dict) or schemas.simple_schema(output_type) is None:
+        return _validated(value, output_type)
+    if not isinstance(value, kind):
+        raise OutputError(f"it holds no JSON {'array' if kind is list else 'object'}")
+    element_types = get_args(output_type)
+    if not element_types:
+        return value
+    return _elements(value, element_types[0])
+
+
+def _elements(values: Any, output_type: Any) -> list[Any]:
+    """Turn each element of an array into a type."""
+    converted = []
+    for index, value in enumerate(values):
+        try:
+            converted.append(_converted(value, output_type))
+        except OutputError as error:
+            raise OutputError(f"element {index}: {error}") from error.__cause__
+    return converted
+
+
+def _simple(value: Any, kind: Any) -> Any:
+    """Turn a JSON value into a string, a truth value or a number."""
+    if type(value) is kind:
+        return value
+    if kind in (int, float) and type(value) in (int, float):
+        value = json.dumps(value)
+    if kind is str or not isinstance(value, str):
+        misfits = {str: "it is no string", bool: "it is neither true nor false"}
+        raise OutputError(misfits.get(kind, "it is no number"))
+    if kind is bool:
+        return choice(value, bool)
+    return whole_number(value) if kind is int else float(number(value))
+
+
+def _validated(value: Any, output_type: Any) -> Any:
+    """Let pydantic turn a JSON value into a type.
+
+    :raises OutputError: if it does not fit.
+    """
+    converted = _checked(schemas.adapter(output_type).validate_json, json.dumps(value))
+    if isinstance(converted, float) and not abs(converted) < float("inf"):
+        raise OutputError(f"{converted} is no number")
+    return converted
+
+
+def _checked(validate: Callable[[Any], Any], value: Any) -> Any:
+    """Call one of pydantic's functions, and raise what it finds as an ``OutputError``."""
+    from pydantic import ValidationError
+
+    try:
+        return validate(value)
+    except ValidationError as error:
+        problems = []
+        for each in error.errors(include_url=False):
+            field = ".".join(map(str, each["loc"]))
+            problems.append(f"{field}: {each['msg']}" if field else each["msg"])
+        problems.sort()  # versions of pydantic list them in different orders
+        more = len(problems) - _MAX_PROBLEMS
+        said = "; ".join(problems[:_MAX_PROBLEMS])
+        if more > 0:
+            said += f"; and {more} more"
+        raise OutputError(said) from error

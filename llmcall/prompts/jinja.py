@@ -1,0 +1,182 @@
+"""Templates in Jinja2, rendered in its sandbox."""
+
+from __future__ import annotations
+
+import re
+from traceback import walk_tb
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import TemplateError
+from .template import Template, all_variables, fixed_texts, missing_variable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import jinja2
+
+    from .template import Load, Variables
+
+# Raised by expressions in templates.
+RUNTIME_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
+def jinja_template(name: str, text: str, load: Load) -> Template:
+    """Compile a Jinja2 template.
+
+    :param load: returns the path and text of an included template.
+    :raises TemplateError: for a syntax error; rendering raises it for a missing variable and any
+        other error.
+    """
+    if not any(mark in text for mark in ("{{", "{%", "{#")):
+        # A plain text does not need Jinja2, which takes 30 ms to import.
+        return Template(name, text, {}, lambda variables: text, (text,))
+    from jinja2 import TemplateError as JinjaError
+
+    paths = [name]  # of the template and its includes, to find where an error occurred
+    environment = _environment(load, paths)
+    try:
+        code = environment.compile(text, name, name)
+        variables = _variables(environment, name, text, {name})
+        fixed = fixed_texts(_pieces(environment, text))
+    except (JinjaError, *RUNTIME_ERRORS) as error:
+        raise _template_error(error, paths, ()) from error
+    # All that a template finds by a name, in one dict: Jinja2 copies it for each rendering.
+    compiled = environment.template_class.from_code(environment, code, dict(environment.globals))
+
+    def render(given: Mapping[str, Any]) -> str:
+        """Render it with variables."""
+        try:
+            return compiled.render(given)
+        except (JinjaError, *RUNTIME_ERRORS) as error:
+            raise _template_error(error, paths, given) from error
+
+    return Template(name, text, variables, render, fixed)
+
+
+def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
+    """Return the sandbox.
+
+    :param paths: takes the path of each template that is loaded.
+    """
+    from jinja2 import FunctionLoader, StrictUndefined, TemplateNotFound
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def loaded(name: str) -> tuple[str, str, None]:
+        """Return another template's source in Jinja2's form."""
+        try:
+            path, source = load(name)
+        except TemplateError as error:  # Jinja2 tries the next name, or ignores a missing one
+            raise TemplateNotFound(name, str(error)) from error
+        paths.append(path)
+        return source, path, None
+
+    # The immutable sandbox also keeps a template from changing the caller's lists and dicts.
+    environment = ImmutableSandboxedEnvironment(
+        undefined=StrictUndefined,
+        loader=FunctionLoader(loaded),
+        finalize=_printable,
+        keep_trailing_newline=True,
+    )
+    # The same variables must give the same prompt.
+    del environment.filters["random"]
+    del environment.globals["lipsum"]
+    return environment
+
+
+class _UnprintableError(TypeError):
+    """Raised when a template prints a value that has no text of its own."""
+
+
+def _printable(value: Any) -> Any:
+    """Refuse to print an object that Python shows by its address, which differs in each process."""
+    kind: Any = type(value)
+    if kind.__repr__ is object.__repr__ and kind.__str__ is object.__str__:
+        raise _UnprintableError(f"it prints a {kind.__name__}, which has no text (no __str__)")
+    if isinstance(value, (BuiltinFunctionType, FunctionType, MethodType)):
+        raise _UnprintableError("it prints a function; did you mean to call it?")
+    return value
+
+
+def _variables(
+    environment: jinja2.Environment, name: str, source: str, seen: set[str]
+) -> Variables:
+    """Return the undeclared variables of a template and of the includes that it names.
+
+    :param seen: the names of the templates that were searched; takes the names of the includes.
+    """
+    from jinja2 import TemplateNotFound, meta, nodes
+
+    tree = environment.parse(source, name, name)
+    # Jinja2's own functions (range, dict, …) are declared, and may yet be used as variables.
+    undeclared = meta.find_undeclared_variables(tree) | environment.globals.keys()
+    fields = {id(each.node): each.attr for each in tree.find_all(nodes.Getattr)}
+    found: list[Variables] = []
+    for node in tree.find_all(nodes.Name):
+        if node.name in undeclared:
+            field = fields.get(id(node))
+            found.append({node.name: None if field is None else frozenset((field,))})
+    for other in meta.find_referenced_templates(tree):
+        if other is None or other in seen:
+            continue
+        seen.add(other)
+        try:
+            text, path, _ = environment.loader.get_source(environment, other)  # type: ignore[union-attr]
+            found.append(_variables(environment, path or other, text, seen))
+        except TemplateNotFound:
+            continue  # it may be one of several or optional; rendering reports it if it is needed
+    return all_variables(found)
+
+
+def _pieces(environment: jinja2.Environment, source: str) -> list[str]:
+    """Return the texts outside all tags of a template in order, and an empty one for each tag."""
+    from jinja2 import nodes
+
+    pieces = []
+    for node in environment.parse(source).body:
+        parts: list[nodes.Node] = list(node.nodes) if isinstance(node, nodes.Output) else [node]
+        for part in parts:
+            pieces.append(part.data if isinstance(part, nodes.TemplateData) else "")
+    return pieces
+
+
+def _template_error(error: Exception, paths: list[str], given: Iterable[str]) -> TemplateError:
+    """Return the error that names what went wrong in a template, and its line.
+
+    :param paths: of the template, then of its includes.
+    :param given: the names of the variables.
+    """
+    from jinja2 import TemplateSyntaxError
+
+    if isinstance(error, TemplateSyntaxError):
+        return TemplateError(f"{error.name or paths[0]}, line {error.lineno}: {error.message}")
+    lines = [
+        f"{frame.f_code.co_filename}, line {line}"
+        for frame, line in walk_tb(error.__traceback__)
+        if frame.f_code.co_filename in paths
+    ]
+    innermost = lines[-1] if lines else paths[0]
+    return TemplateError(f"{innermost}: {_problem(error, given)}")
+
+
+def _problem(error: Exception, given: Iterable[str]) -> str:
+    """Return in words what went wrong when a template was rendered."""
+    import jinja2
+
+    if isinstance(error, jinja2.UndefinedError):
+        missing = re.fullmatch(r"'(.*)' is undefined", str(error))
+        return missing_variable(missing[1], given) if missing else str(error)
+    if isinstance(error, (jinja2.TemplateNotFound, _UnprintableError)):
+        return str(error)
+    if not isinstance(error, jinja2.TemplateError):
+        return f"an expression raises {type(error).__name__}"
+    if type(error).__name__ == "SecurityError":
+        return "the sandbox forbids this"
+    return "it cannot be rendered"  # the filters' own errors

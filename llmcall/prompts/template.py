@@ -1,0 +1,76 @@
+"""A compiled template, whatever its language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..config.values import nearest
+from ..display.formatting import shortened
+
+Render = Callable[[Mapping[str, Any]], str]
+# The names that a template takes. Each has the fields that are used of it; None if all of it is.
+Variables = Mapping[str, "frozenset[str] | None"]
+# From the name of an included template to its path and text.
+Load = Callable[[str], tuple[str, str]]
+
+
+class Template(NamedTuple):
+    """A compiled prompt.
+
+    :param name: the file's path below its folder, or the name given to a text.
+    :param text: the template itself.
+    :param variables: the names that the template and its includes take, except for includes with a
+        computed name. Each has the fields that are used of it, or ``None`` if all of it is used.
+    :param render: returns the prompt for the values of variables; it accepts more variables than
+        the template takes. It raises a ``TemplateError`` for a missing variable and for any error in
+        the template, naming template and line (counted from the first that is not blank). The cause
+        is the template engine's own error.
+    :param fixed: the texts that every rendering has, in order; each rendering begins with the first,
+        which may be empty.
+    """
+
+    name: str
+    text: str
+    variables: Variables
+    render: Render
+    fixed: tuple[str, ...] = ("",)
+
+    def may_have_made(self, text: str) -> bool:
+        """Return whether a text has the fixed texts of a rendering."""
+        if not text.startswith(self.fixed[0]):
+            return False
+        end = len(self.fixed[0])
+        for piece in self.fixed[1:]:
+            begin = text.find(piece, end)
+            if begin < 0:
+                return False
+            end = begin + len(piece)
+        return True
+
+
+def all_variables(templates: Iterable[Variables]) -> Variables:
+    """Return the variables of several templates together."""
+    union: dict[str, frozenset[str] | None] = {}
+    for variables in templates:
+        for name, fields in variables.items():
+            before = union.get(name, frozenset())
+            union[name] = None if before is None or fields is None else before | fields
+    return union
+
+
+def fixed_texts(pieces: Sequence[str]) -> tuple[str, ...]:
+    """Return the texts that every rendering has; see :class:`Template`.
+
+    :param pieces: of the template, in order: its texts, and an empty one for each tag.
+    """
+    if not pieces:
+        return ("",)
+    return (pieces[0], *filter(None, pieces[1:]))
+
+
+def missing_variable(name: str, given: Iterable[str]) -> str:
+    """Return a message about a missing variable, with the given ones and the nearest of them."""
+    names = sorted(given)
+    shown = shortened(", ".join(names) or "none", 300)  # a table may have hundreds of columns
+    return f"the variable {name!r} is missing; given: {shown}{nearest(name, names)}"

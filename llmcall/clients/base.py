@@ -468,7 +468,7 @@ class LLMClient:
             if not fresh:
                 call, record = yield from with_cache(self.cache, lookup, call)
             if record is None or is_cut(record.response, call.request):
-                outcome = yield from answer(call, fallback=fallback, whole=True, cut=record)
+                outcome = yield from answer(call, fallback=fallback, rejects_cut=True, cut=record)
             else:
                 call.count_hit(record.cost, record.served)
                 outcome = Outcome(record)

@@ -56,7 +56,7 @@ class Exchange:
 
     :param call: the call that it is for; of a batch of embeddings, one whose body asks for all.
     :param stream: emit the text as it comes.
-    :param wants_room: an answer that the context window cut is an error, so it need not fit its
+    :param rejects_cut: an answer that the context window cut is an error, so it need not fit its
         ``response_format``.
     """
 
@@ -66,13 +66,13 @@ class Exchange:
         policy: RetryPolicy,
         *,
         stream: bool = False,
-        wants_room: bool = False,
+        rejects_cut: bool = False,
     ) -> None:
         self.call = call
         self.client = call.client
         self.policy = policy
         self.stream = stream
-        self.wants_room = wants_room
+        self.rejects_cut = rejects_cut
         self.pool = call.client.pool(call.request.model)
         # Parameters that turn out to be unsupported are taken out of it.
         body = call.client.sent_body(call.request, self.pool.known, stream)
@@ -170,7 +170,7 @@ class Exchange:
         check_chat(self.response)
         if self.request.expected is None:
             return
-        if self.wants_room and is_cut(self.response, self.request):
+        if self.rejects_cut and is_cut(self.response, self.request):
             return
         check_fits(self.request, self.response)
 

@@ -18,11 +18,11 @@ from .cassettes.misses import guards
 from .cassettes.uses import function_scope
 from .config import resolve as config
 from .display.printable import printable
+from .engine.draws import sampled
 from .engine.drivers import adrive, drive
 from .engine.effects import Do, Send, with_cache
 from .engine.flights import share
 from .engine.lookup import lookup
-from .engine.prepare import sampled
 from .engine.prepared_call import PreparedCall
 from .engine.retry import RetryPolicy, retried
 from .engine.usage import Meter

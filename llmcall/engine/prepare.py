@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import active_cassette
-from ..errors import ScopeError
-from ..notices import warn_once
-from ..requests.keys import identity, key_of, normalizer, sampled_key
+from ..requests.keys import key_of, normalizer
 from ..requests.messages import asked_messages, check_messages
 from ..requests.parameters import (
     CONFIGURED_UNKEYED,
@@ -20,19 +16,17 @@ from ..requests.parameters import (
     expected_answer,
     given_parameters,
 )
-from ..scopes import Recorded, current_scope, scope_of_call
+from ..scopes import current_scope
 from ..types import Request
+from .draws import in_arm, sampled
 from .options import Options, split_options
 from .prepared_call import ModelCall
-from .refusals import note_refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..cassettes.cassette import Cassette
-    from ..scopes import Active
     from .caller import Caller, Resolved
-    from .prepared_call import Call, PreparedCall
 
 
 class _Parameters(NamedTuple):
@@ -57,6 +51,41 @@ class _Parameters(NamedTuple):
     parse: Callable[[str], Any] | None
 
 
+class _Circumstances(NamedTuple):
+    """What a call finds when it is made.
+
+    :param resolved: what the present settings mean for the client.
+    :param cassette: the open one, or ``None``.
+    """
+
+    client: Caller
+    resolved: Resolved
+    cassette: Cassette | None
+
+    @classmethod
+    def present(cls, client: Caller) -> _Circumstances:
+        """Return those of a call that is made now."""
+        cassette = active_cassette(client.base_settings)
+        # The settings come after the cassette: a cassette that is opened now has settings of its own.
+        return cls(client, client.resolved, cassette)
+
+    def call(self, request: Request, options: Options, **fields: Any) -> ModelCall:
+        """Return a call that takes the next place in the order of the cassette's calls.
+
+        :param fields: the further fields of :class:`ModelCall`.
+        """
+        return ModelCall(
+            client=self.client,
+            settings=self.resolved.settings,
+            cache=self.resolved.cache,
+            request=request,
+            options=options,
+            cassette=self.cassette,
+            place=() if self.cassette is None else self.cassette.place(),
+            **fields,
+        )
+
+
 def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) -> ModelCall:
     """Return a chat call as its arguments describe it; inside a scope it takes a draw.
 
@@ -64,33 +93,20 @@ def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) ->
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    cassette = active_cassette(client.base_settings)
-    place = cassette.place() if cassette is not None else ()
-    resolved = client.resolved  # after the cassette is opened: its own settings come first
-    parameters = _parameters(client, resolved, arguments, "chat")
+    circumstances = _Circumstances.present(client)
+    parameters = _parameters(circumstances, arguments, "chat")
     checked = check_messages(messages, dedent=parameters.options.dedent_messages)
-    asked = {**parameters.asked, "messages": asked_messages(checked, parameters.normalize)}
     request = Request(
         kind="chat",
         model=parameters.model,
-        asked=asked,
+        asked={**parameters.asked, "messages": asked_messages(checked, parameters.normalize)},
         body={"model": parameters.model, "messages": checked, **parameters.given},
         headers=parameters.headers,
         sample=None,
         cache_key="",
         expected=parameters.expected,
     )
-    call = ModelCall(
-        client=client,
-        settings=resolved.settings,
-        cache=resolved.cache,
-        request=request,
-        options=parameters.options,
-        cassette=cassette,
-        place=place,
-        parse=parameters.parse,
-    )
-    return sampled(call)
+    return sampled(circumstances.call(request, parameters.options, parse=parameters.parse))
 
 
 def prepare_again(client: Caller, asked: Mapping[str, Any], sample: str) -> ModelCall:
@@ -101,103 +117,68 @@ def prepare_again(client: Caller, asked: Mapping[str, Any], sample: str) -> Mode
     :param asked: the recorded request.
     :param sample: the whole name of the draw; the present scope does not enter it.
     """
-    cassette = active_cassette(client.base_settings)
-    place = cassette.place() if cassette is not None else ()
-    resolved = client.resolved  # after the cassette is opened: its own settings come first
-    body = {name: value for name, value in asked.items() if name != "namespace"}
-    unkeyed = {
-        name: resolved.defaults[name] for name in CONFIGURED_UNKEYED if name in resolved.defaults
-    }
+    circumstances = _Circumstances.present(client)
+    defaults = circumstances.resolved.defaults
+    unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}
+    recorded = {name: value for name, value in asked.items() if name != "namespace"}
     request = Request(
         kind="chat",
-        model=body["model"],
+        model=recorded["model"],
         asked=asked,
-        body={**unkeyed, **body},
+        body={**unkeyed, **recorded},
         headers={},
         sample=sample,
         cache_key=key_of("chat", asked, sample),
     )
-    return ModelCall(
-        client=client,
-        settings=resolved.settings,
-        cache=resolved.cache,
-        request=request,
-        options=Options(cache=False, on_error="raise"),
-        scope=sample.partition("#")[0],
-        cassette=cassette,
-        place=place,
+    options = Options(cache=False, on_error="raise")
+    return circumstances.call(request, options, scope=sample.partition("#")[0])
+
+
+def prepare_embeddings(
+    client: Caller, text: Any, model: str | None, arguments: Mapping[str, Any]
+) -> list[ModelCall]:
+    """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
+
+    :raises TypeError: for a wrong argument.
+    """
+    circumstances = _Circumstances.present(client)
+    active = current_scope()
+    named = {**arguments, "model": model or client.default_embedding_model()}
+    parameters = _parameters(circumstances, named, "embedding")
+    if parameters.options.sample is not None:
+        raise TypeError("embeddings take no sample, because the same text has the same embedding")
+    path = "" if active is None else active.path
+    calls = []
+    for each in texts_of(text):
+        request = _request_of_text(each, parameters)
+        call = circumstances.call(request, parameters.options, scope=path)
+        calls.append(in_arm(call, active))
+    return calls
+
+
+def _request_of_text(text: str, parameters: _Parameters) -> Request:
+    """Return the request for the embedding of a text."""
+    normalize = parameters.normalize
+    asked = {**parameters.asked, "input": text if normalize is None else normalize(text)}
+    return Request(
+        kind="embedding",
+        model=parameters.model,
+        asked=asked,
+        body={"model": parameters.model, "input": text, **parameters.given},
+        headers=parameters.headers,
+        sample=None,
+        cache_key=key_of("embedding", asked, None),
     )
 
 
-def sampled(call: Call) -> Call:
-    """Return a call with its sample and key: in a scope, it takes the next draw unless its options
-    name one.
-
-    :raises ScopeError: if timing would decide which draw it takes.
-    """
-    identified = identity(call.request.kind, call.request.asked)
-    digest = sampled_key(identified, None)
-    request = call.request._replace(cache_key=digest)
-    try:
-        active = scope_of_call()
-    except ScopeError as error:
-        refused = replace(call, request=request)
-        note_refused(refused.label, refused.callee, refused.meter, error)
-        raise
-    scope = "" if active is None else active.path
-    call = in_arm(call, active)
-    draw = None
-    sample = None
-    if call.options.sample is not None:
-        sample = f"{scope}#{call.options.sample}"
-    elif active is not None:
-        recorded = functools.partial(recorded_askers, call, identified, scope, digest)
-        draw = active.draw(digest, call.cassette or call.cache, recorded)
-        sample = draw.sample
-    if sample is not None:
-        request = request._replace(sample=sample, cache_key=sampled_key(identified, sample))
-    return replace(call, request=request, scope=scope, draw=draw)
-
-
-def in_arm(call: Call, active: Active | None) -> Call:
-    """Return a call with the arm that it stands in."""
-    if active is None or active.arm is None:
-        return call
-    if call.options.cache is False and call.cassette is None:
-        warn_once(
-            f"a call in the arm {active.arm.name!r} has cache=False, so it shares no answer with other arms: leave "
-            "that out, or open a cassette around all arms",
-            about="cache=False in an arm",
-        )
-    return replace(call, arm=active.arm.name, used=active.used)
-
-
-def recorded_askers(call: PreparedCall, identified: Any, path: str, digest: str) -> Recorded:
-    """Return who asked for the draws of a request when they were recorded.
-
-    :param identified: what :func:`llmcall.requests.keys.identity` returns for the request.
-    :param path: the scope path.
-    :param digest: the request's key outside any scope.
-    """
-    cassette = call.cassette
-    askers: dict[int, str] = {}
-    if call.reads_cache:
-        cache, mode = call.cache, call.settings.cache_mode
-        for number in itertools.count():
-            record = cache.get(sampled_key(identified, f"{path}#{number}"), mode=mode)
-            if record is None:
-                break
-            if record.asker is not None:
-                askers[number] = record.asker
-    if cassette is None:
-        return Recorded(askers)
-    on_cassette = cassette.recorded_askers(path, digest)
-    return Recorded({**askers, **on_cassette.askers}, on_cassette.goes_on)
-
-
 def _parameters(
-    client: Caller, resolved: Resolved, arguments: Mapping[str, Any], kind: str
+    circumstances: _Circumstances, arguments: Mapping[str, Any], kind: str
 ) -> _Parameters:
+    """Return what the arguments of a call say apart from its messages or texts.
+
+    :raises TypeError, ValueError: for a wrong argument.
+    """
+    client, resolved, _ = circumstances
     present = {name: value for name, value in arguments.items() if value is not None}
     options, params = split_options(present)
     model = client.model_named(params.pop("model", None))
@@ -230,56 +211,6 @@ def _parser(response_format: Any) -> Callable[[str], Any] | None:
     from ..outputs import read
 
     return functools.partial(read, output_type=response_format, structured=True)
-
-
-def prepare_embeddings(
-    client: Caller, text: Any, model: str | None, arguments: Mapping[str, Any]
-) -> list[ModelCall]:
-    """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
-
-    :raises TypeError: for a wrong argument.
-    """
-    cassette = active_cassette(client.base_settings)
-    resolved, active = client.resolved, current_scope()
-    named = {**arguments, "model": model or client.default_embedding_model()}
-    parameters = _parameters(client, resolved, named, "embedding")
-    if parameters.options.sample is not None:
-        raise TypeError("embeddings take no sample, because the same text has the same embedding")
-    return [
-        in_arm(_prepared_text(client, resolved, parameters, each, cassette, active), active)
-        for each in texts_of(text)
-    ]
-
-
-def _prepared_text(
-    client: Caller,
-    resolved: Resolved,
-    parameters: _Parameters,
-    text: str,
-    cassette: Cassette | None,
-    active: Active | None,
-) -> ModelCall:
-    normalize = parameters.normalize
-    asked = {**parameters.asked, "input": text if normalize is None else normalize(text)}
-    request = Request(
-        kind="embedding",
-        model=parameters.model,
-        asked=asked,
-        body={"model": parameters.model, "input": text, **parameters.given},
-        headers=parameters.headers,
-        sample=None,
-        cache_key=key_of("embedding", asked, None),
-    )
-    return ModelCall(
-        client=client,
-        settings=resolved.settings,
-        cache=resolved.cache,
-        request=request,
-        options=parameters.options,
-        scope="" if active is None else active.path,
-        cassette=cassette,
-        place=cassette.place() if cassette is not None else (),
-    )
 
 
 def texts_of(text: Any) -> list[str]:

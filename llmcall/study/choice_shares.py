@@ -138,7 +138,9 @@ class SharesJob:
         variables = self._question.__map_job__().variables(item)
         messages = self._question.prompt(variables, order)
         try:
-            reply = yield SendMessage(self.client, messages, _parameters(self._question.model_params))
+            reply = yield SendMessage(
+                self.client, messages, _parameters(self._question.model_params)
+            )
         except (EmptyAnswerError, InvalidRequestError) as error:
             if self._first.is_proven or not _is_about_logprobs(error):
                 raise

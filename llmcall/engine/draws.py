@@ -1,0 +1,86 @@
+"""The draw of a call: in a scope, a call takes the next draw of its request; in an arm, the arm's."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ScopeError
+from ..notices import warn_once
+from ..requests.keys import identity, sampled_key
+from ..scopes import Recorded, scope_of_call
+from .refusals import note_refused
+
+if TYPE_CHECKING:
+    from ..scopes import Active
+    from .prepared_call import Call, PreparedCall
+
+
+def sampled(call: Call) -> Call:
+    """Return a call with its sample and key: in a scope, it takes the next draw unless its options
+    name one.
+
+    :raises ScopeError: if timing would decide which draw it takes.
+    """
+    identified = identity(call.request.kind, call.request.asked)
+    digest = sampled_key(identified, None)
+    request = call.request._replace(cache_key=digest)
+    try:
+        active = scope_of_call()
+    except ScopeError as error:
+        refused = replace(call, request=request)
+        note_refused(refused.label, refused.callee, refused.meter, error)
+        raise
+    path = "" if active is None else active.path
+    call = in_arm(call, active)
+    draw = None
+    sample = None
+    if call.options.sample is not None:
+        sample = f"{path}#{call.options.sample}"
+    elif active is not None:
+        recorded = functools.partial(_recorded_askers, call, identified, path, digest)
+        draw = active.draw(digest, call.cassette or call.cache, recorded)
+        sample = draw.sample
+    if sample is not None:
+        request = request._replace(sample=sample, cache_key=sampled_key(identified, sample))
+    return replace(call, request=request, scope=path, draw=draw)
+
+
+def in_arm(call: Call, active: Active | None) -> Call:
+    """Return a call with the arm that it is in.
+
+    :param active: the scope of the call, or ``None`` outside any.
+    """
+    if active is None or active.arm is None:
+        return call
+    if call.options.cache is False and call.cassette is None:
+        warn_once(
+            f"a call in the arm {active.arm.name!r} has cache=False, so it shares no answer with other arms: leave "
+            "that out, or open a cassette around all arms",
+            about="cache=False in an arm",
+        )
+    return replace(call, arm=active.arm.name, used=active.used)
+
+
+def _recorded_askers(call: PreparedCall, identified: Any, path: str, digest: str) -> Recorded:
+    """Return who took the draws of a request when they were recorded.
+
+    :param identified: what :func:`llmcall.requests.keys.identity` returns for the request.
+    :param path: the scope path.
+    :param digest: the request's key outside any scope.
+    """
+    askers: dict[int, str] = {}
+    if call.reads_cache:
+        mode = call.settings.cache_mode
+        for number in itertools.count():
+            record = call.cache.get(sampled_key(identified, f"{path}#{number}"), mode=mode)
+            if record is None:
+                break
+            if record.asker is not None:
+                askers[number] = record.asker
+    if call.cassette is None:
+        return Recorded(askers)
+    on_cassette = call.cassette.recorded_askers(path, digest)
+    return Recorded({**askers, **on_cassette.askers}, on_cassette.goes_on)

@@ -1,0 +1,158 @@
+"""One call of a recorded function, or one recorded HTTP request."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..cache.shared import shared_cache
+from ..cassettes.current import active_cassette
+from ..cassettes.misses import guards
+from ..cassettes.uses import function_scope
+from ..display.printable import printable
+from ..engine.draws import sampled
+from ..engine.prepared_call import PreparedCall
+from ..engine.usage import Meter
+from ..requests.keys import map_texts, normalizer
+from ..scopes import scope_of_call
+from ..types import FROM_FUNCTION, FROM_SERVER, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ..config.settings import Settings
+    from ..engine.effects import Flow
+    from ..engine.retry import RetryPolicy
+    from ..types import Record
+
+
+class RequestCounter(Protocol):
+    """Counts recorded HTTP requests in usage, budgets and limits."""
+
+    def attempt(self, call: FunctionCall, policy: RetryPolicy, number: int) -> Flow[Any]:
+        """Send a request once, as soon as budgets and limits allow it, and return its answer."""
+        ...
+
+    def cost(self, value: Mapping[str, Any]) -> float | None:
+        """Return the cost of an answer in USD, or ``None`` if it is unknown."""
+        ...
+
+    def count_hit(self, call: FunctionCall, record: Record) -> None:
+        """Count an answer that is recorded, or that an equal request got."""
+        ...
+
+    def count_error(self, call: FunctionCall) -> None:
+        """Count a request that failed for good."""
+        ...
+
+
+_meter = Meter()  # of no client
+# The keys of the calls that run in this context.
+_running: ContextVar[frozenset[str]] = ContextVar(
+    "llmcall functions that run here", default=frozenset()
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FunctionCall(PreparedCall):
+    """One call of a recorded function, or one recorded HTTP request; as a transport, it runs it.
+
+    :param name: of the function, or the method and path of the request.
+    :param run: runs it; a coroutine function in an event loop.
+    :param is_live: run it whenever that is allowed; a record answers only if it is not.
+    :param counter: counts an HTTP request, or ``None``.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    is_live: bool = False
+    counter: RequestCounter | None = None
+
+    @property
+    def callee(self) -> str:
+        """Return its name."""
+        return self.name
+
+    @property
+    def label(self) -> str:
+        """Return how messages name it."""
+        request = self.request
+        return f"{request.kind} call {request.cache_key[:12]} of {printable(self.name)}"
+
+    @property
+    def meter(self) -> Meter:
+        """Return the meter of what no client makes."""
+        return _meter
+
+    def check_origin(self, record: Record) -> None:
+        """Accept any record: no host answers functions."""
+
+    def check_guards(self) -> None:
+        """Raise what forbids to send an HTTP request; what a function asks is guarded itself."""
+        if self.request.kind != "function":
+            for guard in guards:
+                guard(None, self.cassette)
+
+    def send(self, request: Request, timeout: float | None) -> Any:
+        """Run the function."""
+        with self._inside(request):
+            return self.run()
+
+    async def asend(self, request: Request, timeout: float | None) -> Any:
+        """Run the asynchronous function."""
+        with self._inside(request):
+            return await self.run()
+
+    @contextmanager
+    def _inside(self, request: Request) -> Iterator[None]:
+        """Open a scope of this call alone: a replay skips the call, and no draw outside may move."""
+        active = scope_of_call() if request.sample is not None else None
+        if active is not None:
+            with active.inside(function_scope(request.asked, request.sample)):
+                yield
+            return
+        token = _running.set(_running.get() | {request.cache_key})
+        try:
+            yield
+        finally:
+            _running.reset(token)
+
+    @property
+    def runs_here(self) -> bool:
+        """Return whether an equal call runs in this context: waiting for it would never end."""
+        return self.request.cache_key in _running.get()
+
+    @property
+    def source(self) -> str:
+        """Return where a cassette gets the result from."""
+        return FROM_FUNCTION if self.request.kind == "function" else FROM_SERVER
+
+
+def prepare_function(
+    kind: str, asked: dict[str, Any], settings: Settings, **fields: Any
+) -> FunctionCall:
+    """Return a call; inside a scope it takes a draw.
+
+    :param asked: what identifies it, apart from the namespace.
+    :param fields: the further fields of :class:`FunctionCall`.
+    """
+    cassette = active_cassette()
+    if settings.cache_namespace:
+        asked = {**asked, "namespace": settings.cache_namespace}
+    call = FunctionCall(
+        settings=settings,
+        cache=shared_cache(settings.cache_path),
+        request=Request(kind, "", asked, {}, {}, None, ""),
+        cassette=cassette,
+        place=() if cassette is None else cassette.place(),
+        **fields,
+    )
+    return sampled(call)
+
+
+def normalized(value: Any, settings: Settings) -> Any:
+    """Return plain data with ``[Cache] NORMALIZE`` applied to its texts."""
+    normalize = normalizer(settings.cache_normalize)
+    return value if normalize is None else map_texts(value, normalize)

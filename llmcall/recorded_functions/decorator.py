@@ -1,0 +1,160 @@
+"""``@recorded``: a function whose results are recorded."""
+
+from __future__ import annotations
+
+import functools
+from types import NoneType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from ..config import resolve as config
+from ..engine.drivers import adrive, drive
+from ..errors import short_traceback
+from ..requests.keys import plain
+from ..requests.signatures import Parameters
+from ..scopes import current_scope
+from .calls import normalized, prepare_function
+from .results import result_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .calls import FunctionCall
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+PLAIN_TYPES = (NoneType, str, int, float, list, tuple, dict)
+OBJECTS = ("self", "cls")  # the names of a first parameter that stands for an object or class
+# In a spawned worker, multiprocessing gives the script another name than in the parent.
+SCRIPTS = {"__mp_main__": "__main__"}
+
+
+@overload
+def recorded(function: Callable[Arguments, Result], /) -> Callable[Arguments, Result]: ...
+@overload
+def recorded(
+    *, name: str | None = None, version: str | int | None = None, shared: bool = False
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]: ...
+
+
+def recorded(
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    version: str | int | None = None,
+    shared: bool = False,
+) -> Any:
+    """Record a function's results and replay them: a decorator for functions, async functions and
+    methods.
+
+    The key of a result is the function's name and version, its arguments (defaults applied) and the
+    scope. Cache and cassettes hold results with the same modes and draws as a model's answers.
+    Arguments and results are plain data; tuples become lists and the names of objects are sorted, so
+    that a run and its replay get the same. ``[Cache] NORMALIZE`` applies to the texts of arguments.
+    A method's ``self`` (or ``cls``) is part of the key only if it is plain data itself: otherwise
+    two objects with the same arguments share a result, unless each has its own scope. Exceptions
+    are not recorded. Models that the function calls are in a scope of the call, below the current
+    one, because a replay does not run the function.
+
+    :param name: under which results are recorded; ``None`` means module and qualified name. Two
+        functions with the same name get each other's results.
+    :param version: separates the results from those of an earlier version.
+    :param shared: whether the arms of a scope share its results, as they share a model's answers:
+        for a die, a clock or a search. Otherwise each arm has its own results, because a function
+        may read the state of the arm's world.
+    :returns: the recorded function; it raises TypeError for an argument or a result that is not
+        plain data, and CacheMissError if nothing is recorded and it may not run.
+    :raises TypeError: if it is not a function, is a generator function, or has no name.
+
+    >>> import random
+    >>> @llmcall.recorded
+    ... def throw(sides: int) -> int:
+    ...     return random.randint(1, sides)
+    >>> with llmcall.configured(cache_mode="auto"):
+    ...     throw(6) == throw(6)
+    True
+    """
+    if function is None:
+        return lambda decorated: recorded(  # type: ignore[call-overload]
+            decorated, name=name, version=version, shared=shared
+        )
+    from inspect import iscoroutinefunction
+
+    identified: dict[str, Any] = {"function": _name_of(function, name)}
+    if isinstance(version, bool) or not isinstance(version, (str, int, NoneType)):
+        raise TypeError(f"version is {version!r}; it must be a string or a whole number")
+    if version is not None:
+        identified["version"] = version
+    prepare = functools.partial(_prepare, function, identified, Parameters(function), shared)
+    run: Any
+    if iscoroutinefunction(function):
+
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            return await adrive(result_of(prepare(args, kwargs)))
+
+    else:
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return drive(result_of(prepare(args, kwargs)))
+
+    return short_traceback(functools.wraps(function)(run))
+
+
+def _name_of(function: Any, name: str | None) -> str:
+    """Return the name under which a function's results are recorded.
+
+    :param name: as the decorator was given it.
+    :raises TypeError: if it is not a function, is a generator function, or has no name.
+    """
+    from inspect import isasyncgenfunction, isclass, isgeneratorfunction
+
+    if not callable(function) or isclass(function):
+        hint = "; put it below @classmethod" if isinstance(function, classmethod) else ""
+        raise TypeError(f"@recorded takes a function, not {function!r}{hint}")
+    if isgeneratorfunction(function) or isasyncgenfunction(function):
+        raise TypeError(
+            f"{function.__qualname__} is a generator function; return a list, which can be recorded"
+        )
+    if name is None:
+        qualified = getattr(function, "__qualname__", "<lambda>")
+        if qualified.endswith("<lambda>"):
+            raise TypeError(f"{function!r} has no name; give it one: recorded(name=…)")
+        name = f"{SCRIPTS.get(function.__module__, function.__module__)}.{qualified}"
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name is {name!r}; it must be a string")
+    return name
+
+
+def _prepare(
+    function: Any,
+    identified: dict[str, Any],
+    parameters: Parameters,
+    shared: bool,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> FunctionCall:
+    """Return a call of a function, which takes a draw inside a scope.
+
+    :param identified: the function's name and version.
+    :param shared: whether the arms of a scope share its result.
+    :raises TypeError: for an argument that the function does not take or that is not plain data.
+    """
+    name = identified["function"]
+    settings = config.settings()
+    try:
+        arguments = parameters.arguments(args, kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+    first = next(iter(arguments), None)
+    if first in OBJECTS and not isinstance(arguments[first], PLAIN_TYPES):
+        del arguments[first]
+    plain_arguments = {
+        parameter: plain(value, f"{name}: {parameter}") for parameter, value in arguments.items()
+    }
+    asked = {**identified, "arguments": normalized(plain_arguments, settings)}
+    active = current_scope()
+    if not shared and active is not None and active.arm is not None:
+        asked["arm"] = active.arm.name
+    run = functools.partial(function, *args, **kwargs)
+    return prepare_function("function", asked, settings, name=name, run=run)

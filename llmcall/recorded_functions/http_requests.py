@@ -1,0 +1,73 @@
+"""An HTTP request that is recorded like a function's result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import secrets
+from ..notices import warn_once
+from ..requests.keys import plain
+from .calls import normalized, prepare_function
+from .results import result_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..config.settings import Settings
+    from ..engine.effects import Flow
+    from .calls import RequestCounter
+
+
+def http_call(
+    method: str,
+    host: str,
+    path: str,
+    query: Sequence[tuple[str, str]],
+    body: Any,
+    send: Callable[[], Any],
+    settings: Settings,
+    counter: RequestCounter | None = None,
+) -> Flow[Any]:
+    """Return the flow to the response of an HTTP request; a GET is sent whenever that is allowed.
+
+    Fields of the query and the body that are credentials by their names are neither recorded nor
+    part of the key.
+
+    :param method: with ``host``, ``path``, ``query`` and ``body`` (plain data, or ``None``) what
+        identifies the request.
+    :param send: sends it and returns plain data; in an event loop it is asynchronous.
+    :param settings: decide where it is recorded, and in which mode.
+    :param counter: counts it in usage, budgets and limits, or ``None``.
+    :raises CacheError: for a body with a field that may hold a credential by its name.
+    """
+    address = f"{method} {host}{path}"
+    secrets.refuse_named(body, settings.cassette_allow, address)
+    asked: dict[str, Any] = {"method": method, "host": host, "path": path}
+    fields = _identifying(query, address)
+    if fields:
+        asked["query"] = fields
+    asked["body"] = normalized(secrets.without_credentials(plain(body, "the body")), settings)
+    call = prepare_function(
+        "http",
+        asked,
+        settings,
+        name=f"{method} {path}",
+        run=send,
+        is_live=method == "GET",
+        counter=counter,
+    )
+    return result_of(call)
+
+
+def _identifying(query: Sequence[tuple[str, str]], address: str) -> dict[str, list[str]]:
+    """Return the values of a query by their names, without credentials; warn of what is left out."""
+    fields: dict[str, list[str]] = {}
+    for name, value in query:
+        if secrets.names_credential(name, maybe=True):
+            warn_once(
+                f"{address}: the parameter {name!r} of the query is a credential by its name; it is sent, but it is "
+                "neither recorded nor part of the key"
+            )
+        else:
+            fields.setdefault(name, []).append(value)
+    return fields

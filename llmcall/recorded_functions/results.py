@@ -1,0 +1,116 @@
+"""The result of a call of a recorded function: recorded, shared with an equal call, or new."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from ..engine.effects import Do, Send, with_cache
+from ..engine.flights import share
+from ..engine.lookup import lookup
+from ..engine.retry import RetryPolicy, retried
+from ..errors import APIError, LLMCallError
+from ..failures import LEFT, is_left
+from ..requests.keys import ordered, plain
+from ..types import Outcome, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..engine.effects import Flow
+    from ..engine.flights import Outcomes
+    from ..types import Record
+    from .calls import FunctionCall
+
+
+def result_of(call: FunctionCall) -> Flow[Any]:
+    """Return the recorded result, or run the function; a call that fails gives its draw back.
+
+    :raises CacheMissError: if nothing is recorded, and the function may not run.
+    """
+    try:
+        if call.is_live and call.may_ask:
+            call.check_guards()
+            record = yield from _run(call)
+        else:
+            record = yield from _recorded(call)
+    except BaseException as error:
+        if is_left(error):
+            words = f"{call.request.kind} call of {call.name}"
+            call.failures.add(call.scope, words, LEFT, asks_model=call.request.kind == "http")
+        call.give_back()
+        raise
+    call.end(record)
+    call.note_used(record)
+    return record.response["value"]
+
+
+def _recorded(call: FunctionCall) -> Flow[Record]:
+    """Return the record of a call; if there is none, that of its result now."""
+    call, record = yield from with_cache(call.cache, lookup, call)
+    is_hit = record is not None
+    if record is None:
+        record, is_hit = yield from _run_or_share(call)
+        record = call.keep(record, call.source)
+    if is_hit and call.counter is not None:
+        call.counter.count_hit(call, record)
+    return record
+
+
+def _run_or_share(call: FunctionCall) -> Flow[tuple[Record, bool]]:
+    """Run the function, or share the result of an equal call that is under way.
+
+    :returns: the record, and whether it is another call's.
+    """
+    if call.runs_here:
+        return (yield from _run(call)), False
+    is_shared = True
+
+    def run(_: Sequence[FunctionCall]) -> Flow[Outcomes]:
+        """Run the function."""
+        nonlocal is_shared
+        is_shared = False
+        record = yield from _run(call)
+        return {call.request.cache_key: Outcome(record)}
+
+    outcomes = yield from share([call], run, RetryPolicy(), call.shared_store)
+    return outcomes[call.request.cache_key].record, is_shared
+
+
+def _run(call: FunctionCall) -> Flow[Record]:
+    """Run the function, or send the HTTP request, and store its result."""
+    try:
+        if call.request.kind == "http":
+            result = yield from _sent(call)
+        else:
+            result = yield Send(call, call.request, None)
+    except Exception as error:
+        if isinstance(error, APIError) or not isinstance(error, LLMCallError):
+            words = f"{call.name}: {type(error).__name__}"
+            call.failures.add(call.scope, words, asks_model=call.request.kind == "http")
+            if call.counter is not None:
+                call.counter.count_error(call)
+        raise
+    value = ordered(plain(result, f"{call.name}: the result", exact=True))
+    cost = None if call.counter is None else call.counter.cost(result)
+    record = record_of(call.request, {"value": value}, cost=cost)
+    kept: Record = yield Do(functools.partial(_stored, call, record))
+    return kept
+
+
+def _sent(call: FunctionCall) -> Flow[Any]:
+    """Send an HTTP request, again if it fails, until its deadline."""
+    policy = RetryPolicy.of(call.options, call.settings)
+
+    def attempt(number: int) -> Flow[Any]:
+        """Send it once."""
+        if call.counter is not None:
+            return (yield from call.counter.attempt(call, policy, number))
+        return (yield Send(call, call.request, policy.time_left()))
+
+    return (yield from retried(policy, call.name, attempt))
+
+
+def _stored(call: FunctionCall, record: Record) -> Record:
+    """Put a result in the cache and on the cassette; return the record that counts."""
+    return call.keep(call.store(record, overwrite=call.is_live), call.source)

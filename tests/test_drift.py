@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -380,7 +381,77 @@ def test_a_deterministic_model_that_answers_the_same_has_a_shift_of_zero(model: 
     record(model, 10, 1, temperature=0)
     found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
     assert (found.estimate, found.low, found.high, found.p) == (0, 0, 0, 1)
-    assert "any common shift would have been found" in str(llmcall.drift(STUDY, share=1, to=CHECK))
+
+
+def constant(number: float) -> Callable[[list[Any], random.Random], str]:
+    """Return what a model answers that always says the same."""
+    return lambda messages, chance: str(number)
+
+
+def test_equal_answers_say_which_share_of_other_answers_would_show(model: Model) -> None:
+    """Nothing varies, so the interval has no width, and the check says what it may have missed."""
+    model.answer = constant(3)
+    record(model, 10, 3)
+    text = str(llmcall.drift(STUDY, calls=20, to=CHECK))
+    assert "each new answer has the same value as all recorded answers to its request" in text
+    assert (
+        "If 7.7 % of the answers were different now, at least one of the 20 would show it" in text
+    )
+    assert "a rarer change may be there" in text
+    assert "a shift of" not in text.lower()
+
+
+@pytest.mark.parametrize("draws", [1, 4])
+def test_answers_that_all_changed_from_one_constant_to_another_are_drift(
+    model: Model, draws: int
+) -> None:
+    """The exit code is 1, and the text says that every answer changed."""
+    model.answer = constant(3)
+    record(model, 3, draws)
+    model.answer = constant(4)
+    text = done("drift", STUDY, "--share", 1, "--to", CHECK, code=1)
+    assert "'answer' is higher now, by 1.00" in text
+    assert "Each new answer differs from the recorded ones by the same amount" in text
+    found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
+    assert (found.before, found.now, found.low, found.high) == (3, 4, 1, 1)
+
+
+@pytest.mark.parametrize("number", [0.1, 0.7, 1e-9, 1.1e9])
+def test_equal_answers_have_a_shift_of_exactly_zero(model: Model, number: float) -> None:
+    """The rounding of a mean is no drift."""
+    model.answer = constant(number)
+    record(model, 7, 3)
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert drift.shifts["answer"].estimate == 0 and not drift.differs
+
+
+def test_a_common_shift_of_decimals_has_no_width(model: Model) -> None:
+    """The rounding of differences is no variance."""
+    model.answer = lambda messages, chance: f"0.{len(messages[0]['content']) % 3 + 1}"
+    record(model, 7, 3)
+    model.answer = lambda messages, chance: f"0.{len(messages[0]['content']) % 3 + 2}"
+    found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
+    assert (found.low, found.high) == pytest.approx((0.1, 0.1)) and found.found == 0
+
+
+def test_actors_that_agree_by_chance_do_not_hide_how_their_answers_vary(model: Model) -> None:
+    """If the recorded draws of a request differ, the interval has a width."""
+    answers = itertools.cycle(["2", "4"])
+    model.answer = lambda messages, chance: next(answers)
+    record(model, 3, 4)
+    model.answer = constant(4)
+    found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
+    assert found.estimate == 1
+    assert found.low < 0 < 2 < found.high
+
+
+def test_a_plan_for_answers_that_never_vary(model: Model) -> None:
+    """It names no shift of 0."""
+    model.answer = constant(3)
+    record(model, 5, 3)
+    text = str(llmcall.drift(STUDY, share=1, dry_run=True))
+    assert "any shift that all new answers share would be found" in text
+    assert "a shift of" not in text
 
 
 def test_one_call_has_no_interval(model: Model) -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...requests.keys import key_of
-from .inference import NewAnswer, RecordedAnswer
+from .comparison import NewAnswer, RecordedAnswer
 from .sample import RecordedRequests, actor_of
 from .values import CUT, MARKS, REFUSED, answers_of
 

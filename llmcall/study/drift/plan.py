@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...display.formatting import counted, money
 from ...engine.estimates import estimate
 from ...engine.service_tiers import tier_of
 from ...models.prices import MILLION
-from .inference import LEVEL, detectable, planned_error, power
+from .comparison import resampled
+from .power import LEVEL, POWER, detectable, planned_error, power
 from .text import Notation, left_out_words, low_power_words, model_words
 
 if TYPE_CHECKING:
@@ -77,7 +78,13 @@ class DriftPlan(NamedTuple):
         lines = [f"{counted(self.calls, 'call')}{held}, {cost}"]
         for name, shift in self.shifts.items():
             amount = Notation(shift, is_share=name in self.shares).amount(shift)
-            lines.append(f"{name}: a shift of {amount} would be found with a power of 0.8")
+            would = f"a shift of {amount} would be found with a power of {POWER}"
+            if not shift:
+                would = (
+                    "the recorded answers to each request are equal, so any shift that all new answers "
+                    "share would be found"
+                )
+            lines.append(f"{name}: {would}")
         if not self.shifts:
             lines.append("The recording has too few answers to say which shift would be found.")
         return "\n".join([*lines, *self.notes])
@@ -120,24 +127,14 @@ def _planned_shifts(check: Check) -> dict[str, float]:
         recorded = check.recorded_values(name)
         asked = [(draw.actor, draw.request) for draw in check.draws if recorded[draw.request]]
         error = planned_error(asked, recorded)
-        units = _units(asked)
+        _, units = resampled(asked)
         if error is not None and units > 1:
             shifts[name] = detectable(error, units, LEVEL / len(check.names))
     return shifts
 
 
 def _units_of_calls(check: Check) -> int:
-    return _units([(draw.actor, draw.request) for draw in check.draws])
-
-
-def _units(asked: Sequence[tuple[str, str]]) -> int:
-    """Return how many units a check will resample: actors, or requests, or answers.
-
-    :param asked: the actor and the request of each call.
-    """
-    actors = len({actor for actor, _ in asked})
-    requests = len({request for _, request in asked})
-    return next((count for count in (actors, requests) if count > 1), len(asked))
+    return resampled([(draw.actor, draw.request) for draw in check.draws])[1]
 
 
 def _cost(check: Check, client: LLMClient, draws: Collection[Draw]) -> float | None:

@@ -12,7 +12,9 @@ from ...display.printable import printable
 from ...display.tables import table
 from ...records.served import served_by, served_words
 from .check import new_values
-from .inference import LEVEL, Comparison, Units, detectable, holm, holm_levels
+from .comparison import Comparison
+from .holm import holm, holm_levels
+from .power import LEVEL, POWER, detectable
 from .text import (
     FEW_UNITS,
     Notation,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ...records.served import Served
     from ...types import Record
     from .check import Check, ReadAnswer
+    from .resampling import Units
 
 UNBOUNDED = float("inf")
 
@@ -43,7 +46,8 @@ class Shift(NamedTuple):
     :param p: the p-value, adjusted by Holm's method if there are several; the intervals are, too.
     :param before: the mean of the recorded answers, weighted as the new ones.
     :param now: the mean of the new answers.
-    :param found: the shift that would have been found with a power of 0.8.
+    :param found: the shift that would have been found with a power of 0.8; 0 if no answer differs
+        from the recorded answers to its request, or all do by the same amount.
     :param answers: how many new answers it is of.
     """
 
@@ -140,13 +144,13 @@ class Drift:
         tested = {
             name: comparison.units
             for name, comparison in comparisons.items()
-            if comparison.units is not None and not comparison.is_constant
+            if comparison.units is not None and comparison.varies
         }
         self._tested = list(tested)
         self._units = comparisons[UNREADABLE].units
         own = [units.p_value for units in tested.values()]
         adjusted = dict(zip(tested, holm(own), strict=True))
-        levels = dict(zip(tested, holm_levels(own), strict=True))
+        levels = dict(zip(tested, holm_levels(own, LEVEL), strict=True))
         return {
             name: _shift_of(comparison, levels.get(name, LEVEL), adjusted.get(name, 1.0))
             for name, comparison in comparisons.items()
@@ -304,15 +308,20 @@ class Drift:
         interval = f"95 % interval {write.interval(shift.low, shift.high)}, {p_words(shift.p)}"
         if shift.found == UNBOUNDED:
             return f"{what}: no shift, however large, would have been found."
-        would = f"A shift of {write.amount(shift.found)} would have been found with a power of 0.8"
-        if not shift.found:
-            would = (
-                "Answers to the same request never vary, so any common shift would have been found"
-            )
+        if name not in self._tested:
+            return f"{what}: {_constant_words(shift.answers)}"
+        would = (
+            f"A shift of {write.amount(shift.found)} would have been found with a power of {POWER}"
+        )
         if not shift.leaves_zero:
             return (
                 f"{what}: the interval contains 0 ({write.shift(shift.estimate)}, {interval}). {would}; "
                 "a smaller one may be there."
+            )
+        if not shift.found:
+            would = (
+                "Each new answer differs from the recorded ones by the same amount, so the interval "
+                "has no width"
             )
         way = "higher" if shift.estimate > 0 else "lower"
         return f"{what} is {way} now, by {write.amount(shift.estimate)} ({interval}). {would}."
@@ -365,6 +374,19 @@ def _shown(name: str) -> str:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(printable, sorted(names)))
+
+
+def _constant_words(answers: int) -> str:
+    """Return what a check shows if each new answer has the value of all recorded ones to its request.
+
+    :param answers: how many new answers there are.
+    """
+    seen = 1 - (1 - POWER) ** (1 / answers)
+    return (
+        "each new answer has the same value as all recorded answers to its request, so the interval has no "
+        f"width. If {100 * seen:.1f} % of the answers were different now, at least one of the "
+        f"{answers:,} would show it with a probability of {POWER}; a rarer change may be there."
+    )
 
 
 def _shift_of(comparison: Comparison, level: float, p_value: float) -> Shift:

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from ...display.printable import printable
-from .inference import SMALLEST_P, detectable, power
+from .power import detectable, power
+from .resampling import SMALLEST_P
 
 if TYPE_CHECKING:
     from .check import Check

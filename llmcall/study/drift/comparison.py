@@ -1,0 +1,221 @@
+"""New answers compared with the recorded draws of the same requests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from statistics import mean, variance
+from typing import NamedTuple
+
+from .resampling import Units
+
+ROUNDING = 1e-14  # of the largest value: a smaller shift comes from the arithmetic
+
+
+class NewAnswer(NamedTuple):
+    """The value of a new answer.
+
+    :param actor: who asked.
+    :param request: the digest of what was asked.
+    :param value: the answer's value.
+    """
+
+    actor: str
+    request: str
+    value: float
+
+
+class RecordedAnswer(NamedTuple):
+    """The value of a recorded draw.
+
+    :param actor: who asked.
+    :param value: the answer's value.
+    """
+
+    actor: str
+    value: float
+
+
+Recorded = Mapping[str, Sequence[RecordedAnswer]]  # by request
+
+
+class _Part(NamedTuple):
+    """What one answer, new or recorded, contributes to an estimate, less what it would on average."""
+
+    actor: str
+    request: str
+    influence: float
+
+
+class Comparison:
+    """New answers compared with the recorded draws of the same requests.
+
+    The mean of a request's recorded draws is subtracted from each new answer. The differences are
+    averaged within actors, then over actors.
+
+    :param new: the new answers; those without a recorded draw to compare with are left out.
+    :param recorded: the recorded draws.
+    :ivar new: the compared new answers.
+    """
+
+    def __init__(self, new: Iterable[NewAnswer], recorded: Recorded) -> None:
+        self.new = [answer for answer in new if recorded.get(answer.request)]
+        requests = sorted({answer.request for answer in self.new})
+        self._recorded = {request: recorded[request] for request in requests}
+        self._means = {
+            request: mean(draw.value for draw in draws) for request, draws in self._recorded.items()
+        }
+        self._weights = weights_of([answer.actor for answer in self.new])
+
+    @property
+    def before(self) -> float:
+        """Return the mean of the recorded answers, weighted as the new ones."""
+        return self._mean(self._means[answer.request] for answer in self.new)
+
+    @property
+    def now(self) -> float:
+        """Return the mean of the new answers within actors, then over actors."""
+        return self._mean(answer.value for answer in self.new)
+
+    @cached_property
+    def estimate(self) -> float:
+        """Return the mean shift."""
+        shift = self._mean(self._difference(answer) for answer in self.new)
+        return 0.0 if abs(shift) <= self._negligible else shift
+
+    @property
+    def varies(self) -> bool:
+        """Return whether any two answers to one request differ, be they new or recorded.
+
+        If none do, nothing is known about their variance, and nothing can be tested.
+        """
+        return any(len(set(values)) > 1 for values in self._values.values())
+
+    @cached_property
+    def units(self) -> Units | None:
+        """Return what is resampled; ``None`` if there is only one new answer."""
+        noun, count = resampled(self._asked)
+        if count < 2:
+            return None
+        influences: dict[Hashable, list[float]] = {}
+        for number, part in enumerate(self._parts()):
+            units: dict[str, Hashable] = {
+                "actor": part.actor,
+                "request": part.request,
+                "answer": number,
+            }
+            influences.setdefault(units[noun], []).append(part.influence)
+        sums = list(map(math.fsum, influences.values()))
+        if max(map(abs, sums)) <= self._negligible:
+            # Units that agree exactly show no variance, but the draws of one request may.
+            return Units(noun, count, self.estimate, [0.0] * len(sums), self._recorded_error)
+        return Units(noun, count, self.estimate, sums, self._least_error)
+
+    @cached_property
+    def _values(self) -> dict[str, list[float]]:
+        """Return the values of all answers to each request, recorded and new."""
+        values = {
+            request: [draw.value for draw in draws] for request, draws in self._recorded.items()
+        }
+        for answer in self.new:
+            values[answer.request].append(answer.value)
+        return values
+
+    @cached_property
+    def _negligible(self) -> float:
+        """Return the size up to which a shift comes from the arithmetic."""
+        return ROUNDING * max(abs(value) for values in self._values.values() for value in values)
+
+    @property
+    def _least_error(self) -> float:
+        """Return a standard error that an interval must not fall below; 0 unless the values are
+        shares.
+
+        A sample may hold none of the rare answers, and then shows no variance. Without drift, the
+        new and the recorded draws of a request are exchangeable, so their common variance counts.
+        """
+        if not all(set(values) <= {0.0, 1.0} for values in self._values.values()):
+            return 0.0
+        return self._error({request: variance(values) for request, values in self._values.items()})
+
+    @property
+    def _recorded_error(self) -> float:
+        """Return the standard error by the variance between the recorded draws of each request."""
+        variances = {
+            request: variance([draw.value for draw in draws]) if len(draws) > 1 else 0.0
+            for request, draws in self._recorded.items()
+        }
+        return self._error(variances)
+
+    def _error(self, variances: Mapping[str, float]) -> float:
+        return error_within(self._asked, self._recorded, variances)
+
+    @property
+    def _asked(self) -> list[tuple[str, str]]:
+        return [(answer.actor, answer.request) for answer in self.new]
+
+    def _mean(self, values: Iterable[float]) -> float:
+        weighted = zip(self._weights, values, strict=True)
+        return math.fsum(weight * value for weight, value in weighted)
+
+    def _difference(self, answer: NewAnswer) -> float:
+        return answer.value - self._means[answer.request]
+
+    def _parts(self) -> Iterator[_Part]:
+        """Yield what each answer contributes to the estimate."""
+        weight_of: dict[str, float] = {}
+        for answer, weight in zip(self.new, self._weights, strict=True):
+            weight_of[answer.request] = weight_of.get(answer.request, 0.0) + weight
+            influence = weight * (self._difference(answer) - self.estimate)
+            yield _Part(answer.actor, answer.request, influence)
+        for request, draws in self._recorded.items():
+            share = weight_of[request] / len(draws)
+            for draw in draws:
+                influence = -share * (draw.value - self._means[request])
+                yield _Part(draw.actor, request, influence)
+
+
+def resampled(asked: Sequence[tuple[str, str]]) -> tuple[str, int]:
+    """Return what is resampled, and how many there are: actors; of a single actor, its requests; of
+    a single request, its answers.
+
+    :param asked: the actor and the request of each new answer.
+    """
+    actors = {actor for actor, _ in asked}
+    if len(actors) > 1:
+        return "actor", len(actors)
+    requests = {request for _, request in asked}
+    if len(requests) > 1:
+        return "request", len(requests)
+    return "answer", len(asked)
+
+
+def weights_of(actors: Sequence[str]) -> list[float]:
+    """Return the weight of each answer in a mean within actors, then over actors.
+
+    :param actors: the actor of each answer.
+    """
+    counts: dict[str, int] = {}
+    for actor in actors:
+        counts[actor] = counts.get(actor, 0) + 1
+    return [1 / (len(counts) * counts[actor]) for actor in actors]
+
+
+def error_within(
+    asked: Sequence[tuple[str, str]], recorded: Recorded, variances: Mapping[str, float]
+) -> float:
+    """Return the standard error of a mean shift if answers vary within requests alone.
+
+    :param asked: the actor and the request of each new answer.
+    :param recorded: the recorded draws.
+    :param variances: the variance of each request's answers.
+    """
+    squares = []
+    weight_of: dict[str, float] = {}
+    for weight, (_, request) in zip(weights_of([actor for actor, _ in asked]), asked, strict=True):
+        squares.append(weight**2 * variances[request])
+        weight_of[request] = weight_of.get(request, 0.0) + weight
+    for request, weight in weight_of.items():
+        squares.append(weight**2 * variances[request] / len(recorded[request]))
+    return math.sqrt(math.fsum(squares))

@@ -147,6 +147,9 @@ class Exchange:
         timeout = self._timeout()
         chunks = None
         if self.stream:
+            # A stream that its reader leaves is priced where the garbage collector finds it: that may
+            # be in the middle of an import, so whatever a price needs is imported before.
+            self.pool.price(0)
             chunks = yield Open(transport, request, timeout)
             if chunks is None:  # the transport does not stream
                 body.pop("stream_options", None)

@@ -7,10 +7,9 @@ taken. Nothing is looked up in the network.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..types import TokenUsage
 
@@ -143,7 +142,8 @@ def _calculated(
     from datetime import datetime, timezone
     from importlib.metadata import version
 
-    genai_prices = _package()
+    import genai_prices
+
     tokens = max(1, input_tokens)
     when = datetime.fromisoformat(day).replace(tzinfo=timezone.utc)
     usages = [
@@ -159,21 +159,6 @@ def _calculated(
     whole, cached = (round(float(each.input_price) / tokens * MILLION, 9) for each in found)
     source = f"genai-prices {version('genai-prices')} for {day}"
     return Price(whole, float(found[0].output_price), cached, source), found[0].provider.id
-
-
-@lru_cache(maxsize=1)
-def _package() -> Any:
-    """Return the package, imported without a collection of garbage: that may end an abandoned stream
-    in this thread, whose price would then need the half-imported package.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        import genai_prices
-    finally:
-        if was_enabled:
-            gc.enable()
-    return genai_prices
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,7 @@ __all__ = ["Bench", "Contender", "Sizes"]
 
 
 class Sizes(NamedTuple):
-    """Say how much is measured.
+    """How much is measured.
 
     :param rounds: how often each contestant has its turn.
     :param hits: recorded answers that are asked for again in a round.
@@ -55,7 +55,7 @@ SMALL = Sizes(
 
 
 class Contender(NamedTuple):
-    """Say what is measured under a title.
+    """What is measured under a title.
 
     :param title: as the table shows it.
     :param environment: the name of what it runs in.
@@ -193,7 +193,7 @@ class Bench:
 
 
 class _Turns:
-    """Give each contender its turn; leave out, with its reason, who cannot take it."""
+    """The turns of the contenders. Who cannot take a turn is left out, with the reason."""
 
     def __init__(
         self, environments: Environments, say: Callable[[str], None], *, fresh: bool
@@ -208,7 +208,7 @@ class _Turns:
         self.skipped: dict[str, str] = {}
 
     def once(self, contenders: Sequence[Contender]) -> None:
-        """Let each do its preparation in a process that ends."""
+        """Run each one's preparation in a process that ends."""
         for contender in contenders:
             self._guarded(contender.title, partial(self._in_new_process, contender))
 
@@ -221,7 +221,7 @@ class _Turns:
                 self._guarded(contender.title, partial(self._start, contender))
 
     def round(self) -> None:
-        """Give each its turn."""
+        """Run one round: a turn of each contender."""
         for title, contender in self._contenders.items():
             turn = (
                 partial(self._in_new_process, contender)

@@ -42,7 +42,7 @@ REQUIREMENTS: dict[str, tuple[str, ...]] = {
 
 
 class EnvironmentMissingError(Exception):
-    """Tell why an environment could not be made."""
+    """Raised when an environment cannot be made, with the reason."""
 
 
 def default_folder() -> Path:

@@ -9,7 +9,7 @@ __all__ = ["Figures", "Group"]
 
 
 class Figures(NamedTuple):
-    """Hold what the rounds of one contestant measured; rounds of the same number ran one after the
+    """What the rounds of one contestant measured; rounds of the same number ran one after the
     other.
 
     :param title: whose they are.
@@ -24,7 +24,7 @@ class Figures(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Hold figures that are compared with each other.
+    """Figures that are compared with each other.
 
     :param title: what was measured.
     :param unit: of the values: ``s``, ``/s``, ``B``, ``calls`` or ``x``.

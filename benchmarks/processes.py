@@ -28,7 +28,7 @@ PRIVATE = (
 
 
 class ContestantFailedError(Exception):
-    """Tell what a contestant said when it failed."""
+    """Raised when a contestant fails, with what it said."""
 
 
 def clean_environment() -> dict[str, str]:
@@ -64,9 +64,9 @@ class Process:
         self._order = order
 
     def start(self) -> None:
-        """Let it do everything up to the first round.
+        """Run it up to its first round.
 
-        :raises ContestantFailedError: where it fails.
+        :raises ContestantFailedError: if it fails.
         """
         self._tell(json.dumps(self._order))
 

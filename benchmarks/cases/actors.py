@@ -34,7 +34,7 @@ def run(bench: Bench) -> list[Group]:
 
 
 def different_answers(subject: Any, folder: str, address: str) -> Iterator[float | None]:
-    """Let all ask a question that is new in each round; yield how many answers there are."""
+    """Ask a new question as every actor in each round; yield how many different answers they get."""
     yield None
     for number in itertools.count():
         with _contestant(subject, folder, address, number) as contestant:
@@ -42,8 +42,8 @@ def different_answers(subject: Any, folder: str, address: str) -> Iterator[float
 
 
 def own_answers(subject: Any, folder: str, address: str) -> Iterator[float | None]:
-    """Let all ask twice, the second time from the last to the first; yield how many get their
-    answer again.
+    """Ask twice as every actor, the second time from the last to the first; yield how many actors
+    get their answer again.
     """
     yield None
     for number in itertools.count():
@@ -64,9 +64,7 @@ def _contestant(subject: Any, folder: str, address: str, number: int) -> closing
 
 
 def _answers(contestant: Any, number: int, actors: Iterable[int]) -> dict[int, str]:
-    """Let actors ask the same question one after the other; return the answer that each of them
-    gets.
-    """
+    """Ask the same question as one actor after the other; return each one's answer."""
     question = contestant.prepared(workload.messages(number, draws=True))
     return {
         actor: contestant.text(contestant.ask_as(f"actor-{actor}", question)) for actor in actors

@@ -45,7 +45,7 @@ def run(bench: Bench) -> list[Group]:
 
 
 class Script:
-    """Be a contestant's script with the folder that it records in.
+    """A contestant's script with the folder that it records in.
 
     :param entry: whose.
     :param python: the interpreter of its environment.
@@ -97,8 +97,8 @@ class Script:
 
 
 def _recorded(bench: Bench, folder: Path) -> tuple[list[Script], tuple[tuple[str, str], ...]]:
-    """Let every script record its answer and replay it once; return those that did, and why the
-    others did not.
+    """Run every script twice, to record its answer and to replay it; return those that did, and
+    why the others did not.
     """
     scripts, skipped = [], []
     for entry in bench.entries:
@@ -123,7 +123,7 @@ def _children_seconds() -> float:
 def _rounds(
     rounds: int, scripts: list[Script], measure: Callable[[Script], tuple[float, ...]]
 ) -> list[tuple[Figures, ...]]:
-    """Let every script take its turns; return the figures of each thing that a turn measures."""
+    """Run the scripts in turns; return the figures of each thing that a turn measures."""
     turns = [[measure(script) for script in scripts] for _ in range(rounds)]
     of_scripts = [list(zip(*each, strict=True)) for each in zip(*turns, strict=True)]
     things = zip(*of_scripts, strict=True)

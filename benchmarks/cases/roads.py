@@ -189,9 +189,7 @@ def replay_by_peer(subject: Any, folder: str, count: int, road: int) -> Iterator
 
 
 def configure(folder: str, answer: Callable[[str], str] = workload.answer_to) -> list[str]:
-    """Let the configured client answer in this process; return the list that holds what it was
-    asked.
-    """
+    """Configure a client that answers in this process; return the list of what it is asked."""
     import llmcall
     from llmcall.testing import ScriptedClient
 

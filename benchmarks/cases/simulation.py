@@ -86,8 +86,8 @@ def run(bench: Bench) -> list[Group]:
 
 
 def _simulate(file: str, lines: int, mode: str) -> None:
-    """Let each persona decide in each round, in a thread of its own, knowing what it decided
-    before.
+    """Run the simulation: in each round each persona decides, in a thread of its own, and knows
+    what it decided before.
     """
     import llmcall
 

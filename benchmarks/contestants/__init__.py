@@ -14,7 +14,7 @@ __all__ = ["CONTESTANTS", "LLMCALL", "PLAIN_DISKCACHE", "PLAIN_OPENAI", "Entry"]
 
 
 class Entry(NamedTuple):
-    """Name a contestant.
+    """A contestant.
 
     :param title: as tables show it.
     :param module: its module here, and its script in ``first_answers``.

@@ -73,9 +73,7 @@ def typed_roads(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], li
 
 
 def simulate(folder: str, personas: int, rounds: int) -> tuple[list[list[bool]], int]:
-    """Let each persona decide in each round, in the threads of ``dspy.Parallel``; return decisions
-    and calls made.
-    """
+    """Run the simulation in the threads of ``dspy.Parallel``; return decisions and calls made."""
     dspy.configure_cache(disk_cache_dir=folder)
     model = dspy.LM(f"openai/{MODEL}", api_key=API_KEY, mock_response=TYPED_ANSWER)
     decide, parallel = dspy.Predict(Decides), dspy.Parallel(disable_progress_bar=True)

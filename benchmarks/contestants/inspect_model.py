@@ -75,7 +75,7 @@ def typed_roads(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], li
 
 
 def simulate(folder: str, personas: int, rounds: int) -> tuple[list[list[bool]], int]:
-    """Let each persona decide in each round, in a task of its own; return decisions and calls made."""
+    """Run the simulation in tasks, one for each persona; return decisions and calls made."""
     asked: list[Any] = []
     ask = _typed(folder, asked)
 

@@ -14,7 +14,7 @@ __all__ = ["Store"]
 
 
 class Store:
-    """Hold records in a folder.
+    """Records in a folder.
 
     :param folder: made where it does not exist.
     """

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -39,57 +40,87 @@ HEAVY = {
 }
 
 
-def test_names() -> None:
-    """Every promised name is exported, there and documented; a star import gives just these; type
-    checkers see them.
-    """
+def test_every_promised_name_is_exported() -> None:
+    """``__all__`` has each name once, and ``dir`` shows it."""
     assert set(EXPORTED.split()) <= set(llmcall.__all__) <= set(dir(llmcall))
     assert len(llmcall.__all__) == len(set(llmcall.__all__))
-    for name in llmcall.__all__:
-        value = getattr(llmcall, name)
-        assert getattr(llmcall, name) is value
-        assert not (inspect.isclass(value) or inspect.isfunction(value)) or value.__doc__
-    assert llmcall.aio.__name__ == "llmcall.aio" and llmcall.testing.__name__ == "llmcall.testing"
+
+
+@pytest.mark.parametrize("name", llmcall.__all__)
+def test_an_exported_name_is_there_and_documented(name: str) -> None:
+    """It is the same object at each look; a class or function has a docstring."""
+    value = getattr(llmcall, name)
+    assert getattr(llmcall, name) is value
+    assert not (inspect.isclass(value) or inspect.isfunction(value)) or value.__doc__
+
+
+@pytest.mark.parametrize("module", ["aio", "testing"])
+def test_a_module_is_there_without_an_import_of_its_own(module: str) -> None:
+    """``llmcall.aio`` and ``llmcall.testing`` are attributes of the package."""
+    assert getattr(llmcall, module).__name__ == f"llmcall.{module}"
+
+
+def test_a_star_import_gives_every_exported_name() -> None:
+    """``from llmcall import *`` gives what ``__all__`` lists."""
     names: dict[str, object] = {}
     exec("from llmcall import *", names)
     assert set(llmcall.__all__) <= names.keys()
-    block = (
-        (ROOT / "__init__.py")
-        .read_text(encoding="utf-8")
-        .partition("if TYPE_CHECKING:")[2]
-        .partition("\n\n")[0]
-    )
+
+
+def test_a_name_that_is_not_exported_is_an_attribute_error() -> None:
+    """The error is that of any module."""
+    with pytest.raises(AttributeError, match="module 'llmcall' has no attribute 'send'"):
+        _ = llmcall.send
+
+
+def test_type_checkers_see_every_exported_name() -> None:
+    """The imports for type checkers have each of them, and the package says that it is typed."""
+    source = (ROOT / "__init__.py").read_text(encoding="utf-8")
+    block = source.partition("if TYPE_CHECKING:")[2].partition("\n\n")[0]
     listed = {
         name.strip(" ,()")
         for line in block.splitlines()
         for name in line.rpartition(" import ")[2].split(",")
     }
-    with pytest.raises(AttributeError, match="module 'llmcall' has no attribute 'send'"):
-        _ = llmcall.send
-    assert listed >= set(llmcall.__all__) - {"__version__"} and (ROOT / "py.typed").exists()
+    assert listed >= set(llmcall.__all__) - {"__version__"}
+    assert (ROOT / "py.typed").exists()
 
 
-def test_importing_costs_nothing(tmp_path: Path) -> None:
-    """Neither importing the package, nor an estimate of tokens, nor a recorded answer imports a
-    library.
-    """
-    program = """
-        import json
-        llmcall.Reply, llmcall.APIError, llmcall.scope, llmcall.usage
-        print(json.dumps(sorted(name for name in sys.modules if "." not in name)))
-    """
-    assert not set(json.loads(ran(program))) & HEAVY
+MODULES = """
+import json
+import textwrap
+print(json.dumps(sorted(name for name in sys.modules if "." not in name or "redis" in name)))
+"""
+
+
+def imported_by(program: str, *arguments: object) -> set[str]:
+    """Return the modules that a program has imported at its end: libraries, and those of Redis."""
+    return set(json.loads(ran(textwrap.dedent(program) + MODULES, *arguments)))
+
+
+def test_importing_the_package_imports_no_library() -> None:
+    """Nor does looking at its names."""
+    program = "llmcall.Reply, llmcall.APIError, llmcall.scope, llmcall.usage"
+    assert not imported_by(program) & HEAVY
+
+
+def test_a_recorded_answer_imports_no_library(tmp_path: Path) -> None:
+    """A hit of the cache needs none, only a reader of ``.env``."""
     ran(
         'ScriptedClient(["yes"], cache_mode="auto", cache_path=sys.argv[1]).send_message("Hello")',
         tmp_path / "cache",
     )
     program = """
-        import json
         client = llmcall.OpenAIClient(cache_path=sys.argv[1], cache_mode="replay")
         with llmcall.scope(None):
             assert client.send_message("Hello").content == "yes"
-        assert llmcall.count_tokens("hello", "some-model").estimated
-        print(json.dumps(sorted(name for name in sys.modules if "." not in name or "redis" in name)))
     """
-    found = set(json.loads(ran(program, tmp_path / "cache")))
-    assert not found & (HEAVY - {"dotenv"}) and not [name for name in found if "redis" in name]
+    modules = imported_by(program, tmp_path / "cache")
+    assert not modules & (HEAVY - {"dotenv"})
+    assert not [name for name in modules if "redis" in name]
+
+
+def test_an_estimate_of_tokens_imports_no_library() -> None:
+    """A model without a known vocabulary needs none, only a reader of ``.env``."""
+    program = 'assert llmcall.count_tokens("hello", "some-model").estimated'
+    assert not imported_by(program) & (HEAVY - {"dotenv"})

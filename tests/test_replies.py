@@ -39,7 +39,7 @@ def reply_of(*messages: dict[str, Any], usage: Any = None, **arguments: Any) -> 
 
 
 def test_a_reply_is_its_message() -> None:
-    """It is a dict with role and content, equal to a plain one, and goes where a message goes."""
+    """It is a dict with role and content, equal to a plain one; fields without a value are left out."""
     reply = reply_of(
         {
             "content": "3 coins",
@@ -49,63 +49,92 @@ def test_a_reply_is_its_message() -> None:
             "tool_calls": None,
         }
     )
-    assert isinstance(reply, dict) and reply == {
-        "role": "assistant",
-        "content": "3 coins",
-    } == json.loads(json.dumps(reply))
+    plain = {"role": "assistant", "content": "3 coins"}
+    assert isinstance(reply, dict)
+    assert reply == plain == json.loads(json.dumps(reply))
+
+
+def test_a_reply_goes_where_a_message_goes() -> None:
+    """A conversation with a reply is the same request as one with its plain message."""
     messages = [
         {"role": "user", "content": "How much?"},
-        reply,
+        reply_of({"content": "3 coins"}),
         {"role": "user", "content": "And now?"},
     ]
     client = ScriptedClient()
     request = client.build_request(messages)
-    assert (
-        request.messages[1] == {"role": "assistant", "content": "3 coins"}
-        and type(request.messages[1]) is dict
-    )
-    assert (
-        request.cache_key == client.build_request([dict(message) for message in messages]).cache_key
-    )
-    calling, refusing = (
-        reply_of({"content": None, "tool_calls": [TOOL_CALL]}),
-        reply_of({"refusal": "I won't."}),
-    )
-    assert calling == CALLING
-    assert (calling.content, calling.tool_calls, calling.refusal) == (None, [TOOL_CALL], None)
-    assert refusing == {"role": "assistant", "content": None, "refusal": "I won't."}
+    assert request.messages[1] == {"role": "assistant", "content": "3 coins"}
+    assert type(request.messages[1]) is dict
+    plain = client.build_request([dict(message) for message in messages])
+    assert request.cache_key == plain.cache_key
 
 
-def test_attributes() -> None:
-    """What is known of an answer are attributes, live and cached; the response itself is .raw."""
+def test_a_reply_that_calls_a_tool_has_its_calls() -> None:
+    """The calls stand in the message and in ``.tool_calls``; there is no text."""
+    reply = reply_of({"content": None, "tool_calls": [TOOL_CALL]})
+    assert reply == CALLING
+    assert (reply.content, reply.tool_calls, reply.refusal) == (None, [TOOL_CALL], None)
+
+
+def test_a_reply_that_refuses_has_its_refusal() -> None:
+    """The refusal stands in the message; its text is None."""
+    reply = reply_of({"refusal": "I won't."})
+    assert reply == {"role": "assistant", "content": None, "refusal": "I won't."}
+
+
+@pytest.fixture
+def live_and_cached() -> tuple[Any, Any]:
+    """A reply of the server, and one of the cache to the same request."""
     client = server({"content": "a"}, {"content": "b", "refusal": None}, usage=USAGE)
     live, cached = (client.send_message("Hello", n=2, on_error="raise") for _ in range(2))
+    assert live.cache_key == client.build_request("Hello", n=2).cache_key
+    return live, cached
+
+
+def test_a_reply_tells_where_it_came_from(live_and_cached: tuple[Any, Any]) -> None:
+    """A live one has its endpoint and latency, one of the cache has neither."""
+    live, cached = live_and_cached
     assert (live.cached, live.endpoint, live.latency >= 0) == (False, "responding", True)
-    assert (cached.cached, cached.endpoint, cached.latency, cached.request_id) == (
-        True,
-        None,
-        0.0,
-        None,
-    )
-    for reply in (live, cached):
-        assert (reply.content, reply.finish_reason, reply.model) == (
-            "a",
-            "stop",
-            "gpt-4o-mini-2024-07-18",
-        )
-        assert reply.usage == (10, 5, 4, 3) and reply.cost == pytest.approx(20e-6)
+    assert (cached.cached, cached.endpoint, cached.latency) == (True, None, 0.0)
+    assert cached.request_id is None
+
+
+def test_a_cached_reply_has_the_attributes_of_a_live_one(live_and_cached: tuple[Any, Any]) -> None:
+    """Content, reason, model and key are the same, whether the answer was recorded or not."""
+    for reply in live_and_cached:
+        assert (reply.content, reply.finish_reason) == ("a", "stop")
+        assert reply.model == "gpt-4o-mini-2024-07-18"
+        assert (reply.sample, reply.parsed) == (None, None)
+    live, cached = live_and_cached
+    assert cached.cache_key == live.cache_key
+
+
+def test_a_reply_has_its_usage_and_cost(live_and_cached: tuple[Any, Any]) -> None:
+    """Tokens have names, and a cached reply costs what the live one did."""
+    for reply in live_and_cached:
+        assert reply.usage == (10, 5, 4, 3)
         assert (reply.usage.input_tokens, reply.usage.output_tokens) == (10, 5)
         assert (reply.usage.cached_tokens, reply.usage.reasoning_tokens) == (4, 3)
+        assert reply.cost == pytest.approx(20e-6)
+
+
+def test_a_reply_has_all_choices(live_and_cached: tuple[Any, Any]) -> None:
+    """``.choices`` has every message that the model gave."""
+    for reply in live_and_cached:
         assert reply.choices == [
             {"role": "assistant", "content": "a"},
             {"role": "assistant", "content": "b"},
         ]
-        assert (reply.sample, reply.parsed, reply.raw["choices"][1]["index"]) == (None, None, 1)
-        assert reply.cache_key == client.build_request("Hello", n=2).cache_key
+
+
+def test_raw_is_the_response_itself(live_and_cached: tuple[Any, Any]) -> None:
+    """``.raw`` has what the server sent."""
+    for reply in live_and_cached:
+        assert reply.raw["choices"][1]["index"] == 1
 
 
 class Decision(pydantic.BaseModel):
-    """Be a decision."""
+    """A decision."""
 
     buys: bool
 
@@ -140,22 +169,26 @@ def test_a_changed_reply_leaves_its_response() -> None:
         assert reply.choices[0]["tool_calls"] == [TOOL_CALL]
 
 
-@pytest.mark.parametrize(
-    "again", [copy.copy, copy.deepcopy, lambda reply: pickle.loads(pickle.dumps(reply))]
-)
-def test_copies(again: Any) -> None:
-    """A copy, also a pickled one, has the message and every attribute, .parsed too; a deep one
-    shares nothing.
-    """
+def pickled(reply: Any) -> Any:
+    """Return what comes back of a pickled reply."""
+    return pickle.loads(pickle.dumps(reply))
+
+
+@pytest.fixture
+def typed_reply() -> Any:
+    """A reply with a tool call, a parsed value and usage."""
     message = {"content": '{"buys": true}', "tool_calls": [TOOL_CALL]}
-    reply = reply_of(message, usage=USAGE, response_format=Decision)
-    other = again(reply)
-    assert (
-        type(other) is type(reply)
-        and other == reply
-        and other is not reply
-        and other.parsed == Decision(buys=True)
-    )
+    return reply_of(message, usage=USAGE, response_format=Decision)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_a_copy_has_the_message_and_every_attribute(copied: Any, typed_reply: Any) -> None:
+    """``.parsed`` too, whether the reply was copied or pickled."""
+    other = copied(typed_reply)
+    assert type(other) is type(typed_reply)
+    assert other is not typed_reply
+    assert other == typed_reply
+    assert other.parsed == Decision(buys=True)
     for name in (
         "raw",
         "cached",
@@ -167,56 +200,126 @@ def test_copies(again: Any) -> None:
         "request_id",
         "usage",
     ):
-        assert getattr(other, name) == getattr(reply, name)
-    if again is not copy.copy:
-        other.raw["choices"].clear()
-        other["tool_calls"][0]["id"] = "changed"
-        assert reply.choices[0]["tool_calls"][0]["id"] == "c1"
-    # by a test, which may give it a response
-    made: Any = again(llmcall.Reply(role="assistant", content="Hello"))
+        assert getattr(other, name) == getattr(typed_reply, name)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+def test_a_deep_copy_shares_nothing(copied: Any, typed_reply: Any) -> None:
+    """What changes in the copy stays as it is in the reply."""
+    other = copied(typed_reply)
+    other.raw["choices"].clear()
+    other["tool_calls"][0]["id"] = "changed"
+    assert typed_reply.choices[0]["tool_calls"][0]["id"] == "c1"
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+def test_a_reply_made_by_hand_can_be_copied_and_given_a_response(copied: Any) -> None:
+    """A test may make a reply and set its response later."""
+    made: Any = copied(llmcall.Reply(role="assistant", content="Hello"))
     made.raw = {"model": "m"}
     assert (made.content, made.model) == ("Hello", "m")
 
 
-def test_in_a_notebook() -> None:
-    """Replies, records, cassettes and misses show what they cost, all of it escaped; reprs are
-    short.
-    """
+BREAD = "<script>Bread?</script>"
+
+
+@pytest.fixture
+def hostile_client() -> Responding:
+    """A client whose answer looks like markup and hides a character."""
     usage = {"prompt_tokens": 1200, "completion_tokens": 5}
-    client = server({"content": "<b>Yes</b>\u202e" + "!" * 500}, usage=usage)
-    with llmcall.cassette("tape.jsonl") as tape, llmcall.scope("lisa"):
-        reply: Any = client.send_message("<script>Bread?</script>")
-        html = tape._repr_html_()
-        assert (
-            "lisa#0" in html
-            and "1 recorded" in html
-            and "<script>" not in html + reply._repr_html_()
-        )
+    return server({"content": "<b>Yes</b>\u202e" + "!" * 500}, usage=usage)
+
+
+def record(client: Responding) -> Any:
+    """Ask in a scope with a cassette open, and return the reply."""
     with llmcall.cassette("tape.jsonl"), llmcall.scope("lisa"):
-        again: Any = client.send_message("<script>Bread?</script>")
-    for shown, replayed in ((reply._repr_html_(), False), (again._repr_html_(), True)):
-        assert "&lt;b&gt;Yes&lt;/b&gt;\\u202e" in shown and ("replayed" in shown) == replayed
+        return client.send_message(BREAD)
+
+
+def test_a_notebook_shows_an_open_cassette(hostile_client: Responding) -> None:
+    """Its calls and how many were recorded, and no prompt as markup."""
+    with llmcall.cassette("tape.jsonl") as tape, llmcall.scope("lisa"):
+        hostile_client.send_message(BREAD)
+        shown = tape._repr_html_()
+    assert "lisa#0" in shown
+    assert "1 recorded" in shown
+    assert "<script>" not in shown
+
+
+def test_a_notebook_shows_what_a_reply_costs(hostile_client: Responding) -> None:
+    """Model, tokens and cost stand below the answer, live and replayed."""
+    for _ in range(2):
+        shown = record(hostile_client)._repr_html_()
         assert "gpt-4o-mini-2024-07-18 · 1,200 input, 5 output tokens · $0.0012" in shown
-    (record,) = tape.all_records()
-    assert "&lt;script&gt;Bread" in record._repr_html_() and "lisa#0" in record._repr_html_()
-    assert len(repr(record)) < 200 and "Bread?" in repr(record) and len(repr(tape)) < 60
+
+
+def test_a_notebook_says_that_a_reply_is_replayed(hostile_client: Responding) -> None:
+    """The first reply is live, the second comes from the cassette."""
+    assert "replayed" not in record(hostile_client)._repr_html_()
+    assert "replayed" in record(hostile_client)._repr_html_()
+
+
+def test_a_notebook_escapes_an_answer(hostile_client: Responding) -> None:
+    """Markup and invisible characters of a reply are shown as text."""
+    for _ in range(2):
+        shown = record(hostile_client)._repr_html_()
+        assert "&lt;b&gt;Yes&lt;/b&gt;\\u202e" in shown
+        assert "<script>" not in shown
+
+
+def test_a_notebook_shows_a_record(hostile_client: Responding) -> None:
+    """Its prompt is escaped, and its draw is shown."""
+    with llmcall.cassette("tape.jsonl") as tape, llmcall.scope("lisa"):
+        hostile_client.send_message(BREAD)
+    (found,) = tape.all_records()
+    assert "&lt;script&gt;Bread" in found._repr_html_()
+    assert "lisa#0" in found._repr_html_()
+
+
+def test_the_reprs_of_a_record_and_a_cassette_are_short(hostile_client: Responding) -> None:
+    """A long answer is cut, and the question still stands there."""
+    with llmcall.cassette("tape.jsonl") as tape, llmcall.scope("lisa"):
+        hostile_client.send_message(BREAD)
+    (found,) = tape.all_records()
+    assert "Bread?" in repr(found)
+    assert "!" * 200 not in repr(found) + repr(tape)
+
+
+def test_a_notebook_shows_a_miss(hostile_client: Responding) -> None:
+    """The explanation is escaped, alone and as part of its error."""
+    record(hostile_client)
     with (
         llmcall.cassette("tape.jsonl", mode="none"),
         pytest.raises(llmcall.CacheMissError) as missed,
     ):
-        client.send_message("<script>Cheese?</script>")
+        hostile_client.send_message("<script>Cheese?</script>")
     shown = missed.value.miss._repr_html_()  # type: ignore[union-attr]
-    assert "&lt;script&gt;Cheese?" in shown and "<script>" not in shown
+    assert "&lt;script&gt;Cheese?" in shown
+    assert "<script>" not in shown
     # which may name the first miss of the process
     assert shown.removesuffix("</pre>") in missed.value._repr_html_()
 
 
-def test_requests() -> None:
-    """A request cannot be changed, and its repr shows no message."""
-    request: Any = ScriptedClient().build_request(
+@pytest.fixture
+def secret_request() -> Any:
+    """A request that is built, not sent."""
+    return ScriptedClient().build_request(
         "a secret plan", temperature=1, extra_headers={"X-A": "b"}
     )
-    assert "extra_headers" not in request.body
-    assert "secret plan" not in repr(request) and request.cache_key in repr(request)
+
+
+def test_a_request_has_no_headers(secret_request: Any) -> None:
+    """Extra headers are sent, and stand in no request."""
+    assert "extra_headers" not in secret_request.body
+
+
+def test_the_repr_of_a_request_shows_its_key_and_no_message(secret_request: Any) -> None:
+    """Prompts do not get into logs."""
+    assert secret_request.cache_key in repr(secret_request)
+    assert "secret plan" not in repr(secret_request)
+
+
+def test_a_request_cannot_be_changed(secret_request: Any) -> None:
+    """An attribute cannot be set."""
     with pytest.raises(AttributeError):
-        request.model = "other"
+        secret_request.model = "other"

@@ -189,20 +189,27 @@ PINNED = json.loads(
 )
 
 
-def test_a_canonical_schema_is_sent_as_it_is() -> None:
-    """A class that cannot be said strictly is asked for by its canonical schema; what is sent is a
-    copy each time.
-    """
+def test_a_class_that_has_no_strict_form_is_sent_by_its_canonical_schema() -> None:
+    """The API is asked without ``strict``."""
     assert formatted(Owner) == {
         "name": "Owner",
         "strict": False,
         "schema": PINNED["Owner"]["parameters"],
     }
-    for _ in range(2):
-        found = formatted(Visit)
-        assert found == {"name": "Visit", "strict": True, "schema": asked_for(Visit)}
-        found["schema"]["properties"].clear()
-    assert found != formatted(Visit)
+
+
+def test_a_class_as_response_format_is_sent_strictly() -> None:
+    """Its schema is the one that an LLMCall asks for."""
+    assert formatted(Visit) == {"name": "Visit", "strict": True, "schema": asked_for(Visit)}
+
+
+def test_what_is_sent_is_a_copy_each_time() -> None:
+    """Whoever changes the schema of one request changes no other."""
+    first = formatted(Visit)
+    first["schema"]["properties"].clear()
+    second = formatted(Visit)
+    assert first != second
+    assert second["schema"] == asked_for(Visit)
 
 
 CLOSED = {"type": "object", "additionalProperties": False}
@@ -248,16 +255,14 @@ CLOSED = {"type": "object", "additionalProperties": False}
     ],
     ids=lambda found: str(found)[:30],
 )
-def test_what_is_no_object_is_wrapped(kind: Any, value: dict[str, Any] | None) -> None:
+def test_a_type_that_is_no_object_is_wrapped(kind: Any, value: dict[str, Any] | None) -> None:
     """The API takes an object only, so everything else is its one property, or has no strict form."""
     wrapped = {**CLOSED, "properties": {"value": value}, "required": ["value"]}
     assert asked_for(kind) == (wrapped if value else None)
 
 
-def test_strict_references_stand_alone() -> None:
-    """Objects require everything; defaults and lengths go; a described reference gets its
-    definition in place.
-    """
+def test_a_strict_object_requires_every_field() -> None:
+    """A field that may be missing is required too."""
     properties = {
         "day": {"type": "string"},
         "coins": {"description": "how many", "type": "integer"},
@@ -268,6 +273,12 @@ def test_strict_references_stand_alone() -> None:
         "properties": properties,
         "required": ["day", "coins"],
     }
+    whole = asked_for(Whole) or {}
+    assert whole["required"] == list(whole["properties"])
+
+
+def test_a_strict_schema_may_refer_to_itself() -> None:
+    """A recursive class stands among the definitions, alone and in a list."""
     node = {
         **CLOSED,
         "properties": {
@@ -282,11 +293,18 @@ def test_strict_references_stand_alone() -> None:
     }
     assert asked_for(Node) == {**node, "$defs": {"Node": node}}
     assert (asked_for(list[Node]) or {})["$defs"] == {"Node": node}
-    whole = asked_for(Whole) or {}
-    assert whole["required"] == list(whole["properties"])
-    assert whole["properties"]["title"] == {"description": "its name", "type": "string"}
-    assert whole["properties"]["weight"] == {"type": "number"}
-    part = whole["properties"]["part"]
+
+
+def test_a_strict_schema_has_no_titles_lengths_and_defaults() -> None:
+    """The API refuses them."""
+    properties = (asked_for(Whole) or {})["properties"]
+    assert properties["title"] == {"description": "its name", "type": "string"}
+    assert properties["weight"] == {"type": "number"}
+
+
+def test_a_described_reference_gets_its_definition_in_place() -> None:
+    """The API takes no description beside a reference."""
+    part = (asked_for(Whole) or {})["properties"]["part"]
     assert part["description"] == "the part"
     assert part["properties"] == {
         "count": {"type": "integer", "minimum": 0, "maximum": 10, "description": "how many"}
@@ -294,7 +312,7 @@ def test_strict_references_stand_alone() -> None:
 
 
 class Shop:
-    """Hold a method."""
+    """A class with a method."""
 
     def sell(self, what: str, *rest: int, **more: str) -> None:
         """Sell it."""
@@ -304,27 +322,31 @@ def bare_tool(a, b=object()):  # type: ignore[no-untyped-def]  # noqa: B008
     return a, b
 
 
-def test_tools_are_described_by_their_functions() -> None:
-    """A tool has the function's name, docstring and parameters that can be named; a partial fixes
-    some.
-    """
+def test_a_tool_has_its_functions_name_docstring_and_parameters() -> None:
+    """``self`` and parameters without names are left out."""
     what = {"properties": {"what": {"type": "string"}}, "required": ["what"], **CLOSED}
     assert tool(Shop().sell) == {"name": "sell", "description": "Sell it.", "parameters": what}
+
+
+def test_a_tool_without_types_takes_anything() -> None:
+    """A default that is no JSON is left out, and so is a missing docstring."""
     anything = {"properties": {"a": {}, "b": {}}, "required": ["a"], **CLOSED}
     assert tool(bare_tool) == {"name": "bare_tool", "parameters": anything}
-    partly = tool(functools.partial(weather, "Bonn", near=True))["parameters"]["properties"]
-    assert (
-        partly["near"] == {"default": True, "description": "x", "type": "boolean"}
-        and "city" not in partly
-    )
+
+
+def test_a_partial_fixes_parameters_of_a_tool() -> None:
+    """An argument given by position is gone, one given by name is a default."""
+    parameters = tool(functools.partial(weather, "Bonn", near=True))["parameters"]["properties"]
+    assert "city" not in parameters
+    assert parameters["near"] == {"default": True, "description": "x", "type": "boolean"}
 
 
 def unresolved(a: Missing) -> None:  # type: ignore[name-defined]  # noqa: F821  the point of the test
     pass
 
 
-def test_what_has_no_schema() -> None:
-    """It is refused with its name, and that of the type that nobody knows."""
+def test_a_tool_of_an_unknown_type_is_refused_by_name() -> None:
+    """The error names the function, and the type that nobody knows."""
     for unknown, field in ((unresolved, "Missing"), (Nowhere, "Unknown")):
         with pytest.raises(
             TypeError,
@@ -376,12 +398,14 @@ def test_the_canonical_form_is_pinned(kind: Any) -> None:
     assert json.dumps(tool(kind)) == json.dumps(PINNED[kind.__name__])
 
 
-def test_a_typed_dict_as_an_answer() -> None:
-    """The answer is the dict, checked, and asked for again where it does not fit."""
-    for kind, answer in (
-        (Day, {"trips": [{"shop": "b"}], "mood": "good"}),
-        (Tree, {"leaf": 1, "branches": []}),
-    ):
-        client = ScriptedClient([{"minutes": 0, "leaf": "x"}, answer])
-        assert llmcall.LLMCall(user="Plan.", output_type=kind, client=client)() == answer
-        assert len(client.requests) == 2
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [(Day, {"trips": [{"shop": "b"}], "mood": "good"}), (Tree, {"leaf": 1, "branches": []})],
+)
+def test_an_answer_that_does_not_fit_a_typed_dict_is_asked_for_again(
+    kind: Any, answer: dict[str, Any]
+) -> None:
+    """The answer is the dict, checked."""
+    client = ScriptedClient([{"minutes": 0, "leaf": "x"}, answer])
+    assert llmcall.LLMCall(user="Plan.", output_type=kind, client=client)() == answer
+    assert len(client.requests) == 2

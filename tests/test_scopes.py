@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any
@@ -68,162 +68,282 @@ def in_a_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 # Numbers
 
 
-def test_identical_requests_alone_are_counted() -> None:
-    """Another message, model, parameter or path has a count of its own; a streamed draw counts like
-    any.
-    """
+def test_only_identical_requests_share_a_count() -> None:
+    """Another message, parameter or model has a count of its own."""
     with scope("a"):
         assert [sample(), sample("other"), sample(temperature=1), sample(model="m")] == ["a#0"] * 4
+
+
+def test_each_path_has_a_count_of_its_own() -> None:
+    """The same request in an inner scope starts at 0."""
+    with scope("a"):
+        assert sample() == "a#0"
         with scope("b"):
             assert sample() == "a/b#0"
+
+
+def test_a_streamed_draw_counts_like_any() -> None:
+    """A stream takes the next number of the same request."""
+    with scope("a"):
+        assert sample() == "a#0"
         with client_with().stream_message("Hello") as stream:
             list(stream)
         assert stream.reply is not None and stream.reply.sample == "a#1"
-        assert [sample(temperature=1.0), sample(user="u", timeout=3)] == ["a#1", "a#2"]
+        assert sample() == "a#2"
+
+
+def test_what_is_not_part_of_a_request_does_not_start_a_count() -> None:
+    """The user's name, the timeout and the spelling of a number make no other request."""
+    with scope("a"):
+        assert [sample(), sample(user="u", timeout=3)] == ["a#0", "a#1"]
+        assert [sample(temperature=1), sample(temperature=1.0)] == ["a#0", "a#1"]
 
 
 def test_a_kept_scope_goes_on() -> None:
-    """A scope in a variable that is entered again counts on, another object of the name does not."""
+    """A scope in a variable goes on counting when it is entered again."""
     trial = scope("trial")
     with trial:
         assert sample() == "trial#0"
     with trial:
         assert sample() == "trial#1"
+
+
+def test_another_scope_of_the_same_name_starts_at_0() -> None:
+    """The object counts, not its name."""
+    trial = scope("trial")
+    with trial:
+        assert sample() == "trial#0"
     with scope("trial"):
+        assert sample() == "trial#0"
+    with trial:
+        assert sample() == "trial#1"
+
+
+def test_a_kept_scope_counts_each_path_by_itself() -> None:
+    """A scope that is entered inside another, or inside itself, starts at 0 there."""
+    trial = scope("trial")
+    with trial:
         assert sample() == "trial#0"
     with scope("other"), trial:
         assert sample() == "other/trial#0"
     with trial:
-        assert sample() == "trial#2"
+        assert sample() == "trial#1"
         with trial:
             assert sample() == "trial/trial#0"
 
 
-def test_a_failed_call_gives_its_number_back() -> None:
-    """The lowest free number is next, whichever call failed."""
+@pytest.mark.parametrize("on_error", ["none", "raise", "return"])
+def test_a_failed_call_gives_its_number_back(on_error: Any) -> None:
+    """The next call draws the number of a call that failed."""
     failing = client_with([InvalidRequestError("no")] * 9)
     with scope("a"):
         assert sample() == "a#0"
-        assert failing.send_message("Hello") is None
-        with pytest.raises(InvalidRequestError):
-            failing.send_message("Hello", on_error="raise")
-        assert isinstance(failing.send_message("Hello", on_error="return"), InvalidRequestError)
+        with pytest.raises(InvalidRequestError) if on_error == "raise" else nullcontext():
+            reply = failing.send_message("Hello", on_error=on_error)
+            assert reply is None or isinstance(reply, InvalidRequestError)
+        assert (sample(), sample()) == ("a#1", "a#2")
+
+
+def test_a_failed_stream_gives_its_number_back() -> None:
+    """The next call draws the number of a stream that failed."""
+    failing = client_with([InvalidRequestError("no")])
+    with scope("a"):
+        assert sample() == "a#0"
         with failing.stream_message("Hello") as stream:
             assert list(stream) == []
         assert (sample(), sample()) == ("a#1", "a#2")
 
 
 def test_the_lowest_free_number_is_next() -> None:
-    """Where an earlier call fails after a later one began, its number is drawn before new ones."""
+    """If an earlier call fails after a later one began, its number is drawn before new ones."""
     with scope("a"):
-        client = client_with()
-        streams = [client.stream_message("Hello") for _ in range(4)]
+        streams = [client_with().stream_message("Hello") for _ in range(4)]
         streams[2].close()
         streams[1].close()
         assert [sample(), sample(), sample()] == ["a#1", "a#2", "a#4"]
-        streams[1].close()
-        streams.pop()  # dropped without being read
-        assert [sample(), sample()] == ["a#3", "a#5"]
 
 
-def test_what_takes_no_number() -> None:
-    """A request that is only built, and a call that never began for its arguments, move no count."""
+def test_a_stream_gives_its_number_back_only_once() -> None:
+    """Closing a stream a second time does not free the number that another call has drawn since."""
+    with scope("a"):
+        stream = client_with().stream_message("Hello")
+        stream.close()
+        assert sample() == "a#0"
+        stream.close()
+        assert sample() == "a#1"
+
+
+def test_a_dropped_stream_gives_its_number_back() -> None:
+    """A stream that was dropped without being read frees its number."""
+    with scope("a"):
+        streams = [client_with().stream_message("Hello")]
+        assert sample() == "a#1"
+        streams.pop()
+        assert [sample(), sample()] == ["a#0", "a#2"]
+
+
+def test_a_request_that_is_only_built_takes_no_number() -> None:
+    """It shows the number of the next call, which then has the same key."""
     with scope("a"):
         request = client_with().build_request("Hello")
         assert request.sample == client_with().build_request("Hello").sample == "a#0"
-        with pytest.raises(TypeError):
-            sample(model=3)
         assert client_with().send_message("Hello", on_error="raise").cache_key == request.cache_key
 
 
-@pytest.mark.parametrize(("given", "text"), [(1, "1"), ("1", "1"), ("x", "x"), (-3, "-3")])
-def test_a_given_sample(given: Any, text: str) -> None:
-    """sample= stands for the number and moves no count; the draw 0 and sample=0 are one request."""
+def test_a_call_with_wrong_arguments_takes_no_number() -> None:
+    """A call that never began moves no count."""
+    with scope("a"):
+        with pytest.raises(TypeError):
+            sample(model=3)
+        assert sample() == "a#0"
+
+
+GIVEN_SAMPLES = [(1, "1"), ("1", "1"), ("x", "x"), (-3, "-3")]
+
+
+@pytest.mark.parametrize(("given", "text"), GIVEN_SAMPLES)
+def test_a_given_sample_stands_for_the_number(given: Any, text: str) -> None:
+    """``sample=`` is the number of the draw, inside a scope and outside any."""
     assert sample(sample=given) == f"#{text}"
     with scope("a"):
-        client = ScriptedClient(["one"], cache_mode="auto")
-        assert [sample(sample=given), sample(), sample(sample=given)] == [
-            f"a#{text}",
-            "a#0",
-            f"a#{text}",
-        ]
+        assert sample(sample=given) == f"a#{text}"
+
+
+@pytest.mark.parametrize(("given", "text"), GIVEN_SAMPLES)
+def test_a_given_sample_moves_no_count(given: Any, text: str) -> None:
+    """A call with ``sample=`` neither takes a number nor changes what the next one draws."""
+    with scope("a"):
+        drawn = [sample(sample=given), sample(), sample(sample=given)]
+    assert drawn == [f"a#{text}", "a#0", f"a#{text}"]
+
+
+def test_the_draw_0_and_the_sample_0_are_one_request() -> None:
+    """What the first draw recorded answers ``sample=0``."""
+    client = ScriptedClient(["one"], cache_mode="auto")
     with scope("a"):
         first = client.send_message("Hello", on_error="raise")
-        again = client.send_message("Hello", on_error="raise", sample=0)
-    assert (again.cache_key, again.content, again.cached) == (first.cache_key, "one", True)
+        second = client.send_message("Hello", on_error="raise", sample=0)
+    assert (second.cache_key, second.content, second.cached) == (first.cache_key, "one", True)
 
 
-@pytest.mark.parametrize("name", ["", "/", "a/b", "#", "a#1", "/a", "a/", b"a", True, ["a"], 1j])
-def test_names_that_are_none(name: Any) -> None:
-    """A name that is empty or holds a divider is a ValueError; one that is no string or number, a
-    TypeError.
-    """
-    error, message = (
-        (ValueError, "empty or contains")
-        if isinstance(name, str)
-        else (TypeError, "a string or a number")
-    )
-    with pytest.raises(error, match=message):
+@pytest.mark.parametrize("name", ["", "/", "a/b", "#", "a#1", "/a", "a/"])
+def test_a_name_that_is_empty_or_has_a_divider_is_refused(name: str) -> None:
+    """A path could not be read if a name held a divider."""
+    with pytest.raises(ValueError, match="empty or contains"):
         scope(name)
 
 
-def test_names_of_all_kinds() -> None:
-    """Blanks, other scripts, enumerations of strings, rounds and prices are names."""
+@pytest.mark.parametrize("name", [b"a", True, ["a"], 1j])
+def test_a_name_that_is_neither_text_nor_a_number_is_refused(name: Any) -> None:
+    """Its text could differ from process to process."""
+    with pytest.raises(TypeError, match="a string or a number"):
+        scope(name)
+
+
+def test_blanks_scripts_enumerations_and_numbers_are_names() -> None:
+    """Any text without a divider is a name, and so is a number."""
 
     class Actor(str, enum.Enum):
         LISA = "lisa"
 
     with scope("trial 3"), scope("Жанна 🧀"), scope(Actor.LISA), scope(3), scope(2.5):
         assert sample() == "trial 3/Жанна 🧀/lisa/3/2.5#0"
+
+
+def test_the_repr_of_a_scope_shows_its_name() -> None:
+    """A scope's repr is the call that makes it."""
     assert repr(scope("a")) == "scope('a')"
 
 
-def test_embeddings_take_no_sample() -> None:
-    """The same text has the same embedding in every scope, and in a thread without one; sample= is
-    refused.
-    """
+def test_an_embedding_is_the_same_in_every_scope() -> None:
+    """An embedding is no draw: a scope does not change its record."""
     client = ScriptedClient([[1.0]], cache_mode="auto")
     with scope("a"):
         client.get_embedding("text")
-        assert in_a_thread(lambda: ScriptedClient([[2.0]]).get_embedding("other")) == [2.0]
     assert client.get_embedding("text") == [1.0]
+
+
+def test_an_embedding_needs_no_scope() -> None:
+    """A thread without a scope may ask for one while a scope is open elsewhere."""
+    client = ScriptedClient([[2.0]])
+    with scope("a"):
+        assert in_a_thread(client.get_embedding, "text") == [2.0]
+
+
+def test_an_embedding_takes_no_sample() -> None:
+    """``sample=`` is refused, since there is no draw to number."""
     with pytest.raises(TypeError, match="sample"):
-        client.get_embedding("text", sample=1)
+        ScriptedClient([[1.0]]).get_embedding("text", sample=1)
 
 
-def test_none_says_that_no_scope_is_meant() -> None:
-    """Inside scope(None) there is no draw; a scope inside it begins anew; an exception leaves
-    scopes like any end.
-    """
-    with pytest.raises(ZeroDivisionError), scope("a"):
+def test_inside_scope_none_there_is_no_draw() -> None:
+    """A call inside ``scope(None)`` has no sample, and takes no number of the scope around it."""
+    with scope("a"):
         with scope(None):
             assert sample() is None
-            with scope("b"):
-                assert sample() == "b#0"
         assert sample() == "a#0"
-        raise ZeroDivisionError
-    assert (sample(), in_a_thread(sample)) == (None, None)
+
+
+def test_a_scope_inside_scope_none_has_no_scope_above_it() -> None:
+    """Its path starts with its own name."""
+    with scope("a"), scope(None), scope("b"):
+        assert sample() == "b#0"
+
+
+def test_scope_none_is_not_for_a_process() -> None:
+    """``scope(None, process=True)`` is refused."""
     with pytest.raises(ValueError, match="process"):
         scope(None, process=True)
 
 
+def test_an_exception_ends_scopes() -> None:
+    """After an exception no scope is open, in this thread or in another."""
+    with pytest.raises(ZeroDivisionError), scope("a"), scope("b"):
+        raise ZeroDivisionError
+    assert (sample(), in_a_thread(sample)) == (None, None)
+
+
 def test_one_answer_for_many_personas_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Outside any scope, an answer that serves a second time is a warning, unless it is meant: by
-    zero or a sample.
-    """
+    """Outside any scope, a single warning tells that an answer serves a second time."""
     client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
-    for number in range(5):
-        client.send_message("Buy bread?", temperature=0)
-        client.send_message("Buy bread?", temperature=1, sample=number)
-        with scope("trial"):
-            client.send_message("Buy bread?", temperature=1)
-        client.send_message(f"Buy bread number {number}?", temperature=1)
-    assert caplog.messages == []
     for _ in range(5):
         client.send_message("Buy bread?", temperature=1)
     (warning,) = caplog.messages
     assert "llmcall.scope(name)" in warning
     assert "sample=1" in warning
+
+
+def in_a_scope_of_its_own(client: ScriptedClient, number: int) -> None:
+    """Ask in another object of the same scope."""
+    with scope("trial"):
+        client.send_message("Buy bread?", temperature=1)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(
+            lambda client, number: client.send_message("Buy bread?", temperature=0), id="zero"
+        ),
+        pytest.param(
+            lambda client, number: client.send_message("Buy bread?", temperature=1, sample=number),
+            id="sample",
+        ),
+        pytest.param(in_a_scope_of_its_own, id="scope"),
+        pytest.param(
+            lambda client, number: client.send_message(f"Buy bread {number}?", temperature=1),
+            id="other",
+        ),
+    ],
+)
+def test_one_answer_that_is_meant_is_not_told(
+    ask: Callable[[ScriptedClient, int], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Temperature 0, samples, scopes and different requests give no warning."""
+    client = ScriptedClient(lambda messages: "yes", cache_mode="auto")
+    for number in range(5):
+        ask(client, number)
+    assert caplog.messages == []
 
 
 def ask_one_after_the_other(client: ScriptedClient) -> None:
@@ -306,37 +426,43 @@ def test_answers_of_different_cassettes_are_not_one(
 # Threads, tasks and bind
 
 
-def test_a_thread_without_a_scope() -> None:
-    """While a scope is open elsewhere, a call from another thread names its remedies; none of them
-    fails.
-    """
+def test_a_call_of_a_thread_without_a_scope_names_its_remedies() -> None:
+    """While a scope is open elsewhere, the call is an error that says what can be done."""
+    with scope("a"), pytest.raises(ScopeError) as caught:
+        in_a_thread(sample)
+    for remedy in (
+        "llmcall.bind(function)",
+        "llmcall.scope(name)",
+        "process=True",
+        "llmcall.scope(None)",
+    ):
+        assert remedy in str(caught.value)
+
+
+def test_on_error_hides_no_scope_error() -> None:
+    """It is the program's mistake, so it is raised whatever ``on_error`` says."""
+    with scope("a"), pytest.raises(ScopeError):
+        in_a_thread(lambda: client_with().send_message("Hello", on_error="none"))
+
+
+def sample_in(name: str | None) -> str | None:
+    """Ask in a scope and return the reply's sample."""
+    with scope(name):
+        return sample()
+
+
+def test_each_remedy_lets_a_thread_ask() -> None:
+    """In a scope of its own, in none, and bound, a thread may ask while a scope is open elsewhere."""
     with scope("a"):
-        with pytest.raises(ScopeError) as caught:
-            in_a_thread(sample)
-        for remedy in (
-            "llmcall.bind(function)",
-            "llmcall.scope(name)",
-            "process=True",
-            "llmcall.scope(None)",
-        ):
-            assert remedy in str(caught.value)
-        with pytest.raises(ScopeError):
-            in_a_thread(lambda: client_with().send_message("Hello", on_error="none"))
+        assert in_a_thread(sample_in, None) is None
+        assert in_a_thread(sample_in, "own") == "own#0"
+        assert in_a_thread(bind(sample)) == "a#0"
 
-        def alone() -> str | None:
-            with scope(None):
-                return sample()
 
-        def own() -> str | None:
-            with scope("own"):
-                return sample()
-
-        assert [in_a_thread(alone), in_a_thread(own), in_a_thread(bind(sample))] == [
-            None,
-            "own#0",
-            "a#0",
-        ]
-        assert sample() == "a#1"
+def test_a_thread_needs_no_scope_when_none_is_open() -> None:
+    """When the last scope has ended, a call of another thread has no sample."""
+    with scope("a"):
+        assert sample() == "a#0"
     assert in_a_thread(sample) is None
 
 
@@ -344,36 +470,51 @@ def test_bound_functions_draw_from_the_scope() -> None:
     """A bound function goes on counting in the scope in which it was bound, wherever it runs."""
     with scope("a"), scope("b"):
         bound = bind(sample)
-        assert [in_a_thread(bound), sample(), in_a_thread(bound, "other"), in_a_thread(bound)] == [
-            "a/b#0",
-            "a/b#1",
-            "a/b#0",
-            "a/b#2",
-        ]
+        drawn = [in_a_thread(bound), sample(), in_a_thread(bound, "other"), in_a_thread(bound)]
+    assert drawn == ["a/b#0", "a/b#1", "a/b#0", "a/b#2"]
     assert bound() == "a/b#3"
+
+
+def test_a_bound_function_leaves_no_scope_open() -> None:
+    """After its call there is no scope, in this thread or in another."""
+    with scope("a"):
+        bound = bind(sample)
+    assert bound() == "a#0"
     assert (sample(), in_a_thread(sample)) == (None, None)
-    named: Any = bound
-    assert (named.__name__, named.__doc__) == ("sample", sample.__doc__)
-    with pytest.raises(ZeroDivisionError), scope("a"):
+
+
+def test_a_bound_function_keeps_its_name_and_docstring() -> None:
+    """A bound function presents itself as the function."""
+    with scope("a"):
+        bound: Any = bind(sample)
+    assert (bound.__name__, bound.__doc__) == ("sample", sample.__doc__)
+
+
+def test_a_bound_function_raises_what_the_function_raises() -> None:
+    """Its exception comes as it is."""
+    with scope("a"), pytest.raises(ZeroDivisionError):
         bind(lambda: 1 / 0)()
 
 
-def test_bound_outside_any_scope_or_inside_none() -> None:
-    """Where there is nothing to carry, the function stands where it is called; that none is meant
-    is carried.
-    """
+def test_a_function_bound_outside_any_scope_carries_none() -> None:
+    """It stands in the scope of its caller."""
     bound = bind(sample)
-    with scope(None):
-        without = bind(sample)
     with scope("a"):
         assert bound() == "a#0"
         with pytest.raises(ScopeError):
             in_a_thread(bound)
+
+
+def test_a_function_bound_inside_scope_none_has_no_scope() -> None:
+    """That no scope is meant goes with the function."""
+    with scope(None):
+        without = bind(sample)
+    with scope("a"):
         assert in_a_thread(without) is None
 
 
-def test_bound_coroutine_functions() -> None:
-    """A bound coroutine function stands in the scope while it runs, in another thread's loop too."""
+def test_a_bound_coroutine_function_stands_in_the_scope_while_it_runs() -> None:
+    """It draws from the scope in another thread's loop too, and leaves nothing open."""
 
     async def twice() -> list[str | None]:
         first = await asample()
@@ -386,8 +527,8 @@ def test_bound_coroutine_functions() -> None:
     assert sample() is None
 
 
-def test_tasks_inherit_the_scope() -> None:
-    """A task stands where it was made; what it opens is its own."""
+def test_what_a_task_opens_is_its_own() -> None:
+    """Tasks that open scopes while others wait do not mix their paths."""
 
     async def actor(name: str) -> list[str | None]:
         drawn = []
@@ -397,17 +538,26 @@ def test_tasks_inherit_the_scope() -> None:
             await asyncio.sleep(0)
         return drawn
 
-    async def main() -> Any:
+    async def main() -> list[list[str | None]]:
         with scope("trial"):
-            found = await asyncio.gather(actor("lisa"), actor("oscar"))
-            late = asyncio.create_task(asample())
-            threaded = await asyncio.to_thread(sample)
-        return *found, await late, threaded, await asample()
+            return await asyncio.gather(actor("lisa"), actor("oscar"))
 
-    lisa, oscar, late, threaded, outside = asyncio.run(main())
+    lisa, oscar = asyncio.run(main())
     assert lisa == ["trial/lisa#0", "trial/lisa#1", "trial/lisa#2"]
     assert oscar == ["trial/oscar#0", "trial/oscar#1", "trial/oscar#2"]
-    assert sorted([late, threaded]) == ["trial#0", "trial#1"]
+
+
+def test_tasks_stand_where_they_were_made() -> None:
+    """A task and a thread of ``asyncio.to_thread`` count on in the scope in which they were made."""
+
+    async def main() -> tuple[list[str | None], str | None]:
+        with scope("trial"):
+            late = asyncio.create_task(asample())
+            threaded = await asyncio.to_thread(sample)
+        return [await late, threaded], await asample()
+
+    inside, outside = asyncio.run(main())
+    assert sorted(map(str, inside)) == ["trial#0", "trial#1"]
     assert outside is None
 
 
@@ -451,52 +601,75 @@ def test_a_context_without_a_scope_while_threads_open_some() -> None:
     assert drawn == {None}
 
 
-def test_process_scope_is_that_of_threads_without_one() -> None:
-    """Threads of a library draw from it; those with a scope of their own stand inside it; one at a
-    time.
-    """
+@pytest.fixture
+def process_scope() -> Iterator[None]:
+    """A scope ``run`` for all threads."""
     with scope("run", process=True):
-        assert [in_a_thread(sample), sample(), in_a_thread(sample)] == ["run#0", "run#1", "run#2"]
+        yield
 
-        def own() -> tuple[str | None, str | None]:
-            with scope("lisa"):
-                nested = sample()
-            with scope(None):
-                return nested, sample()
 
-        assert in_a_thread(own) == ("run/lisa#0", None)
-        with (
-            pytest.raises(
-                ScopeError, match=r"'run'.*Leave it first.*without process=True.*llmcall\.bind"
-            ),
-            scope("second", process=True),
-        ):
-            raise AssertionError("never reached")
-        assert in_a_thread(sample) == "run#3"
+@pytest.mark.usefixtures("process_scope")
+def test_threads_without_a_scope_draw_from_the_process_scope() -> None:
+    """Every thread counts on in the scope of the process."""
+    assert [in_a_thread(sample), sample(), in_a_thread(sample)] == ["run#0", "run#1", "run#2"]
+
+
+@pytest.mark.usefixtures("process_scope")
+def test_a_threads_own_scope_stands_inside_the_process_scope() -> None:
+    """Its path starts with the name of the process's scope."""
+    assert in_a_thread(sample_in, "lisa") == "run/lisa#0"
+
+
+@pytest.mark.usefixtures("process_scope")
+def test_scope_none_leaves_the_process_scope() -> None:
+    """Inside ``scope(None)`` a thread has no scope, although the process has one."""
+    assert in_a_thread(sample_in, None) is None
+
+
+@pytest.mark.usefixtures("process_scope")
+def test_a_process_has_one_scope_at_a_time() -> None:
+    """A second one is refused with the name of the first and the remedies, and the first goes on."""
+    remedies = r"'run'.*Leave it first.*without process=True.*llmcall\.bind"
+    with pytest.raises(ScopeError, match=remedies), scope("second", process=True):
+        raise AssertionError("never reached")
+    assert in_a_thread(sample) == "run#0"
+
+
+def test_the_process_scope_ends_with_its_block() -> None:
+    """After it no thread has a scope, and the process may have another."""
+    with scope("run", process=True):
+        assert in_a_thread(sample) == "run#0"
     assert (sample(), in_a_thread(sample)) == (None, None)
     with scope("next", process=True):
         assert in_a_thread(sample) == "next#0"
 
 
-def test_the_same_request_of_two_tasks_warns(caplog: pytest.LogCaptureFixture) -> None:
-    """Which task gets which draw is left to chance, as with threads."""
+def ask_in_tasks_of(*names: str) -> None:
+    """Ask the same in tasks whose scopes have the names."""
 
     async def ask(name: str) -> None:
         with scope(name):
             await asample()
 
-    async def main(*names: str) -> None:
+    async def main() -> None:
         with scope("trial"):
             await asyncio.gather(*map(ask, names))
 
-    asyncio.run(main("a", "b"))
-    assert caplog.messages == []
-    asyncio.run(main("same", "same"))
+    asyncio.run(main())
+
+
+def test_the_same_request_of_two_tasks_warns(caplog: pytest.LogCaptureFixture) -> None:
+    """Chance decides which task gets which draw, as with threads."""
+    ask_in_tasks_of("same", "same")
     (warning,) = caplog.messages
-    assert (
-        "two tasks in the scope 'trial/same'" in warning
-        and "Give each task its own scope" in warning
-    )
+    assert "two tasks in the scope 'trial/same'" in warning
+    assert "Give each task its own scope" in warning
+
+
+def test_tasks_with_scopes_of_their_own_warn_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """The same request in different scopes is no matter of chance."""
+    ask_in_tasks_of("a", "b")
+    assert caplog.messages == []
 
 
 # Generators
@@ -518,30 +691,53 @@ def staged_actor(name: str) -> Generator[str | None, None, None]:
             yield sample()
 
 
+OPEN_AROUND_EACH_STEP = "Open the scope around each step"
+
+
 @pytest.mark.parametrize("acting", [actor, staged_actor])
-def test_generators_that_keep_a_scope_open_are_told_to_open_it_around_each_step(
-    acting: Any,
-) -> None:
-    """Interleaved, their scopes would nest by chance: the second one's draw raises, and so does one
-    between steps.
-    """
+def test_interleaved_generators_are_told_to_open_a_scope_around_each_step(acting: Any) -> None:
+    """Their scopes would nest by chance, so the second one's draw raises, and the first goes on."""
     first, second = acting("a"), acting("b")
     assert next(first) == "a#0"
-    with pytest.raises(ScopeError, match=r"generator \w*actor .* Open the scope around each step"):
+    with pytest.raises(ScopeError, match=rf"generator \w*actor .* {OPEN_AROUND_EACH_STEP}"):
         next(second)
     assert next(first) == "a#1"
-    with pytest.raises(ScopeError, match="Open the scope around each step"):
-        sample()
-    with pytest.raises(ScopeError, match="generator"):
-        bind(sample)
-    with scope(None):
-        assert sample() is None
     first.close()
     assert sample() is None
 
 
-def test_a_generator_run_to_its_end_is_right() -> None:
-    """Nothing asks between its steps, and what it delegates to or calls stands in its scope."""
+@pytest.mark.parametrize("acting", [actor, staged_actor])
+def test_a_draw_between_a_generators_steps_is_refused(acting: Any) -> None:
+    """The scope that the generator left open is not the caller's."""
+    playing = acting("a")
+    next(playing)
+    with pytest.raises(ScopeError, match=OPEN_AROUND_EACH_STEP):
+        sample()
+    playing.close()
+
+
+@pytest.mark.parametrize("acting", [actor, staged_actor])
+def test_no_function_is_bound_between_a_generators_steps(acting: Any) -> None:
+    """It would carry the scope that the generator left open."""
+    playing = acting("a")
+    next(playing)
+    with pytest.raises(ScopeError, match="generator"):
+        bind(sample)
+    playing.close()
+
+
+@pytest.mark.parametrize("acting", [actor, staged_actor])
+def test_scope_none_allows_a_call_between_a_generators_steps(acting: Any) -> None:
+    """Inside ``scope(None)`` it does not matter which scope is open."""
+    playing = acting("a")
+    next(playing)
+    with scope(None):
+        assert sample() is None
+    playing.close()
+
+
+def test_a_generator_run_to_its_end_draws_from_its_scope() -> None:
+    """Nothing asks between its steps, and what it delegates to stands in its scope."""
 
     def inner() -> Iterator[str | None]:
         with scope("inner"):
@@ -553,6 +749,11 @@ def test_a_generator_run_to_its_end_is_right() -> None:
             yield from inner()
 
     assert list(outer()) == ["outer/inner#0", "outer/inner#1"]
+    assert sample() is None
+
+
+def test_scopes_that_a_generator_expression_opens_belong_to_its_caller() -> None:
+    """An exit stack holds them open when the expression has ended."""
     with ExitStack() as stack:
         assert len(tuple(stack.enter_context(scope(name)) for name in "ab")) == 2
         assert sample() == "a/b#0"
@@ -561,13 +762,13 @@ def test_a_generator_run_to_its_end_is_right() -> None:
 
 @contextmanager
 def turn(name: str) -> Iterator[None]:
-    """Hold a scope for a block, as a library does."""
+    """Open a scope for a block, as a library does."""
     with scope(name):
         yield
 
 
 class Turn:
-    """Hold a scope for a block, as a class."""
+    """A scope for a block, as a class."""
 
     def __enter__(self) -> None:
         self._scope = scope("class")
@@ -577,16 +778,28 @@ class Turn:
         self._scope.__exit__(None, None, None)
 
 
-def test_context_managers_made_of_generators_go_on_working() -> None:
-    """A scope in one is open for its block: with contextlib, exit stacks and classes."""
+def test_a_scope_in_a_context_manager_is_open_for_its_block() -> None:
+    """A function of ``contextlib.contextmanager`` may hold a scope."""
     with turn("a"), turn("b"):
         assert sample() == "a/b#0"
+
+
+def test_a_scope_in_an_exit_stack_is_open_until_the_stack_ends() -> None:
+    """So is one of a context manager that the stack enters."""
     with ExitStack() as stack:
         stack.enter_context(scope("c"))
         stack.enter_context(turn("d"))
         assert sample() == "c/d#0"
+
+
+def test_a_scope_in_a_class_is_open_for_its_block() -> None:
+    """A class with ``__enter__`` and ``__exit__`` may hold a scope."""
     with Turn():
         assert sample() == "class#0"
+
+
+def test_a_context_manager_with_a_scope_decorates_functions() -> None:
+    """The function stands in the scope while it runs."""
 
     @turn("e")
     def decorated() -> str | None:
@@ -610,7 +823,7 @@ def test_a_context_manager_that_a_generator_leaves_open(opened: Callable[[], Any
 
 @pytest.fixture
 def in_a_fixture() -> Iterator[None]:
-    """Hold a scope for a test, and another one in it."""
+    """Open a scope for a test, and another one in it."""
     with scope("fixture"), turn("nested"):
         yield
 
@@ -620,15 +833,38 @@ def test_fixtures_that_yield_inside_a_scope_go_on_working(in_a_fixture: None) ->
     assert sample() == "fixture/nested#0"
 
 
-def test_asynchronous_generators() -> None:
-    """What one awaits, in tasks of its own too, stands in its scope; what asks between its steps
-    does not.
-    """
+async def steps_in_a_scope() -> AsyncIterator[list[str | None]]:
+    """Ask in a scope that stays open between the steps."""
+    with scope("a"):
+        yield list(await asyncio.gather(asample("x"), asample("y")))
+        yield [await asample("z")]
 
-    async def steps() -> AsyncIterator[list[str | None]]:
-        with scope("a"):
-            yield list(await asyncio.gather(asample("x"), asample("y")))
-            yield [await asample("z")]
+
+def test_what_an_asynchronous_generator_awaits_stands_in_its_scope() -> None:
+    """So do tasks that it makes."""
+
+    async def main() -> list[list[str | None]]:
+        return [step async for step in steps_in_a_scope()]
+
+    assert asyncio.run(main()) == [["a#0", "a#0"], ["a#0"]]
+
+
+def test_a_draw_between_an_asynchronous_generators_steps_is_refused() -> None:
+    """The scope that the generator left open is not the caller's; the generator goes on."""
+
+    async def main() -> None:
+        playing = steps_in_a_scope()
+        await anext(playing)
+        with pytest.raises(ScopeError, match="generator steps_in_a_scope"):
+            await asample()
+        assert await anext(playing) == ["a#0"]
+        await playing.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(main())
+
+
+def test_a_scope_in_an_asynchronous_context_manager_is_open_for_its_block() -> None:
+    """A function of ``contextlib.asynccontextmanager`` may hold a scope."""
 
     @asynccontextmanager
     async def held() -> AsyncIterator[None]:
@@ -636,30 +872,29 @@ def test_asynchronous_generators() -> None:
             yield
 
     async def main() -> None:
-        playing = steps()
-        assert await anext(playing) == ["a#0", "a#0"]
-        with pytest.raises(ScopeError, match="generator steps"):
-            await asample()
-        assert await anext(playing) == ["a#0"]
-        await playing.aclose()  # type: ignore[attr-defined]
         async with held():
             assert await asample() == "b#0"
 
     asyncio.run(main())
 
 
-def test_a_generator_that_ends_elsewhere() -> None:
-    """A generator that another thread or task began, or brings to its end, leaves nothing open."""
+def test_a_generator_that_another_thread_began_leaves_nothing_open() -> None:
+    """Closed here, it ends the scope that it opened there."""
     elsewhere = actor("b")
     in_a_thread(next, elsewhere)
     elsewhere.close()
+    assert (sample(), in_a_thread(sample)) == (None, None)
+
+
+def test_a_generator_that_another_task_ends_leaves_nothing_open() -> None:
+    """Begun in one task and closed in another, it ends its scope."""
+
+    async def steps() -> Any:
+        with scope("a"):
+            yield await asample()
+            yield None
 
     async def main() -> None:
-        async def steps() -> Any:
-            with scope("a"):
-                yield await asample()
-                yield None
-
         generator = steps()
         assert await asyncio.create_task(generator.__anext__()) == "a#0"
         await asyncio.create_task(generator.aclose())
@@ -677,8 +912,8 @@ def pool(method: str) -> ProcessPoolExecutor:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_pool_of_processes_whose_function_is_not_bound(method: str) -> None:
-    """A worker that was started while a scope is open raises, unless its function is bound."""
+def test_a_worker_that_was_started_inside_a_scope_needs_a_bound_function(method: str) -> None:
+    """It raises, unless its function is bound; one started when the scope has ended asks freely."""
     with scope("s"), pool(method) as inside:
         assert set(inside.map(tried, "abcd")) == {"ScopeError"}
         assert list(inside.map(bind(tried), "ab")) == ["s#0", "s#0"]
@@ -699,9 +934,7 @@ def test_forked_workers_see_scopes_that_open_and_close_later() -> None:
 
 @pytest.mark.parametrize("method", [each for each in METHODS if each.values != ("fork",)])
 def test_workers_are_told_of_a_scope_at_their_start(method: str) -> None:
-    """One that was started outside any scope, and not forked, cannot know of one that opens later;
-    one that was started inside goes on to raise, and the error says what to do.
-    """
+    """A worker that was not forked does not learn of a scope that opens or ends after its start."""
     with pool(method) as early, pool(method) as late:
         assert list(early.map(tried, "ab")) == [None, None]
         with scope("s"):
@@ -864,10 +1097,16 @@ def test_a_generator_may_be_collected_at_any_moment() -> None:
     assert ran(COLLECTED) == "run/b# 100"
 
 
-def test_a_root_scope_is_not_that_of_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each worker would count the draws of LLMCALL_SCOPE anew."""
+@pytest.fixture
+def root_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A root scope ``r1``."""
     monkeypatch.setenv("LLMCALL_SCOPE", "r1")
     llmcall.reset()
+
+
+@pytest.mark.usefixtures("root_scope")
+def test_a_root_scope_is_not_that_of_a_pool() -> None:
+    """Each worker would count its draws from 0: without ``bind`` it raises."""
     with pool("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn") as executor:
         assert set(executor.map(tried, "abcd")) == {"ScopeError"}
         assert list(executor.map(bind(tried), "ab")) == ["r1#0", "r1#0"]
@@ -888,23 +1127,27 @@ ROOTED = """
 """
 
 
-def test_a_root_scope_for_a_whole_process() -> None:
-    """LLMCALL_SCOPE replicates an unchanged script: another name, other draws; without it there are
-    none.
-    """
+def test_a_root_scope_is_that_of_a_whole_process() -> None:
+    """``LLMCALL_SCOPE`` names the scope of all threads, above the program's own."""
     assert ran(ROOTED, LLMCALL_SCOPE="r1") == "r1#0 r1/lisa#0 r1#1 None"
+
+
+def test_an_empty_root_scope_is_none() -> None:
+    """With an empty ``LLMCALL_SCOPE`` calls outside any scope have no sample."""
     assert ran(ROOTED, LLMCALL_SCOPE="") == "None lisa#0 None None"
 
 
 def test_a_wrong_root_scope_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that no scope can have is an error that says where it stands; reset() begins the draws
-    of a root anew.
-    """
+    """The error about a name that no scope can have says where the name stands."""
     monkeypatch.setenv("LLMCALL_SCOPE", "a/b")
     llmcall.reset()
     with pytest.raises(ValueError, match="LLMCALL_SCOPE 'a/b'"):
         sample()
-    monkeypatch.setenv("LLMCALL_SCOPE", "r1")
+
+
+@pytest.mark.usefixtures("root_scope")
+def test_a_reset_starts_the_draws_of_a_root_scope_at_0() -> None:
+    """``reset()`` forgets what was drawn from the root scope."""
     for _ in range(2):
         llmcall.reset()
         assert (sample(), sample()) == ("r1#0", "r1#1")
@@ -914,22 +1157,32 @@ def test_a_wrong_root_scope_names_the_variable(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_default_scope_is_that_of_calls_without_one() -> None:
-    """Calls of every thread and task that would stand in no scope draw from it, until it ends."""
+    """Calls of every thread and task that would stand in no scope draw from it."""
     with default_scope("run"):
         assert [sample(), sample(), in_a_thread(sample)] == ["run#0", "run#1", "run#2"]
         assert asyncio.run(asample()) == "run#3"
         assert bind(sample)() == "run#4"
+
+
+def test_a_default_scope_ends_with_its_block() -> None:
+    """After it calls without a scope have no sample, in any thread."""
+    with default_scope("run"):
+        assert sample() == "run#0"
     assert (sample(), in_a_thread(sample)) == (None, None)
 
 
 def test_scopes_keep_their_paths_beside_a_default_scope() -> None:
-    """Scopes that the program opens, for all threads too, do not stand below the default one."""
+    """A scope that the program opens does not stand below the default one."""
     with default_scope("run"):
         with scope("a"), scope("b"):
             assert sample() == "a/b#0"
-        with scope("all", process=True):
-            assert [in_a_thread(sample), sample()] == ["all#0", "all#1"]
         assert sample() == "run#0"
+
+
+def test_a_process_scope_keeps_its_path_beside_a_default_scope() -> None:
+    """A scope for all threads does not stand below the default one."""
+    with default_scope("run"), scope("all", process=True):
+        assert [in_a_thread(sample), sample()] == ["all#0", "all#1"]
 
 
 def test_no_scope_is_meant_beside_a_default_scope() -> None:
@@ -966,7 +1219,7 @@ def test_threads_that_an_item_starts_stand_in_the_default_scope() -> None:
         assert llmcall.map(lambda item: in_a_thread(sample), ["a"], key=str) == ["run#0"]
 
 
-def test_repeats_in_the_default_scope() -> None:
+def test_repeats_stand_below_their_item_in_the_default_scope() -> None:
     """A repeat has a scope below its item's; what it opens keeps the path that it has without a
     default scope.
     """
@@ -1012,21 +1265,23 @@ class Agent:
 
 
 def test_a_default_scope_refuses_no_items() -> None:
-    """Items that are no plain data are refused in a scope; a program whose map stands in none gets
-    them named by their class and order.
-    """
+    """Items that are not plain data are named by their class and order, the same in every run."""
     agents = [Agent() for _ in range(3)]
     with default_scope("run"):
         first = llmcall.map(Agent.ask, agents)
     with default_scope("run"):
         assert llmcall.map(Agent.ask, agents) == first
     assert len(set(first)) == 3
+
+
+def test_a_scope_refuses_items_that_are_not_plain_data() -> None:
+    """Their draws would have no names that a replay finds."""
     with scope("s"), pytest.raises(TypeError, match="not plain data"):
-        llmcall.map(Agent.ask, agents)
+        llmcall.map(Agent.ask, [Agent()])
 
 
-def test_a_recorded_function_in_the_default_scope() -> None:
-    """Each of its calls is a draw; scopes that it opens keep their paths."""
+def test_each_call_of_a_recorded_function_is_a_draw_of_the_default_scope() -> None:
+    """Scopes that the function opens keep their paths."""
 
     @llmcall.recorded
     def roll() -> str:
@@ -1037,17 +1292,16 @@ def test_a_recorded_function_in_the_default_scope() -> None:
         assert [roll(), roll(), sample()] == ["dice#0", "dice#0", "run#0"]
 
 
-def test_a_root_scope_comes_before_a_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scopes stand below LLMCALL_SCOPE, as without the default one."""
-    monkeypatch.setenv("LLMCALL_SCOPE", "r1")
-    llmcall.reset()
+@pytest.mark.usefixtures("root_scope")
+def test_a_root_scope_comes_before_a_default_one() -> None:
+    """Calls and scopes stand below ``LLMCALL_SCOPE``, as without the default one."""
     with default_scope("run"):
         assert sample() == "r1#0"
         with scope("a"):
             assert sample() == "r1/a#0"
 
 
-def test_usage_in_a_default_scope() -> None:
+def test_usage_counts_under_the_default_scope() -> None:
     """What is used in it, embeddings too, is counted under its name."""
     client = ScriptedClient(lambda texts: [[1.0]] * len(texts))
     with default_scope("run"):
@@ -1073,7 +1327,7 @@ def test_a_forked_process_has_no_default_scope() -> None:
     assert ran(program).splitlines() == ["None", "run#0"]
 
 
-def test_a_name_that_no_default_scope_can_have() -> None:
-    """It is refused like that of a scope."""
+def test_a_default_scope_refuses_the_names_that_a_scope_refuses() -> None:
+    """An empty name or one with a divider is an error."""
     with pytest.raises(ValueError, match="'a/b' is empty or contains"), default_scope("a/b"):
         pass

@@ -188,78 +188,108 @@ def test_a_mistake_is_shown(name: str, place: str) -> None:
     assert re.search(says, flat(error)), error
 
 
-def test_a_miss_holds_what_it_says() -> None:
-    """The nearest record, what differs from it, and where else it is; what is recorded after all is
-    said to be.
-    """
+@pytest.fixture
+def warm_question() -> ScriptedClient:
+    """A client that recorded a question at temperature 0.5, outside any scope and in one."""
     client = recorder()
     ask(temperature=0.5)(client)
     ask(temperature=0.5, scope="lisa")(client)
+    return client
+
+
+def test_a_miss_holds_the_request(warm_question: ScriptedClient) -> None:
+    """Its kind, name, sample and first words; its text says that it is not recorded."""
     miss = explained(temperature=1)
-    nearest, _ = client.cache.records()
-    assert (miss.kind, miss.name, miss.sample, miss.recorded) == (
-        "chat",
-        "gpt-4o-mini",
-        None,
-        False,
-    )
+    assert (miss.kind, miss.name, miss.sample) == ("chat", "gpt-4o-mini", None)
+    assert miss.recorded is False
+    assert miss.opening == f"user: {QUESTION}"
+    assert str(miss).startswith("this chat request to gpt-4o-mini is not recorded (key ")
+
+
+def test_a_miss_holds_the_nearest_record_and_its_differences(
+    warm_question: ScriptedClient,
+) -> None:
+    """The record in the same scope is nearest; what differs has both values."""
+    miss = explained(temperature=1)
+    nearest, _ = warm_question.cache.records()
     assert (miss.nearest, miss.causes) == (nearest, ())
     assert [(each.place, each.recorded, each.asked) for each in miss.differences] == [
         ("temperature", 0.5, 1)
     ]
-    assert miss.opening == f"user: {QUESTION}"
-    assert str(miss).startswith("this chat request to gpt-4o-mini is not recorded (key ")
+
+
+@pytest.mark.usefixtures("warm_question")
+def test_what_is_recorded_after_all_is_said_to_be() -> None:
+    """The explanation of a recorded request shows no difference."""
     there = explained(temperature=0.5)
-    assert there.recorded and "is recorded" in str(there) and "differs" not in str(there)
+    assert there.recorded
+    assert "is recorded" in str(there)
+    assert "differs" not in str(there)
 
 
 def test_the_error_carries_the_miss() -> None:
-    """The error's text is the explanation, and survives a pickle; an error of one's own has none."""
+    """The error's text is the explanation, and both survive a pickle."""
     ask(temperature=0.5)(recorder())
     error = missed(ask(temperature=1), ScriptedClient(cache_mode="replay"))
-    again = pickle.loads(pickle.dumps(error))
-    assert isinstance(error.miss, Miss) and error.miss is error.miss
-    assert type(again) is llmcall.CacheMissError and again.miss == error.miss
-    assert str(again) == str(error) and str(error).startswith(str(error.miss))
+    assert isinstance(error.miss, Miss)
+    assert error.miss is error.miss
+    assert str(error).startswith(str(error.miss))
+    copied = pickle.loads(pickle.dumps(error))
+    assert type(copied) is llmcall.CacheMissError
+    assert (copied.miss, str(copied)) == (error.miss, str(error))
+
+
+def test_an_error_of_the_users_own_has_no_miss() -> None:
+    """Its text survives a pickle."""
     own = pickle.loads(pickle.dumps(llmcall.CacheMissError("nothing there")))
     assert (str(own), own.miss) == ("nothing there", None)
 
 
-def test_a_miss_is_explained_after_its_cassette_closed() -> None:
-    """What is read outside the block tells of the cassette as it was; one that is not there is said
-    not to be.
-    """
+def test_a_cassette_that_does_not_exist_is_said_not_to() -> None:
+    """The explanation says that nothing is recorded there."""
     with llmcall.cassette("none.jsonl", mode="none"):
         said = flat(missed(QUESTION))
     assert "the cassette none.jsonl, which does not exist: 0 records" in said
     assert "no chat request is recorded there at all" in said
-    with llmcall.cassette("run.jsonl"):
-        ask(temperature=0.5)(recorder())
-    with llmcall.cassette("run.jsonl", mode="none"):
-        error = missed(ask(temperature=1))
+
+
+def test_an_incomplete_cassette_is_said_to_be_incomplete() -> None:
+    """An exception ended the recording, so the answer may have been lost."""
     with pytest.raises(ZeroDivisionError), llmcall.cassette("part.jsonl"):
         ask()(recorder())
         raise ZeroDivisionError
     with llmcall.cassette("part.jsonl", mode="none"):
-        assert "the cassette part.jsonl, whose recording is incomplete: 1 record" in flat(
-            missed("Another?")
-        )
+        said = flat(missed("Another?"))
+    assert "the cassette part.jsonl, whose recording is incomplete: 1 record" in said
+
+
+def test_a_miss_is_explained_after_its_cassette_closed() -> None:
+    """What is read outside the block tells of the cassette as it was, even if it is gone."""
+    with llmcall.cassette("run.jsonl"):
+        ask(temperature=0.5)(recorder())
+    with llmcall.cassette("run.jsonl", mode="none"):
+        error = missed(ask(temperature=1))
     Path("run.jsonl").unlink()
-    assert "recorded 0.5, asked 1" in str(error) and "the cassette run.jsonl: 1 record" in str(
-        error
-    )
+    assert "recorded 0.5, asked 1" in str(error)
+    assert "the cassette run.jsonl: 1 record" in str(error)
 
 
-def test_the_cache_has_what_was_not_asked() -> None:
-    """That the disk cache has an answer that a cassette, or cache=False, keeps out is said."""
+def test_a_miss_of_a_cassette_says_that_the_disk_cache_has_the_answer() -> None:
+    """A cassette in mode ``none`` keeps the cache out."""
     ask()(recorder())
     with llmcall.cassette("run.jsonl"):
         ask("Another question?")(recorder())
     with llmcall.cassette("run.jsonl", mode="none"):
         assert "cache has the answer, but was not searched" in flat(missed(QUESTION))
+
+
+def test_a_miss_without_the_cache_says_that_the_disk_cache_has_the_answer() -> None:
+    """``cache=False`` keeps the cache out, and the message says what to do."""
+    ask()(recorder())
     said = flat(missed(ask(cache=False), ScriptedClient(cache_mode="replay")))
     assert "cache=False bypasses the disk cache, and no cassette is open" in said
-    assert "the answer, but was not searched" in said and "without cache=False" in said
+    assert "the answer, but was not searched" in said
+    assert "without cache=False" in said
 
 
 def test_references_of_a_cassette_are_searched() -> None:
@@ -281,22 +311,35 @@ def test_references_of_a_cassette_are_searched() -> None:
     ]
 
 
-def test_how_to_record_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names what set the mode, or the cassette, and how to change it there."""
+REPLAY_MODE = "replay mode, which never calls, is set by"
+
+
+def test_a_miss_names_the_argument_that_set_replay_mode() -> None:
+    """The mode of one client was given in code."""
     client = llmcall.OpenAIClient(api_key="none", cache_mode="replay")
-    assert "replay mode, which never calls, is set by the argument cache_mode" in flat(
-        missed(QUESTION, client)
-    )
+    assert f"{REPLAY_MODE} the argument cache_mode" in flat(missed(QUESTION, client))
+
+
+def test_a_miss_names_the_file_that_set_replay_mode() -> None:
+    """The mode stands in config.ini."""
     Path("config.ini").write_text("[Cache]\nMODE = replay\n", encoding="utf-8")
     llmcall.reset()
-    assert "is set by config.ini" in flat(missed(QUESTION, llmcall.OpenAIClient(api_key="none")))
+    said = flat(missed(QUESTION, llmcall.OpenAIClient(api_key="none")))
+    assert f"{REPLAY_MODE} config.ini" in said
+
+
+def test_a_miss_names_the_variable_that_set_replay_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says to which value it must be changed."""
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "replay")
     llmcall.reset()
     said = flat(missed(QUESTION, llmcall.OpenAIClient(api_key="none")))
-    assert (
-        "LLMCALL_CACHE_MODE=auto; replay mode, which never calls, is set by environment variable LLMCALL_CACHE"
-        in said
-    )
+    assert f"LLMCALL_CACHE_MODE=auto; {REPLAY_MODE} environment variable LLMCALL_CACHE" in said
+
+
+def test_a_miss_names_the_variable_that_set_a_cassettes_mode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The message says to which value it must be changed."""
     with llmcall.cassette("run.jsonl"), llmcall.configured(cache_mode="auto"):
         ask("Another question?")(recorder())
     monkeypatch.setenv("LLMCALL_CASSETTE_PATH", "run.jsonl")
@@ -305,54 +348,70 @@ def test_how_to_record_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "LLMCALL_CASSETTE_MODE=new\n" in str(missed(QUESTION))
 
 
-def test_a_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A parameter that a setting says is told with where that stands; a namespace or alias with
-    what mends it.
-    """
+def test_a_miss_over_a_namespace_names_the_setting_and_rekey() -> None:
+    """The same request is recorded under another namespace."""
     ask(temperature=0.5)(recorder())
     with llmcall.configured(cache_namespace="new"):
-        assert "NAMESPACE is different here (configured()): 'llmcall cache rekey'" in flat(
-            explained(temperature=0.5)
-        )
+        said = flat(explained(temperature=0.5))
+    assert "NAMESPACE is different here (configured()): 'llmcall cache rekey'" in said
+
+
+def test_a_miss_over_an_alias_names_the_alias_and_rekey() -> None:
+    """The same request is recorded under the name that is now an alias."""
+    ask(temperature=0.5)(recorder())
     with llmcall.configured(aliases={"gpt-4o-mini": "gpt-6"}):
-        assert "gpt-4o-mini is now an alias: 'llmcall cache rekey' updates" in flat(
-            explained(temperature=0.5).causes
-        )
+        said = flat(explained(temperature=0.5).causes)
+    assert "gpt-4o-mini is now an alias: 'llmcall cache rekey' updates" in said
+
+
+def test_a_miss_over_a_setting_names_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parameter that a variable sets is told with the variable."""
+    ask(temperature=0.5)(recorder())
     monkeypatch.setenv("LLMCALL_TEMPERATURE", "0.9")
     llmcall.reset()
     assert explained().causes == (
         "the setting TEMPERATURE is 0.9: environment variable LLMCALL_TEMPERATURE",
     )
+
+
+def test_a_miss_over_a_model_that_no_header_names_says_who_may_have_set_it() -> None:
+    """The model was recorded, although the cassette's settings do not name it."""
     with llmcall.cassette("tape.jsonl"):
         ask()(recorder(model="my-model"))
     with llmcall.cassette("tape.jsonl", mode="none"):
-        told = flat(missed(QUESTION))
-    assert (
-        "tape.jsonl; the record's model was set in code, or by another client such as API_TYPE = local"
-        in told
-    )
+        said = flat(missed(QUESTION))
+    cause = "the record's model was set in code, or by another client such as API_TYPE = local"
+    assert f"tape.jsonl; {cause}" in said
 
 
-@pytest.mark.parametrize(
-    ("recorded", "asked", "names"),
-    [
-        ("It is 12:00.", "It is 13:05.", "times"),
-        ("At 0x7f3a12", "At 0x7f3a99", "addresses"),
-        (f"12:00 {uuid.UUID(int=1)}", f"13:00 {uuid.UUID(int=2)}", "times, uuids"),
-    ],
-)
+NORMALIZED = [
+    ("It is 12:00.", "It is 13:05.", "times"),
+    ("At 0x7f3a12", "At 0x7f3a99", "addresses"),
+    (f"12:00 {uuid.UUID(int=1)}", f"13:00 {uuid.UUID(int=2)}", "times, uuids"),
+]
+
+
+@pytest.mark.parametrize(("recorded", "asked", "names"), NORMALIZED)
 def test_a_miss_over_a_time_names_the_normalizer(recorded: str, asked: str, names: str) -> None:
-    """Where only a time, a UUID or an address differs, the line to write is named, and the command
-    that gives the recording its new keys; a new recording would miss again.
+    """If only a time, a UUID or an address differs, the message has the line to write, and the
+    command that gives the recording its new keys; a new recording would miss again.
     """
     with llmcall.cassette("run.jsonl"):
         ask(f"{recorded} {QUESTION}")(recorder())
     with llmcall.cassette("run.jsonl", mode="none"):
         said = missed(f"{asked} {QUESTION}")
     assert f"NORMALIZE = {names}\n" in str(said)
-    assert "llmcall cassette rekey run.jsonl" in flat(said) and "mode='new'" not in str(said)
+    assert "llmcall cassette rekey run.jsonl" in flat(said)
+    assert "mode='new'" not in str(said)
+
+
+@pytest.mark.parametrize(("recorded", "asked", "names"), NORMALIZED)
+def test_a_caches_miss_over_a_time_names_rekey(recorded: str, asked: str, names: str) -> None:
+    """The command for the disk cache is named."""
     ask(f"{recorded} {QUESTION}")(recorder())
-    assert "'llmcall cache rekey' updates" in flat(explained(f"{asked} {QUESTION}"))
+    said = explained(f"{asked} {QUESTION}")
+    assert names in str(said)
+    assert "'llmcall cache rekey' updates" in flat(said)
 
 
 def test_rekey_of_a_cache_takes_out_what_normalizers_leave_out() -> None:
@@ -364,32 +423,55 @@ def test_rekey_of_a_cache_takes_out_what_normalizers_leave_out() -> None:
         assert explained(f"It is 13:05. {QUESTION}").recorded
 
 
-def test_a_miss_over_another_order_says_so() -> None:
+HEARD = [{"role": "user", "content": f"{name} says hello."} for name in ("Lisa", "Bart", "Emma")]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "asked"),
+    [
+        pytest.param(HEARD, HEARD[::-1], id="messages"),
+        pytest.param(
+            "You heard:\nLisa: yes\nBart: no", "You heard:\nBart: no\nLisa: yes", id="lines"
+        ),
+    ],
+)
+def test_a_miss_over_another_order_says_so(recorded: Any, asked: Any) -> None:
     """That the same messages, or lines of one, are recorded in another order is told as the cause."""
-    heard = [
-        {"role": "user", "content": f"{name} says hello."} for name in ("Lisa", "Bart", "Emma")
-    ]
-    ask(heard)(recorder())
-    ask("You heard:\nLisa: yes\nBart: no")(recorder())
-    for question in (heard[::-1], "You heard:\nBart: no\nLisa: yes"):
-        assert "recorded in another order" in flat(explained(question))
+    ask(recorded)(recorder())
+    assert "recorded in another order" in flat(explained(asked))
 
 
+@pytest.fixture
+def heard_in_a_scope() -> None:
+    """A cassette in which an actor heard others in some order."""
+    with llmcall.cassette("heard.jsonl"), llmcall.scope("ned"):
+        ask(HEARD)(recorder())
+
+
+@pytest.mark.usefixtures("heard_in_a_scope")
 def test_a_miss_over_the_order_alone_advises_a_fixed_order() -> None:
     """Asking again would pay for this order, and miss again; so no mode is offered that does it."""
-    heard = [
-        {"role": "user", "content": f"{name} says hello."} for name in ("Lisa", "Bart", "Emma")
-    ]
-    with llmcall.cassette("heard.jsonl"), llmcall.scope("ned"):
-        ask(heard)(recorder())
     with llmcall.cassette("heard.jsonl", mode="none"), llmcall.scope("ned"):
-        told = flat(missed(ask(heard[::-1])))
-        hotter = flat(missed(ask(heard[::-1], temperature=0.3)))
-    with llmcall.cassette("heard.jsonl", mode="none"), llmcall.scope("moe"):
-        elsewhere = flat(missed(ask(heard[::-1])))
-    assert "the order in which they arrived decided it" in told
-    assert "add them to the prompt in a fixed order" in told and "mode='new'" not in told
-    assert "mode='new'" in hotter and "mode='new'" in elsewhere
+        said = flat(missed(ask(HEARD[::-1])))
+    assert "the order in which they arrived decided it" in said
+    assert "add them to the prompt in a fixed order" in said
+    assert "mode='new'" not in said
+
+
+@pytest.mark.usefixtures("heard_in_a_scope")
+@pytest.mark.parametrize(
+    ("scope", "arguments"),
+    [
+        pytest.param("ned", {"temperature": 0.3}, id="another temperature"),
+        pytest.param("moe", {}, id="another scope"),
+    ],
+)
+def test_a_miss_over_more_than_the_order_advises_to_record(
+    scope: str, arguments: dict[str, Any]
+) -> None:
+    """A fixed order would not find the answer, so the mode that asks for it is named."""
+    with llmcall.cassette("heard.jsonl", mode="none"), llmcall.scope(scope):
+        assert "mode='new'" in flat(missed(ask(HEARD[::-1], **arguments)))
 
 
 def test_a_miss_over_the_order_of_another_api_says_so() -> None:
@@ -405,37 +487,53 @@ def test_a_miss_over_the_order_of_another_api_says_so() -> None:
         client.responses.create(model="gpt-4o-mini", input=heard[::-1])
 
 
-def test_a_setting_that_only_the_recording_had_is_named() -> None:
-    """A temperature, or a schema, that a setting gave when it was recorded is told with its name."""
+def test_a_temperature_that_only_the_recording_had_is_named() -> None:
+    """A setting gave it when the answer was recorded; the message has the line to write."""
     with llmcall.configured(temperature=0.5):
         ask()(recorder())
     assert "write TEMPERATURE = 0.5" in flat(explained())
+
+
+def test_a_schema_that_only_the_recording_had_names_its_setting() -> None:
+    """Whether a schema is sent depends on a setting of the model."""
     ask("Colour?", response_format={"type": "json_object"})(recorder())
     assert "[Model …] STRUCTURED_OUTPUT decides" in flat(explained("Colour?"))
 
 
-def test_a_recorded_function_and_an_embedding() -> None:
-    """A function's call is explained by its arguments, one of another name by that; an embedding
-    word by word.
-    """
+def price(item: str, day: int) -> int:
+    """Return a price."""
+    return len(item) * day
 
-    def price(item: str, day: int) -> int:
-        return len(item) * day
 
+@pytest.fixture
+def recorded_price() -> None:
+    """A recorded call of ``price``; nothing is called any more."""
     llmcall.recorded(name="__main__.price")(price)("bread", 1)
-    embedder = ScriptedClient([[0.5]], cache_mode="auto")
-    embedder.get_embedding("bread and milk", "embedder")
     llmcall.configure(cache_mode="replay")
+
+
+@pytest.mark.usefixtures("recorded_price")
+def test_a_functions_miss_is_explained_by_its_arguments() -> None:
+    """The message has the call, and each argument that differs."""
     with pytest.raises(llmcall.CacheMissError) as caught:
         llmcall.recorded(name="__main__.price")(price)("bread", 2)
     said = flat(caught.value)
     assert "this function request to __main__.price is not recorded" in said
-    assert (
-        "asked __main__.price(item='bread', day=2)" in said
-        and "arguments.day: recorded 1, asked 2" in said
-    )
+    assert "asked __main__.price(item='bread', day=2)" in said
+    assert "arguments.day: recorded 1, asked 2" in said
+
+
+@pytest.mark.usefixtures("recorded_price")
+def test_a_miss_of_a_renamed_function_says_which_name_finds_the_record() -> None:
+    """The same arguments are recorded under another name of the function."""
     with pytest.raises(llmcall.CacheMissError, match=r"recorded\(name='__main__.price'\)\s+finds"):
         llmcall.recorded(name="market.price")(price)("bread", 1)
+
+
+def test_an_embeddings_miss_is_explained_word_by_word() -> None:
+    """The message shows which words differ, and that a scope does not matter."""
+    embedder = ScriptedClient([[0.5]], cache_mode="auto")
+    embedder.get_embedding("bread and milk", "embedder")
     with (
         pytest.raises(llmcall.CacheMissError, match=r"\[-milk-\]") as caught,
         llmcall.scope("trial"),
@@ -444,10 +542,8 @@ def test_a_recorded_function_and_an_embedding() -> None:
     assert "scope shared by all scopes" in flat(caught.value)
 
 
-def test_what_is_damaged_is_passed_over() -> None:
-    """The nearest record that can be read is shown; where nothing can be read, the explanation says
-    so.
-    """
+def test_a_damaged_record_is_passed_over() -> None:
+    """The nearest record that can be read is shown."""
     client = recorder()
     ask()(client)
     ask(temperature=0.5)(client)
@@ -457,46 +553,51 @@ def test_what_is_damaged_is_passed_over() -> None:
         ".llmcall/cache", "UPDATE Cache SET value = value || x'00' WHERE key = ?", first.cache_key
     )
     miss = explained(max_tokens=5)
-    assert miss.nearest is not None and miss.nearest.cache_key == second.cache_key
+    assert miss.nearest is not None
+    assert miss.nearest.cache_key == second.cache_key
+
+
+def test_a_miss_of_a_cache_that_cannot_be_read_says_so() -> None:
+    """The explanation has no nearest record, and names the command that saves what is sound."""
+    ask()(recorder())
     request = recorder().build_request(QUESTION)
     llmcall.reset()
     for each in Path(".llmcall/cache").glob("cache.db*"):
         each.unlink()
     Path(".llmcall/cache/cache.db").write_bytes(b"no database" * 1000)
     miss = ResponseCache(".llmcall/cache").explain(request)
-    assert (
-        miss.nearest is None
-        and "damaged or cannot be read" in flat(miss)
-        and "salvage" in str(miss)
-    )
+    assert miss.nearest is None
+    assert "damaged or cannot be read" in flat(miss)
+    assert "salvage" in str(miss)
 
 
-def test_nothing_secret_or_unseen_is_shown(caplog: pytest.LogCaptureFixture) -> None:
-    """What looks like a credential is masked everywhere, and control and invisible characters are
-    escapes.
-    """
+def test_a_miss_masks_credentials() -> None:
+    """What looks like a key is masked in every text and repr."""
     ask(f"Use {KEY}. {QUESTION}")(recorder())
     miss = explained(f"Use {KEY.lower()}1. {QUESTION} Now?")
     shown = (
         f"{miss} {miss!r} {miss.differences!r} {miss.differences[0]} {miss.causes} {miss.opening}"
     )
-    assert "*****" in shown and KEY[8:20].lower() not in shown.lower()
+    assert "*****" in shown
+    assert KEY[8:20].lower() not in shown.lower()
+
+
+def test_a_miss_escapes_control_and_invisible_characters(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Those of prompts, models and scopes are shown as escapes, also in the log."""
     model, scope = "m\x1b[2Jodel", "s\x1b[1m"
     ask("Say \x1b[31mred\nnow", scope)(recorder(model=model))
     replay = ScriptedClient(cache_mode="replay", model=model)
     said = str(missed(ask("Say \x1b[32mred\n\u200bnow", scope), replay))
-    assert "\x1b" not in said + caplog.text and "\u200b" not in said
-    assert {
-        each
-        for each in ("\\x1b[32m", "\\u200b", "\\n", "m\\x1b[2Jodel", "s\\x1b[1m")
-        if each not in said
-    } == set()
+    assert "\x1b" not in said + caplog.text
+    assert "\u200b" not in said
+    for escaped in ("\\x1b[32m", "\\u200b", "\\n", "m\\x1b[2Jodel", "s\\x1b[1m"):
+        assert escaped in said
 
 
-def test_the_right_one_of_many(tmp_path: Path) -> None:
-    """Of two hundred alike, the record of the same question is found, whichever parameter was
-    changed.
-    """
+def test_the_record_of_the_same_question_is_the_nearest_of_many(tmp_path: Path) -> None:
+    """Of two hundred alike, it is found, whichever parameter was changed."""
     cache, client = ResponseCache(tmp_path / "many"), ScriptedClient(cache_mode="off")
 
     def question(number: int) -> str:
@@ -505,55 +606,82 @@ def test_the_right_one_of_many(tmp_path: Path) -> None:
     for number in range(200):
         cache.put(client.build_request(question(number)), {"choices": []})
     for number, parameter in enumerate(["temperature", "top_p", "seed", "frequency_penalty"] * 5):
-        miss = cache.explain(client.build_request(question(10 * number), **{parameter: 1}))
-        assert miss.nearest is not None and miss.nearest.request["messages"][0][
-            "content"
-        ] == question(10 * number)
+        asked = question(10 * number)
+        miss = cache.explain(client.build_request(asked, **{parameter: 1}))
+        assert miss.nearest is not None
+        assert miss.nearest.request["messages"][0]["content"] == asked
         assert [each.place for each in miss.differences] == [parameter]
 
 
-def test_explain_on_the_command_line() -> None:
-    """``llmcall cache explain`` takes messages or all arguments, and a scope; what is no request is
-    wrong usage.
-    """
+MESSAGES = [{"role": "user", "content": QUESTION}]
+
+
+@pytest.fixture
+def question_in_a_scope() -> None:
+    """A recorded question, in a scope."""
     ask(scope="trial/lisa")(recorder())
-    messages = [{"role": "user", "content": QUESTION}]
-    Path("request.json").write_text(
-        json.dumps({"messages": messages, "temperature": 1}), encoding="utf-8"
-    )
-    found = cache("explain", "request.json", "--scope", "trial/lisa")
-    assert "temperature: not recorded, asked 1" in found
-    assert "a scope is missing" in flat(cache("explain", "-", text=json.dumps(messages)))
-    found = cache("explain", "-", "--scope", "trial/lisa", text=json.dumps(messages))
-    assert "is recorded (key" in found
-    for text in ("{", '{"model": "gpt-4o"}', '{"messages": [], "current_messages": []}', "[]", "3"):
-        assert "Error" in cache("explain", "-", code=2, text=text)
+
+
+@pytest.mark.usefixtures("question_in_a_scope")
+def test_the_command_explain_takes_all_arguments_of_a_call() -> None:
+    """A file may hold messages and parameters; what differs is shown."""
+    asked = json.dumps({"messages": MESSAGES, "temperature": 1})
+    Path("request.json").write_text(asked, encoding="utf-8")
+    shown = cache("explain", "request.json", "--scope", "trial/lisa")
+    assert "temperature: not recorded, asked 1" in shown
+
+
+@pytest.mark.usefixtures("question_in_a_scope")
+def test_the_command_explain_takes_messages_and_a_scope() -> None:
+    """With the scope the request is recorded, without it the scope is missing."""
+    text = json.dumps(MESSAGES)
+    assert "is recorded (key" in cache("explain", "-", "--scope", "trial/lisa", text=text)
+    assert "a scope is missing" in flat(cache("explain", "-", text=text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", '{"model": "gpt-4o"}', '{"messages": [], "current_messages": []}', "[]", "3"],
+)
+def test_the_command_explain_refuses_what_is_no_request(text: str) -> None:
+    """It is wrong usage."""
+    assert "Error" in cache("explain", "-", code=2, text=text)
 
 
 @llmcall.recorded(name="market.price")
 def price_of(item: str) -> int:
-    """Answer what a market does, which no test may ask."""
+    """Answer as a market does, which no test may ask."""
     raise NotImplementedError
 
 
-@pytest.mark.parametrize("kind", ["chat", "function"])
-def test_the_first_miss_is_named(kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A later miss says which was the first of the process, to which what a program swallowed may
-    have led.
-
-    Each is an error in the log and in the usage, of a model's answer as of a recorded function.
-    """
+def miss_twice(kind: str) -> tuple[llmcall.CacheMissError, llmcall.Usage]:
+    """Ask twice for what is not recorded, and return the second error and the usage."""
     client = ScriptedClient([], cache_mode="replay", on_error="raise")
     ask_for = client.send_message if kind == "chat" else price_of
     with llmcall.track() as usage, llmcall.configured(cache_mode="replay"):
         for question in ("the first one?", "another?"):
             with pytest.raises(llmcall.CacheMissError) as caught:
                 ask_for(question)
-    errors = [
+    return caught.value, usage
+
+
+@pytest.mark.parametrize("kind", ["chat", "function"])
+def test_a_later_miss_names_the_first(kind: str) -> None:
+    """The program may have caught the first miss of the process, which led to the others."""
+    error, _ = miss_twice(kind)
+    assert "first miss of this process" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["chat", "function"])
+def test_each_miss_is_an_error_in_the_log_and_in_the_usage(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a model's answer as of a recorded function."""
+    _, usage = miss_twice(kind)
+    levels = [
         record.levelno for record in caplog.records if "CacheMissError" in record.getMessage()
     ]
-    assert errors == [logging.ERROR, logging.ERROR]
-    assert "first miss of this process" in str(caught.value)
+    assert levels == [logging.ERROR, logging.ERROR]
     assert usage.errors == 2
 
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -69,17 +70,15 @@ def samples() -> list[str | None]:
 # What a call is known by
 
 
-def test_the_record() -> None:
-    """A record holds name, version, arguments with defaults and namespace, and the value; usage
-    counts models only.
-    """
+@recorded(name="market.price", version=2)
+def price_of(item: str, *others: str, currency: str = "coins", **more: Any) -> float:
+    """Return the price."""
+    return 2.5
 
-    @recorded(name="market.price", version=2)
-    def price_of(item: str, *others: str, currency: str = "coins", **more: Any) -> float:
-        """Return the price."""
-        return 2.5
 
-    with llmcall.configured(cache_namespace="lab"), llmcall.track() as usage:
+def test_a_record_holds_the_call_and_its_value() -> None:
+    """Name, version, arguments with defaults, namespace and value; it has no cost and no host."""
+    with llmcall.configured(cache_namespace="lab"):
         assert price_of("bread", "salt", day=1.0) == 2.5
     (record,) = records()
     assert (record.kind, record.sample, record.cost, record.host) == ("function", None, None, None)
@@ -90,18 +89,29 @@ def test_the_record() -> None:
         "namespace": "lab",
     }
     assert record.response == {"value": 2.5}
+
+
+def test_usage_counts_no_functions() -> None:
+    """A recorded function is no call of a model, run or replayed."""
+    with llmcall.track() as usage:
+        assert price_of("bread") == price_of("bread") == 2.5
     assert (usage.calls, usage.cached_calls) == (0, 0)
+
+
+def test_a_recorded_function_keeps_its_name_and_docstring() -> None:
+    """It presents itself as the function."""
     assert (price_of.__name__, price_of.__doc__) == ("price_of", "Return the price.")
 
 
-def test_the_name_is_the_module_s_and_the_qualified_one() -> None:
-    """Without a name, a function is known by its module and qualified name; the same arguments are
-    run for once.
-    """
-    assert [count("a"), count("a"), count("b"), count("a")] == [1, 1, 2, 1] and CALLS == [
-        ("a",),
-        ("b",),
-    ]
+def test_a_function_runs_once_for_the_same_arguments() -> None:
+    """Later calls get the recorded value."""
+    assert [count("a"), count("a"), count("b"), count("a")] == [1, 1, 2, 1]
+    assert CALLS == [("a",), ("b",)]
+
+
+def test_the_name_is_the_modules_and_the_qualified_one() -> None:
+    """A function without a name of its own is known by them."""
+    count("a")
     assert records()[0].request == {"function": f"{__name__}.count", "arguments": {"things": ["a"]}}
 
 
@@ -159,7 +169,7 @@ def test_spellings_of_the_same_call(one: Any, other: Any) -> None:
 
 
 class Market:
-    """Be an object that is no plain data, with a few methods."""
+    """An object that is no plain data, with a few methods."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -184,7 +194,7 @@ class Market:
 
 
 class Basket(dict):  # type: ignore[type-arg]
-    """Be an object that is plain data."""
+    """An object that is plain data."""
 
     @recorded
     def price(self) -> int:
@@ -193,41 +203,59 @@ class Basket(dict):  # type: ignore[type-arg]
         return sum(self.values())
 
 
-def test_methods() -> None:
-    """An object enters only where it is plain data; else two of them share an answer, unless scopes
-    tell them apart.
-    """
+def test_objects_that_are_not_plain_data_share_an_answer() -> None:
+    """``self`` is no argument of the record, however the method is called."""
     one, other = Market("one"), Market("other")
     assert [one.price("salt"), other.price("salt"), Market.price(other, "salt")] == ["one 1"] * 3
+    assert records()[0].request["arguments"] == {"item": "salt"}
+
+
+def test_scopes_tell_objects_apart() -> None:
+    """In another scope the method runs for the other object."""
+    one, other = Market("one"), Market("other")
+    assert one.price("salt") == "one 1"
     with scope("other"):
         assert other.price("salt") == "other 2"
-    assert records()[0].request["arguments"] == {"item": "salt"}
-    assert (Market.kinds(), Market.tax(2), one.tax(2)) == ("Market", 4, 4)
+
+
+def test_an_object_that_is_plain_data_is_an_argument() -> None:
+    """Objects with other data have answers of their own."""
     assert [Basket(salt=1).price(), Basket(salt=2).price(), Basket(salt=1).price()] == [1, 2, 1]
     assert records()[-1].request["arguments"] == {"self": {"salt": 2}}
 
 
-def test_normalizers_hold_for_arguments() -> None:
-    """What ``NORMALIZE`` names in the text of an argument makes no miss; the function gets the text
-    as it is.
-    """
+def test_class_methods_and_static_methods_are_recorded() -> None:
+    """Called by the class, and by an object."""
+    assert (Market.kinds(), Market.tax(2), Market("one").tax(2)) == ("Market", 4, 4)
+
+
+@pytest.fixture
+def normalized_times() -> Iterator[None]:
+    """Times in texts are normalized."""
     with llmcall.configured(cache_normalize=("times",)):
-        assert (
-            count("at 10:15", {"k": ["2026-11-20"]})
-            == count("at 23:59", {"k": ["2027-01-01"]})
-            == 1
-        )
-        assert count("by 10:15", {"k": ["2026-11-20"]}) == 2
-    assert CALLS[0] == ("at 10:15", {"k": ["2026-11-20"]})
+        yield
+
+
+@pytest.mark.usefixtures("normalized_times")
+def test_normalizers_hold_for_arguments() -> None:
+    """What ``NORMALIZE`` names in the text of an argument makes no miss; other text does."""
+    assert count("at 10:15", {"k": ["2026-11-20"]}) == 1
+    assert count("at 23:59", {"k": ["2027-01-01"]}) == 1
+    assert count("by 10:15", {"k": ["2026-11-20"]}) == 2
+
+
+@pytest.mark.usefixtures("normalized_times")
+def test_a_function_gets_its_arguments_as_they_are() -> None:
+    """They are normalized for the key alone."""
+    count("at 10:15", {"k": ["2026-11-20"]})
+    assert CALLS == [("at 10:15", {"k": ["2026-11-20"]})]
 
 
 # Draws and modes
 
 
-def test_draws_and_modes() -> None:
-    """Draws, ``auto``, ``replay``, ``refresh`` and ``off`` mean for functions what they mean for
-    models.
-    """
+def test_each_identical_call_in_a_scope_is_a_draw() -> None:
+    """The same draws are found again, in the order in which they were made."""
 
     def run() -> list[int]:
         with scope("trial"):
@@ -235,65 +263,87 @@ def test_draws_and_modes() -> None:
 
     assert run() == run() == [1, 2, 3, 4]
     assert sorted(map(str, samples())) == ["trial#0", "trial#0", "trial#1", "trial#2"]
+
+
+def test_the_mode_off_runs_each_call_and_records_none() -> None:
+    """Nor does it find what is recorded."""
+    assert count() == 1
     with llmcall.configured(cache_mode="off"):
-        assert [count(), count()] == [5, 6]
-    assert [count(), count()] == [7, 7]
+        assert [count(), count()] == [2, 3]
+    assert count() == 1
+
+
+def test_the_mode_replay_runs_nothing() -> None:
+    """A call that is not recorded is a miss that names the function, and its scope and draw."""
+    assert count() == 1
     with llmcall.configured(cache_mode="replay"):
-        assert count() == 7
+        assert count() == 1
         with pytest.raises(
             CacheMissError, match=r"this function request to .*functions\.count is not recorded"
         ):
             count("new")
         with scope("a"), pytest.raises(CacheMissError, match=r"scope +a, draw 0"):
             count()
+    assert CALLS == [()]
+
+
+def test_the_mode_refresh_runs_a_call_once_and_replaces_its_record() -> None:
+    """Later calls, in other modes too, get the new value."""
+    assert count() == 1
     with llmcall.configured(cache_mode="refresh"):
-        assert [count(), count()] == [8, 8]
-    assert (count(), len(CALLS)) == (8, 8)
+        assert [count(), count()] == [2, 2]
+    assert count() == 2
+    assert CALLS == [(), ()]
 
 
-def test_an_exception_is_not_recorded_and_gives_its_draw_back(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """After an exception the next call takes the same draw; the cassette says at its end that
-    something failed.
-    """
+@recorded(name="unsteady")
+def unsteady() -> int:
+    """Return how often this was run; fail the first time."""
+    CALLS.append(None)
+    if len(CALLS) == 1:
+        raise ZeroDivisionError
+    return len(CALLS)
 
-    @recorded(name="unsteady")
-    def unsteady() -> int:
-        CALLS.append(None)
-        if len(CALLS) == 1:
-            raise ZeroDivisionError
-        return len(CALLS)
 
-    with cassette("c.jsonl"), scope("a"):
+def test_an_exception_is_not_recorded_and_gives_its_draw_back() -> None:
+    """The next call takes the same draw."""
+    with scope("a"):
         with pytest.raises(ZeroDivisionError):
             unsteady()
         assert unsteady() == 2
     assert samples() == ["a#0"]
-    assert (
-        "1 call failed for good (1 in scope 'a'; the first: unsteady: ZeroDivisionError)"
-        in caplog.text
-    )
 
 
-def test_asynchronous_functions() -> None:
-    """An async function is recorded the same way: draws, records, and identical calls at once."""
+def test_a_cassette_tells_that_a_function_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """Its end names the scope, the function and the error."""
+    with cassette("c.jsonl"), scope("a"), pytest.raises(ZeroDivisionError):
+        unsteady()
+    failed = "1 call failed for good (1 in scope 'a'; the first: unsteady: ZeroDivisionError)"
+    assert failed in caplog.text
+
+
+def test_each_identical_call_of_an_asynchronous_function_is_a_draw() -> None:
+    """It is recorded and found as that of any function."""
 
     async def run() -> list[int]:
         with scope("trial"):
             return [await acount(), await acount()]
 
+    assert asyncio.run(run()) == asyncio.run(run()) == [1, 2]
+
+
+def test_identical_asynchronous_calls_at_once_are_run_once() -> None:
+    """They get the result of the one that runs."""
+
     async def at_once() -> list[int]:
         return list(await asyncio.gather(acount("x"), acount("x"), acount("y")))
 
-    assert asyncio.run(run()) == asyncio.run(run()) == [1, 2]
-    assert asyncio.run(at_once()) == [3, 3, 4] and len(CALLS) == 4
+    assert asyncio.run(at_once()) == [1, 1, 2]
+    assert CALLS == [("x",), ("y",)]
 
 
-def test_a_cancelled_call_gives_its_draw_back(caplog: pytest.LogCaptureFixture) -> None:
-    """Cancelling an async call leaves no record, and its draw is the next one's; the cassette tells
-    of it.
-    """
+async def cancel_and_call_again() -> str:
+    """Cancel a call of a function while it runs, and return what the next call returns."""
     begun = asyncio.Event()
 
     @recorded(name="slow")
@@ -304,25 +354,32 @@ def test_a_cancelled_call_gives_its_draw_back(caplog: pytest.LogCaptureFixture) 
             await asyncio.Event().wait()
         return "done"
 
-    async def run() -> str:
-        with cassette("c.jsonl"), scope("a"):
-            task = asyncio.create_task(slow())
-            await begun.wait()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            return await slow()
+    task = asyncio.create_task(slow())
+    await begun.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return await slow()
 
-    assert asyncio.run(run()) == "done"
+
+def test_a_cancelled_call_gives_its_draw_back() -> None:
+    """It leaves no record, and the next call takes the same draw."""
+    with scope("a"):
+        assert asyncio.run(cancel_and_call_again()) == "done"
     assert samples() == ["a#0"]
+
+
+def test_a_cassette_tells_that_a_call_was_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+    """Its end names the scope."""
+    with cassette("c.jsonl"), scope("a"):
+        asyncio.run(cancel_and_call_again())
     assert "1 call ended before the whole answer arrived (1 in scope 'a'" in caplog.text
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_identical_calls_at_once(fails: bool) -> None:
-    """Of identical calls under way one runs, and all get copies of its result; one that fails is
-    succeeded.
+def call_at_once(fails: bool) -> tuple[list[int] | BaseException, list[list[int]]]:
+    """Call a function three times at once; return what came of the first call, and what the others
+    got.
 
-    Whoever changes what it got changes no other, nor what is recorded.
+    The function returns how often it was run; the first time it fails, if it is to fail.
     """
     inside, go_on = threading.Event(), threading.Event()
 
@@ -335,49 +392,79 @@ def test_identical_calls_at_once(fails: bool) -> None:
             raise ZeroDivisionError
         return [len(CALLS)]
 
-    with cassette("c.jsonl"), ThreadPoolExecutor(3) as executor:
+    with ThreadPoolExecutor(3) as executor:
         first = executor.submit(shared)
         assert inside.wait(60)
         others = [executor.submit(shared) for _ in range(2)]
         go_on.set()
-        results = [each.result() for each in others]
-        assert isinstance(first.exception(), ZeroDivisionError) if fails else first.result() == [1]
-        for result in [*results, shared()] if fails else [first.result(), *results, shared()]:
-            assert result == [2 if fails else 1]
-            result.append(3)
+        return first.exception() or first.result(), [each.result() for each in others]
+
+
+def test_identical_calls_at_once_are_run_once() -> None:
+    """All get the result of the one that runs."""
+    first, others = call_at_once(fails=False)
+    assert [first, *others] == [[1]] * 3
+
+
+def test_a_call_that_fails_is_made_by_the_next_that_waits() -> None:
+    """The exception is the first caller's alone."""
+    first, others = call_at_once(fails=True)
+    assert isinstance(first, ZeroDivisionError)
+    assert others == [[2]] * 2
+
+
+def test_callers_at_once_get_copies() -> None:
+    """Whoever changes what it got changes no other's result, nor what is recorded."""
+
+    @recorded(name="shared")
+    def run_no_more() -> list[int]:
+        raise NotImplementedError
+
+    with cassette("c.jsonl"):
+        first, others = call_at_once(fails=False)
+        for result in (first, *others, run_no_more()):
+            assert result == [1]
+            result.append(3)  # type: ignore[union-attr]
     with cassette("c.jsonl", mode="none"):
-        assert shared() == [2 if fails else 1]
+        assert run_no_more() == [1]
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_function_that_calls_itself(asynchronous: bool) -> None:
-    """A function that tries itself again, with the same arguments, does not wait for itself."""
+@recorded
+def ask_again() -> int:
+    """Call this function with the same arguments until the third time."""
+    CALLS.append(None)
+    return len(CALLS) if len(CALLS) == 3 else ask_again()
 
-    @recorded(name="again")
-    def again() -> int:
-        CALLS.append(None)
-        return len(CALLS) if len(CALLS) == 3 else again()
 
-    @recorded(name="aagain")
-    async def aagain() -> int:
-        CALLS.append(None)
-        return len(CALLS) if len(CALLS) == 3 else await asyncio.ensure_future(aagain())
+@recorded
+async def aask_again() -> int:
+    """Call this function with the same arguments until the third time, in a task."""
+    CALLS.append(None)
+    return len(CALLS) if len(CALLS) == 3 else await asyncio.ensure_future(aask_again())
 
-    assert (asyncio.run(aagain()) if asynchronous else again()) == 3
+
+def test_a_function_that_calls_itself_does_not_wait_for_itself() -> None:
+    """A function may try again with the same arguments."""
+    assert ask_again() == 3
+
+
+def test_an_asynchronous_function_that_calls_itself_does_not_wait_for_itself() -> None:
+    """Nor does a task that it makes."""
+    assert asyncio.run(aask_again()) == 3
 
 
 # What can be recorded
 
 
 class Pair(NamedTuple):
-    """Be a tuple with names."""
+    """A tuple with names."""
 
     a: Any
     b: str
 
 
 class Colour(str, enum.Enum):
-    """Be a string of a class of its own."""
+    """A string of a class of its own."""
 
     RED = "red"
 
@@ -392,10 +479,10 @@ class Colour(str, enum.Enum):
         ((), "missing a required argument: 'thing'"),
     ],
 )
-def test_arguments_that_are_not_plain(arguments: Any, message: str) -> None:
-    """An argument that is not plain data is refused by name before the function runs, and takes no
-    draw.
-    """
+def test_an_argument_that_is_not_plain_is_refused_before_the_function_runs(
+    arguments: Any, message: str
+) -> None:
+    """The error names the function, the parameter and the place in it; no draw is taken."""
 
     @recorded(name="look")
     def look(thing: Any) -> int:
@@ -427,8 +514,10 @@ def test_arguments_that_are_not_plain(arguments: Any, message: str) -> None:
         ),
     ],
 )
-def test_results_that_are_not_plain(result: Any, error: type[Exception], message: str) -> None:
-    """A result that cannot be recorded is refused, naming function and place; nothing is recorded."""
+def test_a_result_that_is_not_plain_is_refused_and_not_recorded(
+    result: Any, error: type[Exception], message: str
+) -> None:
+    """The error names the function and the place in the result; its draw is the next call's."""
     with scope("a"):
         with pytest.raises(error) as caught:
             recorded(name="price")(lambda: result)()
@@ -461,12 +550,12 @@ def test_what_cannot_be_recorded_is_refused_when_it_is_decorated(
 
 
 def simulate_steps() -> Any:
-    """Be a generator."""
+    """Yield one step."""
     yield 1
 
 
 async def simulate_asteps() -> Any:
-    """Be an asynchronous generator."""
+    """Yield one step, asynchronously."""
     yield 1
 
 
@@ -495,17 +584,23 @@ PLAIN = st.recursive(
 
 @given(PLAIN, ARGUMENTS)
 def test_any_plain_result_comes_back_the_same(result: Any, argument: Any) -> None:
-    """Whatever the plain result, the first return, the cache's and the cassette's are one; no text
-    breaks a line.
-    """
+    """Whatever the plain result, the first return, the cache's and the cassette's are one."""
     path = f"{random.Random(repr(result)).random()}.jsonl"  # each example has a cassette of its own
     function = recorded(name=path)(lambda given: result)
     with cassette(path, mode="rewrite"):
         live = function(argument)
-    again = function(argument)
+    cached = function(argument)
     with cassette(path, mode="none") as tape:
-        assert repr(live) == repr(again) == repr(function(argument))
+        assert repr(live) == repr(cached) == repr(function(argument))
     assert [record.request["arguments"] for record in tape.all_records()] == [{"given": argument}]
+
+
+@given(PLAIN, ARGUMENTS)
+def test_no_text_breaks_a_line_of_a_cassette(result: Any, argument: Any) -> None:
+    """Each record is one line for any reader of lines, whatever its texts hold."""
+    path = f"{random.Random(repr(result)).random()}.jsonl"
+    with cassette(path, mode="rewrite"):
+        recorded(name=path)(lambda given: result)(argument)
     written = Path(path).read_bytes().decode()
     assert len(written.splitlines()) == written.count("\n")
 
@@ -513,32 +608,42 @@ def test_any_plain_result_comes_back_the_same(result: Any, argument: Any) -> Non
 # Among other calls
 
 
-def test_models_inside_move_no_draw_outside() -> None:
-    """A replay does not run the function, so what it asks of models stands in a scope of its own."""
+def run_search() -> tuple[list[Any], list[str | None]]:
+    """Run a program whose recorded function asks a model what the program asks too; return all
+    answers, and the samples of the calls that were made.
+    """
     client = ScriptedClient(lambda messages: f"answer {len(client.requests)}")
 
     @recorded(name="tools/search#1")
     def search(topic: str) -> Any:
         return client.send_message("Which?", on_error="raise")["content"]
 
-    def run() -> list[Any]:
-        with scope("a"):
-            return [
-                search("x"),
-                client.send_message("Which?", on_error="raise")["content"],
-                search("x"),
-                search("y"),
-            ]
+    with scope("a"):
+        answers = [
+            search("x"),
+            client.send_message("Which?", on_error="raise")["content"],
+            search("x"),
+            search("y"),
+        ]
+    return answers, [request.sample for request in client.requests]
 
+
+def test_models_inside_move_no_draw_outside() -> None:
+    """A replay, which does not run the function, finds the draws of the program."""
     with cassette("c.jsonl") as tape:
-        live = run()
+        live, _ = run_search()
         assert tape.records == 7
+    assert live == ["answer 1", "answer 2", "answer 3", "answer 4"]
     with cassette("c.jsonl"):
-        assert run() == live == ["answer 1", "answer 2", "answer 3", "answer 4"]
-    scopes = [request.sample for request in client.requests]
-    assert scopes[1] == "a#0" and all(
-        str(each).startswith("a/tools.search.1.") for each in [*scopes[:1], *scopes[2:]]
-    )
+        assert run_search() == (live, [])
+
+
+def test_models_inside_stand_in_a_scope_of_the_functions_name() -> None:
+    """Its call has a scope of its own, in which what divides names is replaced."""
+    _, samples = run_search()
+    inside = [*samples[:1], *samples[2:]]
+    assert samples[1] == "a#0"
+    assert all(str(sample).startswith("a/tools.search.1.") for sample in inside)
 
 
 SCRIPT = """
@@ -562,10 +667,8 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_what_a_pool_s_workers_record_is_replayed_without_one(method: str) -> None:
-    """A function of the script itself has the same name in the processes that import the script
-    anew.
-    """
+def test_what_a_pools_workers_record_is_replayed_without_one(method: str) -> None:
+    """A function of the script itself has the same name in the processes that import the script."""
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"there is no {method} here")
     Path("script.py").write_text(SCRIPT)

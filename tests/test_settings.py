@@ -70,56 +70,99 @@ def test_each_layer_is_above_those_before_it(monkeypatch: pytest.MonkeyPatch) ->
         decides("argument", "argument", llmcall.OpenAIClient(cache_namespace="argument").settings)
 
 
-def test_blocks_nest_overlap_and_withdraw() -> None:
-    """The end of a block takes away what it brought, also by an exception and in whatever order;
-    None withdraws.
-    """
+def now() -> tuple[str, float, float | None]:
+    """Return the settings that the tests of blocks change."""
+    found = llmcall.settings()
+    return found.model, found.timeout, found.temperature
 
-    def now() -> tuple[str, float, float | None]:
-        return llmcall.settings().model, llmcall.settings().timeout, llmcall.settings().temperature
 
+DEFAULTS = ("gpt-4o-mini", 60, None)
+
+
+def test_configure_with_a_wrong_value_changes_nothing() -> None:
+    """The error names the value, and the other values are not set either."""
     llmcall.configure(model="a", timeout=5)
-    with pytest.raises(
-        ConfigError, match=r"configure\(\), timeout: -1 is not a number of seconds above 0"
-    ):
+    wrong = r"configure\(\), timeout: -1 is not a number of seconds above 0"
+    with pytest.raises(ConfigError, match=wrong):
         llmcall.configure(model="b", timeout=-1)
+    assert now() == ("a", 5, None)
+
+
+def test_none_withdraws_a_setting() -> None:
+    """Inside a block for the block, else for good."""
+    llmcall.configure(model="a", timeout=5)
     with llmcall.configured(timeout=None):
-        with pytest.raises(KeyError), llmcall.configured(model="c"):
-            llmcall.configure(temperature=1)
-            assert now() == ("c", 60, 1)
-            raise KeyError
         assert now() == ("a", 60, None)
     llmcall.configure(model=None)
     assert now() == ("gpt-4o-mini", 5, None)
+
+
+def test_blocks_nest() -> None:
+    """An inner block stands above the outer one, until it ends."""
+    with llmcall.configured(model="a", timeout=5):
+        with llmcall.configured(model="c"):
+            assert now() == ("c", 5, None)
+        assert now() == ("a", 5, None)
+    assert now() == DEFAULTS
+
+
+def test_an_exception_ends_a_block() -> None:
+    """What the block brought, and what was configured inside it, is taken away."""
+    with pytest.raises(KeyError), llmcall.configured(model="c"):
+        llmcall.configure(temperature=1)
+        assert now() == ("c", 60, 1)
+        raise KeyError
+    assert now() == DEFAULTS
+
+
+def test_blocks_may_overlap() -> None:
+    """Each takes away what it brought, in whatever order they end."""
     first, second = llmcall.configured(model="a"), llmcall.configured(temperature=1)
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert now() == ("gpt-4o-mini", 5, 1)
+    assert now() == ("gpt-4o-mini", 60, 1)
     second.__exit__(None, None, None)
-    assert now() == ("gpt-4o-mini", 5, None)
+    assert now() == DEFAULTS
 
 
-def test_force_api_cache(tmp_path: Path) -> None:
-    """On turns off into auto and leaves replay as it is; a cache file is a path, a pickle's that of
-    a directory.
-    """
-    for below, forced, mode in (
+@pytest.mark.parametrize(
+    ("below", "forced", "mode"),
+    [
         ("auto", True, "auto"),
         ("off", True, "auto"),
         ("replay", True, "replay"),
         ("replay", False, "off"),
         ("off", None, "off"),
-    ):
-        llmcall.configure(cache_mode=below)
-        llmcall.force_api_cache(forced)
-        assert llmcall.settings().cache_mode == mode
+    ],
+)
+def test_force_api_cache_turns_the_cache_on_and_off(
+    below: str, forced: bool | None, mode: str
+) -> None:
+    """On turns ``off`` into ``auto``, and leaves ``replay`` as it is; None leaves the mode."""
+    llmcall.configure(cache_mode=below)
+    llmcall.force_api_cache(forced)
+    assert llmcall.settings().cache_mode == mode
+
+
+def test_force_api_cache_takes_a_path(tmp_path: Path) -> None:
+    """The path of a pickle is that of a directory beside it; without a path it is the usual one."""
     llmcall.force_api_cache(True, "openai_api_cache.pickle")
     assert llmcall.settings().cache_path == str(tmp_path / "openai_api_cache.cache")
     llmcall.force_api_cache(True, tmp_path / "x")
-    assert llmcall.OpenAIClient(cache_path="y").settings.cache_path == str(tmp_path / "x")
+    assert llmcall.settings().cache_path == str(tmp_path / "x")
     llmcall.force_api_cache(True)
     assert llmcall.settings().cache_path == str(tmp_path / ".llmcall" / "cache")
+
+
+def test_the_path_of_force_api_cache_stands_above_a_clients(tmp_path: Path) -> None:
+    """It is forced on clients that name a path of their own."""
+    llmcall.force_api_cache(True, tmp_path / "x")
+    assert llmcall.OpenAIClient(cache_path="y").settings.cache_path == str(tmp_path / "x")
+
+
+def test_force_api_cache_refuses_a_mode() -> None:
+    """It takes True, False or None."""
     with pytest.raises(TypeError, match="True, False or None, not a str"):
         llmcall.force_api_cache("off")  # type: ignore[arg-type]
 
@@ -127,154 +170,268 @@ def test_force_api_cache(tmp_path: Path) -> None:
 # When changes are seen.
 
 
-def test_changes_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """settings() sees what changes in environment, files and working directory; where nothing did,
-    it is the same.
-
-    A file that is broken while the program runs is an error at each look, until it is mended.
-    """
+def test_settings_are_the_same_object_until_something_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A variable that is none of ours does not matter."""
     first = llmcall.settings()
     monkeypatch.setenv("UNRELATED", "x")
     assert llmcall.settings() is first
-    for number, path in enumerate(["config.ini", "config.ini", ".env", ".env"]):
-        timeout = 10 + number
-        written(
-            path,
-            f"LLMCALL_TIMEOUT={timeout}" if path == ".env" else f"[OpenAI]\nTIMEOUT = {timeout}",
-        )
+
+
+@pytest.mark.parametrize(
+    ("path", "text"), [("config.ini", "[OpenAI]\nTIMEOUT = {}"), (".env", "LLMCALL_TIMEOUT={}")]
+)
+def test_a_changed_file_is_seen(path: str, text: str) -> None:
+    """At each look, when it is made and whenever it changes."""
+    llmcall.settings()
+    for timeout in (10, 11):
+        written(path, text.format(timeout))
         assert llmcall.settings().timeout == timeout
-    written("config.ini", "[OpenAI]\nMODEL = ${MINE}\nTIMEOUT = 11\n[Aliases]\n")
+
+
+def test_a_changed_variable_that_a_file_refers_to_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file may take a value from a variable of any name."""
+    written("config.ini", "[OpenAI]\nMODEL = ${MINE}\n")
     for name in ("a", "b"):
         monkeypatch.setenv("MINE", name)
-        before = llmcall.settings()
-        assert before.model == name
+        assert llmcall.settings().model == name
+
+
+def test_a_file_that_breaks_is_an_error_until_it_is_mended() -> None:
+    """At each look; with the old values the settings are the old object."""
+    written("config.ini", "[OpenAI]\nTIMEOUT = 11\n[Aliases]\n")
+    before = llmcall.settings()
     written("config.ini", "[OpenAI]\nTIMEOUT = soon\n")
+    wrong = r"\[OpenAI\] TIMEOUT: 'soon' is not a number of seconds above 0"
     for _ in range(2):
-        with pytest.raises(
-            ConfigError, match=r"\[OpenAI\] TIMEOUT: 'soon' is not a number of seconds above 0"
-        ):
+        with pytest.raises(ConfigError, match=wrong):
             llmcall.settings()
-    written("config.ini", "[OpenAI]\nMODEL = b  # mended\nTIMEOUT = 11\n[Aliases]\n")
+    written("config.ini", "[OpenAI]\nTIMEOUT = 11  # mended\n[Aliases]\n")
     assert llmcall.settings() is before
+
+
+def test_a_changed_working_directory_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In another project the file of the first does not count."""
+    written("config.ini", "[OpenAI]\nMODEL = b\n")
+    assert llmcall.settings().model == "b"
     written("other/.llmcall/x", "")
     monkeypatch.chdir(tmp_path / "other")
     assert llmcall.settings().model == "gpt-4o-mini"
 
 
-def test_clients_already_made_follow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """client() looks at files and environment at most once a second, configure() at once; all
-    clients follow.
-    """
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that llmcall reads."""
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    client, own = llmcall.client(), ScriptedClient(lambda messages: "yes", model="own")
+    return now
+
+
+def test_the_client_looks_at_files_at_most_once_a_second(clock: list[float]) -> None:
+    """A client that is already made follows a changed file after that time."""
+    client = llmcall.client()
     written("config.ini", "[OpenAI]\nMODEL = a\n")
-    assert llmcall.client() is client and client.settings.model == "gpt-4o-mini"
-    now[0] += 1
+    assert llmcall.client() is client
+    assert client.settings.model == "gpt-4o-mini"
+    clock[0] += 1
     assert llmcall.client().settings.model == "a"
+
+
+@pytest.mark.usefixtures("clock")
+def test_configure_makes_the_client_look_at_files_at_once() -> None:
+    """A client that is already made follows a changed file then."""
+    client = llmcall.client()
     written("config.ini", "[OpenAI]\nMODEL = b\n")
     llmcall.configure(temperature=0.5)
     assert client.settings.model == "b"
+
+
+def test_a_clients_own_argument_stays_above_what_is_configured_later() -> None:
+    """Other settings of a client that is already made follow."""
+    own = ScriptedClient(lambda messages: "yes", model="own")
+    llmcall.configure(model="b", temperature=0.5)
     own.send_message("Hello")
-    assert own.requests[0].model == "own" and own.requests[0].body["temperature"] == 0.5
+    assert own.requests[0].model == "own"
+    assert own.requests[0].body["temperature"] == 0.5
 
 
 # Places.
 
 
-@pytest.mark.parametrize("marker", ["config.ini", ".llmcall/x", "pyproject.toml", ".git/x", ".git"])
-def test_the_root_is_the_nearest_marked_folder(
-    marker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Files are sought upward to the project's root, .env from the working directory on; a folder
-    is no file.
+@pytest.fixture
+def nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Make the project ``a`` inside another one, with a marker; work in its folder ``b/c``, and
+    return the path of ``a``.
     """
-    written("config.ini", "[OpenAI]\nTIMEOUT = 5\n")
-    written("a/" + marker, "")
-    written("a/.env", "LLMCALL_MODEL=far\nLLMCALL_TEMPERATURE=1\n")
-    written("a/b/.env", "LLMCALL_MODEL=near\nLLMCALL_TEMPLATES_PATH=mine\n")
-    (tmp_path / "a/b/c/.env").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "a/b/c")
+
+    def make(marker: str) -> Path:
+        written("config.ini", "[OpenAI]\nTIMEOUT = 5\n")
+        written(f"a/{marker}", "")
+        written("a/.env", "LLMCALL_MODEL=far\nLLMCALL_TEMPERATURE=1\n")
+        written("a/b/.env", "LLMCALL_MODEL=near\nLLMCALL_TEMPLATES_PATH=mine\n")
+        (tmp_path / "a/b/c/.env").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / "a/b/c")
+        return tmp_path / "a"
+
+    return make
+
+
+MARKERS = ["config.ini", ".llmcall/x", "pyproject.toml", ".git/x", ".git"]
+
+
+@pytest.mark.parametrize("marker", MARKERS)
+def test_the_root_is_the_nearest_marked_folder(marker: str, nested: Callable[[str], Path]) -> None:
+    """The cache stands in the root, and a config.ini above the root does not count."""
+    root = nested(marker)
     found = llmcall.settings()
-    assert (found.timeout, found.model, found.temperature) == (60, "near", None)
-    assert found.cache_path == str(tmp_path / "a/.llmcall/cache")
-    assert found.templates_path == str(tmp_path / "a/b/mine")
+    assert found.timeout == 60
+    assert found.cache_path == str(root / ".llmcall/cache")
+
+
+def test_the_nearest_dotenv_counts_alone(nested: Callable[[str], Path]) -> None:
+    """It is sought upward from the working directory; a folder of that name is no file."""
+    nested("pyproject.toml")
+    found = llmcall.settings()
+    assert (found.model, found.temperature) == ("near", None)
+
+
+def test_a_path_in_dotenv_starts_from_its_folder(nested: Callable[[str], Path]) -> None:
+    """Not from the working directory."""
+    root = nested("pyproject.toml")
+    assert llmcall.settings().templates_path == str(root / "b/mine")
+
+
+def test_a_path_in_a_variable_starts_from_the_working_directory(
+    nested: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As paths of the command line do."""
+    root = nested("pyproject.toml")
     monkeypatch.setenv("LLMCALL_CACHE_PATH", "../answers")
+    assert llmcall.settings().cache_path == str(root / "b/answers")
+
+
+@pytest.mark.parametrize(
+    ("given", "path"), [("~/x", "/home/x"), ("redis://h:1/0", "redis://h:1/0")]
+)
+def test_a_path_may_start_from_the_home_or_be_an_address(
+    given: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home is filled in; an address stays as it is."""
     monkeypatch.setenv("HOME", "/home")
-    assert llmcall.settings().cache_path == str(tmp_path / "a/b/answers")
-    assert llmcall.settings().replace(cache_path="~/x").cache_path == "/home/x"
-    assert llmcall.settings().replace(cache_path="redis://h:1/0").cache_path == "redis://h:1/0"
+    assert llmcall.settings().replace(cache_path=given).cache_path == path
 
 
-@pytest.mark.parametrize("by", ["environment", ".env"])
-def test_a_named_file(by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LLMCALL_CONFIG's file is read in place of config.ini, and its paths start from its folder."""
+@pytest.fixture(params=["environment", ".env"])
+def named_file(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A file that LLMCALL_CONFIG names, beside a config.ini."""
     written("config.ini", "[OpenAI]\nMODEL = found\n")
     written("other/mine.ini", "[OpenAI]\nTIMEOUT = 5\n[Cache]\nPATH = answers\n")
-    if by == "environment":
+    if request.param == "environment":
         monkeypatch.setenv("LLMCALL_CONFIG", "other/mine.ini")
     else:
         written(".env", "LLMCALL_CONFIG=other/mine.ini\n")
+    return tmp_path / "other/mine.ini"
+
+
+def test_a_named_file_is_read_in_place_of_config_ini(named_file: Path) -> None:
+    """Its values have its name as their origin."""
     found = llmcall.settings()
-    assert (found.model, found.timeout, found.cache_path) == (
-        "gpt-4o-mini",
-        5,
-        str(tmp_path / "other/answers"),
-    )
-    assert found.origin("TIMEOUT") == f"mine.ini ({tmp_path / 'other/mine.ini'}), [OpenAI] TIMEOUT"
+    assert (found.model, found.timeout) == ("gpt-4o-mini", 5)
+    assert found.origin("TIMEOUT") == f"mine.ini ({named_file}), [OpenAI] TIMEOUT"
+
+
+def test_a_path_in_a_named_file_starts_from_its_folder(named_file: Path) -> None:
+    """Not from the working directory."""
+    assert llmcall.settings().cache_path == str(named_file.parent / "answers")
+
+
+def test_a_named_file_that_does_not_exist_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says who names it."""
     monkeypatch.setenv("LLMCALL_CONFIG", "missing.ini")
     with pytest.raises(ConfigError, match="environment variable LLMCALL_CONFIG: there is no file"):
         llmcall.settings()
 
 
-def test_a_missing_key_says_where_one_was_sought(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From a directory without a config.ini, the message says that, with the directory and the
-    root.
-    """
+def told_without_a_key() -> str:
+    """Return the error of a call for which there is no key."""
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
+        llmcall.client().send_message("Hello")
+    return str(caught.value)
+
+
+@pytest.fixture
+def deep_down(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, below the root of a project."""
     written("pyproject.toml", "")
-    monkeypatch.chdir(Path(written("deep/down/x", "")).parent)
-    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
-        llmcall.client().send_message("Hello")
-    here = tmp_path / "deep" / "down"
-    assert f"no config.ini in {here} or above it, up to the project's root {tmp_path}" in str(
-        caught.value
-    )
-    written(tmp_path / "config.ini", "")
-    llmcall.reset()
-    with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
-        llmcall.client().send_message("Hello")
-    assert f"(read: {tmp_path / 'config.ini'})" in str(caught.value)
+    folder = Path(written("deep/down/x", "")).parent
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_missing_key_says_where_a_config_ini_was_sought(deep_down: Path, tmp_path: Path) -> None:
+    """The message has the working directory and the project's root."""
+    sought = f"no config.ini in {deep_down} or above it, up to the project's root {tmp_path}"
+    assert sought in told_without_a_key()
+
+
+@pytest.mark.usefixtures("deep_down")
+def test_a_missing_key_says_which_config_ini_was_read(tmp_path: Path) -> None:
+    """The file is there, and has no key."""
+    path = written(tmp_path / "config.ini", "")
+    assert f"(read: {path})" in told_without_a_key()
 
 
 # Variables.
 
 
-def test_variables(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """An empty variable hides neither .env nor config.ini; none takes away what a file sets; .env
-    sets no variable.
-
-    An unknown one of ours is warned of once, with the nearest; those of other uses are known.
-    """
-    written("config.ini", "[OpenAI]\nMODEL = a\nTIMEOUT =\nDEADLINE = 30\n")
-    written(".env", "LLMCALL_TEMPERATURE=0.5\nexport LLMCALL_TEMPLATES_PATH='a b' # s\n")
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_variable_hides_no_other_value(
+    empty: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither that of config.ini, nor that of .env, nor the default."""
+    written("config.ini", "[OpenAI]\nMODEL = a\nTIMEOUT =\n")
+    written(".env", "LLMCALL_TEMPERATURE=0.5\n")
     for name in ("LLMCALL_MODEL", "LLMCALL_TEMPERATURE", "LLMCALL_CONFIG", "OPENAI_API_KEY"):
-        monkeypatch.setenv(name, " ")
-    for name in ("LLMCALL_DEADLINE", "LLMCALL_MODLE", "LLMCALL_SCOPE"):
-        monkeypatch.setenv(name, "none")
+        monkeypatch.setenv(name, empty)
     found = llmcall.settings()
     assert (found.model, found.temperature, found.timeout, found.api_key) == ("a", 0.5, 60, None)
-    assert (found.deadline, found.origin("DEADLINE")) == (
-        None,
-        "environment variable LLMCALL_DEADLINE",
-    )
-    assert (
-        found.templates_path == str(Path.cwd() / "a b")
-        and "LLMCALL_TEMPLATES_PATH" not in os.environ
-    )
+
+
+def test_the_value_none_takes_away_what_a_file_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is the setting's origin."""
+    written("config.ini", "[OpenAI]\nDEADLINE = 30\n")
+    monkeypatch.setenv("LLMCALL_DEADLINE", "none")
+    found = llmcall.settings()
+    assert found.deadline is None
+    assert found.origin("DEADLINE") == "environment variable LLMCALL_DEADLINE"
+
+
+def test_dotenv_sets_no_variable() -> None:
+    """Its values may be quoted and exported; they are those of llmcall alone."""
+    written(".env", "export LLMCALL_TEMPLATES_PATH='a b' # s\n")
+    assert llmcall.settings().templates_path == str(Path.cwd() / "a b")
+    assert "LLMCALL_TEMPLATES_PATH" not in os.environ
+
+
+def test_an_unknown_variable_is_warned_of_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning has the nearest name; variables of llmcall that are no settings are known."""
+    for name in ("LLMCALL_MODLE", "LLMCALL_SCOPE"):
+        monkeypatch.setenv(name, "none")
+    for _ in range(2):
+        llmcall.settings()
     said = "environment variable LLMCALL_MODLE: there is no such setting; did you mean 'LLMCALL_MODEL'?"
     assert caplog.record_tuples == [("llmcall", logging.WARNING, said)]
+
+
+def test_a_dotenv_that_is_not_utf_8_is_an_error() -> None:
+    """The error names the line."""
     written(".env", b"A=1\nB=\xff")
     with pytest.raises(ConfigError, match=r"\.env \(.*\), line 2: not UTF-8"):
         llmcall.settings()
@@ -283,51 +440,75 @@ def test_variables(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFix
 # config.ini.
 
 
-def test_the_shown_file_has_every_setting(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The top-level config.ini is what the table of settings says; read, it changes nothing and
-    warns of nothing.
-    """
-    shown = (Path(__file__).parents[1] / "config.ini").read_text(encoding="utf-8")
+@pytest.fixture
+def shown() -> str:
+    """The text of the top-level config.ini."""
+    return (Path(__file__).parents[1] / "config.ini").read_text(encoding="utf-8")
+
+
+def test_the_shown_file_is_what_the_table_of_settings_says(shown: str) -> None:
+    """A setting that is added stands there too."""
     assert shown == example_file()
+
+
+def test_the_shown_file_changes_nothing(shown: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Read as it is, every setting has its default, and nothing is warned of."""
     bare = [(row.name, value) for row, value, _ in llmcall.settings().items()]
     assert [(row.name, value) for row, value, _ in read(shown).items()] == bare
-    monkeypatch.setenv("AZURE_EAST_KEY", "x")
-    used = read(re.sub(r"(?m)^# (?=\[|\S+ = )", "", shown))
-    assert (
-        used.prices["gpt-4o-mini"] == (0.15, 0.6, 0.075)
-        and len(used.endpoints) == len(used.models) == 1
-    )
-    assert all(used.endpoints[0]) and len(used.models["my-model*"]) == 9
     assert caplog.text == ""
 
 
-def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
-    """Its keys are read as ours, each said once; those that mean nothing here are said too; nothing
-    is warned of.
-    """
+def test_the_examples_of_the_shown_file_are_right(
+    shown: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the comment signs they are read, and nothing is warned of."""
+    monkeypatch.setenv("AZURE_EAST_KEY", "x")
+    used = read(re.sub(r"(?m)^# (?=\[|\S+ = )", "", shown))
+    assert used.prices["gpt-4o-mini"] == (0.15, 0.6, 0.075)
+    (endpoint,) = used.endpoints
+    assert all(endpoint)
+    assert used.models.keys() == {"my-model*"}
+    example = shown.partition("# [Model my-model*]")[2].partition("# [")[0]
+    keys = re.findall(r"(?m)^# ([A-Z_]+) = ", example)
+    assert used.models["my-model*"].keys() == {key.lower() for key in keys}
+    assert caplog.text == ""
+
+
+@pytest.fixture
+def tinytroupe(caplog: pytest.LogCaptureFixture) -> Settings:
+    """The settings that a configuration of TinyTroupe gives."""
     caplog.set_level(logging.INFO, "llmcall")
     theirs = (Path(__file__).parent / "tinytroupe.ini").read_text(encoding="utf-8")
-    found = read(theirs.replace("[OpenAI]", "[OpenAI]\nFREQ_PENALTY=0.1"))
-    assert (found.model, found.max_tokens, found.retry_max_attempts, found.retry_waiting_time) == (
-        "gpt-5-mini",
-        128000,
-        5,
-        0,
-    )
-    assert (found.limits_max_concurrent_calls, found.cache_mode, found.frequency_penalty) == (
-        4,
-        "auto",
-        0.1,
-    )
-    assert found.cache_path == str(Path.cwd() / "openai_api_cache.cache")
-    assert (
-        found.origin("cache_mode")
-        == f"config.ini ({Path.cwd() / 'config.ini'}), [OpenAI] CACHE_API_CALLS"
-    )
-    assert {record.levelname for record in caplog.records} == {"INFO"}
-    said = [record.getMessage().partition("[OpenAI] ")[2] for record in caplog.records]
+    return read(theirs.replace("[OpenAI]", "[OpenAI]\nFREQ_PENALTY=0.1"))
+
+
+def test_the_keys_of_tinytroupe_are_read_as_ours(tinytroupe: Settings) -> None:
+    """Each has its value under the name of llmcall's setting."""
+    values = {
+        "model": "gpt-5-mini",
+        "max_tokens": 128000,
+        "retry_max_attempts": 5,
+        "retry_waiting_time": 0,
+        "limits_max_concurrent_calls": 4,
+        "cache_mode": "auto",
+        "frequency_penalty": 0.1,
+        "cache_path": str(Path.cwd() / "openai_api_cache.cache"),
+    }
+    assert {name: getattr(tinytroupe, name) for name in values} == values
+
+
+def test_a_key_of_tinytroupe_is_the_origin_of_its_setting(tinytroupe: Settings) -> None:
+    """The origin has the name that stands in the file."""
+    path = Path.cwd() / "config.ini"
+    assert tinytroupe.origin("cache_mode") == f"config.ini ({path}), [OpenAI] CACHE_API_CALLS"
+
+
+@pytest.mark.usefixtures("tinytroupe")
+def test_each_key_of_tinytroupe_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """What it is read as, or that it means nothing here; none is a warning."""
+    told = caplog.get_records("setup")
+    assert {record.levelname for record in told} == {"INFO"}
+    said = [record.getMessage().partition("[OpenAI] ")[2] for record in told]
     assert "CACHE_API_CALLS: a key of TinyTroupe's, read as [Cache] MODE" in said
     assert "REASONING_MODEL: a key of TinyTroupe's without a meaning in llmcall" in said
     assert len(said) == len(set(said))
@@ -367,23 +548,22 @@ def test_a_config_of_tinytroupe(caplog: pytest.LogCaptureFixture) -> None:
          (Endpoint("East One", ("a", "b:1"), "azure", azure_endpoint="https://east/"),)),
     ],
 )  # fmt: skip
-def test_what_a_file_says(
+def test_a_file_is_read_as_the_manual_says(
     text: str,
     name: str,
     value: Any,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Comments, references, lists and tables are read as the manual says, also in a file from
-    Windows.
-
-    Whatever stands in somebody else's sections is neither an error nor a warning.
+    """Comments, references, lists and tables, also in a file from Windows; other programs' sections
+    are neither errors nor warnings.
     """
     monkeypatch.setenv("NAME", "value")
     monkeypatch.setenv("OTHER", "$x")
     text = text if text.startswith("[") else "[OpenAI] ; ours\n" + text
     assert getattr(read(text), name) == value
-    assert getattr(read("\ufeff" + text.replace("\n", "\r\n")), name) == value and caplog.text == ""
+    assert getattr(read("\ufeff" + text.replace("\n", "\r\n")), name) == value
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
@@ -399,14 +579,15 @@ def test_what_a_file_says(
         ("[Cache]\nNORMALIZE = time, uuids\n", "'time' is read as a regular expression; did you mean 'times'?"),
     ],
 )  # fmt: skip
-def test_warnings(text: str, message: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What is probably a mistake is one warning that names file, section and key, and the nearest
-    right one.
-    """
+def test_a_probable_mistake_is_one_warning(
+    text: str, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It names file, section and key, and the nearest right one."""
     read(text)
     llmcall.settings()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert message in caplog.text and str(Path.cwd() / "config.ini") in caplog.text
+    assert message in caplog.text
+    assert str(Path.cwd() / "config.ini") in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -424,12 +605,13 @@ def test_warnings(text: str, message: str, caplog: pytest.LogCaptureFixture) -> 
         ("[OpenAI]\nMODEL = a\n  TIMEOUT = 5\n", r"\[OpenAI\] MODEL: .* is not one line of text"),
     ],
 )  # fmt: skip
-def test_broken_files(text: str | bytes, message: str) -> None:
-    """A broken file is an error with path, line or key, and without what may be a key."""
+def test_a_broken_file_is_an_error_that_shows_no_key(text: str | bytes, message: str) -> None:
+    """The error has the path, and the line or key, and not what may be a credential."""
     written("config.ini", text)
     with pytest.raises(ConfigError, match=message) as caught:
         llmcall.settings()
-    assert str(Path.cwd() / "config.ini") in str(caught.value) and "secret" not in str(caught.value)
+    assert str(Path.cwd() / "config.ini") in str(caught.value)
+    assert "secret" not in str(caught.value)
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
@@ -462,17 +644,20 @@ def test_broken_files(text: str | bytes, message: str) -> None:
         ("cache_mode", "very-secret" * 9, "is not one of auto"),
     ],
 )
-def test_refused_values(name: str, value: Any, expected: str) -> None:
-    """A value of the wrong type or range is an error that names the place and what is allowed."""
+def test_a_wrong_value_is_an_error_that_names_what_is_allowed(
+    name: str, value: Any, expected: str
+) -> None:
+    """Of the wrong type or range; the error names the place, and shows no secret."""
     with pytest.raises(ConfigError, match=rf"configure\(\), {name}") as caught:
         llmcall.configure(**{name: value})
-    assert expected in str(caught.value) and "secr" not in str(caught.value)
+    assert expected in str(caught.value)
+    assert "secr" not in str(caught.value)
 
 
-def test_broken_dotenv(caplog: pytest.LogCaptureFixture) -> None:
-    """A line of .env that sets nothing is said once, however often the file is read, and the others
-    count.
-    """
+def test_a_line_of_dotenv_that_sets_nothing_is_told_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However often the file is read; the other lines count."""
     path = written(".env", "# s\nno assignment\n\nLLMCALL_MODEL=a\n")
     for temperature in (0.5, 1):
         llmcall.configure(temperature=temperature)
@@ -483,61 +668,89 @@ def test_broken_dotenv(caplog: pytest.LogCaptureFixture) -> None:
 # Keys.
 
 
-@pytest.mark.parametrize(
-    "variable", ["OPENAI_API_KEY", "LLMCALL_API_KEY", "OPENAI_ORG_ID", "LLMCALL_ORGANIZATION"]
-)
-def test_what_can_be_a_key(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line's end around a key or an organization is no part of it; what no header can hold is
-    refused, not shown.
-    """
-    for value in (f"{SECRET}\n", f" {SECRET}\r\n"):
-        monkeypatch.setenv(variable, value)
-        assert (
-            getattr(llmcall.settings(), "organization" if "ORG" in variable else "api_key")
-            == SECRET
-        )
-    for value in (f"{SECRET}ü", f"{SECRET}\n{SECRET}", f"{SECRET}\x07x"):
-        monkeypatch.setenv(variable, value)
-        with pytest.raises(
-            ConfigError, match=f"environment variable {variable}: not an? (key|organization)"
-        ) as caught:
-            llmcall.settings()
-        assert SECRET not in str(caught.value)
+KEY_VARIABLES = ["OPENAI_API_KEY", "LLMCALL_API_KEY", "OPENAI_ORG_ID", "LLMCALL_ORGANIZATION"]
 
 
-@pytest.mark.parametrize(
-    ("api_type", "key"), [("openai", "openai"), ("azure", "azure"), ("mine", "openai")]
-)
-def test_keys_of_the_sdks_variables(
-    api_type: str, key: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("variable", KEY_VARIABLES)
+@pytest.mark.parametrize("value", [f"{SECRET}\n", f" {SECRET}\r\n"])
+def test_blanks_around_a_key_are_no_part_of_it(
+    value: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which variable of the SDK counts depends on the client; a key of ours in the same layer goes
-    before.
-    """
+    """Nor a line's end; the same holds for an organization."""
+    monkeypatch.setenv(variable, value)
+    name = "organization" if "ORG" in variable else "api_key"
+    assert getattr(llmcall.settings(), name) == SECRET
+
+
+@pytest.mark.parametrize("variable", KEY_VARIABLES)
+@pytest.mark.parametrize("value", [f"{SECRET}ü", f"{SECRET}\n{SECRET}", f"{SECRET}\x07x"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(
+    value: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same holds for an organization."""
+    monkeypatch.setenv(variable, value)
+    wrong = f"environment variable {variable}: not an? (key|organization)"
+    with pytest.raises(ConfigError, match=wrong) as caught:
+        llmcall.settings()
+    assert SECRET not in str(caught.value)
+
+
+@pytest.fixture
+def sdk_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key in each variable that the SDK reads, and one in config.ini."""
     monkeypatch.setenv("OPENAI_API_KEY", "openai")
     monkeypatch.setenv("AZURE_OPENAI_KEY", "old")
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "azure")
     written("config.ini", "[OpenAI]\nAPI_KEY = file\n")
+
+
+API_TYPES = [("openai", "openai"), ("azure", "azure"), ("mine", "openai")]
+
+
+@pytest.mark.usefixtures("sdk_keys")
+@pytest.mark.parametrize(("api_type", "key"), API_TYPES)
+def test_the_client_decides_which_of_the_sdks_variables_counts(api_type: str, key: str) -> None:
+    """That of Azure or of OpenAI; it stands above the file."""
     llmcall.configure(api_type=api_type)
     assert llmcall.settings().api_key == key
+
+
+@pytest.mark.usefixtures("sdk_keys")
+@pytest.mark.parametrize(("api_type", "_"), API_TYPES)
+def test_a_variable_of_ours_stands_above_the_sdks(
+    api_type: str, _: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same layer: among the variables, and in .env."""
+    llmcall.configure(api_type=api_type)
     monkeypatch.setenv("LLMCALL_API_KEY", "ours")
     written(".env", "OPENAI_BASE_URL=https://sdk/v1\nLLMCALL_BASE_URL=https://ours/v1\n")
-    assert (llmcall.settings().api_key, llmcall.settings().base_url) == ("ours", "https://ours/v1")
+    assert llmcall.settings().api_key == "ours"
+    assert llmcall.settings().base_url == "https://ours/v1"
 
 
-def test_a_key_is_looked_up_when_it_is_used() -> None:
-    """A variable that the file refers to may be missing as long as its key is not used."""
-    endpoint = read("[Endpoint east]\nMODELS = a\nAPI_KEY = ${EAST_KEY}\n").endpoints[0]
-    with pytest.raises(
-        ConfigError,
-        match=r"\[Endpoint east\] API_KEY: the environment variable EAST_KEY is not set",
-    ):
+EAST_KEY = "[Endpoint east]\nMODELS = a\nAPI_KEY = ${EAST_KEY}\n"
+
+
+def test_a_variable_with_a_key_may_be_missing_until_the_key_is_used() -> None:
+    """The error then names the endpoint and the variable."""
+    endpoint = read(EAST_KEY).endpoints[0]
+    missing = r"\[Endpoint east\] API_KEY: the environment variable EAST_KEY is not set"
+    with pytest.raises(ConfigError, match=missing):
         endpoint.key()
+
+
+def test_a_key_that_a_file_refers_to_may_stand_in_dotenv() -> None:
+    """It is read like a variable."""
     written(".env", "EAST_KEY=from.env\n")
-    assert llmcall.settings().endpoints[0].key() == "from.env"
+    assert read(EAST_KEY).endpoints[0].key() == "from.env"
+
+
+def test_a_referenced_key_that_is_no_key_is_refused_and_not_shown() -> None:
+    """The error names its variable."""
     written(".env", "EAST_KEY='two words'\n")
+    endpoint = read(EAST_KEY).endpoints[0]
     with pytest.raises(ConfigError, match="environment variable EAST_KEY: not a key") as caught:
-        llmcall.settings().endpoints[0].key()
+        endpoint.key()
     assert "words" not in str(caught.value)
 
 
@@ -644,10 +857,9 @@ def test_only_loopback_needs_no_key(host: str, needs: bool) -> None:
 # The value.
 
 
-def test_secrets_are_masked_everywhere(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """No text that is made of settings holds a secret, and a worker gets them all."""
+@pytest.fixture
+def secretive(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Settings:
+    """Settings that have a secret wherever one can be."""
     caplog.set_level(0)
     llmcall.configure(models={"m": {"reasoning": True}}, prices={"m": (1, 2)})
     llmcall.force_api_type("azure")
@@ -666,51 +878,74 @@ def test_secrets_are_masked_everywhere(
         "LLMCALL_API_KEY",
     ):
         monkeypatch.setenv(name, SECRET)
-    found = llmcall.settings()
+    return llmcall.settings()
+
+
+def test_secrets_are_masked_in_every_text(
+    secretive: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No repr, table or log line that is made of settings holds a secret."""
     texts = [
-        repr(found),
-        str(found),
-        found._repr_html_(),
-        repr(found.endpoints),
-        *map(str, found.items()),
-        caplog.text,
+        repr(secretive),
+        str(secretive),
+        secretive._repr_html_(),
+        repr(secretive.endpoints),
+        *map(str, secretive.items()),
+        *(record.getMessage() for record in caplog.get_records("setup")),
     ]
     assert not [text for text in texts if SECRET in text]
-    again = pickle.loads(pickle.dumps(found))
-    assert list(again.items()) == list(found.items())
-    assert again.api_key == SECRET and [endpoint.key() for endpoint in again.endpoints] == [
-        SECRET,
-        SECRET,
-    ]
-    assert again.replace(api_type="openai").api_type == "azure"
 
 
-def test_settings_are_frozen() -> None:
-    """Nothing in them can be changed, nor through what was given to make them."""
+def test_a_worker_gets_all_settings_and_their_secrets(secretive: Settings) -> None:
+    """Pickled settings are whole, and can be changed as before."""
+    unpickled = pickle.loads(pickle.dumps(secretive))
+    assert list(unpickled.items()) == list(secretive.items())
+    assert unpickled.api_key == SECRET
+    assert [endpoint.key() for endpoint in unpickled.endpoints] == [SECRET, SECRET]
+    assert unpickled.replace(api_type="openai").api_type == "azure"
+
+
+def test_settings_are_copies_of_what_was_given() -> None:
+    """What changes in the tables later does not change the settings."""
     aliases, models = {"a": "b"}, {"a": {"reasoning": True}}
     llmcall.configure(aliases=aliases, models=models, prices={"a": [1, 2]})
     aliases["a"] = "c"
     models["a"]["reasoning"] = False
+    found = llmcall.settings()
+    assert found.aliases == {"a": "b"}
+    assert found.models == {"a": {"reasoning": True}}
+    assert found.prices == {"a": (1, 2)}
+
+
+def test_settings_are_frozen() -> None:
+    """Neither a setting nor a table in one can be changed; the error says what can be done."""
+    llmcall.configure(aliases={"a": "b"}, models={"a": {"reasoning": True}}, prices={"a": (1, 2)})
     found: Any = llmcall.settings()
-    assert (found.aliases, found.models, found.prices) == (
-        {"a": "b"},
-        {"a": {"reasoning": True}},
-        {"a": (1, 2)},
-    )
     with pytest.raises(AttributeError, match=r"settings are frozen: use configure\(model=…\)"):
         found.model = "a"
     for table in (found.aliases, found.models["a"], found.prices):
         with pytest.raises(TypeError, match="frozen"):
             table["x"] = "y"
-    assert found.replace() is found and found.replace(model=None) is found
-    changed = found.replace(model="a", cache_normalize=["times"])
-    assert (changed.model, changed.cache_normalize, changed.origin("LLMCALL_MODEL")) == (
-        "a",
-        ("times",),
-        "argument",
-    )
+
+
+def test_replacing_nothing_gives_the_same_settings() -> None:
+    """None is no value."""
+    found = llmcall.settings()
+    assert found.replace() is found
+    assert found.replace(model=None) is found
+
+
+def test_replaced_settings_have_the_argument_as_their_origin() -> None:
+    """The values are checked and frozen like any."""
+    changed = llmcall.settings().replace(model="a", cache_normalize=["times"])
+    assert (changed.model, changed.cache_normalize) == ("a", ("times",))
+    assert changed.origin("LLMCALL_MODEL") == "argument"
+
+
+def test_an_unknown_setting_is_an_error_with_the_nearest_name() -> None:
+    """When it is asked for, and when it is set."""
     with pytest.raises(ValueError, match=r"there is no setting 'MODLE'; did you mean 'model'\?"):
-        found.origin("MODLE")
+        llmcall.settings().origin("MODLE")
     with pytest.raises(TypeError, match=r"has no setting 'modle'; did you mean 'model'\?"):
         llmcall.configure(modle="a")
 

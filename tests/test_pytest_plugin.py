@@ -59,7 +59,7 @@ SHARED = "".join(
 
 
 class Project:
-    """Be a project in the working directory, with ``market.ask`` to test."""
+    """A project in the working directory, with ``market.ask`` to test."""
 
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pytester, self.path = pytester, pytester.path
@@ -79,7 +79,7 @@ class Project:
         )
 
     def result(self, *arguments: str, **outcomes: int) -> pytest.RunResult:
-        """Run the tests, and check how many passed, failed … where that is given."""
+        """Run the tests, and check how many passed, failed … if that is given."""
         plugins = ("-p", "llmcall.pytest_plugin", "-p", "no:cacheprovider")
         found = self.pytester.runpytest_inprocess(*plugins, *arguments)
         if outcomes:
@@ -94,6 +94,15 @@ class Project:
     def run(self, *arguments: str, **outcomes: int) -> str:
         """Run the tests likewise, and return what was printed."""
         return self.result(*arguments, **outcomes).stdout.str()
+
+    def record(self, source: str | None = None, **outcomes: int) -> None:
+        """Record the cassettes of all tests, of a module's new source if it is given, and forget
+        the calls.
+        """
+        if source is not None:
+            self.write(source)
+        self.run("--llm-record=once", **(outcomes or {"passed": 1}))
+        self.calls()
 
     def calls(self) -> list[str]:
         """Return what the model was asked since the last time."""
@@ -127,8 +136,8 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     return Project(pytester, monkeypatch)
 
 
-def test_pytest_finds_it() -> None:
-    """Installing llmcall adds the plugin."""
+def test_pytest_finds_the_plugin() -> None:
+    """Installing llmcall adds it."""
     [point] = entry_points(group="pytest11", name="llmcall")
     assert point.load() is llmcall.pytest_plugin
 
@@ -136,49 +145,61 @@ def test_pytest_finds_it() -> None:
 # Recording and replaying
 
 
-def test_record_once_then_replay(project: Project) -> None:
-    """Without a cassette the test fails and says how to record; recorded once, it calls nothing
-    more.
-    """
+def test_without_a_cassette_a_test_fails_and_says_how_to_record(project: Project) -> None:
+    """Nothing is asked, and nothing is written."""
     printed = project.run(failed=1)
-    assert "CacheMissError" in printed and "pytest --llm-record=" in printed
-    assert project.calls() == [] and project.cassettes() == {}
+    assert "CacheMissError" in printed
+    assert "pytest --llm-record=" in printed
+    assert (project.calls(), project.cassettes()) == ([], {})
+
+
+def test_recording_once_asks_and_writes_a_cassette(project: Project) -> None:
+    """The summary says that the run records, and how many calls."""
     printed = project.run("--llm-record=once", passed=1)
     assert summary(printed) == [
         "llmcall: recording, --llm-record=once",
         "llmcall: 0 calls replayed, 1 recorded",
     ]
     assert (project.cassettes(), project.calls()) == ({ONE: ["bread"]}, ["bread"])
+
+
+@pytest.mark.parametrize("option", [[], ["--llm-record=once"]])
+def test_what_is_recorded_is_replayed(project: Project, option: list[str]) -> None:
+    """Recording once again asks nothing more either, and the cassette stays as it is."""
+    project.record()
     recorded = (project.path / ONE).read_bytes()
-    assert summary(project.run(passed=1)) == ["llmcall: 1 call replayed, 0 recorded"]
-    assert summary(project.run("--llm-record=once", passed=1))[1:] == [
-        "llmcall: 1 call replayed, 0 recorded"
-    ]
-    assert project.calls() == [] and (project.path / ONE).read_bytes() == recorded
+    printed = summary(project.run(*option, passed=1))
+    assert printed[-1] == "llmcall: 1 call replayed, 0 recorded"
+    assert project.calls() == []
+    assert (project.path / ONE).read_bytes() == recorded
 
 
-def test_modes(project: Project) -> None:
-    """Each mode asks what it says, by VCR's names too, and by the ini key, above which the option
-    stands.
-    """
-    project.run("--llm-record=once", passed=1)
-    project.calls()
-    recorded = (project.path / ONE).read_text(encoding="utf-8")
-    project.write(THREE)
-    all_three = ["bread", "milk", "fish"]
-    for mode, calls in (
+@pytest.mark.parametrize(
+    ("mode", "calls"),
+    [
         ("none", []),
         ("once", []),
         ("new_episodes", ["milk", "fish"]),
-        ("all", all_three),
-    ):
-        project.write(recorded, ONE)
-        project.run("-o", f"llm_record={mode}", "--llm-record=none", failed=1)
-        project.run("-o", f"llm_record={mode}", **{"passed" if calls else "failed": 1})
-        assert (project.calls(), project.cassettes()[ONE]) == (
-            calls,
-            all_three if calls else ["bread"],
-        )
+        ("all", ["bread", "milk", "fish"]),
+    ],
+)
+def test_the_ini_key_sets_the_mode_by_vcrs_names_too(
+    project: Project, mode: str, calls: list[str]
+) -> None:
+    """Of three questions the cassette has the first; each mode asks what it says."""
+    project.record()
+    project.write(THREE)
+    project.run("-o", f"llm_record={mode}", **{"passed" if calls else "failed": 1})
+    assert project.calls() == calls
+    assert project.cassettes()[ONE] == (["bread", "milk", "fish"] if calls else ["bread"])
+
+
+def test_the_option_stands_above_the_ini_key(project: Project) -> None:
+    """With --llm-record=none nothing is asked, whatever the key says."""
+    project.record()
+    project.write(THREE)
+    project.run("-o", "llm_record=all", "--llm-record=none", failed=1)
+    assert (project.calls(), project.cassettes()) == ([], {ONE: ["bread"]})
 
 
 @pytest.mark.parametrize(
@@ -199,13 +220,14 @@ def test_modes(project: Project) -> None:
         ("llm('a.jsonl', live=True)", "-v", "@pytest.mark.llm('a.jsonl', live=True) must be"),
     ],
 )
-def test_wrong_usage(project: Project, marker: str, argument: str, complaint: str) -> None:
-    """A value or marker that there is not is refused before any test runs, with those that there
-    are.
-    """
+def test_a_wrong_value_or_marker_is_refused_before_any_test_runs(
+    project: Project, marker: str, argument: str, complaint: str
+) -> None:
+    """The message has the values and markers that there are."""
     project.write(f"@pytest.mark.{marker}\ndef test_one(): pass\n")
     result = project.result(argument)
-    assert result.ret == pytest.ExitCode.USAGE_ERROR and complaint in result.stderr.str()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert complaint in result.stderr.str()
 
 
 FAILING: list[tuple[str, dict[str, int]]] = [
@@ -228,21 +250,30 @@ FAILING: list[tuple[str, dict[str, int]]] = [
 ]
 
 
-def test_what_did_not_pass_is_not_written(project: Project) -> None:
-    """A test that failed in its setup, call or teardown, or was skipped, leaves no cassette and
-    changes none.
-    """
-    for source, outcomes in FAILING:
-        project.write(source)
-        project.run("--llm-record=once", **outcomes)
-        assert project.calls() == ["bread"] and project.cassettes() == {}, source
-    project.write(TEST_ONE.replace("bread", "milk"))
-    project.run("--llm-record=once", passed=1)
-    project.calls()
-    for source, outcomes in FAILING:
-        project.write(source)
-        assert "not used" not in project.run("--llm-record=rewrite", **outcomes), source
-        assert project.calls() == ["bread"] and project.cassettes() == {ONE: ["milk"]}, source
+WAYS_TO_FAIL = pytest.mark.parametrize(
+    ("source", "outcomes"), FAILING, ids=["call", "skipped", "xfail", "setup", "teardown"]
+)
+
+
+@WAYS_TO_FAIL
+def test_a_test_that_did_not_pass_writes_no_cassette(
+    project: Project, source: str, outcomes: dict[str, int]
+) -> None:
+    """Whether it failed in its setup, call or teardown, or was skipped."""
+    project.write(source)
+    project.run("--llm-record=once", **outcomes)
+    assert (project.calls(), project.cassettes()) == (["bread"], {})
+
+
+@WAYS_TO_FAIL
+def test_a_test_that_did_not_pass_changes_no_cassette(
+    project: Project, source: str, outcomes: dict[str, int]
+) -> None:
+    """Rewriting leaves it as it is, and no record is told to be unused."""
+    project.record(TEST_ONE.replace("bread", "milk"))
+    project.write(source)
+    assert "not used" not in project.run("--llm-record=rewrite", **outcomes)
+    assert (project.calls(), project.cassettes()) == (["bread"], {ONE: ["milk"]})
 
 
 def test_paid_answers_stay_in_the_cache(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,20 +286,21 @@ def test_paid_answers_stay_in_the_cache(project: Project, monkeypatch: pytest.Mo
     assert (project.calls(), project.cassettes()) == (["bread"], {ONE: ["bread"]})
 
 
-def test_what_cannot_be_written_or_read_is_an_error(project: Project) -> None:
-    """A credential is refused when the test has passed; a damaged cassette before, with its line
-    and no call.
-    """
+def test_a_credential_in_a_cassette_is_an_error_of_the_test(project: Project) -> None:
+    """It is refused when the test has passed, and nothing is written."""
     secret = "sk-proj-" + "a1B2c3D4e5" * 5
     project.write(f"@pytest.mark.llm\ndef test_one():\n    ask({secret!r})\n")
     printed = project.run("--llm-record=once", passed=1, errors=1)
-    assert (
-        "looks like an OpenAI API key" in printed and project.cassettes() == {} and project.calls()
-    )
+    assert "looks like an OpenAI API key" in printed
+    assert project.calls() == [secret]
+    assert project.cassettes() == {}
+
+
+def test_a_damaged_cassette_is_an_error_before_any_call(project: Project) -> None:
+    """The error names the line."""
     project.write('{"llmcall": 1, "settings": {}}\n<<<<<<< HEAD\n', ONE)
-    assert "test_one.jsonl:2: the line is a conflict marker" in project.run(
-        "--llm-record=new", errors=1
-    )
+    printed = project.run("--llm-record=new", errors=1)
+    assert "test_one.jsonl:2: the line is a conflict marker" in printed
     assert project.calls() == []
 
 
@@ -298,65 +330,77 @@ def test_an_unmarked_test_reaches_no_model(project: Project) -> None:
         "test_free.py",
     )
     project.run("--llm-record=once", "test_market.py", passed=1)
+    project.calls()
     printed = re.sub(r"\s*\nE\s+", " ", project.run(passed=1, failed=len(CALLS)))
     for number in range(len(CALLS)):
         assert f"pytest --llm-record=once test_free.py::test_{number}" in printed
-    assert project.calls() == ["bread"] and project.cassettes() == {ONE: ["bread"]}
+    assert (project.calls(), project.cassettes()) == ([], {ONE: ["bread"]})
 
 
-def test_a_miss_shows_the_test_alone(project: Project) -> None:
-    """The report of a miss has the test's line and what the miss says, and no frame inside llmcall."""
+def test_the_report_of_a_miss_shows_no_frame_inside_llmcall(project: Project) -> None:
+    """It has the test's line and what the miss says."""
     project.write("@pytest.mark.llm\ndef test_new():\n    ask('milk')\n")
     printed = project.run(failed=1)
-    assert "is not recorded" in printed
-    assert "errors.py:" not in printed and "prepare.py:" not in printed.partition("Captured log")[0]
-    assert len(printed.partition("E       llmcall")[0].splitlines()) < 30  # until the report begins
+    report = printed.partition("Captured log")[0]
+    assert "    ask('milk')" in report
+    assert "is not recorded" in report
+    frames = re.findall(r"(?m)^(\S+\.py):\d+:", report)
+    assert {Path(frame).name for frame in frames} == {"test_market.py", "market.py"}
 
 
-def test_the_selection_of_tests_opens_nothing(project: Project) -> None:
-    """Where only tests run that do not use the marker, those beside them that do are remembered."""
-    project.run("--llm-record=once", passed=1)
+@pytest.mark.parametrize("selected", ["test_free.py", "test_market.py::test_free"])
+def test_a_selection_of_unmarked_tests_reaches_no_model(project: Project, selected: str) -> None:
+    """Marked tests beside the selected ones are remembered."""
+    project.record()
     project.write(FREE, "test_free.py")
     project.write(TEST_ONE + FREE)
-    project.run("test_free.py", failed=1)
-    project.run("test_market.py::test_free", failed=1)
-    assert project.calls() == ["bread"]
+    project.run(selected, failed=1)
+    assert project.calls() == []
 
 
-def test_an_unmarked_test_is_told_so_while_recording(project: Project) -> None:
-    """Recording refuses the calls that a replay would refuse; a cassette that code opens itself may
-    record.
-    """
+def test_recording_refuses_the_calls_of_an_unmarked_test(project: Project) -> None:
+    """A replay would refuse them too."""
     project.write(FREE, "test_free.py")
+    project.run("--llm-record=once", passed=1, failed=1)
+    assert (project.calls(), project.cassettes()) == (["bread"], {ONE: ["bread"]})
+
+
+def test_a_cassette_that_code_opens_itself_may_record(project: Project) -> None:
+    """While the run records, and it is replayed like any other."""
     project.write(
         "def test_own():\n    with llmcall.cassette('own.jsonl'): ask('milk')\n", "test_own.py"
     )
-    project.run("--llm-record=once", passed=2, failed=1)
-    assert sorted(project.calls()) == ["bread", "milk"] and list(project.cassettes()) == [
-        ONE,
-        "own.jsonl",
-    ]
-    project.run(passed=2, failed=1)
+    project.run("--llm-record=once", passed=2)
+    assert sorted(project.calls()) == ["bread", "milk"]
+    assert project.cassettes() == {ONE: ["bread"], "own.jsonl": ["milk"]}
+    project.run(passed=2)
+    assert project.calls() == []
 
 
-def test_live_tests_reach_the_model(project: Project) -> None:
-    """live=True lets a test, a class or a module call, records nothing, and ends with it; it has no
-    cassette.
-    """
-    live = "pytest.mark.llm(live=True)"
-    project.write(f"pytestmark = {live}\ndef test_live():\n    ask('module')\n", "test_a_live.py")
+LIVE = "pytest.mark.llm(live=True)"
+
+
+def test_live_tests_reach_the_model_and_record_nothing(project: Project) -> None:
+    """``live=True`` lets a test, a class or a module call; tests beside them stay refused."""
+    project.write(f"pytestmark = {LIVE}\ndef test_live():\n    ask('module')\n", "test_a_live.py")
     project.write(
-        f"@{live}\ndef test_live():\n    ask('test')\n@{live}\nclass TestLive:\n    def test_live(self):\n"
-        f"        ask('class')\n@{live}\ndef test_both(llm_cassette): pass\n" + FREE,
+        f"@{LIVE}\ndef test_live():\n    ask('test')\n@{LIVE}\nclass TestLive:\n"
+        "    def test_live(self):\n        ask('class')\n" + FREE,
         "test_b_live.py",
     )
-    printed = project.run(passed=3, failed=2, errors=1)
-    assert "a live test has no cassette; remove the fixture llm_cassette" in printed
+    project.run(passed=3, failed=2)
     assert (project.calls(), project.cassettes()) == (["module", "test", "class"], {})
 
 
-def test_what_is_no_model_goes_on(project: Project) -> None:
-    """A scripted client and a recorded function work in a test without a cassette."""
+def test_a_live_test_has_no_cassette(project: Project) -> None:
+    """Its fixture is an error that says so."""
+    project.write(f"@{LIVE}\ndef test_both(llm_cassette): pass\n")
+    printed = project.run(errors=1)
+    assert "a live test has no cassette; remove the fixture llm_cassette" in printed
+
+
+def test_scripted_clients_and_recorded_functions_need_no_cassette(project: Project) -> None:
+    """They work in a test without one, recording and replaying."""
     project.write(
         "from llmcall.testing import ScriptedClient\n@llmcall.recorded\ndef now():\n    return 1\n"
         "def test_free():\n    assert now() == 1 and ScriptedClient(['Hi']).send_message('?').content == 'Hi'\n",
@@ -366,7 +410,7 @@ def test_what_is_no_model_goes_on(project: Project) -> None:
     project.run(passed=2)
 
 
-def test_other_projects_notice_nothing(project: Project) -> None:
+def test_projects_that_do_not_use_the_plugin_notice_nothing(project: Project) -> None:
     """Without marker, fixture or ini key, calls go as they always did, also beside cassettes that
     code opens.
     """
@@ -376,7 +420,19 @@ def test_other_projects_notice_nothing(project: Project) -> None:
     for _ in range(2):
         assert "llmcall" not in project.run(passed=2)
     assert project.calls() == ["milk", "free", "free"]
-    assert "this test has no cassette" in project.run("-o", "llm_record=none", passed=1, failed=1)
+
+
+def test_the_ini_key_alone_makes_a_project_use_the_plugin(project: Project) -> None:
+    """Calls of tests without a cassette are refused from then on."""
+    project.write(FREE)
+    printed = project.run("-o", "llm_record=none", failed=1)
+    assert "this test has no cassette" in printed
+    assert project.calls() == []
+
+
+def test_calls_after_the_run_reach_the_model(project: Project) -> None:
+    """What a run refused is allowed again when it has ended."""
+    project.run(failed=1)
     project.pytester.syspathinsert()
     from market import ask  # type: ignore[import-not-found]
 
@@ -384,10 +440,8 @@ def test_other_projects_notice_nothing(project: Project) -> None:
 
 
 @pytest.mark.parametrize("mark", ["", "@pytest.mark.llm"])
-def test_collecting_costs_nothing(project: Project, mark: str) -> None:
-    """In a project that does not use it or does, it imports its own small modules and nothing
-    heavy.
-    """
+def test_collecting_imports_only_small_modules(project: Project, mark: str) -> None:
+    """In a project that uses the plugin or does not, nothing heavy is imported."""
     (project.path / "test_market.py").write_text(
         f"import pytest\n\n{mark}\ndef test_one(): pass\n", encoding="utf-8"
     )
@@ -407,10 +461,8 @@ def test_collecting_costs_nothing(project: Project, mark: str) -> None:
 # Fixtures
 
 
-def test_the_fixture(project: Project) -> None:
-    """It gives a test its cassette with what it holds and did, without the marker, also when asked
-    for late.
-    """
+def test_the_fixture_gives_a_test_its_cassette(project: Project) -> None:
+    """Without the marker, also if it is asked for late; it tells what it holds and did."""
     project.write(
         "def test_one(request):\n    it = request.getfixturevalue('llm_cassette')\n    ask('bread')\n    ask('bread')\n"
         "    print('seen', it.path.name, it.records, it.replayed, it.recorded)\n"
@@ -423,17 +475,13 @@ def test_the_fixture(project: Project) -> None:
 def test_draws_do_not_depend_on_other_tests(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The draws of a whole process's scope begin at 0 in each test, whichever tests run before."""
+    """The draws of a whole process's scope start at 0 in each test, whichever tests run before."""
     monkeypatch.setenv("LLMCALL_SCOPE", "trial")
-    project.write(
-        "".join(
-            f"@pytest.mark.llm\ndef test_{name}():\n    ask('x')\n    ask('x')\n" for name in "ab"
-        )
-    )
-    project.run("--llm-record=once", passed=2)
+    asking = "@pytest.mark.llm\ndef test_{}():\n    ask('x')\n    ask('x')\n"
+    project.record(asking.format("a") + asking.format("b"), passed=2)
     project.run("test_market.py::test_b", passed=1)
     project.run("test_market.py::test_b", "test_market.py::test_a", passed=2)
-    assert len(project.calls()) == 4
+    assert project.calls() == []
 
 
 WORLD = """
@@ -456,40 +504,66 @@ WORLD = """
 """
 
 
-@pytest.mark.parametrize(
-    ("scope", "mode"),
-    [("class", "once"), ("package", "once"), ("session", "new"), ("module", "rewrite")],
-)
-def test_a_wider_fixture(project: Project, scope: str, mode: str) -> None:
-    """What it asks, before and after its yield, stands in its own cassette, so tests can be run one
-    by one.
+@pytest.fixture
+def world(project: Project, request: pytest.FixtureRequest) -> tuple[str, list[str]]:
+    """Write tests with a fixture that is wider than a test; return the mode in which to record
+    them, and the names under which the fixture is recorded.
     """
+    scope, mode = request.param
     project.write(WORLD.format(scope=scope))
     project.write("", "__init__.py")
+    return mode, ["TestC.world", "world"] if scope == "class" else ["world"]
+
+
+WIDER = pytest.mark.parametrize(
+    "world",
+    [("class", "once"), ("package", "once"), ("session", "new"), ("module", "rewrite")],
+    indirect=True,
+    ids=lambda world: "-".join(world),
+)
+
+
+@WIDER
+def test_a_wider_fixture_reaches_no_model_without_its_cassette(
+    project: Project, world: tuple[str, list[str]]
+) -> None:
+    """The tests that use it end in errors."""
     project.run(failed=1, errors=2)
     assert project.calls() == []
-    homes = ["TestC.world", "world"] if scope == "class" else ["world"]
+
+
+@WIDER
+def test_a_wider_fixture_has_a_cassette_of_its_own(
+    project: Project, world: tuple[str, list[str]]
+) -> None:
+    """It holds what the fixture asks, before and after its yield."""
+    mode, homes = world
     for _ in range(2 if mode == "rewrite" else 1):
         project.run(f"--llm-record={mode}", passed=3)
-        assert sorted(project.calls()) == sorted(
-            ["a Yes, world", "b", *(["world", "bye"] * len(homes))]
-        )
+        asked = ["a Yes, world", "b", *(["world", "bye"] * len(homes))]
+        assert sorted(project.calls()) == sorted(asked)
     assert project.cassettes() == {
         **{f"cassettes/test_market/{home}.jsonl": ["world", "bye"] for home in homes},
         "cassettes/test_market/test_a.jsonl": ["a Yes, world"],
         "cassettes/test_market/test_b.jsonl": ["b"],
     }
-    project.run(
-        "test_market.py::TestC", "test_market.py::test_b", "test_market.py::test_a", passed=3
-    )
+
+
+@WIDER
+def test_tests_of_a_wider_fixture_can_be_run_one_by_one(
+    project: Project, world: tuple[str, list[str]]
+) -> None:
+    """In another order too."""
+    project.run(f"--llm-record={world[0]}", passed=3)
+    project.calls()
+    tests = ("test_market.py::TestC", "test_market.py::test_b", "test_market.py::test_a")
+    project.run(*tests, passed=3)
     project.run("test_market.py::TestC", passed=1)
     assert project.calls() == []
 
 
-def test_fixtures_within_fixtures(project: Project) -> None:
-    """Each has its own calls in its own cassette: of a session where it is defined, of a module
-    beside that.
-    """
+def test_fixtures_within_fixtures_have_cassettes_of_their_own(project: Project) -> None:
+    """That of a session stands where it is defined, that of a module beside the module's."""
     project.write(
         "@pytest.fixture(scope='session')\ndef land():\n    return ask('land')\n"
         "@pytest.fixture(scope='module')\ndef town(request):\n    before = ask('town ' + request.module.__name__)\n"
@@ -508,14 +582,13 @@ def test_fixtures_within_fixtures(project: Project) -> None:
         },
         **{f"cassettes/test_{name}/test_one.jsonl": [f"house {name}"] for name in "xy"},
     }
+    project.calls()
     project.run("test_y.py", "test_x.py", passed=2)
-    assert len(project.calls()) == 7
+    assert project.calls() == []
 
 
-def test_setup_functions(project: Project) -> None:
-    """The setup and teardown functions of modules and classes are wider fixtures too, by their own
-    names.
-    """
+def test_setup_functions_are_fixtures_of_their_own_names(project: Project) -> None:
+    """Those of modules and classes, with their teardowns, are wider fixtures."""
     project.write(
         """
         pytestmark = pytest.mark.llm
@@ -544,55 +617,71 @@ def test_setup_functions(project: Project) -> None:
         "Case.setUpClass": ["case", "case ends"],
         "Case.test_two": ["before", "unit", "after"],
     }
+    project.calls()
     project.run(passed=2)
-    assert len(project.calls()) == 9
+    assert project.calls() == []
 
 
 # Names
 
 
-def test_names_of_cassettes(project: Project) -> None:
-    """Parameters and classes in classes have names of their own, the same each time, good on every
-    file system.
-    """
-    project.write(
-        """
-        pytestmark = pytest.mark.llm
+NAMED = """
+    pytestmark = pytest.mark.llm
 
-        @pytest.mark.parametrize("item", ["bread", "a/b", "a:b", "Bread", "x" * 200])
-        @pytest.mark.parametrize("price", [3, 0.5])
-        def test_item(item, price):
-            ask(f"{item} {price}")
+    @pytest.mark.parametrize("item", ["bread", "a/b", "a:b", "Bread", "x" * 200])
+    @pytest.mark.parametrize("price", [3, 0.5])
+    def test_item(item, price):
+        ask(f"{item} {price}")
 
-        @pytest.fixture(scope="module", params=[1, "Ä"])
-        def world(request):
-            return ask(f"world {request.param}")
+    @pytest.fixture(scope="module", params=[1, "Ä"])
+    def world(request):
+        return ask(f"world {request.param}")
 
-        class TestMarket:
-            def test_method(self): ask("method")
-            def test_Method(self): ask("Method")
+    class TestMarket:
+        def test_method(self): ask("method")
+        def test_Method(self): ask("Method")
 
-            class TestNested:
-                def test_method(self, world): ask("nested")
-        """
-    )
+        class TestNested:
+            def test_method(self, world): ask("nested")
+"""
+
+
+@pytest.fixture
+def named(project: Project) -> set[str]:
+    """The names of the cassettes of tests with parameters and classes, one for each call."""
+    project.write(NAMED)
     project.run("--llm-record=once", passed=14)
-    found = [Path(name).stem for name in project.cassettes()]
-    assert (
-        len(found) == 16
-        and len({name.casefold() for name in found}) == 16
-        and max(map(len, found)) <= 100
-    )
-    assert {"test_item[3-bread]", "TestMarket.TestNested.test_method[1]", "world[1]"} <= set(found)
-    assert "TestMarket.test_method" in found and any(
-        name.startswith("TestMarket.test_Method-") for name in found
-    )
+    names = {Path(name).stem for name in project.cassettes()}
+    assert len(names) == len(project.calls())
+    return names
+
+
+def test_a_cassette_is_named_by_class_test_and_parameters(named: set[str]) -> None:
+    """A fixture's cassette by its parameters too."""
+    assert {
+        "test_item[3-bread]",
+        "TestMarket.TestNested.test_method[1]",
+        "world[1]",
+        "TestMarket.test_method",
+    } <= named
+
+
+def test_names_of_cassettes_are_good_on_every_file_system(named: set[str]) -> None:
+    """They differ in more than capitals, and are not too long."""
+    assert len({name.casefold() for name in named}) == len(named)
+    assert any(name.startswith("TestMarket.test_Method-") for name in named)
+    assert max(map(len, named)) <= 100
+
+
+@pytest.mark.usefixtures("named")
+def test_a_cassette_has_the_same_name_whichever_tests_run(project: Project) -> None:
+    """Selected tests find what they recorded among all."""
     project.run("test_market.py::TestMarket", "test_market.py::test_item[3-Bread]", passed=5)
-    assert len(project.calls()) == len(project.cassettes()) == 16
+    assert project.calls() == []
 
 
-def test_async_tests(project: Project) -> None:
-    """An async test has its cassette too, for its async fixtures as well."""
+def test_an_asynchronous_test_has_its_cassette(project: Project) -> None:
+    """It holds what its asynchronous fixtures ask too."""
     pytest.importorskip("anyio")
     project.write(
         """
@@ -613,27 +702,34 @@ def test_async_tests(project: Project) -> None:
     )
     project.run("-p", "anyio", "--llm-record=once", passed=1)
     assert project.cassettes() == {ONE: ["world", "Yes, world", "bye"]}
+    project.calls()
     project.run("-p", "anyio", passed=1)
-    assert len(project.calls()) == 3
+    assert project.calls() == []
 
 
 @pytest.mark.parametrize(
     ("way", "mode"), [("fixture", "once"), ("marker", "new"), ("marker", "rewrite")]
 )
-def test_several_tests_share_a_named_cassette(
-    project: Project, monkeypatch: pytest.MonkeyPatch, way: str, mode: str
-) -> None:
-    """Tests that name one cassette record into it one after the other, within one run, and replay
-    from it.
-
-    What the disk cache holds is no answer to a rewrite, and takes no new answer's place.
-    """
-    monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")
+def test_several_tests_share_a_named_cassette(project: Project, way: str, mode: str) -> None:
+    """Tests that name one cassette record into it one after the other, and replay from it."""
     name = "@pytest.fixture(scope='module')\ndef llm_cassette_name():\n    return 'shared.jsonl'\n"
     project.write(SHARED if way == "marker" else name + SHARED.replace("('shared')", ""))
-    for answer in ("No", "Yes") if mode == "rewrite" else ("Yes",):
+    project.run(f"--llm-record={mode}", passed=3)
+    assert project.calls() == ["a", "b", "c"]
+    assert project.cassettes() == {"cassettes/test_market/shared.jsonl": ["a", "b", "c"]}
+    project.run(passed=3)
+    assert project.calls() == []
+
+
+def test_rewriting_takes_no_answer_from_the_disk_cache(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call is asked again, and its new answer stands in the cassette."""
+    monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")
+    project.write(SHARED)
+    for answer in ("No", "Yes"):
         project.pytester.makepyfile(market=MARKET.replace("Yes", answer))
-        project.run(f"--llm-record={mode}", passed=3)
+        project.run("--llm-record=rewrite", passed=3)
         assert project.calls() == ["a", "b", "c"]
     path = "cassettes/test_market/shared.jsonl"
     assert project.cassettes() == {path: ["a", "b", "c"]}
@@ -642,37 +738,50 @@ def test_several_tests_share_a_named_cassette(
     assert project.calls() == []
 
 
-def test_places_of_cassettes(project: Project) -> None:
-    """A name may be made of the usual one; the marker's counts above it; llm_cassette_dir moves
-    all.
-    """
-    project.write(
-        "@pytest.fixture\ndef llm_cassette_name(llm_cassette_name):\n    return f'v2/{llm_cassette_name}'\n",
-        "conftest.py",
-    )
-    project.write(TEST_ONE + "@pytest.mark.llm('../b.jsonl')\ndef test_b():\n    ask('b')\n")
+def test_a_cassettes_name_may_be_made_of_the_usual_one(project: Project) -> None:
+    """By the fixture ``llm_cassette_name``, which may use its own former value."""
+    source = "@pytest.fixture\ndef llm_cassette_name(llm_cassette_name):\n    return f'v2/{llm_cassette_name}'\n"
+    project.write(source, "conftest.py")
+    project.run("--llm-record=once", passed=1)
+    assert project.cassettes() == {"cassettes/test_market/v2/test_one.jsonl": ["bread"]}
+
+
+def test_the_markers_name_stands_above_the_fixtures(project: Project) -> None:
+    """It is a path below the folder of the module's cassettes."""
+    project.write("@pytest.fixture\ndef llm_cassette_name():\n    return 'a'\n", "conftest.py")
+    project.write("@pytest.mark.llm('../b.jsonl')\ndef test_b():\n    ask('b')\n")
+    project.run("--llm-record=once", passed=1)
+    assert project.cassettes() == {"cassettes/b.jsonl": ["b"]}
+
+
+@pytest.fixture
+def folders(project: Project) -> list[str]:
+    """The working directory and two folders in it, with a module of the same name in each."""
     for folder in ("north", "south"):
         project.write("", f"{folder}/__init__.py")
         project.write(TEST_ONE, f"{folder}/test_market.py")
-    names = ["test_market/v2/test_one.jsonl", "b.jsonl"]
-    project.run("--llm-record=once", passed=4)
-    assert sorted(project.cassettes()) == sorted(
-        [
-            *(f"cassettes/{name}" for name in names),
-            *(f"{f}/cassettes/{names[0]}" for f in ("north", "south")),
-        ]
-    )
-    assert len(project.calls()) == 4
-    project.run("--llm-record=once", "-o", "llm_cassette_dir=all", passed=4)
-    inside = [name for name in project.cassettes() if name.startswith("all/")]
-    assert inside == [
-        "all/b.jsonl",
-        *(f"all/{folder}{names[0]}" for folder in ("north/", "south/", "")),
-    ]
+    return ["", "north/", "south/"]
+
+
+def test_cassettes_stand_beside_their_module(project: Project, folders: list[str]) -> None:
+    """In a folder ``cassettes``."""
+    project.run("--llm-record=once", passed=3)
+    assert project.cassettes().keys() == {f"{folder}{ONE}" for folder in folders}
+
+
+def test_llm_cassette_dir_moves_all_cassettes(project: Project, folders: list[str]) -> None:
+    """Below it each module's folder has its own."""
+    project.run("--llm-record=once", "-o", "llm_cassette_dir=all", passed=3)
+    assert project.cassettes().keys() == {
+        f"all/{folder}test_market/test_one.jsonl" for folder in folders
+    }
+
+
+def test_a_cassettes_name_that_is_no_text_is_an_error(project: Project) -> None:
+    """The error names the test."""
     project.write("@pytest.fixture\ndef llm_cassette_name():\n    return None\n" + TEST_ONE)
-    assert "test_one: a cassette's name must be a string, not None" in project.run(
-        "test_market.py", errors=1
-    )
+    printed = project.run(errors=1)
+    assert "test_one: a cassette's name must be a string, not None" in printed
 
 
 def test_marks_that_a_conftest_adds(project: Project) -> None:
@@ -690,80 +799,112 @@ def test_marks_that_a_conftest_adds(project: Project) -> None:
 # The summary
 
 
-def test_unused_records(project: Project) -> None:
-    """Records that a passed test did not use are listed, and let the run fail where wanted;
-    rewriting drops them.
-    """
-    project.write(THREE.replace("'fish'", "'fish', 'eggs', 'salt'"))
-    project.run("--llm-record=once", passed=1)
-    assert project.result("--llm-unused=fail", passed=1).ret == 0
+@pytest.fixture
+def unused(project: Project) -> list[str]:
+    """A cassette of which a test uses one record; return what the summary says."""
+    project.record(THREE.replace("'fish'", "'fish', 'eggs', 'salt'"))
     project.write(TEST_ONE)
-    expected = [
+    return [
         "llmcall: 1 call replayed, 0 recorded",
         f"llmcall: 4 records of {ONE} were not used: "
         'gpt-4o-mini "milk", gpt-4o-mini "fish", gpt-4o-mini "eggs", and 1 more',
         "llmcall: --llm-record=update removes such records, and asks only for missing ones",
     ]
-    for option, code in (
-        ("-v", 0),
-        ("--llm-unused=warn", 0),
-        ("--llm-unused=fail", pytest.ExitCode.TESTS_FAILED),
-    ):
-        result = project.result(option, passed=1)
-        assert (result.ret, summary(result.stdout.str())) == (code, expected)
-    assert (
-        project.result("--llm-unused=fail", "-k", "nothing").ret
-        == pytest.ExitCode.NO_TESTS_COLLECTED
-    )
-    project.run("--llm-record=rewrite", passed=1)
-    assert project.result("--llm-unused=fail", passed=1).ret == 0 and project.cassettes() == {
-        ONE: ["bread"]
-    }
 
 
-def test_update_takes_out_what_no_test_used(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_used_every_record_passes(project: Project) -> None:
+    """With --llm-unused=fail too."""
+    project.record(THREE)
+    assert project.result("--llm-unused=fail", passed=1).ret == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "code"),
+    [("-v", 0), ("--llm-unused=warn", 0), ("--llm-unused=fail", pytest.ExitCode.TESTS_FAILED)],
+)
+def test_unused_records_are_listed(
+    project: Project, unused: list[str], option: str, code: int
 ) -> None:
-    """It asks only for what is missing; what it takes out is in the disk cache."""
+    """With --llm-unused=fail they let a run of passed tests fail."""
+    result = project.result(option, passed=1)
+    assert (result.ret, summary(result.stdout.str())) == (code, unused)
+
+
+@pytest.mark.usefixtures("unused")
+def test_a_run_without_tests_judges_no_record(project: Project) -> None:
+    """Its exit code stays that of pytest."""
+    result = project.result("--llm-unused=fail", "-k", "nothing")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+@pytest.mark.usefixtures("unused")
+def test_rewriting_drops_unused_records(project: Project) -> None:
+    """Afterwards every record is used."""
+    project.run("--llm-record=rewrite", passed=1)
+    assert project.cassettes() == {ONE: ["bread"]}
+    assert project.result("--llm-unused=fail", passed=1).ret == 0
+
+
+@pytest.fixture
+def updated(project: Project, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Update a cassette of which a test uses one record and misses one; return what was printed.
+
+    The disk cache held nothing before.
+    """
     monkeypatch.setenv("LLMCALL_CACHE_MODE", "auto")
-    project.write(THREE)
-    project.run("--llm-record=once", passed=1)
+    project.record(THREE)
     llmcall.client("openai").cache.clear()
-    project.calls()
     project.write(THREE.replace("'milk', 'fish'", "'eggs'"))
-    printed = project.run("--llm-record=update", "--llm-unused=fail", passed=1)
-    assert summary(printed)[1:] == [
+    return project.run("--llm-record=update", "--llm-unused=fail", passed=1)
+
+
+def test_update_takes_out_what_no_test_used(project: Project, updated: str) -> None:
+    """It asks only for what is missing, and says where the records went."""
+    assert summary(updated)[1:] == [
         "llmcall: 1 call replayed, 1 recorded",
         f"llmcall: 2 records of {ONE} were not used: moved to the disk cache",
     ]
-    assert project.calls() == ["eggs"] and project.cassettes() == {ONE: ["bread", "eggs"]}
+    assert project.calls() == ["eggs"]
+    assert project.cassettes() == {ONE: ["bread", "eggs"]}
+
+
+@pytest.mark.usefixtures("updated")
+def test_what_update_took_out_is_in_the_disk_cache(project: Project) -> None:
+    """A test that asks for it again is recorded without a call."""
+    project.calls()
     project.write(THREE)
     printed = project.run("--llm-record=new", passed=1)
     assert "1 call replayed, 2 recorded (0 asked, 2 from the cache)" in printed
     assert project.calls() == []
 
 
+UPDATED = "cassettes/test_market/shared.jsonl"
+
+
 @pytest.mark.parametrize(
-    ("tests", "outcomes"),
+    ("tests", "outcomes", "left"),
     [
-        (SHARED.replace("ask('c')", "pass"), {"passed": 3}),
-        (SHARED.replace("ask('c')", "assert False"), {"passed": 2, "failed": 1}),
-        (SHARED.replace("ask('c')", "pytest.skip()"), {"passed": 2, "skipped": 1}),
+        pytest.param("pass", {"passed": 3}, ["a", "b"], id="passed"),
+        pytest.param("assert False", {"passed": 2, "failed": 1}, ["a", "b", "c"], id="failed"),
+        pytest.param("pytest.skip()", {"passed": 2, "skipped": 1}, ["a", "b", "c"], id="skipped"),
     ],
 )
 def test_update_waits_for_all_tests_that_share_a_cassette(
-    project: Project, tests: str, outcomes: dict[str, int]
+    project: Project, tests: str, outcomes: dict[str, int], left: list[str]
 ) -> None:
-    """Records leave it after a complete, passed run of them all, and not if one is left out."""
-    project.write(SHARED)
-    project.run("--llm-record=once", passed=3)
-    shared = "cassettes/test_market/shared.jsonl"
-    project.write(tests)
-    project.run("--llm-record=update", "-k", "test_a", passed=1, deselected=2)
-    assert project.cassettes() == {shared: ["a", "b", "c"]}
+    """A record leaves it if all of them passed, and none of them used it."""
+    project.record(SHARED, passed=3)
+    project.write(SHARED.replace("ask('c')", tests))
     project.run("--llm-record=update", **outcomes)
-    left = ["a", "b"] if outcomes == {"passed": 3} else ["a", "b", "c"]
-    assert project.cassettes() == {shared: left}
+    assert project.cassettes() == {UPDATED: left}
+
+
+def test_update_takes_nothing_out_if_a_test_is_left_out(project: Project) -> None:
+    """Another of the tests that share the cassette may use the record."""
+    project.record(SHARED, passed=3)
+    project.write(SHARED.replace("ask('c')", "pass"))
+    project.run("--llm-record=update", "-k", "test_a", passed=1, deselected=2)
+    assert project.cassettes() == {UPDATED: ["a", "b", "c"]}
 
 
 INNER = """
@@ -791,66 +932,97 @@ INNER = """
 """
 
 
-def test_inner_records_of_a_recorded_function_are_used(project: Project) -> None:
-    """Where a recorded function is replayed, what it asked when it ran counts as used; what it did
-    not ask does not.
-    """
+def test_what_a_replayed_function_asked_when_it_ran_counts_as_used(project: Project) -> None:
+    """The function does not run again, and its records are not listed."""
     project.write(INNER)
     project.run("--llm-record=once", passed=2)
     asked = ["price of bread", "discount on bread", "think of milk", "bread"]
     assert project.calls() == asked * 2
     result = project.result("--llm-unused=fail", passed=2)
-    assert result.ret == 0 and summary(result.stdout.str()) == [
-        "llmcall: 6 calls replayed, 0 recorded"
-    ]
+    assert result.ret == 0
+    assert summary(result.stdout.str()) == ["llmcall: 6 calls replayed, 0 recorded"]
+
+
+def test_what_a_replayed_function_did_not_ask_can_be_unused(project: Project) -> None:
+    """A call of the test itself, with the same scope, is listed."""
+    project.record(INNER, passed=2)
     project.write(INNER.replace('            ask("bread")\n', ""))
     unused = project.result("--llm-unused=fail", passed=2)
-    assert unused.ret == pytest.ExitCode.TESTS_FAILED and project.calls() == []
+    assert unused.ret == pytest.ExitCode.TESTS_FAILED
+    assert project.calls() == []
     told = '1 record of cassettes/test_market/test_one[True]-5473be87.jsonl was not used: lisa#0 gpt-4o-mini "bread"'
     assert f"llmcall: {told}" in unused.stdout.str()
 
 
-def test_calls_that_left_no_record(project: Project) -> None:
-    """A test that passes while it records says which of its calls its replay will miss; one that
-    fails does not.
-    """
-    source = "@pytest.mark.llm\ndef test_one():\n    Model(on_error='none').send_message('refused')\n    ask('bread')\n"
-    project.write(source)
+REFUSED = "@pytest.mark.llm\ndef test_one():\n    Model(on_error='none').send_message('refused')\n    ask('bread')\n"
+
+
+def test_a_recording_tells_which_calls_a_replay_will_miss(project: Project) -> None:
+    """A call failed, and the test passed all the same."""
+    project.write(REFUSED)
     assert summary(project.run("--llm-record=once", passed=1))[1:] == [
         "llmcall: 0 calls replayed, 1 recorded",
         f"llmcall: 1 call of {ONE} failed for good and is not recorded: a replay misses it",
     ]
-    project.write(source + "    assert 0\n")
+
+
+def test_the_failed_calls_of_a_failed_test_are_not_told(project: Project) -> None:
+    """Its cassette is not written anyway."""
+    project.record(REFUSED)
+    project.write(REFUSED + "    assert 0\n")
     assert "not recorded" not in project.run("--llm-record=rewrite", failed=1)
 
 
-def test_a_shared_cassette_is_judged_after_all_its_tests(project: Project) -> None:
-    """A cassette that several tests share is judged where all tests ran and passed, and only then."""
-    project.write(SHARED)
-    project.run("--llm-record=once", passed=3)
-    assert "not used" not in project.run("--llm-unused=fail", passed=3)
+@pytest.fixture
+def shared_and_unused(project: Project) -> str:
+    """A cassette of several tests of which none uses one record; return what tells it."""
+    project.record(SHARED, passed=3)
     project.write(SHARED.replace("ask('c')", "pass"))
-    unused = '1 record of cassettes/test_market/shared.jsonl was not used: gpt-4o-mini "c"'
-    for arguments in ([], ["."]):
-        assert unused in project.run("--llm-unused=fail", *arguments)
-    some = (["test_market.py"], ["-k", "test_a"], ["--deselect", "test_market.py::test_b"])
-    for arguments in some:
-        assert "not used" not in project.run("--llm-unused=fail", *arguments)
+    return '1 record of cassettes/test_market/shared.jsonl was not used: gpt-4o-mini "c"'
+
+
+def test_a_shared_cassette_whose_records_are_all_used_is_not_listed(project: Project) -> None:
+    """Each of its tests uses a part."""
+    project.record(SHARED, passed=3)
+    assert "not used" not in project.run("--llm-unused=fail", passed=3)
+
+
+@pytest.mark.parametrize("arguments", [[], ["."]])
+def test_a_shared_cassette_is_judged_after_all_its_tests(
+    project: Project, shared_and_unused: str, arguments: list[str]
+) -> None:
+    """If all tests of the project ran and passed."""
+    assert shared_and_unused in project.run("--llm-unused=fail", *arguments)
+
+
+@pytest.mark.usefixtures("shared_and_unused")
+@pytest.mark.parametrize(
+    "arguments",
+    [["test_market.py"], ["-k", "test_a"], ["--deselect", "test_market.py::test_b"]],
+)
+def test_a_shared_cassette_is_not_judged_if_tests_were_left_out(
+    project: Project, arguments: list[str]
+) -> None:
+    """One of them may use the record."""
+    assert "not used" not in project.run("--llm-unused=fail", *arguments)
+
+
+@pytest.mark.usefixtures("shared_and_unused")
+def test_a_shared_cassette_is_not_judged_if_the_run_was_cut_off(project: Project) -> None:
+    """With ``-x`` the tests after a failure do not run."""
     project.write("def test_first():\n    assert 0\n", "test_a_first.py")
     assert "not used" not in project.run("--llm-unused=fail", "-x")
 
 
-def test_wider_fixtures_are_judged(project: Project) -> None:
-    """What neither setup nor teardown of a wider fixture used is listed, however many tests ran."""
+def test_unused_records_of_a_wider_fixture_are_listed(project: Project) -> None:
+    """Those that neither its setup nor its teardown used, however many tests ran."""
     source = "@pytest.fixture(scope='module')\ndef world():\n    {}\n    yield\n    ask('bye')\n"
     test = "@pytest.mark.llm\ndef test_w(world): pass\n"
-    project.write(source.format("ask('hello')") + test)
-    project.run("--llm-record=once", passed=1)
+    project.record(source.format("ask('hello')") + test)
     assert "not used" not in project.run("test_market.py", passed=1)
     project.write(source.format("pass") + test)
-    assert 'world.jsonl was not used: gpt-4o-mini "hello"' in project.run(
-        "test_market.py", passed=1
-    )
+    printed = project.run("test_market.py", passed=1)
+    assert 'world.jsonl was not used: gpt-4o-mini "hello"' in printed
 
 
 # Workers of pytest-xdist
@@ -874,27 +1046,41 @@ MANY = """
 """
 
 
-def test_workers(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two workers record what one process would, though they meet at the same cassettes, rewrite
-    and replay it.
-    """
+TWO_WORKERS = ("-p", "xdist", "-n2")
+SHARED_OF_MANY = "cassettes/test_market/shared.jsonl"
+
+
+@pytest.fixture
+def workers(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project whose tests are run by two workers; what they share is recorded before."""
     pytest.importorskip("xdist")
     monkeypatch.setenv("TMPDIR", str(project.path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     project.write(MANY)
-    two, shared = ("-p", "xdist", "-n2"), "cassettes/test_market/shared.jsonl"
     project.run("--llm-record=once", "-k", "shared", passed=6, deselected=6)
-    assert len(project.calls()) == 6
-    recording, counted = summary(project.run(*two, "--llm-record=rewrite", passed=12))
-    assert recording.endswith("--llm-record=rewrite") and counted.endswith(", 14 recorded")
-    assert sorted(project.calls()) == sorted([*"abcdef", *"012345", "world", "bye"])
-    recorded = project.cassettes()
-    assert len(recorded) == 8 and recorded["cassettes/test_market/world.jsonl"] == ["world", "bye"]
-    assert sorted(recorded[shared]) == list("abcdef")
-    assert not list(project.path.glob("llmcall-*"))
-    project.write(MANY.replace("    ask(name)", "    name == 'f' or ask(name)"))
-    result = project.result(*two, "--llm-unused=fail", passed=12)
-    assert f'{shared} was not used: gpt-4o-mini "f"' in result.stdout.str().replace(
-        "1 record of ", ""
-    )
-    assert result.ret == pytest.ExitCode.TESTS_FAILED and project.calls() == []
+    assert sorted(project.calls()) == list("abcdef")
+    return project
+
+
+def test_workers_record_what_one_process_would(workers: Project) -> None:
+    """Though they meet at the same cassettes, and rewrite them; nothing is left behind."""
+    recording, counted = summary(workers.run(*TWO_WORKERS, "--llm-record=rewrite", passed=12))
+    assert recording.endswith("--llm-record=rewrite")
+    assert counted.endswith(", 14 recorded")
+    assert sorted(workers.calls()) == sorted([*"abcdef", *"012345", "world", "bye"])
+    recorded = workers.cassettes()
+    assert recorded.pop("cassettes/test_market/world.jsonl") == ["world", "bye"]
+    assert sorted(recorded.pop(SHARED_OF_MANY)) == list("abcdef")
+    assert sorted(recorded.values()) == [[number] for number in "012345"]
+    assert not list(workers.path.glob("llmcall-*"))
+
+
+def test_workers_judge_a_shared_cassette_together(workers: Project) -> None:
+    """A record that no test of any worker used lets the run fail."""
+    workers.record(passed=12)
+    workers.write(MANY.replace("    ask(name)", "    name == 'f' or ask(name)"))
+    result = workers.result(*TWO_WORKERS, "--llm-unused=fail", passed=12)
+    printed = result.stdout.str().replace("1 record of ", "")
+    assert f'{SHARED_OF_MANY} was not used: gpt-4o-mini "f"' in printed
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert workers.calls() == []

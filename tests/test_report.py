@@ -64,27 +64,38 @@ def data_of(html: str) -> dict[str, Any]:
     return data
 
 
-def test_what_a_page_holds() -> None:
-    """A page says what the run is, and holds each text once, however often the histories repeat it."""
-    html = report(play("a.jsonl", agreed))
-    facts = dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', html))
-    assert (facts["calls"], facts["actors"], facts["model"], facts["cost"]) == (
-        "12",
-        "3",
-        "m",
-        "$0.0002",
-    )
-    assert (
-        html.count("You are actor 1, a thrifty buyer.") == 1
-        and '<h1 dir="auto">a.jsonl</h1>' in html
-    )
-    data = data_of(html)
-    assert data["actors"] == ["actor-0", "actor-1", "actor-2"] and len(data["calls"]["node"]) == 12
-    assert len(data["texts"]) == len(set(data["texts"])) and not data["parted"]
+@pytest.fixture
+def page() -> str:
+    """The page of a run of three actors and four rounds."""
+    return report(play("a.jsonl", agreed))
 
 
-def test_failures() -> None:
-    """A page says on top how many answers were cut, and that the recording broke off."""
+def test_a_page_says_what_the_run_is(page: str) -> None:
+    """Its name, calls, actors, model and cost."""
+    facts = dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', page))
+    assert (facts["calls"], facts["actors"]) == ("12", "3")
+    assert (facts["model"], facts["cost"]) == ("m", "$0.0002")
+    assert '<h1 dir="auto">a.jsonl</h1>' in page
+
+
+def test_a_page_holds_each_text_once(page: str) -> None:
+    """However often the histories repeat it."""
+    assert page.count("You are actor 1, a thrifty buyer.") == 1
+    texts = data_of(page)["texts"]
+    assert len(texts) == len(set(texts))
+
+
+def test_a_page_of_one_run_holds_its_actors_and_calls(page: str) -> None:
+    """It parts nowhere."""
+    data = data_of(page)
+    assert data["actors"] == ["actor-0", "actor-1", "actor-2"]
+    assert len(data["calls"]["node"]) == 12
+    assert not data["parted"]
+
+
+@pytest.fixture
+def failed_run() -> str:
+    """The page of a recording that broke off, with an answer that was cut."""
     with pytest.raises(ZeroDivisionError), llmcall.cassette("a.jsonl"), llmcall.scope("lisa"):
         client = ScriptedClient(["Yes", "No"])
         client.send_message("Bread?", on_error="raise")
@@ -94,48 +105,92 @@ def test_failures() -> None:
     Path("a.jsonl").write_text(
         text.replace('"finish_reason": "stop"', '"finish_reason": "length"', 1), encoding="utf-8"
     )
-    html = report("a.jsonl")
-    assert '<td dir="auto">1 answer ended by length; the recording broke off</td>' in html
-    assert '<td dir="auto">unknown</td>' in html  # what it cost
-    assert "failures" not in report(play("b.jsonl", agreed))
+    return report("a.jsonl")
 
 
-def test_two_runs() -> None:
-    """With --against, the page says where the runs part, and has the calls of both side by side."""
+def test_a_page_says_what_failed(failed_run: str) -> None:
+    """How many answers were cut, and that the recording broke off."""
+    said = '<td dir="auto">1 answer ended by length; the recording broke off</td>'
+    assert said in failed_run
+
+
+def test_a_page_says_that_a_cost_is_unknown(failed_run: str) -> None:
+    """No price is known of a scripted answer."""
+    assert '<td dir="auto">unknown</td>' in failed_run
+
+
+def test_a_page_of_a_run_without_failures_does_not_speak_of_them(page: str) -> None:
+    """There is no row of failures."""
+    assert "failures" not in page
+
+
+@pytest.fixture
+def page_of_two_runs() -> str:
+    """The page of two runs, in which an actor's third answer differs."""
     one = play("a.jsonl", agreed)
     other = play(
         "b.jsonl",
         lambda actor, number: "No." if (actor, number) == (1, 2) else agreed(actor, number),
     )
-    html = report(one, "--against", other)
-    data = data_of(html)
-    assert (
-        list(data["parted"]) == ["6"]
-        and data["parted"]["6"][0] == "the same request has different answers"
-    )
-    assert data["cells"]["status"].count("changed") == 2 and "actor-1, call 3" in html
-    assert min(data["cells"]["other"]) >= 0 and len(data["calls"]["node"]) == 24
+    return report(one, "--against", other)
 
 
-def test_draws_are_counted() -> None:
-    """A request that was drawn several times is shown with its answers and how often each came."""
+def test_a_page_of_two_runs_says_where_they_part(page_of_two_runs: str) -> None:
+    """The call and the cause, and which calls differ."""
+    data = data_of(page_of_two_runs)
+    assert list(data["parted"]) == ["6"]
+    assert data["parted"]["6"][0] == "the same request has different answers"
+    assert "actor-1, call 3" in page_of_two_runs
+    assert data["cells"]["status"].count("changed") == 2
+
+
+def test_a_page_of_two_runs_holds_the_calls_of_both(page_of_two_runs: str) -> None:
+    """Each call has its counterpart."""
+    data = data_of(page_of_two_runs)
+    assert len(data["calls"]["node"]) == 24
+    assert min(data["cells"]["other"]) >= 0
+
+
+def test_the_answers_of_a_request_drawn_several_times_are_counted() -> None:
+    """JSON is counted by its value."""
     answers = enumerate(['{"a": 1, "b": 2}', '{"b": 2, "a": 1}', "No"])
     written("a.jsonl", [chat("Bread?", answer, f"lisa#{draw}") for draw, answer in answers])
     data = data_of(report("a.jsonl"))
     [[drawn, counts]] = data["spread"]
-    assert len(drawn) == 3 and [(data["texts"][text], count) for text, count in counts] == [
+    assert len(drawn) == 3
+    assert [(data["texts"][text], count) for text, count in counts] == [
         ('{"a": 1, "b": 2}', 2),
         ("No", 1),
     ]
 
 
-def test_a_sample() -> None:
-    """--sample shows the calls of actors taken evenly, says so, and leaves the sums as they are."""
-    html = report(play("a.jsonl", agreed, actors=10, rounds=2), "--sample", "6")
-    assert data_of(html)["actors"] == ["actor-0", "actor-3", "actor-6"]
-    assert "A sample: 6 of 20 calls, of 3 of 10 actors" in html and ">20</td>" in html
-    assert len(data_of(report("a.jsonl", "--sample", "1"))["calls"]["node"]) == 1
-    assert "A sample" not in report("a.jsonl", "--sample", "100")
+@pytest.fixture
+def twenty_calls() -> str:
+    """A cassette of ten actors with two calls each."""
+    return play("a.jsonl", agreed, actors=10, rounds=2)
+
+
+def test_a_sample_has_actors_taken_evenly(twenty_calls: str) -> None:
+    """As many of them as make up the number of calls."""
+    data = data_of(report(twenty_calls, "--sample", "6"))
+    assert data["actors"] == ["actor-0", "actor-3", "actor-6"]
+
+
+def test_a_page_of_a_sample_says_so(twenty_calls: str) -> None:
+    """The sums stay those of the whole run."""
+    html = report(twenty_calls, "--sample", "6")
+    assert "A sample: 6 of 20 calls, of 3 of 10 actors" in html
+    assert ">20</td>" in html
+
+
+def test_a_sample_may_be_smaller_than_an_actor(twenty_calls: str) -> None:
+    """A single call is shown."""
+    assert len(data_of(report(twenty_calls, "--sample", "1"))["calls"]["node"]) == 1
+
+
+def test_a_sample_that_is_larger_than_the_run_is_none(twenty_calls: str) -> None:
+    """All is shown, and nothing speaks of a sample."""
+    assert "A sample" not in report(twenty_calls, "--sample", "100")
 
 
 # Surveys
@@ -168,32 +223,45 @@ def survey(path: str, *, people: int = 24, framing: str = "plain") -> str:
     return str(written(path, records))
 
 
-def test_a_survey_shows_its_answers_by_what_tells_them_apart() -> None:
-    """The page of a survey begins with the distribution of each field: by levels of the scope, and by
-    the columns of the rows, which are found in the prompts.
+@pytest.fixture
+def bus() -> dict[str, Any]:
+    """What the page of a survey says of the answers in the field ``bus``."""
+    found: dict[str, Any] = data_of(report(survey("a.jsonl")))["survey"][0]
+    return found
 
-    An answer that was asked again does not count.
-    """
+
+def test_each_field_of_a_surveys_answers_has_a_distribution() -> None:
+    """In the order of the answers."""
     data = data_of(report(survey("a.jsonl")))
     assert [each["field"] for each in data["survey"]] == ["bus", "sure"]
-    bus = data["survey"][0]
-    groups = dict(bus["groups"])
+
+
+def test_a_distribution_counts_answers_that_hold(bus: dict[str, Any]) -> None:
+    """Refusals are counted too; an answer that was asked again is not."""
     assert bus["values"] == ["yes", "no", "(refused)"]
-    assert dict(groups["all answers"]) == {"all": [24, 23, 1]}
-    assert dict(groups["“from …”"]) == {"Bergen": [0, 23, 1], "Cork": [24, 0, 0]}
-    assert set(dict(groups["“You are a …”"])) == {"baker", "driver", "nurse"}
+    assert dict(dict(bus["groups"])["all answers"]) == {"all": [24, 23, 1]}
+
+
+def test_a_survey_shows_its_answers_by_the_columns_of_its_rows(bus: dict[str, Any]) -> None:
+    """They are found in the prompts."""
+    groups = dict(bus["groups"])
     assert list(groups) == ["all answers", "“You are a …”", "“from …”"]
-    both = survey("b.jsonl", framing="formal")
-    lines = Path("a.jsonl").read_text(encoding="utf-8") + "\n".join(
-        Path(both).read_text(encoding="utf-8").splitlines()[1:]
-    )
-    Path("c.jsonl").write_text(lines, encoding="utf-8")
-    by_level = dict(data_of(report("c.jsonl"))["survey"][0]["groups"])["scope, level 2"]
-    assert dict(by_level) == {"formal": [24, 23, 1], "plain": [24, 23, 1]}
+    assert dict(groups["“from …”"]) == {"Bergen": [0, 23, 1], "Cork": [24, 0, 0]}
+    assert dict(groups["“You are a …”"]).keys() == {"baker", "driver", "nurse"}
 
 
-def test_numbers_that_name_the_actors_show_no_answers() -> None:
-    """Answers by ranges of them say nothing; other numbers are shown by ranges."""
+def test_a_survey_shows_its_answers_by_levels_of_the_scope() -> None:
+    """Two ways of asking stand in one file, under scopes of their own."""
+    plain, formal = survey("a.jsonl"), survey("b.jsonl", framing="formal")
+    _, *more = Path(formal).read_text(encoding="utf-8").splitlines()
+    both = Path(plain).read_text(encoding="utf-8") + "\n".join(more)
+    Path("c.jsonl").write_text(both, encoding="utf-8")
+    groups = dict(data_of(report("c.jsonl"))["survey"][0]["groups"])
+    assert dict(groups["scope, level 2"]) == {"formal": [24, 23, 1], "plain": [24, 23, 1]}
+
+
+def test_a_survey_shows_its_answers_by_ranges_of_numbers() -> None:
+    """Numbers that only tell the people apart show nothing, and are left out."""
     records = [
         chat(
             f"You are person {n}, {20 + 3 * n} years old. Bus?",
@@ -209,8 +277,8 @@ def test_numbers_that_name_the_actors_show_no_answers() -> None:
     assert list(ages) == ["20 to 35", "38 to 53", "56 to 71", "74 to 89"]
 
 
-def test_the_answers_of_two_surveys() -> None:
-    """Two surveys that are compared show their answers side by side."""
+def test_two_surveys_show_their_answers_side_by_side() -> None:
+    """Each run is a group."""
     data = data_of(report(survey("a.jsonl"), "--against", survey("b.jsonl", framing="formal")))
     assert dict(dict(data["survey"][0]["groups"])["run"]) == {
         "this run": [24, 23, 1],
@@ -218,14 +286,23 @@ def test_the_answers_of_two_surveys() -> None:
     }
 
 
-def test_free_answers_and_simulations_are_no_distributions() -> None:
-    """Free texts have no distribution, nor have the answers of a few actors with many calls."""
+def test_free_texts_have_no_distribution() -> None:
+    """Every answer is another."""
     texts = [chat("Bread?", f"Well, {n} of them.", f"p-{n}#0") for n in range(60)]
     assert not data_of(report(str(written("a.jsonl", texts))))["survey"]
-    assert not data_of(report(play("b.jsonl", agreed)))["survey"]
+
+
+def test_a_simulation_has_no_distribution(page: str) -> None:
+    """A few actors with many calls are no survey."""
+    assert not data_of(page)["survey"]
+
+
+def test_the_numbers_of_a_survey_are_shown_by_ranges() -> None:
+    """Every answer falls into one."""
     numbers = [chat("How much?", json.dumps({"sum": n}), f"p-{n}#0") for n in range(60)]
     [found] = data_of(report(str(written("c.jsonl", numbers))))["survey"]
-    assert len(found["values"]) == 8 and sum(found["groups"][0][1][0][1]) == 60
+    assert len(found["values"]) == 8
+    assert sum(found["groups"][0][1][0][1]) == 60
 
 
 def test_repeats_are_one_row() -> None:
@@ -235,34 +312,47 @@ def test_repeats_are_one_row() -> None:
     assert cells["columns"] == ["repeat 1, call 1", "repeat 1, call 2", "repeat 2, call 1"]
 
 
-def test_what_became_of_answers() -> None:
-    """A page says which answers were cut, refused, and asked again."""
+def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
+    """On top, and at each call."""
     html = report(survey("a.jsonl"))
     assert "1 answer ended by length; 1 answer refused; 1 answer asked again" in html
     marks = data_of(html)["calls"]["marks"]
     assert sorted(mark for each in marks for mark in each) == ["asked again", "cut", "refused"]
 
 
-def test_rounds_are_columns() -> None:
-    """Rounds that are a level of the scope are the columns, and actors that sit out stay empty."""
-    days = [(name, day) for name in ("lisa", "bart") for day in (1, 2, 10)]
+@pytest.fixture
+def days() -> str:
+    """A cassette with days as a level of the scope, on one of which an actor sits out."""
     records = [
         chat(f"Day {day}?", f"{name} {day}", f"day-{day}/{name}#0")
-        for name, day in days
+        for name, day in [(name, day) for name in ("lisa", "bart") for day in (1, 2, 10)]
         if (name, day) != ("bart", 2)
     ]
-    cells = data_of(report(str(written("a.jsonl", records))))["cells"]
+    return str(written("a.jsonl", records))
+
+
+def test_rounds_that_are_a_level_of_the_scope_are_columns(days: str) -> None:
+    """In the order of their numbers; the actors are the rows."""
+    cells = data_of(report(days))["cells"]
     assert cells["columns"] == ["day-1", "day-2", "day-10"]
-    assert cells["rows"] == ["lisa", "bart"] or cells["rows"] == ["bart", "lisa"]
+    assert sorted(cells["rows"]) == ["bart", "lisa"]
+
+
+def test_a_round_in_which_an_actor_sits_out_stays_empty(days: str) -> None:
+    """The actor's calls are counted without it."""
+    cells = data_of(report(days))["cells"]
     bart = cells["rows"].index("bart")
     places = zip(cells["row"], cells["column"], cells["call"], strict=True)
     assert [place[1:] for place in places if place[0] == bart] == [(0, "1"), (2, "2")]
-    named = data_of(report("a.jsonl", "--round", "2"))["cells"]
-    assert named["columns"] == ["bart", "lisa"]
 
 
-def test_what_a_message_quotes() -> None:
-    """A page holds which earlier answers of others a message quotes, and in which calls."""
+def test_the_option_round_names_the_level_of_the_columns(days: str) -> None:
+    """By its number."""
+    assert data_of(report(days, "--round", "2"))["cells"]["columns"] == ["bart", "lisa"]
+
+
+def test_a_page_holds_which_answers_of_others_a_message_quotes() -> None:
+    """And in which calls they were given."""
     said = "I will bring two loaves of bread to the river."
     records = [chat("Day 1?", said, "lisa#0"), chat("Day 1?", "Hm.", "bart#0")]
     records.append(chat(f"Day 2? Lisa said: {said}", "Good.", "bart#0"))
@@ -272,57 +362,55 @@ def test_what_a_message_quotes() -> None:
     assert data["texts"][quote[3]] == said.rstrip(".")
 
 
-def test_what_a_report_may_be_of() -> None:
-    """Embeddings, functions and a scope of the cache make a page; what cannot be read is a message."""
+def test_a_scope_of_the_cache_makes_a_page() -> None:
+    """Its recorded functions do no harm."""
     client = ScriptedClient(lambda messages: "Yes", cache_mode="auto")
     with llmcall.scope("rep-1"), llmcall.scope("lisa"):
         client.send_message("Bread?", temperature=1, on_error="raise")
         llmcall.recorded(name="price_of")(lambda: 3)()
     assert data_of(report("--scope", "rep-1"))["actors"] == ["rep-1/lisa"]
+
+
+def test_a_file_that_cannot_be_read_makes_no_page() -> None:
+    """The message names its line."""
     Path("broken.jsonl").write_text("{broken", encoding="utf-8")
-    assert (
-        "broken.jsonl:1" in done("report", "broken.jsonl", "-o", "x.html", code=1)
-        and not Path("x.html").exists()
-    )
+    assert "broken.jsonl:1" in done("report", "broken.jsonl", "-o", "x.html", code=1)
+    assert not Path("x.html").exists()
 
 
 @settings(max_examples=25)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
 def test_hostile_text_stays_text(text: str) -> None:
-    """Whatever stands in a prompt, an answer or a scope makes no element, ends no script, and hides
-    nothing.
-    """
+    """Whatever stands in a prompt, an answer or a scope makes no element, and hides nothing."""
     hostile = text + HOSTILE
     for path, prompt in (("a.jsonl", hostile), ("b.jsonl", f"{hostile} <img>")):
         client = ScriptedClient([hostile], model="<img>")
         with llmcall.cassette(path, mode="rewrite"), llmcall.scope(re.sub("[/#]", "", hostile)):
             client.send_message(prompt, on_error="raise")
     html = report("a.jsonl", "--against", "b.jsonl")
-    assert (
-        html.count("<script") == 2
-        and html.count("</script>") == 2
-        and "<img" not in html
-        and "<!--" not in html
-    )
+    assert (html.count("<script"), html.count("</script>")) == (2, 2)
+    for forbidden in ("<img", "<!--", "\u202e", "\x1b", "\u200b"):
+        assert forbidden not in html
     assert any(each.endswith("{{ 7*7 }}") for each in data_of(html)["texts"])
-    assert "\u202e" not in html and "\x1b" not in html and "\u200b" not in html
 
 
-def test_nothing_is_loaded() -> None:
-    """No element names an address, and the policy allows the page's own style and script alone."""
-    html = report(play("a.jsonl", agreed))
+def test_a_page_names_no_address_to_load_from(page: str) -> None:
+    """Its only link is to itself, and no script runs a text."""
     assert not re.search(
-        r"\b(src|action|style|on\w+)=|url\(|@import|https?:|innerHTML|eval\(", html
+        r"\b(src|action|style|on\w+)=|url\(|@import|https?:|innerHTML|eval\(", page
     )
-    assert re.findall(r'href="(.*?)"', html) == ["#calls"]
-    policy = re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', html)
-    assert policy is not None and policy[1].startswith("default-src &#39;none&#39;;")
+    assert re.findall(r'href="(.*?)"', page) == ["#calls"]
+
+
+def test_the_policy_of_a_page_allows_its_own_style_and_script_alone(page: str) -> None:
+    """By their digests."""
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="(.*?)"', page)
+    assert policy is not None
+    assert policy[1].startswith("default-src &#39;none&#39;;")
     for name in ("style", "script"):
-        *_, text = re.findall(rf"<{name}>(.*?)</{name}>", html, re.DOTALL)
-        assert (
-            f"{name}-src &#39;sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-            in policy[1]
-        )
+        *_, text = re.findall(rf"<{name}>(.*?)</{name}>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{name}-src &#39;sha256-{digest}" in policy[1]
 
 
 # In a browser
@@ -373,57 +461,103 @@ def open_page(chromium: Any) -> Iterator[Open]:
     assert not complaints
 
 
-def test_reading_by_keyboard(open_page: Open) -> None:
-    """The keyboard alone goes to a call, opens its conversation as it stood, reads on, and comes
-    back.
-    """
-    report(play("a.jsonl", agreed))
-    tab = open_page()
-    tab.keyboard.press("Tab")
-    assert tab.evaluate("document.activeElement.textContent") == "Skip to the calls"
-    tab.locator("[data-cell='0']").focus()
-    for key in ("ArrowDown", "ArrowRight", "ArrowRight", "Enter"):
+def press(tab: Any, *keys: str) -> None:
+    """Press keys one after the other."""
+    for key in keys:
         tab.keyboard.press(key)
-    assert tab.locator("#title").text_content() == "actor-1 · call 3"
-    assert tab.evaluate("document.activeElement.id") == "title"
-    assert tab.locator("summary").first.text_content() == "5 earlier messages"
-    tab.locator("summary").first.click()
-    conversation = tab.locator("article .message")
-    assert conversation.count() == 7 and "a thrifty buyer" in conversation.first.inner_text()
-    assert '\n  "buy": false,' in conversation.last.inner_text()
-    tab.locator("#next").click()
-    assert tab.locator("#title").text_content() == "actor-1 · call 4"
-    tab.keyboard.press("Escape")
-    assert tab.locator("#conversation").is_hidden()
-    assert tab.evaluate("document.activeElement.dataset.cell") == "7"
 
 
-def test_searching(open_page: Open) -> None:
-    """Words, phrases and scopes are found, in what a call was first to say; what is found opens."""
-    report(play("a.jsonl", agreed))
-    tab = open_page()
+def focused(tab: Any, name: str) -> Any:
+    """Return a property of the element that has the focus."""
+    return tab.evaluate(f"document.activeElement.{name}")
 
-    tab.keyboard.press("/")
-    assert tab.evaluate("document.activeElement.id") == "search"
+
+@pytest.fixture
+def tab(page: str, open_page: Open) -> Any:
+    """The tab in which the page of one run is open."""
+    return open_page()
+
+
+@pytest.fixture
+def opened_call(tab: Any) -> Any:
+    """The tab in which the keyboard alone opened the third call of the second actor."""
+    tab.locator("[data-cell='0']").focus()
+    press(tab, "ArrowDown", "ArrowRight", "ArrowRight", "Enter")
+    return tab
+
+
+def test_the_first_key_offers_to_skip_to_the_calls(tab: Any) -> None:
+    """Whoever reads by keyboard need not go through the head of the page."""
+    press(tab, "Tab")
+    assert focused(tab, "textContent") == "Skip to the calls"
+
+
+def test_the_keyboard_opens_a_call(opened_call: Any) -> None:
+    """The arrows go through the grid, and the title of the opened call has the focus."""
+    assert opened_call.locator("#title").text_content() == "actor-1 · call 3"
+    assert focused(opened_call, "id") == "title"
+
+
+def test_an_opened_call_shows_its_conversation_as_it_stood(opened_call: Any) -> None:
+    """Earlier messages are folded; JSON is laid out."""
+    assert opened_call.locator("summary").first.text_content() == "5 earlier messages"
+    opened_call.locator("summary").first.click()
+    messages = opened_call.locator("article .message")
+    assert messages.count() == 7
+    assert "a thrifty buyer" in messages.first.inner_text()
+    assert '\n  "buy": false,' in messages.last.inner_text()
+
+
+def test_the_next_call_of_an_actor_is_one_click_away(opened_call: Any) -> None:
+    """The button opens it."""
+    opened_call.locator("#next").click()
+    assert opened_call.locator("#title").text_content() == "actor-1 · call 4"
+
+
+def test_escape_closes_a_call_and_goes_back_to_its_cell(opened_call: Any) -> None:
+    """That of the call that was read last."""
+    opened_call.locator("#next").click()
+    press(opened_call, "Escape")
+    assert opened_call.locator("#conversation").is_hidden()
+    assert focused(opened_call, "dataset.cell") == "7"
+
+
+def search(tab: Any, query: str, found: str) -> None:
+    """Search, and wait until so many calls are found."""
+    tab.locator("#search").fill(query)
+    tab.locator("#found", has_text=found).wait_for()
+
+
+def test_words_phrases_and_scopes_are_found(tab: Any) -> None:
+    """In what a call was first to say: histories that repeat it are not found."""
     for query, found in (
         ("coins SAYS", "12 calls of 12"),
         ('"for 3 coins" scope:actor-2', "1 call of 12"),
         ('"coins for"', "0 calls of 12"),
         ("thrifty", "3 calls of 12"),
     ):
-        tab.locator("#search").fill(query)
-        tab.locator("#found", has_text=found).wait_for()
-    tab.keyboard.press("Escape")
+        search(tab, query, found)
+
+
+def test_the_key_slash_goes_to_the_search(tab: Any) -> None:
+    """Escape leaves the search, and shows the grid."""
+    press(tab, "/")
+    assert focused(tab, "id") == "search"
+    search(tab, "thrifty", "3 calls of 12")
+    press(tab, "Escape")
     tab.locator("#rows[role=grid]").wait_for()
-    tab.locator("#search").fill("for 3 scope:actor-1")
-    tab.locator("#found", has_text="1 call of 12").wait_for()
-    tab.keyboard.press("Enter")
+
+
+def test_enter_opens_what_is_found(tab: Any) -> None:
+    """The words that were sought are marked in it."""
+    search(tab, "for 3 scope:actor-1", "1 call of 12")
+    press(tab, "Enter")
     assert tab.locator("#title").text_content() == "actor-1 · call 4"
     assert tab.locator("article mark").first.text_content() == "for"
 
 
-def test_searching_what_the_page_says(open_page: Open) -> None:
-    """The search finds what the page says of calls, and phrases with quotes in them."""
+def test_the_search_finds_what_the_page_says_of_calls(open_page: Open) -> None:
+    """And phrases with quotes in them."""
     one = play("a.jsonl", lambda actor, number: f'Say "yes {number}" to actor {actor}')
     other = play(
         "b.jsonl", lambda actor, number: f'Say "yes {number}" to actor {actor}', word="generous"
@@ -437,14 +571,12 @@ def test_searching_what_the_page_says(open_page: Open) -> None:
         ('"say "yes 2"', "3 calls of 12"),
         ('"say "no"', "0 calls of 12"),
     ):
-        tab.locator("#search").fill(query)
-        tab.locator("#found", has_text=found).wait_for()
+        search(tab, query, found)
 
 
-def test_filters_keep_the_grid(open_page: Open) -> None:
-    """The filters keep the grid, with the rows and columns in which they show a call; in it, other
-    calls are blank.
-    """
+@pytest.fixture
+def filtered(open_page: Open) -> Any:
+    """The tab of two runs that differ in six calls, of which only those are to be shown."""
     one = play("a.jsonl", agreed)
     other = play(
         "b.jsonl",
@@ -454,11 +586,25 @@ def test_filters_keep_the_grid(open_page: Open) -> None:
     tab = open_page()
     tab.locator("#only").select_option("differs")
     tab.locator("#found", has_text="6 calls of 12").wait_for()
-    assert tab.locator("#rows[role=grid] .row").count() == 3
-    heads = tab.locator("#head > div").all_text_contents()
+    return tab
+
+
+def test_a_filter_keeps_the_rows_and_columns_in_which_it_shows_a_call(filtered: Any) -> None:
+    """Other calls in them are blank."""
+    assert filtered.locator("#rows[role=grid] .row").count() == 3
+    heads = filtered.locator("#head > div").all_text_contents()
     assert heads == ["actor", "call 2", "call 3", "call 4"]
-    assert tab.locator(".cell").count() == 9 and tab.locator(".cell.filtered").count() == 3
-    assert "asked again" not in tab.locator("#only").inner_text()
+    assert filtered.locator(".cell").count() == 9
+    assert filtered.locator(".cell.filtered").count() == 3
+
+
+def test_a_filter_that_would_show_nothing_is_not_offered(filtered: Any) -> None:
+    """No call of the run was asked again."""
+    assert "asked again" not in filtered.locator("#only").inner_text()
+
+
+def test_filters_show_what_was_cut_refused_and_asked_again(open_page: Open) -> None:
+    """Each shows its call."""
     report(survey("c.jsonl"))
     tab = open_page()
     for name in ("cut", "refused", "asked again"):
@@ -466,10 +612,8 @@ def test_filters_keep_the_grid(open_page: Open) -> None:
         tab.locator("#found", has_text="1 call of 49").wait_for()
 
 
-def test_a_link_names_the_scope_and_the_call(open_page: Open) -> None:
-    """A link opens the same call in another page of the run, whatever its place there."""
-    report(play("a.jsonl", agreed))
-    tab = open_page()
+def test_a_link_opens_the_same_call_in_another_page_of_the_run(tab: Any) -> None:
+    """It names the scope and the call, whatever its place there."""
     tab.locator("[data-cell='9']").click()
     assert tab.evaluate("location.hash") == "#actor-2:2"
     report("a.jsonl", "--scope", "actor-2")
@@ -489,42 +633,74 @@ def test_changed_words_are_marked_in_the_texts(open_page: Open) -> None:
     assert tab.locator("article ins").all_text_contents() == ["generous", "five"]
 
 
-def test_the_strip_shows_every_call(open_page: Open) -> None:
-    """The strip colours every call, says how many there are of each kind, and opens what is clicked."""
+@pytest.fixture
+def strip(open_page: Open) -> Any:
+    """The tab of two runs that part everywhere, which has a picture of all calls."""
     one = play("a.jsonl", agreed)
     report(one, "--against", play("b.jsonl", lambda *_: "No."))
-    tab = open_page()
-    assert "the runs part (3)" in tab.locator("#strip-legend").inner_text()
-    picture = tab.locator("#strip-svg")
-    assert picture.get_attribute("aria-label") == "3 actors × 4 columns: 3 parted, 9 changed"
+    return open_page()
+
+
+def test_the_strip_says_how_many_calls_of_each_kind_there_are(strip: Any) -> None:
+    """In its legend, and in its description for those who cannot see it."""
+    assert "the runs part (3)" in strip.locator("#strip-legend").inner_text()
+    label = strip.locator("#strip-svg").get_attribute("aria-label")
+    assert label == "3 actors × 4 columns: 3 parted, 9 changed"
+
+
+def test_the_strip_opens_what_is_clicked(strip: Any) -> None:
+    """Its last corner is the last call."""
+    picture = strip.locator("#strip-svg")
     box = picture.bounding_box()
     picture.click(position={"x": box["width"] - 3, "y": box["height"] - 3})
-    assert tab.locator("#title").text_content() == "actor-2 · call 4"
+    assert strip.locator("#title").text_content() == "actor-2 · call 4"
 
 
-def test_the_answers_of_a_survey_as_a_picture(open_page: Open) -> None:
-    """The first picture of a survey is its answers; they are shown by the column that is chosen, and
-    nothing is wider than the window.
-    """
+def is_readable(tab: Any, width: int) -> bool:
+    """Return whether nothing is wider than the window, and each text stands out in both schemes."""
+    poor = []
+    for scheme in ("dark", "light"):
+        tab.emulate_media(color_scheme=scheme)
+        poor += tab.evaluate(CONTRASTS)
+    return tab.evaluate("document.documentElement.scrollWidth") <= width and not poor
+
+
+def test_the_answers_of_a_survey_are_its_first_picture(open_page: Open) -> None:
+    """They are shown by the column that is chosen; other pictures are hidden."""
     report(survey("a.jsonl"))
-    for width in (1400, 390):
-        tab = open_page(width)
-        tab.locator("#by").select_option("“from …”")
-        assert tab.locator("#distributions th").all_text_contents()[:2] == ["Bergen", "Cork"]
-        assert tab.evaluate("document.documentElement.scrollWidth") <= width
-        assert tab.locator("#strip").is_hidden() and tab.locator("#costs").is_hidden()
-        for scheme in ("dark", "light"):
-            tab.emulate_media(color_scheme=scheme)
-            assert tab.evaluate(CONTRASTS) == []
+    tab = open_page()
+    tab.locator("#by").select_option("“from …”")
+    assert tab.locator("#distributions th").all_text_contents()[:2] == ["Bergen", "Cork"]
+    assert tab.locator("#strip").is_hidden()
+    assert tab.locator("#costs").is_hidden()
 
 
-def test_unknown_tokens_and_costs_make_no_bars(open_page: Open) -> None:
-    """What no server reported is no zero: no chart if nothing is known, else the word."""
+@pytest.mark.parametrize("width", [1400, 390])
+def test_the_page_of_a_survey_is_readable_in_a_narrow_window(open_page: Open, width: int) -> None:
+    """And in a wide one, dark and light."""
+    report(survey("a.jsonl"))
+    tab = open_page(width)
+    tab.locator("#by").select_option("“from …”")
+    assert is_readable(tab, width)
+
+
+def unreported() -> list[Record]:
+    """Return three calls whose tokens and costs nobody knows."""
     records = [chat("Bread?", "Yes.", f"{name}#0") for name in ("lisa", "bart", "emma")]
     for record in records:
         record.response["usage"], record.cost = None, None
-    report(str(written("a.jsonl", records)))
+    return records
+
+
+def test_without_any_known_cost_there_is_no_chart(open_page: Open) -> None:
+    """What no server reported is no zero."""
+    report(str(written("a.jsonl", unreported())))
     assert open_page().locator("#costs").is_hidden()
+
+
+def test_an_unknown_cost_beside_known_ones_is_said_in_words(open_page: Open) -> None:
+    """It makes no bar."""
+    records = unreported()
     records[0].cost = 0.5
     report(str(written("a.jsonl", records)))
     tab = open_page()
@@ -544,47 +720,55 @@ def test_whom_a_message_quotes_is_a_link(open_page: Open) -> None:
 
 
 def test_paper_has_all_calls(open_page: Open) -> None:
-    """Printed are all calls of all actors that are shown, in their order, in colour."""
+    """Of all actors that are shown, in their order, whatever is in sight on the screen."""
     report(play("a.jsonl", agreed, actors=30, rounds=12))
     tab = open_page(800)
     tab.evaluate("document.getElementById('box').scrollTop = 1000")
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     tab.emulate_media(media="print")
     names = tab.locator("#paper h3").all_text_contents()
-    assert names == sorted(names) and len(names) == 30
-    assert tab.locator("#paper li").count() == 360 and tab.locator("#box").is_hidden()
+    assert len(names) == 30
+    assert names == sorted(names)
+    assert tab.locator("#paper li").count() == 360
     assert "call 12" in tab.locator("#paper ol").last.inner_text()
+    assert tab.locator("#box").is_hidden()
     tab.emulate_media(media="screen")
 
 
-def test_two_runs_side_by_side(open_page: Open) -> None:
-    """Two runs stand side by side, or below one another; nothing is wider than the window, and all
-    can be read.
-    """
+@pytest.fixture
+def side_by_side(open_page: Open) -> Any:
+    """The tab in which a call of two runs is open, in a narrow window; the texts are long."""
     one = play("a.jsonl", lambda actor, number: "سأشتري الخبز " + "long" * 80)
     other = play("b.jsonl", lambda actor, number: "No" + "o" * 400, word="generous")
     report(one, "--against", other)
     tab = open_page(400)
     tab.locator("[data-cell]").first.click()
-    assert (
-        tab.locator("article").count() == 2
-        and tab.locator("#status ins").text_content() == "generous"
-    )
-    assert tab.evaluate(IS_SEEN, "#title"), "something lies over the title"
-    assert (
-        tab.locator("article .answer .text").first.evaluate(
-            "each => getComputedStyle(each).direction"
-        )
-        == "rtl"
-    )
-    for width in (400, 1400):
-        tab.set_viewport_size({"width": width, "height": 900})
-        first, second = (tab.locator("article").nth(number).bounding_box() for number in range(2))
-        assert (first["y"] == second["y"]) == (width == 1400)
-        assert tab.evaluate("document.documentElement.scrollWidth") <= width
-        for scheme in ("dark", "light"):
-            tab.emulate_media(color_scheme=scheme)
-            assert tab.evaluate(CONTRASTS) == []
+    return tab
+
+
+def test_an_opened_call_shows_both_runs_and_what_changed(side_by_side: Any) -> None:
+    """Nothing lies over its title."""
+    assert side_by_side.locator("article").count() == 2
+    assert side_by_side.locator("#status ins").text_content() == "generous"
+    assert side_by_side.evaluate(IS_SEEN, "#title"), "something lies over the title"
+
+
+def test_an_answer_from_right_to_left_is_shown_so(side_by_side: Any) -> None:
+    """By the letters of the text."""
+    answer = side_by_side.locator("article .answer .text").first
+    assert answer.evaluate("each => getComputedStyle(each).direction") == "rtl"
+
+
+@pytest.mark.parametrize(("width", "is_beside"), [(400, False), (1400, True)])
+def test_two_runs_stand_side_by_side_or_below_one_another(
+    side_by_side: Any, width: int, is_beside: bool
+) -> None:
+    """As the window has room; nothing is wider than it, and all can be read."""
+    side_by_side.set_viewport_size({"width": width, "height": 900})
+    articles = side_by_side.locator("article")
+    first, second = (articles.nth(number).bounding_box() for number in range(2))
+    assert (first["y"] == second["y"]) == is_beside
+    assert is_readable(side_by_side, width)
 
 
 # Whether an element is what a click on its upper edge would meet.
@@ -614,8 +798,9 @@ CONTRASTS = """() => {
 }"""  # noqa: E501
 
 
-def test_twenty_thousand_calls(open_page: Open) -> None:
-    """A page of 20,000 calls builds only what is in sight, and all of it is searched."""
+@pytest.fixture
+def large_page(open_page: Open) -> Any:
+    """The tab of a page of 20,000 calls."""
     html = report(play("a.jsonl", agreed, actors=4, rounds=5))
     data = data_of(html)
     times = 1000
@@ -641,12 +826,23 @@ def test_twenty_thousand_calls(open_page: Open) -> None:
     data["texts"] += texts
     begin, end = html.index('id="data">') + 10, html.index("</script>", html.index('id="data">'))
     Path("page.html").write_text(html[:begin] + json.dumps(data) + html[end:], encoding="utf-8")
-    tab = open_page()
-    assert tab.evaluate("document.querySelectorAll('*').length") < 2000
-    tab.locator("#search").fill("says 3")
-    tab.locator("#found", has_text="of 20,000").wait_for()
-    tab.evaluate("document.getElementById('box').scrollTop = 1e9")
-    tab.locator("[data-cell='19998']").wait_for()
+    return open_page()
+
+
+def test_a_large_page_builds_only_the_rows_in_sight(large_page: Any) -> None:
+    """A row far below is built when it is scrolled to, and the first one is gone then."""
+    last, first = large_page.locator("[data-cell='19998']"), large_page.locator("[data-cell='0']")
+    assert (first.count(), last.count()) == (1, 0)
+    large_page.evaluate("document.getElementById('box').scrollTop = 1e9")
+    last.wait_for()
+    first.wait_for(state="detached")
+
+
+def test_all_of_a_large_page_is_searched(large_page: Any) -> None:
+    """Also what is not in sight."""
+    search(large_page, "says 3", "of 20,000")
+    large_page.evaluate("document.getElementById('box').scrollTop = 1e9")
+    large_page.locator("[data-cell='19998']").wait_for()
 
 
 def test_hostile_text_is_not_run(open_page: Open) -> None:

@@ -16,7 +16,7 @@ import openai
 import pytest
 from commands import done
 from conversations import chat, conversation, written
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sdk_programs import KEY, Server, http
 
@@ -79,59 +79,79 @@ def counts(found: llmcall.Comparison) -> tuple[int, int, int, int]:
     return found.same, found.changed, found.added, found.missing
 
 
-def test_equal_runs() -> None:
-    """Two equal runs part nowhere, also where a first scope names each of them."""
-    one, other = play("rep-1.jsonl", scope="rep-1/"), play("rep-2.jsonl", scope="rep-2/")
-    for pair in ((one, one), (one, other), (play("bare.jsonl"), other)):
-        found = llmcall.compare(*pair)
-        assert counts(found) == (9, 0, 0, 0) and not found.parted
-        assert {row.scope for row in found.rows} >= {"lisa"} or pair == (one, one)
+def test_a_run_compared_with_itself_does_not_diverge() -> None:
+    """The text says so, and how many calls there are."""
+    one = play("a.jsonl", scope="rep-1/")
+    found = llmcall.compare(one, one)
+    assert counts(found) == (9, 0, 0, 0)
+    assert not found.parted
     assert str(found).splitlines() == [
         "9 calls: 9 the same, 0 changed, 0 added, 0 missing",
         "The runs do not diverge.",
     ]
 
 
-def test_a_changed_prompt_is_told_once() -> None:
-    """The same changed word of several actors is one line; who only hears their other answers does
-    not part.
-    """
+@pytest.mark.parametrize("scope", ["rep-1/", ""])
+def test_a_first_scope_that_names_a_run_does_not_matter(scope: str) -> None:
+    """Whether both runs have one or only one of them; the actors are named without it."""
+    found = llmcall.compare(play("a.jsonl", scope=scope), play("b.jsonl", scope="rep-2/"))
+    assert counts(found) == (9, 0, 0, 0)
+    assert not found.parted
+    assert {row.scope for row in found.rows} >= {"lisa"}
 
-    def louder(name: str, number: int, heard: str) -> str:
+
+@pytest.fixture
+def louder() -> llmcall.Comparison:
+    """A comparison of runs in which a word of two personas, and so every answer, changed."""
+
+    def say(name: str, number: int, heard: str) -> str:
         return agreed(name, number, heard) + "!"
 
-    found = llmcall.compare(play("a.jsonl"), play("b.jsonl", louder, word="generous"))
-    assert counts(found) == (0, 9, 0, 0)
-    assert [each[:3] for each in found.parted] == [("emma", 0, "prompt"), ("lisa", 0, "prompt")]
-    assert found.parted[0].before == "You are emma, a thrifty buyer."
-    assert str(found).splitlines()[1:] == [
+    return llmcall.compare(play("a.jsonl"), play("b.jsonl", say, word="generous"))
+
+
+def test_an_actor_that_only_hears_other_answers_does_not_part(louder: llmcall.Comparison) -> None:
+    """All calls changed, and the two actors whose personas changed part."""
+    assert counts(louder) == (0, 9, 0, 0)
+    assert [each[:3] for each in louder.parted] == [("emma", 0, "prompt"), ("lisa", 0, "prompt")]
+    assert louder.parted[0].before == "You are emma, a thrifty buyer."
+
+
+def test_a_changed_word_that_actors_share_is_told_once(louder: llmcall.Comparison) -> None:
+    """In one line that names them."""
+    assert str(louder).splitlines()[1:] == [
         "the same change in 2 scopes (emma, lisa): the prompt changed: [-thrifty-] {+generous+}"
     ]
 
 
-def test_the_models_that_gave_different_answers() -> None:
-    """If two models under one name gave different answers to the same request, both are named."""
+def served_run(path: str, served: str, answer: str) -> Path:
+    """Write down a run of one call, which a model answered."""
+    record = chat("Bread?", answer, "lisa#0")
+    record.response["model"] = served
+    return written(path, [record])
 
-    def run(path: str, served: str, answer: str) -> Path:
-        record = chat("Bread?", answer, "lisa#0")
-        record.response["model"] = served
-        return written(path, [record])
 
-    one = run("a.jsonl", "m-2026-01", "Yes.")
-    found = llmcall.compare(one, run("b.jsonl", "m-2026-05", "No."))
+def test_two_models_that_gave_different_answers_are_named() -> None:
+    """They stand under one name, and were asked the same."""
+    one = served_run("a.jsonl", "m-2026-01", "Yes.")
+    found = llmcall.compare(one, served_run("b.jsonl", "m-2026-05", "No."))
     assert str(found).splitlines()[1] == (
         'lisa, call 1: the same request has different answers: "Yes." → "No." '
         "(answered by m-2026-01 and m-2026-05)"
     )
     assert found.parted[0].served == ("m-2026-01", "m-2026-05")
-    same = llmcall.compare(one, run("b.jsonl", "m-2026-01", "No."))
-    assert "answered by" not in str(same)
 
 
-def test_only_the_first_cause_parts() -> None:
-    """An actor parts where its answer to the same request differs, and not again where histories
-    repeat it.
-    """
+def test_one_model_that_gave_different_answers_is_not_named() -> None:
+    """It is no cause."""
+    one = served_run("a.jsonl", "m-2026-01", "Yes.")
+    found = llmcall.compare(one, served_run("b.jsonl", "m-2026-01", "No."))
+    assert "different answers" in str(found)
+    assert "answered by" not in str(found)
+
+
+def test_an_actor_parts_once_where_its_answer_differs() -> None:
+    """Not again in calls whose histories repeat the answer, and not those who heard it."""
 
     def other(name: str, number: int, heard: str) -> str:
         return "I changed my mind" if (name, number) == ("emma", 1) else agreed(name, number, heard)
@@ -143,27 +163,33 @@ def test_only_the_first_cause_parts() -> None:
     assert changed[:2] == [("bart", 1), ("emma", 1)]  # bart heard it
 
 
-def test_a_change_after_another_draw() -> None:
-    """What the program changed after an actor's runs parted by chance is told as well, once for all
-    who share it.
+def market_of(name: str, answer: str, verb: str, top_p: float | None) -> Path:
+    """Write down a run of three calls of each actor: all answers, the later questions and the last
+    call's ``top_p`` are given.
     """
+    records = []
+    for actor in ACTORS:
+        turns = [(f"Do you {word} it?", f"{actor} {answer}") for word in ("take", verb, verb)]
+        *begun, last = conversation(f"{actor}#0", turns)
+        records += [
+            *begun,
+            chat(last.request["messages"], turns[-1][1], f"{actor}#0", top_p=top_p),
+        ]
+    return written(name, records)
 
-    def ask(name: str, answer: str, verb: str, top_p: float | None) -> Path:
-        records = []
-        for actor in ACTORS:
-            turns = [(f"Do you {word} it?", f"{actor} {answer}") for word in ("take", verb, verb)]
-            *begun, last = conversation(f"{actor}#0", turns)
-            records += [
-                *begun,
-                chat(last.request["messages"], turns[-1][1], f"{actor}#0", top_p=top_p),
-            ]
-        return written(name, records)
 
-    one = ask("a.jsonl", "does.", "buy", None)
-    found = llmcall.compare(one, ask("b.jsonl", "does, and so on.", "sell", 0.5))
-    assert {(each.place, each.why) for each in found.parted} == {(0, "draw")} and len(
-        found.parted
-    ) == 3
+def compare_later(verb: str, top_p: float | None) -> llmcall.Comparison:
+    """Compare runs that part by chance in the first call, and in which more may change later."""
+    one = market_of("a.jsonl", "does.", "buy", None)
+    return llmcall.compare(one, market_of("b.jsonl", "does, and so on.", verb, top_p))
+
+
+def test_a_prompt_that_changed_after_another_draw_is_told() -> None:
+    """Once for all who share it, in the text and in JSON."""
+    found = compare_later("sell", 0.5)
+    assert sorted((each.scope, each.place, each.why) for each in found.parted) == [
+        (name, 0, "draw") for name in sorted(ACTORS)
+    ]
     assert {each[1:5] for each in found.later} == {
         (1, "prompt", "Do you buy it?", "Do you sell it?")
     }
@@ -171,79 +197,111 @@ def test_a_change_after_another_draw() -> None:
         "the same change in 3 scopes (bart, emma, lisa), after it had diverged: the prompt changed: [-buy-] {+sell+}"
     )
     assert json.loads(json.dumps(found.to_dict()))["later"][0]["why"] == "prompt"
-    [*_, last] = llmcall.compare(one, ask("b.jsonl", "does, and so on.", "buy", 0.5)).later
+
+
+def test_a_parameter_that_changed_after_another_draw_is_told() -> None:
+    """With its value and its call."""
+    [*_, last] = compare_later("buy", 0.5).later
     assert (last.place, last.why, last.after) == (2, "parameters", "top_p=0.5")
-    assert not llmcall.compare(one, ask("b.jsonl", "does, and so on.", "buy", None)).later
 
 
-def test_added_and_missing_calls() -> None:
-    """A round more, and an actor less, are added and missing calls."""
+def test_nothing_is_told_after_another_draw_if_the_program_is_the_same() -> None:
+    """What changed later are consequences."""
+    assert not compare_later("buy", None).later
+
+
+@pytest.fixture
+def longer() -> llmcall.Comparison:
+    """A comparison with a run of a round more and an actor less."""
     one = play("a.jsonl", hears=False)
-    found = llmcall.compare(one, play("b.jsonl", actors=("lisa", "emma"), rounds=4, hears=False))
-    assert counts(found) == (6, 0, 2, 3)
-    assert {(each.scope, each.place, each.why) for each in found.parted} == {
+    return llmcall.compare(one, play("b.jsonl", actors=("lisa", "emma"), rounds=4, hears=False))
+
+
+def test_a_round_more_and_an_actor_less_are_added_and_missing_calls(
+    longer: llmcall.Comparison,
+) -> None:
+    """The others are the same."""
+    assert counts(longer) == (6, 0, 2, 3)
+    assert {(each.scope, each.place, each.why) for each in longer.parted} == {
         ("lisa", 3, "added"),
         ("emma", 3, "added"),
         ("bart", 0, "missing"),
     }
-    assert str(found).splitlines()[1:] == [
+
+
+def test_added_and_missing_calls_are_told(longer: llmcall.Comparison) -> None:
+    """An added round once for all actors."""
+    assert str(longer).splitlines()[1:] == [
         'bart, call 1: the other run ends, or does not make this call: "Round 0. You heard: nothing"',
         "the same change in 2 scopes (emma, lisa): the other run has an additional call",
     ]
 
 
-def test_renamed_actors() -> None:
-    """An actor under another name is matched by its first prompt, or by what the caller says."""
-
-    def record(path: str, scope: str, question: str = "Bread?") -> Path:
-        return written(path, [chat(question, "Yes", f"day/{scope}#0")])
-
-    one, other = record("a.jsonl", "lisa"), record("b.jsonl", "elisabeth")
-    found = llmcall.compare(one, other)
-    assert counts(found) == (1, 0, 0, 0) and set(found.renamed) and "elisabeth" in str(found)
-    changed = record("b.jsonl", "elisabeth", "Cheese?")
-    assert llmcall.compare(one, changed).changed == 0
-    assert "no actor in common" in str(llmcall.compare(one, changed))
-    assert llmcall.compare(one, changed, align={"day/elisabeth": "day/lisa"}).changed == 1
+def one_call(path: str, name: str, question: str = "Bread?") -> Path:
+    """Write down a run of one call of an actor."""
+    return written(path, [chat(question, "Yes", f"day/{name}#0")])
 
 
-def test_an_actor_whose_naming_system_message_was_edited() -> None:
-    """Actors that are named by their system messages are paired by the likeness of their prompts,
-    and told as edited; without that option of the run, they are two actors.
-    """
+def test_an_actor_under_another_name_is_matched_by_its_first_prompt() -> None:
+    """The text names both."""
+    found = llmcall.compare(one_call("a.jsonl", "lisa"), one_call("b.jsonl", "elisabeth"))
+    assert counts(found) == (1, 0, 0, 0)
+    assert found.renamed
+    assert "elisabeth" in str(found)
 
-    def village(path: str, lisa: str, run: dict[str, Any] | None) -> Path:
-        records = []
-        for name, told in (
-            ("lisa", f"a {lisa} buyer who has two children"),
-            ("bart", "a calm baker"),
-        ):
-            system = f"You are {name}, {told}. You live in a small village."
-            digest = hashlib.sha256(system.encode()).hexdigest()[:8]
-            scope = f"{system[:20]}-{digest}"
-            turns = [("Bread?", f"{name}: yes."), ("Milk?", f"{name}: no.")]
-            records += conversation(f"{scope}#0", turns, system)
-        return written(path, records, run=run)
 
+def test_runs_without_an_actor_in_common_are_told() -> None:
+    """Neither names nor first prompts agree."""
+    found = llmcall.compare(
+        one_call("a.jsonl", "lisa"), one_call("b.jsonl", "elisabeth", "Cheese?")
+    )
+    assert found.changed == 0
+    assert "no actor in common" in str(found)
+
+
+def test_the_caller_may_say_who_is_who() -> None:
+    """With ``align``, actors of different names and prompts are compared."""
+    one, other = one_call("a.jsonl", "lisa"), one_call("b.jsonl", "elisabeth", "Cheese?")
+    assert llmcall.compare(one, other, align={"day/elisabeth": "day/lisa"}).changed == 1
+
+
+def village(path: str, lisa: str, run: dict[str, Any] | None) -> Path:
+    """Write down a run whose actors are named by their system messages; one of them is given."""
+    records = []
+    for name, told in (("lisa", f"a {lisa} buyer who has two children"), ("bart", "a calm baker")):
+        system = f"You are {name}, {told}. You live in a small village."
+        digest = hashlib.sha256(system.encode()).hexdigest()[:8]
+        turns = [("Bread?", f"{name}: yes."), ("Milk?", f"{name}: no.")]
+        records += conversation(f"{system[:20]}-{digest}#0", turns, system)
+    return written(path, records, run=run)
+
+
+def test_actors_named_by_their_system_messages_are_paired_by_likeness() -> None:
+    """One whose system message was edited is told as edited."""
     option = {"actor": "system"}
-    one, other = village("a.jsonl", "thrifty", option), village("b.jsonl", "generous", option)
-    found = llmcall.compare(one, other)
+    found = llmcall.compare(
+        village("a.jsonl", "thrifty", option), village("b.jsonl", "generous", option)
+    )
     assert counts(found) == (2, 2, 0, 0)
     assert [(each.place, each.why) for each in found.parted] == [(0, "prompt")]
     assert "its system message, which names it, was edited" in str(found)
     assert str(found).endswith("call 1: the prompt changed: [-thrifty-] {+generous+}")
-    apart = llmcall.compare(
+
+
+def test_actors_with_names_of_their_own_are_not_paired_by_likeness() -> None:
+    """Without the option of the run, an edited actor is another one."""
+    found = llmcall.compare(
         village("a.jsonl", "thrifty", None), village("b.jsonl", "generous", None)
     )
-    assert counts(apart) == (2, 0, 2, 2)
+    assert counts(found) == (2, 0, 2, 2)
 
 
-def test_an_edited_actor_of_patched() -> None:
+def test_an_edited_actor_of_patched_is_paired_by_likeness() -> None:
     """``patched`` writes no options into the header: its actors' names tell that their system
     messages name them.
     """
 
-    def village(path: str, lisa: str) -> Path:
+    def patched_village(path: str, lisa: str) -> Path:
         client = openai.OpenAI(api_key=KEY, http_client=http.Client(transport=Server().transport))
         with llmcall.cassette(path), llmcall.patched(actor="system", cache_mode="off"):
             for who in (f"Lisa, a {lisa} buyer", "Bart, a calm baker"):
@@ -251,7 +309,8 @@ def test_an_edited_actor_of_patched() -> None:
                 client.chat.completions.create(model="gpt-4o-mini", messages=[system, ASKED])
         return Path(path)
 
-    found = llmcall.compare(village("a.jsonl", "thrifty"), village("b.jsonl", "generous"))
+    one, other = patched_village("a.jsonl", "thrifty"), patched_village("b.jsonl", "generous")
+    found = llmcall.compare(one, other)
     assert counts(found) == (1, 1, 0, 0)
     assert "its system message, which names it, was edited" in str(found)
 
@@ -330,48 +389,122 @@ def test_the_spread_of_several_runs() -> None:
     ]
 
 
-def test_what_a_run_may_be(tmp_path: Path) -> None:
-    """A cassette, an export, a cache, its directory, and a scope of it are runs."""
+@pytest.fixture
+def replicates() -> ScriptedClient:
+    """A client whose cache has two replicates of a run; all of them are exported too."""
     client = replicated()
-    cache = client.cache
-    cache.export("all.jsonl")
-    cache.export(tmp_path / "all.jsonl")
-    assert counts(llmcall.compare((cache, "rep-1"), (cache, "rep-2"))) == (1, 0, 0, 0)
-    assert counts(llmcall.compare(cache, tmp_path / "all.jsonl")) == (2, 0, 0, 0)
+    client.cache.export("all.jsonl")
+    return client
+
+
+Run = Callable[[Any], Any]
+RUNS: dict[str, tuple[Run, Run]] = {
+    "a cache": (lambda cache: cache, lambda cache: cache),
+    "an export": (lambda cache: "all.jsonl", lambda cache: cache),
+    "a path": (lambda cache: Path("all.jsonl").resolve(), lambda cache: cache),
+    "a cache's directory": (lambda cache: cache.path, lambda cache: cache),
+    "a pattern": (lambda cache: ("all.jsonl", "rep-*"), lambda cache: cache),
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_cache_its_directory_and_an_export_are_runs(run: str, replicates: ScriptedClient) -> None:
+    """They hold the same."""
+    one, other = RUNS[run]
+    cache = replicates.cache
+    assert counts(llmcall.compare(one(cache), other(cache))) == (2, 0, 0, 0)
+
+
+SCOPES: dict[str, tuple[Run, Run]] = {
+    "of a cache": (lambda cache: (cache, "rep-1"), lambda cache: (cache, "rep-2")),
+    "of a directory": (lambda cache: (cache, "rep-1"), lambda cache: (cache.path, "rep-2")),
+    "by a pattern": (lambda cache: ("all.jsonl", "rep-1"), lambda cache: ("all.jsonl", "rep-2/l*")),
+}
+
+
+@pytest.mark.parametrize("scopes", SCOPES)
+def test_a_scope_is_a_run(scopes: str, replicates: ScriptedClient) -> None:
+    """Of a cache, its directory or a file, by its name or a pattern."""
+    one, other = SCOPES[scopes]
+    cache = replicates.cache
+    assert counts(llmcall.compare(one(cache), other(cache))) == (1, 0, 0, 0)
+
+
+def test_an_open_cassette_is_a_run(replicates: ScriptedClient) -> None:
+    """And a scope of it."""
     with llmcall.cassette("tape.jsonl") as tape, llmcall.scope("rep-1"), llmcall.scope("lisa"):
-        client.send_message("Bread?", temperature=1, on_error="raise")
-        assert counts(llmcall.compare(tape, (cache.path, "rep-1"))) == (1, 0, 0, 0)
-        assert counts(llmcall.compare((tape, "rep-1/lisa"), ("all.jsonl", "rep-2"))) == (1, 0, 0, 0)
-    assert counts(llmcall.compare(("all.jsonl", "rep-1"), ("all.jsonl", "rep-2/l*"))) == (
-        1,
-        0,
-        0,
-        0,
-    )
-    assert counts(llmcall.compare((tmp_path / "all.jsonl", "rep-*"), cache)) == (2, 0, 0, 0)
-    for whole in (cache, "tape.jsonl"):
-        with pytest.raises(llmcall.CacheError, match="nothing is recorded in the scope 'rep-9' of"):
-            llmcall.compare(cache, (whole, "rep-9"))
+        replicates.send_message("Bread?", temperature=1, on_error="raise")
+        cached = (replicates.cache.path, "rep-1")
+        assert counts(llmcall.compare(tape, cached)) == (1, 0, 0, 0)
+        exported = ("all.jsonl", "rep-2")
+        assert counts(llmcall.compare((tape, "rep-1/lisa"), exported)) == (1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["cache", "file"])
+def test_a_scope_in_which_nothing_is_recorded_is_an_error(
+    kind: str, replicates: ScriptedClient
+) -> None:
+    """The error names the scope."""
+    whole: Any = replicates.cache if kind == "cache" else "all.jsonl"
+    with pytest.raises(llmcall.CacheError, match="nothing is recorded in the scope 'rep-9' of"):
+        llmcall.compare(replicates.cache, (whole, "rep-9"))
+
+
+def test_one_run_is_not_compared() -> None:
+    """At least two are needed."""
     with pytest.raises(TypeError, match="at least two runs"):
-        llmcall.compare(cache)
+        llmcall.compare(play("a.jsonl"))
+
+
+def test_what_is_no_run_is_refused() -> None:
+    """The error says which argument it is."""
     with pytest.raises(TypeError, match="is not a run"):
-        llmcall.compare(cache, 3)
+        llmcall.compare(play("a.jsonl"), 3)
 
 
-def test_what_a_comparison_shows() -> None:
-    """A comparison is a data frame, JSON, and HTML in which hostile text is inert."""
-    found = llmcall.compare(
-        play("a.jsonl"), play("b.jsonl", lambda *_: "<script>alert(1)</script>")
-    )
-    frame = found.to_frame()
-    assert list(frame.columns)[:4] == ["scope", "place", "status", "prompt"] and len(frame) == 9
-    assert json.loads(json.dumps(found.to_dict()))["changed"] == found.changed
-    assert "<script>" not in found._repr_html_() and "&lt;script&gt;" in found._repr_html_()
-    assert repr(found) == "Comparison(same=0, changed=9, added=0, missing=0, parted=1)"
+@pytest.fixture
+def hostile() -> llmcall.Comparison:
+    """A comparison with answers that look like markup."""
+    return llmcall.compare(play("a.jsonl"), play("b.jsonl", lambda *_: "<script>alert(1)</script>"))
+
+
+def test_a_comparison_is_a_data_frame(hostile: llmcall.Comparison) -> None:
+    """With a row for each call."""
+    frame = hostile.to_frame()
+    assert list(frame.columns)[:4] == ["scope", "place", "status", "prompt"]
+    assert len(frame) == 9
+
+
+def test_a_comparison_is_json(hostile: llmcall.Comparison) -> None:
+    """Its dict has the counts."""
+    assert json.loads(json.dumps(hostile.to_dict()))["changed"] == hostile.changed
+
+
+def test_a_comparison_in_a_notebook_escapes_its_texts(hostile: llmcall.Comparison) -> None:
+    """Markup is shown as text."""
+    shown = hostile._repr_html_()
+    assert "&lt;script&gt;" in shown
+    assert "<script>" not in shown
+
+
+def test_the_repr_of_a_comparison_has_its_counts(hostile: llmcall.Comparison) -> None:
+    """And no text."""
+    assert repr(hostile) == "Comparison(same=0, changed=9, added=0, missing=0, parted=1)"
 
 
 calls = st.tuples(st.sampled_from("ab"), st.sampled_from("xyzw"))
 questions = st.dictionaries(calls, st.sampled_from("12"), min_size=1)
+
+
+def compare_answers(
+    one: dict[tuple[str, str], str], other: dict[tuple[str, str], str]
+) -> llmcall.Comparison:
+    """Compare runs that gave answers to the questions of actors."""
+    for path, made in (("one.jsonl", one), ("other.jsonl", other)):
+        calls = sorted(made)
+        records = [chat(question, made[actor, question], f"{actor}#0") for actor, question in calls]
+        written(path, records)
+    return llmcall.compare("one.jsonl", "other.jsonl")
 
 
 @settings(max_examples=40)
@@ -379,22 +512,23 @@ questions = st.dictionaries(calls, st.sampled_from("12"), min_size=1)
 def test_every_call_has_one_row(
     one: dict[tuple[str, str], str], other: dict[tuple[str, str], str]
 ) -> None:
-    """Each call of both runs stands in exactly one row, and nothing is the same that differs."""
-    for path, made in (("one.jsonl", one), ("other.jsonl", other)):
-        written(
-            path,
-            [
-                chat(question, made[actor, question], f"{actor}#0")
-                for actor, question in sorted(made)
-            ],
-        )
-    found = llmcall.compare("one.jsonl", "other.jsonl")
+    """Each call of both runs stands in exactly one row."""
+    found = compare_answers(one, other)
     assert found.same + found.changed + found.missing == len(one)
     assert found.same + found.changed + found.added == len(other)
+
+
+@settings(max_examples=40)
+@given(questions, questions)
+def test_nothing_is_the_same_that_differs(
+    one: dict[tuple[str, str], str], other: dict[tuple[str, str], str]
+) -> None:
+    """Runs part if a call of one of them has no equal in the other."""
     # If the actors differ, one name may be the whole run's.
-    if {actor for actor, _ in one} == {actor for actor, _ in other}:
-        assert bool(found.parted) == (one != other)
-        assert found.same == len(one.items() & other.items())
+    assume({actor for actor, _ in one} == {actor for actor, _ in other})
+    found = compare_answers(one, other)
+    assert bool(found.parted) == (one != other)
+    assert found.same == len(one.items() & other.items())
 
 
 # Causes and consequences
@@ -515,8 +649,8 @@ def test_an_answer_that_comes_later_explains_nothing() -> None:
     assert ("lisa", 0, "prompt", "") in told
 
 
-def test_where_a_cause_cannot_be_told_from_a_consequence() -> None:
-    """A changed number that another's answer changed to as well is told, and marked as doubtful."""
+def test_a_change_that_may_be_a_consequence_is_told_as_doubtful() -> None:
+    """A number changed in a prompt as another actor's answer did; the two may have one cause."""
 
     def run(path: str, asked: str, answer: str) -> Path:
         question = chat("How much?", answer, "emma#0")
@@ -530,8 +664,8 @@ def test_where_a_cause_cannot_be_told_from_a_consequence() -> None:
     assert found.to_dict()["parted"][1]["doubt"].startswith("perhaps a consequence")
 
 
-def test_short_answers_that_the_program_repeats_in_each_round() -> None:
-    """A short answer that the prompts of other rounds repeat in the same place explains a change."""
+def test_a_short_answer_that_prompts_repeat_in_one_place_explains_a_change() -> None:
+    """The prompts of other rounds repeat it in the same place."""
 
     def run(path: str, last: str) -> Path:
         emma = [chat(f"Day {day}?", said, "emma#0") for day, said in enumerate(["yes", "no", last])]
@@ -559,43 +693,71 @@ def test_a_changed_blank_is_shown_with_its_words(asked: str, shown: str) -> None
 # The command line
 
 
-def test_diff() -> None:
-    """diff prints the comparison, or JSON; the exit code tells of differences only where it is
-    asked to.
-    """
-    one, other = play("a.jsonl"), play("b.jsonl", word="generous")
-    done("diff", one, one, "--exit-code")
-    assert "[-thrifty-] {+generous+}" in done("diff", one, other)
-    done("diff", one, other, "--exit-code", code=1)
-    assert json.loads(done("diff", one, other, "--json"))["parted"][0]["why"] == "prompt"
-    for arguments in ((one,), (one, "none.jsonl")):
-        done("diff", *arguments, code=2)
+@pytest.fixture
+def two_runs() -> tuple[str, str]:
+    """Two cassettes, in whose prompts a word differs."""
+    return play("a.jsonl"), play("b.jsonl", word="generous")
 
 
-def test_diff_of_scopes() -> None:
-    """Two scopes of the configured cache, of a file or of a directory are compared by their names
-    or patterns.
-    """
-    client = replicated()
-    client.cache.export("all.jsonl")
-    for whole in ([], ["all.jsonl"], [client.cache.path]):
-        for one, other in (("rep-1", "rep-2"), ("rep-1/l*", "*-2")):
-            assert done("diff", *whole, "--scope", one, "--with", other).startswith(
-                "1 call: 1 the same"
-            )
-        assert done("show", *whole, "--scope", "rep-1*").count("=== rep-1/lisa") == 1
+def test_diff_prints_the_comparison(two_runs: tuple[str, str]) -> None:
+    """As text, or as JSON; differences are no failure."""
+    assert "[-thrifty-] {+generous+}" in done("diff", *two_runs)
+    assert json.loads(done("diff", *two_runs, "--json"))["parted"][0]["why"] == "prompt"
 
 
-def test_nothing_to_show(tmp_path: Path) -> None:
-    """A scope or a folder that holds no record is told in a sentence."""
-    diff = ["diff", "--scope", "nobody", "--with", "rep-1"]
-    for arguments in (
-        diff,
+def test_the_exit_code_of_diff_tells_of_differences_if_it_is_asked_to(
+    two_runs: tuple[str, str],
+) -> None:
+    """With --exit-code it is 1 if there are any."""
+    done("diff", two_runs[0], two_runs[0], "--exit-code", code=0)
+    done("diff", *two_runs, "--exit-code", code=1)
+
+
+@pytest.mark.parametrize("other", [[], ["none.jsonl"]])
+def test_diff_without_a_second_run_is_wrong_usage(
+    other: list[str], two_runs: tuple[str, str]
+) -> None:
+    """If it is not named, or not there."""
+    done("diff", two_runs[0], *other, code=2)
+
+
+@pytest.fixture(params=["configured", "file", "directory"])
+def whole(request: pytest.FixtureRequest, replicates: ScriptedClient) -> list[str]:
+    """The arguments that name a cache with two replicates, or its export."""
+    named = {
+        "configured": [],
+        "file": ["all.jsonl"],
+        "directory": [str(replicates.cache.path)],
+    }
+    found: list[str] = named[request.param]
+    return found
+
+
+@pytest.mark.parametrize(("one", "other"), [("rep-1", "rep-2"), ("rep-1/l*", "*-2")])
+def test_diff_compares_two_scopes(whole: list[str], one: str, other: str) -> None:
+    """By their names or by patterns."""
+    printed = done("diff", *whole, "--scope", one, "--with", other)
+    assert printed.startswith("1 call: 1 the same")
+
+
+def test_show_shows_a_scope(whole: list[str]) -> None:
+    """By a pattern; the actor of the other replicate is not shown."""
+    assert headings(*whole, "--scope", "rep-1*") == ["rep-1/lisa"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["diff", "--scope", "nobody", "--with", "rep-1"],
         ["show", "--scope", "nobody"],
-        ["show", tmp_path],
-        ["report", tmp_path, "-o", "p.html"],
-    ):
-        assert "nothing is recorded in" in done(*arguments, code=1) and not Path("p.html").exists()
+        ["show", "."],
+        ["report", ".", "-o", "p.html"],
+    ],
+)
+def test_a_scope_or_folder_without_records_is_told_in_a_sentence(arguments: list[str]) -> None:
+    """The command fails, and writes nothing."""
+    assert "nothing is recorded in" in done(*arguments, code=1)
+    assert not Path("p.html").exists()
 
 
 def headings(*arguments: str) -> list[str]:
@@ -604,13 +766,17 @@ def headings(*arguments: str) -> list[str]:
     return [line.removeprefix("=== ") for line in lines if line.startswith("=== ")]
 
 
-def test_show_by_round() -> None:
-    """show prints each actor's calls together, or the n-th call of each beside the others'."""
+def test_show_prints_the_calls_of_each_actor_together() -> None:
+    """The actors are the headings."""
+    assert headings(play("a.jsonl")) == ["bart", "emma", "lisa"]
+
+
+def test_show_by_round_prints_the_calls_of_a_round_together() -> None:
+    """The n-th calls of all actors stand below one another."""
     path = play("a.jsonl")
-    assert headings(path) == ["bart", "emma", "lisa"]
     assert headings(path, "--by", "round") == ["call 1", "call 2", "call 3"]
-    by_round = done("show", path, "--by", "round")
-    assert by_round.index("lisa says 0") < by_round.index("bart says 1")
+    printed = done("show", path, "--by", "round")
+    assert printed.index("lisa says 0") < printed.index("bart says 1")
 
 
 # Rounds as a level of the scope
@@ -635,7 +801,7 @@ def market(
     return str(written(path, records))
 
 
-@pytest.mark.parametrize(
+ROUNDS = pytest.mark.parametrize(
     ("nesting", "level", "name"),
     [
         ("rep-1/day-{day}/{name}", None, "rep-1/emma"),
@@ -645,31 +811,54 @@ def market(
         ("rep-1/trial{day}/{name}", "trial", "rep-1/emma"),
     ],
 )
-def test_rounds_as_a_level_of_the_scope(nesting: str, level: str | int | None, name: str) -> None:
-    """An actor's calls in all rounds are its run, in the order of the rounds, and compared as one."""
-    one, other = market("a.jsonl", nesting), market("b.jsonl", nesting, late="I went home.")
-    found = llmcall.compare(one, other, round=level)
+
+
+def two_markets(nesting: str) -> tuple[str, str]:
+    """Write down two runs, in which an answer of the third day differs."""
+    return market("a.jsonl", nesting), market("b.jsonl", nesting, late="I went home.")
+
+
+@ROUNDS
+def test_the_calls_of_an_actor_in_all_rounds_are_its_run(
+    nesting: str, level: str | int | None, name: str
+) -> None:
+    """In the order of the rounds, which name the place where runs part."""
+    found = llmcall.compare(*two_markets(nesting), round=level)
     [parting] = found.parted
     days = [row.round for row in found.rows if row.scope == name]
-    assert (parting.scope, parting.place, parting.round) == (name, 2, days[2])
     assert [re.sub(r"\D", "", day) for day in days] == [str(day) for day in range(1, 13)]
+    assert (parting.scope, parting.place, parting.round) == (name, 2, days[2])
     assert f"{name}, call 3 ({days[2]}): the same request has different answers" in str(found)
+
+
+@ROUNDS
+def test_the_commands_know_rounds_as_a_level_of_the_scope(
+    nesting: str, level: str | int | None, name: str
+) -> None:
+    """``show --by round`` has them as headings, and ``diff`` says what ``compare`` does."""
+    one, other = two_markets(nesting)
+    found = llmcall.compare(one, other, round=level)
     options = [] if level is None else ["--round", str(level)]
+    days = [row.round for row in found.rows if row.scope == name]
     assert headings(one, "--by", "round", *options) == days
     assert done("diff", one, other, *options).strip() == str(found)
 
 
-def test_a_scope_that_is_no_round() -> None:
-    """Numbered repeats and agents are no rounds, nor are days in which nobody comes back."""
-    for nesting in ("rep-{day}/{name}", "{name}/agent-{day}"):
-        path = market("a.jsonl", nesting)
-        assert not any(row.round for row in llmcall.compare(path, path).rows)
+@pytest.mark.parametrize("nesting", ["rep-{day}/{name}", "{name}/agent-{day}"])
+def test_numbered_repeats_and_agents_are_no_rounds(nesting: str) -> None:
+    """Other words than those of rounds do not make one."""
+    path = market("a.jsonl", nesting)
+    assert not any(row.round for row in llmcall.compare(path, path).rows)
+
+
+def test_days_in_which_nobody_comes_back_are_no_rounds() -> None:
+    """Each is the day of other actors."""
     days = written("a.jsonl", [chat("Hi", "Yes.", f"day-{n}/guest-{n}#0") for n in range(3)])
     assert headings(str(days), "--by", "round") == ["call 1"]
 
 
-def test_runs_of_which_only_one_has_rounds_in_its_scopes() -> None:
-    """A run whose rounds are a level is compared with one whose rounds are an actor's calls."""
+def test_a_run_with_rounds_is_compared_with_one_whose_rounds_are_calls() -> None:
+    """The rounds have the names of the run that has them as a level of its scopes."""
     found = llmcall.compare(
         market("a.jsonl", "rep-1/round-{day}/{name}"), market("b.jsonl", "rep-1/{name}")
     )
@@ -677,8 +866,8 @@ def test_runs_of_which_only_one_has_rounds_in_its_scopes() -> None:
     assert [each.name for each in found.rounds] == [f"round-{day}" for day in range(1, 13)]
 
 
-def test_an_unknown_level_is_an_error() -> None:
-    """A level that no run has is an error that lists the known ones."""
+def test_an_unknown_level_is_an_error_that_lists_the_known_ones() -> None:
+    """With some of their names."""
     path = market("a.jsonl", "rep-1/round-{day}/{name}")
     known = (
         "the scopes have no level 'week'; known levels: 1 or 'rep' (rep-1); "
@@ -686,31 +875,51 @@ def test_an_unknown_level_is_an_error() -> None:
     )
     with pytest.raises(ValueError, match=re.escape(known)):
         llmcall.compare(path, path, round="week")
-    for command in (["show", path], ["diff", path, path], ["report", path, "-o", "x.html"]):
-        assert "known levels: 1 or 'rep'" in " ".join(
-            done(*command, "--round", "week", code=2).split()
-        )
+
+
+@pytest.mark.parametrize("command", ["show", "diff", "report"])
+def test_an_unknown_level_is_wrong_usage_of_a_command(command: str) -> None:
+    """Its message lists the known ones."""
+    path = market("a.jsonl", "rep-1/round-{day}/{name}")
+    more = {"diff": [path], "report": ["-o", "x.html"]}.get(command, [])
+    printed = done(command, path, *more, "--round", "week", code=2)
+    assert "known levels: 1 or 'rep'" in " ".join(printed.split())
 
 
 # How a change spreads
 
 
-def test_how_a_change_spreads() -> None:
-    """The share of changed calls is told for each round, in the text, the data frame and JSON."""
+@pytest.fixture
+def spreading() -> llmcall.Comparison:
+    """A comparison of runs that part in the second of four rounds; the next actor hears of it."""
     one, other = play("a.jsonl", rounds=4), play("b.jsonl", rounds=4, say=changed_by_emma)
-    found = llmcall.compare(one, other)
-    assert [(each.name, each.calls, each.changed) for each in found.rounds] == [
+    return llmcall.compare(one, other)
+
+
+def test_each_round_has_its_share_of_changed_calls(spreading: llmcall.Comparison) -> None:
+    """With the number of its calls."""
+    assert [(each.name, each.calls, each.changed) for each in spreading.rounds] == [
         ("call 1", 3, 0),
         ("call 2", 3, 2),
         ("call 3", 3, 1),
         ("call 4", 3, 0),
     ]
-    assert str(found).splitlines()[1] == (
+
+
+def test_how_a_change_spreads_is_told(spreading: llmcall.Comparison) -> None:
+    """In a line of the text."""
+    assert str(spreading).splitlines()[1] == (
         "changed calls: none in call 1, 67% in call 2, 33% in call 3, none in call 4"
     )
-    frame = found.to_frame()
+
+
+def test_how_a_change_spreads_stands_in_the_data_frame_and_in_json(
+    spreading: llmcall.Comparison,
+) -> None:
+    """As a share of each row's round, and as counts."""
+    frame = spreading.to_frame()
     assert set(frame[frame.place == 1].changed_in_round) == {2 / 3}
-    assert json.loads(json.dumps(found.to_dict()))["rounds"][1]["changed"] == 2
+    assert json.loads(json.dumps(spreading.to_dict()))["rounds"][1]["changed"] == 2
 
 
 def changed_by_emma(name: str, number: int, heard: str) -> str:
@@ -720,8 +929,8 @@ def changed_by_emma(name: str, number: int, heard: str) -> str:
     return agreed(name, number, heard)
 
 
-def test_the_spread_of_a_change_by_round() -> None:
-    """Rounds that are a level of the scope are named; many are told in stretches."""
+def test_many_rounds_without_a_change_are_told_in_one_stretch() -> None:
+    """Rounds that are a level of the scope have their names."""
     nesting = "rep-1/round-{day}/{name}"
     one = market("a.jsonl", nesting, rounds=40)
     found = llmcall.compare(one, market("b.jsonl", nesting, rounds=40, late="I went home."))
@@ -752,10 +961,8 @@ def test_a_wording_of_a_changed_prompt_always_shows_words() -> None:
             assert re.search(r"\[-.*\S.*-\]|\{\+.*\S.*\+\}", parting.in_words()), (one, other)
 
 
-def test_one_of_several_choices_heard_by_another() -> None:
-    """A prompt that repeats the second choice of an earlier answer does not part, where that choice
-    differed.
-    """
+def test_a_prompt_that_repeats_a_later_choice_of_an_answer_does_not_part() -> None:
+    """The choice that differed is the cause."""
 
     def record(name: str, second: str) -> Path:
         lisa = chat("Two ideas?", "A market it is.", "lisa#0", n=2)
@@ -794,13 +1001,13 @@ def test_one_of_several_choices_heard_by_another() -> None:
         (ASKED, {"top_p": 0.5}, "parameters", '"top_p=null" → "top_p=0.5"'),
     ],
 )
-def test_why_runs_part(
+def test_why_runs_part_is_told(
     message: dict[str, Any], params: dict[str, Any], why: str, shown: str
 ) -> None:
-    """A changed model, changed parameters, what differs beside a message's text, and a message more
-    are told.
-    """
+    """By another model or parameter, a field beside a message's text, or a message more."""
     messages = [message, ASKED] if message["role"] == "system" else [message]
     other = written("b.jsonl", [chat(messages, "Yes.", "lisa#0", **params)])
     found = llmcall.compare(written("a.jsonl", [chat("Bread?", "Yes.", "lisa#0")]), other)
-    assert shown in str(found) and found.parted[0].why == why and found.parted[0].in_words()
+    assert found.parted[0].why == why
+    assert found.parted[0].in_words()
+    assert shown in str(found)

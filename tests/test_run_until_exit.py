@@ -297,6 +297,56 @@ def test_a_forked_process_that_ends_by_os_exit_ends_nothing_else(model: Numbered
     assert said.count("1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl") == 1
 
 
+REPLACING = {
+    "execv": "os.execv('/bin/echo', ['echo', 'another program'])",
+    "execlp": "os.execlp('echo', 'echo', 'another program')",
+    "execve": "os.execve('/bin/echo', ['echo', 'another program'], {})",
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a new process is started")
+@pytest.mark.parametrize("function", REPLACING)
+def test_a_program_that_replaces_itself_is_recorded(model: NumberedServer, function: str) -> None:
+    """``os.exec…`` ends the program without Python's own end: what it asked before is kept, and what
+    the new program asks is said not to be recorded.
+    """
+    written(f"tell('Bread?')\n{REPLACING[function]}")
+    printed, said = ran()
+    assert printed == "Bread? answer 0\nanother program\n"
+    assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
+    assert "echo (os.exec). llmcall neither records nor replays what that one asks" in said
+    assert ran("--mode", "none")[0] == printed
+    assert model.asked == ["Bread?"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a new process is started")
+def test_a_program_that_cannot_replace_itself_goes_on(model: NumberedServer) -> None:
+    """If the other program does not exist, the recording goes on."""
+    written("""
+        try:
+            os.execvp("no-such-program", ["no-such-program"])
+        except FileNotFoundError:
+            tell("Bread?")
+    """)
+    _, said = ran()
+    assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
+    assert "os.exec" not in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a new process is started")
+@pytest.mark.parametrize("mode", ["update", "rewrite"])
+def test_a_program_that_replaces_itself_at_once_loses_no_record(
+    model: NumberedServer, mode: str
+) -> None:
+    """A run that asked nothing before it replaced itself leaves the old file as it is."""
+    written("tell('Bread?')")
+    ran()
+    recorded = Path("run.jsonl").read_bytes()
+    written(REPLACING["execv"])
+    ran("--mode", mode)
+    assert Path("run.jsonl").read_bytes() == recorded
+
+
 def test_none_needs_the_cassette_before_the_program_starts(model: NumberedServer) -> None:
     """Mode ``none`` without the file is an error that says what to do, and the program does not start."""
     written("print('it starts')")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib.machinery
 import logging
 import multiprocessing
@@ -15,9 +16,9 @@ import sys
 import threading
 import types
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..cassettes.cassette import Cassette
 from ..cassettes.misses import guards
@@ -141,6 +142,7 @@ class Execution:
         self._code = 0
         self._has_ended = False
         self._is_terminated = False
+        self._replaced_by = ""  # the program that takes the place of this one in its process
         self._stderr = StandardError()
         keep_notices()
         calls.watch(self._watch, self._children, sends_nothing=sends_nothing)
@@ -150,6 +152,8 @@ class Execution:
         end_streams_at_exit()  # after this execution's end: the program may still read them then
         atexit.register(self._end)
         os._exit = self._exit_at_once
+        os.execv = self._finishing_before(os.execv)
+        os.execve = self._finishing_before(os.execve)
         # A program's own handler takes the place of this one.
         if _has_default(signal.SIGTERM) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._terminate)
@@ -214,6 +218,11 @@ class Execution:
                 f"The requests of {processes} were {outcome}: llmcall records only the program's "
                 "own process. Ask in threads or tasks instead"
             )
+        if self._replaced_by:
+            yield (
+                f"The program replaced itself with {self._replaced_by} (os.exec). llmcall neither records "
+                "nor replays what that one asks: start that one under llmcall run instead"
+            )
         if self._sends_nothing and self._watch.unwatched:
             names = ", ".join(self._watch.unwatched[:NAMED])
             yield f"llmcall could not watch what these child processes sent: {names}"
@@ -251,6 +260,22 @@ class Execution:
                 status = status or 1
         exit_process(status)
 
+    def _finishing_before(self, replace: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
+        """Return a function of ``os`` that replaces the process, but finishes first.
+
+        :param replace: ``os.execv`` or ``os.execve``, which all others of ``os`` call.
+        """
+
+        @functools.wraps(replace)
+        def finish_and_replace(path: Any, *arguments: Any) -> NoReturn:
+            is_here = os.getpid() == self._process and not self._has_ended
+            if is_here and _can_be_executed(path):
+                self._replaced_by = str(path) if isinstance(path, int) else os.fsdecode(path)
+                self._finish()
+            replace(path, *arguments)
+
+        return finish_and_replace
+
     def _finish(self) -> bool:
         """Close what is open and print what the user must know; return whether anything failed."""
         self._has_ended = True
@@ -274,6 +299,10 @@ class Execution:
         problems: list[Exception] = []
         if self._cassette is not None and (self._code or self._has_failed()):
             self._cassette.keeps_unused = "the program failed"
+        elif self._cassette is not None and self._replaced_by:
+            self._cassette.keeps_unused = "the program replaced itself"
+            # an empty ``rewrite`` leaves the old file
+            self._cassette.write_at_end = self._cassette.recorded > 0
         try:
             self._around.__exit__(
                 None if error is None else type(error), error, getattr(error, "__traceback__", None)
@@ -370,6 +399,11 @@ def _flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):
             stream.flush()
+
+
+def _can_be_executed(path: Any) -> bool:
+    """Return whether ``os.execv`` would find a program there; ``os.execvp`` tries several places."""
+    return isinstance(path, int) or (os.path.isfile(path) and os.access(path, os.X_OK))
 
 
 def _has_default(number: int) -> bool:

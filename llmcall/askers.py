@@ -104,7 +104,7 @@ _main: Asker | None = None
 
 
 def begin_naming() -> None:
-    """Give askers names from now on, until :func:`end_naming`."""
+    """Name every asker that is made from now on, until :func:`end_naming`."""
     global _main
     _main = Asker(MAIN)
 

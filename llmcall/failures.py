@@ -13,14 +13,19 @@ from .system import after_fork_in_child, at_exit
 # Why a call left no record, in words that follow "1 call".
 FAILED = "failed for good"
 LEFT = "ended before the whole answer arrived"
-REFUSED = "had no recorded answer, or no scope, and got an error instead"
+MISSED = "had no recorded answer and raised CacheMissError"
+UNSCOPED = "had no clear scope and raised ScopeError"
+REFUSED = (MISSED, UNSCOPED)
 
 ADVICE = {
     FAILED: "Failures are not recorded, so a {replay} will differ from this run. Fix the cause and {again}; only "
     "what is missing is asked",
     LEFT: "What did not arrive is not recorded, so a {replay} may differ from this run. Read each answer to its end "
     "and cancel no call, or {again}; only what is missing is asked",
-    REFUSED: "If your code caught the error, this run is incomplete",
+    MISSED: "If your code caught the error, this run is incomplete. To record what is missing, open the cassette in the "
+    "mode 'new'; without a cassette, set [Cache] MODE = auto",
+    UNSCOPED: "If your code caught the error, this run is incomplete. In your own threads and processes, run the function "
+    "with llmcall.map or pass llmcall.bind(function)",
 }
 MOST_SCOPES = 5  # that a warning lists
 
@@ -54,17 +59,17 @@ class Failures:
 
         :param scope: its scope path; empty outside any scope.
         :param what: the call and its error, in words without secrets.
-        :param why: ``FAILED``, ``LEFT`` or ``REFUSED``.
+        :param why: ``FAILED``, ``LEFT``, ``MISSED`` or ``UNSCOPED``.
         :param asks_model: whether a model was asked for it.
         """
         if self is process_failures:
             _warn_at_exit()
         with self._lock:
-            if asks_model and why != REFUSED:
+            if asks_model and why not in REFUSED:
                 self.unanswered += 1
             _, scopes = self._by_reason.setdefault(why, (what, {}))
             scopes[scope] = scopes.get(scope, 0) + 1
-        if why == REFUSED:
+        if why in REFUSED:
             self.count_refused()
 
     def count_refused(self) -> None:

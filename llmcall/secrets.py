@@ -1,7 +1,7 @@
 """Text that looks like a credential, found before it is written to a file.
 
 The forms come from "Supported secret scanning patterns" in GitHub's documentation and from the
-providers' own pages. A secret has at least eight different characters and is no placeholder:
+providers' own pages. A secret has at least eight different characters and is not a placeholder:
 ``sk-xxxx``, ``your-api-key``, ``AKIAIOSFODNN7EXAMPLE`` and the password ``{password}`` pass. A
 pattern is tried only if the text contains one of its marks, and its only unbounded repetition is a
 run of token characters, entered at the run's beginning: the time is linear in the text's length.

@@ -248,8 +248,8 @@ def client_of(answers: Any, path: Path, **overrides: Any) -> ScriptedClient:
             STRICT,
             r"\$: Additional properties are not allowed",
         ),
-        (f"```json\n{GOOD}\n```", GOOD, STRICT, "it is no JSON"),
-        ('{"name": "Lisa", "frie', GOOD, STRICT, "it is no JSON"),
+        (f"```json\n{GOOD}\n```", GOOD, STRICT, "it is not JSON"),
+        ('{"name": "Lisa", "frie', GOOD, STRICT, "it is not JSON"),
     ],
 )
 @pytest.mark.parametrize("streamed", [False, True])

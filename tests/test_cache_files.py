@@ -598,7 +598,7 @@ def test_salvage_of_a_file_that_is_no_database_is_an_error(sound: Any, tmp_path:
     bad = damaged(sound[0], tmp_path / "bad", 0, b"no database")
     with (
         ResponseCache(bad) as cache,
-        pytest.raises(CacheCorruptError, match="nothing of the cache"),
+        pytest.raises(CacheCorruptError, match="nothing in the cache"),
     ):
         cache.salvage(tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -285,7 +285,7 @@ def test_a_model_that_takes_no_logprobs_is_told_before_the_first_call() -> None:
             [f"option {number}" for number in range(21)],
             TOWNS,
             {},
-            "21 options are more than the 20",
+            "there are 21 options, but the API gives the log probabilities of only 20",
         ),
         (["tax", "other"], TOWNS, {}, "'p_other'"),
         ({1: "tax", "1": "ban"}, TOWNS, {}, "'p_1'"),

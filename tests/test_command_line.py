@@ -878,7 +878,7 @@ def test_the_doctor_needs_no_key_for_a_server_on_this_machine(
     """Such servers rarely check one."""
     serve(listing("gpt-4o-mini"))
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert checks()["key"]["found"] == "127.0.0.1: no key is needed"
+    assert checks()["key"]["found"] == "127.0.0.1: no API key is needed"
 
 
 def test_the_doctor_does_not_look_for_an_endpoint_in_replay() -> None:
@@ -992,7 +992,7 @@ BASE_URL = {server.base_url}
     llmcall.configure(model="best")
     found = done("doctor")
     assert "east: from [Endpoint east]" in found
-    assert "west: no key is needed" in found
+    assert "west: no API key is needed" in found
 
 
 @pytest.fixture

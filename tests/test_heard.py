@@ -111,7 +111,7 @@ def test_an_unknown_call_is_an_error() -> None:
     unknown = done("show", path, "--heard", "lisa", "1", code=2)
     assert "has no scope 'lisa'; it has rep-1/bart, rep-1/lisa" in " ".join(unknown.split())
     missing = done("show", path, "--heard", "rep-1/lisa", "4", code=2)
-    assert "it has 3 calls, from 1" in " ".join(missing.split())
+    assert "it has 3 calls, numbered from 1" in " ".join(missing.split())
 
 
 @pytest.mark.parametrize(("heard_in", "told"), [(1, False), (2, True), (3, True)])

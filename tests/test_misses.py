@@ -734,5 +734,36 @@ def test_swallowed_refusals_are_told(process: str, kind: str) -> None:
         printed, complaints = program.communicate()
     assert printed.split() == ["3"]
     assert complaints.count("refused: ScopeError") == 3
-    assert complaints.count("3 calls had no recorded answer, or no scope, and got an error") == 1
+    assert complaints.count("3 calls had no clear scope and raised ScopeError") == 1
     assert complaints.count("1 call failed for good") == (process == "forked")
+
+
+TWO_CAUSES = """
+import contextvars
+def swallowed(ask):
+    try:
+        ask("Buy bread?")
+    except (llmcall.CacheMissError, llmcall.ScopeError):
+        pass
+client = ScriptedClient(lambda messages: "yes", cache_mode="replay")
+with llmcall.scope("world"):
+    swallowed(client.send_message)
+    for _ in range(2):
+        ask = contextvars.Context().run
+        thread = threading.Thread(target=ask, args=[swallowed, client.send_message])
+        thread.start()
+        thread.join()
+"""
+
+
+def test_swallowed_misses_and_scope_errors_are_told_apart() -> None:
+    """Each cause has its own count and its own remedy."""
+    with start(TWO_CAUSES) as program:
+        complaints = program.communicate()[1]
+    missed, unscoped = complaints.splitlines()[-2:]
+    if "ScopeError" in missed:
+        missed, unscoped = unscoped, missed
+    assert missed.startswith("1 call had no recorded answer and raised CacheMissError")
+    assert "MODE = auto" in missed and "bind" not in missed
+    assert unscoped.startswith("2 calls had no clear scope and raised ScopeError")
+    assert "llmcall.bind(function)" in unscoped and "MODE" not in unscoped

@@ -189,7 +189,7 @@ def test_a_package_holds_what_the_run_used(packed: Path) -> None:
 def test_the_readme_says_who_asked_again(packed: Path) -> None:
     """Only the corrections of an LLMCall are known: a program's own second questions are not."""
     readme = (packed / "README.md").read_text(encoding="utf-8")
-    assert "0 asked again by an `LLMCall`); other code that asks again is" in readme
+    assert "0 asked again by an `LLMCall`); llmcall can't tell whether" in readme
 
 
 def test_the_same_study_gives_the_same_bytes(packed: Path, project: Path) -> None:

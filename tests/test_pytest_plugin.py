@@ -862,7 +862,7 @@ def test_update_takes_out_what_no_test_used(project: Project, updated: str) -> N
     """It asks only for what is missing, and says where the records went."""
     assert summary(updated)[1:] == [
         "llmcall: 1 call replayed, 1 recorded",
-        f"llmcall: 2 records of {ONE} were not used: moved to the disk cache",
+        f"llmcall: 2 records of {ONE} were not used and were moved to the disk cache",
     ]
     assert project.calls() == ["eggs"]
     assert project.cassettes() == {ONE: ["bread", "eggs"]}
@@ -962,7 +962,7 @@ def test_a_recording_tells_which_calls_a_replay_will_miss(project: Project) -> N
     project.write(REFUSED)
     assert summary(project.run("--llm-record=once", passed=1))[1:] == [
         "llmcall: 0 calls replayed, 1 recorded",
-        f"llmcall: 1 call of {ONE} failed for good and is not recorded: a replay misses it",
+        f"llmcall: 1 call of {ONE} failed for good and is not recorded, so a replay will not find it",
     ]
 
 

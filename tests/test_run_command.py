@@ -367,7 +367,7 @@ def test_an_earlier_cassette_replays_without_the_runs_scope(model: NumberedServe
 def last_lines(ended: subprocess.CompletedProcess[str]) -> list[str]:
     """Return what a run says of its calls at its end."""
     told = ended.stderr.splitlines()
-    return [line for line in told if " from the cache, " in line or " that no call used" in line]
+    return [line for line in told if " from the cache, " in line or " not used by any call" in line]
 
 
 def test_the_last_line_says_what_the_calls_came_to(model: NumberedServer) -> None:
@@ -436,11 +436,11 @@ def test_records_that_no_call_used(model: NumberedServer) -> None:
     ran("ask('Bread?'); ask('Milk?'); ask('Fish?')", "--cassette", "a.jsonl")
     less = "print(ask('Bread?'), ask('Salt?'))"
     replayed = ran("ask('Bread?')", "--cassette", "a.jsonl", "--mode", "none")
-    assert last_lines(replayed)[1].startswith("2 records that no call used. The mode 'update'")
+    assert last_lines(replayed)[1].startswith("2 records were not used by any call. The mode 'update'")
     updated = ran(less, "--cassette", "a.jsonl", "--mode", "update")
     assert last_lines(updated) == [
         "1 asked, 0 from the cache, 1 replayed, 0 refused: a.jsonl",
-        "2 records that no call used: moved to the disk cache",
+        "2 records were not used by any call and were moved to the disk cache",
     ]
     again = ran(less, "--cassette", "a.jsonl", "--mode", "none")
     assert again.stdout == updated.stdout and len(last_lines(again)) == 1

@@ -115,7 +115,7 @@ def test_none_refuses_what_no_recorded_client_asks(model: NumberedServer) -> Non
         code=1,
     )
     assert printed.splitlines() == ["URLError", "answer 0", "URLError"]
-    assert "program.py sent no request to localhost: --mode none refused it" in said
+    assert "--mode none refused a request from program.py to localhost" in said
     assert model.asked == ["Bread?"]
 
 
@@ -148,7 +148,7 @@ def test_none_refuses_a_models_host_in_capital_letters(model: NumberedServer) ->
     """
     printed, said = ran(program, "--mode", "none", code=1)
     assert printed.splitlines() == ["answer 0", "URLError"]
-    assert "program.py sent no request to localhost: --mode none refused it" in said
+    assert "--mode none refused a request from program.py to localhost" in said
 
 
 def test_none_lets_other_connections_be(model: NumberedServer, httpserver: HTTPServer) -> None:
@@ -232,7 +232,7 @@ def test_none_refuses_what_aiohttp_asks(model: NumberedServer) -> None:
     ran("ask('Bread?')")
     printed, said = ran(f"{BY_AIOHTTP}    ask('Bread?')", "--mode", "none", code=1)
     assert printed == "ClientOSError\n"
-    assert "program.py sent no request to localhost: --mode none refused it" in said
+    assert "--mode none refused a request from program.py to localhost" in said
     assert model.asked == ["Bread?"]
 
 
@@ -249,7 +249,7 @@ def test_none_refuses_a_channel_of_grpc_to_a_model(model: NumberedServer) -> Non
     """
     printed, said = ran(program, "--mode", "none", code=1)
     assert printed == "ConnectionRefusedError\n"
-    assert "program.py sent no request to generativelanguage.googleapis.com" in said
+    assert "--mode none refused a request from program.py to generativelanguage.googleapis.com" in said
 
 
 # Child processes

@@ -509,8 +509,8 @@ def test_each_key_of_tinytroupe_is_told_once(caplog: pytest.LogCaptureFixture) -
     told = caplog.get_records("setup")
     assert {record.levelname for record in told} == {"INFO"}
     said = [record.getMessage().partition("[OpenAI] ")[2] for record in told]
-    assert "CACHE_API_CALLS: a key of TinyTroupe's, read as [Cache] MODE" in said
-    assert "REASONING_MODEL: a key of TinyTroupe's without a meaning in llmcall" in said
+    assert "CACHE_API_CALLS: TinyTroupe's setting, read as [Cache] MODE" in said
+    assert "REASONING_MODEL: TinyTroupe's setting, ignored, because llmcall has no such setting" in said
     assert len(said) == len(set(said))
 
 
@@ -569,9 +569,9 @@ def test_a_file_is_read_as_the_manual_says(
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ("[OpenAI]\nMODLE = a\n", "[OpenAI] MODLE: there is no such key; did you mean 'MODEL'?"),
-        ("[Retry]\nCACHE_API_CALLS = off\n", "[Retry] CACHE_API_CALLS: there is no such key"),
-        ("[Endpoint a]\nMODELS = m\nAPIKEY = x\n", "[Endpoint a] APIKEY: there is no such key; did you mean"),
+        ("[OpenAI]\nMODLE = a\n", "[OpenAI] MODLE: there is no such setting; did you mean 'MODEL'?"),
+        ("[Retry]\nCACHE_API_CALLS = off\n", "[Retry] CACHE_API_CALLS: there is no such setting"),
+        ("[Endpoint a]\nMODELS = m\nAPIKEY = x\n", "[Endpoint a] APIKEY: there is no such setting; did you mean"),
         ("[Endpoint a]\nBASE_URL = http://h/v1\n", "[Endpoint a]: without MODELS this endpoint is never used"),
         ("[OpenIA]\nMODE = off\n", "the section [OpenIA] is ignored; did you mean 'OpenAI'?"),
         ("[endpoint]\nMODELS = m\n", "the section [endpoint] is ignored; did you mean 'Endpoint NAME'?"),
@@ -593,9 +593,9 @@ def test_a_probable_mistake_is_one_warning(
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ("MODEL = sk-secret\n[OpenAI]\n", r"line 1: a line above the first \[Section\]"),
-        ("[Mine]\nno value\n[OpenAI]\nMODEL = a\nsk-secret\n", r"line 5: neither \[Section\] nor KEY = value"),
-        ("[OpenAI]\n= sk-secret\n", r"line 2: neither \[Section\] nor KEY = value"),
+        ("MODEL = sk-secret\n[OpenAI]\n", r"line 1: it is above the first \[Section\]"),
+        ("[Mine]\nno value\n[OpenAI]\nMODEL = a\nsk-secret\n", r"line 5: neither \[Section\] nor NAME = value"),
+        ("[OpenAI]\n= sk-secret\n", r"line 2: neither \[Section\] nor NAME = value"),
         (b"[OpenAI]\n# \xe4\n", r"line 2: not UTF-8"),
         ("[Prices]\na = 1, -2\n", r"\[Prices\] a: '1, -2' is not two or three numbers of at least 0"),
         ("[Model a]\nCONTEXT_WINDOW = big\n", r"\[Model a\] CONTEXT_WINDOW: 'big' is not a whole number of at least 1"),
@@ -629,14 +629,14 @@ def test_a_broken_file_is_an_error_that_shows_no_key(text: str | bytes, message:
         ("cassette_allow", 3, "is not a list of texts"),
         ("cassette_allow", "(a", "is not a regular expression"),
         ("azure_ad_token_provider", "token", "is not a function"),
-        ("models", {"a": {"window": 1}}, "[Model a]: unknown key 'window'"),
+        ("models", {"a": {"window": 1}}, "[Model a]: there is no setting 'window'"),
         ("endpoints", [Endpoint("a"), Endpoint("a")], "there are two endpoints 'a'"),
         (
             "endpoints",
             [{"name": "a", "apikey": SECRET}],
-            "[Endpoint a]: unknown key 'apikey'; did you mean 'api_key'?",
+            "[Endpoint a]: there is no setting 'apikey'; did you mean 'api_key'?",
         ),
-        ("api_key", "sk-very secret", "not a key: one word of text, or a function"),
+        ("api_key", "sk-very secret", "not an API key or token: one word of text, or a function"),
         ("base_url", "Bearer very-secret", "is not an address"),
         ("base_url", "https://good.example\\@evil.example", "is not an address"),
         ("base_url", "http://host:99999/v1", "is not an address"),
@@ -689,7 +689,7 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(
 ) -> None:
     """The same holds for an organization."""
     monkeypatch.setenv(variable, value)
-    wrong = f"environment variable {variable}: not an? (key|organization)"
+    wrong = f"environment variable {variable}: not an (API key|organization)"
     with pytest.raises(ConfigError, match=wrong) as caught:
         llmcall.settings()
     assert SECRET not in str(caught.value)
@@ -749,7 +749,7 @@ def test_a_referenced_key_that_is_no_key_is_refused_and_not_shown() -> None:
     """The error names its variable."""
     written(".env", "EAST_KEY='two words'\n")
     endpoint = read(EAST_KEY).endpoints[0]
-    with pytest.raises(ConfigError, match="environment variable EAST_KEY: not a key") as caught:
+    with pytest.raises(ConfigError, match="environment variable EAST_KEY: not an API key or token") as caught:
         endpoint.key()
     assert "words" not in str(caught.value)
 
@@ -847,7 +847,7 @@ def test_a_strange_host_is_announced_once(
 def test_only_loopback_needs_no_key(host: str, needs: bool) -> None:
     """Only addresses of this machine are loopback, whatever stands around them."""
     with (
-        pytest.raises(ConfigError, match=r"no key for .*strange\.example")
+        pytest.raises(ConfigError, match=r"no API key for .*strange\.example")
         if needs
         else nullcontext()
     ):

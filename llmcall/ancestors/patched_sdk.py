@@ -14,7 +14,7 @@ from ..types import Request
 
 
 def is_patched(names: tuple[str, ...]) -> bool:
-    """Tell whether a class of the SDK, or its method that makes a completion, was replaced.
+    """Return whether a class of the SDK, or its method that makes a completion, was replaced.
 
     :param names: the classes.
     """

@@ -43,7 +43,7 @@ CLASS_OR_TEXT = re.compile(f"{CLASS_PARAMETER}|{TEXT}", re.DOTALL)
 
 
 def recognized(path: str) -> bool:
-    """Tell whether a file is a pickle, as far as its first byte shows."""
+    """Return whether a file is a pickle, as far as its first byte shows."""
     with open(path, "rb") as file:
         return file.read(1) == PICKLE
 
@@ -59,7 +59,7 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
 
     :param classes: the classes that were given as ``response_format``; a key holds a class's module
         and name, or its name.
-    :raises CacheCorruptError: if the file is no such cache.
+    :raises CacheCorruptError: if the file is not such a cache.
     """
     settings = config.settings()
     records: dict[str, Record] = {}

@@ -67,7 +67,7 @@ def answer(
     given.pop("schema_error_retry", None)  # an option of XAgent's own
     messages = given.pop("messages", None)
     if (messages is None) == (prompt is None):
-        raise TypeError("give either messages= or prompt=, which stands for one user message")
+        raise TypeError("give either messages= or prompt= (the text of a single user message)")
     if messages is None:
         messages = prompt
     client = shared_client()

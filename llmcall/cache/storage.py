@@ -131,7 +131,7 @@ class SqliteStorage:
             reader = handle.connected()
         except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:
             raise CacheCorruptError(
-                f"nothing of the cache {self.location} can be read: {error}"
+                f"nothing in the cache {self.location} can be read: {error}"
             ) from error
         if reader is None:
             return

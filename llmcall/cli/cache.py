@@ -385,7 +385,10 @@ def verify(found: ResponseCache) -> None:
     for key in damaged:
         click.echo(key)
     if damaged:
-        raise CacheError(f"{len(damaged)} of {counted(len(found), 'record')} damaged")
+        raise CacheError(
+            f"{len(damaged)} of {counted(len(found), 'record')} damaged; 'llmcall cache salvage FOLDER' copies the "
+            "others to a new cache"
+        )
     click.echo(f"{counted(len(found), 'record')}, none damaged")
 
 
@@ -435,7 +438,7 @@ def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
     arguments = data if isinstance(data, dict) else {"messages": data}
     if "messages" not in arguments:
         raise click.UsageError(
-            f'{file.name} must have "messages" among the arguments of send_message'
+            f'{file.name} has no "messages", but the arguments of send_message must include them'
         )
     with Active(scope or "", Draws()):
         request = client().build_request(arguments.pop("messages"), **arguments)

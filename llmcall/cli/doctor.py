@@ -72,7 +72,7 @@ def _endpoint(asked: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Chec
         transport = asked.transport_of(endpoint)
     except ConfigError as error:
         remedy = (
-            "without a key, you can replay recorded answers (LLMCALL_CACHE_MODE=replay) or use a "
+            "without an API key, you can replay recorded answers (LLMCALL_CACHE_MODE=replay) or use a "
             "small model (LLMCALL_API_TYPE=local)"
         )
         yield Check("key", False, str(error), remedy)
@@ -86,7 +86,7 @@ def _endpoint(asked: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Chec
 
 def _key(asked: LLMClient, endpoint: Endpoint) -> str:
     if endpoint.api_key is None:
-        return "no key is needed"
+        return "no API key is needed"
     if endpoint in asked.settings.endpoints:
         return f"from [Endpoint {endpoint.name}]"
     return f"from {asked.settings.key_and_origin(endpoint.api_type)[1].text}"
@@ -100,7 +100,7 @@ def _answering(asked: LLMClient, transport: Any, endpoint: Endpoint, model: str)
         yield _moved(asked, endpoint, error) or _refused(name, error)
         return
     yield Check(
-        "endpoint", True, f"{name} answers{' and accepts the key' if endpoint.api_key else ''}"
+        "endpoint", True, f"{name} answers{' and accepts the API key' if endpoint.api_key else ''}"
     )
     if endpoint.api_type == "azure":  # lists what could be deployed, not what is deployed
         deployment = endpoint.deployment or model
@@ -163,7 +163,7 @@ def _refused(name: str, error: APIError) -> Check:
         told = str(error).partition("<")[0].partition("\n")[0].strip()
         return Check("endpoint", False, f"{name}: {shortened(told, LONGEST)}", remedy)
     if isinstance(error, AuthenticationError):
-        remedy = "the key is refused; 'llmcall config' shows where it comes from"
+        remedy = "the API key is refused; 'llmcall config' shows where it comes from"
     elif status == 429 or (status >= 500 and status != 501):  # 501: the server has no such list
         remedy = "the server fails; its log or the provider's status page may say why"
     else:

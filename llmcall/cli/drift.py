@@ -64,8 +64,9 @@ def drift(
 ) -> None:
     """Ask some recorded requests again and compare the answers.
 
-    RUN is a cassette, an exported file or a cache directory. It is not changed. The exit code is 0 if
-    every interval contains 0, and 1 otherwise.
+    RUN is a cassette, an exported file or a cache directory. It is not changed. For each value, the
+    output shows how far it has shifted, with a confidence interval. The exit code is 0 if every
+    interval contains 0, and 1 otherwise.
     """
     from ..study.drift.drift import drift as check
 

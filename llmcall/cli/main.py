@@ -70,7 +70,7 @@ for command in (cache, cassette, diff, drift, pack, report, run, show, verify):
 @click.option(
     "--local",
     is_flag=True,
-    help="Ask a small model in this process, without a key or network (extra 'local').",
+    help="Ask a small model in this process, without an API key or network (extra 'local').",
 )
 def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     """Ask a model and print its answer as it arrives.
@@ -239,7 +239,7 @@ def doctor(as_json: bool) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def demo(context: click.Context, arguments: tuple[str, ...]) -> None:
-    """Play a market day from recorded answers, without a key.
+    """Play a market day from recorded answers, without an API key.
 
     The day is played twice. The second time, one person is changed.
     """

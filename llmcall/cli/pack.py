@@ -76,7 +76,7 @@ def pack(
 
     FOLDER is the package to make. COMMAND is the program, after "--": SCRIPT [ARG...], a notebook,
     or -m MODULE [ARG...]. The working directory is the project. The program runs in a copy of it,
-    without network, and replays its recordings. What it reads and writes is packed.
+    without network access, and replays its recordings. What it reads and writes is packed.
     """
     from ..study.packing.pack import pack as make
 

@@ -286,12 +286,12 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 @click.argument("file", type=existing)
 @as_json
 def check(file: str, as_json: bool) -> None:
-    """Find inconsistencies, such as after an edit by hand.
+    """Look for signs that a cassette was edited by hand.
 
-    These are: records out of order; requests that no call can make under the header's settings;
-    draws of one request with the same long text; answers that later prompts quote in other words (a
-    program may also do that). A file without inconsistencies may still have been edited. The exit
-    code is 1 if something is found, or if the file cannot be read.
+    These are records out of order, requests that no call can make under the header's settings,
+    several draws of one request with the same long text, and answers that later prompts quote in
+    other words (a program may also do that). A file without such signs may still have been edited.
+    The exit code is 1 if something is found, or if the file cannot be read.
     """
     from ..records.reader import read
     from ..review.edits import findings

@@ -97,7 +97,7 @@ class OpenAIClient(LLMClient):
         if len(names) > 1:
             raise ConfigError(
                 f"the endpoints of {model} name different namespaces ({', '.join(sorted(map(repr, names)))}): "
-                "any of them may answer, so one NAMESPACE must serve all"
+                "any of them may answer, so give all of them the same NAMESPACE"
             )
         return names.pop()
 
@@ -157,8 +157,8 @@ class OpenAIClient(LLMClient):
             key = config.key_for(self.settings, endpoint.api_type or self.api_type)
         if not key and not is_loopback(endpoint.base_url or self._default_address(endpoint)):
             raise ConfigError(
-                f"no key for {self.host(endpoint)}: set the environment variable OPENAI_API_KEY, or pass api_key= "
-                f"({config.searched()}). LLMCALL_API_TYPE=local runs a small model in this process, without a key"
+                f"no API key for {self.host(endpoint)}: set the environment variable OPENAI_API_KEY, or pass api_key= "
+                f"({config.searched()}). LLMCALL_API_TYPE=local runs a small model in this process, without an API key"
             )
         return key
 

@@ -39,7 +39,7 @@ class Setting(NamedTuple):
     """One setting.
 
     :param section: its section in config.ini.
-    :param key: its key there; empty if the whole section is the value, or if only code can set it.
+    :param key: its name there; empty if the whole section is the value, or if only code can set it.
     :param parse: checks its values.
     :param default: its value if nothing sets it; ``None`` if it may have none.
     :param help: one line for config.ini.
@@ -62,8 +62,8 @@ class Endpoint(NamedTuple):
     :param name: the name in ``[Endpoint NAME]``.
     :param models: the models that it serves.
     :param api_type: its client; ``"azure"`` if an Azure endpoint or API version is given.
-    :param api_key: the key, a function that returns it, or a reference to a variable; read it by
-        ``key()``.
+    :param api_key: the API key, a function that returns it, or a reference to a variable;
+        ``key()`` returns it.
     :param base_url: the address of the API, e.g. ``https://host/v1``.
     :param azure_endpoint: the address of an Azure resource.
     :param azure_api_version: the version of Azure's API, e.g. ``2024-10-21``.
@@ -94,7 +94,7 @@ class Endpoint(NamedTuple):
         return self.azure_endpoint or self.base_url
 
     def key(self) -> str | Callable[[], Any] | None:
-        """Return the key, or the function that gives it; a reference to a variable is looked up.
+        """Return the API key, or the function that returns it; a reference to a variable is looked up.
 
         :raises ConfigError: if the variable that config.ini names is not set.
         """
@@ -120,7 +120,7 @@ def _keys(section: str, *rows: tuple[str, Parser, str, str]) -> dict[str, Settin
     }
 
 
-# The keys of [Endpoint NAME] and [Model NAME], by their names in code.
+# The settings of [Endpoint NAME] and [Model NAME], by their names in code.
 ENDPOINT_KEYS = _keys(
     "Endpoint",
     (
@@ -135,7 +135,7 @@ ENDPOINT_KEYS = _keys(
         "Its client; azure if an Azure endpoint or version is given",
         "azure",
     ),
-    ("api_key", values.credential, "Its key", "${AZURE_EAST_KEY}"),
+    ("api_key", values.credential, "Its API key", "${AZURE_EAST_KEY}"),
     (
         "base_url",
         values.check_address,
@@ -159,7 +159,7 @@ ENDPOINT_KEYS = _keys(
     (
         "namespace",
         values.text,
-        "A word that separates its answers from others; it is part of their keys",
+        "A word that separates its answers from others; it is part of their cache keys",
         "east",
     ),
 )
@@ -269,7 +269,7 @@ def _fields(rows: Mapping[str, Setting], given: Any, where: str) -> dict[str, An
     found = {}
     for name, value in given.items():
         if name not in rows:
-            raise ConfigError(f"{where}: unknown key {name!r}{nearest(name, rows)}")
+            raise ConfigError(f"{where}: there is no setting {name!r}{nearest(name, rows)}")
         checked = (
             UNSET
             if value is None
@@ -382,7 +382,7 @@ class Settings:
         "AZURE_AD_TOKEN",
         values.credential,
         None,
-        "An Entra ID token, used instead of a key. Set it in the environment or in .env",
+        "An Entra ID token, used instead of an API key. Set it in the environment or in .env",
     )
     azure_ad_token_provider: Callable[[], Any] | None = _setting("OpenAI", "", values.function)
     temperature: float | None = _setting(
@@ -501,14 +501,14 @@ class Settings:
         "NAMESPACE",
         values.text,
         "",
-        "A word that separates these answers from others; it is part of every key",
+        "A word that separates these answers from others; it is part of every cache key",
     )
     cache_normalize: tuple[str, ...] = _setting(
         "Cache",
         "NORMALIZE",
         values.normalizers,
         (),
-        "What keys ignore in a text: times, uuids, addresses, temporary_paths, or one regular expression per line",
+        "Parts of a text that cache keys ignore: times, uuids, addresses, temporary_paths, or one regular expression per line",
     )
     cassette_path: str | None = _setting(
         "Cassette",
@@ -614,7 +614,7 @@ class Settings:
     def key_and_origin(
         self, api_type: str | None = None
     ) -> tuple[str | Callable[[], Any] | None, Origin]:
-        """Return the key for a client, as it was given, and where it came from.
+        """Return the API key for a client, as it was given, and where it came from.
 
         :param api_type: ``None`` is the configured one.
         """
@@ -692,8 +692,8 @@ SETTINGS: dict[str, Setting] = {
     for name, row in vars(Settings).items()
     if isinstance(row, Setting)
 }
-# The file that LLMCALL_CONFIG names, and the keys in the SDK's own variables; the final API_TYPE
-# decides which key counts.
+# The file that LLMCALL_CONFIG names, and the API keys in the SDK's own variables; the final API_TYPE
+# decides which one counts.
 HIDDEN = {
     name: Setting("", "", parse, name=name)
     for name, parse in (

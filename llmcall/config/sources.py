@@ -1,8 +1,8 @@
 """The settings in the defaults, config.ini, ``.env`` and the environment.
 
-A line of config.ini is ``KEY = value``; `` #`` and `` ;`` begin a comment; an indented line continues
-the value above it. Sections of other programs are ignored. TinyTroupe's keys in ``[OpenAI]`` are
-read as ours.
+A line of config.ini is ``NAME = value``; `` #`` and `` ;`` begin a comment; an indented line continues
+the value above it. Sections of other programs are ignored. TinyTroupe's settings in ``[OpenAI]``
+are read as ours.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ OTHER_VARIABLES = {
 VARIABLES = {"LLMCALL_" + name.upper(): name for name, row in SETTINGS.items() if row.key}
 OUR_VARIABLES = {*VARIABLES, "LLMCALL_CONFIG", "LLMCALL_SCOPE", "LLMCALL_TRACEBACK"}
 
-# TinyTroupe's keys in [OpenAI], with our settings; empty for keys without one.
+# TinyTroupe's settings in [OpenAI], with ours; empty for those that llmcall doesn't have.
 ANCESTOR_KEYS = {
     "CACHE_API_CALLS": "cache_mode",
     "CACHE_FILE_NAME": "cache_path",
@@ -226,8 +226,8 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
 
     If a key is there twice, the last value counts. The sections of other programs are ignored.
 
-    :raises ConfigError: if a line of ours is no ``KEY = value``; the message has its number only,
-        since it may hold a secret.
+    :raises ConfigError: if a line of ours is not ``NAME = value``; the message has only its number,
+        because the line may hold a secret.
     """
     import configparser
 
@@ -244,7 +244,7 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
         parser.read_string(text)
     except configparser.MissingSectionHeaderError as error:
         raise ConfigError(
-            f"{where}, line {error.lineno}: a line above the first [Section]"
+            f"{where}, line {error.lineno}: it is above the first [Section]; move it into a section"
         ) from None
     except configparser.ParsingError as error:  # raised after all other lines were read
         lines = text.split("\n")
@@ -252,7 +252,7 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
             header = next((line for line in reversed(lines[:number]) if line.startswith("[")), "")
             if _own_section(header[1:].partition("]")[0]):
                 raise ConfigError(
-                    f"{where}, line {number}: neither [Section] nor KEY = value"
+                    f"{where}, line {number}: neither [Section] nor NAME = value"
                 ) from None
     sections: dict[str, dict[str, str]] = {}
     for header in parser.sections():
@@ -336,7 +336,7 @@ def _section_fields(
     for key, text in pairs.items():
         row = rows.get("" if kind in TABLES else key)
         if row is None:
-            warn_once(f"{place} {key}: there is no such key{nearest(key, rows)}")
+            warn_once(f"{place} {key}: there is no such setting{nearest(key, rows)}")
             continue
         value = expanded(row, text, f"{place} {key}")
         if value:
@@ -347,7 +347,7 @@ def _section_fields(
 def _entries_of_ancestor(
     pairs: dict[str, str], where: str, expanded: Callable[[Setting, str, str], Any]
 ) -> Iterator[Entry]:
-    """Yield the settings in TinyTroupe's keys, which are taken out of ``[OpenAI]``.
+    """Yield TinyTroupe's settings as ours, and take them out of ``[OpenAI]``.
 
     :param expanded: returns a value with its variables.
     """
@@ -356,17 +356,17 @@ def _entries_of_ancestor(
         text = pairs.pop(key)
         row = SETTINGS.get(ANCESTOR_KEYS[key])
         if row is None:
-            meaning = " without a meaning in llmcall"
+            meaning = "ignored, because llmcall has no such setting"
         else:
-            meaning = f", read as [{row.section}] {row.key}"
+            meaning = f"read as [{row.section}] {row.key}"
             yield row, _of_ancestor(key, expanded(row, text, place).strip(), place), place
-        message = f"{place}: a key of TinyTroupe's{meaning}"
+        message = f"{place}: TinyTroupe's setting, {meaning}"
         if is_new(message):
             logger().info("%s", message)
 
 
 def _of_ancestor(key: str, value: str, place: str) -> str:
-    """Return the value of a TinyTroupe key as our setting takes it."""
+    """Return the value of a TinyTroupe setting as ours takes it."""
     if key == "CACHE_API_CALLS" and value:
         return "auto" if values.boolean(value, place) else "off"
     if key == "CACHE_FILE_NAME":

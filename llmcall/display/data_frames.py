@@ -67,7 +67,7 @@ def record_frame(
 
     :param used: tells whether a call used a record.
     :param levels: names for the levels of the scopes, each of which then has a column.
-    :raises TypeError: if ``levels`` is no list of texts.
+    :raises TypeError: if ``levels`` is not a list of texts.
     :raises ValueError: if it names another number of levels than the scopes have, or a column that
         the table has already.
     """

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..failures import REFUSED, process_failures
+from ..errors import ScopeError
+from ..failures import MISSED, UNSCOPED, process_failures
 from ..notices import logger
 from ..scopes import current_path
 from .usage import count
 
 if TYPE_CHECKING:
-    from ..errors import LLMCallError
+    from ..errors import CacheMissError
     from .usage import Meter
 
 
-def note_refused(label: str, callee: str, meter: Meter, error: LLMCallError) -> None:
+def note_refused(
+    label: str, callee: str, meter: Meter, error: CacheMissError | ScopeError
+) -> None:
     """Note a call that was refused: the program may catch the error and go on without an answer.
 
     :param label: how messages name the call.
@@ -23,4 +26,5 @@ def note_refused(label: str, callee: str, meter: Meter, error: LLMCallError) -> 
     kind = type(error).__name__
     logger().error("%s was refused: %s: %s", label, kind, error.args[0])
     count(meter, callee, current_path(), {"errors": 1})
-    process_failures.add(current_path(), f"{label}: {kind}", REFUSED)
+    why = UNSCOPED if isinstance(error, ScopeError) else MISSED
+    process_failures.add(current_path(), label, why)

@@ -168,9 +168,10 @@ def axes_of(
     """Return the axes of a table, checked.
 
     :param vary: the levels by axis: a list of values, or a dict of values by label.
-    :param variables: returns the variables that the templates use, if these texts stand for some.
+    :param variables: returns the variables that the templates use once these texts replace some of
+        them.
     :param columns: those of the rows.
-    :raises TypeError: if it is no dict, or an axis has neither a list nor a dict of levels.
+    :raises TypeError: if it is not a dict, or an axis has neither a list nor a dict of levels.
     :raises ValueError: for an unknown axis, one that has two meanings or is a column, and for levels
         that cannot be told apart.
     """

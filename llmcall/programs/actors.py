@@ -259,7 +259,7 @@ def warn_of_askers() -> None:
     if count:
         warn_once(
             f"{counted(count, 'recorded answer')} to equal requests went to another task or thread "
-            "than in the recorded run: the program now makes its tasks and threads in another way or "
+            "than in the recorded run: the program now makes its tasks and threads in a different way or "
             "order, or the recording does not say who asked. So they may have received each other's "
             'answers. Name the actors with actor=… (llmcall run --actor), such as "system"'
         )

@@ -31,7 +31,7 @@ _plumbing = (__name__, "random")  # modules whose frames stand between the progr
 
 
 class _Seeds:
-    """Give seeds to generators that are made without one.
+    """Gives seeds to generators that are made without one.
 
     :param seed: that of the run.
     """

@@ -205,7 +205,7 @@ class Execution:
         """
         for host, module in self._unrecorded:
             if self._sends_nothing:
-                yield f"{module} sent no request to {host}: --mode none refused it. {RECORDED}"
+                yield f"--mode none refused a request from {module} to {host}. {RECORDED}"
             else:
                 yield (
                     f"{module} sent requests to {host} that are not recorded, so a replay cannot "
@@ -216,7 +216,7 @@ class Execution:
             outcome = "refused" if self._children.refuses else "sent, but not recorded"
             yield (
                 f"The requests of {processes} were {outcome}: llmcall records only the program's "
-                "own process. Ask in threads or tasks instead"
+                "own process. Make these calls in threads or tasks instead"
             )
         if self._replaced_by:
             yield (

@@ -46,7 +46,7 @@ NO_CONNECTION = 503
 NO_ANSWER_IN_TIME = 504
 IN_CHILD = (
     "llmcall run records only the program's own process, so a replay refuses the requests of child "
-    "processes. Ask in threads or tasks instead"
+    "processes. Make these calls in threads or tasks instead"
 )
 PORTS = {"http": 80, "https": 443}
 ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments

@@ -69,7 +69,7 @@ class _Adapter:
             prepared.method,
             prepared.url,
             headers=list(prepared.headers.items()),
-            # what is read piece by piece, such as a file, is no JSON that could be recorded
+            # what is read piece by piece, such as a file, cannot be recorded as JSON
             content=content if isinstance(content, bytes) else b"",
             extensions={"timeout": self._timeouts()},
         )
@@ -164,7 +164,7 @@ class _Pieces(io.RawIOBase):
         self.pieces = response.iter_bytes()
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return ``True``: it can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:

@@ -1,8 +1,8 @@
-"""The pytest plugin: a test replays its calls of models from its own cassette, and reaches no model
+"""The pytest plugin: a test replays its model calls from its own cassette, and reaches no model
 unless told to.
 
 It does nothing and imports nothing more until a project uses the marker ``llm``, the fixture
-``llm_cassette``, or one of the plugin's ini keys or options; see
+``llm_cassette``, or one of the plugin's ini options or command-line options; see
 :mod:`llmcall.pytest_plugin.replay`.
 
 PYTEST_DONT_REWRITE: nothing is asserted here.
@@ -41,8 +41,8 @@ MARKER = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options and ini keys."""
-    group = parser.getgroup("llmcall", "recorded language-model calls")
+    """Add the command-line options and ini options."""
+    group = parser.getgroup("llmcall", "recorded calls to language models")
     group.addoption(
         "--llm-record",
         choices=list(MODES),
@@ -64,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; start at once if an option or an ini key of the plugin is set."""
+    """Register the marker; start at once if one of the plugin's options is set."""
     config.addinivalue_line("markers", MARKER)
     asked = (
         config.getoption("llm_record"),
@@ -141,8 +141,8 @@ def _replay(config: pytest.Config) -> Replay:
 
 @pytest.fixture
 def llm_cassette(request: pytest.FixtureRequest, llm_cassette_name: str) -> Cassette:
-    """Open the test's cassette for its calls of language models: .path .records .replayed .asked
-    .recorded.
+    """Return the test's cassette, which records or replays its calls to language models: .path,
+    .records, .replayed, .asked, .recorded.
     """
     return _replay(request.config).open(request.node, llm_cassette_name)
 

@@ -471,9 +471,9 @@ class RunReport:
             yield f"llmcall: {counted(self.replayed, 'call')} replayed, {told}"
         for (name, why), count in sorted(self.unrecorded.items()):
             them = (
-                "is not recorded: a replay misses it"
+                "is not recorded, so a replay will not find it"
                 if count == 1
-                else "are not recorded: a replay misses them"
+                else "are not recorded, so a replay will not find them"
             )
             yield f"llmcall: {counted(count, 'call')} of {name} {why} and {them}"
         for name, count in sorted(self.dropped.items()):

@@ -150,7 +150,7 @@ def _misfit(layout: Any, values: list[Any]) -> str | None:
 
 def _damaged(cache_key: str) -> CacheCorruptError:
     return CacheCorruptError(
-        f"the record {cache_key[:12]}… is damaged: its checksum does not fit; {REMEDY}"
+        f"the record {cache_key[:12]}… is damaged: its checksum does not match; {REMEDY}"
     )
 
 

@@ -377,7 +377,7 @@ class Lines:
         if sign == "$data" and isinstance(value, dict) and stands_for_another(value):
             return {name: self._resolved(item) for name, item in value.items()}
         raise CacheCorruptError(
-            f'its object of the one name "{sign[:40]}" means nothing there; {CHANGED}'
+            f'its object with the single name "{sign[:40]}" has no meaning there; {CHANGED}'
         )
 
 

@@ -12,7 +12,7 @@ from .keys import a, map_texts, plain
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*?);base64,")
-# The digest that replaces an image or a sound; it is no text, so it is not normalised.
+# The digest that replaces an image or a sound; it is not text, so it is not normalized.
 DIGEST = re.compile(r"(?:data:[^,]*;)?sha256,[0-9a-f]{64}$")
 
 
@@ -76,7 +76,7 @@ def asked_messages(
     messages: list[dict[str, Any]], normalize: Callable[[str], str] | None
 ) -> list[dict[str, Any]]:
     """Return messages as they enter the key: without ``None`` fields, images and sounds as digests,
-    texts normalised.
+    texts normalized.
 
     :param messages: what :func:`check_messages` returned; not changed.
     :param normalize: replaces the parts of a text that do not matter; ``None`` for none.
@@ -118,7 +118,7 @@ def _digested_url(text: str) -> str:
 
 def _digest_of(text: str) -> str | None:
     """Return ``sha256,<hex>`` of the bytes in a base64 text, however it is padded or wrapped;
-    ``None`` if it is no base64.
+    ``None`` if it is not base64.
     """
     import base64
     import hashlib

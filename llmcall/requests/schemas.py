@@ -42,11 +42,11 @@ def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def response_format(output_type: Any) -> dict[str, Any] | None:
     """Return the ``response_format`` parameter for a type, a strict JSON schema; do not change it.
 
-    A type whose JSON is no object (a list, a number, a choice) is wrapped: ``{"value": …}``.
+    A type whose JSON is not an object (a list, a number, a choice) is wrapped: ``{"value": …}``.
 
     :returns: ``None`` for ``str``, and for what strict schemas cannot express: open dicts, tuples,
         ``Any``.
-    :raises TypeError: for anything that is no output type.
+    :raises TypeError: for anything that is not an output type.
     """
     if output_type is str:
         return None
@@ -467,7 +467,7 @@ def _types_of(values: list[Any]) -> list[str]:
 
 
 def rooted(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema whose root is no reference, as it is for a recursive model; keeps ``$defs``."""
+    """Return a schema whose root is not a reference, unlike a recursive model's; keeps ``$defs``."""
     if "$ref" not in schema:
         return dict(schema)
     return {**_resolved(schema, schema["$defs"]), "$defs": schema["$defs"]}

@@ -153,7 +153,7 @@ def _merge(
     """Take the next fields of an object in: some grow, of the others the last that is not empty
     counts.
 
-    :param beyond: how the others grow, where they do.
+    :param beyond: how the others grow, if they do.
     """
     for name, value in piece.items():
         if value is None:
@@ -193,7 +193,7 @@ def _base64(known: str | None, piece: str) -> str:
 
 
 def _content(known: Any, piece: Any) -> str | list[dict[str, Any]]:
-    """Join texts, or, where a server sends lists of parts, the parts; texts that follow one another
+    """Join texts, or the parts if a server sends lists of parts; texts that follow one another
     are one part.
     """
     if isinstance(known or "", str) and isinstance(piece, str):

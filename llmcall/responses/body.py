@@ -78,7 +78,7 @@ def _no_number(name: str) -> Any:
     """Return the value for NaN or an infinity, such as the log probability of an impossible token."""
     warn_once(
         f"a response has the number {name}, which JSON cannot represent: llmcall returns and records "
-        "None in its place, now and whenever there is such a number",
+        "None instead of such numbers",
         about=_no_number,
     )
     return None

@@ -148,7 +148,7 @@ def _misfit(text: str, expected: Any) -> str | None:
     except (UnknownType, Unresolvable, re.error):  # a schema that says what no validator here knows
         return None
     except ValueError as error:
-        return f"it is no JSON ({error})"
+        return f"it is not JSON ({error})"
     except RecursionError:
         return "it is nested too deeply"
     return None if found is None else f"{found.json_path}: {_brief(found.message)}"

@@ -100,6 +100,6 @@ def text_pieces(response: Mapping[str, Any]) -> list[str]:
     """Return the text of a recorded response in the pieces in which a replayed stream yields it:
     word by word.
 
-    How the network cut the text when it was recorded is no part of the record.
+    The record does not keep how the network cut the text.
     """
     return WORDS.findall(text_of(response["choices"][0]["message"].get("content")) or "")

@@ -319,7 +319,7 @@ def _checked(arms: Mapping[str, Mapping[str, Any]], repeats: int) -> dict[str, M
     for given, arguments in arms.items():
         name = scopes.arm(given).name
         if name in checked:
-            raise ValueError(f"two arms have the name {name!r}; give each another one")
+            raise ValueError(f"two arms have the name {name!r}; give each a name of its own")
         if not isinstance(arguments, Mapping):
             raise TypeError(
                 f"arms[{given!r}] is {type(arguments).__name__}; it must be a dict of keyword arguments"

@@ -314,16 +314,16 @@ def choice(
     :param options: 2 to 26 texts, or a dict of codes and texts; the call returns the text or the
         code.
     :param system: the template of the system message.
-    :param order: ``"given"``; ``"reverse"``, for half of the respondents; ``"shuffle"``, anew for
-        each repeat; or ``"rotate"``: each repeat begins one option later, so over as many repeats as
-        options move each option stands once in each place.
+    :param order: ``"given"``; ``"reverse"``, for half of the respondents; ``"shuffle"``, a new
+        random order for each repeat; or ``"rotate"``: each repeat begins one option later, so with as
+        many repeats as options that move, each option appears once in each position.
     :param last: options, by text or code, that stay at the end, such as ``["none of these"]``.
     :param arguments: further arguments of :class:`LLMCall`, such as ``client=``,
         ``output_retries=`` (0 unless given) and ``temperature=``.
     :raises TypeError: if the options are not a list of texts or a dict, and for an argument that
         the question settles, such as ``output_type``.
     :raises ValueError: for fewer than 2 options or more than 26, for options that no answer could
-        tell apart, for an option of ``last`` that is none, and for an unknown order.
+        tell apart, if ``last`` names something else than an option, and for an unknown order.
 
     >>> from llmcall.testing import ScriptedClient
     >>> client = ScriptedClient(lambda messages: "A")  # prefers what stands first

@@ -163,8 +163,8 @@ def _places_of(last: Any, values: tuple[Any, ...]) -> set[int]:
     for name in names:
         if name not in values:
             known = ", ".join(map(repr, values))
-            raise ValueError(f"last has {name!r}, which is none of the options: {known}")
+            raise ValueError(f"last names {name!r}, which is not one of the options: {known}")
         places.add(values.index(name))
     if len(places) == len(values):
-        raise ValueError("last has every option, so none is left to be ordered")
+        raise ValueError("last names every option, so none is left to put in order")
     return places

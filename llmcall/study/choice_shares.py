@@ -218,8 +218,8 @@ def check_for_shares(question: Question) -> None:
     count = len(question.options)
     if count > MOST_OPTIONS:
         raise ValueError(
-            f"{count} options are more than the {MOST_OPTIONS} tokens of which the API gives log "
-            f"probabilities: {COUNT_DRAWS}"
+            f"there are {count} options, but the API gives the log probabilities of only {MOST_OPTIONS} "
+            f"tokens: {COUNT_DRAWS}"
         )
     model = question.model
     effort = question.model_params.get("reasoning_effort")

@@ -672,7 +672,7 @@ def test_ollama() -> None:
             .send_message("Hello", on_error="raise")
             .content
         )
-        with pytest.raises(ConfigError, match=r"no key for models\.example\.org"):
+        with pytest.raises(ConfigError, match=r"no API key for models\.example\.org"):
             kind(http_client=http_client, base_url="https://models.example.org/v1").send_message(
                 "Hello"
             )

@@ -38,7 +38,7 @@ def unpack_zip(file: Path, folder: Path) -> Path:
     """Unpack a package below a folder; return the package's own folder there.
 
     :raises LLMCallError: if an entry is a link, is encrypted, stands twice, or has a path that leads
-        out of the folder; nothing is unpacked then. Also if the file is damaged or no package.
+        out of the folder; nothing is unpacked then. Also if the file is damaged or is not a package.
     """
     try:
         with zipfile.ZipFile(file) as archive:

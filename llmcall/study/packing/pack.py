@@ -104,7 +104,7 @@ def pack(
 ) -> Package:
     """Pack a study for others: run its program from its recordings, and collect what it needs.
 
-    The project is the working directory. The program runs twice without network, in a copy of the
+    The project is the working directory. The program runs twice without network access, in a copy of the
     project and then in a folder with only what is packed; both runs must give the same.
 
     :param folder: the package; it must not exist.
@@ -428,7 +428,7 @@ class _Packing:
         return manifest
 
     def _take_along(self, package: Path) -> None:
-        """Copy the licence and the citation file, where there are any."""
+        """Copy the licence and the citation file, if there are any."""
         named = self.licence or next(
             (self.project / name for name in LICENCES if (self.project / name).is_file()), None
         )

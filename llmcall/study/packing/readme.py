@@ -48,7 +48,7 @@ def text(manifest: Manifest, served: Served) -> str:
 def _check(manifest: Manifest) -> str:
     return f"""# A study and its recorded answers
 
-Check it in this folder, with Python {manifest.python} or near it:
+Check it in this folder, with Python {manifest.python} or a similar version:
 
     python -m pip install -r requirements.txt
     llmcall verify .
@@ -72,8 +72,8 @@ def _answers(manifest: Manifest, served: Served) -> str:
 
 - Models asked for: {asked}
 - Answered by (first and last day, UTC): {by}
-- Answers: {total:,} ({marks}, {again:,} asked again by an `LLMCall`); other code that asks again is
-  not known
+- Answers: {total:,} ({marks}, {again:,} asked again by an `LLMCall`); llmcall can't tell whether
+  other code asks again
 - Cost when they were made: {cost}"""
 
 
@@ -83,8 +83,8 @@ def _run(manifest: Manifest) -> str:
 
     python {shlex.join(manifest.command)}
 
-It runs in a folder where each file has its path below without the first folder (`code/`, `data/`,
-`recordings/`, `results/`), with these variables, in which the randomness is fixed:
+It runs in a folder in which each file has the path listed below without the first folder (`code/`,
+`data/`, `recordings/`, `results/`), with these variables, which fix the randomness:
 
 {variables}
 

@@ -1,4 +1,4 @@
-"""Run a program from its recordings in a folder of its own, without network, and watch it."""
+"""Run a program from its recordings in a folder of its own, without network access, and watch it."""
 
 from __future__ import annotations
 

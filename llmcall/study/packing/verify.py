@@ -47,7 +47,7 @@ from .replay import (
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 DISTRIBUTION = "llmcall-sim"
 NAMED = 10  # things of a kind that are named
-WARNING = "verify runs the author's code on this machine, in a temporary folder, without network."
+WARNING = "verify runs the author's code on this machine, in a temporary folder, without network access."
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Verification:
 
 
 def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verification:
-    """Run a packed study again without network, and compare it with what was packed.
+    """Run a packed study again without network access, and compare it with what was packed.
 
     It runs the author's code, in a temporary folder; the package stays as it is.
 
@@ -106,7 +106,7 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
     :param tolerance: by which numbers in CSV, JSON and printed text may differ, relative to the
         larger one and at least to 1.
     :returns: a check for each thing that was compared.
-    :raises ValueError: if it is no package, or the tolerance is negative.
+    :raises ValueError: if it is not a package, or the tolerance is negative.
     :raises LLMCallError: if the package is damaged, or unsafe to unpack or to run.
 
     >>> verification = llmcall.verify("greeting")  # packed as in the example of llmcall.pack
@@ -320,7 +320,7 @@ class _Verifying:
             if path.is_file()
         ]
         extra = [path for path in there if path not in known]
-        return _check("other files", "none", "not named by the manifest", extra)
+        return _check("other files", "none", "not in the manifest", extra)
 
     def _description(self) -> Check:
         """Compare what the package says of its recordings with the recordings."""

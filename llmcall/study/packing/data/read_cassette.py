@@ -43,7 +43,7 @@ def print_request(request: Any, texts: dict[str, str], runs: dict[str, Any]) -> 
 
 
 def print_response(response: Any) -> None:
-    """Print the texts of an answer, or all of it where it has none."""
+    """Print the texts of an answer, or the whole answer if it has none."""
     for choice in response.get("choices") or [None]:
         message = (choice or {}).get("message") or {}
         content = message.get("content")

@@ -55,7 +55,7 @@ class Cassette(ContextDecorator):
 
     While it is open, it applies to every thread and task of the process. If another cassette is
     opened inside it, the inner one applies until it closes. If the same one is opened again while it
-    is open, it goes on, and is written when it closes for the last time.
+    is open, it stays open, and is written when it closes for the last time.
 
     :ivar path: the file.
     :ivar stored: the records of the file, or ``None`` if none was read.

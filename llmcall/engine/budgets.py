@@ -99,7 +99,7 @@ class Budget:
         return Spent(usd, left.get("tokens"), left.get("calls"))
 
     def forget(self) -> None:
-        """Count from nothing again."""
+        """Start counting from 0 again."""
         self.ledger.forget()
         _wake_first()
 

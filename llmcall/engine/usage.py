@@ -34,24 +34,24 @@ OUTSIDE = "(no scope)"
 class Usage(NamedTuple):
     """What calls used.
 
-    :param calls: calls answered by a model; a stream whose reader left counts once its answer had
-        begun.
+    :param calls: calls answered by a model, including streams that were not read to their end if their
+        answers had begun.
     :param cached_calls: calls answered by a record, or by an identical call in flight.
     :param replayed_calls: those of them that a cassette answered; the cache answered the others.
     :param retries: attempts after the first.
     :param errors: calls that failed for good.
     :param input_tokens: prompt tokens that were billed; ``None`` if a server did not report them.
-        Those of a stream whose reader left, or that broke off, are counted by llmcall, as for a
-        budget: servers report at the end.
+        If a stream broke off or was not read to its end, llmcall counts them itself, because servers
+        report them at the end.
     :param cached_input_tokens: those of them that the provider had cached, likewise.
     :param output_tokens: completion tokens that were billed, likewise.
-    :param full_price_calls: calls that asked for the flex tier and were answered at another one.
+    :param full_price_calls: calls that asked for the flex tier but were answered at another tier.
     :param cost: USD of the billed tokens; ``None`` if a price is unknown.
     :param saved: USD that the cached calls cost when they were made, likewise.
     :param by_model: the same for each model. A recorded function that was refused counts under its
         name, a map that was refused under ``"llmcall.map"``.
     :param by_scope: the same for each scope path, with all scopes inside it (``""``: outside any);
-        the items of a map without a key count in the scope around them.
+        the items of a map without ``key=`` count in the scope around them.
     :param by_arm: the same for each arm's name, over all scopes.
     :param priced_by: the price source: ``"[Prices]"``, or the package, its version, and the day
         whose price it is.

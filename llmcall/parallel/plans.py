@@ -31,20 +31,21 @@ MOST_ANSWERS = 10_000  # by which the cost is expected; more would not make it m
 
 
 class Plan(NamedTuple):
-    """What a map would do. Plans add up, with ``+`` and ``sum``: an item of both counts twice.
+    """What a map would do. You can add plans with ``+`` and ``sum``; an item in both counts twice.
 
-    :param hits: draws that records answer, whole conversations with their corrections.
+    :param hits: draws whose answers are recorded, with all their corrections.
     :param misses: draws that would ask a model. If an answer does not fit its type and is asked
         again, only the first call is counted here.
-    :param input_tokens: of the prompts of those, as counted here.
-    :param cost: USD from the prompts alone to the longest answers (``max_tokens``, else the model's
-        largest output), as a budget reserves it; ``None`` if a price is unknown.
+    :param input_tokens: the tokens in their prompts, as llmcall counts them.
+    :param cost: the least and the most that they would cost in USD: the prompts alone, and with the
+        longest answers (``max_tokens``, else the model's largest output), which is what a budget
+        reserves. ``None`` if a price is unknown.
     :param priced_by: the price sources, with their dates, as in :class:`llmcall.Usage`.
-    :param expected_cost: USD, by what is recorded of the same call: each prompt's own tokens, an
-        answer as long as theirs are on average, and for each draw their corrections' average cost,
-        at the present price. Recorded answers of the same call have the same model and parameters,
-        and prompts with the fixed text of the same templates, in the open cassette or in the cache,
-        in any scope. ``None`` before there are any, or if a price is unknown.
+    :param expected_cost: USD, estimated from recorded answers of the same call, at present prices:
+        each prompt's own tokens, an answer of their average length, and for each draw the average
+        cost of their corrections. Answers of the same call have the same model and parameters, and
+        prompts with the fixed text of the same templates; they may be in the open cassette or in
+        the cache, in any scope. ``None`` if there are none yet, or if a price is unknown.
 
     >>> greet = llmcall.LLMCall(user="{{ greeting }}", max_tokens=16)
     >>> plan = greet.map([{"greeting": "Good evening, Sir!"}, {"greeting": "Good night, Sir!"}], dry_run=True)

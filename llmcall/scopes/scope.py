@@ -198,7 +198,7 @@ _default: Active | None = None
 
 
 class Scope:
-    """A scope, made by :func:`llmcall.scope`. It can be entered again, and goes on counting draws.
+    """A scope, made by :func:`llmcall.scope`. You can enter it again; it continues counting draws.
 
     :ivar name: its level of the path; ``None`` for no scope.
     :ivar process: whether every thread without a scope of its own is in it.
@@ -269,7 +269,7 @@ class Scope:
 def scope(name: str | float | None, *, process: bool = False) -> Scope:
     """Open a scope: inside it, a repeated request is a new draw.
 
-    :param name: one level of the path, such as an actor's name or a number; inside ``None``, calls
+    :param name: one level of the path, such as an actor's name or a number; in ``scope(None)``, calls
         have no scope.
     :param process: whether every thread without a scope of its own is in it; only one such scope
         can be open at a time.

@@ -47,8 +47,8 @@ class Arms(Mapping[tuple[str, int], Any]):
 
     :ivar names: the arms, as they were given.
     :ivar repeats: how many repeats there are.
-    :ivar calls: how many different draws all arms used together; those of embeddings and of
-        ``sample=`` included.
+    :ivar calls: how many different draws all arms used together, including embeddings and draws with
+        ``sample=``.
     :ivar shared: how many further uses these draws had: calls that another arm had made already.
     :ivar cost: USD that the draws cost when they were made, or ``None`` if that is not known.
 

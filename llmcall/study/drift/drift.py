@@ -119,7 +119,7 @@ def drift(
     :raises CacheMissError: if ``to`` is complete and contains another check.
     :raises APIError: if a call fails for good. What was answered is in ``to``: run the check again, and
         it goes on from there. A filtered or empty answer is counted instead, and asked for again then.
-    :raises KeyboardInterrupt: as of :func:`llmcall.map`; running again goes on.
+    :raises KeyboardInterrupt: as of :func:`llmcall.map`; run the check again to continue it.
 
     >>> from llmcall.testing import ScriptedClient
     >>> rating = ScriptedClient(lambda messages: "3")

@@ -104,22 +104,22 @@ def pack(
 ) -> Package:
     """Pack a study for others: run its program from its recordings, and collect what it needs.
 
-    The project is the working directory. The program runs twice without network access, in a copy of the
-    project and then in a folder with only what is packed; both runs must give the same.
+    The project is the working directory. The program runs twice without network access: in a copy of
+    the project, then in a folder with only what is packed. Both runs must give the same results.
 
     :param folder: the package; it must not exist.
     :param command: a script or a notebook and its arguments, or ``-m``, a module and its arguments.
     :param cassettes: every recording that answers the program.
-    :param add: files and folders that the program needs and that cannot be seen, such as those that
-        a child process reads.
+    :param add: files and folders that the program needs and llmcall cannot see, such as those that a
+        child process reads.
     :param exclude: files and folders to leave out: project paths, or patterns such as ``*.log``.
     :param env: environment variables that the program gets: ``NAME``, with its present value, or
         ``NAME=VALUE``. A variable whose name says that it holds a credential gets the value
         ``none``.
-    :param prune: whether records that no call used are left out of the package; else they stop it.
+    :param prune: whether to leave out records that no call used; without it, such records are an error.
     :param zip: a ZIP file to write, too; it must not exist.
-    :param max_size: how many bytes one file may have.
-    :param licence: a licence file, if it is none of the usual names.
+    :param max_size: the maximum size of a file, in bytes.
+    :param licence: the licence's file, if it has no usual name such as ``LICENSE``.
     :returns: the package's files, and notes for its author.
     :raises LLMCallError: if the study cannot be packed, with every reason.
     :raises ValueError: for an argument that is wrong.

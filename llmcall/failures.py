@@ -22,10 +22,10 @@ ADVICE = {
     "what is missing is asked",
     LEFT: "What did not arrive is not recorded, so a {replay} may differ from this run. Read each answer to its end "
     "and cancel no call, or {again}; only what is missing is asked",
-    MISSED: "If your code caught the error, this run is incomplete. To record what is missing, open the cassette in the "
-    "mode 'new'; without a cassette, set [Cache] MODE = auto",
-    UNSCOPED: "If your code caught the error, this run is incomplete. In your own threads and processes, run the function "
-    "with llmcall.map or pass llmcall.bind(function)",
+    MISSED: "If your code caught the error, this run is incomplete. To record what is missing, open the cassette in "
+    "the mode 'new'; without a cassette, set [Cache] MODE = auto",
+    UNSCOPED: "If your code caught the error, this run is incomplete. In your own threads and processes, run the "
+    "function with llmcall.map or pass llmcall.bind(function)",
 }
 MOST_SCOPES = 5  # that a warning lists
 

@@ -249,7 +249,9 @@ def test_none_refuses_a_channel_of_grpc_to_a_model(model: NumberedServer) -> Non
     """
     printed, said = ran(program, "--mode", "none", code=1)
     assert printed == "ConnectionRefusedError\n"
-    assert "--mode none refused a request from program.py to generativelanguage.googleapis.com" in said
+    assert (
+        "--mode none refused a request from program.py to generativelanguage.googleapis.com" in said
+    )
 
 
 # Child processes

@@ -157,8 +157,8 @@ def llm(**params: Any) -> Callable[[Callable[Arguments, Value]], LLMFunction[Arg
 
 
 def llm(function: Any = None, /, **params: Any) -> Any:
-    """Make a function of a model: its docstring is the user template, its return annotation the
-    output type.
+    """Turn a function into a call to a model: its docstring is the user message's template, and its
+    return annotation is the output type.
 
     :param params: the arguments of :class:`LLMCall`, such as ``system=`` and ``temperature=``.
     :returns: a decorator, or, used without parentheses, the function.

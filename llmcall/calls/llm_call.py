@@ -36,15 +36,15 @@ class LLMCall:
     :param user: likewise the user message's.
     :param output_type: ``str``, ``bool``, ``int``, ``float``, ``Literal[…]``, an ``Enum``,
         ``list[…]``, ``dict``, a pydantic model, a dataclass or a ``TypedDict``.
-    :param output_retries: how often an answer that does not fit is asked again, saying why. A
-        refusal is an answer, and is not asked again.
+    :param output_retries: how often to ask again, saying why, if an answer does not fit. A refusal
+        is an answer: the model is not asked again.
     :param client: whom to ask; ``None`` means the configured one.
     :param template_path: the folder of the templates, instead of the configured one.
     :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"``
         unless given.
     :raises TypeError: if a template is given twice, or none is given; for
         ``enable_pydantic_model_return``.
-    :raises ValueError: if ``output_retries`` is no whole number from 0 on.
+    :raises ValueError: if ``output_retries`` is not a whole number of at least 0.
 
     >>> from typing import Literal
     >>> mood = llmcall.LLMCall(
@@ -257,8 +257,8 @@ class LLMCall:
     def map(self: Any, rows: Iterable[Any], **map_options: Any) -> Any:
         """Ask about each row, and return the values in the order of the rows.
 
-        :param rows: dicts of the templates' variables, or a pandas DataFrame; more columns than the
-            templates use are no error.
+        :param rows: dicts of the templates' variables, or a pandas DataFrame; columns that the
+            templates do not use are ignored.
         :param map_options: those of :func:`llmcall.map`.
         :returns: a list; with ``repeats``, a list of lists; with ``dry_run=True`` a :class:`.Plan`.
         """
@@ -278,7 +278,7 @@ class LLMCall:
 
         Its columns are those of the rows, and then
 
-        - ``repeat``, from 0 on
+        - ``repeat``, counted from 0
         - ``value``, and a column for each field of a pydantic model, a dataclass or a ``TypedDict``
           (named ``value.NAME`` if the table has a column of the field's name)
         - ``error``, the exception of a row that failed, unless it was raised
@@ -343,7 +343,7 @@ class LLMCall:
     # Templates
 
     def render(self, /, **variables: Any) -> list[dict[str, Any]]:
-        """Return the messages that the templates give, before anything is said of the output type.
+        """Return the messages that the templates give, without what llmcall adds about the output type.
 
         :raises TemplateError: if a template or a variable is missing.
         """

@@ -333,7 +333,9 @@ def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
     source = _environment_key(settings, endpoint, is_listed=is_listed)
     if source is not None and (is_listed or url == getattr(settings, name)):
         host = host_of(url)
-        message = f"the API key from {source} is sent to the host {host}, which {named_by.text} names"
+        message = (
+            f"the API key from {source} is sent to the host {host}, which {named_by.text} names"
+        )
         warn_once(message, about=("key destination", host))
 
 

@@ -508,7 +508,8 @@ class Settings:
         "NORMALIZE",
         values.normalizers,
         (),
-        "Parts of a text that cache keys ignore: times, uuids, addresses, temporary_paths, or one regular expression per line",
+        "Parts of a text that cache keys ignore: times, uuids, addresses, temporary_paths, or one regular expression "
+        "per line",
     )
     cassette_path: str | None = _setting(
         "Cassette",

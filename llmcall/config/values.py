@@ -113,7 +113,9 @@ def credential(value: Any, where: str) -> Any:
 
 
 def check_credential(
-    value: Any, where: str, what: str = "an API key or token: one word of text, or a function that returns it"
+    value: Any,
+    where: str,
+    what: str = "an API key or token: one word of text, or a function that returns it",
 ) -> str:
     """Return a text that an HTTP header can hold, without surrounding white space.
 

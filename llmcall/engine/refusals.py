@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from .usage import Meter
 
 
-def note_refused(
-    label: str, callee: str, meter: Meter, error: CacheMissError | ScopeError
-) -> None:
+def note_refused(label: str, callee: str, meter: Meter, error: CacheMissError | ScopeError) -> None:
     """Note a call that was refused: the program may catch the error and go on without an answer.
 
     :param label: how messages name the call.

@@ -32,7 +32,7 @@ def read(text: str, output_type: Any, *, structured: bool = False) -> Any:
         ``Annotated`` with pydantic's constraints, a pydantic model, a dataclass, a ``TypedDict``,
         or any other type that pydantic reads from JSON.
     :param structured: whether :func:`llmcall.requests.schemas.response_format` was asked for, which
-        wraps what is no object as ``{"value": …}``.
+        wraps anything but an object as ``{"value": …}``.
     :raises OutputError: if the answer cannot be read as the type, or in more than one way.
     :raises TypeError: if pydantic cannot read the type.
     """
@@ -131,7 +131,7 @@ def _read_json(text: str, output_type: Any) -> Any:
 
 
 def _read_scalar(text: str, output_type: Any) -> Any:
-    """Read what is no object or array: the text as a JSON scalar or a string, or without the marks
+    """Read anything but an object or array: the text as a JSON scalar or a string, or without the marks
     around it.
     """
     value: Any = text.strip()

@@ -478,7 +478,7 @@ class RunReport:
             yield f"llmcall: {counted(count, 'call')} of {name} {why} and {them}"
         for name, count in sorted(self.dropped.items()):
             verb = "was" if count == 1 else "were"
-            yield f"llmcall: {counted(count, 'record')} of {name} {verb} not used: moved to the disk cache"
+            yield f"llmcall: {counted(count, 'record')} of {name} {verb} not used and {verb} moved to the disk cache"
         unused = self.unused()
         for name, labels in unused.items():
             which = ", ".join(labels[:SHOWN]) + (

@@ -247,7 +247,9 @@ def place_of(
         raise ValueError(f"{run.name} has no scope {scope!r}; it has {', '.join(shown)}{more}")
     if not 1 <= number <= len(found):
         has = counted(len(found), "call")
-        raise ValueError(f"{scope!r} has no call {number} in {run.name}; it has {has}, numbered from 1")
+        raise ValueError(
+            f"{scope!r} has no call {number} in {run.name}; it has {has}, numbered from 1"
+        )
     return found[number - 1]
 
 

@@ -47,7 +47,9 @@ from .replay import (
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 DISTRIBUTION = "llmcall-sim"
 NAMED = 10  # things of a kind that are named
-WARNING = "verify runs the author's code on this machine, in a temporary folder, without network access."
+WARNING = (
+    "verify runs the author's code on this machine, in a temporary folder, without network access."
+)
 
 
 @dataclass(frozen=True)

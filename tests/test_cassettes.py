@@ -1425,7 +1425,10 @@ def test_update_takes_out_what_no_call_used(caplog: pytest.LogCaptureFixture) ->
         assert said(client, "Hello") == "answer 1"
     assert asked_in() == ["Bye", "Hello"]
     assert (tape.asked, tape.replayed) == (1, 1)
-    assert "tape.jsonl: 2 records were not used by any call and were moved to the disk cache" in caplog.text
+    assert (
+        "tape.jsonl: 2 records were not used by any call and were moved to the disk cache"
+        in caplog.text
+    )
 
 
 def test_what_update_took_out_is_in_the_disk_cache() -> None:

@@ -1524,7 +1524,10 @@ def test_update_keeps_what_a_dry_run_looked_up(caplog: pytest.LogCaptureFixture)
     with cassette(PATH, mode="update"):
         assert ask.map([{"word": "Bye"}], dry_run=True).hits == 1
         said(client, "Hi")
-    assert "tape.jsonl: 1 record was not used by any call and was moved to the disk cache" in caplog.text
+    assert (
+        "tape.jsonl: 1 record was not used by any call and was moved to the disk cache"
+        in caplog.text
+    )
     assert asked_in() == ["Hi", "Bye"]
 
 
@@ -1545,7 +1548,9 @@ def test_a_replay_that_uses_less_says_so(mode: str, caplog: pytest.LogCaptureFix
     taped("Hi", "Bye", "Ciao")
     with cassette(PATH, mode=mode):
         said(counting(), "Bye")
-    words = "tape.jsonl: 2 records were not used by any call. The mode 'update' removes such records"
+    words = (
+        "tape.jsonl: 2 records were not used by any call. The mode 'update' removes such records"
+    )
     assert words in caplog.text and asked_in() == ["Hi", "Bye", "Ciao"]
 
 

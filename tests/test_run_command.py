@@ -436,7 +436,9 @@ def test_records_that_no_call_used(model: NumberedServer) -> None:
     ran("ask('Bread?'); ask('Milk?'); ask('Fish?')", "--cassette", "a.jsonl")
     less = "print(ask('Bread?'), ask('Salt?'))"
     replayed = ran("ask('Bread?')", "--cassette", "a.jsonl", "--mode", "none")
-    assert last_lines(replayed)[1].startswith("2 records were not used by any call. The mode 'update'")
+    assert last_lines(replayed)[1].startswith(
+        "2 records were not used by any call. The mode 'update'"
+    )
     updated = ran(less, "--cassette", "a.jsonl", "--mode", "update")
     assert last_lines(updated) == [
         "1 asked, 0 from the cache, 1 replayed, 0 refused: a.jsonl",

@@ -510,7 +510,10 @@ def test_each_key_of_tinytroupe_is_told_once(caplog: pytest.LogCaptureFixture) -
     assert {record.levelname for record in told} == {"INFO"}
     said = [record.getMessage().partition("[OpenAI] ")[2] for record in told]
     assert "CACHE_API_CALLS: TinyTroupe's setting, read as [Cache] MODE" in said
-    assert "REASONING_MODEL: TinyTroupe's setting, ignored, because llmcall has no such setting" in said
+    assert (
+        "REASONING_MODEL: TinyTroupe's setting, ignored, because llmcall has no such setting"
+        in said
+    )
     assert len(said) == len(set(said))
 
 
@@ -749,7 +752,9 @@ def test_a_referenced_key_that_is_no_key_is_refused_and_not_shown() -> None:
     """The error names its variable."""
     written(".env", "EAST_KEY='two words'\n")
     endpoint = read(EAST_KEY).endpoints[0]
-    with pytest.raises(ConfigError, match="environment variable EAST_KEY: not an API key or token") as caught:
+    with pytest.raises(
+        ConfigError, match="environment variable EAST_KEY: not an API key or token"
+    ) as caught:
         endpoint.key()
     assert "words" not in str(caught.value)
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import statistics
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import hypothesis.strategies as st
@@ -364,23 +368,168 @@ def test_a_bound_function_that_fails_brings_home_what_it_drew() -> None:
         assert sample("bread") == "r#1"
 
 
+def drawn_until_three(item: int) -> str | None:
+    """Draw once, and fail for the item 3."""
+    drawn = sample("bread")
+    if item == 3:
+        raise ValueError("no")
+    return drawn
+
+
+def mapped_in_a_chunk(function: Callable[..., Any], items: list[int]) -> list[Any]:
+    """Map a function in a process pool of ``concurrent.futures`` over items that go together."""
+    with ProcessPoolExecutor(1) as pool:
+        return list(pool.map(function, items, chunksize=len(items)))
+
+
+def mapped_in_a_chunk_by_multiprocessing(
+    function: Callable[..., Any], items: list[int]
+) -> list[Any]:
+    """Map a function in a pool of ``multiprocessing`` over items that go together."""
+    with multiprocessing.Pool(1) as pool:
+        return pool.map(function, items, chunksize=len(items))
+
+
+def mapped_by_joblib(function: Callable[..., Any], items: list[int]) -> list[Any]:
+    """Map a function in joblib's processes over items that go together, and in one more process."""
+    joblib = pytest.importorskip("joblib")
+    pool = joblib.Parallel(n_jobs=2, batch_size=len(items), pre_dispatch="all")
+    try:
+        found = pool(joblib.delayed(function)(item) for item in [*items, *items])
+        return list(found[: len(items)])
+    finally:
+        joblib.externals.loky.get_reusable_executor().shutdown()
+
+
+IN_CHUNKS = pytest.mark.parametrize(
+    "run",
+    [
+        mapped_in_a_chunk,
+        mapped_in_a_chunk_by_multiprocessing,
+        pytest.param(mapped_by_joblib, marks=pytest.mark.slow),
+    ],
+)
+
+
+@FORKS
+@IN_CHUNKS
+def test_functions_that_go_together_bring_home_what_they_drew(
+    run: Callable[[Callable[..., Any], list[int]], list[Any]],
+) -> None:
+    """An executor may run several items of a map in one task."""
+    with llmcall.scope("r"), llmcall.arm("a"):
+        assert sample("bread") == "r#0"
+        assert run(llmcall.bind(drawn_until_three), [1, 2]) == ["r#1", "r#2"]
+        assert sample("bread") == "r#3"
+
+
+@FORKS
+@IN_CHUNKS
+def test_a_failure_brings_home_what_was_drawn_before_it(
+    run: Callable[[Callable[..., Any], list[int]], list[Any]],
+) -> None:
+    """The results of the items that went with the failed one are gone, and their draws are not."""
+    with llmcall.scope("r"), llmcall.arm("a"):
+        with pytest.raises(ValueError, match="no"):
+            run(llmcall.bind(drawn_until_three), [1, 2, 3])
+        assert sample("bread") == "r#3"
+
+
 class Inner:
     """Run a bound function inside another function, in another process."""
 
     def __init__(self, bound: Callable[..., Any]) -> None:
         self.bound = bound
 
-    def __call__(self) -> int:
-        """Return how often the bound function drew."""
-        samples: list[str] = self.bound()
-        return len(samples)
+    def __call__(self) -> Any:
+        """Return what the bound function returns."""
+        return self.bound()
+
+
+def asked_by_number() -> str | None:
+    """Make a call that is no draw of the arm."""
+    return Dice().send_message("bread", sample=7, on_error="raise").sample
 
 
 @FORKS
 def test_a_bound_function_gives_its_caller_its_own_result() -> None:
     """Inside another function of a worker process, its result is what it returned."""
     with llmcall.scope("r"), llmcall.arm("a"):
-        assert submitted(Inner(llmcall.bind(drawn_twice))) == 2
+        assert submitted(Inner(llmcall.bind(asked_by_number))) == "r#7"
+
+
+class InThreads(Inner):
+    """Run a bound function in a pool of threads, in another process."""
+
+    def __call__(self) -> Any:
+        """Return what the bound function returns."""
+        with ThreadPool(1) as pool:
+            return pool.apply(self.bound)
+
+
+class Told:
+    """Run a function and put the words of its error into a queue."""
+
+    def __init__(self, function: Callable[..., Any], errors: Any) -> None:
+        self.function = function
+        self.errors = errors
+
+    def __call__(self) -> None:
+        """Run it."""
+        try:
+            self.function()
+            self.errors.put("it ran")
+        except ScopeError as error:
+            self.errors.put(str(error))
+
+
+def in_a_process(method: str, bound: Callable[..., Any]) -> None:
+    """Run a function in a process of its own, and raise its error again.
+
+    :param method: how the process starts.
+    """
+    context = multiprocessing.get_context(method)
+    errors = context.SimpleQueue()
+    process = context.Process(target=Told(bound, errors))
+    process.start()
+    words = errors.get()
+    process.join()
+    raise ScopeError(words)
+
+
+ELSEWHERE: dict[str, Callable[[Callable[..., Any]], Any]] = {
+    "inside another function": lambda bound: submitted(Inner(bound)),
+    "in threads of a worker": lambda bound: submitted(InThreads(bound)),
+    "in a forked process": lambda bound: in_a_process("fork", bound),
+    "in a spawned process": lambda bound: in_a_process("spawn", bound),
+}
+
+
+@FORKS
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param(each, marks=[pytest.mark.slow] if "spawned" in each else [])
+        for each in ELSEWHERE
+    ],
+)
+def test_a_draw_that_cannot_come_home_is_an_error(where: str) -> None:
+    """The arm would make it once more: the message names ways that bring it home."""
+    with llmcall.scope("r"):
+        with (
+            llmcall.arm("a"),
+            pytest.raises(ScopeError, match=r"bound in the arm 'a'.* llmcall\.map\("),
+        ):
+            ELSEWHERE[where](llmcall.bind(drawn_twice))
+        assert submitted(Inner(llmcall.bind(drawn_twice))) == ["r#0", "r#1"]  # outside any arm
+
+
+def test_a_bound_function_that_is_unpickled_at_home_counts_there() -> None:
+    """As if it had not been pickled."""
+    with llmcall.scope("r"), llmcall.arm("a"):
+        function = pickle.loads(pickle.dumps(llmcall.bind(drawn_twice)))
+        assert function() == ["r#0", "r#1"]
+        assert sample("bread") == "r#2"
 
 
 @FORKS
@@ -668,6 +817,150 @@ def test_a_cassettes_bytes_are_the_same_whichever_arm_comes_first() -> None:
             played(client, workers=workers)
     with open("one.jsonl", encoding="utf-8") as one, open("two.jsonl", encoding="utf-8") as two:
         assert one.readlines()[1:] == two.readlines()[1:]
+
+
+def echo() -> ScriptedClient:
+    """Return a client that answers with what it is asked."""
+    return ScriptedClient(
+        lambda messages: messages[-1]["content"], cache_mode="off", on_error="raise"
+    )
+
+
+def lines_of(name: str) -> list[str]:
+    """Return the lines of a cassette, without its header."""
+    with open(name, encoding="utf-8") as file:
+        return file.readlines()[1:]
+
+
+class Turns:
+    """Let threads ask one after the other, in a given order."""
+
+    def __init__(self, order: tuple[str, ...]) -> None:
+        self.order = order
+        self.has_turn = {name: threading.Event() for name in order}
+        self.has_turn[order[0]].set()
+
+    def ask(self, client: llmcall.LLMClient, name: str) -> None:
+        """Ask, once it is a name's turn."""
+        assert self.has_turn[name].wait(30)
+        ask(client, f"I am {name}.")
+        for following in self.order[self.order.index(name) + 1 :][:1]:
+            self.has_turn[following].set()
+
+
+def test_bound_functions_record_in_the_order_of_the_arms() -> None:
+    """Whichever arm's thread is faster, the cassette has the same bytes."""
+    names = ("a", "b", "c")
+    found = []
+    for number, order in enumerate(itertools.permutations(names)):
+        turns = Turns(order)
+        client = echo()
+
+        def play(name: str, turns: Turns = turns, client: ScriptedClient = client) -> None:
+            ask(client)
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(llmcall.bind(turns.ask), client, name).result()
+
+        with llmcall.cassette(f"{number}.jsonl"):
+            llmcall.arms(play, {name: {"name": name} for name in names}, scope="app")
+        found.append(lines_of(f"{number}.jsonl"))
+    assert found.count(found[0]) == len(found)
+    assert [name for line in found[0] for name in names if f"I am {name}" in line] == list(names)
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_functions_that_are_bound_in_arms_record_in_the_order_of_these(
+    order: tuple[str, ...],
+) -> None:
+    """The arm that was opened first comes first, also if its thread is slower."""
+    turns = Turns(order)
+    client = echo()
+    with llmcall.cassette("arms.jsonl") as tape, llmcall.scope("app"):
+        bound = {}
+        for name in "ab":
+            with llmcall.arm(name):
+                bound[name] = llmcall.bind(turns.ask)
+        with ThreadPoolExecutor(2) as pool:
+            running = [pool.submit(bound[name], client, name) for name in order]
+            for each in running:
+                each.result()
+    assert list(tape.to_frame()["prompt"]) == ["I am a.", "I am b."]
+
+
+def test_threads_of_a_process_scope_record_in_the_order_of_the_arms() -> None:
+    """Their calls stand beside those that the arm's function makes itself."""
+    client = echo()
+
+    def play(name: str) -> None:
+        thread = threading.Thread(target=ask, args=(client, f"A thread of {name}."))
+        thread.start()
+        thread.join()
+        ask(client, f"I am {name}.")
+
+    with llmcall.cassette("arms.jsonl") as tape:
+        arms = {name: {"name": name} for name in "ab"}
+        llmcall.arms(play, arms, scope="app", process=True)
+    assert list(tape.to_frame()["prompt"]) == [
+        "A thread of a.",
+        "I am a.",
+        "A thread of b.",
+        "I am b.",
+    ]
+
+
+Step = Any  # a request, or a kind of block, a number and the steps in it
+
+
+def random_program(chance: random.Random, depth: int = 2) -> list[Step]:
+    """Return the steps of a random program, with threads in it."""
+    steps: list[Step] = [chance.choice("xyz") for _ in range(chance.randint(1, 2))]
+    if depth:
+        kinds = ["threads", chance.choice(["threads", "scope", "map"])]
+        steps += [(kind, chance.randint(1, 2), random_program(chance, depth - 1)) for kind in kinds]
+    chance.shuffle(steps)
+    return steps
+
+
+def perform(client: llmcall.LLMClient, delays: random.Random, steps: list[Step]) -> list[Any]:
+    """Run a random program with random delays, and return the samples of its calls."""
+    samples: list[Any] = []
+    for step in steps:
+        if isinstance(step, str):
+            time.sleep(delays.choice((0, 0.005)))
+            samples.append(ask(client, step))
+            continue
+        kind, number, inner = step
+
+        def actor(name: int, inner: list[Step] = inner) -> list[Any]:
+            with llmcall.scope(name):
+                return perform(client, delays, inner)
+
+        if kind == "scope":
+            samples.append(actor(number))
+        elif kind == "map":
+            samples.append(llmcall.map(actor, range(number), key=str))
+        else:
+            with ThreadPoolExecutor(number) as pool:
+                samples.append(list(pool.map(llmcall.bind(actor), range(number))))
+    return samples
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_arms_with_threads_record_the_same_bytes(seed: int) -> None:
+    """Arms at once, with threads and maps in them: whichever is faster, the samples and the cassette
+    are the same.
+    """
+    chance = random.Random(seed)
+    one, other = random_program(chance), random_program(chance)
+    programs = {"one": one, "other": other, "both": one + other}
+    arms = {name: {"steps": steps} for name, steps in programs.items()}
+    found = []
+    for number in range(3):
+        run = functools.partial(perform, echo(), random.Random(number))
+        with llmcall.cassette(f"{number}.jsonl"):
+            runs = llmcall.arms(run, arms, scope="app")
+        found.append(([runs[each] for each in runs], lines_of(f"{number}.jsonl")))
+    assert found.count(found[0]) == len(found)
 
 
 def test_refresh_keeps_arms_paired() -> None:

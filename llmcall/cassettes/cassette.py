@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 from contextlib import ContextDecorator
 from mmap import mmap
@@ -29,16 +28,15 @@ from .header_agreement import HeaderAgreement
 from .output import OutputFile, content_of
 from .stack import header_namespaces, open_cassettes, pop, push
 from .unused import keep_in_cache, unused_words
-from .uses import Uses, current_position
+from .uses import Uses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from ..config.settings import Settings
-    from ..scopes import Draw
+    from ..scopes import Draw, Place
     from ..types import Record
     from ..types.days import Days
-    from .uses import Place
 
 MODES = ("none", "once", "new", "update", "rewrite")
 
@@ -124,7 +122,6 @@ class Cassette(ContextDecorator):
         self._agreed: set[tuple[int | None, int]] = set()
         self._output: OutputFile | None = None  # if it records
         self._layer: object = None  # its settings, while they apply
-        self._orders = itertools.count()
         self._error: BaseException | None = None
         self._process = os.getpid()
         self._is_in_cells = False
@@ -384,10 +381,6 @@ class Cassette(ContextDecorator):
             self._agreement.settle(header)
 
     # Records
-
-    def place(self) -> Place:
-        """Return the next call's place in the order of the calls."""
-        return (*current_position.get(), next(self._orders))
 
     def find(self, request: Request | str, place: Place) -> Record | None:
         """Return the recorded answer of a request, or the record of a key, or ``None``.

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..requests.keys import key_of
+from ..scopes import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from ..types import Record
 
-Place = tuple[int, ...]  # in the order of the calls
 Order = tuple[list[str], Place]  # first by the caller's scope path, then by the call's place
 AFTER_ALL: Order = (["\U0010ffff"], ())
-
-# Where in the order of the calls the present context stands: empty, or an item of a ``map``.
-current_position: ContextVar[Place] = ContextVar("llmcall place in a cassette", default=())
 
 
 def function_scope(asked: Mapping[str, Any], sample: str | None) -> str:

@@ -15,6 +15,7 @@ from .refusals import note_refused
 
 if TYPE_CHECKING:
     from ..scopes import Active
+    from ..types import Request
     from .prepared_call import Call, PreparedCall
 
 
@@ -22,17 +23,28 @@ def sampled(call: Call) -> Call:
     """Return a call with its sample and key: in a scope, it takes the next draw unless its options
     name one.
 
-    :raises ScopeError: if timing would decide which draw it takes.
+    :raises ScopeError: if timing would decide which draw it takes, or if its arm would not know of
+        the draw.
     """
     identified = identity(call.request.kind, call.request.asked)
     digest = sampled_key(identified, None)
     request = call.request._replace(cache_key=digest)
     try:
-        active = scope_of_call()
+        return _drawn(call, request, identified)
     except ScopeError as error:
         refused = replace(call, request=request)
         note_refused(refused.label, refused.callee, refused.meter, error)
         raise
+
+
+def _drawn(call: Call, request: Request, identified: Any) -> Call:
+    """Return a call with its draw; see :func:`sampled`.
+
+    :param request: its request, whose key has no sample yet.
+    :param identified: what :func:`llmcall.requests.keys.identity` returns for the request.
+    """
+    digest = request.cache_key
+    active = scope_of_call()
     path = "" if active is None else active.path
     call = in_arm(call, active)
     draw = None

@@ -16,7 +16,7 @@ from ..requests.parameters import (
     expected_answer,
     given_parameters,
 )
-from ..scopes import current_scope
+from ..scopes import current_scope, next_place
 from ..types import Request
 from .draws import in_arm, sampled
 from .options import Options, split_options
@@ -70,7 +70,7 @@ class _Circumstances(NamedTuple):
         return cls(client, client.resolved, cassette)
 
     def call(self, request: Request, options: Options, **fields: Any) -> ModelCall:
-        """Return a call that takes the next place in the order of the cassette's calls.
+        """Return a call that takes the next place in the order of the calls.
 
         :param fields: the further fields of :class:`ModelCall`.
         """
@@ -81,7 +81,7 @@ class _Circumstances(NamedTuple):
             request=request,
             options=options,
             cassette=self.cassette,
-            place=() if self.cassette is None else self.cassette.place(),
+            place=next_place(),
             **fields,
         )
 

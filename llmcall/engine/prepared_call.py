@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
-    from ..cassettes.uses import Place
     from ..config.settings import Settings
-    from ..scopes import Draw
+    from ..scopes import Draw, Place
     from .caller import Caller
     from .usage import Meter
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .. import scopes
 from ..cassettes.current import current_cassette
-from ..cassettes.uses import current_position
 from ..engine import usage as metering
 from ..engine.interrupts import current_stops
 from ..engine.refusals import note_refused
@@ -288,7 +287,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
         # Fail now if something cannot be pickled: an executor would wrap it in its own error.
         _ = group.packed
-    place = cassette.place() if cassette is not None else current_position.get()
+    place = scopes.next_place()
     count = length_of(items)
     total = None if count is None else count * options.repeats
     progress = options.progress

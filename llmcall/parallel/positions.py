@@ -6,7 +6,6 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import scopes
-from ..cassettes.uses import current_position
 from ..scopes import made_name
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class TaskPosition(NamedTuple):
     path: str
     name: str
     repeat: int
-    place: tuple[int, ...]
+    place: scopes.Place
     in_default: bool = False
     arm: scopes.ArmPath | None = None
     item: str = ""
@@ -52,13 +51,12 @@ class TaskPosition(NamedTuple):
         :param draws: the draws of its scopes.
         :param used: receives the records that answer its calls, or ``None``.
         """
-        current_position.set(self.place)
         current_item.set(self.item)
         # An empty path means no scope, even if one is open elsewhere.
         path = f"{self.path}/{self.name}" if self.path else ""
         if self.repeat:
             path = f"{path}/{made_name(self.repeat)}" if path else made_name(self.repeat)
         if not self.in_default:
-            return scopes.Active(path, draws, arm=self.arm, used=used)
+            return scopes.Active(path, draws, arm=self.arm, used=used, place=self.place)
         without = scopes.Active(made_name(self.repeat) if self.repeat else "", scopes.Draws())
-        return scopes.Active(path, draws, without_default=without)
+        return scopes.Active(path, draws, without_default=without, place=self.place)

@@ -27,8 +27,8 @@ from ..types import FROM_FUNCTION
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..cassettes.uses import Place
     from ..engine.usage import UsageDelta
+    from ..scopes import Place
     from ..types import Record, Request
     from .jobs import Job
     from .task_results import CassetteEvent, TaskResult

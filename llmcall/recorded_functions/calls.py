@@ -16,7 +16,7 @@ from ..engine.draws import sampled
 from ..engine.prepared_call import PreparedCall
 from ..engine.usage import Meter
 from ..requests.keys import map_texts, normalizer
-from ..scopes import scope_of_call
+from ..scopes import next_place, scope_of_call
 from ..types import FROM_FUNCTION, FROM_SERVER, Request
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def prepare_function(
         cache=shared_cache(settings.cache_path),
         request=Request(kind, "", asked, {}, {}, None, ""),
         cassette=cassette,
-        place=() if cassette is None else cassette.place(),
+        place=next_place(),
         **fields,
     )
     return sampled(call)

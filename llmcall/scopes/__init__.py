@@ -6,15 +6,18 @@ from .draws import Draw, Draws
 from .equal_requests import Recorded, take_misplaced
 from .names import given_path, is_made_name, made_name, without_repeats
 from .numbers import ArmPath, Counts, Number, ScopedRequest, split_counts
+from .places import Place
 from .scope import (
     Active,
     Scope,
     current,
     current_path,
+    current_place,
     current_scope,
     default_scope,
     forget,
     inherited,
+    next_place,
     scope,
     scope_of_call,
 )
@@ -29,6 +32,7 @@ __all__ = [
     "Draw",
     "Draws",
     "Number",
+    "Place",
     "Recorded",
     "Scope",
     "ScopedRequest",
@@ -36,6 +40,7 @@ __all__ = [
     "bind",
     "current",
     "current_path",
+    "current_place",
     "current_scope",
     "default_scope",
     "forget",
@@ -43,6 +48,7 @@ __all__ = [
     "inherited",
     "is_made_name",
     "made_name",
+    "next_place",
     "note_served",
     "scope",
     "scope_of_call",

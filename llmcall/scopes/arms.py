@@ -10,7 +10,7 @@ from ..types import Record
 from .generators import OpeningGenerator, generators_with
 from .names import checked_name
 from .numbers import ArmPath
-from .scope import Active, Scope, current, scope_of_call
+from .scope import Active, Scope, current, next_place, scope_of_call
 
 SEED_BYTES = 8
 
@@ -40,6 +40,7 @@ class Arm(Scope):
             arm=ArmPath(around.path, self.name),
             forked=around,
             used=self.used,
+            place=next_place(),  # its calls may be made by threads, beside those of another arm
         )
 
     def __repr__(self) -> str:

@@ -30,6 +30,7 @@ from .generators import (
 )
 from .names import checked_name
 from .numbers import ArmPath, ScopedRequest
+from .places import Place, next_within
 from .served import forget_served
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -66,6 +67,7 @@ class Active:
     :param arm: the arm that it stands in, or ``None``.
     :param forked: the scope that it forks, if it is an arm.
     :param used: gathers the records that its calls get, or ``None``.
+    :param place: the place of the item or arm in which it stands; empty outside any.
     :ivar previous_asker: who asked before it was entered, if it is an arm.
     """
 
@@ -76,6 +78,7 @@ class Active:
         "generators",
         "outer",
         "path",
+        "place",
         "previous_asker",
         "process",
         "scope",
@@ -93,8 +96,10 @@ class Active:
         arm: ArmPath | None = None,
         forked: Active | None = None,
         used: deque[Record] | None = None,
+        place: Place = (),
     ) -> None:
         self.path = path
+        self.place = place
         self.used = used
         self.forked = forked
         self.arm = arm
@@ -136,10 +141,11 @@ class Active:
         """
         return Draw(self.draws, ScopedRequest(self.path, digest, self.arm), source, recorded)
 
-    def again(self, draws: Draws | None = None) -> Active:
+    def again(self, draws: Draws | None = None, place: Place | None = None) -> Active:
         """Return the same scope for another context.
 
         :param draws: counts the draws there; ``None`` counts them together with those here.
+        :param place: the place of that context; ``None`` means this one's.
         """
         return Active(
             self.path,
@@ -147,6 +153,7 @@ class Active:
             without_default=self.without_default,
             arm=self.arm,
             used=self.used,
+            place=self.place if place is None else place,
         )
 
     def inside(self, name: str) -> Active:
@@ -161,6 +168,7 @@ class Active:
             without_default=self.without_default,
             arm=self.arm,
             used=self.used,
+            place=self.place,
         )
 
     def check_is_inmost(self) -> None:
@@ -224,15 +232,16 @@ class Scope:
 
         :param generator: the generator that enters it, or ``None``.
         """
+        place = current_place()
         if self.name is None:
-            return Active("", _no_scope_draws, self)
+            return Active("", _no_scope_draws, self, place=place)
         around = current()
         if around is not None:
             around = around.around_scopes
         if around is None or not around.path:
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
-            return Active(self.name, self._draws, self, generators_with((), generator))
+            return Active(self.name, self._draws, self, generators_with((), generator), place=place)
         return Active(
             f"{around.path}/{self.name}",
             around.draws,
@@ -240,6 +249,7 @@ class Scope:
             generators_with(around.generators, generator),
             arm=around.arm,
             used=around.used,
+            place=place,
         )
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -403,6 +413,17 @@ def current_path() -> str:
     """Return the scope path of the present context, unchecked; empty outside any scope."""
     active = current() or _default
     return active.path if active else ""
+
+
+def current_place() -> Place:
+    """Return the place of the item or arm that the present context is in; empty outside any."""
+    active = current()
+    return () if active is None else active.place
+
+
+def next_place() -> Place:
+    """Return the place of what the present context does next, in the order of the calls."""
+    return next_within(current_place())
 
 
 def _begin_anew() -> None:

@@ -371,7 +371,7 @@ class _Study:
         fork.used = self.used[run]
         with ExitStack() as stack:
             if self._around is not None:
-                stack.enter_context(self._around.again(self._draws))
+                stack.enter_context(self._around.again(self._draws, scopes.current_place()))
             stack.enter_context(self._whole)
             stack.enter_context(scopes.scope(run.repeat, process=self._process))
             stack.enter_context(fork)

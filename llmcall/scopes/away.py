@@ -1,0 +1,188 @@
+"""Arms in other processes: what a bound function draws there comes home with its result.
+
+Some executors pickle a result right after the function returns it, and unpickle it at home. There
+the result, or the exception, brings home what was drawn: pickled, it goes with the draws, and
+unpickled, it is alone again. Anything else that runs the function in another process would lose the
+draws, and the arm would make them once more. So a draw is an error there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+from weakref import WeakValueDictionary
+
+from ..errors import ScopeError
+from ..system import after_fork_in_child
+from ..types import Record
+from .draws import Draws
+from .equal_requests import EqualRequests
+from .numbers import Counts, Number, ScopedRequest
+
+# The modules whose functions call what was submitted, and pickle what it returns. They do so in the
+# main thread of a worker process.
+EXECUTORS = (
+    "concurrent.futures.process",
+    "multiprocessing.pool",
+    "loky.process_executor",
+    "joblib.externals.loky.process_executor",
+)
+# The module whose functions call several functions in a row, for such an executor.
+BATCHES = "joblib.parallel"
+
+
+class AwayDraws(Draws):
+    """Count an arm's draws in another process, and note them for the process at home.
+
+    :param home: the token of the arm's draws at home, or ``None`` if they cannot come home.
+    :ivar taken: the numbers that were drawn, not given back and not sent home yet.
+    :ivar used: gathers the records that its calls get here.
+    """
+
+    __slots__ = ("_comes_home", "_home", "taken", "used")
+
+    def __init__(self, counts: Counts, since: float, home: str | None) -> None:
+        super().__init__(counts, since)
+        self._home = home
+        self._comes_home = False  # whether a result is about to go home
+        self.taken: deque[Number] = deque()
+        self.used: deque[Record] = deque()
+
+    def take(
+        self,
+        request: ScopedRequest,
+        asker: str | None = None,
+        equal: EqualRequests | None = None,
+    ) -> int:
+        """Return the number of a draw; see :meth:`Draws.take`.
+
+        :raises ScopeError: if the draw would not come home.
+        """
+        if not self._comes_home:
+            name = "" if request.arm is None else f" {request.arm.name!r}"
+            raise ScopeError(
+                f"this process runs a function that was bound in the arm{name}, and the arm would not know of this "
+                "draw: it would make it once more. Run the function with llmcall.map(function, items, executor=…), "
+                "which takes Dask's client.get_executor(), too, or pass llmcall.bind(function) itself to a "
+                "ProcessPoolExecutor, a multiprocessing.Pool or joblib's processes"
+            )
+        number = super().take(request, asker, equal)
+        self.taken.append(Number(request, number))
+        return number
+
+    def claim(self, request: ScopedRequest, number: int) -> None:
+        """Mark a number as taken that another process took; see :meth:`Draws.claim`."""
+        super().claim(request, number)
+        self.taken.append(Number(request, number))
+
+    def give_back(self, request: ScopedRequest, number: int) -> None:
+        """Free a number; see :meth:`Draws.give_back`."""
+        try:
+            self.taken.remove(Number(request, number))
+        except ValueError:
+            return  # it was sent home
+        super().give_back(request, number)
+
+    def called_by_executor(self, function: Callable[[], Any]) -> Any:
+        """Return the result of a function; pickled, the result takes along what is drawn here.
+
+        :param function: what an executor calls. Its exception takes the draws along, too.
+        """
+        self._comes_home = True
+        try:
+            return _WithDraws(function(), self)
+        except BaseException as error:
+            error.drawn = _WithDraws(None, self)  # type: ignore[attr-defined]
+            raise
+        finally:
+            self._comes_home = False
+
+    def sent_home(self, result: Any) -> tuple[Any, ...]:
+        """Return how to unpickle a result at home, with all that was drawn and used here and not sent
+        home yet.
+        """
+        return _come_home, (result, self._home, _emptied(self.taken), _emptied(self.used))
+
+
+class _WithDraws:
+    """A result on its way home. Pickled and unpickled, it is the result alone.
+
+    :param draws: what was drawn for it, and before it for results that were never sent.
+    """
+
+    def __init__(self, result: Any, draws: AwayDraws) -> None:
+        self._result = result
+        self._draws = draws
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._draws.sent_home(self._result)
+
+
+def is_called_by_executor(depth: int) -> bool:
+    """Return whether the function at a depth of the stack is called by an executor that pickles its
+    result.
+
+    :param depth: 1 is the caller of the caller of this function.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False  # multiprocessing.pool has a pool of threads, too
+    frame: FrameType | None = sys._getframe(depth + 1)
+    while frame is not None and frame.f_globals.get("__name__") == BATCHES:
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__") in EXECUTORS
+
+
+def _emptied(queue: deque[Any]) -> list[Any]:
+    """Take all items of a queue, to which other threads may add more meanwhile."""
+    return [queue.popleft() for _ in range(len(queue))]
+
+
+# What counts an arm's draws here, and what gathers its records, by token: both live as long as the
+# arm's scope.
+_draws: WeakValueDictionary[str, Draws] = WeakValueDictionary()
+_used: WeakValueDictionary[str, deque[Record]] = WeakValueDictionary()
+
+
+def registered(draws: Draws, used: deque[Record] | None) -> str:
+    """Return a token for an arm, under which draws come home.
+
+    :param draws: what counts its draws.
+    :param used: what gathers the records that its calls get, or ``None``.
+    """
+    token = os.urandom(8).hex()
+    _draws[token] = draws
+    if used is not None:
+        _used[token] = used
+    return token
+
+
+def at_home(token: str) -> tuple[Draws, deque[Record] | None] | None:
+    """Return what counts an arm's draws and gathers its records, or ``None`` in another process."""
+    draws = _draws.get(token)
+    return None if draws is None else (draws, _used.get(token))
+
+
+def _come_home(result: Any, home: str, taken: list[Number], used: list[Record]) -> Any:
+    """Count what a bound function drew in another process, and return its result."""
+    draws = _draws.get(home)
+    if draws is not None:
+        for number in taken:
+            draws.claim(*number)
+    records = _used.get(home)
+    if records is not None:
+        records.extend(used)
+    return result
+
+
+def _begin_anew() -> None:
+    """Forget the arms of the parent in a forked process."""
+    _draws.clear()
+    _used.clear()
+
+
+after_fork_in_child(_begin_anew)

@@ -740,6 +740,15 @@ def test_diff_compares_two_scopes(whole: list[str], one: str, other: str) -> Non
     assert printed.startswith("1 call: 1 the same")
 
 
+def test_diff_matches_actors_by_their_paths_below_two_scopes() -> None:
+    """As if each scope were a run of its own."""
+    one = play("a.jsonl", scope="town/0/")
+    other = play("b.jsonl", scope="town/1/", word="generous")
+    done("cassette", "merge", one, other, "-o", "town.jsonl")
+    printed = done("diff", "town.jsonl", "--scope", "town/0", "--with", "town/1")
+    assert printed == done("diff", play("c.jsonl"), play("d.jsonl", word="generous"))
+
+
 def test_show_shows_a_scope(whole: list[str]) -> None:
     """By a pattern; the actor of the other replicate is not shown."""
     assert headings(*whole, "--scope", "rep-1*") == ["rep-1/lisa"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping
 from functools import reduce
-from itertools import pairwise
+from itertools import pairwise, product
 from operator import and_
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from ..requests.contents import strings_in
 from ..types import Record
 from .pairs import asked_key
 from .repeats import PROMPT
-from .runs import Run, first_level
+from .runs import Run, first_level, relative
 from .texts import text_of
 
 Align = Callable[[str], str] | Mapping[str, str]
@@ -64,28 +64,31 @@ def _actors(
     """
     given = align.get if isinstance(align, Mapping) else align or str
     ours, theirs = run.by_actor(), other.by_actor()
-    one, two = first_level(ours), first_level(theirs)
-    choices = [(False, False)]
-    if one is not None and two is not None and one != two:
-        choices = [(True, True), *choices]
-    choices += [(True, False)] * (one is not None) + [(False, True)] * (two is not None)
-    found = [(_called(ours, first), _called(theirs, second, given)) for first, second in choices]
+    one, two = first_level(ours) or "", first_level(theirs) or ""
+    # The scopes above the actors of both runs; of choices with as many actors in common, the first.
+    preferred = (run.scope, other.scope), (one, two)
+    choices = [(mine, others) for mine, others in preferred if mine and others and mine != others]
+    choices += [("", ""), *product(("", one, run.scope), ("", two, other.scope))]
+    found = [
+        (_called(ours, mine), _called(theirs, others, given))
+        for mine, others in dict.fromkeys(choices)
+    ]
     return max(found, key=lambda each: len(each[0].keys() & each[1].keys()))
 
 
 def _called(
     actors: Mapping[str, list[Record]],
-    without_first: bool,
+    above: str,
     given: Callable[[str], str | None] = str,
 ) -> dict[str, list[Record]]:
     """Return the records of actors by their names, of several of one name one after the other.
 
-    :param without_first: whether the first level of the scope paths is left out.
+    :param above: the path of the scope above them, which is left out; may be empty.
     :param given: says what an actor is called, if it is called otherwise.
     """
     found: dict[str, list[Record]] = {}
     for scope, records in actors.items():
-        name = scope.partition("/")[2] if without_first else scope
+        name = relative(scope, above)
         found.setdefault(given(name) or name, []).extend(records)
     return found
 

@@ -31,6 +31,7 @@ class Run(NamedTuple):
     :param is_complete: whether the recording came to its end, as far as a file says so.
     :param options: those of ``llmcall run`` in the file's header.
     :param rounds: which level of the scopes is the round, if one is.
+    :param scope: the scope to which it was narrowed; empty for a whole run or a pattern of scopes.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Run(NamedTuple):
     is_complete: bool = True
     options: Mapping[str, Any] = {}
     rounds: Rounds | None = None
+    scope: str = ""
 
     @property
     def names_by_system(self) -> bool:
@@ -112,6 +114,8 @@ def load(run: Any, *, may_be_empty: bool = False) -> Run:
     if isinstance(run, tuple) and len(run) == 2 and isinstance(run[1], str):
         whole, scope = _loaded(run[0], lambda record: _is_in(record.scope, run[1])), run[1]
         found = whole._replace(name=f"the scope {scope!r} of {whole.name}")
+        if all(_is_below(record.scope, scope) for record in found.records):
+            found = found._replace(scope=scope)
     else:
         found = _loaded(run, lambda record: True)
     if not found.records and not may_be_empty:
@@ -143,11 +147,22 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> Run:
 
 def _is_in(scope: str, above: str) -> bool:
     """Return whether a scope is one that is named, or lies below it."""
-    return (
-        f"{scope}/".startswith(f"{above}/")
-        or fnmatchcase(scope, above)
-        or fnmatchcase(scope, f"{above}/*")
-    )
+    return _is_below(scope, above) or fnmatchcase(scope, above) or fnmatchcase(scope, f"{above}/*")
+
+
+def _is_below(scope: str, above: str) -> bool:
+    """Return whether a scope is another one, or lies below it."""
+    return f"{scope}/".startswith(f"{above}/")
+
+
+def relative(scope: str, above: str) -> str:
+    """Return a scope path without that of a scope above it; the whole path if it lies elsewhere.
+
+    :param above: the path of a scope; empty to leave out nothing.
+    """
+    if not above or not _is_below(scope, above):
+        return scope
+    return scope[len(above) + 1 :]
 
 
 def first_level(scopes: Collection[str]) -> str | None:

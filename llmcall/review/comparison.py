@@ -14,9 +14,10 @@ from ..display.printable import printable
 from ..errors import short_traceback
 from ..types import Record
 from .actors import Align, matched_actors
-from .causes import Cause, causes
+from .causes import causes
 from .findings import WHY, Parting, Round, Row, Spread, counted_value, shares_in_words
 from .pairs import Pair, paired
+from .progress import Cause
 from .rounds import natural_order
 from .runs import Run, load, with_rounds
 

@@ -1,0 +1,284 @@
+"""What differs in a call beyond the answers that its prompt repeats.
+
+A short answer, such as "yes" or "3", may stand in a prompt by chance. So it counts only if it is a
+message of its own, or if the program repeats it in other rounds as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from functools import cached_property, lru_cache
+from heapq import merge
+from itertools import accumulate
+from typing import Any
+
+from ..differences.fields import Difference, differences
+from ..differences.words import passages, pieces
+from ..display.formatting import as_json
+from ..records.answers import same_answer
+from ..types import Record
+from .changes import Change, Part, Parts, order_of
+from .forms import Form, forms
+from .order import AFTER, Came, Order
+from .progress import Actor
+from .quotes import LONG, Admits, ChangedAnswers, FormPair, Quote
+from .repeats import CONTEXTS, PROMPT, Repeats
+from .texts import Text, text_of
+from .unquoted import quotes, without_quotes
+
+Normalize = Callable[[str], str] | None
+Words = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]  # of changed passages, in both runs
+
+QUOTING = ("assistant", "tool", "function")  # roles of messages that repeat a whole answer
+
+
+class Explanations:
+    """What the answers that differ explain in the next calls of actors.
+
+    :param actors: by scope path; how far they were gone through changes.
+    :param order: that of their calls.
+    :param normalizers: what the recordings take out of texts, or ``None``.
+    """
+
+    def __init__(
+        self,
+        actors: Mapping[str, Actor],
+        order: Order,
+        normalizers: tuple[Normalize, Normalize],
+    ) -> None:
+        self._actors = actors
+        self._order = order
+        self._normalizers = normalizers
+        self._forms: dict[int, dict[Hashable, Form]] = {}
+        self._explained: set[tuple[str, str, str]] = set()
+        self._unquotable: set[tuple[str, str]] = set()
+        self._holding: dict[Words, Parts] = {}
+        self._moved: list[Actor] = []
+
+    def note_moved(self, actor: Actor) -> None:
+        """Note that some of an actor's calls were passed."""
+        self._moved.append(actor)
+
+    def without_quotes(self, actor: Actor, difference: Difference) -> str:
+        """Return the other run's text in an actor's next call, with the first run's answers in the
+        place of its own.
+        """
+        admits = self._admits(actor, difference, self._order.may_come)
+        return without_quotes(difference.recorded, difference.asked, self._answers, admits)
+
+    @cached_property
+    def _changes(self) -> list[Change]:
+        """The answers that differ."""
+        return [
+            Change(
+                scope,
+                index,
+                self._forms_of(call.one, 0),
+                self._forms_of(call.other, 1),
+                len(actor.calls),
+            )
+            for scope, actor in self._actors.items()
+            for index, call in enumerate(actor.calls)
+            if call.one and call.other and call.status == "changed"
+            if not same_answer(call.one, call.other)
+        ]
+
+    @cached_property
+    def _repeats(self) -> Repeats:
+        calls = {
+            scope: [(call.one, call.other) for call in actor.calls]
+            for scope, actor in self._actors.items()
+        }
+        sources = dict.fromkeys(change.scope for change in self._changes)
+        return Repeats(calls, sources, self._forms_of)
+
+    @cached_property
+    def _index(self) -> ChangedAnswers:
+        return ChangedAnswers(self._changes)
+
+    @property
+    def _answers(self) -> ChangedAnswers:
+        """The answers that differ, by their words; they know which calls were passed."""
+        while self._moved:
+            actor = self._moved.pop()
+            for number in range(actor.noted, actor.passed):
+                self._index.note_passed(actor.scope, number)
+            actor.noted = actor.passed
+        return self._index
+
+    @cached_property
+    def _earliest(self) -> list[float]:
+        """The smallest share of its actor's calls that any changed answer has up to each call."""
+        shares: dict[int, float] = {}
+        for change in self._changes:
+            share = change.number / change.calls
+            shares[change.number] = min(share, shares.get(change.number, 1))
+        numbers = range(max(shares, default=-1) + 1)
+        return list(accumulate((shares.get(number, 1) for number in numbers), min))
+
+    def any_before(self, actor: Actor) -> bool:
+        """Return whether any changed answer came before an actor's next call."""
+        number, share = actor.progress(actor.passed)
+        last = min(number, len(self._earliest)) - 1
+        return last >= 0 and self._earliest[last] < share
+
+    @cached_property
+    def _by_word(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """The indexes of the changes whose answers have a word, in each run."""
+        found: tuple[dict[str, list[int]], dict[str, list[int]]] = {}, {}
+        for index, change in enumerate(self._changes):
+            for by_word, said in zip(found, (change.ours, change.theirs), strict=True):
+                for word in {word for form in said.values() for word in form.words}:
+                    by_word.setdefault(word, []).append(index)
+        return found
+
+    def _that_hold(self, changed: Words) -> Parts:
+        """Return the changes whose answers contain the words that changed in a prompt."""
+        if changed in self._holding:
+            return self._holding[changed]
+        found = self._holding[changed] = Parts()
+        if not changed or not all(gone and new for gone, new in changed):
+            return found
+        indexes = [
+            by_word.get(word, [])
+            for piece in changed
+            for by_word, words in zip(self._by_word, piece, strict=True)
+            for word in words
+        ]
+        for index in min(indexes, key=len):
+            change = self._changes[index]
+            if all(
+                _holds(change.ours, gone) and _holds(change.theirs, new) for gone, new in changed
+            ):
+                part = found.add(change)
+                self._answers.watch(found, part)
+                if change.number < self._actors[change.scope].passed:
+                    found.note_passed(part)
+        return found
+
+    def _forms_of(self, record: Record, run: int) -> dict[Hashable, Form]:
+        if id(record) not in self._forms:
+            self._forms[id(record)] = forms(record, self._normalizers[run])
+        return self._forms[id(record)]
+
+    def differences_of(self, actor: Actor) -> list[Difference]:
+        """Return what differs in an actor's next call."""
+        call = actor.calls[actor.passed]
+        assert call.one is not None and call.other is not None
+        return list(differences(call.one.request, call.other.request))
+
+    def unexplained(self, actor: Actor, came: Came) -> list[Difference]:
+        """Return what differs in an actor's next call beyond the answers that it repeats."""
+        return [
+            each for each in self.differences_of(actor) if not self._is_explained(actor, each, came)
+        ]
+
+    def _is_explained(self, actor: Actor, each: Difference, came: Came) -> bool:
+        key = actor.scope, _plain_text(each.recorded), _plain_text(each.asked)
+        if key in self._explained:
+            return True
+        found = self.quotes_in(actor, each, came)
+        if found and all(self._order.has_come(actor, quote.part.change) for quote in found):
+            self._explained.add(key)
+        return bool(found)
+
+    def quotes_in(self, actor: Actor, each: Difference, came: Came) -> list[Quote] | None:
+        """Return the answers that explain a difference in an actor's next call; ``None`` if they do
+        not.
+        """
+        return self._quotes(each, self._admits(actor, each, came))
+
+    def _quotes(self, each: Difference, admits: Admits) -> list[Quote] | None:
+        if each.field not in PROMPT:
+            return None
+        before, after = _plain_text(each.recorded), _plain_text(each.asked)
+        if (before, after) in self._unquotable:
+            return None
+        found = quotes(before, after, self._answers, admits)
+        if found is None and quotes(before, after, self._answers, _admit_any) is None:
+            self._unquotable.add((before, after))
+        return found
+
+    def _admits(self, actor: Actor, difference: Difference, came: Came) -> Admits:
+        """Return what tells whether an actor's next call repeats an answer."""
+
+        def admit(parts: Parts, pair: FormPair, text: Text, at: int) -> Part | None:
+            return self._known(actor, difference, parts, came, pair, text, at)
+
+        return admit
+
+    def _known(
+        self,
+        actor: Actor,
+        difference: Difference,
+        parts: Parts,
+        came: Came,
+        pair: FormPair,
+        text: Text,
+        at: int,
+    ) -> Part | None:
+        """Return the first part that a text repeats, and whose words it does not hold by chance."""
+        if max(pair[0].size, pair[1].size) >= LONG or pair[0].words == pair[1].words:
+            return next(self._order.that_came(actor, parts, came), None)
+        found: list[Iterable[Part]] = [
+            repeated
+            for words in CONTEXTS
+            for repeated in self._repeated(actor, text.words_before(at, words), pair[0], parts)
+        ]
+        if difference.role in QUOTING and text.words == pair[0].words:
+            found.append(parts.within(actor.scope))
+        known = merge(*found, key=order_of)
+        return next((part for part in known if came(actor, part.change)), None)
+
+    def _repeated(
+        self, actor: Actor, context: tuple[str, ...], form: Form, parts: Parts
+    ) -> Iterator[Iterator[Part]]:
+        """Yield the parts of each turn that the program repeats behind some words in other rounds,
+        too.
+        """
+        if self._repeats.stands_elsewhere(actor.scope, actor.passed, context):
+            for group in self._repeats.groups_of(parts):
+                if self._order.turn_order(actor, group.turn) != AFTER:
+                    yield self._repeats.repeated(actor.scope, actor.passed, context, form, group)
+
+    def quoted(self, actor: Actor, told: Difference, came: Came) -> Change | None:
+        """Return an answer that has the words that changed in a prompt, maybe by chance."""
+        if told.field not in PROMPT:
+            return None
+
+        def admit(parts: Parts, *_: object) -> Part | None:
+            return next(self._order.that_came(actor, parts, came), None)
+
+        found = self._quotes(told, admit)
+        if found:
+            return found[0].part.change
+        before, after = _plain_text(told.recorded), _plain_text(told.asked)
+        changed = _words_changed(before, after)
+        part = next(self._order.that_came(actor, self._that_hold(changed), came), None)
+        return None if part is None else part.change
+
+
+def _admit_any(parts: Parts, *_: object) -> Part | None:
+    """Return the first of some parts."""
+    return next(part for each in parts.by_turn.values() for part in each)
+
+
+@lru_cache(maxsize=4096)
+def _words_changed(before: str, after: str) -> Words:
+    """Return the words of each passage in which two texts differ, in both."""
+    return tuple(
+        (text_of(gone).words, text_of(new).words)
+        for gone, new in (pieces(each, before, after) for each in passages(before, after))
+    )
+
+
+def _holds(said: Mapping[Hashable, Form], words: tuple[str, ...]) -> bool:
+    """Return whether an answer holds some words in this order."""
+    sought = f" {' '.join(words)} "
+    return bool(words) and any(sought in f" {' '.join(form.words)} " for form in said.values())
+
+
+def _plain_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else as_json(value)

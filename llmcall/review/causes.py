@@ -34,12 +34,12 @@ def causes(
     :param normalize: what the first recording takes out of texts, or ``None``.
     :param other_normalize: what the other one does.
     """
-    runs = Runs(actors, normalize, other_normalize)
+    runs = TwoRuns(actors, normalize, other_normalize)
     runs.go()
     return {scope: (actor.parting, actor.later) for scope, actor in runs.actors.items()}
 
 
-class Runs:
+class TwoRuns:
     """Two runs that are gone through at once."""
 
     def __init__(

@@ -44,7 +44,7 @@ number: ContextVar[int] = ContextVar("a number of the caller's", default=0)
 
 
 class Item:
-    """Be an item that can be watched."""
+    """An item that can be watched."""
 
 
 def at_once(count: int) -> Any:
@@ -74,16 +74,18 @@ def test_imap_yields_as_they_finish() -> None:
 
 
 @pytest.mark.parametrize(("given", "workers"), [(None, 32), (3, 3)])
-def test_threads_by_default(given: int | None, workers: int) -> None:
-    """By default 32 items are worked on at once; or as many as are asked for."""
+def test_32_items_are_worked_on_at_once_or_as_many_as_are_asked_for(
+    given: int | None, workers: int
+) -> None:
+    """All of them meet."""
     assert map(at_once(workers), range(workers), workers=given) == list(range(workers))
 
 
 @pytest.mark.parametrize(("servers", "workers"), [(0, 2), (1, 2), (3, 6), (20, 32)])
-def test_workers_for_the_places_of_all_endpoints(servers: int, workers: int) -> None:
-    """Without ``workers=``, as many items are worked on as all endpoints together may be asked at
-    once, and no more than 32.
-    """
+def test_there_are_as_many_workers_as_all_endpoints_may_be_asked_at_once(
+    servers: int, workers: int
+) -> None:
+    """Without ``workers=``, and no more than 32."""
     endpoints = [
         llmcall.Endpoint(f"server {number}", ("m",), base_url=f"http://127.0.0.1:{number + 1}/v1")
         for number in range(servers)
@@ -192,7 +194,7 @@ def test_sorting_inserting_and_dropping_make_no_new_call(
 
 
 class Persona(NamedTuple):
-    """Be a persona that is a named tuple."""
+    """A persona that is a named tuple."""
 
     name: str
     age: int
@@ -200,7 +202,7 @@ class Persona(NamedTuple):
 
 @dataclass
 class Citizen:
-    """Be a persona that is a dataclass."""
+    """A persona that is a dataclass."""
 
     name: str
     age: int
@@ -210,28 +212,29 @@ class Citizen:
     "text", ["Are you {{ who.name }}?", "{% if who.name %}Are you {{ who.name }}?{% endif %}"]
 )
 def test_a_field_that_no_template_uses_makes_no_new_call(text: str) -> None:
-    """An item's name depends on what the templates use of a row; ``key=`` names a column or a
-    field.
-    """
+    """An item's name depends on what the templates use of a row."""
     client = ScriptedClient(lambda messages: messages[-1]["content"], cache_mode="auto")
 
-    def asked(who: Any, **options: Any) -> int:
+    def calls_for(who: Any) -> int:
         before = client.usage.calls
         LLMCall(user=text, client=client).map([{"who": who, "column": before}], scope="survey")
-        llmcall.map(lambda item: client.send_message("Hello"), [who], scope="hello", **options)
         return client.usage.calls - before
 
-    assert asked({"name": "Lisa", "age": 30}, key="name") == 2
-    assert asked({"name": "Lisa", "age": 31}, key="name") == 0
-    assert asked(Citizen("Lisa", 32), key="name") == 0
-    assert asked(Persona("Oscar", 30), key="name") == 2
-    assert asked(Citizen("Oscar", 30), key="name") == 1  # of a tuple, all counts
+    assert calls_for({"name": "Lisa", "age": 30}) == 1
+    assert calls_for({"name": "Lisa", "age": 31}) == 0
+    assert calls_for(Citizen("Lisa", 32)) == 0
+    assert calls_for(Persona("Oscar", 30)) == 1
+    assert calls_for(Citizen("Oscar", 30)) == 1  # of a tuple, all counts
 
 
-def test_repeats() -> None:
-    """Three draws of each item: a list of lists; repeat 0 stands in the item's scope, the others in
-    one below.
-    """
+def test_a_key_may_name_a_column_or_a_field() -> None:
+    """An item's name is its value, of a dict, a dataclass or a named tuple; the rest may change."""
+    items = [{"name": "Lisa", "age": 30}, Citizen("Bart", 32), Persona("Oscar", 30)]
+    assert names(items, "name") == ["Lisa", "Bart", "Oscar"]
+
+
+def test_each_item_is_drawn_as_often_as_repeats_says() -> None:
+    """The result is a list of lists; repeat 0 stands in the item's scope, the others in one below."""
     assert map(sample, ["a"], repeats=3) == [[None, "~1#0", "~2#0"]]
     assert map(sample, "ab", key=str, repeats=2, scope="survey") == [
         ["survey/a#0", "survey/a/~1#0"],
@@ -242,12 +245,11 @@ def test_repeats() -> None:
 @pytest.mark.parametrize("where", [None, "survey"])
 def test_more_repeats_keep_the_earlier_draws(where: str | None) -> None:
     """Raising repeats draws only what is new."""
+    single = map(ask, ["a", "b"], scope=where)
     first = map(ask, ["a", "b"], repeats=2, scope=where)
     more = map(ask, ["a", "b"], repeats=3, scope=where)
+    assert [draws[0] for draws in first] == single
     assert [draws[:2] for draws in more] == first
-    assert [draws[:1] for draws in first] == [
-        [answer] for answer in map(ask, ["a", "b"], scope=where)
-    ]
     assert len({answer for draws in more for answer in draws}) == calls() == 6
 
 
@@ -277,14 +279,14 @@ PLAIN = st.recursive(
 
 
 class Colour(enum.Enum):
-    """Be an enumeration."""
+    """An enumeration."""
 
     RED = 1
     GREEN = 2
 
 
 class Word(str, enum.Enum):
-    """Be an enumeration of texts."""
+    """An enumeration of texts."""
 
     RED = "red"
 
@@ -304,15 +306,26 @@ def digest(item: Any) -> str:
 
 
 @settings(max_examples=50)
-@given(st.lists(PLAIN, max_size=5), PLAIN, st.integers())
-def test_an_item_keeps_its_name(items: list[Any], more: Any, seed: int) -> None:
-    """Sorted in any way, the same items have the same names; one put in renames none but its
-    equals; none share one.
-    """
-    found = names(items)
-    assert Counter(found) == Counter(names(random.Random(seed).sample(items, len(items))))
-    assert Counter(names([more, *items])) - Counter(found) == Counter([names([*items, more])[-1]])
-    assert len(set(found)) == len(items)
+@given(st.lists(PLAIN, max_size=5), st.integers())
+def test_an_item_keeps_its_name_in_any_order(items: list[Any], seed: int) -> None:
+    """Sorted in any way, the same items have the same names."""
+    shuffled = random.Random(seed).sample(items, len(items))
+    assert Counter(names(items)) == Counter(names(shuffled))
+
+
+@settings(max_examples=50)
+@given(st.lists(PLAIN, max_size=5), PLAIN)
+def test_an_item_that_is_put_in_renames_none_but_its_equals(items: list[Any], more: Any) -> None:
+    """One name is new, wherever it is put in."""
+    new = Counter(names([more, *items])) - Counter(names(items))
+    assert new == Counter([names([*items, more])[-1]])
+
+
+@settings(max_examples=50)
+@given(st.lists(PLAIN, max_size=5))
+def test_no_two_items_share_a_name(items: list[Any]) -> None:
+    """Equal ones neither."""
+    assert len(set(names(items))) == len(items)
 
 
 @settings(max_examples=50)
@@ -325,8 +338,10 @@ def test_no_two_keys_share_a_name(keys: list[str]) -> None:
 def test_digests_stay_what_they_are() -> None:
     """The digest is pinned: another one would make every item a new one, and pay for it again."""
     assert digest("bread") == "~010de3fa8c734349"
-    row = {"name": "Lisa", "age": 30, "tags": ["a", None]}
-    assert digest(row) == digest({"tags": ("a", None), "age": 30.0, "name": "Lisa"})
+
+
+def test_a_digest_is_no_name_of_a_scope() -> None:
+    """It is reserved for items, so no scope of the program's can share one."""
     with pytest.raises(ValueError, match=r"is reserved for the items and repeats of llmcall.map"):
         scope("~010de3fa8c734349")
 
@@ -338,6 +353,10 @@ def test_digests_stay_what_they_are() -> None:
         ((1, 2), [1, 2]),
         ({1, 2, 3}, {3, 2, 1}),
         ({2: "b", 1: "a"}, {1: "a", 2: "b"}),
+        (
+            {"name": "Lisa", "age": 30, "tags": ["a", None]},
+            {"tags": ("a", None), "age": 30.0, "name": "Lisa"},
+        ),
         (float("nan"), float("nan")),
         (pathlib.PurePosixPath("a/b"), pathlib.PurePosixPath("a/b")),
         (Citizen("Lisa", 30), Citizen("Lisa", 30)),
@@ -347,13 +366,13 @@ def test_digests_stay_what_they_are() -> None:
         (decimal.Decimal("1.10"), decimal.Decimal("1.10")),
     ],
 )
-def test_equal_items(one: Any, other: Any) -> None:
-    """What is the same item has the same digest."""
+def test_equal_items_have_the_same_digest(one: Any, other: Any) -> None:
+    """However they are spelled, and whatever their order of keys."""
     assert digest(one) == digest(other)
 
 
-def test_different_items() -> None:
-    """What looks alike but is not the same has another digest."""
+def test_different_items_that_look_alike_have_different_digests() -> None:
+    """Types count, and so do the types inside."""
     day = datetime.datetime(2020, 1, 1)
     items = [
         1,
@@ -390,10 +409,8 @@ def test_different_items() -> None:
 @pytest.mark.parametrize(
     "item", [object(), [object()], {"a": len}, Citizen, {"a": {"b": iter([])}}]
 )
-def test_what_is_no_plain_data(item: Any) -> None:
-    """An object has no digest; the error says which item, what it holds, and the remedy, and leaves
-    as an item's.
-    """
+def test_an_item_that_is_no_plain_data_is_refused(item: Any) -> None:
+    """The error says which item it is, what it holds, and the remedy, and leaves as an item's."""
     with pytest.raises(
         TypeError, match=r"item 2 contains .* which is not plain data: give a key="
     ) as refused:
@@ -401,14 +418,11 @@ def test_what_is_no_plain_data(item: Any) -> None:
     assert len(refused.value.results) == 2  # type: ignore[attr-defined]
 
 
-def test_keys() -> None:
-    """A key function's texts and whole numbers name the scopes; their repetition is counted."""
+@pytest.mark.parametrize("key", [lambda item: item["id"], "id"])
+def test_keys_name_the_scopes_of_items(key: Any) -> None:
+    """Texts and whole numbers do; their repetition is counted."""
     rows = [{"id": "lisa"}, {"id": 7}, {"id": "lisa"}, {"id": "lisa"}, {"id": "a~1"}]
-    assert (
-        names(rows, lambda item: item["id"])
-        == names(rows, "id")
-        == ["lisa", "7", "lisa~1", "lisa~2", "a~~1"]
-    )
+    assert names(rows, key) == ["lisa", "7", "lisa~1", "lisa~2", "a~~1"]
 
 
 @settings(max_examples=100)
@@ -416,7 +430,7 @@ def test_keys() -> None:
     st.lists(st.tuples(st.text("a,%/#~2", max_size=3), st.text("a,%/#~2", max_size=3)), unique=True)
 )
 def test_no_two_pairs_of_columns_share_a_name(pairs: list[tuple[str, str]]) -> None:
-    """Rows that differ in one of several columns have names that differ, whatever the values hold."""
+    """Rows that differ in one of several columns have different names, which a scope may have."""
     rows = [{"one": one, "other": other} for one, other in pairs]
     found = names(rows, key=["one", "other"])
     assert len(set(found)) == len(rows)
@@ -451,7 +465,7 @@ def test_rows_named_by_several_columns_keep_their_answers(road: str) -> None:
     assert answers_of(rows[::-1]) == first_answers
 
 
-def asks_again(rows: list[dict[str, Any]], **options: Any) -> None:
+def ask_rows(rows: list[dict[str, Any]], **options: Any) -> None:
     """Ask every row of a survey the same question."""
     call = LLMCall(user="What will {{ name }} buy?", client=ScriptedClient(lambda _: "Bread."))
     call.map(rows, scope="survey", **options)
@@ -474,7 +488,7 @@ def test_different_items_of_one_name_are_told(
     rows: list[dict[str, Any]], options: Any, count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Only their order tells them apart: a warning counts them, and names the remedy."""
-    asks_again(rows, **options)
+    ask_rows(rows, **options)
     assert (
         f"{count} items of a map share the name of their scope with a different item" in caplog.text
     )
@@ -484,8 +498,8 @@ def test_different_items_of_one_name_are_told(
 @pytest.mark.parametrize(
     "asks",
     [
-        lambda: asks_again([{"name": "Lisa", "id": 1}] * 3),
-        lambda: asks_again([{"name": "Lisa", "id": 1}, {"name": "Lisa", "id": 2}], key="id"),
+        lambda: ask_rows([{"name": "Lisa", "id": 1}] * 3),
+        lambda: ask_rows([{"name": "Lisa", "id": 1}, {"name": "Lisa", "id": 2}], key="id"),
         lambda: names(["a", "a", "b"], key=str),
         lambda: map(str, [1, 2], key=lambda item: "same"),
     ],
@@ -493,7 +507,7 @@ def test_different_items_of_one_name_are_told(
 def test_equal_items_of_one_name_are_not_told(
     asks: Callable[[], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever asks the same item again, or outside any scope, exchanges nothing."""
+    """Whoever asks about the same item several times, or outside any scope, exchanges nothing."""
     asks()
     assert "share the name" not in caplog.text
 
@@ -530,8 +544,10 @@ def test_what_has_not_begun_is_cancelled() -> None:
     "kind", [ConfigError, CacheMissError, ScopeError, BudgetExceededError, SystemExit]
 )
 @pytest.mark.parametrize("on_error", ["none", "return"])
-def test_what_concerns_all_items_is_raised(kind: type[BaseException], on_error: str) -> None:
-    """An error that the next item would have as well ends the map."""
+def test_an_error_that_concerns_all_items_ends_the_map(
+    kind: type[BaseException], on_error: str
+) -> None:
+    """The next item would have it as well, so it is raised whatever ``on_error`` says."""
 
     def work(item: int) -> int:
         if item:
@@ -543,8 +559,8 @@ def test_what_concerns_all_items_is_raised(kind: type[BaseException], on_error: 
     assert caught.value.results == [0, None]  # type: ignore[attr-defined]
 
 
-def test_the_items_may_fail() -> None:
-    """An exception of the iterable leaves as one of an item does."""
+def test_an_exception_of_the_iterable_leaves_as_one_of_an_item() -> None:
+    """It has the results so far."""
 
     def items() -> Iterator[int]:
         yield 1
@@ -565,23 +581,28 @@ def test_imap_raises_after_what_is_done() -> None:
     assert caught.value.results == []  # type: ignore[attr-defined]
 
 
-def test_an_imap_that_nobody_asks_does_nothing() -> None:
-    """Arguments are checked at once; nothing is run before the first result is asked for."""
+def test_an_imap_runs_nothing_before_the_first_result_is_asked_for() -> None:
+    """Then it runs its items."""
     begun: list[int] = []
     found = imap(begun.append, [1])
-    with pytest.raises(TypeError, match="fn is 3"):
-        imap(3, [1])
     assert begun == []
     assert list(found) == [(0, None)]
+    assert begun == [1]
+
+
+def test_an_imap_checks_its_arguments_at_once() -> None:
+    """Before any result is asked for."""
+    with pytest.raises(TypeError, match="fn is 3"):
+        imap(3, [1])
 
 
 async def coroutine(item: int) -> int:
-    """Be asynchronous."""
+    """Return the item, asynchronously."""
     return item
 
 
 async def agenerator() -> Any:
-    """Be asynchronous."""
+    """Yield one item, asynchronously."""
     yield 1
 
 
@@ -672,36 +693,45 @@ async def agenerator() -> Any:
     ],
 )
 @pytest.mark.parametrize("function", [map, imap])
-def test_wrong_arguments(
+def test_a_wrong_argument_is_refused_before_any_call(
     function: Any, arguments: Any, options: Any, error: type[Exception], words: str
 ) -> None:
-    """A wrong argument is refused in words that name it and what it may be."""
+    """In words that name it and what it may be."""
     with scope("s"), pytest.raises(error) as caught:
         list(function(*arguments, **options))
     assert words in str(caught.value)
     assert calls() == 0
 
 
-def test_a_map_that_failed_goes_on_in_a_kept_scope() -> None:
-    """What is finished is not asked again, and the exception says which item failed and how many
-    are done.
-    """
-    is_broken, trial = True, scope("trial")
+def fail_at_c(trial: Any) -> ValueError:
+    """Run a map in a scope that fails at its third item, and return the exception."""
 
     def work(item: str) -> str:
-        if is_broken and item == "c":
+        if item == "c":
             raise ValueError("bad")
         return ask(item)
 
     with trial, pytest.raises(ValueError, match="bad") as caught:
         map(work, "abcd", key=str, workers=1)
-    done = [result for result in caught.value.results if result]  # type: ignore[attr-defined]
-    if hasattr(caught.value, "__notes__"):
-        assert caught.value.__notes__[0].startswith(f"item 3 of 4 (c): {len(done)} of 4 done")
-    is_broken = False
+    return caught.value
+
+
+def test_a_map_that_failed_goes_on_in_a_kept_scope() -> None:
+    """What is finished is not asked for a second time."""
+    trial = scope("trial")
+    done = [result for result in fail_at_c(trial).results if result]  # type: ignore[attr-defined]
+    assert done
     with trial:
-        assert set(done) < set(map(work, "abcd", key=str))
+        assert set(done) < set(map(ask, "abcd", key=str))
     assert calls() == 4
+
+
+@pytest.mark.skipif(not hasattr(BaseException, "add_note"), reason="Python 3.10 has no notes")
+def test_a_note_says_which_item_failed_and_how_many_are_done() -> None:
+    """It stands below the exception."""
+    error: Any = fail_at_c(scope("trial"))
+    done = [result for result in error.results if result]
+    assert error.__notes__[0].startswith(f"item 3 of 4 (c): {len(done)} of 4 done")
 
 
 def test_an_imap_that_failed_gives_back_what_was_received_too() -> None:
@@ -734,18 +764,17 @@ def test_an_imap_left_early_gives_its_draws_back() -> None:
         ]
 
 
-@pytest.mark.parametrize("kept", [True, False])
-@pytest.mark.parametrize(
-    ("workers", "items", "taken"), [(1, "abc", 1), (2, "abc", 1), (1, "abc", 3), (1, iter, 3)]
+LEFT = (
+    "ended before the whole answer arrived (1 in scope 'trial'; the first: an imap that was not "
+    "read to its end"
 )
-def test_an_imap_left_early_is_told(
-    caplog: pytest.LogCaptureFixture, kept: bool, workers: int, items: Any, taken: int
-) -> None:
-    """Of several workers, chance decides which items are received, so another run may draw others:
-    that is told.
 
-    Whoever keeps the iterator, and never comes back, has left it; not so where everything was
-    received.
+
+def leave_imap(workers: int, items: Any, received: int, *, keeps: bool) -> list[Any]:
+    """Receive some results of an imap on a cassette, and keep or drop the iterator; return it in a
+    list if it is kept.
+
+    With several workers, other items than the first are under way until it is left.
     """
     release = threading.Event()
 
@@ -753,20 +782,46 @@ def test_an_imap_left_early_is_told(
         return sample(item) if item == "a" or workers == 1 or release.wait(30) else None
 
     with llmcall.cassette("market.jsonl"), scope("trial"):
-        found = imap(
-            work, items if isinstance(items, str) else items("abc"), key=str, workers=workers
-        )
-        for _ in range(taken):
-            next(found)
-        if not kept:
-            del found
+        found = [imap(work, items, key=str, workers=workers)]
+        for _ in range(received):
+            next(found[0])
+        if not keeps:
+            found.clear()
         release.set()
-    told = "ended before the whole answer arrived (1 in scope 'trial'; the first: an imap that was not read to its end"
-    assert (told in caplog.text) is (taken < 3 and (kept or workers > 1))
-    assert not kept or len(list(found)) == 3 - taken
+    return found
 
 
-# LLMCall and @llm
+def test_a_dropped_imap_of_several_workers_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Chance decides which items are received, so another run may draw others."""
+    leave_imap(2, "abc", 1, keeps=False)
+    assert LEFT in caplog.text
+
+
+def test_a_dropped_imap_of_one_worker_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The same items are received in every run."""
+    leave_imap(1, "abc", 1, keeps=False)
+    assert LEFT not in caplog.text
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_kept_imap_that_is_not_read_to_its_end_is_told(
+    workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever keeps the iterator beyond the cassette's end has left it; the rest can be read."""
+    (left,) = leave_imap(workers, "abc", 1, keeps=True)
+    assert LEFT in caplog.text
+    assert len(list(left)) == 2
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+@pytest.mark.parametrize("kind", [str, iter])
+def test_an_imap_of_which_everything_was_received_is_not_told(
+    kind: Callable[[str], Any], keeps: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though its end was not asked for."""
+    left = leave_imap(1, kind("abc"), 3, keeps=keeps)
+    assert LEFT not in caplog.text
+    assert [list(each) for each in left] == [[]] * keeps
 
 
 # Plans
@@ -775,7 +830,7 @@ def test_an_imap_left_early_is_told(
 ROWS = [{"name": "Lisa"}, {"name": "Bart"}, {"name": "Lisa"}]
 
 
-@pytest.mark.parametrize(
+PLANNED = pytest.mark.parametrize(
     ("options", "hits", "misses"),
     [
         ({}, 1, 2),
@@ -784,54 +839,89 @@ ROWS = [{"name": "Lisa"}, {"name": "Bart"}, {"name": "Lisa"}]
         ({"scope": "survey", "repeats": 2}, 0, 6),
     ],
 )
+
+
+@PLANNED
 @pytest.mark.parametrize("call", [CALL, greet])
 def test_a_plan_is_what_happens(call: Any, options: dict[str, Any], hits: int, misses: int) -> None:
-    """Hits and misses are those of the map that follows; afterwards all are hits. Nothing is called
-    or counted.
-    """
-    before = llmcall.usage()
+    """Hits and misses are those of the map that follows; afterwards all are hits."""
     plan = call.map(ROWS, dry_run=True, **options)
     assert (plan.hits, plan.misses) == (hits, misses)
-    assert (llmcall.usage(), calls()) == (before, 0)
     call.map(ROWS, **options)
     assert calls() == misses
-    again = map(call, ROWS, dry_run=True, **options)
-    assert (again.hits, again.misses, again.input_tokens) == (hits + misses, 0, 0)
+    later = map(call, ROWS, dry_run=True, **options)
+    assert (later.hits, later.misses, later.input_tokens) == (hits + misses, 0, 0)
 
 
-def test_it_moves_no_draw() -> None:
-    """A plan takes no draw: planned twice it says the same, and what follows is the first."""
+@PLANNED
+@pytest.mark.parametrize("call", [CALL, greet])
+def test_a_plan_calls_and_counts_nothing(
+    call: Any, options: dict[str, Any], hits: int, misses: int
+) -> None:
+    """The usage stays as it is."""
+    before = llmcall.usage()
+    call.map(ROWS, dry_run=True, **options)
+    assert (llmcall.usage(), calls()) == (before, 0)
+
+
+def test_a_plan_takes_no_draw() -> None:
+    """Planned twice it says the same, and the map that follows draws as if there had been no plan."""
     with scope("trial"):
         first = CALL.map(ROWS, dry_run=True)
-        assert (
-            CALL.map(ROWS, dry_run=True)[:4] == first[:4] == (0, 3, first.input_tokens, first.cost)
-        )
+        assert first[:2] == (0, 3)
+        assert CALL.map(ROWS, dry_run=True)[:4] == first[:4]
         CALL.map(ROWS)
-        assert CALL.map(ROWS, dry_run=True)[:2] == (0, 3)
     assert CALL.map(ROWS, scope="trial", dry_run=True)[:2] == (3, 0)
 
 
-def test_tokens_and_cost() -> None:
-    """Prompts are counted as they are sent; the cost lies between an empty answer and the longest
-    allowed.
-    """
+def test_a_plan_is_of_the_next_draws() -> None:
+    """What a scope has drawn is not drawn a second time."""
+    with scope("trial"):
+        CALL.map(ROWS)
+        assert CALL.map(ROWS, dry_run=True)[:2] == (0, 3)
+
+
+@pytest.fixture
+def framed() -> int:
+    """How many tokens the prompts of the priced plan have, as they are sent."""
+    client = Dice()
+    prompts = [[{"role": "user", "content": f"Hello, {name}!"}] for name in ("Lisa", "Bart")]
+    return sum(client.count_tokens(prompt) for prompt in prompts)
+
+
+@pytest.fixture
+def priced_plan() -> Plan:
+    """A plan of two calls of up to 100 tokens."""
     client = Dice(prices={"gpt-4o-mini": (1.0, 10.0)})
     call = LLMCall(user="Hello, {{ name }}!", client=client, max_tokens=100)
-    tokens = sum(client.count_tokens(f"Hello, {name}!") for name in ("Lisa", "Bart"))
-    framed = sum(
-        client.count_tokens([{"role": "user", "content": f"Hello, {name}!"}])
-        for name in ("Lisa", "Bart")
-    )
-    plan = call.map(ROWS, dry_run=True)
-    assert tokens < plan.input_tokens == framed
-    assert plan.cost == pytest.approx((framed / 1e6, framed / 1e6 + 2 * 100 * 10 / 1e6))
+    plan: Plan = call.map(ROWS, dry_run=True)
+    return plan
 
 
-def test_an_unknown_price() -> None:
-    """One unknown price makes the cost unknown; where nothing is missing, nothing is to pay."""
+def test_a_plan_counts_prompts_as_they_are_sent(priced_plan: Plan, framed: int) -> None:
+    """With what frames a message."""
+    texts = sum(Dice().count_tokens(f"Hello, {name}!") for name in ("Lisa", "Bart"))
+    assert priced_plan.input_tokens == framed > texts
+
+
+def test_the_cost_of_a_plan_lies_between_empty_answers_and_the_longest(
+    priced_plan: Plan, framed: int
+) -> None:
+    """The longest are those that ``max_tokens`` allows."""
+    empty = framed / 1e6
+    assert priced_plan.cost == pytest.approx((empty, empty + 2 * 100 * 10 / 1e6))
+
+
+def test_one_unknown_price_makes_the_cost_of_a_plan_unknown() -> None:
+    """What is missing has no price."""
     call = LLMCall(user="Hello, {{ name }}!", client=Dice(model="my-model"))
     plan = call.map(ROWS, dry_run=True)
     assert (plan.misses, plan.cost) == (2, None)
+
+
+def test_a_plan_of_which_nothing_is_missing_costs_nothing() -> None:
+    """Whether a price is known or not."""
+    call = LLMCall(user="Hello, {{ name }}!", client=Dice(model="my-model"))
     call.map(ROWS)
     assert call.map(ROWS, dry_run=True) == Plan(3, 0, 0, (0.0, 0.0), (), 0.0)
 
@@ -844,19 +934,30 @@ def spending(text: str, output_tokens: int) -> dict[str, Any]:
 PRICED = {"prices": {"gpt-4o-mini": (1.0, 10.0)}, "model": "gpt-4o-mini"}
 
 
-@pytest.mark.parametrize("user", ["Hello, {{ name }}!", "{{ name }}, hello!"])
+HELLO = pytest.mark.parametrize("user", ["Hello, {{ name }}!", "{{ name }}, hello!"])
+
+
+@HELLO
+def test_before_any_answer_a_plan_expects_nothing(user: str) -> None:
+    """Nobody knows how long answers are; the bounds of the cost are known."""
+    call = LLMCall(user=user, client=Responding(spending("Hi!", 3), **PRICED), max_tokens=100)
+    plan = call.map(ROWS, scope="study", dry_run=True)
+    assert plan.cost is not None
+    assert plan.expected_cost is None
+
+
+@HELLO
 def test_a_plan_expects_what_a_pilot_cost(user: str) -> None:
     """The answers are expected to be as long as those recorded of the same call, whatever their
-    rows and scopes; before there are any, nobody knows.
+    rows and scopes.
     """
     client = Responding(spending("Hi!", 3), spending("Go away!", 6), **PRICED)
     call = LLMCall(user=user, client=client, max_tokens=100)
-    plan = call.map(ROWS, scope="study", dry_run=True)
-    assert plan.cost is not None and plan.expected_cost is None
     call.map([{"name": "Marge"}, {"name": "Homer"}], scope="pilot")
+    length = (3 + 6) / 2
     for _ in range(2):
         plan = call.map(ROWS, scope="study", dry_run=True)
-        length = (3 + 6) / 2
+        assert plan.cost is not None
         assert plan.expected_cost == pytest.approx(plan.cost[0] + 3 * length * 10 / 1e6)
     assert " expected (priced by " in str(plan)
 
@@ -900,24 +1001,30 @@ def test_a_plan_expects_by_what_a_cassette_holds() -> None:
 
 
 def test_plans_add_up() -> None:
-    """The sum of plans has the sums of their counts and costs; what is unknown in one is unknown."""
-    known = Plan(1, 2, 30, (0.5, 1.0), ("b",), 0.75)
+    """The sum of plans has the sums of their counts and costs."""
+    one = Plan(1, 2, 30, (0.5, 1.0), ("b",), 0.75)
     other = Plan(4, 0, 0, (0.0, 0.0), ("a",), 0.0)
-    assert known + other == sum([known, other]) == Plan(5, 2, 30, (0.5, 1.0), ("a", "b"), 0.75)
+    assert one + other == sum([one, other]) == Plan(5, 2, 30, (0.5, 1.0), ("a", "b"), 0.75)
+
+
+def test_what_is_unknown_in_one_plan_is_unknown_in_a_sum() -> None:
+    """The costs; counts add up."""
+    known = Plan(1, 2, 30, (0.5, 1.0), ("b",), 0.75)
     unknown = Plan(0, 1, 7, None)
     assert sum([known, unknown]) == Plan(1, 3, 37, None, ("b",), None)
 
 
-def test_a_plan_in_a_notebook() -> None:
-    """It shows what there is to pay, a little too, as the text does."""
+def test_a_notebook_shows_what_a_plan_costs() -> None:
+    """A little too, as the text does."""
     shown = Plan(0, 1, 5, (0.00001, 0.5))._repr_html_()
     assert shown.startswith(
         "<p><b>&lt;$0.0001 to $0.5000</b> for 1 call with 5 input tokens; 0 are recorded already."
     )
 
 
-def test_corrections_are_followed() -> None:
-    """A recorded answer that does not fit is no hit unless its correction is recorded too."""
+@pytest.fixture
+def corrected() -> tuple[ScriptedClient, LLMCall]:
+    """A call whose first answer did not fit, and its client; both answers are recorded."""
     answers = iter(["many", "7"])
     client = ScriptedClient(
         lambda messages: next(answers), cache_mode="auto", cache_path="corrections"
@@ -926,7 +1033,20 @@ def test_corrections_are_followed() -> None:
         user="How many?", output_type=int, output_retries=1, client=client, model="gpt-3.5-turbo"
     )
     call.call()
+    return client, call
+
+
+def test_an_answer_that_was_corrected_is_a_hit(corrected: tuple[ScriptedClient, LLMCall]) -> None:
+    """Its correction is recorded too."""
+    _, call = corrected
     assert call.map([{}], dry_run=True)[:2] == (1, 0)
+
+
+def test_an_answer_whose_correction_is_not_recorded_is_no_hit(
+    corrected: tuple[ScriptedClient, LLMCall],
+) -> None:
+    """The tokens of the correction's prompt are counted."""
+    client, call = corrected
     client.cache.delete(where=lambda record: len(record.request["messages"]) > 1)
     plan = call.map([{}], dry_run=True)
     assert (plan.hits, plan.misses) == (0, 1)
@@ -943,15 +1063,17 @@ def test_corrections_are_followed() -> None:
         ({}, {"cache": False}, 0),
     ],
 )
-def test_modes(settings: dict[str, Any], params: dict[str, Any], recorded: int) -> None:
-    """What the mode does not read is no hit; equal rows share a call where the answer is kept."""
+def test_a_plan_counts_hits_as_the_mode_reads_them(
+    settings: dict[str, Any], params: dict[str, Any], recorded: int
+) -> None:
+    """What it does not read is no hit; equal rows share a call if the answer is kept."""
     CALL.map(ROWS)
     call = LLMCall(user="item {{ name }}", client=Dice(**settings), **params)
     assert call.map(ROWS, dry_run=True)[:2] == (recorded, 3 - recorded)
 
 
 class TooLong(ScriptedClient):
-    """Be two models, of which only the larger one has room for a prompt."""
+    """Two models, of which only the larger one has room for a prompt."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(["7"], model="gpt-4", fallbacks={"gpt-4": ("gpt-4-turbo",)}, **settings)
@@ -984,26 +1106,38 @@ def test_what_a_longer_context_fallback_answered_is_a_hit_of_a_cassette() -> Non
         assert call.map([{}], dry_run=True)[:2] == (1, 0)
 
 
-def test_a_cassette_answers() -> None:
-    """A cassette's records are hits, those it gained a moment ago too; planning leaves no trace on
-    it.
-    """
-    off = Dice(cache_mode="off")
-    call = LLMCall(user="item {{ name }}", client=off)
+@pytest.fixture
+def uncached() -> LLMCall:
+    """A call without the disk cache."""
+    return LLMCall(user="item {{ name }}", client=Dice(cache_mode="off"))
+
+
+def test_a_cassettes_records_are_hits_of_a_plan(uncached: LLMCall) -> None:
+    """Those that it gained a moment ago too, and when it is replayed."""
+    with llmcall.cassette("plan.jsonl"):
+        assert uncached.map(ROWS, dry_run=True)[:2] == (1, 2)
+        uncached.map(ROWS[:1])
+        assert uncached.map(ROWS, dry_run=True)[:2] == (2, 1)
+    with llmcall.cassette("plan.jsonl", mode="none"):
+        assert uncached.map(ROWS, dry_run=True)[:2] == (2, 1)
+
+
+def test_a_plan_leaves_no_trace_on_a_cassette(uncached: LLMCall) -> None:
+    """It records nothing, and what it looked up counts neither as replayed nor as used."""
     with llmcall.cassette("plan.jsonl") as cassette:
-        assert call.map(ROWS, dry_run=True)[:2] == (1, 2)
-        call.map(ROWS[:1])
-        assert call.map(ROWS, dry_run=True)[:2] == (2, 1)
+        uncached.map(ROWS, dry_run=True)
+        uncached.map(ROWS[:1])
+        uncached.map(ROWS, dry_run=True)
         assert (cassette.recorded, cassette.replayed) == (1, 0)
     with llmcall.cassette("plan.jsonl", mode="none") as cassette:
-        assert call.map(ROWS, dry_run=True)[:2] == (2, 1)
+        uncached.map(ROWS, dry_run=True)
         assert (cassette.replayed, cassette.unused()) == (0, [])
-    assert Path("plan.jsonl").read_text(encoding="utf-8").count("item Lisa") >= 1
+    assert "item Lisa" in Path("plan.jsonl").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("function", [ask, len, lambda item: item, CALL.run])
-def test_a_plain_function(function: Any) -> None:
-    """Nobody knows what a plain function asks before it runs."""
+def test_a_plain_function_has_no_plan(function: Any) -> None:
+    """Nobody knows what it asks before it runs."""
     with pytest.raises(TypeError, match="dry_run needs an LLMCall or an @llm function"):
         map(function, [1], dry_run=True)
     assert not CALLS.exists()
@@ -1013,7 +1147,7 @@ def test_a_plain_function(function: Any) -> None:
 
 
 class Terminal(io.StringIO):
-    """Be a terminal that keeps what it shows."""
+    """A terminal that keeps what it shows."""
 
     def isatty(self) -> bool:
         return True
@@ -1023,10 +1157,18 @@ class Terminal(io.StringIO):
         return self.getvalue().rstrip("\n").rpartition("\r")[2]
 
 
-def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Let standard error be a terminal; pytest puts its own there before each test."""
+def in_a_file(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Make standard error a file; pytest puts its own there before each test."""
+    made = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", made)
+    return made
+
+
+def on_terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 100) -> Terminal:
+    """Make standard error a terminal of some width; pytest puts its own there before each test."""
     made = Terminal()
     monkeypatch.setattr(sys, "stderr", made)
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda stream: (columns, 24))
     return made
 
 
@@ -1037,56 +1179,70 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
         (60, r"4/4 \[\d\d:\d\d, cached=1, cost=\$0\.92\]"),
     ],
 )
-def test_on_a_terminal(columns: int, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bar shows what is done of how much, how fast, hits, tokens and cost; at sixty columns the
-    figures remain.
-    """
-    terminal = on_terminal(monkeypatch)
-    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda stream: (columns, 24))
+def test_the_bar_shows_progress_speed_hits_tokens_and_cost(
+    columns: int, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At sixty columns the figures remain."""
+    terminal = on_terminal(monkeypatch, columns)
     with llmcall.configured(prices={"gpt-4o-mini": (1_000, 100_000)}):
         map(ask, "abca", workers=1)
     assert re.fullmatch(shown, terminal.last())
 
 
-def test_a_map_inside_another_one_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The outer one's counts its calls, too; ``progress=True`` shows one nevertheless."""
-    terminal = on_terminal(monkeypatch)
-    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda stream: (100, 24))
+def map_in_a_map(**options: Any) -> None:
+    """Run a map of three items inside each item of a map of two."""
 
-    def inner(item: str, **options: Any) -> list[Any]:
+    def inner(item: str) -> list[Any]:
         return map(ask, [item + each for each in "abc"], **options)
 
     map(inner, "xy", workers=1)
-    assert "2/2" in terminal.last() and "/3" not in terminal.getvalue()
-    map(lambda item: inner(item, progress=True), "xy", workers=1)
+
+
+def test_a_map_inside_another_one_has_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outer one's counts its calls, too."""
+    terminal = on_terminal(monkeypatch)
+    map_in_a_map()
+    assert "2/2" in terminal.last()
+    assert "/3" not in terminal.getvalue()
+
+
+def test_a_map_inside_another_one_may_ask_for_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``progress=True``."""
+    terminal = on_terminal(monkeypatch)
+    map_in_a_map(progress=True)
     assert "3/3" in terminal.getvalue()
 
 
 def test_the_bar_counts_replayed_answers_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a cassette stand beside those of the cache."""
     terminal = on_terminal(monkeypatch)
-    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda stream: (100, 24))
-    with llmcall.cassette("tape.jsonl"):
-        map(ask, "ab", workers=1)
-    with llmcall.cassette("tape.jsonl"):
-        map(ask, "ab", workers=1)
+    for _ in range(2):
+        with llmcall.cassette("tape.jsonl"):
+            map(ask, "ab", workers=1)
     assert "replayed=2, cached=0" in terminal.last()
 
 
-def test_progress_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    """False shows none on a terminal, True shows one in a file; else a file has none, and tqdm is
-    not even imported.
-    """
-    terminal, log = on_terminal(monkeypatch), io.StringIO()
+def test_progress_false_shows_no_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is shown at all."""
+    terminal = on_terminal(monkeypatch)
     map(ask, "a", progress=False)
-    monkeypatch.setattr(sys, "stderr", log)
-    with monkeypatch.context() as without:
-        without.setitem(sys.modules, "tqdm", None)
-        map(ask, "ab")
-        list(imap(ask, "ab"))
-    assert terminal.getvalue() == log.getvalue() == ""
+    assert terminal.getvalue() == ""
+
+
+def test_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tqdm is not even imported."""
+    log_file = in_a_file(monkeypatch)
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    map(ask, "ab")
+    list(imap(ask, "ab"))
+    assert log_file.getvalue() == ""
+
+
+def test_progress_true_shows_a_bar_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for it gets it."""
+    log_file = in_a_file(monkeypatch)
     map(ask, "a", progress=True)
-    assert " 1/1 " in log.getvalue()
+    assert " 1/1 " in log_file.getvalue()
 
 
 def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1104,9 +1260,7 @@ def test_failures_and_retries_are_shown(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("configured", [True, False])
 def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch, configured: bool) -> None:
-    """What is logged to the console meanwhile has lines of its own, and the bar is drawn again
-    below.
-    """
+    """What is logged to the console meanwhile has lines of its own; its handler stays as it was."""
     terminal = on_terminal(monkeypatch)
     logger = logging.getLogger("llmcall")
     handler = logging.StreamHandler(terminal)
@@ -1124,20 +1278,24 @@ def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch, configur
     assert handler.stream is terminal
 
 
-def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel's shell is a notebook's, where the bar is shown although there is no terminal;
-    IPython alone is none.
-    """
-    shown = []
-    for shell in (None, SimpleNamespace(), SimpleNamespace(kernel=1)):
-        log = io.StringIO()
-        monkeypatch.setattr(sys, "stderr", log)
-        monkeypatch.setattr(sys, "stdout", log)
-        ipython = SimpleNamespace(version_info=(8, 0), get_ipython=lambda shell=shell: shell)
-        monkeypatch.setitem(sys.modules, "IPython", ipython)
-        map(str, [1])
-        shown.append("1/1" in log.getvalue())
-    assert shown == [False, False, True]
+@pytest.mark.parametrize(
+    ("shell", "is_shown"),
+    [
+        pytest.param(None, False, id="no shell"),
+        pytest.param(SimpleNamespace(), False, id="a shell of IPython"),
+        pytest.param(SimpleNamespace(kernel=1), True, id="a kernel's shell"),
+    ],
+)
+def test_a_notebook_shows_the_bar(
+    shell: Any, is_shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although there is no terminal; IPython alone is no notebook."""
+    log_file = in_a_file(monkeypatch)
+    monkeypatch.setattr(sys, "stdout", log_file)
+    ipython = SimpleNamespace(version_info=(8, 0), get_ipython=lambda: shell)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    map(str, [1])
+    assert ("1/1" in log_file.getvalue()) is is_shown
 
 
 def test_an_imap_that_is_collected_waits_for_nobody() -> None:
@@ -1160,7 +1318,7 @@ def test_nothing_is_said_to_be_kept_if_nothing_finished() -> None:
     """If the first item fails, the note names it and does not speak of finished items."""
     ask = llmcall.LLMCall(user="Hello {{ name }}", client=ScriptedClient(["Hi"]))
     with pytest.raises(llmcall.TemplateError) as caught:
-        ask.map([{"town": "Rome"}, {"town": "Oslo"}])
+        ask.map([{"town": "Rome"}, {"town": "Oslo"}], workers=1)
     assert getattr(caught.value, "__notes__", None) == [
         "item 1 of 2 ({'town': 'Rome'}): 0 of 2 done"
     ]

@@ -43,23 +43,28 @@ def server() -> Server:
 
 
 def test_a_recorded_answer_is_replayed(server: Server) -> None:
-    """The same request is sent once, with the program's own credentials, and replayed without the
-    server.
-    """
+    """The same request is sent once, and replayed without the server."""
     first = ask(program(server))
-    assert ask(program(server)) == first == "answer number 0"
+    assert first == "answer number 0"
+    assert ask(program(server)) == first
     assert ask(program(server, cache_mode="replay")) == first
+    assert len(server.requests) == 1
+
+
+def test_a_program_sends_its_own_credentials(server: Server) -> None:
+    """To the address of the API, and nothing of them is recorded."""
+    ask(program(server))
     (sent,) = server.requests
-    assert sent.headers["authorization"] == f"Bearer {KEY}" and str(sent.url).startswith(
-        "https://api.openai.com/v1/"
-    )
-    assert KEY.encode() not in b"".join(
-        path.read_bytes() for path in Path(".llmcall").rglob("*") if path.is_file()
-    )
+    assert sent.headers["authorization"] == f"Bearer {KEY}"
+    assert str(sent.url).startswith("https://api.openai.com/v1/")
+    stored = [path.read_bytes() for path in Path(".llmcall").rglob("*") if path.is_file()]
+    assert stored
+    assert KEY.encode() not in b"".join(stored)
 
 
+@pytest.mark.parametrize("overrides", [{}, {"temperature": 0.5}])
 def test_what_is_sent_is_what_the_program_asks(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch, overrides: dict[str, Any]
 ) -> None:
     """Neither defaults of llmcall's settings nor its own name of the limit get into it; what code
     adds here does.
@@ -72,9 +77,8 @@ def test_what_is_sent_is_what_the_program_asks(
         "n": 1,
         "max_completion_tokens": 9,
     }
-    for overrides in ({}, {"temperature": 0.5}):
-        program(server, **overrides).chat.completions.create(**asked)  # type: ignore[arg-type]
-        assert json.loads(server.requests[-1].content) == {**asked, **overrides}
+    program(server, **overrides).chat.completions.create(**asked)
+    assert json.loads(server.requests[-1].content) == {**asked, **overrides}
 
 
 def test_an_answer_of_a_cassette_is_whole(server: Server, tmp_path: Path) -> None:
@@ -86,12 +90,14 @@ def test_an_answer_of_a_cassette_is_whole(server: Server, tmp_path: Path) -> Non
         with llmcall.cassette(tmp_path / "run.jsonl", mode=mode):
             create = program(server, cache_mode="off").chat.completions.with_raw_response.create
             answers.append(json.loads(create(model="gpt-4o-mini", messages=QUESTION).content))  # type: ignore[arg-type]
+    live, replayed, again = answers
     for answer in answers:
         openai.types.chat.ChatCompletion.model_validate(answer)
-    assert answers[1] == answers[2] and answers[1]["choices"] == answers[0]["choices"]
+    assert replayed == again
+    assert replayed["choices"] == live["choices"]
 
 
-@pytest.mark.parametrize(
+PARAMETERS = pytest.mark.parametrize(
     "params",
     [
         {},
@@ -101,56 +107,84 @@ def test_an_answer_of_a_cassette_is_whole(server: Server, tmp_path: Path) -> Non
         {"tools": TOOLS},
     ],
 )
-def test_keys_are_those_of_send_message(server: Server, params: dict[str, Any]) -> None:
-    """What a program recorded send_message replays, and the other way round."""
+
+
+@PARAMETERS
+def test_send_message_replays_what_a_program_recorded(
+    server: Server, params: dict[str, Any]
+) -> None:
+    """Their keys are the same."""
     arguments = {"model": "gpt-4o-mini", "temperature": 1, **params}
     answer = program(server).chat.completions.create(messages=QUESTION, **arguments)
     client = llmcall.OpenAIClient(cache_mode="replay", on_error="raise")
     reply = client.send_message(QUESTION, **arguments)
-    assert reply.cached and reply.content == answer.choices[0].message.content
+    assert reply.cached
+    assert reply.content == answer.choices[0].message.content
     assert reply.raw["choices"] == answer.model_dump(exclude_unset=True)["choices"]
-    other = {**arguments, "seed": 99}
-    transport = llmcall.OpenAIClient(
-        api_key=KEY, http_client=http.Client(transport=server.transport)
-    )
-    recorded = transport.send_message(QUESTION, on_error="raise", **other)
-    replayed = program(server, cache_mode="replay").chat.completions.create(
-        messages=QUESTION, **other
-    )
-    assert replayed.choices[0].message.content == recorded.content
 
 
-def test_ways_to_read_an_answer(server: Server) -> None:
-    """parse, with_raw_response, with_streaming_response and raw bytes work, live and replayed."""
+@PARAMETERS
+def test_a_program_replays_what_send_message_recorded(
+    server: Server, params: dict[str, Any]
+) -> None:
+    """Their keys are the same."""
+    arguments = {"model": "gpt-4o-mini", "temperature": 1, **params}
+    client = llmcall.OpenAIClient(api_key=KEY, http_client=http.Client(transport=server.transport))
+    reply = client.send_message(QUESTION, on_error="raise", **arguments)
+    replay = program(server, cache_mode="replay")
+    answer = replay.chat.completions.create(messages=QUESTION, **arguments)
+    assert answer.choices[0].message.content == reply.content
 
-    class Decision(pydantic.BaseModel):
-        buys: bool
-        coins: int
 
-    def run(mode: str) -> list[Any]:
-        create = program(server, cache_mode=mode).chat.completions
-        parsed = create.parse(model="gpt-4o-mini", messages=QUESTION, response_format=Decision)
-        raw = create.with_raw_response.create(model="gpt-4o-mini", messages=QUESTION)
-        with create.with_streaming_response.create(model="gpt-4o", messages=QUESTION) as response:
-            texts = [json.loads(response.read())["choices"][0]["message"]["content"]]
-        with create.with_streaming_response.create(model="gpt-4", messages=QUESTION) as response:
-            body = b"".join(response.http_response.iter_raw())
-            texts.append(json.loads(body)["choices"][0]["message"]["content"])
-        return [
-            parsed.choices[0].message.parsed,
-            raw.parse().choices[0].message.content,
-            raw.status_code,
-            *texts,
-        ]
+class Decision(pydantic.BaseModel):
+    """A decision, as the server gives it."""
 
-    expected = [
-        Decision(buys=True, coins=0),
-        "answer number 1",
-        200,
-        "answer number 2",
-        "answer number 3",
-    ]
-    assert run("auto") == run("replay") == expected
+    buys: bool
+    coins: int
+
+
+def parse(completions: Any) -> Any:
+    """Read an answer as a class."""
+    made = completions.parse(model="gpt-4o-mini", messages=QUESTION, response_format=Decision)
+    return made.choices[0].message.parsed
+
+
+def read_raw(completions: Any) -> Any:
+    """Read an answer with its status."""
+    raw = completions.with_raw_response.create(model="gpt-4o-mini", messages=QUESTION)
+    return raw.status_code, raw.parse().choices[0].message.content
+
+
+def read_streaming(completions: Any) -> Any:
+    """Read the body of an answer."""
+    create = completions.with_streaming_response.create
+    with create(model="gpt-4o-mini", messages=QUESTION) as response:
+        return json.loads(response.read())["choices"][0]["message"]["content"]
+
+
+def read_bytes(completions: Any) -> Any:
+    """Read the bytes of an answer as they were sent."""
+    create = completions.with_streaming_response.create
+    with create(model="gpt-4o-mini", messages=QUESTION) as response:
+        body = b"".join(response.http_response.iter_raw())
+    return json.loads(body)["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize(
+    ("read", "expected"),
+    [
+        (parse, Decision(buys=True, coins=0)),
+        (read_raw, (200, "answer number 0")),
+        (read_streaming, "answer number 0"),
+        (read_bytes, "answer number 0"),
+    ],
+)
+def test_every_way_to_read_an_answer_works(
+    server: Server, read: Callable[[Any], Any], expected: Any
+) -> None:
+    """Live, and replayed."""
+    for mode in ("auto", "replay"):
+        assert read(program(server, cache_mode=mode).chat.completions) == expected
 
 
 def streamed(client: openai.OpenAI, **params: Any) -> tuple[str, Any, Any]:
@@ -168,19 +202,23 @@ def streamed(client: openai.OpenAI, **params: Any) -> tuple[str, Any, Any]:
     return text, reason, usage and usage.total_tokens
 
 
-def test_streams(server: Server) -> None:
-    """A stream is recorded as the unstreamed call, and either replays as the other, with its tool
-    calls.
-    """
+def test_a_stream_is_replayed_as_a_stream_and_as_a_call(server: Server) -> None:
+    """It is recorded as the unstreamed call."""
     live = streamed(program(server))
     assert live == ("answer number 0", "stop", 15)
     replay = program(server, cache_mode="replay")
     assert streamed(replay) == live
-    create = replay.chat.completions.create
-    assert create(model="gpt-4o-mini", messages=QUESTION).choices[0].message.content == live[0]
+    made = replay.chat.completions.create(model="gpt-4o-mini", messages=QUESTION)  # type: ignore[arg-type]
+    assert made.choices[0].message.content == live[0]
+    assert len(server.requests) == 1
+
+
+def test_a_call_with_tool_calls_is_replayed_as_a_stream(server: Server) -> None:
+    """Its pieces have the tool calls."""
     asked: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION, "tools": TOOLS}
     program(server).chat.completions.create(**asked)
-    choices = [chunk.choices[0] for chunk in create(**asked, stream=True)]
+    replay = program(server, cache_mode="replay")
+    choices = [chunk.choices[0] for chunk in replay.chat.completions.create(**asked, stream=True)]
     pieces = [
         each
         for choice in choices
@@ -190,7 +228,7 @@ def test_streams(server: Server) -> None:
     assert [(piece.id, piece.function.name, piece.function.arguments) for piece in pieces] == [
         ("c1", "price_of", '{"item": "bread"}')
     ]
-    assert len(server.requests) == 2
+    assert len(server.requests) == 1
 
 
 def leave(server: Server) -> None:
@@ -215,15 +253,13 @@ async def aleave(server: Server) -> None:
     "leaving", [leave, lambda server: asyncio.run(aleave(server))], ids=["sync", "async"]
 )
 @pytest.mark.parametrize("collects", [False, True])
-def test_streams_that_a_program_leaves(
+def test_a_stream_that_a_program_leaves_is_told_once(
     server: Server,
     caplog: pytest.LogCaptureFixture,
     leaving: Callable[[Server], None],
     collects: bool,
 ) -> None:
-    """The SDK's own stream lives on in a cycle: each is told once, whether or not somebody has
-    collected it.
-    """
+    """The SDK's own stream lives on in a cycle: it is told whether or not somebody has collected it."""
     gc.disable()
     try:
         with llmcall.cassette("left.jsonl"), llmcall.scope("s"):
@@ -235,16 +271,28 @@ def test_streams_that_a_program_leaves(
     assert "2 calls ended before the whole answer arrived (2 in scope 's'" in caplog.text
 
 
-def test_embeddings(server: Server) -> None:
-    """Embeddings are recorded text by text, whatever their encoding, and shared with get_embedding."""
+@pytest.fixture
+def embedded(server: Server) -> Server:
+    """A server that was asked for the embeddings of two texts at once."""
     client = program(server)
     made = client.embeddings.create(model="text-embedding-3-small", input=["bread", "salt"])
     assert [each.embedding for each in made.data] == [[5, 0.5], [4, 0.5]]
-    replay = program(server, cache_mode="replay")
-    again = replay.embeddings.create(
+    return server
+
+
+def test_embeddings_are_recorded_text_by_text(embedded: Server) -> None:
+    """One of them is replayed alone, in another encoding."""
+    replay = program(embedded, cache_mode="replay")
+    made = replay.embeddings.create(
         model="text-embedding-3-small", input="salt", encoding_format="float"
     )
-    assert again.data[0].embedding == [4, 0.5] and len(server.requests) == 1
+    assert made.data[0].embedding == [4, 0.5]
+    assert len(embedded.requests) == 1
+
+
+@pytest.mark.usefixtures("embedded")
+def test_embeddings_are_shared_with_get_embedding() -> None:
+    """Their keys are the same."""
     own = llmcall.OpenAIClient(cache_mode="replay")
     assert own.get_embedding("bread", "text-embedding-3-small", on_error="raise") == [5, 0.5]
 
@@ -288,54 +336,82 @@ def test_each_text_of_embeddings_gets_its_own_vector() -> None:
     assert [each.index for each in made.data] == [0, 1, 2]
 
 
-def test_asynchronous_programs(server: Server) -> None:
-    """Asynchronous clients take the same road: calls, streams, embeddings."""
-
-    async def run(mode: str) -> list[Any]:
-        async with async_program(server, cache_mode=mode) as client:
-            made = await client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION)
-            text = ""
-            async for chunk in await client.chat.completions.create(
-                model="gpt-4o", messages=QUESTION, stream=True
-            ):
-                text += "".join(choice.delta.content or "" for choice in chunk.choices)
-            vectors = await client.embeddings.create(model="text-embedding-3-small", input="bread")
-            return [made.choices[0].message.content, text, vectors.data[0].embedding]
-
-    live = asyncio.run(run("auto"))
-    assert live == asyncio.run(run("replay")) == ["answer number 0", "answer number 1", [5, 0.5]]
+async def ask_asynchronously(client: Any) -> Any:
+    """Ask the question."""
+    made = await client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION)
+    return made.choices[0].message.content
 
 
-def test_azure_addresses(server: Server) -> None:
-    """Azure's addresses are chat completions; what is sent goes to the deployment with the
-    program's key.
-    """
-
-    def run(mode: str) -> str | None:
-        client = openai.AzureOpenAI(
-            api_key=KEY,
-            azure_endpoint="https://mine.openai.azure.com",
-            api_version="2024-10-21",
-            http_client=llmcall.http_client(transport=server.transport, cache_mode=mode),
-        )
-        return (
-            client.chat.completions.create(model="four", messages=QUESTION)
-            .choices[0]
-            .message.content
-        )
-
-    assert run("auto") == run("replay") == "answer number 0"
-    (sent,) = server.requests
-    assert (
-        sent.url.path == "/openai/deployments/four/chat/completions"
-        and sent.headers["api-key"] == KEY
+async def stream_asynchronously(client: Any) -> Any:
+    """Ask the question as a stream."""
+    chunks = await client.chat.completions.create(
+        model="gpt-4o-mini", messages=QUESTION, stream=True
     )
+    pieces = [choice.delta.content or "" async for chunk in chunks for choice in chunk.choices]
+    return "".join(pieces)
+
+
+async def embed_asynchronously(client: Any) -> Any:
+    """Ask for an embedding."""
+    made = await client.embeddings.create(model="text-embedding-3-small", input="bread")
+    return made.data[0].embedding
+
+
+@pytest.mark.parametrize(
+    ("asking", "expected"),
+    [
+        (ask_asynchronously, "answer number 0"),
+        (stream_asynchronously, "answer number 0"),
+        (embed_asynchronously, [5, 0.5]),
+    ],
+)
+def test_asynchronous_programs_are_recorded_and_replayed(
+    server: Server, asking: Callable[[Any], Any], expected: Any
+) -> None:
+    """Their calls, streams and embeddings."""
+
+    async def run(mode: str) -> Any:
+        async with async_program(server, cache_mode=mode) as client:
+            return await asking(client)
+
+    assert asyncio.run(run("auto")) == asyncio.run(run("replay")) == expected
+    assert len(server.requests) == 1
+
+
+def ask_azure(server: Server, mode: str) -> str | None:
+    """Ask a deployment of Azure."""
+    client = openai.AzureOpenAI(
+        api_key=KEY,
+        azure_endpoint="https://mine.openai.azure.com",
+        api_version="2024-10-21",
+        http_client=llmcall.http_client(transport=server.transport, cache_mode=mode),
+    )
+    made = client.chat.completions.create(model="four", messages=QUESTION)  # type: ignore[arg-type]
+    return made.choices[0].message.content
+
+
+def test_a_call_of_azure_goes_to_its_deployment(server: Server) -> None:
+    """With the program's key and version."""
+    ask_azure(server, "auto")
+    (sent,) = server.requests
+    assert sent.url.path == "/openai/deployments/four/chat/completions"
+    assert sent.headers["api-key"] == KEY
     assert sent.url.params["api-version"] == "2024-10-21"
-    with llmcall.http_client(
-        transport=server.transport, cache_mode="replay"
-    ) as client:  # the address names the model
-        again = client.post(str(sent.url), json={"messages": QUESTION})
-    assert again.json()["choices"][0]["message"]["content"] == "answer number 0"
+
+
+def test_azures_addresses_are_those_of_chats(server: Server) -> None:
+    """What was asked there is recorded, and replayed."""
+    assert ask_azure(server, "auto") == ask_azure(server, "replay") == "answer number 0"
+    assert len(server.requests) == 1
+
+
+def test_azures_address_names_the_model(server: Server) -> None:
+    """A program need not name it in the body."""
+    ask_azure(server, "auto")
+    (sent,) = server.requests
+    with llmcall.http_client(transport=server.transport, cache_mode="replay") as client:
+        replayed = client.post(str(sent.url), json={"messages": QUESTION})
+    assert replayed.json()["choices"][0]["message"]["content"] == "answer number 0"
 
 
 # Who is asking
@@ -346,8 +422,8 @@ ORDERS = [("lisa", "bart"), ("bart", "lisa")]
 @pytest.mark.parametrize(
     "actor", ["system", "header:X-Actor", lambda request: request.headers["x-actor"]]
 )
-def test_actors_in_threads(server: Server, actor: Any) -> None:
-    """Threads that ask the same question have draws of their own, in whatever order they run."""
+def test_actors_in_threads_have_draws_of_their_own(server: Server, actor: Any) -> None:
+    """Threads that ask the same question get theirs, in whatever order they run."""
 
     def run(mode: str, order: tuple[str, ...]) -> dict[str, list[str | None]]:
         found: dict[str, list[str | None]] = {}
@@ -373,15 +449,19 @@ def test_actors_in_threads(server: Server, actor: Any) -> None:
     live = run("auto", ORDERS[0])
     assert len({answer for answers in live.values() for answer in answers}) == 8
     assert run("replay", ORDERS[1]) == live
-    for actor in ("persona", 3):
-        with pytest.raises(ValueError, match=f"actor is {actor!r}; it must be a function"):
-            llmcall.http_client(actor=actor)  # type: ignore[arg-type]
 
 
-def test_threads_under_an_open_scope(server: Server) -> None:
-    """Actors in threads that a library starts stand in the scope that was open when the client was
-    made.
-    """
+@pytest.mark.parametrize("actor", ["persona", 3])
+def test_an_actor_that_cannot_be_is_refused(actor: Any) -> None:
+    """The error says what it must be."""
+    with pytest.raises(ValueError, match=f"actor is {actor!r}; it must be a function"):
+        llmcall.http_client(actor=actor)
+
+
+def test_actors_in_threads_stand_in_the_scope_in_which_the_client_was_made(
+    server: Server,
+) -> None:
+    """A library starts the threads, and knows no scope."""
     with llmcall.scope("rep-1"):
         client = program(server, actor="header:X-Actor")
         thread = threading.Thread(target=lambda: ask(client, extra_headers={"X-Actor": "lisa"}))
@@ -400,68 +480,86 @@ def respond(client: openai.OpenAI) -> str:
 
 
 @pytest.mark.parametrize("asking", [ask, respond])
-def test_a_failure_of_the_api_comes_as_it_was(
+def test_a_refusal_of_the_api_comes_as_it_was(
     server: Server, asking: Callable[[openai.OpenAI], str]
 ) -> None:
-    """A refusal reaches the program with its status, headers and body, after one try; a rate limit
-    after ours.
-    """
-    client = program(server, retry_max_attempts=3, retry_waiting_time=0)
-    server.failures = [
-        (
-            401,
-            {"x-request-id": "r1"},
-            {"error": {"message": "wrong key", "code": "invalid_api_key"}},
-        )
-    ]
+    """With its status, headers and body, after one try."""
+    error = {"error": {"message": "wrong key", "code": "invalid_api_key"}}
+    server.failures = [(401, {"x-request-id": "r1"}, error)]
     with pytest.raises(openai.AuthenticationError, match="wrong key") as refused:
-        asking(client)
-    assert refused.value.request_id == "r1" and len(server.requests) == 1
+        asking(program(server, retry_max_attempts=3, retry_waiting_time=0))
+    assert refused.value.request_id == "r1"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("asking", [ask, respond])
+def test_a_rate_limit_is_tried_again_by_llmcall(
+    server: Server, asking: Callable[[openai.OpenAI], str]
+) -> None:
+    """The program gets the answer, or the last refusal after llmcall's attempts."""
+    client = program(server, retry_max_attempts=3, retry_waiting_time=0)
     limit = (429, {"retry-after": "0"}, {"error": {"message": "slow down"}})
     server.failures = [limit] * 3
     with pytest.raises(openai.RateLimitError, match="slow down"):
         asking(client)
-    assert len(server.requests) == 4
+    assert len(server.requests) == 3
     server.failures = [limit]
-    assert asking(client).endswith("5")
+    assert asking(client).endswith("4")
 
 
-@pytest.mark.parametrize(("broken", "status"), [(http.ConnectError, 503), (http.ReadTimeout, 504)])
+async def embed_once(client: openai.AsyncOpenAI) -> None:
+    """Ask for an embedding with an asynchronous client."""
+    async with client:
+        await client.embeddings.create(model="text-embedding-3-small", input="bread")
+
+
+BROKEN = pytest.mark.parametrize(
+    ("broken", "status"), [(http.ConnectError, 503), (http.ReadTimeout, 504)]
+)
+
+
+@BROKEN
+@pytest.mark.parametrize(
+    "asking",
+    [
+        lambda server, **settings: ask(program(server, **settings)),
+        lambda server, **settings: respond(program(server, **settings)),
+        lambda server, **settings: asyncio.run(embed_once(async_program(server, **settings))),
+    ],
+    ids=["chat", "response", "asynchronous embedding"],
+)
 def test_a_connection_that_fails_is_tried_by_llmcall_alone(
+    server: Server, asking: Callable[..., Any], broken: Any, status: int
+) -> None:
+    """The program gets a status, and the SDK does not repeat the call."""
+    server.broken = broken
+    with pytest.raises(openai.InternalServerError) as failed:
+        asking(server, retry_max_attempts=3, retry_waiting_time=0)
+    assert failed.value.status_code == status
+    assert len(server.requests) == 3
+
+
+@BROKEN
+def test_a_connection_that_fails_is_told_with_its_address(
     server: Server, broken: Any, status: int
 ) -> None:
-    """The SDK does not repeat it: the program gets a status, with what failed, where, and what to
-    do.
-    """
+    """The error says where it failed."""
     server.broken = broken
-    settings: dict[str, Any] = {"retry_max_attempts": 3, "retry_waiting_time": 0}
-    with pytest.raises(
-        openai.InternalServerError, match=r"https://api\.openai\.com/v1/chat/completions"
-    ) as failed:
-        ask(program(server, **settings))
-    assert failed.value.status_code == status and len(server.requests) == 3
-
-    async def ask_async() -> None:
-        async with async_program(server, **settings) as client:
-            await client.embeddings.create(model="text-embedding-3-small", input="bread")
-
-    with pytest.raises(openai.InternalServerError):
-        asyncio.run(ask_async())
-    with pytest.raises(openai.InternalServerError):
-        respond(program(server, **settings))
-    assert len(server.requests) == 9
+    address = r"https://api\.openai\.com/v1/chat/completions"
+    with pytest.raises(openai.InternalServerError, match=address):
+        ask(program(server, retry_max_attempts=1))
 
 
+@pytest.mark.parametrize("asking", [ask, streamed, respond])
 @pytest.mark.parametrize("host", ["market.example:99999", "a" * 64 + ".example"])
-def test_an_address_that_cannot_be_is_refused(host: str, server: Server) -> None:
-    """Nothing is sent there, not once; a chat, its stream and another request are refused by the
-    same error.
-    """
+def test_an_address_that_cannot_be_is_refused(
+    host: str, asking: Callable[[openai.OpenAI], Any], server: Server
+) -> None:
+    """Nothing is sent there, not once; chats, streams and other requests get the same error."""
     client = program(server).with_options(base_url=f"http://{host}/v1")
-    for asking in (ask, streamed, respond):
-        with pytest.raises(openai.ConflictError, match=r"base_url: .* is not an address") as caught:
-            asking(client)
-        assert caught.value.code == "ConfigError"
+    with pytest.raises(openai.ConflictError, match=r"base_url: .* is not an address") as caught:
+        asking(client)
+    assert caught.value.code == "ConfigError"
     assert server.requests == []
 
 
@@ -474,8 +572,8 @@ def test_the_last_failure_counts(server: Server) -> None:
     assert failed.value.status_code == 503
 
 
-def test_an_answer_that_is_not_recorded_comes_as_it_was(server: Server) -> None:
-    """An empty answer is a failure to send_message; a program gets what the server sent."""
+def test_an_empty_answer_comes_as_it_was_and_is_not_recorded(server: Server) -> None:
+    """It is a failure to send_message; a program gets what the server sent."""
     empty = {
         "choices": [
             {"index": 0, "message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}
@@ -485,29 +583,39 @@ def test_an_answer_that_is_not_recorded_comes_as_it_was(server: Server) -> None:
         (200, {}, {"id": "c", "object": "chat.completion", "created": 1, "model": "m", **empty})
     ]
     client = program(server)
-    assert ask(client) == "" and ask(client) == "answer number 1"
+    assert ask(client) == ""
+    assert ask(client) == "answer number 1"
+
+
+def limits_of(server: Server, timeout: Any, stream: bool, **settings: Any) -> Any:
+    """Return the timeouts of a call of a program whose client has some."""
+    client = program(server, **settings).with_options(timeout=timeout)
+    client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION, stream=stream)  # type: ignore[call-overload]
+    (sent,) = server.requests
+    return sent.extensions["timeout"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_the_time_that_the_program_gives(server: Server, stream: bool) -> None:
-    """Each attempt has the timeouts of the program's own client, or the rest of a deadline where
-    that is shorter.
-    """
-    client = program(server, retry_max_attempts=1).with_options(timeout=http.Timeout(50, connect=3))
-    client.chat.completions.create(model="gpt-4o-mini", messages=QUESTION, stream=stream)
-    assert server.requests[0].extensions["timeout"] == {
-        "connect": 3,
-        "read": 50,
-        "write": 50,
-        "pool": 50,
-    }
-    hurried = program(server, deadline=20).with_options(timeout=http.Timeout(50, connect=3))
-    hurried.chat.completions.create(model="gpt-4o", messages=QUESTION, stream=stream)
-    limits = server.requests[1].extensions["timeout"]
-    assert limits["connect"] == 3 and 0 < limits["read"] <= 20
-    patient = program(server).with_options(timeout=http.Timeout(5000))
-    patient.chat.completions.create(model="gpt-4", messages=QUESTION, stream=stream)
-    assert server.requests[2].extensions["timeout"]["read"] == 5000
+def test_a_call_has_the_timeouts_of_the_programs_client(server: Server, stream: bool) -> None:
+    """Each of them."""
+    limits = limits_of(server, http.Timeout(50, connect=3), stream)
+    assert limits == {"connect": 3, "read": 50, "write": 50, "pool": 50}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_deadline_shortens_the_timeouts_of_the_programs_client(
+    server: Server, stream: bool
+) -> None:
+    """Those that are longer than what is left of it."""
+    limits = limits_of(server, http.Timeout(50, connect=3), stream, deadline=20)
+    assert limits["connect"] == 3
+    assert 0 < limits["read"] <= 20
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_programs_client_may_wait_longer_than_llmcall(server: Server, stream: bool) -> None:
+    """llmcall's own timeout does not shorten it."""
+    assert limits_of(server, http.Timeout(5000), stream)["read"] == 5000
 
 
 @pytest.mark.parametrize(
@@ -517,18 +625,19 @@ def test_the_time_that_the_program_gives(server: Server, stream: bool) -> None:
         ({"temperature": "hot"}, "temperature is", "TypeError"),
     ],
 )
-def test_errors_of_ours_reach_the_program_as_the_sdks(
+def test_errors_of_llmcall_reach_the_program_as_the_sdks(
     server: Server, asked: dict[str, Any], message: str, code: str
 ) -> None:
-    """A miss, and what is refused before any call, are an APIStatusError with our report, once."""
+    """A miss, and what is refused before any call, are an APIStatusError with our report."""
     with pytest.raises(openai.APIStatusError, match=message) as refused:
         ask(program(server, cache_mode="replay"), **asked)
-    assert refused.value.status_code == 409 and refused.value.body["code"] == code  # type: ignore[index]
+    assert refused.value.status_code == 409
+    assert refused.value.body["code"] == code  # type: ignore[index]
     assert not server.requests
 
 
-def test_a_stream_that_breaks_off() -> None:
-    """After its first words the program gets an error of the SDK's, and no end that looks complete."""
+def test_a_stream_that_breaks_off_is_an_error_of_the_sdk() -> None:
+    """After its first words, and no end that looks complete."""
 
     def cut(request: Any) -> Any:
         return streamed_answer(
@@ -552,7 +661,7 @@ def test_a_stream_that_breaks_off() -> None:
 
 @pytest.fixture
 def reached(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """Let every HTTP client of the process reach the server, by its own transports."""
+    """The server, which every HTTP client of the process reaches by its own transports."""
     below = server.transport
     monkeypatch.setattr(
         http.HTTPTransport, "handle_request", lambda _, request: below.handle_request(request)
@@ -562,37 +671,68 @@ def reached(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     return server
 
 
-def test_patched(reached: Server) -> None:
-    """Every client of the process is recorded, also one that was made before, and none afterwards."""
+def test_patched_records_every_client_of_the_process(reached: Server) -> None:
+    """Also one that was made before."""
     before = openai.OpenAI(api_key=KEY)
     with llmcall.patched():
         first = ask(before)
         assert ask(openai.OpenAI(api_key=KEY)) == first
-        with pytest.raises(RuntimeError, match="is already active"), llmcall.patched():
-            raise AssertionError("it must not be entered")
     assert len(reached.requests) == 1
-    assert ask(before) != first and len(reached.requests) == 2
 
 
-def test_patched_records_clients_with_transports_of_their_own(server: Server) -> None:
-    """A client's transport is recorded like the library's own: LiteLLM and ``DefaultAioHttpClient`` bring
-    one over aiohttp.
-    """
-    given = http.Client(transport=server.transport)
-    mounted = http.Client(mounts={"https://api.openai.com": server.transport})
-    asynchronous = http.AsyncClient(transport=server.transport)
-
-    async def aask() -> str:
-        client = openai.AsyncOpenAI(api_key=KEY, http_client=asynchronous)
-        made = await client.chat.completions.create(
-            model="gpt-4o-mini", messages=QUESTION, temperature=1
-        )
-        return made.choices[0].message.content  # type: ignore[no-any-return]
-
+def test_patched_records_nothing_after_its_end(reached: Server) -> None:
+    """A client that it recorded asks again."""
+    client = openai.OpenAI(api_key=KEY)
     with llmcall.patched():
-        first = ask(openai.OpenAI(api_key=KEY, http_client=given))
-        assert ask(openai.OpenAI(api_key=KEY, http_client=mounted)) == first
-        assert asyncio.run(aask()) == first
+        first = ask(client)
+    assert ask(client) != first
+    assert len(reached.requests) == 2
+
+
+def test_patched_does_not_nest() -> None:
+    """A second one is refused while the first is active."""
+    with (
+        llmcall.patched(),
+        pytest.raises(RuntimeError, match="is already active"),
+        llmcall.patched(),
+    ):
+        raise AssertionError("it must not be entered")
+
+
+def given_transport(server: Server) -> str:
+    """Ask by a client that was given a transport."""
+    client = http.Client(transport=server.transport)
+    return ask(openai.OpenAI(api_key=KEY, http_client=client))
+
+
+def mounted_transport(server: Server) -> str:
+    """Ask by a client that has a transport for the host."""
+    client = http.Client(mounts={"https://api.openai.com": server.transport})
+    return ask(openai.OpenAI(api_key=KEY, http_client=client))
+
+
+def asynchronous_transport(server: Server) -> str:
+    """Ask by an asynchronous client that was given a transport."""
+    client = http.AsyncClient(transport=server.transport)
+    asking = openai.AsyncOpenAI(api_key=KEY, http_client=client).chat.completions.create(
+        model="gpt-4o-mini",
+        messages=QUESTION,  # type: ignore[arg-type]
+        temperature=1,
+    )
+
+    async def aask() -> Any:
+        return (await asking).choices[0].message.content
+
+    return str(asyncio.run(aask()))
+
+
+@pytest.mark.parametrize("asking", [given_transport, mounted_transport, asynchronous_transport])
+def test_patched_records_clients_with_transports_of_their_own(
+    asking: Callable[[Server], str], server: Server
+) -> None:
+    """LiteLLM and ``DefaultAioHttpClient`` bring one over aiohttp."""
+    with llmcall.patched():
+        assert asking(server) == asking(server) == "answer number 0"
     assert len(server.requests) == 1
 
 
@@ -605,18 +745,17 @@ def test_a_client_of_http_client_keeps_its_settings_inside_patched(server: Serve
     assert json.loads(sent.content)["temperature"] == 0.5
 
 
-def test_redirects_cookies_and_hooks_of_a_client_work_inside_patched(server: Server) -> None:
-    """A client's authentication, event hooks, cookies and redirects work; the request that is
-    recorded is the last one.
+@pytest.fixture
+def moved(server: Server) -> tuple[Any, list[str]]:
+    """A client with authentication, hooks, cookies and redirects, for an API that has moved; and
+    the paths that its hook saw.
     """
     seen: list[str] = []
 
     def answer(request: Any) -> Any:
         if request.url.path == "/old/chat/completions":
-            moved = {"location": "/v1/chat/completions", "set-cookie": "place=market; Path=/"}
-            return http.Response(307, headers=moved)
-        assert request.headers["cookie"] == "place=market"
-        assert request.headers["authorization"].startswith("Basic ")
+            headers = {"location": "/v1/chat/completions", "set-cookie": "place=market; Path=/"}
+            return http.Response(307, headers=headers)
         return server.answer(request)
 
     client = http.Client(
@@ -625,33 +764,67 @@ def test_redirects_cookies_and_hooks_of_a_client_work_inside_patched(server: Ser
         follow_redirects=True,
         event_hooks={"request": [lambda request: seen.append(request.url.path)]},
     )
+    return client, seen
+
+
+def post_to(client: Any) -> str:
+    """Ask the question at the old address, and return the answer."""
     body = {"model": "gpt-4o-mini", "messages": QUESTION}
+    response = client.post("http://api.example/old/chat/completions", json=body)
+    return str(response.json()["choices"][0]["message"]["content"])
+
+
+def test_authentication_cookies_and_redirects_of_a_client_work_inside_patched(
+    moved: tuple[Any, list[str]], server: Server
+) -> None:
+    """The request that reaches the API has them."""
     with llmcall.patched():
-        posted = [
-            client.post("http://api.example/old/chat/completions", json=body) for _ in range(2)
-        ]
-    texts = [each.json()["choices"][0]["message"]["content"] for each in posted]
-    assert texts == ["answer number 0"] * 2
-    # the second one is answered before it is redirected
+        assert post_to(moved[0]) == "answer number 0"
+    (sent,) = server.requests
+    assert sent.url.path == "/v1/chat/completions"
+    assert sent.headers["cookie"] == "place=market"
+    assert sent.headers["authorization"].startswith("Basic ")
+
+
+def test_a_recorded_answer_comes_before_a_redirect(
+    moved: tuple[Any, list[str]], server: Server
+) -> None:
+    """The second request is answered at its first address; the client's hooks see both."""
+    client, seen = moved
+    with llmcall.patched():
+        assert post_to(client) == post_to(client) == "answer number 0"
     assert seen == ["/old/chat/completions", "/v1/chat/completions", "/old/chat/completions"]
     assert len(server.requests) == 1
 
 
-def test_wrong_settings(reached: Server) -> None:
-    """They are refused where they are given, under the name of what was called, and not in the
-    program's request.
-    """
-    for make in (
+TAKES_SETTINGS = pytest.mark.parametrize(
+    "make",
+    [
         llmcall.http_client,
         llmcall.async_http_client,
         lambda **wrong: llmcall.patched(**wrong).__enter__(),
-    ):
-        with pytest.raises(
-            TypeError, match=r"(client|patched)\(\) has no setting 'modl'; did you mean 'model'\?"
-        ):
-            make(modl="x")
-        with pytest.raises(llmcall.ConfigError, match="cache_mode: 'never' is not one of auto"):
-            make(cache_mode="never")
+    ],
+    ids=["http_client", "async_http_client", "patched"],
+)
+
+
+@TAKES_SETTINGS
+def test_an_unknown_setting_is_refused_where_it_is_given(make: Callable[..., Any]) -> None:
+    """Under the name of what was called, with the nearest setting."""
+    unknown = r"(client|patched)\(\) has no setting 'modl'; did you mean 'model'\?"
+    with pytest.raises(TypeError, match=unknown):
+        make(modl="x")
+
+
+@TAKES_SETTINGS
+def test_a_wrong_setting_is_refused_where_it_is_given(make: Callable[..., Any]) -> None:
+    """And not in the program's request."""
+    with pytest.raises(llmcall.ConfigError, match="cache_mode: 'never' is not one of auto"):
+        make(cache_mode="never")
+
+
+def test_patched_takes_its_settings_and_hosts_by_position(reached: Server) -> None:
+    """No settings, and a host."""
     with llmcall.patched(None, ["example.com"]):
         ask(openai.OpenAI(api_key=KEY))
     assert len(reached.requests) == 1
@@ -690,46 +863,74 @@ def test_patched_raises_the_first_error_again(reached: Server) -> None:
                 ask(openai.OpenAI(api_key=KEY))
 
 
-def test_calls_of_llmcall_inside_patched(reached: Server) -> None:
-    """A call of llmcall's own inside the block takes the road once."""
+def test_a_call_of_llmcall_inside_patched_is_made_and_recorded_once(reached: Server) -> None:
+    """It is not recorded a second time on its way out."""
     with llmcall.patched(), llmcall.track() as usage:
         client = llmcall.OpenAIClient(api_key=KEY, on_error="raise")
         assert client.send_message(QUESTION, model="gpt-4o-mini").content == "answer number 0"
     assert (usage.calls, usage.cached_calls) == (1, 0)
-    assert len(reached.requests) == 1 and llmcall.client("openai").cache.stats().records == 1
+    assert len(reached.requests) == 1
+    assert llmcall.client("openai").cache.stats().records == 1
 
 
-def test_other_requests_are_recorded_as_they_are(reached: Server) -> None:
-    """The SDK's other requests are recorded by method, path and body; /models is live while
-    recording.
-    """
+def respond_as(name: str, question: str = "Bread?") -> str:
+    """Ask as an actor by /responses, and return the answer's name."""
+    client = openai.OpenAI(api_key=KEY)
+    made = client.responses.create(
+        model="gpt-4o-mini", instructions=f"You are {name}.", input=question
+    )
+    return made.id
 
-    def run(mode: str, order: Callable[[Any], Iterator[Any]] = iter) -> dict[str, Any]:
-        with llmcall.patched(cache_mode=mode, actor="system"):
+
+def test_other_requests_of_the_sdk_are_recorded(reached: Server) -> None:
+    """By method, path and body, as records of a kind of their own."""
+    made = []
+    for mode in ("auto", "replay"):
+        with llmcall.patched(cache_mode=mode):
             client = openai.OpenAI(api_key=KEY)
-            found: dict[str, Any] = {}
-            for name in order(["lisa", "bart"]):
-                made = client.responses.create(
-                    model="gpt-4o-mini", instructions=f"You are {name}.", input="Bread?"
-                )
-                found[name] = made.id
-            found["moderation"] = client.moderations.create(input="Bread?").id
-            found["models"] = [model.id for model in client.models.list()]
-            return found
-
-    live = run("auto")
-    assert live["lisa"] != live["bart"]
-    assert run("replay", reversed) == live
+            made.append((respond(client), client.moderations.create(input="Bread?").id))
+    live, replayed = made
+    assert live == replayed
     paths = [request.url.path for request in reached.requests]
-    assert paths == ["/v1/responses", "/v1/responses", "/v1/moderations", "/v1/models"]
+    assert paths == ["/v1/responses", "/v1/moderations"]
     assert {record.kind for record in llmcall.client("openai").cache.records()} == {"http"}
+
+
+def test_the_models_are_asked_for_while_recording_only(reached: Server) -> None:
+    """A replay has the list that was recorded last."""
+    found = []
+    for mode in ("auto", "auto", "replay"):
+        with llmcall.patched(cache_mode=mode):
+            found.append([model.id for model in openai.OpenAI(api_key=KEY).models.list()])
+    assert found[1] == found[2]
+    assert [request.url.path for request in reached.requests] == ["/v1/models"] * 2
+
+
+def test_actors_of_other_requests_have_draws_of_their_own(reached: Server) -> None:
+    """In whatever order they ask."""
+    found = []
+    for mode, names in (("auto", ["lisa", "bart"]), ("replay", ["bart", "lisa"])):
+        with llmcall.patched(cache_mode=mode, actor="system"):
+            found.append({name: respond_as(name) for name in names})
+    live, replayed = found
+    assert live["lisa"] != live["bart"]
+    assert replayed == live
+    assert len(reached.requests) == 2
+
+
+def test_a_miss_of_another_request_is_explained(reached: Server) -> None:
+    """By its path, and what was asked."""
+    with llmcall.patched():
+        respond_as("lisa")
     says = r"http request to POST /v1/responses (?s:.*) asked +Milk\?"
     with pytest.raises(openai.APIStatusError, match=says), llmcall.patched(cache_mode="replay"):
-        openai.OpenAI(api_key=KEY).responses.create(model="gpt-4o-mini", input="Milk?")
+        respond_as("lisa", "Milk?")
 
 
-def test_uploads_pass(reached: Server, caplog: pytest.LogCaptureFixture) -> None:
-    """A file that the program uploads is sent in a replay too, which a warning says once."""
+def test_an_upload_is_sent_in_a_replay_too(
+    reached: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning says so once."""
     client = openai.OpenAI(api_key=KEY)
     for mode in ("auto", "replay"):
         with llmcall.patched(cache_mode=mode):
@@ -738,16 +939,15 @@ def test_uploads_pass(reached: Server, caplog: pytest.LogCaptureFixture) -> None
     assert caplog.text.count("POST /v1/files is sent but not recorded") == 1
 
 
-def test_requests_of_others_pass(reached: Server) -> None:
-    """What is neither the SDK's nor a known API's is not recorded, unless its host is named."""
-    asked = {"json": {"input": "Bread?"}}
-    for hosts, sent in ((), 2), (("API.Example",), 1):
-        with llmcall.patched(hosts=hosts), http.Client() as client:
-            ids = {
-                client.post("http://api.example/my%20moderations", **asked).json()["id"]
-                for _ in range(2)
-            }
-        assert len(ids) == sent
+@pytest.mark.parametrize(("hosts", "sent"), [((), 2), (("API.Example",), 1)])
+def test_an_unknown_api_is_recorded_only_if_its_host_is_named(
+    reached: Server, hosts: tuple[str, ...], sent: int
+) -> None:
+    """In capital or small letters; else each request is sent."""
+    with llmcall.patched(hosts=hosts), http.Client() as client:
+        for _ in range(2):
+            client.post("http://api.example/my%20moderations", json={"input": "Bread?"})
+    assert len(reached.requests) == sent
 
 
 # A server of others
@@ -782,8 +982,9 @@ def aimock(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.terminate()
 
 
-def test_aimock(aimock: subprocess.Popen[str]) -> None:
-    """What aimock answers is recorded, and replayed in another order of the actors when it is gone."""
+@pytest.fixture
+def aimock_replayed(aimock: subprocess.Popen[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What aimock answered, and what is replayed in another order of the actors when it is gone."""
     assert aimock.stdout is not None
     address = next(line.split()[-1] for line in aimock.stdout if "listening on" in line)
 
@@ -816,15 +1017,31 @@ def test_aimock(aimock: subprocess.Popen[str]) -> None:
         return found
 
     live = run("auto")
-    assert (live["lisa"], live["bart"]) == (["loaf 0", "loaf 1"], ["loaf 2", "loaf 3"])
-    assert live["streamed"] == live["response"] == "A pinch of salt." and live["vector"] == [
-        0.5,
-        0.25,
-    ]
-    assert live["called"] == ("price_of", "{}")
     aimock.terminate()
     aimock.wait()
-    assert run("replay", reversed) == live
+    return live, run("replay", reversed)
+
+
+def test_a_program_gets_what_aimock_answers(
+    aimock_replayed: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    """Draws, a stream, a tool call, a response and an embedding."""
+    assert aimock_replayed[0] == {
+        "lisa": ["loaf 0", "loaf 1"],
+        "bart": ["loaf 2", "loaf 3"],
+        "streamed": "A pinch of salt.",
+        "called": ("price_of", "{}"),
+        "response": "A pinch of salt.",
+        "vector": [0.5, 0.25],
+    }
+
+
+def test_what_aimock_answered_is_replayed_when_it_is_gone(
+    aimock_replayed: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    """In another order of the actors."""
+    live, replayed = aimock_replayed
+    assert replayed == live
 
 
 # The command line
@@ -854,10 +1071,13 @@ def run_program(
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_run(httpserver: Any) -> None:
-    """A script that knows nothing of llmcall is recorded on a cassette, and replayed with the
-    server gone.
-    """
+RECORDED = ("--scope", "rep-1", "--cassette", "run.jsonl", "--actor", "system")
+GONE = "http://127.0.0.1:9/v1"
+
+
+@pytest.fixture
+def recorded_run(httpserver: Any) -> subprocess.CompletedProcess[str]:
+    """A run of the program, recorded on a cassette."""
     server = Server()
 
     def answer(request: Any) -> Any:
@@ -866,18 +1086,27 @@ def test_run(httpserver: Any) -> None:
         return werkzeug.Response(made.content, made.status_code, content_type="application/json")
 
     httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)
-    options = ("--scope", "rep-1", "--cassette", "run.jsonl", "--actor", "system")
-    live = run_program(*options, url=httpserver.url_for("/v1"))
-    assert live.returncode == 0 and len(set(live.stdout.splitlines())) == 4, live.stderr
-    gone = "http://127.0.0.1:9/v1"
-    again = run_program(*options, "--mode", "none", names=("bart", "lisa"), url=gone)
-    assert again.returncode == 0 and sorted(again.stdout.splitlines()) == sorted(
-        live.stdout.splitlines()
-    ), again.stderr
-    missed = run_program(*options, "--mode", "none", names=("nora",), url=gone)
-    assert (
-        missed.returncode == 1
-        and "nora gave up" in missed.stdout
-        and "is not recorded" in missed.stderr
-    )
+    live = run_program(*RECORDED, url=httpserver.url_for("/v1"))
+    assert live.returncode == 0, live.stderr
+    return live
+
+
+def test_a_recorded_script_is_replayed_with_the_server_gone(
+    recorded_run: subprocess.CompletedProcess[str],
+) -> None:
+    """Though it knows nothing of llmcall; its actors have draws of their own in any order."""
+    lines = recorded_run.stdout.splitlines()
+    assert len(set(lines)) == 4
+    replayed = run_program(*RECORDED, "--mode", "none", names=("bart", "lisa"), url=GONE)
+    assert replayed.returncode == 0, replayed.stderr
+    assert sorted(replayed.stdout.splitlines()) == sorted(lines)
+
+
+@pytest.mark.usefixtures("recorded_run")
+def test_a_script_that_swallows_a_miss_is_told_of_it() -> None:
+    """The run fails with the explanation, and without a traceback."""
+    missed = run_program(*RECORDED, "--mode", "none", names=("nora",), url=GONE)
+    assert missed.returncode == 1
+    assert "nora gave up" in missed.stdout
+    assert "is not recorded" in missed.stderr
     assert "Traceback" not in missed.stderr

@@ -52,23 +52,29 @@ def two(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         two(completion(None), completion("one of two")),
     ],
 )
-def test_what_is_an_answer(response: dict[str, Any]) -> None:
-    """Text, a tool call, a refusal or audio is an answer, whatever else a response holds, or does
-    not.
-    """
+def test_text_a_tool_call_a_refusal_or_audio_is_an_answer(response: dict[str, Any]) -> None:
+    """It is stored, whatever else the response holds or lacks."""
     client = Responding(response)
     assert client.send_message("Hello", on_error="raise").raw == response
     assert client.send_message("Hello", on_error="raise").cached
 
 
-def test_an_answer_at_its_token_limit(caplog: pytest.LogCaptureFixture) -> None:
-    """It is complete, and ``finish_reason`` says so; the log does once for each model."""
+def test_finish_reason_says_that_an_answer_ended_at_its_token_limit() -> None:
+    """It is an answer like any other."""
+    client = Responding(completion("A long st", finish_reason="length"))
+    reply = client.send_message("One", max_tokens=7, on_error="raise")
+    assert (reply.content, reply.finish_reason) == ("A long st", "length")
+
+
+def test_answers_at_their_token_limit_are_logged_once_for_each_model(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The line names max_tokens."""
     client = Responding(completion("A long st", finish_reason="length"))
     for text in ("One", "Two"):
-        assert client.send_message(text, max_tokens=7, on_error="raise").finish_reason == "length"
-    assert [
-        "max_tokens" in line for line in caplog.messages if "ended at its token limit" in line
-    ] == [True]
+        client.send_message(text, max_tokens=7, on_error="raise")
+    [line] = (line for line in caplog.messages if "ended at its token limit" in line)
+    assert "max_tokens" in line
 
 
 NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
@@ -105,20 +111,28 @@ NOT_ANSWERS: list[tuple[Any, type[APIError], str]] = [
 
 
 @pytest.mark.parametrize(("body", "kind", "words"), NOT_ANSWERS)
-def test_what_is_no_answer(
+def test_what_is_no_answer_is_an_error_with_its_own_class_and_words(
     httpserver: HTTPServer, body: Any, kind: type[APIError], words: str
 ) -> None:
-    """A server that answers so gets the class and words for it; what is malformed is tried again;
-    none is stored.
-    """
+    """It has the status, the request and the endpoint; nothing is stored."""
     server = ScriptedServer(httpserver, Answer(200, body, {"x-request-id": "req-1"}))
     with client_for(server.base_url) as client:
         error = client.send_message(QUESTION, on_error="return")
     assert type(error) is kind
     assert words in str(error)
     assert (error.status_code, error.request_id, error.endpoint) == (200, "req-1", "127.0.0.1")
-    assert error.attempts == len(server.requests) == (3 if kind is ServiceError else 1)
     assert len(client.cache) == 0
+
+
+@pytest.mark.parametrize(("body", "kind", "words"), NOT_ANSWERS)
+def test_only_a_malformed_answer_is_asked_again(
+    httpserver: HTTPServer, body: Any, kind: type[APIError], words: str
+) -> None:
+    """A filtered or empty one would come again."""
+    server = ScriptedServer(httpserver, Answer(200, body))
+    with client_for(server.base_url) as client:
+        error = client.send_message(QUESTION, on_error="return")
+    assert error.attempts == len(server.requests) == (3 if kind is ServiceError else 1)
 
 
 DATA = st.recursive(
@@ -177,9 +191,7 @@ def put(data: Any, place: tuple[Any, ...], value: Any) -> Any:
 
 @given(st.sampled_from(PLACES), DATA)
 def test_any_answer_is_a_reply_or_an_error(place: tuple[Any, ...], value: Any) -> None:
-    """Whatever a response holds, it gives a reply, which is stored and given again, or an error of
-    the tree.
-    """
+    """A reply is stored and given again, whatever the response holds."""
     client = Responding(put(completion(), place, value), cache_path="any", on_error="raise")
     client.cache.clear()
     try:
@@ -187,7 +199,9 @@ def test_any_answer_is_a_reply_or_an_error(place: tuple[Any, ...], value: Any) -
     except APIError:
         return
     again = client.send_message("Hello")
-    assert again.cached and repr(again) == repr(found) and client.cache.verify() == []
+    assert again.cached
+    assert repr(again) == repr(found)
+    assert client.cache.verify() == []
 
 
 class Person(BaseModel):
@@ -230,50 +244,79 @@ def client_of(answers: Any, path: Path, **overrides: Any) -> ScriptedClient:
     )
 
 
-@pytest.mark.parametrize(
-    ("bad", "good", "response_format", "said"),
-    [
-        ('{"name": "Lisa"}', LISA, Person, "age: Field required"),
-        ('{"name": "Lisa", "age": -1}', LISA, Person, "nobody is that young"),
-        ("I would rather not.", LISA, Person, "no JSON object"),
-        (
-            '{"name": "Lisa", "friends": ["Bob", "Mallory"]}',
-            GOOD,
-            STRICT,
-            r"\$\.friends\[1\]: 'Mallory' is not one of",
-        ),
-        (
-            '{"name": "Lisa", "friends": [], "age": 3}',
-            GOOD,
-            STRICT,
-            r"\$: Additional properties are not allowed",
-        ),
-        (f"```json\n{GOOD}\n```", GOOD, STRICT, "it is not JSON"),
-        ('{"name": "Lisa", "frie', GOOD, STRICT, "it is not JSON"),
-    ],
-)
-@pytest.mark.parametrize("streamed", [False, True])
-def test_what_does_not_fit_its_response_format(
-    bad: str, good: str, response_format: Any, said: str, streamed: bool, tmp_path: Path
+MISFITS = [
+    ('{"name": "Lisa"}', LISA, Person, "age: Field required"),
+    ('{"name": "Lisa", "age": -1}', LISA, Person, "nobody is that young"),
+    ("I would rather not.", LISA, Person, "no JSON object"),
+    (
+        '{"name": "Lisa", "friends": ["Bob", "Mallory"]}',
+        GOOD,
+        STRICT,
+        r"\$\.friends\[1\]: 'Mallory' is not one of",
+    ),
+    (
+        '{"name": "Lisa", "friends": [], "age": 3}',
+        GOOD,
+        STRICT,
+        r"\$: Additional properties are not allowed",
+    ),
+    (f"```json\n{GOOD}\n```", GOOD, STRICT, "it is not JSON"),
+    ('{"name": "Lisa", "frie', GOOD, STRICT, "it is not JSON"),
+]
+misfits = pytest.mark.parametrize(("bad", "good", "response_format", "said"), MISFITS)
+
+
+def stored_texts(client: ScriptedClient) -> list[str]:
+    """Return the answers that a client's cache holds."""
+    records = client.cache.records()
+    return [record.response["choices"][0]["message"]["content"] for record in records]
+
+
+@misfits
+def test_an_answer_that_does_not_fit_its_response_format_is_asked_again(
+    bad: str, good: str, response_format: Any, said: str, tmp_path: Path
 ) -> None:
-    """It is asked again, and only the answer that fits is stored; after the attempts the error says
-    where.
-    """
+    """Only the answer that fits is stored."""
     client = client_of([bad, good], tmp_path)
-    # what a reader has seen cannot be taken back, so there the call fails, and the next one asks
-    if streamed:
-        with pytest.raises(ServiceError, match=said):
-            list(client.stream_message("Who?", response_format=response_format))
     assert client.send_message("Who?", response_format=response_format).content == good
     assert len(client.requests) == 2
-    again = client_of(lambda _: bad, tmp_path, retry_max_attempts=3)
-    assert again.send_message("Who?", response_format=response_format).content == good
+    assert stored_texts(client) == [good]
+
+
+@misfits
+def test_a_stream_that_does_not_fit_its_response_format_fails(
+    bad: str, good: str, response_format: Any, said: str, tmp_path: Path
+) -> None:
+    """What a reader has seen cannot be taken back; the next call asks."""
+    client = client_of([bad, good], tmp_path)
+    with pytest.raises(ServiceError, match=said):
+        list(client.stream_message("Who?", response_format=response_format))
+    assert client.send_message("Who?", response_format=response_format).content == good
+    assert len(client.requests) == 2
+    assert stored_texts(client) == [good]
+
+
+@misfits
+def test_an_answer_that_never_fits_its_response_format_is_an_error_that_says_where(
+    bad: str, good: str, response_format: Any, said: str, tmp_path: Path
+) -> None:
+    """It comes after the attempts, and nothing is stored."""
+    client = client_of(lambda _: bad, tmp_path, retry_max_attempts=3)
     with pytest.raises(ServiceError, match=said) as failed:
-        again.send_message("Who else?", response_format=response_format)
-    assert failed.value.attempts == len(again.requests) == 3
-    assert [
-        record.response["choices"][0]["message"]["content"] for record in again.cache.records()
-    ] == [good]
+        client.send_message("Who?", response_format=response_format)
+    assert failed.value.attempts == len(client.requests) == 3
+    assert stored_texts(client) == []
+
+
+@misfits
+def test_an_answer_that_fits_its_response_format_is_replayed(
+    bad: str, good: str, response_format: Any, said: str, tmp_path: Path
+) -> None:
+    """Nothing is asked, though the model would no longer keep to it."""
+    client_of([good], tmp_path).send_message("Who?", response_format=response_format)
+    again = client_of(lambda _: bad, tmp_path)
+    assert again.send_message("Who?", response_format=response_format).content == good
+    assert again.requests == []
 
 
 @pytest.mark.parametrize("response_format", [Person, STRICT])
@@ -287,105 +330,191 @@ def test_a_refusal_halfway_fits_any_schema(response_format: Any, tmp_path: Path)
     assert len(client.requests) == len(client.cache) == 1
 
 
-def test_what_fits_any_schema(tmp_path: Path) -> None:
-    """A refusal does; a schema that is not strict, or that nobody here can read, refuses nothing."""
+def test_a_refusal_fits_any_schema(tmp_path: Path) -> None:
+    """It is not asked again."""
     refusal = {"role": "assistant", "content": None, "refusal": "No."}
-    client = client_of([refusal, "{}", "{}", "{}"], tmp_path)
+    client = client_of([refusal], tmp_path)
     assert client.send_message("Who?", response_format=STRICT).refusal == "No."
-    elsewhere = {"name": "x", "strict": True, "schema": {"$ref": "http://127.0.0.1:9/schema.json"}}
-    for described in (
+
+
+UNREADABLE = {"name": "x", "strict": True, "schema": {"$ref": "http://127.0.0.1:9/schema.json"}}
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
         {"name": "x", "strict": False, "schema": SCHEMA},
-        elsewhere,
-        {**elsewhere, "schema": None},
-    ):
-        response_format = {"type": "json_schema", "json_schema": described}
-        assert client.send_message("Who?", response_format=response_format).content == "{}"
+        UNREADABLE,
+        {**UNREADABLE, "schema": None},
+    ],
+    ids=["not strict", "a schema elsewhere", "no schema"],
+)
+def test_a_schema_that_is_not_strict_or_cannot_be_read_refuses_nothing(
+    described: dict[str, Any], tmp_path: Path
+) -> None:
+    """The server may know it."""
+    client = client_of(["{}"], tmp_path)
+    response_format = {"type": "json_schema", "json_schema": described}
+    assert client.send_message("Who?", response_format=response_format).content == "{}"
 
 
-def test_a_recorded_answer_that_does_not_fit_is_none_to_a_call_that_says_so(tmp_path: Path) -> None:
-    """What a typed call recorded is asked anew, once, and stands beside it: each goes on being
-    given its own.
-    """
-    client = client_of(
-        ['{"name": "Lisa"}', LISA, '{"name": "Bob"}', '{"name": "Lisa", "age": 4}'], tmp_path
-    )
+@pytest.fixture
+def beside(tmp_path: Path) -> tuple[ScriptedClient, llmcall.LLMCall]:
+    """A typed call whose first answer did not fit and was corrected; and its client."""
+    answers = ['{"name": "Lisa"}', LISA, '{"name": "Lisa", "age": 4}']
+    client = client_of(answers, tmp_path)
     call = llmcall.LLMCall(user="Who?", output_type=Person, client=client, model="gpt-4o")
     assert call() == Person(name="Lisa", age=3)
+    return client, call
+
+
+def test_a_recorded_answer_that_does_not_fit_is_asked_again_by_a_call_with_a_response_format(
+    beside: tuple[ScriptedClient, llmcall.LLMCall],
+) -> None:
+    """It asks once; then it is answered from the record, a stream too."""
+    client, _ = beside
     for cached in (False, True):
         reply = client.send_message("Who?", model="gpt-4o", response_format=Person)
         assert (reply.parsed, reply.cached) == (Person(name="Lisa", age=4), cached)
-        assert (
-            "".join(client.stream_message("Who?", model="gpt-4o", response_format=Person))
-            == reply.content
-        )
-    assert (call(), len(client.requests)) == (Person(name="Lisa", age=3), 4)
+        stream = client.stream_message("Who?", model="gpt-4o", response_format=Person)
+        assert "".join(stream) == reply.content
+    assert len(client.requests) == 3
 
 
-@pytest.mark.parametrize("response_format", [Person, STRICT])
-def test_a_recorded_answer_that_no_longer_fits(response_format: Any, tmp_path: Path) -> None:
-    """However it came into the cache, it answers no such call; where nothing may be asked, the
-    error says so.
-    """
-    good = LISA if response_format is Person else GOOD
-    client = client_of([good], tmp_path)
-    request = client.build_request("Who?", response_format=response_format)
+def test_a_typed_call_goes_on_being_given_its_own_answer(
+    beside: tuple[ScriptedClient, llmcall.LLMCall],
+) -> None:
+    """The one that fits stands beside it."""
+    client, call = beside
+    client.send_message("Who?", model="gpt-4o", response_format=Person)
+    assert call() == Person(name="Lisa", age=3)
+    assert len(client.requests) == 3
+
+
+@pytest.fixture(params=[Person, STRICT], ids=["model", "schema"])
+def outdated(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """A record whose answer does not fit the call's response_format; the call's arguments."""
+    given = {"response_format": request.param}
+    client = client_of([], tmp_path)
     bad = {"role": "assistant", "content": '{"name": 3}'}
-    client.cache.put(request, {"choices": [{"index": 0, "finish_reason": "stop", "message": bad}]})
+    response = {"choices": [{"index": 0, "finish_reason": "stop", "message": bad}]}
+    client.cache.put(client.build_request("Who?", **given), response)
+    return given
+
+
+def test_a_recorded_answer_that_no_longer_fits_is_a_miss_in_replay(
+    outdated: dict[str, Any], tmp_path: Path
+) -> None:
+    """The error says why, and which mode would ask."""
     replaying = client_of([], tmp_path, cache_mode="replay")
     with pytest.raises(
         llmcall.CacheMissError, match=r"not\s+fit\s+this\s+call's\s+response_format"
     ) as missed:
-        replaying.send_message("Who?", response_format=response_format)
+        replaying.send_message("Who?", **outdated)
     assert "cache_mode='auto'" in str(missed.value)
-    assert client.send_message("Who?", response_format=response_format).content == good
-    assert replaying.send_message("Who?", response_format=response_format).content == good
+
+
+def test_a_recorded_answer_that_no_longer_fits_is_asked_again(
+    outdated: dict[str, Any], tmp_path: Path
+) -> None:
+    """The answer that fits is recorded."""
+    good = LISA if outdated["response_format"] is Person else GOOD
+    assert client_of([good], tmp_path).send_message("Who?", **outdated).content == good
+    replaying = client_of([], tmp_path, cache_mode="replay")
+    assert replaying.send_message("Who?", **outdated).content == good
+
+
+BOTH = [Person(name="Lisa", age=3), Person(name="Lisa", age=4)]
+BOTH_TEXTS = ['{"name": "Lisa"}', LISA, '{"name": "Lisa", "age": 4}']
+
+
+def play_both(client: ScriptedClient) -> list[Any]:
+    """Ask by a typed call, which is corrected, and by a call with a response_format."""
+    typed = llmcall.LLMCall(user="Who?", output_type=Person, client=client, model="gpt-4o")()
+    return [typed, client.send_message("Who?", model="gpt-4o", response_format=Person).parsed]
+
+
+def recorded_both(folder: Path) -> Path:
+    """Record both in a cassette, and return its path."""
+    with llmcall.cassette(folder / "tape.jsonl", mode="rewrite"):
+        assert play_both(client_of(BOTH_TEXTS, folder / "cache")) == BOTH
+    return folder / "tape.jsonl"
 
 
 def test_a_cassette_replays_both_an_answer_that_does_not_fit_and_the_one_beside_it(
     tmp_path: Path,
 ) -> None:
-    """Recording again gives the same bytes; ``new`` adds what fits where the cassette holds only
-    what does not.
-    """
-    path, other = tmp_path / "tape.jsonl", tmp_path / "part.jsonl"
+    """Nothing is asked."""
+    path, client = recorded_both(tmp_path), client_of([], tmp_path / "other")
+    with llmcall.cassette(path, mode="none"):
+        assert play_both(client) == BOTH
+    assert client.requests == []
 
-    def play(client: ScriptedClient) -> list[Any]:
-        typed = llmcall.LLMCall(user="Who?", output_type=Person, client=client, model="gpt-4o")()
-        return [typed, client.send_message("Who?", model="gpt-4o", response_format=Person).parsed]
 
-    answers = ['{"name": "Lisa"}', LISA, '{"name": "Lisa", "age": 4}']
-    for name in (path, tmp_path / "again.jsonl"):
-        client = client_of(answers, tmp_path / name.stem)
-        with llmcall.cassette(name, mode="rewrite"):
-            assert play(client) == [Person(name="Lisa", age=3), Person(name="Lisa", age=4)]
-        with llmcall.cassette(name, mode="none"):
-            assert play(client) == [Person(name="Lisa", age=3), Person(name="Lisa", age=4)]
-        assert (len(client.requests), name.read_bytes()) == (3, path.read_bytes())
-    other.write_text(
-        "".join(line + "\n" for line in path.read_text().splitlines() if "#.anew" not in line)
+def test_a_cassette_of_answers_that_stand_beside_each_other_has_the_same_bytes_again(
+    tmp_path: Path,
+) -> None:
+    """The model was asked for all three."""
+    paths = [recorded_both(tmp_path / name) for name in ("one", "other")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> tuple[Path, bytes]:
+    """A cassette that lacks the answer that fits, and the bytes of the whole one."""
+    path = recorded_both(tmp_path / "whole")
+    lines = path.read_text().splitlines()
+    (tmp_path / "part.jsonl").write_text(
+        "".join(line + "\n" for line in lines if "#.anew" not in line)
     )
-    client = client_of(answers[2:], tmp_path / "part")
+    return tmp_path / "part.jsonl", path.read_bytes()
+
+
+def test_a_cassette_that_holds_only_what_does_not_fit_is_a_miss(part: tuple[Path, bytes]) -> None:
+    """The error names the mode that adds the rest."""
     with (
-        llmcall.cassette(other, mode="none"),
+        llmcall.cassette(part[0], mode="none"),
         pytest.raises(llmcall.CacheMissError, match="mode='new'"),
     ):
-        play(client)
-    with llmcall.cassette(other, mode="new"):
-        assert play(client)[1] == Person(name="Lisa", age=4)
-    assert other.read_bytes() == path.read_bytes()
+        play_both(client_of([], Path("part")))
+
+
+def test_new_adds_what_fits_to_a_cassette_that_holds_only_what_does_not(
+    part: tuple[Path, bytes],
+) -> None:
+    """The file is that of a whole recording."""
+    path, whole = part
+    with llmcall.cassette(path, mode="new"):
+        assert play_both(client_of(BOTH_TEXTS[2:], Path("part"))) == BOTH
+    assert path.read_bytes() == whole
+
+
+PARTS = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "yes"}]
 
 
 def test_an_answer_in_parts_is_their_text(tmp_path: Path) -> None:
-    """Text parts are one text: in a reply, in a stream that replays it, and where it is read as a
-    type.
-    """
-    parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "yes"}]
-    client = client_of([{"role": "assistant", "content": parts}] * 2, tmp_path)
-    assert (
-        "".join(client.stream_message("Was it?")) == client.send_message("Was it?").content == "yes"
-    )
-    assert client.send_message("Is it?").content == "yes"
+    """The raw answer has the parts."""
+    client = client_of([{"role": "assistant", "content": PARTS}], tmp_path)
+    reply = client.send_message("Is it?")
+    assert reply.content == "yes"
+    assert reply.raw["choices"][0]["message"]["content"] == PARTS
+
+
+def test_an_answer_in_parts_is_streamed_from_its_record(tmp_path: Path) -> None:
+    """The pieces are its text."""
+    client = client_of([{"role": "assistant", "content": PARTS}], tmp_path)
+    client.send_message("Is it?")
     assert "".join(client.stream_message("Is it?")) == "yes"
-    assert client.send_message("Is it?").raw["choices"][0]["message"]["content"] == parts
-    typed = ScriptedClient([{"role": "assistant", "content": parts}])
-    assert llmcall.LLMCall(user="Is it?", output_type=bool, client=typed)() is True
+
+
+def test_a_streamed_answer_in_parts_is_replayed_as_its_text(tmp_path: Path) -> None:
+    """A stream and a call share the record."""
+    client = client_of([{"role": "assistant", "content": PARTS}], tmp_path)
+    assert "".join(client.stream_message("Was it?")) == "yes"
+    assert client.send_message("Was it?").content == "yes"
+
+
+def test_an_answer_in_parts_is_read_as_a_type() -> None:
+    """Thinking is no part of the value."""
+    client = ScriptedClient([{"role": "assistant", "content": PARTS}])
+    assert llmcall.LLMCall(user="Is it?", output_type=bool, client=client)() is True

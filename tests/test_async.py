@@ -129,10 +129,8 @@ def recorded(client: llmcall.LLMClient) -> list[Any]:
 
 @pytest.mark.parametrize("on_error", ["none", "raise"])
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_scripted_model(name: str, on_error: str) -> None:
-    """Reply, key, record, usage and error are the same in all four ways, and so is what a second
-    call gets.
-    """
+def test_the_four_ways_to_ask_agree(name: str, on_error: str) -> None:
+    """Reply, key, record, usage and error are the same, and so is what a second call gets."""
     script, arguments = SCRIPTS[name]
     found = []
     for way in WAYS:
@@ -150,8 +148,8 @@ def test_a_scripted_model(name: str, on_error: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVED)
-def test_a_server(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Over a real socket, too."""
+def test_the_four_ways_to_ask_a_server_agree(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The number of requests and the log are the same, too."""
     found = []
     for way in WAYS:
         streamed = "stream" in way
@@ -177,7 +175,9 @@ def test_a_server(name: str, caplog: pytest.LogCaptureFixture) -> None:
 
 
 class Waiting(llmcall.LLMClient):
-    """Answer when it is let, on the event loop; tell who has come and who was cancelled."""
+    """A client that answers when the test says so, on the event loop, and knows who has come and
+    who was cancelled.
+    """
 
     api_type = "waiting"
 
@@ -212,13 +212,8 @@ class Waiting(llmcall.LLMClient):
             await asyncio.sleep(0)
 
 
-def test_a_cancelled_leader_hands_over() -> None:
-    """Where the task that makes the call is cancelled, one of those who wait makes it; a waiter may
-    leave as well.
-
-    Its transfer stops, and it is no failure.
-    """
-    client = Waiting()
+def some_cancelled(client: Waiting) -> list[Any]:
+    """Ask the same from four tasks; cancel the one that makes the call and one that waits for it."""
 
     async def main() -> list[Any]:
         calls = [asyncio.create_task(client.asend_message("x")) for _ in range(4)]
@@ -231,33 +226,46 @@ def test_a_cancelled_leader_hands_over() -> None:
         client.open.set()
         return await asyncio.gather(*calls, return_exceptions=True)
 
-    outcomes = asyncio.run(main())
-    assert [type(outcome).__name__ for outcome in outcomes] == [
-        "CancelledError",
-        "Reply",
-        "CancelledError",
-        "Reply",
-    ]
-    assert (client.come, client.cancelled) == (["x", "x"], ["x"])
+    return asyncio.run(main())
+
+
+def test_a_task_that_waits_takes_over_from_one_that_is_cancelled() -> None:
+    """The others get its answer."""
+    client = Waiting()
+    outcomes = [type(outcome).__name__ for outcome in some_cancelled(client)]
+    assert outcomes == ["CancelledError", "Reply", "CancelledError", "Reply"]
+    assert client.come == ["x", "x"]
+
+
+def test_the_transfer_of_a_cancelled_call_stops() -> None:
+    """It is no failure."""
+    client = Waiting()
+    some_cancelled(client)
+    assert client.cancelled == ["x"]
     assert (client.usage.calls, client.usage.errors) == (1, 0)
 
 
-def test_blocking_calls_inside_a_running_loop() -> None:
-    """send_message works in a coroutine, and beside a task that awaits the very same answer it goes
-    alone.
-    """
-    client = Waiting()
+def test_a_blocking_call_works_inside_a_running_loop() -> None:
+    """Its record answers an awaited one."""
     scripted = ScriptedClient(["yes"], cache_mode="auto")
 
-    async def main() -> None:
-        assert scripted.send_message("Hello") == {"role": "assistant", "content": "yes"}
-        assert await scripted.asend_message("Hello") == {"role": "assistant", "content": "yes"}
+    async def main() -> list[Any]:
+        return [scripted.send_message("Hello"), await scripted.asend_message("Hello")]
+
+    assert asyncio.run(main()) == [{"role": "assistant", "content": "yes"}] * 2
+    assert len(scripted.requests) == 1
+
+
+def test_a_blocking_call_does_not_wait_for_a_task_of_its_own_loop() -> None:
+    """It asks for itself, and the task gets what it recorded."""
+    client = Waiting()
+
+    async def main() -> list[Any]:
         call = asyncio.create_task(client.asend_message("x"))
         await client.until(1)
         beside = llmcall.LLMClient(transport=ScriptedClient(["beside"]))
-        assert beside.send_message("x", on_error="raise").content == "beside"
+        blocking = beside.send_message("x", on_error="raise")
         client.open.set()
-        assert (await call).content == "beside"  # type: ignore[union-attr]
+        return [blocking.content, (await call).content]  # type: ignore[union-attr]
 
-    asyncio.run(main())
-    assert len(scripted.requests) == 1
+    assert asyncio.run(main()) == ["beside", "beside"]

@@ -45,8 +45,8 @@ def data(*vectors: Any, **fields: Any) -> dict[str, Any]:
 
 
 @given(st.lists(st.floats(-1e38, 1e38), min_size=1, max_size=6))
-def test_live_equals_replay(vector: list[float]) -> None:
-    """What is returned first is rounded to float32, so that it is what every later run gets."""
+def test_an_embedding_is_rounded_to_float32_when_it_is_returned_first(vector: list[float]) -> None:
+    """So every later run gets what the first one got; without a cache it is rounded, too."""
     client = Responding(data(vector))
     client.cache.clear()
     live = client.get_embedding("text")
@@ -56,44 +56,70 @@ def test_live_equals_replay(vector: list[float]) -> None:
     assert Responding(data(vector), cache_mode="off").get_embedding("text") == rounded
 
 
-@given(st.lists(st.text(max_size=3), max_size=12), st.sets(st.text(max_size=3), max_size=4))
-def test_order_and_duplicates(texts: list[str], known: set[str]) -> None:
-    """Whatever is known and however often a text comes, vectors come in the order of the texts,
-    each asked for once.
-    """
+KNOWN_AND_ASKED = (
+    st.lists(st.text(max_size=3), max_size=12),
+    st.sets(st.text(max_size=3), max_size=4),
+)
+
+
+@given(*KNOWN_AND_ASKED)
+def test_embeddings_come_in_the_order_of_the_texts(texts: list[str], known: set[str]) -> None:
+    """Whatever is recorded, and however often a text comes."""
+    client = embedder()
+    client.cache.clear()
+    client.get_embedding(sorted(known))
+    assert client.get_embedding(tuple(texts)) == [of(text) for text in texts]
+    assert [client.get_embedding(text) for text in texts] == client.get_embedding(texts)
+
+
+@given(*KNOWN_AND_ASKED)
+def test_each_text_that_is_not_recorded_is_embedded_once(texts: list[str], known: set[str]) -> None:
+    """All of them in one request."""
     client = embedder()
     client.cache.clear()
     client.get_embedding(sorted(known))
     client.requests.clear()
-    assert client.get_embedding(tuple(texts)) == [of(text) for text in texts]
-    assert [client.get_embedding(text) for text in texts] == client.get_embedding(texts)
+    client.get_embedding(texts)
     missing = list(dict.fromkeys(text for text in texts if text not in known))
     assert asked(client) == ([missing] if missing else [])
 
 
-def test_records_are_bytes_of_float32() -> None:
-    """A record holds one text and its little-endian float32, its share of the tokens and of the
-    cost.
-    """
+@pytest.fixture
+def two_embedded() -> Responding:
+    """A client that has embedded a text of three letters and one of one, for 7 tokens."""
     client = Responding(
         data([1.0, 0.1], [2.0, -0.5], usage={"prompt_tokens": 7, "total_tokens": 7}),
         prices={"m": (1.0, 0.0)},
     )
     client.get_embedding(["abc", "d"], "m")
-    records = {record.request["input"]: record for record in client.cache.records()}
+    return client
+
+
+def by_text(client: Responding) -> dict[str, llmcall.Record]:
+    """Return the records of a client's cache by their texts."""
+    return {record.request["input"]: record for record in client.cache.records()}
+
+
+def test_a_record_holds_one_text_and_its_little_endian_float32(two_embedded: Responding) -> None:
+    """It is no draw."""
+    records = by_text(two_embedded)
     assert records["abc"].response["embedding"] == struct.pack("<2f", 1.0, 0.1)
-    assert {
-        text: record.response["usage"]["prompt_tokens"] for text, record in records.items()
-    } == {"abc": 5, "d": 2}
-    assert math.isclose(sum(record.cost or 0 for record in records.values()), 7e-6)
     assert {(record.kind, record.sample) for record in records.values()} == {("embedding", None)}
-    usage = client.usage
-    assert (usage.calls, usage.cached_calls, usage.input_tokens, usage.output_tokens) == (
-        1,
-        0,
-        7,
-        0,
-    )
+
+
+def test_a_record_has_its_share_of_the_tokens_and_of_the_cost(two_embedded: Responding) -> None:
+    """By the lengths of the texts."""
+    records = by_text(two_embedded)
+    tokens = {text: each.response["usage"]["prompt_tokens"] for text, each in records.items()}
+    assert tokens == {"abc": 5, "d": 2}
+    assert math.isclose(sum(record.cost or 0 for record in records.values()), 7e-6)
+
+
+def test_usage_counts_a_batch_as_one_call(two_embedded: Responding) -> None:
+    """With all its tokens and its cost."""
+    usage = two_embedded.usage
+    assert (usage.calls, usage.cached_calls) == (1, 0)
+    assert (usage.input_tokens, usage.output_tokens) == (7, 0)
     assert usage.cost == pytest.approx(7e-6)
 
 
@@ -124,52 +150,62 @@ def test_the_index_says_which_vector_is_whose(order: list[Any]) -> None:
         "text",
     ],
 )
-def test_malformed_answers(response: Any) -> None:
-    """Wrong counts, wrong indexes and what is no vector are ServiceErrors, and nothing of them is
-    stored.
-    """
+def test_malformed_embeddings_are_a_service_error(response: Any) -> None:
+    """Their number or an index is wrong, or one is no vector; nothing of them is stored."""
     client = Responding(response)
     error = client.get_embedding(["a", "b"], on_error="return")
-    assert type(error) is ServiceError and "malformed" in str(error)
+    assert type(error) is ServiceError
+    assert "malformed" in str(error)
     assert len(client.cache) == 0
 
 
-def test_base64_answers() -> None:
-    """A vector that comes as base64 of its float32 is the same as one in numbers."""
+def test_an_embedding_in_base64_is_the_same_as_one_in_numbers() -> None:
+    """It is base64 of the float32, and its record serves both."""
     packed = base64.b64encode(struct.pack("<3f", 0.1, -2.5, 1e-30)).decode()
     found = Responding(data(packed)).get_embedding("text", encoding_format="base64")
     assert found == Responding(data([0.1, -2.5, 1e-30])).get_embedding("text")
     assert Responding(cache_mode="replay").get_embedding("text", encoding_format="base64") == found
 
 
-def test_the_model() -> None:
-    """The configured embedding model is the default; a positional one, and aliases, take its place."""
+def test_the_embedding_model_is_the_argument_or_the_configured_one() -> None:
+    """An alias stands for its model."""
     client = embedder(embedding_model="mine", aliases={"short": "text-embedding-3-large"})
     client.get_embedding("a")
     client.get_embedding("a", "short")
     assert [request.model for request in client.requests] == ["mine", "text-embedding-3-large"]
 
 
-def test_batches_hold_what_one_request_may() -> None:
-    """No request has more than 2,048 texts, nor more bytes than the API takes tokens; a failed one
-    loses no other.
-    """
+def test_a_request_has_no_more_texts_than_the_api_takes() -> None:
+    """That is 2,048; each request is a call."""
     client = embedder()
     client.get_embedding([str(number) for number in range(2100)])
     assert [len(texts) for texts in asked(client)] == [2048, 52]
     assert (len(client.cache), client.usage.calls) == (2100, 2)
-    large = [letter * 120_000 for letter in "abcde"]
-    failing = ScriptedClient(
-        [[of(large[0]), of(large[1])], InvalidRequestError("no")], cache_mode="auto"
-    )
-    assert failing.get_embedding(large) is None
+
+
+LARGE = [letter * 120_000 for letter in "abcde"]
+
+
+def test_a_request_has_no_more_text_than_the_api_takes() -> None:
+    """Its bytes are no more than the tokens that it may have."""
     client = embedder()
-    assert client.get_embedding(large) == [of(text) for text in large]
+    client.get_embedding(LARGE)
+    batches = [[text[0] for text in texts] for texts in asked(client)]
+    assert batches == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_a_batch_that_fails_loses_no_other() -> None:
+    """The next call asks for the rest."""
+    answers = [[of(LARGE[0]), of(LARGE[1])], InvalidRequestError("no")]
+    failing = ScriptedClient(answers, cache_mode="auto")
+    assert failing.get_embedding(LARGE) is None
+    client = embedder()
+    assert client.get_embedding(LARGE) == [of(text) for text in LARGE]
     assert [[text[0] for text in texts] for texts in asked(client)] == [["c", "d"], ["e"]]
 
 
-def test_each_batch_is_shared_as_it_comes() -> None:
-    """Who follows a batch gets what it brings, whatever becomes of the batches after it."""
+def test_a_batch_is_shared_as_soon_as_it_comes() -> None:
+    """A call that follows it gets what it brings, whatever becomes of the batches after it."""
     large = [letter * 200_000 for letter in "ab"]
     asked_for, opened = threading.Event(), threading.Event()
 
@@ -192,31 +228,42 @@ def test_each_batch_is_shared_as_it_comes() -> None:
     assert len(client.requests) == 2
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_lists_from_many_threads(same: bool) -> None:
-    """Whatever the interleaving and the order, each text is asked for once, and an equal batch as a
-    whole.
-    """
-    texts, interval = [str(number) for number in range(200)], sys.getswitchinterval()
-    client, barrier = embedder(), threading.Barrier(8)
+def in_eight_threads(client: ScriptedClient, lists: list[list[str]]) -> None:
+    """Embed lists of texts at once, from threads that take turns very often."""
+    interval, barrier = sys.getswitchinterval(), threading.Barrier(8)
 
-    def ask(number: int) -> Any:
-        mine = texts if same else texts[::-1] if number % 2 else texts[number:] + texts[:number]
+    def ask(texts: list[str]) -> None:
         barrier.wait()
-        return client.get_embedding(mine) == [of(text) for text in mine]
+        assert client.get_embedding(texts) == [of(text) for text in texts]
 
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(8) as executor:
-            assert all(executor.map(ask, range(8)))
+            list(executor.map(ask, lists))
     finally:
         sys.setswitchinterval(interval)
-    assert sorted(text for each in asked(client) for text in each) == sorted(texts)
-    assert not same or asked(client) == [texts]
 
 
-def test_embeddings_are_counted() -> None:
-    """They count under their scope, and those of a batch that were recorded are saved ones."""
+NUMBERS = [str(number) for number in range(200)]
+
+
+def test_threads_embed_each_text_once() -> None:
+    """Whatever the interleaving and the order of their lists."""
+    client = embedder()
+    turned = [NUMBERS[number:] + NUMBERS[:number] for number in range(0, 8, 2)]
+    in_eight_threads(client, [*turned, *[NUMBERS[::-1]] * 4])
+    assert sorted(text for each in asked(client) for text in each) == sorted(NUMBERS)
+
+
+def test_threads_embed_an_equal_list_as_a_whole() -> None:
+    """One request serves all."""
+    client = embedder()
+    in_eight_threads(client, [NUMBERS] * 8)
+    assert asked(client) == [NUMBERS]
+
+
+def test_embeddings_count_under_their_scope() -> None:
+    """Those of a batch that were recorded are saved ones."""
     client = ScriptedClient(lambda texts: [[1.0]] * len(texts), cache_mode="auto")
     with llmcall.scope("lisa"):
         client.get_embedding(["a", "b"])

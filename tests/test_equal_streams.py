@@ -21,10 +21,10 @@ TIMEOUT = 30.0  # seconds; a test that waits longer hangs
 
 
 class Slow(llmcall.LLMClient):
-    """Answer each request with a text of its own, in pieces; the first waits to be let on.
+    """A client that answers each request with a text of its own, in pieces; the first one waits.
 
     :ivar begun: is set when the first answer has begun.
-    :ivar go_on: lets its rest go.
+    :ivar go_on: ends the first answer's waiting.
     """
 
     def __init__(self, *failing: int, **settings: Any) -> None:
@@ -89,7 +89,7 @@ def waiting() -> int:
 
 
 def let_on(client: Slow, followers: int) -> None:
-    """Let the first answer go on once so many others wait for it."""
+    """End the first answer's waiting once so many others wait for it."""
     assert client.begun.wait(TIMEOUT)
     turn = threading.Event()
     while waiting() < followers:
@@ -100,18 +100,37 @@ def let_on(client: Slow, followers: int) -> None:
 WAYS = [[stream] * 4, [stream, whole, stream, whole], [whole, stream, whole, stream]]
 
 
-@pytest.mark.parametrize("ways", WAYS, ids=["streams", "a stream first", "a whole first"])
-def test_threads_share_the_answer(ways: list[Callable[[llmcall.LLMClient], Any]]) -> None:
-    """Four equal calls in threads send one request, and all get its text; a replay gives it too."""
-    client = Slow()
-    with llmcall.cassette("run.jsonl"), ThreadPoolExecutor(4) as pool:
+WaysToAsk = list[Callable[[llmcall.LLMClient], Any]]
+in_all_orders = pytest.mark.parametrize(
+    "ways", WAYS, ids=["streams", "a stream first", "a whole first"]
+)
+
+
+def shared(client: Slow, ways: WaysToAsk) -> list[Any]:
+    """Ask the same in four threads, of which three wait for the first; return the texts."""
+    with ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(ways[0], client)]
         assert client.begun.wait(TIMEOUT)
         futures += [pool.submit(way, client) for way in ways[1:]]
         let_on(client, 3)
-        assert [future.result(TIMEOUT) for future in futures] == ["answer 0"] * 4
+        return [future.result(TIMEOUT) for future in futures]
+
+
+@in_all_orders
+def test_equal_calls_in_threads_are_one_request(ways: WaysToAsk) -> None:
+    """All get its text, and usage counts three as saved."""
+    client = Slow()
+    assert shared(client, ways) == ["answer 0"] * 4
     assert client.count == 1
     assert (client.usage.calls, client.usage.cached_calls) == (1, 3)
+
+
+@in_all_orders
+def test_equal_calls_that_shared_an_answer_replay_it(ways: WaysToAsk) -> None:
+    """A cassette holds it once for all."""
+    client = Slow()
+    with llmcall.cassette("run.jsonl"):
+        shared(client, ways)
     with llmcall.cassette("run.jsonl", mode="none"):
         assert [way(client) for way in ways] == ["answer 0"] * 4
 
@@ -121,8 +140,8 @@ def test_threads_share_the_answer(ways: list[Callable[[llmcall.LLMClient], Any]]
     [[astream] * 4, [astream, awhole, astream, awhole], [awhole, astream, awhole, astream]],
     ids=["streams", "a stream first", "a whole first"],
 )
-def test_tasks_share_the_answer(ways: list[Callable[[llmcall.LLMClient], Any]]) -> None:
-    """So do four tasks of one event loop."""
+def test_equal_calls_in_tasks_are_one_request(ways: WaysToAsk) -> None:
+    """All get its text."""
     client = Slow()
 
     async def run() -> list[Any]:
@@ -141,50 +160,71 @@ def answering() -> Iterator[Any]:
         yield [*chunks_of(f"answer {number}"), b"[DONE]"]
 
 
-@pytest.mark.parametrize("asynchronous", [False, True], ids=["threads", "tasks"])
-def test_a_programs_equal_streams_share_the_answer(asynchronous: bool) -> None:
-    """Four equal streams of a program at once are one request, and replay as what they were."""
-    answers, requests = answering(), []
-    begun = threading.Barrier(4)
+class Program:
+    """A program that reads four equal streams at once, by threads or tasks, without knowing llmcall.
 
-    def answer(request: Any) -> Any:
-        requests.append(request)
-        return streamed_answer(b"".join(map(event, next(answers))))
+    :ivar requests: are those that reached its server, which answers each with another text.
+    """
 
-    def text_in(chunk: Any) -> str:
-        return "".join(choice.delta.content or "" for choice in chunk.choices)
+    def __init__(self, asynchronous: bool) -> None:
+        self.asynchronous = asynchronous
+        self.requests: list[Any] = []
+        self._answers, self._begun = answering(), threading.Barrier(4)
+        self._transport = http.MockTransport(self._answer)
+        self._asked: Any = {"model": "m", "messages": QUESTION, "stream": True}
 
-    def run(mode: str) -> list[str]:
-        asked: Any = {"model": "m", "messages": QUESTION, "stream": True}
-        transport = http.MockTransport(answer)
-
-        def ask(client: openai.OpenAI) -> str:
-            begun.wait(TIMEOUT)
-            return "".join(map(text_in, client.chat.completions.create(**asked)))
-
-        async def aask(client: openai.AsyncOpenAI) -> str:
-            chunks = await client.chat.completions.create(**asked)
-            return "".join([text_in(chunk) async for chunk in chunks])
-
-        async def arun() -> list[str]:
-            http_client = llmcall.async_http_client(transport=transport, cache_mode=mode)
-            async with openai.AsyncOpenAI(api_key=KEY, http_client=http_client) as client:
-                return list(await asyncio.gather(*(aask(client) for _ in range(4))))
-
-        if asynchronous:
-            return asyncio.run(arun())
-        http_client = llmcall.http_client(transport=transport, cache_mode=mode)
+    def run(self, mode: str) -> list[str]:
+        """Read the four streams; return their texts."""
+        if self.asynchronous:
+            return asyncio.run(self._arun(mode))
+        http_client = llmcall.http_client(transport=self._transport, cache_mode=mode)
         client = openai.OpenAI(api_key=KEY, http_client=http_client)
         with ThreadPoolExecutor(4) as pool:
-            return list(pool.map(ask, [client] * 4))
+            return list(pool.map(self._ask, [client] * 4))
 
-    live = run("auto")
-    assert live == ["answer 0"] * 4 and len(requests) == 1
-    assert run("replay") == live
+    def _answer(self, request: Any) -> Any:
+        self.requests.append(request)
+        return streamed_answer(b"".join(map(event, next(self._answers))))
+
+    def _ask(self, client: openai.OpenAI) -> str:
+        self._begun.wait(TIMEOUT)
+        return "".join(map(text_in, client.chat.completions.create(**self._asked)))
+
+    async def _aask(self, client: openai.AsyncOpenAI) -> str:
+        chunks = await client.chat.completions.create(**self._asked)
+        return "".join([text_in(chunk) async for chunk in chunks])
+
+    async def _arun(self, mode: str) -> list[str]:
+        http_client = llmcall.async_http_client(transport=self._transport, cache_mode=mode)
+        async with openai.AsyncOpenAI(api_key=KEY, http_client=http_client) as client:
+            return list(await asyncio.gather(*(self._aask(client) for _ in range(4))))
 
 
-def test_the_next_asks_where_a_reader_leaves() -> None:
-    """A stream whose reader leaves gives nothing to others: the next one asks."""
+def text_in(chunk: Any) -> str:
+    """Return the text in a chunk of the SDK's."""
+    return "".join(choice.delta.content or "" for choice in chunk.choices)
+
+
+@pytest.fixture(params=[False, True], ids=["threads", "tasks"])
+def program(request: pytest.FixtureRequest) -> Program:
+    """A program of each kind."""
+    return Program(request.param)
+
+
+def test_a_programs_equal_streams_are_one_request(program: Program) -> None:
+    """All get its text."""
+    assert program.run("auto") == ["answer 0"] * 4
+    assert len(program.requests) == 1
+
+
+def test_a_programs_equal_streams_replay_as_what_they_were(program: Program) -> None:
+    """Nothing is asked again."""
+    live = program.run("auto")
+    assert program.run("replay") == live
+
+
+def test_the_next_call_asks_if_a_streams_reader_leaves() -> None:
+    """The stream gives nothing to others."""
     client = Slow()
     first = client.stream_message(QUESTION)
     assert next(first) == "answer "
@@ -197,8 +237,8 @@ def test_the_next_asks_where_a_reader_leaves() -> None:
     assert client.count == 2
 
 
-def test_the_next_asks_where_a_stream_fails() -> None:
-    """So it does where the stream breaks off: the others get a whole answer."""
+def test_the_next_call_asks_if_a_stream_breaks_off() -> None:
+    """Its own reader has the error; the others get a whole answer."""
     client = Slow(0)
     with ThreadPoolExecutor(3) as pool:
         first = pool.submit(stream, client)
@@ -210,20 +250,33 @@ def test_the_next_asks_where_a_stream_fails() -> None:
         assert [each.result(TIMEOUT) for each in others] == ["answer 1"] * 2
 
 
+def beside_a_stream(client: Slow, way: Callable[[llmcall.LLMClient], Any]) -> tuple[str, str]:
+    """Ask while a stream of the same request is being read; return both texts."""
+    client.go_on.set()
+    first = client.stream_message(QUESTION)
+    begun = next(first)
+    beside = way(client)
+    return beside, begun + "".join(first)
+
+
 @pytest.mark.parametrize("way", [stream, whole])
 def test_a_thread_does_not_wait_for_its_own_stream(
+    way: Callable[[llmcall.LLMClient], Any],
+) -> None:
+    """It asks for itself."""
+    assert beside_a_stream(Slow(), way) == ("answer 1", "answer 0")
+
+
+@pytest.mark.parametrize("way", [stream, whole])
+def test_the_answer_beside_a_thread_s_own_stream_is_not_recorded(
     way: Callable[[llmcall.LLMClient], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It asks for itself, and is told that what it gets is not what is recorded."""
+    """A warning says so; later calls and a replay get the stream's."""
     client = Slow()
-    client.go_on.set()
     with llmcall.cassette("run.jsonl"):
-        first = client.stream_message(QUESTION)
-        begun = next(first)
-        assert way(client) == "answer 1"
-        assert "was made while a stream of the same request is being read" in caplog.text
-        assert begun + "".join(first) == "answer 0"
+        beside_a_stream(client, way)
         assert way(client) == "answer 0"
+    assert "was made while a stream of the same request is being read" in caplog.text
     with llmcall.cassette("run.jsonl", mode="none"):
         assert way(client) == "answer 0"
 
@@ -232,7 +285,7 @@ def test_a_thread_does_not_wait_for_its_own_stream(
 def test_a_task_does_not_wait_for_its_own_stream(
     way: Callable[[llmcall.LLMClient], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nor does a task."""
+    """It asks for itself, with a warning; later calls get the stream's answer."""
     client = Slow()
     client.go_on.set()
 
@@ -247,8 +300,10 @@ def test_a_task_does_not_wait_for_its_own_stream(
     assert asyncio.run(way(client)) == "answer 0"
 
 
-def test_nobody_waits_for_a_reader_who_waits_for_him(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader who waits for another task that asks the same gets its answer, and so does that."""
+def test_a_task_does_not_wait_for_a_reader_that_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both get their answers."""
     monkeypatch.setattr(flights, "PATIENCE", 0.05)
     client = Slow()
     client.go_on.set()
@@ -263,7 +318,7 @@ def test_nobody_waits_for_a_reader_who_waits_for_him(monkeypatch: pytest.MonkeyP
 
 
 def test_a_dropped_stream_keeps_nobody_waiting() -> None:
-    """A stream that its reader drops without a word makes way for the next one."""
+    """A stream that its reader forgets makes way for the next one."""
     client = Slow()
 
     def begin() -> None:

@@ -36,45 +36,95 @@ def recorded(tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(
-    ("command", "name"),
-    [
-        ([str(EXAMPLES / "market_day.py")], "market_day.py"),
-        (["-m", "llmcall", "demo"], "python -m llmcall demo"),
-    ],
-)
-def test_market_day(command: list[str], name: str) -> None:
-    """The market is replayed without key, network or configuration, always the same, and says what
-    was shown.
+class Market:
+    """The market day, as one of its commands shows it: its help, and its output on two terminals."""
 
-    The help has the name by which it was asked for.
-    """
+    def __init__(self, command: list[str], folder: Path) -> None:
+        self.command = command
+        self.folder = folder
+        self.help = self.shown(80, "-h")
+        self.narrow = self.shown(60)
+        self.wide = self.shown(80)
+        self.one_day, self.other_day = self.wide.split("What if Pip is a boy who lost his frog")
 
-    def shown(columns: int, *options: str) -> str:
+    def shown(self, columns: int, *options: str) -> str:
+        """Run the command on a terminal of some columns, and return what it prints."""
         environment = {**os.environ, "COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"}
-        whole = [sys.executable, *command, *options]
         return subprocess.run(
-            whole, env=environment, capture_output=True, encoding="utf-8", check=True
+            [sys.executable, *self.command, *options],
+            env=environment,
+            cwd=self.folder,
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
         ).stdout
 
-    helped, first, second = shown(80, "-h"), shown(60), shown(80)
-    assert helped.startswith(f"usage: {name} [-h]") and f"{name} --local " in helped
-    assert max(map(len, first.splitlines())) <= 60
-    assert max(map(len, second.splitlines())) <= 80
-    assert first.split() == second.split()
-    one_day, other_day = second.split("What if Pip is a boy who lost his frog")
-    assert one_day.count("\nRound ") == 6
-    assert all(
-        one_day.count(f"\n  {name} ") == 6 for name in ("Greta", "Otto", "Mira", "Bruno", "Pip")
-    )
-    assert (
-        "The same 62 answers" in one_day
-        and "That saved $0.0036: the tokens of SmolLM2-135M-Instruct" in one_day
-    )
-    assert (other_day.count("\n* "), other_day.count("\n* Pip")) == (11, 3)
-    assert "42 answers stay" in other_day and "21 are asked again" in " ".join(other_day.split())
-    assert "Pip, call 15: the prompt changed: [-with a-] {+who lost his+}" in other_day
-    assert "\033" not in first
+
+COMMANDS = {
+    "market_day.py": [str(EXAMPLES / "market_day.py")],
+    "python -m llmcall demo": ["-m", "llmcall", "demo"],
+}
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
+def market_command(request: pytest.FixtureRequest) -> str:
+    """The command by which the market is asked for."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def market(
+    market_command: str, only_loopback: None, tmp_path_factory: pytest.TempPathFactory
+) -> Market:
+    """The market, run without key, network or configuration."""
+    return Market(COMMANDS[market_command], tmp_path_factory.mktemp("market"))
+
+
+def test_the_markets_help_has_the_command_that_was_asked(
+    market: Market, market_command: str
+) -> None:
+    """Its examples can be pasted."""
+    assert market.help.startswith(f"usage: {market_command} [-h]")
+    assert f"{market_command} --local " in market.help
+
+
+def test_the_market_is_always_the_same(market: Market) -> None:
+    """It is replayed: only the width of the lines differs."""
+    assert market.narrow.split() == market.wide.split()
+
+
+def test_the_market_is_no_wider_than_the_terminal(market: Market) -> None:
+    """It has no colours, as its output is no terminal."""
+    assert max(map(len, market.narrow.splitlines())) <= 60
+    assert max(map(len, market.wide.splitlines())) <= 80
+    assert "\033" not in market.narrow
+
+
+def test_all_actors_speak_in_each_round_of_the_market(market: Market) -> None:
+    """There are six rounds."""
+    assert market.one_day.count("\nRound ") == 6
+    for name in ("Greta", "Otto", "Mira", "Bruno", "Pip"):
+        assert market.one_day.count(f"\n  {name} ") == 6, name
+
+
+def test_the_market_says_what_a_replay_saves(market: Market) -> None:
+    """It has the number of answers, and what they cost."""
+    assert "The same 62 answers" in market.one_day
+    assert "That saved $0.0036: the tokens of SmolLM2-135M-Instruct" in market.one_day
+
+
+def test_the_market_shows_what_a_changed_persona_changes(market: Market) -> None:
+    """The lines that differ are marked."""
+    assert market.other_day.count("\n* ") == 11
+    assert market.other_day.count("\n* Pip") == 3
+
+
+def test_the_market_says_which_answers_a_changed_persona_asks_again(market: Market) -> None:
+    """It shows the words of the prompt that changed."""
+    words = " ".join(market.other_day.split())
+    assert "42 answers stay" in market.other_day
+    assert "21 are asked again" in words
+    assert "Pip, call 15: the prompt changed: [-with a-] {+who lost his+}" in market.other_day
 
 
 EXECUTE = """
@@ -101,7 +151,7 @@ def executed(name: str, environment: dict[str, str], folder: Path) -> Any:
 
 @pytest.mark.slow
 def test_the_notebook_runs_headless(recorded: dict[str, str], tmp_path: Path) -> None:
-    """Every cell of the notebook runs, and a scope's draws continue from cell to cell."""
+    """A scope's draws continue from cell to cell."""
     notebook = executed("first_steps.ipynb", recorded, tmp_path)
     shown = "\n".join(
         output["data"]["text/plain"]
@@ -128,38 +178,57 @@ def results(notebook: Any) -> list[str]:
     ]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
+needs_pandas_and_matplotlib = pytest.mark.skipif(
     not all(map(find_spec, ("matplotlib", "pandas"))), reason="needs pandas and matplotlib"
 )
-def test_the_survey_gives_what_is_saved_in_it(tmp_path: Path) -> None:
-    """The survey is replayed from its cassette, without key, network or cache, and gives the
-    results saved with it.
-    """
+
+
+@pytest.fixture(scope="module")
+def survey(only_loopback: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """The survey's notebook, run from its cassettes, and the folder in which it ran."""
+    folder = tmp_path_factory.mktemp("survey")
     for name in ("survey.jsonl", "survey_need.jsonl", "survey_orders.jsonl"):
-        shutil.copy(EXAMPLES / name, tmp_path)
-    environment = {**os.environ, "LLMCALL_CACHE_PATH": str(tmp_path / "cache")}
-    notebook = executed("survey.ipynb", environment, tmp_path)
+        shutil.copy(EXAMPLES / name, folder)
+    environment = {**os.environ, "LLMCALL_CACHE_PATH": str(folder / "cache")}
+    return executed("survey.ipynb", environment, folder), folder
+
+
+@pytest.mark.slow
+@needs_pandas_and_matplotlib
+def test_the_survey_gives_what_is_saved_in_it(survey: tuple[Any, Path]) -> None:
+    """Each cell has the result that the repository has."""
     saved = pytest.importorskip("nbformat").read(EXAMPLES / "survey.ipynb", as_version=4)
-    assert results(notebook) == results(saved)
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert results(survey[0]) == results(saved)
+
+
+@pytest.mark.slow
+@needs_pandas_and_matplotlib
+def test_the_survey_shows_its_pictures_and_its_bar(survey: tuple[Any, Path]) -> None:
+    """There are two pictures, and a bar of 480 calls."""
+    outputs = [output for cell in survey[0].cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", ()) for output in outputs) == 2
     assert any(
         "/480 [" in output.get("text", output.get("data", {}).get("text/plain", ""))
         for output in outputs
     )
-    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.slow
+@needs_pandas_and_matplotlib
+def test_the_survey_makes_no_cache(survey: tuple[Any, Path]) -> None:
+    """Its cassettes hold all answers."""
+    assert not (survey[1] / "cache").exists()
 
 
 def test_the_picture_of_a_treatment_is_that_of_its_page() -> None:
-    """Drawn anew from the experiment on the page, it is the picture that is there."""
+    """The experiment on the page draws the picture that is there."""
     script = runpy.run_path(str(ROOT / "docs" / "pictures" / "spread.py"))
     shown = (ROOT / "docs" / "pictures" / "spread.svg").read_text(encoding="utf-8")
     assert script["picture"](script["spread"]()) == shown
 
 
 def test_the_picture_of_power_is_that_of_its_page() -> None:
-    """Drawn anew from the study on the page, it is the picture that is there."""
+    """The study on the page draws the picture that is there."""
     script = runpy.run_path(str(ROOT / "docs" / "pictures" / "power.py"))
     shown = (ROOT / "docs" / "pictures" / "power.svg").read_text(encoding="utf-8")
     assert script["picture"](script["powers"]()) == shown
@@ -176,24 +245,27 @@ program.main()
 """
 
 
-@pytest.mark.slow
-def test_the_smallest_run_prints_its_tables() -> None:
-    """Both who was asked for stand in each table, with a ratio; what ran where stands below."""
-    chosen = [
-        "--small",
-        "--rounds",
-        "1",
-        "-c",
-        "hits",
-        "-p",
-        "llmcall_client",
-        "-p",
-        "plain_diskcache",
-    ]
+@pytest.fixture(scope="module")
+def smallest_run(only_loopback: None) -> str:
+    """What the benchmarks print at their smallest."""
+    chosen = ["--small", "--rounds", "1", "-c", "hits"]
+    chosen += ["-p", "llmcall_client", "-p", "plain_diskcache"]
     command = [sys.executable, "-c", BENCHMARKS, *chosen]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_each_table_of_the_benchmarks_compares_all_that_were_asked_for(smallest_run: str) -> None:
+    """Each has a ratio."""
+    rows = [line.split() for line in smallest_run.splitlines()]
     assert sum(row[:1] == ["llmcall"] and float(row[-1]) > 0 for row in rows) == 2
     assert sum(row[:2] == ["plain", "diskcache"] and row[-1] == "1.00" for row in rows) == 2
-    assert "openai " in done.stdout and "CPython" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_benchmarks_say_what_ran(smallest_run: str) -> None:
+    """The versions of Python and of the libraries stand below the tables."""
+    assert "openai " in smallest_run
+    assert "CPython" in smallest_run

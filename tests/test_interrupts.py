@@ -75,8 +75,8 @@ def asking(client: ScriptedClient) -> Callable[[Any], Any]:
 
 @pytest.fixture(autouse=True)
 def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt, whoever started the tests, and hardly wait for what may
-    still end then.
+    """Have Ctrl-C raise KeyboardInterrupt, whoever started the tests, and wait only briefly for
+    what may still end then.
 
     The threads that a test left behind end soon after it.
     """
@@ -92,34 +92,54 @@ def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             assert not thread.is_alive()
 
 
-def test_a_call_that_waits_is_left_behind(capsys: pytest.CaptureFixture[str]) -> None:
-    """A server that never answers is not waited for; the exception has what was done before, and
-    one line tells.
+class Stopped:
+    """A map of five items that was stopped in its second call, to which nobody answers."""
 
-    What was left behind goes on in its thread: its answer is in the cache as soon as it comes.
-    """
-    client, stored = client_of(answers, interrupts_and(stays_silent)), threading.Event()
+    def __init__(self) -> None:
+        self.client = client_of(answers, interrupts_and(stays_silent))
+        self.stored = threading.Event()
+        with pytest.raises(KeyboardInterrupt) as caught:
+            map(self.work, range(5), workers=1)
+        self.error: Any = caught.value
 
-    def work(item: int) -> Any:
+    def work(self, item: int) -> Any:
+        """Ask about an item."""
         try:
-            return asking(client)(item)
+            return asking(self.client)(item)
         finally:
-            stored.set() if item else None
+            if item:
+                self.stored.set()
 
-    with pytest.raises(KeyboardInterrupt) as caught:
-        map(work, range(5), workers=1)
-    assert len(client.requests) == 2
-    assert caught.value.results == ["Two coins.", None, None, None, None]  # type: ignore[attr-defined]
+
+def test_a_call_that_waits_is_not_waited_for() -> None:
+    """No other begins."""
+    assert len(Stopped().client.requests) == 2
+
+
+def test_the_error_of_a_stopped_map_has_what_was_done_before() -> None:
+    """It stands in its items' places."""
+    assert Stopped().error.results == ["Two coins.", None, None, None, None]
+
+
+def test_a_stopped_map_says_how_far_it_came(capsys: pytest.CaptureFixture[str]) -> None:
+    """And how it goes on."""
+    Stopped()
     assert capsys.readouterr().err == "stopped: 1 of 5 done; run it again to continue\n"
+
+
+def test_the_answer_of_a_call_that_was_left_behind_is_stored() -> None:
+    """It goes on in its thread; the results that were raised stay as they were."""
+    stopped = Stopped()
     gone_on.set()
-    assert stored.wait(30)
-    assert map(work, [0, 1]) == ["Two coins.", "Too late."] and len(client.requests) == 2
-    assert caught.value.results[1] is None  # type: ignore[attr-defined]
+    assert stopped.stored.wait(30)
+    assert map(stopped.work, [0, 1]) == ["Two coins.", "Too late."]
+    assert len(stopped.client.requests) == 2
+    assert stopped.error.results[1] is None
 
 
 def test_a_retry_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
-    """A call that would be tried again in an hour ends at once, and nobody is told to read its
-    answer to the end.
+    """A call that would be tried again in an hour ends at once, and the log does not ask to read
+    its answer to the end.
     """
     refuses = interrupts_and(lambda: llmcall.ServiceError("no", status_code=503))
     client = client_of(refuses, retry_waiting_time=3600, retry_max_waiting_time=3600)
@@ -129,8 +149,8 @@ def test_a_retry_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
     assert "whole answer" not in caplog.text
 
 
-def test_who_waits_for_another_s_answer_ends_too() -> None:
-    """Identical requests in flight: the follower neither waits on nor takes over."""
+def test_a_call_that_waits_for_an_identical_one_ends_too() -> None:
+    """It does not ask in its place."""
     client = client_of(interrupts_and(stays_silent), answers)
     with pytest.raises(KeyboardInterrupt):
         map(asking(client), ["same", "same"], workers=2)
@@ -138,10 +158,8 @@ def test_who_waits_for_another_s_answer_ends_too() -> None:
 
 
 @pytest.mark.parametrize("way", ["slow items", "slow consumer"])
-def test_the_maps_inside_end_too(way: str) -> None:
-    """A map in an item's code begins nothing more, whether its items take long or what is done with
-    their results.
-    """
+def test_a_map_in_an_items_code_begins_nothing_more(way: str) -> None:
+    """Whether its items take long or what is done with their results."""
     begun: list[int] = []
 
     def work(item: int) -> None:
@@ -175,21 +193,34 @@ def test_a_pool_forgets_the_map_that_was_interrupted() -> None:
         assert map(asks, [1, 2], executor=pool) == ["1", "2"]
 
 
-def test_a_call_that_ends_in_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a server answers just after Ctrl-C is paid, and so it is among the results and in the
-    cache.
-    """
+@pytest.fixture
+def answered_in_time(monkeypatch: pytest.MonkeyPatch) -> tuple[ScriptedClient, Any]:
+    """A map whose server answers just after Ctrl-C; its client and the error."""
     monkeypatch.setattr("llmcall.parallel.run.GRACE", 30.0)
     client = client_of(interrupts_and(answers))
     with pytest.raises(KeyboardInterrupt) as caught:
         map(asking(client), range(3), workers=1)
-    assert caught.value.results == ["Two coins.", None, None]  # type: ignore[attr-defined]
+    return client, caught.value
+
+
+def test_an_answer_just_after_ctrl_c_is_among_the_results(
+    answered_in_time: tuple[ScriptedClient, Any],
+) -> None:
+    """It is paid."""
+    assert answered_in_time[1].results == ["Two coins.", None, None]
+
+
+def test_an_answer_just_after_ctrl_c_is_in_the_cache(
+    answered_in_time: tuple[ScriptedClient, Any],
+) -> None:
+    """The next run does not ask again."""
+    client, _ = answered_in_time
     assert map(asking(client), [0]) == ["Two coins."]
     assert len(client.requests) == 1
 
 
-def test_draws_are_given_back() -> None:
-    """The draw of a call that was cut is the next one's."""
+def test_the_draw_of_a_call_that_was_cut_is_the_next_ones() -> None:
+    """No number is lost."""
     client = client_of(interrupts_and(stays_silent), lambda: "Three.", cache_path="draws")
     with scope("trial"):
         with pytest.raises(KeyboardInterrupt):
@@ -200,7 +231,7 @@ def test_draws_are_given_back() -> None:
 
 
 class InterruptedExecutor(ThreadPoolExecutor):
-    """Press Ctrl-C while a task is handed over that has run already."""
+    """An executor that presses Ctrl-C while a task is handed over that has run already."""
 
     def submit(self, *args: Any, **kwargs: Any) -> Any:
         future = super().submit(*args, **kwargs)
@@ -208,8 +239,8 @@ class InterruptedExecutor(ThreadPoolExecutor):
         raise KeyboardInterrupt
 
 
-def test_the_draw_of_a_task_is_given_back_that_was_just_handed_over() -> None:
-    """Ctrl-C between an executor's taking a task and its saying so: the draw is the next one's."""
+def test_the_draw_of_a_task_that_was_just_handed_over_is_the_next_ones() -> None:
+    """Ctrl-C came between an executor's taking the task and its saying so."""
     client = client_of(answers)
     with scope("trial"), InterruptedExecutor(1) as executor:
         with pytest.raises(KeyboardInterrupt):
@@ -233,11 +264,10 @@ llmcall.map(client.send_message, [f"item {number}" for number in range(400)], wo
 
 @pytest.mark.slow
 def test_a_program_that_is_interrupted_ends() -> None:
-    """Ctrl-C from outside: within seconds the process is gone, though a call waits for a server
-    that is silent.
-    """
+    """Ctrl-C comes from outside, while a call waits for a server that is silent."""
     with start(A_SURVEY) as process:
-        assert process.stdout is not None and process.stdout.readline() == "silent\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "silent\n"
         process.send_signal(signal.SIGINT)
         _, complaints = process.communicate(timeout=60)
     assert "stopped: 2 of 400 done; run it again to continue" in complaints

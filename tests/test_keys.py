@@ -222,14 +222,14 @@ def image(data: str, detail: str | None = None, kind: str = "image/png") -> list
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_pinned_digests(name: str) -> None:
-    """The layout of a key never changes unnoticed."""
+def test_a_key_never_changes_unnoticed(name: str) -> None:
+    """The digests stand in recorded caches."""
     key, pinned = GOLDEN[name]
     assert key() == pinned
 
 
-def test_the_same_in_another_process() -> None:
-    """Neither the process nor the seed of hashes matters."""
+def test_another_process_makes_the_same_keys() -> None:
+    """The seed of its hashes does not matter."""
     environment = {**os.environ, "PYTHONHASHSEED": "4242"}
     run = subprocess.run(
         [sys.executable, __file__], capture_output=True, check=True, env=environment
@@ -237,20 +237,18 @@ def test_the_same_in_another_process() -> None:
     assert json.loads(run.stdout) == {name: pinned for name, (_, pinned) in GOLDEN.items()}
 
 
-def test_a_key_can_be_made_by_hand() -> None:
-    """A key is the SHA-256 of a text that anybody can write down."""
+@pytest.mark.parametrize(("scope", "sample"), [("lisa", '"lisa#0"'), (None, "null")])
+def test_a_key_is_the_digest_of_a_text_that_anybody_can_write_down(
+    scope: str | None, sample: str
+) -> None:
+    """It is canonical JSON, under SHA-256."""
     text = (
         '{"key":1,"kind":"chat","request":{"messages":[{"content":"Hellö","role":"user"}],'
-        '"model":"m","temperature":1},"sample":"lisa#0"}'
+        f'"model":"m","temperature":1}},"sample":{sample}}}'
     )
-    with llmcall.scope("lisa"):
-        assert (
-            asked("Hellö", model="m", temperature=1.0) == hashlib.sha256(text.encode()).hexdigest()
-        )
-    unsampled = text.replace('"lisa#0"', "null")
-    assert (
-        asked("Hellö", model="m", temperature=1.0) == hashlib.sha256(unsampled.encode()).hexdigest()
-    )
+    with llmcall.scope(scope):
+        key = asked("Hellö", model="m", temperature=1.0)
+    assert key == hashlib.sha256(text.encode()).hexdigest()
 
 
 def respelt(value: Any) -> Any:
@@ -267,8 +265,10 @@ def respelt(value: Any) -> Any:
 
 
 @given(st.dictionaries(TEXTS, DATA, min_size=1, max_size=4))
-def test_order_and_spelling_do_not_matter(data: dict[str, Any]) -> None:
-    """Neither the order of keys nor 1 or 1.0 matters, however deep, wherever data may stand."""
+def test_neither_the_order_of_keys_nor_the_spelling_of_numbers_matters(
+    data: dict[str, Any],
+) -> None:
+    """1 is 1.0, however deep and wherever data may stand."""
     for arguments in (
         {"tools": [{**TOOL, "function": {**TOOL["function"], "parameters": data}}]},
         {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": data}}},
@@ -300,64 +300,88 @@ USER = {"role": "user", "content": "Hello"}
         ({"settings": {"temperature": 0.5}, "temperature": 0.25}, {"temperature": 0.25}),
         ({"settings": {"max_tokens": 9}, "max_completion_tokens": 5}, {"max_tokens": 5}),
         ({"settings": {"aliases": {"cheap": "gpt-4o-mini"}}, "model": "cheap"}, {}),
-        *(
-            ({name: value}, {})
-            for name, value in {
-                "user": "u1",
-                "metadata": {"run": "1"},
-                "store": True,
-                "service_tier": "flex",
-                "safety_identifier": "s",
-                "prompt_cache_key": "p",
-                "extra_headers": {"X-Run": "1"},
-                "timeout": 3,
-                "deadline": 9,
-                "max_attempts": 2,
-                "waiting_time": 0.5,
-                "exponential_backoff_factor": 3,
-                "cache": False,
-                "on_error": "raise",
-                "echo": True,
-                "enable_pydantic_model_return": True,
-            }.items()
-        ),
-        *(
-            ({"settings": {name: value}}, {})
-            for name, value in {
-                "api_key": "sk-one",
-                "base_url": "http://localhost:1/v1",
-                "timeout": 3,
-                "organization": "o",
-                "cache_mode": "refresh",
-                "retry_max_attempts": 9,
-                "azure_endpoint": "https://a.example",
-            }.items()
-        ),
     ],
     ids=str,
 )
-def test_other_spellings_of_the_same(arguments: dict[str, Any], same: dict[str, Any]) -> None:
-    """Two spellings of one question share its key; who pays, who is asked, how long and how often
-    is no part of it.
-    """
+def test_two_spellings_of_one_question_share_its_key(
+    arguments: dict[str, Any], same: dict[str, Any]
+) -> None:
+    """A default may be given or not, by an argument or by a setting."""
     assert asked(**arguments) == asked(**same)
 
 
-def test_streams_and_other_clients_share_keys() -> None:
-    """A stream, an OpenAI, an Azure and a scripted client ask the same question."""
-    for client in (
-        llmcall.OpenAIClient(api_key="sk-x"),
-        llmcall.AzureClient(azure_endpoint="https://a.example"),
-    ):
-        assert client.build_request("Hello", model="gpt-4o-mini").cache_key == asked()
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"user": "u1"},
+        {"metadata": {"run": "1"}},
+        {"store": True},
+        {"service_tier": "flex"},
+        {"safety_identifier": "s"},
+        {"prompt_cache_key": "p"},
+        {"extra_headers": {"X-Run": "1"}},
+        {"timeout": 3},
+        {"deadline": 9},
+        {"max_attempts": 2},
+        {"waiting_time": 0.5},
+        {"exponential_backoff_factor": 3},
+        {"cache": False},
+        {"on_error": "raise"},
+        {"echo": True},
+        {"enable_pydantic_model_return": True},
+    ],
+    ids=str,
+)
+def test_an_argument_that_does_not_change_the_question_is_no_part_of_its_key(
+    argument: dict[str, Any],
+) -> None:
+    """It says for whom, how long and how often is asked."""
+    assert asked(**argument) == asked()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"api_key": "sk-one"},
+        {"base_url": "http://localhost:1/v1"},
+        {"timeout": 3},
+        {"organization": "o"},
+        {"cache_mode": "refresh"},
+        {"retry_max_attempts": 9},
+        {"azure_endpoint": "https://a.example"},
+    ],
+    ids=str,
+)
+def test_a_setting_that_does_not_change_the_question_is_no_part_of_its_key(
+    setting: dict[str, Any],
+) -> None:
+    """It says who pays, and who is asked."""
+    assert asked(settings=setting) == asked()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: llmcall.OpenAIClient(api_key="sk-x"),
+        lambda: llmcall.AzureClient(azure_endpoint="https://a.example"),
+    ],
+    ids=["OpenAI", "Azure"],
+)
+def test_clients_of_all_kinds_share_keys(make: Callable[[], llmcall.LLMClient]) -> None:
+    """They ask the same question as a scripted one."""
+    assert make().build_request("Hello", model="gpt-4o-mini").cache_key == asked()
+
+
+def test_a_stream_has_the_key_of_a_whole_answer() -> None:
+    """It asks the same question."""
     scripted = ScriptedClient(["a"])
     with scripted.stream_message("Hello", model="gpt-4o-mini") as stream:
         assert "".join(stream) == "a"
     assert scripted.requests[0].cache_key == asked()
 
 
-def test_whatever_else_is_asked_matters() -> None:
-    """No two of these requests share a key: every parameter enters it, and so does its value."""
+def test_every_parameter_and_its_value_enter_the_key() -> None:
+    """No two of these requests share a key."""
     other = {
         "temperature": 0.8,
         "max_tokens": 51,
@@ -433,17 +457,30 @@ def test_whatever_else_is_asked_matters() -> None:
     assert len(set(keys)) == len(keys)
 
 
-@given(st.integers(1, 70), st.sampled_from(["\n", "\r\n", " "]), st.booleans())
-def test_base64_has_many_spellings(width: int, between: str, padded: bool) -> None:
-    """An image is its bytes: wrapped, padded or not. It is sent as given, and only its digest is
-    hashed.
-    """
-    wrapped = between.join(PNG[start : start + width] for start in range(0, len(PNG), width))
-    respelt = wrapped.rstrip("=") + "=" * padded
-    request = ScriptedClient().build_request(image(respelt), model="gpt-4o-mini")
-    assert request.cache_key == asked(image(PNG))
-    assert respelt in request.messages[0]["content"][0]["image_url"]["url"]
-    assert "base64" not in str(request.asked) and "sha256," in str(request.asked)
+WRAPPED = st.builds(
+    lambda width, between, padded: (
+        between.join(PNG[start : start + width] for start in range(0, len(PNG), width)).rstrip("=")
+        + "=" * padded
+    ),
+    st.integers(1, 70),
+    st.sampled_from(["\n", "\r\n", " "]),
+    st.booleans(),
+)
+
+
+@given(WRAPPED)
+def test_an_image_is_its_bytes(wrapped: str) -> None:
+    """Its base64 may be wrapped, padded or not."""
+    assert asked(image(wrapped)) == asked(image(PNG))
+
+
+@given(WRAPPED)
+def test_an_image_is_sent_as_it_was_given(wrapped: str) -> None:
+    """Only its digest enters the key."""
+    request = ScriptedClient().build_request(image(wrapped), model="gpt-4o-mini")
+    assert wrapped in request.messages[0]["content"][0]["image_url"]["url"]
+    assert "base64" not in str(request.asked)
+    assert "sha256," in str(request.asked)
 
 
 @pytest.mark.parametrize(
@@ -461,10 +498,10 @@ def test_base64_has_many_spellings(width: int, between: str, padded: bool) -> No
         ("x", {"sample": "\ud800"}, "sample"),
     ],
 )
-def test_lone_surrogates_are_refused(messages: Any, arguments: dict[str, Any], place: str) -> None:
-    """Half a character is a ValueError that names its place, before anything is sent; a whole pair
-    is text.
-    """
+def test_half_a_character_is_refused_before_anything_is_sent(
+    messages: Any, arguments: dict[str, Any], place: str
+) -> None:
+    """The error names its place."""
     client = ScriptedClient(["never"])
     with pytest.raises(ValueError, match="lone surrogate") as caught:
         client.send_message(messages, **arguments)
@@ -544,57 +581,77 @@ def normalized(text: Any, *names: str) -> str:
     return asked(text, {"cache_normalize": list(names)})
 
 
-@pytest.mark.parametrize(
+same_under_one = pytest.mark.parametrize(
     ("name", "one", "other"), [(name, *pair) for name in SAME for pair in SAME[name]]
 )
+
+
+@same_under_one
 def test_what_a_normalizer_names_makes_no_difference(name: str, one: str, other: str) -> None:
-    """Two texts that differ only in what is named share a key, but not without the normalizer or
-    with the others.
-    """
-    others = [known for known in SAME if known != name]
+    """Two texts that differ only in that share a key."""
     assert normalized(one, name) == normalized(other, name)
-    assert asked(one) != asked(other) and normalized(one, *others) != normalized(other, *others)
+
+
+@same_under_one
+def test_what_no_normalizer_names_makes_a_difference(name: str, one: str, other: str) -> None:
+    """Without the normalizer, or with the others."""
+    others = [known for known in SAME if known != name]
+    assert asked(one) != asked(other)
+    assert normalized(one, *others) != normalized(other, *others)
 
 
 @pytest.mark.parametrize(
     ("name", "one", "other"), [(name, *pair) for name in DIFFERENT for pair in DIFFERENT[name]]
 )
-def test_everything_else_does(name: str, one: str, other: str) -> None:
-    """What is not named still makes a difference."""
+def test_a_normalizer_leaves_what_only_looks_alike(name: str, one: str, other: str) -> None:
+    """It still makes a difference."""
     assert normalized(one, name) != normalized(other, name)
 
 
-def test_expressions_of_ones_own() -> None:
-    """A regular expression stands beside the names; a broken one is a ConfigError that says what is
-    wrong.
-    """
-    assert normalized("run 12 at 9:05", r"run \d+", "times") == normalized(
-        "run 7 at 10:15", "times", r"run \d+"
-    )
-    assert normalized("run 12 at 9:05", r"run \d+") != normalized("run 7 at 10:15", r"run \d+")
+def test_a_regular_expression_is_a_normalizer() -> None:
+    """It stands beside the names, in any order."""
+    one, other = "run 12 at 9:05", "run 7 at 10:15"
+    assert normalized(one, r"run \d+", "times") == normalized(other, "times", r"run \d+")
+    assert normalized(one, r"run \d+") != normalized(other, r"run \d+")
+
+
+def test_a_broken_regular_expression_is_refused() -> None:
+    """The error says what is wrong with it."""
     with pytest.raises(
         llmcall.ConfigError, match=r"'\(\[' is not a regular expression: unterminated"
     ):
         normalized("a", "([")
 
 
-def test_what_is_sent_keeps_its_times() -> None:
-    """Only the key is normalized; asked again later, the same question gets the recorded answer,
-    embeddings too.
-    """
-    client = ScriptedClient(
+@pytest.fixture
+def timeless() -> ScriptedClient:
+    """A client whose keys have no times."""
+    return ScriptedClient(
         ["yes", [1.0]], cache_normalize=["times"], cache_mode="auto", on_error="raise"
     )
+
+
+def test_what_is_sent_keeps_its_times(timeless: ScriptedClient) -> None:
+    """Only the key is normalized; the caller's messages stay."""
     messages = [{"role": "user", "content": "It is 12:30."}]
-    client.send_message(messages)
-    assert client.requests[0].messages == messages == [{"role": "user", "content": "It is 12:30."}]
-    assert client.send_message("It is 12:31.").cached
-    assert client.get_embedding("12:30") == client.get_embedding("12:31") == [1.0]
-    assert len(client.requests) == 2
+    timeless.send_message(messages)
+    assert (
+        timeless.requests[0].messages == messages == [{"role": "user", "content": "It is 12:30."}]
+    )
+
+
+def test_the_same_question_at_another_time_gets_the_recorded_answer(
+    timeless: ScriptedClient,
+) -> None:
+    """An embedding does, too."""
+    timeless.send_message("It is 12:30.")
+    assert timeless.send_message("It is 12:31.").cached  # type: ignore[union-attr]
+    assert timeless.get_embedding("12:30") == timeless.get_embedding("12:31") == [1.0]
+    assert len(timeless.requests) == 2
 
 
 def test_every_text_of_a_message_is_normalized() -> None:
-    """Text parts, names and arguments of tools too, but no role, and no image's digest."""
+    """Text parts, names and arguments of tools are."""
 
     def messages(clock: str) -> list[dict[str, Any]]:
         call = {
@@ -612,9 +669,16 @@ def test_every_text_of_a_message_is_normalized() -> None:
         ]
 
     assert normalized(messages("9:05"), "times") == normalized(messages("10:15"), "times")
-    assert normalized([USER], "user|system") != normalized(
-        [{**USER, "role": "system"}], "user|system"
-    )
+
+
+def test_a_role_is_not_normalized() -> None:
+    """It is no text of the message."""
+    system = [{**USER, "role": "system"}]
+    assert normalized([USER], "user|system") != normalized(system, "user|system")
+
+
+def test_an_images_digest_is_not_normalized() -> None:
+    """Two images never share a key."""
     assert normalized(image("QUJD"), "[0-9a-f]{8,}") != normalized(image("QUJE"), "[0-9a-f]{8,}")
 
 

@@ -14,13 +14,12 @@ import socket
 import ssl
 import sys
 import threading
-import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import openai
 import pytest
@@ -114,40 +113,69 @@ async def in_tasks(client: OpenAIClient, way: str) -> list[Any]:
         await client.aclose()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
-def test_a_storm(way: str) -> None:
-    """32 callers, 30 % faults: each call ends with its answer or a typed error; no thread or socket
-    is left.
-    """
-    seed = seeded().randrange(2**32)
-    before, open_before = threads(), sockets()
-    with Storm(seed, share=0.3) as storm:
-        settings = {
-            "retry_max_attempts": ATTEMPTS,
-            "retry_waiting_time": 0.0001,
-            "timeout": 1.0,
-            "deadline": 20.0,
-        }
-        with (
-            LIBRARY.Client(verify=False) as http_client,
-            plain(storm.base_url, http_client, **settings) as client,
-        ):
-            begun = time.monotonic()
-            found = (
-                in_threads(client, way)
-                if way in ("sync", "stream")
-                else asyncio.run(in_tasks(client, way))
-            )
-            assert time.monotonic() - begun < SECONDS
-        for item, outcome in zip(ITEMS, found, strict=True):
-            assert outcome == f"answer to {item}" or isinstance(outcome, APIError), outcome
-            assert 0 < storm.attempts[item] <= ATTEMPTS
-        answered = [outcome for outcome in found if isinstance(outcome, str)]
+class Outcomes(NamedTuple):
+    """What a storm left: the client, the server, each item's answer or error, and what was open."""
+
+    client: OpenAIClient
+    storm: Storm
+    found: list[Any]
+    before: tuple[set[str], int]
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def outcomes(
+    request: pytest.FixtureRequest, only_loopback: None, tmp_path_factory: pytest.TempPathFactory
+) -> Outcomes:
+    """Ask for all items by one of the ways, from 32 callers, of a server with 30 % faults."""
+    way, before = request.param, (threads(), sockets())
+    settings = {
+        "retry_max_attempts": ATTEMPTS,
+        "retry_waiting_time": 0.0001,
+        "timeout": 1.0,
+        "deadline": 20.0,
+        "cache_path": tmp_path_factory.mktemp("storm"),
+    }
+    with (
+        Storm(seeded().randrange(2**32), share=0.3) as storm,
+        LIBRARY.Client(verify=False) as http_client,
+        plain(storm.base_url, http_client, **settings) as client,
+    ):
+        found = (
+            in_threads(client, way)
+            if way in ("sync", "stream")
+            else asyncio.run(in_tasks(client, way))
+        )
+        assert len(storm.faults) > len(FAULTS) / 2
         assert storm.all_left()
-        assert len(client.cache) == client.usage.calls == len(answered)
-        assert client.usage.errors == len(ITEMS) - len(answered)
-    assert len(storm.faults) > len(FAULTS) / 2
+    return Outcomes(client, storm, found, before)
+
+
+@pytest.mark.slow
+def test_each_call_in_a_storm_ends_with_its_answer_or_a_typed_error(outcomes: Outcomes) -> None:
+    """No answer is another item's."""
+    for item, outcome in zip(ITEMS, outcomes.found, strict=True):
+        assert outcome == f"answer to {item}" or isinstance(outcome, APIError), outcome
+
+
+@pytest.mark.slow
+def test_no_call_in_a_storm_is_tried_more_often_than_allowed(outcomes: Outcomes) -> None:
+    """Each reaches the server."""
+    attempts = {item: outcomes.storm.attempts[item] for item in ITEMS}
+    assert {item: each for item, each in attempts.items() if not 0 < each <= ATTEMPTS} == {}
+
+
+@pytest.mark.slow
+def test_the_answers_of_a_storm_are_stored_and_counted(outcomes: Outcomes) -> None:
+    """Each once, as are the errors."""
+    answered = [outcome for outcome in outcomes.found if isinstance(outcome, str)]
+    assert len(outcomes.client.cache) == outcomes.client.usage.calls == len(answered)
+    assert outcomes.client.usage.errors == len(ITEMS) - len(answered)
+
+
+@pytest.mark.slow
+def test_a_storm_leaves_no_thread_and_no_socket(outcomes: Outcomes) -> None:
+    """Those of a pool of threads have ended, and each connection is closed."""
+    before, open_before = outcomes.before
     assert threads() <= before
     assert sockets() <= open_before
 
@@ -171,8 +199,8 @@ SLOW_SERVERS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", SLOW_SERVERS)
-def test_drips(name: str, way: str) -> None:
-    """Whatever drips, the deadline ends the call, though no read of it takes long."""
+def test_a_deadline_ends_the_call_of_a_server_that_drips(name: str, way: str) -> None:
+    """No single read of it takes long."""
     with (
         RawServer(SLOW_SERVERS[name]) as server,
         client_for(server.base_url, deadline=SOON, timeout=NO_MORE) as client,
@@ -223,31 +251,44 @@ ASKED: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("name", ["head", "body of an error"])
 @pytest.mark.parametrize("program", [in_a_program, in_an_asynchronous_program])
 @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
-def test_drips_for_a_program(name: str, program: Any, ask: Callable[[Any], Any]) -> None:
-    """The deadline ends a program's request too, whatever it asks for."""
+def test_a_deadline_ends_the_request_of_a_program(
+    name: str, program: Any, ask: Callable[[Any], Any]
+) -> None:
+    """Whatever it asks a server that drips."""
     with RawServer(SLOW_SERVERS[name]) as server:
         error = program(server.base_url, ask, deadline=SOON)
     assert error.status_code == 504
     assert len(server.requests) <= 1
 
 
-@pytest.mark.parametrize("name", ["head", "body of an error"])
-def test_drips_for_an_embedding_and_for_the_ancestors_function(name: str) -> None:
-    """The time of an embedding, and ``request_timeout``, end a call of a server that drips."""
+@pytest.fixture(params=["head", "body of an error"])
+def dripping_server(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Configure a server that drips."""
     how = {"api_key": "k", "cache_mode": "off", "retry_max_attempts": 1}
     with (
-        RawServer(SLOW_SERVERS[name]) as server,
+        RawServer(SLOW_SERVERS[request.param]) as server,
         llmcall.configured(base_url=server.base_url, **how),
     ):
-        error = llmcall.client().get_embedding("x", deadline=SOON, on_error="return")
-        assert type(error) is RequestTimeoutError
-        with pytest.raises(openai.APITimeoutError):
-            llmcall.chatcompletion_request(prompt="x", request_timeout=SOON)
+        yield
+
+
+def test_a_deadline_ends_an_embedding(dripping_server: None) -> None:
+    """As it does a chat."""
+    error = llmcall.client().get_embedding("x", deadline=SOON, on_error="return")
+    assert type(error) is RequestTimeoutError
+
+
+def test_request_timeout_ends_a_call_of_the_ancestors_function(dripping_server: None) -> None:
+    """The error is the SDK's."""
+    with pytest.raises(openai.APITimeoutError):
+        llmcall.chatcompletion_request(prompt="x", request_timeout=SOON)
 
 
 @pytest.mark.parametrize("way", ["sync", "stream"])
-def test_a_host_with_several_silent_addresses(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of a host's addresses share the time of the call."""
+def test_all_addresses_of_a_host_share_the_time_of_the_call(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a hundred silent ones only the first few are tried."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address, connect, tried = full.getsockname(), socket.socket.connect, []
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)] * 100
@@ -278,9 +319,7 @@ def test_a_host_with_several_silent_addresses(way: str, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
 def test_a_deadline_counts_through_a_stream(way: str) -> None:
-    """What the first chunks took of the deadline is missing to the last ones; the reader has what
-    came.
-    """
+    """What the first chunks took of it is missing to the last ones."""
     drip = dripping(HEAD + event(chunk("Two")), event(chunk(" coins")))
     with (
         RawServer(drip) as server,
@@ -298,16 +337,15 @@ def test_a_deadline_counts_through_a_stream(way: str) -> None:
         *((way, "comments") for way in ("stream", "astream")),
     ],
 )
-def test_a_timeout_bounds_an_attempt(name: str, way: str) -> None:
-    """Silence, half a body, one that drips for ever, and comments, which are no answer: each
-    attempt ends in time.
-    """
+def test_a_timeout_ends_each_attempt(name: str, way: str) -> None:
+    """Comments are no answer; the error has the endpoint and the number of attempts."""
     with (
         RawServer(SLOW_SERVERS[name]) as server,
         client_for(server.base_url, retry_max_attempts=2) as client,
     ):
         error = asked(client, way, timeout=SOON)
-    assert type(error) is RequestTimeoutError and "within the timeout" in str(error)
+    assert type(error) is RequestTimeoutError
+    assert "within the timeout" in str(error)
     assert (error.endpoint, error.attempts) == ("127.0.0.1", 2)
     assert len(server.requests) <= 2  # the time may be over before a request is sent
 
@@ -322,17 +360,35 @@ FLOODS = {
 }
 
 
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have 1 MiB as the size of the largest answer."""
+    monkeypatch.setattr("llmcall.responses.body.LARGEST", 2**20)
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", FLOODS)
-def test_floods(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What never ends is read no further than the largest answer, and not asked for again."""
-    monkeypatch.setattr("llmcall.responses.body.LARGEST", 2**20)
+def test_what_never_ends_is_read_no_further_than_the_largest_answer(
+    name: str, way: str, little_room: None
+) -> None:
+    """Each attempt ends with an error of the service."""
     with RawServer(FLOODS[name]) as server, client_for(server.base_url) as client:
         error = asked(client, way)
     assert isinstance(error, ServiceError), repr(error)
     assert len(server.requests) == error.attempts
-    if name in ("a body", "comments") and (name == "a body") == (way in ("sync", "async")):
-        assert "larger than 1 MiB" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("a body", "sync"), ("a body", "async"), ("comments", "stream"), ("comments", "astream")],
+)
+def test_the_error_of_an_answer_that_never_ends_has_the_size_of_the_largest(
+    name: str, way: str, little_room: None
+) -> None:
+    """A body's, and a stream's."""
+    with RawServer(FLOODS[name]) as server, client_for(server.base_url) as client:
+        error = asked(client, way)
+    assert "larger than 1 MiB" in str(error)
 
 
 def plain(base_url: str, http_client: Any = None, **settings: Any) -> OpenAIClient:
@@ -450,10 +506,8 @@ BROKEN: dict[str, tuple[Behaviour, str, int | None, str]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_answers(name: str) -> None:
-    """A broken connection or answer is a failing service: tried again, told with its cause, never
-    stored.
-    """
+def test_a_broken_connection_or_answer_is_a_failing_service(name: str) -> None:
+    """It is tried again and told with its cause, and never stored."""
     behaviour, words, status, cause = BROKEN[name]
     with RawServer(behaviour) as server, client_for(server.base_url) as client:
         error = client.send_message(QUESTION, on_error="return")
@@ -466,8 +520,8 @@ def test_broken_answers(name: str) -> None:
 
 
 @pytest.mark.parametrize("behaviour", [resets, closes, cut_chunk(), answers(Answer(503, "busy"))])
-def test_a_server_that_recovers(behaviour: Behaviour) -> None:
-    """After failures the answer is that of the server, stored, and its usage tells the retries."""
+def test_a_server_that_recovers_gives_its_answer(behaviour: Behaviour) -> None:
+    """Usage tells the retries, and the second call is answered from the cache."""
     with (
         RawServer(behaviour, behaviour, answers()) as server,
         client_for(server.base_url) as client,
@@ -482,8 +536,8 @@ def test_a_server_that_recovers(behaviour: Behaviour) -> None:
 
 @pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize("name", ["timeout", "deadline"])
-def test_a_time_that_no_socket_takes(name: str, way: str) -> None:
-    """A call may take as long as its caller likes, also longer than a socket can be told to wait."""
+def test_a_call_may_be_given_more_time_than_a_socket_takes(name: str, way: str) -> None:
+    """A caller may wait as long as it likes."""
     with RawServer(answers()) as server, client_for(server.base_url) as client:
         assert asked(client, way, **{name: 1e12}) == "Two coins."
 
@@ -578,49 +632,74 @@ def test_an_event_loop_leaves_nothing_behind(
     assert [each for each in made if each() is not None] == []
 
 
-def test_a_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
-    """Many threads tell of one retry, and of the first failure in full: where, and what to do; of
-    others shortly.
-    """
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # without listening
-        address = f"http://127.0.0.1:{nobody.getsockname()[1]}/v1"
-        client = OpenAIClient(base_url=address, **RETRY_AT_ONCE)
-        replies = llmcall.map(
-            lambda item: client.send_message(f"Hello {item}"), range(32), workers=8
-        )
-        assert replies == [None] * 32 and (client.usage.retries, client.usage.errors) == (32, 32)
-        with pytest.raises(ServiceError) as caught:
-            client.send_message("Hello", on_error="raise")
+@pytest.fixture(scope="module")
+def nobody() -> Iterator[str]:
+    """An address at which no server listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
+
+
+def ask_nobody(address: str) -> OpenAIClient:
+    """Ask from eight threads, 32 times; return the client."""
+    client = OpenAIClient(base_url=address, **RETRY_AT_ONCE)
+    replies = llmcall.map(lambda item: client.send_message(f"Hello {item}"), range(32), workers=8)
+    assert replies == [None] * 32
+    return client
+
+
+def failures(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the failures that were logged."""
+    return [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+
+
+def test_threads_that_ask_a_server_that_is_down_tell_of_one_retry(
+    nobody: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each call is tried twice nevertheless."""
+    client = ask_nobody(nobody)
+    assert (client.usage.retries, client.usage.errors) == (32, 32)
     assert len([each for each in caplog.messages if "trying again" in each]) == 1
-    failures = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
-    [first] = (each for each in failures if "failed as before" not in each)
-    for part in (f"at {address} failed", "Is the server", "llmcall doctor", 'on_error="raise"'):
-        assert part in first
-    counts = [
-        re.search(f"ServiceError at {address}\\): (\\d+) such failures within a min", each)
-        for each in failures
-    ]
-    assert (
-        sorted(int(found[1]) for found in counts if found) == [2, 4, 8, 16, 32]
-        and len(failures) == 6
-    )
-    notes = getattr(caught.value, "__notes__", [])  # there are none on Python 3.10
-    assert all(
-        f"model gpt-4o-mini at {address}. Try again later; 'llmcall doctor'" in note
-        for note in notes
-    )
-    assert len(notes) == (sys.version_info >= (3, 11))
+
+
+def test_the_first_failure_is_logged_in_full(nobody: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It says where, and what to do."""
+    ask_nobody(nobody)
+    [first] = (each for each in failures(caplog) if "failed as before" not in each)
+    assert f"at {nobody} failed" in first
+    assert "Is the server" in first
+    assert "llmcall doctor" in first
+    assert 'on_error="raise"' in first
+
+
+def test_failures_like_the_first_are_logged_shortly_and_more_and_more_rarely(
+    nobody: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line has how many there were."""
+    ask_nobody(nobody)
+    shortly = re.compile(rf"ServiceError at {nobody}\): (\d+) such failures within a min")
+    counts = [found[1] for each in failures(caplog) if (found := shortly.search(each))]
+    assert sorted(map(int, counts)) == [2, 4, 8, 16, 32]
+    assert len(failures(caplog)) == 6
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exceptions have no notes")
+def test_an_error_that_is_raised_has_a_note_that_says_what_to_do(nobody: str) -> None:
+    """The note names the model and the address."""
+    with pytest.raises(ServiceError) as caught:
+        OpenAIClient(base_url=nobody, **RETRY_AT_ONCE).send_message("Hello", on_error="raise")
+    [note] = getattr(caught.value, "__notes__", [])
+    assert f"model gpt-4o-mini at {nobody}. Try again later; 'llmcall doctor'" in note
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize(
     ("name", "value"), [("x-colour", "grün"), ("x-colour", "a\nb"), ("x colour", "green")]
 )
-def test_a_header_that_cannot_be_sent(
+def test_a_header_that_cannot_be_sent_is_refused(
     name: str, value: str, way: str, httpserver: HTTPServer
 ) -> None:
-    """It is an error of the tree that names the header, and nothing is sent."""
+    """The error names the header, and nothing is sent."""
     server = ScriptedServer(httpserver, OK)
     with pytest.raises(ConfigError, match=rf"extra_headers.*{re.escape(repr(name))}"):
         WAYS[way](OpenAIClient(base_url=server.base_url), "Hello", extra_headers={name: value})
@@ -638,8 +717,8 @@ def noting(seen: list[Any]) -> Any:
 
 
 @pytest.mark.parametrize("path", ["/v1?tenant=a%20b", "/v1/?tenant=a%20b"])
-def test_a_base_url_with_a_query(path: str) -> None:
-    """The query stays behind the path, with that of the call."""
+def test_the_query_of_a_base_url_stays_behind_the_path(path: str) -> None:
+    """That of the call stands beside it."""
     seen: list[Any] = []
     with noting(seen) as http_client:
         client = OpenAIClient(base_url="http://localhost" + path, http_client=http_client)
@@ -649,39 +728,47 @@ def test_a_base_url_with_a_query(path: str) -> None:
 
 
 def test_an_extra_query_is_not_stored(httpserver: HTTPServer) -> None:
-    """What goes into the address may be a key: it is neither in the record nor in the cassette, nor
-    in the key.
-    """
+    """It may be a key: neither the record nor the cassette has it."""
     server = ScriptedServer(httpserver, OK)
     client = OpenAIClient(base_url=server.base_url)
     with llmcall.cassette("tape.jsonl"):
-        reply = client.send_message("Hello", extra_query={"code": "a-secret-77"}, on_error="raise")
+        client.send_message("Hello", extra_query={"code": "a-secret-77"}, on_error="raise")
     assert "a-secret-77" not in Path("tape.jsonl").read_text(encoding="utf-8")
     assert not [record for record in client.cache.records() if "a-secret-77" in str(record)]
+
+
+def test_an_extra_query_does_not_change_the_cache_key(httpserver: HTTPServer) -> None:
+    """The request without it is the same."""
+    server = ScriptedServer(httpserver, OK)
+    client = OpenAIClient(base_url=server.base_url)
+    reply = client.send_message("Hello", extra_query={"code": "a-secret-77"}, on_error="raise")
     assert client.build_request("Hello").cache_key == reply.cache_key
 
 
-def test_ollama() -> None:
-    """``api_type = ollama`` is this machine's server, and needs no key."""
+def test_ollama_is_this_machines_server_and_needs_no_key() -> None:
+    """``api_type = ollama`` will do."""
     seen: list[Any] = []
     with noting(seen) as http_client:
         kind = type(llmcall.client("ollama"))
         assert issubclass(kind, OpenAIClient)
-        assert (
-            kind(http_client=http_client, model="llama3.2")
-            .send_message("Hello", on_error="raise")
-            .content
-        )
+        client = kind(http_client=http_client, model="llama3.2")
+        assert client.send_message("Hello", on_error="raise").content
+    assert [str(each.url) for each in seen] == ["http://localhost:11434/v1/chat/completions"]
+
+
+def test_ollama_on_another_machine_needs_a_key() -> None:
+    """Nothing is sent without one."""
+    seen: list[Any] = []
+    with noting(seen) as http_client:
+        kind = type(llmcall.client("ollama"))
+        client = kind(http_client=http_client, base_url="https://models.example.org/v1")
         with pytest.raises(ConfigError, match=r"no API key for models\.example\.org"):
-            kind(http_client=http_client, base_url="https://models.example.org/v1").send_message(
-                "Hello"
-            )
-    assert str(seen[0].url) == "http://localhost:11434/v1/chat/completions"
-    assert len(seen) == 1
+            client.send_message("Hello")
+    assert seen == []
 
 
 def test_one_connection_serves_many_calls() -> None:
-    """A client keeps its connection: a server that answers twice on one has both calls there."""
+    """A client keeps it: a server that answers twice on one connection has both calls there."""
 
     def answers_twice(connection: socket.socket, stopped: threading.Event) -> None:
         connection.sendall(http(OK.text().encode()))
@@ -696,34 +783,48 @@ def test_one_connection_serves_many_calls() -> None:
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("lent", [False, True])
-def test_a_forgotten_client_closes_its_connections(
-    lent: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody needs to close a client for its connections' sake; an HTTP client of the user's stays
-    open.
-    """
-    gone = threading.Event()
+def keeping_open(gone: threading.Event) -> Behaviour:
+    """Return a server's behaviour that keeps the connection, and notes when it is closed."""
 
-    def keeps_open(connection: socket.socket, stopped: threading.Event) -> None:
+    def behave(connection: socket.socket, stopped: threading.Event) -> None:
         answers(stays=True)(connection, stopped)
         if connection.recv(1) == b"":
             gone.set()
 
-    # The SDK has a finalizer, which may come too late: of a cycle, a collector may take the sockets
-    # before their owner.
+    return behave
+
+
+@pytest.fixture
+def no_finalizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away the SDK's finalizer, which may come too late: of a cycle, a collector may take the
+    sockets before their owner.
+    """
     monkeypatch.delattr(type(openai.OpenAI(api_key="none")._client), "__del__", raising=False)
-    with RawServer(keeps_open) as server, LIBRARY.Client() as http_client:
-        given = {"http_client": http_client} if lent else {}
-        client = OpenAIClient(base_url=server.base_url, cache_mode="off", **given)
+
+
+def test_a_forgotten_client_closes_its_connections(no_finalizer: None) -> None:
+    """Nobody needs to close a client for its connections' sake."""
+    gone = threading.Event()
+    with RawServer(keeping_open(gone)) as server:
+        client = OpenAIClient(base_url=server.base_url, cache_mode="off")
         client.send_message(QUESTION, on_error="raise")
         del client
         gc.collect()
-        assert http_client.is_closed is False
-        if not lent:
-            assert gone.wait(60)
+        assert gone.wait(60)
+
+
+def test_a_forgotten_client_leaves_the_users_http_client_open(no_finalizer: None) -> None:
+    """Its connections are closed by the user."""
+    gone = threading.Event()
+    with RawServer(keeping_open(gone)) as server, LIBRARY.Client() as http_client:
+        client = OpenAIClient(base_url=server.base_url, cache_mode="off", http_client=http_client)
+        client.send_message(QUESTION, on_error="raise")
+        del client
+        gc.collect()
+        assert not http_client.is_closed
+        assert not gone.is_set()
         http_client.close()
-    assert gone.wait(60)
+        assert gone.wait(60)
 
 
 @pytest.mark.filterwarnings(

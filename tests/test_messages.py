@@ -80,38 +80,52 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("messages", "kind", "place"), REFUSED)
-def test_messages_that_are_refused(messages: Any, kind: type[Exception], place: str) -> None:
-    """What is no list of messages is refused, naming the message and the field."""
+def test_messages_that_are_refused_are_named(
+    messages: Any, kind: type[Exception], place: str
+) -> None:
+    """The error names the message and the field."""
     with pytest.raises(kind, match=re.escape(place) + r"[ ,;]") as caught:
         built(messages)
     assert type(caught.value) is kind
 
 
-def test_messages_that_are_taken() -> None:
-    """One string, every role, an assistant that only called a tool, a tuple and any mapping; all of
-    it is copied.
-    """
-    assert built("Hello").messages == [{"role": "user", "content": "Hello"}]
-    every = [{"role": role, "content": "Hello"} for role in ROLES]
-    assert built(every).messages == every
-    called = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": {}}]}
-    assert built([called, {**called, "content": None}]).messages == [
-        called,
-        {**called, "content": None},
-    ]
-    mappings = types.MappingProxyType(every[0]), UserDict({**every[1], "name": "Lisa"})
+EVERY_ROLE = [{"role": role, "content": "Hello"} for role in ROLES]
+CALLED = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": {}}]}
+
+
+@pytest.mark.parametrize(
+    ("messages", "found"),
+    [
+        pytest.param("Hello", [{"role": "user", "content": "Hello"}], id="a string"),
+        pytest.param(EVERY_ROLE, EVERY_ROLE, id="every role"),
+        pytest.param(tuple(EVERY_ROLE), EVERY_ROLE, id="a tuple"),
+        pytest.param([CALLED], [CALLED], id="only a tool call"),
+        pytest.param([{**CALLED, "content": None}], [{**CALLED, "content": None}], id="no content"),
+    ],
+)
+def test_messages_are_taken_as_they_are(messages: Any, found: list[dict[str, Any]]) -> None:
+    """A string is the user's message."""
+    assert built(messages).messages == found
+
+
+def test_messages_may_be_any_mappings() -> None:
+    """They become dicts."""
+    mappings = types.MappingProxyType(EVERY_ROLE[0]), UserDict({**EVERY_ROLE[1], "name": "Lisa"})
     found = built(mappings).messages
-    assert found == [every[0], {**every[1], "name": "Lisa"}] and {
-        type(message) for message in found
-    } == {dict}
+    assert found == [EVERY_ROLE[0], {**EVERY_ROLE[1], "name": "Lisa"}]
+    assert {type(message) for message in found} == {dict}
+
+
+def test_messages_are_copied() -> None:
+    """What their owner changes later does not change the request."""
     parts = user([{"type": "text", "text": "Hello"}])
     request = built(parts)
     parts[1]["content"][0]["text"] = "changed"
     assert request.messages == user([{"type": "text", "text": "Hello"}])
 
 
-def test_dedenting() -> None:
-    """The common indentation goes, of strings and of text parts; the given messages keep it."""
+def test_dedenting_takes_the_common_indentation() -> None:
+    """Of strings and of text parts; the given messages keep it."""
     picture = {"type": "image_url", "image_url": {"url": "u"}}
     messages = [
         {"role": "system", "content": "\n    You sell:\n      - apples\n    "},
@@ -132,10 +146,8 @@ def test_dedenting() -> None:
         ("stream", "stream_message()"),
     ],
 )
-def test_an_unknown_parameter(name: str, hint: str) -> None:
-    """An unknown name is refused with the nearest known one, or the place for what a server has
-    beyond the API.
-    """
+def test_an_unknown_parameter_is_refused_with_the_nearest_one(name: str, hint: str) -> None:
+    """Or with the place for what a server has beyond the API."""
     with pytest.raises(TypeError, match=re.escape(hint)) as caught:
         built(**{"temperature": 1, name: 5})
     assert repr(name) in str(caught.value)
@@ -199,16 +211,16 @@ FORMATS = "takes a dict, a pydantic model, a dataclass or a TypedDict, not"
         ),
     ],
 )
-def test_a_value_that_is_refused(name: str, value: Any, kind: type[Exception], said: str) -> None:
-    """A value that no API takes, or out of its bounds, is refused by its name, with what it is and
-    must be.
-    """
+def test_a_wrong_value_is_refused_by_its_name(
+    name: str, value: Any, kind: type[Exception], said: str
+) -> None:
+    """The error says what it is, and what it must be."""
     with pytest.raises(kind, match=rf"^{name} ?{re.escape(said)}"):
         built(**{name: value})
 
 
 class Word(str):
-    """Be a string of one's own."""
+    """A string of one's own class."""
 
 
 @pytest.mark.parametrize(
@@ -231,14 +243,14 @@ class Word(str):
         ("metadata", {"run": "3"}, {"run": "3"}),
     ],
 )
-def test_a_value_that_is_taken(name: str, value: Any, found: Any) -> None:
-    """What the API takes is sent as plain data, whatever kind of number, string or mapping it is."""
+def test_a_value_is_sent_as_plain_data(name: str, value: Any, found: Any) -> None:
+    """Whatever kind of number, string or mapping it is."""
     assert sent(**{name: value}) == {name: found}
     assert type(sent(**{name: value})[name]) is type(found)
 
 
-def test_numbers_of_numpy() -> None:
-    """A scalar of numpy is the number that it holds."""
+def test_a_number_of_numpy_is_sent_as_the_number_that_it_holds() -> None:
+    """Whole ones as whole ones."""
     numpy = pytest.importorskip("numpy")
     given_ones = {
         "temperature": numpy.float32(0.5),
@@ -246,28 +258,43 @@ def test_numbers_of_numpy() -> None:
         "top_p": numpy.float64(1),
     }
     assert sent(**given_ones) == {"temperature": 0.5, "seed": 3, "top_p": 1}
+
+
+def test_a_boolean_of_numpy_is_no_number() -> None:
+    """It is refused, as one of Python is."""
+    numpy = pytest.importorskip("numpy")
     with pytest.raises(TypeError, match=r"^temperature is "):
         built(temperature=numpy.bool_(True))
 
 
-def test_configured_defaults() -> None:
-    """What is configured holds where nothing is given; the token limit has two names and one value."""
-    settings = {"temperature": 0.5, "max_tokens": 100, "top_p": 1.0}
-    assert (
-        sent()
-        == sent(stop=[], temperature=None)
-        == sent(echo=True, enable_pydantic_model_return=False)
-        == {}
-    )
-    assert sent(settings=settings) == {"temperature": 0.5, "max_tokens": 100, "top_p": 1}
-    assert sent(settings=settings, top_p=0.25, max_completion_tokens=7) == {
-        "temperature": 0.5,
-        "max_tokens": 7,
-        "top_p": 0.25,
-    }
-    with pytest.raises(
-        ValueError, match=r"^max_tokens and max_completion_tokens are the same parameter"
-    ):
+DEFAULTS = {"temperature": 0.5, "max_tokens": 100, "top_p": 1.0}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"stop": [], "temperature": None},
+        {"echo": True, "enable_pydantic_model_return": False},
+    ],
+    ids=str,
+)
+def test_what_says_nothing_is_not_sent(arguments: dict[str, Any]) -> None:
+    """Neither None, nor an empty list, nor what means nothing to a model."""
+    assert sent(**arguments) == {}
+
+
+def test_what_is_configured_holds_if_nothing_is_given() -> None:
+    """Else what is given."""
+    assert sent(settings=DEFAULTS) == DEFAULTS
+    assert sent(settings=DEFAULTS, top_p=0.25) == {**DEFAULTS, "top_p": 0.25}
+
+
+def test_the_token_limit_has_two_names_and_one_value() -> None:
+    """Either replaces what is configured; both together are refused."""
+    assert sent(settings=DEFAULTS, max_completion_tokens=7) == {**DEFAULTS, "max_tokens": 7}
+    same = r"^max_tokens and max_completion_tokens are the same parameter"
+    with pytest.raises(ValueError, match=same):
         built(max_tokens=5, max_completion_tokens=6)
 
 
@@ -307,47 +334,66 @@ def test_what_a_model_refuses_is_not_sent(
     )
 
 
-@pytest.mark.parametrize("on_error", ["none", "raise", "return"])
-@pytest.mark.parametrize(
+WRONG = pytest.mark.parametrize(
     "name", ["temperature", "stop", "tools", "extra_body", "response_format", "tool_choice"]
 )
-def test_wrong_arguments_are_raised_before_any_call(name: str, on_error: str) -> None:
-    """Whatever on_error says, and a second time as the first; nothing is asked, and no draw is
-    taken.
-    """
+
+
+@WRONG
+@pytest.mark.parametrize("on_error", ["none", "raise", "return"])
+@pytest.mark.parametrize("method", ["send_message", "stream_message", "build_request"])
+def test_a_wrong_argument_is_raised_whatever_on_error_says(
+    method: str, on_error: str, name: str
+) -> None:
+    """A second time as the first, and nothing is asked."""
+    client = ScriptedClient(["yes"])
+    for _ in range(2):
+        with pytest.raises(TypeError, match=rf"^{name} "):
+            getattr(client, method)("Hello", **{name: b"5", "on_error": on_error})
+    assert client.requests == []
+
+
+@WRONG
+def test_a_wrong_argument_takes_no_draw(name: str) -> None:
+    """The next call has the first number."""
     client = ScriptedClient(["yes"], cache_mode="auto")
-    wrong = {name: b"5", "on_error": on_error}
     with llmcall.scope("a"):
-        for ask in (
-            client.send_message,
-            client.send_message,
-            client.stream_message,
-            client.build_request,
-        ):
-            with pytest.raises(TypeError, match=rf"^{name} "):
-                ask("Hello", **wrong)  # type: ignore[operator]
-        reply = client.send_message("Hello")
+        with pytest.raises(TypeError):
+            client.send_message("Hello", **{name: b"5"})
+        assert client.send_message("Hello", on_error="raise").sample == "a#0"
+
+
+@WRONG
+def test_a_wrong_argument_is_raised_although_the_request_is_recorded(name: str) -> None:
+    """No recorded answer hides it."""
+    client = ScriptedClient(["yes"], cache_mode="auto")
+    client.send_message("Hello")
     with pytest.raises(TypeError):
-        client.send_message("Hello", **wrong)
-    assert reply is not None and reply.sample == "a#0"
-    assert len(client.requests) == 1
+        client.send_message("Hello", **{name: b"5"})
 
 
-def test_arguments_of_embeddings() -> None:
-    """Embeddings check theirs likewise, with the place of what is no text; what only chats have is
-    unknown to them.
-    """
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("extra_body", 5), ("dimensions", "5"), ("temperature", 1), ("tools", [])],
+)
+def test_a_wrong_argument_of_an_embedding_is_refused_by_name(name: str, value: Any) -> None:
+    """What only chats have is unknown to embeddings."""
+    with pytest.raises(TypeError, match=name):
+        ScriptedClient([[1.0]]).get_embedding("Hello", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [(None, "text is None"), (b"a", "text is bytes"), (["a", 3], r"text\[1\] is int")],
+)
+def test_what_is_no_text_has_no_embedding(text: Any, place: str) -> None:
+    """The error names its place."""
+    with pytest.raises(TypeError, match=place):
+        ScriptedClient([[1.0]]).get_embedding(text)
+
+
+def test_dimensions_are_sent_as_a_whole_number() -> None:
+    """Whatever kind of number they are."""
     client = ScriptedClient([[1.0]])
-    wrong = {"extra_body": 5, "dimensions": "5", "temperature": 1, "tools": []}
-    for name, value in wrong.items():
-        with pytest.raises(TypeError, match=name):
-            client.get_embedding("Hello", **{name: value})
-    for text, place in (
-        (None, "text is None"),
-        (b"a", "text is bytes"),
-        (["a", 3], r"text\[1\] is int"),
-    ):
-        with pytest.raises(TypeError, match=place):
-            client.get_embedding(text)  # type: ignore[call-overload]
     assert client.get_embedding("Hello", dimensions=1.0) == [1.0]
     assert [request.body["dimensions"] for request in client.requests] == [1]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -41,53 +42,69 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
     return [(each.levelno, each.getMessage()) for each in caplog.records if each.name == "llmcall"]
 
 
-def test_an_unsupported_parameter(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
-    """What a model does not support is dropped, said once, and the record is that of the request as
-    asked.
-    """
-    answers = [
-        unsupported("temperature"),
-        unsupported("max_tokens"),
-        OK,
-        unsupported("temperature"),
-        OK,
-    ]
-    server = ScriptedServer(httpserver, *answers)
-    arguments = {"temperature": 0.5, "max_tokens": 50, "model": "my-model", "on_error": "raise"}
+# A parameter that the model refuses, and then its older name, are dropped one after the other.
+REFUSING = [unsupported("temperature"), unsupported("max_tokens"), OK]
+REFUSED = {"temperature": 0.5, "max_tokens": 50, "model": "my-model", "on_error": "raise"}
+
+
+def test_an_unsupported_parameter_is_dropped(httpserver: HTTPServer) -> None:
+    """The call is made without it, or under its new name."""
+    server = ScriptedServer(httpserver, *REFUSING)
     with client_for(server.base_url) as client:
-        reply = client.send_message(QUESTION, **arguments)
-        assert reply.cache_key == client.build_request(QUESTION, **arguments).cache_key
-        assert client.send_message(QUESTION, **arguments).cached
-        assert len(server.requests) == 3
-        client.send_message("And pears?", **arguments)
-        record = next(client.cache.records())
+        client.send_message(QUESTION, **REFUSED)
     sent = server.requests[2].body
     assert sent == {"model": "my-model", "messages": QUESTION, "max_completion_tokens": 50}
+
+
+def test_an_answer_without_an_unsupported_parameter_is_that_of_the_request_as_asked(
+    httpserver: HTTPServer,
+) -> None:
+    """Its record has the parameters that were asked for, and answers the same request again."""
+    server = ScriptedServer(httpserver, *REFUSING)
+    with client_for(server.base_url) as client:
+        reply = client.send_message(QUESTION, **REFUSED)
+        assert reply.cache_key == client.build_request(QUESTION, **REFUSED).cache_key
+        assert client.send_message(QUESTION, **REFUSED).cached
+        (record,) = client.cache.records()
+    assert len(server.requests) == 3
     assert (record.request["temperature"], record.request["max_tokens"]) == (0.5, 50)
+
+
+def test_an_unsupported_parameter_is_told_once(
+    httpserver: HTTPServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A later call drops it too, without a word."""
+    server = ScriptedServer(httpserver, *REFUSING, unsupported("temperature"), OK)
+    with client_for(server.base_url) as client:
+        client.send_message(QUESTION, **REFUSED)
+        client.send_message("And pears?", **REFUSED)
     assert len([line for _, line in lines(caplog) if "temperature" in line]) == 1
 
 
-def test_servers_that_ignore_parameters(caplog: pytest.LogCaptureFixture) -> None:
-    """Fewer answers than ``n``, or other ``dimensions``, than were asked for are said once."""
+@pytest.mark.parametrize(
+    ("asking", "told"),
+    [
+        (
+            lambda client: client.send_message("Hello", n=3),
+            ("ignores n", "1 of the 3"),
+        ),
+        (
+            lambda client: client.get_embedding("Hello", dimensions=2),
+            ("ignores dimensions", "3 dimensions"),
+        ),
+    ],
+    ids=["n", "dimensions"],
+)
+def test_a_server_that_ignores_a_parameter_is_told_once(
+    asking: Callable[[Any], object], told: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gives fewer answers than ``n``, or other ``dimensions``, than were asked for."""
     client = ScriptedClient(
         lambda asked: "one" if isinstance(asked[0], dict) else [[1.0, 2.0, 3.0]]
     )
     for _ in range(2):
-        client.send_message("Hello", n=3)
-        client.get_embedding("Hello", dimensions=2)
-    assert (
-        len([text for text in caplog.messages if "ignores n" in text and "1 of the 3" in text]) == 1
-    )
-    assert (
-        len(
-            [
-                text
-                for text in caplog.messages
-                if "ignores dimensions" in text and "3 dimensions" in text
-            ]
-        )
-        == 1
-    )
+        asking(client)
+    assert len([text for text in caplog.messages if all(words in text for words in told)]) == 1
 
 
 class Offer(pydantic.BaseModel):
@@ -96,16 +113,30 @@ class Offer(pydantic.BaseModel):
     price: int
 
 
-def test_the_arguments_of_tinytroupe() -> None:
-    """``echo`` is not sent, and ``enable_pydantic_model_return`` gives the object, live and from
-    the cache.
-    """
+TINYTROUPE = {"response_format": Offer, "echo": True, "enable_pydantic_model_return": True}
+
+
+def test_enable_pydantic_model_return_gives_the_object() -> None:
+    """Live and from the cache, in an event loop too."""
     client = ScriptedClient(lambda messages: '{"price": 3}', cache_mode="auto")
-    arguments = {"response_format": Offer, "echo": True, "enable_pydantic_model_return": True}
-    assert [client.send_message("How much?", **arguments) for _ in range(2)] == [Offer(price=3)] * 2
-    assert "echo" not in client.requests[0].body and len(client.requests) == 1
-    assert asyncio.run(client.asend_message("How much?", **arguments)) == Offer(price=3)
-    assert client.send_message("How much?", response_format=Offer).parsed == Offer(price=3)  # type: ignore[union-attr]
+    found = [client.send_message("How much?", **TINYTROUPE) for _ in range(2)]
+    assert found == [Offer(price=3)] * 2
+    assert asyncio.run(client.asend_message("How much?", **TINYTROUPE)) == Offer(price=3)
+    assert len(client.requests) == 1
+
+
+def test_echo_is_not_sent() -> None:
+    """It is an argument of TinyTroupe's that means nothing to a model."""
+    client = ScriptedClient(['{"price": 3}'])
+    client.send_message("How much?", **TINYTROUPE)
+    assert "echo" not in client.requests[0].body
+
+
+def test_without_enable_pydantic_model_return_the_object_is_parsed() -> None:
+    """The call returns the reply, of which the object is an attribute."""
+    client = ScriptedClient(['{"price": 3}'])
+    reply = client.send_message("How much?", response_format=Offer, on_error="raise")
+    assert reply.parsed == Offer(price=3)
 
 
 # Retries
@@ -113,17 +144,17 @@ def test_the_arguments_of_tinytroupe() -> None:
 
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let no time pass between attempts, and keep how much would have."""
+    """The waits between attempts, in seconds; none of that time passes."""
     seconds: list[float] = []
     monkeypatch.setattr(Wait, "perform", lambda wait: seconds.append(wait.seconds))
     return seconds
 
 
-def test_waits_grow(slept: list[float]) -> None:
-    """Between attempts it waits one second, two, four, each with at most a quarter more, and never
-    over the limit.
+@pytest.fixture
+def busy() -> tuple[ScriptedClient, Any]:
+    """A client whose server is busy for six attempts, and the error of such a call.
 
-    What the call says of it goes before the settings.
+    The call says how it is to be tried, against the settings.
     """
     settings = {
         "retry_waiting_time": 3600,
@@ -132,18 +163,26 @@ def test_waits_grow(slept: list[float]) -> None:
     }
     client = ScriptedClient([ServiceError("busy")] * 6, retry_max_waiting_time=4, **settings)
     given: dict[str, Any] = {"waiting_time": 1, "max_attempts": 6, "exponential_backoff_factor": 2}
-    error = client.send_message("Hello", on_error="return", **given)
-    assert all(
-        base <= seconds <= base * 1.25 for base, seconds in zip((1, 2, 4, 4, 4), slept, strict=True)
-    )
+    return client, client.send_message("Hello", on_error="return", **given)
+
+
+def test_waits_grow_up_to_a_limit(slept: list[float], busy: tuple[ScriptedClient, Any]) -> None:
+    """One second, two, four, each with at most a quarter more."""
+    for base, seconds in zip((1, 2, 4, 4, 4), slept, strict=True):
+        assert base <= seconds <= base * 1.25
+
+
+@pytest.mark.usefixtures("slept")
+def test_an_error_says_after_how_many_attempts_it_came(busy: tuple[ScriptedClient, Any]) -> None:
+    """And from which endpoint; usage counts the retries."""
+    client, error = busy
     assert (error.attempts, error.endpoint) == (6, "scripted")
     assert (client.usage.errors, client.usage.retries) == (1, 5)
 
 
-def test_the_longer_wait_wins(slept: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    """The server's wait is waited where it is longer, ours where that is; the first is told, the
-    others counted.
-    """
+@pytest.fixture
+def delayed() -> ScriptedClient:
+    """A client whose server asked for a long wait, then for a short one, and has answered."""
     script = [
         ServiceError("busy", retry_after=30.0),
         ServiceError("busy", retry_after=0.5),
@@ -151,16 +190,35 @@ def test_the_longer_wait_wins(slept: list[float], caplog: pytest.LogCaptureFixtu
     ]
     client = ScriptedClient(script, retry_waiting_time=1, retry_exponential_backoff_factor=2)
     client.send_message("Hello", on_error="raise")
-    assert slept[0] == 30.0 and 2.0 <= slept[1] <= 2.5
-    ((level, line),) = lines(caplog)
-    assert level == logging.WARNING and "trying again in 30.00 s (llmcall.usage() counts" in line
-    assert client.usage.retries == 2
+    return client
+
+
+def test_the_longer_wait_wins(slept: list[float], delayed: ScriptedClient) -> None:
+    """The server's wait if that is longer, else that of the settings."""
+    long, short = slept
+    assert long == 30.0
+    assert 2.0 <= short <= 2.5
+
+
+@pytest.mark.usefixtures("slept")
+def test_the_first_wait_is_told_and_the_others_are_counted(
+    delayed: ScriptedClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line says where the count is."""
+    ((level, line),) = [
+        (each.levelno, each.getMessage())
+        for each in caplog.get_records("setup")
+        if each.name == "llmcall"
+    ]
+    assert level == logging.WARNING
+    assert "trying again in 30.00 s (llmcall.usage() counts" in line
+    assert delayed.usage.retries == 2
 
 
 def test_each_kind_of_failure_is_told(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failure for another reason is told in full; a third one of a kind is told again when a
+    """A failure for another reason is told in full; a third one of a kind is told once more when a
     minute has passed.
     """
     reasons = (
@@ -187,15 +245,25 @@ def test_each_kind_of_failure_is_told(
 @pytest.mark.parametrize(
     "error", [RateLimitError("slow", status_code=429, retry_after=3600.0), ServiceError("busy")]
 )
-def test_a_wait_past_the_deadline(error: APIError, slept: list[float]) -> None:
-    """A wait that would pass the deadline is not begun."""
+def test_a_wait_past_the_deadline_is_not_begun(error: APIError, slept: list[float]) -> None:
+    """The call fails at once."""
     client = ScriptedClient([error, "late"], retry_waiting_time=3600)
     assert client.send_message("Hello", deadline=60, on_error="return") is error
     assert (error.attempts, slept, len(client.requests)) == (1, [], 1)
 
 
-def test_an_attempt_gets_what_time_is_left() -> None:
-    """An attempt has its timeout, or what the call's deadline leaves."""
+@pytest.mark.parametrize(
+    ("arguments", "timeout"),
+    [
+        ({"timeout": 5}, 5),
+        ({"timeout": 5, "deadline": 1000}, 5),
+        ({"timeout": 5000, "deadline": 1000}, pytest.approx(1000, abs=60)),
+    ],
+)
+def test_an_attempt_has_its_timeout_or_what_the_deadline_leaves(
+    arguments: dict[str, Any], timeout: Any
+) -> None:
+    """Whichever is shorter."""
     seen: list[Any] = []
 
     class Timed(ScriptedClient):
@@ -203,19 +271,13 @@ def test_an_attempt_gets_what_time_is_left() -> None:
             seen.append(timeout)
             return super().send(request, timeout)
 
-    client = Timed(["a", "b", "c"])
-    for arguments in (
-        {"timeout": 5},
-        {"timeout": 5, "deadline": 1000},
-        {"timeout": 5000, "deadline": 1000},
-    ):
-        client.send_message("Hello", **arguments)
-    assert seen == [5, 5, pytest.approx(1000, abs=60)]
+    Timed(["a"]).send_message("Hello", **arguments)
+    assert seen == [timeout]
 
 
 @pytest.mark.parametrize("name", ["messages", "model", "top_k", None, 5])
-def test_what_cannot_be_dropped(name: Any) -> None:
-    """A refusal of what was not sent, or of what the request is made of, is raised as it is."""
+def test_a_refusal_of_what_cannot_be_dropped_is_raised(name: Any) -> None:
+    """Of what was not sent, or of what every request is made of."""
     error = InvalidRequestError("Unsupported parameter", status_code=400)
     error.code, error.param = "unsupported_parameter", name
     assert ScriptedClient([error]).send_message("Hello", on_error="return") is error
@@ -230,7 +292,7 @@ LONG = "apples and pears " * 100  # some 300 tokens
 
 
 class Servers(ScriptedClient):
-    """Be models by their windows, in characters: ``refusing`` refuses, ``cutting`` cuts the answer."""
+    """Models by their windows, in characters: ``refusing`` refuses, ``cutting`` cuts the answer."""
 
     def __init__(self, behaviour: str = "refusing", **settings: Any) -> None:
         self.behaviour = behaviour
@@ -270,109 +332,185 @@ def asked_of(client: Servers, text: str = LONG, *, way: str = "sync", **argument
     return stream.reply
 
 
-@pytest.mark.parametrize("way", ["sync", "async", "stream"])
-@pytest.mark.parametrize("behaviour", ["refusing", "cutting"])
-def test_the_next_model_is_asked(
-    way: str, behaviour: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One model after the other is asked until the prompt fits, each step logged; a stream that
-    began goes nowhere.
-    """
+# A stream that began goes nowhere, so one that is cut has no other model.
+LONGER_MODELS = pytest.mark.parametrize(
+    ("behaviour", "way"),
+    [
+        ("refusing", "sync"),
+        ("refusing", "async"),
+        ("refusing", "stream"),
+        ("cutting", "sync"),
+        ("cutting", "async"),
+    ],
+)
+
+
+@LONGER_MODELS
+def test_the_next_model_is_asked_until_the_prompt_fits(behaviour: str, way: str) -> None:
+    """One after the other; a short prompt stays with the first."""
     client = Servers(behaviour)
-    reply = asked_of(client, way=way)
-    if way == "stream" and behaviour == "cutting":
-        assert reply.finish_reason == "length" and client.asked_models() == [SMALL]
-        return
-    assert reply.content == "fits" and client.asked_models() == [SMALL, MIDDLE, LARGE]
+    assert asked_of(client, way=way).content == "fits"
+    assert client.asked_models() == [SMALL, MIDDLE, LARGE]
+    assert asked_of(client, "short", way=way).content == "fits"
+    assert client.asked_models() == [SMALL]
+
+
+@LONGER_MODELS
+def test_each_step_to_a_longer_model_is_told(
+    behaviour: str, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the model that was asked, and the next one."""
+    asked_of(Servers(behaviour), way=way)
     steps = [line for _, line in lines(caplog)]
     assert [line.partition(":")[0] for line in steps] == [SMALL, MIDDLE]
     assert [line.rpartition(";")[2] for line in steps] == [
         f" asking {model} instead" for model in (MIDDLE, LARGE)
     ]
-    assert asked_of(client, "short", way=way).content == "fits" and client.asked_models() == [SMALL]
-    replaying = Servers(cache_mode="replay")
-    again = [asked_of(client, way=way), asked_of(replaying, way=way)]
-    assert client.asked_models() == replaying.asked_models() == []
-    assert all(
-        each.cached and each == reply and each.cache_key == reply.cache_key for each in again
-    )
 
 
-def test_the_records_of_a_fallback() -> None:
-    """The answer is stored under its model, and the first request's record points to it; both
-    count.
-    """
+@LONGER_MODELS
+def test_the_answer_of_a_longer_model_is_found_for_the_first(behaviour: str, way: str) -> None:
+    """By the same client, and by one that replays: no model is asked."""
+    client = Servers(behaviour)
+    reply = asked_of(client, way=way)
+    client.asked_models()
+    for each in (client, Servers(cache_mode="replay")):
+        found = asked_of(each, way=way)
+        assert found.cached
+        assert (found, found.cache_key) == (reply, reply.cache_key)
+        assert each.asked_models() == []
+
+
+def test_a_stream_that_is_cut_asks_no_other_model() -> None:
+    """Its reader has a part of the answer already."""
+    client = Servers("cutting")
+    assert asked_of(client, way="stream").finish_reason == "length"
+    assert client.asked_models() == [SMALL]
+
+
+@pytest.fixture
+def fallen_back() -> tuple[Servers, Any]:
+    """A client whose first model had too little room, and the reply of the last one."""
     client = Servers()
-    reply = asked_of(client)
+    return client, asked_of(client)
+
+
+def test_the_record_of_the_first_model_points_to_the_answer(
+    fallen_back: tuple[Servers, Any],
+) -> None:
+    """Which is stored under the model that gave it; both are sound and count."""
+    client, reply = fallen_back
     records = {record.request["model"]: record for record in client.cache.records()}
-    assert records.keys() == {SMALL, LARGE} and len(client.cache) == 2
-    assert (
-        records[SMALL].response == {"fallback": reply.cache_key}
-        and records[LARGE].cache_key == reply.cache_key
-    )
+    assert records.keys() == {SMALL, LARGE}
+    assert records[SMALL].response == {"fallback": reply.cache_key}
+    assert records[LARGE].cache_key == reply.cache_key
+    assert len(client.cache) == 2
     assert client.cache.verify() == []
-    assert client.send_message(LONG, model=LARGE).cached  # type: ignore[union-attr]
+
+
+def test_the_answer_of_a_fallback_answers_its_own_model(fallen_back: tuple[Servers, Any]) -> None:
+    """Asked for by its name, nothing is called."""
+    client, _ = fallen_back
+    assert client.send_message(LONG, model=LARGE, on_error="raise").cached
+
+
+def test_an_export_holds_the_way_of_a_fallback(fallen_back: tuple[Servers, Any]) -> None:
+    """Loaded elsewhere, the first model's request is answered."""
+    client, reply = fallen_back
     client.cache.export("answers.jsonl")
     other = Servers(cache_mode="replay", cache_path="other")
-    assert other.cache.load("answers.jsonl") == 2 and asked_of(other) == reply
+    assert other.cache.load("answers.jsonl") == 2
+    assert asked_of(other) == reply
 
 
-def test_a_pointer_to_nothing_is_a_miss() -> None:
-    """Where the answer was deleted the call is made again, and in the mode replay it is a miss."""
+@pytest.fixture
+def pointer_to_nothing() -> Servers:
+    """A client whose cache has the record of the first model, and no longer the answer."""
     client = Servers()
     reply = asked_of(client)
     client.asked_models()
     assert client.cache.delete(where=lambda record: record.cache_key == reply.cache_key) == 1
+    return client
+
+
+@pytest.mark.usefixtures("pointer_to_nothing")
+def test_a_pointer_to_nothing_is_a_miss() -> None:
+    """In the mode ``replay``."""
     with pytest.raises(CacheMissError):
         Servers(cache_mode="replay").send_message(LONG)
-    assert asked_of(client) == reply and client.asked_models() == [SMALL, MIDDLE, LARGE]
-    assert asked_of(client).cached
 
 
-def test_fallbacks_may_be_aliases() -> None:
-    """An alias in the list means its model; each draw of a scope takes the same way."""
+def test_a_pointer_to_nothing_is_followed_by_a_call(pointer_to_nothing: Servers) -> None:
+    """The models are asked again, and the answer is stored."""
+    assert asked_of(pointer_to_nothing).content == "fits"
+    assert pointer_to_nothing.asked_models() == [SMALL, MIDDLE, LARGE]
+    assert asked_of(pointer_to_nothing).cached
+
+
+def test_a_fallback_may_be_an_alias() -> None:
+    """It means its model."""
     client = Servers(fallbacks={SMALL: ("big",)}, aliases={"big": LARGE})
+    asked_of(client)
+    assert client.asked_models() == [SMALL, LARGE]
+
+
+def test_each_draw_of_a_scope_may_fall_back() -> None:
+    """Each has a record of its own under both models."""
+    client = Servers(fallbacks={SMALL: (LARGE,)})
     with llmcall.scope("trial"):
         assert [asked_of(client).sample for _ in range(2)] == ["trial#0", "trial#1"]
-    assert client.asked_models() == [SMALL, LARGE] * 2 and len(client.cache) == 4
+    assert client.asked_models() == [SMALL, LARGE] * 2
+    assert len(client.cache) == 4
 
 
-def test_an_answer_that_the_next_model_gave_before() -> None:
-    """What the next model has answered already it is not asked again."""
+def test_an_answer_that_the_next_model_gave_before_is_not_asked_for() -> None:
+    """It is found in the cache."""
     client = Servers()
     asked_of(client, model=LARGE)
-    assert asked_of(client).content == "fits" and client.asked_models() == [LARGE, SMALL, MIDDLE]
+    assert asked_of(client).content == "fits"
+    assert client.asked_models() == [LARGE, SMALL, MIDDLE]
 
 
-@pytest.mark.parametrize("arguments", [{"max_tokens": 1}, {"max_completion_tokens": 1}, {}])
-def test_a_cut_answer(arguments: dict[str, int]) -> None:
-    """What the caller's own limit cut is returned as it is; where no larger model is left, a cut
-    answer is recorded.
-    """
-    client = Servers("cutting", fallbacks=CHAIN if arguments else {SMALL: (MIDDLE,)})
+@pytest.mark.parametrize("arguments", [{"max_tokens": 1}, {"max_completion_tokens": 1}])
+def test_an_answer_that_the_callers_own_limit_cut_is_returned(arguments: dict[str, int]) -> None:
+    """No other model is asked, and the answer is recorded."""
+    client = Servers("cutting")
     assert [asked_of(client, **arguments).finish_reason for _ in range(2)] == ["length"] * 2
-    assert client.asked_models() == ([SMALL] if arguments else [SMALL, MIDDLE])
+    assert client.asked_models() == [SMALL]
 
 
-def test_refresh_takes_the_way_anew() -> None:
-    """In the mode refresh the way is taken anew once, and read from then on; where nothing is
-    stored, no pointer is.
-    """
+def test_a_cut_answer_is_recorded_if_no_larger_model_is_left() -> None:
+    """It is the best that there is."""
+    client = Servers("cutting", fallbacks={SMALL: (MIDDLE,)})
+    assert [asked_of(client).finish_reason for _ in range(2)] == ["length"] * 2
+    assert client.asked_models() == [SMALL, MIDDLE]
+
+
+def test_refresh_asks_all_models_once_more() -> None:
+    """The new answer is read from then on."""
     asked_of(Servers())
     client = Servers(cache_mode="refresh", fallbacks={SMALL: (LARGE,)})
-    assert not asked_of(client).cached and client.asked_models() == [SMALL, LARGE]
-    assert asked_of(client).cached and client.asked_models() == []
-    for mode, arguments in (("off", {}), ("auto", {"cache": False})):
-        other = Servers(cache_mode=mode, cache_path="other")
-        asked_of(other, **arguments)
-        assert len(other.cache) == 0
+    assert not asked_of(client).cached
+    assert client.asked_models() == [SMALL, LARGE]
+    assert asked_of(client).cached
+    assert client.asked_models() == []
+
+
+@pytest.mark.parametrize(("mode", "arguments"), [("off", {}), ("auto", {"cache": False})])
+def test_without_the_cache_a_fallback_stores_no_pointer(
+    mode: str, arguments: dict[str, Any]
+) -> None:
+    """Nor an answer."""
+    client = Servers(cache_mode=mode, cache_path="other")
+    asked_of(client, **arguments)
+    assert len(client.cache) == 0
 
 
 # Identical calls at once
 
 
 class Gate:
-    """Be a function of the messages that answers once it is let, and counts its calls."""
+    """A function of the messages that answers once it is let, and counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -391,8 +529,7 @@ class Gate:
     "error", [InvalidRequestError("no", status_code=400), RequestTimeoutError("late")]
 )
 def test_tasks_share_an_error(error: APIError, method: str, deadline: float | None) -> None:
-    """The API's error is that of every caller, each with an exception of its own; the next one asks
-    anew.
+    """Each caller gets an exception of its own, and the next call asks again.
 
     A deadline that has not passed changes nothing.
     """
@@ -412,14 +549,14 @@ def test_tasks_share_an_error(error: APIError, method: str, deadline: float | No
     assert {(type(e), str(e), e.status_code) for e in errors} == {
         (type(error), str(error), error.status_code)
     }
-    assert len({id(each) for each in errors}) == 8 and len(client.requests) == 1
-    assert asyncio.run(getattr(client, method)("Hello")) and len(client.requests) == 2
+    assert len({id(each) for each in errors}) == 8
+    assert len(client.requests) == 1
+    assert asyncio.run(getattr(client, method)("Hello"))
+    assert len(client.requests) == 2
 
 
 def test_a_deadline_is_not_shared() -> None:
-    """Where the leader's own time is too short for another attempt, another caller takes over and
-    asks.
-    """
+    """If the first caller's time is too short for another attempt, the next caller asks."""
     gate = Gate()
 
     class Late(ScriptedClient):
@@ -444,36 +581,53 @@ def test_a_deadline_is_not_shared() -> None:
         return await asyncio.gather(leader, follower)
 
     error, reply = asyncio.run(main())
-    assert type(error) is RequestTimeoutError and reply.content == "the answer"
+    assert type(error) is RequestTimeoutError
+    assert reply.content == "the answer"
 
 
-def test_a_thread_and_tasks_share_one_call() -> None:
-    """They get what came, whatever another one does with its reply at once; another question goes
-    past them.
-    """
-    gate = Gate()
-    client = ScriptedClient(
+def gated_client(gate: Gate) -> ScriptedClient:
+    """Return a client that answers the question "slow" once the gate is open, and others at once."""
+    return ScriptedClient(
         lambda messages: gate(messages) if messages[-1]["content"] == "slow" else "quick",
         cache_mode="auto",
     )
 
-    async def ask() -> Any:
-        reply = await client.asend_message("slow", on_error="raise")
-        content = reply.raw["choices"][0]["message"]["content"]
-        reply.raw["choices"][0]["message"]["content"] = "changed"
-        return content, reply.cached
+
+def test_a_thread_and_tasks_share_one_call() -> None:
+    """All get its answer; one of them is told that it made the call."""
+    gate = Gate()
+    client = gated_client(gate)
 
     async def main() -> Any:
-        tasks = [asyncio.create_task(ask()) for _ in range(100)]
+        tasks = [
+            asyncio.create_task(client.asend_message("slow", on_error="raise")) for _ in range(100)
+        ]
         await asyncio.to_thread(gate.asked.wait, 30)
         thread = asyncio.get_running_loop().run_in_executor(None, client.send_message, "slow")
-        assert (await client.asend_message("quick"))["content"] == "quick"  # type: ignore[index]
         gate.open.set()
         return await asyncio.gather(*tasks), await thread
 
-    found, of_thread = asyncio.run(main())
-    assert sorted(found) == [("the answer", False)] + [("the answer", True)] * 99
-    assert (of_thread["content"], gate.calls) == ("the answer", 1)
+    replies, of_thread = asyncio.run(main())
+    assert {reply.content for reply in [*replies, of_thread]} == {"the answer"}
+    assert sorted(reply.cached for reply in replies) == [False] + [True] * 99
+    assert gate.calls == 1
+
+
+def test_another_question_does_not_wait_for_a_shared_call() -> None:
+    """It is answered while the call is under way."""
+    gate = Gate()
+    client = gated_client(gate)
+
+    async def main() -> Any:
+        slow = asyncio.create_task(client.asend_message("slow"))
+        await asyncio.to_thread(gate.asked.wait, 30)
+        quick = await client.asend_message("quick", on_error="raise")
+        assert not slow.done()
+        gate.open.set()
+        await slow
+        return quick.content
+
+    assert asyncio.run(main()) == "quick"
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["leader", "follower"])
@@ -500,8 +654,8 @@ def test_callers_that_share_an_answer_have_copies_of_it(number: int) -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"cache": False}, {}])
-def test_past_the_cache_each_call_goes_alone(arguments: dict[str, Any]) -> None:
-    """Neither cache=False nor the mode off leads or follows."""
+def test_without_the_cache_each_call_goes_alone(arguments: dict[str, Any]) -> None:
+    """Neither with ``cache=False`` nor in the mode ``off`` does a call wait for another."""
     barrier = threading.Barrier(3, timeout=30)
     client = ScriptedClient(
         lambda messages: str(barrier.wait() >= 0), cache_mode="auto" if arguments else "off"

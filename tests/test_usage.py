@@ -51,23 +51,34 @@ def numbers(usage: Any) -> dict[str, Any]:
 # Counting
 
 
-def test_calls_and_hits() -> None:
-    """A call is billed; a hit bills nothing and saves what it cost; without a call all is known:
-    nothing.
-    """
+BILLED = {"calls": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest.approx(0.002)}
+
+
+def test_without_a_call_all_is_known_to_be_nothing() -> None:
+    """A new client's usage is that of no call."""
     client = metered(1000, 500)
-    assert client.usage == llmcall.Usage() and numbers(client.usage) == {}
+    assert client.usage == llmcall.Usage()
+    assert numbers(client.usage) == {}
+
+
+def test_a_call_is_billed() -> None:
+    """Its tokens and cost count."""
+    client = metered(1000, 500)
     client.send_message("Hello")
-    billed = {"calls": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest.approx(0.002)}
-    assert numbers(client.usage) == billed
-    client.send_message("Hello")
-    client.send_message("Hello")
-    assert numbers(client.usage) == {**billed, "cached_calls": 2, "saved": pytest.approx(0.004)}
+    assert numbers(client.usage) == BILLED
+
+
+def test_a_hit_bills_nothing_and_saves_what_the_call_cost() -> None:
+    """Each of them."""
+    client = metered(1000, 500)
+    for _ in range(3):
+        client.send_message("Hello")
+    assert numbers(client.usage) == {**BILLED, "cached_calls": 2, "saved": pytest.approx(0.004)}
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_what_is_no_answer_is_billed(streamed: bool) -> None:
-    """The tokens of an empty answer count, in a budget too, although the call failed."""
+def test_an_empty_answer_is_billed(streamed: bool) -> None:
+    """Its tokens count, in a budget too, although the call failed."""
     settings = {"prices": PRICES, "model": "cheap", "cache_mode": "off", "on_error": "raise"}
     empty = {"finish_reason": "length", "usage": answer(1000, 500)["usage"]}
     client = (
@@ -77,33 +88,38 @@ def test_what_is_no_answer_is_billed(streamed: bool) -> None:
     )
     with llmcall.budget(tokens=100_000) as budget, pytest.raises(EmptyAnswerError):
         list(client.stream_message("Hello")) if streamed else client.send_message("Hello")
-    billed = {"errors": 1, "input_tokens": 1000, "output_tokens": 500, "cost": pytest.approx(0.002)}
-    assert numbers(client.usage) == billed and budget.spent[1:] == (1500, 0)
+    billed = {name: value for name, value in BILLED.items() if name != "calls"}
+    assert numbers(client.usage) == {**billed, "errors": 1}
+    assert budget.spent[1:] == (1500, 0)
 
 
-@pytest.mark.parametrize("reported", [None, {}, {"prompt_tokens": None}])
-def test_unknown_tokens_are_none(reported: Any) -> None:
-    """Where a server reports no tokens, tokens and cost are None, never 0, and stay so."""
-    client = metered(reported)
-    assert client.send_message("Hello", on_error="raise").cost is None
-    client.send_message("Hello")
-    usage = client.usage
+@pytest.fixture(params=[None, {}, {"prompt_tokens": None}], ids=str)
+def unmetered(request: pytest.FixtureRequest) -> Responding:
+    """A client whose server reports no tokens."""
+    return metered(request.param)
+
+
+def test_unknown_tokens_and_costs_are_none(unmetered: Responding) -> None:
+    """Never 0: of a reply, and of the usage of calls and hits."""
+    assert unmetered.send_message("Hello", on_error="raise").cost is None
+    unmetered.send_message("Hello")
+    usage = unmetered.usage
     assert (usage.calls, usage.cached_calls) == (1, 1)
-    assert (usage.input_tokens, usage.output_tokens, usage.cost, usage.saved) == (
-        None,
-        None,
-        None,
-        None,
-    )
-    client.responses[:] = [answer(1, 1)]
-    client.send_message("another")
-    assert (client.usage.calls, client.usage.input_tokens, client.usage.cost) == (2, None, None)
+    for name in ("input_tokens", "output_tokens", "cost", "saved"):
+        assert getattr(usage, name) is None
 
 
-def test_exact_from_many_threads() -> None:
-    """No count is lost, however many threads count at once; a block counts the calls of all of
-    them.
-    """
+def test_an_unknown_part_makes_a_sum_unknown(unmetered: Responding) -> None:
+    """What a later call reports cannot make it known."""
+    unmetered.send_message("Hello")
+    unmetered.responses[:] = [answer(1, 1)]
+    unmetered.send_message("another")
+    usage = unmetered.usage
+    assert (usage.calls, usage.input_tokens, usage.cost) == (2, None, None)
+
+
+def test_no_count_is_lost_among_many_threads() -> None:
+    """However many count at once; a block counts the calls of all of them."""
     client = metered(3, 2, cache_mode="off")
     with llmcall.track() as tracked, ThreadPoolExecutor(16) as executor:
         list(executor.map(client.send_message, [str(number) for number in range(400)]))
@@ -163,57 +179,87 @@ def ask_in(client: Any, path: tuple[str, ...], model: str) -> None:
         ask_in(client, path[1:], model)
 
 
-def test_scopes_of_given_samples_and_of_items() -> None:
-    """A given sample, whatever letters it has, belongs to its scope; items that a map named count
-    around them.
-    """
+def test_a_call_with_a_given_sample_counts_under_its_scope() -> None:
+    """Whatever letters the sample and the scopes have."""
     client = metered(1, 1)
     with llmcall.scope("trial"):
         client.send_message("Hello", sample="a#b")
         with llmcall.scope("0123456789abcdef"):
             client.send_message("Hello")
     client.send_message("Hello", sample="c")
-    with llmcall.track() as usage:
-        llmcall.map(
-            client.send_message, [str(number) for number in range(12)], scope="village", repeats=2
-        )
-    assert list(client.usage.by_scope) == ["", "trial", "trial/0123456789abcdef", "village"]
-    assert {name: part.calls for name, part in usage.by_scope.items()} == {"village": 24}
+    assert list(client.usage.by_scope) == ["", "trial", "trial/0123456789abcdef"]
+
+
+@pytest.fixture
+def village() -> Responding:
+    """A client of a map of twelve items, drawn twice, in a scope; and of a call outside any."""
+    client = metered(1, 1)
+    client.send_message("Hello")
+    questions = [str(number) for number in range(12)]
+    llmcall.map(client.send_message, questions, scope="village", repeats=2)
+    return client
+
+
+def test_items_that_a_map_named_count_under_the_maps_scope(village: Responding) -> None:
+    """There is no part for each of them."""
+    parts = {name: part.calls for name, part in village.usage.by_scope.items()}
+    assert parts == {"": 1, "village": 24}
+
+
+def test_a_frame_of_usage_has_a_row_for_each_scope(village: Responding) -> None:
+    """With its calls."""
     pytest.importorskip("pandas")
-    frame = client.usage.to_frame()
-    assert list(zip(frame["scope"], frame["calls"], strict=True)) == [
-        ("", 1),
-        ("trial", 1),
-        ("trial/0123456789abcdef", 1),
-        ("village", 24),
-    ]
+    frame = village.usage.to_frame()
+    assert list(zip(frame["scope"], frame["calls"], strict=True)) == [("", 1), ("village", 24)]
 
 
-def test_replayed_answers_count_apart_from_those_of_the_cache() -> None:
-    """A server was asked, the cache had it, or a cassette: usage and cassette count each by itself."""
+@pytest.fixture
+def of_three_kinds() -> list[tuple[Any, Any]]:
+    """The usage and the cassette of a run with an answer of the cache, one that was asked, and that
+    one again; and of a run that replays.
+    """
     client = Responding(completion(), cache_path="cache")
     client.send_message("from the cache")
-    with llmcall.cassette("tape.jsonl") as tape, llmcall.track() as usage:
-        client.send_message("from the cache")
-        client.send_message("asked")
-        client.send_message("asked")
-    assert (usage.calls, usage.cached_calls, usage.replayed_calls) == (1, 2, 1)
-    assert (tape.asked, tape.supplied, tape.replayed) == (1, 1, 1)
-    with llmcall.cassette("tape.jsonl") as tape, llmcall.track() as usage:
-        client.send_message("from the cache")
-        client.send_message("asked")
-    assert (usage.calls, usage.cached_calls, usage.replayed_calls) == (0, 2, 2)
-    assert (tape.asked, tape.supplied, tape.replayed) == (0, 0, 2)
-    assert "replayed_calls" in str(usage) and "replayed_calls" not in str(llmcall.Usage(1, 2))
+    found = []
+    for questions in (["from the cache", "asked", "asked"], ["from the cache", "asked"]):
+        with llmcall.cassette("tape.jsonl") as tape, llmcall.track() as usage:
+            for question in questions:
+                client.send_message(question)
+        found.append((usage, tape))
+    return found
+
+
+def test_usage_counts_replayed_answers_apart_from_those_of_the_cache(
+    of_three_kinds: list[tuple[Any, Any]],
+) -> None:
+    """Replayed ones are among those that were not asked for."""
+    counts = [
+        (usage.calls, usage.cached_calls, usage.replayed_calls) for usage, _ in of_three_kinds
+    ]
+    assert counts == [(1, 2, 1), (0, 2, 2)]
+
+
+def test_a_cassette_counts_what_was_asked_supplied_and_replayed(
+    of_three_kinds: list[tuple[Any, Any]],
+) -> None:
+    """By itself."""
+    counts = [(tape.asked, tape.supplied, tape.replayed) for _, tape in of_three_kinds]
+    assert counts == [(1, 1, 1), (0, 0, 2)]
+
+
+def test_the_table_of_usage_names_replayed_answers_only_if_there_are_any(
+    of_three_kinds: list[tuple[Any, Any]],
+) -> None:
+    """Else it has no column for them."""
+    assert "replayed_calls" in str(of_three_kinds[1][0])
+    assert "replayed_calls" not in str(llmcall.Usage(1, 2))
 
 
 SNAPSHOTS = "gpt-4o-mini-2024-07-18", "gpt-4o-mini-2025-02-01"
 
 
 def test_usage_names_the_model_that_answered() -> None:
-    """It does where a server gives another name than the one that was asked for, for recorded
-    answers too.
-    """
+    """If a server gives another name than the one that was asked for, for recorded answers too."""
     client = Responding(completion(), model="gpt-4o-mini")
     for _ in range(2):
         client.send_message("Hello")
@@ -221,9 +267,14 @@ def test_usage_names_the_model_that_answered() -> None:
     assert (usage.calls, usage.cached_calls, usage.served) == (1, 1, SNAPSHOTS[:1])
     assert f"gpt-4o-mini was answered by {SNAPSHOTS[0]}" in str(usage)
     assert f"gpt-4o-mini was answered by {SNAPSHOTS[0]}" in usage._repr_html_()
-    same = Responding(completion(model="gpt-4o-mini"), model="gpt-4o-mini", cache_mode="off")
-    same.send_message("Hello")
-    assert "answered by" not in str(same.usage) and same.usage.served == ("gpt-4o-mini",)
+
+
+def test_usage_does_not_name_a_model_that_answered_under_its_own_name() -> None:
+    """It is the one that was asked for."""
+    client = Responding(completion(model="gpt-4o-mini"), model="gpt-4o-mini", cache_mode="off")
+    client.send_message("Hello")
+    assert client.usage.served == ("gpt-4o-mini",)
+    assert "answered by" not in str(client.usage)
 
 
 def test_a_frame_of_usage_names_the_models_that_answered() -> None:
@@ -250,15 +301,14 @@ def test_two_models_that_answer_under_one_name_are_told(
         caplog.clear()
     for question in questions:
         client.send_message(question)
-    told = [text for text in caplog.messages if "two models answer under the name" in text]
-    assert len(told) == 1 and "gpt-4o-mini: " in told[0]
-    assert all(name in told[0] for name in SNAPSHOTS)
+    (told,) = [text for text in caplog.messages if "two models answer under the name" in text]
+    assert "gpt-4o-mini: " in told
+    assert all(name in told for name in SNAPSHOTS)
 
 
-def test_track_counts_just_its_block() -> None:
-    """A block's usage has neither what came before nor after, nested blocks count in both, and so
-    up to an error.
-    """
+@pytest.fixture
+def tracked() -> tuple[Any, Any]:
+    """The usage of a block, and of a block inside it that an error ended."""
     client = metered(1, 1)
     client.send_message("before")
     with llmcall.track() as outer:
@@ -269,25 +319,53 @@ def test_track_counts_just_its_block() -> None:
             raise ZeroDivisionError
         client.send_message("three")
     client.send_message("after")
-    assert (inner.calls, inner.cached_calls, outer.calls, outer.cached_calls) == (1, 1, 3, 1)
-    assert str(inner) == repr(inner) == str(copy.copy(inner)) and "<table>" in inner._repr_html_()
+    return outer, inner
+
+
+def test_track_counts_just_its_block(tracked: tuple[Any, Any]) -> None:
+    """Neither what came before nor after; nested blocks count in both, and up to an error."""
+    outer, inner = tracked
+    assert (inner.calls, inner.cached_calls) == (1, 1)
+    assert (outer.calls, outer.cached_calls) == (3, 1)
+
+
+def test_a_tracked_usage_shows_itself_as_a_usage(tracked: tuple[Any, Any]) -> None:
+    """As text, as HTML, and copied."""
+    _, inner = tracked
+    assert str(inner) == repr(inner) == str(copy.copy(inner))
+    assert "<table>" in inner._repr_html_()
+
+
+def test_a_tracked_usage_has_no_other_attributes(tracked: tuple[Any, Any]) -> None:
+    """A name with a slip is an error."""
     with pytest.raises(AttributeError):
-        _ = inner.callz
+        _ = tracked[0].callz
 
 
-def test_process_usage_survives_a_reset() -> None:
-    """llmcall.usage() counts all clients, and reset() keeps it; a usage is a plain value that never
-    changes.
-    """
+def test_the_usage_of_the_process_counts_all_clients() -> None:
+    """``reset()`` keeps it."""
     before = llmcall.usage()
     metered(1, 1).send_message("one")
     metered(1, 1).send_message("two")
     llmcall.reset()
-    after = llmcall.usage()
-    assert (after.calls, before.calls) == (before.calls + 2, after.calls - 2)
-    assert pickle.loads(pickle.dumps(after)) == after
+    assert llmcall.usage().calls == before.calls + 2
+
+
+def test_a_usage_does_not_change() -> None:
+    """Neither by later calls nor by its owner."""
+    client = metered(1, 1)
+    before = client.usage
+    client.send_message("one")
+    assert before == llmcall.Usage()
     with pytest.raises(AttributeError):
-        after.calls = 3  # type: ignore[misc]
+        before.calls = 3  # type: ignore[misc]
+
+
+def test_a_usage_survives_pickling() -> None:
+    """It is a plain value."""
+    client = metered(1, 1)
+    client.send_message("one")
+    assert pickle.loads(pickle.dumps(client.usage)) == client.usage
 
 
 # Prices
@@ -297,7 +375,7 @@ def test_process_usage_survives_a_reset() -> None:
     ("price", "cost"), [((10.0, 20.0), 0.012), ((10.0, 20.0, 1.0), 0.0048), ((0.0, 0.0), 0.0)]
 )
 def test_cached_input_has_a_price_of_its_own(price: tuple[float, ...], cost: float) -> None:
-    """The third number of [Prices] is that of cached input; reply, usage and budget keep to it."""
+    """It is the third number of [Prices]; reply, usage and budget keep to it."""
     details = {"prompt_tokens_details": {"cached_tokens": 800}}
     client = metered(
         {"prompt_tokens": 1000, "completion_tokens": 100, **details}, prices={"cheap": price}
@@ -305,20 +383,22 @@ def test_cached_input_has_a_price_of_its_own(price: tuple[float, ...], cost: flo
     with llmcall.budget(usd=1) as budget:
         reply = client.send_message("Hello", max_tokens=100, on_error="raise")
     assert reply.cost == client.usage.cost == budget.spent.usd == pytest.approx(cost)
-    assert client.usage.cached_input_tokens == 800 and "cached_input_tokens" in str(client.usage)
+    assert client.usage.cached_input_tokens == 800
+    assert "cached_input_tokens" in str(client.usage)
 
 
-def test_the_price_is_that_of_the_endpoint_that_answered() -> None:
-    """Of a pool, a call costs what the endpoint asks that answered, not what the first one does."""
+class Pooled(llmcall.OpenAIClient):
+    """A client of several endpoints, without a network."""
+
+    def make_transport(self, endpoint: Any) -> Any:
+        """Return what answers for every endpoint."""
+        return metered(1000, 100)
+
+
+@pytest.fixture
+def pooled() -> Pooled:
+    """A client of two providers of one model, which ask different prices."""
     pytest.importorskip("genai_prices")
-
-    class Pooled(llmcall.OpenAIClient):
-        """Answer without a network."""
-
-        def make_transport(self, endpoint: Any) -> Any:
-            """Return what answers for every endpoint."""
-            return metered(1000, 100)
-
     names = {
         "groq": "https://api.groq.com/openai/v1",
         "deepinfra": "https://api.deepinfra.com/v1/openai",
@@ -328,16 +408,22 @@ def test_the_price_is_that_of_the_endpoint_that_answered() -> None:
         {"name": name, "models": [model], "api_key": "k", "base_url": url}
         for name, url in names.items()
     ]
-    client = Pooled(model=model, endpoints=endpoints, cache_mode="off", on_error="raise")
-    replies = [client.send_message(text) for text in ("one", "two")]
-    assert (
-        len({(reply.endpoint, reply.cost) for reply in replies})
-        == len({reply.cost for reply in replies})
-        == 2
-    )
-    (source,) = client.usage.priced_by
+    return Pooled(model=model, endpoints=endpoints, cache_mode="off", on_error="raise")
+
+
+def test_the_price_is_that_of_the_endpoint_that_answered(pooled: Pooled) -> None:
+    """Not what the first endpoint of a pool asks."""
+    replies: list[Any] = [pooled.send_message(text) for text in ("one", "two")]
+    assert len({reply.endpoint for reply in replies}) == 2
+    assert len({reply.cost for reply in replies}) == 2
+
+
+def test_usage_names_the_source_of_its_prices(pooled: Pooled) -> None:
+    """With its version and day."""
+    pooled.send_message("one")
+    (source,) = pooled.usage.priced_by
     assert re.fullmatch(r"genai-prices [\d.]+ for \d{4}-\d\d-\d\d", source)
-    assert str(client.usage).endswith(f"\npriced by {source}")
+    assert str(pooled.usage).endswith(f"\npriced by {source}")
 
 
 # Tables
@@ -348,24 +434,39 @@ def table(usage: Any) -> list[list[str]]:
     return [re.split(" {2,}", line.strip()) for line in str(usage).splitlines()]
 
 
-def test_the_table() -> None:
-    """A row for each model and for all, and for each outermost scope; zeros have no column, unknown
-    is a "?".
+ANSWERED = "cheap was answered by gpt-4o-mini-2024-07-18"
 
-    The HTML has the same cells, and any letters as text.
-    """
+
+@pytest.fixture
+def varied() -> Any:
+    """The usage of calls of two models, in several scopes, with a hit and an unknown price."""
     client = metered(12_345, 5)
     client.send_message("Hello")
-    answered = "cheap was answered by gpt-4o-mini-2024-07-18"
-    heads = [row[0] for row in table(client.usage)]
-    assert heads == ["model", "cheap", answered, "priced by [Prices]"]
     with llmcall.scope("trial-1"), llmcall.scope("lisa"):
         client.send_message("Hello", model="面包")
     client.responses[:] = [answer(1, 0)]
     with llmcall.scope("<b>"):
         client.send_message("Hello")
         client.send_message("Hello", sample=0)
-    assert str(client.usage).splitlines() == [
+    return client.usage
+
+
+def test_the_table_of_one_model_has_no_row_for_all() -> None:
+    """The row would be the same."""
+    client = metered(12_345, 5)
+    client.send_message("Hello")
+    heads = [row[0] for row in table(client.usage)]
+    assert heads == ["model", "cheap", ANSWERED, "priced by [Prices]"]
+
+
+def test_the_table_of_no_call_has_the_calls_alone() -> None:
+    """Zeros have no column."""
+    assert table(llmcall.Usage()) == [["model", "calls"], ["all", "0"]]
+
+
+def test_the_table_has_rows_for_models_for_all_and_for_outermost_scopes(varied: Any) -> None:
+    """What is unknown is a "?", and what is too small to show is told from nothing."""
+    assert str(varied).splitlines() == [
         "model       calls  cached_calls  input_tokens  output_tokens      cost     saved",
         "cheap           2             1        12,346              5   $0.0124  <$0.0001",
         "面包            1             0        12,345              5         ?   $0.0000",
@@ -374,25 +475,26 @@ def test_the_table() -> None:
         "(no scope)      1             0        12,345              5   $0.0124   $0.0000",
         "<b>             1             1             1              0  <$0.0001  <$0.0001",
         "trial-1         1             0        12,345              5         ?   $0.0000",
-        answered,
-        answered.replace("cheap", "面包"),
+        ANSWERED,
+        ANSWERED.replace("cheap", "面包"),
         "priced by [Prices]",
     ]
-    html = client.usage._repr_html_()
+
+
+def test_the_html_of_usage_has_the_cells_of_the_text(varied: Any) -> None:
+    """Any letters are text, and the notes stand below the table."""
+    html = varied._repr_html_()
     rows = [re.findall("<t[hd]>(.*?)</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", html)]
-    *lines, first, second, third = table(client.usage)
+    *lines, first, second, third = table(varied)
     assert rows == [
         [cell.replace("<", "&lt;").replace(">", "&gt;") for cell in row] for row in lines
     ]
     notes = "".join(f"<p>{note[0]}</p>" for note in (first, second, third))
     assert html.endswith(f"</table>{notes}")
-    assert table(llmcall.Usage()) == [["model", "calls"], ["all", "0"]]
 
 
-def test_a_prompt_that_may_have_been_cut(caplog: pytest.LogCaptureFixture) -> None:
-    """Where a server reports less than half of the prompt, one warning per model says so; the
-    answers are stored.
-    """
+def test_a_prompt_that_may_have_been_cut_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The server reports less than half of it; the answers are stored."""
     client = metered(12, 5)
     for number in range(2):
         client.send_message(f"{number} " + "many words " * 30)
@@ -401,7 +503,7 @@ def test_a_prompt_that_may_have_been_cut(caplog: pytest.LogCaptureFixture) -> No
         for each in caplog.records
         if "may have cut the prompt without an error" in each.getMessage()
     ]
-    assert record.levelname == "WARNING" and re.search(
-        r"reports 12 prompt tokens, but llmcall counts ~?\d\d+", record.getMessage()
-    )
+    assert record.levelname == "WARNING"
+    reported = r"reports 12 prompt tokens, but llmcall counts ~?\d\d+"
+    assert re.search(reported, record.getMessage())
     assert len(client.cache) == 2

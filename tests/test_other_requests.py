@@ -28,7 +28,7 @@ def client(server: Server, **overrides: Any) -> Any:
 
 
 def test_what_differs_in_host_or_query_is_another_request(server: Server) -> None:
-    """Method, host, port, path, query and body identify a request: each of them asks anew."""
+    """Method, host, port, path, query and body identify a request."""
     urls = [
         "https://one.example/lookup?item=bread",
         "https://two.example/lookup?item=bread",
@@ -46,15 +46,17 @@ def test_what_differs_in_host_or_query_is_another_request(server: Server) -> Non
 
     live = run("auto")
     assert len(set(live)) == 2 * len(urls)
-    assert run("replay") == live and len(server.requests) == 2 * len(urls)
+    assert run("replay") == live
+    assert len(server.requests) == 2 * len(urls)
 
 
 def test_the_default_port_and_the_order_of_a_query_do_not_matter(server: Server) -> None:
     """An address is the same with its default port, and its query in another order of names."""
     with client(server) as http_client:
         first = http_client.post("https://one.example/lookup?a=1&b=2", json={}).json()
-        again = http_client.post("https://one.example:443/lookup?b=2&a=1", json={}).json()
-    assert first == again and len(server.requests) == 1
+        second = http_client.post("https://one.example:443/lookup?b=2&a=1", json={}).json()
+    assert first == second
+    assert len(server.requests) == 1
 
 
 def written() -> str:
@@ -63,31 +65,53 @@ def written() -> str:
     return "".join(path.read_bytes().decode("latin-1") for path in paths)
 
 
-@pytest.mark.parametrize(
+QUERY_KEYS = pytest.mark.parametrize(
     "name", ["key", "api-key", "api_key", "token", "access_token", "X-Api-Key", "sig"]
 )
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_credential_in_a_query_is_left_out(
-    name: str, method: str, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is sent, and stands neither in the record nor in the key, whatever it looks like."""
-    url = "https://one.example/lookup?item=bread"
+METHODS = pytest.mark.parametrize("method", ["GET", "POST"])
+
+
+def look_up(server: Server, method: str, name: str, key: str, mode: str = "once") -> str:
+    """Ask with a credential in the query, on a cassette, and return the answer's name."""
+    url = f"https://one.example/lookup?item=bread&{name}={key}"
     asked: dict[str, Any] = {"json": {"n": 1}} if method == "POST" else {}
+    with llmcall.cassette("run.jsonl", mode=mode), client(server) as http_client:
+        return str(http_client.request(method, url, **asked).json()["id"])
 
-    def run(mode: str, key: str) -> str:
-        with llmcall.cassette("run.jsonl", mode=mode), client(server) as http_client:
-            made = http_client.request(method, f"{url}&{name}={key}", **asked)
-            return str(made.json()["id"])
 
-    live = run("once", PLAIN_KEY)
+@QUERY_KEYS
+@METHODS
+def test_a_credential_in_a_query_is_sent_and_not_recorded(
+    name: str, method: str, server: Server
+) -> None:
+    """Whatever it looks like."""
+    look_up(server, method, name, PLAIN_KEY)
     assert server.requests[0].url.params[name] == PLAIN_KEY
     assert PLAIN_KEY not in written()
+
+
+@QUERY_KEYS
+@METHODS
+def test_a_credential_in_a_query_is_told_by_its_name(
+    name: str, method: str, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not by its value."""
+    look_up(server, method, name, PLAIN_KEY)
     assert f"the parameter {name!r} of the query is a credential by its name" in caplog.text
     assert PLAIN_KEY not in caplog.text
-    assert run("none", "another") == live
 
 
-@pytest.mark.parametrize(
+@QUERY_KEYS
+@METHODS
+def test_another_credential_in_a_query_replays_the_same_request(
+    name: str, method: str, server: Server
+) -> None:
+    """It is no part of the request's key."""
+    live = look_up(server, method, name, PLAIN_KEY)
+    assert look_up(server, method, name, "another", mode="none") == live
+
+
+BODY_KEYS = pytest.mark.parametrize(
     "body",
     [
         {"api_key": PLAIN_KEY},
@@ -98,47 +122,70 @@ def test_a_credential_in_a_query_is_left_out(
     ],
     ids=str,
 )
-def test_a_credential_in_a_body_is_left_out(body: dict[str, Any], server: Server) -> None:
-    """So is what a field of the body holds whose name means nothing but a credential."""
 
-    def run(mode: str, key: str) -> str:
-        asked = json.loads(json.dumps(body).replace(PLAIN_KEY, key))
-        with llmcall.cassette("run.jsonl", mode=mode), client(server) as http_client:
-            return str(http_client.post("https://one.example/ask", json=asked).json()["id"])
 
-    live = run("once", PLAIN_KEY)
+def post_body(server: Server, body: dict[str, Any], mode: str = "once") -> str:
+    """Post a body on a cassette, and return the answer's name."""
+    with llmcall.cassette("run.jsonl", mode=mode), client(server) as http_client:
+        return str(http_client.post("https://one.example/ask", json=body).json()["id"])
+
+
+@BODY_KEYS
+def test_a_credential_in_a_body_is_sent_and_not_recorded(
+    body: dict[str, Any], server: Server
+) -> None:
+    """It is what a field holds whose name means nothing but a credential."""
+    post_body(server, body)
     assert json.loads(server.requests[0].content) == body
     assert PLAIN_KEY not in written()
-    assert run("none", "another") == live
+
+
+@BODY_KEYS
+def test_another_credential_in_a_body_replays_the_same_request(
+    body: dict[str, Any], server: Server
+) -> None:
+    """It is no part of the request's key."""
+    live = post_body(server, body)
+    other = json.loads(json.dumps(body).replace(PLAIN_KEY, "another"))
+    assert post_body(server, other, mode="none") == live
 
 
 @pytest.mark.parametrize("name", ["key", "token"])
 def test_what_may_be_a_credential_is_refused(name: str, server: Server) -> None:
-    """A name that may mean a credential is refused before anything is sent, unless ALLOW matches."""
-    body = {name: PLAIN_KEY}
+    """By the name of its field, before anything is sent."""
     with client(server) as http_client:
-        refused = http_client.post("https://one.example/ask", json=body)
-    assert refused.status_code == 409 and server.requests == []
+        refused = http_client.post("https://one.example/ask", json={name: PLAIN_KEY})
+    assert refused.status_code == 409
     assert f"POST one.example/ask: its field {name!r} looks like a credential" in refused.text
     assert PLAIN_KEY not in refused.text
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("name", ["key", "token"])
+def test_what_may_be_a_credential_may_be_allowed(name: str, server: Server) -> None:
+    """If ALLOW matches its value."""
     with client(server, cassette_allow=("q7w8.*",)) as http_client:
-        assert http_client.post("https://one.example/ask", json=body).status_code == 200
+        sent = http_client.post("https://one.example/ask", json={name: PLAIN_KEY})
+    assert sent.status_code == 200
 
 
 @pytest.mark.parametrize(
-    "body",
-    [{"deep": {"token": PLAIN_KEY}}, {"rows": [{"name": "a"}, {"key": PLAIN_KEY}]}],
+    ("body", "place"),
+    [
+        ({"deep": {"token": PLAIN_KEY}}, "deep.token"),
+        ({"rows": [{"name": "a"}, {"key": PLAIN_KEY}]}, "rows[1].key"),
+    ],
     ids=["object", "list"],
 )
 def test_what_may_be_a_credential_deep_in_a_body_is_refused(
-    body: dict[str, Any], server: Server
+    body: dict[str, Any], place: str, server: Server
 ) -> None:
     """There, only if its value could be one: such names are common in data."""
     with client(server) as http_client:
         refused = http_client.post("https://one.example/ask", json=body)
-    assert refused.status_code == 409 and server.requests == []
-    place = "deep.token" if "deep" in body else "rows[1].key"
+    assert refused.status_code == 409
     assert f"its field {place!r} looks like a credential" in refused.text
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
@@ -161,8 +208,8 @@ def test_other_fields_are_recorded(body: dict[str, Any], server: Server) -> None
     assert record.request["body"] == body
 
 
-def test_a_credential_beyond_the_api_is_left_out_of_a_chat(server: Server) -> None:
-    """A chat's own field for a credential is sent, and stands neither in the record nor in the key."""
+def test_a_credential_beyond_the_api_is_left_out_of_a_chats_record(server: Server) -> None:
+    """It is sent, and is no part of the key either."""
     asked: Any = {"model": "m", "messages": [{"role": "user", "content": "Bread?"}]}
     create = program(server).chat.completions.create
     first = create(**asked, extra_body={"api_key": PLAIN_KEY}).choices[0].message.content
@@ -233,35 +280,53 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.fixture(params=[False, True], ids=["whole", "streamed"])
+def streams(request: pytest.FixtureRequest) -> bool:
+    """Whether answers are streamed."""
+    return bool(request.param)
+
+
 @pytest.mark.parametrize("api", ASKED)
-def test_usage_is_what_the_answer_reports(api: str, stream: bool) -> None:
-    """Input, cached and output tokens are counted and priced by model, streamed or not."""
-    with reporter() as client, llmcall.track() as usage, llmcall.budget(usd=1) as budget:
-        client.post(f"{URL}/{api}", json={**ASKED[api], "stream": stream})
+def test_usage_is_what_the_answer_of_an_api_reports(api: str, streams: bool) -> None:
+    """Input, cached and output tokens are counted and priced by model."""
+    with reporter() as client, llmcall.track() as usage:
+        client.post(f"{URL}/{api}", json={**ASKED[api], "stream": streams})
     part = usage.by_model["m"]
     assert (part.calls, part.input_tokens, part.cached_input_tokens) == (1, 100, 40)
     assert part.output_tokens == 10
     assert part.cost == pytest.approx((60 + 40 * 0.5 + 10 * 10) / 1e6)
-    assert budget.spent.calls == 1 and budget.spent.tokens == 110
-    assert budget.spent.usd == pytest.approx(part.cost)
 
 
-def test_an_answer_is_priced_at_the_tier_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``/responses`` at flex costs half."""
-    asked = {**ASKED["responses"], "service_tier": "flex"}
-    costs = []
-    for served in ("default", "flex"):
-        answer = {"usage": RESPONSES_USAGE, "service_tier": served}
-        transport = http.MockTransport(lambda _, answer=answer: http.Response(200, json=answer))
-        with (
-            llmcall.http_client(transport=transport, **PRICED) as client,
-            llmcall.track() as usage,
-        ):
-            client.post(f"{URL}/responses", json=asked)
-        costs.append(usage.cost)
-        assert usage.full_price_calls == (served == "default")
-    assert costs[1] == pytest.approx(costs[0] / 2)
+@pytest.mark.parametrize("api", ASKED)
+def test_a_budget_counts_what_the_answer_of_an_api_reports(api: str, streams: bool) -> None:
+    """Calls, tokens and USD."""
+    with reporter() as client, llmcall.budget(usd=1) as budget:
+        client.post(f"{URL}/{api}", json={**ASKED[api], "stream": streams})
+    assert (budget.spent.calls, budget.spent.tokens) == (1, 110)
+    assert budget.spent.usd == pytest.approx((60 + 40 * 0.5 + 10 * 10) / 1e6)
+
+
+def cost_of_flex(served: str) -> Any:
+    """Return the usage of a request to ``/responses`` that asks for flex, and is served by a tier."""
+    answer = {"usage": RESPONSES_USAGE, "service_tier": served}
+    transport = http.MockTransport(lambda _: http.Response(200, json=answer))
+    with (
+        llmcall.http_client(transport=transport, **PRICED) as client,
+        llmcall.track() as usage,
+    ):
+        client.post(f"{URL}/responses", json={**ASKED["responses"], "service_tier": "flex"})
+    return usage
+
+
+def test_an_answer_is_priced_at_the_tier_that_it_names() -> None:
+    """Flex costs half."""
+    assert cost_of_flex("flex").cost == pytest.approx(cost_of_flex("default").cost / 2)
+
+
+def test_an_answer_of_another_tier_than_the_asked_one_counts_as_full_price() -> None:
+    """One of the asked tier does not."""
+    assert cost_of_flex("default").full_price_calls == 1
+    assert cost_of_flex("flex").full_price_calls == 0
 
 
 def test_a_request_that_gets_no_tier_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -271,8 +336,8 @@ def test_a_request_that_gets_no_tier_is_told(caplog: pytest.LogCaptureFixture) -
     assert "POST /v1/responses is sent without the service tier 'flex'" in caplog.text
 
 
-def test_a_replayed_answer_is_a_hit(tmp_path: Path) -> None:
-    """It is free, and what it cost is saved, as of a chat; its cost stands in the record."""
+def test_a_replayed_answer_of_an_api_is_a_hit() -> None:
+    """It is free, no budget counts it, and what it cost is saved, as of a chat."""
     for mode, calls, cached in (("auto", 1, 0), ("replay", 0, 1)):
         with (
             reporter(cache_mode=mode) as client,
@@ -285,19 +350,19 @@ def test_a_replayed_answer_is_a_hit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [{"calls": 1}, {"tokens": 200}, {"usd": 0.0004}], ids=str)
-def test_a_budget_ends_them(limit: dict[str, Any]) -> None:
-    """What goes past a budget is refused before it is sent, as a chat is."""
+def test_what_goes_past_a_budget_is_refused_before_it_is_sent(limit: dict[str, Any]) -> None:
+    """As a chat is."""
     with reporter() as client, llmcall.budget(**limit):
         answers = [
             client.post(f"{URL}/responses", json={**ASKED["responses"], "user": str(number)})
             for number in range(3)
         ]
-    codes = [each.status_code for each in answers]
-    assert codes[0] == 200 and codes[-1] == 409
+    assert answers[0].status_code == 200
+    assert answers[-1].status_code == 409
     assert answers[-1].json()["error"]["code"] == "BudgetExceededError"
 
 
-@pytest.mark.parametrize(
+UNLIMITED = pytest.mark.parametrize(
     ("path", "body"),
     [
         ("responses", {"model": "m", "input": "And?", "previous_response_id": "r1"}),
@@ -310,21 +375,29 @@ def test_a_budget_ends_them(limit: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_a_budget_refuses_what_it_cannot_reserve_for(path: str, body: dict[str, Any]) -> None:
-    """If nobody can know what a request may use, a budget of tokens or USD refuses it, and says so;
-    one of calls lets it pass.
-    """
-    for limit in ({"tokens": 10_000}, {"usd": 5}):
-        with reporter() as client, llmcall.budget(**limit):  # type: ignore[arg-type]
-            refused = client.post(f"{URL}/{path}", json=body)
-        assert refused.status_code == 409
-        assert "does not say how much it may use" in refused.json()["error"]["message"]
+
+
+@UNLIMITED
+@pytest.mark.parametrize("limit", [{"tokens": 10_000}, {"usd": 5}], ids=str)
+def test_a_budget_refuses_what_it_cannot_reserve_for(
+    limit: dict[str, Any], path: str, body: dict[str, Any]
+) -> None:
+    """Nobody knows how many tokens or USD the request may use, and the message says so."""
+    with reporter() as client, llmcall.budget(**limit):
+        refused = client.post(f"{URL}/{path}", json=body)
+    assert refused.status_code == 409
+    assert "does not say how much it may use" in refused.json()["error"]["message"]
+
+
+@UNLIMITED
+def test_a_budget_of_calls_allows_any_request(path: str, body: dict[str, Any]) -> None:
+    """It is one call, whatever it uses."""
     with reporter() as client, llmcall.budget(calls=1):
         assert client.post(f"{URL}/{path}", json=body).status_code == 200
 
 
-def test_posts_to_hosts_count_as_calls_only() -> None:
-    """What no model answers counts under its host's name as a call, without tokens or cost."""
+def test_a_post_that_no_model_answers_counts_as_a_call_only() -> None:
+    """Under its host's name, without tokens or cost; reading a page is no call."""
     with reporter() as client, llmcall.track() as usage, llmcall.budget(usd=0.01) as budget:
         assert client.post("https://tools.example/search", json={"q": "bread"}).status_code == 200
         assert client.get("https://tools.example/search", params={"q": "oil"}).status_code == 200
@@ -333,15 +406,16 @@ def test_posts_to_hosts_count_as_calls_only() -> None:
     assert (budget.spent.calls, budget.spent.usd) == (1, 0)
 
 
-def test_limits_hold_for_them() -> None:
-    """A call to another API of an endpoint takes a place among its calls of a minute."""
+def test_the_limits_of_an_endpoint_hold_for_all_its_apis() -> None:
+    """A call to another API takes a place among the calls of a minute."""
     with reporter(limits_requests_per_minute=1, deadline=0.5) as client:
         assert client.post(f"{URL}/responses", json=ASKED["responses"]).status_code == 200
         second = client.post(f"{URL}/messages", json=ASKED["messages"])
-    assert second.status_code >= 400 and "past the deadline" in second.text
+    assert second.status_code >= 400
+    assert "past the deadline" in second.text
 
 
-def test_an_endpoint_that_refuses_one_for_its_limits_rests(server: Server) -> None:
+def test_an_endpoint_that_refuses_a_request_for_its_limits_rests(server: Server) -> None:
     """The next request waits as long as the server asked for, or is not sent."""
     server.failures = [(429, {"retry-after": "300"}, {"error": {"message": "slow down"}})]
     client = program(server, retry_max_attempts=1, deadline=0.5)

@@ -90,13 +90,9 @@ class LLMCall:
         self.parameters: frozenset[str] = frozenset()  # of the function that it answers for
         self._client = client
         self._compiled: dict[str, Templates] = {}  # by their folder
-        # The response_format of the calls, if any, at a generation of the settings, for a model and
-        # an output type.
-        self._format_at: tuple[Any, dict[str, Any]] = None, {}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process compiles the templates itself.
-        return {**self.__dict__, "_compiled": {}, "_format_at": (None, {})}
+        return {**self.__dict__, "_compiled": {}}  # another process compiles the templates itself
 
     def __repr__(self) -> str:
         templates = [
@@ -189,15 +185,16 @@ class LLMCall:
         )
         if not isinstance(conversation.failure, OutputError):
             return conversation
+        unstructured_model = None
+        if not structured and conversation.refusal is None:
+            unstructured_model = self._model_without_structured_output(client)
         used = self.variables()
         failure = final_error(
             conversation.failure,
             conversation.replies,
             {name: value for name, value in variables.items() if name in used},
             is_recorded=self._is_recorded(client),
-            unstructured_model=None
-            if structured or conversation.refusal is not None
-            else self._model_without_structured_output(client),
+            unstructured_model=unstructured_model,
         )
         return conversation._replace(failure=failure)
 
@@ -225,17 +222,10 @@ class LLMCall:
         if "response_format" in self.model_params:
             return {}
         model = client.model_named(self.model_params.get("model"))
-        present = client.resolved.generation, model, self.output_type
-        known, argument = self._format_at
-        if known == present:
-            return argument
-        argument = {}
-        if client.capabilities(model).structured_output:
-            schema = response_format(self.output_type)
-            if schema is not None:
-                argument = {"response_format": {**schema, UNCHECKED: True}}
-        self._format_at = present, argument
-        return argument
+        if not client.capabilities(model).structured_output:
+            return {}
+        schema = response_format(self.output_type)
+        return {} if schema is None else {"response_format": {**schema, UNCHECKED: True}}
 
     def _model_without_structured_output(self, client: LLMClient) -> str | None:
         """Return the name of the model if structured output could be used, but is not known to work

@@ -8,31 +8,23 @@ from concurrent.futures import Future
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from ..errors import (
-    APIError,
-    AuthenticationError,
-    InvalidRequestError,
-    QuotaExceededError,
-    RateLimitError,
-    RequestTimeoutError,
-)
-from ..notices import logger, warn_once
+from ..errors import APIError, RateLimitError, RequestTimeoutError
+from ..notices import logger
 from ..responses.assembler import Assembler
 from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut
 from ..responses.chunks import says_something, text_in, text_pieces
 from ..types import Response, Sent, TokenUsage
 from .admission import Admission
 from .effects import END, Close, Do, Emit, Next, Open, Send, Wait
-from .estimates import estimate, tokens_used
+from .endpoint_failures import EndpointFailures
+from .estimates import tokens_used
 from .flights import handed_to_reader
-from .limits import LEFT_OUT
 from .quotas import quotas_in
 from .retry import retried
 from .service_tiers import (
     FLEX,
     FLEX_TIMEOUT,
     ask_at_standard_price,
-    drop_refused_tier,
     lacks_capacity,
     tier_of,
     without_refused_tier,
@@ -43,10 +35,6 @@ if TYPE_CHECKING:
     from .effects import Flow
     from .prepared_call import ModelCall
     from .retry import RetryPolicy
-
-REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
-UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})  # the API's error codes
-NEVER_DROPPED = ("model", "messages", "input")
 
 log = logger()
 
@@ -115,7 +103,7 @@ class Exchange:
         """
         if number > 1:
             self.call.add_usage(retries=1)
-        refused: set[str] = set()
+        failures = EndpointFailures(self.call, self.pool, self.policy, self.body)
         while True:
             with closing(
                 Admission(self.pool, self.policy.time_left, is_streamed=self.stream)
@@ -129,7 +117,9 @@ class Exchange:
                     if not isinstance(error, APIError):
                         raise
                     error.endpoint = endpoint.name
-                    if not self._can_go_on(endpoint, error, refused):
+                    if not failures.can_go_on(
+                        endpoint, error, reader_has_text=self.reader_has_text
+                    ):
                         raise
                 else:
                     seconds = time.monotonic() - sent_at
@@ -272,105 +262,3 @@ class Exchange:
         if left <= 0:
             raise RequestTimeoutError("the call's deadline passed")
         return left if timeout is None else min(left, timeout)
-
-    def _can_go_on(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
-        """Return whether the attempt can go on: at another endpoint, with a fresh token, or without
-        a parameter.
-
-        :param endpoint: the one that failed.
-        :param refused: how which endpoints refused in this attempt; none may do so twice.
-        """
-        if self.reader_has_text:
-            error.retryable = False  # another answer would begin again
-        if lacks_capacity(error, self.body):
-            return False  # the endpoint need not rest: it has room at other tiers
-        if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
-            return self._passed_on(endpoint, error, refused)
-        if self.reader_has_text:
-            return False
-        if isinstance(error, AuthenticationError):
-            return self._renewed(endpoint, error, refused) or self._left_out(endpoint, error)
-        if not isinstance(error, InvalidRequestError):
-            return False
-        return drop_refused_tier(self.body, error) or _drop_unsupported(self.body, error)
-
-    def _renewed(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
-        """Return whether a function gives the key, and can be asked for a fresh one."""
-        transport = self.client.transport_of(endpoint)
-        refusal = f"401 {endpoint.name}"
-        if not getattr(transport, "renewable", False):
-            return False
-        if error.status_code != 401 or refusal in refused:
-            return False
-        refused.add(refusal)
-        return True
-
-    def _left_out(self, endpoint: Endpoint, error: APIError) -> bool:
-        """Leave an endpoint out that refused its key; return whether others remain."""
-        others_remain = self.pool.leave_out(endpoint, time.monotonic())
-        if others_remain:
-            log.warning(
-                "endpoint %s refused its API key and is not used for %.0f minutes: %s",
-                endpoint.name,
-                LEFT_OUT / 60,
-                error,
-            )
-        return others_remain
-
-    def _passed_on(self, endpoint: Endpoint, error: APIError, refused: set[str]) -> bool:
-        """Stop asking an endpoint for a while after a 429; return whether another is asked instead."""
-        now = time.monotonic()
-        has_others = len(self.pool.endpoints) > 1
-        seconds = self._seconds_of_rest(endpoint, error)
-        another_is_free = self.pool.rest(endpoint, now + seconds)
-        if not error.retryable:
-            return False
-        refusal = f"429 {endpoint.name}"
-        if another_is_free and refusal not in refused:
-            refused.add(refusal)
-            warn_once(
-                f"{self.call.label}: endpoint {endpoint.name} is not used for {seconds:.2f} s "
-                f"({type(error).__name__}: {error}); now and whenever this happens again, another "
-                "one is used",
-                about=("rests", endpoint.name),
-            )
-            return True
-        if has_others:
-            error.retry_after = self.pool.free_after(now)
-        return False
-
-    def _seconds_of_rest(self, endpoint: Endpoint, error: APIError) -> float:
-        """Return the seconds for which an endpoint rests: as long as it asked for.
-
-        If it named no time but said what is left of its limits, it rests until there is enough for
-        the call, and the next attempt waits as long.
-        """
-        if error.retry_after is not None:
-            return error.retry_after
-        seconds = REST if len(self.pool.endpoints) > 1 else self.policy.waiting_time
-        if error.quotas:
-            needed = estimate(self.request.kind, self.body, self.pool.known)
-            until_enough = self.pool.set_quotas(endpoint, error.quotas, needed)
-            error.retry_after = until_enough or None
-            seconds = max(seconds, until_enough)
-        return seconds
-
-
-def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
-    """Take the parameter out of the body that the API does not support; return whether there is one."""
-    if "stream_options" in str(error) and body.pop("stream_options", None):
-        return True  # an older server, which then reports no usage
-    name = error.param
-    if error.code not in UNSUPPORTED or not isinstance(name, str) or name in NEVER_DROPPED:
-        return False
-    if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
-        body["max_completion_tokens"] = body.pop(name)
-        return True
-    if body.pop(name, None) is None:
-        return False
-    model = body.get("model")
-    warn_once(
-        f"{model} does not support {name}, so llmcall leaves it out: {error}",
-        about=("unsupported", model, name),
-    )
-    return True

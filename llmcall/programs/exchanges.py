@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.admission import Admission
 from ..engine.effects import Send
-from ..engine.exchange import REST
+from ..engine.endpoint_failures import REST
 from ..engine.service_tiers import lacks_capacity
 from ..engine.usage import amounts_of_answer, count, named
 from ..errors import RateLimitError

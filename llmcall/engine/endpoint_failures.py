@@ -1,0 +1,154 @@
+"""What follows a failure of an endpoint: the same attempt goes on at another endpoint, with a fresh
+key or without a parameter, or it has failed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..errors import (
+    APIError,
+    AuthenticationError,
+    InvalidRequestError,
+    QuotaExceededError,
+    RateLimitError,
+)
+from ..notices import logger, warn_once
+from .estimates import estimate
+from .limits import LEFT_OUT
+from .service_tiers import drop_refused_tier, lacks_capacity
+
+if TYPE_CHECKING:
+    from ..config.settings import Endpoint
+    from .limits import Pool
+    from .prepared_call import ModelCall
+    from .retry import RetryPolicy
+
+REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
+UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})  # the API's error codes
+NEVER_DROPPED = ("model", "messages", "input")
+
+log = logger()
+
+
+class EndpointFailures:
+    """The failures of endpoints in one attempt.
+
+    :param body: what is sent; parameters that are refused are taken out of it.
+    """
+
+    def __init__(
+        self, call: ModelCall, pool: Pool, policy: RetryPolicy, body: dict[str, Any]
+    ) -> None:
+        self._call = call
+        self._pool = pool
+        self._policy = policy
+        self._body = body
+        # How which endpoints refused the attempt; none may do so twice.
+        self._refusals: set[str] = set()
+
+    def can_go_on(self, endpoint: Endpoint, error: APIError, *, reader_has_text: bool) -> bool:
+        """Return whether the attempt can go on: at another endpoint, with a fresh key, or without a
+        parameter.
+
+        :param endpoint: the one that failed.
+        :param reader_has_text: whether the reader of a stream has read a part of the answer.
+        """
+        if reader_has_text:
+            error.retryable = False  # another answer would begin again
+        if lacks_capacity(error, self._body):
+            return False  # the endpoint need not rest: it has room at other tiers
+        if isinstance(error, RateLimitError) and not isinstance(error, QuotaExceededError):
+            return self._can_use_another(endpoint, error)
+        if reader_has_text:
+            return False
+        if isinstance(error, AuthenticationError):
+            return self._can_renew_key(endpoint, error) or self._can_leave_out(endpoint, error)
+        if not isinstance(error, InvalidRequestError):
+            return False
+        return drop_refused_tier(self._body, error) or _drop_unsupported(self._body, error)
+
+    def _can_use_another(self, endpoint: Endpoint, error: APIError) -> bool:
+        """Let an endpoint rest after a 429; return whether another one is free."""
+        now = time.monotonic()
+        has_others = len(self._pool.endpoints) > 1
+        seconds = self._seconds_of_rest(endpoint, error)
+        another_is_free = self._pool.rest(endpoint, now + seconds)
+        if not error.retryable:
+            return False
+        if another_is_free and self._is_first_refusal("429", endpoint):
+            warn_once(
+                f"{self._call.label}: endpoint {endpoint.name} is not used for {seconds:.2f} s "
+                f"({type(error).__name__}: {error}); now and whenever this happens again, another "
+                "one is used",
+                about=("rests", endpoint.name),
+            )
+            return True
+        if has_others:
+            error.retry_after = self._pool.free_after(now)
+        return False
+
+    def _seconds_of_rest(self, endpoint: Endpoint, error: APIError) -> float:
+        """Return the seconds for which an endpoint rests: as long as it asked for.
+
+        If it named no time but said what is left of its limits, it rests until there is enough for
+        the call, and the next attempt waits as long.
+        """
+        if error.retry_after is not None:
+            return error.retry_after
+        seconds = REST if len(self._pool.endpoints) > 1 else self._policy.waiting_time
+        if error.quotas:
+            needed = estimate(self._call.request.kind, self._body, self._pool.known)
+            until_enough = self._pool.set_quotas(endpoint, error.quotas, needed)
+            error.retry_after = until_enough or None
+            seconds = max(seconds, until_enough)
+        return seconds
+
+    def _can_renew_key(self, endpoint: Endpoint, error: APIError) -> bool:
+        """Return whether a function gives the key, and can be asked for a fresh one."""
+        transport = self._call.client.transport_of(endpoint)
+        if not getattr(transport, "renewable", False) or error.status_code != 401:
+            return False
+        return self._is_first_refusal("401", endpoint)
+
+    def _can_leave_out(self, endpoint: Endpoint, error: APIError) -> bool:
+        """Leave an endpoint out that refused its key; return whether others remain."""
+        others_remain = self._pool.leave_out(endpoint, time.monotonic())
+        if others_remain:
+            log.warning(
+                "endpoint %s refused its API key and is not used for %.0f minutes: %s",
+                endpoint.name,
+                LEFT_OUT / 60,
+                error,
+            )
+        return others_remain
+
+    def _is_first_refusal(self, status: str, endpoint: Endpoint) -> bool:
+        """Return whether an endpoint refuses the attempt with a status for the first time, and note
+        it.
+        """
+        refusal = f"{status} {endpoint.name}"
+        is_first = refusal not in self._refusals
+        self._refusals.add(refusal)
+        return is_first
+
+
+def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
+    """Take the parameter out of the body that the API does not support; return whether there is one."""
+    if "stream_options" in str(error) and body.pop("stream_options", None):
+        return True  # an older server, which then reports no usage
+    name = error.param
+    if error.code not in UNSUPPORTED or not isinstance(name, str) or name in NEVER_DROPPED:
+        return False
+    if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
+        body["max_completion_tokens"] = body.pop(name)
+        return True
+    if body.pop(name, None) is None:
+        return False
+    model = body.get("model")
+    warn_once(
+        f"{model} does not support {name}, so llmcall leaves it out: {error}",
+        about=("unsupported", model, name),
+    )
+    return True

@@ -68,6 +68,11 @@ def line_of(entry: dict[str, Any]) -> str:
     return _ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
+def line_at(data: bytes, begin: int) -> bytes:
+    """Return the line that begins at a byte of a file, with its newline."""
+    return data[begin : data.find(b"\n", begin) + 1 or None]
+
+
 def entry_of(line: bytes) -> dict[str, Any]:
     """Return the header, text or record that a line holds.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from base64 import b64decode
 from contextlib import suppress
 from io import BytesIO
 from itertools import chain
@@ -14,18 +13,9 @@ from ..requests.keys import is_same
 from ..types import Data, Record
 from .askers import askers_of
 from .header import header_differences, joined_headers
-from .line import entry_of
-from .references import (
-    CHANGED,
-    INLINE_CHARACTERS,
-    TEXT,
-    after_system,
-    digest_of,
-    has_runs,
-    reference_in,
-    runs_of,
-    stands_for_another,
-)
+from .line import entry_of, line_at
+from .references import INLINE_CHARACTERS, TEXT, digest_of, has_histories
+from .resolver import Resolver
 from .served import from_header, joined_served, model_of
 
 if TYPE_CHECKING:
@@ -39,7 +29,6 @@ if TYPE_CHECKING:
 RESPONSE = b', "response": '
 REFERENCES = b'"$', b'"\\u0024'  # a line with a reference in it holds one of these
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-NESTED = (dict, list)
 
 # What tells a request from most others: its kind, its sample, and its last text.
 Traits = tuple[str, "str | None", str]
@@ -54,32 +43,6 @@ class _RecordLine(NamedTuple):
 
     begin: int
     has_references: bool
-
-
-class _Text(NamedTuple):
-    """A text that records refer to.
-
-    :param begin: where its line begins in the file, in bytes.
-    :param text: the text.
-    """
-
-    begin: int
-    text: str
-
-
-class _Run(NamedTuple):
-    """Messages of a request that other requests may refer to.
-
-    :param position: the request's position in the file.
-    :param begin: the first of its messages.
-    :param end: the message after the last one.
-    :param before: the digest of the run that it continues, or ``""``.
-    """
-
-    position: int
-    begin: int
-    end: int
-    before: str
 
 
 class Lines:
@@ -110,10 +73,7 @@ class Lines:
         self._header_number: int | None = None  # of its line
         self._records: list[_RecordLine] = []
         self._with_askers: list[int] = []  # positions of the records that name their asker
-        self._texts: dict[str, _Text] = {}  # by digest
-        self._runs: dict[str, _Run] = {}  # by digest
-        # By position: a request's own messages, which other requests may share.
-        self._messages: dict[int, list[Any]] = {}
+        self._resolver = Resolver(data)
         # By all of a line that stands before the response: the first position.
         self._beginnings: dict[bytes, int] = {}
         # Computing a key takes long, so it is only done for records that a request may mean.
@@ -218,7 +178,7 @@ class Lines:
         elif "kind" in entry:
             self._add_record(begin, line, entry)
         else:
-            self._add_text(begin, entry["text"], "\n".join(entry["lines"]))
+            self._resolver.add_text(begin, entry["text"], entry["lines"])
 
     def _add_header(self, number: int, entry: dict[str, Any]) -> None:
         settings, run = entry["settings"], entry.get("run")
@@ -234,11 +194,6 @@ class Lines:
         days = from_header(entry.get("served", {}))
         self.days = days if self._header_number == number else joined_served(self.days, days)
 
-    def _add_text(self, begin: int, digest: str, text: str) -> None:
-        if digest_of(text) != digest:
-            raise CacheCorruptError(f"the text does not have the digest {digest[:64]}; {CHANGED}")
-        self._texts.setdefault(digest, _Text(begin, text))
-
     def _add_record(self, begin: int, line: bytes, entry: dict[str, Any]) -> None:
         position = len(self)
         first = self._beginnings.setdefault(line.partition(RESPONSE)[0], position)
@@ -250,9 +205,8 @@ class Lines:
                 return
         has_references = any(sign in line for sign in REFERENCES)
         messages = entry["request"].get("messages")
-        if entry["kind"] == "chat" and has_runs(messages, has_references):
-            for digest, run_begin, run_end, before in runs_of(messages):
-                self._runs.setdefault(digest, _Run(position, run_begin, run_end, before))
+        if entry["kind"] == "chat" and has_histories(messages, has_references):
+            self._resolver.add_messages(begin, messages)
         traits = _traits(entry["kind"], entry.get("sample"), entry["request"])
         self._without_key.setdefault(traits, []).append(position)
         if "asker" in entry:
@@ -260,10 +214,10 @@ class Lines:
         self._records.append(_RecordLine(begin, has_references))
 
     def _entry(self, position: int) -> dict[str, Any]:
-        return entry_of(self._line(self._records[position].begin))
+        return entry_of(self._line(position))
 
-    def _line(self, begin: int) -> bytes:
-        return self._data[begin : self._data.find(b"\n", begin) + 1 or None]
+    def _line(self, position: int) -> bytes:
+        return line_at(self._data, self._records[position].begin)
 
     def searched(self, position: int) -> list[bytes]:
         """Return the bytes in which a request stands: its line up to the response, and the lines of
@@ -274,9 +228,9 @@ class Lines:
 
         :param position: the record's position in the file.
         """
-        line = self._line(self._records[position].begin).partition(RESPONSE)[0]
-        digests = [digest for digest in TEXT.findall(line.decode()) if digest in self._texts]
-        return [line, *(self._line(self._texts[digest].begin) for digest in digests)]
+        line = self._line(position).partition(RESPONSE)[0]
+        begins = map(self._resolver.line_of_text, TEXT.findall(line.decode()))
+        return [line, *(line_at(self._data, begin) for begin in begins if begin is not None)]
 
     def record(self, position: int) -> Record:
         """Return the record at a position in the file.
@@ -287,10 +241,11 @@ class Lines:
         kind, request, response = entry["kind"], entry["request"], entry["response"]
         if self._records[position].has_references:
             try:
-                request = (
-                    self._request(position, request) if kind == "chat" else self._resolved(request)
-                )
-                response = self._resolved(response)
+                if kind == "chat":
+                    request = self._resolver.request(self._records[position].begin, request)
+                else:
+                    request = self._resolver.resolved(request)
+                response = self._resolver.resolved(response)
             except CacheError as error:
                 raise self._at(self._number(position), error) from None
         model = model_of(kind, request, response) if self.days else None
@@ -303,81 +258,6 @@ class Lines:
             entry.get("cost"),
             asker=entry.get("asker"),
             days=None if model is None else self.days.get(model),
-        )
-
-    def _request(self, position: int, encoded: dict[str, Any]) -> Data:
-        """Return a chat's request with its references resolved.
-
-        The first message after the system's may stand for messages of other requests.
-        """
-        messages: Any = encoded.get("messages")
-        if not has_runs(messages):
-            return self._resolved(encoded)
-        first = after_system(messages)
-        reference = reference_in(messages[first])
-        resolved = self._own_messages(position, messages)
-        if reference is not None:
-            resolved = [*resolved[:first], *self._run(reference), *resolved[first + 1 :]]
-        return {**self._resolved({**encoded, "messages": None}), "messages": resolved}
-
-    def _own_messages(self, position: int, encoded: list[Any] | None = None) -> list[Any]:
-        """Return a request's own messages, with ``None`` in place of those of other requests."""
-        if position not in self._messages:
-            encoded = encoded or self._entry(position)["request"]["messages"]
-            first = after_system(encoded)
-            if reference_in(encoded[first]) is not None:
-                encoded = [*encoded[:first], None, *encoded[first + 1 :]]
-            self._messages[position] = self._resolved(encoded)
-        return self._messages[position]
-
-    def _run(self, digest: str) -> list[Any]:
-        """Return the messages of a run, after those of the runs that it continues."""
-        pieces = []
-        while digest:
-            if digest not in self._runs:
-                raise CacheCorruptError(
-                    f"it refers to the messages {digest[:64]}, which no request contains; {CHANGED}"
-                )
-            run = self._runs[digest]
-            pieces.append(self._own_messages(run.position)[run.begin : run.end])
-            digest = run.before
-        return [message for piece in reversed(pieces) for message in piece]
-
-    def _resolved(self, encoded: Any) -> Any:
-        """Return a copy of data in which references are resolved."""
-        if isinstance(encoded, dict):
-            if stands_for_another(encoded):
-                return self._meant(*next(iter(encoded.items())))
-            return {
-                name: self._resolved(item) if type(item) in NESTED else item
-                for name, item in encoded.items()
-            }
-        if isinstance(encoded, list):
-            return [self._resolved(item) if type(item) in NESTED else item for item in encoded]
-        return encoded
-
-    def _meant(self, sign: str, value: Any) -> Data:
-        """Return what an object stands for.
-
-        :param sign: its only name.
-        """
-        if sign == "$text" and isinstance(value, str):
-            if value not in self._texts:
-                raise CacheCorruptError(
-                    f"it refers to the text {value[:64]}, which no line contains; {CHANGED}"
-                )
-            return self._texts[value].text
-        if sign == "$bytes" and isinstance(value, str):
-            try:
-                return b64decode(value, validate=True)
-            except ValueError:
-                raise CacheCorruptError(
-                    f"it contains bytes that are not Base64; {CHANGED}"
-                ) from None
-        if sign == "$data" and isinstance(value, dict) and stands_for_another(value):
-            return {name: self._resolved(item) for name, item in value.items()}
-        raise CacheCorruptError(
-            f'its object with the single name "{sign[:40]}" has no meaning there; {CHANGED}'
         )
 
 

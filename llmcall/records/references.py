@@ -41,7 +41,7 @@ def reference_in(item: Any) -> str | None:
     return digest if isinstance(digest, str) and digest else None
 
 
-def has_runs(messages: Any, refers: bool = True) -> bool:
+def has_histories(messages: Any, refers: bool = True) -> bool:
     """Return whether other requests may refer to a request's messages, or these refer to others.
 
     :param refers: whether the request's line may hold references.
@@ -59,9 +59,9 @@ def after_system(messages: list[Any]) -> int:
     return 0
 
 
-def runs_of(messages: list[Any]) -> Iterator[tuple[str, int, int, str]]:
-    """Yield the runs that others may refer to: the digest, the first message, the message after the
-    last one, and the digest of the run that it continues.
+def histories_of(messages: list[Any]) -> Iterator[tuple[str, int, int, str]]:
+    """Yield the histories that other requests may refer to: the digest, the first message, the message
+    after the last one, and the digest of the history that it continues.
     """
     begin = after_system(messages)
     reference = reference_in(messages[begin])

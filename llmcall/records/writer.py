@@ -16,7 +16,13 @@ from ..surrogates import check_unicode
 from .answers import lasting
 from .header import with_used_models
 from .line import LINES, VERSION, line_of
-from .references import INLINE_CHARACTERS, digest_of, has_runs, runs_of, stands_for_another
+from .references import (
+    INLINE_CHARACTERS,
+    digest_of,
+    has_histories,
+    histories_of,
+    stands_for_another,
+)
 from .served import as_header, served_by
 
 if TYPE_CHECKING:
@@ -38,7 +44,7 @@ class Writer:
         self._number = 0
         self._digests: dict[str, str] = {}  # of the texts that were written
         self._new: dict[str, str] = {}  # of those that the present record is the first to use
-        self._runs: set[str] = set()
+        self._histories: set[str] = set()
 
     def header(
         self,
@@ -72,10 +78,10 @@ class Writer:
         self._new = {}
         entry = self._entry(record)
         messages = entry["request"].get("messages")
-        if record.kind == "chat" and has_runs(messages):
+        if record.kind == "chat" and has_histories(messages):
             shared = self._shared(messages)
             entry["request"]["messages"] = shared
-            self._runs.update(digest for digest, *_ in runs_of(shared))
+            self._histories.update(digest for digest, *_ in histories_of(shared))
         self._digests |= self._new
         texts = [
             line_of({"text": digest, "lines": text.split("\n")})
@@ -118,10 +124,10 @@ class Writer:
         return {"$bytes": b64encode(data).decode()} if isinstance(data, bytes) else data
 
     def _shared(self, messages: list[Any]) -> list[Any]:
-        """Return messages with a reference instead of the longest known run, except the last one."""
+        """Return messages with a reference instead of the longest known history, except the last one."""
         longest, begin, end = "", 0, 1
-        for digest, first, after, _ in runs_of(messages[:-1]):
-            if digest in self._runs and after - first > end - begin:
+        for digest, first, after, _ in histories_of(messages[:-1]):
+            if digest in self._histories and after - first > end - begin:
                 longest, begin, end = digest, first, after
         return [*messages[:begin], {"$messages": longest}, *messages[end:]] if longest else messages
 

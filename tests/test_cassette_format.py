@@ -229,9 +229,9 @@ DAMAGE = {
     ),
     "messages elsewhere": (
         HEADER + GOOD.replace("{}", '{"a": {"$messages": "00"}}'),
-        "means nothing there",
+        "has no meaning there",
     ),
-    "not escaped": (HEADER + GOOD.replace("{}", '{"$data": {"a": 1}}'), "means nothing there"),
+    "not escaped": (HEADER + GOOD.replace("{}", '{"$data": {"a": 1}}'), "has no meaning there"),
     "no Base64": (HEADER + GOOD.replace("{}", '{"$bytes": "AAé"}'), "not Base64"),
 }
 

@@ -22,8 +22,8 @@ ADVICE = {
     "what is missing is asked",
     LEFT: "What did not arrive is not recorded, so a {replay} may differ from this run. Read each answer to its end "
     "and cancel no call, or {again}; only what is missing is asked",
-    MISSED: "If your code caught the error, this run is incomplete. To record what is missing, open the cassette in "
-    "the mode 'new'; without a cassette, set [Cache] MODE = auto",
+    MISSED: "If your code caught the error, this run is incomplete. To record what is missing, run it again in a mode "
+    "that allows calls: 'new' with a cassette, otherwise [Cache] MODE = auto",
     UNSCOPED: "If your code caught the error, this run is incomplete. In your own threads and processes, run the "
     "function with llmcall.map or pass llmcall.bind(function)",
 }
@@ -41,11 +41,14 @@ class Failures:
     """The calls of one run that left no record, for a warning at its end.
 
     :ivar refused: how many calls were refused, including those that were reported before.
+    :ivar unsent: how many of these had no recorded answer or no clear scope; usage counts them as
+        errors.
     :ivar unanswered: how many calls that a model was asked for failed or were left, likewise.
     """
 
     def __init__(self) -> None:
         self.refused = 0
+        self.unsent = 0
         self.unanswered = 0
         # Re-entrant: the garbage collector may end an imap or a stream at any moment.
         self._lock = threading.RLock()
@@ -69,8 +72,9 @@ class Failures:
                 self.unanswered += 1
             _, scopes = self._by_reason.setdefault(why, (what, {}))
             scopes[scope] = scopes.get(scope, 0) + 1
-        if why in REFUSED:
-            self.count_refused()
+            if why in REFUSED:
+                self.refused += 1
+                self.unsent += 1
 
     def count_refused(self) -> None:
         """Count a refused call that its caller knows about."""

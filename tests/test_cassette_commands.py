@@ -334,10 +334,10 @@ def test_rekey_lets_a_recording_replay_under_new_normalizers() -> None:
     Path("config.ini").write_text("[Cache]\nNORMALIZE = times\n", encoding="utf-8")
     llmcall.reset()
     told = done("cassette", "rekey", "tape.jsonl")
-    assert "2 records of 2 with a new key, 1 of them with a new draw" in told
+    assert "new keys for 2 of 2 records, 1 of them with a new draw" in told
     assert asked_by_the_clock("none") == ["Answer 0.", "Answer 1."]
     content = Path("tape.jsonl").read_bytes()
-    assert "0 records of 2 with a new key" in done("cassette", "rekey", "tape.jsonl")
+    assert "new keys for 0 of 2 records" in done("cassette", "rekey", "tape.jsonl")
     assert Path("tape.jsonl").read_bytes() == content
 
 

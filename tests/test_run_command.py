@@ -388,6 +388,20 @@ def test_the_last_line_says_what_the_calls_came_to(model: NumberedServer) -> Non
     assert line.endswith(".llmcall/cache")
 
 
+def test_a_refused_call_does_not_count_as_asked(model: NumberedServer) -> None:
+    """Without a cassette, too, the last line counts it as refused only."""
+    swallowed = "try: ask('Salt?')\nexcept httpx.HTTPStatusError: pass"
+    [line] = last_lines(ran(swallowed, "--mode", "none", code=1))
+    assert line.startswith("0 asked, 0 from the cache, 0 replayed, 1 refused: ")
+
+
+def test_a_misspelt_normalizer_is_told_once(model: NumberedServer) -> None:
+    """The option is named, and not the variable in which llmcall hands it on."""
+    said = ran("ask('Bread?')", "--normalize", "tmes").stderr
+    assert "--normalize: 'tmes' is read as a regular expression; did you mean 'times'?" in said
+    assert "environment variable" not in said
+
+
 def test_the_last_line_names_the_file_wherever_the_program_goes(model: NumberedServer) -> None:
     """A program that changes its working directory has a recording, and the line doesn't deny it."""
     program = "import os; ask('Bread?'); os.mkdir('elsewhere'); os.chdir('elsewhere')"

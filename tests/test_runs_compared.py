@@ -142,6 +142,22 @@ def test_two_models_that_gave_different_answers_are_named() -> None:
     assert found.parted[0].served == ("m-2026-01", "m-2026-05")
 
 
+@pytest.mark.parametrize(
+    ("answer", "other", "where"),
+    [
+        ("Yes, please.", "Yes,\n  please.", "only in white space"),
+        (f"{'Yes, ' * 100} please.", f"{'Yes, ' * 100} thanks.", "after these words"),
+    ],
+)
+def test_answers_that_look_the_same_in_one_line_are_told_apart(
+    answer: str, other: str, where: str
+) -> None:
+    """A line that shows the same words twice says how the answers differ."""
+    one = served_run("a.jsonl", "m", answer)
+    found = llmcall.compare(one, served_run("b.jsonl", "m", other))
+    assert str(found).splitlines()[1].endswith(f" (they differ {where})")
+
+
 def test_one_model_that_gave_different_answers_is_not_named() -> None:
     """It is no cause."""
     one = served_run("a.jsonl", "m-2026-01", "Yes.")

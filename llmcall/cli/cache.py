@@ -225,7 +225,9 @@ def list_records(
         click.echo(visible_json([_listed(record) for record in shown]))
         return
     if not shown:
-        click.echo(f"0 of {counted(len(found), 'record')} in {found.path} match", err=True)
+        count = len(found)
+        matches = f"none of {counted(count, 'record')} in {found.path} matches"
+        click.echo(matches if count else f"there are no records in {found.path}", err=True)
         return
     click.echo(table([HEADS, *map(_row, shown)], right=(3, 4), cut=(1, 2, 5, 6)))
     if limit and len(shown) == limit and len(found) > limit:

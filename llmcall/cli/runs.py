@@ -343,11 +343,11 @@ def rekey(file: tuple[str, ...], on_conflict: str) -> None:
                 f"{path}: {count} would have two answers under these settings, so nothing was written; "
                 "choose with --on-conflict"
             )
-        told = f"{path}: {counted(found.changed, 'record')} of {len(recording):,} with a new key"
+        told = f"{path}: new keys for {found.changed:,} of {counted(len(recording), 'record')}"
         if found.drawn:
             told += f", {found.drawn:,} of them with a new draw, because their requests are now the same"
         if found.joined:
-            told += f", {found.joined:,} left out, because others answer the same request"
+            told += f"; {found.joined:,} left out, because others answer the same request"
         if found.changed or found.joined or found.settings != recording.settings:
             write(
                 path,

@@ -338,7 +338,7 @@ def unreachable(error: BaseException, url: str, words: str) -> ServiceError:
     :param words: what happened.
     """
     made = ServiceError(
-        f"the connection failed: {words}. Is the server at {url} running, and is that its address?"
+        f"the connection failed: {words.rstrip('.')}. Is the server at {url} running, and is that its address?"
     )
     made.is_refused_here = is_loopback(url) and isinstance(error, http_errors("ConnectError"))
     return made

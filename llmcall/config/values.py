@@ -259,7 +259,8 @@ def normalizers(value: Any, where: str) -> tuple[str, ...]:
             words = [_pattern(line, where)]
             guess = nearest(unknown[0], NORMALIZERS, cutoff=0.7)
             if guess:
-                warn_once(f"{where}: {unknown[0]!r} is read as a regular expression{guess}")
+                message = f"{where}: {unknown[0]!r} is read as a regular expression{guess}"
+                warn_once(message, about=("read as a regular expression", unknown[0]))
         found += words
     return tuple(found)
 

@@ -212,7 +212,7 @@ def cache_remedy(settings: Settings, *, past_cache: bool = False) -> str:
             f"a call asks the model and records the answer: [Cache] MODE is {settings.cache_mode}"
         )
     origin = settings.origin("cache_mode")
-    setter = "the argument cache_mode" if origin == "argument" else origin
+    setter = "the argument cache_mode or by --mode none" if origin == "argument" else origin
     in_environment = "LLMCALL_CACHE_MODE=auto"
     in_code = "cache_mode='auto' or [Cache] MODE = auto"
     change = in_environment if "LLMCALL_CACHE_MODE" in origin else in_code

@@ -39,7 +39,10 @@ from .recorder import ProgramCalls
 NAMED = 10  # child processes that are named
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
 KILLED_BY_TERMINATION = 128 + signal.SIGTERM
-RECORDED = "llmcall records what httpx, httpx2 and requests send to APIs like those of OpenAI and Anthropic"
+RECORDED = (
+    "llmcall records what the libraries httpx, httpx2 and requests send to APIs like those of OpenAI and "
+    "Anthropic"
+)
 exit_process = os._exit
 
 
@@ -319,7 +322,7 @@ class Execution:
         cassette = self._cassette
         if cassette is None:
             used = process_meter.usage()
-            asked = used.calls + used.errors
+            asked = used.calls + used.errors - process_failures.unsent
             return [_counts_line(asked, 0, used.cached_calls, 0, refused, _cache_words())]
         lost = cassette.failures.unanswered
         asked = cassette.asked + lost

@@ -108,7 +108,12 @@ class Parting(NamedTuple):
             for text in (self.before, self.after)
             if text is not None
         ]
-        return " → ".join(shown)
+        words = " → ".join(shown)
+        if self.before == self.after or len(set(shown)) == len(shown):
+            return words
+        sides = {"".join((text or "").split()) for text in (self.before, self.after)}
+        where = "only in white space" if len(sides) == 1 else "after these words"
+        return f"{words} (they differ {where})"
 
 
 class Round(NamedTuple):

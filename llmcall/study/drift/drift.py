@@ -168,7 +168,7 @@ def _check_arguments(
         raise TypeError(f"share is {share!r}; it must be a number")
     if not 0 < share <= 1:
         raise ValueError(
-            f"share is {share!r}; it must be more than 0 and at most 1; calls= asks for more"
+            f"share is {share!r}; it must be more than 0 and at most 1; calls= (--calls) asks for more"
         )
     for name, number, least in (("calls", calls, 1), ("seed", seed, None)):
         if number is None and name == "calls":

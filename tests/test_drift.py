@@ -31,6 +31,7 @@ from llmcall.errors import (
     EmptyAnswerError,
     InvalidRequestError,
 )
+from llmcall.study.drift.student import student_quantile
 from llmcall.testing import ScriptedClient
 
 STUDY, CHECK = "study.jsonl", "check.jsonl"
@@ -518,12 +519,14 @@ def test_fields_of_json_are_values(model: Model) -> None:
 
 
 def test_yes_and_no_are_one_value(model: Model) -> None:
-    """The share of yes."""
+    """The share of yes, and named so."""
     model.answer = lambda messages, chance: "Yes." if chance.random() < 0.2 + model.shift else "No"
     record(model, 20, 10)
     model.shift = 0.6
     drift = llmcall.drift(STUDY, calls=100, to=CHECK)
     assert drift.shifts["answer"].estimate == pytest.approx(0.6, abs=0.15)
+    assert "The share of 'answer = yes' is higher now" in str(drift)
+    assert "answer = yes: a shift of" in str(llmcall.drift(STUDY, calls=100, dry_run=True))
 
 
 def test_a_few_different_texts_are_shares(model: Model) -> None:
@@ -546,7 +549,7 @@ def test_a_text_that_was_never_recorded_is_unreadable(model: Model) -> None:
     drift = llmcall.drift(STUDY, calls=60, to=CHECK)
     assert (drift.unreadable.before, drift.unreadable.now) == (0, 1)
     assert drift.differs
-    assert "No new answer has a value of 'buy'" in str(drift)
+    assert "'buy': no new answer has a value" in str(drift)
 
 
 def test_free_texts_need_value(model: Model) -> None:
@@ -587,7 +590,8 @@ def test_a_long_text_is_shortened_where_it_names_a_share(model: Model) -> None:
     record(model, 5, 5)
     drift = llmcall.drift(STUDY, share=1, to=CHECK)
     assert set(drift.shifts) <= set(texts)
-    for words in (str(drift), repr(drift), drift._repr_html_()):
+    plan = llmcall.drift(STUDY, share=1, dry_run=True)
+    for words in (str(drift), repr(drift), drift._repr_html_(), str(plan), plan._repr_html_()):
         assert "…" in words and "word end" not in words
 
 
@@ -873,6 +877,40 @@ def test_more_calls_find_a_smaller_shift(model: Model) -> None:
     few, many = (llmcall.drift(STUDY, calls=calls, dry_run=True).shift for calls in (40, 160))
     assert few is not None and many is not None
     assert few / many == pytest.approx(2, rel=0.1)
+
+
+def test_a_plan_expects_as_many_unreadable_answers_as_were_recorded(model: Model) -> None:
+    """Fewer answers with a value find a larger shift, and one comparison more is adjusted for."""
+    model.answer = lambda messages, chance: str(chance.choice([2, 4]))
+    record(model, 20, 40, path="readable.jsonl")
+    model.answer = lambda messages, chance: str(chance.choice([2, 4, "well", "well"]))
+    record(model, 20, 40, path="half.jsonl")
+    whole = llmcall.drift("readable.jsonl", calls=400, dry_run=True)
+    half = llmcall.drift("half.jsonl", calls=400, value=float, dry_run=True)
+    assert whole.shift is not None and half.shift is not None
+    assert (whole.comparisons, half.comparisons) == (1, 2)
+    level = half.power(half.shift)
+    assert level == pytest.approx(0.8, abs=1e-6)
+    widening = (student_quantile(0.9875, 19) + student_quantile(0.8, 19)) / (
+        student_quantile(0.975, 19) + student_quantile(0.8, 19)
+    )
+    assert half.shift / whole.shift == pytest.approx(math.sqrt(2) * widening, rel=0.1)
+
+
+def test_a_plan_foretells_what_the_check_would_have_found(model: Model) -> None:
+    """With answers that cannot be read and answers that are cut, too."""
+
+    def answer(messages: list[Any], chance: random.Random) -> Any:
+        drawn = chance.random()
+        if drawn < 0.4:
+            return marked("unreadable")
+        return marked("cut") if drawn < 0.5 else str(model.number(chance))
+
+    model.answer = answer
+    record(model, 60, 10)
+    plan = llmcall.drift(STUDY, calls=300, value=float, dry_run=True)
+    found = llmcall.drift(STUDY, calls=300, value=float, to=CHECK).shifts["answer"].found
+    assert plan.shift == pytest.approx(found, rel=0.25)
 
 
 def test_a_plan_costs_what_the_recorded_answers_say(httpserver: HTTPServer) -> None:

@@ -203,18 +203,23 @@ def weights_of(actors: Sequence[str]) -> list[float]:
 
 
 def error_within(
-    asked: Sequence[tuple[str, str]], recorded: Recorded, variances: Mapping[str, float]
+    asked: Sequence[tuple[str, str]],
+    recorded: Recorded,
+    variances: Mapping[str, float],
+    *,
+    share: float = 1.0,
 ) -> float:
     """Return the standard error of a mean shift if answers vary within requests alone.
 
     :param asked: the actor and the request of each new answer.
     :param recorded: the recorded draws.
     :param variances: the variance of each request's answers.
+    :param share: the share of the new answers that have a value.
     """
     squares = []
     weight_of: dict[str, float] = {}
     for weight, (_, request) in zip(weights_of([actor for actor, _ in asked]), asked, strict=True):
-        squares.append(weight**2 * variances[request])
+        squares.append(weight**2 * variances[request] / share)
         weight_of[request] = weight_of.get(request, 0.0) + weight
     for request, weight in weight_of.items():
         squares.append(weight**2 * variances[request] / len(recorded[request]))

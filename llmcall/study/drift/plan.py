@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...display.formatting import counted, money
@@ -11,7 +12,8 @@ from ...engine.service_tiers import tier_of
 from ...models.prices import MILLION
 from .comparison import resampled
 from .power import LEVEL, POWER, detectable, planned_error, power
-from .text import Notation, left_out_words, low_power_words, model_words
+from .text import Notation, label, left_out_words, low_power_words, model_words
+from .values import MARKS
 
 if TYPE_CHECKING:
     from ...clients.base import LLMClient
@@ -33,6 +35,9 @@ class DriftPlan(NamedTuple):
     :param units: how many actors its intervals come from; of a single actor, how many requests.
     :param notes: what else to know, in words.
     :param shares: the names of values that are shares of answers.
+    :param comparisons: how many values and shares of answers are compared, by the recorded answers;
+        Holm's method adjusts for their number.
+    :param lines: which shift of each value would be found, in words.
 
     >>> from llmcall.testing import ScriptedClient
     >>> client = ScriptedClient(["3", "4", "2", "5"])
@@ -54,6 +59,8 @@ class DriftPlan(NamedTuple):
     units: int
     notes: tuple[str, ...] = ()
     shares: tuple[str, ...] = ()
+    comparisons: int = 1
+    lines: tuple[str, ...] = ()
 
     def power(self, shift: float, value: str | None = None) -> float | None:
         """Return the probability that the check finds a shift; ``None`` if the recording does not say
@@ -69,22 +76,13 @@ class DriftPlan(NamedTuple):
             raise KeyError(f"name the value; the values are {', '.join(map(repr, self.shifts))}")
         found = self.shift if value is None else self.shifts[value]
         assert found is not None
-        level = LEVEL / len(self.shifts)
+        level = LEVEL / self.comparisons
         return power(shift, found / detectable(1.0, self.units, level), self.units, level)
 
     def __str__(self) -> str:
         cost = "at an unknown price" if self.cost is None else f"for about {money(self.cost)}"
         held = f", {self.recorded:,} of them recorded already" if self.recorded else ""
-        lines = [f"{counted(self.calls, 'call')}{held}, {cost}"]
-        for name, shift in self.shifts.items():
-            amount = Notation(shift, is_share=name in self.shares).amount(shift)
-            would = f"a shift of {amount} would be found with a power of {POWER}"
-            if not shift:
-                would = (
-                    "the recorded answers to each request are equal, so any shift that all new answers "
-                    "share would be found"
-                )
-            lines.append(f"{name}: {would}")
+        lines = [f"{counted(self.calls, 'call')}{held}, {cost}", *self.lines]
         if not self.shifts:
             lines.append("The recording has too few answers to say which shift would be found.")
         return "\n".join([*lines, *self.notes])
@@ -102,7 +100,8 @@ def plan_of(check: Check, client: LLMClient, recorded: Collection[str]) -> Drift
     :param recorded: the keys of the calls that are recorded already.
     """
     missing = [draw for draw in check.draws if check.key(draw) not in recorded]
-    shifts = _planned_shifts(check)
+    comparisons = len(check.names) + len(_varying_marks(check))
+    shifts = _planned_shifts(check, LEVEL / max(comparisons, 1))
     notes = (
         model_words(check),
         low_power_words(check, _units_of_calls(check)),
@@ -117,20 +116,57 @@ def plan_of(check: Check, client: LLMClient, recorded: Collection[str]) -> Drift
         units=_units_of_calls(check),
         notes=tuple(filter(None, notes)),
         shares=tuple(name for name in shifts if name in check.reader.shares),
+        comparisons=comparisons,
+        lines=tuple(_line(check, name, shift) for name, shift in shifts.items()),
     )
 
 
-def _planned_shifts(check: Check) -> dict[str, float]:
-    """Return by value the shift that a check finds with a power of 0.8, from the recorded variance."""
+def _varying_marks(check: Check) -> list[str]:
+    """Return the marks that some recorded answers have, but not all: their shares will be compared."""
+    marks = []
+    for mark in MARKS:
+        recorded = check.recorded_values(mark).values()
+        if len({answer.value for answers in recorded for answer in answers}) > 1:
+            marks.append(mark)
+    return marks
+
+
+def _planned_shifts(check: Check, level: float) -> dict[str, float]:
+    """Return by value the shift that a check finds with a power of 0.8, from the recorded variance.
+
+    :param level: of each test.
+    """
     shifts = {}
     for name in check.names:
         recorded = check.recorded_values(name)
         asked = [(draw.actor, draw.request) for draw in check.draws if recorded[draw.request]]
-        error = planned_error(asked, recorded)
+        error = planned_error(asked, recorded, share=_share_with(check, name))
         _, units = resampled(asked)
         if error is not None and units > 1:
-            shifts[name] = detectable(error, units, LEVEL / len(check.names))
+            shifts[name] = detectable(error, units, level)
     return shifts
+
+
+def _share_with(check: Check, name: str) -> float:
+    """Return the share of recorded answers that have a value, of requests with any such answer."""
+    shares = []
+    for answers in check.read_recorded.values():
+        having = sum(name in answer.values for answer in answers)
+        if having:
+            shares.append(having / len(answers))
+    return fmean(shares)
+
+
+def _line(check: Check, name: str, shift: float) -> str:
+    """Return in words which shift of a value would be found."""
+    amount = Notation(shift, is_share=name in check.reader.shares).amount(shift)
+    would = f"a shift of {amount} would be found with a power of {POWER}"
+    if not shift:
+        would = (
+            "the recorded answers to each request are equal, so any shift that all new answers share "
+            "would be found"
+        )
+    return f"{label(check, name)}: {would}"
 
 
 def _units_of_calls(check: Check) -> int:

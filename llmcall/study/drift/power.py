@@ -31,7 +31,9 @@ def power(shift: float, standard_error: float, units: int, level: float = LEVEL)
     return student_cdf(shift / standard_error - student_quantile(1 - level / 2, freedom), freedom)
 
 
-def planned_error(asked: Sequence[tuple[str, str]], recorded: Recorded) -> float | None:
+def planned_error(
+    asked: Sequence[tuple[str, str]], recorded: Recorded, *, share: float
+) -> float | None:
     """Return the standard error that a check would have, from the variance of the recorded draws.
 
     If no request was drawn twice, the variance between all recorded answers takes the place of that
@@ -39,13 +41,14 @@ def planned_error(asked: Sequence[tuple[str, str]], recorded: Recorded) -> float
 
     :param asked: the actor and the request of each new answer.
     :param recorded: the recorded draws.
+    :param share: the share of the new answers that will have a value.
     :returns: ``None`` if there are fewer than two recorded answers.
     """
     asked = [(actor, request) for actor, request in asked if recorded.get(request)]
     variances = _variances({request: recorded[request] for _, request in asked})
     if variances is None:
         return None
-    return error_within(asked, recorded, variances)
+    return error_within(asked, recorded, variances, share=share)
 
 
 def _variances(recorded: Recorded) -> dict[str, float] | None:

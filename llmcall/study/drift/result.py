@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...display.data_frames import data_frame
-from ...display.formatting import counted, money, shortened
+from ...display.formatting import counted, money
 from ...display.notebook import html_table
 from ...display.printable import printable
 from ...display.tables import table
@@ -18,12 +18,13 @@ from .power import LEVEL, POWER, detectable
 from .text import (
     FEW_UNITS,
     Notation,
+    label,
     left_out_words,
     low_power_words,
     model_words,
     p_words,
 )
-from .values import ANSWER, CUT, MARKS, REFUSED, SHOWN_CHARACTERS, UNREADABLE
+from .values import ANSWER, CUT, MARKS, REFUSED, UNREADABLE
 
 if TYPE_CHECKING:
     import pandas
@@ -227,7 +228,7 @@ class Drift:
     def __repr__(self) -> str:
         other = f"; another model, {self.model}" if self.model is not None else ""
         values = ", ".join(
-            f"{_shown(name)} {self._notation(name, shift).shift(shift.estimate)}"
+            f"{label(self._check, name)} {self._notation(name, shift).shift(shift.estimate)}"
             for name, shift in self.shifts.items()
         )
         return f"Drift({counted(self.calls, 'call')}; {values or 'no value read'}{other})"
@@ -276,7 +277,7 @@ class Drift:
             write = self._notation(name, shift)
             rows.append(
                 [
-                    _shown(name),
+                    label(self._check, name),
                     write.level(shift.before),
                     write.level(shift.now),
                     write.shift(shift.estimate),
@@ -289,7 +290,7 @@ class Drift:
         """Return what the check found, and what it would have found, in sentences."""
         found = [self._sentence(name, shift) for name, shift in self._all.items()]
         found += [
-            f"No new answer has a value of {_shown(name)!r}."
+            f"'{label(self._check, name)}': no new answer has a value."
             for name in self._check.names
             if name not in self.shifts
         ]
@@ -302,7 +303,7 @@ class Drift:
         if name in MARKS and name not in self._tested:
             return ""  # as many as before, mostly none: the table says it
         write = self._notation(name, shift)
-        what = f"'{_shown(name)}'"
+        what = f"'{label(self._check, name)}'"
         if is_share:
             what = f"The share of {f'{name} answers' if name in MARKS else what}"
         interval = f"95 % interval {write.interval(shift.low, shift.high)}, {p_words(shift.p)}"
@@ -365,11 +366,6 @@ class Drift:
         if self.model is not None or now <= before:
             return ""
         return f"Another model answers under the same name: {_listed(now - before)} now, {_listed(before)} then."
-
-
-def _shown(name: str) -> str:
-    """Return a value's name on one line; a recorded text may be long."""
-    return shortened(printable(name), SHOWN_CHARACTERS)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ...display.formatting import shortened
 from ...display.printable import printable
 from .power import detectable, power
 from .resampling import SMALLEST_P
+from .values import SHOWN_CHARACTERS
 
 if TYPE_CHECKING:
     from .check import Check
@@ -64,6 +66,12 @@ class Notation:
     def interval(self, low: float, high: float) -> str:
         """Return an interval, its unit written once."""
         return f"{self.shift(low).removesuffix(POINTS)} to {self.shift(high)}"
+
+
+def label(check: Check, name: str) -> str:
+    """Return the name of a value or mark on one line; a recorded text may be long."""
+    shown = shortened(printable(name), SHOWN_CHARACTERS)
+    return f"{shown} = yes" if name in check.reader.verdicts else shown
 
 
 def p_words(p_value: float) -> str:

@@ -69,12 +69,17 @@ class ValueReader:
     """Reads the values of answers.
 
     :param read: reads a text.
-    :param shares: the names of values that are 0 or 1, so that their mean is a share.
+    :param verdicts: the names of values that are 1 for yes and 0 for no.
+    :param options: the names of values that are 1 if the answer is the text of that name, else 0.
+    :ivar shares: the names of both, whose means are shares.
     """
 
-    def __init__(self, read: Reader, shares: Iterable[str] = ()) -> None:
+    def __init__(
+        self, read: Reader, *, verdicts: Iterable[str] = (), options: Iterable[str] = ()
+    ) -> None:
         self._read = read
-        self.shares = frozenset(map(_free_name, shares))
+        self.verdicts = frozenset(map(_free_name, verdicts))
+        self.shares = self.verdicts | frozenset(map(_free_name, options))
 
     def values(self, answer: Answer) -> Values:
         """Return an answer's values; empty if it is refused or unreadable."""
@@ -205,8 +210,8 @@ def _objects(texts: Sequence[str]) -> ValueReader | None:
         values = {name: fields[name](found.get(name)) for name in sorted(fields)}
         return {name: value for name, value in values.items() if value is not None}
 
-    shares = [name for name, field in fields.items() if field is _field_verdict]
-    return ValueReader(read_fields, shares)
+    yes_or_no = [name for name, field in fields.items() if field is _field_verdict]
+    return ValueReader(read_fields, verdicts=yes_or_no)
 
 
 def _field_number(value: Any) -> float | None:
@@ -254,7 +259,7 @@ def _numbers(texts: Sequence[str]) -> ValueReader | None:
 def _verdicts(texts: Sequence[str]) -> ValueReader | None:
     """Return a reader of yes and no."""
     reader = _named(_verdict)
-    return ValueReader(reader, [ANSWER]) if _reads_most(reader, texts) else None
+    return ValueReader(reader, verdicts=[ANSWER]) if _reads_most(reader, texts) else None
 
 
 def _category(text: str) -> str:
@@ -289,4 +294,4 @@ def _categories(texts: Sequence[str]) -> ValueReader | None:
             return {}
         return {names[each]: float(each == category) for each in shown}
 
-    return ValueReader(read_category, [names[each] for each in shown])
+    return ValueReader(read_category, options=[names[each] for each in shown])

@@ -844,6 +844,10 @@ class Turns:
         """Ask, once it is a name's turn."""
         assert self.has_turn[name].wait(30)
         ask(client, f"I am {name}.")
+        self.give_on(name)
+
+    def give_on(self, name: str) -> None:
+        """Give the turn to whoever follows a name."""
         for following in self.order[self.order.index(name) + 1 :][:1]:
             self.has_turn[following].set()
 
@@ -1075,6 +1079,32 @@ def test_a_comparison_is_in_the_order_of_the_actors() -> None:
             for repeat in range(2)
             for name in ("ann", "ben", "cem", "dora", "emil")
         ]
+
+
+def test_threads_that_embed_texts_are_compared_by_their_actors() -> None:
+    """Embeddings have no scope, but those who ask for them do, and which thread is faster decides
+    nothing.
+    """
+    client = ScriptedClient(
+        lambda texts: [[1.0] for _ in texts], cache_mode="auto", on_error="raise"
+    )
+    orders = {"a": ("lisa", "omar"), "b": ("omar", "lisa")}
+
+    def play(order: tuple[str, str]) -> None:
+        turns = Turns(order)
+
+        def embed(name: str) -> None:
+            assert turns.has_turn[name].wait(30)
+            with llmcall.scope(name):
+                client.get_embedding(f"I am {name}.")
+            turns.give_on(name)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(llmcall.bind(embed), ["lisa", "omar"]))
+
+    arms = {name: {"order": order} for name, order in orders.items()}
+    runs = llmcall.arms(play, arms, scope="app")
+    assert not runs.compare("a", "b").parted
 
 
 def test_the_name_of_an_arm_may_be_a_number() -> None:

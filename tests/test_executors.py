@@ -370,6 +370,20 @@ def test_forked_workers_leave_no_file_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_dask_runs_no_bound_function_that_draws_in_an_arm(dask: Any) -> None:
+    """A result may stay in a worker, so its draws cannot come home: the message names a map, which
+    brings them.
+    """
+    dask.run(begin_anew, os.getcwd())
+    with scope("r"):
+        with llmcall.arm("a"):
+            with pytest.raises(ScopeError, match=r"Dask's client\.get_executor\(\)"):
+                dask.submit(llmcall.bind(sample), "x").result()
+            assert map(sample, ["x"], key=str, executor=dask.get_executor()) == ["r/x#0"]
+        assert dask.submit(llmcall.bind(sample), "x").result() == "r#0"
+
+
+@pytest.mark.slow
 def test_dask_with_cache_and_budget_on_a_server(dask: Any) -> None:
     """Workers need no common disk: with [Cache] PATH in Redis they share answers and named budgets."""
     dask.run(begin_anew, os.getcwd())
@@ -383,17 +397,3 @@ def test_dask_with_cache_and_budget_on_a_server(dask: Any) -> None:
             with pytest.raises(BudgetExceededError):
                 map(ask, "i", executor=dask.get_executor())
         assert (calls(), budget.spent.calls, len(llmcall.client("openai").cache)) == (8, 8, 8)
-
-
-@pytest.mark.slow
-def test_dask_runs_no_bound_function_that_draws_in_an_arm(dask: Any) -> None:
-    """A result may stay in a worker, so its draws cannot come home: the message names a map, which
-    brings them.
-    """
-    dask.run(begin_anew, os.getcwd())
-    with scope("r"):
-        with llmcall.arm("a"):
-            with pytest.raises(ScopeError, match=r"Dask's client\.get_executor\(\)"):
-                dask.submit(llmcall.bind(sample), "x").result()
-            assert map(sample, ["x"], key=str, executor=dask.get_executor()) == ["r/x#0"]
-        assert dask.submit(llmcall.bind(sample), "x").result() == "r#0"

@@ -505,6 +505,12 @@ def test_a_function_bound_outside_any_scope_carries_none() -> None:
             in_a_thread(bound)
 
 
+def test_a_thread_without_a_scope_binds_no_function_while_another_has_one() -> None:
+    """The function would not run in that scope: a library's thread may evaluate the call of bind."""
+    with scope("a"), pytest.raises(ScopeError, match="in the thread that opened the scope"):
+        in_a_thread(lambda: bind(sample))
+
+
 def test_a_function_bound_inside_scope_none_has_no_scope() -> None:
     """That no scope is meant goes with the function."""
     with scope(None):

@@ -12,6 +12,7 @@ from ..display.printable import printable
 from ..failures import Failures, process_failures
 from ..notices import warn_once
 from ..requests.keys import ANEW, key_of
+from ..scopes import ScopedRecord
 from ..types import FROM_FUNCTION, Record, Request, TokenUsage, record_of
 from .options import DEFAULT_OPTIONS, Options
 from .usage import amounts_of_answer, count, named
@@ -53,7 +54,7 @@ class PreparedCall(ABC):
     options: Options = DEFAULT_OPTIONS
     scope: str = ""
     arm: str = ""
-    used: deque[Record] | None = None
+    used: deque[ScopedRecord] | None = None
     draw: Draw | None = None
     cassette: Cassette | None = None
     place: Place = ()
@@ -171,7 +172,7 @@ class PreparedCall(ABC):
     def note_used(self, record: Record) -> None:
         """Note the record that answers the call, if its arm gathers them."""
         if self.used is not None:
-            self.used.append(record)
+            self.used.append(ScopedRecord(self.scope, record))
 
     def end(self, answer: Record | None = None) -> None:
         """Note that the call has its answer."""

@@ -11,8 +11,7 @@ from ..scopes import made_name
 if TYPE_CHECKING:
     from collections import deque
 
-    from ..scopes import Active, Draws
-    from ..types import Record
+    from ..scopes import Active, Draws, ScopedRecord
 
 # The name of the item that a task runs outside any scope, if its job wants one; else empty.
 current_item: ContextVar[str] = ContextVar("llmcall item", default="")
@@ -45,7 +44,7 @@ class TaskPosition(NamedTuple):
         """Return the item's number, from 0."""
         return self.place[-2]
 
-    def enter(self, draws: Draws, used: deque[Record] | None) -> Active:
+    def enter(self, draws: Draws, used: deque[ScopedRecord] | None) -> Active:
         """Move the present context, one of the task's own, to this position; return its scope.
 
         :param draws: the draws of its scopes.

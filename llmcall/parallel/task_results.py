@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..engine.usage import UsageDelta
-    from ..scopes import Number
-    from ..types import Record
+    from ..scopes import Number, ScopedRecord
 
     CassetteEvent = tuple[str, tuple[Any, ...], str]
 
@@ -35,7 +34,7 @@ class TaskResult(NamedTuple):
     draws: Sequence[Number] = ()
     usage: Sequence[tuple[str, str, UsageDelta, str]] = ()
     events: Sequence[CassetteEvent] = ()
-    used: Sequence[Record] = ()
+    used: Sequence[ScopedRecord] = ()
     failures: Sequence[tuple[str, dict[str, int], str]] = ()
 
 

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 
     from ..cassettes.cassette import Cassette
     from ..engine.interrupts import Stops
-    from ..scopes import Active, Counts, Number
-    from ..types import Record
+    from ..scopes import Active, Counts, Number, ScopedRecord
     from .jobs import Job
     from .positions import TaskPosition
     from .workers import Gained
@@ -195,7 +194,7 @@ class RemoteTask(NamedTuple):
             context = copy_context()
             # A process that was forked in a task of another map inherited that map's.
             context.run(current_stops.set, ())
-            used: deque[Record] = deque()
+            used: deque[ScopedRecord] = deque()
             result = context.run(_run, job, self.item, self.position, draws, (), used)
             error = result.error
             if error is not None:
@@ -226,7 +225,7 @@ def _run(
     position: TaskPosition,
     draws: Draws,
     outer_stops: Stops,
-    used: deque[Record] | None,
+    used: deque[ScopedRecord] | None,
 ) -> TaskResult:
     """Run a task in the present context, unless a map around its own was interrupted.
 

@@ -21,6 +21,7 @@ from .scope import (
     scope,
     scope_of_call,
 )
+from .scoped_record import ScopedRecord
 from .served import note_served
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Place",
     "Recorded",
     "Scope",
+    "ScopedRecord",
     "ScopedRequest",
     "arm",
     "bind",

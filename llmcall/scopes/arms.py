@@ -6,11 +6,11 @@ import hashlib
 from collections import deque
 
 from ..errors import ScopeError
-from ..types import Record
 from .generators import OpeningGenerator, generators_with
 from .names import checked_name
 from .numbers import ArmPath
 from .scope import Active, Scope, current, next_place, scope_of_call
+from .scoped_record import ScopedRecord
 
 SEED_BYTES = 8
 
@@ -23,7 +23,7 @@ class Arm(Scope):
     """
 
     name: str
-    used: deque[Record] | None = None
+    used: deque[ScopedRecord] | None = None
 
     def _active(self, generator: OpeningGenerator | None) -> Active:
         around = _around(f"the arm {self.name!r}")

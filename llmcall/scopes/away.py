@@ -19,10 +19,10 @@ from weakref import WeakValueDictionary
 
 from ..errors import ScopeError
 from ..system import after_fork_in_child
-from ..types import Record
 from .draws import Draws
 from .equal_requests import EqualRequests
 from .numbers import Counts, Number, ScopedRequest
+from .scoped_record import ScopedRecord
 
 # The modules whose functions call what was submitted, and pickle what it returns. They do so in the
 # main thread of a worker process.
@@ -51,7 +51,7 @@ class AwayDraws(Draws):
         self._home = home
         self._comes_home = False  # whether a result is about to go home
         self.taken: deque[Number] = deque()
-        self.used: deque[Record] = deque()
+        self.used: deque[ScopedRecord] = deque()
 
     def take(
         self,
@@ -145,10 +145,10 @@ def _emptied(queue: deque[Any]) -> list[Any]:
 # What counts an arm's draws here, and what gathers its records, by token: both live as long as the
 # arm's scope.
 _draws: WeakValueDictionary[str, Draws] = WeakValueDictionary()
-_used: WeakValueDictionary[str, deque[Record]] = WeakValueDictionary()
+_used: WeakValueDictionary[str, deque[ScopedRecord]] = WeakValueDictionary()
 
 
-def registered(draws: Draws, used: deque[Record] | None) -> str:
+def registered(draws: Draws, used: deque[ScopedRecord] | None) -> str:
     """Return a token for an arm, under which draws come home.
 
     :param draws: what counts its draws.
@@ -161,13 +161,13 @@ def registered(draws: Draws, used: deque[Record] | None) -> str:
     return token
 
 
-def at_home(token: str) -> tuple[Draws, deque[Record] | None] | None:
+def at_home(token: str) -> tuple[Draws, deque[ScopedRecord] | None] | None:
     """Return what counts an arm's draws and gathers its records, or ``None`` in another process."""
     draws = _draws.get(token)
     return None if draws is None else (draws, _used.get(token))
 
 
-def _come_home(result: Any, home: str, taken: list[Number], used: list[Record]) -> Any:
+def _come_home(result: Any, home: str, taken: list[Number], used: list[ScopedRecord]) -> Any:
     """Count what a bound function drew in another process, and return its result."""
     draws = _draws.get(home)
     if draws is not None:

@@ -11,12 +11,20 @@ from contextlib import AbstractContextManager, nullcontext
 from types import CoroutineType
 from typing import Any, NamedTuple
 
+from ..errors import ScopeError
 from ..system import this_process
+from . import workers
 from .away import AwayDraws, at_home, is_called_by_executor, registered
 from .draws import Draws
 from .numbers import ArmPath, Counts, counts_within
 from .places import Place
 from .scope import Active, current
+
+IN_A_THREAD = (
+    "llmcall.bind is called in a thread that has no scope, but another thread has one open: the function would not run "
+    "in that scope. Call llmcall.bind in the thread that opened the scope, before you pass the function on: libraries "
+    "such as joblib run generators in threads of their own. If the function opens its own scope, leave out llmcall.bind"
+)
 
 
 class Bound:
@@ -140,7 +148,8 @@ def bind(function: Callable[..., Any]) -> Bound:
         says so. In an arm, its draws go on from the arm's and come home with its result, if a
         ``ProcessPoolExecutor``, a ``multiprocessing.Pool`` or joblib's processes call it; otherwise
         a draw in another process is a ``ScopeError``.
-    :raises ScopeError: between two steps of a generator that left the scope open.
+    :raises ScopeError: in a thread that has no scope while another has one open, and between two
+        steps of a generator that left the scope open.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> def draw(_):
@@ -152,4 +161,6 @@ def bind(function: Callable[..., Any]) -> Bound:
     active = current()
     if active is not None:
         active.check_generators()
+    elif workers.is_open_elsewhere():
+        raise ScopeError(IN_A_THREAD)
     return Bound(function, active)

@@ -18,7 +18,6 @@ from ..askers import Asker, enter_arm
 from ..askers import set_current as set_current_asker
 from ..errors import ScopeError
 from ..system import after_fork_in_child, process_lock, this_process
-from ..types import Record
 from . import workers
 from .draws import Draw, Draws
 from .equal_requests import Recorded
@@ -31,6 +30,7 @@ from .generators import (
 from .names import checked_name
 from .numbers import ArmPath, ScopedRequest
 from .places import Place, next_within
+from .scoped_record import ScopedRecord
 from .served import forget_served
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
@@ -95,7 +95,7 @@ class Active:
         without_default: Active | None = None,
         arm: ArmPath | None = None,
         forked: Active | None = None,
-        used: deque[Record] | None = None,
+        used: deque[ScopedRecord] | None = None,
         place: Place = (),
     ) -> None:
         self.path = path

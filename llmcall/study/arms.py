@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ from ..review.runs import Run
 if TYPE_CHECKING:
     import pandas
 
+    from ..scopes import ScopedRecord
     from ..types import Record
 
 FUNCTION = "function"  # the kind of a recorded function's records, which no model answers
@@ -71,18 +73,19 @@ class Arms(Mapping[tuple[str, int], Any]):
         repeats: int,
         results: Mapping[ArmRun, Any],
         finished: Mapping[ArmRun, Any],
-        used: Mapping[ArmRun, Sequence[Record]],
+        used: Mapping[ArmRun, Sequence[ScopedRecord]],
     ) -> None:
         self.names = names
         self.repeats = repeats
         self._results = dict(results)
         self._finished = frozenset(finished)
         draws: dict[str, Record] = {}
-        # Each run's records, in the order of its calls; equal ones are one object.
+        # Each run's records, actor by actor, as on a cassette: when the threads of several actors
+        # called decides nothing. Equal ones are one object.
         self._used = {
             run: [
                 draws.setdefault(record.cache_key, record)
-                for record in records
+                for _, record in sorted(records, key=_actor)
                 if record.kind != FUNCTION
             ]
             for run, records in used.items()
@@ -91,7 +94,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         costs = [record.cost for record in draws.values()]
         self.calls = len(draws)
         self.shared = uses - len(draws)
-        self.cost = None if None in costs else float(sum(cost or 0.0 for cost in costs))
+        self.cost = None if None in costs else math.fsum(cost or 0.0 for cost in costs)
 
     def __getitem__(self, run: tuple[str, int]) -> Any:
         run = _as_named(run)
@@ -162,16 +165,11 @@ class Arms(Mapping[tuple[str, int], Any]):
             )
 
     def _run(self, name: str) -> Run:
-        """Return what an arm used, actor by actor, as on a cassette: when the threads of several
-        actors called decides nothing.
-        """
+        """Return what an arm used."""
         if str(name) not in self.names:
             raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
         records = [
-            record
-            for run, used in self._used.items()
-            if run.arm == str(name)
-            for record in sorted(used, key=_actor)
+            record for run, used in self._used.items() if run.arm == str(name) for record in used
         ]
         return Run(f"the arm {str(name)!r}", records, {})
 
@@ -212,9 +210,9 @@ def _as_named(run: Any) -> Any:
     return run
 
 
-def _actor(record: Record) -> tuple[bool, list[str]]:
+def _actor(used: ScopedRecord) -> tuple[bool, list[str]]:
     """Return what sorts records by actor; those outside scopes come first, as on a cassette."""
-    return record.sample is not None, record.scope.split("/")
+    return used.record.sample is not None, used.path.split("/")
 
 
 @short_traceback
@@ -356,7 +354,7 @@ class _Study:
         # Counts the draws where those of the scope around all are counted, and can give them back.
         self._draws = None if self._around is None else TaskDraws(self._around.draws)
         self.finished: dict[ArmRun, Any] = {}
-        self.used: dict[ArmRun, deque[Record]] = {run: deque() for run in runs}
+        self.used: dict[ArmRun, deque[ScopedRecord]] = {run: deque() for run in runs}
 
     def give_draws_back(self) -> None:
         """Free what was drawn in the scope around all repeats, so that another start draws it

@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
-from itertools import product
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import CacheCorruptError, CacheError
-from .connections import LOG, Connections, Reader
+from . import statements
+from .connections import LOG, Connections
+from .damaged_rows import readable_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -35,36 +36,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 PAGE = 500  # rows that are read at a time
-
-# Values are cast, since those of others may be texts that cannot be decoded. raw = 1 is a key that
-# is not pickled, and mode = 1 bytes as they are (diskcache.core.MODE_RAW, 5.6.3).
-FIND = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
-PAGE_OF_ROWS = "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"
-ROWS_BETWEEN = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid BETWEEN ? AND ?"
-ROW_AT = "SELECT key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid = ?"
-STARTING = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
-LAST = "SELECT max(rowid) FROM Cache"
-# if the table's last page is damaged
-LAST_BY_INDEX = "SELECT max(rowid) FROM Cache INDEXED BY Cache_key_raw"
-INDEXED = (
-    "SELECT key, rowid FROM Cache INDEXED BY Cache_key_raw WHERE key >= ? AND key < ? AND raw = 1"
-)
-DIGITS, SOUGHT_DIGITS = "0123456789abcdef", 3
-COUNT = "SELECT value FROM Settings WHERE key = 'count'"  # kept by diskcache's triggers
-ADD = (
-    "INSERT OR IGNORE INTO Cache (key, raw, store_time, access_time, access_count, size, mode, filename, value) "
-    "VALUES (?, 1, ?, 0, 0, 0, 1, NULL, ?)"
-)
-SET = ADD.replace("OR IGNORE ", "") + (
-    " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, size = 0, mode = 1, filename = NULL, "
-    "value = excluded.value"
-)
-DELETE = "DELETE FROM Cache WHERE key = ?"
-CLEAR = "DELETE FROM Cache"
-BUDGETS = "CREATE TABLE IF NOT EXISTS Budgets (name TEXT PRIMARY KEY, state TEXT)"
-BUDGET = "SELECT state FROM Budgets WHERE name = ?"
-SET_BUDGET = "INSERT OR REPLACE INTO Budgets VALUES (?, ?)"
-MOVE = "UPDATE Cache SET key = ?, value = ? WHERE key = ? AND raw = 1"
 
 
 class SqliteStorage:
@@ -106,13 +77,13 @@ class SqliteStorage:
 
         :raises CacheCorruptError: if the database is damaged.
         """
-        found = self._read(FIND, key)
+        found = self._read(statements.FIND, key)
         return found[0] if found else None
 
     def rows(self) -> Iterator[Row]:
         """Yield all rows in the order of storing, by SQLite's numbers of them."""
         last = 0
-        while page := self._read(PAGE_OF_ROWS, last, PAGE):
+        while page := self._read(statements.PAGE_OF_ROWS, last, PAGE):
             for _, key, value, stored_at in page:
                 yield str(key), value, stored_at
             if page[-1][0] <= last:  # a damaged tree would be read in circles
@@ -122,49 +93,19 @@ class SqliteStorage:
     def readable_rows(self) -> Iterator[Row]:
         """Yield the rows that SQLite can still read; some of them twice.
 
-        Rows are searched by their numbers in the table, and by their keys in its index.
-
         :raises CacheCorruptError: if not even the beginning of the database can be read.
         """
-        handle = Reader(self._database, damaged=True)
-        try:
-            reader = handle.connected()
-        except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:
-            raise CacheCorruptError(
-                f"nothing in the cache {self.location} can be read: {error}"
-            ) from error
-        if reader is None:
-            return
-        try:
-            indexed = list(_keys_and_numbers(reader))
-            numbers = [row[0] for query in (LAST, LAST_BY_INDEX) for row in _given(reader, query)]
-            numbers += [number for _, number in indexed]
-            # a larger number is damage: every row took more than a byte
-            most = os.path.getsize(self._database)
-            last = max((n for n in numbers if isinstance(n, int) and n <= most), default=0)
-            for first in range(1, last + 1, PAGE):
-                rows = _given(reader, ROWS_BETWEEN, first, first + PAGE - 1)
-                if len(rows) < PAGE:  # some are deleted, or cannot be read with the others
-                    # A search for a range steps to the row behind it, and loses the last one if
-                    # that is damaged.
-                    page = range(first, first + PAGE)
-                    rows = [row for number in page for row in _given(reader, ROW_AT, number)]
-                for key, value, stored_at in rows:
-                    yield str(key), value, _time(stored_at)
-            for key, _ in indexed:
-                for value, stored_at in _given(reader, FIND, key):
-                    yield key, value, _time(stored_at)
-        finally:
-            handle.close()
+        return readable_rows(self._database)
 
     def starting(self, prefix: str, limit: int) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the
         index.
         """
-        return [str(key) for (key,) in self._read(STARTING, prefix, prefix + "\U0010ffff", limit)]
+        found = self._read(statements.STARTING, prefix, prefix + "\U0010ffff", limit)
+        return [str(key) for (key,) in found]
 
     def __len__(self) -> int:
-        count = self._read(COUNT)
+        count = self._read(statements.COUNT)
         return int(count[0][0]) if count else 0
 
     def size(self) -> int:
@@ -178,33 +119,34 @@ class SqliteStorage:
         :param replace: whether to replace bytes that the key has already.
         :raises OSError: if the directory cannot be written, or the disk is full.
         """
+        statement = statements.SET if replace else statements.ADD
         with self._writer() as writer:
-            return writer.execute(SET if replace else ADD, (key, time.time(), value)).rowcount > 0
+            return writer.execute(statement, (key, time.time(), value)).rowcount > 0
 
     def add_all(self, rows: Iterable[NewRow]) -> int:
         """Store many rows, all or none; return how many were stored."""
         now = time.time()
+        stored = 0
         with self._transaction() as writer:
-            return sum(
-                writer.execute(
-                    SET if replaces else ADD, (key, now if at is None else at, value)
-                ).rowcount
-                for key, value, replaces, at in rows
-            )
+            for key, value, replaces, stored_at in rows:
+                statement = statements.SET if replaces else statements.ADD
+                at = now if stored_at is None else stored_at
+                stored += writer.execute(statement, (key, at, value)).rowcount
+        return stored
 
     def delete(self, keys: Iterable[str]) -> int:
         """Delete keys, all or none; return how many were there."""
         if not self.exists():
             return 0
         with self._transaction() as writer:
-            return sum(writer.execute(DELETE, (key,)).rowcount for key in keys)
+            return sum(writer.execute(statements.DELETE, (key,)).rowcount for key in keys)
 
     def clear(self) -> int:
         """Delete all rows, those of others included; return how many there were."""
         if not self.exists():
             return 0
         with self._writer() as writer:
-            return writer.execute(CLEAR).rowcount
+            return writer.execute(statements.CLEAR).rowcount
 
     def rewrite(self, changes: Callable[[], Iterable[Change]]) -> int:
         """Change rows' keys and values, all or none; return the number of changed rows.
@@ -214,7 +156,8 @@ class SqliteStorage:
         """
         with self._transaction() as writer:
             return sum(
-                writer.execute(MOVE, (new, value, key)).rowcount for key, new, value in changes()
+                writer.execute(statements.MOVE, (new, value, key)).rowcount
+                for key, new, value in changes()
             )
 
     def keep(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
@@ -229,15 +172,15 @@ class SqliteStorage:
             if text is None:
                 return result
         with self._transaction() as writer:
-            writer.execute(BUDGETS)
+            writer.execute(statements.BUDGETS)
             while True:
-                row = writer.execute(BUDGET, (name,)).fetchone()
+                row = writer.execute(statements.BUDGET, (name,)).fetchone()
                 text, result = change(row[0] if row else None)
                 # A stream that the garbage collector ended meanwhile has settled in this transaction.
-                if writer.execute(BUDGET, (name,)).fetchone() == row:
+                if writer.execute(statements.BUDGET, (name,)).fetchone() == row:
                     break
             if text is not None:
-                writer.execute(SET_BUDGET, (name, text))
+                writer.execute(statements.SET_BUDGET, (name, text))
         return result
 
     def close(self) -> None:
@@ -288,28 +231,3 @@ class SqliteStorage:
             f"the cache database {self._database} is damaged or cannot be read ({error}); "
             f"'llmcall cache salvage NEW_FOLDER --path {self._folder}' saves what can be read"
         )
-
-
-def _keys_and_numbers(reader: sqlite3.Connection) -> Iterator[tuple[str, int]]:
-    """Yield the keys in the table's index, and the numbers of their rows.
-
-    Keys are searched by their first digits, so that damage hides only the keys next to it.
-    """
-    for digits in product(DIGITS, repeat=SOUGHT_DIGITS):
-        prefix = "".join(digits)
-        for key, number in _given(reader, INDEXED, prefix, prefix + "g"):
-            if isinstance(key, str):
-                yield key, number
-
-
-def _time(stored_at: object) -> float:
-    return stored_at if isinstance(stored_at, float) else 0.0
-
-
-def _given(reader: sqlite3.Connection, query: str, *values: int | str) -> list[Any]:
-    """Return the rows that a query finds before SQLite fails to read further."""
-    rows = []
-    with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
-        for row in reader.execute(query, values):
-            rows.append(row)
-    return rows

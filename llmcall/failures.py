@@ -13,6 +13,7 @@ from .system import after_fork_in_child, at_exit
 # Why a call left no record, in words that follow "1 call".
 FAILED = "failed for good"
 LEFT = "ended before the whole answer arrived"
+CUT_OFF = "got no answer before the program ended"
 MISSED = "had no recorded answer and raised CacheMissError"
 UNSCOPED = "had no clear scope and raised ScopeError"
 REFUSED = (MISSED, UNSCOPED)
@@ -22,6 +23,7 @@ ADVICE = {
     "what is missing is asked",
     LEFT: "What did not arrive is not recorded, so a {replay} may differ from this run. Read each answer to its end "
     "and cancel no call, or {again}; only what is missing is asked",
+    CUT_OFF: "Timing decides how far a daemon thread gets: join it before the program ends",
     MISSED: "If your code caught the error, this run is incomplete. To record what is missing, run it again in a mode "
     "that allows calls: 'new' with a cassette, otherwise [Cache] MODE = auto",
     UNSCOPED: "If your code caught the error, this run is incomplete. In your own threads and processes, run the "
@@ -62,7 +64,7 @@ class Failures:
 
         :param scope: its scope path; empty outside any scope.
         :param what: the call and its error, in words without secrets.
-        :param why: ``FAILED``, ``LEFT``, ``MISSED`` or ``UNSCOPED``.
+        :param why: ``FAILED``, ``LEFT``, ``CUT_OFF``, ``MISSED`` or ``UNSCOPED``.
         :param asks_model: whether a model was asked for it.
         """
         if self is process_failures:

@@ -165,6 +165,35 @@ def test_an_answer_that_comes_too_late_is_told(model: NumberedServer, stream: bo
     )
 
 
+ACTORS = """
+import threading, time
+is_asked = threading.Event()
+def baker(request):
+    if threading.current_thread().daemon:
+        is_asked.set()
+        time.sleep(60)
+    return "baker"
+"""
+
+
+def test_a_thread_that_a_replay_cuts_off_is_told(model: NumberedServer) -> None:
+    """What a daemon thread asks while the program ends is neither a miss nor an answer that was lost:
+    nothing was asked, and the exit code is 0.
+    """
+    Path("actors.py").write_text(ACTORS, encoding="utf-8")
+    written("tell('Bread?')\ntell('Milk?')")
+    ran("--actor", "actors:baker")
+    written("""
+        import actors
+        threading.Thread(target=ask, args=["Milk?"], daemon=True).start()
+        actors.is_asked.wait()
+        tell("Bread?")
+    """)
+    _, said = ran("--mode", "none")
+    assert "1 call got no answer before the program ended" in said
+    assert "0 asked, 0 from the cache, 1 replayed, 0 refused: run.jsonl" in said
+
+
 STREAM = """
 streams = []
 def begin(text):

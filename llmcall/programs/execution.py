@@ -27,14 +27,14 @@ from ..config import resolve as config
 from ..config.values import without_password
 from ..engine.usage import process_meter
 from ..errors import CacheMissError, LLMCallError, shorten
-from ..failures import LEFT, process_failures
+from ..failures import CUT_OFF, LEFT, process_failures
 from ..notices import keep_notices, kept_notices
 from ..system import after_fork_in_child
 from ..testing import answers_in_process
 from .children import Children
 from .connections import Watch, refusal
 from .forked_signals import die_of_termination_if_forked
-from .recorder import ProgramCalls
+from .recorder import HAS_ENDED, ProgramCalls
 
 NAMED = 10  # child processes that are named
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
@@ -138,8 +138,8 @@ class Execution:
         self._failures = process_failures if cassette is None else cassette.failures
         self._unrecorded: dict[tuple[str, str], None] = {}  # hosts, and the modules that ask them
         self._watch = Watch(self._note_unrecorded, configured_addresses())
-        only_replays = sends_nothing or (cassette is not None and not cassette.asks)
-        self._children = Children(self._watch, refuses=only_replays)
+        self._only_replays = sends_nothing or (cassette is not None and not cassette.asks)
+        self._children = Children(self._watch, refuses=self._only_replays)
         self._process = os.getpid()
         self._error: BaseException | None = None  # what ended the script
         self._code = 0
@@ -150,8 +150,7 @@ class Execution:
         keep_notices()
         calls.watch(self._watch, self._children, sends_nothing=sends_nothing)
         self._watch.start()
-        if sends_nothing:
-            guards.append(_refuse_to_send)
+        guards.append(self._check_may_send)
         end_streams_at_exit()  # after this execution's end: the program may still read them then
         atexit.register(self._end)
         os._exit = self._exit_at_once
@@ -196,6 +195,17 @@ class Execution:
         self._unrecorded[host, module] = None
         if self._sends_nothing:
             raise refusal(host)
+
+    def _check_may_send(self, client: object, cassette: Cassette | None) -> None:
+        """Check that a call that no record answers may be sent.
+
+        :raises CacheMissError: if nothing may be sent.
+        :raises LLMCallError: if the program has ended.
+        """
+        if self._has_ended:
+            raise LLMCallError(HAS_ENDED)
+        if self._sends_nothing:
+            _refuse_to_send(client, cassette)
 
     def _has_failed(self) -> bool:
         is_refused = self._sends_nothing and bool(self._unrecorded)
@@ -283,7 +293,8 @@ class Execution:
         """Close what is open and print what the user must know; return whether anything failed."""
         self._has_ended = True
         for request in self._calls.close():
-            self._failures.add("", request, LEFT)
+            why = CUT_OFF if self._only_replays else LEFT
+            self._failures.add("", request, why, asks_model=not self._only_replays)
         end_streams()
         problems = self._close()
         first = self._calls.first_error

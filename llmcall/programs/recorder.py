@@ -48,6 +48,10 @@ IN_CHILD = (
     "llmcall run records only the program's own process, so a replay refuses the requests of child "
     "processes. Make these calls in threads or tasks instead"
 )
+HAS_ENDED = (
+    "the program has ended, so this request of one of its threads was not sent: the answer could not "
+    "be recorded. Join the thread before the program ends"
+)
 PORTS = {"http": 80, "https": 443}
 ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 # Refusals that are counted where they are made, whoever calls.
@@ -195,10 +199,7 @@ class ProgramCalls:
         :raises LLMCallError: if the program has ended.
         """
         if self._is_closed:
-            raise LLMCallError(
-                "the program has ended, so this request of one of its threads was not sent: the "
-                "answer could not be recorded. Join the thread before the program ends"
-            )
+            raise LLMCallError(HAS_ENDED)
         token = in_hand.set(call)
         if call.asked.method != "stream_message":  # a stream notes by itself that nobody read it
             self._under_way[id(call)] = f"{call.request.method} {call.request.url.path}"
@@ -251,8 +252,11 @@ class ProgramCalls:
         return made_response(http, status, about_error(error))
 
     def note(self, error: Exception) -> None:
-        """Count an error of llmcall's own that the program gets, and keep the first."""
-        if isinstance(error, APIError):
+        """Count an error of llmcall's own that the program gets, and keep the first.
+
+        What a daemon thread gets after the program's end is no error of the program.
+        """
+        if isinstance(error, APIError) or self._is_closed:
             return
         self.first_error = self.first_error or error
         if not isinstance(error, COUNTED):

@@ -222,6 +222,32 @@ def test_streams_that_are_open_at_the_end_count_as_asked(streaming: RawServer) -
     assert not Path("run.jsonl").exists()
 
 
+LEAVE_AND_READ = """
+def stream(text):
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}], "stream": True}
+    return client.stream("POST", "/chat/completions", json=body)
+with stream("Bread?") as left:
+    print(left.status_code, next(left.iter_lines()))
+with stream(os.environ["READ"]) as read:
+    print(*read.iter_lines())
+"""
+
+
+@pytest.mark.parametrize(("read", "status"), [("Bread?", 200), ("Milk?", 409)])
+def test_what_a_replay_gives_for_a_stream_that_was_left(
+    streaming: RawServer, monkeypatch: pytest.MonkeyPatch, read: str, status: int
+) -> None:
+    """It gives the answer of an equal call that was read to its end, and is a miss without one; the
+    warning says so.
+    """
+    monkeypatch.setenv("READ", read)
+    written(LEAVE_AND_READ)
+    _, said = ran()
+    assert "replay of the cassette run.jsonl asks for it, it raises CacheMissError" in said
+    assert "or gets the answer of an equal call" in said
+    assert ran("--mode", "none", code=int(status != 200))[0].startswith(f"{status} ")
+
+
 def test_a_stream_that_is_read_at_exit_is_recorded(streaming: RawServer) -> None:
     """What a function of ``atexit`` reads is the whole answer, as in the plain interpreter."""
     written(f"{STREAM}\natexit.register(lambda: print(*streams[0]))\nbegin('Bread?')")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 import typing
 
 import pytest
@@ -46,19 +45,14 @@ O200K, CL100K = "o200k_base", "cl100k_base"
         ("llama3:8b gpt-50 gpt o10 my-gpt-4o a/b/c ft: smollm2-135m", None, None, None),
     ],
 )
-def test_windows_and_encodings(
+def test_a_model_is_found_by_its_name_or_its_family(
     names: str, window: int | None, output: int | None, encoding: str | None
 ) -> None:
-    """A name is found as it is, without wrapper, provider and date, or by its family; of others
-    nothing is claimed.
-    """
+    """Without wrapper, provider and date; of others nothing is claimed."""
     for name in names.split():
         known = capabilities(name)
-        assert (known.context_window, known.max_output_tokens, known.encoding) == (
-            window,
-            output,
-            encoding,
-        )
+        assert (known.context_window, known.max_output_tokens) == (window, output)
+        assert known.encoding == encoding
         assert encoding is not None or window is not None or known == Capabilities()
 
 
@@ -90,67 +84,74 @@ def test_windows_and_encodings(
         ("text-embedding-ada-002", None, {"dimensions"}, False),
     ],
 )
-def test_what_models_refuse(
+def test_a_reasoning_model_refuses_sampling_parameters_while_it_reasons(
     names: str, effort: str | None, refused: set[str], reasons: bool
 ) -> None:
-    """A reasoning model refuses sampling parameters while it reasons, and needs the new name of the
-    limit.
-    """
+    """And needs the new name of the token limit."""
     for name in names.split():
         known = capabilities(name)
-        assert (known.refused(effort), known.reasoning, known.max_completion_tokens) == (
-            refused,
-            reasons,
-            reasons,
-        )
+        assert known.refused(effort) == refused
+        assert (known.reasoning, known.max_completion_tokens) == (reasons, reasons)
 
 
-def test_structured_output_and_embeddings() -> None:
-    """Structured output came with gpt-4o-2024-08-06 and o1; embedding models are known as such."""
-    names = ["gpt-4o-2024-08-06", "o1", "gpt-5-chat-latest"]
-    older = [
-        "gpt-4o-2024-05-13",
-        "gpt-4-turbo",
-        "o1-mini-2024-09-12",
-        "gpt-4o-audio-preview-2024-12-17",
-    ]
-    assert [name for name in names + older if capabilities(name).structured_output] == names
+@pytest.mark.parametrize(
+    ("name", "is_structured"),
+    [
+        ("gpt-4o-2024-08-06", True),
+        ("o1", True),
+        ("gpt-5-chat-latest", True),
+        ("gpt-4o-2024-05-13", False),
+        ("gpt-4-turbo", False),
+        ("o1-mini-2024-09-12", False),
+        ("gpt-4o-audio-preview-2024-12-17", False),
+    ],
+)
+def test_structured_output_is_known_of_each_model(name: str, is_structured: bool) -> None:
+    """It came with gpt-4o-2024-08-06 and o1."""
+    assert bool(capabilities(name).structured_output) is is_structured
+
+
+def test_embedding_models_are_known_as_such() -> None:
+    """With their provider's name too."""
     assert capabilities("openai/text-embedding-3-large").embedding
 
 
-def test_overrides_from_general_to_exact() -> None:
-    """The exact name goes before a longer prefix, that before a shorter one; refusals hold at every
-    effort.
-    """
-    overrides = {
-        "gpt-4o": {"context_window": 9},
-        "gpt-4*": {"context_window": 7, "encoding": CL100K, "reasoning": True},
-        "gpt*": {
-            "max_output_tokens": 5,
-            "refused_parameters": ("seed", "stop"),
-            "reasoning": False,
-        },
-        "other": {"context_window": 1},
-    }
-    known = capabilities("gpt-4o", overrides)
+OVERRIDES = {
+    "gpt-4o": {"context_window": 9},
+    "gpt-4*": {"context_window": 7, "encoding": CL100K, "reasoning": True},
+    "gpt*": {
+        "max_output_tokens": 5,
+        "refused_parameters": ("seed", "stop"),
+        "reasoning": False,
+    },
+    "other": {"context_window": 1},
+}
+
+
+def test_an_exact_override_stands_above_longer_and_shorter_prefixes() -> None:
+    """What none of them says is as known."""
     refused = frozenset({"seed", "stop"})
-    assert known == Capabilities(9, 5, CL100K, True, refused, structured_output=True)
-    assert capabilities("gpt-3.5-turbo", overrides).context_window == 16385
-    for effort in (None, "none", "high"):
-        assert capabilities("gpt-5.2", overrides).refused(effort) == refused
+    expected = Capabilities(9, 5, CL100K, True, refused, structured_output=True)
+    assert capabilities("gpt-4o", OVERRIDES) == expected
+    assert capabilities("gpt-3.5-turbo", OVERRIDES).context_window == 16385
 
 
-def test_aliases() -> None:
-    """Requests name the model at the aliases' end; a circle is shown."""
-    aliases = {
-        "best": "gpt-4-turbo",
-        "gpt-4-turbo": "gpt-4-1106-preview",
-        "x": "a",
-        "a": "b",
-        "b": "a",
-    }
-    client = ScriptedClient(aliases=aliases)
-    assert client.build_request("Hello", model="best").model == "gpt-4-1106-preview"
+@pytest.mark.parametrize("effort", [None, "none", "high"])
+def test_refused_parameters_of_an_override_hold_at_every_effort(effort: str | None) -> None:
+    """Whether the model reasons or not."""
+    assert capabilities("gpt-5.2", OVERRIDES).refused(effort) == {"seed", "stop"}
+
+
+def test_a_request_names_the_model_at_the_aliases_end() -> None:
+    """An alias may stand for an alias."""
+    aliases = {"best": "gpt-4-turbo", "gpt-4-turbo": "gpt-4-1106-preview"}
+    request = ScriptedClient(aliases=aliases).build_request("Hello", model="best")
+    assert request.model == "gpt-4-1106-preview"
+
+
+def test_a_circle_of_aliases_is_shown() -> None:
+    """It is an error."""
+    client = ScriptedClient(aliases={"x": "a", "a": "b", "b": "a"})
     with pytest.raises(llmcall.ConfigError, match=r": a → b → a\."):
         client.build_request("Hello", model="x")
 
@@ -172,32 +173,43 @@ def test_parameters_are_those_of_the_sdk(path: str, kind: str, own: set[str]) ->
     module = pytest.importorskip(f"openai.resources.{path}")
     create = (module.Completions if kind == "chat" else module.Embeddings).create
     known, table = set(inspect.signature(create).parameters) - own, models.parameters_of(kind)
-    assert known <= table and table - known <= {
-        "moderation",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-    }
+    newest = {"moderation", "prompt_cache_options", "prompt_cache_retention"}
+    assert known <= table
+    assert table - known <= newest
 
 
-def test_models_are_those_of_the_sdk_and_tiktoken() -> None:
-    """Every chat model that the installed SDK names is known, with the encoding that tiktoken gives
-    it.
-    """
+@pytest.fixture
+def sdk_models() -> list[str]:
+    """The chat models that the installed SDK names and that are documented."""
     names = typing.get_args(pytest.importorskip("openai.types.shared.chat_model").ChatModel)
-    unknown = {name for name in names if capabilities(name).context_window is None}
-    assert unknown <= {"gpt-5.1-mini"}  # documented nowhere
-    encoding_of = pytest.importorskip("tiktoken.model").encoding_name_for_model
-    every = models.parameters_of("chat") | models.parameters_of("embedding")
-    for name in set(names) - unknown:
+    return sorted({*names} - {"gpt-5.1-mini"})  # documented nowhere
+
+
+def test_every_chat_model_of_the_sdk_is_known(sdk_models: list[str]) -> None:
+    """Its window, which holds its longest answer."""
+    for name in sdk_models:
         known = capabilities(name)
-        assert known.refused("high") <= every
-        assert (known.max_output_tokens or 1) <= (known.context_window or sys.maxsize)
+        assert known.context_window is not None, name
+        assert (known.max_output_tokens or 1) <= known.context_window, name
+
+
+def test_a_model_refuses_only_parameters_that_there_are(sdk_models: list[str]) -> None:
+    """A name with a slip in the table would refuse nothing."""
+    every = models.parameters_of("chat") | models.parameters_of("embedding")
+    for name in sdk_models:
+        assert capabilities(name).refused("high") <= every, name
+
+
+def test_the_encoding_of_a_model_is_that_of_tiktoken(sdk_models: list[str]) -> None:
+    """An older tiktoken does not know the newest models."""
+    encoding_of = pytest.importorskip("tiktoken.model").encoding_name_for_model
+    newest = ("chatgpt-4o", "gpt-4.1", "gpt-5", "o1", "o3", "o4")
+    for name in sdk_models:
+        known = capabilities(name)
         try:
             assert known.encoding == encoding_of(name), name
-        except KeyError:  # an older tiktoken
-            assert known.encoding is None or name.startswith(
-                ("chatgpt-4o", "gpt-4.1", "gpt-5", "o1", "o3", "o4")
-            ), name
+        except KeyError:
+            assert known.encoding is None or name.startswith(newest), name
 
 
 # Prices
@@ -206,7 +218,7 @@ GEMINI = "https://generativelanguage.googleapis.com/v1beta/openai/"
 NOWHERE = "http://127.0.0.1:8000/v1"
 
 
-@pytest.mark.parametrize(
+PACKAGED = pytest.mark.parametrize(
     ("model", "address", "tokens", "expected"),
     [
         ("gpt-4o-mini", None, 0, (0.15, 0.6, 0.075)),
@@ -220,14 +232,23 @@ NOWHERE = "http://127.0.0.1:8000/v1"
         ("ft:gpt-4o-mini:org::id", None, 0, None),
     ],
 )
-def test_packaged_prices(
+
+
+@PACKAGED
+def test_openais_models_have_a_price_everywhere_and_others_at_their_provider(
     model: str, address: str | None, tokens: int, expected: tuple[float, ...] | None
 ) -> None:
-    """OpenAI's models have a price wherever they are served, others only at their provider;
-    [Prices] goes first.
-    """
+    """With the source of the price."""
     pytest.importorskip("genai_prices")
     found = price_of(model, {}, address=address, input_tokens=tokens)
     assert (found and found[: len(expected or ())]) == expected
     assert found is None or re.fullmatch(r"genai-prices [\d.]+ for \d{4}-\d\d-\d\d", found.source)
-    assert price_of(model, {model: (5.0, 7.0)}, address=address) == (5, 7, 5, "[Prices]")
+
+
+@PACKAGED
+def test_a_price_of_the_settings_stands_above_packaged_ones(
+    model: str, address: str | None, tokens: int, expected: tuple[float, ...] | None
+) -> None:
+    """Whether there is a packaged one or not."""
+    found = price_of(model, {model: (5.0, 7.0)}, address=address, input_tokens=tokens)
+    assert found == (5, 7, 5, "[Prices]")

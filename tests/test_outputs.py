@@ -438,8 +438,8 @@ def test_what_has_no_one_meaning_is_refused(output_type: Any, text: str, reason:
     ],
     ids=named,
 )
-def test_what_the_model_is_told(output_type: Any, sentence: str) -> None:
-    """The sentence in the prompt is fixed, since it is part of the request's key."""
+def test_the_sentence_that_tells_the_type_is_fixed(output_type: Any, sentence: str) -> None:
+    """It stands in the prompt, and so in the request's key."""
     assert prompt_for(output_type) == f"Answer with {sentence}"
 
 
@@ -462,8 +462,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     "unit",
     ["[", '{"a":', "[1,", '["', "{", "- 1 ", "yes no ", "not buy. ", "```\n", "1.1", "/*", " "],
 )
-def test_a_model_that_repeats_itself(unit: str) -> None:
-    """Twenty thousand levels, or repetitions, are refused like any other nonsense, and soon."""
+def test_an_answer_that_repeats_itself_is_refused(unit: str) -> None:
+    """Twenty thousand levels, or repetitions, are like any other nonsense."""
     for output_type in (bool, int, Action, list, dict, Offer):
         with pytest.raises(OutputError):
             read(unit * 20_000 + " so.", output_type)
@@ -487,8 +487,10 @@ AROUND = st.sampled_from(
     AROUND,
     st.booleans(),
 )
-def test_what_is_written_is_read(value: Any, around: str, ascii_only: bool) -> None:
-    """A value written as JSON, in fences or among words, reads back the same."""
+def test_a_value_written_as_json_reads_back_the_same(
+    value: Any, around: str, ascii_only: bool
+) -> None:
+    """In fences or among words."""
     text = around.replace("{}", json.dumps(value, ensure_ascii=ascii_only), 1)
     assert repr(read(text, type(value))) == repr(value)
 
@@ -504,8 +506,8 @@ def test_every_option_is_read_as_written(options: list[str]) -> None:
 @pytest.mark.parametrize(
     "unreadable", [enum, object(), Literal[b"x"]], ids=["a module", "an object", "bytes"]
 )
-def test_types_that_cannot_be_read(unreadable: Any) -> None:
-    """A type that nothing can be read as is the caller's mistake, and is named."""
+def test_a_type_that_nothing_can_be_read_as_is_refused(unreadable: Any) -> None:
+    """It is the caller's mistake."""
     with pytest.raises(TypeError):
         read("{}", unreadable)
 

@@ -91,8 +91,10 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(("page", "text"), SETTINGS, ids=[name_of(page) for page, _ in SETTINGS])
-def test_settings_that_are_shown(page: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A config.ini that a page shows is read without a warning."""
+def test_a_config_ini_that_a_page_shows_is_read_without_a_warning(
+    page: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And it sets something."""
     for name in re.findall(r"\$\{(\w+)\}", text):
         monkeypatch.setenv(name, "secret")
     Path("config.ini").write_text(text, encoding="utf-8")
@@ -104,7 +106,7 @@ def test_settings_that_are_shown(page: Path, text: str, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def page() -> Path:
-    """Be no page, for a test that reads none but needs its answers."""
+    """The page whose answers are replayed if a test reads none."""
     return ROOT / "README.rst"
 
 
@@ -117,25 +119,51 @@ def test_docstrings_show_what_happens() -> None:
 SHOWN = re.compile(r"\.\. auto(?:function|class|exception):: (?:llmcall\.)?([\w.]+)")
 
 
-def test_the_reference_is_complete() -> None:
-    """Every public name stands in the reference, once, with an example; so do the classes returned."""
+@pytest.fixture(scope="module")
+def shown() -> list[str]:
+    """The names that the reference shows, without that of the package."""
     pages = "".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.rst"))
-    shown = SHOWN.findall(pages)
-    assert len(set(shown)) == len(shown) and all(pydoc.locate(f"llmcall.{name}") for name in shown)
+    return SHOWN.findall(pages)
+
+
+PUBLIC = {name.removeprefix("llmcall."): value for name, value in public_names().items()}
+
+
+def test_the_reference_shows_only_names_that_there_are(shown: list[str]) -> None:
+    """Each of them once."""
+    assert len(set(shown)) == len(shown)
+    assert [name for name in shown if not pydoc.locate(f"llmcall.{name}")] == []
+
+
+def test_the_reference_shows_every_public_name(shown: list[str]) -> None:
+    """Those of ``llmcall.aio`` as members of the module."""
+    assert [name for name in PUBLIC if name not in shown and not name.startswith("aio.")] == []
+    pages = "".join(page.read_text(encoding="utf-8") for page in REFERENCE.glob("*.rst"))
     [of_aio] = re.findall(r"automodule:: llmcall\.aio\n   :members: (.*)", pages)
     assert of_aio.split(", ") == llmcall.aio.__all__
-    classes = {name.rpartition(".")[2] for name in shown} | {"Any", "Iterator", "None"}
-    for name, value in public_names().items():
-        name = name.removeprefix("llmcall.")
-        about, is_class = value.__doc__, isinstance(value, type)
-        assert ">>> " in about or (is_class and issubclass(value, Exception)), (
-            f"{name} has no example"
-        )
-        if name.startswith("aio."):
-            continue
-        assert name in shown, name
-        returned = "" if is_class else str(value.__annotations__["return"])
-        assert set(re.findall(r"\b[A-Z]\w*", returned)) <= classes, f"{name} returns {returned}"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_an_example(name: str) -> None:
+    """Errors need none."""
+    value = PUBLIC[name]
+    is_error = isinstance(value, type) and issubclass(value, Exception)
+    assert is_error or ">>> " in value.__doc__
+
+
+FUNCTIONS = [
+    name
+    for name, value in PUBLIC.items()
+    if not isinstance(value, type) and not name.startswith("aio.")
+]
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_reference_shows_every_class_that_is_returned(name: str, shown: list[str]) -> None:
+    """A reader finds what a function gives."""
+    classes = {each.rpartition(".")[2] for each in shown} | {"Any", "Iterator", "None"}
+    returned = str(PUBLIC[name].__annotations__["return"])
+    assert set(re.findall(r"\b[A-Z]\w*", returned)) <= classes
 
 
 def test_the_tree_of_errors_is_that_of_the_classes() -> None:

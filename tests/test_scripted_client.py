@@ -35,8 +35,10 @@ class Decision(pydantic.BaseModel):
         (Decision(buys=True), {"content": '{"buys":true}'}),
     ],
 )
-def test_kinds_of_answers(answer: Any, message: dict[str, Any]) -> None:
-    """A text, a message, or anything that becomes JSON, an instance of a pydantic model too."""
+def test_an_answer_may_be_a_text_a_message_or_anything_that_becomes_json(
+    answer: Any, message: dict[str, Any]
+) -> None:
+    """An instance of a pydantic model too, which the reply then has as ``.parsed``."""
     kind = Decision if isinstance(answer, Decision) else None
     reply = ScriptedClient([answer]).send_message("Hello", on_error="raise", response_format=kind)
     assert reply == {"role": "assistant", **message}
@@ -44,22 +46,29 @@ def test_kinds_of_answers(answer: Any, message: dict[str, Any]) -> None:
     assert reply.parsed == (answer if kind else None)
 
 
-def test_exceptions() -> None:
-    """An exception is raised as the API's would be: retried, None, or raised."""
-    client = ScriptedClient(
-        [ServiceError("once"), "then", AuthenticationError("no"), ZeroDivisionError("a bug")]
-    )
+def test_a_scripted_failure_of_the_api_is_tried_again() -> None:
+    """As the API's would be."""
+    client = ScriptedClient([ServiceError("once"), "then"])
     assert client.send_message("a") == {"role": "assistant", "content": "then"}
-    assert client.send_message("b") is None
+    assert len(client.requests) == 2
+
+
+def test_a_scripted_refusal_of_the_api_follows_on_error() -> None:
+    """It is None unless ``on_error`` says otherwise."""
+    client = ScriptedClient([AuthenticationError("no"), AuthenticationError("no")])
+    assert client.send_message("a") is None
+    with pytest.raises(AuthenticationError):
+        client.send_message("b", on_error="raise")
+
+
+def test_another_scripted_exception_is_raised() -> None:
+    """It stands for a bug, whatever ``on_error`` says."""
     with pytest.raises(ZeroDivisionError):
-        client.send_message("c")
-    assert len(client.requests) == 4
+        ScriptedClient([ZeroDivisionError("a bug")]).send_message("c", on_error="none")
 
 
-def test_an_exhausted_script_is_a_failed_test() -> None:
-    """A call too many is an AssertionError that shows it, whatever on_error says; a single text is
-    no script.
-    """
+def test_a_call_too_many_fails_the_test() -> None:
+    """It is an AssertionError that shows the request, whatever ``on_error`` says."""
     client = ScriptedClient([])
     with pytest.raises(AssertionError, match=r"no answer left; request 1 was .*'first'"):
         client.send_message("first", on_error="none")
@@ -67,43 +76,58 @@ def test_an_exhausted_script_is_a_failed_test() -> None:
         client.get_embedding("text")
     with pytest.raises(AssertionError, match="request 3"):
         list(client.stream_message("third"))
+
+
+def test_a_single_text_is_no_script() -> None:
+    """The error says that a list is needed."""
     with pytest.raises(TypeError, match="list of answers"):
         ScriptedClient("text")
 
 
+LIMITS = {
+    "limits_requests_per_minute": 1,
+    "limits_tokens_per_minute": 1,
+    "limits_max_concurrent_calls": 1,
+}
+
+
 def test_limits_of_the_project_do_not_hold() -> None:
-    """A unit test waits for no rate limit of the project; limits among the client's arguments hold."""
-    limits = {
-        "limits_requests_per_minute": 1,
-        "limits_tokens_per_minute": 1,
-        "limits_max_concurrent_calls": 1,
-    }
-    with llmcall.configured(**limits):
-        free, limited = (
-            ScriptedClient(lambda messages: "yes", deadline=30),
-            ScriptedClient(["one"], **limits),
-        )
-        replies = [free.send_message("a", on_error="raise") for _ in range(3)]
+    """A unit test waits for no rate limit of the project."""
+    with llmcall.configured(**LIMITS):
+        client = ScriptedClient(lambda messages: "yes", deadline=30)
+        replies = [client.send_message("a", on_error="raise") for _ in range(3)]
     assert [reply.content for reply in replies] == ["yes"] * 3
-    assert {name: getattr(limited.settings, name) for name in limits} == limits
 
 
-def test_streams_come_in_words() -> None:
-    """A streamed answer comes in pieces that make up the text; tool calls are in the reply."""
-    client = ScriptedClient(["Three coins,  please.", CALLING])
-    with client.stream_message("a") as stream:
+def test_limits_among_the_clients_arguments_hold() -> None:
+    """They are given for the test."""
+    client = ScriptedClient(["one"], **LIMITS)
+    assert {name: getattr(client.settings, name) for name in LIMITS} == LIMITS
+
+
+def test_a_streamed_answer_comes_in_words() -> None:
+    """They make up the text."""
+    with ScriptedClient(["Three coins,  please."]).stream_message("a") as stream:
         assert list(stream) == ["Three", " coins,", "  please."]
     assert stream.reply == {"role": "assistant", "content": "Three coins,  please."}
-    with client.stream_message("b") as stream:
+
+
+def test_a_streamed_tool_call_is_in_the_reply() -> None:
+    """There are no words."""
+    with ScriptedClient([CALLING]).stream_message("b") as stream:
         assert list(stream) == []
     assert stream.reply == CALLING
 
 
 def test_from_many_threads_each_answer_is_given_once() -> None:
-    """Threads share the script without losing or doubling an answer, none is stored; it takes a
-    real one's place.
-    """
-    llmcall.register_client("openai", ScriptedClient([str(number) for number in range(200)]))
+    """Threads share the script without losing or doubling an answer, and none is stored."""
+    client = ScriptedClient([str(number) for number in range(200)])
     with ThreadPoolExecutor(8) as executor:
-        replies = list(executor.map(llmcall.client().send_message, ["Hello"] * 200))
+        replies = list(executor.map(client.send_message, ["Hello"] * 200))
     assert {reply.content for reply in replies if reply} == {str(number) for number in range(200)}
+
+
+def test_a_scripted_client_takes_a_real_ones_place() -> None:
+    """Registered under its name, ``llmcall.client()`` returns it."""
+    llmcall.register_client("openai", ScriptedClient(["yes"]))
+    assert llmcall.client().send_message("Hello") == {"role": "assistant", "content": "yes"}

@@ -29,7 +29,7 @@ def rendered(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Hold templates of every kind."""
+    """A folder with templates of every kind."""
     files = {
         "buyer.md": "\n    You are {{ name }}.\n      {% include 'mood' %}\n",
         "mood.txt": "You feel {{ mood }}.\n",
@@ -78,10 +78,10 @@ def folder(tmp_path: Path) -> Path:
         ),
     ],
 )
-def test_texts(text: str, variables: dict[str, Any], expected: str) -> None:
-    """A text is kept as it is, but for common indentation and the blank lines around it; a variable
-    has any name.
-    """
+def test_a_text_is_kept_but_for_common_indentation_and_blank_lines_around_it(
+    text: str, variables: dict[str, Any], expected: str
+) -> None:
+    """A variable may have any name."""
     assert rendered(text, variables) == expected
 
 
@@ -125,8 +125,10 @@ def test_texts(text: str, variables: dict[str, Any], expected: str) -> None:
         ),
     ],
 )
-def test_errors_name_template_and_line(text: str, message: str) -> None:
-    """Whatever goes wrong in a template is a TemplateError that tells where, and no value."""
+def test_an_error_in_a_template_names_template_and_line_and_no_value(
+    text: str, message: str
+) -> None:
+    """Whatever goes wrong; no model is asked, and nothing that was given is changed."""
     client, given_list = ScriptedClient(), [1]
     unnamed = {
         name: value
@@ -135,9 +137,10 @@ def test_errors_name_template_and_line(text: str, message: str) -> None:
     }
     with pytest.raises(TemplateError) as caught:
         LLMCall(user=text, client=client)(name=SECRET, age=3, **unnamed)
-    assert str(caught.value).startswith(f"<user>, {message}") and SECRET not in str(caught.value)
+    assert str(caught.value).startswith(f"<user>, {message}")
+    assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is not None
-    assert not client.requests and given_list == [1]
+    assert (client.requests, given_list) == ([], [1])
 
 
 @pytest.mark.parametrize(
@@ -158,10 +161,10 @@ def test_errors_name_template_and_line(text: str, message: str) -> None:
         ("letter", LETTER, "Dear <A> & T,\nnothing\nYours, B"),
     ],
 )
-def test_files(folder: Path, name: str, variables: dict[str, Any], expected: str) -> None:
-    """A file is found with or without suffix, under the configured folder or the call's own, and
-    what it includes.
-    """
+def test_a_template_is_found_with_or_without_its_suffix(
+    folder: Path, name: str, variables: dict[str, Any], expected: str
+) -> None:
+    """Below the configured folder or the call's own, and so is what it includes."""
     assert rendered(None, variables, name, folder) == expected
     with llmcall.configured(templates_path=folder):
         assert rendered(None, variables, name) == expected
@@ -171,10 +174,10 @@ def test_files(folder: Path, name: str, variables: dict[str, Any], expected: str
     ("name", "used"),
     [("buyer", "mood"), ("child", "who"), ("letter", "me"), ("market/range", "range")],
 )
-def test_included_parts_use_variables_too(folder: Path, name: str, used: str) -> None:
-    """In a map, a column that only an included, extended or partial template uses tells items
-    apart; no other does.
-    """
+def test_a_column_that_only_a_part_of_a_template_uses_tells_items_apart(
+    folder: Path, name: str, used: str
+) -> None:
+    """In a map, what an included, extended or partial template uses; no other column does."""
     base: dict[str, Any] = {"name": "A", "title": "T", "items": [], "mood": "x", "range": 1}
     base |= {"who": {"first": "x"}, "me": {"first": "x"}}
     rows = [base, {**base, used: {"first": "y"}}, {**base, "age": 3}]
@@ -229,21 +232,18 @@ def test_included_parts_use_variables_too(folder: Path, name: str, used: str) ->
         ),
     ],
 )
-def test_errors_name_the_file(
+def test_an_error_in_a_file_names_the_file_and_no_value(
     folder: Path, name: str, variables: dict[str, Any], message: str
 ) -> None:
-    """An error in a part names that part, and no value, as one of no UTF-8 does; no name leads out
-    of the folder.
-    """
+    """An error in a part names that part; no name leads out of the folder."""
     with pytest.raises(TemplateError) as caught:
         rendered(None, variables, name, folder)
-    assert str(caught.value).startswith(message.replace("{}", str(folder))) and SECRET not in str(
-        caught.value
-    )
+    assert str(caught.value).startswith(message.replace("{}", str(folder)))
+    assert SECRET not in str(caught.value)
 
 
-def test_a_folder_that_is_missing(folder: Path) -> None:
-    """The error says what names it."""
+def test_a_missing_folder_is_an_error_that_says_what_names_it(folder: Path) -> None:
+    """The argument or the setting."""
     with pytest.raises(
         TemplateError,
         match=r"which is not a folder \(set by template_path= or \[Templates\] PATH\)",
@@ -262,54 +262,55 @@ def test_mustache_without_its_library_names_the_extra(
         rendered(None, {}, "letter", folder)
 
 
-def test_single_braces_are_an_error() -> None:
-    """A parameter that no template uses, while a text holds {name}, would reach the model as
-    braces; others pass.
-    """
-    client = ScriptedClient(["Yes."])
+@pytest.mark.parametrize("way", ["called", "mapped"])
+def test_a_parameter_in_single_braces_is_an_error(way: str) -> None:
+    """No template uses it, so the model would read the braces."""
 
-    @llmcall.llm(client=client, system="You are {name}.")
+    @llmcall.llm(client=ScriptedClient([]), system="You are {name}.")
     def would_buy(name: str, price: int) -> bool:
         """Would you buy it for {{ price }}?"""
         raise NotImplementedError
+
+    tag = r"<system>, line 1: \{name\} is not a template tag; write \{\{ name \}\}"
+    with pytest.raises(TemplateError, match=tag):
+        if way == "called":
+            would_buy("Lisa", 3)
+        else:
+            would_buy.map([{"name": "Lisa", "price": 3}])
+
+
+def test_single_braces_around_a_parameter_that_a_template_uses_are_sent() -> None:
+    """They are meant, as in an example of JSON."""
+    client = ScriptedClient(["Yes."])
 
     @llmcall.llm(client=client)
     def would_sell(name: str, note: str = "") -> bool:
         """Answer {{ name }} like {"name": "Lisa"} or {name}, {other}."""
         raise NotImplementedError
 
-    for ask in (would_buy, lambda name, price: would_buy.map([{"name": name, "price": price}])):
-        with pytest.raises(
-            TemplateError,
-            match=r"<system>, line 1: \{name\} is not a template tag; write \{\{ name \}\}",
-        ):
-            ask("Lisa", 3)  # type: ignore[operator]
     assert would_sell("Lisa") is True
-    assert (
-        len(client.requests) == 1 and "{name}, {other}" in client.requests[0].messages[0]["content"]
-    )
+    (request,) = client.requests
+    assert "{name}, {other}" in request.messages[0]["content"]
 
 
-def asked_by_call(call: LLMCall, **variables: Any) -> None:
+def ask_by_call(call: LLMCall, **variables: Any) -> None:
     """Ask with variables."""
     call(**variables)
 
 
-def asked_by_map(call: LLMCall, **variables: Any) -> None:
+def ask_by_map(call: LLMCall, **variables: Any) -> None:
     """Ask about a row."""
     call.map([variables])
 
 
-def rendered_only(call: LLMCall, **variables: Any) -> None:
+def render_only(call: LLMCall, **variables: Any) -> None:
     """Render the templates."""
     call.render(**variables)
 
 
-@pytest.mark.parametrize("ask", [asked_by_call, asked_by_map, rendered_only])
+@pytest.mark.parametrize("ask", [ask_by_call, ask_by_map, render_only])
 def test_a_variable_in_single_braces_is_an_error(ask: Callable[..., None]) -> None:
-    """A variable that no template uses, while a text holds {name}, is refused before the model
-    reads the braces.
-    """
+    """If no template uses it, it is refused before the model reads the braces."""
     client = ScriptedClient(lambda _: "Yes.")
     call = LLMCall(user="Hello!\nHi {name}, {age} years old.", client=client)
     with pytest.raises(

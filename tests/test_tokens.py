@@ -45,14 +45,14 @@ def nothing_loaded() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def bpe() -> None:
-    """Skip where the extra ``offline`` is not installed."""
+    """Skip the test if the extra ``offline`` is not installed."""
     pytest.importorskip("bpe_openai", reason="needs the extra `offline`")
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """Make o200k_base a vocabulary of single bytes, found nowhere yet, and return the content of
-    its file.
+    """The content of a vocabulary's file of o200k_base, which has single bytes for tokens, and is
+    found nowhere yet.
     """
     encoding = tiktoken.Encoding(
         "tiny",
@@ -76,63 +76,79 @@ def user(*parts: Any) -> list[dict[str, Any]]:
 # The number
 
 
-@pytest.mark.parametrize(("estimated", "shown"), [(False, "12"), (True, "~12")])
-def test_a_count_is_a_number(estimated: bool, shown: str) -> None:
-    """It is an ``int`` that shows whether it is an estimate, and survives copying and pickling."""
+COUNTS = pytest.mark.parametrize("estimated", [False, True])
+
+
+@COUNTS
+def test_a_count_is_an_int(estimated: bool) -> None:
+    """Its text, JSON and hash are those of the number; sums are plain numbers."""
     count = TokenCount(12, estimated)
-    assert (count, repr(count), str(count), json.dumps(count), hash(count)) == (
-        12,
-        shown,
-        "12",
-        "12",
-        hash(12),
-    )
+    assert (count, str(count), json.dumps(count), hash(count)) == (12, "12", "12", hash(12))
+    assert type(count + 1) is type(sum([count, count])) is int
+
+
+@pytest.mark.parametrize(("estimated", "shown"), [(False, "12"), (True, "~12")])
+def test_the_repr_of_a_count_shows_whether_it_is_an_estimate(estimated: bool, shown: str) -> None:
+    """By a tilde."""
+    assert repr(TokenCount(12, estimated)) == shown
+
+
+@COUNTS
+def test_a_count_survives_copying_and_pickling(estimated: bool) -> None:
+    """With whether it is an estimate."""
+    count = TokenCount(12, estimated)
     for other in (pickle.loads(pickle.dumps(count)), copy.copy(count), copy.deepcopy(count)):
         assert (other, other.estimated, type(other)) == (12, estimated, type(count))
-    assert type(count + 1) is type(sum([count, count])) is int
 
 
 # Texts
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_texts(language: str, bpe: None) -> None:
-    """Texts are counted exactly in the model's encoding; of an unknown model the estimate is within
-    a fifth.
-    """
+def test_a_text_is_counted_exactly_in_the_models_encoding(language: str, bpe: None) -> None:
+    """In any language."""
     text, o200k, cl100k = TEXTS[language].values()
-    assert [repr(count_tokens(text, model)) for model in ("gpt-4o", "gpt-4", "gpt-oss-20b")] == [
-        str(o200k),
-        str(cl100k),
-        str(o200k),
-    ]
+    for model, expected in (("gpt-4o", o200k), ("gpt-4", cl100k), ("gpt-oss-20b", o200k)):
+        assert repr(count_tokens(text, model)) == str(expected)
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_the_estimate_for_an_unknown_model_is_near(language: str, bpe: None) -> None:
+    """Within a fifth of the exact count of another model."""
+    text, o200k, _ = TEXTS[language].values()
     estimate = count_tokens(text, "some-model")
-    assert estimate.estimated and abs(estimate / o200k - 1) < 0.2
+    assert estimate.estimated
+    assert abs(estimate / o200k - 1) < 0.2
 
 
-def test_texts_of_all_kinds(bpe: None) -> None:
-    """The names of special tokens are text, and long texts are counted exactly, once for all
-    threads.
-    """
-    assert [
-        count_tokens("<|endoftext|>", model) for model in ("gpt-4o", "gpt-4", "gpt-oss-20b")
-    ] == [7, 7, 7]
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4", "gpt-oss-20b"])
+def test_the_names_of_special_tokens_are_text(model: str, bpe: None) -> None:
+    """They are no token of their own."""
+    assert count_tokens("<|endoftext|>", model) == 7
+
+
+def test_a_long_text_is_counted_exactly(bpe: None) -> None:
+    """However long it is."""
     assert repr(count_tokens(" word" * 210_000, "gpt-4o")) == "210000"
+
+
+def test_threads_that_count_at_once_get_the_same(bpe: None) -> None:
+    """Though none of them has the vocabulary yet."""
+    text = TEXTS["German"]["text"]
     with ThreadPoolExecutor(8) as pool:
-        assert set(
-            pool.map(lambda _: count_tokens(TEXTS["German"]["text"], "gpt-4o"), range(64))
-        ) == {117}
+        counts = set(pool.map(lambda _: count_tokens(text, "gpt-4o"), range(64)))
+    assert counts == {117}
 
 
 @given(st.text(), st.sampled_from(["gpt-4o", "gpt-6-astra", "x", "o1", "gpt-4-vision-preview"]))
-def test_any_text_is_counted(text: str, model: str) -> None:
-    """Every text has a count for every model; only the empty one has none."""
+def test_only_the_empty_text_has_no_tokens(text: str, model: str) -> None:
+    """Every other one has some, for every model."""
     assert (count_tokens(text, model) > 0) is bool(text)
 
 
 @pytest.mark.parametrize("wrong", [5, b"text", {"role": "user"}, ["text"]])
-def test_neither_text_nor_messages(wrong: Any) -> None:
-    """What cannot be counted is a TypeError that says what can."""
+def test_what_is_neither_text_nor_messages_is_not_counted(wrong: Any) -> None:
+    """The error says what can be counted."""
     with pytest.raises(TypeError, match=r"a string or a list of messages, not"):
         count_tokens(wrong, "gpt-4o")
 
@@ -144,22 +160,23 @@ def test_neither_text_nor_messages(wrong: Any) -> None:
     ("model", "expected"),
     [("gpt-3.5-turbo", 129), ("gpt-4-0613", 129), ("gpt-4o", 124), ("gpt-4o-mini", 124)],
 )
-def test_framing_as_the_api_counted(model: str, expected: int, bpe: None) -> None:
-    """Messages are framed as OpenAI's cookbook says, whose counts by the API these are."""
+def test_messages_are_framed_as_the_api_counted(model: str, expected: int, bpe: None) -> None:
+    """OpenAI's cookbook has these counts of the API."""
     assert repr(count_tokens(GIVEN["jargon"], model)) == str(expected)
-    assert (
-        count_tokens(GIVEN["jargon"], "gpt-5").estimated
-        and count_tokens(GIVEN["jargon"], "llama3").estimated
-    )
+
+
+@pytest.mark.parametrize("model", ["gpt-5", "llama3"])
+def test_messages_for_a_model_of_unknown_framing_are_an_estimate(model: str) -> None:
+    """Nobody has published how the API counts them."""
+    assert count_tokens(GIVEN["jargon"], model).estimated
 
 
 @pytest.mark.parametrize(("model", "expected"), [("gpt-4", 105), ("gpt-4o", 101)])
 def test_tools_cost_not_less_than_the_api_counted(model: str, expected: int, bpe: None) -> None:
-    """Tools cost their JSON, which is more than the API counted in OpenAI's cookbook, and are
-    called an estimate.
-    """
+    """They cost their JSON, which is more than the API counted in OpenAI's cookbook: an estimate."""
     count = tokens.count_tokens(GIVEN["weather"], model, tools=[GIVEN["weather_tool"]])
-    assert expected <= count < 2 * expected and count.estimated
+    assert expected <= count < 2 * expected
+    assert count.estimated
 
 
 @pytest.mark.parametrize(
@@ -185,86 +202,126 @@ def test_tools_cost_not_less_than_the_api_counted(model: str, expected: int, bpe
         ),
     ],
 )
-def test_parts_that_are_no_text(model: str, part: dict[str, Any], expected: int) -> None:
-    """Images, files and audio cost a documented constant, which is an estimate; what is unknown
-    costs its JSON.
-    """
+def test_images_files_and_audio_cost_a_documented_constant(
+    model: str, part: dict[str, Any], expected: int
+) -> None:
+    """Which is an estimate."""
     text = {"type": "text", "text": "What is it?"}
     count = count_tokens(user(text, part), model)
-    assert (count - count_tokens(user(text), model), count.estimated) == (expected, True)
-    assert (
-        count_tokens(user({"type": "video", "url": "a b c d"}), model)
-        > count_tokens(user(), model) + 5
-    )
+    assert count - count_tokens(user(text), model) == expected
+    assert count.estimated
 
 
-def test_parts_of_text_and_calls(bpe: None) -> None:
-    """Parts of text count like one with their texts, as do a reply and a refusal; calls count by
-    name and arguments.
-    """
+def test_a_part_of_an_unknown_kind_costs_its_json() -> None:
+    """Not nothing."""
+    video = {"type": "video", "url": "a b c d"}
+    assert count_tokens(user(video), "gpt-4o") > count_tokens(user(), "gpt-4o") + 5
+
+
+def test_a_message_in_parts_and_a_reply_count_like_their_text(bpe: None) -> None:
+    """A refusal among the parts too."""
     parts = [{"type": "text", "text": "Yes,"}, {"type": "refusal", "refusal": " at once."}]
     message = {"role": "assistant", "content": "Yes, at once."}
     reply = ScriptedClient([message]).send_message("?", on_error="raise")
     for asked in ([message], [reply], [{"role": "assistant", "content": parts}]):
         assert repr(count_tokens(asked, "gpt-4o")) == "12"
-    assert (
-        count_tokens([{"role": "assistant", "content": None, "refusal": "No."}], "gpt-4o")
-        == 3 + 3 + 1 + 2
-    )
-    arguments = '{"at": "the sky"}'
-    for calls in (
+
+
+def test_a_refusal_counts_like_a_text(bpe: None) -> None:
+    """It stands in the place of the content."""
+    message = {"role": "assistant", "content": None, "refusal": "No."}
+    assert count_tokens([message], "gpt-4o") == 3 + 3 + 1 + 2
+
+
+ARGUMENTS = '{"at": "the sky"}'
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
         {
             "tool_calls": [
                 {
                     "id": "1",
                     "type": "function",
-                    "function": {"name": "look", "arguments": arguments},
+                    "function": {"name": "look", "arguments": ARGUMENTS},
                 }
             ]
         },
         {
             "tool_calls": [
-                {"id": "1", "type": "custom", "custom": {"name": "look", "input": arguments}}
+                {"id": "1", "type": "custom", "custom": {"name": "look", "input": ARGUMENTS}}
             ]
         },
-        {"function_call": {"name": "look", "arguments": arguments}},
-    ):
-        count = count_tokens([{"role": "assistant", "content": None, **calls}], "gpt-4o")
-        assert (count, count.estimated) == (
-            3 + 3 + 1 + 3 + 1 + count_tokens(arguments, "gpt-4o"),
-            True,
-        )
+        {"function_call": {"name": "look", "arguments": ARGUMENTS}},
+    ],
+    ids=["function", "custom", "function_call"],
+)
+def test_a_call_of_a_tool_counts_by_its_name_and_arguments(call: dict[str, Any], bpe: None) -> None:
+    """It is an estimate."""
+    count = count_tokens([{"role": "assistant", "content": None, **call}], "gpt-4o")
+    assert count == 3 + 3 + 1 + 3 + 1 + count_tokens(ARGUMENTS, "gpt-4o")
+    assert count.estimated
 
 
 # Vocabularies
 
 
-def test_where_a_vocabulary_is_found(
+@pytest.fixture(params=["TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR", "the temporary folder"])
+def vocabulary(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The place of a vocabulary's file, in a folder in which tiktoken keeps it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("TIKTOKEN_CACHE_DIR")
+    folder = tmp_path / "data-gym-cache"
+    if request.param.isupper():
+        folder = tmp_path / "own"
+        monkeypatch.setenv(request.param, str(folder))
+    folder.mkdir()
+    return folder / O200K_FILE
+
+
+def test_a_vocabulary_is_found_where_tiktoken_keeps_it(vocabulary: Path, tiny: bytes) -> None:
+    """By its two variables, else in the temporary folder; nothing is written there."""
+    vocabulary.write_bytes(tiny)
+    assert repr(count_tokens("größer", "gpt-4o")) == "8"
+    assert os.listdir(vocabulary.parent) == [O200K_FILE]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_damaged_vocabulary_is_not_used(vocabulary: Path) -> None:
+    """The count is an estimate."""
+    vocabulary.write_bytes(b"damaged")
+    assert count_tokens("größer", "gpt-4o").estimated
+
+
+def test_a_vocabulary_is_looked_for_once(vocabulary: Path, tiny: bytes) -> None:
+    """One that comes later is not seen by this process."""
+    assert count_tokens("größer", "gpt-4o").estimated
+    vocabulary.write_bytes(tiny)
+    assert count_tokens("größer", "gpt-4o").estimated
+
+
+def test_tiktokens_first_variable_stands_above_the_second(
     tiny: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is found where tiktoken keeps it, if it is whole: by its two variables, then in the
-    temporary folder.
-    """
-    places = [tmp_path / "a", tmp_path / "b", tmp_path / "data-gym-cache"]
+    """A vocabulary in the second folder is not found then."""
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "a"))
+    monkeypatch.setenv("DATA_GYM_CACHE_DIR", str(tmp_path / "b"))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / O200K_FILE).write_bytes(tiny)
+    assert count_tokens("größer", "gpt-4o").estimated
+
+
+def test_with_an_empty_variable_no_vocabulary_is_found(
+    tiny: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """tiktoken keeps none then."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(places[0]))
-    monkeypatch.setenv("DATA_GYM_CACHE_DIR", str(places[1]))
-    for place, variable in zip(
-        places, ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR", ""), strict=True
-    ):
-        vocabularies.found_counter.cache_clear()
-        assert count_tokens("größer", "gpt-4o").estimated
-        place.mkdir()
-        (place / O200K_FILE).write_bytes(b"damaged")
-        vocabularies.found_counter.cache_clear()
-        assert count_tokens("größer", "gpt-4o").estimated
-        (place / O200K_FILE).write_bytes(tiny)
-        assert count_tokens("größer", "gpt-4o").estimated, "looked for once"
-        vocabularies.found_counter.cache_clear()
-        assert repr(count_tokens("größer", "gpt-4o")) == "8" and os.listdir(place) == [O200K_FILE]
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")  # tiktoken keeps nothing then
-    vocabularies.found_counter.cache_clear()
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")
+    (tmp_path / "data-gym-cache").mkdir()
+    (tmp_path / "data-gym-cache" / O200K_FILE).write_bytes(tiny)
     assert count_tokens("größer", "gpt-4o").estimated
 
 
@@ -272,4 +329,5 @@ def test_names_and_digests_are_those_of_tiktoken() -> None:
     """The files' names and their digests are what the installed tiktoken says."""
     source = Path(tiktoken_ext.openai_public.__file__).read_text(encoding="utf-8")
     for name, digest in vocabularies._DIGESTS.items():
-        assert vocabularies._ADDRESS.format(name) in source and digest in source
+        assert vocabularies._ADDRESS.format(name) in source
+        assert digest in source

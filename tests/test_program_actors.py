@@ -16,7 +16,7 @@ from llmcall.scopes import default_scope
 
 @pytest.fixture
 def server(httpserver: Any) -> ScriptedServer:
-    """Make a model's server."""
+    """A model's server."""
     return ScriptedServer(httpserver, OK)
 
 
@@ -36,20 +36,22 @@ def said(user: Any, system: Any = None) -> list[dict[str, Any]]:
     return [*told, {"role": "user", "content": user}]
 
 
-def test_a_group_in_the_first_user_message(server: ScriptedServer) -> None:
-    """``"user:REGEX"`` names the actor by the first group, also in parts, whatever comes after."""
+def test_a_group_in_the_first_user_message_names_the_actor(server: ScriptedServer) -> None:
+    """The first group of ``"user:REGEX"``, also in parts, whatever comes after."""
     parts = [{"type": "text", "text": "You are Bart, 10."}, {"type": "text", "text": "Bread?"}]
     later = [{"role": "assistant", "content": "No."}, {"role": "user", "content": "You are Moe."}]
     asked = [said("You are Lisa, 8."), said(parts), [*said("You are Lisa, 8."), *later]]
     assert scopes_of(server, *asked, actor=r"user:You are (\w+)") == ["Lisa", "Bart", "Lisa"]
 
 
-def test_a_group_that_no_scope_can_be_named_by(server: ScriptedServer) -> None:
-    """It is named by its beginning and a digest of the whole, so that two stay two."""
+def test_a_name_that_no_scope_can_have_becomes_its_beginning_and_a_digest(
+    server: ScriptedServer,
+) -> None:
+    """The digest is of the whole, so that two actors stay two."""
     asked = [said(f"Role: {role}\nBread?") for role in ("a/b", "a#b", "x" * 60)]
     found = scopes_of(server, *asked, actor="user:Role: (.*)")
-    beginnings = [name.rpartition("-")[0] for name in found]
-    assert beginnings == ["a b", "a b", "x" * 40] and len(set(found)) == 3
+    assert [name.rpartition("-")[0] for name in found] == ["a b", "a b", "x" * 40]
+    assert len(set(found)) == 3
 
 
 def test_text_in_parts_names_an_actor_as_plain_text_does(server: ScriptedServer) -> None:
@@ -67,17 +69,20 @@ def test_text_in_parts_names_an_actor_as_plain_text_does(server: ScriptedServer)
         ("user:^(.*)$", ["Lisa since 2026-01-02", "Lisa since 2026-01-03"]),
     ],
 )
-def test_normalizers_apply_to_names(server: ScriptedServer, actor: str, texts: list[str]) -> None:
+def test_normalizers_apply_to_the_names_of_actors(
+    server: ScriptedServer, actor: str, texts: list[str]
+) -> None:
     """What does not matter to keys does not tell actors apart either."""
     asked = [said(text, text) for text in texts]
     names = scopes_of(server, *asked, actor=actor, cache_normalize="times")
-    assert len(set(names)) == 1 and names[0].startswith(("You are Lisa. It is times", "Lisa since"))
+    assert len(set(names)) == 1
+    assert names[0].startswith(("You are Lisa. It is times", "Lisa since"))
 
 
-def test_a_request_that_names_no_actor(
+def test_a_request_that_names_no_actor_stands_in_the_scope_around_it(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It stands in the scope around it, and a warning says so once."""
+    """A warning says so once."""
     with llmcall.scope("day-1"):
         names = scopes_of(
             server,
@@ -98,16 +103,16 @@ def test_a_request_that_names_no_actor(
         ("users:(x)", 'it must be a function of the request, "system"'),
     ],
 )
-def test_a_wrong_actor(actor: str, message: str) -> None:
-    """It is refused where it is given, with the remedy."""
+def test_a_wrong_actor_is_refused_where_it_is_given(actor: str, message: str) -> None:
+    """With the remedy."""
     with pytest.raises(ValueError, match=message):
         llmcall.http_client(actor=actor)
     with pytest.raises(ValueError, match=message), llmcall.patched(actor=actor):
         raise AssertionError("it must not be entered")
 
 
-def test_a_function_that_fails(server: ScriptedServer) -> None:
-    """The program gets an error that names the function and what it raised; nothing is sent."""
+def test_an_actor_function_that_fails_is_named(server: ScriptedServer) -> None:
+    """The program gets an error with what the function raised; nothing is sent."""
 
     def who(request: llmcall.ProgramRequest) -> str:
         return str(request.headers["x-actor"])
@@ -119,39 +124,58 @@ def test_a_function_that_fails(server: ScriptedServer) -> None:
     assert server.requests == []
 
 
-def test_a_system_message_that_changes_from_call_to_call(
+AT_MINUTES = [said("Bread?", f"You are Lisa. It is 12:{minute}.") for minute in range(10, 14)]
+
+
+def test_system_messages_that_change_by_a_time_are_told_with_the_normalizer(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The end tells it, with the normalizer that would help, or else with other ways."""
-    asked = [said("Bread?", f"You are Lisa. It is 12:{minute}.") for minute in range(10, 14)]
-    scopes_of(server, *asked, actor="system")
+    """The end says how many there were."""
+    scopes_of(server, *AT_MINUTES, actor="system")
     assert "4 calls had 4 different system messages" in caplog.text
     assert "normalize it: --normalize times" in caplog.text
-    caplog.clear()
-    scopes_of(server, *asked, actor="system", cache_normalize="times")
+
+
+def test_normalized_system_messages_are_not_told(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are one."""
+    scopes_of(server, *AT_MINUTES, actor="system", cache_normalize="times")
     assert "different system messages" not in caplog.text
+
+
+def test_system_messages_that_change_by_words_are_told_with_other_ways(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No normalizer helps."""
     asked = [said("Bread?", f"You are Lisa. You own {coins} coins.") for coins in range(4)]
     scopes_of(server, *asked, actor="system")
     assert 'name each actor by something that stays the same: --actor "header:NAME"' in caplog.text
 
 
-def test_a_system_message_that_all_share(
+def test_a_system_message_that_conversations_share_is_told(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The end tells it if the conversations begin differently; one conversation is one actor."""
-    scopes_of(server, *[said("Bread?", "Play your role.")] * 4, actor="system")
-    assert "the same one" not in caplog.text
+    """If they begin differently, the end names a way to tell their actors apart."""
     asked = [said(f"You are {name}.", "Play your role.") for name in ("Lisa", "Bart", "Moe", "Ned")]
     scopes_of(server, *asked, actor="system")
     assert "all 4 calls with a system message have the same one" in caplog.text
     assert '"user:REGEX" (the first group in the first user message)' in caplog.text
 
 
+def test_a_system_message_of_one_conversation_is_not_told(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is one actor's."""
+    scopes_of(server, *[said("Bread?", "Play your role.")] * 4, actor="system")
+    assert "the same one" not in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["threads", "tasks"])
-def test_a_system_message_that_several_askers_share(
+def test_a_system_message_that_several_askers_share_is_told(
     server: ScriptedServer, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """The end tells it even if all their requests are equal: one actor would ask from one place."""
+    """Even if all their requests are equal: one actor would ask from one place."""
     asked: dict[str, Any] = {"model": "gpt-4o-mini", "messages": said("Bread?", "Play your role.")}
     with llmcall.patched(actor="system"):
         if kind == "threads":

@@ -65,7 +65,7 @@ class Model:
 
 @pytest.fixture
 def model(httpserver: Any) -> Model:
-    """Make a model's server."""
+    """A model's server."""
     return Model(httpserver)
 
 
@@ -80,53 +80,68 @@ def said(response: Any) -> str:
     return response.json()["choices"][0]["message"]["content"]  # type: ignore[no-any-return]
 
 
-def test_a_session_is_recorded_and_replayed(model: Model) -> None:
-    """A chat of ``requests`` is recorded with the key of ``send_message``, and replays without the server."""
+BODY = {"model": "gpt-4o-mini", "messages": QUESTION, "temperature": 1}
+
+
+def test_a_chat_of_requests_is_recorded_and_replayed(model: Model) -> None:
+    """By the function and by a session; the response is that of the API."""
     with llmcall.patched():
-        live = ask(model, headers={"Authorization": "Bearer of-the-program"})
+        live = ask(model)
         with requests.Session() as session:
             session.headers["X-Other"] = "header"
-            body = {"model": "gpt-4o-mini", "messages": QUESTION, "temperature": 1}
-            again = session.post(
+            by_session = session.post(
                 f"{model.address}/chat/completions",
-                data=json.dumps(body).encode(),
+                data=json.dumps(BODY).encode(),
                 headers={"content-type": "application/json"},
             )
     with llmcall.patched(cache_mode="replay"):
         replayed = ask(model)
-    assert said(live) == said(again) == said(replayed) == "answer 0"
-    assert live.ok and live.reason == "OK" and live.url == replayed.url
+    assert said(live) == said(by_session) == said(replayed) == "answer 0"
+    assert (live.ok, live.reason, live.url) == (True, "OK", replayed.url)
+    assert len(model.requests) == 1
+
+
+def test_the_headers_of_requests_are_sent(model: Model) -> None:
+    """With the program's own credentials."""
+    with llmcall.patched():
+        ask(model, headers={"Authorization": "Bearer of-the-program"})
     (sent,) = model.requests
     assert sent.headers["authorization"] == "Bearer of-the-program"
+
+
+def test_send_message_replays_a_chat_of_requests(model: Model) -> None:
+    """Their keys are the same."""
+    with llmcall.patched():
+        ask(model)
     client = llmcall.OpenAIClient(api_key="none", base_url=model.address, cache_mode="replay")
     found = client.send_message(QUESTION, model="gpt-4o-mini", temperature=1, on_error="raise")
     assert found.content == "answer 0"
 
 
+def read_stream(model: Model, read: str) -> str:
+    """Ask for a stream, read it in some way, and return the text of its deltas."""
+    body = {"model": "gpt-4o-mini", "messages": QUESTION, "stream": True}
+    with requests.post(f"{model.address}/chat/completions", json=body, stream=True) as response:
+        if read == "iter_lines":
+            lines = [line.decode() for line in response.iter_lines()]
+        elif read == "iter_content":
+            lines = b"".join(response.iter_content(7)).decode().splitlines()
+        elif read == "raw":
+            lines = response.raw.read().decode().splitlines()
+        else:
+            lines = response.text.splitlines()
+    events = [line.removeprefix("data: ") for line in lines if line]
+    assert events.pop() == "[DONE]"
+    deltas = [choice["delta"] for each in events for choice in json.loads(each)["choices"]]
+    return "".join(delta.get("content") or "" for delta in deltas)
+
+
 @pytest.mark.parametrize("read", ["iter_lines", "iter_content", "text", "raw"])
-def test_a_stream_is_recorded_and_replayed(model: Model, read: str) -> None:
-    """A stream gives the same bytes however it is read, live and replayed."""
-
-    def streamed() -> str:
-        body = {"model": "gpt-4o-mini", "messages": QUESTION, "stream": True}
-        with requests.post(f"{model.address}/chat/completions", json=body, stream=True) as response:
-            if read == "iter_lines":
-                lines = [line.decode() for line in response.iter_lines()]
-            elif read == "iter_content":
-                lines = b"".join(response.iter_content(7)).decode().splitlines()
-            elif read == "raw":
-                lines = response.raw.read().decode().splitlines()
-            else:
-                lines = response.text.splitlines()
-        events = [line.removeprefix("data: ") for line in lines if line]
-        assert events.pop() == "[DONE]"
-        deltas = [choice["delta"] for each in events for choice in json.loads(each)["choices"]]
-        return "".join(delta.get("content") or "" for delta in deltas)
-
-    with llmcall.patched():
-        assert streamed() == "answer 0"
-    with llmcall.patched(cache_mode="replay"):
-        assert streamed() == "answer 0"
+def test_a_stream_gives_the_same_however_it_is_read(model: Model, read: str) -> None:
+    """Live and replayed."""
+    for mode in ("auto", "replay"):
+        with llmcall.patched(cache_mode=mode):
+            assert read_stream(model, read) == "answer 0"
     assert len(model.requests) == 1
 
 
@@ -160,8 +175,8 @@ def test_embeddings_and_lists_are_recorded(model: Model) -> None:
     assert len(model.requests) == 2
 
 
-def test_redirects_and_hooks_of_a_session_work(model: Model) -> None:
-    """What a session does around sending stays its own."""
+def test_redirects_and_hooks_of_requests_work(model: Model) -> None:
+    """What the library does around sending stays its own."""
     seen: list[int] = []
     with llmcall.patched():
         response = requests.post(
@@ -170,36 +185,48 @@ def test_redirects_and_hooks_of_a_session_work(model: Model) -> None:
             hooks={"response": lambda response, **_: seen.append(response.status_code)},
         )
     assert said(response) == "answer 0"
-    assert seen == [307, 200] and [each.status_code for each in response.history] == [307]
+    assert seen == [307, 200]
+    assert [each.status_code for each in response.history] == [307]
 
 
 def test_a_failure_is_tried_again_by_llmcall(model: Model) -> None:
-    """The retries are llmcall's; a failure that remains comes as the API sent it."""
+    """A server's error, and a rate limit."""
     model.failures = [500, 429]
     with llmcall.patched(retry_waiting_time=0, retry_max_attempts=3):
         assert said(ask(model)) == "answer 0"
-        model.failures = [400]
-        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Salt?"}]}
-        refused = requests.post(f"{model.address}/chat/completions", json=body)
+
+
+def test_a_failure_that_remains_comes_as_the_api_sent_it(model: Model) -> None:
+    """With its status and body."""
+    model.failures = [400]
+    with llmcall.patched():
+        refused = ask(model)
     assert (refused.status_code, refused.json()) == (400, {"error": {"message": "later"}})
 
 
 def test_a_connection_that_fails_is_the_status_503() -> None:
-    """So it is for every HTTP library."""
+    """As it is for every HTTP library."""
     with refusing() as address, llmcall.patched(retry_max_attempts=1):
         body = {"model": "gpt-4o-mini", "messages": QUESTION}
         response = requests.post(f"{address}/chat/completions", json=body)
-    assert response.status_code == 503 and "the connection" in response.json()["error"]["message"]
+    assert response.status_code == 503
+    assert "the connection" in response.json()["error"]["message"]
 
 
-def test_a_miss_is_the_status_409_and_raised_at_the_end(model: Model) -> None:
-    """A program that swallows the status is told by ``patched``, and nothing is sent."""
+def test_a_miss_is_the_status_409(model: Model) -> None:
+    """``raise_for_status`` raises, and nothing is sent."""
     with pytest.raises(llmcall.CacheMissError), llmcall.patched(cache_mode="replay"):
         response = ask(model)
         assert response.status_code == 409
         with pytest.raises(requests.HTTPError, match="409"):
             response.raise_for_status()
     assert not model.requests
+
+
+def test_a_miss_that_a_program_swallows_is_raised_at_the_end_of_patched(model: Model) -> None:
+    """The program did not look at the status."""
+    with pytest.raises(llmcall.CacheMissError), llmcall.patched(cache_mode="replay"):
+        ask(model)
 
 
 def test_other_requests_of_a_session_pass(httpserver: Any) -> None:

@@ -110,13 +110,14 @@ def test_a_header_names_the_model_and_its_days(api: str, answers: dict[str, Any]
 @pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
 @pytest.mark.parametrize("api", ASKED)
 def test_a_frame_tells_the_models_the_tokens_and_the_end(api: str, answers: dict[str, Any]) -> None:
-    """The model that was asked, the one that answered, what it used, and why it ended."""
+    """The model that was asked, the one that answered, what it used and cost, and why it ended."""
     record("tape.jsonl", answers[api], api)
     (row,) = llmcall.cassette("tape.jsonl").to_frame().to_dict("records")
     assert (row["model"], row["served"]) == ("m", "m-2026-05-01")
     assert (row["input_tokens"], row["output_tokens"]) == (12, 3)
+    assert row["cost"] == pytest.approx(42e-6)
     assert row["finish_reason"] == {"responses": "completed", "messages": "end_turn"}[api]
-    assert row["refusal"] is None and row["cost"] == pytest.approx(42e-6)
+    assert row["refusal"] is None
 
 
 def test_a_header_has_the_fingerprints() -> None:
@@ -162,25 +163,45 @@ def test_an_answer_of_a_loaded_file_without_days_has_unknown_ones() -> None:
     assert "served" not in record("again.jsonl", RESPONSE, cache_path="cache")
 
 
-def test_show_and_diff_name_the_models_and_their_days() -> None:
-    """Two snapshots that answer the same requests are told apart."""
+@pytest.fixture
+def snapshots() -> tuple[str, str]:
+    """Two recordings of one request, which two snapshots answered."""
     record("a.jsonl", RESPONSE, cache_mode="off")
     record("b.jsonl", {**RESPONSE, "model": "m-2026-09-01"}, cache_mode="off")
-    assert f"answered by m-2026-05-01 ({today()})" in commands.done("show", "a.jsonl")
-    told = commands.done("diff", "a.jsonl", "b.jsonl")
+    return "a.jsonl", "b.jsonl"
+
+
+def test_show_names_the_snapshot_and_its_day(snapshots: tuple[str, str]) -> None:
+    """By the server's name."""
+    assert f"answered by m-2026-05-01 ({today()})" in commands.done("show", snapshots[0])
+
+
+def test_diff_tells_snapshots_apart(snapshots: tuple[str, str]) -> None:
+    """At the call whose answers differ, and with their days."""
+    told = commands.done("diff", *snapshots)
     assert "(answered by m-2026-05-01 and m-2026-09-01)" in told
     assert f"b.jsonl: answered by m-2026-09-01 ({today()})" in told
 
 
 @pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
 @pytest.mark.parametrize("api", ASKED)
-def test_who_said_what(api: str, answers: dict[str, Any]) -> None:
-    """The question and the answer are shown as those of chats, and stand in the frame."""
+def test_an_answer_of_an_api_stands_in_the_frame(api: str, answers: dict[str, Any]) -> None:
+    """As text."""
     record("tape.jsonl", answers[api], api)
     assert llmcall.cassette("tape.jsonl").to_frame()["answer"].tolist() == ["Yes."]
+
+
+@pytest.mark.parametrize("answers", [WHOLE, EVENTS], ids=["whole", "streamed"])
+@pytest.mark.parametrize("api", ASKED)
+def test_question_and_answer_of_an_api_are_shown_as_those_of_a_chat(
+    api: str, answers: dict[str, Any]
+) -> None:
+    """With the request's parameters."""
+    record("tape.jsonl", answers[api], api)
     shown = commands.done("show", "tape.jsonl")
     assert "user\n    Bread?\n→ assistant\n    Yes.\n" in shown
-    assert 'model="m"' in shown and "tokens=20" in shown
+    assert 'model="m"' in shown
+    assert "tokens=20" in shown
 
 
 def test_a_conversation_repeats_no_message() -> None:
@@ -227,10 +248,14 @@ def test_a_streamed_answer_that_another_hears_is_one_cause() -> None:
     assert 'quotes Lisa, call 1: "I bake three loaves of bread for the market"' in heard
 
 
-def test_the_end_of_an_answer_is_shown() -> None:
-    """If it was cut or refused."""
+def test_an_answer_that_was_cut_is_shown_with_its_end() -> None:
+    """In the words of the API."""
     record("cut.jsonl", CUT, cache_mode="off")
     assert "→ assistant, ended by max_output_tokens\n    Yes." in commands.done("show", "cut.jsonl")
+
+
+def test_a_refusal_is_shown_as_a_refusal() -> None:
+    """With the text in which the model refused."""
     record("refused.jsonl", {**RESPONSE, "output": REFUSAL}, cache_mode="off")
     assert "→ assistant\n    refuses: I cannot." in commands.done("show", "refused.jsonl")
 
@@ -272,13 +297,14 @@ def facts_of(path: str) -> dict[str, str]:
     return dict(re.findall(r'<tr><th scope="row">(.*?)</th><td dir="auto">(.*?)</td>', html))
 
 
-def test_a_report_counts_their_models_tokens_and_cost() -> None:
+def test_a_report_counts_models_tokens_and_cost_of_other_apis() -> None:
     """They stand among the facts of the run, as those of chats."""
     record("tape.jsonl", RESPONSE)
     facts = facts_of("tape.jsonl")
     assert (facts["model"], facts["answered by"]) == ("m", f"m-2026-05-01 ({today()})")
     assert (facts["tokens in"], facts["tokens out"]) == ("12", "3")
-    assert facts["cost"] == "&lt;$0.0001" and "failures" not in facts
+    assert facts["cost"] == "&lt;$0.0001"
+    assert "failures" not in facts
 
 
 ENDS = {

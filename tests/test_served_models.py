@@ -59,7 +59,7 @@ def with_header(path: str, **fields: Any) -> None:
 
 
 def store_on(day: str, path: str | Path) -> None:
-    """Let a cache have stored all that it holds on a day."""
+    """Change the day on which a cache stored all that it holds."""
     seconds = datetime.combine(
         date.fromisoformat(day), datetime.min.time(), timezone.utc
     ).timestamp()
@@ -110,10 +110,16 @@ def test_a_recording_that_goes_on_joins_the_days() -> None:
 
 
 def test_a_file_without_days_has_unknown_ones() -> None:
-    """Nobody guesses them: not when it is read, nor when answers of today are added."""
+    """Nobody guesses them when it is read."""
     recorded(PATH, "Hi")
     with_header(PATH, served=None)
     assert cassette(PATH).served == {SNAPSHOT: None}
+
+
+def test_days_stay_unknown_when_answers_of_today_are_added() -> None:
+    """The header has the day of the new answers, and says that others are unknown."""
+    recorded(PATH, "Hi")
+    with_header(PATH, served=None)
     recorded(PATH, "Bye", mode="new")
     days = {"first": today(), "last": today()}
     assert header()["served"] == {SNAPSHOT: {**days, "unknown": True}}
@@ -182,16 +188,25 @@ def test_a_header_without_days_beside_one_with_them_leaves_days_unknown() -> Non
     assert cassette("union.jsonl").served == {SNAPSHOT: Days(today(), today(), is_whole=False)}
 
 
-def test_rekey_and_update_keep_the_days() -> None:
-    """What is written anew from a file has its days."""
+DAYS = {"first": "2026-03-01", "last": "2026-03-02"}
+
+
+def test_update_keeps_the_days() -> None:
+    """The file is written again with fewer records."""
     recorded(PATH, "Hi", "Bye", cache_mode="off")
-    days = {"first": "2026-03-01", "last": "2026-03-02"}
-    with_header(PATH, served={SNAPSHOT: days})
+    with_header(PATH, served={SNAPSHOT: DAYS})
     recorded(PATH, "Hi", mode="update", cache_mode="off")
-    assert header()["served"] == {SNAPSHOT: days} and len(cassette(PATH).all_records()) == 1
+    assert header()["served"] == {SNAPSHOT: DAYS}
+    assert len(cassette(PATH).all_records()) == 1
+
+
+def test_rekey_keeps_the_days() -> None:
+    """The file is written again with other keys."""
+    recorded(PATH, "Hi", cache_mode="off")
+    with_header(PATH, served={SNAPSHOT: DAYS})
     llmcall.configure(cache_namespace="other")
     commands.done("cassette", "rekey", PATH)
-    assert header()["served"] == {SNAPSHOT: days}
+    assert header()["served"] == {SNAPSHOT: DAYS}
 
 
 def test_a_notebook_s_recording_tells_the_days_as_it_goes() -> None:
@@ -249,19 +264,29 @@ def test_half_a_character_in_a_model_s_name_damages_no_file() -> None:
         assert ScriptedClient().send_message("Hi", on_error="raise").model == "m\ud83d"
 
 
-def test_show_and_diff_name_the_models_and_their_days() -> None:
-    """They say which models answered, and that days are unknown if they are; diff does if the runs
-    differ in that.
-    """
+@pytest.fixture
+def without_days() -> str:
+    """A recording whose header has no days, beside the usual one with the same answer."""
     recorded(PATH, "Hi", cache_mode="off")
     recorded("old.jsonl", "Hi", cache_mode="off")
     with_header("old.jsonl", served=None)
+    return "old.jsonl"
+
+
+def test_show_names_the_models_and_their_days(without_days: str) -> None:
+    """It says that days are unknown if they are."""
     assert f"answered by {SNAPSHOT} ({today()})" in commands.done("show", PATH)
-    assert f"answered by {SNAPSHOT} (days not recorded)" in commands.done("show", "old.jsonl")
+    assert f"answered by {SNAPSHOT} (days not recorded)" in commands.done("show", without_days)
+
+
+def test_diff_names_the_models_and_their_days_if_the_runs_differ_in_them(
+    without_days: str,
+) -> None:
+    """Of both runs."""
     assert "answered by" not in commands.done("diff", PATH, PATH)
-    told = commands.done("diff", PATH, "old.jsonl")
+    told = commands.done("diff", PATH, without_days)
     assert f"{PATH}: answered by {SNAPSHOT} ({today()})" in told
-    assert f"old.jsonl: answered by {SNAPSHOT} (days not recorded)" in told
+    assert f"{without_days}: answered by {SNAPSHOT} (days not recorded)" in told
 
 
 def test_a_report_names_the_models_and_their_days() -> None:

@@ -46,7 +46,7 @@ def served(tier: str | None, **fields: Any) -> Answer:
 
 @pytest.fixture
 def asking(httpserver: HTTPServer) -> Iterator[Any]:
-    """Give a function that makes a client of a server with these answers, and the server."""
+    """A function that makes a client of a server with the answers that it is given, and the server."""
     clients: list[OpenAIClient] = []
 
     def make(*answers: Answer, **settings: Any) -> tuple[OpenAIClient, ScriptedServer]:
@@ -221,7 +221,7 @@ def test_a_stream_that_is_left_is_billed_at_its_tier() -> None:
     assert budget.spent.usd == pytest.approx((prompt * 1.0 + 1 * 2.0) / 2 / 1e6)
 
 
-def test_a_price_of_the_tiers_own(asking: Any) -> None:
+def test_a_tier_may_have_a_price_of_its_own(asking: Any) -> None:
     """``m flex = …`` in ``[Prices]`` is the price at flex."""
     client, _ = asking(served("flex"), prices={**PRICES, "m flex": (0.25, 0.5)})
     reply = client.send_message(QUESTION, service_tier="flex")
@@ -248,8 +248,8 @@ def test_a_budget_names_the_price_that_a_tier_lacks(asking: Any) -> None:
     assert not server.requests
 
 
-def test_usage_shows_how_many_calls_went_at_full_price(asking: Any) -> None:
-    """Of the calls that asked for flex, those that another tier served are counted."""
+def test_usage_counts_the_calls_that_went_at_full_price(asking: Any) -> None:
+    """Of those that asked for flex, the ones that another tier served."""
     client, _ = asking(served("flex"), served("default"), served(None), service_tier="flex")
     for _ in range(3):
         client.send_message(QUESTION)
@@ -258,11 +258,12 @@ def test_usage_shows_how_many_calls_went_at_full_price(asking: Any) -> None:
     assert "full_price_calls" in str(client.usage)
 
 
-def test_usage_has_no_such_column_without_flex(asking: Any) -> None:
+def test_usage_shows_no_full_price_calls_without_flex(asking: Any) -> None:
     """Whoever asks for no tier sees nothing of it."""
     client, _ = asking(OK)
     client.send_message(QUESTION)
-    assert client.usage.full_price_calls == 0 and "full_price" not in str(client.usage)
+    assert client.usage.full_price_calls == 0
+    assert "full_price" not in str(client.usage)
 
 
 @ASK
@@ -304,17 +305,36 @@ def test_a_tier_without_capacity_is_asked_again(ask: Any, asking: Any) -> None:
     assert tiers(server) == ["flex"] * 3
 
 
+@pytest.fixture
+def fallen_back(asking: Any) -> tuple[OpenAIClient, ScriptedServer]:
+    """A client whose flex tier has no capacity, and the server."""
+    made: tuple[OpenAIClient, ScriptedServer] = asking(
+        *[NO_CAPACITY] * 3, served("default"), service_tier="flex"
+    )
+    return made
+
+
 @ASK
-def test_then_the_standard_tier_is_asked(
-    ask: Any, asking: Any, caplog: pytest.LogCaptureFixture
+def test_after_the_attempts_the_standard_tier_is_asked(
+    ask: Any, fallen_back: tuple[OpenAIClient, ScriptedServer]
 ) -> None:
-    """After the attempts the call goes at full price, said once, and counted."""
-    client, server = asking(*[NO_CAPACITY] * 3, served("default"), service_tier="flex")
-    with caplog.at_level(logging.WARNING, logger="llmcall"):
-        ask(client, QUESTION)
-        server.requests.clear()
-        ask(client, QUESTION)
-    assert tiers(server)[-1] == "default"
+    """The call counts as one at full price."""
+    client, server = fallen_back
+    ask(client, QUESTION)
+    assert tiers(server) == ["flex"] * 3 + ["default"]
+    assert client.usage.full_price_calls == 1
+
+
+@ASK
+def test_that_a_tier_without_capacity_costs_the_full_price_is_told_once(
+    ask: Any,
+    fallen_back: tuple[OpenAIClient, ScriptedServer],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A second call at full price is counted, without a word."""
+    client, _ = fallen_back
+    ask(client, QUESTION)
+    ask(client, QUESTION)
     assert client.usage.full_price_calls == 2
     assert sum("full price" in record.getMessage() for record in caplog.records) == 1
 
@@ -363,7 +383,7 @@ def test_an_ordinary_429_stays_a_rate_limit(asking: Any) -> None:
     assert tiers(server) == ["flex"] * 3
 
 
-def test_the_fallback_reserves_anew_at_full_price(asking: Any) -> None:
+def test_the_fallback_reserves_at_full_price(asking: Any) -> None:
     """Money for a call at half price alone is not enough for the fallback."""
     client, server = asking(*[NO_CAPACITY] * 3, OK, service_tier="flex", max_tokens=3)
     prompt = client.count_tokens(QUESTION)

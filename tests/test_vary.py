@@ -59,7 +59,8 @@ def test_the_columns_hold_the_labels_after_the_rows() -> None:
     table = call_of(numbered()).table(ROWS, vary=VARY)
     assert list(table.columns[:6]) == ["name", *VARY, "repeat"]
     assert table["name"].tolist() == ["Ann", "Ben"] * 16
-    assert table["user"].tolist()[:4] == ["plain"] * 4 and table["tone"].tolist()[2] == "curt"
+    assert table["user"].tolist()[:4] == ["plain"] * 4
+    assert table["tone"].tolist()[2] == "curt"
 
 
 def test_a_level_that_is_added_asks_only_for_itself() -> None:
@@ -93,16 +94,33 @@ def test_a_level_that_makes_no_difference_is_told_and_has_equal_draws(
     assert "temperature 0.5 and 1" in told and "model 'o3-mini'" in told
 
 
-def test_cells_with_equal_requests_have_the_draws_that_they_have_alone() -> None:
-    """And a later call in the scope is another draw."""
+@pytest.fixture
+def equal_cells() -> tuple[ScriptedClient, Any, Any]:
+    """A client, the table of two cells with equal requests, and a later table in the same scope."""
     client = numbered()
     call = call_of(client, user="{{ name }}: bread?")
     vary = {"user": {"one": "{{ name }}: bread?", "same": "{{ name }}: bread?"}}
     with llmcall.scope("s"):
         table = call.table(ROWS, vary=vary, key="name")
-        assert table["value"].tolist()[:2] == table["value"].tolist()[2:]
         later = call.table(ROWS, key="name")
-    assert client.usage.calls == 4 and not {*later["value"]} & {*table["value"]}
+    return client, table, later
+
+
+def test_cells_with_equal_requests_have_the_draws_that_they_have_alone(
+    equal_cells: tuple[ScriptedClient, Any, Any],
+) -> None:
+    """Each request is asked once."""
+    _, table, _ = equal_cells
+    assert table["value"].tolist()[:2] == table["value"].tolist()[2:]
+
+
+def test_a_call_after_a_varied_table_is_another_draw(
+    equal_cells: tuple[ScriptedClient, Any, Any],
+) -> None:
+    """In the same scope."""
+    client, table, later = equal_cells
+    assert client.usage.calls == 4
+    assert not {*later["value"]} & {*table["value"]}
 
 
 def test_one_plan_for_all_cells() -> None:
@@ -114,20 +132,31 @@ def test_one_plan_for_all_cells() -> None:
     assert (plan.hits, plan.misses) == (16, 16)
 
 
-def test_failures_of_a_cell_follow_on_error() -> None:
-    """Its rows have the error, the others their answers."""
+@pytest.fixture
+def failing_cell() -> llmcall.LLMCall:
+    """A call whose formal wording fails."""
 
     def answer(messages: Any) -> str:
         if "Dear" in messages[-1]["content"]:
             raise RuntimeError("no")
         return "yes"
 
-    call = call_of(ScriptedClient(answer, cache_mode="auto"))
-    vary = {"user": VARY["user"], "tone": ["kind"]}
-    table = call.table(ROWS, vary=vary, on_error="return", scope="s")
+    return call_of(ScriptedClient(answer, cache_mode="auto"))
+
+
+TWO_CELLS = {"user": VARY["user"], "tone": ["kind"]}
+
+
+def test_rows_of_a_cell_that_fails_have_the_error(failing_cell: llmcall.LLMCall) -> None:
+    """If ``on_error`` is ``return``; the others have their answers."""
+    table = failing_cell.table(ROWS, vary=TWO_CELLS, on_error="return", scope="s")
     assert table["error"].notna().tolist() == [False, False, True, True]
+
+
+def test_a_cell_that_fails_ends_the_table(failing_cell: llmcall.LLMCall) -> None:
+    """Unless ``on_error`` says otherwise."""
     with pytest.raises(RuntimeError):
-        call.table(ROWS, vary=vary, scope="s")
+        failing_cell.table(ROWS, vary=TWO_CELLS, scope="s")
 
 
 @pytest.mark.parametrize(
@@ -147,26 +176,36 @@ def test_failures_of_a_cell_follow_on_error() -> None:
         ({"user": ["{{ model }}"], "model": ["x"]}, "both a parameter and a variable"),
     ],
 )
-def test_wrong_axes_are_errors(vary: Any, error: str) -> None:
-    """Before anything is asked."""
+def test_a_wrong_axis_is_an_error_before_anything_is_asked(vary: Any, error: str) -> None:
+    """The error names the axis."""
     client = numbered()
     with pytest.raises((TypeError, ValueError), match=error):
         call_of(client).table(ROWS, vary=vary)
     assert client.usage.calls == 0
 
 
-def test_a_function_of_a_model_varies_too() -> None:
-    """Its arguments are variables, and other rows than dicts are an error."""
+def buys_function() -> Any:
+    """Return a function of a model."""
 
     @llmcall.llm(client=numbered(), temperature=1)
     def buys(name: str, price: int) -> str:
         """{{ name }}, bread for {{ price }}?"""
         raise NotImplementedError
 
-    table = buys.table(ROWS, vary={"price": [1, 2]}, scope="s", key="name")
-    assert table["price"].tolist() == [1, 1, 2, 2] and len({*table["cache_key"]}) == 4
+    return buys
+
+
+def test_the_arguments_of_a_function_of_a_model_vary() -> None:
+    """They are variables."""
+    table = buys_function().table(ROWS, vary={"price": [1, 2]}, scope="s", key="name")
+    assert table["price"].tolist() == [1, 1, 2, 2]
+    assert len({*table["cache_key"]}) == 4
+
+
+def test_rows_that_are_no_dicts_do_not_vary() -> None:
+    """The error says what a row is."""
     with pytest.raises(TypeError, match="a row is str"):
-        buys.table(["Ann"], vary={"price": [1]})
+        buys_function().table(["Ann"], vary={"price": [1]})
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")

@@ -19,7 +19,7 @@ ASKED: dict[str, Any] = {"model": "gpt-4o-mini", "messages": QUESTION}
 
 
 class Decision(pydantic.BaseModel):
-    """Hold what a buyer decides."""
+    """What a buyer decides."""
 
     buys: bool
     coins: int
@@ -133,7 +133,8 @@ def test_a_replay_gives_what_the_recording_gave(name: str, make: Any) -> None:
     for mode in ("once", "none"):
         with llmcall.cassette("run.jsonl", mode=mode):
             found.append(WAYS[name](make(server, cache_mode="off")))
-    assert found[0] == found[1] and len(server.requests) == 1
+    assert found[0] == found[1]
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("given", ["bread", ["bread", "oil", "bread"]], ids=["one", "several"])

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..engine.effects import Flow
     from ..engine.limits import Pool
-    from ..engine.prepared_call import ModelCall
+    from ..engine.model_call import ModelCall
     from ..engine.usage import Usage
     from ..models.catalog import Capabilities
     from ..models.prices import Price

@@ -12,7 +12,7 @@ from ..notices import how_often, logger
 
 if TYPE_CHECKING:
     from ..engine.caller import Caller
-    from ..engine.prepared_call import ModelCall
+    from ..engine.model_call import ModelCall
 
 # A word with digits in it, such as a number or an id, which differs each time.
 _CHANGING = re.compile(r"[\w.,]*\d[\w.,]*")

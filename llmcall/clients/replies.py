@@ -9,7 +9,7 @@ from ..scopes import note_served
 from ..types import Reply
 
 if TYPE_CHECKING:
-    from ..engine.prepared_call import ModelCall
+    from ..engine.model_call import ModelCall
     from ..types import Record, Sent
 
 

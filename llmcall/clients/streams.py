@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from ..engine.effects import Flow
-    from ..engine.prepared_call import ModelCall
+    from ..engine.model_call import ModelCall
     from ..types import Reply
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..types import Record, Sent
     from .effects import Flow
     from .flights import Outcomes
-    from .prepared_call import ModelCall
+    from .model_call import ModelCall
 
 log = logger()
 
@@ -118,9 +118,9 @@ def _first_that_fits(
         outcome = yield from _answer_of_model(current, record, rules)
     if current is not call:
         pointer = call.pointer_to(current.request.cache_key)
-        yield Do(functools.partial(call.store, pointer))
+        yield Do(functools.partial(call.store_in_cache, pointer))
     if call.cassette is not None and outcome.is_kept:
-        return outcome._replace(record=call.keep(outcome.record, outcome.source))
+        return outcome._replace(record=call.put_on_cassette(outcome.record, outcome.source))
     return outcome
 
 
@@ -171,7 +171,7 @@ def _store(call: ModelCall, sent: Sent) -> Outcome:
     record = record_of(
         call.request, response, cost=cost, api_type=call.client.api_type, host=sent.host
     )
-    return Outcome(call.keep(call.store(record), FROM_SERVER), sent)
+    return Outcome(call.put_on_cassette(call.store_in_cache(record), FROM_SERVER), sent)
 
 
 def _count(call: ModelCall, response: Any, endpoint: str) -> float | None:

@@ -8,7 +8,7 @@ from ..models.tokens import count_tokens
 from ..notices import warn_once
 
 if TYPE_CHECKING:
-    from .prepared_call import ModelCall
+    from .model_call import ModelCall
 
 
 def warn_of_missing_answers(call: ModelCall, response: Any) -> None:

@@ -40,7 +40,7 @@ class Runner(NamedTuple):
 
     @classmethod
     def current(cls) -> Runner:
-        """Return the present one."""
+        """Return whoever runs this code."""
         task = current_task()
         return cls(threading.get_ident(), None if task is None else id(task))
 
@@ -51,8 +51,8 @@ class Runner(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Wait until a future is done, or some seconds have passed; the result is ``False`` if it would
-    never be.
+    """Wait until a future is done, or some seconds have passed; the result is ``False`` if the future
+    could never be done.
 
     :param future: what is waited for; a new one to wait for the seconds alone.
     :param seconds: the longest wait; ``None`` means no limit.

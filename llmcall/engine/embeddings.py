@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..types import Record, Sent
     from .effects import Flow
     from .flights import Outcomes
-    from .prepared_call import ModelCall
+    from .model_call import ModelCall
 
 # OpenAI's limits for one request (API reference, embeddings, "input"): 2,048 texts, and 300,000
 # tokens in all. No byte-level tokenizer makes more tokens than a text has bytes.
@@ -66,7 +66,7 @@ def _ask_in_batches(calls: Sequence[ModelCall]) -> Flow[Outcomes]:
         answered = yield from share(batch, ask, policy, batch[0].shared_store)
         for call in batch:
             outcome = answered[call.request.cache_key]
-            record = call.keep(outcome.record, outcome.source)
+            record = call.put_on_cassette(outcome.record, outcome.source)
             outcomes[call.request.cache_key] = outcome._replace(record=record)
     return outcomes
 
@@ -125,7 +125,7 @@ def _store_shares(calls: Sequence[ModelCall], texts: list[str], sent: Sent) -> l
             api_type=call.client.api_type,
             host=sent.host,
         )
-        records.append(call.keep(call.store(record), FROM_SERVER))
+        records.append(call.put_on_cassette(call.store_in_cache(record), FROM_SERVER))
     return records
 
 

@@ -22,7 +22,7 @@ from .service_tiers import drop_refused_tier, lacks_capacity
 if TYPE_CHECKING:
     from ..config.settings import Endpoint
     from .limits import Pool
-    from .prepared_call import ModelCall
+    from .model_call import ModelCall
     from .retry import RetryPolicy
 
 REST = 1.0  # seconds that an endpoint rests after a 429 that named no time

@@ -33,7 +33,7 @@ from .service_tiers import (
 if TYPE_CHECKING:
     from ..config.settings import Endpoint
     from .effects import Flow
-    from .prepared_call import ModelCall
+    from .model_call import ModelCall
     from .retry import RetryPolicy
 
 log = logger()

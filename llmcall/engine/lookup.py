@@ -48,7 +48,7 @@ def _replayed(call: PreparedCall) -> Record | None:
     record = on_cassette(call)
     if record is None or call.cassette is None:
         return None
-    call.note_replayed(record)
+    call.note_asker(record)
     if not call.refuses(record):
         call.cassette.count_replay()
     return record
@@ -68,8 +68,8 @@ def _cached(call: PreparedCall) -> Record | None:
     if record is None:
         return None
     if call.cassette is not None:
-        return call.keep(record, FROM_CACHE)
-    call.note_replayed(record)
+        return call.put_on_cassette(record, FROM_CACHE)
+    call.note_asker(record)
     return record
 
 

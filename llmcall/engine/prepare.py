@@ -19,8 +19,8 @@ from ..requests.parameters import (
 from ..scopes import current_scope, next_place
 from ..types import Request
 from .draws import in_arm, sampled
+from .model_call import ModelCall
 from .options import Options, split_options
-from .prepared_call import ModelCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -217,7 +217,7 @@ def texts_of(text: Any) -> list[str]:
     """Return the texts to embed, checked.
 
     :param text: one text or a sequence of texts.
-    :raises TypeError: for anything else, naming its place.
+    :raises TypeError: for anything else, naming its index.
     """
     if isinstance(text, str):
         return [text]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from types import NoneType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 
 from ..config import resolve as config
 from ..engine.drivers import adrive, drive
@@ -18,6 +18,7 @@ from .results import result_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..config.settings import Settings
     from .calls import FunctionCall
 
 Arguments = ParamSpec("Arguments")
@@ -86,17 +87,17 @@ def recorded(
         raise TypeError(f"version is {version!r}; it must be a string or a whole number")
     if version is not None:
         identified["version"] = version
-    prepare = functools.partial(_prepare, function, identified, Parameters(function), shared)
+    recorded_function = _RecordedFunction(function, identified, Parameters(function), shared)
     run: Any
     if iscoroutinefunction(function):
 
         async def run(*args: Any, **kwargs: Any) -> Any:
-            return await adrive(result_of(prepare(args, kwargs)))
+            return await adrive(result_of(recorded_function.call(args, kwargs)))
 
     else:
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            return drive(result_of(prepare(args, kwargs)))
+            return drive(result_of(recorded_function.call(args, kwargs)))
 
     return short_traceback(functools.wraps(function)(run))
 
@@ -126,35 +127,47 @@ def _name_of(function: Any, name: str | None) -> str:
     return name
 
 
-def _prepare(
-    function: Any,
-    identified: dict[str, Any],
-    parameters: Parameters,
-    shared: bool,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> FunctionCall:
-    """Return a call of a function, which takes a draw inside a scope.
+class _RecordedFunction(NamedTuple):
+    """A function whose results are recorded.
 
-    :param identified: the function's name and version.
-    :param shared: whether the arms of a scope share its result.
-    :raises TypeError: for an argument that the function does not take or that is not plain data.
+    :param identified: its name and version, which identify it in a key.
+    :param shared: whether the arms of a scope share its results.
     """
-    name = identified["function"]
-    settings = config.settings()
-    try:
-        arguments = parameters.arguments(args, kwargs)
-    except TypeError as error:
-        raise TypeError(f"{name}: {error}") from None
-    first = next(iter(arguments), None)
-    if first in OBJECTS and not isinstance(arguments[first], PLAIN_TYPES):
-        del arguments[first]
-    plain_arguments = {
-        parameter: plain(value, f"{name}: {parameter}") for parameter, value in arguments.items()
-    }
-    asked = {**identified, "arguments": normalized(plain_arguments, settings)}
-    active = current_scope()
-    if not shared and active is not None and active.arm is not None:
-        asked["arm"] = active.arm.name
-    run = functools.partial(function, *args, **kwargs)
-    return prepare_function("function", asked, settings, name=name, run=run)
+
+    function: Callable[..., Any]
+    identified: dict[str, Any]
+    parameters: Parameters
+    shared: bool
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FunctionCall:
+        """Return a call with some arguments; inside a scope it takes a draw.
+
+        :raises TypeError: for an argument that the function does not take or that is not plain data.
+        """
+        name = self.identified["function"]
+        settings = config.settings()
+        asked = {**self.identified, "arguments": self._keyed(args, kwargs, settings)}
+        active = current_scope()
+        if not self.shared and active is not None and active.arm is not None:
+            asked["arm"] = active.arm.name
+        run = functools.partial(self.function, *args, **kwargs)
+        return prepare_function("function", asked, settings, name=name, run=run)
+
+    def _keyed(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], settings: Settings
+    ) -> dict[str, Any]:
+        """Return the arguments as they enter the key, by the names of their parameters."""
+        name = self.identified["function"]
+        try:
+            arguments = self.parameters.arguments(args, kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from None
+        first = next(iter(arguments), None)
+        if first in OBJECTS and not isinstance(arguments[first], PLAIN_TYPES):
+            del arguments[first]
+        as_plain_data = {
+            parameter: plain(value, f"{name}: {parameter}")
+            for parameter, value in arguments.items()
+        }
+        keyed: dict[str, Any] = normalized(as_plain_data, settings)
+        return keyed

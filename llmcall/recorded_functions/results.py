@@ -51,7 +51,7 @@ def _recorded(call: FunctionCall) -> Flow[Record]:
     is_hit = record is not None
     if record is None:
         record, is_hit = yield from _run_or_share(call)
-        record = call.keep(record, call.source)
+        record = call.put_on_cassette(record, call.source)
     if is_hit and call.counter is not None:
         call.counter.count_hit(call, record)
     return record
@@ -113,4 +113,4 @@ def _sent(call: FunctionCall) -> Flow[Any]:
 
 def _stored(call: FunctionCall, record: Record) -> Record:
     """Put a result in the cache and on the cassette; return the record that counts."""
-    return call.keep(call.store(record, overwrite=call.is_live), call.source)
+    return call.put_on_cassette(call.store_in_cache(record, overwrite=call.is_live), call.source)

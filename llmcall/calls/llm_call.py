@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Mapping
 
     from ..clients.base import LLMClient
-    from ..prompts import Variables
     from ..types import Reply
     from .conversations import Conversation
 
@@ -188,7 +187,7 @@ class LLMCall:
         unstructured_model = None
         if not structured and conversation.refusal is None:
             unstructured_model = self._model_without_structured_output(client)
-        used = self.variables()
+        used = self.templates().variables
         failure = final_error(
             conversation.failure,
             conversation.replies,
@@ -338,12 +337,6 @@ class LLMCall:
         :raises TemplateError: if a template or a variable is missing.
         """
         return self.templates().render(variables)
-
-    def variables(self) -> Variables:
-        """Return the names that the templates use, each with the fields that are used of it, or
-        ``None`` for all.
-        """
-        return self.templates().variables
 
     def templates(self) -> Templates:
         """Return the templates, compiled.

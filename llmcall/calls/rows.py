@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from ..clients.base import LLMClient
-    from ..prompts import Variables
     from .answers import Answer
     from .conversations import Conversation, SendMessage
+    from .templates import Templates
 
 
 class RowCall(Protocol):
@@ -33,8 +33,8 @@ class RowCall(Protocol):
         """Whether its rows have names outside any scope, too."""
         ...
 
-    def variables(self) -> Variables:
-        """Return the names that its templates use, each with its fields that they use."""
+    def templates(self) -> Templates:
+        """Return its templates, compiled."""
         ...
 
     def columns(self) -> tuple[str, ...]:
@@ -90,7 +90,7 @@ class RowJob(NamedTuple):
         """Return what identifies a row: only the variables, and their fields, that the templates
         use.
         """
-        used = self.call.variables()
+        used = self.call.templates().variables
         return {
             name: _used_part(value, used[name])
             for name, value in self.variables(item).items()

@@ -104,28 +104,35 @@ class Exchange:
         if number > 1:
             self.call.add_usage(retries=1)
         failures = EndpointFailures(self.call, self.pool, self.policy, self.body)
-        while True:
-            with closing(
-                Admission(self.pool, self.policy.time_left, is_streamed=self.stream)
-            ) as admission:
-                endpoint = yield from admission.acquire(self.request)
-                sent_at = time.monotonic()
-                try:
-                    yield from self._send(endpoint, admission)
-                except BaseException as error:
-                    self._count_failure(endpoint, admission, error)
-                    if not isinstance(error, APIError):
-                        raise
-                    error.endpoint = endpoint.name
-                    if not failures.can_go_on(
-                        endpoint, error, reader_has_text=self.reader_has_text
-                    ):
-                        raise
-                else:
-                    seconds = time.monotonic() - sent_at
-                    log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
-                    host = self.client.host(endpoint)
-                    return Sent(self.response, endpoint.name, host, seconds)
+        sent = None
+        while sent is None:
+            sent = yield from self._sent_once(failures)
+        return sent
+
+    def _sent_once(self, failures: EndpointFailures) -> Flow[Sent | None]:
+        """Send the request to one endpoint.
+
+        :returns: ``None`` if the endpoint failed, but the attempt can go on.
+        :raises APIError: if the attempt has failed.
+        """
+        with closing(
+            Admission(self.pool, self.policy.time_left, is_streamed=self.stream)
+        ) as admission:
+            endpoint = yield from admission.acquire(self.request)
+            sent_at = time.monotonic()
+            try:
+                yield from self._send(endpoint, admission)
+            except BaseException as error:
+                self._count_failure(endpoint, admission, error)
+                if not isinstance(error, APIError):
+                    raise
+                error.endpoint = endpoint.name
+                if failures.can_go_on(endpoint, error, reader_has_text=self.reader_has_text):
+                    return None
+                raise
+            seconds = time.monotonic() - sent_at
+        log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
+        return Sent(self.response, endpoint.name, self.client.host(endpoint), seconds)
 
     def _send(self, endpoint: Endpoint, admission: Admission) -> Flow[None]:
         """Send the request once, check what comes, and count it in limits and budgets."""
@@ -156,7 +163,7 @@ class Exchange:
             yield Emit("".join(text_pieces(self.response)))
 
     def _check(self) -> None:
-        """Raise if the response is no complete answer, or does not fit its ``response_format``."""
+        """Raise an error if the answer is incomplete or does not fit its ``response_format``."""
         if self.request.kind == "embedding":
             check_embeddings(self.response, len(self.body["input"]))
             return
@@ -168,7 +175,7 @@ class Exchange:
         check_fits(self.request, self.response)
 
     def _note_use(self, endpoint: Endpoint, admission: Admission) -> None:
-        """Note what the answer used of limits and budgets, and what the server says is left."""
+        """Count the answer in limits and budgets, and note what the server says is left of its own."""
         headers = getattr(self.response, "headers", None)
         if headers:
             self.pool.set_quotas(endpoint, quotas_in(headers))
@@ -184,10 +191,10 @@ class Exchange:
     def _count_failure(
         self, endpoint: Endpoint, admission: Admission, error: BaseException
     ) -> None:
-        """Count what an attempt used that ends without an answer, or whose reader leaves.
+        """Count what an attempt used that failed, or whose reader left.
 
-        That is what the server reported. Of a part of a stream it is counted here: most servers
-        report at the end.
+        The server reports it with the answer. For a part of a stream it is counted here, because
+        most servers report at the end.
         """
         if isinstance(self.response, dict):
             service_tier = tier_of(self.response)

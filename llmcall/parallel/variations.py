@@ -149,7 +149,7 @@ def crossing(
     columns = {name for row in rows for name in row}
 
     def variables(texts: Mapping[str, Any]) -> set[str]:
-        used: set[str] = set(call.varied(texts, {}).variables())
+        used: set[str] = set(call.varied(texts, {}).templates().variables)
         return used.difference(bound)
 
     cells = cells_of(axes_of(vary, variables, columns))

@@ -11,7 +11,7 @@ class Cause(NamedTuple):
     """Why an actor's runs part at a call.
 
     :param scope: the actor's.
-    :param number: the call's place among the actor's, from 0.
+    :param number: the index of the call among the actor's.
     :param why: as of a :class:`~llmcall.review.comparison.Parting`, as are the others.
     """
 
@@ -45,7 +45,7 @@ class Actor:
         return index, index / len(self.calls)
 
     def is_done(self) -> bool:
-        """Return whether nothing more is to be told of it."""
+        """Return whether all calls were passed."""
         return self.passed == len(self.calls)
 
     def part(self, cause: Cause) -> None:

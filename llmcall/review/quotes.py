@@ -70,17 +70,34 @@ class ChangedAnswers:
         return bool(self.by_words)
 
     def quoted(self, one: Text, p: int, other: Text, q: int, admits: Admits) -> Iterator[Quote]:
-        """Yield the answers that two texts quote from two places on."""
-        first, other_first = one.ranks[p], other.ranks[q]
-        words = one.words[first : first + KEY_WORDS]
-        other_words = other.words[other_first : other_first + KEY_WORDS]
-        for pair, parts in _beginning_with(words, other_words, self.by_words):
+        """Yield the answers that two texts quote from a token of each on.
+
+        :param p: the token of the first text.
+        :param q: the token of the other one.
+        :param admits: returns the part of an answer that is quoted there, or ``None``.
+        """
+        yield from self._quoted_whole(one, p, other, q, admits)
+        yield from self._quoted_cut(one, p, other, q, admits)
+
+    def _quoted_whole(
+        self, one: Text, p: int, other: Text, q: int, admits: Admits
+    ) -> Iterator[Quote]:
+        for pair, parts in _beginning_with(
+            _next_words(one, p), _next_words(other, q), self.by_words
+        ):
             if ends := _whole_ends(one, p, other, q, pair):
                 part = admits(parts, pair, one, p)
                 if part is not None:
                     yield from (Quote(part, pair, p, *each) for each in ends)
+
+    def _quoted_cut(
+        self, one: Text, p: int, other: Text, q: int, admits: Admits
+    ) -> Iterator[Quote]:
+        words, other_words = _next_words(one, p), _next_words(other, q)
         cut = list(_beginning_with(words, other_words, self.by_beginning))
-        same = _in_common(one.words, first, other.words, other_first) if cut else 0
+        if not cut:
+            return
+        same = _in_common(one.words, one.ranks[p], other.words, other.ranks[q])
         for pair, parts in cut:
             if not _may_differ(one, p, other, q, pair, same):
                 continue
@@ -88,6 +105,12 @@ class ChangedAnswers:
                 part = admits(parts, pair, one, p)
                 if part is not None:
                     yield from (Quote(part, pair, p, *each) for each in ends)
+
+
+def _next_words(text: Text, at: int) -> tuple[str, ...]:
+    """Return the words from a token on with which answers are looked up."""
+    first = text.ranks[at]
+    return text.words[first : first + KEY_WORDS]
 
 
 def _beginning_with(

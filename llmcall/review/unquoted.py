@@ -18,17 +18,18 @@ def quotes(before: str, after: str, answers: ChangedAnswers, admits: Admits) -> 
 
 
 def without_quotes(before: str, after: str, answers: ChangedAnswers, admits: Admits) -> str:
-    """Return the other text with the first one's answers in the place of its own."""
+    """Return the other text with the first one's answers instead of its own."""
     one, other = text_of(before), text_of(after)
     steps = _steps(one, other, answers, admits, EDITS) if answers else None
     if steps is None:
         return after
-    return "".join(
-        "".join(one.tokens[step.at[0] : step.to[0]])
-        if step.quote
-        else "".join(other.tokens[step.at[1] : step.to[1]])
-        for step in steps
-    )
+    tokens: list[str] = []
+    for step in steps:
+        if step.quote:
+            tokens += one.tokens[step.at[0] : step.to[0]]
+        else:
+            tokens += other.tokens[step.at[1] : step.to[1]]
+    return "".join(tokens)
 
 
 class Step(NamedTuple):

@@ -33,10 +33,8 @@ from llmcall import (
 )
 
 # any body, any header: a grammar for a property test
-from llmcall.clients.api_errors import (
-    failure,
-    seconds_to_wait,
-)
+from llmcall.clients.api_errors import failure
+from llmcall.clients.retry_after import seconds_to_wait
 from llmcall.testing import ScriptedClient
 
 # Status, fields of the error, class, requests that the server sees of three possible ones.

@@ -24,7 +24,7 @@ from streaming import TWO_COINS, WAYS, Streamed
 
 import llmcall
 from llmcall import Endpoint, LLMClient, OpenAIClient
-from llmcall.clients.api_errors import http_library
+from llmcall.clients.sdk_exceptions import http_library
 from llmcall.errors import BudgetExceededError, ConfigError, RateLimitError
 
 PRICES = {"m": (1.0, 2.0)}

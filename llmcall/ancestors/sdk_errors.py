@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..clients.api_errors import http_library
+from ..clients.sdk_exceptions import http_library
 from ..errors import APIError, ContextLengthError, InvalidRequestError, RequestTimeoutError
 from ..notices import logger
 

@@ -133,7 +133,7 @@ def _model(name: str, models: Sequence[str], model: str) -> Check:
 
 def _moved(asked: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
     """Return a check that names the address at which the API does answer, or ``None``."""
-    from ..clients.api_errors import meant_address
+    from ..clients.meant_addresses import meant_address
 
     if error.status_code != 404 or endpoint.api_type == "azure" or not endpoint.base_url:
         return None

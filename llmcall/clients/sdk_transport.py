@@ -17,16 +17,10 @@ from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..responses.body import append, read_object
 from ..responses.event_stream import EventStreamDecoder
 from ..types import Response
-from .api_errors import (
-    guess_address,
-    http_errors,
-    mapped_error,
-    mask,
-    read_answer,
-    refuse_reported,
-    request_id,
-    secrets_of,
-)
+from .api_errors import read_answer, refuse_reported, request_id
+from .masking import mask, secrets_of
+from .meant_addresses import guess_address
+from .sdk_exceptions import http_errors, mapped_error
 from .time_limits import keep_time_limits
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from ..clients.api_errors import failure, unreachable
+from ..clients.api_errors import failure
 from ..clients.openai import OpenAIClient
+from ..clients.sdk_exceptions import unreachable
 from ..clients.sdk_transport import ChunkReader
 from ..engine.drivers import adrive, drive
 from ..engine.effects import END

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..clients.api_errors import http_library
+from ..clients.sdk_exceptions import http_library
 from ..clients.time_limits import keep_time_limits_of
 from .actors import Actor
 from .answers import derived

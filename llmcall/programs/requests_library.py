@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from types import ModuleType
 from typing import Any, cast
 
-from ..clients.api_errors import http_library
+from ..clients.sdk_exceptions import http_library
 from .answers import derived
 from .calls import OF_THE_BODY
 from .recorder import ProgramCalls

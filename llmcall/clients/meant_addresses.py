@@ -1,0 +1,36 @@
+"""The address that a user probably meant."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..errors import APIError
+
+ADDED = ("/chat/completions", "/completions", "/embeddings", "/models")  # to BASE_URL, by a call
+VERSION = re.compile(r"/v\d")  # of an API, in nearly every address
+
+
+def meant_address(url: str) -> str | None:
+    """Return the address that ``BASE_URL`` should probably be, or ``None`` if it looks right.
+
+    :param url: without a query.
+    """
+    given = url.rstrip("/")
+    meant = given
+    for ending in ADDED:
+        meant = meant.removesuffix(ending)
+    if not VERSION.search(meant):
+        meant += "/v1"
+    return None if meant == given else meant
+
+
+def guess_address(error: APIError, url: str) -> None:
+    """Add the address that was probably meant to a 404, unless the model is what does not exist."""
+    meant = meant_address(url)
+    if error.status_code != 404 or meant is None:
+        return
+    if meant.startswith(url.rstrip("/")) and "model" in f"{error.code} {error}".lower():
+        return
+    error.args = (f"{error} (BASE_URL is {url}; did you mean {meant}?)",)

@@ -114,11 +114,14 @@ async def in_tasks(client: OpenAIClient, way: str) -> list[Any]:
 
 
 class Outcomes(NamedTuple):
-    """What a storm left: the client, the server, each item's answer or error, and what was open."""
+    """What a storm left: the client, the server, each item's answer or error, whether all have left
+    the server, and the threads and sockets before.
+    """
 
     client: OpenAIClient
     storm: Storm
     found: list[Any]
+    have_left: bool
     before: tuple[set[str], int]
 
 
@@ -135,19 +138,19 @@ def outcomes(
         "deadline": 20.0,
         "cache_path": tmp_path_factory.mktemp("storm"),
     }
-    with (
-        Storm(seeded().randrange(2**32), share=0.3) as storm,
-        LIBRARY.Client(verify=False) as http_client,
-        plain(storm.base_url, http_client, **settings) as client,
-    ):
-        found = (
-            in_threads(client, way)
-            if way in ("sync", "stream")
-            else asyncio.run(in_tasks(client, way))
-        )
-        assert len(storm.faults) > len(FAULTS) / 2
-        assert storm.all_left()
-    return Outcomes(client, storm, found, before)
+    with Storm(seeded().randrange(2**32), share=0.3) as storm:
+        with (
+            LIBRARY.Client(verify=False) as http_client,
+            plain(storm.base_url, http_client, **settings) as client,
+        ):
+            found = (
+                in_threads(client, way)
+                if way in ("sync", "stream")
+                else asyncio.run(in_tasks(client, way))
+            )
+        have_left = storm.all_left()
+    assert len(storm.faults) > len(FAULTS) / 2
+    return Outcomes(client, storm, found, have_left, before)
 
 
 @pytest.mark.slow
@@ -176,6 +179,7 @@ def test_the_answers_of_a_storm_are_stored_and_counted(outcomes: Outcomes) -> No
 def test_a_storm_leaves_no_thread_and_no_socket(outcomes: Outcomes) -> None:
     """Those of a pool of threads have ended, and each connection is closed."""
     before, open_before = outcomes.before
+    assert outcomes.have_left
     assert threads() <= before
     assert sockets() <= open_before
 

@@ -41,7 +41,7 @@ PROGRAMS = st.lists(st.lists(STEPS, max_size=5), min_size=2, max_size=4)
 
 
 class Tagged(NamedTuple):
-    """Be a step that is known by its tag."""
+    """A step that is known by its tag."""
 
     tag: str
     kind: str
@@ -58,7 +58,7 @@ def tagged(steps: Sequence[Any], tag: str = "") -> tuple[Tagged, ...]:
 
 
 class Model(ScriptedClient):
-    """Be a model whose answers are numbered, or are a function of the sample and of what is asked.
+    """A model whose answers are numbered, or are a function of the sample and of what is asked.
 
     :param pure: whether they are such a function.
     :param pause: called in the middle of each call, with nothing locked.
@@ -102,7 +102,7 @@ class Model(ScriptedClient):
         return self.send(request, timeout)
 
 
-ORDER = random.Random(0)  # of tasks; seeded anew by each run
+ORDER = random.Random(0)  # of tasks; seeded again by each run
 
 
 def digest(*values: Any) -> str:
@@ -213,7 +213,7 @@ def outcome(reply: Any) -> Any:
 
 
 class Turns:
-    """Let threads go on one at a time, in an order that a seed decides, whenever one of them
+    """Threads that go on one at a time, in an order that a seed decides, whenever one of them
     pauses.
     """
 
@@ -237,7 +237,7 @@ class Turns:
             self._running += 1
 
     def begin(self, threads: int) -> None:
-        """Let a number of threads begin; each pauses first."""
+        """Begin a number of threads; each pauses first."""
         self._running = threads
 
     def leave(self) -> None:

@@ -159,7 +159,7 @@ async def in_tasks(coroutines: list[Any]) -> None:
 
 
 async def in_group(coroutines: list[Any]) -> None:
-    """Let a task group run them, if this Python has any; else anyio's."""
+    """Run them in a task group, if this Python has any; else in anyio's."""
     if sys.version_info >= (3, 11):
         async with asyncio.TaskGroup() as group:
             for each in coroutines:
@@ -169,7 +169,7 @@ async def in_group(coroutines: list[Any]) -> None:
 
 
 async def in_anyio_group(coroutines: list[Any]) -> None:
-    """Let anyio's task group run them."""
+    """Run them in anyio's task group."""
     import anyio
 
     async def wait_for(coroutine: Any) -> None:

@@ -38,7 +38,7 @@ class Dice(LLMClient):
 
 
 class OddError(Exception):
-    """Be an exception that cannot be unpickled."""
+    """An exception that cannot be unpickled."""
 
     def __init__(self, one: str, two: str) -> None:
         super().__init__(one + two)

@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 class RedisProcess:
-    """Be a redis-server that is started and stopped at will; what it holds stays only where its
+    """A redis-server that is started and stopped at will; what it holds stays only where its
     options say so.
 
     :param options: as on its command line, without the dashes.

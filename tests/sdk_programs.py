@@ -23,7 +23,7 @@ KEY = "sk-" + "program-of-its-own"
 
 
 class Server:
-    """Be a model's server in this process: each answer is another one.
+    """A model's server in this process: each answer is another one.
 
     :ivar failures: what is answered first: status, headers and body.
     :ivar broken: an exception of the HTTP library that every other request raises.

@@ -40,7 +40,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER with a time of 0: closing sends RST
 
 
 class Seen(NamedTuple):
-    """Hold a request that a server saw."""
+    """A request that a server saw."""
 
     path: str
     headers: dict[str, str]
@@ -48,7 +48,7 @@ class Seen(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """Hold what to answer: a status, a body (a text is sent as it is, anything else as JSON) and
+    """What to answer: a status, a body (a text is sent as it is, anything else as JSON) and
     headers.
     """
 

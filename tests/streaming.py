@@ -100,7 +100,7 @@ class Paused:
         self._chunks, self._after = chunks, after
 
     def __call__(self, connection: socket.socket, stopped: threading.Event) -> None:
-        """Be a server's behaviour."""
+        """Behave as a server does."""
         connection.sendall(HEAD + b"".join(map(event, self._chunks[: self._after])))
         self.paused.set()
         connection.settimeout(0.01)

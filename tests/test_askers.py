@@ -401,7 +401,7 @@ def test_askers_whose_maker_has_another_number(caplog: pytest.LogCaptureFixture)
         return [answers[0], answers[1]]
 
     def actors(*names: str, is_reversed: bool) -> dict[str, list[str]]:
-        """Let each actor speak in a thread of its own, one after the other."""
+        """Run each actor in a thread of its own, one after the other."""
         said: dict[str, list[str]] = {}
 
         def actor(name: str) -> None:

@@ -29,46 +29,66 @@ TEXTCONV = ("diff.llmcall.textconv", "llmcall show")
 
 @pytest.fixture
 def market() -> Path:
-    """Write a cassette of two scopes."""
+    """A cassette of two scopes."""
     return written(
         "market.jsonl", [*conversation("day/lisa#0", TURNS), chat("?", HOSTILE, "day/bart#0")]
     )
 
 
-def test_show(market: Path) -> None:
-    """show prints the conversations as plain text, each time the same, with nothing that a terminal
-    would obey.
-    """
+def test_show_prints_conversations_as_plain_text(market: Path) -> None:
+    """Below the settings, and the models that answered."""
     shown = done("show", market)
     assert shown.startswith(
         'configured model: "m"\nanswered by m-2026 (days not recorded)\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n'
     )
-    assert "→ assistant\n    Perhaps.\n" in shown and "\x1b" not in shown
-    assert done("show", market) == shown
+    assert "→ assistant\n    Perhaps.\n" in shown
+
+
+def test_show_prints_the_same_each_time(market: Path) -> None:
+    """So git can compare it."""
+    assert done("show", market) == done("show", market)
+
+
+def test_show_prints_nothing_that_a_terminal_would_obey(market: Path) -> None:
+    """An answer may hold it."""
+    assert "\x1b" not in done("show", market)
+
+
+def test_show_as_json_has_whole_records(market: Path) -> None:
+    """Their histories are in full."""
     records = json.loads(done("show", market, "--json"))
     assert [len(record["request"]["messages"]) for record in records] == [1, 2, 4, 6]
 
 
-def test_an_empty_file_is_no_damage(market: Path) -> None:
-    """A file without a byte holds nothing: show prints nothing, and merge writes the other's
-    records.
-
-    Of a cassette without a record, the settings are shown.
-    """
+def test_show_of_a_cassette_without_a_record_prints_its_settings() -> None:
+    """They stand in the header."""
     assert done("show", written("bare.jsonl", [])) == 'configured model: "m"\n'
+
+
+def test_show_of_a_file_without_a_byte_prints_nothing() -> None:
+    """It is no damage."""
     Path("empty.jsonl").touch()
     assert done("show", "empty.jsonl") == ""
-    for pair in (("empty.jsonl", market), (market, "empty.jsonl")):
-        done("cassette", "merge", *pair, "-o", "merged.jsonl")
-        assert Path("merged.jsonl").read_bytes() == market.read_bytes()
 
 
-def test_show_in_the_coding_of_files(market: Path) -> None:
-    """What goes to a file or a pipe is UTF-8 with plain line ends, whatever the terminal's coding."""
+@pytest.mark.parametrize("pair", [("empty.jsonl", "market.jsonl"), ("market.jsonl", "empty.jsonl")])
+def test_merge_with_a_file_without_a_byte_writes_the_other_one(
+    pair: tuple[str, str], market: Path
+) -> None:
+    """Whichever comes first."""
+    Path("empty.jsonl").touch()
+    done("cassette", "merge", *pair, "-o", "merged.jsonl")
+    assert Path("merged.jsonl").read_bytes() == market.read_bytes()
+
+
+def test_show_writes_utf_8_to_a_pipe_whatever_the_terminals_coding(market: Path) -> None:
+    """With plain line ends and no colours."""
     command = [sys.executable, "-m", "llmcall", "show", str(market)]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "FORCE_COLOR": "1"}
     printed = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
-    assert "→ assistant".encode() in printed and b"\r" not in printed and b"\x1b" not in printed
+    assert "→ assistant".encode() in printed
+    assert b"\r" not in printed
+    assert b"\x1b" not in printed
 
 
 @pytest.mark.parametrize(
@@ -109,20 +129,22 @@ def text_of(records: list[Record], settings: dict[str, Any] | None = None) -> st
     return done("show", written("shown.jsonl", records, settings or {}))
 
 
-def test_a_history_is_not_repeated() -> None:
-    """A call goes on from whichever earlier call held most of its messages, which is named where it
-    is far above.
-    """
+def test_a_history_far_above_is_named_by_its_question() -> None:
+    """A call goes on from whichever earlier one held most of its messages."""
     one = conversation("s#0", TURNS)
     other = chat(
         [*one[1].request["messages"][:3], {"role": "user", "content": "Why?"}], "Because.", "s#0"
     )
     shown = text_of([*one, chat("Else?", "No.", "s#0"), other])
     assert '… 3 messages as in the call that asked "Bread for 3?"' in shown
-    shown = text_of(
-        [chat(one[1].request["messages"], answer, f"s#{draw}") for draw, answer in enumerate("abc")]
-    )
-    assert shown.count("… 3 messages as above") == 2 and shown.count(TURNS[0][0]) == 1
+
+
+def test_a_history_just_above_is_not_repeated() -> None:
+    """Each draw has it."""
+    messages = conversation("s#0", TURNS)[1].request["messages"]
+    shown = text_of([chat(messages, answer, f"s#{draw}") for draw, answer in enumerate("abc")])
+    assert shown.count("… 3 messages as above") == 2
+    assert shown.count(TURNS[0][0]) == 1
 
 
 def choices() -> Record:
@@ -173,7 +195,7 @@ SHOWN = [
 
 
 @pytest.mark.parametrize(("record", "expected"), SHOWN)
-def test_what_is_shown_of_a_record(record: Record, expected: list[str]) -> None:
+def test_show_prints_a_record_of_any_kind(record: Record, expected: list[str]) -> None:
     """Tools, their calls and results, refusals, choices, media, embeddings, functions and pointers
     to other answers.
     """
@@ -181,8 +203,8 @@ def test_what_is_shown_of_a_record(record: Record, expected: list[str]) -> None:
     assert [line for line in shown if line in expected] == expected
 
 
-def test_a_long_text_stands_once() -> None:
-    """A long text that several actors are given is shown in full once."""
+def test_a_long_text_that_several_actors_are_given_is_shown_once() -> None:
+    """Later it has its length and its beginning."""
     records = [record for name in "abc" for record in conversation(f"{name}#0", TURNS, LONG)]
     shown = text_of(records)
     assert shown.count(LONG.strip()) == 1
@@ -220,7 +242,7 @@ def git(*arguments: str) -> str:
 
 @pytest.fixture
 def repository() -> Path:
-    """Make a repository that compares cassettes as conversations, with one recorded and committed."""
+    """A repository that compares cassettes as conversations, with one recorded and committed."""
     git("init", "-q", "-b", "main")
     Path(".gitattributes").write_text(ATTRIBUTES, encoding="utf-8")
     key, command = TEXTCONV
@@ -236,8 +258,8 @@ def repository() -> Path:
 
 
 @pytest.mark.newest_only
-def test_git_compares_conversations(repository: Path) -> None:
-    """With the two lines, git shows what was answered anew and no JSON."""
+def test_git_shows_what_was_answered_otherwise(repository: Path) -> None:
+    """Two lines, and no JSON."""
     changed = [*TURNS[:1], ("And for 5?", "Gladly."), TURNS[2]]
     written(str(repository), conversation("lisa#0", changed))
     shown = [
@@ -253,17 +275,17 @@ def test_git_compares_conversations(repository: Path) -> None:
 @pytest.mark.parametrize(
     "damage", ["<<<<<<< HEAD\n", '{"llmcall": 99, "settings": {}}\n', "\xff\x1b[31m"]
 )
-def test_git_shows_a_damaged_cassette(repository: Path, damage: str) -> None:
-    """git goes on where a version cannot be read: it is shown as it is, after what is wrong."""
+def test_git_shows_a_damaged_cassette_as_it_is(repository: Path, damage: str) -> None:
+    """After what is wrong with it; git goes on."""
     repository.write_bytes(damage.encode("latin-1") + repository.read_bytes())
     shown = git("diff")
-    assert "+cannot be read: " in shown and '"kind": "chat"' in shown and "\x1b" not in shown
+    assert "+cannot be read: " in shown
+    assert '"kind": "chat"' in shown
+    assert "\x1b" not in shown
 
 
-def test_git_merges_two_branches(repository: Path) -> None:
-    """Two branches that recorded other calls are merged by git, and by the command, to the same
-    records.
-    """
+def test_git_and_the_command_merge_two_branches_to_the_same_records(repository: Path) -> None:
+    """The branches recorded other calls."""
     first = read(repository)
     for branch in ("left", "right"):
         git("checkout", "-q", "-b", branch, "main")
@@ -272,17 +294,16 @@ def test_git_merges_two_branches(repository: Path) -> None:
         Path(f"{branch}.jsonl").write_bytes(repository.read_bytes())
     git("merge", "-q", "-m", "both", "left")
     done("cassette", "merge", "left.jsonl", "right.jsonl", "-o", "both.jsonl")
-    assert len(read(Path("both.jsonl"))) == 9
-    assert {each.cache_key for each in read(repository)} == {
-        each.cache_key for each in read(Path("both.jsonl"))
-    }
+    by_command = read(Path("both.jsonl"))
+    assert len(by_command) == 9
+    assert {each.cache_key for each in read(repository)} == {each.cache_key for each in by_command}
 
 
 # merge
 
 
-def test_merge() -> None:
-    """merge writes every record of both, those of a scope in the order of the calls."""
+def test_merge_writes_every_record_of_both() -> None:
+    """Those of a scope stand in the order of the calls; the command says how many there are."""
     calls = [chat(text, "!", "s#0") for text in "abcde"]
     written("one.jsonl", [calls[1], calls[3]])
     written("other.jsonl", calls)
@@ -291,20 +312,34 @@ def test_merge() -> None:
     assert Path("both.jsonl").read_bytes() == Path("other.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize(("choice", "answer"), [("keep", "1"), ("replace", "2")])
-def test_merge_of_conflicts(choice: str, answer: str) -> None:
-    """Conflicts are listed and nothing is written, unless it is said which answer counts."""
+@pytest.fixture
+def merge() -> tuple[str, ...]:
+    """The command that merges two cassettes with different answers into the first one."""
     written("one.jsonl", [chat("a", "1", "s#0"), chat("b", "0", "s#0")])
     written("other.jsonl", [chat("a", "2", "s#0"), chat("b", "0", "s#0")])
-    merge = ("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl")
+    return ("cassette", "merge", "one.jsonl", "other.jsonl", "-o", "one.jsonl")
+
+
+def answers_in(path: str) -> list[str]:
+    """Return the answers in a cassette."""
+    return [str(each.answer) for each in read(Path(path))]
+
+
+def test_merge_lists_conflicts_and_writes_nothing(merge: tuple[str, ...]) -> None:
+    """Each has its request and both answers."""
     told = done(*merge, code=1)
     assert 'conflict: s#0 m "a": "1" | "2"' in told
     assert "have different answers to 1 request, so nothing was written" in told
-    assert len(read(Path("one.jsonl"))) == 2
+    assert answers_in("one.jsonl") == ["1", "0"]
+
+
+@pytest.mark.parametrize(("choice", "answer"), [("keep", "1"), ("replace", "2")])
+def test_merge_writes_the_answer_that_on_conflict_names(
+    choice: str, answer: str, merge: tuple[str, ...]
+) -> None:
+    """The conflicts are listed all the same."""
     assert "conflict: " in done(*merge, "--on-conflict", choice)
-    assert [
-        each.response["choices"][0]["message"]["content"] for each in read(Path("one.jsonl"))
-    ] == [answer, "0"]
+    assert answers_in("one.jsonl") == [answer, "0"]
 
 
 # rekey
@@ -324,25 +359,38 @@ def asked_by_the_clock(mode: str) -> list[str]:
         return [client.send_message(each.prompt).content for each in clocked(13)]
 
 
-def test_rekey_lets_a_recording_replay_under_new_normalizers() -> None:
-    """After rekey, a replay finds what it asks at another time; the draws stand in their order, and
-    a second rekey changes nothing.
-    """
+@pytest.fixture
+def under_new_normalizers() -> None:
+    """Record calls that hold the time, then have times taken out of keys."""
     written("tape.jsonl", clocked(12))
     with pytest.raises(llmcall.CacheMissError):
         asked_by_the_clock("none")
     Path("config.ini").write_text("[Cache]\nNORMALIZE = times\n", encoding="utf-8")
     llmcall.reset()
+
+
+def test_rekey_says_how_many_keys_and_draws_are_new(under_new_normalizers: None) -> None:
+    """Two requests that have become one are two draws."""
     told = done("cassette", "rekey", "tape.jsonl")
     assert "new keys for 2 of 2 records, 1 of them with a new draw" in told
+
+
+def test_a_rekeyed_recording_replays_under_new_normalizers(under_new_normalizers: None) -> None:
+    """It finds what it asks at another time; the draws stand in their order."""
+    done("cassette", "rekey", "tape.jsonl")
     assert asked_by_the_clock("none") == ["Answer 0.", "Answer 1."]
+
+
+def test_a_second_rekey_changes_nothing(under_new_normalizers: None) -> None:
+    """Not a byte."""
+    done("cassette", "rekey", "tape.jsonl")
     content = Path("tape.jsonl").read_bytes()
     assert "new keys for 0 of 2 records" in done("cassette", "rekey", "tape.jsonl")
     assert Path("tape.jsonl").read_bytes() == content
 
 
 def test_rekey_renames_actors_that_their_system_messages_name() -> None:
-    """What a normalizer takes out of a system message is not in the name that it gives its actor."""
+    """What a normalizer takes out of a system message is not in the actor's name."""
     persona = "You are Lisa. It is 12:00."
     bare = conversation("lisa#0", TURNS[:1], persona)[0]
     name = named_by_system(bare.request)
@@ -355,32 +403,52 @@ def test_rekey_renames_actors_that_their_system_messages_name() -> None:
     assert record.scope == f"run/{named_by_system(record.request)}" != f"run/{name}"
 
 
-@pytest.mark.parametrize(("choice", "answer"), [("keep", "Answer 0."), ("replace", "Answer 1.")])
-def test_rekey_refuses_two_answers_to_one_request(choice: str, answer: str) -> None:
-    """Outside any scope, what has two answers under the new keys is listed, and nothing is written
-    unless it is said which counts.
-    """
+@pytest.fixture
+def outside_scopes() -> Path:
+    """A cassette whose two answers have one request under the new keys."""
     tape = written("tape.jsonl", clocked(12, None))
-    content = tape.read_bytes()
     Path("config.ini").write_text("[Cache]\nNORMALIZE = times\n", encoding="utf-8")
-    told = done("cassette", "rekey", tape, code=1)
-    assert "conflict: m" in told and "1 request would have two answers" in told
-    assert tape.read_bytes() == content
-    assert "1 left out" in done("cassette", "rekey", tape, "--on-conflict", choice)
-    assert [record.answer for record in read(tape)] == [answer]
+    return tape
 
 
-def test_rekey_moves_a_recording_to_an_alias_and_a_namespace() -> None:
-    """The model after aliases and the namespace stand in the requests and in the header; the rest of
-    the header stays.
-    """
+def test_rekey_lists_two_answers_to_one_request_and_writes_nothing(outside_scopes: Path) -> None:
+    """Outside any scope there are no draws."""
+    content = outside_scopes.read_bytes()
+    told = done("cassette", "rekey", outside_scopes, code=1)
+    assert "conflict: m" in told
+    assert "1 request would have two answers" in told
+    assert outside_scopes.read_bytes() == content
+
+
+@pytest.mark.parametrize(("choice", "answer"), [("keep", "Answer 0."), ("replace", "Answer 1.")])
+def test_rekey_writes_the_answer_that_on_conflict_names(
+    choice: str, answer: str, outside_scopes: Path
+) -> None:
+    """It says how many are left out."""
+    assert "1 left out" in done("cassette", "rekey", outside_scopes, "--on-conflict", choice)
+    assert [record.answer for record in read(outside_scopes)] == [answer]
+
+
+@pytest.fixture
+def moved() -> Path:
+    """A cassette that was rekeyed to an alias and a namespace."""
     tape = written("tape.jsonl", [chat("Bread?", "Yes.", "lisa#0")], {"model": "m", "top_p": 0.5})
     Path("config.ini").write_text(
         "[Cache]\nNAMESPACE = village\n[Aliases]\nm = m-2026\n", encoding="utf-8"
     )
     done("cassette", "rekey", tape)
-    [record] = read(tape)
+    return tape
+
+
+def test_rekey_moves_records_to_an_alias_and_a_namespace(moved: Path) -> None:
+    """Requests have the model after aliases."""
+    [record] = read(moved)
     assert (record.request["model"], record.request["namespace"]) == ("m-2026", "village")
-    header = json.loads(tape.read_text(encoding="utf-8").splitlines()[0])["settings"]
-    assert header["cache_namespace"] == "village" and header["aliases"] == {"m": "m-2026"}
+
+
+def test_rekey_puts_aliases_and_namespace_into_the_header(moved: Path) -> None:
+    """The rest of it stays."""
+    header = json.loads(moved.read_text(encoding="utf-8").splitlines()[0])["settings"]
+    assert header["cache_namespace"] == "village"
+    assert header["aliases"] == {"m": "m-2026"}
     assert (header["model"], header["top_p"]) == ("m", 0.5)

@@ -41,7 +41,7 @@ class EchoClient(llmcall.LLMClient):
 
 
 class EchoTransport:
-    """Be what speaks to a model, apart from any client."""
+    """What speaks to a model, apart from any client."""
 
     def __init__(self) -> None:
         self.sent: list[llmcall.Request] = []
@@ -58,7 +58,7 @@ class EchoTransport:
 
 
 class ByAttribute(llmcall.LLMClient):
-    """Give the transport as an attribute."""
+    """A client that has its transport as an attribute."""
 
     api_type = "by-attribute"
     transport = EchoTransport()
@@ -71,93 +71,152 @@ def text(client: Any, message: str = "hello") -> str:
     return reply["content"]  # type: ignore[no-any-return]
 
 
-def test_built_in_clients() -> None:
-    """openai, azure, ollama and local are known, and openai is the configured one; each is shared."""
+def test_each_api_type_has_its_client() -> None:
+    """Ollama's is OpenAI's with another address."""
     kinds = {"openai": OpenAIClient, "azure": AzureClient, "local": llmcall.LocalClient}
     assert {name: type(llmcall.client(name)) for name in kinds} == kinds
     assert isinstance(llmcall.client("ollama"), OpenAIClient)
+
+
+def test_the_configured_client_is_openais_and_shared() -> None:
+    """Unless the settings say otherwise."""
     assert llmcall.client() is llmcall.client("openai")
 
 
-@pytest.mark.parametrize(
-    "make",
-    [EchoClient, lambda: llmcall.LLMClient(transport=EchoTransport()), ByAttribute],
+@pytest.fixture(
+    params=[EchoClient, lambda: llmcall.LLMClient(transport=EchoTransport()), ByAttribute],
     ids=["send on the subclass", "transport=", "transport attribute"],
 )
-def test_a_client_of_one_s_own(make: Any) -> None:
-    """However it gives its transport, the base does all the rest: cache, scopes, usage."""
-    client = make()
+def own(request: pytest.FixtureRequest) -> Any:
+    """A client of one's own, in each of the ways to give its transport."""
+    return request.param()
+
+
+def test_a_client_of_ones_own_has_a_cache(own: Any) -> None:
+    """Its records say which client it was."""
+    assert [text(own), text(own)] == ["HELLO", "HELLO"]
+    (record,) = own.cache.records()
+    assert (record.api_type, record.host) == (own.api_type, own.api_type)
+
+
+def test_a_client_of_ones_own_has_draws(own: Any) -> None:
+    """A scope makes another record."""
+    text(own)
+    with llmcall.scope("a"):
+        assert own.send_message("hello").sample == "a#0"
+    assert len(own.cache) == 2
+
+
+def test_a_client_of_ones_own_counts_its_usage(own: Any) -> None:
+    """Calls and hits."""
     with llmcall.track() as usage:
-        assert [text(client), text(client)] == ["HELLO", "HELLO"]
-        with llmcall.scope("a"):
-            assert client.send_message("hello").sample == "a#0"  # type: ignore[union-attr]
-    assert (usage.calls, usage.cached_calls) == (2, 1)
-    assert len(client.cache) == 2
-    (record, _) = client.cache.records()
-    assert (record.api_type, record.host) == (client.api_type, client.api_type)
+        text(own)
+        text(own)
+    assert (usage.calls, usage.cached_calls) == (1, 1)
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
-def test_a_transport_that_does_not_stream(way: str) -> None:
-    """Without ``stream`` the whole answer is sent for and comes in one piece; it is recorded as any
-    other.
-    """
+def test_a_transport_without_stream_gives_its_whole_answer_in_one_piece(way: str) -> None:
+    """It is asked for as a whole."""
     transport = EchoTransport()
-    client = llmcall.LLMClient(transport=transport)
-
-    reply = WAYS[way](client, "hello")
+    reply = WAYS[way](llmcall.LLMClient(transport=transport), "hello")
     assert (reply.content, reply.cached) == ("HELLO", False)
     assert [request.body.keys() for request in transport.sent] == [{"model", "messages"}]
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_a_stream_of_a_transport_without_stream_is_recorded(way: str) -> None:
+    """As any other."""
+    client = llmcall.LLMClient(transport=EchoTransport())
+    WAYS[way](client, "hello")
     again = client.send_message("hello")
-    assert again is not None and (again.content, again.cached) == ("HELLO", True)
+    assert again is not None
+    assert (again.content, again.cached) == ("HELLO", True)
 
 
-def test_a_transport_may_change_what_it_is_given() -> None:
-    """The key and the record are those of what was asked, whatever a transport does to its request."""
+class Changing(EchoTransport):
+    """A transport that changes the requests that it is given."""
 
-    class Changing(EchoTransport):
-        def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
-            request.body["messages"][0]["content"] += " please"
-            request.body["tools"][0]["function"]["name"] = "changed"
-            request.headers["x-number"] += "1"
-            return super().send(request, timeout)
-
-    messages = [{"role": "user", "content": "hello"}]
-    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
-    transport = Changing()
-    client = llmcall.LLMClient(transport=transport, on_error="raise")
-    given: dict[str, Any] = {"tools": [tool], "extra_headers": {"x-number": ""}}
-    replies = [
-        client.send_message(messages, **given, cache=cache) for cache in (None, None, False, False)
-    ]
-    assert [reply.cached for reply in replies] == [False, True, False, False]  # type: ignore[union-attr]
-    assert [request.headers["x-number"] for request in transport.sent] == ["1"] * 3
-    assert (messages[0]["content"], tool["function"]["name"]) == ("hello", "f")  # type: ignore[index]
-    (record,) = client.cache.records()
-    assert (record.request["messages"], record.request["tools"]) == (messages, [tool])
-    assert client.cache.verify() == []
+    def send(self, request: llmcall.Request, timeout: float | None) -> dict[str, Any]:
+        """Add words, and rename a tool."""
+        request.body["messages"][0]["content"] += " please"
+        request.body["tools"][0]["function"]["name"] = "changed"
+        request.headers["x-number"] += "1"
+        return super().send(request, timeout)
 
 
-def test_a_client_without_a_transport() -> None:
-    """A client that gives none says what is missing, at the first call."""
+class ToChanging:
+    """A client of such a transport, and what it is asked."""
+
+    def __init__(self) -> None:
+        self.transport = Changing()
+        self.client = llmcall.LLMClient(transport=self.transport, on_error="raise")
+        self.messages = [{"role": "user", "content": "hello"}]
+        self.tool: Any = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+    def ask(self, cache: bool | None = None) -> Any:
+        """Ask the same."""
+        return self.client.send_message(
+            self.messages, tools=[self.tool], extra_headers={"x-number": ""}, cache=cache
+        )
+
+
+def test_what_a_transport_changes_does_not_reach_its_caller() -> None:
+    """Messages, tools and headers are those that were given, for the next call too."""
+    asking = ToChanging()
+    for _ in range(3):
+        asking.ask(cache=False)
+    assert [request.headers["x-number"] for request in asking.transport.sent] == ["1"] * 3
+    assert asking.messages == [{"role": "user", "content": "hello"}]
+    assert asking.tool["function"]["name"] == "f"
+
+
+def test_what_a_transport_changes_does_not_reach_the_record() -> None:
+    """Key and record are those of what was asked."""
+    asking = ToChanging()
+    assert [asking.ask().cached, asking.ask().cached] == [False, True]
+    (record,) = asking.client.cache.records()
+    assert (record.request["messages"], record.request["tools"]) == (asking.messages, [asking.tool])
+    assert asking.client.cache.verify() == []
+
+
+def test_a_client_without_a_transport_says_what_is_missing() -> None:
+    """At its first call."""
     client = llmcall.LLMClient()
     with pytest.raises(ConfigError, match=r"define send\(request, timeout\), or pass transport="):
         client.send_message("hello")
 
 
-def test_a_transport_is_made_once_and_closed() -> None:
-    """One transport serves all calls, close() closes it, and the next call goes on."""
+def test_a_closed_client_closes_its_transport_once() -> None:
+    """It served all calls."""
     transport = EchoTransport()
     with llmcall.LLMClient(transport=transport, cache_mode="off") as client:
         assert [text(client), text(client)] == ["HELLO"] * 2
     assert (len(transport.sent), transport.closed) == (2, 1)
+
+
+def test_a_closed_client_goes_on_with_its_next_call() -> None:
+    """Its transport is used again."""
+    with llmcall.LLMClient(transport=EchoTransport(), cache_mode="off") as client:
+        text(client)
     assert text(client) == "HELLO"
 
 
-def test_registering_a_client_and_a_function() -> None:
-    """A registered client is the shared one; a function is called once, with the settings, also for
-    many threads.
-    """
+def test_a_registered_client_is_the_shared_one() -> None:
+    """Under its name."""
+    mine = EchoClient()
+    llmcall.register_client("mine", mine)
+    assert llmcall.client("mine") is mine
+
+
+def test_a_registered_class_makes_the_shared_client() -> None:
+    """It is called with the settings."""
+    llmcall.register_client("a class", EchoClient)
+    assert type(llmcall.client("a class")) is EchoClient
+
+
+def test_a_registered_function_is_called_once_with_the_settings() -> None:
+    """Many threads that need the client at once get the same."""
     given: list[llmcall.Settings] = []
     barrier = threading.Barrier(8)
 
@@ -165,16 +224,11 @@ def test_registering_a_client_and_a_function() -> None:
         given.append(settings)
         return EchoClient(settings)
 
-    mine = EchoClient()
-    llmcall.register_client("mine", mine)
     llmcall.register_client("made", make)
-    llmcall.register_client("a class", EchoClient)
     llmcall.configure(model="configured")
-    assert llmcall.client("mine") is mine
     with ThreadPoolExecutor(8) as executor:
         found = executor.map(lambda _: (barrier.wait(), llmcall.client("made"))[1], range(8))
     assert len(set(found)) == 1
-    assert type(llmcall.client("a class")) is EchoClient
     assert [settings.model for settings in given] == ["configured"]
     assert text(llmcall.client("made")) == "HELLO"
 
@@ -183,13 +237,17 @@ def test_registering_a_client_and_a_function() -> None:
     "ask",
     [lambda: llmcall.client("opnai"), lambda: (llmcall.force_api_type("opnai"), llmcall.client())],
 )
-def test_an_unknown_api_type(ask: Any) -> None:
-    """An unknown name lists the known ones and suggests the nearest."""
+def test_an_unknown_api_type_is_refused_with_the_nearest_and_all_known_ones(ask: Any) -> None:
+    """Registered ones are known, too."""
     llmcall.register_client("mine", EchoClient())
     with pytest.raises(
         ConfigError, match=r"'opnai'; did you mean 'openai'\? Known: azure, local, mine, ollama"
     ):
         ask()
+
+
+def test_an_api_type_like_none_is_refused_without_a_suggestion() -> None:
+    """The known ones are listed."""
     with pytest.raises(ConfigError, match=r"unknown api_type 'zzz'\. Known:"):
         llmcall.client("zzz")
 
@@ -198,29 +256,38 @@ def test_an_unknown_api_type(ask: Any) -> None:
     ("registered", "said"),
     [(3, "is 3"), (None, "is None"), (lambda settings: [settings.model], r"returned \['")],
 )
-def test_what_is_no_client(registered: Any, said: str) -> None:
-    """What is registered and is no client is named where it is first needed."""
+def test_what_is_registered_and_no_client_is_named_when_it_is_needed(
+    registered: Any, said: str
+) -> None:
+    """The error has the api_type."""
     llmcall.register_client("mine", registered)
     with pytest.raises(
         ConfigError, match=f"registered for the api_type 'mine' {said}.*, not an LLMClient"
     ):
         llmcall.client("mine")
+
+
+def test_a_client_is_registered_under_a_name() -> None:
+    """Anything else is refused at once."""
     with pytest.raises(TypeError, match="it must be a name"):
         llmcall.register_client(EchoClient(), "mine")  # type: ignore[arg-type]
 
 
-def test_reset_forgets_shared_clients() -> None:
-    """After a reset the client is a new one and its transport was closed; what was registered
-    stays.
-    """
+def test_a_reset_forgets_the_shared_client() -> None:
+    """The next one is new."""
+    before = llmcall.client("openai")
+    llmcall.reset()
+    assert llmcall.client("openai") is not before
+
+
+def test_a_reset_closes_a_registered_client_and_keeps_it() -> None:
+    """What was registered stays."""
     transport = EchoTransport()
     shared = llmcall.LLMClient(transport=transport)
     llmcall.register_client("mine", shared)
-    before = llmcall.client("openai")
     assert text(llmcall.client("mine")) == "HELLO"
     llmcall.reset()
     assert transport.closed == 1
-    assert llmcall.client("openai") is not before
     assert llmcall.client("mine") is shared
 
 
@@ -235,18 +302,23 @@ class PluggedClient(LLMClient):
 """
 
 
-def test_a_plug_in_package(tmp_path: Path) -> None:
-    """An installed package's entry point is found by its name, listed among the known, and its
-    failure named.
-    """
-    (tmp_path / "llmcall_plugged.py").write_text(PLUGIN)
-    metadata = tmp_path / "llmcall_plugged-1.0.dist-info"
+@pytest.fixture(scope="module")
+def plugged(only_loopback: None, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What a program prints that uses the client of an installed package, and names it wrongly."""
+    folder = tmp_path_factory.mktemp("plugged")
+    (folder / "llmcall_plugged.py").write_text(PLUGIN)
+    metadata = folder / "llmcall_plugged-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: llmcall-plugged\nVersion: 1.0\n"
     )
-    points = "plugged = llmcall_plugged:PluggedClient\nbroken = llmcall_plugged:Missing\nabsent = not_there:Client\n"
-    (metadata / "entry_points.txt").write_text(f"[llmcall.clients]\n{points}")
+    points = [
+        "[llmcall.clients]",
+        "plugged = llmcall_plugged:PluggedClient",
+        "broken = llmcall_plugged:Missing",
+        "absent = not_there:Client",
+    ]
+    (metadata / "entry_points.txt").write_text("\n".join(points))
     program = """
         sys.path.insert(0, sys.argv[1])
         print(llmcall.client("plugged").send_message("Hello")["content"])
@@ -256,14 +328,26 @@ def test_a_plug_in_package(tmp_path: Path) -> None:
             except llmcall.ConfigError as error:
                 print(error)
     """
-    printed = ran(program, tmp_path, LLMCALL_CACHE_MODE="off").splitlines()
-    assert printed[0] == "plugged in"
-    assert (
-        "did you mean 'plugged'? Known: absent, azure, broken, local, ollama, openai, plugged"
-        in printed[1]
-    )
-    assert "llmcall_plugged:Missing for the api_type 'broken' cannot be loaded" in printed[2]
-    assert "not_there:Client for the api_type 'absent' cannot be loaded" in printed[3]
+    return ran(program, folder, LLMCALL_CACHE_MODE="off").splitlines()
+
+
+def test_the_client_of_an_installed_package_is_found_by_its_name(plugged: list[str]) -> None:
+    """Its entry point names it."""
+    assert plugged[0] == "plugged in"
+
+
+def test_clients_of_installed_packages_are_listed_among_the_known(plugged: list[str]) -> None:
+    """They are suggested, too."""
+    known = "absent, azure, broken, local, ollama, openai, plugged"
+    assert f"did you mean 'plugged'? Known: {known}" in plugged[1]
+
+
+def test_the_client_of_an_installed_package_that_cannot_be_loaded_is_named(
+    plugged: list[str],
+) -> None:
+    """With the entry point and the api_type."""
+    assert "llmcall_plugged:Missing for the api_type 'broken' cannot be loaded" in plugged[2]
+    assert "not_there:Client for the api_type 'absent' cannot be loaded" in plugged[3]
 
 
 SECRET = "sk-proj-a-very-secret-key-0123456789"
@@ -275,10 +359,9 @@ def server(httpserver: HTTPServer) -> ScriptedServer:
     return ScriptedServer(httpserver, OK)
 
 
-def test_what_is_sent(server: ScriptedServer) -> None:
-    """Path, key, organization, own headers and the body are those of the API; extra_body goes into
-    the body.
-    """
+@pytest.fixture
+def seen(server: ScriptedServer) -> Any:
+    """What a server sees of a call with many arguments."""
     client = client_for(server.base_url, api_key=SECRET, organization="org-1", model="m")
     client.send_message(
         current_messages=QUESTION,
@@ -295,9 +378,23 @@ def test_what_is_sent(server: ScriptedServer) -> None:
         timeout=9,
     )
     (seen,) = server.requests
+    return seen
+
+
+def test_a_call_goes_to_the_apis_path(seen: Any) -> None:
+    """Below the base URL."""
     assert seen.path == "/v1/chat/completions"
+
+
+def test_a_call_has_key_organization_and_extra_headers(seen: Any) -> None:
+    """As headers."""
     assert seen.headers["authorization"] == f"Bearer {SECRET}"
-    assert (seen.headers["openai-organization"], seen.headers["x-run"]) == ("org-1", "7")
+    assert seen.headers["openai-organization"] == "org-1"
+    assert seen.headers["x-run"] == "7"
+
+
+def test_the_body_of_a_call_has_the_apis_parameters_and_extra_body(seen: Any) -> None:
+    """It has none of llmcall's own arguments."""
     assert seen.body == {
         "model": "m",
         "messages": QUESTION,
@@ -319,15 +416,13 @@ def azure_at(server: ScriptedServer) -> dict[str, Any]:
     }
 
 
-def test_azure_embeds(httpserver: HTTPServer) -> None:
-    """Embeddings go to their own deployment."""
+def test_an_azure_embedding_goes_to_its_own_deployment(httpserver: HTTPServer) -> None:
+    """The deployment has the model's name."""
     server = ScriptedServer(httpserver, Answer(200, embeddings([0.5, 0.25])))
     client = AzureClient(api_key=SECRET, **azure_at(server))
     assert client.get_embedding("text", "text-embedding-3-large") == [0.5, 0.25]
-    assert (
-        server.requests[0].path
-        == "/openai/deployments/text-embedding-3-large/embeddings?api-version=2024-10-21"
-    )
+    path = "/openai/deployments/text-embedding-3-large/embeddings?api-version=2024-10-21"
+    assert server.requests[0].path == path
 
 
 def test_each_endpoint_of_a_pool_gets_the_key_of_its_kind(
@@ -350,12 +445,13 @@ def test_each_endpoint_of_a_pool_gets_the_key_of_its_kind(
 
 
 @pytest.mark.parametrize("section", ["OpenAI", "Endpoint east"])
-def test_a_key_that_changes(
+def test_a_key_in_a_variable_is_the_one_that_it_holds_now(
     section: str, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where config.ini names a variable, the next call takes the key that it holds then."""
-    lines = f"API_KEY = ${{MINE}}\nBASE_URL = {server.base_url}\n{'MODELS = gpt-4o-mini' if ' ' in section else ''}\n"
-    Path("config.ini").write_text(f"[{section}]\n{lines}[Cache]\nMODE = off\n", encoding="utf-8")
+    """config.ini names the variable."""
+    models = "MODELS = gpt-4o-mini" if " " in section else ""
+    lines = [f"[{section}]", "API_KEY = ${MINE}", f"BASE_URL = {server.base_url}", models]
+    Path("config.ini").write_text("\n".join([*lines, "[Cache]", "MODE = off", ""]))
     for key in ("the-first-key", "the-second-key"):
         monkeypatch.setenv("MINE", key)
         llmcall.configure()
@@ -410,12 +506,10 @@ def sent(server: ScriptedServer) -> list[str]:
 @EVERY_WAY
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["function", "coroutine function"])
 @pytest.mark.parametrize("kind", [OpenAIClient, AzureClient])
-def test_a_key_function(
+def test_a_key_function_is_asked_before_every_attempt_and_once_more_after_a_401(
     way: str, asynchronous: bool, kind: type[OpenAIClient], httpserver: HTTPServer
 ) -> None:
-    """It is asked before every attempt, and once more within one after a 401; a recorded answer
-    needs no token.
-    """
+    """A recorded answer needs no token."""
     answer = Answer(200, embeddings([1.0])) if way == "embedding" else OK
     server = ScriptedServer(httpserver, refusal(500), refusal(401, "expired"), answer)
     settings = {"base_url": server.base_url, "api_key": tokens(asynchronous)}
@@ -434,10 +528,10 @@ def test_a_key_function(
     ids=["expired twice", "no matter of time", "a fixed key"],
 )
 @EVERY_WAY
-def test_what_is_not_asked_again(
+def test_a_second_401_a_403_and_a_fixed_keys_401_are_authentication_errors(
     status: int, key: Any, count: int, way: str, httpserver: HTTPServer
 ) -> None:
-    """A second 401, a 403, and a fixed key's are AuthenticationErrors."""
+    """The call is not tried again."""
     server = ScriptedServer(httpserver, refusal(status, "no"))
     with pytest.raises(llmcall.AuthenticationError):
         ASKS[way](OpenAIClient(base_url=server.base_url, api_key=key, **RETRY_AT_ONCE))
@@ -451,8 +545,10 @@ def test_what_is_not_asked_again(
 )
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["function", "coroutine function"])
 @pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
-def test_what_is_no_token(ask: Any, value: Any, asynchronous: bool, httpserver: HTTPServer) -> None:
-    """What no header can carry is a ConfigError before any call, which does not show it."""
+def test_a_key_that_no_header_can_carry_is_refused_before_any_call(
+    ask: Any, value: Any, asynchronous: bool, httpserver: HTTPServer
+) -> None:
+    """The error does not show it."""
     server = ScriptedServer(httpserver, OK)
 
     async def coroutine() -> Any:
@@ -463,14 +559,15 @@ def test_what_is_no_token(ask: Any, value: Any, asynchronous: bool, httpserver: 
     )
     with pytest.raises(llmcall.ConfigError, match="the api_key function returned") as raised:
         ask(client)
-    assert "sec" not in str(raised.value) and not server.requests
+    assert "sec" not in str(raised.value)
+    assert not server.requests
 
 
 @pytest.mark.parametrize("ask", [ASKS["sync"], ASKS["async"]], ids=["sync", "async"])
-def test_what_is_no_project(
+def test_a_project_that_no_header_can_carry_is_refused_before_any_call(
     ask: Any, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the SDK reads from the environment by itself is checked as well, before any call."""
+    """The SDK reads it from the environment by itself."""
     monkeypatch.setenv("OPENAI_PROJECT_ID", "pr\u00f6j")
     server = ScriptedServer(httpserver, OK)
     with pytest.raises(ConfigError, match="environment variable OPENAI_PROJECT_ID: not a project"):
@@ -478,8 +575,10 @@ def test_what_is_no_project(
     assert not server.requests
 
 
-def test_a_function_that_fails(httpserver: HTTPServer) -> None:
-    """What the function itself raises is raised, whatever on_error says, and nothing is sent."""
+def test_what_a_key_function_raises_is_raised_whatever_on_error_says(
+    httpserver: HTTPServer,
+) -> None:
+    """Nothing is sent."""
     server = ScriptedServer(httpserver, OK)
 
     def token() -> str:

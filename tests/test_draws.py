@@ -209,7 +209,7 @@ class Program:
         self.run_map_in_threads(names, texts, repeats, executor=self.workers)
 
     def run_map_that_fails(self, names: Any, texts: Any, repeats: int) -> None:
-        """Let a map end early: all its numbers are free again."""
+        """Run a map that ends early: all its numbers are free again."""
         rows = [_row(name, (*texts, "fail")) for name in names]
         with pytest.raises(ZeroDivisionError):
             llmcall.map(ask_row, rows, key=str, repeats=repeats, executor=self.workers)
@@ -253,7 +253,6 @@ def workers() -> Iterator[Executor]:
         yield made
 
 
-@pytest.mark.newest_only
 @settings(max_examples=100)
 @given(st.lists(STEPS, max_size=8))
 def test_draws_are_numbered_as_a_plain_count_numbers_them(
@@ -276,7 +275,6 @@ def test_what_a_worker_gave_back_is_drawn_next(workers: Executor) -> None:
     assert samples == [[["s/x#1"]], [["s/x#2"]], [["s/x#3"]]]
 
 
-@pytest.mark.newest_only
 @pytest.mark.parametrize(("one", "other"), [(42680262, 224873581), (111367981, 214425848)])
 def test_requests_whose_digests_are_alike_are_counted_apart(one: int, other: int) -> None:
     """The digests of these two begin with the same 13 digits; only equal requests share a count."""

@@ -125,7 +125,7 @@ def test_azure_chunks() -> None:
 
 
 def test_first_and_last_values() -> None:
-    """The first date counts, as servers may date every chunk anew; of usage and unknown fields the
+    """The first date counts, as servers may give every chunk its own; of usage and unknown fields the
     last.
 
     OpenAI's random padding is left out.

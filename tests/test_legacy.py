@@ -57,7 +57,7 @@ def ask_async(**arguments: Any) -> dict[str, Any]:
 
 @pytest.fixture(params=[llmcall.chatcompletion_request, ask_async], ids=["sync", "async"])
 def ask(request: pytest.FixtureRequest) -> Ask:
-    """Give either of the two functions."""
+    """Either of the two functions."""
     given: Ask = request.param
     return given
 
@@ -81,39 +81,43 @@ def content(response: dict[str, Any]) -> Any:
     return response["choices"][0]["message"]["content"]
 
 
-def test_the_whole_response(ask: Ask, serve: Serve) -> None:
-    """The response is the SDK's model_dump(), with None for what the API left out; what no model
-    needs is not sent.
-    """
-    server = serve(OK, model="gpt-4")
-    given: dict[str, Any] = {"temperature": 0.5, "schema_error_retry": 3, "request_timeout": None}
-    responses = [ask(messages=QUESTION, **given), ask(prompt=QUESTION[0]["content"], **given)]
+def test_the_response_is_the_sdks_model_dump(ask: Ask, serve: Serve) -> None:
+    """It has None for what the API left out, for messages and for a prompt."""
+    serve(OK, model="gpt-4")
+    responses = [ask(messages=QUESTION), ask(prompt=QUESTION[0]["content"])]
     dumped = ChatCompletion.model_validate(completion()).model_dump()
-    assert responses[0] == responses[1] and dumped.items() <= responses[0].items()
+    assert responses[0] == responses[1]
+    assert dumped.items() <= responses[0].items()
+
+
+def test_the_ancestors_function_sends_only_what_a_model_needs(ask: Ask, serve: Serve) -> None:
+    """Its own arguments are not sent."""
+    server = serve(OK, model="gpt-4")
+    ask(messages=QUESTION, temperature=0.5, schema_error_retry=3, request_timeout=None)
     (seen,) = server.requests
     assert seen.body == {"model": "gpt-4", "messages": QUESTION, "temperature": 0.5}
-    # which finds what is recorded here
+
+
+def test_the_ancestors_function_shares_its_records_with_send_message(
+    ask: Ask, serve: Serve
+) -> None:
+    """Each finds what the other recorded."""
+    server = serve(OK, model="gpt-4")
+    ask(messages=QUESTION, temperature=0.5)
     reply = llmcall.client().send_message(QUESTION, temperature=0.5)
-    assert (
-        reply is not None
-        and reply.cached
-        and llmcall.client().send_message("Hello", max_tokens=5) is not None
-    )
-    assert content(ask(prompt="Hello", max_tokens=5)) == "Two coins." and len(server.requests) == 2
+    assert reply is not None
+    assert reply.cached
+    assert llmcall.client().send_message("Hello", max_tokens=5) is not None
+    assert content(ask(prompt="Hello", max_tokens=5)) == "Two coins."
+    assert len(server.requests) == 2
 
 
-def test_the_response_is_the_callers_own(ask: Ask, serve: Serve) -> None:
-    """Who changes a response, as the ancestor's callers do, changes no record."""
+def test_a_caller_that_changes_a_response_changes_no_record(ask: Ask, serve: Serve) -> None:
+    """The ancestor's callers do."""
     call = {"name": "sell", "arguments": "{}"}
     message = {"role": "assistant", "content": None, "function_call": call}
-    serve(
-        Answer(
-            200,
-            completion(
-                choices=[{"index": 0, "message": message, "finish_reason": "function_call"}]
-            ),
-        )
-    )
+    choice = {"index": 0, "message": message, "finish_reason": "function_call"}
+    serve(Answer(200, completion(choices=[choice])))
     functions = [{"name": "sell", "parameters": {"type": "object", "properties": {}}}]
     for _ in range(2):
         response = ask(messages=QUESTION, functions=functions, function_call={"name": "sell"})
@@ -124,50 +128,63 @@ def test_the_response_is_the_callers_own(ask: Ask, serve: Serve) -> None:
 @pytest.mark.parametrize(
     "arguments", [{}, {"prompt": "a", "messages": QUESTION}, {"prompt": "a", "temprature": 1}]
 )
-def test_wrong_arguments(ask: Ask, arguments: dict[str, Any]) -> None:
+def test_wrong_arguments_of_the_ancestors_function_are_refused(
+    ask: Ask, arguments: dict[str, Any]
+) -> None:
     """Both or neither of prompt and messages, or an unknown name, is a TypeError before any call."""
     with pytest.raises(TypeError):
         ask(**arguments)
 
 
-@pytest.mark.parametrize("answer", [CUT, OVERFLOW], ids=["cut", "refused"])
-def test_a_fallback(
+cut_or_refused = pytest.mark.parametrize("answer", [CUT, OVERFLOW], ids=["cut", "refused"])
+
+
+@cut_or_refused
+def test_the_next_model_is_asked_if_the_context_is_too_long(
     ask: Ask, serve: Serve, answer: Answer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where the context is too long the next model is asked, which is logged; a second run asks
-    nobody.
-    """
+    """The log says so."""
     server = serve(answer, OK, model="gpt-4", fallbacks=FALLBACK)
     with caplog.at_level(logging.WARNING, "llmcall"):
         assert content(ask(messages=QUESTION)) == "Two coins."
     assert [seen.body["model"] for seen in server.requests] == ["gpt-4", "gpt-4-32k"]
     assert "asking gpt-4-32k instead" in caplog.text
-    assert content(ask(messages=QUESTION)) == "Two coins." and len(server.requests) == 2
 
 
-@pytest.mark.parametrize("answer", [CUT, OVERFLOW], ids=["cut", "refused"])
+@cut_or_refused
+def test_the_answer_of_the_next_model_is_recorded(ask: Ask, serve: Serve, answer: Answer) -> None:
+    """A second run asks nobody."""
+    server = serve(answer, OK, model="gpt-4", fallbacks=FALLBACK)
+    for _ in range(2):
+        assert content(ask(messages=QUESTION)) == "Two coins."
+    assert len(server.requests) == 2
+
+
+@cut_or_refused
 @pytest.mark.parametrize(
-    ("fallbacks", "wanted", "asked"), [(FALLBACK, False, 1), ({}, True, 1), (FALLBACK, True, 2)]
+    ("fallbacks", "wanted", "asked"),
+    [(FALLBACK, False, 1), ({}, True, 1), (FALLBACK, True, 2)],
+    ids=["not wanted", "no fallback", "no room in any"],
 )
-def test_without_room(
+def test_a_context_that_is_too_long_is_the_sdks_error_without_a_fallback(
     ask: Ask, serve: Serve, answer: Answer, fallbacks: Any, wanted: bool, asked: int, caplog: Any
 ) -> None:
-    """Without a fallback that is wanted and has room, the SDK's BadRequestError is logged and
-    raised.
-    """
+    """It is logged and raised, and nothing is stored."""
     server = serve(answer, model="gpt-4", fallbacks=fallbacks)
     with pytest.raises(openai.BadRequestError, match="maximum context length") as raised:
         ask(messages=QUESTION, max_lenght_fallback=wanted)
-    assert raised.value.status_code == 400 and raised.value.code == "context_length_exceeded"
-    assert len(server.requests) == asked and "bad request" in caplog.text
+    assert raised.value.status_code == 400
+    assert raised.value.code == "context_length_exceeded"
+    assert len(server.requests) == asked
+    assert "bad request" in caplog.text
     assert len(llmcall.client().cache) == 0
 
 
 @pytest.mark.parametrize("mode", ["auto", "replay"])
-def test_a_recorded_answer_that_was_cut(ask: Ask, serve: Serve, mode: str) -> None:
-    """That the context is too long is known from what send_message recorded: the model is not asked
-    again.
-    """
+def test_a_recorded_answer_that_was_cut_tells_that_the_context_is_too_long(
+    ask: Ask, serve: Serve, mode: str
+) -> None:
+    """``send_message`` recorded it; the model is not asked again."""
     server = serve(CUT, model="gpt-4")
     assert llmcall.client().send_message(QUESTION) is not None
     llmcall.configure(cache_mode=mode)
@@ -176,18 +193,21 @@ def test_a_recorded_answer_that_was_cut(ask: Ask, serve: Serve, mode: str) -> No
     assert len(server.requests) == 1
 
 
-def test_an_answer_cut_by_its_callers_limit(ask: Ask, serve: Serve) -> None:
-    """An answer that only max_tokens cut is returned, and recorded."""
+def test_an_answer_that_only_max_tokens_cut_is_returned_and_recorded(
+    ask: Ask, serve: Serve
+) -> None:
+    """No other model is asked."""
     server = serve(
         Answer(200, completion("Two", finish_reason="length")), model="gpt-4", fallbacks=FALLBACK
     )
     for _ in range(2):
         response = ask(messages=QUESTION, max_tokens=3)
-        assert response["choices"][0]["finish_reason"] == "length" and content(response) == "Two"
+        assert response["choices"][0]["finish_reason"] == "length"
+        assert content(response) == "Two"
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize(
+sdks_errors = pytest.mark.parametrize(
     ("status", "error"),
     [
         (400, openai.BadRequestError),
@@ -198,14 +218,27 @@ def test_an_answer_cut_by_its_callers_limit(ask: Ask, serve: Serve) -> None:
         (500, openai.InternalServerError),
     ],
 )
-def test_the_sdks_errors(
-    ask: Ask, serve: Serve, status: int, error: type[Exception], caplog: Any
+
+
+@sdks_errors
+def test_failures_are_the_sdks_own_errors(
+    ask: Ask, serve: Serve, status: int, error: type[Exception]
 ) -> None:
-    """Failures are the SDK's own errors; bad requests are logged."""
+    """After the retries that they deserve."""
     server = serve(refusal(status, "so sorry"))
     with pytest.raises(error, match="so sorry"):
         ask(prompt="Hello")
     assert len(server.requests) == (2 if status in (429, 500) else 1)
+
+
+@sdks_errors
+def test_only_bad_requests_are_logged(
+    ask: Ask, serve: Serve, status: int, error: type[Exception], caplog: Any
+) -> None:
+    """The ancestor did so."""
+    serve(refusal(status, "so sorry"))
+    with pytest.raises(error):
+        ask(prompt="Hello")
     assert ("bad request" in caplog.text) is (status in (400, 404, 422))
 
 
@@ -219,28 +252,33 @@ def test_the_sdks_errors_hold_no_key(ask: Ask, serve: Serve) -> None:
     assert key not in "".join(shown)
 
 
-def test_what_the_sdk_would_not_notice(ask: Ask, serve: Serve) -> None:
-    """An answer without choices, which the SDK lets pass, is an error of ours."""
+def test_an_answer_without_choices_is_an_error_of_ours(ask: Ask, serve: Serve) -> None:
+    """The SDK lets it pass."""
     serve(Answer(200, {"object": "chat.completion"}))
     with pytest.raises(llmcall.ServiceError, match="without choices"):
         ask(prompt="Hello")
 
 
-def test_embedding_request_after_a_bad_request(
+def test_embedding_request_gives_none_after_a_bad_request(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bad request is logged and gives None; another failure raises."""
-    serve(refusal(400, "too long a text"), refusal(401, "no"))
+    """The log has the server's words."""
+    serve(refusal(400, "too long a text"))
     assert asyncio.run(aio.embedding_request("Hello")) is None
     assert "too long a text" in caplog.text
+
+
+def test_embedding_request_raises_any_other_failure(serve: Serve) -> None:
+    """It is the SDK's error."""
+    serve(refusal(401, "no"))
     with pytest.raises(openai.AuthenticationError):
         asyncio.run(aio.embedding_request("Hello"))
 
 
-def test_embedding_request(httpserver: HTTPServer) -> None:
-    """A text's embedding is asked for once, of the endpoint of the embedding model, not of that of
-    the chat model.
-    """
+def test_embedding_request_asks_the_endpoint_of_the_embedding_model_once(
+    httpserver: HTTPServer,
+) -> None:
+    """And not that of the chat model; then it is recorded."""
     server = ScriptedServer(httpserver, Answer(200, embeddings([0.5, 0.25])))
     with refusing() as address:
         endpoints = [
@@ -250,11 +288,12 @@ def test_embedding_request(httpserver: HTTPServer) -> None:
         llmcall.configure(endpoints=endpoints, embedding_model="my-embedder")
         assert [asyncio.run(aio.embedding_request("Hello")) for _ in range(2)] == [[0.5, 0.25]] * 2
     (seen,) = server.requests
-    assert seen.path == "/v1/embeddings" and seen.body["model"] == "my-embedder"
+    assert seen.path == "/v1/embeddings"
+    assert seen.body["model"] == "my-embedder"
 
 
-def test_request_timeout(ask: Ask) -> None:
-    """request_timeout bounds an attempt; what remains is the SDK's APITimeoutError."""
+def test_request_timeout_bounds_an_attempt(ask: Ask) -> None:
+    """The error is the SDK's APITimeoutError."""
     with RawServer(stays_silent) as server, pytest.raises(openai.APITimeoutError):
         llmcall.configure(base_url=server.base_url, retry_max_attempts=1)
         ask(prompt="Hello", request_timeout=0.05)
@@ -266,7 +305,7 @@ HELLO = {
 
 
 def scripted(sdk: Any, answer: Any = HELLO) -> Any:
-    """Let a patched class's completions be this, and return the mock of ``create``."""
+    """Give a patched class's completions an answer, and return the mock of ``create``."""
     create = sdk.return_value.chat.completions.create
     create.return_value.model_dump.return_value = answer
     return create
@@ -294,54 +333,89 @@ def test_the_ancestors_tests(model: str, function: Ask, name: str, kind: Any) ->
     assert len(llmcall.client().cache) == 0
 
 
-@pytest.mark.parametrize(
-    ("kind", "address"), [("OpenAI", "base_url"), ("AzureOpenAI", "azure_endpoint")]
-)
-def test_what_the_sdk_gets(kind: str, address: str) -> None:
-    """The class gets key, address and timeout, and create the request; an endpoint with an API
-    version is Azure.
+@pytest.fixture(params=["OpenAI", "AzureOpenAI"])
+def patched(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any]]:
+    """Ask with a patched SDK; return its class, and where the endpoint of that class is.
+
+    An endpoint with an API version is Azure.
     """
-    gets, version = {address: "https://east.example.com"}, "2024-10-21" if "Azure" in kind else None
+    kind = request.param
+    version = {"azure_api_version": "2024-10-21"} if kind == "AzureOpenAI" else {}
+    address = "azure_endpoint" if version else "base_url"
+    where = {address: "https://east.example.com"}
     names = ("gpt-4-1106-preview",)
-    east = llmcall.Endpoint(
-        "east", names, api_key="sk-key", organization="org", azure_api_version=version, **gets
-    )
+    east = llmcall.Endpoint("east", names, api_key="sk-key", organization="org", **where, **version)
     llmcall.configure(endpoints=[east], aliases={"gpt-4-turbo": "gpt-4-1106-preview"})
     with mock.patch(f"openai.{kind}") as sdk:
-        create = scripted(sdk)
+        scripted(sdk)
         found = llmcall.chatcompletion_request(
             model="gpt-4-turbo", prompt="Hello", temperature=0.5, request_timeout=7
         )
     assert found == HELLO
-    gets |= {"api_version": version} if version else {}
-    sdk.assert_called_once_with(api_key="sk-key", organization="org", timeout=7, **gets)
-    create.assert_called_once_with(
-        model=names[0], messages=[{"role": "user", "content": "Hello"}], temperature=0.5
+    return sdk, {**where, **({"api_version": "2024-10-21"} if version else {})}
+
+
+def test_a_patched_class_gets_key_address_and_timeout(patched: tuple[Any, dict[str, Any]]) -> None:
+    """Of the endpoint that has the model."""
+    sdk, where = patched
+    sdk.assert_called_once_with(api_key="sk-key", organization="org", timeout=7, **where)
+
+
+def test_a_patched_create_gets_the_request(patched: tuple[Any, dict[str, Any]]) -> None:
+    """An alias is the model that it stands for."""
+    patched[0].return_value.chat.completions.create.assert_called_once_with(
+        model="gpt-4-1106-preview",
+        messages=[{"role": "user", "content": "Hello"}],
+        temperature=0.5,
     )
 
 
-def test_records_take_no_part(httpserver: HTTPServer) -> None:
-    """A stored answer does not replace a patched one, nor the other way round; the mode replay is
-    no hindrance.
-    """
+@pytest.fixture
+def stored(httpserver: HTTPServer) -> tuple[ScriptedServer, dict[str, Any]]:
+    """A server, and a response of its that is recorded."""
     server = ScriptedServer(httpserver, OK)
     llmcall.configure(base_url=server.base_url)
-    stored = llmcall.chatcompletion_request(prompt="Hello")
-    for mode in ("auto", "replay", "refresh"):
-        llmcall.configure(cache_mode=mode)
-        with mock.patch("openai.OpenAI") as sdk:
-            create = scripted(sdk)
-            for _ in range(2):
-                assert llmcall.chatcompletion_request(prompt="Hello") == HELLO
-            assert create.call_count == 2
+    return server, llmcall.chatcompletion_request(prompt="Hello")
+
+
+@pytest.mark.parametrize("mode", ["auto", "replay", "refresh"])
+def test_a_patched_answer_is_not_replaced_by_a_recorded_one(
+    mode: str, stored: tuple[ScriptedServer, dict[str, Any]]
+) -> None:
+    """Each call reaches the patched SDK, even in replay."""
+    llmcall.configure(cache_mode=mode)
+    with mock.patch("openai.OpenAI") as sdk:
+        create = scripted(sdk)
+        for _ in range(2):
+            assert llmcall.chatcompletion_request(prompt="Hello") == HELLO
+        assert create.call_count == 2
+
+
+def test_a_recorded_answer_is_not_replaced_by_a_patched_one(
+    stored: tuple[ScriptedServer, dict[str, Any]],
+) -> None:
+    """It is replayed once nothing is patched."""
+    _, response = stored
+    with mock.patch("openai.OpenAI") as sdk:
+        scripted(sdk)
+        llmcall.chatcompletion_request(prompt="Hello")
     llmcall.configure(cache_mode="replay")
-    assert llmcall.chatcompletion_request(prompt="Hello") == stored
-    with mock.patch("openai.OpenAI"):  # which the asynchronous function does not use
-        assert ask_async(prompt="Hello") == stored and len(server.requests) == 1
+    assert llmcall.chatcompletion_request(prompt="Hello") == response
 
 
-def test_a_patched_failure() -> None:
-    """What a patched SDK raises is raised, after the retries that it deserves."""
+def test_the_asynchronous_function_does_not_use_the_synchronous_class(
+    stored: tuple[ScriptedServer, dict[str, Any]],
+) -> None:
+    """If only that is patched, it is answered from its records."""
+    server, response = stored
+    llmcall.configure(cache_mode="replay")
+    with mock.patch("openai.OpenAI"):
+        assert ask_async(prompt="Hello") == response
+    assert len(server.requests) == 1
+
+
+def test_what_a_patched_sdk_raises_is_raised() -> None:
+    """The very same error."""
     response: Any = mock.MagicMock(status_code=400, headers={})
     error = openai.BadRequestError("maximum context length", response=response, body=None)
     with mock.patch("openai.OpenAI") as sdk, pytest.raises(openai.BadRequestError) as raised:
@@ -371,7 +445,7 @@ def pieces_from(behaviour: Any, **options: Any) -> list[str]:
         return asyncio.run(read())
 
 
-@pytest.mark.parametrize(
+pieces_of_bodies = pytest.mark.parametrize(
     ("body", "pieces"),
     [
         (text_events("Hel", "lo") + b"data: [DONE]\n\n" + text_events("never"), ["Hel", "lo"]),
@@ -381,47 +455,60 @@ def pieces_from(behaviour: Any, **options: Any) -> list[str]:
         (b"", []),
     ],
 )
-def test_the_pieces_of_a_stream(body: bytes, pieces: list[str]) -> None:
-    """Each text comes as a piece; other fields are passed over, other lines are yielded as they
-    are.
-    """
+
+
+@pieces_of_bodies
+def test_each_text_of_a_stream_comes_as_a_piece(body: bytes, pieces: list[str]) -> None:
+    """Other fields are passed over, other lines are yielded as they are."""
     assert pieces_from(sends(HEAD + body)) == pieces
-    packed = HEAD.replace(b"Connection", b"Content-Encoding: gzip\r\nConnection") + gzip.compress(
-        body
-    )
-    assert pieces_from(sends(packed)) == pieces
 
 
-@pytest.mark.parametrize("given", ["own", "client"])
-def test_what_is_posted(given: str) -> None:
-    """The body goes out as JSON with the given headers; the whole text comes back, and a given
-    client stays open.
-    """
-    headers = {"Authorization": "Bearer secret"}
+@pieces_of_bodies
+def test_a_compressed_stream_has_the_same_pieces(body: bytes, pieces: list[str]) -> None:
+    """Some servers send gzip."""
+    head = HEAD.replace(b"Connection", b"Content-Encoding: gzip\r\nConnection")
+    assert pieces_from(sends(head + gzip.compress(body))) == pieces
 
-    async def ask(base_url: str) -> str:
-        if given == "own":
-            return await aio.chat_completion(f"{base_url}/chat/completions", BODY, headers=headers)
-        async with httpx.AsyncClient(base_url=base_url) as client:
-            text = await aio.chat_completion("/chat/completions", BODY, client, headers, 60, None)
-            assert not client.is_closed
-            return text
 
+async def text_by_own_client(base_url: str, **headers: str) -> str:
+    """Ask without an HTTP client."""
+    return await aio.chat_completion(f"{base_url}/chat/completions", BODY, headers=headers)
+
+
+async def text_by_given_client(base_url: str, **headers: str) -> str:
+    """Ask by an HTTP client, which must stay open."""
+    async with httpx.AsyncClient(base_url=base_url) as client:
+        text = await aio.chat_completion("/chat/completions", BODY, client, headers, 60, None)
+        assert not client.is_closed
+        return text
+
+
+by_own_and_given_client = pytest.mark.parametrize(
+    "ask_text", [text_by_own_client, text_by_given_client], ids=["own", "given"]
+)
+
+
+@by_own_and_given_client
+def test_the_body_of_a_stream_is_posted_as_json_with_the_given_headers(ask_text: Any) -> None:
+    """To the address as it is."""
     with RawServer(streams(*TWO_COINS)) as server:
-        assert asyncio.run(ask(server.base_url)) == "Two coins."
+        asyncio.run(ask_text(server.base_url, Authorization="Bearer secret"))
     (seen,) = server.requests
-    assert (seen.path, seen.body, seen.headers["authorization"]) == (
-        "/v1/chat/completions",
-        BODY,
-        "Bearer secret",
-    )
+    assert seen.path == "/v1/chat/completions"
+    assert seen.body == BODY
+    assert seen.headers["authorization"] == "Bearer secret"
+
+
+@by_own_and_given_client
+def test_the_whole_text_of_a_stream_comes_back(ask_text: Any) -> None:
+    """A given HTTP client stays open."""
+    with RawServer(streams(*TWO_COINS)) as server:
+        assert asyncio.run(ask_text(server.base_url)) == "Two coins."
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
-def test_the_caller_comes_first(asynchronous: bool) -> None:
-    """The caller has finished with a piece before it is yielded, and what it raises goes to the
-    reader.
-    """
+def test_the_caller_has_finished_with_a_piece_before_it_is_yielded(asynchronous: bool) -> None:
+    """It may be a function or a coroutine function."""
     order: list[str] = []
 
     async def caller(text: str) -> None:
@@ -436,12 +523,16 @@ def test_the_caller_comes_first(asynchronous: bool) -> None:
     with RawServer(sends(HEAD + text_events("a", "b"))) as server:
         asyncio.run(read(server.base_url))
     assert order == ["a", "yielded a", "b", "yielded b"]
+
+
+def test_what_the_caller_of_a_stream_raises_goes_to_the_reader() -> None:
+    """The stream ends."""
     with pytest.raises(KeyError, match="a"):
         pieces_from(sends(HEAD + text_events("a")), caller={}.pop)
 
 
-def test_a_stream_that_is_left() -> None:
-    """The first piece comes before the last is sent; leaving then closes the connection."""
+def test_a_stream_that_is_left_closes_its_connection() -> None:
+    """The first piece comes before the last is sent."""
     server = Paused(*TWO_COINS, after=2)
 
     async def read(base_url: str) -> None:
@@ -453,14 +544,28 @@ def test_a_stream_that_is_left() -> None:
         asyncio.run(read(raw.base_url))
 
 
-def test_a_refused_stream(caplog: pytest.LogCaptureFixture) -> None:
-    """Another status than 200 is logged with its body, not with the credentials in it, and raised."""
+def refused_stream() -> httpx.RequestError:
+    """Return the error of a stream that a server refuses with the credentials in its words."""
     body = "über: key sk-12345678 (Bearer sk-12345678) is wrong".encode() + b"\xff"
-    with pytest.raises(httpx.RequestError, match="status 401") as raised:
+    with pytest.raises(httpx.RequestError) as raised:
         pieces_from(
             sends(http(body, status="401 X")), headers={"Authorization": "Bearer sk-12345678"}
         )
-    assert raised.value.request.method == "POST"
+    return raised.value
+
+
+def test_a_refused_stream_raises_an_error_of_its_request() -> None:
+    """The error has the status."""
+    error = refused_stream()
+    assert "status 401" in str(error)
+    assert error.request.method == "POST"
+
+
+def test_the_body_of_a_refused_stream_is_logged_without_credentials(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is no UTF-8 is U+FFFD."""
+    refused_stream()
     logged = [record.getMessage() for record in caplog.records if record.name == "llmcall"]
     assert logged == ["Request failed with status 401. Error: über: key *** (***) is wrong\ufffd"]
 
@@ -479,12 +584,16 @@ BROKEN: dict[str, tuple[Any, list[str]]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_stream_that_breaks(name: str) -> None:
-    """Whoever reads a stream catches httpx's errors alone, after the pieces that came."""
+def test_a_stream_that_breaks_raises_an_error_of_httpx(name: str) -> None:
+    """After the pieces that came."""
     behaviour, expected = BROKEN[name]
     pieces: list[str] = []
     with pytest.raises(httpx.RequestError) as raised:
         pieces_from(behaviour, caller=pieces.append, timeout=0.1 if name == "silent" else 60)
     assert (pieces, raised.value.request.method) == (expected, "POST")
+
+
+def test_a_stream_that_nobody_serves_raises_an_error_of_httpx() -> None:
+    """It is httpx's own."""
     with refusing() as address, pytest.raises(httpx.ConnectError):
         asyncio.run(aio.chat_completion(address, BODY))

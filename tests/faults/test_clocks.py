@@ -37,7 +37,7 @@ CLOCKS: dict[
 
 @pytest.fixture(params=list(CLOCKS))
 def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Give what sets the clock; before that it is right."""
+    """A function that sets the clock, which is right before."""
     looks = itertools.count()
     return lambda: monkeypatch.setattr(time, "time", lambda: CLOCKS[request.param](next(looks)))
 
@@ -49,34 +49,53 @@ def client_at(folder: Path, **settings: Any) -> ScriptedClient:
     return ScriptedClient(lambda messages: f"{next(numbers)}: {messages[-1]['content']}", **given)
 
 
-def test_the_cache(clock: Callable[[], None], tmp_path: Path) -> None:
-    """What was stored first counts, records come in the order of storing, and nothing expires."""
+@pytest.fixture
+def around_the_change(
+    clock: Callable[[], None], tmp_path: Path
+) -> tuple[ScriptedClient, list[str]]:
+    """A client that has asked before and after the clock was set, and its answers."""
     client = client_at(tmp_path / "cache")
-    first = [client.send_message(f"before {number}")["content"] for number in range(3)]
+    answers = [client.send_message(f"before {number}")["content"] for number in range(3)]
     clock()
-    later = [client.send_message(f"after {number}")["content"] for number in range(3)]
-    again = [
-        client.send_message(f"{when} {number}")
-        for when in ("before", "after")
-        for number in range(3)
-    ]
-    assert [reply["content"] for reply in again] == first + later
+    answers += [client.send_message(f"after {number}")["content"] for number in range(3)]
+    return client, answers
+
+
+AroundTheChange = tuple[ScriptedClient, list[str]]
+
+
+def test_no_answer_expires_if_the_clock_is_set(around_the_change: AroundTheChange) -> None:
+    """What was stored first counts."""
+    client, answers = around_the_change
+    texts = [f"{when} {number}" for when in ("before", "after") for number in range(3)]
+    again = [client.send_message(text) for text in texts]
+    assert [reply["content"] for reply in again] == answers
     assert all(reply.cached for reply in again)
+
+
+def test_records_come_in_the_order_of_storing_if_the_clock_is_set(
+    around_the_change: AroundTheChange, tmp_path: Path
+) -> None:
+    """None is damaged."""
+    client, answers = around_the_change
     client.cache.close()
     with ResponseCache(tmp_path / "cache") as cache:
-        records = list(cache.records())
-        said = [record.response["choices"][0]["message"]["content"] for record in records]
-        assert said == first + later
+        assert [record.answer for record in cache.records()] == answers
         assert cache.verify() == []
+
+
+def test_a_salvaged_cache_has_the_same_order_if_the_clock_is_set(
+    around_the_change: AroundTheChange, tmp_path: Path
+) -> None:
+    """The records are what they were."""
+    around_the_change[0].cache.close()
+    with ResponseCache(tmp_path / "cache") as cache, ResponseCache(tmp_path / "saved") as saved:
         assert cache.salvage(tmp_path / "saved") == 6
-    with ResponseCache(tmp_path / "saved") as saved:
-        assert list(saved.records()) == records
+        assert list(saved.records()) == list(cache.records())
 
 
-def test_limits_deadlines_and_retries(clock: Callable[[], None]) -> None:
-    """They are kept by a clock that nobody sets: no call waits for the time to come back, and none
-    is late by it.
-    """
+def test_no_call_is_late_or_waits_if_the_clock_is_set(clock: Callable[[], None]) -> None:
+    """Limits, deadlines and retries are kept by a clock that nobody sets."""
     failures = iter(TROUBLE)
 
     def answer(messages: list[Any]) -> Any:
@@ -100,8 +119,10 @@ def test_limits_deadlines_and_retries(clock: Callable[[], None]) -> None:
     assert replies == ["answered"] * 20
 
 
-def test_a_named_budget(clock: Callable[[], None], tmp_path: Path) -> None:
-    """What was spent before the clock was set stays spent, and nothing is counted twice."""
+def test_what_a_named_budget_spent_stays_spent_if_the_clock_is_set(
+    clock: Callable[[], None], tmp_path: Path
+) -> None:
+    """Nothing is counted twice."""
     client = client_at(tmp_path / "cache", cache_mode="off")
     with llmcall.configured(cache_path=str(tmp_path / "cache")):
         with llmcall.budget(calls=3, name="week"):

@@ -36,10 +36,10 @@ def check_together(workers: list[Worker], folder: Path) -> int:
 @pytest.mark.parametrize(
     ("processes", "threads", "seconds"), [(3, 4, 1.0), pytest.param(8, 16, 15.0, marks=SLOW)]
 )
-def test_processes_and_threads(
+def test_processes_of_many_threads_get_the_same_answers_from_one_cache(
     processes: int, threads: int, seconds: float, tmp_path: Path
 ) -> None:
-    """Eight processes of sixteen threads read, write, refresh, delete and fork for a quarter of a minute."""
+    """They read, write, refresh, delete and fork."""
     seed = seeded().randrange(2**31)
     with Nursery(tmp_path) as nursery:
         workers = [
@@ -52,8 +52,10 @@ def test_processes_and_threads(
 
 
 @pytest.mark.parametrize(("threads", "seconds"), [(2, 1.0), pytest.param(8, 5.0, marks=SLOW)])
-def test_another_python_at_the_same_time(threads: int, seconds: float, tmp_path: Path) -> None:
-    """Processes of two versions of Python share a cache."""
+def test_processes_of_two_versions_of_python_get_the_same_answers_from_one_cache(
+    threads: int, seconds: float, tmp_path: Path
+) -> None:
+    """At the same time."""
     if not OTHER_PYTHON:
         pytest.skip("LLMCALL_OTHER_PYTHON names no other Python with llmcall's dependencies")
     seed = seeded().randrange(2**31)

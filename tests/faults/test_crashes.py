@@ -83,8 +83,8 @@ def time_of(worker: Worker) -> float:
 def kill_one_of_four(
     nursery: Nursery, folder: Path, chance: random.Random, begin: int
 ) -> dict[str, str]:
-    """Let four processes store answers to the same questions; kill one, then the others; return
-    what they received.
+    """Start four processes that store answers to the same questions; kill one, then the others;
+    return what they received.
     """
     workers = [nursery.start("ask", folder, f"w{number}", begin) for number in range(4)]
     victim, *others = chance.sample(workers, 4)
@@ -104,10 +104,10 @@ def kill_one_of_four(
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(22, marks=pytest.mark.slow)])
-def test_one_of_four_writers(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
-    """Four processes share a cache; whichever is killed, all that any of them had received is
-    there. (88 kills)
-    """
+def test_what_any_of_four_writers_had_received_is_there_after_a_kill(
+    rounds: int, nursery: Nursery, tmp_path: Path
+) -> None:
+    """They share a cache, which stays sound. (88 kills)"""
     chance = seeded()
     answers: dict[str, str] = {}
     for number in range(rounds):
@@ -118,10 +118,10 @@ def test_one_of_four_writers(rounds: int, nursery: Nursery, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(12, marks=pytest.mark.slow)])
-def test_the_first_answer_of_a_cache(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
-    """A process killed while it makes the cache leaves it as it should be, or nothing that the next
-    one minds. (12)
-    """
+def test_a_process_killed_while_it_makes_a_cache_hinders_no_other(
+    rounds: int, nursery: Nursery, tmp_path: Path
+) -> None:
+    """The next one finishes it, and has what the killed one had received. (12 kills)"""
     chance = seeded()
     longest = time_of(nursery.start("create", tmp_path / "unharmed"))
     for number in range(rounds):
@@ -135,10 +135,10 @@ def test_the_first_answer_of_a_cache(rounds: int, nursery: Nursery, tmp_path: Pa
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_map(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
-    """A map that was killed goes on when it runs again, and asks for nothing that it had received.
-    (20 kills)
-    """
+def test_a_map_that_was_killed_asks_for_nothing_that_it_had_received(
+    rounds: int, nursery: Nursery, tmp_path: Path
+) -> None:
+    """It goes on when it runs again. (20 kills)"""
     chance = seeded()
     for number in range(rounds):
         folder = tmp_path / f"cache {number}"
@@ -174,10 +174,10 @@ def read_lines(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_export(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
-    """An export that was killed leaves the old file or the new one, and at most what it began
-    beside it. (20 kills)
-    """
+def test_an_export_that_was_killed_leaves_the_old_file_or_the_new_one(
+    rounds: int, nursery: Nursery, tmp_path: Path
+) -> None:
+    """And at most what it began beside it, which the next export removes. (20 kills)"""
     chance = seeded()
     fill(tmp_path / "cache", RECORDS)
     whole, target = stored(tmp_path / "cache"), tmp_path / "out" / "exported.jsonl"
@@ -198,8 +198,10 @@ def test_export(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("change", ["load", "rekey"])
-def test_load_and_rekey(change: str, rounds: int, nursery: Nursery, tmp_path: Path) -> None:
-    """A load, or a change of keys, that was killed has changed all records or none. (40 kills)"""
+def test_a_load_or_rekey_that_was_killed_has_changed_all_records_or_none(
+    change: str, rounds: int, nursery: Nursery, tmp_path: Path
+) -> None:
+    """The next one finishes it. (40 kills)"""
     chance = seeded()
     source, held = tmp_path / "exported.jsonl", RECORDS if change == "rekey" else 3
     argument = "namespace" if change == "rekey" else source
@@ -219,7 +221,8 @@ def test_load_and_rekey(change: str, rounds: int, nursery: Nursery, tmp_path: Pa
         changed = keys_of(folder)
         assert after == changed if was_done else after in (before, changed)
         assert changed >= before if change == "load" else not changed & before
-        assert stored(folder).items() >= answers.items() and len(changed) == RECORDS
+        assert stored(folder).items() >= answers.items()
+        assert len(changed) == RECORDS
 
 
 def keys_of(folder: Path) -> set[str]:
@@ -229,10 +232,10 @@ def keys_of(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_cassette(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
-    """A recording that was killed leaves the old file or the new one, and its answers in the cache.
-    (20 kills)
-    """
+def test_a_recording_that_was_killed_leaves_the_old_file_or_the_new_one(
+    rounds: int, nursery: Nursery, tmp_path: Path
+) -> None:
+    """Its answers are in the cache. (20 kills)"""
     chance = seeded()
     folder, tape, count = tmp_path / "cache", tmp_path / "tapes" / "tape.jsonl", 40
     longest = 2 * time_of(nursery.start("record", folder, tape, 0, count))
@@ -255,8 +258,10 @@ def test_a_cassette(rounds: int, nursery: Nursery, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("made", ["", "CREATE TABLE Settings (key TEXT NOT NULL UNIQUE, value)"])
-def test_a_cache_that_a_killed_process_began(made: str, tmp_path: Path) -> None:
-    """A database that a killed process was making holds nothing, and is finished by the next one."""
+def test_a_database_that_a_killed_process_began_is_finished_by_the_next_one(
+    made: str, tmp_path: Path
+) -> None:
+    """Before that it holds nothing."""
     (tmp_path / "cache").mkdir()
     sqlite3.connect(tmp_path / "cache" / DATABASE).executescript(made).connection.close()
     with ResponseCache(tmp_path / "cache") as cache:
@@ -266,10 +271,8 @@ def test_a_cache_that_a_killed_process_began(made: str, tmp_path: Path) -> None:
         assert len(list(cache.records())) == len(cache) == 1
 
 
-def test_a_folder_that_a_killed_process_began(tmp_path: Path) -> None:
-    """The file that keeps a cache out of git is written whole, though a killed process had only
-    begun it.
-    """
+def test_a_gitignore_that_a_killed_process_began_is_written_whole(tmp_path: Path) -> None:
+    """By the next one that stores an answer."""
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / ".gitignore").touch()
     fill(tmp_path / "cache", 1)

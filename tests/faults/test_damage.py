@@ -1,4 +1,4 @@
-"""Damaged files, a few hundred of them drawn from a seed: the answer is right, or asked anew, or
+"""Damaged files, a few hundred of them drawn from a seed: the answer is right, or asked for again, or
 the error says why.
 """
 
@@ -24,7 +24,7 @@ from llmcall.testing import ScriptedClient
 
 RECORDS, PAGE = 60, 4096
 REMEDY = "llmcall cache salvage"
-NEW = "asked anew"
+NEW = "asked again"
 FILES = (
     "cache.db",
     "cache.db",
@@ -119,10 +119,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, dict[str, str]
 
 
 @pytest.mark.parametrize("cases", [12, pytest.param(150, marks=pytest.mark.slow)])
-def test_damage_anywhere(
+def test_damage_gives_right_answers_or_is_told(
     cases: int, sound: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each damaged cache gives right answers, or asks anew, or says what to do; salvage gives back
+    """Each damaged cache gives right answers, or asks again, or says what to do; salvage gives back
     what is whole.
     """
     seed, counts = seeded().randrange(2**31), Counter[str]()
@@ -141,19 +141,14 @@ def test_damage_anywhere(
             shutil.rmtree(tmp_path / "used")
             shutil.rmtree(tmp_path / "saved", ignore_errors=True)
         shutil.rmtree(tmp_path / "damaged")
-    assert (
-        cases < 100
-        or min(
-            counts[what] for what in ("right", "salvaged", "corrupt", "missed", "warned", "anew")
-        )
-        > 0
-    )
+    outcomes = ("right", "salvaged", "corrupt", "missed", "warned", "again")
+    assert cases < 100 or min(counts[what] for what in outcomes) > 0
 
 
 def salvage(
     folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]
 ) -> None:
-    """No record comes back that is not right, and each one does that a look-up finds."""
+    """Check that no record comes back that is not right, and each one does that a look-up finds."""
     with ResponseCache(folder) as cache, ResponseCache(folder.parent / "saved") as saved:
         if not cache.exists():
             return
@@ -164,7 +159,8 @@ def salvage(
             counts["corrupt"] += 1
             assert not found
             return
-        assert saved.verify() == [] and answers_in(saved).items() <= answers.items()
+        assert saved.verify() == []
+        assert answers_in(saved).items() <= answers.items()
         assert found <= looked_up(saved, answers)
         counts["salvaged"] += len(saved)
 
@@ -210,15 +206,16 @@ def read_all(
 
 
 def ask(folder: Path, answers: dict[str, str], questions: list[str], counts: Counter[str]) -> None:
-    """Each question has its right answer, or is asked anew once."""
+    """Check that each question has its right answer, or is asked once more."""
     client = ScriptedClient(
         lambda messages: NEW, cache_mode="auto", cache_path=folder, on_error="raise"
     )
     for question in questions:
         first, second = (client.send_message(question) for _ in range(2))
-        assert first.content == second.content and second.cached
+        assert first.content == second.content
+        assert second.cached
         assert first.content == (answers[question] if first.cached else NEW)
-        counts["right" if first.cached else "anew"] += 1
+        counts["right" if first.cached else "again"] += 1
 
 
 CUT_SHORT = """
@@ -232,8 +229,8 @@ print({reply.content for reply in replies} == {"an answer " * 2000})
 """
 
 
-def test_a_database_that_is_cut_short_while_it_is_open(tmp_path: Path) -> None:
-    """Whoever has it open asks anew; a mapped file would end the process."""
+def test_a_database_that_is_cut_short_while_it_is_open_is_asked_again(tmp_path: Path) -> None:
+    """Whoever has it open goes on; a mapped file would end the process."""
     command = [sys.executable, "-c", CUT_SHORT, str(tmp_path / "cache")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

@@ -44,27 +44,46 @@ def lengthy(messages: Any) -> str:
     return "x" * (1 << 17) + str(messages[-1]["content"])
 
 
-def test_a_full_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A map in threads loses no answer and asks for none twice; what was not stored is, as soon as
-    there is room.
-    """
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk with room for less than five long answers, beside a file that can be deleted."""
     with small(tmp_path / "disk", "4m") as disk:
         # without it, all answers fit in both the database and its log
         (disk / "filler").write_bytes(bytes(3584 * 1024))
-        client = client_to(disk / "cache", lengthy)
-        for _ in range(2):
-            answers = llmcall.map(
-                lambda number: client.send_message(str(number)).content, range(5), workers=4
-            )
-            assert answers == [lengthy([{"content": number}]) for number in range(5)]
-        assert (len(client.requests), warned(caplog), client.cache.verify()) == (5, 1, [])
-        assert len(client.cache) < 5
-        (disk / "filler").unlink()
-        client.send_message("after")
-        client.cache.close()
-        llmcall.reset()
-        again = client_to(disk / "cache", (), "replay")
-        assert [again.send_message(str(number)).content for number in range(5)] == answers
+        yield disk
+
+
+LONG_ANSWERS = [lengthy([{"content": number}]) for number in range(5)]
+
+
+def ask_for_long_answers(client: Any) -> list[str]:
+    """Ask for five long answers from four threads."""
+    return llmcall.map(lambda number: client.send_message(str(number)).content, range(5), workers=4)
+
+
+def test_no_answer_is_lost_or_asked_for_twice_on_a_full_disk(
+    full_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning says that they are kept in memory."""
+    client = client_to(full_disk / "cache", lengthy)
+    for _ in range(2):
+        assert ask_for_long_answers(client) == LONG_ANSWERS
+    assert len(client.requests) == 5
+    assert warned(caplog) == 1
+    assert client.cache.verify() == []
+    assert len(client.cache) < 5
+
+
+def test_what_a_full_disk_did_not_take_is_stored_as_soon_as_there_is_room(full_disk: Path) -> None:
+    """A later run finds all answers."""
+    client = client_to(full_disk / "cache", lengthy)
+    ask_for_long_answers(client)
+    (full_disk / "filler").unlink()
+    client.send_message("after")
+    client.cache.close()
+    llmcall.reset()
+    again = client_to(full_disk / "cache", (), "replay")
+    assert [again.send_message(str(number)).content for number in range(5)] == LONG_ANSWERS
 
 
 PROGRAM = """
@@ -94,21 +113,29 @@ fill(then)
 
 
 @pytest.mark.parametrize("process", ["own", "forked"])
-@pytest.mark.parametrize(("then", "stored"), [("mended", 10), ("closed", 10), ("broken", 0)])
-def test_what_was_not_stored_at_the_end_of_the_process(
-    process: str, then: str, stored: int, tmp_path: Path
+@pytest.mark.parametrize("then", ["mended", "closed"])
+def test_what_was_not_stored_is_stored_at_the_end_of_the_process(
+    process: str, then: str, tmp_path: Path
 ) -> None:
-    """It is written then, where that is possible; else a second warning says how many answers are
-    lost.
-    """
+    """Or when the client is closed; only a first warning said that it was in memory."""
     with start(PROGRAM, tmp_path / "cache", then, process) as program:
         _, complaints = program.communicate(timeout=60)
     inherited = int(process == "forked")
     assert complaints.count("kept in memory until it can") == 1 + inherited  # each process says it
-    assert (f"{10 + inherited} answers lost because they could not be stored" in complaints) is (
-        then == "broken"
-    )
-    assert not stored or len(ResponseCache(tmp_path / "cache")) == stored + inherited
+    assert "answers lost" not in complaints
+    assert len(ResponseCache(tmp_path / "cache")) == 10 + inherited
+
+
+@pytest.mark.parametrize("process", ["own", "forked"])
+def test_what_can_never_be_stored_is_counted_at_the_end_of_the_process(
+    process: str, tmp_path: Path
+) -> None:
+    """A second warning says how many answers are lost."""
+    with start(PROGRAM, tmp_path / "cache", "broken", process) as program:
+        _, complaints = program.communicate(timeout=60)
+    inherited = int(process == "forked")
+    assert complaints.count("kept in memory until it can") == 1 + inherited
+    assert f"{10 + inherited} answers lost because they could not be stored" in complaints
 
 
 def below_a_file(folder: Path) -> Path:
@@ -124,19 +151,35 @@ def no_database(folder: Path) -> Path:
     return folder / "no_database"
 
 
-@pytest.mark.parametrize("make", [below_a_file, no_database])
+@pytest.fixture(params=[below_a_file, no_database])
+def taking_nothing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """A path that takes no answer while the test runs."""
+    path = request.param(tmp_path)
+    yield path
+    if not (tmp_path / "away").exists():
+        (tmp_path / request.param.__name__).rename(tmp_path / "away")
+
+
 @pytest.mark.parametrize("mode", ["auto", "refresh"])
-def test_a_path_that_takes_nothing(
-    make: Any, mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_answers_of_a_path_that_takes_nothing_are_kept_in_memory(
+    taking_nothing: Path, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Each is paid for once, the answers are right, a warning says that they are in memory; they
-    are stored later.
-    """
-    client = client_to(make(tmp_path), mode=mode)
+    """Each is paid for once, and a warning says so; closing the cache says how many there are."""
+    client = client_to(taking_nothing, mode=mode)
     kept_in_memory(client, caplog)
     client.cache.close()
     assert warned(caplog, "2 answers in memory only") == 1
-    (tmp_path / make.__name__).rename(tmp_path / "away")
+
+
+@pytest.mark.parametrize("mode", ["auto", "refresh"])
+def test_answers_in_memory_are_stored_once_the_path_takes_them(
+    taking_nothing: Path, mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When the cache is closed."""
+    client = client_to(taking_nothing, mode=mode)
+    kept_in_memory(client, caplog)
+    blocking = taking_nothing.parent if taking_nothing.parent.is_file() else taking_nothing
+    blocking.rename(tmp_path / "away")
     client.cache.close()
     assert len(client.cache) == 2
 
@@ -155,23 +198,41 @@ def kept_in_memory(client: Any, caplog: pytest.LogCaptureFixture) -> None:
     assert client.send_message("a").raw
 
 
-def test_a_read_only_disk(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A cache on it answers, new answers stay in memory, and what changes it is an error that names
-    the place.
-    """
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A cache of five answers on a disk that is read-only."""
     fill(tmp_path / "cache", 5)
     with read_only(tmp_path / "cache") as place:
-        client = client_to(place)
-        first = ResponseCache(tmp_path / "cache")
-        assert client_at(str(place), "new").send_message("question 1").cached
-        kept_in_memory(client, caplog)
-        refreshing = client_to(place, ["new"], "refresh")
-        assert [refreshing.send_message("question 1").content for _ in range(2)] == ["new", "new"]
-        with pytest.raises(OSError, match="cache"):
-            client.cache.clear()
-        with pytest.raises(OSError), llmcall.cassette(place / "tape.jsonl"):
-            client_at(str(tmp_path / "third"), "w").send_message("Hi")
-        assert (len(first), first.verify()) == (5, [])
+        yield place
+
+
+def test_a_cache_on_a_read_only_disk_answers(locked: Path, tmp_path: Path) -> None:
+    """It is sound."""
+    assert client_at(str(locked), "new").send_message("question 1").cached
+    with ResponseCache(tmp_path / "cache") as cache:
+        assert (len(cache), cache.verify()) == (5, [])
+
+
+def test_new_answers_of_a_read_only_disk_are_kept_in_memory(
+    locked: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of a refresh, too."""
+    kept_in_memory(client_to(locked), caplog)
+    refreshing = client_to(locked, ["new"], "refresh")
+    assert [refreshing.send_message("question 1").content for _ in range(2)] == ["new", "new"]
+
+
+def test_what_changes_a_cache_on_a_read_only_disk_is_an_error(locked: Path) -> None:
+    """It names the place."""
+    with pytest.raises(OSError, match="cache"):
+        client_to(locked).cache.clear()
+
+
+def test_a_cassette_on_a_read_only_disk_is_an_error(locked: Path, tmp_path: Path) -> None:
+    """The answers are in the disk cache."""
+    with pytest.raises(OSError), llmcall.cassette(locked / "tape.jsonl"):
+        client_at(str(tmp_path / "third"), "w").send_message("Hi")
+    assert len(ResponseCache(tmp_path / "third")) == 1
 
 
 def fill_disk(disk: Path) -> None:
@@ -219,10 +280,10 @@ CHANGES: dict[str, Callable[[ResponseCache, Path], Any]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_change_on_a_full_disk(what: str, tmp_path: Path) -> None:
-    """What needs room fails by the system's error and changes nothing; the old files stay as they
-    were.
-    """
+def test_a_change_that_needs_room_fails_on_a_full_disk_and_changes_nothing(
+    what: str, tmp_path: Path
+) -> None:
+    """The old files stay; a deletion may need no room, and deletes all or nothing."""
     fill(tmp_path / "other", 40)
     with small(tmp_path / "disk", "2m") as disk:
         fill(disk / "cache", 10)
@@ -243,19 +304,25 @@ def test_a_change_on_a_full_disk(what: str, tmp_path: Path) -> None:
         assert deletes or (stored(disk / "cache"), keys_of(disk / "cache")) == (before, keys)
 
 
-@pytest.mark.parametrize(
-    "name", ["with a space", "кэш-缓存-🧀", "per%cent#and?mark", "-dash", "quote'\"s"]
-)
-def test_a_path_of_any_letters(name: str, tmp_path: Path) -> None:
-    """Cache, export, cassette and salvage work there."""
-    folder = tmp_path / name
-    folder.mkdir()
-    fill(folder / "cache", 3)
-    with ResponseCache(folder / "cache") as cache, ResponseCache(folder / "loaded") as loaded:
-        cache.export(folder / "exported.jsonl")
-        assert cache.salvage(folder / "saved") == loaded.load(folder / "exported.jsonl") == 3
+@pytest.fixture(params=["with a space", "кэш-缓存-🧀", "per%cent#and?mark", "-dash", "quote'\"s"])
+def strange(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder with strange letters in its name."""
+    (tmp_path / request.param).mkdir()
+    return tmp_path / str(request.param)
+
+
+def test_a_cache_works_below_a_path_of_any_letters(strange: Path) -> None:
+    """So do export, load and salvage."""
+    fill(strange / "cache", 3)
+    with ResponseCache(strange / "cache") as cache, ResponseCache(strange / "loaded") as loaded:
+        cache.export(strange / "exported.jsonl")
+        assert cache.salvage(strange / "saved") == loaded.load(strange / "exported.jsonl") == 3
+
+
+def test_a_cassette_works_below_a_path_of_any_letters(strange: Path) -> None:
+    """It is recorded and replayed."""
     for mode in ("once", "none"):
-        with llmcall.cassette(folder / "tapes" / f"{name}.jsonl", mode=mode):
+        with llmcall.cassette(strange / "tapes" / f"{strange.name}.jsonl", mode=mode):
             assert ScriptedClient(["one"]).send_message("Hi")["content"] == "one"  # type: ignore[index]
 
 
@@ -273,8 +340,8 @@ AS_SUPERUSER = pytest.mark.skipif(
 
 
 @AS_SUPERUSER
-def test_a_folder_of_another_user(public: Path) -> None:
-    """What may be read is read; what may not is an error in replay, and nobody loses a paid answer."""
+def test_a_cache_of_another_user_loses_no_paid_answer(public: Path) -> None:
+    """What may be read is read; what may not is an error in replay, and kept in memory otherwise."""
     for name, mode in (("closed", 0o700), ("open", 0o755)):
         fill(public / name, 3)
         (public / name).chmod(mode)
@@ -294,7 +361,7 @@ def test_a_folder_of_another_user(public: Path) -> None:
 
 @contextmanager
 def as_another_user() -> Iterator[None]:
-    """Be a user whom no file belongs to."""
+    """Become a user who owns no file."""
     os.seteuid(65534)
     try:
         yield
@@ -312,10 +379,8 @@ def copied(source: Path, target: Path, *names: str) -> ResponseCache:
 
 
 @AS_SUPERUSER
-def test_a_copy_without_the_index_of_its_log(public: Path) -> None:
-    """A cache that is in use is copied without its ``-shm`` to a folder that may not be written: all
-    records are read there, and salvaged.
-    """
+def test_a_copy_without_the_index_of_its_log_is_read_and_salvaged(public: Path) -> None:
+    """A cache that is in use is copied without its ``-shm`` to a folder that may not be written."""
     client = client_to(public / "used")
     keys = [client.send_message(str(number)).cache_key for number in range(3)]
     assert (public / "used" / "cache.db-wal").stat().st_size

@@ -161,7 +161,7 @@ def create(journal: Journal, folder: str) -> None:
 
 
 # Kept questions are never deleted or overwritten, so that all callers of all processes must get the
-# same answer; fresh ones are asked anew by clients that refresh; gone ones are deleted again and
+# same answer; fresh ones are asked again by clients that refresh; gone ones are deleted again and
 # again.
 KINDS = ("kept", "kept", "fresh", "gone")
 

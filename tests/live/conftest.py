@@ -16,7 +16,7 @@ SCRIPT = pathlib.Path(__file__).with_name("model_server.py")
 
 
 class ModelServer(NamedTuple):
-    """Hold where the OpenAI API is, the key that it takes, and the model's name in its answers."""
+    """Where the OpenAI API is, the key that it takes, and the model's name in its answers."""
 
     base_url: str
     api_key: str = "sk-loopback"

@@ -30,7 +30,7 @@ HASH_SEEDS = ("1", "2", "3")
 
 
 class Component(NamedTuple):
-    """Hold what a program needs.
+    """What a program needs.
 
     :param requirements: packages.
     :param options: of ``llmcall run``, when it records.

@@ -205,7 +205,7 @@ def test_the_process_ends_well(program: str, status: int) -> None:
     "child", ["assert ask() == first; sys.exit(5)", "sys.exit(5)", "os._exit(5)"]
 )
 def test_after_a_fork(child: str) -> None:
-    """A child loads the model anew and answers the same, or just ends; the parent goes on."""
+    """A child loads the model again and answers the same, or just ends; the parent goes on."""
     program = f"""
 pid = os.fork()
 if pid == 0:

@@ -13,7 +13,7 @@ from llmcall.calls import LLMFunction  # what @llm returns has no public name
 
 
 class Person:
-    """Be somebody who is asked."""
+    """Somebody who is asked."""
 
     name = "Lisa"
 

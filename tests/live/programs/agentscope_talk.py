@@ -24,7 +24,7 @@ def agent(name: str, persona: str = "") -> Agent:
 
 
 async def main() -> None:
-    """Let two agents answer each other, then twins speak at once."""
+    """Run two agents that answer each other, then twins that speak at once."""
     oscar = agent("Oscar", ", who is angry" if "changed" in sys.argv else "")
     word, said = f"Say something about number {random.randrange(1000)}.", []
     for each in (agent("Lisa"), oscar):

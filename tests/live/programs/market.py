@@ -1,4 +1,4 @@
-"""Let the buyers at a market speak by a program beside this one: ``market.py PROGRAM SEED``.
+"""The buyers at a market speak by a program beside this one: ``market.py PROGRAM SEED``.
 
 A program has a function ``visit``, which returns what one buyer says, in a thread of its own, or in
 a task where it is asynchronous; or ``play``, which lets all of them speak, in the order in which

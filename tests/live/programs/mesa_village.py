@@ -21,7 +21,7 @@ class Villager(mesa.Agent):  # type: ignore[misc]
         self.said: list[str] = []
 
     def ask(self) -> None:
-        """Say how this villager feels today."""
+        """Ask how this villager feels today."""
         answer = self.model.client.chat.completions.create(
             model="gpt-4o-mini",
             temperature=1,
@@ -31,7 +31,7 @@ class Villager(mesa.Agent):  # type: ignore[misc]
 
 
 class Village(mesa.Model):  # type: ignore[misc]
-    """Let all villagers speak at once, in an order that the model's own chance decides."""
+    """Villagers who all speak at once, in an order that the model's own chance decides."""
 
     def __init__(self, prompts: dict[str, str]) -> None:
         super().__init__(seed=7)

@@ -18,7 +18,7 @@ DELAY = 0.02  # seconds between one thread and the next
 
 
 class Buyer(TinyPerson):
-    """Be a person who takes a while before acting."""
+    """A person who takes a while before acting."""
 
     late = 0.0
 

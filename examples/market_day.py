@@ -358,4 +358,4 @@ def took(usage: llmcall.Usage, seconds: float) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[0]).name, *sys.argv[1:])
+    main(f"python {sys.argv[0]}", *sys.argv[1:])

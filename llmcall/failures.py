@@ -19,11 +19,11 @@ UNSCOPED = "had no clear scope and raised ScopeError"
 REFUSED = (MISSED, UNSCOPED)
 
 ADVICE = {
-    FAILED: "Failures are not recorded, so a {replay} will differ from this run. Fix the cause and {again}; only "
-    "what is missing is asked",
+    FAILED: "Failures are not recorded, so a {replay} will differ from this run. Fix the cause and {again}; llmcall "
+    "then asks only for what is missing",
     LEFT: "What did not arrive is not recorded: if a {replay} asks for it, it raises CacheMissError, or gets the "
-    "answer of an equal call. Read each answer to its end and cancel no call, or {again}; only what is missing is "
-    "asked",
+    "answer of an equal call. Read each answer to its end and cancel no call, or {again}; llmcall then asks only "
+    "for what is missing",
     CUT_OFF: "Timing decides how far a daemon thread gets: join it before the program ends",
     MISSED: "If your code caught the error, this run is incomplete. To record what is missing, run it again in a mode "
     "that allows calls: 'new' with a cassette, otherwise [Cache] MODE = auto",

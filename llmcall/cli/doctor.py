@@ -127,7 +127,7 @@ def _model(name: str, models: Sequence[str], model: str) -> Check:
         "model",
         False,
         f"{name} does not list {model}",
-        f"set [OpenAI] MODEL to one of {', '.join(near)}",
+        f"set [OpenAI] MODEL to {'one of ' if len(near) > 1 else ''}{', '.join(near)}",
     )
 
 

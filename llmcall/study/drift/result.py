@@ -334,7 +334,9 @@ class Drift:
         notes = [self._unanswered_words(), self._snapshot_words(), left_out_words(self._check)]
         units = self._units
         if units is None:
-            notes.append("One new answer says nothing about a shift: ask for more, with calls=.")
+            notes.append(
+                "One new answer says nothing about a shift: ask for more, with calls= (--calls)."
+            )
         else:
             notes.append(low_power_words(self._check, units.count))
             if units.noun != "actor":

@@ -253,6 +253,32 @@ def test_a_failure_is_said_at_the_end_of_a_recording(
     assert "1 call failed for good (1 in scope 'survey/fail'" in caplog.text
 
 
+@pytest.fixture
+def one_process() -> Iterator[Executor]:
+    """Give an executor of one other process, which runs already and gets every task and function."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as made:
+        made.submit(len, "").result()
+        yield made
+
+
+def test_a_budget_of_a_map_limits_no_later_function_of_its_workers(one_process: Executor) -> None:
+    """It applies while the map's tasks run."""
+    with llmcall.budget(calls=1, name="survey"):
+        map(ask, "a", executor=one_process)
+    assert one_process.submit(ask, "b").result().startswith("item b")
+
+
+def test_a_cassette_of_a_map_answers_no_later_function_of_its_workers(
+    one_process: Executor,
+) -> None:
+    """It is open in a worker while the map's tasks run."""
+    with llmcall.cassette("market.jsonl"):
+        map(ask, "a")
+    with llmcall.cassette("market.jsonl", mode="none"):
+        map(ask, "a", executor=one_process)
+    assert one_process.submit(ask, "b").result().startswith("item b")
+
+
 def test_errors_come_home(processes: Executor) -> None:
     """An exception is the worker's; its cause is its traceback there."""
     with pytest.raises(ZeroDivisionError) as caught:

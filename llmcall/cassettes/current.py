@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..config import resolve as config
@@ -12,18 +13,32 @@ from .cassette import Cassette
 from .stack import open_cassettes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..config.settings import Settings
 
 _named: Cassette | None = None  # the one that the settings name
 _lock = process_lock(__name__)
 
 
-def forget_inherited() -> None:
-    """Forget the cassettes that a forked process inherited from its parent."""
+def forget_named() -> None:
+    """Forget the cassette that the settings of this process, or of the one that forked it, named."""
     global _named
     with _lock:
-        open_cassettes.clear()
-        _named = None
+        if _named is not None:
+            open_cassettes.remove(_named)
+            _named = None
+
+
+@contextmanager
+def only(cassette: Cassette | None) -> Iterator[None]:
+    """Let one cassette count for a block, or none, whichever are open."""
+    before = list(open_cassettes)
+    open_cassettes[:] = [] if cassette is None else [cassette]
+    try:
+        yield
+    finally:
+        open_cassettes[:] = before
 
 
 def innermost() -> Cassette | None:

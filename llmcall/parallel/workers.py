@@ -89,34 +89,55 @@ def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
 
 
 class WorkerSession:
-    """The time in which the state of a map's process applies in a worker.
+    """The state of a map's process in a worker.
+
+    Its settings apply until the next session. Its cassette and budgets apply while a task runs: other
+    functions of the same worker are not the map's.
 
     :param state: the state; see :func:`pack_state`.
     :ivar tasks: the number of tasks that run in it.
     :ivar cassette: the copy of the open cassette, or ``None`` if none is open.
     :ivar generation: the generation of its settings.
-    :ivar close: a function that ends it.
     """
 
     def __init__(self, state: bytes) -> None:
-        settings, open_budgets, file, gained = pickle.loads(state)
+        settings, self._budgets, file, gained = pickle.loads(state)
         self.state = state
         self.tasks = 0
         self._usage: deque[tuple[str, str, UsageDelta, str]] = deque()
+        self._applied = ExitStack()  # what applies while a task runs
         self.cassette: WorkerCassette | None = None
-        cassettes.forget_inherited()
+        cassettes.forget_named()
         config.unpack(settings)
-        with ExitStack() as opened:
-            for budget in open_budgets:
-                opened.enter_context(budget)
-            metering.watchers.append(self)
-            opened.callback(metering.watchers.remove, self)
-            if file is not None:
-                self.cassette = WorkerCassette(*file)
-                opened.enter_context(self.cassette)
-                self.cassette.add_earlier(gained)
-            self.close = opened.pop_all().close
+        if file is not None:
+            self.cassette = WorkerCassette(*file)
+            self.cassette.start()
+            self.cassette.add_earlier(gained)
         self.generation = config.layers.generation
+
+    def begin_task(self) -> None:
+        """Begin a task: from the first one on, the budgets and the cassette apply."""
+        self.tasks += 1
+        if self.tasks > 1:
+            return
+        with ExitStack() as applied:
+            applied.enter_context(cassettes.only(self.cassette))
+            for budget in self._budgets:
+                applied.enter_context(budget)
+            metering.watchers.append(self)
+            applied.callback(metering.watchers.remove, self)
+            self._applied = applied.pop_all()
+
+    def end_task(self) -> None:
+        """End a task; after the last one, the budgets and the cassette do not apply any more."""
+        self.tasks -= 1
+        if not self.tasks:
+            self._applied.close()
+
+    def close(self) -> None:
+        """Close the cassette."""
+        if self.cassette is not None:
+            self.cassette.stop()
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Note an addition to the usage."""
@@ -167,12 +188,12 @@ def session_for(state: bytes) -> Iterator[WorkerSession]:
         if not _sessions:
             _sessions.append(WorkerSession(state))
         session = _sessions[0]
-        session.tasks += 1
+        session.begin_task()
     try:
         yield session
     finally:
         with _changed:
-            session.tasks -= 1
+            session.end_task()
             _changed.notify_all()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import py_compile
 import shutil
 import stat
 import subprocess
@@ -583,6 +584,41 @@ def test_a_manifest_that_names_files_elsewhere_is_refused(package: Path, path: s
     assert "points outside the package" in done("verify", package, code=1)
 
 
+def test_a_manifest_in_which_two_files_take_one_place_is_refused(package: Path) -> None:
+    """Otherwise one file would be shown as the code, and another one would run."""
+    written(package, {f"data/{SCRIPT}": PROGRAM.replace("* rate()", "* 2")})
+    manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"].append({"path": SCRIPT, "role": "data", "file": f"data/{SCRIPT}"})
+    (package / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    mend(package)
+    assert f"two files have the path '{SCRIPT}'" in done("verify", package, code=1)
+
+
+def test_compiled_code_that_python_would_run_instead_is_refused(package: Path) -> None:
+    """A file in ``__pycache__`` would run in place of the code that is shown."""
+    file = package / "code/__pycache__/persons.cpython-311.pyc"
+    source = package / "code/persons.py"
+    py_compile.compile(
+        os.fspath(source), file, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
+    manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
+    path = file.relative_to(package / "code").as_posix()
+    manifest["files"].append({"path": path, "role": "code", "file": f"code/{path}"})
+    (package / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    mend(package)
+    said = done("verify", package, code=1)
+    assert "persons.cpython-311.pyc' lies where Python and llmcall write for themselves" in said
+
+
+def test_a_zip_file_that_does_not_fit_is_refused(packed: Path, tmp_path: Path) -> None:
+    """A ZIP file that is larger than the disk when it is unpacked is refused before."""
+    file = Path(shutil.copy(packed.parent / "p.zip", tmp_path / "p.zip"))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("package/zeros.bin", b"0")
+        archive.infolist()[-1].file_size = 1 << 60
+    assert "nothing was unpacked" in done("verify", file, code=1)
+
+
 def test_windows_separators_in_a_manifest_are_read(package: Path) -> None:
     """A manifest whose paths have backslashes between folders is read as with slashes."""
     manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
@@ -706,6 +742,61 @@ def test_a_file_outside_the_project_stops_it(project: Path) -> None:
     said = packing()
     assert "elsewhere.txt, which is outside the project" in said
     assert "notes.txt by an absolute path into the project" in said
+
+
+def test_a_program_that_changes_its_folder_packs(project: Path) -> None:
+    """The program may change the working directory while its cassette is open."""
+    edited(project / SCRIPT, "    main()", "    main()\n    __import__('os').chdir('out')")
+    packing(code=0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_a_linked_folder_of_the_project_is_followed(project: Path) -> None:
+    """What is read through a link to another folder of the project is packed under the link's name;
+    a link that leads back is no trap.
+    """
+    (project / "data").rename(project / "people")
+    (project / "data").symlink_to("people")
+    (project / "people/back").symlink_to("..")
+    packing(code=0)
+    assert Path("../made/data/data/rate.txt").read_text(encoding="utf-8") == "1.1\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_a_linked_folder_outside_the_project_stops_it(project: Path) -> None:
+    """A link to a folder outside the project is not followed: a program that looks for files there
+    would find none and go on.
+    """
+    (project.parent / "elsewhere").mkdir()
+    (project / "more").symlink_to("../elsewhere")
+    assert "more is a link to a folder outside the project" in packing()
+    packing("--exclude", "more", code=0)
+
+
+NAMES = r"""
+open("out/a\\b.txt", "w").close()
+open(b"out/caf\xe9.txt", "w").close()
+for name in ("out/Rate.txt", "out/rate.txt"):
+    open(name, "w").close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="such names are errors elsewhere")
+def test_names_that_not_every_system_can_hold_stop_it(project: Path) -> None:
+    """A package with such files could not be verified, or not everywhere; each one is named."""
+    with open(project / SCRIPT, "a", encoding="utf-8") as file:
+        file.write(NAMES)
+    said = packing()
+    assert "a\\\\b.txt' does not work on every system" in said
+    assert "the names 'out/Rate.txt' and 'out/rate.txt' differ only in case" in said
+    assert said.count("does not work on every system") == 2
+
+
+def test_what_is_written_into_the_home_folder_is_told(project: Path) -> None:
+    """It is no result of the package, and the author should know."""
+    home = "    pathlib.Path.home().joinpath('result.txt').write_text('1')\n"
+    edited(project / SCRIPT, "    rows = []\n", f"    rows = []\n{home}")
+    assert "look at ~/result.txt: the program writes it into its home folder" in packing(code=0)
 
 
 @pytest.mark.newest_only

@@ -38,12 +38,14 @@ def unpack_zip(file: Path, folder: Path) -> Path:
     """Unpack a package below a folder; return the package's own folder there.
 
     :raises LLMCallError: if an entry is a link, is encrypted, stands twice, or has a path that leads
-        out of the folder; nothing is unpacked then. Also if the file is damaged or is not a package.
+        out of the folder, or if there is no room for it; nothing is unpacked then. Also if the file
+        is damaged or is not a package.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             _check(file, entries)
+            _check_size(file, entries, folder)
             archive.extractall(folder)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise LLMCallError(f"{file} is not a readable ZIP file: {error}") from error
@@ -58,6 +60,7 @@ def _check(file: Path, entries: list[zipfile.ZipInfo]) -> None:
     for entry in entries:
         name = entry.orig_filename
         parts = name.replace("\\", "/").split("/")
+        place = "/".join(part for part in parts if part not in ("", ".")).lower()
         mode = entry.external_attr >> 16
         problem = ""
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -66,8 +69,21 @@ def _check(file: Path, entries: list[zipfile.ZipInfo]) -> None:
             problem = "points outside the folder"
         elif entry.flag_bits & 1:
             problem = "is encrypted"
-        elif name.lower() in seen:
+        elif place in seen:
             problem = "occurs twice"
         if problem:
             raise LLMCallError(f"{file}: the entry {name!r} {problem}; nothing was unpacked")
-        seen.add(name.lower())
+        seen.add(place)
+
+
+def _check_size(file: Path, entries: list[zipfile.ZipInfo], folder: Path) -> None:
+    """Check that there is room for what is unpacked.
+
+    :raises LLMCallError: if there is not.
+    """
+    size = sum(entry.file_size for entry in entries)
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise LLMCallError(
+            f"{file} has {size:,} bytes unpacked, and {folder} has room for {free:,}; nothing was unpacked"
+        )

@@ -213,7 +213,7 @@ def _replay_only(log: Log, folder: str, cassettes: list[str]) -> None:
 
     def after_stop(closed: Any) -> None:
         unused = [record.cache_key for record in closed.unused()]
-        log.add("used", named[os.path.realpath(closed.path)], unused)
+        log.add("used", named[closed.file], unused)
 
     def refuse(client: object, cassette: object) -> None:
         if not answers_in_process(client):

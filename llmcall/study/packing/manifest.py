@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ...errors import LLMCallError
+from .replay import OWN_FOLDERS
 
 NAME = "manifest.json"
 VERSION = 1  # of the manifest's format
@@ -121,6 +123,7 @@ def read_manifest(folder: Path) -> Manifest:
                 f"version {VERSION}; install the version of llmcall that requirements.txt names"
             )
         files = [_packed_file(each) for each in data.pop("files")]
+        _check_paths(files)
         recordings = [
             Recording(_safe(each["path"]), each["records"], each["around"], each["lines"])
             for each in data.pop("recordings")
@@ -133,6 +136,17 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def _check_paths(files: Sequence[PackedFile]) -> None:
+    """Check that no two files take the same place when the program runs.
+
+    :raises ValueError: if they do.
+    """
+    places = [each.path.lower() for each in files if each.role not in (ABOUT, RESULT)]
+    twice = sorted({path for path in places if places.count(path) > 1})
+    if twice:
+        raise ValueError(f"two files have the path {twice[0]!r}")
+
+
 def _check_types(manifest: Manifest, place: Path) -> None:
     texts = [*manifest.command, *manifest.children, manifest.printed, manifest.python]
     texts += [text for each in (manifest.environment, manifest.packages) for text in each.values()]
@@ -143,9 +157,21 @@ def _check_types(manifest: Manifest, place: Path) -> None:
 
 
 def _packed_file(entry: dict[str, Any]) -> PackedFile:
+    path = _safe(entry["path"])
     if entry["role"] not in FOLDERS:
         raise ValueError(f"{entry['role']!r} is not a file's role")
-    return PackedFile(_safe(entry["path"]), entry["role"], entry["sha256"], entry["bytes"])
+    if OWN_FOLDERS & set(path.split("/")):
+        raise ValueError(f"{path!r} lies where Python and llmcall write for themselves")
+    return PackedFile(path, entry["role"], entry["sha256"], entry["bytes"])
+
+
+def is_portable(path: str) -> bool:
+    """Return whether a file's path is the same in a manifest and on every system."""
+    try:
+        path.encode()
+        return _safe(path) == path
+    except ValueError:  # also half a character, of a name that is not UTF-8
+        return False
 
 
 def _safe(path: str) -> str:

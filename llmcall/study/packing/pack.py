@@ -39,6 +39,7 @@ from .manifest import (
     PackedFile,
     Recording,
     digest_of,
+    is_portable,
     line_digests,
 )
 from .notebooks import SUFFIX, as_script
@@ -214,6 +215,7 @@ class _Packing:
         self.licence: Path | None = None
         self.notes: list[str] = []
         self._left_out = left_out
+        self._outside_links: set[str] = set()  # to folders, by project path
         self._notebook: str | None = None
         self._script: str | None = None  # which the notebook makes
         if not program.is_module and program.name.endswith(SUFFIX):
@@ -232,6 +234,7 @@ class _Packing:
         """
         whole, only = self.scratch / "whole", self.scratch / "packed"
         self._copy_project(whole)
+        self._refuse_outside_links()
         self._add_script(whole)
         lines = {path: self._recording(path) for path in self.cassettes}
         around = _around(lines)
@@ -258,7 +261,12 @@ class _Packing:
         _refuse(_problems(second, "in a folder with only what is packed"))
         kept = [path for path in second.written if not self._is_excluded(path)]
         _refuse(_unequal(whole, written, first, only, kept, second))
+        _refuse(_name_problems([*reads, *self.cassettes, *kept]))
         self._compare_with_project(only, kept)
+        self.notes += [
+            f"look at ~/{path}: the program writes it into its home folder, and it is not packed"
+            for path in second.at_home
+        ]
         for path in reads:
             role = CODE if path.lower().endswith(CODE_ENDINGS) else DATA
             copy_file(original / path, package / FOLDERS[role] / path)
@@ -275,9 +283,9 @@ class _Packing:
         if folder.exists():
             return
         folder.mkdir()
-        for place, folders, names in os.walk(self.project, followlinks=False):
+        for place, folders, names in os.walk(self.project, followlinks=True):
             here = Path(place)
-            folders[:] = [name for name in folders if self._is_copied(here / name)]
+            folders[:] = [name for name in folders if self._is_copied_folder(here / name)]
             for name in names:
                 path = here / name
                 if self._is_copied(path) and path.is_file():
@@ -286,6 +294,32 @@ class _Packing:
                     shutil.copy2(path, target)
             for name in folders:
                 (folder / here.relative_to(self.project) / name).mkdir(parents=True, exist_ok=True)
+
+    def _is_copied_folder(self, path: Path) -> bool:
+        """Return whether a folder is copied. A link to one is followed if it stays in the project."""
+        if not self._is_copied(path):
+            return False
+        real = path.resolve()
+        if not real.is_relative_to(self.project):
+            self._outside_links.add(path.relative_to(self.project).as_posix())
+            return False
+        leads_back = path.is_symlink() and any(real == each.resolve() for each in path.parents)
+        return not leads_back
+
+    def _refuse_outside_links(self) -> None:
+        """Refuse links to folders outside the project: without what is there, a program that looks
+        for files finds none and goes on.
+
+        :raises LLMCallError: if there are any.
+        """
+        _refuse(
+            [
+                f"{link} is a link to a folder outside the project, which is not copied; put the folder "
+                f"into the project, or leave the link out with --exclude {link}"
+                for link in sorted(self._outside_links)
+                if not self._is_excluded(link)
+            ]
+        )
 
     def _is_copied(self, path: Path) -> bool:
         if path.relative_to(self.project).as_posix() in self.added:
@@ -605,6 +639,22 @@ def _unequal(
             "child process or C code reads with --add, and results that differ every time with "
             "--exclude",
         )
+    return found
+
+
+def _name_problems(paths: Iterable[str]) -> list[str]:
+    """Return in words which files cannot be packed under their names."""
+    found = []
+    spelled: dict[str, str] = {}
+    for path in sorted(set(paths)):
+        if not is_portable(path):
+            found.append(f"the name {path!r} does not work on every system; rename the file")
+        other = spelled.setdefault(path.lower(), path)
+        if other != path:
+            found.append(
+                f"the names {other!r} and {path!r} differ only in case, which some systems ignore; "
+                "rename one of the files"
+            )
     return found
 
 

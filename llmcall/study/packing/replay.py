@@ -66,6 +66,7 @@ class Observed:
     :ivar listed: the folders of the project that it listed.
     :ivar outside: files elsewhere that it read or wrote.
     :ivar absolute: files of the original project that it opened by absolute paths.
+    :ivar at_home: files that it wrote into its home folder, without hidden ones.
     :ivar connections: what it tried to connect to, each attempt.
     :ivar children: the names of the child processes that it started.
     :ivar failures: the calls that were not answered, each as scope, words and reason.
@@ -84,6 +85,7 @@ class Observed:
     listed: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
     absolute: list[str] = field(default_factory=list)
+    at_home: list[str] = field(default_factory=list)
     connections: list[str] = field(default_factory=list)
     children: list[str] = field(default_factory=list)
     failures: list[tuple[str, str, str]] = field(default_factory=list)
@@ -165,6 +167,7 @@ def run_program(
             _take(observed, places, (json.loads(line) for line in lines))
     after = _states(folder)
     observed.written = sorted(path for path in after if before.get(path) != after[path])
+    observed.at_home = [path for path in files_below(scratch / "home") if not path.startswith(".")]
     return observed
 
 

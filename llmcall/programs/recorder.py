@@ -87,7 +87,7 @@ class ProgramCalls:
             lambda address: ProgramClient(**{**overrides, "base_url": address})
         )
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
-        self._around = scopes.current()
+        self._around = scopes.scope_around()
         self.first_error: Exception | None = None
         self.refused = 0
         self._under_way: dict[int, str] = {}

@@ -10,7 +10,6 @@ from .places import Place
 from .scope import (
     Active,
     Scope,
-    current,
     current_path,
     current_place,
     current_scope,
@@ -19,6 +18,7 @@ from .scope import (
     inherited,
     next_place,
     scope,
+    scope_around,
     scope_of_call,
 )
 from .scoped_record import ScopedRecord
@@ -40,7 +40,6 @@ __all__ = [
     "ScopedRequest",
     "arm",
     "bind",
-    "current",
     "current_path",
     "current_place",
     "current_scope",
@@ -53,6 +52,7 @@ __all__ = [
     "next_place",
     "note_served",
     "scope",
+    "scope_around",
     "scope_of_call",
     "seed",
     "split_counts",

@@ -9,7 +9,7 @@ from ..errors import ScopeError
 from .generators import OpeningGenerator, generators_with
 from .names import checked_name
 from .numbers import ArmPath
-from .scope import Active, Scope, current, next_place, scope_of_call
+from .scope import Active, Scope, next_place, scope_around, scope_of_call
 from .scoped_record import ScopedRecord
 
 SEED_BYTES = 8
@@ -100,7 +100,7 @@ def _around(what: str) -> Active:
     :raises ScopeError: outside any scope.
     """
     scope_of_call()  # raises in a thread or process that has no scope while another has one
-    active = current()
+    active = scope_around()
     if active is not None:
         active = active.around_scopes
     if active is None or not active.path:

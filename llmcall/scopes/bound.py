@@ -18,7 +18,7 @@ from .away import AwayDraws, at_home, is_called_by_executor, registered
 from .draws import Draws
 from .numbers import ArmPath, Counts, counts_within
 from .places import Place
-from .scope import Active, current
+from .scope import Active, scope_around
 
 IN_A_THREAD = (
     "llmcall.bind is called in a thread that has no scope, but another thread has one open: the function would not run "
@@ -158,7 +158,7 @@ def bind(function: Callable[..., Any]) -> Bound:
     ...     list(pool.map(llmcall.bind(draw), range(1)))
     ['trial-1#0']
     """
-    active = current()
+    active = scope_around()
     if active is not None:
         active.check_generators()
     elif workers.is_open_elsewhere():

@@ -235,7 +235,7 @@ class Scope:
         place = current_place()
         if self.name is None:
             return Active("", _no_scope_draws, self, place=place)
-        around = current()
+        around = scope_around()
         if around is not None:
             around = around.around_scopes
         if around is None or not around.path:
@@ -358,10 +358,10 @@ def forget() -> None:
     forget_served()
 
 
-def current() -> Active | None:
-    """Return the scope that the present context is in, unchecked.
+def scope_around() -> Active | None:
+    """Return the scope around the present context, unchecked and without a default scope.
 
-    :returns: ``None`` outside any scope; calls may have a default scope there.
+    :returns: ``None`` outside any scope; see :func:`current_scope` for that of a call there.
     """
     active = _current.get()
     if active is not None and active.process is this_process():
@@ -376,7 +376,7 @@ def scope_of_call() -> Active | None:
     :raises ScopeError: in a thread or worker process that has no scope while another has one open,
         and if a generator left the scope open.
     """
-    active = current()
+    active = scope_around()
     if active is None:
         if workers.is_open_elsewhere():
             raise ScopeError(IN_A_THREAD)
@@ -397,27 +397,29 @@ def _has_rooted_parent() -> bool:
 def inherited(around: Active | None) -> AbstractContextManager[Any]:
     """Take over another context's scope for a block, if this context has none of its own.
 
-    :param around: the other context's scope: see :func:`current`.
+    :param around: the other context's scope: see :func:`scope_around`.
     """
-    if around is None or not around.path or current() is not None:
+    if around is None or not around.path or scope_around() is not None:
         return nullcontext()
     return around.again()
 
 
 def current_scope() -> Active | None:
-    """Return the scope of a call that the present context makes, unchecked."""
-    return current() or _default
+    """Return the scope of a call that the present context makes, a default scope included;
+    unchecked, unlike :func:`scope_of_call`.
+    """
+    return scope_around() or _default
 
 
 def current_path() -> str:
     """Return the scope path of the present context, unchecked; empty outside any scope."""
-    active = current() or _default
+    active = current_scope()
     return active.path if active else ""
 
 
 def current_place() -> Place:
     """Return the place of the item or arm that the present context is in; empty outside any."""
-    active = current()
+    active = scope_around()
     return () if active is None else active.place
 
 

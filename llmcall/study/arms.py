@@ -350,7 +350,7 @@ class _Study:
         self._arms = arms
         self._whole = whole
         self._process = process
-        self._around = scopes.current()
+        self._around = scopes.scope_around()
         # Counts the draws where those of the scope around all are counted, and can give them back.
         self._draws = None if self._around is None else TaskDraws(self._around.draws)
         self.finished: dict[ArmRun, Any] = {}

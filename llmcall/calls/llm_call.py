@@ -126,12 +126,12 @@ class LLMCall:
         """Ask, and return the value, the reply and the messages; arguments and errors as of
         :meth:`call`.
         """
-        return drive(self._answer(variables))  # type: ignore[arg-type]
+        return drive(self._answer(variables))
 
     @short_traceback
     async def arun(self, /, **variables: Any) -> Answer:
         """Ask without blocking the event loop; as :meth:`run`."""
-        return await adrive(self._answer(variables))  # type: ignore[arg-type]
+        return await adrive(self._answer(variables))
 
     async def acall(self, /, **variables: Any) -> Any:
         """Ask without blocking the event loop; as :meth:`call`."""

@@ -121,7 +121,7 @@ class TableJob(NamedTuple):
         :raises APIError, OutputError: if no answer fits, unless ``on_error`` is among the call's
             parameters. ``.conversation`` has the answers.
         """
-        conversation: Conversation = drive(self.rows.conversation(item))  # type: ignore[arg-type]
+        conversation = drive(self.rows.conversation(item))
         failure = conversation.failure
         is_raised = self.rows.call.model_params["on_error"] == "raise"
         if failure is None or conversation.refusal is not None or not is_raised:

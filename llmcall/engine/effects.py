@@ -14,7 +14,7 @@ from concurrent.futures import wait as wait_for_futures
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from ..errors import RequestTimeoutError
 from ..system import current_task
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 END = object()  # comes after the last chunk
+
+
+class Effect(Protocol):
+    """What a driver performs, in a thread or in an event loop; its result goes to the flow."""
+
+    def perform(self) -> Any:
+        """Perform it in this thread."""
+        ...
+
+    async def aperform(self) -> Any:
+        """Perform it without blocking the event loop."""
+        ...
 
 
 class Runner(NamedTuple):
@@ -233,8 +245,7 @@ class Emit(NamedTuple):
     chunk: Mapping[str, Any] = {}
 
 
-Effect = Send | Open | Next | Close | Wait | Do | Emit
-Flow = Generator[Effect, Any, T]
+Flow = Generator[Effect | Emit, Any, T]
 
 
 def with_cache(cache: ResponseCache, function: Callable[..., T], *args: Any) -> Flow[T]:

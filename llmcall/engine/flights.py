@@ -14,7 +14,7 @@ from ..notices import warn_once
 from ..system import after_fork_in_child, process_lock
 from ..types import Outcome
 from .effects import Runner, Wait, with_cache
-from .lookup import on_cassette, stored
+from .lookup import find_in_cache, find_on_cassette
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,10 +37,10 @@ PATIENCE = 10.0
 class Flight(Future["Outcome | None"]):
     """One request under way; its outcome is ``None`` if others cannot share it.
 
-    :ivar leader: who makes the call; of a stream, who reads it.
+    :ivar leader: the thread and task that make the call; of a stream, those that read it.
     :ivar is_stream: whether the answer comes no faster than a reader reads it.
-    :ivar handed_at: the monotonic time at which the reader got a piece, while it has not asked for
-        the next one; else ``None``.
+    :ivar handed_at: the monotonic time at which the reader got its last piece, until it wants the
+        next one; then ``None``.
     :ivar followers: how many others wait, or waited, for the outcome.
     """
 
@@ -51,7 +51,7 @@ class Flight(Future["Outcome | None"]):
         self.handed_at: float | None = None
         self.followers = 0
 
-    def ended(self, policy: RetryPolicy) -> Flow[bool]:
+    def wait(self, policy: RetryPolicy) -> Flow[bool]:
         """Wait for the outcome, or until the deadline has passed.
 
         :returns: ``False`` if waiting would never end: for oneself, or for a reader who does not
@@ -115,13 +115,13 @@ def share(
     *,
     stream: bool = False,
 ) -> Flow[Outcomes]:
-    """Answer calls that are not recorded: lead the flight of each request, or follow another's.
+    """Answer calls that are not recorded: lead the flight of each request, or follow another call's.
 
     A leader does not share an error of its own deadline, budget or cancellation, nor that of a
     stream: then a follower takes over.
 
     :param calls: all with the same options.
-    :param ask: answers those calls that nobody else does, and stores the answers.
+    :param ask: answers the calls that lead a flight, and stores the answers.
     :param store: where the answers are stored; ``None`` if they are not, and so not shared.
     :param stream: whether ``ask`` emits its answer as it comes.
     """
@@ -148,9 +148,9 @@ def share(
                 key = call.request.cache_key
                 with _lock:
                     flights.pop((store, key), None)
-                _end(flight, outcomes.get(key), error)
+                _finish(flight, outcomes.get(key), error)
         for call, flight in followed:
-            outcomes |= yield from _followed(call, flight, ask, policy)
+            outcomes |= yield from _follow(call, flight, ask, policy)
 
 
 def _lead_or_follow(
@@ -187,9 +187,9 @@ def _ask_missing(
     missing = []
     for call in calls:
         key = call.request.cache_key
-        record = on_cassette(call)
+        record = find_on_cassette(call)
         if record is None and call.cache.has_used(key):
-            record = yield from with_cache(call.cache, stored, call)
+            record = yield from with_cache(call.cache, find_in_cache, call)
         if record is None:
             missing.append(call)
         else:
@@ -199,20 +199,20 @@ def _ask_missing(
     return outcomes
 
 
-def _followed(
+def _follow(
     call: Call,
     flight: Flight,
     ask: Callable[[Sequence[Call]], Flow[Outcomes]],
     policy: RetryPolicy,
 ) -> Flow[Outcomes]:
-    """Return what another call's flight comes to; empty if it shares nothing."""
-    if not (yield from flight.ended(policy)):
+    """Wait for another call's flight, and return its outcome; empty if it shares none."""
+    if not (yield from flight.wait(policy)):
         return (yield from _ask_beside(call, flight, ask))
     outcome = flight.shared_outcome()
     return {} if outcome is None else {call.request.cache_key: outcome}
 
 
-def _end(flight: Flight, outcome: Outcome | None, error: APIError | None) -> None:
+def _finish(flight: Flight, outcome: Outcome | None, error: APIError | None) -> None:
     """Give a flight its outcome: a copy, since the leader may change its own."""
     if outcome is None and error is not None:
         flight.set_exception(error)

@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
     from .prepared_call import Call, PreparedCall
 
-MOST_POINTERS = 100  # in a row; no list of fallbacks is so long
+MOST_POINTERS = 100  # in a row; lists of fallbacks are shorter
 
 
 def lookup(call: Call) -> tuple[Call, Record | None]:
-    """Return a call with its recorded answer, or with ``None`` if it may be asked.
+    """Return a call with its recorded answer, or with ``None`` if it has to be made.
 
-    If the call refuses what is recorded, it becomes a further draw, as which its own answer is
+    If the call refuses the recorded answer, it becomes a further draw, under which its own answer is
     recorded.
 
     :raises CacheMissError: if nothing is recorded, and the cassette (without one, the cache's mode)
-        forbids to ask.
+        forbids calls.
     """
-    record = _replayed(call)
+    record = _from_cassette(call)
     if (record is not None) != call.is_replayed:
         call = replace(call, is_replayed=record is not None)
     if record is None:
-        record = _cached(call)
+        record = _from_cache(call)
     if record is None:
         if not call.may_ask:
             raise _missed(call)
@@ -43,9 +43,9 @@ def lookup(call: Call) -> tuple[Call, Record | None]:
     return call, record
 
 
-def _replayed(call: PreparedCall) -> Record | None:
+def _from_cassette(call: PreparedCall) -> Record | None:
     """Return the answer on the cassette, and note its use."""
-    record = on_cassette(call)
+    record = find_on_cassette(call)
     if record is None or call.cassette is None:
         return None
     call.note_asker(record)
@@ -54,17 +54,17 @@ def _replayed(call: PreparedCall) -> Record | None:
     return record
 
 
-def on_cassette(call: PreparedCall) -> Record | None:
+def find_on_cassette(call: PreparedCall) -> Record | None:
     """Return the record on the cassette that answers a call, or ``None``."""
     if call.cassette is None:
         return None
     find = functools.partial(call.cassette.find, place=call.place)
-    return followed(find(call.request), find)
+    return target_of(find(call.request), find)
 
 
-def _cached(call: PreparedCall) -> Record | None:
+def _from_cache(call: PreparedCall) -> Record | None:
     """Return the answer in the disk cache, and put it on the cassette, too."""
-    record = stored(call)
+    record = find_in_cache(call)
     if record is None:
         return None
     if call.cassette is not None:
@@ -73,20 +73,20 @@ def _cached(call: PreparedCall) -> Record | None:
     return record
 
 
-def stored(call: PreparedCall) -> Record | None:
+def find_in_cache(call: PreparedCall) -> Record | None:
     """Return the answer in the disk cache; ``None`` if there is none, or it may not answer the call."""
     if not call.reads_cache:
         return None
     get = functools.partial(call.cache.get, mode=call.settings.cache_mode)
-    record = followed(get(call.request), get)
+    record = target_of(get(call.request), get)
     if record is not None:
         call.check_origin(record)
         call.cache.note_used(record.cache_key)
     return record
 
 
-def followed(record: Record | None, find: Callable[[str], Record | None]) -> Record | None:
-    """Return the record that a pointer leads to, or the record itself if it is no pointer.
+def target_of(record: Record | None, find: Callable[[str], Record | None]) -> Record | None:
+    """Return the record that a pointer leads to, or the record itself if it is not a pointer.
 
     :param find: returns the record of a key, or ``None``.
     :returns: ``None`` if the pointer leads nowhere.
@@ -102,7 +102,7 @@ _first_miss: list[str] = []
 
 
 def _missed(call: PreparedCall) -> CacheMissError:
-    """Return the error of a call that is not recorded and may not be asked, and note it.
+    """Return the error of a call that is not recorded and may not be made, and note it.
 
     It names the first miss of the process: if the program went on without that answer, later misses
     may only follow from it.

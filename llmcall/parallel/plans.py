@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..cassettes.current import current_cassette
 from ..display.formatting import counted, money
 from ..engine.estimates import estimate
-from ..engine.lookup import followed
+from ..engine.lookup import target_of
 from ..engine.service_tiers import tier_of
 from ..errors import CacheCorruptError
 from ..models.prices import MILLION
@@ -188,11 +188,11 @@ class Planner:
         cassette = self._cassette
         if cassette is not None:
             find_recorded = partial(self._find_in, cassette)
-            found = followed(find_recorded(request), find_recorded)
+            found = target_of(find_recorded(request), find_recorded)
             if found is not None or not cassette.reads_cache:
                 return found
         find = partial(self._client.cache.get, mode=mode)
-        return followed(find(request), find)
+        return target_of(find(request), find)
 
     def _find_in(self, cassette: Cassette, asked: Request | str) -> Record | None:
         """Return a record of the open cassette, which notes that the plan needs it.

@@ -129,8 +129,7 @@ class SharesJob:
         return self._first.ask(lambda: self._shares(item))
 
     def _shares(self, item: Any) -> list[float] | None:
-        shares: list[float] | None = drive(self.conversation(item))  # type: ignore[arg-type]
-        return shares
+        return drive(self.conversation(item))
 
     def conversation(self, item: Any) -> Generator[SendMessage, Any, list[float] | None]:
         """Ask about a row in one order."""

@@ -968,7 +968,7 @@ def test_the_doctor_suggests_the_models_most_like_a_wrong_name(serve: Serve) -> 
     llmcall.configure(model="gpt-4p")
     check = checks(code=1)["model"]
     assert "gpt-4p" in check["found"]
-    assert check["remedy"].startswith("set [OpenAI] MODEL to one of gpt-4o")
+    assert check["remedy"].startswith("set [OpenAI] MODEL to gpt-4o")
     assert "whisper" not in check["remedy"]
 
 

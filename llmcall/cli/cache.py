@@ -227,7 +227,7 @@ def list_records(
     if not shown:
         count = len(found)
         matches = f"none of {counted(count, 'record')} in {found.path} matches"
-        click.echo(matches if count else f"there are no records in {found.path}", err=True)
+        click.echo(matches if count else f"0 records in {found.path}", err=True)
         return
     click.echo(table([HEADS, *map(_row, shown)], right=(3, 4), cut=(1, 2, 5, 6)))
     if limit and len(shown) == limit and len(found) > limit:

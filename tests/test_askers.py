@@ -93,7 +93,8 @@ def check_replays(model: Chance, seed: int) -> None:
     options = ("--cassette", f"{seed}.jsonl")
     first = ran(model.address, *options, CROWD, seed)
     assert first.stdout.count("\n") == model.asked > 20
-    assert "WARNING" not in first.stderr and "differ" not in first.stderr, first.stderr
+    assert "WARNING" not in first.stderr, first.stderr
+    assert "differ" not in first.stderr, first.stderr
     again = ran(NOWHERE, *options, "--mode", "none", CROWD, seed)
     assert again.stdout == first.stdout, again.stderr
     cached = ran(NOWHERE, "--mode", "none", CROWD, seed)
@@ -116,8 +117,10 @@ def test_any_crowd_replays_exactly(model: Chance, seed: int) -> None:
 @pytest.mark.parametrize(
     "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
 )
-def test_a_run_that_was_stopped_goes_on(model: Chance, how: signal.Signals) -> None:
-    """Stopped in its midst and run again, it records what its replays then give."""
+def test_a_run_that_was_stopped_records_what_its_replays_then_give(
+    model: Chance, how: signal.Signals
+) -> None:
+    """It was stopped in its midst and run again; something was kept."""
     options = ("--cassette", "run.jsonl")
     with started(model.address, *options, CROWD, 3) as process:
         while model.asked < 12:
@@ -362,8 +365,10 @@ def test_tasks_that_share_a_context_are_told(
     assert ("in one context" in caplog.text) is is_shared
 
 
-def test_other_askers_are_told_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """A replay whose threads are others than recorded says for how many calls, and what to do."""
+def test_a_replay_by_other_threads_than_recorded_says_so_at_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """For how many calls, and what to do."""
     client = plain_program(Server())
     with recorded():
         in_threads(lambda: ask(client), 3)

@@ -110,8 +110,10 @@ def test_show_writes_utf_8_to_a_pipe_whatever_the_terminals_coding(market: Path)
         ),
     ],
 )
-def test_failures(market: Path, arguments: list[str], code: int, complaint: str) -> None:
-    """What cannot be done is said, with the exit code of a failure or of wrong usage."""
+def test_a_command_says_what_it_cannot_do(
+    market: Path, arguments: list[str], code: int, complaint: str
+) -> None:
+    """It ends with the exit code of a failure or of wrong usage."""
     Path("broken.jsonl").write_bytes(market.read_bytes()[:100].rpartition(b"\n")[0] + b"\n{broken")
     written("warmer.jsonl", [], {"model": "m", "temperature": 1})
     Path("empty.jsonl").touch()

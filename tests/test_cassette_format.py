@@ -123,8 +123,10 @@ def test_the_bytes_of_version_1_never_change() -> None:
     ),
     st.data(),
 )
-def test_histories_come_back(texts: list[str], data: st.DataObject) -> None:
-    """Requests that share beginnings, with and without system messages, are read as they were."""
+def test_requests_that_share_beginnings_are_read_as_they_were(
+    texts: list[str], data: st.DataObject
+) -> None:
+    """With and without system messages."""
     ends = data.draw(st.lists(st.integers(0, len(texts)), max_size=6))
     systems = [data.draw(st.sampled_from([None, "A", "B"])) for _ in ends]
     pairs = enumerate(zip(ends, systems, strict=True))

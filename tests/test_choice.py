@@ -179,19 +179,13 @@ def test_reasoning_before_the_answer_is_left_out() -> None:
 # Missing values
 
 
-def test_no_option_is_a_missing_value_with_its_text() -> None:
-    """An answer that names no option raises nothing, is not asked again, and is told in the table."""
+def test_an_answer_that_names_no_option_is_a_missing_value_with_its_text() -> None:
+    """It raises nothing, is not asked again, and is told in the table."""
     client = ScriptedClient(["It depends."])
     table = question(client=client).table(TOWNS[:1])
     [row] = table.itertuples()
-    assert (row.value, row.unread, row.refusal, row.error, row.tries) == (
-        None,
-        "It depends.",
-        None,
-        None,
-        1,
-    )
-    assert len(client.requests) == 1
+    assert (row.value, row.unread, row.refusal, row.error) == (None, "It depends.", None, None)
+    assert row.tries == len(client.requests) == 1
     assert len(row.order) == 4
 
 
@@ -246,8 +240,10 @@ def test_a_failed_call_follows_on_error() -> None:
         ("shuffle", ["btln", "tlbn"], ["bntl", "ltnb"]),
     ],
 )
-def test_orders_are_pinned(order: str, rye: list[str], ely: list[str]) -> None:
-    """The order of each kind is the same in every version; options by their first letters."""
+def test_the_orders_are_the_same_in_every_version(
+    order: str, rye: list[str], ely: list[str]
+) -> None:
+    """Those of each kind; options are told by their first letters."""
     found = orders(question(order=order), TOWNS[:2], repeats=2)
     letters = {each: "".join(option[0] for option in read) for each, read in found.items()}
     assert [letters["Rye", 0], letters["Rye", 1]] == rye
@@ -327,26 +323,34 @@ def test_added_and_sorted_rows_move_no_order(
     assert all(read[row.town, row.repeat] == row.order for row in before.itertuples())
 
 
+MANY_TOWNS = [{"town": f"town {number}"} for number in range(300)]
+
+
 @pytest.mark.parametrize("order", ["reverse", "shuffle", "rotate"])
-def test_three_hundred_rows_keep_their_orders(order: str) -> None:
-    """Of 300 rows, shuffled, cut and repeated, each respondent reads the same orders."""
+@pytest.mark.parametrize(
+    ("rows", "repeats"),
+    [
+        (random.Random(4).sample(MANY_TOWNS, len(MANY_TOWNS)), 1),
+        (MANY_TOWNS[100:200], 1),
+        (MANY_TOWNS, 3),
+    ],
+    ids=["shuffled", "cut", "repeated"],
+)
+def test_rows_that_are_shuffled_cut_or_repeated_keep_their_orders(
+    rows: list[dict[str, str]], repeats: int, order: str
+) -> None:
+    """Each respondent reads the same."""
     choice = question(order=order)
-    towns = [{"town": f"town {number}"} for number in range(300)]
-    shuffled = random.Random(4).sample(towns, len(towns))
-    read = []
-    for rows, repeats in ((towns, 1), (shuffled, 1), (towns[100:200], 1), (towns, 3)):
-        with llmcall.scope("survey"):
-            table = choice.table(rows, key="town", repeats=repeats)
-        read.append({(row.town, row.repeat): row.order for row in table.itertuples()})
-    whole, mixed, cut, repeated = read
-    assert mixed == whole
-    assert cut == {place: whole[place] for place in cut}
-    assert {place: repeated[place] for place in whole} == whole
+    whole = orders(choice, MANY_TOWNS)
+    found = orders(choice, rows, repeats=repeats)
+    assert {each: read for each, read in found.items() if each in whole} == {
+        each: whole[each] for each in found if each in whole
+    }
+    assert {town for town, _ in found} == {row["town"] for row in rows}
 
 
-def test_framings_models_and_arms_share_the_order() -> None:
-    """What is asked, of whom and in which arm changes nobody's order."""
-    plain = orders(question(order="shuffle"), repeats=3)
+def test_another_framing_or_model_changes_nobodys_order() -> None:
+    """The options keep their places."""
     other = question(
         ["Tax it", "Ban it", "Label it", "Leave it"],
         text="Dear {{ town }}, what now?",
@@ -358,11 +362,15 @@ def test_framings_models_and_arms_share_the_order() -> None:
         each: tuple(places[option] for option in read)
         for each, read in orders(other, repeats=3).items()
     }
-    in_arm = {}
+    assert framed == orders(question(order="shuffle"), repeats=3)
+
+
+def test_an_arm_changes_nobodys_order() -> None:
+    """The treated read what the others read."""
     with llmcall.scope("survey"), llmcall.arm("treated"):
         table = question(order="shuffle").table(TOWNS, key="town", repeats=3)
-        in_arm = {(row.town, row.repeat): row.order for row in table.itertuples()}
-    assert plain == framed == in_arm
+    in_arm = {(row.town, row.repeat): row.order for row in table.itertuples()}
+    assert in_arm == orders(question(order="shuffle"), repeats=3)
 
 
 def test_outside_a_scope_the_order_depends_on_the_item() -> None:
@@ -425,8 +433,8 @@ def test_a_plan_counts_the_orders(tmp_path: Path) -> None:
 # The table
 
 
-def test_position_and_order_stand_beside_the_value() -> None:
-    """The table has the chosen option's place, from 1, and the options as they were read."""
+def test_a_table_has_the_chosen_options_place_and_the_order_that_was_read() -> None:
+    """The place is counted from 1."""
     with llmcall.scope("survey"):
         table = question(client=lambda _: "C", order="shuffle").table(TOWNS, repeats=2)
     assert list(table.columns[:5]) == ["town", "repeat", "value", "position", "order"]
@@ -451,7 +459,11 @@ def test_position_and_order_stand_beside_the_value() -> None:
         (["tax", "Tax."], {}, "'tax' and 'Tax.' are the same"),
         (["tax", " "], {}, "' ' is empty"),
         (["tax", "ban\nall"], {}, "more than one line"),
-        (["tax", "ban"], {"last": ["none"]}, "'none', which is none of the options: 'tax', 'ban'"),
+        (
+            ["tax", "ban"],
+            {"last": ["none"]},
+            "'none', which is not one of the options: 'tax', 'ban'",
+        ),
         (["tax", "ban"], {"last": ["tax", "ban"]}, "every option"),
         (["tax", "ban"], {"order": "random"}, "order is 'random'"),
         (["B", "A"], {}, "'B' reads like the letter B"),
@@ -459,8 +471,10 @@ def test_position_and_order_stand_beside_the_value() -> None:
         ({None: "tax", 1: "ban"}, {}, "code None"),
     ],
 )
-def test_bad_options_are_named(options: Any, params: dict[str, Any], words: str) -> None:
-    """What is wrong with the options is said before anything is asked, naming it."""
+def test_wrong_options_are_refused_before_anything_is_asked(
+    options: Any, params: dict[str, Any], words: str
+) -> None:
+    """The error names what is wrong."""
     with pytest.raises(ValueError, match=re.escape(words)):
         llmcall.choice("What?", options, **params)
 
@@ -475,8 +489,8 @@ def test_bad_options_are_named(options: Any, params: dict[str, Any], words: str)
         ({"options": OPTIONS, "response_format": {"type": "json_object"}}, "response_format"),
     ],
 )
-def test_bad_arguments_are_named(arguments: dict[str, Any], words: str) -> None:
-    """An argument of the wrong kind, or one that the question settles, is an error that names it."""
+def test_arguments_of_the_wrong_kind_are_refused(arguments: dict[str, Any], words: str) -> None:
+    """So are those that the question settles; the error names them."""
     with pytest.raises(TypeError, match=re.escape(words)):
         llmcall.choice("What?", **arguments)
 

@@ -89,11 +89,16 @@ def test_shares_are_averaged_over_all_rotations() -> None:
     """What a model adds for a place or a letter is gone from the shares of its options."""
     client = BiasedModel()
     found = policy(client, order="rotate").shares(TOWNS)
-    assert list(found.columns) == ["town", "p_tax", "p_ban", "p_label", "p_other"]
-    assert found["town"].tolist() == ["Rye", "Ely"]
     for option, truth in TRUTH.items():
         assert found[f"p_{option}"].tolist() == pytest.approx([truth, truth])
     assert len(client.requests) == 6
+
+
+def test_a_table_of_shares_has_the_rows_and_a_column_for_each_option() -> None:
+    """And one for other answers."""
+    found = policy(BiasedModel(), order="rotate").shares(TOWNS)
+    assert list(found.columns) == ["town", "p_tax", "p_ban", "p_label", "p_other"]
+    assert found["town"].tolist() == ["Rye", "Ely"]
 
 
 def test_shares_in_the_given_order_are_naive() -> None:
@@ -103,7 +108,7 @@ def test_shares_in_the_given_order_are_naive() -> None:
 
 
 def test_shares_of_reverse_are_averaged_over_both_directions() -> None:
-    """A scale is read in both directions."""
+    """A scale is read in each."""
     client = BiasedModel()
     found = policy(client, order="reverse").shares(TOWNS[:1])
     assert share(found, "p_tax") == pytest.approx((0.65 + 0.4) / 2)
@@ -119,23 +124,22 @@ def test_only_options_that_move_are_rotated() -> None:
     assert orders == [["ban", "tax", "label"], ["tax", "ban", "label"]]
 
 
-def test_what_falls_on_no_option_is_other() -> None:
-    """The share of other tokens, told or not, is ``p_other``, and not spread over the options."""
+def test_the_share_of_other_tokens_is_p_other() -> None:
+    """Told or not, it is not spread over the options."""
     found = policy(BiasedModel(other=0.2), order="rotate").shares(TOWNS[:1])
     assert share(found, "p_other") == pytest.approx(0.2)
     assert share(found, "p_tax") == pytest.approx(0.4)
 
 
-def test_a_token_that_cannot_come_has_no_share() -> None:
+@pytest.mark.parametrize("nothing", [None, -math.inf])
+def test_a_token_that_cannot_come_has_no_share(nothing: float | None) -> None:
     """Some servers give the logarithm of 0 as null; minus infinity is recorded as null, too."""
     answer = response({"role": "assistant", "content": "A"}, {"A": 0.6, "B": 0.4, "C": 0.0})
     [choice] = answer["choices"]
-    top = choice["logprobs"]["content"][0]["top_logprobs"]
-    for nothing in (None, -math.inf):
-        top[2]["logprob"] = nothing
-        found = policy(ScriptedClient(lambda messages: answer)).shares(TOWNS[:1])
-        assert share(found, "p_tax") == pytest.approx(0.6)
-        assert share(found, "p_label") == 0
+    choice["logprobs"]["content"][0]["top_logprobs"][2]["logprob"] = nothing
+    found = policy(ScriptedClient(lambda messages: answer)).shares(TOWNS[:1])
+    assert share(found, "p_tax") == pytest.approx(0.6)
+    assert share(found, "p_label") == 0
 
 
 def test_shares_of_codes_are_named_by_the_codes() -> None:
@@ -158,33 +162,56 @@ def test_shares_equal_those_of_many_draws() -> None:
         assert share(by_logprobs, f"p_{name}") == pytest.approx(counts[name] / DRAWS, abs=0.02)
 
 
-def test_the_request_asks_for_the_first_token() -> None:
-    """A call asks for one token and the twenty likeliest ones, in the same words as the question."""
+def test_shares_ask_in_the_same_words_as_the_question() -> None:
+    """The answers are comparable."""
     client = BiasedModel()
     choice = policy(client)
     choice.shares(TOWNS[:1])
     choice(town="Rye")
     first, second = client.requests
     assert first.messages == second.messages
-    wanted = {"logprobs": True, "top_logprobs": 20, "max_tokens": 1}
-    assert {name: first.body[name] for name in wanted} == wanted
 
 
-def test_shares_are_recorded_and_replayed(tmp_path: Path) -> None:
-    """Each rotation is a call like any: it is recorded, planned and replayed."""
+def test_shares_ask_for_one_token_and_the_twenty_likeliest_ones() -> None:
+    """No more is needed."""
     client = BiasedModel()
-    with llmcall.configured(cache_mode="auto", cache_path=tmp_path):
-        client = ScriptedClient(client.response, cache_mode="auto", cache_path=tmp_path)
-        choice = policy(client, order="rotate")
+    policy(client).shares(TOWNS[:1])
+    wanted = {"logprobs": True, "top_logprobs": 20, "max_tokens": 1}
+    assert {name: client.requests[0].body[name] for name in wanted} == wanted
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> tuple[ScriptedClient, llmcall.Choice]:
+    """A question whose answers are recorded, and its client."""
+    client = ScriptedClient(BiasedModel().response, cache_mode="auto", cache_path=tmp_path)
+    return client, policy(client, order="rotate")
+
+
+def test_shares_are_recorded_and_replayed(
+    recording: tuple[ScriptedClient, llmcall.Choice],
+) -> None:
+    """Each rotation is a call like any."""
+    client, choice = recording
+    tables = []
+    for _ in range(2):
         with llmcall.scope("survey"):
-            assert choice.shares(TOWNS, dry_run=True).misses == 6
-            before = choice.shares(TOWNS)
-        with llmcall.scope("survey"):
-            plan = choice.shares([*TOWNS, {"town": "Wells"}], dry_run=True)
-            after = choice.shares(TOWNS)
+            tables.append(choice.shares(TOWNS))
+    assert len(client.requests) == 6
+    pandas.testing.assert_frame_equal(*tables)
+
+
+def test_a_plan_of_shares_counts_each_rotation(
+    recording: tuple[ScriptedClient, llmcall.Choice],
+) -> None:
+    """What is recorded is a hit."""
+    client, choice = recording
+    with llmcall.scope("survey"):
+        assert choice.shares(TOWNS, dry_run=True).misses == 6
+        choice.shares(TOWNS)
+    with llmcall.scope("survey"):
+        plan = choice.shares([*TOWNS, {"town": "Wells"}], dry_run=True)
     assert (plan.hits, plan.misses) == (6, 3)
     assert len(client.requests) == 6
-    pandas.testing.assert_frame_equal(before, after)
 
 
 # Errors
@@ -254,19 +281,32 @@ def test_a_server_that_refuses_logprobs_is_told(
     assert len(server.requests) == (1 if code is None else 2)  # the second is without it
 
 
-def test_shares_over_http(httpserver: HTTPServer, caplog: pytest.LogCaptureFixture) -> None:
-    """The SDK sends the parameters and gives the probabilities; nothing warns of the one token."""
+@pytest.fixture
+def over_http(httpserver: HTTPServer) -> tuple[ScriptedServer, Any]:
+    """A server that gives log probabilities, and the shares of a question to it."""
     told = response({}, {"A": 0.7, "B": 0.2})["choices"][0]["logprobs"]
     body = completion("A", finish_reason="length")
     body["choices"][0]["logprobs"] = told
     server = ScriptedServer(httpserver, Answer(200, body))
     with client_for(server.base_url) as client:
-        found = policy(client, ["tax", "ban"]).shares(TOWNS[:1])
-    assert [share(found, name) for name in ("p_tax", "p_ban", "p_other")] == pytest.approx(
-        [0.7, 0.2, 0.1]
-    )
+        return server, policy(client, ["tax", "ban"]).shares(TOWNS[:1])
+
+
+def test_the_sdk_sends_the_parameters_of_shares_and_gives_the_probabilities(
+    over_http: tuple[ScriptedServer, Any],
+) -> None:
+    """Over HTTP."""
+    server, found = over_http
+    shares = [share(found, name) for name in ("p_tax", "p_ban", "p_other")]
+    assert shares == pytest.approx([0.7, 0.2, 0.1])
     [request] = server.requests
     assert (request.body["logprobs"], request.body["top_logprobs"]) == (True, 20)
+
+
+def test_nothing_warns_of_the_one_token_of_shares(
+    caplog: pytest.LogCaptureFixture, over_http: tuple[ScriptedServer, Any]
+) -> None:
+    """The answers end at their token limit on purpose."""
     assert not [line for line in caplog.messages if "token limit" in line]
 
 
@@ -293,8 +333,10 @@ def test_a_model_that_takes_no_logprobs_is_told_before_the_first_call() -> None:
         (OPTIONS, TOWNS, {"repeats": 3}, "logprobs=False"),
     ],
 )
-def test_bad_input_is_named(options: Any, rows: Any, arguments: dict[str, Any], words: str) -> None:
-    """What is wrong is said before anything is asked, naming it."""
+def test_shares_that_cannot_be_told_are_refused_before_anything_is_asked(
+    options: Any, rows: Any, arguments: dict[str, Any], words: str
+) -> None:
+    """The error names what is wrong."""
     client = BiasedModel()
     with pytest.raises(ValueError, match=re.escape(words)):
         policy(client, options).shares(rows, **arguments)
@@ -343,20 +385,24 @@ def test_rotated_draws_are_right_where_given_ones_are_not() -> None:
 # Replies
 
 
-def test_a_reply_has_the_log_probabilities() -> None:
-    """``Reply.logprobs`` and each of ``.choices`` give what the API gave; else there are none."""
+def test_a_reply_has_the_log_probabilities_that_the_api_gave() -> None:
+    """Each of its choices has them, too."""
     given = response({"role": "assistant", "content": "A"}, {"A": 0.5})
-    client = ScriptedClient([given, "A"])
+    client = ScriptedClient([given])
     reply = client.send_message("A or B?", logprobs=True, top_logprobs=1, on_error="raise")
     assert reply.logprobs == given["choices"][0]["logprobs"]
     assert reply.choices[0]["logprobs"] == reply.logprobs
-    plain = client.send_message("A or B?", on_error="raise")
+
+
+def test_a_reply_has_no_log_probabilities_if_the_api_gave_none() -> None:
+    """Nor have its choices."""
+    plain = ScriptedClient(["A"]).send_message("A or B?", on_error="raise")
     assert plain.logprobs is None
     assert plain.choices == [{"role": "assistant", "content": "A"}]
 
 
-def test_shares_vary() -> None:
-    """``vary`` crosses the rows with levels: each cell has the shares of a question of its own."""
+def test_shares_are_those_of_each_cell_if_levels_vary() -> None:
+    """``vary`` crosses the rows with levels: each cell is a question of its own."""
     client = BiasedModel(other=0.2)
     levels = {"product": ["bread", "fish"]}
     question = llmcall.choice(
@@ -369,8 +415,8 @@ def test_shares_vary() -> None:
     assert len(client.requests) == 4 * len(OPTIONS)
 
 
-def test_shares_of_two_models_are_proven_for_each() -> None:
-    """If one of the models that ``vary`` names gives no log probabilities, that is an error."""
+def test_a_model_of_vary_without_log_probabilities_is_an_error() -> None:
+    """The first call to each model proves it."""
     client = ScriptedClient(
         lambda messages: {"choices": [{"message": {"role": "assistant", "content": "A"}}]}
     )
@@ -386,8 +432,8 @@ def test_levels_that_change_no_share_are_told(caplog: pytest.LogCaptureFixture) 
     assert "make no difference to what is sent" in caplog.text
 
 
-def test_a_plan_of_counted_shares() -> None:
-    """``dry_run`` plans the draws that ``logprobs=False`` counts."""
+def test_a_plan_of_counted_shares_has_their_draws() -> None:
+    """``dry_run`` asks nothing."""
     client = BiasedModel()
     plan = policy(client).shares(TOWNS, logprobs=False, repeats=5, dry_run=True)
     assert plan.misses == 10

@@ -72,27 +72,24 @@ def found(code: int = 1) -> list[dict[str, Any]]:
         lambda said: said.strip("."),
     ],
 )
-def test_a_recording_fits_together(told: Callable[[str], str]) -> None:
+def test_a_recording_that_nobody_edited_fits_together(told: Callable[[str], str]) -> None:
     """However the program repeats what was said; the command says that this proves nothing more."""
     talk(told=told)
     assert found(code=0) == []
     assert "4 records, no inconsistency found" in done("cassette", "check", PATH)
 
 
-def test_records_out_of_order() -> None:
-    """They stand by scope path; one that was moved is found."""
+def test_a_record_that_was_moved_is_found() -> None:
+    """Records stand by scope path."""
     talk()
     change(lambda lines: [lines[0], *lines[3:], *lines[1:3]])
     [first, second] = found()
-    assert (first["about"], first["sample"], second["sample"]) == (
-        "order",
-        "rep-1/emma#0",
-        "rep-1/emma#0",
-    )
+    assert first["about"] == "order"
+    assert first["sample"] == second["sample"] == "rep-1/emma#0"
     assert "comes after records of rep-1/lisa" in first["words"]
 
 
-def test_an_edited_answer_that_the_same_actor_goes_on_from() -> None:
+def test_an_edited_answer_that_the_same_actor_goes_on_from_is_found() -> None:
     """Its later prompts have what it said before."""
     talk()
     change(lambda lines: [with_answer(line, "No.", "Certainly.") for line in lines])
@@ -102,7 +99,7 @@ def test_an_edited_answer_that_the_same_actor_goes_on_from() -> None:
     assert 'has "No."' in finding["words"]
 
 
-def test_an_edited_answer_that_another_actor_heard() -> None:
+def test_an_edited_answer_that_another_actor_heard_is_found() -> None:
     """The other actor's prompt has what was said before."""
     talk()
     edited = SAYS.replace("three loaves", "two loaves")
@@ -122,7 +119,7 @@ def with_answer(line: dict[str, Any], before: str, after: str) -> dict[str, Any]
     return line
 
 
-def test_draws_with_the_same_long_text() -> None:
+def test_draws_with_the_same_long_text_are_found() -> None:
     """Chance gives none; short texts, and answers without chance, may well be equal."""
     client = ScriptedClient(lambda messages: messages[0]["content"][:9] + LONG)
     with cassette(PATH, mode="rewrite"), scope("trial"):
@@ -134,18 +131,36 @@ def test_draws_with_the_same_long_text() -> None:
     assert "is that of record 1 (trial#0), another draw of the same request" in finding["words"]
 
 
-def test_a_request_that_no_call_makes() -> None:
-    """The header's normalizers would have taken a text out of it, its aliases named another model."""
+@pytest.fixture
+def under_settings() -> None:
+    """Record a request under normalizers and aliases."""
     settings = "[OpenAI]\nMODEL = new\n[Aliases]\nold = new\n[Cache]\nNORMALIZE = uuids\n"
     Path("config.ini").write_text(settings, encoding="utf-8")
     llmcall.reset()
     client = ScriptedClient(lambda messages: "Yes.")
     with cassette(PATH, mode="rewrite"):
         client.send_message("Is it 0b6a2ab4-9f5f-4bb8-8b34-0c3a0bd0b1a5?", on_error="raise")
+
+
+def test_a_request_under_normalizers_and_aliases_fits_together(under_settings: None) -> None:
+    """They stand in the header."""
     assert found(code=0) == []
+
+
+def test_a_text_that_the_headers_normalizers_take_out_is_found(under_settings: None) -> None:
+    """No call makes such a request."""
     change(lambda lines: [renamed(line) for line in lines])
-    assert [each["about"] for each in found()] == ["key", "key"]
-    assert "cache_normalize" in found()[0]["words"] and "aliases" in found()[1]["words"]
+    first, _ = found()
+    assert first["about"] == "key"
+    assert "cache_normalize" in first["words"]
+
+
+def test_a_model_that_the_headers_aliases_name_otherwise_is_found(under_settings: None) -> None:
+    """No call makes such a request."""
+    change(lambda lines: [renamed(line) for line in lines])
+    _, second = found()
+    assert second["about"] == "key"
+    assert "aliases" in second["words"]
 
 
 def renamed(line: dict[str, Any]) -> dict[str, Any]:
@@ -156,16 +171,17 @@ def renamed(line: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
-def test_a_pointer_to_a_record_that_is_gone() -> None:
+def test_a_pointer_to_a_record_that_is_gone_is_found() -> None:
     """The answer of a fallback is a record of its own, to which the first one points."""
     talk()
     change(lambda lines: [*lines[:-1], {**lines[-1], "response": {"fallback": "f" * 64}}])
     [finding] = found()
-    assert finding["about"] == "key" and "points to the record ffffffffffff…" in finding["words"]
+    assert finding["about"] == "key"
+    assert "points to the record ffffffffffff…" in finding["words"]
 
 
-def test_a_changed_long_text_is_told() -> None:
-    """It stands under its digest, so the file cannot be read, and the error names the line."""
+def test_a_file_with_a_changed_long_text_cannot_be_read() -> None:
+    """The text stands under its digest; the error names the line."""
     client = ScriptedClient(lambda messages: LONG * 3)
     with cassette(PATH, mode="rewrite"):
         client.send_message("Hi", on_error="raise")

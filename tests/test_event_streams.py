@@ -90,24 +90,30 @@ EVENTS: dict[str, tuple[bytes, list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_events(name: str) -> None:
-    """An event stream is read as servers write it, wherever it is cut."""
+def test_an_event_stream_is_read_as_servers_write_it(name: str) -> None:
+    """With any line ends, fields and lines of other kinds."""
     body, events = EVENTS[name]
     assert decoded(body) == events
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_an_event_stream_is_the_same_wherever_it_is_cut(name: str) -> None:
+    """In two parts, or byte by byte."""
+    body, events = EVENTS[name]
     for place in range(1, len(body)):
         assert decoded(body[:place], body[place:]) == events
     assert decoded(*(bytes([byte]) for byte in body)) == events
 
 
 @pytest.mark.parametrize("data", [b"{half", b"3", b'[{"a": 1}]', b"[" * 10_000], ids=len)
-def test_what_is_no_event(data: bytes) -> None:
-    """Data that is no JSON object is a failure of the service."""
+def test_data_that_is_no_json_object_is_a_failure_of_the_service(data: bytes) -> None:
+    """The error speaks of a malformed chunk."""
     with pytest.raises(ServiceError, match="a malformed chunk in the stream"):
         decoded(b"data: " + data + b"\n\n")
 
 
-def test_azure_chunks() -> None:
-    """Azure's chunks without names or choices neither blank out the names nor its verdicts."""
+def test_azures_chunks_without_names_or_choices_blank_out_nothing() -> None:
+    """Neither the names nor the verdicts of its filters."""
     verdict = {"hate": {"filtered": False, "severity": "safe"}}
     nameless = {"id": "", "created": 0, "model": "", "object": ""}
     chunks = [
@@ -124,39 +130,46 @@ def test_azure_chunks() -> None:
     assert assembled(chunks) == response(expected, prompt_filter_results=[{"prompt_index": 0}])
 
 
-def test_first_and_last_values() -> None:
-    """The first date counts, as servers may give every chunk its own; of usage and unknown fields the
-    last.
+def whole_of(*fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the response of three chunks, each with some fields."""
+    choices = ([piece({"content": "a"})], [piece({}, finish_reason="stop")], [])
+    return assembled([chunk(*each, **more) for each, more in zip(choices, fields, strict=True)])
 
-    OpenAI's random padding is left out.
-    """
-    chunks = [
-        chunk(
-            piece({"content": "a"}, logprobs=None),
-            created=1,
-            usage=None,
-            x_groq={"id": 1},
-            obfuscation="zq",
-        ),
-        chunk(
-            piece({}, finish_reason="stop"),
-            created=2,
-            usage={"prompt_tokens": 1},
-            service_tier=None,
-        ),
-        chunk(usage=USAGE, x_groq={"id": 2}, service_tier="flex", obfuscation=""),
-    ]
-    expected = choice({"content": "a"}, logprobs=None)
-    assert assembled(chunks) == response(
-        expected, created=1, usage=USAGE, x_groq={"id": 2}, service_tier="flex"
+
+def test_the_first_date_of_a_stream_counts() -> None:
+    """Servers may give every chunk its own."""
+    found = whole_of({"created": 1}, {"created": 2}, {})
+    assert found == response(choice({"content": "a"}), created=1)
+
+
+def test_the_last_usage_and_the_last_unknown_fields_of_a_stream_count() -> None:
+    """A null is none."""
+    found = whole_of(
+        {"usage": None, "x_groq": {"id": 1}},
+        {"usage": {"prompt_tokens": 1}, "service_tier": None},
+        {"usage": USAGE, "x_groq": {"id": 2}, "service_tier": "flex"},
     )
+    expected = {"usage": USAGE, "x_groq": {"id": 2}, "service_tier": "flex"}
+    assert found == response(choice({"content": "a"}), **expected)
+
+
+def test_openais_random_padding_is_left_out() -> None:
+    """It would make each recording another one."""
+    found = whole_of({"obfuscation": "zq"}, {}, {"obfuscation": ""})
+    assert found == response(choice({"content": "a"}))
+
+
+def test_log_probabilities_of_null_stay() -> None:
+    """An answer that is not streamed has them so."""
+    chunks = [chunk(piece({"content": "a"}, 0, "stop", logprobs=None))]
+    assert assembled(chunks) == response(choice({"content": "a"}, logprobs=None))
 
 
 @pytest.mark.parametrize(
     "empty", [{}, {"choices": None}, {"choices": []}, {"choices": [{"index": 0, "delta": None}]}]
 )
-def test_chunks_that_say_nothing(empty: dict[str, Any]) -> None:
-    """Chunks without choices, or with null in their place, change nothing."""
+def test_a_chunk_without_choices_changes_nothing(empty: dict[str, Any]) -> None:
+    """Nor does one with null in their place."""
     chunks = [
         empty,
         chunk(piece({"content": "a"})),
@@ -186,8 +199,8 @@ def test_chunks_that_say_nothing(empty: dict[str, Any]) -> None:
         {"choices": [{"index": 0, "delta": {}, "logprobs": []}]},
     ],
 )
-def test_malformed_chunks(broken: Any) -> None:
-    """A chunk of another shape is a failure of the service."""
+def test_a_malformed_chunk_is_a_failure_of_the_service(broken: Any) -> None:
+    """Whatever is wrong with its shape."""
     with pytest.raises(ServiceError, match="malformed chunk"):
         Assembler().add(broken)
 
@@ -203,8 +216,10 @@ def test_malformed_chunks(broken: Any) -> None:
         ([chunk(piece({}, index=1, finish_reason="stop"))], "no choice 0"),
     ],
 )
-def test_broken_off_streams(chunks: list[dict[str, Any]], what: str) -> None:
-    """A stream that ends too early has no response."""
+def test_a_stream_that_ends_too_early_has_no_response(
+    chunks: list[dict[str, Any]], what: str
+) -> None:
+    """The error says what is missing."""
     with pytest.raises(ServiceError, match=what):
         assembled(chunks)
 
@@ -212,8 +227,8 @@ def test_broken_off_streams(chunks: list[dict[str, Any]], what: str) -> None:
 @pytest.mark.parametrize(
     "error", [{"message": "overloaded", "code": 429}, "overloaded", {"code": "overloaded"}]
 )
-def test_error_events(error: Any) -> None:
-    """An error beside what a stream brought so far (OpenRouter) is raised with the server's words."""
+def test_an_error_in_a_chunk_is_raised_with_the_servers_words(error: Any) -> None:
+    """OpenRouter puts it beside what the stream brought so far."""
     with pytest.raises(ServiceError, match="overloaded"):
         Assembler().add(chunk(piece({}, finish_reason="error"), error=error))
 
@@ -281,8 +296,10 @@ TOOL_CALLS: dict[str, tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]] =
 
 
 @pytest.mark.parametrize(("pieces", "expected"), TOOL_CALLS.values(), ids=TOOL_CALLS)
-def test_tool_calls(pieces: list[list[dict[str, Any]]], expected: list[dict[str, Any]]) -> None:
-    """Pieces of tool calls come together in the forms in which servers send them."""
+def test_the_pieces_of_tool_calls_come_together(
+    pieces: list[list[dict[str, Any]]], expected: list[dict[str, Any]]
+) -> None:
+    """In the forms in which servers send them."""
     message = message_of({"tool_calls": None}, *({"tool_calls": each} for each in pieces))
     assert message["tool_calls"] == expected
 
@@ -328,13 +345,15 @@ MESSAGES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("deltas", "expected"), MESSAGES)
-def test_messages(deltas: list[dict[str, Any]], expected: dict[str, Any]) -> None:
-    """Deltas of all kinds come together as the unstreamed message has them."""
+def test_deltas_come_together_as_the_message_that_is_not_streamed(
+    deltas: list[dict[str, Any]], expected: dict[str, Any]
+) -> None:
+    """Whatever they hold."""
     assert message_of(*deltas) == {"role": "assistant", **expected}
 
 
-def test_audio() -> None:
-    """Audio data, encoded piece by piece, is joined as bytes; the transcript as text."""
+def test_audio_is_joined_as_bytes() -> None:
+    """It is encoded piece by piece; the transcript is joined as text."""
     first, second = (base64.b64encode(data).decode() for data in (b"ab", b"cde"))
     message = message_of(
         {"audio": {"id": "audio_1", "transcript": "Good "}},
@@ -351,28 +370,27 @@ def test_audio() -> None:
     }
 
 
-def test_several_choices() -> None:
-    """Choices and calls whose pieces are mixed come together, each in its order; the chunks stay as
-    they were.
-    """
-    words = [{"token": "a"}, {"token": "b"}]
-    chunks = [
-        chunk(piece({"role": "assistant", "content": ""}), piece({"content": None}, 1)),
-        chunk(piece({"tool_calls": [part(1, "b", name="two")]}, 1), piece({"content": "Hellö"})),
-        chunk(
-            piece({"tool_calls": [part(0, "a", name="one", arguments="{")]}, 1),
-            piece({}, 2, "length"),
-        ),
-        chunk(
-            piece({}, logprobs={"content": words[:1], "refusal": None}), piece({"content": ", you"})
-        ),
-        chunk(piece({"tool_calls": [part(0, arguments="}")]}, 1, "tool_calls")),
-        chunk(piece({}, 0, "stop", logprobs={"content": words[1:]}), usage=USAGE),
-    ]
-    given_chunks, assembler = copy.deepcopy(chunks), Assembler()
-    assert "".join([assembler.add(each) for each in chunks]) == "Hellö, you"
+WORDS = [{"token": "a"}, {"token": "b"}]
+MIXED = [
+    chunk(piece({"role": "assistant", "content": ""}), piece({"content": None}, 1)),
+    chunk(piece({"tool_calls": [part(1, "b", name="two")]}, 1), piece({"content": "Hellö"})),
+    chunk(
+        piece({"tool_calls": [part(0, "a", name="one", arguments="{")]}, 1),
+        piece({}, 2, "length"),
+    ),
+    chunk(piece({}, logprobs={"content": WORDS[:1], "refusal": None}), piece({"content": ", you"})),
+    chunk(piece({"tool_calls": [part(0, arguments="}")]}, 1, "tool_calls")),
+    chunk(piece({}, 0, "stop", logprobs={"content": WORDS[1:]}), usage=USAGE),
+]
+
+
+def test_choices_whose_pieces_are_mixed_come_together() -> None:
+    """So do their calls, each in its order; asked for twice, the response is the same."""
+    assembler = Assembler()
+    for each in MIXED:
+        assembler.add(each)
     expected = response(
-        choice({"content": "Hellö, you"}, logprobs={"content": words, "refusal": None}),
+        choice({"content": "Hellö, you"}, logprobs={"content": WORDS, "refusal": None}),
         choice(
             {"content": None, "tool_calls": [call("one", "{}", "a"), call("two", "", "b")]},
             "tool_calls",
@@ -382,4 +400,16 @@ def test_several_choices() -> None:
         usage=USAGE,
     )
     assert assembler.response() == assembler.response() == expected
-    assert chunks == given_chunks
+
+
+def test_the_text_of_a_stream_is_that_of_its_first_choice() -> None:
+    """Each chunk gives its piece."""
+    assembler = Assembler()
+    assert "".join([assembler.add(each) for each in MIXED]) == "Hellö, you"
+
+
+def test_the_chunks_of_a_stream_stay_as_they_were() -> None:
+    """The program may read them later."""
+    chunks = copy.deepcopy(MIXED)
+    assembled(chunks)
+    assert chunks == MIXED

@@ -37,25 +37,31 @@ def play(path: str, tell: Callable[[str], str], scope: str = "rep-1/{name}") -> 
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_whom_a_prompt_quotes(style: str) -> None:
-    """A quote is found whole, stripped, cut, as a field, in JSON and in other letters, and it says
-    who said it in which call.
-    """
+def test_a_quote_says_who_said_it_in_which_call(style: str) -> None:
+    """It is found whole, stripped, cut, as a field, in JSON and in other letters."""
     path = play("a.jsonl", STYLES[style])
     head, line = done("show", path, "--heard", "rep-1/bart", "3").splitlines()
     assert head == "rep-1/bart, call 3"
     assert line.startswith('message 1 quotes rep-1/lisa, call 2: "')
 
 
-def test_what_a_prompt_does_not_quote() -> None:
-    """What nobody said before is quoted of nobody, though it is said later."""
+def test_the_first_prompt_quotes_nothing() -> None:
+    """The command says so."""
     path = play("a.jsonl", STYLES["whole"])
     assert "no message quotes an earlier answer" in done("show", path, "--heard", "rep-1/lisa", "1")
-    later = written("b.jsonl", [chat(SAYS, "Hm.", "bart#0"), *lisa_says(SAYS, calls=2)[1:]])
-    assert "quotes lisa" in done("show", str(later), "--heard", "bart", "1")
+
+
+def test_a_prompt_may_quote_a_call_whose_actor_had_made_as_many() -> None:
+    """Nobody knows which of the two came first."""
+    path = written("b.jsonl", [chat(SAYS, "Hm.", "bart#0"), *lisa_says(SAYS, calls=2)[1:]])
+    assert "quotes lisa" in done("show", str(path), "--heard", "bart", "1")
+
+
+def test_a_prompt_does_not_quote_what_is_said_much_later() -> None:
+    """The words were nobody's then."""
     answers = [chat(SAYS, "Hm.", "bart#0"), chat("And?", "Hm, hm.", "bart#0")]
-    much_later = written("c.jsonl", [*answers, *lisa_says(SAYS, calls=3)])
-    assert "no message quotes" in done("show", str(much_later), "--heard", "bart", "1")
+    path = written("c.jsonl", [*answers, *lisa_says(SAYS, calls=3)])
+    assert "no message quotes" in done("show", str(path), "--heard", "bart", "1")
 
 
 def lisa_says(last: str, *, calls: int) -> list[Record]:
@@ -64,8 +70,8 @@ def lisa_says(last: str, *, calls: int) -> list[Record]:
     return [chat(f"Day {day}?", each, "lisa#0") for day, each in enumerate(said)]
 
 
-def test_short_answers_and_names() -> None:
-    """A short answer is a quote only behind the name of who said it."""
+def test_a_short_answer_is_a_quote_only_behind_the_name_of_who_said_it() -> None:
+    """Anybody says yes."""
     votes = [chat("Vote", "yes", "lisa#0"), chat("Vote", "no", "bart#0")]
     told = chat("Bart voted no, and Lisa voted: yes. Do you say yes?", "Hm.", "emma#0")
     before = chat("Hello", "Hello, all of you.", "emma#0")
@@ -77,10 +83,9 @@ def test_short_answers_and_names() -> None:
     ]
 
 
-def test_an_actors_own_answers_are_one_line() -> None:
-    """The answers that a history repeats are told in one line; several with the same words are
-    counted.
-    """
+@pytest.fixture
+def with_a_history() -> str:
+    """A run in which lisa's prompts repeat her answers, and quote what two others said alike."""
     messages = [{"role": "user", "content": "Day 1?"}]
     records = []
     for day in (2, 3, 4):
@@ -89,27 +94,45 @@ def test_an_actors_own_answers_are_one_line() -> None:
         messages = [*messages, {"role": "assistant", "content": answer}]
         messages = [*messages, {"role": "user", "content": f"Day {day}? {SAYS}"}]
     same = [chat("Speak", SAYS, f"{name}#0") for name in ("bart", "emma")]
-    path = written("a.jsonl", [*records, *same])
-    lines = done("show", str(path), "--heard", "lisa", "3").splitlines()
-    assert lines[1] == "messages 2, 4 repeat its own answers of calls 1 to 2"
-    assert lines[2].startswith("message 3 quotes bart, call 1, or 1 other answer with the same")
-    [*_, found] = json.loads(done("show", str(path), "--heard", "lisa", "3", "--json"))
+    return str(written("a.jsonl", [*records, *same]))
+
+
+def test_the_own_answers_that_a_history_repeats_are_one_line(with_a_history: str) -> None:
+    """They are the actor's own."""
+    _, line, *_ = done("show", with_a_history, "--heard", "lisa", "3").splitlines()
+    assert line == "messages 2, 4 repeat its own answers of calls 1 to 2"
+
+
+def test_several_answers_with_the_same_words_are_counted(with_a_history: str) -> None:
+    """Any of them may be meant."""
+    *_, line, _ = done("show", with_a_history, "--heard", "lisa", "3").splitlines()
+    assert line.startswith("message 3 quotes bart, call 1, or 1 other answer with the same")
+
+
+def test_quotes_as_json_have_message_actor_call_and_others(with_a_history: str) -> None:
+    """As the lines do."""
+    [*_, found] = json.loads(done("show", with_a_history, "--heard", "lisa", "3", "--json"))
     assert (found["message"], found["actor"], found["call"], found["others"]) == (5, "bart", 1, 1)
 
 
-def test_rounds_and_scope_paths() -> None:
-    """If rounds are a level of the scopes, a call is known by its actor or by its scope path."""
+def test_a_call_is_known_by_its_actor_or_by_its_scope_path() -> None:
+    """If rounds are a level of the scopes."""
     path = play("a.jsonl", STYLES["whole"], "rep-1/round-{round}/{name}")
     by_actor = done("show", path, "--heard", "rep-1/bart", "3")
     assert by_actor == done("show", path, "--heard", "rep-1/round-3/bart", "1")
     assert by_actor.startswith("rep-1/bart, call 3 (round-3)\nmessage 1 quotes rep-1/lisa, call 2")
 
 
-def test_an_unknown_call_is_an_error() -> None:
-    """A scope or a call that the run does not have is an error that says what it has."""
+def test_an_unknown_scope_is_an_error_that_says_which_there_are() -> None:
+    """It is wrong usage."""
     path = play("a.jsonl", STYLES["whole"])
     unknown = done("show", path, "--heard", "lisa", "1", code=2)
     assert "has no scope 'lisa'; it has rep-1/bart, rep-1/lisa" in " ".join(unknown.split())
+
+
+def test_an_unknown_call_is_an_error_that_says_how_many_there_are() -> None:
+    """It is wrong usage."""
+    path = play("a.jsonl", STYLES["whole"])
     missing = done("show", path, "--heard", "rep-1/lisa", "4", code=2)
     assert "it has 3 calls, numbered from 1" in " ".join(missing.split())
 

@@ -320,8 +320,10 @@ def scripted(sdk: Any, answer: Any = HELLO) -> Any:
     ],
 )
 @pytest.mark.parametrize("model", ["gpt-4-turbo", "gpt-4-1106-preview"])
-def test_the_ancestors_tests(model: str, function: Ask, name: str, kind: Any) -> None:
-    """The tests that XAgent has of its function pass as they are: no key, no server, no record.
+def test_the_tests_that_xagent_has_of_its_function_pass_as_they_are(
+    model: str, function: Ask, name: str, kind: Any
+) -> None:
+    """There is no key, no server and no record.
 
     The asynchronous function looks for the asynchronous class; what its mock returns may be
     awaitable or not.

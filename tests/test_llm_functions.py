@@ -693,15 +693,23 @@ def test_beside_user_the_docstring_is_only_a_docstring(scripted: ScriptedClient)
     assert asked(scripted) == [("user", "Greet Lisa politely.")]
 
 
-def test_a_function_can_be_called_run_and_awaited(scripted: ScriptedClient) -> None:
-    """``run`` gives the whole result, ``acall`` is for asynchronous programs."""
-    assert greeting("Lisa") == "Yes."
+def test_a_call_of_a_function_gives_its_value(scripted: ScriptedClient) -> None:
+    """By position or by name."""
+    assert greeting("Lisa") == greeting(name="Lisa") == "Yes."
     assert asked(scripted) == [("user", "Greet Lisa.")]
+
+
+def test_a_function_that_is_run_gives_value_reply_and_messages(scripted: ScriptedClient) -> None:
+    """As ``LLMCall.run`` does."""
     answer = greeting.run("Lisa")
     assert answer.value == "Yes."
     assert answer.reply is not None
     assert answer.reply.content == "Yes."
     assert len(answer.messages) == 2
+
+
+def test_a_function_can_be_awaited(scripted: ScriptedClient) -> None:
+    """``acall`` is for asynchronous programs."""
     assert asyncio.run(greeting.acall(name="Tom")) == "Yes."
 
 

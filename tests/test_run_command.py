@@ -21,7 +21,7 @@ NOWHERE = "http://127.0.0.1:9/v1"  # nobody listens there
 
 @pytest.fixture
 def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
-    """Make a model's server, which the programs of a test find."""
+    """A model's server, which the programs of a test find."""
     made = NumberedServer(httpserver)
     monkeypatch.setenv("MODEL_AT", made.address)
     return made
@@ -97,7 +97,8 @@ def test_a_run_at_flex_replays_without_it(model: NumberedServer) -> None:
     """The tier is in no key: a replay needs no ``--flex``."""
     recorded = ran("print(ask('one'))", "--cassette", "a.jsonl", "--flex")
     replayed = ran("print(ask('one'))", "--cassette", "a.jsonl", "--mode", "none")
-    assert recorded.stdout == replayed.stdout and len(model.bodies) == 1
+    assert recorded.stdout == replayed.stdout
+    assert len(model.bodies) == 1
 
 
 # Chance and clocks
@@ -120,17 +121,26 @@ print(ask(f"{random.random()}"))
 """
 
 
-def test_a_seed_fixes_the_programs_own_chance(model: NumberedServer) -> None:
-    """Two fresh processes draw the same: unseeded generators, the order of sets.
+ASKING = {"input": "from stdin"}
 
-    Arguments and standard input are the program's own, though Python starts twice.
-    """
-    asking = {"input": "from stdin"}
-    recorded = ran(CHANCE, "--cassette", "a.jsonl", "--seed", "7", **asking).stdout
-    assert header("a.jsonl")["run"] == {"seed": 7}
+
+def test_a_seed_fixes_the_programs_own_chance(model: NumberedServer) -> None:
+    """Two fresh processes draw the same: unseeded generators, the order of sets."""
+    recorded = ran(CHANCE, "--cassette", "a.jsonl", "--seed", "7", **ASKING).stdout
+    assert ran(CHANCE, "--cassette", "a.jsonl", "--mode", "none", **ASKING).stdout == recorded
+
+
+def test_a_seeded_program_has_its_own_arguments_and_standard_input(model: NumberedServer) -> None:
+    """Though Python starts twice."""
+    ran(CHANCE, "--cassette", "a.jsonl", "--seed", "7", **ASKING)
     assert "from stdin and []" in json.dumps(model.asked)
-    assert ran(CHANCE, "--cassette", "a.jsonl", "--mode", "none", **asking).stdout == recorded
-    ran(CHANCE, "--cassette", "b.jsonl", "--seed", "8", **asking)
+
+
+def test_another_seed_is_another_chance(model: NumberedServer) -> None:
+    """The header has the seed."""
+    ran(CHANCE, "--cassette", "a.jsonl", "--seed", "7", **ASKING)
+    ran(CHANCE, "--cassette", "b.jsonl", "--seed", "8", **ASKING)
+    assert [header(path)["run"] for path in ("a.jsonl", "b.jsonl")] == [{"seed": 7}, {"seed": 8}]
     first, second = (model.asked[n].split() for n in (0, 3))
     assert not {*first[:3]} & {*second[:3]}
 
@@ -172,8 +182,8 @@ def test_threads_draw_the_same_whichever_is_first(model: NumberedServer) -> None
     assert len({*model.asked}) == 2
 
 
-def test_what_is_secret_stays_so(model: NumberedServer) -> None:
-    """A seed makes no secret known: uuid4, secrets, the names of temporary files."""
+def test_a_seed_makes_no_secret_known(model: NumberedServer) -> None:
+    """uuid4, secrets, and the names of temporary files stay another in each run."""
     program = """
     import random, secrets, tempfile, uuid
     print(uuid.uuid4(), secrets.token_hex(), tempfile.mktemp(), random.SystemRandom().random())
@@ -201,8 +211,8 @@ def test_a_seed_is_refused_if_python_ignores_the_hash_seed(
     assert "--seed 7 cannot set the hash seed" in ended.stderr
 
 
-def test_normalizers_of_a_run(model: NumberedServer) -> None:
-    """What does not matter in a text moves no key; the cassette says it to replays."""
+def test_what_a_run_normalizes_moves_no_key(model: NumberedServer) -> None:
+    """The cassette says it to replays."""
     program = """
     import datetime, uuid
     print(ask(f"It is {datetime.datetime.now().isoformat()}, {uuid.uuid4()}, ticket {id(object())}"))
@@ -261,22 +271,32 @@ RECORDED = "--scope", "rep-1", "--seed", "3", "--normalize", "times"
         (("--normalize", "uuids"), "recorded with --normalize times"),
     ],
 )
-def test_an_option_that_contradicts_the_cassette(
+def test_an_option_that_contradicts_the_cassette_is_refused(
     model: NumberedServer, option: tuple[str, str], message: str
 ) -> None:
-    """It is refused before the program starts, and the error names both."""
+    """Before the program starts; the error names both."""
     ran("ask('Bread?')", "--cassette", "a.jsonl", *RECORDED)
     assert message in refused("--cassette", "a.jsonl", *option)
 
 
+OTHER_SEED = "--cassette", "a.jsonl", "--seed", "4"
+
+
 @pytest.mark.newest_only
-def test_every_mode_but_rewrite_refuses_a_contradiction(model: NumberedServer) -> None:
-    """A cassette that is continued or replayed keeps its options; ``rewrite`` begins anew."""
+@pytest.mark.parametrize("mode", ["none", "new"])
+def test_a_cassette_that_is_continued_or_replayed_keeps_its_options(
+    mode: str, model: NumberedServer
+) -> None:
+    """Another one is refused."""
     ran("ask('Bread?')", "--cassette", "a.jsonl", *RECORDED)
-    other = "--cassette", "a.jsonl", "--seed", "4"
-    for mode in ("none", "new"):
-        assert "recorded with --seed 3" in refused(*other, "--mode", mode)
-    ran("ask('Bread?')", *other, "--mode", "rewrite")
+    assert "recorded with --seed 3" in refused(*OTHER_SEED, "--mode", mode)
+
+
+@pytest.mark.newest_only
+def test_a_cassette_that_is_rewritten_gets_new_options(model: NumberedServer) -> None:
+    """``rewrite`` starts a new recording."""
+    ran("ask('Bread?')", "--cassette", "a.jsonl", *RECORDED)
+    ran("ask('Bread?')", *OTHER_SEED, "--mode", "rewrite")
     assert header("a.jsonl")["run"] == {"seed": 4}
     assert len(model.asked) == 2
 
@@ -291,14 +311,26 @@ def test_a_cassette_of_code_holds_no_run(model: NumberedServer) -> None:
     assert "--normalize times contradicts a.jsonl" in said
 
 
-@pytest.mark.newest_only
-def test_merged_cassettes_keep_the_run(model: NumberedServer) -> None:
-    """Equal options stay in the header of what is merged; different ones must be given again."""
+@pytest.fixture
+def to_merge(model: NumberedServer) -> None:
+    """Cassettes a and b of equal options, and c of others."""
     for name, options in {"a": (), "b": (), "c": ("--scope", "rep-2")}.items():
         recording = "--cassette", f"{name}.jsonl", "--normalize", "times"
         ran(f"ask('Bread for {name}?')", *recording, *options)
+
+
+@pytest.mark.newest_only
+@pytest.mark.usefixtures("to_merge")
+def test_merged_cassettes_keep_equal_options() -> None:
+    """They stand in the header of what is merged."""
     done("cassette", "merge", "a.jsonl", "b.jsonl", "-o", "ab.jsonl")
     assert header("ab.jsonl")["run"] == {"normalizers": ["times"]}
+
+
+@pytest.mark.newest_only
+@pytest.mark.usefixtures("to_merge")
+def test_different_options_of_merged_cassettes_must_be_given_again() -> None:
+    """The header of what is merged has none, and the command says so."""
     told = done("cassette", "merge", "a.jsonl", "c.jsonl", "-o", "ac.jsonl")
     assert "run" not in header("ac.jsonl")
     assert "recorded with different options of llmcall run, so ac.jsonl contains none" in told
@@ -319,14 +351,23 @@ print(ask("Bread?", system="You are Lisa."))
 """
 
 
-def test_what_a_program_asks_again_it_draws_again(model: NumberedServer) -> None:
-    """A call that stands in no scope stands in ``run``, in any thread; other scopes keep their paths."""
-    recorded = ran(SCOPES, "--cassette", "a.jsonl").stdout
+def test_equal_calls_outside_any_scope_are_draws_of_the_scope_run(model: NumberedServer) -> None:
+    """In any thread; scopes of the program's own keep their paths."""
+    ran(SCOPES, "--cassette", "a.jsonl")
     assert samples("a.jsonl") == ["day-1#0", "day-1#1", "run#0", "run#1", "run#2", "run#0"]
-    assert header("a.jsonl")["run"] == {} and len(model.asked) == 6
-    assert ran(SCOPES, "--cassette", "a.jsonl", "--mode", "none").stdout == recorded
-    assert ran(SCOPES).stdout == ran(SCOPES).stdout  # from the cache alone
+    assert header("a.jsonl")["run"] == {}
     assert len(model.asked) == 6
+
+
+@pytest.mark.parametrize("options", [(), ("--cassette", "a.jsonl")], ids=["cache", "cassette"])
+def test_draws_of_the_scope_run_are_replayed(
+    options: tuple[str, ...], model: NumberedServer
+) -> None:
+    """From a cassette, and from the cache alone."""
+    recorded = ran(SCOPES, *options).stdout
+    asked = len(model.asked)
+    assert ran(SCOPES, *options).stdout == recorded
+    assert len(model.asked) == asked
 
 
 @pytest.mark.newest_only
@@ -370,20 +411,45 @@ def last_lines(ended: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in told if " from the cache, " in line or " not used by any call" in line]
 
 
-def test_the_last_line_says_what_the_calls_came_to(model: NumberedServer) -> None:
-    """What was asked, from the cache, replayed and refused are counted apart."""
-    program = "ask('Bread?'); ask('Milk?')"
-    first = ran(program, "--cassette", "a.jsonl")
-    assert last_lines(first) == ["2 asked, 0 from the cache, 0 replayed, 0 refused: a.jsonl"]
-    second = ran(program, "--cassette", "b.jsonl")
-    assert last_lines(second) == ["0 asked, 2 from the cache, 0 replayed, 0 refused: b.jsonl"]
-    third = ran(program, "--cassette", "a.jsonl")
-    assert last_lines(third) == ["0 asked, 0 from the cache, 2 replayed, 0 refused: a.jsonl"]
-    missed = program + "\ntry: ask('Salt?')\nexcept httpx.HTTPStatusError: pass"
-    fourth = ran(missed, "--cassette", "a.jsonl", "--mode", "none", code=1)
-    assert last_lines(fourth) == ["0 asked, 0 from the cache, 2 replayed, 1 refused: a.jsonl"]
-    cached = ran(program + "; ask('Fish?')")
-    [line] = last_lines(cached)
+BREAD_AND_MILK = "ask('Bread?'); ask('Milk?')"
+
+
+@pytest.fixture
+def recorded(model: NumberedServer) -> subprocess.CompletedProcess[str]:
+    """A run of two calls, recorded on a.jsonl."""
+    return ran(BREAD_AND_MILK, "--cassette", "a.jsonl")
+
+
+def test_the_last_line_counts_what_was_asked(
+    recorded: subprocess.CompletedProcess[str],
+) -> None:
+    """Nothing was recorded before."""
+    assert last_lines(recorded) == ["2 asked, 0 from the cache, 0 replayed, 0 refused: a.jsonl"]
+
+
+@pytest.mark.usefixtures("recorded")
+@pytest.mark.parametrize(
+    ("path", "counted"),
+    [("a.jsonl", "0 from the cache, 2 replayed"), ("b.jsonl", "2 from the cache, 0 replayed")],
+)
+def test_the_last_line_tells_the_cache_from_a_cassette(path: str, counted: str) -> None:
+    """A new cassette gets its answers from the cache."""
+    ended = ran(BREAD_AND_MILK, "--cassette", path)
+    assert last_lines(ended) == [f"0 asked, {counted}, 0 refused: {path}"]
+
+
+@pytest.mark.usefixtures("recorded")
+def test_the_last_line_counts_what_was_refused() -> None:
+    """Though the program goes on."""
+    missed = BREAD_AND_MILK + "\ntry: ask('Salt?')\nexcept httpx.HTTPStatusError: pass"
+    ended = ran(missed, "--cassette", "a.jsonl", "--mode", "none", code=1)
+    assert last_lines(ended) == ["0 asked, 0 from the cache, 2 replayed, 1 refused: a.jsonl"]
+
+
+@pytest.mark.usefixtures("recorded")
+def test_the_last_line_names_the_cache_if_there_is_no_cassette() -> None:
+    """It is where the answers are."""
+    [line] = last_lines(ran(BREAD_AND_MILK + "; ask('Fish?')"))
     assert line.startswith("1 asked, 2 from the cache, 0 replayed, 0 refused: ")
     assert line.endswith(".llmcall/cache")
 
@@ -409,15 +475,23 @@ def test_the_last_line_names_the_file_wherever_the_program_goes(model: NumberedS
     assert last_lines(recorded) == ["1 asked, 0 from the cache, 0 replayed, 0 refused: a.jsonl"]
 
 
-def test_the_last_line_names_no_file_that_holds_nothing_of_the_run(model: NumberedServer) -> None:
-    """A failed ``rewrite`` leaves the old file, and a cache whose mode is off records nothing."""
+ONE_ASKED = "1 asked, 0 from the cache, 0 replayed, 0 refused"
+
+
+def test_the_last_line_says_that_a_failed_rewrite_wrote_nothing(model: NumberedServer) -> None:
+    """The old file stays."""
     ran("ask('Bread?')", "--cassette", "a.jsonl")
     failed = ran("ask('Bread?'); 1 / 0", "--cassette", "a.jsonl", "--mode", "rewrite", code=1)
-    counted = "1 asked, 0 from the cache, 0 replayed, 0 refused"
-    assert last_lines(failed) == [f"{counted}: a.jsonl was not written"]
+    assert last_lines(failed) == [f"{ONE_ASKED}: a.jsonl was not written"]
+
+
+def test_the_last_line_says_that_a_cache_that_is_off_recorded_nothing(
+    model: NumberedServer,
+) -> None:
+    """And names no folder."""
     unrecorded = ran("ask('Milk?')", env={**os.environ, "LLMCALL_CACHE_MODE": "off"})
-    [line] = last_lines(unrecorded)
-    assert line == f"{counted}: nothing was recorded, because the cache's mode is off"
+    because = "nothing was recorded, because the cache's mode is off"
+    assert last_lines(unrecorded) == [f"{ONE_ASKED}: {because}"]
 
 
 def test_a_call_that_failed_counts_as_asked(model: NumberedServer) -> None:
@@ -430,7 +504,7 @@ def test_a_call_that_failed_counts_as_asked(model: NumberedServer) -> None:
 
 
 def test_a_misspelt_option_is_no_script() -> None:
-    """If an option before the script is unknown, the error names it as an option."""
+    """The error names it as an option if it stands before the script."""
     assert "llmcall run has no option --cassete" in refused("--cassete", "a.jsonl")
 
 
@@ -444,22 +518,34 @@ def test_a_call_whose_actor_has_no_name_counts_as_refused(model: NumberedServer)
     assert line == "0 asked, 0 from the cache, 0 replayed, 1 refused: a.jsonl was not written"
 
 
-@pytest.mark.newest_only
-def test_records_that_no_call_used(model: NumberedServer) -> None:
-    """A replay says how many there are; ``update`` asks for what is missing and takes them out."""
+@pytest.fixture
+def three_calls(model: NumberedServer) -> None:
+    """A cassette of three calls."""
     ran("ask('Bread?'); ask('Milk?'); ask('Fish?')", "--cassette", "a.jsonl")
-    less = "print(ask('Bread?'), ask('Salt?'))"
+
+
+@pytest.mark.newest_only
+@pytest.mark.usefixtures("three_calls")
+def test_a_replay_tells_how_many_records_no_call_used() -> None:
+    """With the mode that takes them out."""
     replayed = ran("ask('Bread?')", "--cassette", "a.jsonl", "--mode", "none")
-    assert last_lines(replayed)[1].startswith(
-        "2 records were not used by any call. The mode 'update'"
-    )
-    updated = ran(less, "--cassette", "a.jsonl", "--mode", "update")
+    told = "2 records were not used by any call. The mode 'update'"
+    assert last_lines(replayed)[1].startswith(told)
+
+
+@pytest.mark.newest_only
+@pytest.mark.usefixtures("three_calls")
+def test_update_asks_for_what_is_missing_and_takes_unused_records_out() -> None:
+    """A replay then uses every record."""
+    program = "print(ask('Bread?'), ask('Salt?'))"
+    updated = ran(program, "--cassette", "a.jsonl", "--mode", "update")
     assert last_lines(updated) == [
         "1 asked, 0 from the cache, 1 replayed, 0 refused: a.jsonl",
         "2 records were not used by any call and were moved to the disk cache",
     ]
-    again = ran(less, "--cassette", "a.jsonl", "--mode", "none")
-    assert again.stdout == updated.stdout and len(last_lines(again)) == 1
+    replayed = ran(program, "--cassette", "a.jsonl", "--mode", "none")
+    assert replayed.stdout == updated.stdout
+    assert last_lines(replayed) == ["0 asked, 0 from the cache, 2 replayed, 0 refused: a.jsonl"]
 
 
 @pytest.mark.newest_only

@@ -40,7 +40,7 @@ def tried(function, text):
 
 @pytest.fixture
 def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedServer:
-    """Make a model's server, which the programs of a test find."""
+    """A model's server, which the programs of a test find."""
     made = NumberedServer(httpserver)
     monkeypatch.setenv("MODEL_AT", made.address)
     return made
@@ -151,7 +151,7 @@ def test_none_refuses_a_models_host_in_capital_letters(model: NumberedServer) ->
     assert "--mode none refused a request from program.py to localhost" in said
 
 
-def test_none_lets_other_connections_be(model: NumberedServer, httpserver: HTTPServer) -> None:
+def test_none_allows_other_connections(model: NumberedServer, httpserver: HTTPServer) -> None:
     """A program's own server is no model: it is reached in mode ``none``."""
     ran("print(ask('Bread?'))")
     program = """
@@ -162,7 +162,8 @@ def test_none_lets_other_connections_be(model: NumberedServer, httpserver: HTTPS
         print(reader.recv(5), ask('Bread?'))
     """
     printed, said = ran(program, "--mode", "none")
-    assert printed == "b'a row' answer 0\n" and "refused" not in said.replace("0 refused", "")
+    assert printed == "b'a row' answer 0\n"
+    assert "refused" not in said.replace("0 refused", "")
 
 
 def test_what_recorded_clients_ask_is_not_told(model: NumberedServer) -> None:
@@ -179,7 +180,8 @@ def test_what_recorded_clients_ask_is_not_told(model: NumberedServer) -> None:
         print(ask("Bread?"), asyncio.run(aask("Salt?")))
     """
     printed, said = ran(program)
-    assert printed == "answer 1 answer 2\n" and "not recorded" not in said
+    assert printed == "answer 1 answer 2\n"
+    assert "not recorded" not in said
 
 
 BY_LLMCALL = {

@@ -52,7 +52,7 @@ class OddError(Exception):
 
 
 def stay() -> Any:
-    """Refuse to be made of a pickle."""
+    """Fail when it is unpickled."""
     raise ValueError("it stays where it is")
 
 

@@ -38,7 +38,7 @@ def mount(place: Path, *arguments: str) -> None:
 
 @contextmanager
 def small(place: Path, size: str = "1m") -> Iterator[Path]:
-    """Give a disk of little size."""
+    """Provide a disk of little size."""
     place.mkdir()
     mount(place, "-t", "tmpfs", "-o", f"size={size}", "none")
     try:

@@ -345,7 +345,7 @@ def client_for(base_url: str, **settings: Any) -> OpenAIClient:
 
 @contextmanager
 def refusing() -> Iterator[str]:
-    """Give the base URL of a port on which nobody listens."""
+    """Provide the base URL of a port on which nobody listens."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{unused.getsockname()[1]}/v1"

@@ -18,7 +18,7 @@ PLAIN_KEY = "q7w8e9r0t1y2u3i4o5p6a7s8"
 
 @pytest.fixture
 def server() -> Server:
-    """Make a server."""
+    """A model's server."""
     return Server()
 
 

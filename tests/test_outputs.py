@@ -400,9 +400,7 @@ WRAPPED: list[Any] = [
 
 @pytest.mark.parametrize(("output_type", "text", "value"), ACCEPTED + WRAPPED, ids=named)
 def test_what_has_one_meaning_is_read(output_type: Any, text: str, value: Any) -> None:
-    """An answer with one meaning is read, whatever is around it, also where structured output was
-    asked for.
-    """
+    """Whatever is around it, also if structured output was asked for."""
     for client in [STRUCTURED] if (output_type, text, value) in WRAPPED else [CLIENT, STRUCTURED]:
         found = read(text, output_type, client)
         assert found == value
@@ -411,9 +409,7 @@ def test_what_has_one_meaning_is_read(output_type: Any, text: str, value: Any) -
 
 @pytest.mark.parametrize(("output_type", "text", "reason"), REFUSED, ids=named)
 def test_what_has_no_one_meaning_is_refused(output_type: Any, text: str, reason: str) -> None:
-    """An answer with two meanings, or none, is refused with the reason, the text and what is
-    expected.
-    """
+    """With two meanings, or none: the error has the reason, the text and what is expected."""
     for client in (CLIENT, STRUCTURED):
         with pytest.raises(OutputError, match=reason) as caught:
             read(text, output_type, client)

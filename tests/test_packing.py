@@ -76,7 +76,7 @@ def written(folder: Path, files: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a project, and run it once against a server that records."""
+    """A project that was run once against a server that records."""
     project = tmp_path_factory.mktemp("study") / "my stüdy"
     written(project, FILES)
     with HTTPServer() as server:
@@ -94,7 +94,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def packed(recorded: Path) -> Path:
-    """Pack the study."""
+    """The packed study."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(recorded)
         package = recorded.parent / "das Päckchen"
@@ -107,7 +107,7 @@ def packed(recorded: Path) -> Path:
 
 @pytest.fixture
 def project(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Copy the recorded project, and make it the working directory."""
+    """A copy of the recorded project, as the working directory."""
     copy = tmp_path / "project"
     shutil.copytree(recorded, copy)
     monkeypatch.chdir(copy)
@@ -116,7 +116,7 @@ def project(recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def package(packed: Path, tmp_path: Path) -> Path:
-    """Copy the package."""
+    """A copy of the package."""
     return Path(shutil.copytree(packed, tmp_path / "package"))
 
 
@@ -128,7 +128,7 @@ def edited(file: Path, old: str, new: str) -> None:
 
 
 def mend(package: Path) -> None:
-    """Write the sums of the files, and of the recordings' lines, into the manifest anew."""
+    """Write new sums of the files, and of the recordings' lines, into the manifest."""
     manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
     for each in manifest["files"]:
         data = (package / each["file"]).read_bytes()
@@ -156,19 +156,21 @@ def packing(*options: Any, code: int = 1) -> str:
 
 
 def test_a_package_verifies(packed: Path) -> None:
-    """What was packed is verified: each check is said on a line, and the exit code is 0."""
+    """Each check is said on a line, and the exit code is 0."""
     told = done("verify", packed)
     assert told.startswith("verify runs the author's code")
-    assert "result out/table.csv: the same" in told and DIFFERS not in told
+    assert "result out/table.csv: the same" in told
+    assert DIFFERS not in told
     assert "who gave the answers" in told.splitlines()[-1]
 
 
 def test_a_zip_file_verifies(packed: Path) -> None:
-    """A ZIP file is verified as its folder is, and told as JSON."""
+    """As its folder does, and the result may be JSON."""
     # An old click gives standard error, which says that code will run, before standard output.
     said = run("verify", packed.parent / "p.zip", "--json").stdout
     result = json.loads(said[said.index("{") :])
-    assert result["ok"] and {check["status"] for check in result["checks"]} == {OK}
+    assert result["ok"]
+    assert {check["status"] for check in result["checks"]} == {OK}
 
 
 def test_a_package_holds_what_the_run_used(packed: Path) -> None:
@@ -208,7 +210,8 @@ def test_the_recording_is_read_without_llmcall(packed: Path) -> None:
         capture_output=True,
         check=True,
     ).stdout.decode()
-    assert "You are Bela, a baker. What do you pay?" in printed and "answer 1" in printed
+    assert "You are Bela, a baker. What do you pay?" in printed
+    assert "answer 1" in printed
 
 
 def test_a_run_of_an_unchanged_program_is_packed(
@@ -242,8 +245,8 @@ def test_a_program_with_an_event_loop_packs(project: Path) -> None:
 
 
 @pytest.mark.newest_only
-def test_changed_files_are_named(package: Path) -> None:
-    """Without mended sums, each changed, missing or new file is named, and a changed record."""
+def test_changed_missing_and_new_files_are_named(package: Path) -> None:
+    """Without mended sums, each of them, and a changed record."""
     edited(package / "recordings" / TAPE, "answer 1", "answer 9")
     edited(package / "data/data/people of Köln.csv", "nurse", "doctor")
     (package / "results/out/all.json").unlink()
@@ -398,7 +401,7 @@ QUICK = ("an answer", "a persona", "a hidden input", "a live call", "a child pro
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_as_it_is_is_found(package: Path, name: str) -> None:
+def test_a_change_with_the_old_sums_is_found(package: Path, name: str) -> None:
     """The sum in the manifest names the file that was changed, and the replay finds what it does."""
     change = CHANGES[name]
     change.apply(package)
@@ -512,8 +515,8 @@ def test_a_tolerance_lets_no_text_differ(package: Path) -> None:
 
 
 @pytest.mark.newest_only
-def test_two_verifies_at_once(packed: Path) -> None:
-    """Two verifies of one package leave each other alone."""
+def test_two_verifies_at_once_do_not_disturb_each_other(packed: Path) -> None:
+    """Both of one package succeed."""
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(llmcall.verify, [packed, packed]))
     assert [each.ok for each in found] == [True, True]
@@ -637,20 +640,31 @@ def test_what_is_no_package_is_wrong_usage(tmp_path: Path) -> None:
 # What pack refuses
 
 
+@pytest.fixture
+def with_unused_record(project: Path) -> str:
+    """The name of a record that no call of the project uses."""
+    written(project, {"data/people of Köln.csv": "Ada,nurse\nBela,baker\n"})
+    return "Çem#0"
+
+
 @pytest.mark.newest_only
-def test_an_unused_record_stops_it(project: Path) -> None:
-    """A record that no call used stops the packing; ``--prune`` leaves it out of the package."""
-    without_row = "Ada,nurse\nBela,baker\n"
-    written(project, {"data/people of Köln.csv": without_row})
-    assert "1 record that no call used: Çem#0" in packing()
+def test_an_unused_record_stops_the_packing(with_unused_record: str) -> None:
+    """It is named."""
+    assert f"1 record that no call used: {with_unused_record}" in packing()
+
+
+@pytest.mark.newest_only
+def test_prune_leaves_an_unused_record_out_of_the_package(with_unused_record: str) -> None:
+    """The project's own recording keeps it."""
     packing("--prune", code=0)
-    assert "Çem#0" not in Path("../made/recordings", TAPE).read_text(encoding="utf-8")
-    assert "Çem#0" in Path(TAPE).read_text(encoding="utf-8")
+    packed_tape = Path("../made/recordings", TAPE).read_text(encoding="utf-8")
+    assert with_unused_record not in packed_tape
+    assert with_unused_record in Path(TAPE).read_text(encoding="utf-8")
 
 
 @pytest.mark.newest_only
-def test_a_miss_stops_it(project: Path) -> None:
-    """A call that no record answers stops the packing, also if the program catches its error."""
+def test_a_miss_stops_the_packing(project: Path) -> None:
+    """No record answers a call, and the program catches its error."""
     more = "with llmcall.scope('Ada'):\n        llmcall.client().send_message('More?')"
     caught = f"    main()\n    try:\n      {more}\n    except Exception: pass"
     edited(project / SCRIPT, "    main()", caught)
@@ -666,26 +680,38 @@ failing.send_message("More?", on_error="return")
 
 
 @pytest.mark.newest_only
-def test_a_failed_call_stops_it(project: Path) -> None:
-    """A call that failed for good stops the packing, also if the program goes on."""
+def test_a_failed_call_stops_the_packing(project: Path) -> None:
+    """It failed for good, and the program goes on."""
     with open(project / SCRIPT, "a", encoding="utf-8") as file:
         file.write(FAILING)
     assert "failed for good" in packing()
 
 
-@pytest.mark.newest_only
-def test_a_doubled_record_stops_it(project: Path) -> None:
-    """A record that is in the recording twice stops the packing; ``--prune`` packs it once."""
+@pytest.fixture
+def doubled(project: Path) -> str:
+    """The line that a recording has twice."""
     last = Path(TAPE).read_text(encoding="utf-8").splitlines()[-1]
     with open(TAPE, "a", encoding="utf-8") as file:
         file.write(f"{last}\n")
-    assert "twice" in packing()
-    packing("--prune", code=0)
-    assert Path("../made/recordings", TAPE).read_text(encoding="utf-8").count(last) == 1
+    return last
 
 
 @pytest.mark.newest_only
-def test_an_unnamed_cassette_stops_it(project: Path) -> None:
+@pytest.mark.usefixtures("doubled")
+def test_a_doubled_record_stops_the_packing() -> None:
+    """The message says that it is there twice."""
+    assert "twice" in packing()
+
+
+@pytest.mark.newest_only
+def test_prune_packs_a_doubled_record_once(doubled: str) -> None:
+    """The package has the line once."""
+    packing("--prune", code=0)
+    assert Path("../made/recordings", TAPE).read_text(encoding="utf-8").count(doubled) == 1
+
+
+@pytest.mark.newest_only
+def test_an_unnamed_cassette_stops_the_packing(project: Path) -> None:
     """A cassette that the program opens must be named."""
     other = Path(shutil.copy(TAPE, "other.jsonl"))
     said = done("pack", "../made", "--cassette", other, "--", SCRIPT, code=1)
@@ -707,8 +733,8 @@ CREDENTIALS = {
 
 @pytest.mark.newest_only
 @pytest.mark.parametrize("name", CREDENTIALS)
-def test_a_credential_stops_it(project: Path, name: str) -> None:
-    """Text that looks like a credential stops the packing, in any file, and is not shown."""
+def test_a_credential_stops_the_packing(project: Path, name: str) -> None:
+    """Text that looks like one, in any file; it is not shown."""
     file, old, new, place = CREDENTIALS[name]
     edited(project / file, old, new)
     if name == "the data":  # a line that is not a person
@@ -721,20 +747,20 @@ def test_a_credential_stops_it(project: Path, name: str) -> None:
 
 
 @pytest.mark.newest_only
-def test_an_incomplete_recording_stops_it(project: Path) -> None:
-    """A recording that an exception ended is not packed."""
+def test_an_incomplete_recording_stops_the_packing(project: Path) -> None:
+    """An exception ended it."""
     edited(project / TAPE, '{"llmcall": 1,', '{"llmcall": 1, "complete": false,')
     assert "is an incomplete recording" in packing()
 
 
 @pytest.mark.newest_only
-def test_a_large_file_stops_it(project: Path) -> None:
-    """A file over ``--max-size`` stops the packing."""
+def test_a_large_file_stops_the_packing(project: Path) -> None:
+    """One over ``--max-size``."""
     assert "more than --max-size allows" in packing("--max-size", "0.00001")
 
 
-def test_a_file_outside_the_project_stops_it(project: Path) -> None:
-    """A file that is read elsewhere, or by an absolute path, stops the packing."""
+def test_a_file_outside_the_project_stops_the_packing(project: Path) -> None:
+    """One that is read elsewhere, or by an absolute path."""
     written(project.parent, {"elsewhere.txt": "1"})
     absolute = str(project / "notes.txt")
     reading = f"    open({str(project.parent / 'elsewhere.txt')!r})\n    open({absolute!r})\n"
@@ -800,8 +826,8 @@ def test_what_is_written_into_the_home_folder_is_told(project: Path) -> None:
 
 
 @pytest.mark.newest_only
-def test_a_result_that_differs_every_time_stops_it(project: Path) -> None:
-    """Results that differ between two runs stop the packing, each named; ``--exclude`` leaves one out."""
+def test_a_result_that_differs_every_time_stops_the_packing(project: Path) -> None:
+    """Each is named; ``--exclude`` leaves one out."""
     edited(
         project / SCRIPT,
         "    rows = []\n",
@@ -811,7 +837,7 @@ def test_a_result_that_differs_every_time_stops_it(project: Path) -> None:
     packing("--exclude", "out/log", code=0)
 
 
-def test_python_is_no_script(project: Path) -> None:
+def test_python_is_no_script_to_pack(project: Path) -> None:
     """``python`` after ``--`` is wrong usage, and the message says so."""
     said = done("pack", "../made", "--cassette", TAPE, "--", "python", SCRIPT, code=2)
     assert "without 'python'" in said
@@ -970,12 +996,24 @@ def test_what_is_no_notebook_is_refused(project: Path, text: str) -> None:
     assert "study.ipynb is not a notebook" in said
 
 
-@pytest.mark.slow
-def test_a_child_process_gets_what_is_added(project: Path) -> None:
-    """A file that only a child process reads is packed by ``--add``; without it, pack stops."""
+@pytest.fixture
+def reads_in_a_child(project: Path) -> None:
+    """The project, whose program starts a child process that reads a file."""
     reading = "    import subprocess\n    subprocess.run(['cat', 'notes.txt'], check=True)\n"
     edited(project / SCRIPT, "    rows = []\n", f"    rows = []\n{reading}")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("reads_in_a_child")
+def test_a_file_that_only_a_child_process_reads_stops_the_packing() -> None:
+    """It is missing in the folder in which the package is tried."""
     assert "in a folder with only what is packed" in packing()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("reads_in_a_child")
+def test_a_child_process_gets_what_is_added() -> None:
+    """``--add`` packs a file; verify says that it did not watch the process."""
     assert "name their files with --add: cat" in packing("--add", "notes.txt", code=0)
     assert Path("../made/data/notes.txt").read_text(encoding="utf-8") == "never read\n"
     found = llmcall.verify("../made")
@@ -984,7 +1022,7 @@ def test_a_child_process_gets_what_is_added(project: Path) -> None:
 
 
 def test_licence_and_citation_are_taken_along(project: Path) -> None:
-    """``--licence`` becomes the package's LICENSE; a CITATION.cff is taken along."""
+    """``--licence`` becomes the package's LICENSE; a CITATION.cff keeps its name."""
     written(project, {"terms.txt": "Ask first.\n", "CITATION.cff": "title: Bread\n"})
     packing("--licence", "terms.txt", code=0)
     assert Path("../made/LICENSE").read_text(encoding="utf-8") == "Ask first.\n"

@@ -224,7 +224,8 @@ def test_a_replayed_stream_reports_its_usage_in_a_chunk_of_its_own() -> None:
     *chunks, last = recorded(server).chat.completions.create(
         **asked, stream=True, stream_options={"include_usage": True}
     )
-    assert last.choices == [] and last.usage is not None
+    assert last.choices == []
+    assert last.usage is not None
     assert all(chunk.usage is None for chunk in chunks)
 
 
@@ -327,7 +328,7 @@ def test_any_answer_is_the_same_live_and_replayed(
 
 
 class Offer(pydantic.BaseModel):
-    """Hold what a buyer offers."""
+    """What a buyer offers."""
 
     coins: int
     item: str
@@ -335,8 +336,9 @@ class Offer(pydantic.BaseModel):
 
 def test_the_sdks_own_streams_are_replayed() -> None:
     """``chat.completions.stream()`` gives the same events, and the same parsed object."""
-    text = Offer(coins=3, item="bread").model_dump_json()
-    server, found = Answering(response(choice({"content": text})), size=30), []
+    offer = Offer(coins=3, item="bread")
+    server = Answering(response(choice({"content": offer.model_dump_json()})), size=30)
+    found = []
     for mode in ("auto", "replay"):
         client = recorded(server, cache_mode=mode)
         with client.chat.completions.stream(
@@ -345,8 +347,10 @@ def test_the_sdks_own_streams_are_replayed() -> None:
             kinds = {each.type for each in stream}
             found.append((kinds, stream.get_final_completion().choices[0].message.parsed))
         server.is_gone = True
-    assert found[0] == found[1]
-    assert found[0][1] == Offer(coins=3, item="bread") and "content.done" in found[0][0]
+    (live_kinds, live_offer), replayed = found
+    assert replayed == (live_kinds, live_offer)
+    assert live_offer == offer
+    assert "content.done" in live_kinds
 
 
 @pytest.mark.parametrize(

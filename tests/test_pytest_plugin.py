@@ -132,7 +132,7 @@ def summary(printed: str) -> list[str]:
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """Make a project with one test of one call."""
+    """A project with one test of one call."""
     return Project(pytester, monkeypatch)
 
 

@@ -109,7 +109,7 @@ def test_all_records_are_exported(mixed: Any, tmp_path: Path) -> None:
 
 
 def test_a_miss_names_the_server(mixed: Any) -> None:
-    """The explanation says where was looked."""
+    """The explanation says in which cache it looked."""
     assert str(mixed.cache.path) in str(mixed.cache.explain(asked("b")))
 
 

@@ -35,7 +35,7 @@ FOLDERS = itertools.count()
 
 @contextmanager
 def a_place_of_its_own() -> Iterator[Path]:
-    """Give each example a folder for its cassette and its cache."""
+    """Provide a folder for the cassette and the cache of an example."""
     folder = Path(f"run-{next(FOLDERS)}").absolute()
     folder.mkdir()
     with llmcall.configured(cache_path=folder / "cache"):
@@ -72,7 +72,8 @@ def test_any_interleaving_is_the_sequential_run(program: Any, seed: int, inside:
                 told.append(run(way, program, seed, inside=inside, mode="off", pure=True))
             files.add(path.read_bytes() if path.exists() else b"")
             path.unlink(missing_ok=True)
-    assert told[1] == told[0] == told[2] and len(files) == 1
+    assert told[1] == told[0] == told[2]
+    assert len(files) == 1
 
 
 @pytest.mark.newest_only
@@ -167,30 +168,38 @@ def meeting(threads: int) -> ScriptedClient:
 
 @pytest.mark.parametrize("function", [False, True])
 def test_the_same_request_at_once_warns(function: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Threads that ask the same in one scope leave it to chance who gets which draw: one warning
-    says so.
-    """
+    """Chance decides which thread gets which draw: one warning says so."""
     client, barrier = meeting(3), threading.Barrier(3, timeout=60)
     clock = recorded(name="clock")(lambda: barrier.wait())
     at_once(lambda _: clock() if function else said(client), 1, 2, 3)
     (warning,) = caplog.messages
-    assert (
-        "two threads in the scope 'trial'" in warning
-        and "Give each thread its own scope" in warning
-    )
+    assert "two threads in the scope 'trial'" in warning
+    assert "Give each thread its own scope" in warning
 
 
-def test_other_requests_at_once_do_not_warn(caplog: pytest.LogCaptureFixture) -> None:
-    """Other texts, other scopes and given samples are no matter of chance."""
-    texts, samples, scopes = meeting(2), meeting(2), meeting(2)
-    at_once(lambda text: said(texts, text), "a", "b")
-    at_once(lambda name: samples.send_message("Hi", sample=name), "a", "b")
+def ask_texts(client: ScriptedClient, name: str) -> Any:
+    """Ask another text."""
+    return said(client, name)
 
-    def alone(name: str) -> Any:
-        with scope(name):
-            return said(scopes)
 
-    at_once(alone, "a", "b")
+def ask_samples(client: ScriptedClient, name: str) -> Any:
+    """Ask for another sample."""
+    return client.send_message("Hi", sample=name)
+
+
+def ask_in_scopes(client: ScriptedClient, name: str) -> Any:
+    """Ask in another scope."""
+    with scope(name):
+        return said(client)
+
+
+@pytest.mark.parametrize("ask", [ask_texts, ask_samples, ask_in_scopes])
+def test_other_requests_at_once_do_not_warn(
+    ask: Callable[[ScriptedClient, str], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are no matter of chance."""
+    client = meeting(2)
+    at_once(lambda name: ask(client, name), "a", "b")
     assert caplog.messages == []
 
 

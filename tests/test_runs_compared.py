@@ -352,8 +352,8 @@ def paired_systems(found: Any) -> set[tuple[str, ...]]:
 
 
 def test_edited_system_messages_of_many_actors() -> None:
-    """If all of them were edited alike, each actor is paired with itself, also where the edit has
-    the words of some actors.
+    """If all of them were edited alike, each actor is paired with itself, also if the edit has the
+    words of some actors.
     """
     work = ["a farmer", "a driver", "a teacher"]
     before = [
@@ -700,7 +700,7 @@ def test_a_short_answer_that_prompts_repeat_in_one_place_explains_a_change() -> 
     [("Bread ?", "[-Bread?-] {+Bread ?+}"), ("Bread?\n", "[-Bread?-] {+Bread?\\n+}")],
 )
 def test_a_changed_blank_is_shown_with_its_words(asked: str, shown: str) -> None:
-    """Where only blanks or marks of a prompt changed, the words beside them are shown."""
+    """If only blanks or marks of a prompt changed, the words beside them are shown."""
     other = written("b.jsonl", [chat(asked, "Yes.", "lisa#0")])
     found = llmcall.compare(written("a.jsonl", [chat("Bread?", "Yes.", "lisa#0")]), other)
     assert found.parted[0].in_words() == shown

@@ -585,10 +585,8 @@ def test_a_thread_that_inherits_the_context_stands_in_its_scope() -> None:
     assert drawn == ["trial#0", "trial#1", "trial#2", "trial#3", "next#0"]
 
 
-def test_a_context_without_a_scope_while_threads_open_some() -> None:
-    """It is plain where its own thread has one open, however quickly other threads open and leave
-    theirs.
-    """
+def test_a_context_without_a_scope_is_plain_while_other_threads_open_some() -> None:
+    """If its own thread has one open, however quickly other threads open and leave theirs."""
     is_over = threading.Event()
 
     def open_scopes() -> None:

@@ -38,7 +38,7 @@ import llmcall
 
 @pytest.fixture
 def server() -> Server:
-    """Make a server."""
+    """A model's server."""
     return Server()
 
 

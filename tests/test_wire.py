@@ -121,7 +121,8 @@ def check_sent(door: Callable[[Wire, Call], None], call: Call) -> None:
     server = Wire()
     plain = sent_plainly(server, call)
     door(server, call)
-    assert server.bodies() == plain and len(plain) == 1
+    assert server.bodies() == plain
+    assert len(plain) == 1
 
 
 def chat(stream: bool = False, **params: Any) -> Call:
@@ -191,15 +192,22 @@ OWN_NAMES = [
 ]
 
 
+FIELDS = st.dictionaries(st.sampled_from([*OWN_NAMES, "top_k", "chat_template_kwargs", "é"]), JSON)
+
+
 @settings(max_examples=60)
-@given(
-    fields=st.dictionaries(
-        st.sampled_from([*OWN_NAMES, "top_k", "chat_template_kwargs", "é"]), JSON
-    )
-)
-def test_unknown_fields_are_sent_as_the_sdk_sends_them(fields: dict[str, Any]) -> None:
+@given(fields=FIELDS)
+def test_unknown_fields_of_a_chat_are_sent_as_the_sdk_sends_them(fields: dict[str, Any]) -> None:
     """A field beyond the API stays at its place, whatever its name is and whatever it holds."""
     check_sent(by_http_client, chat(extra_body=fields))
+
+
+@settings(max_examples=60)
+@given(fields=FIELDS)
+def test_unknown_fields_of_an_embedding_are_sent_as_the_sdk_sends_them(
+    fields: dict[str, Any],
+) -> None:
+    """As those of a chat."""
     check_sent(
         by_http_client,
         lambda client: client.embeddings.create(model="e", input="bread", extra_body=fields),
@@ -223,8 +231,8 @@ def test_a_retry_takes_out_one_field() -> None:
     assert [second] == sent_plainly(server, chat(temperature=1.0, extra_body={"é": OBJECT}))
 
 
-def test_an_alias_changes_the_model() -> None:
-    """An alias changes the model, and nothing else."""
+def test_an_alias_changes_the_model_and_nothing_else() -> None:
+    """The body is that of a program that names the model."""
     server = Wire()
     with llmcall.configured(aliases={"four": "gpt-4o-mini"}):
         chat(model="four", temperature=1.0, extra_body=OBJECT)(program(server))
@@ -241,16 +249,22 @@ def test_an_override_adds_what_the_program_does_not_say() -> None:
     assert json.loads(sent) == {**json.loads(plain), "top_p": 0.5}
 
 
-def test_a_field_beyond_the_api_has_the_key_of_extra_body() -> None:
-    """What it is answered is what ``send_message(extra_body=…)`` and ``get_embedding`` replay."""
-    server = Wire()
-    answer = program(server).chat.completions.create(
-        model="gpt-4o-mini", messages=QUESTION, extra_body={"top_k": 3}
+def test_send_message_replays_a_field_beyond_the_api() -> None:
+    """By ``extra_body``."""
+    answer = program(Wire()).chat.completions.create(
+        model="gpt-4o-mini",
+        messages=QUESTION,  # type: ignore[arg-type]
+        extra_body={"top_k": 3},
     )
-    program(server).embeddings.create(model="e", input="bread", extra_body={"task": "query"})
     client = llmcall.OpenAIClient(cache_mode="replay", on_error="raise")
     reply = client.send_message(QUESTION, model="gpt-4o-mini", extra_body={"top_k": 3})
     assert reply.content == answer.choices[0].message.content
+
+
+def test_get_embedding_replays_a_field_beyond_the_api() -> None:
+    """By ``extra_body``."""
+    program(Wire()).embeddings.create(model="e", input="bread", extra_body={"task": "query"})
+    client = llmcall.OpenAIClient(cache_mode="replay", on_error="raise")
     assert client.get_embedding("bread", "e", extra_body={"task": "query"}) == [5, 0.5]
 
 
@@ -293,10 +307,12 @@ def test_llmcall_run_sends_what_the_program_sends(httpserver: Any) -> None:
     for command in ([], ["-m", "llmcall", "run", "--cassette", "run.jsonl"]):
         url = httpserver.url_for("/v1")
         subprocess.run([sys.executable, *command, "script.py", url], check=True)
-    assert len(sent) == 2 and sent[0] == sent[1] != b""
+    plain, recorded = sent
+    assert plain
+    assert recorded == plain
 
 
-def test_a_budget_keeps_what_it_reserved_where_no_usage_is_reported() -> None:
+def test_a_budget_keeps_what_it_reserved_if_no_usage_is_reported() -> None:
     """A stream that asks for no usage reports none: what it reserved counts as spent."""
     quiet = chunks_of("Two", " coins.", usage=None)
     content = b"".join(map(event, [*quiet, b"[DONE]"]))
@@ -304,4 +320,5 @@ def test_a_budget_keeps_what_it_reserved_where_no_usage_is_reported() -> None:
     client = openai.OpenAI(api_key=KEY, http_client=llmcall.http_client(transport=transport))
     with llmcall.budget(tokens=10_000) as budget:
         chat(stream=True, max_tokens=500)(client)
-    assert budget.spent.tokens is not None and 500 < budget.spent.tokens < 600
+    assert budget.spent.tokens is not None
+    assert 500 < budget.spent.tokens < 600

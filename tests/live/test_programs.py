@@ -83,7 +83,7 @@ def check_replays(program: str, python: str, base_url: str, folder: Path) -> Non
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_of_others(program: str, model_server: Any, tmp_path: Path) -> None:
+def test_a_program_of_others_replays(program: str, model_server: Any, tmp_path: Path) -> None:
     """The transcripts are those that were recorded, in whatever order the actors' tasks or threads
     run.
     """
@@ -151,11 +151,11 @@ def tinytroupe(folder: Path) -> str:
     return python_with(*NEEDED, alone=TINYTROUPE, otherwise=UNREACHABLE)
 
 
-def test_tinytroupe(actions: str, tmp_path: Path) -> None:
-    """A world of TinyTroupe's agents, which act in its threads, replays with their actions."""
+def test_a_world_of_tinytroupe_replays(actions: str, tmp_path: Path) -> None:
+    """Its agents act in its threads."""
     check_replays("tinytroupe_market", tinytroupe(tmp_path), actions, tmp_path)
 
 
-def test_tinytroupe_with_short_prompts(model_server: Any, tmp_path: Path) -> None:
-    """What is asked by its client in its threads, of a real model, replays."""
+def test_calls_of_tinytroupes_client_replay(model_server: Any, tmp_path: Path) -> None:
+    """What is asked in its threads, of a real model."""
     check_replays("tinytroupe_talk", tinytroupe(tmp_path), model_server.base_url, tmp_path)

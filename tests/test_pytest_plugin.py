@@ -784,7 +784,7 @@ def test_a_cassettes_name_that_is_no_text_is_an_error(project: Project) -> None:
     assert "test_one: a cassette's name must be a string, not None" in printed
 
 
-def test_marks_that_a_conftest_adds(project: Project) -> None:
+def test_marks_that_a_conftest_adds_give_cassettes(project: Project) -> None:
     """A conftest that marks tests in pytest_collection_modifyitems gives them cassettes."""
     project.write(
         "def pytest_collection_modifyitems(items):\n    for item in items: item.add_marker(pytest.mark.llm)\n",

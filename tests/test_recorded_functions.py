@@ -157,7 +157,7 @@ def test_arguments_are_bound_as_by_the_signature(
         (lambda f: f({"x": 1, "y": 2}, c=4, d=5), lambda f: f({"y": 2, "x": 1.0}, d=5, c=4)),
     ],
 )
-def test_spellings_of_the_same_call(one: Any, other: Any) -> None:
+def test_spellings_of_the_same_call_share_an_answer(one: Any, other: Any) -> None:
     """How an argument is passed or written does not matter."""
 
     @recorded

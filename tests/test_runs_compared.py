@@ -351,7 +351,7 @@ def paired_systems(found: Any) -> set[tuple[str, ...]]:
     }
 
 
-def test_edited_system_messages_of_many_actors() -> None:
+def test_actors_whose_system_messages_were_edited_alike_are_paired() -> None:
     """If all of them were edited alike, each actor is paired with itself, also if the edit has the
     words of some actors.
     """
@@ -365,7 +365,7 @@ def test_edited_system_messages_of_many_actors() -> None:
     assert paired_systems(found) == set(zip(before, after, strict=True))
 
 
-def test_edited_system_messages_with_the_same_words() -> None:
+def test_the_order_of_words_pairs_edited_actors() -> None:
     """The order of their words tells actors apart, too."""
     before = [f"You are {one} and trade with {other}." for one, other in permutations("ABCD", 2)]
     after = [f"{each} Be brief." for each in before]
@@ -382,7 +382,7 @@ def test_other_people_are_no_edited_ones() -> None:
     assert counts(found) == (0, 0, 2, 2)
 
 
-def test_the_spread_of_several_runs() -> None:
+def test_the_answers_of_several_runs_are_counted() -> None:
     """Each question of the first run has the answers and their counts, whatever the runs are
     called.
 

@@ -395,7 +395,7 @@ def test_the_fallback_reserves_at_full_price(asking: Any) -> None:
     assert tiers(server) == ["flex"] * 3
 
 
-def test_groqs_word_for_no_capacity(asking: Any) -> None:
+def test_groqs_word_for_no_capacity_is_understood(asking: Any) -> None:
     """Groq answers 498 and ``capacity_exceeded``."""
     full = refusal(498, "Flex tier capacity exceeded", code="capacity_exceeded")
     client, server = asking(full, served("flex"), service_tier="flex")

@@ -140,7 +140,7 @@ PATHS = st.lists(st.sampled_from(["trial-1", "trial-2", "lisa", "bart", "x"]), m
         max_size=8,
     )
 )
-def test_parts_add_up(asked: list[tuple[str, tuple[str, ...], int | None]]) -> None:
+def test_the_parts_of_usage_add_up(asked: list[tuple[str, tuple[str, ...], int | None]]) -> None:
     """Each amount, also of each model and scope with those inside it, is a sum, or None with an
     unknown part.
     """

@@ -123,7 +123,7 @@ def test_a_call_after_a_varied_table_is_another_draw(
     assert not {*later["value"]} & {*table["value"]}
 
 
-def test_one_plan_for_all_cells() -> None:
+def test_a_plan_counts_equal_requests_of_cells_once() -> None:
     """Equal requests of two cells count once, as they are asked once."""
     client = numbered()
     call = call_of(client)

@@ -184,7 +184,8 @@ def test_a_mistake_is_shown(name: str, place: str) -> None:
         with llmcall.cassette("run.jsonl", mode="none"):
             error = missed(replayed)
         assert "llmcall.cassette('run.jsonl', mode='new') keeps recorded answers" in flat(error)
-        assert "the cassette run.jsonl" in flat(error) and "rewrite" not in str(error)
+        assert "the cassette run.jsonl" in flat(error)
+        assert "rewrite" not in str(error)
     assert re.search(says, flat(error)), error
 
 
@@ -764,6 +765,8 @@ def test_swallowed_misses_and_scope_errors_are_told_apart() -> None:
     if "ScopeError" in missed:
         missed, unscoped = unscoped, missed
     assert missed.startswith("1 call had no recorded answer and raised CacheMissError")
-    assert "MODE = auto" in missed and "bind" not in missed
+    assert "MODE = auto" in missed
+    assert "bind" not in missed
     assert unscoped.startswith("2 calls had no clear scope and raised ScopeError")
-    assert "llmcall.bind(function)" in unscoped and "MODE" not in unscoped
+    assert "llmcall.bind(function)" in unscoped
+    assert "MODE" not in unscoped

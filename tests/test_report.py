@@ -308,7 +308,8 @@ def test_the_numbers_of_a_survey_are_shown_by_ranges() -> None:
 def test_repeats_are_one_row() -> None:
     """The repeats of an item stand in one row, under headings that name them."""
     cells = data_of(report(survey("a.jsonl")))["cells"]
-    assert len(cells["rows"]) == 24 and len(cells["row"]) == 49
+    assert len(cells["rows"]) == 24
+    assert len(cells["row"]) == 49
     assert cells["columns"] == ["repeat 1, call 1", "repeat 1, call 2", "repeat 2, call 1"]
 
 

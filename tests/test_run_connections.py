@@ -302,8 +302,10 @@ def test_none_refuses_calls_of_child_processes(model: NumberedServer, kind: str)
     ran("print(ask('from the parent'))")
     printed, said = ran(in_a_child(kind, "ask_by_sdk"), "--mode", "none", code=1)
     first, second = printed.splitlines()
-    assert first == "answer 0" and second in ("ConflictError", "APIConnectionError", "ValueError")
-    assert "llmcall run: the requests of child process " in said and "were refused" in said
+    assert first == "answer 0"
+    assert second in ("ConflictError", "APIConnectionError", "ValueError")
+    assert "llmcall run: the requests of child process " in said
+    assert "were refused" in said
     assert "The requests of 1 child process were refused" in said
     assert model.asked == ["from the parent"]
 
@@ -348,7 +350,8 @@ def test_child_processes_that_ask_no_model_are_not_told(model: NumberedServer) -
             print(pool.map(abs, [-1, -2]))
     """
     printed, said = ran(program)
-    assert printed == "b'done\\n'\n[1, 2]\n" and "child process" not in said
+    assert printed == "b'done\\n'\n[1, 2]\n"
+    assert "child process" not in said
 
 
 def test_none_names_child_processes_that_nobody_can_watch(model: NumberedServer) -> None:
@@ -418,5 +421,6 @@ def test_a_sitecustomize_of_ones_own_is_still_imported(model: NumberedServer) ->
 def test_errors_survive_pickling(error: Exception) -> None:
     """Each error comes home from a process pool with its words and attributes."""
     found = pickle.loads(pickle.dumps(error))
-    assert type(found) is type(error) and str(found) == str(error)
+    assert type(found) is type(error)
+    assert str(found) == str(error)
     assert vars(found) == vars(error)

@@ -268,10 +268,12 @@ def test_a_stream_that_is_read_at_exit_is_recorded(streaming: RawServer) -> None
     """What a function of ``atexit`` reads is the whole answer, as in the plain interpreter."""
     written(f"{STREAM}\natexit.register(lambda: print(*streams[0]))\nbegin('Bread?')")
     live, said = ran()
-    assert "coins" in live and "[DONE]" in live
+    assert "coins" in live
+    assert "[DONE]" in live
     assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
     replayed, _ = ran("--mode", "none")
-    assert "coins" in replayed and "[DONE]" in replayed
+    assert "coins" in replayed
+    assert "[DONE]" in replayed
     assert len(streaming.requests) == 1
 
 
@@ -423,7 +425,8 @@ def test_none_needs_the_cassette_before_the_program_starts(model: NumberedServer
     written("print('it starts')")
     printed, said = ran("--mode", "none", code=1)
     assert printed == ""
-    assert "run.jsonl does not exist" in said and "run the program once without --mode none" in said
+    assert "run.jsonl does not exist" in said
+    assert "run the program once without --mode none" in said
 
 
 def test_notices_are_said_once_more_at_the_end(model: NumberedServer) -> None:

@@ -88,7 +88,8 @@ def test_a_streamed_draw_counts_like_any() -> None:
         assert sample() == "a#0"
         with client_with().stream_message("Hello") as stream:
             list(stream)
-        assert stream.reply is not None and stream.reply.sample == "a#1"
+        assert stream.reply is not None
+        assert stream.reply.sample == "a#1"
         assert sample() == "a#2"
 
 
@@ -821,7 +822,8 @@ def test_a_context_manager_that_a_generator_leaves_open(opened: Callable[[], Any
             yield sample()
 
     playing = steps()
-    assert str(next(playing)).endswith("#0") and tried() == "ScopeError"
+    assert str(next(playing)).endswith("#0")
+    assert tried() == "ScopeError"
     playing.close()
 
 

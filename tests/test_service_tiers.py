@@ -105,7 +105,9 @@ def test_an_answer_at_one_tier_is_replayed_at_another(asking: Any) -> None:
     client.send_message(QUESTION)
     with llmcall.configured(service_tier="default"):
         reply = client.send_message(QUESTION, service_tier="priority")
-    assert reply is not None and reply.cached and len(server.requests) == 1
+    assert reply is not None
+    assert reply.cached
+    assert len(server.requests) == 1
 
 
 def test_embeddings_get_no_tier(asking: Any) -> None:
@@ -207,7 +209,8 @@ def test_a_streamed_answer_costs_what_its_tier_costs(tier: str | None, cost: flo
     client = Streamed(*chunks, model="m", prices=PRICES, cache_mode="off", service_tier="flex")
     with client.stream_message(QUESTION) as stream:
         "".join(stream)
-    assert stream.reply is not None and stream.reply.cost == pytest.approx(cost)
+    assert stream.reply is not None
+    assert stream.reply.cost == pytest.approx(cost)
     assert client.usage.full_price_calls == (tier is None)
 
 
@@ -278,7 +281,8 @@ def test_a_budget_holds_exactly_at_half_price(ask: Any, asking: Any) -> None:
         ask(client, QUESTION)
         with pytest.raises(BudgetExceededError):
             ask(client, QUESTION)
-    assert budget.spent.usd == pytest.approx(2 * half) and len(server.requests) == 2
+    assert budget.spent.usd == pytest.approx(2 * half)
+    assert len(server.requests) == 2
 
 
 def test_a_plan_counts_at_the_tier_that_is_asked_for(asking: Any) -> None:
@@ -361,7 +365,8 @@ def test_wait_ends_at_the_deadline(asking: Any) -> None:
     client, server = asking(NO_CAPACITY, service_tier="flex", flex_fallback="wait")
     with pytest.raises(RateLimitError):
         client.send_message(QUESTION, deadline=0.5, waiting_time=0.05)
-    assert len(server.requests) > 3 and set(tiers(server)) == {"flex"}
+    assert len(server.requests) > 3
+    assert set(tiers(server)) == {"flex"}
 
 
 def test_no_capacity_lets_no_endpoint_rest(httpserver: HTTPServer) -> None:

@@ -43,14 +43,14 @@ def containers(text: str, wanted: str = "{[") -> list[Any]:
         inside = [
             value for block in _FENCED.finditer(text) for value in _values_in(block[2], wanted)
         ]
-        found = inside or _values_in(text, wanted)
+        values = inside or _values_in(text, wanted)
         if "\\" in text or not text.isascii():
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(values, ensure_ascii=False).encode()
     except ValueError:
         raise OutputError(
             "its JSON holds NaN, a number too large to read, or half of a surrogate pair"
         ) from None
-    return found
+    return values
 
 
 def scalar(text: str) -> Any:
@@ -131,17 +131,17 @@ def _requoted(inside: str) -> str:
 
     :param inside: what stands between its single quotes.
     """
-    return '"' + re.sub(r"\\'|\"", lambda found: "'" if found[0] != '"' else r"\"", inside) + '"'
+    return '"' + re.sub(r"\\'|\"", lambda match: r"\"" if match[0] == '"' else "'", inside) + '"'
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of some pairs; two different values of one key are refused."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found and found[name] != value:
+        if name in values and values[name] != value:
             raise OutputError(f"its JSON holds two values of the key {name!r}")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def _finite(written: str) -> float:

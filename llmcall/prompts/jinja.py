@@ -118,21 +118,21 @@ def _variables(
     # Jinja2's own functions (range, dict, …) are declared, and may yet be used as variables.
     undeclared = meta.find_undeclared_variables(tree) | environment.globals.keys()
     fields = {id(each.node): each.attr for each in tree.find_all(nodes.Getattr)}
-    found: list[Variables] = []
+    variables: list[Variables] = []
     for node in tree.find_all(nodes.Name):
         if node.name in undeclared:
             field = fields.get(id(node))
-            found.append({node.name: None if field is None else frozenset((field,))})
+            variables.append({node.name: None if field is None else frozenset((field,))})
     for other in meta.find_referenced_templates(tree):
         if other is None or other in seen:
             continue
         seen.add(other)
         try:
             text, path, _ = environment.loader.get_source(environment, other)  # type: ignore[union-attr]
-            found.append(_variables(environment, path or other, text, seen))
+            variables.append(_variables(environment, path or other, text, seen))
         except TemplateNotFound:
             continue  # it may be one of several or optional; rendering reports it if it is needed
-    return all_variables(found)
+    return all_variables(variables)
 
 
 def _pieces(environment: jinja2.Environment, source: str) -> list[str]:

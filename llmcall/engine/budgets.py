@@ -73,11 +73,13 @@ class Budget:
             self.limit["tokens"] = tokens
         if calls is not None:
             self.limit["calls"] = calls
-        self.place: str | None = None
+        self.location: str | None = None
         self.ledger: Ledger = MemoryLedger()
         if name is not None:
-            self.place = os.fspath(config.settings().cache_path if directory is None else directory)
-            self.ledger = StoredLedger(name, self.place)
+            self.location = os.fspath(
+                config.settings().cache_path if directory is None else directory
+            )
+            self.ledger = StoredLedger(name, self.location)
 
     @property
     def spent(self) -> Spent:
@@ -118,7 +120,7 @@ class Budget:
                 f"{self!r} is open and has no name, so workers in other processes could not share "
                 "it. Give it one: budget(…, name='survey')"
             )
-        return Budget, (self.usd, self.tokens, self.calls, self.name, self.place)
+        return Budget, (self.usd, self.tokens, self.calls, self.name, self.location)
 
     def __repr__(self) -> str:
         limits = (f"{name}={getattr(self, name)!r}" for name in ("usd", "tokens", "calls", "name"))
@@ -301,7 +303,7 @@ def _ledgers() -> list[tuple[Ledger, list[Mapping[str, int]]]]:
     """Return the ledgers of the open budgets, each once, with the limits of its budgets."""
     ledgers: dict[Any, tuple[Ledger, list[Mapping[str, int]]]] = {}
     for each in tuple(open_budgets):
-        account = each.ledger if each.name is None else (each.place, each.name)
+        account = each.ledger if each.name is None else (each.location, each.name)
         _, limits = ledgers.setdefault(account, (each.ledger, []))
         limits.append(each.limit)
     return list(ledgers.values())

@@ -240,16 +240,16 @@ class MemoryLedger(Ledger):
 
 
 class StoredLedger(Ledger):
-    """Keeps the account of a named budget, for all processes that know the place.
+    """Keeps the account of a named budget, for all processes that know its location.
 
-    :param place: the cache's directory, or the address of a Redis database.
+    :param location: the cache's directory, or the address of a Redis database.
     :raises ConfigError: if the address cannot be read, or redis-py is not installed.
     """
 
-    def __init__(self, name: str, place: str) -> None:
+    def __init__(self, name: str, location: str) -> None:
         self.name = name
-        self.place = place
-        self._storage = shared_cache(place).storage
+        self.location = location
+        self._storage = shared_cache(location).storage
 
     def _update(self, action: Callable[[Account], T]) -> T:
         def change(text: str | None) -> tuple[str | None, T]:

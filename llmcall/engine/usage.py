@@ -205,10 +205,10 @@ class Meter:
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
-        place = model, scope, arm
-        if place not in self.sums:
-            self.sums[place] = _nothing()
-        sums = self.sums[place]
+        key = model, scope, arm
+        if key not in self.sums:
+            self.sums[key] = _nothing()
+        sums = self.sums[key]
         for name, amount in amounts.items():
             known = sums[name]
             if known is None or amount is None:
@@ -222,11 +222,11 @@ class Meter:
         """Return what was used so far."""
         counted: dict[tuple[str, str, str], Usage] = {}
         with _lock:
-            for place, sums in sorted(self.sums.items()):
+            for key, sums in sorted(self.sums.items()):
                 columns: dict[str, Any] = dict(sums)
                 for name in NAMES:
                     columns[name] = tuple(sorted(sums[name]))
-                counted[place] = Usage(**columns)
+                counted[key] = Usage(**columns)
         parts: dict[tuple[str, str], list[Usage]] = {}
         models: dict[str, list[Usage]] = {}
         scopes: dict[str, list[Usage]] = {}
@@ -242,7 +242,7 @@ class Meter:
             by_model={model: _sum(models[model]) for model in sorted(models)},
             by_scope={scope: _sum(scopes[scope]) for scope in sorted(scopes)},
             by_arm={arm: _sum(arms[arm]) for arm in sorted(arms)},
-            parts={place: _sum(parts[place]) for place in parts},
+            parts={part: _sum(parts[part]) for part in parts},
         )
 
 

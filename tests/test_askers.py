@@ -109,7 +109,7 @@ def test_a_crowd_replays_exactly(model: Chance) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 7))
 def test_any_crowd_replays_exactly(model: Chance, seed: int) -> None:
-    """Whatever the program."""
+    """The program may be any."""
     check_replays(model, seed)
 
 
@@ -368,7 +368,7 @@ def test_tasks_that_share_a_context_are_told(
 def test_a_replay_by_other_threads_than_recorded_says_so_at_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """For how many calls, and what to do."""
+    """It says for how many calls, and what to do."""
     client = plain_program(Server())
     with recorded():
         in_threads(lambda: ask(client), 3)

@@ -504,7 +504,7 @@ def test_one_name_opened_twice_counts_once(
 
 
 def test_each_name_counts_for_itself(place: str) -> None:
-    """Whatever it looks like; clearing the cache leaves all of them."""
+    """A name may look like anything; clearing the cache leaves all of them."""
     names = ("a", "a:b", "spent:a", "ключ 🧀")
     for name in names:
         with llmcall.budget(calls=2, name=name):

@@ -308,7 +308,7 @@ def test_a_clients_record_holds_who_answered() -> None:
 
 
 def test_what_a_caller_does_with_a_reply_changes_no_record(place: str) -> None:
-    """Nor does what it does with a record."""
+    """What it does with a record changes none either."""
     reply = {"role": "assistant", "content": "3", "tool_calls": [TOOL_CALL]}
     client = client_at(place, [reply])
     for _ in range(3):
@@ -527,7 +527,7 @@ def two_records() -> ResponseCache:
 
 
 def test_a_frame_has_the_columns_that_are_documented(two_records: ResponseCache) -> None:
-    """In this order."""
+    """They stand in this order."""
     pytest.importorskip("pandas")
     assert list(two_records.to_frame().columns) == [
         "scope",
@@ -763,7 +763,7 @@ def test_a_directory_with_other_files_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_caches_directory_holds_the_database_alone(tmp_path: Path) -> None:
-    """And the files that SQLite keeps beside it."""
+    """SQLite keeps a few files beside it."""
     filled(ResponseCache(tmp_path / "new"), 1)
     names = {path.name for path in (tmp_path / "new").iterdir()}
     assert names <= {".gitignore", DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"}
@@ -887,10 +887,13 @@ def most_open() -> int:
 
 
 @pytest.fixture
-def a_file(tmp_path: Path) -> Path:
-    """A file in the place of a cache."""
-    (tmp_path / "cache").write_text("mine")
-    return tmp_path / "cache"
+def a_file(tmp_path: Path) -> Iterator[Path]:
+    """A file in the place of a cache, while the test runs."""
+    path = tmp_path / "cache"
+    path.write_text("mine")
+    yield path
+    if path.is_file():
+        path.unlink()
 
 
 @pytest.mark.parametrize("mode", ["auto", "replay"])
@@ -915,7 +918,7 @@ def test_refresh_gives_the_answer_though_the_path_is_a_file(
 
 
 def test_an_answer_that_could_not_be_stored_is_stored_once_the_file_is_gone(a_file: Path) -> None:
-    """At the latest when the client is closed."""
+    """It is stored at the latest when the client is closed."""
     client = client_at(a_file, mode="refresh")
     client.send_message("a")
     a_file.unlink()

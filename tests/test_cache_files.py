@@ -80,7 +80,7 @@ def test_a_loaded_cache_has_the_same_records(
 
 
 def test_loading_a_second_time_adds_nothing(loaded: Any, tmp_path: Path) -> None:
-    """Nor does a cache add to itself."""
+    """A cache adds nothing to itself either."""
     with ResponseCache(tmp_path / "target") as target:
         target.load(loaded)
         assert target.load(loaded) == target.load(target) == 0
@@ -96,7 +96,7 @@ def test_an_export_of_a_loaded_cache_has_the_same_bytes(loaded: Any, tmp_path: P
 
 
 def test_a_loaded_cache_answers_the_same_requests(loaded: Any, tmp_path: Path) -> None:
-    """Chats with their samples, and embeddings."""
+    """It has chats with their samples, and embeddings."""
     with ResponseCache(tmp_path / "target") as target:
         target.load(loaded)
     client = ScriptedClient(
@@ -120,7 +120,7 @@ def test_an_export_has_a_header_and_records_by_scope_path(
 
 
 def test_an_export_has_no_host_time_or_key(source: ResponseCache, tmp_path: Path) -> None:
-    """Nor the version that wrote it."""
+    """It does not have the version that wrote it either."""
     text = (tmp_path / "export.jsonl").read_text(encoding="utf-8")
     _, *lines = map(json.loads, text.splitlines())
     assert not any({"host", "stored_at", "cache_key", "version"} & line.keys() for line in lines)

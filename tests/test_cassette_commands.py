@@ -36,7 +36,7 @@ def market() -> Path:
 
 
 def test_show_prints_conversations_as_plain_text(market: Path) -> None:
-    """Below the settings, and the models that answered."""
+    """The settings and the models that answered stand above them."""
     shown = done("show", market)
     assert shown.startswith(
         'configured model: "m"\nanswered by m-2026 (days not recorded)\n\n=== day/bart\n\n--- #0  m\nuser\n    ?\n'
@@ -75,14 +75,14 @@ def test_show_of_a_file_without_a_byte_prints_nothing() -> None:
 def test_merge_with_a_file_without_a_byte_writes_the_other_one(
     pair: tuple[str, str], market: Path
 ) -> None:
-    """Whichever comes first."""
+    """Either may come first."""
     Path("empty.jsonl").touch()
     done("cassette", "merge", *pair, "-o", "merged.jsonl")
     assert Path("merged.jsonl").read_bytes() == market.read_bytes()
 
 
 def test_show_writes_utf_8_to_a_pipe_whatever_the_terminals_coding(market: Path) -> None:
-    """With plain line ends and no colours."""
+    """The output has plain line ends and no colours."""
     command = [sys.executable, "-m", "llmcall", "show", str(market)]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "FORCE_COLOR": "1"}
     printed = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
@@ -261,7 +261,7 @@ def repository() -> Path:
 
 @pytest.mark.newest_only
 def test_git_shows_what_was_answered_otherwise(repository: Path) -> None:
-    """Two lines, and no JSON."""
+    """The difference has two lines and no JSON."""
     changed = [*TURNS[:1], ("And for 5?", "Gladly."), TURNS[2]]
     written(str(repository), conversation("lisa#0", changed))
     shown = [
@@ -278,7 +278,7 @@ def test_git_shows_what_was_answered_otherwise(repository: Path) -> None:
     "damage", ["<<<<<<< HEAD\n", '{"llmcall": 99, "settings": {}}\n', "\xff\x1b[31m"]
 )
 def test_git_shows_a_damaged_cassette_as_it_is(repository: Path, damage: str) -> None:
-    """After what is wrong with it; git goes on."""
+    """What is wrong with it stands above it, and git goes on."""
     repository.write_bytes(damage.encode("latin-1") + repository.read_bytes())
     shown = git("diff")
     assert "+cannot be read: " in shown
@@ -384,7 +384,7 @@ def test_a_rekeyed_recording_replays_under_new_normalizers(under_new_normalizers
 
 
 def test_a_second_rekey_changes_nothing(under_new_normalizers: None) -> None:
-    """Not a byte."""
+    """The file keeps its bytes."""
     done("cassette", "rekey", "tape.jsonl")
     content = Path("tape.jsonl").read_bytes()
     assert "new keys for 0 of 2 records" in done("cassette", "rekey", "tape.jsonl")

@@ -126,7 +126,7 @@ def test_the_bytes_of_version_1_never_change() -> None:
 def test_requests_that_share_beginnings_are_read_as_they_were(
     texts: list[str], data: st.DataObject
 ) -> None:
-    """With and without system messages."""
+    """They may have system messages or none."""
     ends = data.draw(st.lists(st.integers(0, len(texts)), max_size=6))
     systems = [data.draw(st.sampled_from([None, "A", "B"])) for _ in ends]
     pairs = enumerate(zip(ends, systems, strict=True))
@@ -380,7 +380,7 @@ def mode_of(path: Path) -> int:
 
 
 def test_a_new_file_has_the_umasks_mode(tmp_path: Path) -> None:
-    """As any other file of the user's."""
+    """So has any other file of the user's."""
     old = os.umask(0o027)
     try:
         writer.write(tmp_path / "f.jsonl", {}, [])
@@ -509,7 +509,7 @@ ORDINARY = [
 def test_each_form_of_a_credential_is_found_wherever_it_stands(
     text: str, kind: str, around: str
 ) -> None:
-    """With its kind and its first four characters, and no more of it."""
+    """The finding has its kind and its first four characters, and no more of it."""
     whole = around.format(text)
     found = credentials.find(whole)
     assert found is not None
@@ -575,7 +575,7 @@ def test_only_texts_are_searched_for_credentials() -> None:
 
 
 def test_a_text_that_was_harmless_is_a_credential_behind_a_telling_name() -> None:
-    """Though it has been searched before."""
+    """It is one though it has been searched before."""
     digits, searched = fake(32, HEX), set[str]()
     credentials.refuse({"digest": digits, "api-key": "none"}, (), "record 1", searched)
     with pytest.raises(CacheError, match="record 2: api-key contains"):
@@ -596,6 +596,6 @@ def test_the_header_is_searched_for_credentials() -> None:
 
 
 def test_the_result_of_a_function_is_searched_for_credentials() -> None:
-    """Tuples, too."""
+    """Tuples are searched, too."""
     with pytest.raises(CacheError, match=r"record 1: response\.value\[0\]\.a contains"):
         written([function({}, {"value": ({"a": SECRET},)})])

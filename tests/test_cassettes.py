@@ -210,7 +210,7 @@ def test_a_record_answers_a_request_with_the_same_canonical_json(
     ],
 )
 def test_a_record_answers_no_other_request(recorded: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Not even one that Python takes for equal."""
+    """It does not even answer one that Python takes for equal."""
     with cassette(PATH):
         said(counting(), **recorded)
     with cassette(PATH, mode="none"), pytest.raises(CacheMissError):
@@ -303,7 +303,7 @@ def broken_off(until: int) -> None:
 
 
 def test_the_file_of_a_block_is_written_at_its_end() -> None:
-    """So are its folders."""
+    """Its folders are made then, too."""
     with cassette(Path("a/b/undisturbed.jsonl")):
         played(echoing())
         assert not Path("a").exists()
@@ -526,7 +526,7 @@ def test_a_rewrite_in_cells_is_written_when_it_is_opened_again() -> None:
 
 
 def test_a_run_that_gains_nothing_does_not_write() -> None:
-    """Not even the same bytes."""
+    """It does not even write the same bytes."""
     taped("Hi")
     before = os.stat(PATH)
     with cassette(PATH, mode="new"):
@@ -957,7 +957,7 @@ def test_a_header_that_says_nothing_of_models_takes_it_from_the_files() -> None:
 
 
 def test_a_model_that_is_first_used_later_is_added_to_the_header() -> None:
-    """While a notebook records, too; a model of which nothing is said is not."""
+    """It is added while a notebook records, too; a model of which nothing is said is not."""
     config_file(SECTIONS)
     with cassette(PATH):
         rated()
@@ -972,7 +972,7 @@ def test_a_model_that_is_first_used_later_is_added_to_the_header() -> None:
 
 @pytest.mark.parametrize("joined", ["merged", "concatenated"])
 def test_cassettes_that_speak_of_different_models_can_be_joined(joined: str) -> None:
-    """By the command, or one after the other in a file."""
+    """The command joins them, or one stands behind the other in a file."""
     config_file(SECTIONS)
     with cassette("one.jsonl"):
         rated()
@@ -988,8 +988,8 @@ def test_cassettes_that_speak_of_different_models_can_be_joined(joined: str) -> 
         assert (rated(), rated("my-third-model")) == (4, 4)
 
 
-def test_clients_that_disagree_on_a_model() -> None:
-    """Of two clients one of which knows more of a model, the second one's call is refused."""
+def test_a_client_that_knows_more_of_a_model_than_the_header_is_refused() -> None:
+    """The error says that they disagree on models."""
     config_file(SECTIONS)
     known = llmcall.settings()
     config_file("")
@@ -1167,7 +1167,7 @@ def test_nothing_of_the_machine_is_in_the_file(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_same_calls_twice_give_the_same_bytes() -> None:
-    """Whether models answer or the disk cache."""
+    """It does not matter whether models answer or the disk cache."""
     kept = []
     for mode in ("auto", "auto", "off"):
         with (

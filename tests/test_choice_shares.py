@@ -95,7 +95,7 @@ def test_shares_are_averaged_over_all_rotations() -> None:
 
 
 def test_a_table_of_shares_has_the_rows_and_a_column_for_each_option() -> None:
-    """And one for other answers."""
+    """The last column is for other answers."""
     found = policy(BiasedModel(), order="rotate").shares(TOWNS)
     assert list(found.columns) == ["town", "p_tax", "p_ban", "p_label", "p_other"]
     assert found["town"].tolist() == ["Rye", "Ely"]
@@ -295,7 +295,7 @@ def over_http(httpserver: HTTPServer) -> tuple[ScriptedServer, Any]:
 def test_the_sdk_sends_the_parameters_of_shares_and_gives_the_probabilities(
     over_http: tuple[ScriptedServer, Any],
 ) -> None:
-    """Over HTTP."""
+    """The server is asked over HTTP."""
     server, found = over_http
     shares = [share(found, name) for name in ("p_tax", "p_ban", "p_other")]
     assert shares == pytest.approx([0.7, 0.2, 0.1])
@@ -395,7 +395,7 @@ def test_a_reply_has_the_log_probabilities_that_the_api_gave() -> None:
 
 
 def test_a_reply_has_no_log_probabilities_if_the_api_gave_none() -> None:
-    """Nor have its choices."""
+    """Its choices have none either."""
     plain = ScriptedClient(["A"]).send_message("A or B?", on_error="raise")
     assert plain.logprobs is None
     assert plain.choices == [{"role": "assistant", "content": "A"}]

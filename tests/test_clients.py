@@ -79,7 +79,7 @@ def test_each_api_type_has_its_client() -> None:
 
 
 def test_the_configured_client_is_openais_and_shared() -> None:
-    """Unless the settings say otherwise."""
+    """The settings can name another one."""
     assert llmcall.client() is llmcall.client("openai")
 
 
@@ -108,7 +108,7 @@ def test_a_client_of_ones_own_has_draws(own: Any) -> None:
 
 
 def test_a_client_of_ones_own_counts_its_usage(own: Any) -> None:
-    """Calls and hits."""
+    """It counts calls and hits."""
     with llmcall.track() as usage:
         text(own)
         text(own)
@@ -126,7 +126,7 @@ def test_a_transport_without_stream_gives_its_whole_answer_in_one_piece(way: str
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
 def test_a_stream_of_a_transport_without_stream_is_recorded(way: str) -> None:
-    """As any other."""
+    """A later call is answered from the record."""
     client = llmcall.LLMClient(transport=EchoTransport())
     WAYS[way](client, "hello")
     again = client.send_message("hello")
@@ -181,7 +181,7 @@ def test_what_a_transport_changes_does_not_reach_the_record() -> None:
 
 
 def test_a_client_without_a_transport_says_what_is_missing() -> None:
-    """At its first call."""
+    """The error comes at its first call."""
     client = llmcall.LLMClient()
     with pytest.raises(ConfigError, match=r"define send\(request, timeout\), or pass transport="):
         client.send_message("hello")
@@ -203,7 +203,7 @@ def test_a_closed_client_goes_on_with_its_next_call() -> None:
 
 
 def test_a_registered_client_is_the_shared_one() -> None:
-    """Under its name."""
+    """It is found under its name."""
     mine = EchoClient()
     llmcall.register_client("mine", mine)
     assert llmcall.client("mine") is mine
@@ -345,7 +345,7 @@ def test_clients_of_installed_packages_are_listed_among_the_known(plugged: list[
 def test_the_client_of_an_installed_package_that_cannot_be_loaded_is_named(
     plugged: list[str],
 ) -> None:
-    """With the entry point and the api_type."""
+    """The error has the entry point and the api_type."""
     assert "llmcall_plugged:Missing for the api_type 'broken' cannot be loaded" in plugged[2]
     assert "not_there:Client for the api_type 'absent' cannot be loaded" in plugged[3]
 
@@ -382,12 +382,12 @@ def seen(server: ScriptedServer) -> Any:
 
 
 def test_a_call_goes_to_the_apis_path(seen: Any) -> None:
-    """Below the base URL."""
+    """The path stands behind the base URL."""
     assert seen.path == "/v1/chat/completions"
 
 
 def test_a_call_has_key_organization_and_extra_headers(seen: Any) -> None:
-    """As headers."""
+    """They are sent as headers."""
     assert seen.headers["authorization"] == f"Bearer {SECRET}"
     assert seen.headers["openai-organization"] == "org-1"
     assert seen.headers["x-run"] == "7"

@@ -64,7 +64,7 @@ KNOWN_AND_ASKED = (
 
 @given(*KNOWN_AND_ASKED)
 def test_embeddings_come_in_the_order_of_the_texts(texts: list[str], known: set[str]) -> None:
-    """Whatever is recorded, and however often a text comes."""
+    """Some may be recorded, and a text may come several times."""
     client = embedder()
     client.cache.clear()
     client.get_embedding(sorted(known))
@@ -74,7 +74,7 @@ def test_embeddings_come_in_the_order_of_the_texts(texts: list[str], known: set[
 
 @given(*KNOWN_AND_ASKED)
 def test_each_text_that_is_not_recorded_is_embedded_once(texts: list[str], known: set[str]) -> None:
-    """All of them in one request."""
+    """One request has all of them."""
     client = embedder()
     client.cache.clear()
     client.get_embedding(sorted(known))
@@ -108,7 +108,7 @@ def test_a_record_holds_one_text_and_its_little_endian_float32(two_embedded: Res
 
 
 def test_a_record_has_its_share_of_the_tokens_and_of_the_cost(two_embedded: Responding) -> None:
-    """By the lengths of the texts."""
+    """The shares follow the lengths of the texts."""
     records = by_text(two_embedded)
     tokens = {text: each.response["usage"]["prompt_tokens"] for text, each in records.items()}
     assert tokens == {"abc": 5, "d": 2}
@@ -116,7 +116,7 @@ def test_a_record_has_its_share_of_the_tokens_and_of_the_cost(two_embedded: Resp
 
 
 def test_usage_counts_a_batch_as_one_call(two_embedded: Responding) -> None:
-    """With all its tokens and its cost."""
+    """The call has all its tokens and its cost."""
     usage = two_embedded.usage
     assert (usage.calls, usage.cached_calls) == (1, 0)
     assert (usage.input_tokens, usage.output_tokens) == (7, 0)
@@ -248,7 +248,7 @@ NUMBERS = [str(number) for number in range(200)]
 
 
 def test_threads_embed_each_text_once() -> None:
-    """Whatever the interleaving and the order of their lists."""
+    """The interleaving and the order of their lists do not matter."""
     client = embedder()
     turned = [NUMBERS[number:] + NUMBERS[:number] for number in range(0, 8, 2)]
     in_eight_threads(client, [*turned, *[NUMBERS[::-1]] * 4])

@@ -294,7 +294,7 @@ def test_a_table_fails_without_inner_frames() -> None:
 @settings(max_examples=50)
 @given(status=st.integers(400, 599), body=JSON)
 def test_any_refusal_is_an_error_that_tells_its_status(status: int, body: Any) -> None:
-    """Whatever the body is."""
+    """The body may be anything."""
     error = failure(status, body)
     assert error.status_code == status
     assert str(error).startswith(f"{status}: ")
@@ -417,7 +417,7 @@ def test_the_error_of_a_mistake_leaves_without_inner_frames(
 def test_the_error_of_a_wrong_setting_in_a_file_leaves_without_inner_frames(
     act: Callable[[], object],
 ) -> None:
-    """The second time, too."""
+    """It does so the second time, too."""
     Path("config.ini").write_text("[OpenAI]\nTEMPERATURE = warm\n")
     llmcall.reset()
     assert "'warm' is not a number" in str(leaving(act))
@@ -459,7 +459,7 @@ def test_a_variable_of_the_environment_shows_all_frames(
 def test_a_404_names_the_address_that_was_probably_meant(
     path: str, code: str | None, meant: str | None, asynchronous: bool, httpserver: HTTPServer
 ) -> None:
-    """Unless the address is right, or it is the model that is missing."""
+    """It does not if the address is right or if the model is missing."""
     server = ScriptedServer(httpserver, refusal(404, "not found", code=code))
     root = server.base_url.removesuffix("/v1")
     client = OpenAIClient(base_url=root + path, api_key="k", cache_mode="off")

@@ -91,14 +91,14 @@ EVENTS: dict[str, tuple[bytes, list[Any]]] = {
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_an_event_stream_is_read_as_servers_write_it(name: str) -> None:
-    """With any line ends, fields and lines of other kinds."""
+    """It may have any line ends, fields and lines of other kinds."""
     body, events = EVENTS[name]
     assert decoded(body) == events
 
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_an_event_stream_is_the_same_wherever_it_is_cut(name: str) -> None:
-    """In two parts, or byte by byte."""
+    """It may come in two parts, or byte by byte."""
     body, events = EVENTS[name]
     for place in range(1, len(body)):
         assert decoded(body[:place], body[place:]) == events
@@ -169,7 +169,7 @@ def test_log_probabilities_of_null_stay() -> None:
     "empty", [{}, {"choices": None}, {"choices": []}, {"choices": [{"index": 0, "delta": None}]}]
 )
 def test_a_chunk_without_choices_changes_nothing(empty: dict[str, Any]) -> None:
-    """Nor does one with null in their place."""
+    """One with null in their place changes nothing either."""
     chunks = [
         empty,
         chunk(piece({"content": "a"})),
@@ -200,7 +200,7 @@ def test_a_chunk_without_choices_changes_nothing(empty: dict[str, Any]) -> None:
     ],
 )
 def test_a_malformed_chunk_is_a_failure_of_the_service(broken: Any) -> None:
-    """Whatever is wrong with its shape."""
+    """It does not matter what is wrong with its shape."""
     with pytest.raises(ServiceError, match="malformed chunk"):
         Assembler().add(broken)
 
@@ -299,7 +299,7 @@ TOOL_CALLS: dict[str, tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]] =
 def test_the_pieces_of_tool_calls_come_together(
     pieces: list[list[dict[str, Any]]], expected: list[dict[str, Any]]
 ) -> None:
-    """In the forms in which servers send them."""
+    """Servers send them in these forms."""
     message = message_of({"tool_calls": None}, *({"tool_calls": each} for each in pieces))
     assert message["tool_calls"] == expected
 
@@ -348,7 +348,7 @@ MESSAGES: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
 def test_deltas_come_together_as_the_message_that_is_not_streamed(
     deltas: list[dict[str, Any]], expected: dict[str, Any]
 ) -> None:
-    """Whatever they hold."""
+    """They may hold anything that servers send."""
     assert message_of(*deltas) == {"role": "assistant", **expected}
 
 

@@ -110,7 +110,7 @@ def test_several_answers_with_the_same_words_are_counted(with_a_history: str) ->
 
 
 def test_quotes_as_json_have_message_actor_call_and_others(with_a_history: str) -> None:
-    """As the lines do."""
+    """The lines say the same."""
     [*_, found] = json.loads(done("show", with_a_history, "--heard", "lisa", "3", "--json"))
     assert (found["message"], found["actor"], found["call"], found["others"]) == (5, "bart", 1, 1)
 

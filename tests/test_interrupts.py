@@ -122,7 +122,7 @@ def test_the_error_of_a_stopped_map_has_what_was_done_before() -> None:
 
 
 def test_a_stopped_map_says_how_far_it_came(capsys: pytest.CaptureFixture[str]) -> None:
-    """And how it goes on."""
+    """It also says how to go on."""
     Stopped()
     assert capsys.readouterr().err == "stopped: 1 of 5 done; run it again to continue\n"
 
@@ -159,7 +159,7 @@ def test_a_call_that_waits_for_an_identical_one_ends_too() -> None:
 
 @pytest.mark.parametrize("way", ["slow items", "slow consumer"])
 def test_a_map_in_an_items_code_begins_nothing_more(way: str) -> None:
-    """Whether its items take long or what is done with their results."""
+    """Its items may take long, or what is done with their results."""
     begun: list[int] = []
 
     def work(item: int) -> None:

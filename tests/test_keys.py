@@ -594,7 +594,7 @@ def test_what_a_normalizer_names_makes_no_difference(name: str, one: str, other:
 
 @same_under_one
 def test_what_no_normalizer_names_makes_a_difference(name: str, one: str, other: str) -> None:
-    """Without the normalizer, or with the others."""
+    """The normalizer is off, or only the others are on."""
     others = [known for known in SAME if known != name]
     assert asked(one) != asked(other)
     assert normalized(one, *others) != normalized(other, *others)

@@ -82,7 +82,7 @@ def content(response: dict[str, Any]) -> Any:
 
 
 def test_the_response_is_the_sdks_model_dump(ask: Ask, serve: Serve) -> None:
-    """It has None for what the API left out, for messages and for a prompt."""
+    """It has None for what the API left out, whether messages or a prompt were given."""
     serve(OK, model="gpt-4")
     responses = [ask(messages=QUESTION), ask(prompt=QUESTION[0]["content"])]
     dumped = ChatCompletion.model_validate(completion()).model_dump()
@@ -224,7 +224,7 @@ sdks_errors = pytest.mark.parametrize(
 def test_failures_are_the_sdks_own_errors(
     ask: Ask, serve: Serve, status: int, error: type[Exception]
 ) -> None:
-    """After the retries that they deserve."""
+    """They are raised after the retries that they deserve."""
     server = serve(refusal(status, "so sorry"))
     with pytest.raises(error, match="so sorry"):
         ask(prompt="Hello")
@@ -269,7 +269,7 @@ def test_embedding_request_gives_none_after_a_bad_request(
 
 
 def test_embedding_request_raises_any_other_failure(serve: Serve) -> None:
-    """It is the SDK's error."""
+    """The error is the SDK's."""
     serve(refusal(401, "no"))
     with pytest.raises(openai.AuthenticationError):
         asyncio.run(aio.embedding_request("Hello"))
@@ -278,7 +278,7 @@ def test_embedding_request_raises_any_other_failure(serve: Serve) -> None:
 def test_embedding_request_asks_the_endpoint_of_the_embedding_model_once(
     httpserver: HTTPServer,
 ) -> None:
-    """And not that of the chat model; then it is recorded."""
+    """It does not ask that of the chat model; then the answer is recorded."""
     server = ScriptedServer(httpserver, Answer(200, embeddings([0.5, 0.25])))
     with refusing() as address:
         endpoints = [
@@ -358,7 +358,7 @@ def patched(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any]]:
 
 
 def test_a_patched_class_gets_key_address_and_timeout(patched: tuple[Any, dict[str, Any]]) -> None:
-    """Of the endpoint that has the model."""
+    """They are those of the endpoint that has the model."""
     sdk, where = patched
     sdk.assert_called_once_with(api_key="sk-key", organization="org", timeout=7, **where)
 
@@ -417,7 +417,7 @@ def test_the_asynchronous_function_does_not_use_the_synchronous_class(
 
 
 def test_what_a_patched_sdk_raises_is_raised() -> None:
-    """The very same error."""
+    """It is the very same error."""
     response: Any = mock.MagicMock(status_code=400, headers={})
     error = openai.BadRequestError("maximum context length", response=response, body=None)
     with mock.patch("openai.OpenAI") as sdk, pytest.raises(openai.BadRequestError) as raised:
@@ -492,7 +492,7 @@ by_own_and_given_client = pytest.mark.parametrize(
 
 @by_own_and_given_client
 def test_the_body_of_a_stream_is_posted_as_json_with_the_given_headers(ask_text: Any) -> None:
-    """To the address as it is."""
+    """The address is used as it is."""
     with RawServer(streams(*TWO_COINS)) as server:
         asyncio.run(ask_text(server.base_url, Authorization="Bearer secret"))
     (seen,) = server.requests
@@ -587,7 +587,7 @@ BROKEN: dict[str, tuple[Any, list[str]]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_stream_that_breaks_raises_an_error_of_httpx(name: str) -> None:
-    """After the pieces that came."""
+    """The pieces that came are read before it."""
     behaviour, expected = BROKEN[name]
     pieces: list[str] = []
     with pytest.raises(httpx.RequestError) as raised:

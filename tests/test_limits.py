@@ -522,7 +522,7 @@ def test_calls_go_to_one_endpoint_after_the_other(ask: Any, serve: Serve) -> Non
 
 @ASK
 def test_each_endpoint_gets_its_own_key(ask: Any, serve: Serve) -> None:
-    """And no other's."""
+    """It gets no other's."""
     servers = serve(east=OK, west=OK, north=OK)
     endpoints_asked(ask, 6, client())
     for name, server in servers.items():
@@ -546,7 +546,7 @@ def test_an_endpoint_that_answers_429_gets_no_call_for_the_time_that_it_said(
 
 @ASK
 def test_a_call_waits_for_the_first_of_endpoints_that_all_rest(ask: Any, serve: Serve) -> None:
-    """Whatever the last one asked for."""
+    """It does not matter what the last one asked for."""
     servers = serve(east=(BRIEFLY_BUSY, OK), west=BUSY)
     assert ask(client(2), "Hello", deadline=60).endpoint == "east"
     assert asked(servers) == {"east": 2, "west": 1}
@@ -556,7 +556,7 @@ def test_a_call_waits_for_the_first_of_endpoints_that_all_rest(ask: Any, serve: 
 def test_the_error_of_endpoints_that_all_refuse_says_when_the_first_is_free(
     ask: Any, serve: Serve
 ) -> None:
-    """Whatever the last one asked for."""
+    """It does not matter what the last one asked for."""
     long, short = (refusal(429, headers={"retry-after": seconds}) for seconds in ("400", "1"))
     serve(east=(BRIEFLY_BUSY, long), west=short)
     with pytest.raises(RateLimitError) as caught:
@@ -586,7 +586,7 @@ def test_the_attempts_end_if_all_endpoints_stay_busy(
 def test_each_endpoint_that_rests_is_told_once(
     ask: Any, staying_busy: dict[str, ScriptedServer], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the time."""
+    """The line has the time for which it rests."""
     with pytest.raises(RateLimitError):
         ask(client(2), "Hello")
     for name in staying_busy:
@@ -655,7 +655,7 @@ def test_the_next_attempt_after_a_failure_goes_to_the_next_endpoint(ask: Any, se
 def test_the_log_names_the_endpoints_that_were_asked(
     ask: Any, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And shows no key."""
+    """It shows no key."""
     serve(east=refusal(500, "broken"), west=OK)
     with caplog.at_level(logging.DEBUG, "llmcall"):
         ask(client(2), "Hello")
@@ -711,7 +711,7 @@ def mixed(httpserver: HTTPServer) -> tuple[ScriptedServer, OpenAIClient]:
 def test_the_endpoints_that_list_a_model_are_its_pool(
     mixed: tuple[ScriptedServer, OpenAIClient],
 ) -> None:
-    """Azure and OpenAI mixed, each with its path and its key."""
+    """They may be Azure's and OpenAI's, each with its path and its key."""
     server, _ = mixed
     paths = Counter(seen.path for seen in server.requests)
     of_azure = "/openai/deployments/my-deployment/chat/completions?api-version=2024-10-21"
@@ -829,7 +829,7 @@ def test_the_end_of_a_call_wakes_whoever_waits_first(queue: Queue) -> None:
 
 
 def test_nobody_overtakes_whoever_waits_first(queue: Queue) -> None:
-    """Neither who comes later nor who waits second."""
+    """Neither a later caller nor the second one gets the place."""
     door, running, first, second = queue
     door.end(running)
     assert [door.ask(place)[0] for place in (door.place(), second, first)] == [None, None, "a"]

@@ -694,13 +694,13 @@ def test_beside_user_the_docstring_is_only_a_docstring(scripted: ScriptedClient)
 
 
 def test_a_call_of_a_function_gives_its_value(scripted: ScriptedClient) -> None:
-    """By position or by name."""
+    """Arguments go by position or by name."""
     assert greeting("Lisa") == greeting(name="Lisa") == "Yes."
     assert asked(scripted) == [("user", "Greet Lisa.")]
 
 
 def test_a_function_that_is_run_gives_value_reply_and_messages(scripted: ScriptedClient) -> None:
-    """As ``LLMCall.run`` does."""
+    """``LLMCall.run`` does the same."""
     answer = greeting.run("Lisa")
     assert answer.value == "Yes."
     assert answer.reply is not None

@@ -77,7 +77,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
 def test_model_may_be_a_path(
     model: str, name: str, tmp_path: pathlib.Path, runtime: Runtime
 ) -> None:
-    """Relative, absolute, or from the home."""
+    """The path may be relative, absolute, or from the home."""
     path = tmp_path.resolve() / name
     path.touch()
     given = model.format(name=name, folder=path.parent)
@@ -125,7 +125,7 @@ def test_what_a_local_model_lacks_is_named(
     installed: str | None,
     words: str,
 ) -> None:
-    """With the command that gets it."""
+    """The error has the command that gets it."""
     if installed:
         packaged(tmp_path, installed)
     with pytest.raises(ConfigError, match=words):
@@ -161,7 +161,7 @@ def test_a_call_may_name_another_file_by_its_path_and_then_by_its_stem() -> None
 
 
 def test_a_model_that_is_no_name_is_refused() -> None:
-    """As with any client."""
+    """Other clients refuse it, too."""
     with pytest.raises(TypeError, match="model"):
         LocalClient(model="one.gguf").build_request("Hello", model=5)
 

@@ -55,7 +55,7 @@ def test_processes_of_many_threads_get_the_same_answers_from_one_cache(
 def test_processes_of_two_versions_of_python_get_the_same_answers_from_one_cache(
     threads: int, seconds: float, tmp_path: Path
 ) -> None:
-    """At the same time."""
+    """They use it at the same time."""
     if not OTHER_PYTHON:
         pytest.skip("LLMCALL_OTHER_PYTHON names no other Python with llmcall's dependencies")
     seed = seeded().randrange(2**31)

@@ -177,7 +177,7 @@ def read_lines(path: Path) -> dict[str, str]:
 def test_an_export_that_was_killed_leaves_the_old_file_or_the_new_one(
     rounds: int, nursery: Nursery, tmp_path: Path
 ) -> None:
-    """And at most what it began beside it, which the next export removes. (20 kills)"""
+    """The next export removes what was begun beside it. (20 kills)"""
     chance = seeded()
     fill(tmp_path / "cache", RECORDS)
     whole, target = stored(tmp_path / "cache"), tmp_path / "out" / "exported.jsonl"
@@ -272,7 +272,7 @@ def test_a_database_that_a_killed_process_began_is_finished_by_the_next_one(
 
 
 def test_a_gitignore_that_a_killed_process_began_is_written_whole(tmp_path: Path) -> None:
-    """By the next one that stores an answer."""
+    """The next process that stores an answer writes it."""
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / ".gitignore").touch()
     fill(tmp_path / "cache", 1)

@@ -117,7 +117,7 @@ fill(then)
 def test_what_was_not_stored_is_stored_at_the_end_of_the_process(
     process: str, then: str, tmp_path: Path
 ) -> None:
-    """Or when the client is closed; only a first warning said that it was in memory."""
+    """Closing the client stores it, too; only a first warning said that it was in memory."""
     with start(PROGRAM, tmp_path / "cache", then, process) as program:
         _, complaints = program.communicate(timeout=60)
     inherited = int(process == "forked")
@@ -175,7 +175,7 @@ def test_answers_of_a_path_that_takes_nothing_are_kept_in_memory(
 def test_answers_in_memory_are_stored_once_the_path_takes_them(
     taking_nothing: Path, mode: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When the cache is closed."""
+    """They are stored when the cache is closed."""
     client = client_to(taking_nothing, mode=mode)
     kept_in_memory(client, caplog)
     blocking = taking_nothing.parent if taking_nothing.parent.is_file() else taking_nothing
@@ -216,14 +216,14 @@ def test_a_cache_on_a_read_only_disk_answers(locked: Path, tmp_path: Path) -> No
 def test_new_answers_of_a_read_only_disk_are_kept_in_memory(
     locked: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Those of a refresh, too."""
+    """Those of a refresh are kept there, too."""
     kept_in_memory(client_to(locked), caplog)
     refreshing = client_to(locked, ["new"], "refresh")
     assert [refreshing.send_message("question 1").content for _ in range(2)] == ["new", "new"]
 
 
 def test_what_changes_a_cache_on_a_read_only_disk_is_an_error(locked: Path) -> None:
-    """It names the place."""
+    """The error names the place."""
     with pytest.raises(OSError, match="cache"):
         client_to(locked).cache.clear()
 

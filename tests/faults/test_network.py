@@ -258,7 +258,7 @@ ASKED: dict[str, Callable[[Any], Any]] = {
 def test_a_deadline_ends_the_request_of_a_program(
     name: str, program: Any, ask: Callable[[Any], Any]
 ) -> None:
-    """Whatever it asks a server that drips."""
+    """The program may ask a server that drips for anything."""
     with RawServer(SLOW_SERVERS[name]) as server:
         error = program(server.base_url, ask, deadline=SOON)
     assert error.status_code == 504
@@ -277,7 +277,7 @@ def dripping_server(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def test_a_deadline_ends_an_embedding(dripping_server: None) -> None:
-    """As it does a chat."""
+    """It ends a chat, too."""
     error = llmcall.client().get_embedding("x", deadline=SOON, on_error="return")
     assert type(error) is RequestTimeoutError
 
@@ -389,7 +389,7 @@ def test_what_never_ends_is_read_no_further_than_the_largest_answer(
 def test_the_error_of_an_answer_that_never_ends_has_the_size_of_the_largest(
     name: str, way: str, little_room: None
 ) -> None:
-    """A body's, and a stream's."""
+    """This holds for a body and for a stream."""
     with RawServer(FLOODS[name]) as server, client_for(server.base_url) as client:
         error = asked(client, way)
     assert "larger than 1 MiB" in str(error)

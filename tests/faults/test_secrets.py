@@ -254,7 +254,7 @@ def asked_with_a_key() -> Iterator[llmcall.LLMClient]:
 def test_no_miss_record_or_repr_holds_a_key(
     asked_with_a_key: llmcall.LLMClient, told: Told, tmp_path: Path
 ) -> None:
-    """Nor do the cassette and the export."""
+    """The cassette and the export hold none either."""
     with llmcall.configured(cache_mode="replay"), pytest.raises(llmcall.CacheMissError) as missed:
         asked_with_a_key.send_message("What do pears cost?")
     records = asked_with_a_key.cache.records()

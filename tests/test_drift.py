@@ -802,10 +802,10 @@ def test_a_model_that_is_gone(httpserver: HTTPServer) -> None:
     llmcall.register_client("openai", client_for(server.base_url))
     with llmcall.cassette(STUDY), llmcall.scope("ann"):
         llmcall.client("openai").send_message("Rate bread.", temperature=1)
-    gone = "The model `gpt-4o-mini` has been deprecated"
+    gone = "The model `gpt-4o-mini` has been deprecated."
     httpserver.clear()
     server = ScriptedServer(httpserver, refusal(404, gone, code="model_not_found"))
-    with pytest.raises(InvalidRequestError, match=rf"{gone}[^\n]*model="):
+    with pytest.raises(InvalidRequestError, match=rf"{gone} If the model is gone, model="):
         llmcall.drift(STUDY, share=1, to=CHECK)
     assert "model=" in run("drift", STUDY, "--share", 1, "--to", CHECK).output
 
@@ -944,6 +944,19 @@ def test_one_recorded_draw_has_low_power(model: Model) -> None:
     text = str(llmcall.drift(STUDY, share=1, to=CHECK))
     assert words in text
     assert "is found with a power of 0.5" in text
+
+
+def test_mostly_one_recorded_draw_has_low_power(model: Model) -> None:
+    """Agents share the first request of all repeats, and no other."""
+    for repeat in range(2):
+        with llmcall.cassette(STUDY, mode="new"), llmcall.scope(f"rep-{repeat}"):
+            messages = [{"role": "system", "content": "You are Ann."}]
+            for day in range(3):
+                messages.append({"role": "user", "content": f"Day {day}: your mood?"})
+                messages.append(model.client.send_message(messages, temperature=1))
+                model.answer = constant(repeat + day)
+    words = "The power is low, because most requests have only one recorded answer"
+    assert words in str(llmcall.drift(STUDY, share=1, dry_run=True))
 
 
 # Tables

@@ -146,9 +146,9 @@ class Check:
         }
 
     @property
-    def has_one_draw_each(self) -> bool:
-        """Return whether each request that is asked again has one recorded draw."""
-        return all(len(answers) == 1 for answers in self.read_recorded.values())
+    def recorded_answers(self) -> list[int]:
+        """Return how many recorded answers each request that is asked again has."""
+        return [len(answers) for answers in self.read_recorded.values()]
 
 
 def new_values(answers: Iterable[ReadAnswer], name: str) -> list[NewAnswer]:

@@ -250,7 +250,7 @@ def _errors_of_calls(check: Check, client: LLMClient, draws: Sequence[Draw]) -> 
             errors = run_map(ask, draws)
     except APIError as error:
         if error.status_code == NOT_FOUND or error.code == NO_SUCH_MODEL:
-            error.args = (f"{error}. {GONE}",)
+            error.args = (f"{str(error).rstrip('.')}. {GONE}",)
         raise
     return [error for error in errors if error is not None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ...display.formatting import shortened
@@ -97,16 +98,20 @@ def left_out_words(check: Check) -> str:
 
 
 def low_power_words(check: Check, units: int) -> str:
-    """Return how low the power is if each request has one recorded draw, else an empty text.
+    """Return how low the power is if most requests have one recorded draw, else an empty text.
 
     :param units: how many units are resampled.
     """
-    if not check.has_one_draw_each or units < 2:
+    counts = check.recorded_answers
+    alone = counts.count(1)
+    if 2 * alone <= len(counts) or units < 2:
         return ""
+    which = "each request has" if alone == len(counts) else "most requests have"
     # The variance of a difference is that of an answer and that of the recorded mean.
-    error_of_many = math.sqrt((1 + 1 / MANY_DRAWS) / 2)
-    low = power(detectable(error_of_many, units), 1.0, units)
+    error = math.sqrt(1 + fmean(1 / count for count in counts))
+    error_of_many = math.sqrt(1 + 1 / MANY_DRAWS)
+    low = power(detectable(error_of_many, units), error, units)
     return (
-        "The power is low, because each request has only one recorded answer: a shift that would be found with "
+        f"The power is low, because {which} only one recorded answer: a shift that would be found with "
         f"a power of 0.80 with ten answers to each is found with a power of {low:.2f}."
     )

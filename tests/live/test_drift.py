@@ -1,0 +1,77 @@
+"""A check for drift with a real model in this process: the same one, and one that was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llmcall
+from llmcall.clients.local import LocalClient
+
+NAMES = ("Ann", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hal")
+
+
+class Shortened:
+    """A model that ends its answers after two tokens, whatever was asked."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def send(self, request: Any, timeout: float | None) -> Any:
+        """Return a short answer."""
+        body = {**request.body, "max_tokens": 2}
+        return self._model.send(request._replace(body=body), timeout)
+
+
+class ShortenedClient(LocalClient):
+    """The local model after its server has changed."""
+
+    def make_transport(self, endpoint: Any) -> Any:
+        """Return the changed model."""
+        return Shortened(super().make_transport(endpoint))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Iterator[Path]:
+    """Record a study with the local model, and leave the process with that model."""
+    path = tmp_path / "study.jsonl"
+    llmcall.force_api_type("local")
+    client = llmcall.client()
+
+    def ask(name: str) -> Any:
+        messages = [
+            {"role": "system", "content": f"You are {name}, a farmer."},
+            {"role": "user", "content": "Describe your morning."},
+        ]
+        return client.send_message(messages, temperature=1, seed=len(name), max_tokens=16)
+
+    with llmcall.configured(on_error="raise", timeout=300):
+        with llmcall.cassette(path):
+            llmcall.map(ask, NAMES, key=str, scope="farm", workers=1)
+        yield path
+    llmcall.reset()
+
+
+def test_the_same_model_with_a_seed_answers_as_it_did(study: Path) -> None:
+    """Each new answer comes from the model, and has the value of the recorded one."""
+    with llmcall.track() as usage:
+        drift = llmcall.drift(study, share=1, value=len, to=study.with_name("check.jsonl"))
+    assert usage.calls == len(NAMES)
+    assert drift.shifts["answer"].estimate == 0 and not drift.differs
+    assert "each new answer has the same value as all recorded answers" in str(drift)
+
+
+def test_a_changed_model_is_found_and_the_check_replays_without_it(study: Path) -> None:
+    """By the length of its answers."""
+    options: dict[str, Any] = {
+        "share": 1, "value": len, "to": study.with_name("changed.jsonl")
+    }  # fmt: skip
+    llmcall.register_client("local", ShortenedClient)
+    drift = llmcall.drift(study, **options)
+    assert drift.differs and drift.shifts["answer"].high < 0
+    with llmcall.configured(cassette_mode="none"), llmcall.track() as usage:
+        assert str(llmcall.drift(study, **options)) == str(drift)
+    assert usage.calls == 0

@@ -193,6 +193,25 @@ def test_a_pool_forgets_the_map_that_was_interrupted() -> None:
         assert map(asks, [1, 2], executor=pool) == ["1", "2"]
 
 
+def test_a_bound_function_of_an_items_threads_begins_no_call() -> None:
+    """Its thread is not the map's own, but its calls are."""
+    client = client_of(interrupts_and(lambda: gone_on.wait(0.5) or "Two coins."), answers)
+
+    def ask_twice() -> None:
+        for number in range(2):
+            client.send_message(f"call {number}")
+
+    def work(_: int) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            running.append(pool.submit(llmcall.bind(ask_twice)))
+
+    running: list[Any] = []
+    with pytest.raises(KeyboardInterrupt):
+        map(work, [1])
+    assert type(running[0].exception(30)) is KeyboardInterrupt
+    assert len(client.requests) == 1
+
+
 @pytest.fixture
 def answered_in_time(monkeypatch: pytest.MonkeyPatch) -> tuple[ScriptedClient, Any]:
     """A map whose server answers just after Ctrl-C; its client and the error."""

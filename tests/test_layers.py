@@ -19,7 +19,7 @@ LAYERS = [
     "responses.body responses.event_stream",
     "config",
     "models requests prompts outputs responses",
-    "askers scopes records differences misses",
+    "askers interrupts scopes records differences misses",
     "ancestors.tinytroupe cache",
     "cassettes",
     "engine",

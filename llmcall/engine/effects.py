@@ -17,8 +17,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from ..errors import RequestTimeoutError
+from ..interrupts import check_stops, current_stops
 from ..system import current_task
-from .interrupts import check_stops, current_stops
 from .time_limits import time_limit
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import APIError, RateLimitError, RequestTimeoutError
+from ..interrupts import check_stops, current_stops
 from ..notices import logger, warn_once
 from .effects import Wait
-from .interrupts import check_stops, current_stops
 
 if TYPE_CHECKING:
     from collections.abc import Callable

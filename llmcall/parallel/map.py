@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from .. import scopes
 from ..cassettes.current import current_cassette
 from ..engine import usage as metering
-from ..engine.interrupts import current_stops
 from ..engine.refusals import note_refused
 from ..errors import (
     ScopeError,
     short_traceback,
     shorten,
 )
+from ..interrupts import current_stops
 from .bar import progress_bar
 from .item_names import ItemNames
 from .jobs import job_of, job_of_cell

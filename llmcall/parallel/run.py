@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
-from ..engine.interrupts import check_stops
 from ..errors import (
     BudgetExceededError,
     CacheCorruptError,
@@ -20,6 +19,7 @@ from ..errors import (
     shorten,
 )
 from ..failures import Failures
+from ..interrupts import check_stops
 from ..notices import logger
 from .item_names import item_words
 from .results import Results, attach

@@ -17,8 +17,8 @@ from weakref import WeakValueDictionary
 
 from .. import askers, scopes
 from ..engine import usage as metering
-from ..engine.interrupts import check_stops, current_stops
 from ..failures import process_failures
+from ..interrupts import check_stops, current_stops
 from ..scopes import Draws, split_counts
 from ..system import after_fork_in_child
 from .rows import CellRow
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from ..cassettes.cassette import Cassette
-    from ..engine.interrupts import Stops
+    from ..interrupts import Stops
     from ..scopes import Active, Counts, Number, ScopedRecord
     from .jobs import Job
     from .positions import TaskPosition

@@ -12,6 +12,7 @@ from types import CoroutineType
 from typing import Any, NamedTuple
 
 from ..errors import ScopeError
+from ..interrupts import Stops, current_stops, in_maps
 from ..system import this_process
 from . import workers
 from .away import AwayDraws, at_home, is_called_by_executor, registered
@@ -33,9 +34,12 @@ class Bound:
     :ivar function: the function that was bound; it may be a coroutine function.
     """
 
-    def __init__(self, function: Callable[..., Any], active: Active | None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], active: Active | None, stops: Stops = ()
+    ) -> None:
         self.function = function
         self._active = active
+        self._stops = stops  # of the maps in which it was bound: after Ctrl-C it begins no call
         self._token: str | None = None  # of its arm's draws, if they are of this process
         functools.update_wrapper(self, function)
 
@@ -46,12 +50,12 @@ class Bound:
         return self._called(args, kwargs)
 
     def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with self._scope():
+        with self._scope(), in_maps(self._stops):
             result = self.function(*args, **kwargs)
         return self._awaited(result) if isinstance(result, CoroutineType) else result
 
     async def _awaited(self, result: Any) -> Any:
-        with self._scope():
+        with self._scope(), in_maps(self._stops):
             return await result
 
     def _scope(self) -> AbstractContextManager[Active | None]:
@@ -61,6 +65,7 @@ class Bound:
         if active.process is not this_process():
             # Forked: it counts as one that was pickled, but its draws cannot come home.
             self._token = None
+            self._stops = ()
             self._active = active = _unpacked(_packed(active), None)
         return active.again()
 
@@ -163,4 +168,4 @@ def bind(function: Callable[..., Any]) -> Bound:
         active.check_generators()
     elif workers.is_open_elsewhere():
         raise ScopeError(IN_A_THREAD)
-    return Bound(function, active)
+    return Bound(function, active, current_stops.get())

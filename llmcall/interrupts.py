@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 # For each ``map`` that the present context is in, a future that is done once it was interrupted. A
 # call that waits for its server goes on, and its answer is stored if it comes.
 Stops = tuple[Future[None], ...]
 current_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
+
+
+@contextmanager
+def in_maps(stops: Stops) -> Iterator[None]:
+    """Put the present context into further maps for a block.
+
+    :param stops: the futures of these maps.
+    """
+    before = current_stops.get()
+    current_stops.set((*before, *stops))
+    try:
+        yield
+    finally:
+        current_stops.set(before)
 
 
 def check_stops(stops: Stops) -> None:

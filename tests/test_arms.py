@@ -353,6 +353,26 @@ def test_a_bound_function_stands_in_the_arm_in_another_process(
         assert sample("bread") == "r#4"
 
 
+def mapped_by_llmcall(function: Callable[..., Any]) -> Any:
+    """Map a function over one item in a process pool."""
+    with ProcessPoolExecutor(1) as pool:
+        return llmcall.map(function, ["bread"], executor=pool)
+
+
+@FORKS
+@pytest.mark.parametrize(
+    "run", [lambda: submitted(llmcall.bind(drawn_twice)), lambda: mapped_by_llmcall(sample)]
+)
+def test_arms_that_refresh_in_other_processes_are_told(
+    run: Callable[[], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each process asks for its own answers, so the arms would not be paired."""
+    llmcall.configure(cache_mode="refresh")
+    with llmcall.scope("r"), llmcall.arm("a"):
+        run()
+    assert "the cache's mode is refresh, and the arm 'a' makes calls in another" in caplog.text
+
+
 def drawn_once_and_failed() -> None:
     """Draw once, and fail."""
     sample("bread")

@@ -109,6 +109,8 @@ class TaskGroup:
         counts: dict[str, Counts] = {}
         by_item: defaultdict[str, Gained] = defaultdict(list)
         if self.active is not None:
+            if self.active.arm is not None and self.cassette is None:
+                scopes.warn_of_refresh(self.active.arm)
             before = f"{self.active.path}/"
             counts = split_counts(self.active.draws.counts(), self.active.path)
             for record, place in gained:

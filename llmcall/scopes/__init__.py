@@ -1,6 +1,7 @@
 """Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays."""
 
 from .arms import Arm, arm, seed
+from .away import warn_of_refresh
 from .bound import Bound, bind
 from .draws import Draw, Draws
 from .equal_requests import Recorded, take_misplaced
@@ -57,5 +58,6 @@ __all__ = [
     "seed",
     "split_counts",
     "take_misplaced",
+    "warn_of_refresh",
     "without_repeats",
 ]

@@ -17,11 +17,13 @@ from types import FrameType
 from typing import Any
 from weakref import WeakValueDictionary
 
+from ..config import resolve as config
 from ..errors import ScopeError
+from ..notices import warn_once
 from ..system import after_fork_in_child
 from .draws import Draws
 from .equal_requests import EqualRequests
-from .numbers import Counts, Number, ScopedRequest
+from .numbers import ArmPath, Counts, Number, ScopedRequest
 from .scoped_record import ScopedRecord
 
 # The modules whose functions call what was submitted, and pickle what it returns. They do so in the
@@ -135,6 +137,17 @@ def is_called_by_executor(depth: int) -> bool:
     while frame is not None and frame.f_globals.get("__name__") == BATCHES:
         frame = frame.f_back
     return frame is not None and frame.f_globals.get("__name__") in EXECUTORS
+
+
+def warn_of_refresh(arm: ArmPath) -> None:
+    """Warn if the cache's mode keeps an arm's calls in another process from sharing answers."""
+    if config.settings().cache_mode == "refresh":
+        warn_once(
+            f"the cache's mode is refresh, and the arm {arm.name!r} makes calls in another process: each process asks "
+            "for each answer anew, so the arms share none of these. Make the calls in threads, or use the mode auto "
+            "with another folder in [Cache] PATH",
+            about="refresh in another process",
+        )
 
 
 def _emptied(queue: deque[Any]) -> list[Any]:

@@ -15,7 +15,7 @@ from ..errors import ScopeError
 from ..interrupts import Stops, current_stops, in_maps
 from ..system import this_process
 from . import workers
-from .away import AwayDraws, at_home, is_called_by_executor, registered
+from .away import AwayDraws, at_home, is_called_by_executor, registered, warn_of_refresh
 from .draws import Draws
 from .numbers import ArmPath, Counts, counts_within
 from .places import Place
@@ -74,6 +74,7 @@ class Bound:
         if active is None:
             return Bound, (self.function, None)
         if active.arm is not None and self._token is None:
+            warn_of_refresh(active.arm)
             self._token = registered(active.draws, active.used)
         return _arrived, (self.function, _packed(active), self._token)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,55 @@ def samples(path: str) -> list[str]:
     """Return the samples of a cassette's records."""
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     return [entry["sample"] for entry in map(json.loads, lines) if "sample" in entry]
+
+
+BREAD_AND_MILK = "ask('Bread?'); ask('Milk?')"
+RECORDED = "--scope", "rep-1", "--seed", "3", "--normalize", "times"
+# Programs, and the options with which they are recorded, of which several tests need the recording.
+RECORDINGS = {
+    "one call with options": [("ask('Bread?')", ("--cassette", "a.jsonl", *RECORDED))],
+    "two calls": [(BREAD_AND_MILK, ("--cassette", "a.jsonl"))],
+    "three calls": [(f"{BREAD_AND_MILK}; ask('Fish?')", ("--cassette", "a.jsonl"))],
+    "two with equal options and one with others": [
+        ("ask('Bread for a?')", ("--cassette", "a.jsonl", "--normalize", "times")),
+        ("ask('Bread for b?')", ("--cassette", "b.jsonl", "--normalize", "times")),
+        (
+            "ask('Bread for c?')",
+            ("--cassette", "c.jsonl", "--normalize", "times", "--scope", "rep-2"),
+        ),
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A function that returns a folder with a recording, which is made when it is first needed."""
+
+    @functools.cache
+    def record(name: str) -> Path:
+        folder = tmp_path_factory.mktemp("recording")
+        with HTTPServer() as server, pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setenv("MODEL_AT", NumberedServer(server).address)
+            monkeypatch.chdir(folder)
+            for program, options in RECORDINGS[name]:
+                ran(program, *options)
+        return folder
+
+    return record
+
+
+@pytest.fixture
+def recorded(
+    request: pytest.FixtureRequest, recordings: Callable[[str], Path], model: NumberedServer
+) -> NumberedServer:
+    """A model's server, beside a copy of the recording that the test names."""
+    shutil.copytree(recordings(request.param), Path.cwd(), dirs_exist_ok=True)
+    return model
+
+
+def with_recording(name: str) -> pytest.MarkDecorator:
+    """Return the mark of a test that needs a recording."""
+    return pytest.mark.parametrize("recorded", [name], indirect=True)
 
 
 # Who is asking
@@ -252,10 +304,9 @@ def test_a_replay_takes_its_options_from_the_cassette(model: NumberedServer) -> 
     assert samples("a.jsonl") == ["rep-1/Lisa#0", "rep-1/Lisa#1"]
 
 
-RECORDED = "--scope", "rep-1", "--seed", "3", "--normalize", "times"
-
-
 @pytest.mark.newest_only
+@with_recording("one call with options")
+@pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize(
     ("option", "message"),
     [
@@ -272,10 +323,9 @@ RECORDED = "--scope", "rep-1", "--seed", "3", "--normalize", "times"
     ],
 )
 def test_an_option_that_contradicts_the_cassette_is_refused(
-    model: NumberedServer, option: tuple[str, str], message: str
+    option: tuple[str, str], message: str
 ) -> None:
     """Before the program starts; the error names both."""
-    ran("ask('Bread?')", "--cassette", "a.jsonl", *RECORDED)
     assert message in refused("--cassette", "a.jsonl", *option)
 
 
@@ -283,22 +333,21 @@ OTHER_SEED = "--cassette", "a.jsonl", "--seed", "4"
 
 
 @pytest.mark.newest_only
+@with_recording("one call with options")
+@pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize("mode", ["none", "new"])
-def test_a_cassette_that_is_continued_or_replayed_keeps_its_options(
-    mode: str, model: NumberedServer
-) -> None:
+def test_a_cassette_that_is_continued_or_replayed_keeps_its_options(mode: str) -> None:
     """Another one is refused."""
-    ran("ask('Bread?')", "--cassette", "a.jsonl", *RECORDED)
     assert "recorded with --seed 3" in refused(*OTHER_SEED, "--mode", mode)
 
 
 @pytest.mark.newest_only
-def test_a_cassette_that_is_rewritten_gets_new_options(model: NumberedServer) -> None:
+@with_recording("one call with options")
+def test_a_cassette_that_is_rewritten_gets_new_options(recorded: NumberedServer) -> None:
     """``rewrite`` starts a new recording."""
-    ran("ask('Bread?')", "--cassette", "a.jsonl", *RECORDED)
     ran("ask('Bread?')", *OTHER_SEED, "--mode", "rewrite")
     assert header("a.jsonl")["run"] == {"seed": 4}
-    assert len(model.asked) == 2
+    assert recorded.asked == ["Bread?"]
 
 
 @pytest.mark.newest_only
@@ -311,16 +360,9 @@ def test_a_cassette_of_code_holds_no_run(model: NumberedServer) -> None:
     assert "--normalize times contradicts a.jsonl" in said
 
 
-@pytest.fixture
-def to_merge(model: NumberedServer) -> None:
-    """Cassettes a and b of equal options, and c of others."""
-    for name, options in {"a": (), "b": (), "c": ("--scope", "rep-2")}.items():
-        recording = "--cassette", f"{name}.jsonl", "--normalize", "times"
-        ran(f"ask('Bread for {name}?')", *recording, *options)
-
-
 @pytest.mark.newest_only
-@pytest.mark.usefixtures("to_merge")
+@with_recording("two with equal options and one with others")
+@pytest.mark.usefixtures("recorded")
 def test_merged_cassettes_keep_equal_options() -> None:
     """They stand in the header of what is merged."""
     done("cassette", "merge", "a.jsonl", "b.jsonl", "-o", "ab.jsonl")
@@ -328,7 +370,8 @@ def test_merged_cassettes_keep_equal_options() -> None:
 
 
 @pytest.mark.newest_only
-@pytest.mark.usefixtures("to_merge")
+@with_recording("two with equal options and one with others")
+@pytest.mark.usefixtures("recorded")
 def test_different_options_of_merged_cassettes_must_be_given_again() -> None:
     """The header of what is merged has none, and the command says so."""
     told = done("cassette", "merge", "a.jsonl", "c.jsonl", "-o", "ac.jsonl")
@@ -412,22 +455,13 @@ def last_lines(ended: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in told if " from the cache, " in line or " not used by any call" in line]
 
 
-BREAD_AND_MILK = "ask('Bread?'); ask('Milk?')"
-
-
-@pytest.fixture
-def recorded(model: NumberedServer) -> subprocess.CompletedProcess[str]:
-    """A run of two calls, recorded on a.jsonl."""
-    return ran(BREAD_AND_MILK, "--cassette", "a.jsonl")
-
-
-def test_the_last_line_counts_what_was_asked(
-    recorded: subprocess.CompletedProcess[str],
-) -> None:
+def test_the_last_line_counts_what_was_asked(model: NumberedServer) -> None:
     """Nothing was recorded before."""
-    assert last_lines(recorded) == ["2 asked, 0 from the cache, 0 replayed, 0 refused: a.jsonl"]
+    ended = ran(BREAD_AND_MILK, "--cassette", "a.jsonl")
+    assert last_lines(ended) == ["2 asked, 0 from the cache, 0 replayed, 0 refused: a.jsonl"]
 
 
+@with_recording("two calls")
 @pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize(
     ("path", "counted"),
@@ -439,6 +473,7 @@ def test_the_last_line_tells_the_cache_from_a_cassette(path: str, counted: str) 
     assert last_lines(ended) == [f"0 asked, {counted}, 0 refused: {path}"]
 
 
+@with_recording("two calls")
 @pytest.mark.usefixtures("recorded")
 def test_the_last_line_counts_what_was_refused() -> None:
     """Though the program goes on."""
@@ -447,6 +482,7 @@ def test_the_last_line_counts_what_was_refused() -> None:
     assert last_lines(ended) == ["0 asked, 0 from the cache, 2 replayed, 1 refused: a.jsonl"]
 
 
+@with_recording("two calls")
 @pytest.mark.usefixtures("recorded")
 def test_the_last_line_names_the_cache_if_there_is_no_cassette() -> None:
     """It is where the answers are."""
@@ -519,14 +555,9 @@ def test_a_call_whose_actor_has_no_name_counts_as_refused(model: NumberedServer)
     assert line == "0 asked, 0 from the cache, 0 replayed, 1 refused: a.jsonl was not written"
 
 
-@pytest.fixture
-def three_calls(model: NumberedServer) -> None:
-    """A cassette of three calls."""
-    ran("ask('Bread?'); ask('Milk?'); ask('Fish?')", "--cassette", "a.jsonl")
-
-
 @pytest.mark.newest_only
-@pytest.mark.usefixtures("three_calls")
+@with_recording("three calls")
+@pytest.mark.usefixtures("recorded")
 def test_a_replay_tells_how_many_records_no_call_used() -> None:
     """With the mode that takes them out."""
     replayed = ran("ask('Bread?')", "--cassette", "a.jsonl", "--mode", "none")
@@ -535,7 +566,8 @@ def test_a_replay_tells_how_many_records_no_call_used() -> None:
 
 
 @pytest.mark.newest_only
-@pytest.mark.usefixtures("three_calls")
+@with_recording("three calls")
+@pytest.mark.usefixtures("recorded")
 def test_update_asks_for_what_is_missing_and_takes_unused_records_out() -> None:
     """A replay then uses every record."""
     program = "print(ask('Bread?'), ask('Salt?'))"

@@ -575,6 +575,17 @@ def test_texts_that_hardly_repeat_are_told(model: Model, caplog: pytest.LogCaptu
     assert "value=" in caplog.text
 
 
+def test_numbers_that_hardly_repeat_are_not_told(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are read as numbers, and not as options."""
+    numbers = itertools.count(1)
+    model.answer = lambda messages, chance: str(next(numbers))
+    record(model, 4, 1)
+    llmcall.drift(STUDY, share=1, to=CHECK)
+    assert "hardly repeat" not in caplog.text
+
+
 def test_texts_that_repeat_are_not_told(model: Model, caplog: pytest.LogCaptureFixture) -> None:
     """Two options that several actors name are read without a word."""
     model.answer = lambda messages, chance: chance.choice(["Buy", "Sell"])

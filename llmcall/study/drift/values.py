@@ -142,7 +142,8 @@ def found_reader(answers: Iterable[Answer]) -> ValueReader:
         raise ValueError(
             "no recorded answer contains text or a single tool call, so there is nothing to compare"
         )
-    for found in (_objects(texts), _numbers(texts), _verdicts(texts), _categories(texts)):
+    for kind in (_objects, _numbers, _verdicts, _categories):
+        found = kind(texts)
         if found is not None:
             return found
     quoted = "; ".join(repr(text[:SHOWN_CHARACTERS]) for text in sorted(set(texts))[:SHOWN])

@@ -43,7 +43,7 @@ from redis_servers import RedisProcess
 
 import llmcall
 from llmcall import imap, map, scope
-from llmcall.errors import BudgetExceededError, LLMCallError, ScopeError
+from llmcall.errors import BudgetExceededError, CacheError, LLMCallError, ScopeError
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -232,6 +232,27 @@ def test_a_cassette_is_that_of_threads(pool: Executor) -> None:
     ):
         assert map(samples, "abc", scope="survey", executor=pool) == found
     assert (replayed.replayed, replayed.unused(), calls()) == (9, [], before)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_call_in_a_worker_that_knows_no_cassette_is_refused(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that got a function by itself, and not by a map, would ask without a word, in a replay
+    too, and its answer would stand on no cassette.
+    """
+    tests = os.fspath(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, os.environ["PYTHONPATH"]]))
+    with (
+        llmcall.cassette("dice.jsonl"),
+        scope("trial"),
+        ProcessPoolExecutor(1, multiprocessing.get_context(method)) as made,
+    ):
+        with pytest.raises(
+            CacheError, match=r"started this one has the cassette .*dice\.jsonl open"
+        ):
+            made.submit(llmcall.bind(sample), 1).result()
+        assert map(sample, [1], executor=made)
 
 
 def test_what_a_cassette_gained_before_is_known_in_workers(pool: Executor) -> None:

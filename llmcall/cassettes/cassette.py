@@ -26,6 +26,7 @@ from .asker_names import AskerNames
 from .gained import GainedRecords
 from .header_agreement import HeaderAgreement
 from .output import OutputFile, content_of
+from .parent import tell_processes
 from .stack import header_namespaces, open_cassettes, pop, push
 from .unused import keep_in_cache, unused_words
 from .uses import Uses
@@ -214,6 +215,7 @@ class Cassette(ContextDecorator):
         self._asker_names = AskerNames(self.stored)
         if self.asks:
             self._output = OutputFile(self.path, file, content)
+        tell_processes()
 
     def stop(self, error: BaseException | None = None) -> None:
         """Write the file when the cassette closes for the last time; a failed ``rewrite`` leaves the

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..config import resolve as config
 from ..system import after_fork_in_child, at_exit, process_lock
 from .cassette import Cassette
+from .parent import check_parent
 from .stack import open_cassettes
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def active_cassette(base: Settings | None = None) -> Cassette | None:
 def current_cassette() -> Cassette | None:
     """Return the cassette that counts, or ``None`` if none is open and ``[Cassette] PATH`` names
     none.
+
+    :raises CacheError: if the process that started this one had one open.
     """
     global _named
     opened = innermost()
@@ -72,6 +75,8 @@ def current_cassette() -> Cassette | None:
     settings = config.settings()
     path, mode = settings.cassette_path, settings.cassette_mode
     if path is None and _named is None:
+        if "multiprocessing.process" in sys.modules:
+            check_parent()
         return None
     with _lock:
         if _named is None or (str(_named.path), _named.mode) != (path, mode):

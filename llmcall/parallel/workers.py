@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .. import scopes
 from ..cassettes import current as cassettes
 from ..cassettes.cassette import Cassette
+from ..cassettes.parent import forget_parent
 from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
@@ -108,6 +109,7 @@ class WorkerSession:
         self._applied = ExitStack()  # what applies while a task runs
         self.cassette: WorkerCassette | None = None
         cassettes.forget_named()
+        forget_parent()
         config.unpack(settings)
         if file is not None:
             self.cassette = WorkerCassette(*file)

@@ -1,0 +1,71 @@
+"""Whether the process that started this one had a cassette open, which knows nothing of calls here.
+
+A forked process sees the cassette itself. A process that ``multiprocessing`` starts in another way is
+told at its start, with the authentication key, as it is told about scopes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..errors import CacheError
+from .stack import open_cassettes
+
+CONFIG_NAME = "llmcall cassette"  # in what multiprocessing hands on to the processes it starts
+
+# What this process was told at its start, once it is known.
+_told: list[str] = []
+
+
+class _OpenFile:
+    """The file of the open cassette, at the moment it is pickled for a new process; empty if none is."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        last = open_cassettes[-1:]
+        # The command that opened it watches child processes by itself.
+        is_told = bool(last) and not last[0].command
+        return str, (os.path.realpath(last[0].path) if is_told else "",)
+
+
+def tell_processes() -> None:
+    """Tell the processes that this one will start which cassette is open."""
+    opened_in_parent()
+    _handed_on()[CONFIG_NAME] = _OpenFile()
+
+
+def opened_in_parent() -> str:
+    """Return the file of the cassette that was open when another process started this one."""
+    if not _told:
+        handed_on = _handed_on().get(CONFIG_NAME)
+        _told.append(handed_on if isinstance(handed_on, str) else "")
+    return _told[0]
+
+
+def forget_parent() -> None:
+    """Forget what this process was told at its start, since it now gets the state of its parent."""
+    _told[:] = [""]
+
+
+def check_parent() -> None:
+    """Check that no call here is lost for a cassette of the process that started this one.
+
+    :raises CacheError: if it would be.
+    """
+    file = opened_in_parent()
+    if file:
+        raise CacheError(
+            f"the process that started this one has the cassette {file} open, which would neither answer "
+            "nor record a call made here. Run the function with llmcall.map(…, executor=…), which does "
+            "both, or open another cassette in this process"
+        )
+
+
+def _handed_on() -> dict[str, Any]:
+    """Return the dict that ``multiprocessing`` pickles for each process that it starts.
+
+    It is private, but has existed since Python 2.6. Without it, such processes are not told.
+    """
+    from multiprocessing.process import current_process
+
+    return getattr(current_process(), "_config", {})

@@ -215,7 +215,6 @@ class _Packing:
         self.licence: Path | None = None
         self.notes: list[str] = []
         self._left_out = left_out
-        self._outside_links: set[str] = set()  # to folders, by project path
         self._notebook: str | None = None
         self._script: str | None = None  # which the notebook makes
         if not program.is_module and program.name.endswith(SUFFIX):
@@ -234,7 +233,6 @@ class _Packing:
         """
         whole, only = self.scratch / "whole", self.scratch / "packed"
         self._copy_project(whole)
-        self._refuse_outside_links()
         self._add_script(whole)
         lines = {path: self._recording(path) for path in self.cassettes}
         around = _around(lines)
@@ -285,7 +283,10 @@ class _Packing:
         folder.mkdir()
         for place, folders, names in os.walk(self.project, followlinks=True):
             here = Path(place)
-            folders[:] = [name for name in folders if self._is_copied_folder(here / name)]
+            links = [here / name for name in folders if self._leaves_project(here / name)]
+            folders[:] = [name for name in folders if self._is_followed(here / name)]
+            for link in links:  # what the program opens there is seen, and stops it
+                (folder / link.relative_to(self.project)).symlink_to(link.resolve())
             for name in names:
                 path = here / name
                 if self._is_copied(path) and path.is_file():
@@ -295,31 +296,16 @@ class _Packing:
             for name in folders:
                 (folder / here.relative_to(self.project) / name).mkdir(parents=True, exist_ok=True)
 
-    def _is_copied_folder(self, path: Path) -> bool:
-        """Return whether a folder is copied. A link to one is followed if it stays in the project."""
+    def _leaves_project(self, path: Path) -> bool:
+        return self._is_copied(path) and not path.resolve().is_relative_to(self.project)
+
+    def _is_followed(self, path: Path) -> bool:
+        """Return whether a folder is copied: a link is not if it leaves the project or leads back."""
         if not self._is_copied(path):
             return False
         real = path.resolve()
-        if not real.is_relative_to(self.project):
-            self._outside_links.add(path.relative_to(self.project).as_posix())
-            return False
         leads_back = path.is_symlink() and any(real == each.resolve() for each in path.parents)
-        return not leads_back
-
-    def _refuse_outside_links(self) -> None:
-        """Refuse links to folders outside the project: without what is there, a program that looks
-        for files finds none and goes on.
-
-        :raises LLMCallError: if there are any.
-        """
-        _refuse(
-            [
-                f"{link} is a link to a folder outside the project, which is not copied; put the folder "
-                f"into the project, or leave the link out with --exclude {link}"
-                for link in sorted(self._outside_links)
-                if not self._is_excluded(link)
-            ]
-        )
+        return real.is_relative_to(self.project) and not leads_back
 
     def _is_copied(self, path: Path) -> bool:
         if path.relative_to(self.project).as_posix() in self.added:

@@ -720,8 +720,16 @@ def test_where_nothing_can_be_kept_no_call_is_made(
 
 
 def test_a_printed_budget_shows_a_limit_below_a_cent() -> None:
-    """It is not shown as $0.00."""
-    assert str(llmcall.budget(usd=0.0012)) == "budget: $0.0000 of $0.001200 spent"
+    """Neither the limit nor what is spent of it is shown as nothing."""
+    llmcall.configure(prices={"gpt-4o-mini": (0.15, 0.60)})
+    answer = {
+        "choices": [{"message": {"role": "assistant", "content": "Yes."}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10},
+    }
+    with llmcall.budget(usd=0.0012) as budget:
+        client = ScriptedClient([answer])
+        client.send_message("Bread?", max_tokens=16, on_error="raise", model="gpt-4o-mini")
+    assert str(budget) == "budget: $0.000021 of $0.001200 spent"
 
 
 def test_a_printed_budget_says_what_was_spent_of_what() -> None:

@@ -128,12 +128,12 @@ class Budget:
 
     def __str__(self) -> str:
         spent = self.spent
-        usd = "unknown" if spent.usd is None else f"${spent.usd:,.4f}"
+        # A limit below a cent, and what is spent of it, would be shown as none with fewer digits.
+        is_fine = self.usd is not None and round(self.usd, 2) != self.usd
+        usd = "unknown" if spent.usd is None else f"${spent.usd:,.{6 if is_fine else 4}f}"
         parts = []
         if self.usd is not None:
-            # A limit below a cent would be shown as none.
-            digits = 2 if round(self.usd, 2) == self.usd else 6
-            parts.append(f"{usd} of ${self.usd:,.{digits}f}")
+            parts.append(f"{usd} of ${self.usd:,.{6 if is_fine else 2}f}")
         if self.tokens is not None:
             parts.append(f"{spent.tokens:,} of {self.tokens:,} tokens")
         if self.calls is not None:

@@ -76,10 +76,10 @@ def written(records: list[Record], **options: Any) -> str:
     return "".join(writer.encode({"model": "m"}, records, **options))
 
 
-def decoded(text: str | bytes) -> reader.Lines:
+def decoded(text: str | bytes) -> reader.RecordFile:
     """Read a whole file."""
     data = text.encode() if isinstance(text, str) else text
-    return reader.Lines(data, "f.jsonl")
+    return reader.RecordFile(data, "f.jsonl")
 
 
 def test_the_bytes_of_version_1_never_change() -> None:

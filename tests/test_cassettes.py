@@ -447,6 +447,16 @@ def test_a_notebooks_closed_cassette_is_that_of_a_block() -> None:
     assert Path(PATH).read_bytes() == Path("block.jsonl").read_bytes()
 
 
+def test_a_closed_cassette_may_be_closed_again() -> None:
+    """A cell that closes it may run twice."""
+    tape = cassette(PATH).open()
+    played(echoing())
+    tape.close()
+    recorded = Path(PATH).read_bytes()
+    tape.close()
+    assert Path(PATH).read_bytes() == recorded
+
+
 def test_what_a_dead_kernel_recorded_is_replayed() -> None:
     """The file is sound at any moment, and the next recording goes on from it."""
     expected = played(echoing())

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..records.askers import Askers
-    from ..records.reader import Lines
+    from ..records.reader import RecordFile
     from ..scopes import Draw
     from ..types import Record
 
@@ -20,13 +20,13 @@ class AskerNames:
     :ivar differ: whether this run's names differ from those in the file.
     """
 
-    def __init__(self, stored: Lines | None) -> None:
+    def __init__(self, stored: RecordFile | None) -> None:
         self.differ = False
         self._stored = stored
         self._recorded: Askers | None = None  # those of the file, read when somebody needs them
         self._draws: dict[str, Draw] = {}  # by the key of a record: the first draw it answered
 
-    def recorded(self, path: str, digest: str) -> Mapping[int, str]:
+    def recorded_askers(self, path: str, digest: str) -> Mapping[int, str]:
         """Return the names in the file, by draw number.
 
         :param path: the scope path.
@@ -65,5 +65,5 @@ class AskerNames:
         """Return whether several askers make the same request."""
         if draw.equal is None:
             return False
-        recorded = self.recorded(draw.path, draw.digest)
+        recorded = self.recorded_askers(draw.path, draw.digest)
         return len({*draw.equal.askers, *recorded.values()}) > 1

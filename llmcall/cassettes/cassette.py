@@ -17,9 +17,9 @@ from ..errors import CacheError, short_traceback
 from ..failures import LEFT, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.header import header_of, layer_of
-from ..records.reader import Lines, read
+from ..records.reader import RecordFile, read
 from ..records.served import served_by
-from ..scopes import Recorded
+from ..scopes import RecordedAskers
 from ..system import process_lock
 from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
 from .asker_names import AskerNames
@@ -107,7 +107,7 @@ class Cassette(ContextDecorator):
         :param file: the real path.
         """
         self.file = file
-        self.stored: Lines | None = None
+        self.stored: RecordFile | None = None
         self.replayed = 0
         self.keeps_unused = ""
         self.told_unused = ""
@@ -128,7 +128,8 @@ class Cassette(ContextDecorator):
         self._is_in_cells = False
         self._writes_each_record = False
 
-    # Opening and closing
+    # Opening and closing. A block starts and stops it; open and close are a block across cells.
+    # Blocks may nest: _start and _end_block are the beginning of the first and the end of the last.
 
     @short_traceback
     def __enter__(self) -> Cassette:
@@ -175,11 +176,12 @@ class Cassette(ContextDecorator):
             self.__exit__(None, error, None)
 
     def close(self) -> None:
-        """Close a cassette that :meth:`open` opened.
+        """Close a cassette that :meth:`open` opened; one that is closed already stays closed.
 
         :raises CacheError: if another process wrote the file, or a text looks like a credential.
         """
-        self.__exit__(None, None, None)
+        if self._depth:
+            self.__exit__(None, None, None)
 
     def start(self) -> None:
         """Read the file and apply its settings, unless that is done already.
@@ -205,7 +207,7 @@ class Cassette(ContextDecorator):
         self._begin(file)
         content = content_of(file)
         if content and self.mode != "rewrite":
-            self.stored = Lines(content, file)
+            self.stored = RecordFile(content, file)
             self.run = self.stored.run
             header = self.stored.settings
             self._layer = config.push_layer(layer_of(header), f"cassette {self.path}")
@@ -453,7 +455,7 @@ class Cassette(ContextDecorator):
                 self._write_record(record)
             return record
 
-    def recorded_askers(self, path: str, digest: str) -> Recorded:
+    def recorded_askers(self, path: str, digest: str) -> RecordedAskers:
         """Return who asked for a request's draws when they were recorded, as far as the file says it.
 
         :param path: the scope path.
@@ -461,7 +463,7 @@ class Cassette(ContextDecorator):
         """
         with _lock:
             goes_on = self.asks and not self.is_complete
-            return Recorded(self._asker_names.recorded(path, digest), goes_on)
+            return RecordedAskers(self._asker_names.recorded_askers(path, digest), goes_on)
 
     def note_asker(self, key: str, draw: Draw, recorded: str | None = None) -> None:
         """Note the draw that a record answers; the first one counts.

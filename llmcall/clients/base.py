@@ -19,7 +19,7 @@ from ..requests.parameters import configured_parameters, sent_body
 from ..system import after_fork_in_child
 from ..types import Outcome
 from .failed_calls import handle_failure, note_failure
-from .replies import reply_of_hit, reply_to
+from .replies import finish_with_reply, reply_of_hit
 from .streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
@@ -337,7 +337,7 @@ class LLMClient:
             from ..engine.drivers import drive
 
             outcome = drive(answer(call))
-            return reply_to(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
+            return finish_with_reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             return handle_failure(error, call)  # type: ignore[no-any-return]
 
@@ -368,7 +368,7 @@ class LLMClient:
             from ..engine.answer import answer
 
             outcome = await adrive(answer(call))
-            return reply_to(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
+            return finish_with_reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             return handle_failure(error, call)  # type: ignore[no-any-return]
 
@@ -393,7 +393,7 @@ class LLMClient:
             if record is not None:
                 return reply_of_hit(call, record)  # type: ignore[no-any-return]
             outcome = drive(answer(call, fallback=False))
-            return reply_to(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
+            return finish_with_reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all errors again
             return handle_failure(error, call)  # type: ignore[no-any-return]
 
@@ -435,7 +435,7 @@ class LLMClient:
 
                 begun = failures.begin(call.scope, call.label)
                 outcome = yield from answer(call, stream=True)
-                return reply_to(call, outcome.record, outcome.sent)
+                return finish_with_reply(call, outcome.record, outcome.sent)
             from ..engine.answer import emit_recorded
 
             yield from emit_recorded(record)
@@ -476,8 +476,8 @@ class LLMClient:
             note_failure(error, call)
             call.give_back()
             raise
-        call.end()
-        call.note_used(outcome.record)
+        call.end(outcome.record)
+        call.gather_for_arm(outcome.record)
         return outcome
 
     @overload
@@ -535,7 +535,7 @@ class LLMClient:
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             return handle_failure(error, calls[0])
         for call, record in zip(calls, records, strict=True):
-            call.note_used(record)
+            call.gather_for_arm(record)
         return self._embeddings(records, is_one=isinstance(text, str))
 
     def _embeddings(self, records: Sequence[Record], *, is_one: bool) -> Any:

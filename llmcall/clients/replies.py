@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 def reply_of_hit(call: ModelCall, record: Record) -> Any:
     """Count a recorded answer, and return it as the caller wants it."""
     call.count_hit(record.cost, record.served)
-    return reply_to(call, record)
+    return finish_with_reply(call, record)
 
 
-def reply_to(call: ModelCall, record: Record, sent: Sent | None = None) -> Any:
-    """End a call, and return its answer as the caller wants it: a reply, or what ``response_format``
-    parses.
+def finish_with_reply(call: ModelCall, record: Record, sent: Sent | None = None) -> Any:
+    """Finish an answered call, and return its answer as the caller wants it: a reply, or what
+    ``response_format`` parses.
+
+    The call's draw stays taken, its arm gathers the record, and a hit outside a scope may give a
+    warning.
 
     :param sent: what was sent for the answer; ``None`` if it was recorded before.
     :raises CacheCorruptError: if the record does not contain a model's answer.
@@ -29,7 +32,7 @@ def reply_to(call: ModelCall, record: Record, sent: Sent | None = None) -> Any:
     if sent is None:
         note_served(call.request, (call.cassette or call.cache).path)
     call.end(record)
-    call.note_used(record)
+    call.gather_for_arm(record)
     try:
         reply = Reply.of(record, sent, parse=call.parse)
     except (LookupError, TypeError, AttributeError) as error:

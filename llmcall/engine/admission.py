@@ -61,7 +61,7 @@ async def note_sent_async(request: Any) -> None:
 
 
 class Admission:
-    """Admits one attempt; closing it gives back what the attempt held, however it ended.
+    """Admits one send of an attempt; closing it gives back what it held, however it ended.
 
     :param pool: the endpoints that may serve it.
     :param time_left: returns the seconds after which nobody waits, or ``None``.

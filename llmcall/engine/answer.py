@@ -119,6 +119,7 @@ def _first_that_fits(
     if current is not call:
         pointer = call.pointer_to(current.request.cache_key)
         yield Do(functools.partial(call.store_in_cache, pointer))
+    # Again, for followers, hits and pointers; the cassette returns the record that it already has.
     if call.cassette is not None and outcome.is_kept:
         return outcome._replace(record=call.put_on_cassette(outcome.record, outcome.source))
     return outcome
@@ -150,7 +151,7 @@ def _ask(calls: Sequence[ModelCall], rules: _Rules) -> Flow[Outcomes]:
     # The reader of a stream has read one model's text: no other can replace it.
     rejects_cut = rules.rejects_cut and not rules.stream
     exchange = Exchange(call, rules.policy, stream=rules.stream, rejects_cut=rejects_cut)
-    sent = yield from exchange.sent()
+    sent = yield from exchange.send_until_answered()
     if rejects_cut and is_cut(sent.response, call.request):
         _count(call, sent.response, sent.endpoint)
         raise ContextLengthError(

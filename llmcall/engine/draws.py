@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ScopeError
 from ..notices import warn_once
 from ..requests.keys import identity, sampled_key
-from ..scopes import Recorded, scope_of_call
+from ..scopes import RecordedAskers, scope_of_call
 from .refusals import note_refused
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def in_arm(call: Call, active: Active | None) -> Call:
     return replace(call, arm=active.arm.name, used=active.used)
 
 
-def _recorded_askers(call: PreparedCall, identified: Any, path: str, digest: str) -> Recorded:
+def _recorded_askers(call: PreparedCall, identified: Any, path: str, digest: str) -> RecordedAskers:
     """Return who took the draws of a request when they were recorded.
 
     :param identified: what :func:`llmcall.requests.keys.identity` returns for the request.
@@ -93,6 +93,6 @@ def _recorded_askers(call: PreparedCall, identified: Any, path: str, digest: str
             if record.asker is not None:
                 askers[number] = record.asker
     if call.cassette is None:
-        return Recorded(askers)
+        return RecordedAskers(askers)
     on_cassette = call.cassette.recorded_askers(path, digest)
-    return Recorded({**askers, **on_cassette.askers}, on_cassette.goes_on)
+    return RecordedAskers({**askers, **on_cassette.askers}, on_cassette.goes_on)

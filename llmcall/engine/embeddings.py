@@ -100,7 +100,7 @@ def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[Outcomes
     request = calls[0].request
     texts = [call.request.body["input"] for call in calls]
     batch = replace(calls[0], request=request._replace(body={**request.body, "input": texts}))
-    sent = yield from Exchange(batch, policy).sent()
+    sent = yield from Exchange(batch, policy).send_until_answered()
     records = yield Do(functools.partial(_store_shares, calls, texts, sent))
     return {record.cache_key: Outcome(record, sent) for record in records}
 

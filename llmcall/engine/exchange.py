@@ -71,7 +71,7 @@ class Exchange:
         self.response: Any = None
         self.reader_has_text = False
 
-    def sent(self) -> Flow[Sent]:
+    def send_until_answered(self) -> Flow[Sent]:
         """Send the request until an endpoint answers, or the retry policy ends.
 
         If the flex tier has no capacity by then, ``FLEX_FALLBACK`` decides what follows.
@@ -106,10 +106,10 @@ class Exchange:
         failures = EndpointFailures(self.call, self.pool, self.policy, self.body)
         sent = None
         while sent is None:
-            sent = yield from self._sent_once(failures)
+            sent = yield from self._send_to_one_endpoint(failures)
         return sent
 
-    def _sent_once(self, failures: EndpointFailures) -> Flow[Sent | None]:
+    def _send_to_one_endpoint(self, failures: EndpointFailures) -> Flow[Sent | None]:
         """Send the request to one endpoint.
 
         :returns: ``None`` if the endpoint failed, but the attempt can go on.

@@ -188,6 +188,7 @@ def _ask_missing(
     for call in calls:
         key = call.request.cache_key
         record = find_on_cassette(call)
+        # A leader of this process notes the key when it stores the answer.
         if record is None and call.cache.has_used(key):
             record = yield from with_cache(call.cache, find_in_cache, call)
         if record is None:

@@ -36,7 +36,7 @@ _lock = process_lock(__name__)
 
 
 class Attempt:
-    """One attempt as the limits count it.
+    """One send as the limits count it. An attempt that goes on at another endpoint has a new one.
 
     Kept for 60 seconds after it was sent if a limit counts it, so it refers to no request and
     no answer.

@@ -163,7 +163,7 @@ class PreparedCall(ABC):
         if self.draw is not None:
             self.draw.give_back()
 
-    def note_used(self, record: Record) -> None:
+    def gather_for_arm(self, record: Record) -> None:
         """Note the record that answers the call, if its arm gathers them."""
         if self.used is not None:
             self.used.append(ScopedRecord(self.scope, record))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..scopes import Counts
-    from ..scopes.equal_requests import EqualRequests, Recorded
+    from ..scopes.equal_requests import EqualRequests, RecordedAskers
 
 
 class TaskDraws(Draws):
@@ -31,11 +31,11 @@ class TaskDraws(Draws):
         self._is_over = False
         self.taken: list[Number] = []
 
-    def equal(
-        self, request: ScopedRequest, source: object, recorded: Callable[[], Recorded]
+    def equal_requests(
+        self, request: ScopedRequest, source: object, read_askers: Callable[[], RecordedAskers]
     ) -> EqualRequests:
-        """Return the equal requests of a scope; see :meth:`Draws.equal`."""
-        return self._around.equal(request, source, recorded)
+        """Return the equal requests of a scope; see :meth:`Draws.equal_requests`."""
+        return self._around.equal_requests(request, source, read_askers)
 
     def take(
         self,

@@ -41,7 +41,7 @@ def result_of(call: FunctionCall) -> Flow[Any]:
         call.give_back()
         raise
     call.end(record)
-    call.note_used(record)
+    call.gather_for_arm(record)
     return record.response["value"]
 
 

@@ -45,8 +45,11 @@ class _RecordLine(NamedTuple):
     has_references: bool
 
 
-class Lines:
+class RecordFile:
     """The records of a file: ``len()``, iteration in the order of the file, and :meth:`get`.
+
+    A *position* is a record's index among the records, a *number* that of a line, from 1, as errors
+    give it, and *begin* the byte at which a line begins.
 
     All lines are read and checked at once. References are resolved when a record is needed. Each
     record is built again, but shares the messages that its request has in common with others.
@@ -108,6 +111,8 @@ class Lines:
         key = request.cache_key
         traits = _traits(request.kind, request.sample, request.asked)
         found = None
+        # No early return: all records with these traits get their keys, so that nobody looks at
+        # them again, and two answers to one request are refused.
         for position in self._without_key.get(traits, ()):
             record = self.record(position)
             if _answers(record, request):
@@ -305,14 +310,14 @@ def header_in(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     return None
 
 
-def read(path: str | os.PathLike[str]) -> Lines:
-    """Read a file; see :class:`Lines` for what else it raises.
+def read(path: str | os.PathLike[str]) -> RecordFile:
+    """Read a file; see :class:`RecordFile` for what else it raises.
 
     :raises FileNotFoundError: if there is no such file.
     """
     try:
         with open(path, "rb") as file:
-            return Lines(file.read(), os.fspath(path))
+            return RecordFile(file.read(), os.fspath(path))
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{os.fspath(path)} does not exist; give the path of a cassette or an exported file"

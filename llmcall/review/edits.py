@@ -19,7 +19,7 @@ from ..types import message_text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ..records.reader import Lines
+    from ..records.reader import RecordFile
     from ..types import Record
 
 LONG_TEXT = 200  # characters; two draws seldom have the same ones by chance
@@ -49,7 +49,7 @@ class Finding(NamedTuple):
         return f"record {self.record}{sample}: {self.words}"
 
 
-def findings(lines: Lines) -> list[Finding]:
+def findings(lines: RecordFile) -> list[Finding]:
     """Return what does not fit together in a file, in the order of its records."""
     records = lines.records()
     found = [

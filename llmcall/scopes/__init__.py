@@ -4,7 +4,7 @@ from .arms import Arm, arm, seed
 from .away import warn_of_refresh
 from .bound import Bound, bind
 from .draws import Draw, Draws
-from .equal_requests import Recorded, take_misplaced
+from .equal_requests import RecordedAskers, take_misplaced
 from .names import given_path, is_made_name, made_name, without_repeats
 from .numbers import ArmPath, Counts, Number, ScopedRequest, split_counts
 from .places import Place
@@ -35,7 +35,7 @@ __all__ = [
     "Draws",
     "Number",
     "Place",
-    "Recorded",
+    "RecordedAskers",
     "Scope",
     "ScopedRecord",
     "ScopedRequest",

@@ -102,7 +102,7 @@ def _around(what: str) -> Active:
     scope_of_call()  # raises in a thread or process that has no scope while another has one
     active = scope_around()
     if active is not None:
-        active = active.around_scopes
+        active = active.parent_of_new_scopes
     if active is None or not active.path:
         raise ScopeError(f"{what} needs a scope: open one around it, with llmcall.scope(name)")
     return active

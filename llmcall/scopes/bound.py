@@ -62,7 +62,7 @@ class Bound:
         active = self._active
         if active is None:
             return nullcontext()
-        if active.process is not this_process():
+        if active.entered_in is not this_process():
             # Forked: it counts as one that was pickled, but its draws cannot come home.
             self._token = None
             self._stops = ()

@@ -20,7 +20,7 @@ from ..askers import current as current_asker
 from ..notices import warn_once
 from ..system import current_task, process_lock, this_process
 from ..types import Record
-from .equal_requests import EqualRequests, Recorded
+from .equal_requests import EqualRequests, RecordedAskers
 from .numbers import ArmPath, Counts, Number, ScopedRequest, TakenNumbers
 
 # Held for microseconds only, and never while a caller's code runs.
@@ -65,19 +65,19 @@ class Draws:
         # By path and digest: who took each number in an arm, if askers have names.
         self._takers: dict[tuple[str, str], dict[int, str]] = {}
 
-    def equal(
-        self, request: ScopedRequest, source: object, recorded: Callable[[], Recorded]
+    def equal_requests(
+        self, request: ScopedRequest, source: object, read_askers: Callable[[], RecordedAskers]
     ) -> EqualRequests:
         """Return the equal requests of a scope.
 
         :param request: one of them.
         :param source: the cassette or cache that holds their records.
-        :param recorded: reads what it says about them.
+        :param read_askers: reads who asked when the draws were recorded.
         """
         known = self._equal.get(request)
         if known is None or known.source is not source:
             # Reads records, so the lock is not held here.
-            made = EqualRequests(source, recorded())
+            made = EqualRequests(source, read_askers())
             with _lock:
                 known = self._equal.get(request)
                 if known is None or known.source is not source:
@@ -226,7 +226,7 @@ class Draw:
     :param draws: counts it.
     :param request: what is drawn.
     :param source: the cassette or cache that holds records.
-    :param recorded: reads what it says about equal requests of the scope.
+    :param read_askers: reads who asked when the draws were recorded.
     :ivar sample: scope path and number, ``"trial/lisa#0"``.
     :ivar asker: the asker's name, or ``None`` if askers have no names.
     :ivar equal: the equal requests of the scope, or ``None`` if askers have no names.
@@ -239,11 +239,11 @@ class Draw:
         draws: Draws,
         request: ScopedRequest,
         source: object = None,
-        recorded: Callable[[], Recorded] = Recorded,
+        read_askers: Callable[[], RecordedAskers] = RecordedAskers,
     ) -> None:
         asker = current_asker()
         self.asker = None if asker is None else asker.name
-        self.equal = None if asker is None else draws.equal(request, source, recorded)
+        self.equal = None if asker is None else draws.equal_requests(request, source, read_askers)
         self._draws = draws
         self._number = Number(request, draws.take(request, self.asker, self.equal))
         self.sample = f"{request.path}#{self._number.number}"
@@ -263,19 +263,20 @@ class Draw:
     def end(self, answer: Record | None = None) -> None:
         """Note that its call has an answer; the number stays taken.
 
-        :param answer: the record, or ``None`` if this call recorded it.
+        :param answer: the record that counts. If its ``stored_at`` is set, the cache had it, and a
+            warning may say that two processes made this draw.
         """
         if self._settle():
             stored_at = None if answer is None else answer.stored_at
             self._draws.end(self._number.request, stored_at)
 
-    def note_found(self, recorded: str | None) -> None:
+    def note_found(self, recorded_asker: str | None) -> None:
         """Note that a record answers it.
 
-        :param recorded: the asker in the record, or ``None`` if that is unknown.
+        :param recorded_asker: the asker in the record, or ``None`` if that is unknown.
         """
         if self.asker is not None and self.equal is not None:
-            self.equal.note_found(self._number.number, self.asker, recorded)
+            self.equal.note_found(self._number.number, self.asker, recorded_asker)
 
     def give_back(self) -> None:
         """Free its number, unless its call has an answer."""

@@ -19,7 +19,7 @@ from ..askers import SEPARATOR, unnumbered
 from ..system import process_lock
 
 
-class Recorded(NamedTuple):
+class RecordedAskers(NamedTuple):
     """What a cassette or cache says about equal requests in one scope.
 
     :param askers: the askers' names by draw number.
@@ -48,7 +48,7 @@ class _Makers:
         """Return the parts of an asker's name that name its maker."""
         return asker.split(SEPARATOR)[: self._depth]
 
-    def recorded(self, asker: str) -> str | None:
+    def counterpart(self, asker: str) -> str | None:
         """Return the recorded asker that an asker counts as, or ``None``."""
         return self._recorded.get(self._unnumbered(asker))
 
@@ -76,7 +76,7 @@ class EqualRequests:
         "were_at_once",
     )
 
-    def __init__(self, source: object, recorded: Recorded) -> None:
+    def __init__(self, source: object, recorded: RecordedAskers) -> None:
         self.source = source
         self.recorded = recorded
         self.askers: set[str] = set()
@@ -92,7 +92,7 @@ class EqualRequests:
 
     def own_number(self, asker: str, is_free: Callable[[int], bool]) -> int | None:
         """Return the lowest free number that was recorded for an asker, or ``None``."""
-        recorded = asker if asker in self._left else self._makers.recorded(asker)
+        recorded = asker if asker in self._left else self._makers.counterpart(asker)
         left = [] if recorded is None else self._left[recorded]
         while left:
             number = heappop(left)
@@ -110,14 +110,14 @@ class EqualRequests:
         if asker is not None:
             heappush(self._left[asker], number)
 
-    def note_found(self, number: int, asker: str, recorded: str | None) -> None:
+    def note_found(self, number: int, asker: str, recorded_asker: str | None) -> None:
         """Note that an asker got a recorded draw.
 
-        :param recorded: the asker in the record, or ``None`` if that is unknown.
+        :param recorded_asker: the asker in the record, or ``None`` if that is unknown.
         """
-        if asker != recorded:
+        if asker != recorded_asker:
             with _lock:
-                self._misplaced[number] = asker, recorded or ""
+                self._misplaced[number] = asker, recorded_asker or ""
                 _misplaced.append(self)
 
     def misplaced(self) -> int:
@@ -137,7 +137,8 @@ class EqualRequests:
         """Return whether only the number of the askers' maker differs."""
         makers = [self._makers.of(asker) for asker in self.askers]
         return makers.count(makers[0]) == len(makers) and all(
-            self._makers.recorded(asker) == recorded for asker, recorded in self._misplaced.values()
+            self._makers.counterpart(asker) == recorded
+            for asker, recorded in self._misplaced.values()
         )
 
 

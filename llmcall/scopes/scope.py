@@ -2,6 +2,15 @@
 
 A scope belongs to the context (thread, task) that opened it. The garbage collector may end a
 generator, and so leave its scopes, at any moment: leaving a scope takes no lock.
+
+Three functions say which scope a context is in:
+
+- :func:`scope_of_call`, for whoever draws. In ``scope(None)`` it returns ``None``. It raises
+  ``ScopeError`` if timing would decide, or if a generator left the scope open.
+- :func:`current_scope`, for whoever only notes where it is. In ``scope(None)`` it returns an
+  ``Active`` with an empty path.
+- :func:`scope_around`, for whoever opens or passes on a scope: like :func:`current_scope`, but
+  without the default scope.
 """
 
 from __future__ import annotations
@@ -20,7 +29,7 @@ from ..errors import ScopeError
 from ..system import after_fork_in_child, process_lock, this_process
 from . import workers
 from .draws import Draw, Draws
-from .equal_requests import Recorded
+from .equal_requests import RecordedAskers
 from .generators import (
     IN_A_GENERATOR,
     OpeningGenerator,
@@ -68,19 +77,20 @@ class Active:
     :param forked: the scope that it forks, if it is an arm.
     :param used: gathers the records that its calls get, or ``None``.
     :param place: the place of the item or arm in which it stands; empty outside any.
+    :ivar entered_in: identifies the process; see :func:`~llmcall.system.this_process`.
     :ivar previous_asker: who asked before it was entered, if it is an arm.
     """
 
     __slots__ = (
         "arm",
         "draws",
+        "entered_in",
         "forked",
         "generators",
         "outer",
         "path",
         "place",
         "previous_asker",
-        "process",
         "scope",
         "used",
         "without_default",
@@ -109,12 +119,12 @@ class Active:
         self.without_default = without_default
         self.outer: Active | None = None
         self.previous_asker: Asker | None = None
-        self.process = this_process()
+        self.entered_in = this_process()
 
     def __enter__(self) -> Active:
         self.outer = _current.get()
         _current.set(self)
-        if self.around_scopes.path:
+        if self.parent_of_new_scopes.path:
             workers.note_opened(self)
         return self
 
@@ -123,7 +133,7 @@ class Active:
         _current.set(self.outer)
 
     @property
-    def around_scopes(self) -> Active:
+    def parent_of_new_scopes(self) -> Active:
         """Return the scope below which further scopes are opened."""
         return self if self.without_default is None else self.without_default
 
@@ -131,15 +141,15 @@ class Active:
         self,
         digest: str,
         source: object = None,
-        recorded: Callable[[], Recorded] = Recorded,
+        read_askers: Callable[[], RecordedAskers] = RecordedAskers,
     ) -> Draw:
         """Take the next draw of a request.
 
         :param digest: the whole digest of the request, without a sample.
         :param source: the cassette or cache that holds records of the draws.
-        :param recorded: reads who asked for them, if askers have names.
+        :param read_askers: reads who asked when the draws were recorded, if askers have names.
         """
-        return Draw(self.draws, ScopedRequest(self.path, digest, self.arm), source, recorded)
+        return Draw(self.draws, ScopedRequest(self.path, digest, self.arm), source, read_askers)
 
     def again(self, draws: Draws | None = None, place: Place | None = None) -> Active:
         """Return the same scope for another context.
@@ -237,7 +247,7 @@ class Scope:
             return Active("", _no_scope_draws, self, place=place)
         around = scope_around()
         if around is not None:
-            around = around.around_scopes
+            around = around.parent_of_new_scopes
         if around is None or not around.path:
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
@@ -364,7 +374,7 @@ def scope_around() -> Active | None:
     :returns: ``None`` outside any scope; see :func:`current_scope` for that of a call there.
     """
     active = _current.get()
-    if active is not None and active.process is this_process():
+    if active is not None and active.entered_in is this_process():
         return active
     return _process_scope or _root()
 

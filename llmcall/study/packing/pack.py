@@ -46,7 +46,7 @@ from .notebooks import SUFFIX, as_script
 from .replay import Observed, Program, copy_file, files_below, run_program, scratch_folder
 
 if TYPE_CHECKING:
-    from ...records.reader import Lines
+    from ...records.reader import RecordFile
 
 MAX_SIZE = 50_000_000  # bytes of one file
 CODE_ENDINGS = (".ipynb", ".py", ".pyi", ".pyx")
@@ -336,7 +336,7 @@ class _Packing:
             project=self.project,
         )
 
-    def _environment(self, lines: dict[str, Lines]) -> dict[str, str]:
+    def _environment(self, lines: dict[str, RecordFile]) -> dict[str, str]:
         days = [each.last for held in lines.values() for each in held.days.values()]
         last = date.fromisoformat(max(days, default=UNKNOWN_DAY))
         seeds = [held.run["seed"] for held in lines.values() if held.run and "seed" in held.run]
@@ -363,7 +363,7 @@ class _Packing:
 
     # The recordings
 
-    def _recording(self, path: str) -> Lines:
+    def _recording(self, path: str) -> RecordFile:
         held = read(self.project / path)
         if not held.is_complete:
             raise LLMCallError(
@@ -372,7 +372,7 @@ class _Packing:
             )
         return held
 
-    def _check_use(self, observed: Observed, lines: dict[str, Lines]) -> dict[str, set[str]]:
+    def _check_use(self, observed: Observed, lines: dict[str, RecordFile]) -> dict[str, set[str]]:
         """Return the keys of the records to leave out, by recording.
 
         :raises LLMCallError: if there are any, or lines that stand twice, and nothing is pruned.
@@ -543,7 +543,7 @@ def _variables(given: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield name, NO_KEY if names_credential(name) else value
 
 
-def _around(lines: dict[str, Lines]) -> str | None:
+def _around(lines: dict[str, RecordFile]) -> str | None:
     """Return the recording that ``llmcall run`` made, if one is."""
     found = [path for path, held in lines.items() if held.run is not None]
     if len(found) > 1:
@@ -560,7 +560,7 @@ def record_lines(path: Path) -> int:
         return sum(line.lstrip().startswith(b'{"kind"') for line in file)
 
 
-def _copy_recording(source: Path, target: Path, held: Lines, dropped: set[str]) -> None:
+def _copy_recording(source: Path, target: Path, held: RecordFile, dropped: set[str]) -> None:
     """Copy a recording without the records that are left out."""
     records = held.records()
     if not dropped and len(records) == record_lines(source):

@@ -1501,7 +1501,14 @@ def in_shuffled_tasks(client: llmcall.LLMClient) -> list[float]:
 
 
 @pytest.mark.newest_only
-@pytest.mark.parametrize("how", [in_order, in_shuffled_threads, in_shuffled_tasks])
+@pytest.mark.parametrize(
+    "how",
+    [
+        in_order,
+        pytest.param(in_shuffled_threads, marks=pytest.mark.slow),
+        pytest.param(in_shuffled_tasks, marks=pytest.mark.slow),
+    ],
+)
 def test_paired_arms_are_unbiased_and_vary_less(
     how: Callable[[llmcall.LLMClient], list[float]],
 ) -> None:

@@ -1311,7 +1311,7 @@ def test_the_second_of_two_processes_that_write_one_cassette_is_refused(
         told = one.communicate("\n", timeout=60)[1]
         before = Path(PATH).read_bytes()
         complaints = other.communicate("\n", timeout=60)[1]
-    unused = "tape.jsonl: 1 record was not used by any call. "
+    unused = "tape.jsonl: 1 record no call used; "
     assert told.startswith(unused) if mode == "new" else told == ""
     assert (one.returncode, other.returncode, Path(PATH).read_bytes()) == (0, 1, before)
     assert (
@@ -1435,10 +1435,7 @@ def test_update_takes_out_what_no_call_used(caplog: pytest.LogCaptureFixture) ->
         assert said(client, "Hello") == "answer 1"
     assert asked_in() == ["Bye", "Hello"]
     assert (tape.asked, tape.replayed) == (1, 1)
-    assert (
-        "tape.jsonl: 2 records were not used by any call and were moved to the disk cache"
-        in caplog.text
-    )
+    assert "tape.jsonl: 2 records no call used; moved to the disk cache" in caplog.text
 
 
 def test_what_update_took_out_is_in_the_disk_cache() -> None:
@@ -1501,7 +1498,7 @@ def test_update_keeps_what_a_forked_process_may_use() -> None:
     """
     with start(program) as process:
         told = process.communicate(timeout=60)[1]
-    assert "The file keeps such records, because a child process made calls" in told
+    assert "the file keeps such records, because a child process made calls" in told
     assert asked_in() == ["Hi", "Bye"]
 
 
@@ -1534,10 +1531,7 @@ def test_update_keeps_what_a_dry_run_looked_up(caplog: pytest.LogCaptureFixture)
     with cassette(PATH, mode="update"):
         assert ask.map([{"word": "Bye"}], dry_run=True).hits == 1
         said(client, "Hi")
-    assert (
-        "tape.jsonl: 1 record was not used by any call and was moved to the disk cache"
-        in caplog.text
-    )
+    assert "tape.jsonl: 1 record no call used; moved to the disk cache" in caplog.text
     assert asked_in() == ["Hi", "Bye"]
 
 
@@ -1558,9 +1552,7 @@ def test_a_replay_that_uses_less_says_so(mode: str, caplog: pytest.LogCaptureFix
     taped("Hi", "Bye", "Ciao")
     with cassette(PATH, mode=mode):
         said(counting(), "Bye")
-    words = (
-        "tape.jsonl: 2 records were not used by any call. The mode 'update' removes such records"
-    )
+    words = "tape.jsonl: 2 records no call used; the mode 'update' removes such records"
     assert words in caplog.text and asked_in() == ["Hi", "Bye", "Ciao"]
 
 

@@ -34,6 +34,8 @@ from llmcall.errors import (
 from llmcall.study.drift.student import student_quantile
 from llmcall.testing import ScriptedClient
 
+pytestmark = pytest.mark.newest_only
+
 STUDY, CHECK = "study.jsonl", "check.jsonl"
 NOISE = {1: 0.1, 2: 0.2, 3: 0.4, 4: 0.2, 5: 0.1}  # of an answer on five points
 SIGMA = math.sqrt(1.2)  # its standard deviation

@@ -439,6 +439,7 @@ def test_the_sentence_that_tells_the_type_is_fixed(output_type: Any, sentence: s
     assert prompt_for(output_type) == f"Answer with {sentence}"
 
 
+@pytest.mark.newest_only
 @settings(max_examples=20)
 @given(
     st.text(min_size=1)

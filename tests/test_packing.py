@@ -214,6 +214,7 @@ def test_the_recording_is_read_without_llmcall(packed: Path) -> None:
     assert "answer 1" in printed
 
 
+@pytest.mark.newest_only
 def test_a_run_of_an_unchanged_program_is_packed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -529,6 +530,7 @@ def test_verify_changes_nothing_in_the_package(packed: Path) -> None:
     assert before == {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize("name", ["package", "p.zip"])
 def test_a_package_on_a_read_only_disk_verifies(packed: Path, tmp_path: Path, name: str) -> None:
     """A package on a disk that nobody can write to verifies, as a folder and as a ZIP file."""
@@ -759,6 +761,7 @@ def test_a_large_file_stops_the_packing(project: Path) -> None:
     assert "more than --max-size allows" in packing("--max-size", "0.00001")
 
 
+@pytest.mark.newest_only
 def test_a_file_outside_the_project_stops_the_packing(project: Path) -> None:
     """One that is read elsewhere, or by an absolute path."""
     written(project.parent, {"elsewhere.txt": "1"})
@@ -770,12 +773,14 @@ def test_a_file_outside_the_project_stops_the_packing(project: Path) -> None:
     assert "notes.txt by an absolute path into the project" in said
 
 
+@pytest.mark.newest_only
 def test_a_program_that_changes_its_folder_packs(project: Path) -> None:
     """The program may change the working directory while its cassette is open."""
     edited(project / SCRIPT, "    main()", "    main()\n    __import__('os').chdir('out')")
     packing(code=0)
 
 
+@pytest.mark.newest_only
 @pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
 def test_a_linked_folder_of_the_project_is_followed(project: Path) -> None:
     """What is read through a link to another folder of the project is packed under the link's name;
@@ -788,6 +793,7 @@ def test_a_linked_folder_of_the_project_is_followed(project: Path) -> None:
     assert Path("../made/data/data/rate.txt").read_text(encoding="utf-8") == "1.1\n"
 
 
+@pytest.mark.newest_only
 @pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
 def test_a_linked_folder_outside_the_project_stops_it(project: Path) -> None:
     """If the program reads a file through a link to a folder outside the project, it is not packed."""
@@ -819,6 +825,7 @@ def test_names_that_not_every_system_can_hold_stop_it(project: Path) -> None:
     assert said.count("does not work on every system") == 2
 
 
+@pytest.mark.newest_only
 def test_what_is_written_into_the_home_folder_is_told(project: Path) -> None:
     """It is no result of the package, and the author should know."""
     home = "    pathlib.Path.home().joinpath('result.txt').write_text('1')\n"
@@ -948,6 +955,7 @@ def test_a_licence_that_does_not_exist_is_wrong_usage(project: Path) -> None:
     assert "the licence nothing.txt does not exist" in packing("--licence", "nothing.txt", code=2)
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize("option", ["API_TOKEN", "API_TOKEN=dough-and-butter"])
 def test_a_credential_in_the_environment_is_not_packed(
     project: Path, monkeypatch: pytest.MonkeyPatch, option: str
@@ -959,6 +967,7 @@ def test_a_credential_in_the_environment_is_not_packed(
     assert manifest["environment"]["API_TOKEN"] == "none"
 
 
+@pytest.mark.newest_only
 def test_the_program_gets_a_bare_environment(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1022,6 +1031,7 @@ def test_a_child_process_gets_what_is_added() -> None:
     assert "child processes: as when it was packed, not watched: cat" in str(found)
 
 
+@pytest.mark.newest_only
 def test_licence_and_citation_are_taken_along(project: Path) -> None:
     """``--licence`` becomes the package's LICENSE; a CITATION.cff keeps its name."""
     written(project, {"terms.txt": "Ask first.\n", "CITATION.cff": "title: Bread\n"})

@@ -296,6 +296,7 @@ MESSAGES = st.fixed_dictionaries(
 ).filter(lambda message: any(message.get(name) for name in ("content", "refusal", "tool_calls")))
 
 
+@pytest.mark.newest_only
 @settings(max_examples=100)
 @given(
     messages=st.lists(MESSAGES, min_size=1, max_size=3),

@@ -28,6 +28,9 @@ NEEDED = {
     "machines": ("distributed",),
 }
 
+# The pages that are read with the oldest dependencies, too.
+WITH_THE_OLDEST = ("README", "tutorial")
+
 
 def name_of(page: Path) -> str:
     """Name a page as a test's parameter."""
@@ -50,7 +53,14 @@ def reading(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.mark.usefixtures("reading")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:(matplotlib|pyparsing)")
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [
+        page if page.stem in WITH_THE_OLDEST else pytest.param(page, marks=pytest.mark.newest_only)
+        for page in PAGES
+    ],
+    ids=name_of,
+)
 def test_pages_show_what_happens(page: Path) -> None:
     """Every block of a page runs, and every session and command gives the output beneath it."""
     if not all(map(find_spec, NEEDED.get(page.stem, ()))):

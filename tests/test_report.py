@@ -23,6 +23,8 @@ import llmcall
 from llmcall.testing import ScriptedClient
 from llmcall.types import Record
 
+pytestmark = pytest.mark.newest_only
+
 
 def play(
     path: str,

@@ -452,7 +452,7 @@ def test_an_earlier_cassette_replays_without_the_runs_scope(model: NumberedServe
 def last_lines(ended: subprocess.CompletedProcess[str]) -> list[str]:
     """Return what a run says of its calls at its end."""
     told = ended.stderr.splitlines()
-    return [line for line in told if " from the cache, " in line or " not used by any call" in line]
+    return [line for line in told if " from the cache, " in line or " no call used" in line]
 
 
 def test_the_last_line_counts_what_was_asked(model: NumberedServer) -> None:
@@ -561,7 +561,7 @@ def test_a_call_whose_actor_has_no_name_counts_as_refused(model: NumberedServer)
 def test_a_replay_tells_how_many_records_no_call_used() -> None:
     """With the mode that takes them out."""
     replayed = ran("ask('Bread?')", "--cassette", "a.jsonl", "--mode", "none")
-    told = "2 records were not used by any call. The mode 'update'"
+    told = "2 records no call used; the mode 'update'"
     assert last_lines(replayed)[1].startswith(told)
 
 
@@ -574,7 +574,7 @@ def test_update_asks_for_what_is_missing_and_takes_unused_records_out() -> None:
     updated = ran(program, "--cassette", "a.jsonl", "--mode", "update")
     assert last_lines(updated) == [
         "1 asked, 0 from the cache, 1 replayed, 0 refused: a.jsonl",
-        "2 records were not used by any call and were moved to the disk cache",
+        "2 records no call used; moved to the disk cache",
     ]
     replayed = ran(program, "--cassette", "a.jsonl", "--mode", "none")
     assert replayed.stdout == updated.stdout

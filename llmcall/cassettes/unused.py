@@ -22,13 +22,12 @@ def unused_words(count: int, mode: str, kept: str = "") -> str:
 
     :param kept: why the mode ``update`` leaves them in the file; empty if it does not.
     """
-    verb = "was" if count == 1 else "were"
-    told = f"{counted(count, 'record')} {verb} not used by any call"
+    told = f"{counted(count, 'record')} no call used"
     if mode != "update":
-        return f"{told}. The mode 'update' removes such records from the file"
+        return f"{told}; the mode 'update' removes such records from the file"
     if kept:
-        return f"{told}. The file keeps such records, because {kept}"
-    return f"{told} and {verb} moved to the disk cache"
+        return f"{told}; the file keeps such records, because {kept}"
+    return f"{told}; moved to the disk cache"
 
 
 def drop_records(path: str | os.PathLike[str], keys: Container[str]) -> None:

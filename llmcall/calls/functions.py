@@ -30,7 +30,7 @@ SELF = re.compile(r"\{[{%][^}]*(?<![.\w])self\b")  # a tag with the variable ``s
 class LLMFunction(Generic[Arguments, Value]):
     """A function whose body is a model's answer; as a method it binds its object.
 
-    :ivar llm_call: the :class:`LLMCall` that answers; its templates take the arguments as
+    :ivar llm_call: the :class:`~llmcall.LLMCall` that answers; its templates take the arguments as
         variables.
     """
 

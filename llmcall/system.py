@@ -64,11 +64,26 @@ def at_exit(function: Callable[[], object]) -> None:
     import logging  # noqa: F401  # shuts down after this function if it is imported first
 
     atexit.register(function)
-    processes = sys.modules.get("multiprocessing.process")
-    if processes is not None and processes.parent_process() is not None:
+    if is_started_by_multiprocessing():
         from multiprocessing.util import Finalize
 
         Finalize(None, function, exitpriority=0)
+
+
+def is_started_by_multiprocessing() -> bool:
+    """Return whether ``multiprocessing`` started this process, by a fork or otherwise."""
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.parent_process() is not None
+
+
+def handed_on() -> dict[str, Any]:
+    """Return the dict that ``multiprocessing`` pickles for each process that it starts.
+
+    It is private, but has existed since Python 2.6. Without it, such processes are not told.
+    """
+    from multiprocessing.process import current_process
+
+    return getattr(current_process(), "_config", {})
 
 
 def running_loop() -> Any:

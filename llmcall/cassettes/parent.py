@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from ..errors import CacheError
+from ..system import handed_on
 from .stack import open_cassettes
 
 CONFIG_NAME = "llmcall cassette"  # in what multiprocessing hands on to the processes it starts
@@ -31,14 +32,14 @@ class _OpenFile:
 def tell_processes() -> None:
     """Tell the processes that this one will start which cassette is open."""
     opened_in_parent()
-    _handed_on()[CONFIG_NAME] = _OpenFile()
+    handed_on()[CONFIG_NAME] = _OpenFile()
 
 
 def opened_in_parent() -> str:
     """Return the file of the cassette that was open when another process started this one."""
     if not _told:
-        handed_on = _handed_on().get(CONFIG_NAME)
-        _told.append(handed_on if isinstance(handed_on, str) else "")
+        file = handed_on().get(CONFIG_NAME)
+        _told.append(file if isinstance(file, str) else "")
     return _told[0]
 
 
@@ -59,13 +60,3 @@ def check_parent() -> None:
             "nor record a call made here. Run the function with llmcall.map(…, executor=…), which does "
             "both, or open another cassette in this process"
         )
-
-
-def _handed_on() -> dict[str, Any]:
-    """Return the dict that ``multiprocessing`` pickles for each process that it starts.
-
-    It is private, but has existed since Python 2.6. Without it, such processes are not told.
-    """
-    from multiprocessing.process import current_process
-
-    return getattr(current_process(), "_config", {})

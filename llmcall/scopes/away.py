@@ -144,7 +144,7 @@ def warn_of_refresh(arm: ArmPath) -> None:
     if config.settings().cache_mode == "refresh":
         warn_once(
             f"the cache's mode is refresh, and the arm {arm.name!r} makes calls in another process: each process asks "
-            "for each answer anew, so the arms share none of these. Make the calls in threads, or use the mode auto "
+            "for each answer again, so the arms share none of these. Make the calls in threads, or use the mode auto "
             "with another folder in [Cache] PATH",
             about="refresh in another process",
         )

@@ -20,7 +20,7 @@ import threading
 from mmap import mmap
 from typing import Any
 
-from ..system import after_fork_in_child
+from ..system import after_fork_in_child, handed_on, is_started_by_multiprocessing
 
 CONFIG_NAME = "llmcall scopes"  # in what multiprocessing hands on to the processes it starts
 
@@ -54,7 +54,7 @@ def is_open_elsewhere() -> bool:
 
 def is_worker() -> bool:
     """Return whether this process was forked, or ``multiprocessing`` started it."""
-    return _byte_of_parent is not None or _has_parent()
+    return _byte_of_parent is not None or is_started_by_multiprocessing()
 
 
 def is_open_in_parent() -> bool:
@@ -86,13 +86,7 @@ def _tell() -> None:
         _byte[0] = bool(_open)
     if "multiprocessing.process" in sys.modules:
         _listen()
-        _handed_on()[CONFIG_NAME] = _is_open
-
-
-def _has_parent() -> bool:
-    """Return whether ``multiprocessing`` started this process."""
-    processes = sys.modules.get("multiprocessing.process")
-    return processes is not None and processes.parent_process() is not None
+        handed_on()[CONFIG_NAME] = _is_open
 
 
 def _listen() -> None:
@@ -102,17 +96,8 @@ def _listen() -> None:
     do.
     """
     global _was_told
-    if _has_parent() and _handed_on().get(CONFIG_NAME) is True:
+    if is_started_by_multiprocessing() and handed_on().get(CONFIG_NAME) is True:
         _was_told = True
-
-
-def _handed_on() -> dict[str, Any]:
-    """Return the dict that ``multiprocessing`` pickles for each process that it starts.
-
-    It is private, but has existed since Python 2.6. Without it, such processes are not told.
-    """
-    this = sys.modules["multiprocessing.process"].current_process()
-    return getattr(this, "_config", {})
 
 
 def _begin_anew() -> None:

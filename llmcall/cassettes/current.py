@@ -11,7 +11,7 @@ from ..config import resolve as config
 from ..system import after_fork_in_child, at_exit, process_lock
 from .cassette import Cassette
 from .parent import check_parent
-from .stack import open_cassettes
+from .stack import open_cassettes, pop, push_outermost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,13 +27,13 @@ def forget_named() -> None:
     global _named
     with _lock:
         if _named is not None:
-            open_cassettes.remove(_named)
+            pop(_named)
             _named = None
 
 
 @contextmanager
 def only(cassette: Cassette | None) -> Iterator[None]:
-    """Let one cassette count for a block, or none, whichever are open."""
+    """Make one cassette, or none, the only open one for a block."""
     before = list(open_cassettes)
     open_cassettes[:] = [] if cassette is None else [cassette]
     try:
@@ -85,7 +85,7 @@ def current_cassette() -> Cassette | None:
                 made = Cassette(path, mode)
                 made.is_named_by_settings = True
                 made.start()
-                open_cassettes.insert(0, made)
+                push_outermost(made)
                 _named = made
                 _close_at_exit()
                 if mode == "update":
@@ -126,7 +126,7 @@ def close_named(error: BaseException | None = None) -> None:
     with _lock:
         named, _named = _named, None
         if named is not None:
-            open_cassettes.remove(named)
+            pop(named)
             named.stop(error)
 
 

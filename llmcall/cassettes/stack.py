@@ -18,6 +18,12 @@ def push(opened: Any) -> None:
         open_cassettes.append(opened)
 
 
+def push_outermost(opened: Any) -> None:
+    """Open a cassette around all others."""
+    with _lock:
+        open_cassettes.insert(0, opened)
+
+
 def pop(closed: Any) -> None:
     """Remove a closed cassette; if it was opened several times, only the innermost one."""
     with _lock:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..figures import Group
 from ..stub import base_url
 from .asking import WARM_UP, check, prepared
 
-__all__ = ["at_once", "beside_computing", "by_workers", "run"]
+__all__ = ["at_once", "by_workers", "run"]
 
 MILLISECONDS = 50
 LONG_MILLISECONDS = 1000
@@ -50,9 +50,10 @@ def run(bench: Bench) -> list[Group]:
         ),
         bench.measure(
             "many_calls",
-            "beside_computing",
+            "by_workers",
             title=threaded.format(f"{MILLISECONDS} ms") + ", beside a thread that computes",
             count=sizes.threaded,
+            computes=True,
             rounds=LONG_ROUNDS,
             **same,
         ),
@@ -61,24 +62,25 @@ def run(bench: Bench) -> list[Group]:
 
 
 def by_workers(
-    subject: Any, folder: str, address: str, count: int, milliseconds: int = MILLISECONDS
+    subject: Any,
+    folder: str,
+    address: str,
+    count: int,
+    milliseconds: int = MILLISECONDS,
+    computes: bool = False,
 ) -> Iterator[float | None]:
-    """Ask new questions by 32 workers in each round; yield calls a second."""
+    """Ask new questions by 32 workers in each round; yield calls a second.
+
+    :param milliseconds: how long a call takes.
+    :param computes: whether another thread of the process computes meanwhile.
+    """
     with closing(subject.Contestant(folder, base_url(address, milliseconds))) as contestant:
-        if not contestant.threads:
-            raise RuntimeError("it takes one call at a time")
-        yield from _rounds(contestant, count, lambda batch: contestant.ask_many(batch, WORKERS))
-
-
-def beside_computing(subject: Any, folder: str, address: str, count: int) -> Iterator[float | None]:
-    """Ask as :func:`by_workers` does, while another thread of the process computes."""
-    with closing(subject.Contestant(folder, base_url(address, MILLISECONDS))) as contestant:
         if not contestant.threads:
             raise RuntimeError("it takes one call at a time")
 
         def ask(batch: Any) -> Any:
-            """Ask while a thread computes."""
-            with _computing():
+            """Ask a round's questions."""
+            with _computing() if computes else nullcontext():
                 return contestant.ask_many(batch, WORKERS)
 
         yield from _rounds(contestant, count, ask)

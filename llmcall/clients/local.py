@@ -9,7 +9,6 @@ import queue
 import threading
 import time
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import ConfigError, RequestTimeoutError
@@ -182,7 +181,6 @@ class LocalTransport:
         return dict(assembler.response())
 
     def _chunks(self, body: Mapping[str, Any], expiry: float | None) -> Iterator[dict[str, Any]]:
-        server = _shared_server(self._path, self._context_window)
         sent = {
             "cache_prompt": body.get("seed") is None and body.get("temperature") != 0,
             **{name: value for name, value in body.items() if value is not None},
@@ -191,22 +189,25 @@ class LocalTransport:
             # a piece per batch of the prompt, so that reading a long one can be left
             "return_progress": True,
         }
-        worker = _Worker(partial(server.handle_chat_completions, sent), self.name)
-        for piece in worker.pieces(expiry):
+
+        def work(server: Any, receive: Receive) -> None:
+            """Ask for the answer."""
+            server.handle_chat_completions(sent, receive)
+
+        for piece in self._pieces(work, expiry):
             if "prompt_progress" not in piece:
                 yield self._cleaned(piece)
 
     def _embed(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
-        server = _shared_server(self._path, self._context_window)
         fixed = {name: value for name, value in body.items() if name != "dimensions"}
 
-        def work(receive: Receive) -> None:
+        def work(server: Any, receive: Receive) -> None:
             """Ask for one text after the other, until the caller has left."""
             for text in body["input"]:
                 if receive(server.handle_embeddings({**fixed, "input": text})):
                     return
 
-        answers = list(_Worker(work, self.name).pieces(expiry))
+        answers = list(self._pieces(work, expiry))
         data = [{**answer["data"][0], "index": index} for index, answer in enumerate(answers)]
         read = sum(answer["usage"]["prompt_tokens"] for answer in answers)
         asked, length = body.get("dimensions"), len(data[0]["embedding"])
@@ -217,6 +218,21 @@ class LocalTransport:
         return self._cleaned(
             {**answers[0], "data": data, "usage": {"prompt_tokens": read, "total_tokens": read}}
         )
+
+    def _pieces(
+        self, work: Callable[[Any, Receive], None], expiry: float | None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the pieces that the model makes in a thread, which loads the model if need be.
+
+        Only that thread holds the server: a daemon thread that waits here at the process's end
+        would keep a running model from being freed.
+        """
+
+        def load_and_work(receive: Receive) -> None:
+            """Do the work with the server."""
+            work(_shared_server(self._path, self._context_window), receive)
+
+        return _Worker(load_and_work, self.name).pieces(expiry)
 
     def _cleaned(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         kept = {name: value for name, value in answer.items() if name not in UNSTABLE}
@@ -250,6 +266,7 @@ class _Worker:
         """Start the thread, and yield the pieces that it makes.
 
         :param expiry: the monotonic time by which the answer must be there, or ``None``.
+        :raises ConfigError: if the model cannot be loaded.
         :raises InvalidRequestError: if the model cannot take the request.
         :raises RequestTimeoutError: if the answer takes longer.
         """
@@ -257,6 +274,8 @@ class _Worker:
             thread = threading.Thread(target=self._run, name=f"llmcall {self._name}", daemon=False)
             thread.start()
             while (piece := self._next(expiry)) is not END:
+                if isinstance(piece, ConfigError):
+                    raise piece
                 if isinstance(piece, REFUSALS):
                     raise failure(400, str(piece)) from piece
                 yield refuse_reported(dict(piece))
@@ -276,8 +295,11 @@ class _Worker:
     def _run(self) -> None:
         """Do the work, in the thread."""
         try:
-            self._work(self._receive)
-        except REFUSALS as error:
+            # The interpreter waits at its end for a thread that began before; one that began
+            # later would use a model that is being freed.
+            if not self._is_alone():
+                self._work(self._receive)
+        except (ConfigError, *REFUSALS) as error:
             self._pieces.put(error)
         finally:
             if not self._is_alone():

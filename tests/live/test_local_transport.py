@@ -214,6 +214,11 @@ first = ask()
             "threading.Thread(target=ask, args=('Tell a story.', 200), daemon=True).start(); time.sleep(0.3)",
             0,
         ),
+        (
+            "for _ in range(8): threading.Thread(target=ask, args=('Tell a story.', 200), daemon=True).start()\n"
+            "time.sleep(0.5)",
+            0,
+        ),
         ("threading.Thread(target=ask, args=('Tell a story.', 200)).start()", 0),
         (
             "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start(); ask('Tell a story.', 4000)",

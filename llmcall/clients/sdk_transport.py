@@ -7,6 +7,7 @@ import threading
 import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from ..types import Response
 from .api_errors import read_answer, refuse_reported, request_id
 from .masking import mask, secrets_of
 from .meant_addresses import guess_address
-from .sdk_exceptions import http_errors, mapped_error
+from .sdk_exceptions import http_errors, http_library, mapped_error
 from .time_limits import keep_time_limits
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 OWN = ("model", "messages", "input")  # what an extra body does not replace
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+# Of openai 3.x: what its own methods for chat completions, embeddings and models authenticate with.
+SECURITY = {"bearer_auth": True}
 LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
 
 
@@ -70,7 +73,7 @@ class SDKTransport:
 
         The timeout applies to each read; the present context's time limit, to the whole attempt.
         """
-        with self._opened(_sent(self._sync_client(), request, timeout, self._headers())) as answer:
+        with self._opened(_post(self._sync_client(), request, timeout, self._headers())) as answer:
             return _response(answer, read_answer(self._body(answer)))
 
     def _body(self, answer: Any) -> bytearray:
@@ -84,10 +87,10 @@ class SDKTransport:
         """Return the response, as :meth:`send` does."""
         headers = await self._aheaders()
         async with self._opened(
-            _sent(await self._async_client(), request, timeout, headers)
+            _post(await self._async_client(), request, timeout, headers)
         ) as answer:
             body = bytearray()
-            async for data in answer.iter_bytes():
+            async for data in answer.aiter_bytes():
                 append(body, data)
             return _response(answer, read_answer(body))
 
@@ -97,7 +100,7 @@ class SDKTransport:
         The present context's time limit applies to the wait for each chunk.
         """
         with self._opened(
-            _sent(self._sync_client(), request, timeout, self._headers(), stream=True)
+            _post(self._sync_client(), request, timeout, self._headers(), stream=True)
         ) as answer:
             yield _response(answer)
             chunks = ChunkReader()
@@ -114,11 +117,11 @@ class SDKTransport:
         """Yield the chunks of a streamed answer, as :meth:`stream` does."""
         headers = await self._aheaders()
         async with self._opened(
-            _sent(await self._async_client(), request, timeout, headers, stream=True)
+            _post(await self._async_client(), request, timeout, headers, stream=True)
         ) as answer:
             yield _response(answer)
             chunks = ChunkReader()
-            async for data in answer.iter_bytes():
+            async for data in answer.aiter_bytes():
                 for chunk in chunks.feed(data):
                     yield chunk
                 if chunks.done:
@@ -131,17 +134,17 @@ class SDKTransport:
 
         :param timeout: seconds.
         """
-        models = self._sync_client().models.with_streaming_response
-        with (
-            time_limit(timeout),
-            self._opened(models.list(timeout=timeout, extra_headers=self._headers())) as answer,
+        with time_limit(timeout):
+            options = {"headers": self._headers(), "timeout": timeout, "security": SECURITY}
+            send = partial(self._sync_client().get, "/models", options=options, **_unread())
+            with self._opened(send) as answer:
+                listed = read_object(self._body(answer), "list of models")
+        models = refuse_reported(listed).get("data")
+        if not isinstance(models, list) or not all(
+            isinstance(model, dict) and "id" in model for model in models
         ):
-            listed = refuse_reported(read_object(self._body(answer), "list of models")).get("data")
-            if not isinstance(listed, list) or not all(
-                isinstance(model, dict) and "id" in model for model in listed
-            ):
-                raise ServiceError("a malformed list of models")
-            return [str(model["id"]) for model in listed]
+            raise ServiceError("a malformed list of models")
+        return [str(model["id"]) for model in models]
 
     def _headers(self) -> dict[str, str]:
         """Return the header with a fresh token, if a function returns tokens."""
@@ -163,8 +166,8 @@ class SDKTransport:
         if left is not None and left <= 0:
             raise RequestTimeoutError(f"no complete answer from {self._url} within the timeout")
 
-    def _opened(self, sent: Any) -> _Opened:
-        return _Opened(sent, self._url, self._is_base_url)
+    def _opened(self, send: Callable[[], Any]) -> _Opened:
+        return _Opened(send, self._url, self._is_base_url)
 
     def _made(self, asynchronous: bool) -> Any:
         made = self._make(asynchronous)
@@ -234,14 +237,14 @@ class SDKTransport:
             await found[1].aclose()
 
 
-def _sent(
+def _post(
     sdk: Any, request: Request, timeout: float | None, headers: dict[str, str], stream: bool = False
-) -> Any:
-    """Return a context manager that sends a request through the SDK, and yields the response before
-    its body is read.
+) -> Callable[[], Any]:
+    """Return a function that sends a request through the SDK, and returns the response of its HTTP
+    library before the body is read.
 
-    The whole body goes through ``extra_body``: so the SDK sends fields that its version does not
-    know, and does not search the messages for something to change.
+    The SDK's ``post`` sends a body as it is, fields that the SDK does not know included. Its
+    ``create`` would search the messages for something to change.
     """
     body = dict(request.body)
     extra, query = body.pop("extra_body", None), body.pop("extra_query", None)
@@ -254,18 +257,25 @@ def _sent(
                 f"extra_headers[{name!r}]: an HTTP header cannot have this name or value"
             )
         headers[name] = str(value)
-    options: dict[str, Any] = {"extra_headers": headers, "extra_query": query, "extra_body": body}
-    options["timeout"] = None if timeout is None else min(timeout, LONGEST_TIMEOUT)
+    options = {
+        "headers": headers,
+        "params": query or {},
+        "timeout": None if timeout is None else min(timeout, LONGEST_TIMEOUT),
+        "security": SECURITY,
+    }
     if request.kind == "embedding":
+        path = "/embeddings"
         body.setdefault("encoding_format", "float")
-        return sdk.embeddings.with_streaming_response.create(
-            model=body["model"], input=[], **options
-        )
+    else:
+        path = "/chat/completions"
     if stream:
         body["stream"] = True
-    return sdk.chat.completions.with_streaming_response.create(
-        model=body["model"], messages=[], **options
-    )
+    return partial(sdk.post, path, body=body, options=options, **_unread())
+
+
+def _unread() -> dict[str, Any]:
+    """Return the arguments with which the SDK returns the response of its HTTP library, not read."""
+    return {"cast_to": http_library().Response, "stream": True, "stream_cls": None}
 
 
 class _Opened:
@@ -273,23 +283,25 @@ class _Opened:
 
     Exceptions of the SDK and its HTTP library are raised as llmcall's own.
 
-    :param sent: the SDK's context manager, which sends the request when it is entered.
+    :param send: sends the request and returns the response, or an awaitable of it.
     :param url: the address, for errors.
     :param is_base_url: see :class:`SDKTransport`.
     """
 
-    def __init__(self, sent: Any, url: str, is_base_url: bool) -> None:
-        self._sent, self._url, self._is_base_url = sent, url, is_base_url
+    def __init__(self, send: Callable[[], Any], url: str, is_base_url: bool) -> None:
+        self._send = send
+        self._url = url
+        self._is_base_url = is_base_url
         self._answer: Any = None
 
     def __enter__(self) -> Any:
         with self._sending():
-            self._answer = self._sent.__enter__()
+            self._answer = self._send()
         return self._answer
 
     async def __aenter__(self) -> Any:
         with self._sending():
-            self._answer = await self._sent.__aenter__()
+            self._answer = await self._send()
         return self._answer
 
     @contextmanager
@@ -303,11 +315,11 @@ class _Opened:
             is_own_request.reset(token)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self._sent.__exit__(kind, error, trace)
+        self._answer.close()
         self._map(error)
 
     async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
-        await self._sent.__aexit__(kind, error, trace)
+        await self._answer.aclose()
         self._map(error)
 
     def _map(self, error: BaseException | None) -> None:
@@ -317,7 +329,7 @@ class _Opened:
         mapped, answer = mapped_error(error, self._url), self._answer
         if answer is not None:
             mapped.status_code, mapped.request_id = answer.status_code, _response(answer).request_id
-            mask(mapped, secrets_of(answer.http_response.request))
+            mask(mapped, secrets_of(answer.request))
         if self._is_base_url:
             guess_address(mapped, self._url)
         if mapped is not error:

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import itertools
 import multiprocessing
-import os
 import pickle
 import random
 import signal
@@ -22,6 +21,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
+from ctrl_c import press_ctrl_c
 from dice import Dice, sample
 from hypothesis import given
 from programs import ran, start
@@ -1195,8 +1195,7 @@ def test_ctrl_c_ends_a_study_and_the_next_run_goes_on() -> None:
     def play(taxed: bool) -> list[str | None]:
         said = World(client, taxed).said
         if taxed and interrupts[0]:
-            os.kill(os.getpid(), signal.SIGINT)
-            threading.Event().wait(0.5)
+            press_ctrl_c()
         return said
 
     try:

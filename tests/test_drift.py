@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import random
 import signal
 import statistics
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 from commands import done, run
+from ctrl_c import press_ctrl_c
 from pytest_httpserver import HTTPServer
 from servers import Answer, ScriptedServer, client_for, completion, refusal, refusing
 
@@ -773,7 +773,7 @@ def test_no_answer_at_all_is_an_error(model: Model) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no signal to send to oneself")
 def test_ctrl_c_and_again_goes_on(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was answered is kept, and the finished file is that of an undisturbed check."""
-    monkeypatch.setattr("llmcall.parallel.run.GRACE", 0.1)
+    monkeypatch.setattr("llmcall.parallel.run.GRACE", 30.0)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     model.answer = lambda messages, chance: str(len(messages[0]["content"]) % 5)
     record(model, 30, 1)
@@ -782,7 +782,7 @@ def test_ctrl_c_and_again_goes_on(model: Model, monkeypatch: pytest.MonkeyPatch)
 
     def pressed(messages: list[Any], chance: random.Random) -> str:
         if model.asked == start + 10:
-            os.kill(os.getpid(), signal.SIGINT)
+            press_ctrl_c()
         return str(len(messages[0]["content"]) % 5)
 
     model.answer = pressed

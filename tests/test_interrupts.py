@@ -14,6 +14,7 @@ from concurrent.futures import wait as wait_for_futures
 from typing import Any
 
 import pytest
+from ctrl_c import press_ctrl_c, wait_for_maps
 from programs import start
 
 import llmcall
@@ -43,7 +44,7 @@ def interrupts_and(then: Step) -> Step:
     """Press Ctrl-C when a request has come, and go on as another step."""
 
     def step() -> Any:
-        os.kill(os.getpid(), signal.SIGINT)
+        press_ctrl_c()
         return then()
 
     return step
@@ -86,10 +87,7 @@ def around_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     signal.signal(signal.SIGINT, before)
     gone_on.set()
-    for thread in threading.enumerate():
-        if thread.name.startswith("llmcall map"):
-            thread.join(30)
-            assert not thread.is_alive()
+    wait_for_maps()
 
 
 class Stopped:
@@ -161,9 +159,12 @@ def test_a_call_that_waits_for_an_identical_one_ends_too() -> None:
 def test_a_map_in_an_items_code_begins_nothing_more(way: str) -> None:
     """Its items may take long, or what is done with their results."""
     begun: list[int] = []
+    not_pressed = threading.Semaphore(1)
 
     def work(item: int) -> None:
         begun.append(item)
+        if item == 70 and not_pressed.acquire(blocking=False):  # after the first results
+            os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.01 if way == "slow items" else 0)
 
     def inside(_: int) -> None:
@@ -172,11 +173,10 @@ def test_a_map_in_an_items_code_begins_nothing_more(way: str) -> None:
         ):
             time.sleep(0.01)
 
-    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         map(inside, [1, 2])
-    counts = [gone_on.wait(0.2) or len(begun) for _ in range(2)]
-    assert counts[0] == counts[1] > 0
+    wait_for_maps()
+    assert 70 < len(begun) < 300_000
 
 
 @pytest.mark.filterwarnings(
@@ -186,16 +186,22 @@ def test_a_map_in_an_items_code_begins_nothing_more(way: str) -> None:
 def test_a_pool_forgets_the_map_that_was_interrupted() -> None:
     """A worker that is forked in an item's code has nothing to do with that item's map."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
-        then = interrupts_and(lambda: gone_on.wait(0.3) or map(asks, [1], executor=pool))
+
+        def work(_: int) -> None:
+            press_ctrl_c()
+            gone_on.wait(30)  # so that nothing else runs when the worker is forked
+            map(asks, [1], executor=pool)
+
         with pytest.raises(KeyboardInterrupt):
-            map(lambda _: then(), [1])
-        gone_on.wait(0.6)
+            map(work, [1])
+        gone_on.set()
+        wait_for_maps()
         assert map(asks, [1, 2], executor=pool) == ["1", "2"]
 
 
 def test_a_bound_function_of_an_items_threads_begins_no_call() -> None:
     """Its thread is not the map's own, but its calls are."""
-    client = client_of(interrupts_and(lambda: gone_on.wait(0.5) or "Two coins."), answers)
+    client = client_of(interrupts_and(answers), answers)
 
     def ask_twice() -> None:
         for number in range(2):

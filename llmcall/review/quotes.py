@@ -24,7 +24,7 @@ KEY_WORDS = 6  # with which answers are looked up
 
 FormPair = tuple[Form, Form]  # a part of an answer in both runs
 Admits = Callable[[Parts, FormPair, Text, int], Part | None]
-Table = dict[tuple[str, ...], dict[tuple[str, ...], dict[FormPair, Parts]]]
+Table = dict[tuple[str, ...], dict[tuple[str, ...], list[tuple[FormPair, Parts]]]]
 
 
 class ChangedAnswers:
@@ -35,7 +35,7 @@ class ChangedAnswers:
         self.by_beginning: Table = {}
         self.longest = 0
         self._by_call: dict[tuple[str, int], list[tuple[Parts, Part]]] = {}
-        self._count = 0
+        self._parts: dict[FormPair, Parts] = {}
         for change in changes:
             for location, ours in change.ours.items():
                 theirs = change.theirs.get(location, ours)
@@ -43,17 +43,21 @@ class ChangedAnswers:
                     self._add((ours, theirs), change, location)
 
     def _add(self, pair: FormPair, change: Change, location: Hashable) -> None:
+        parts = self._parts.get(pair)
+        if parts is None:
+            parts = self._parts[pair] = Parts(len(self._parts))
+            self._add_words(pair, parts)
+        self.watch(parts, parts.add(change, location))
+
+    def _add_words(self, pair: FormPair, parts: Parts) -> None:
+        """Add an answer to the tables by its first words."""
         tables = [(self.by_words, KEY_WORDS)]
         if any(len(form.words) > CUT_WORDS and form.size > LONG for form in pair):
             tables.append((self.by_beginning, CUT_WORDS))
         for table, length in tables:
             table.setdefault(pair[0].words[:1], {})
             others = table.setdefault(pair[0].words[:length], {})
-            pairs = others.setdefault(pair[1].words[:length], {})
-            if pair not in pairs:
-                pairs[pair] = Parts(self._count)
-                self._count += 1
-            self.watch(pairs[pair], pairs[pair].add(change, location))
+            others.setdefault(pair[1].words[:length], []).append((pair, parts))
         self.longest = max(self.longest, *(len(form.words) for form in pair))
 
     def watch(self, parts: Parts, part: Part) -> None:
@@ -128,7 +132,7 @@ def _beginning_with(
         found = [
             each
             for other_length in range(len(other_words) + 1)
-            for each in others.get(other_words[:other_length], {}).items()
+            for each in others.get(other_words[:other_length], ())
         ]
         yield from sorted(found, key=lambda each: each[1].index)
 

@@ -10,11 +10,11 @@ import unicodedata
 from functools import lru_cache
 from typing import NamedTuple
 
-_WIDE = "[\u2e80-\U0003ffff]"  # scripts that are written without blanks
+_WIDE = "\u2e80-\U0003ffff"  # scripts that are written without blanks
 _ESCAPED = r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}"
 _TOKEN = re.compile(
     r"(?P<blank>\s+|[\"'`´‘’“”«»]|\\[\"'\\/nrtbf])"
-    rf"|(?P<word>(?=\w){_WIDE}|(?:(?!{_WIDE})\w|{_ESCAPED})+(?:(?<=\d)\.\d+)*)"
+    rf"|(?P<word>(?=\w)[{_WIDE}]|(?:[^\W{_WIDE}]+|{_ESCAPED})+(?:(?<=\d)\.\d+)*)"
     r"|.",
     re.DOTALL,
 )

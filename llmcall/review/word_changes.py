@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from ..differences.words import Passage, passages, pieces
 from ..display.formatting import as_json, one_line, shortened
@@ -15,6 +16,7 @@ WORD_AT_END = re.compile(r"\S*\w\S*\s*\Z")
 WORD_AT_START = re.compile(r"\s*\S+")
 
 
+@lru_cache(maxsize=4096)  # an edited prompt is often the same for all actors
 def word_changes(before: str, after: str) -> str:
     """Return where two texts differ, as ``git diff --word-diff`` shows it: ``[-before-]
     {+after+}``.

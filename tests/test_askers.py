@@ -253,6 +253,39 @@ def test_a_recording_that_goes_on_keeps_the_answers_of_each_asker() -> None:
         assert ben() == of_ben
 
 
+def test_a_recording_that_goes_on_keeps_its_answers_from_the_askers_of_a_new_maker() -> None:
+    """The new maker makes askers of the same names, and they come first."""
+    client = plain_program(Server())
+
+    def family(asked: threading.Event, answers: list[str]) -> None:
+        asked.wait()
+        answers += in_threads(lambda: ask(client), 2)
+
+    def started(asked: threading.Event) -> tuple[threading.Thread, list[str]]:
+        answers: list[str] = []
+        thread = threading.Thread(target=family, args=(asked, answers))
+        thread.start()
+        return thread, answers
+
+    may_ask = threading.Event()
+    may_ask.set()
+    with contextlib.suppress(InterruptedError), recorded():
+        simpsons, before = started(may_ask)
+        simpsons.join()
+        raise InterruptedError
+    with recorded():
+        may_ask.clear()
+        simpsons, after = started(may_ask)
+        is_free = threading.Event()
+        is_free.set()
+        others, of_others = started(is_free)
+        others.join()
+        may_ask.set()
+        simpsons.join()
+    assert after == before
+    assert not set(of_others) & set(before)
+
+
 def test_an_asker_that_leaves_a_replayed_stream_gets_its_own_answer_next() -> None:
     """Its draw is given back to it, and not to another asker."""
     client = plain_program(Server())

@@ -565,6 +565,7 @@ def answer(messages):
         os._exit(0)
     return "yes"
 client = ScriptedClient(answer)
+print(os.getpid(), flush=True)
 with llmcall.budget(calls=40, name="survey"):
     while True:
         client.send_message("Hello")
@@ -579,6 +580,19 @@ def test_what_a_killed_process_had_reserved_is_spent(place: str) -> None:
         client().send_message("Hello")
         refused()
     assert budget.spent.calls == 4
+
+
+def test_what_a_killed_process_had_reserved_is_spent_if_a_later_one_has_its_number(
+    place: str,
+) -> None:
+    """A container's first process always has the same one."""
+    number = ran(KILLED, place)
+    program = """
+        os.getpid = lambda: int(sys.argv[2])
+        llmcall.configure(cache_path=sys.argv[1])
+        print(llmcall.budget(name="survey").spent.calls)
+    """
+    assert ran(program, place, number.strip()) == "3"
 
 
 def test_a_call_of_another_machine_is_waited_for_as_long_as_one_may_take(

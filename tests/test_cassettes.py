@@ -847,6 +847,17 @@ def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) ->
     assert early.build_request("It is 23:59").model == "other"
 
 
+def test_a_setting_without_a_value_in_the_header_has_none_in_a_replay() -> None:
+    """This machine's value would make another request of it."""
+    config_file("[OpenAI]\nTEMPERATURE = 0\n")
+    with cassette(PATH):
+        said(counting())
+    config_file("[OpenAI]\nTEMPERATURE = 0\nTOP_P = 0.5\n")
+    with cassette(PATH, mode="none") as tape:
+        said(counting())
+    assert tape.replayed == 1
+
+
 @pytest.fixture
 def disagreeing(monkeypatch: pytest.MonkeyPatch) -> tuple[llmcall.LLMClient, llmcall.LLMClient]:
     """Two clients, the first of which was made with other settings than the second."""
@@ -1032,6 +1043,18 @@ def test_the_namespace_of_an_endpoint_is_in_the_header(elsewhere: str) -> None:
     config_file(elsewhere)
     with cassette(PATH, mode="none"), OpenAIClient() as fresh:
         assert [said(fresh), said(fresh, model="gpt-4o")] == ["answer 1", "answer 2"]
+
+
+def test_the_namespace_of_an_endpoint_in_code_is_not_in_the_header() -> None:
+    """The code stands above a header, wherever it runs."""
+    endpoint = llmcall.Endpoint("one", ("gpt-4o-mini",), namespace="vllm")
+    with llmcall.configured(endpoints=[endpoint]):
+        with cassette(PATH), OpenAIClient() as client:
+            client.transport = counting()
+            said(client)
+        with cassette(PATH, mode="none"), OpenAIClient() as fresh:
+            assert said(fresh) == "answer 1"
+    assert "namespaces" not in header()
 
 
 @pytest.fixture

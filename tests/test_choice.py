@@ -381,6 +381,17 @@ def test_outside_a_scope_the_order_depends_on_the_item() -> None:
         assert row.order == (*OPTIONS[start:], *OPTIONS[:start])
 
 
+def test_an_item_named_by_digits_alone_is_no_repeat() -> None:
+    """The name is a part of the path, like that of any item."""
+    client = ScriptedClient(first)
+    with llmcall.scope("survey"):
+        table = question(order="rotate", client=client).table([{"town": "town 798"}])
+    [request] = client.requests
+    assert request.sample == "survey/~8436435623956579#0"
+    start = hashed("survey/~8436435623956579", 4) % 4
+    assert table["order"].tolist() == [(*OPTIONS[start:], *OPTIONS[:start])]
+
+
 def test_without_scope_and_item_the_order_is_as_given(caplog: pytest.LogCaptureFixture) -> None:
     """A call that stands nowhere keeps the given order, and says so once."""
     choice = question(order="shuffle")

@@ -142,6 +142,15 @@ def test_a_token_that_cannot_come_has_no_share(nothing: float | None) -> None:
     assert share(found, "p_label") == 0
 
 
+def test_a_drawn_letter_that_is_none_of_the_likeliest_tokens_has_its_share() -> None:
+    """The server tells its probability beside those of the likeliest."""
+    answer = response({"role": "assistant", "content": "A"}, {"A": 0.1, "B": 0.6, "C": 0.3})
+    [choice] = answer["choices"]
+    del choice["logprobs"]["content"][0]["top_logprobs"][0]
+    found = policy(ScriptedClient(lambda messages: answer)).shares(TOWNS[:1])
+    assert share(found, "p_tax") == pytest.approx(0.1)
+
+
 def test_shares_of_codes_are_named_by_the_codes() -> None:
     """Of a dict of codes and texts the columns have the codes."""
     found = policy(BiasedModel(), {1: "tax", 2: "ban", 3: "label"}).shares(TOWNS[:1])

@@ -28,6 +28,7 @@ from llmcall.errors import (
     CacheError,
     CacheMissError,
     ContentFilterError,
+    ContextLengthError,
     EmptyAnswerError,
     InvalidRequestError,
 )
@@ -245,6 +246,19 @@ def test_what_cannot_be_sent_as_it_was_is_left_out_and_counted(model: Model) -> 
         assert "1 request with an image" in words
 
 
+def test_a_model_that_a_fallback_stood_in_for_is_not_asked_again(model: Model) -> None:
+    """Its record holds no answer; the fallback's does."""
+
+    def answer(messages: list[Any], chance: random.Random) -> Any:
+        return ContextLengthError("too long") if model.asked == 1 else "3"
+
+    model.answer = answer
+    with llmcall.configured(fallbacks={"gpt-4o-mini": ("large",)}), llmcall.cassette(STUDY) as tape:
+        model.client.send_message("Rate bread.", temperature=1)
+    assert tape.records == 2
+    assert llmcall.drift(STUDY, share=1, dry_run=True).calls == 1
+
+
 @pytest.mark.parametrize("kind", ["embeddings", "left out"])
 def test_an_empty_sample_is_an_error(model: Model, kind: str) -> None:
     """A recording with nothing to ask again is told apart from one without drift."""
@@ -446,6 +460,23 @@ def test_actors_that_agree_by_chance_do_not_hide_how_their_answers_vary(model: M
     found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
     assert found.estimate == 1
     assert found.low < 0 < 2 < found.high
+
+
+def test_rare_answers_that_are_missing_by_chance_are_no_drift(model: Model) -> None:
+    """The interval of a share is as wide as the answers to one request vary."""
+    times = Counter[str]()
+
+    def rarely(messages: list[Any], chance: random.Random) -> str:
+        asked = messages[0]["content"]
+        times[asked] += 1
+        is_odd = int(asked.split()[3].rstrip("!")) % 2
+        return "yes" if is_odd and times[asked] == 1 else "no"
+
+    model.answer = rarely
+    record(model, 10, 10)
+    found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
+    assert found.estimate == pytest.approx(-0.05)
+    assert found.low < -0.1 < 0 < found.high
 
 
 def test_a_plan_for_answers_that_never_vary(model: Model) -> None:

@@ -422,6 +422,32 @@ def test_a_429_makes_all_other_clients_wait(
     assert len(server.requests) == 1
 
 
+def test_a_later_429_shortens_no_wait() -> None:
+    """Of two calls under way at once, the one that is refused first is told to wait longer."""
+    at_server = threading.Barrier(2)
+    is_refused = threading.Event()
+
+    def answer(messages: list[Any]) -> Any:
+        asked = messages[-1]["content"]
+        if asked == "first":
+            at_server.wait()
+            return RateLimitError("slow down", retry_after=300)
+        if asked == "second":
+            at_server.wait()
+            is_refused.wait()
+            return RateLimitError("slow down", retry_after=1)
+        return "yes"
+
+    client = ScriptedClient(answer, retry_max_attempts=1, on_error="return")
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(client.send_message, "first")
+        second = threads.submit(client.send_message, "second")
+        first.result()
+        is_refused.set()
+        second.result()
+    assert wait_of(client, on_error="raise") > 200
+
+
 @pytest.mark.parametrize(("headers", "least", "most"), [each for each in REFUSALS if not each[2]])
 def test_a_429_that_says_no_time_makes_nobody_wait(
     httpserver: HTTPServer, headers: dict[str, str], least: float, most: float, made: Any

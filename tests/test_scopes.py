@@ -1022,11 +1022,16 @@ import logging
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 model = ScriptedClient(lambda messages: "six", cache_mode="auto")
-trial = llmcall.scope("trial")
 
 
 def ask():
     return model.send_message("Roll the dice").sample
+
+
+if "recorded" in sys.argv:
+    with llmcall.scope("trial"):
+        ask()
+trial = llmcall.scope("trial")
 
 
 def ask_in_kept():
@@ -1056,6 +1061,13 @@ def test_forked_processes_that_make_the_same_draw_are_told(way: str) -> None:
     assert warning.startswith(
         "two processes made the same draw in the scope 'trial' and share its answer"
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("way", ["kept", "bound"])
+def test_forked_processes_that_replay_the_same_draw_are_not_told(way: str) -> None:
+    """Its answer was recorded before the scope was opened."""
+    assert ran(FORKED_TASKS, way, "recorded").splitlines() == ["trial#0", "trial#0"]
 
 
 COLLECTED = """

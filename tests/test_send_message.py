@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -198,6 +199,16 @@ def test_the_longer_wait_wins(slept: list[float], delayed: ScriptedClient) -> No
     long, short = slept
     assert long == 30.0
     assert 2.0 <= short <= 2.5
+
+
+@pytest.mark.usefixtures("slept")
+def test_a_wait_draws_nothing_from_the_programs_chance() -> None:
+    """A program that seeds ``random`` draws the same numbers, however often a call is tried."""
+    client = ScriptedClient([ServiceError("busy"), "Two coins."], retry_waiting_time=1)
+    random.seed(7)
+    before = random.getstate()
+    client.send_message("Hello", on_error="raise")
+    assert random.getstate() == before
 
 
 @pytest.mark.usefixtures("slept")

@@ -25,7 +25,7 @@ from streaming import TWO_COINS, WAYS, Streamed
 import llmcall
 from llmcall import Endpoint, LLMClient, OpenAIClient
 from llmcall.clients.sdk_exceptions import http_library
-from llmcall.errors import BudgetExceededError, ConfigError, RateLimitError
+from llmcall.errors import BudgetExceededError, ConfigError, InvalidRequestError, RateLimitError
 
 PRICES = {"m": (1.0, 2.0)}
 FULL = (12 * 1.0 + 3 * 2.0) / 1_000_000  # USD of an answer's 12 and 3 tokens at PRICES
@@ -422,6 +422,14 @@ def test_a_model_without_the_tier_is_asked_without_it(
         ask(client, QUESTION)
     assert tiers(server) == ["flex", None, None]
     assert sum("service_tier" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_tier_that_no_server_has_is_an_error(asking: Any) -> None:
+    """It is misspelt, so nothing is asked in its place."""
+    client, server = asking(NO_SUCH_TIER, OK, service_tier="flexible")
+    with pytest.raises(InvalidRequestError, match="Unsupported service_tier"):
+        client.send_message(QUESTION)
+    assert tiers(server) == ["flexible"]
 
 
 def test_two_endpoints_of_a_pool_are_asked_at_the_tier(httpserver: HTTPServer) -> None:

@@ -19,6 +19,9 @@ from llmcall import ResponseCache
 from llmcall.testing import ScriptedClient
 """
 
+# Settings with the price of ASK's model: without one, each process that asks would import the package
+# with the prices of all models.
+PRICED = ROOT / "tests" / "programs.ini"
 # For programs that do not know llmcall. It asks by httpx, which starts sooner than a model's SDK.
 ASK = """
 import os, sys, httpx

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from commands import done, written
-from programs import ASK
+from programs import ASK, PRICED
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
@@ -27,6 +27,7 @@ def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedSe
     """A model's server, which the programs of a test find."""
     made = NumberedServer(httpserver)
     monkeypatch.setenv("MODEL_AT", made.address)
+    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
     return made
 
 
@@ -84,6 +85,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         folder = tmp_path_factory.mktemp("recording")
         with HTTPServer() as server, pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setenv("MODEL_AT", NumberedServer(server).address)
+            monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
             monkeypatch.chdir(folder)
             for program, options in RECORDINGS[name]:
                 ran(program, *options)

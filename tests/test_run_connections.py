@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from programs import ASK
+from programs import ASK, PRICED
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
@@ -43,6 +43,7 @@ def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedSe
     """A model's server, which the programs of a test find."""
     made = NumberedServer(httpserver)
     monkeypatch.setenv("MODEL_AT", made.address)
+    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
     return made
 
 

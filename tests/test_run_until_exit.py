@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from programs import ASK
+from programs import ASK, PRICED
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer, RawServer
 from streaming import TWO_COINS, streams
@@ -32,6 +32,7 @@ def model(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> NumberedSe
     """A model's server, which the programs of a test find."""
     made = NumberedServer(httpserver, slow=SLOWLY)
     monkeypatch.setenv("MODEL_AT", made.address)
+    monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
     return made
 
 

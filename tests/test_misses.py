@@ -228,6 +228,17 @@ def test_what_is_recorded_after_all_is_said_to_be() -> None:
     assert "differs" not in str(there)
 
 
+def test_a_miss_of_a_question_unlike_any_record_says_that_the_nearest_is_not_similar(
+    warm_question: ScriptedClient,
+) -> None:
+    """A record stands beside the cause, so the cause says that even this one is not similar."""
+    request = warm_question.build_request("Name three rivers of Portugal, please.", temperature=0)
+    miss = warm_question.cache.explain(request)
+    assert miss.nearest is not None
+    (cause,) = miss.causes
+    assert cause.endswith("even the nearest record has little in common with this one")
+
+
 def test_the_error_carries_the_miss() -> None:
     """The error's text is the explanation, and both survive a pickle."""
     ask(temperature=0.5)(recorder())

@@ -26,15 +26,15 @@ class AskerNames:
         self._recorded: Askers | None = None  # those of the file, read when somebody needs them
         self._draws: dict[str, Draw] = {}  # by the key of a record: the first draw it answered
 
-    def recorded_askers(self, path: str, digest: str) -> Mapping[int, str]:
+    def recorded_askers(self, path: str, request_key: str) -> Mapping[int, str]:
         """Return the names in the file, by draw number.
 
         :param path: the scope path.
-        :param digest: the request's key outside any scope.
+        :param request_key: the request's key outside any scope.
         """
         if self._recorded is None:
             self._recorded = {} if self._stored is None else self._stored.askers()
-        return self._recorded.get((path, digest), {})
+        return self._recorded.get((path, request_key), {})
 
     def note(self, key: str, draw: Draw, recorded: str | None) -> None:
         """Note the draw that a record answers; the first one counts.
@@ -65,5 +65,5 @@ class AskerNames:
         """Return whether several askers make the same request."""
         if draw.equal is None:
             return False
-        recorded = self.recorded_askers(draw.path, draw.digest)
+        recorded = self.recorded_askers(draw.path, draw.request_key)
         return len({*draw.equal.askers, *recorded.values()}) > 1

@@ -99,9 +99,9 @@ class Cassette(ContextDecorator):
         self.run: dict[str, Any] | None = None
         self.failures = Failures()
         self._depth = 0
-        self._begin("")
+        self._reset("")
 
-    def _begin(self, file: str) -> None:
+    def _reset(self, file: str) -> None:
         """Forget what an earlier opening knew.
 
         :param file: the real path.
@@ -128,8 +128,8 @@ class Cassette(ContextDecorator):
         self._is_in_cells = False
         self._writes_each_record = False
 
-    # Opening and closing. A block starts and stops it; open and close are a block across cells.
-    # Blocks may nest: _start and _end_block are the beginning of the first and the end of the last.
+    # Opening and closing. A block, or an open and a close across cells, starts and stops it and makes
+    # it the innermost one meanwhile. The first start reads the file, and the last stop writes it.
 
     @short_traceback
     def __enter__(self) -> Cassette:
@@ -163,13 +163,13 @@ class Cassette(ContextDecorator):
         file = os.path.realpath(self.path)
         for other in tuple(open_cassettes):
             if other._is_in_cells and other.file == file and other.is_mine():
-                other._end_for_another()
+                other._close_for_another()
         self.__enter__()
         self._is_in_cells = True
         self._writes_each_record = self.mode != "rewrite"
         return self
 
-    def _end_for_another(self) -> None:
+    def _close_for_another(self) -> None:
         """Close it since another one takes its place; its recording is not complete."""
         error = None if self.mode == "rewrite" else InterruptedError("opened again")
         while self._depth:
@@ -194,17 +194,21 @@ class Cassette(ContextDecorator):
         """
         with _lock:
             if not self._depth:
-                self._start(os.path.realpath(self.path))
+                self._read_file(os.path.realpath(self.path))
             self._depth += 1
 
-    def _start(self, file: str) -> None:
+    def _read_file(self, file: str) -> None:
+        """Read the file, apply its settings, and prepare to record.
+
+        :param file: the real path.
+        """
         for function in before_start:
             function(self)
         if any(each.file == file and each.is_mine() for each in tuple(open_cassettes)):
             raise CacheError(
                 f"{self.path} is already open in this process; use one cassette for both, or two files"
             )
-        self._begin(file)
+        self._reset(file)
         content = content_of(file)
         if content and self.mode != "rewrite":
             self.stored = RecordFile(content, file)
@@ -240,9 +244,9 @@ class Cassette(ContextDecorator):
             if self.is_mine():
                 if isinstance(self._error, KeyboardInterrupt):
                     self.failures.forget(LEFT)  # whoever pressed Ctrl-C knows
-                self._end_block()
+                self._report_and_write()
 
-    def _end_block(self) -> None:
+    def _report_and_write(self) -> None:
         """Report unused records and failed calls, and write the file."""
         dropped: list[Record] = []
         if self._error is None:
@@ -410,7 +414,7 @@ class Cassette(ContextDecorator):
             found = self._gained[key]
         if found is not None:
             with _lock:
-                self._uses.note(key, place)
+                self._uses.note(key, scopes.current_path(), place)
                 if found.kind == "function":
                     self._uses.note_replayed_function(found)
                 if not self.is_mine():
@@ -450,20 +454,20 @@ class Cassette(ContextDecorator):
             if found is not None:
                 return found
             record = self._gained.add(record, source)
-            self._uses.note(record.cache_key, place)
+            self._uses.note(record.cache_key, scopes.current_path(), place)
             if self._writes_each_record and self.write_at_end:
                 self._write_record(record)
             return record
 
-    def recorded_askers(self, path: str, digest: str) -> RecordedAskers:
+    def recorded_askers(self, path: str, request_key: str) -> RecordedAskers:
         """Return who asked for a request's draws when they were recorded, as far as the file says it.
 
         :param path: the scope path.
-        :param digest: the request's key outside any scope.
+        :param request_key: the request's key outside any scope.
         """
         with _lock:
             goes_on = self.asks and not self.is_complete
-            return RecordedAskers(self._asker_names.recorded_askers(path, digest), goes_on)
+            return RecordedAskers(self._asker_names.recorded_askers(path, request_key), goes_on)
 
     def note_asker(self, key: str, draw: Draw, recorded: str | None = None) -> None:
         """Note the draw that a record answers; the first one counts.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import scopes
 from ..requests.keys import key_of
 from ..scopes import Place
 
@@ -13,7 +12,8 @@ if TYPE_CHECKING:
 
     from ..types import Record
 
-Order = tuple[list[str], Place]  # first by the caller's scope path, then by the call's place
+# First by the levels of the caller's scope path, then by the call's place.
+Order = tuple[list[str], Place]
 AFTER_ALL: Order = (["\U0010ffff"], ())
 
 
@@ -42,13 +42,13 @@ class Uses:
         self._is_planned = False
         self._planned: set[str] = set()  # the keys of the records that dry runs looked up
 
-    def note(self, key: str, place: Place) -> None:
-        """Note that a record answered the present context's call.
+    def note(self, key: str, path: str, place: Place) -> None:
+        """Note that a record answered a call.
 
         :param key: the record's.
+        :param path: the scope path in which the call was made; empty outside any scope.
         :param place: the call's.
         """
-        path = scopes.current_path()
         order = path.split("/") if path else [], place
         self._first[key] = min(order, self._first.get(key, order))
 

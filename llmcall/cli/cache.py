@@ -274,7 +274,7 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
     KEY is a record's key or the beginning of one.
     """
     from ..review.conversations import conversations
-    from ..review.runs import Run
+    from ..review.runs import RecordedRun
     from ..review.text import text_lines
 
     record = found.get(_whole_key(found, key), mode="replay")
@@ -284,7 +284,7 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
         return
     click.echo(f"{record.kind} {record.cache_key}")
     click.echo(f"cost {quantity('cost', record.cost)}, stored {_date(record.stored_at)}")
-    for line in text_lines({}, conversations(Run("", [record], {}))):
+    for line in text_lines({}, conversations(RecordedRun("", [record], {}))):
         click.echo(line)
 
 

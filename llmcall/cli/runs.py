@@ -16,7 +16,7 @@ from ..errors import CacheError
 from .cache import Source, as_json, conflict_option
 
 if TYPE_CHECKING:
-    from ..review.runs import Run
+    from ..review.runs import RecordedRun
     from ..types import Record
 
     Conflict = tuple[Record, Record]  # two answers to one request
@@ -40,7 +40,7 @@ round_level = click.option(
 )
 
 
-def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> Run:
+def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> RecordedRun:
     """Return the run that the arguments name."""
     from ..cache.shared import shared_cache
     from ..clients.registry import settings
@@ -116,16 +116,18 @@ def show(
             _write(text_lines(found.settings, conversations(found), found.served))
 
 
-def _show_heard(run: Run, level: str | None, scope: str, number: int, *, as_json: bool) -> None:
+def _show_heard(
+    run: RecordedRun, level: str | None, scope: str, number: int, *, as_json: bool
+) -> None:
     """Print which earlier answers the prompt of a call quotes."""
     from ..review.conversations import conversations
-    from ..review.heard import Answers, heard_lines, place_of
+    from ..review.heard import AnswerIndex, heard_lines, place_of
     from ..review.runs import with_rounds
 
     [run] = with_rounds([run], level)
     calls = conversations(run)
     actor, place = place_of(run, calls, scope, number)
-    found = list(Answers(run, calls).heard(actor, place))
+    found = list(AnswerIndex(run, calls).heard(actor, place))
     if as_json:
         click.echo(visible_json([each._asdict() for each in found]))
         return

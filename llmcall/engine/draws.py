@@ -27,8 +27,8 @@ def sampled(call: Call) -> Call:
         the draw.
     """
     identified = identity(call.request.kind, call.request.asked)
-    digest = sampled_key(identified, None)
-    request = call.request._replace(cache_key=digest)
+    request_key = sampled_key(identified, None)
+    request = call.request._replace(cache_key=request_key)
     try:
         return _drawn(call, request, identified)
     except ScopeError as error:
@@ -43,7 +43,7 @@ def _drawn(call: Call, request: Request, identified: Any) -> Call:
     :param request: its request, whose key has no sample yet.
     :param identified: what :func:`llmcall.requests.keys.identity` returns for the request.
     """
-    digest = request.cache_key
+    request_key = request.cache_key
     active = scope_of_call()
     path = "" if active is None else active.path
     call = in_arm(call, active)
@@ -52,8 +52,8 @@ def _drawn(call: Call, request: Request, identified: Any) -> Call:
     if call.options.sample is not None:
         sample = f"{path}#{call.options.sample}"
     elif active is not None:
-        recorded = functools.partial(_recorded_askers, call, identified, path, digest)
-        draw = active.draw(digest, call.cassette or call.cache, recorded)
+        recorded = functools.partial(_recorded_askers, call, identified, path, request_key)
+        draw = active.draw(request_key, call.cassette or call.cache, recorded)
         sample = draw.sample
     if sample is not None:
         request = request._replace(sample=sample, cache_key=sampled_key(identified, sample))
@@ -76,12 +76,14 @@ def in_arm(call: Call, active: Active | None) -> Call:
     return replace(call, arm=active.arm.name, used=active.used)
 
 
-def _recorded_askers(call: PreparedCall, identified: Any, path: str, digest: str) -> RecordedAskers:
+def _recorded_askers(
+    call: PreparedCall, identified: Any, path: str, request_key: str
+) -> RecordedAskers:
     """Return who took the draws of a request when they were recorded.
 
     :param identified: what :func:`llmcall.requests.keys.identity` returns for the request.
     :param path: the scope path.
-    :param digest: the request's key outside any scope.
+    :param request_key: the request's key outside any scope.
     """
     askers: dict[int, str] = {}
     if call.reads_cache:
@@ -94,5 +96,5 @@ def _recorded_askers(call: PreparedCall, identified: Any, path: str, digest: str
                 askers[number] = record.asker
     if call.cassette is None:
         return RecordedAskers(askers)
-    on_cassette = call.cassette.recorded_askers(path, digest)
+    on_cassette = call.cassette.recorded_askers(path, request_key)
     return RecordedAskers({**askers, **on_cassette.askers}, on_cassette.goes_on)

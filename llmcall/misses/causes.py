@@ -49,7 +49,9 @@ def causes_of(
     if found.distance >= UNLIKE:
         formats = [_cause_of_format(each) for each in differences if _is_format(each)]
         causes += formats
-        return causes or ["no similar record found"]
+        return causes or [
+            "no similar request is recorded: even the nearest record has little in common with this one"
+        ]
     causes += [cause for each in differences if (cause := _cause_of_field(each, settings))]
     return list(dict.fromkeys(causes))
 

@@ -189,7 +189,7 @@ def _simple(value: Any, kind: Any) -> Any:
 
 
 def _validated(value: Any, output_type: Any) -> Any:
-    """Let pydantic turn a JSON value into a type.
+    """Turn a JSON value into a type, as pydantic reads it.
 
     :raises OutputError: if it does not fit.
     """

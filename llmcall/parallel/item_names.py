@@ -72,10 +72,10 @@ class ItemNames:
             name = made_name(digested[:DIGEST_BYTES].hex())
         else:
             name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
-        place = cell_of(item), name
-        self._compare(place, item, index)
-        count = self._occurrences[place]
-        self._occurrences[place] += 1
+        cell_and_name = cell_of(item), name
+        self._compare(cell_and_name, item, index)
+        count = self._occurrences[cell_and_name]
+        self._occurrences[cell_and_name] += 1
         return f"{name}{OCCURRENCE}{count}" if count else name
 
     def name_or_none(self, item: Any) -> str:
@@ -91,23 +91,23 @@ class ItemNames:
                 raise
             return ""
 
-    def _compare(self, place: tuple[int, str], item: Any, index: int) -> None:
+    def _compare(self, cell_and_name: tuple[int, str], item: Any, index: int) -> None:
         """Note whether an item differs from the first one of its cell and name."""
         try:
             content = digest(item, index)
         except (TypeError, ValueError):
             content = None  # nobody can tell whether it differs
-        first = self._contents.setdefault(place, content)
-        is_first = not self._occurrences[place]
+        first = self._contents.setdefault(cell_and_name, content)
+        is_first = not self._occurrences[cell_and_name]
         if not is_first and (content is None or content != first):
             self._example = (
                 self._example or f"{nth(index)}, {one_line(printable(repr(item)), SHOWN)}"
             )
-            self._ambiguous.add(place)
+            self._ambiguous.add(cell_and_name)
 
     def warn(self) -> None:
         """Warn of different items that share a name; once for the same items."""
-        count = sum(self._occurrences[place] for place in self._ambiguous)
+        count = sum(self._occurrences[each] for each in self._ambiguous)
         if not count:
             return
         warn_once(

@@ -27,7 +27,7 @@ from .plans import Planner
 from .positions import TaskPosition
 from .results import attach
 from .rows import cell_of, length_of, rows_of
-from .run import Run
+from .run import MapRun
 from .tasks import Task, TaskGroup
 from .workers import check_picklable
 
@@ -267,7 +267,7 @@ def _positions(
 
 
 @contextmanager
-def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[Run]:
+def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[MapRun]:
     """Prepare a run, and clean up after it.
 
     The garbage collector may end it in any thread, so this waits for nothing.
@@ -299,7 +299,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
             Task(group, item, position)
             for item, position in _positions(job, names, items, options, active, place)
         )
-        run = Run(group, tasks, count, options, bar)
+        run = MapRun(group, tasks, count, options, bar)
         try:
             yield run
         finally:

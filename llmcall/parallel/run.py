@@ -57,7 +57,7 @@ CANCELLED = (
 )
 
 
-class Run:
+class MapRun:
     """One run of a map: it submits tasks as workers become free, and collects their results.
 
     :param tasks: the tasks, made one by one.

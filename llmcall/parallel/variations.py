@@ -125,6 +125,13 @@ class Crossing(NamedTuple):
     items: list[CellRow]
     row_count: int
 
+    def items_of(self, cell: int) -> list[CellRow]:
+        """Return the rows of a cell.
+
+        :param cell: its number.
+        """
+        return self.items[cell * self.row_count : (cell + 1) * self.row_count]
+
     def frame(self, rows: Any) -> Any:
         """Return a DataFrame with the rows of all cells, and a column of labels for each axis.
 
@@ -255,36 +262,42 @@ def warn_of_equal_levels(crossed: Crossing, job: CrossedJob) -> None:
 
     :param job: asks about the rows.
     """
-    cells = crossed.cells
-    row_count = crossed.row_count
-
-    def requests(number: int) -> Iterator[Any]:
-        for item in crossed.items[number * row_count : (number + 1) * row_count]:
-            yield _request(job, item)
-
-    for index, axis in enumerate(cells[0].axes):
-        for (one, first), (other, second) in itertools.combinations(enumerate(cells), 2):
-            differing = [
-                place
-                for place, pair in enumerate(zip(first.levels, second.levels, strict=True))
-                if pair[0].label != pair[1].label
-            ]
-            if differing != [index]:
-                continue
-            if row_count and all(
-                a is not None and a == b
-                for a, b in zip(requests(one), requests(other), strict=True)
-            ):
-                others = {
-                    name: label for name, label in first.labels().items() if name != axis.name
-                }
-                place = "".join(f", {name} {label!r}" for name, label in others.items())
-                warn_once(
-                    f"vary: {axis.name} {first.levels[index].label!r} and {second.levels[index].label!r} make no "
-                    f"difference to what is sent{place}: these cells differ by chance alone, or not at all",
-                    about=("equal levels", axis.name),
-                )
+    if not crossed.row_count:
+        return
+    for axis in crossed.cells[0].axes:
+        for number, other_number in _differing_only_in(axis, crossed.cells):
+            if _send_the_same(crossed, job, number, other_number):
+                _warn_of_equal_cells(axis, crossed.cells[number], crossed.cells[other_number])
                 break
+
+
+def _differing_only_in(axis: Axis, cells: Sequence[Cell]) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of each two cells that differ in an axis, and in no other one."""
+    for (number, cell), (other_number, other) in itertools.combinations(enumerate(cells), 2):
+        labels = cell.labels()
+        differing = [name for name, label in other.labels().items() if label != labels[name]]
+        if differing == [axis.name]:
+            yield number, other_number
+
+
+def _send_the_same(crossed: Crossing, job: CrossedJob, number: int, other_number: int) -> bool:
+    """Return whether two cells send the same request about each row."""
+    requests = (_request(job, item) for item in crossed.items_of(number))
+    others = (_request(job, item) for item in crossed.items_of(other_number))
+    return all(
+        request is not None and request == other
+        for request, other in zip(requests, others, strict=True)
+    )
+
+
+def _warn_of_equal_cells(axis: Axis, cell: Cell, other: Cell) -> None:
+    labels = cell.labels()
+    shared = "".join(f", {name} {label!r}" for name, label in labels.items() if name != axis.name)
+    warn_once(
+        f"vary: {axis.name} {labels[axis.name]!r} and {other.labels()[axis.name]!r} make no "
+        f"difference to what is sent{shared}: these cells differ by chance alone, or not at all",
+        about=("equal levels", axis.name),
+    )
 
 
 def _request(job: CrossedJob, item: CellRow) -> Any:

@@ -24,7 +24,7 @@ from ..notices import warn_once
 from ..recorded_functions import http_call
 from ..responses.body import read_object
 from .exchanges import ExchangeCounter
-from .requests import Asked
+from .requests import ClientCall
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -62,7 +62,7 @@ class ProgramCall:
     :param request: the program's own HTTP request.
     :param below: sends a request and returns its response, or a coroutine that does.
     :param client_at: returns the client that makes calls to an address.
-    :param asked: what the request asks for.
+    :param client_call: the call of llmcall's client that the request becomes.
     :ivar came: the response of the last attempt, if it got one.
     """
 
@@ -70,7 +70,7 @@ class ProgramCall:
     request: Any
     below: Callable[[Any], Any]
     client_at: Callable[[str], ProgramClient]
-    asked: Asked
+    client_call: ClientCall
     came: Any = None
 
     @property
@@ -88,35 +88,36 @@ class ProgramCall:
         """Return the answer. For a stream: the stream, its chunks and the first chunk, so that a
         failure before the first chunk is raised here.
         """
-        if self.asked.method == "exchange":
+        if self.client_call.method == "exchange":
             return drive(self._exchange(self.receive))
-        found = getattr(self.client, self.asked.method)(**self.asked.arguments)
-        if self.asked.method != "stream_message":
+        found = getattr(self.client, self.client_call.method)(**self.client_call.arguments)
+        if self.client_call.method != "stream_message":
             return found
         chunks = found.chunks()
         return found, chunks, next(chunks, END)
 
     async def aask(self) -> Any:
         """Return the answer, as :meth:`ask` does."""
-        if self.asked.method == "exchange":
+        if self.client_call.method == "exchange":
             return await adrive(self._exchange(self.areceive))
-        found = getattr(self.client, f"a{self.asked.method}")(**self.asked.arguments)
-        if self.asked.method != "stream_message":
+        found = getattr(self.client, f"a{self.client_call.method}")(**self.client_call.arguments)
+        if self.client_call.method != "stream_message":
             return await found
         chunks = found.chunks()
         return found, chunks, await anext(chunks, END)
 
     def _exchange(self, receive: Callable[..., Any]) -> Flow[Any]:
         send = functools.partial(receive, self.request, _recordable)
-        asked, client = dict(self.asked.arguments), self.client
-        is_model = asked.pop("is_model")
+        client = self.client
+        arguments = dict(self.client_call.arguments)
+        is_model = arguments.pop("is_model")
         counter = None
-        body = self.asked.body
+        body = self.client_call.body
         if body is not None:
-            counter = ExchangeCounter(client, asked["host"], body, is_model=is_model)
+            counter = ExchangeCounter(client, arguments["host"], body, is_model=is_model)
         if is_model and isinstance(body, dict) and tier_of(body) is None:
             self._warn_of_tier()
-        return http_call(**asked, send=send, settings=client.settings, counter=counter)
+        return http_call(**arguments, send=send, settings=client.settings, counter=counter)
 
     def _warn_of_tier(self) -> None:
         """Warn once if the request gets no service tier although the program's run asks for one."""
@@ -157,7 +158,7 @@ class ProgramCall:
         """
         if request.kind != "embedding":
             return response
-        sent = _texts(self.asked.body)
+        sent = _texts(self.client_call.body)
         asked = request.body["input"]
         data = response.get("data")
         if len(sent) == len(asked) or not _are_objects(data) or len(data) != len(sent):
@@ -227,12 +228,12 @@ class ProgramCall:
     def _content(self, request: Request) -> bytes:
         """Return the bytes of an attempt's body: the program's own unless a field has changed."""
         body = {**request.body}
-        if request.kind == "embedding" and set(body["input"]) == set(_texts(self.asked.body)):
-            body["input"] = self.asked.body["input"]
+        if request.kind == "embedding" and set(body["input"]) == set(_texts(self.client_call.body)):
+            body["input"] = self.client_call.body["input"]
         original: bytes = self.request.content
-        if body == self.asked.body:
+        if body == self.client_call.body:
             return original
-        return _written(body, _style_of(original, self.asked.body))
+        return _written(body, _style_of(original, self.client_call.body))
 
 
 def _texts(body: Any) -> list[str]:
@@ -302,7 +303,7 @@ class ProgramClient(OpenAIClient):
         """Return the program's own body, with the fields that an alias, a fallback or an override
         changes. What is known about the model changes nothing.
         """
-        body = dict(in_hand.get().asked.body)
+        body = dict(in_hand.get().client_call.body)
         if body.get("model") is not None or "model" in self._overrides:
             body["model"] = request.model
         if request.kind == "embedding":

@@ -35,7 +35,7 @@ from .answers import (
 from .calls import EVENTS, ProgramCall, ProgramClient, in_hand, kept_headers
 from .children import Children
 from .connections import Watch
-from .requests import ProgramRequest, asked_of, concerns_model
+from .requests import ProgramRequest, client_call_of, concerns_model
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -154,15 +154,15 @@ class ProgramCalls:
         """
         if not concerns_model(request, self._hosts):
             return None
-        asked = asked_of(request, content)
-        if asked is None:
+        client_call = client_call_of(request, content)
+        if client_call is None:
             self._check_unrecordable(request)
             return None
         self._add_address(request.url)
         if self._children is not None and self._children.is_here():
             self._check_child(self._children, request)
             return None
-        return ProgramCall(http, request, send, self._client_at, asked)
+        return ProgramCall(http, request, send, self._client_at, client_call)
 
     def _check_unrecordable(self, request: Any) -> None:
         """Warn of a request that cannot be recorded.
@@ -201,7 +201,8 @@ class ProgramCalls:
         if self._is_closed:
             raise LLMCallError(HAS_ENDED)
         token = in_hand.set(call)
-        if call.asked.method != "stream_message":  # a stream notes by itself that nobody read it
+        is_stream = call.client_call.method == "stream_message"
+        if not is_stream:  # a stream notes by itself that nobody read it
             self._under_way[id(call)] = f"{call.request.method} {call.request.url.path}"
         try:
             with scopes.inherited(self._around), self._scope_of(call), askers.counted_apart():
@@ -216,23 +217,20 @@ class ProgramCalls:
         return list(self._under_way.values())
 
     def _response(self, call: ProgramCall, found: Any) -> Any:
-        if call.asked.method == "exchange":
+        method, body, _ = call.client_call
+        if method == "exchange":
             return made_response(call.http, 200, found["body"], found["content_type"])
-        if call.asked.method == "get_embedding":
-            return made_response(
-                call.http, 200, embeddings_response(call.client, call.asked.body, found)
-            )
+        if method == "get_embedding":
+            return made_response(call.http, 200, embeddings_response(call.client, body, found))
         on_cassette = current_cassette() is not None
-        if call.asked.method == "send_message":
+        if method == "send_message":
             response = whole_response(found, on_cassette=on_cassette)
             return made_response(call.http, 200, response)
         headers = [(b"content-type", EVENTS.encode()), *NOT_REPEATED]
         return call.http.Response(
             200,
             headers=headers,
-            stream=derived(call.http, ChatEvents)(
-                self.note, call.asked.body, *found, on_cassette=on_cassette
-            ),
+            stream=derived(call.http, ChatEvents)(self.note, body, *found, on_cassette=on_cassette),
         )
 
     def _refusal(self, http: ModuleType, error: Exception, came: Any = None) -> Any:
@@ -270,7 +268,7 @@ class ProgramCalls:
     def _scope_of(self, call: ProgramCall) -> contextlib.AbstractContextManager[Any]:
         """Return the scope of whoever makes a call."""
         request, headers = call.request, dict(call.request.headers.items())
-        asked = ProgramRequest(request.method, str(request.url), headers, call.asked.body)
+        asked = ProgramRequest(request.method, str(request.url), headers, call.client_call.body)
         return self._actors.scope_of(asked, normalizer(call.client.settings.cache_normalize))
 
 

@@ -40,8 +40,8 @@ class ProgramRequest(NamedTuple):
     body: Any
 
 
-class Asked(NamedTuple):
-    """What a request asks for.
+class ClientCall(NamedTuple):
+    """The call of llmcall's client that a program's request becomes.
 
     :param method: of the client that makes the call: ``"send_message"``, ``"stream_message"`` or
         ``"get_embedding"``; ``"exchange"`` if the request is recorded as it is.
@@ -63,14 +63,14 @@ def concerns_model(request: Any, hosts: Collection[str] | None) -> bool:
     return hosts is None or request.url.host in hosts or _is_of_model(request)
 
 
-def asked_of(request: Any, content: bytes) -> Asked | None:
-    """Return what a request asks for, or ``None`` if it cannot be recorded.
+def client_call_of(request: Any, content: bytes) -> ClientCall | None:
+    """Return the call that a request becomes, or ``None`` if it cannot be recorded.
 
     :param request: of httpx or httpx2.
     :param content: its body.
     """
     if request.method == "GET":
-        return Asked("exchange", None, _exchange(request, None))
+        return ClientCall("exchange", None, _exchange(request, None))
     body = _json_body(request, content)
     if body is None:
         return None
@@ -79,12 +79,12 @@ def asked_of(request: Any, content: bytes) -> Asked | None:
         method = "stream_message" if body.get("stream") else "send_message"
         parameters = _parameters("chat", body, "messages", "stream", "stream_options")
         parameters["current_messages"] = body["messages"]
-        return Asked(method, body, _arguments(request, parameters))
+        return ClientCall(method, body, _arguments(request, parameters))
     if isinstance(body, dict) and path.endswith(EMBEDDINGS) and _is_text(body.get("input")):
         parameters = _parameters("embedding", body, "input", "encoding_format")
         parameters["text"] = body["input"]
-        return Asked("get_embedding", body, _arguments(request, parameters))
-    return Asked("exchange", body, _exchange(request, body))
+        return ClientCall("get_embedding", body, _arguments(request, parameters))
+    return ClientCall("exchange", body, _exchange(request, body))
 
 
 def _path(request: Any) -> str:

@@ -21,8 +21,8 @@ def askers_of(records: Iterable[Record]) -> Askers:
     for record in records:
         scope, _, number = (record.sample or "").partition("#")
         if record.asker is not None and number.isdecimal():
-            digest = key_of(record.kind, record.request, None)
-            found.setdefault((scope, digest), {})[int(number)] = record.asker
+            request_key = key_of(record.kind, record.request, None)
+            found.setdefault((scope, request_key), {})[int(number)] = record.asker
     return found
 
 
@@ -33,8 +33,8 @@ def with_shared_askers(records: Iterable[Record]) -> list[Record]:
     kept = []
     for record in records:
         if record.asker is not None:
-            digest = key_of(record.kind, record.request, None)
-            if len(set(found.get((record.scope, digest), {}).values())) < 2:
+            request_key = key_of(record.kind, record.request, None)
+            if len(set(found.get((record.scope, request_key), {}).values())) < 2:
                 record = record.replace(asker=None)
         kept.append(record)
     return kept

@@ -57,17 +57,17 @@ NORMALIZERS = {
 }
 
 
-def canonical(value: Any, place: str = "request") -> bytes:
+def canonical(value: Any, where: str = "request") -> bytes:
     """Return plain data as canonical JSON in UTF-8.
 
     :param value: data as :func:`llmcall.requests.keys.plain` makes it.
-    :param place: how an error names the value.
-    :raises ValueError: if a text holds a lone surrogate; names its place.
+    :param where: where the value is, for messages.
+    :raises ValueError: if a text holds a lone surrogate; the message says where.
     """
     try:
         return _encode(value).encode()
     except UnicodeEncodeError:
-        plain(value, place, exact=True)  # raises an error that names the place
+        plain(value, where, exact=True)  # raises an error that says where
         raise
 
 
@@ -121,15 +121,15 @@ def normalizer(names: tuple[str, ...]) -> Callable[[str], str] | None:
 INTEGER_BITS = 14_000  # 4,214 digits: Python reads and writes no decimal number of more than 4,300
 
 
-def plain(value: Any, place: str, exact: bool = False, *, surrogates: bool = False) -> Any:
+def plain(value: Any, where: str, exact: bool = False, *, surrogates: bool = False) -> Any:
     """Return a copy of JSON-like data in which a number has one form (1.0 is 1).
 
     :param value: plain data; mappings, tuples and other kinds of numbers are converted.
-    :param place: how messages name the value, e.g. ``messages[2].content``.
+    :param where: where the value is, for messages, e.g. ``messages[2].content``.
     :param exact: whether the data will be recorded: 1.0 stays 1.0, bytes are allowed, and lone
         surrogates and numbers with too many digits are refused.
     :param surrogates: whether lone surrogates are allowed, as in an answer; JSON can escape them.
-    :raises TypeError: for anything else; names its place.
+    :raises TypeError: for anything else; the message says where.
     :raises ValueError: for NaN and the infinities.
     """
     kind = type(value)
@@ -138,36 +138,36 @@ def plain(value: Any, place: str, exact: bool = False, *, surrogates: bool = Fal
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
-                raise TypeError(f"{place} has the key {name!r}; keys must be strings")
+                raise TypeError(f"{where} has the key {name!r}; keys must be strings")
         return {
-            _text(name, place, exact and not surrogates): plain(
-                item, f"{place}.{name}", exact, surrogates=surrogates
+            _text(name, where, exact and not surrogates): plain(
+                item, f"{where}.{name}", exact, surrogates=surrogates
             )
             for name, item in value.items()
         }
     if isinstance(value, (list, tuple)):
         return [
-            plain(item, f"{place}[{index}]", exact, surrogates=surrogates)
+            plain(item, f"{where}[{index}]", exact, surrogates=surrogates)
             for index, item in enumerate(value)
         ]
     if isinstance(value, str):
-        return _text(value, place, exact and not surrogates)
-    return bytes(value) if exact and isinstance(value, bytes) else _number(value, place, exact)
+        return _text(value, where, exact and not surrogates)
+    return bytes(value) if exact and isinstance(value, bytes) else _number(value, where, exact)
 
 
-def _text(text: str, place: str, whole: bool) -> str:
+def _text(text: str, where: str, whole: bool) -> str:
     if whole:
-        check_unicode(text, place)
+        check_unicode(text, where)
     return str.__str__(text)
 
 
-def _number(value: Any, place: str, exact: bool) -> int | float:
+def _number(value: Any, where: str, exact: bool) -> int | float:
     if type(value) is not float:
         from numbers import Integral, Rational, Real
 
         if isinstance(value, Integral):
             if exact and int(value).bit_length() > INTEGER_BITS:
-                raise ValueError(f"{place} is a number of too many digits to be recorded")
+                raise ValueError(f"{where} is a number of too many digits to be recorded")
             return int(value)
         if not isinstance(value, Real) or (exact and isinstance(value, Rational)):
             kinds = (
@@ -175,10 +175,10 @@ def _number(value: Any, place: str, exact: bool) -> int | float:
                 if exact
                 else "dict, list, str, number, bool or None"
             )
-            raise TypeError(f"{place} is {a(value)}; it must be plain data ({kinds})")
+            raise TypeError(f"{where} is {a(value)}; it must be plain data ({kinds})")
         value = float(value)
     if value != value or value in (float("inf"), float("-inf")):
-        raise ValueError(f"{place} is {value}, which JSON cannot represent")
+        raise ValueError(f"{where} is {value}, which JSON cannot represent")
     return int(value) if value.is_integer() and not exact else value
 
 

@@ -13,7 +13,7 @@ from ..requests.contents import strings_in
 from ..types import Record
 from .pairs import asked_key
 from .repeats import PROMPT
-from .runs import Run, first_level, relative
+from .runs import RecordedRun, first_level, relative
 from .texts import text_of
 
 Align = Callable[[str], str] | Mapping[str, str]
@@ -38,7 +38,7 @@ class MatchedActors(NamedTuple):
     edited: dict[str, str]
 
 
-def matched_actors(run: Run, other: Run, align: Align | None) -> MatchedActors:
+def matched_actors(run: RecordedRun, other: RecordedRun, align: Align | None) -> MatchedActors:
     """Return the actors of two runs, each of the other run's by its name in the first.
 
     :param align: see :func:`~llmcall.compare`.
@@ -57,7 +57,7 @@ def matched_actors(run: Run, other: Run, align: Align | None) -> MatchedActors:
 
 
 def _actors(
-    run: Run, other: Run, align: Align | None
+    run: RecordedRun, other: RecordedRun, align: Align | None
 ) -> tuple[dict[str, list[Record]], dict[str, list[Record]]]:
     """Return the records of each actor, of both runs, by the names under which they have most
     actors in common.

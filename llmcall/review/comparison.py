@@ -19,7 +19,7 @@ from .findings import WHY, Parting, Round, Row, Spread, counted_value, shares_in
 from .pairs import Pair, paired
 from .progress import Cause
 from .rounds import natural_order
-from .runs import Run, load, with_rounds
+from .runs import RecordedRun, load, with_rounds
 
 if TYPE_CHECKING:
     import pandas
@@ -50,7 +50,9 @@ class Comparison:
     ['missing', 'prompt']
     """
 
-    def __init__(self, run: Run, others: Sequence[Run], align: Align | None = None) -> None:
+    def __init__(
+        self, run: RecordedRun, others: Sequence[RecordedRun], align: Align | None = None
+    ) -> None:
         self.pairs: list[Pair] = []
         self.parted: list[Parting] = []
         self.later: list[Parting] = []
@@ -64,7 +66,7 @@ class Comparison:
         self.same, self.changed = counts["same"], counts["changed"]
         self.added, self.missing = counts["added"], counts["missing"]
 
-    def _add(self, number: int, run: Run, other: Run, align: Align | None) -> None:
+    def _add(self, number: int, run: RecordedRun, other: RecordedRun, align: Align | None) -> None:
         """Add the calls of one of the other runs."""
         matched = matched_actors(run, other, align)
         self.renamed |= matched.renamed
@@ -276,7 +278,7 @@ def compare(
     return Comparison(first, rest, align)
 
 
-def _round(pair: Pair, run: Run, other: Run) -> str:
+def _round(pair: Pair, run: RecordedRun, other: RecordedRun) -> str:
     """Return the name of the round that a call is in, in the first run if that has the call."""
     if pair.one is not None:
         return run.round_of(pair.one)

@@ -14,7 +14,7 @@ from ..types import Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from .runs import Run
+    from .runs import RecordedRun
 
 # in the words of chat completions, of the Responses API and of the Messages API
 ORDINARY_ENDS = (
@@ -101,7 +101,7 @@ class Call(NamedTuple):
     answers: tuple[Said, ...]
 
 
-def conversations(run: Run) -> dict[str, list[Call]]:
+def conversations(run: RecordedRun) -> dict[str, list[Call]]:
     """Return the calls of a run by actor (empty outside any scope), both in their order."""
     return {actor: _calls(records) for actor, records in run.by_actor().items()}
 
@@ -114,7 +114,7 @@ def _calls(records: Iterable[Record]) -> list[Call]:
     return calls
 
 
-def by_round(run: Run) -> dict[str, list[Call]]:
+def by_round(run: RecordedRun) -> dict[str, list[Call]]:
     """Return the calls of all actors in each round; without rounds, the n-th call of each actor
     beside the others'.
     """

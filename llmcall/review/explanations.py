@@ -21,9 +21,9 @@ from .changes import Change, Part, Parts, order_of
 from .forms import Form, forms
 from .order import AFTER, Came, Order
 from .progress import Actor
-from .quotes import LONG, Admits, ChangedAnswers, FormPair, Quote
+from .quotes import LONG, Admits, ChangedAnswerIndex, FormPair, Quote, Rest
 from .repeats import CONTEXTS, PROMPT, Repeats
-from .texts import Text, text_of
+from .texts import text_of
 from .unquoted import quotes, without_quotes
 
 Normalize = Callable[[str], str] | None
@@ -93,11 +93,11 @@ class Explanations:
         return Repeats(calls, sources, self._forms_of)
 
     @cached_property
-    def _index(self) -> ChangedAnswers:
-        return ChangedAnswers(self._changes)
+    def _index(self) -> ChangedAnswerIndex:
+        return ChangedAnswerIndex(self._changes)
 
     @property
-    def _answers(self) -> ChangedAnswers:
+    def _answers(self) -> ChangedAnswerIndex:
         """The answers that differ, by their words; they know which calls were passed."""
         while self._moved:
             actor = self._moved.pop()
@@ -202,8 +202,8 @@ class Explanations:
     def _admits(self, actor: Actor, difference: Difference, came: Came) -> Admits:
         """Return what tells whether an actor's next call repeats an answer."""
 
-        def admit(parts: Parts, pair: FormPair, text: Text, at: int) -> Part | None:
-            return self._known(actor, difference, parts, came, pair, text, at)
+        def admit(parts: Parts, pair: FormPair, rest: Rest) -> Part | None:
+            return self._known(actor, difference, parts, came, pair, rest)
 
         return admit
 
@@ -214,16 +214,18 @@ class Explanations:
         parts: Parts,
         came: Came,
         pair: FormPair,
-        text: Text,
-        at: int,
+        rest: Rest,
     ) -> Part | None:
         """Return the first part that a text repeats, and whose words it does not hold by chance."""
+        text = rest.text
         if max(pair[0].size, pair[1].size) >= LONG or pair[0].words == pair[1].words:
             return next(self._order.that_came(actor, parts, came), None)
         found: list[Iterable[Part]] = [
             repeated
             for words in CONTEXTS
-            for repeated in self._repeated(actor, text.words_before(at, words), pair[0], parts)
+            for repeated in self._repeated(
+                actor, text.words_before(rest.begin, words), pair[0], parts
+            )
         ]
         if difference.role in QUOTING and text.words == pair[0].words:
             found.append(parts.within(actor.scope))

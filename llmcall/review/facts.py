@@ -14,10 +14,12 @@ from .marks import ASKED_AGAIN, REFUSED, ends_of
 
 if TYPE_CHECKING:
     from .conversations import Call
-    from .runs import Run
+    from .runs import RecordedRun
 
 
-def facts(run: Run, calls: Sequence[Call], marks: Mapping[int, Sequence[str]]) -> dict[str, str]:
+def facts(
+    run: RecordedRun, calls: Sequence[Call], marks: Mapping[int, Sequence[str]]
+) -> dict[str, str]:
     """Return what is said of a run, by its label.
 
     :param marks: of each record, by its ``id``.
@@ -67,7 +69,9 @@ def _sum(counts: Iterable[int | None]) -> str:
     return f"{sum(known):,}" if known else "unknown"
 
 
-def _failures(run: Run, calls: Iterable[Call], marks: Mapping[int, Sequence[str]]) -> Iterator[str]:
+def _failures(
+    run: RecordedRun, calls: Iterable[Call], marks: Mapping[int, Sequence[str]]
+) -> Iterator[str]:
     """Yield what went wrong, as far as records tell: a call that failed for good leaves none."""
     ends: Counter[str] = Counter()
     told: Counter[str] = Counter()

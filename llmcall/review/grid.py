@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .pairs import Pair
 from .rounds import natural_order
-from .runs import Run
+from .runs import RecordedRun
 
 _REPEAT = re.compile(r"(?P<item>.+)/~(?P<repeat>\d{1,6})", re.DOTALL)
 
@@ -113,7 +113,7 @@ def _headings(keys: Sequence[_ColumnKey]) -> list[str]:
     return found
 
 
-def pairs_of(run: Run) -> list[Pair]:
+def pairs_of(run: RecordedRun) -> list[Pair]:
     """Return the calls of a run that is not compared, actor by actor."""
     return [
         Pair(scope, place, record, round=run.round_of(record))

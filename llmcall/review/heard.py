@@ -19,7 +19,7 @@ from .texts import Text, text_of
 
 if TYPE_CHECKING:
     from .conversations import Call
-    from .runs import Run
+    from .runs import RecordedRun
 
 Words = tuple[str, ...]
 
@@ -80,14 +80,14 @@ class Quote(NamedTuple):
     sources: tuple[Said, ...]
 
 
-class Answers:
+class AnswerIndex:
     """The answers of a run, by the words with which they begin.
 
     :param run: the run.
     :param conversations: its calls by actor.
     """
 
-    def __init__(self, run: Run, conversations: Mapping[str, Sequence[Call]]) -> None:
+    def __init__(self, run: RecordedRun, conversations: Mapping[str, Sequence[Call]]) -> None:
         self._run = run
         self._calls = conversations
         self._by_words: dict[Words, dict[Words, dict[Said, None]]] = {}
@@ -223,7 +223,7 @@ def _quote(words: Words, begin: int, end: int, sources: Iterable[Said]) -> Quote
 
 
 def place_of(
-    run: Run, calls: Mapping[str, Sequence[Call]], scope: str, number: int
+    run: RecordedRun, calls: Mapping[str, Sequence[Call]], scope: str, number: int
 ) -> tuple[str, int]:
     """Return the actor that made a call, and the call's place among its calls, from 0.
 

@@ -19,7 +19,7 @@ from .page_data import page_data
 if TYPE_CHECKING:
     from .comparison import Comparison
     from .grid import Grid
-    from .runs import Run
+    from .runs import RecordedRun
 
 # The parts of the page's script, in their order.
 SCRIPTS = (
@@ -35,7 +35,9 @@ SCRIPTS = (
 )
 
 
-def page(*runs: Run, comparison: Comparison | None = None, sample: int | None = None) -> str:
+def page(
+    *runs: RecordedRun, comparison: Comparison | None = None, sample: int | None = None
+) -> str:
     """Return the page.
 
     :param runs: what it shows: one run, or two that are compared.
@@ -106,7 +108,7 @@ def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _name(run: Run) -> str:
+def _name(run: RecordedRun) -> str:
     """Return a run's name without the folders that its file is in."""
     what, of, path = run.name.rpartition(" of ")
     return f"{what}{of}{os.path.basename(path.rstrip('/'))}"

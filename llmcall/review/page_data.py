@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..display.formatting import OUTSIDE_ANY_SCOPE
 from ..display.printable import visible
 from .findings import WHY, counted_value
-from .heard import Answers
+from .heard import AnswerIndex
 from .marks import ASKED_AGAIN
 from .survey import distributions, is_survey
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .comparison import Comparison
     from .conversations import Call
     from .grid import Cell, Grid
-    from .runs import Run
+    from .runs import RecordedRun
 
 Conversations = Mapping[str, Sequence["Call"]]
 Marks = Mapping[int, Sequence[str]]  # of each record, by its id
@@ -38,7 +38,7 @@ class Table(defaultdict[Any, int]):
 
 
 def page_data(
-    runs: Sequence[Run],
+    runs: Sequence[RecordedRun],
     conversations: Sequence[Conversations],
     grid: Grid,
     marks: Marks,
@@ -83,9 +83,9 @@ class PageData:
 
     # The calls
 
-    def add_run(self, run: Run, conversations: Conversations, marks: Marks) -> None:
+    def add_run(self, run: RecordedRun, conversations: Conversations, marks: Marks) -> None:
         """Add the calls of a run that are shown."""
-        answers = Answers(run, conversations)
+        answers = AnswerIndex(run, conversations)
         for actor, calls in conversations.items():
             for place, call in enumerate(calls):
                 if id(call.record) in self._shown:
@@ -123,7 +123,7 @@ class PageData:
             found.append(self._nodes[found[-1], self._messages[said]])
         return found
 
-    def _add_heard(self, answers: Answers, actor: str, place: int, call: Call) -> None:
+    def _add_heard(self, answers: AnswerIndex, actor: str, place: int, call: Call) -> None:
         """Add which earlier answers of others the messages quote that no call before had."""
         nodes = self._histories(call)
         first = call.known

@@ -23,11 +23,34 @@ ELLIPSES = (("…",), (".", ".", "."), ("[", ".", ".", ".", "]"))  # at the end 
 KEY_WORDS = 6  # with which answers are looked up
 
 FormPair = tuple[Form, Form]  # a part of an answer in both runs
-Admits = Callable[[Parts, FormPair, Text, int], Part | None]
 Table = dict[tuple[str, ...], dict[tuple[str, ...], list[tuple[FormPair, Parts]]]]
 
 
-class ChangedAnswers:
+class Rest(NamedTuple):
+    """The rest of a text, from one of its tokens on.
+
+    :param text: the whole text.
+    :param begin: the number of the token.
+    """
+
+    text: Text
+    begin: int
+
+    @property
+    def first_word(self) -> int:
+        """Return the number of the first word."""
+        return self.text.ranks[self.begin]
+
+    def words(self, count: int) -> tuple[str, ...]:
+        """Return the first words."""
+        return self.text.words[self.first_word : self.first_word + count]
+
+
+# Returns the part of an answer that the first run's text quotes, or ``None``.
+Admits = Callable[[Parts, FormPair, Rest], Part | None]
+
+
+class ChangedAnswerIndex:
     """The answers that two runs gave differently, by the words with which they begin in both runs."""
 
     def __init__(self, changes: Iterable[Change]) -> None:
@@ -73,48 +96,23 @@ class ChangedAnswers:
     def __bool__(self) -> bool:
         return bool(self.by_words)
 
-    def quoted(self, one: Text, p: int, other: Text, q: int, admits: Admits) -> Iterator[Quote]:
-        """Yield the answers that two texts quote from a token of each on.
+    def quoted(self, rest: Rest, other: Rest, admits: Admits) -> Iterator[Quote]:
+        """Yield the answers that two texts quote at the beginnings of their rests.
 
-        :param p: the token of the first text.
-        :param q: the token of the other one.
+        :param rest: of the first run's text.
+        :param other: of the other run's.
         :param admits: returns the part of an answer that is quoted there, or ``None``.
         """
-        yield from self._quoted_whole(one, p, other, q, admits)
-        yield from self._quoted_cut(one, p, other, q, admits)
-
-    def _quoted_whole(
-        self, one: Text, p: int, other: Text, q: int, admits: Admits
-    ) -> Iterator[Quote]:
-        for pair, parts in _beginning_with(
-            _next_words(one, p), _next_words(other, q), self.by_words
-        ):
-            if ends := _whole_ends(one, p, other, q, pair):
-                part = admits(parts, pair, one, p)
-                if part is not None:
-                    yield from (Quote(part, pair, p, *each) for each in ends)
-
-    def _quoted_cut(
-        self, one: Text, p: int, other: Text, q: int, admits: Admits
-    ) -> Iterator[Quote]:
-        words, other_words = _next_words(one, p), _next_words(other, q)
+        words, other_words = rest.words(KEY_WORDS), other.words(KEY_WORDS)
+        for pair, parts in _beginning_with(words, other_words, self.by_words):
+            ends = _whole_ends(rest, other, pair)
+            yield from _quotes(rest, ends, pair, parts, admits)
         cut = list(_beginning_with(words, other_words, self.by_beginning))
-        if not cut:
-            return
-        same = _in_common(one.words, one.ranks[p], other.words, other.ranks[q])
+        same = _words_in_common(rest, other) if cut else 0
         for pair, parts in cut:
-            if not _may_differ(one, p, other, q, pair, same):
-                continue
-            if ends := _cut_ends(one, p, other, q, pair):
-                part = admits(parts, pair, one, p)
-                if part is not None:
-                    yield from (Quote(part, pair, p, *each) for each in ends)
-
-
-def _next_words(text: Text, at: int) -> tuple[str, ...]:
-    """Return the words from a token on with which answers are looked up."""
-    first = text.ranks[at]
-    return text.words[first : first + KEY_WORDS]
+            if _may_differ(rest, other, pair, same):
+                ends = _cut_ends(rest, other, pair)
+                yield from _quotes(rest, ends, pair, parts, admits)
 
 
 def _beginning_with(
@@ -154,28 +152,45 @@ class Quote(NamedTuple):
     other_end: int
 
 
-def _in_common(one: Sequence[str], p: int, other: Sequence[str], q: int) -> int:
-    """Return how many words two sequences have in common from two places on."""
-    most = min(len(one) - p, len(other) - q)
-    return next((number for number in range(most) if one[p + number] != other[q + number]), most)
+def _quotes(
+    rest: Rest, ends: Sequence[tuple[int, int]], pair: FormPair, parts: Parts, admits: Admits
+) -> Iterator[Quote]:
+    """Yield the quotes of an answer that end at some tokens, if it is admitted."""
+    part = admits(parts, pair, rest) if ends else None
+    if part is not None:
+        for end, other_end in ends:
+            yield Quote(part, pair, rest.begin, end, other_end)
 
 
-def _may_differ(one: Text, p: int, other: Text, q: int, pair: FormPair, same: int) -> bool:
+def _words_in_common(rest: Rest, other: Rest) -> int:
+    """Return with how many equal words two rests begin."""
+    return _in_common(rest.text.words, rest.first_word, other.text.words, other.first_word)
+
+
+def _in_common(words: Sequence[str], first: int, others: Sequence[str], first_other: int) -> int:
+    """Return how many words two sequences have in common from two words on."""
+    most = min(len(words) - first, len(others) - first_other)
+    for number in range(most):
+        if words[first + number] != others[first_other + number]:
+            return number
+    return most
+
+
+def _may_differ(rest: Rest, other: Rest, pair: FormPair, same: int) -> bool:
     """Return whether two texts may quote an answer beyond the words that they have in common: what is
     the same needs no explanation.
 
     :param same: how many words they have in common.
     """
     is_over = [len(form.words) <= same for form in pair]
-    goes_on = [
-        _goes_on(text.words, text.ranks[at], form, same)
-        for text, at, form in ((one, p, pair[0]), (other, q, pair[1]))
-    ]
+    goes_on = [_goes_on(rest, pair[0], same), _goes_on(other, pair[1], same)]
     return any(goes_on) and all(map(or_, is_over, goes_on))
 
 
-def _goes_on(words: tuple[str, ...], first: int, form: Form, same: int) -> bool:
+def _goes_on(rest: Rest, form: Form, same: int) -> bool:
     """Return whether an answer goes on in a text after so many words; the next word may be cut."""
+    words = rest.text.words
+    first = rest.first_word
     at = first + same
     return (
         same < len(form.words)
@@ -197,14 +212,16 @@ def _skipped(text: Text, at: int, marks: Sequence[str]) -> int:
     return at
 
 
-def _ends(text: Text, at: int, form: Form) -> set[int]:
-    """Return where an answer may end that begins at a token: a program may have stripped its last
+def _ends(rest: Rest, form: Form) -> set[int]:
+    """Return where an answer may end with which a rest begins: a program may have stripped its last
     marks; empty if other words are there.
     """
-    first, count = text.ranks[at], len(form.words)
-    if text.words[first : first + count] != form.words:
+    count = len(form.words)
+    if rest.words(count) != form.words:
         return set()
-    at = _skipped(text, at, form.lead)
+    text = rest.text
+    first = rest.first_word
+    at = _skipped(text, rest.begin, form.lead)
     if count:
         if text.word_tokens[first] != at:
             return set()
@@ -212,13 +229,14 @@ def _ends(text: Text, at: int, form: Form) -> set[int]:
     return {_skipped(text, at, ()), _skipped(text, at, form.trail)}
 
 
-def _cut(text: Text, at: int, form: Form) -> tuple[set[int], int]:
+def _cut(rest: Rest, form: Form) -> tuple[set[int], int]:
     """Return where the beginning of an answer may end, and how many characters of words it has."""
-    whole = _ends(text, at, form)
+    whole = _ends(rest, form)
     if whole:
         return whole, form.size
-    first = text.ranks[at]
-    there = text.words[first : first + len(form.words)]
+    text = rest.text
+    first = rest.first_word
+    there = rest.words(len(form.words))
     if there[:CUT_WORDS] != form.words[:CUT_WORDS]:
         return set(), 0
     same = _in_common(there, 0, form.words, 0)
@@ -226,20 +244,21 @@ def _cut(text: Text, at: int, form: Form) -> tuple[set[int], int]:
     if same < len(there) and form.words[same].startswith(there[same]):  # a word that was cut
         size += len(there[same])
         same += 1
-    if size < LONG or text.word_tokens[first] != _skipped(text, at, form.lead):
+    if size < LONG or text.word_tokens[first] != _skipped(text, rest.begin, form.lead):
         return set(), 0
     end = text.word_tokens[first + same - 1] + 1
     return {_skipped(text, end, marks) for marks in ((), *ELLIPSES)}, size
 
 
-def _whole_ends(one: Text, p: int, other: Text, q: int, pair: FormPair) -> list[tuple[int, int]]:
+def _whole_ends(rest: Rest, other: Rest, pair: FormPair) -> list[tuple[int, int]]:
     """Return where an answer may end in two texts that hold all its words."""
-    return list(product(_ends(one, p, pair[0]), _ends(other, q, pair[1])))
+    return list(product(_ends(rest, pair[0]), _ends(other, pair[1])))
 
 
-def _cut_ends(one: Text, p: int, other: Text, q: int, pair: FormPair) -> list[tuple[int, int]]:
+def _cut_ends(rest: Rest, other: Rest, pair: FormPair) -> list[tuple[int, int]]:
     """Return where an answer may end in two texts that one rule cuts."""
-    (ends, size), (other_ends, other_size) = _cut(one, p, pair[0]), _cut(other, q, pair[1])
+    ends, size = _cut(rest, pair[0])
+    other_ends, other_size = _cut(other, pair[1])
     if not ends or not other_ends:
         return []
     is_whole, is_other_whole = size == pair[0].size, other_size == pair[1].size

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..types import Record
 
 
-class Run(NamedTuple):
+class RecordedRun(NamedTuple):
     """The records of one run.
 
     :param name: what messages call it.
@@ -90,7 +90,7 @@ class Run(NamedTuple):
         return found
 
 
-def with_rounds(runs: Sequence[Run], named: str | int | None = None) -> list[Run]:
+def with_rounds(runs: Sequence[RecordedRun], named: str | int | None = None) -> list[RecordedRun]:
     """Return runs that know which level of their scopes is the round.
 
     :param named: the level, as of :func:`~llmcall.review.rounds.find_rounds`.
@@ -100,16 +100,16 @@ def with_rounds(runs: Sequence[Run], named: str | int | None = None) -> list[Run
     return [run._replace(rounds=rounds) for run, rounds in zip(runs, found, strict=True)]
 
 
-def load(run: Any, *, may_be_empty: bool = False) -> Run:
+def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:
     """Return the run that is meant.
 
-    :param run: a :class:`Run`; the path of a cassette, of an exported file or of a cache's
+    :param run: a :class:`RecordedRun`; the path of a cassette, of an exported file or of a cache's
         directory; a :class:`Cassette`; a :class:`ResponseCache`; or one of these and a scope in a
         tuple: its path, or a pattern of paths such as ``"rep-1/l*"``.
     :raises TypeError: if it is none of these.
     :raises CacheError: if the file is damaged, or no record is there that must be.
     """
-    if isinstance(run, Run):
+    if isinstance(run, RecordedRun):
         return run
     if isinstance(run, tuple) and len(run) == 2 and isinstance(run[1], str):
         whole, scope = _loaded(run[0], lambda record: _is_in(record.scope, run[1])), run[1]
@@ -123,20 +123,22 @@ def load(run: Any, *, may_be_empty: bool = False) -> Run:
     return found
 
 
-def _loaded(run: Any, where: Callable[[Record], bool]) -> Run:
+def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
     if isinstance(run, Cassette):
         settings = dict(run.stored.settings) if run.stored else {}
         options = (run.stored.run if run.stored else None) or {}
-        return Run(str(run.path), list(filter(where, run.all_records())), settings, options=options)
+        return RecordedRun(
+            str(run.path), list(filter(where, run.all_records())), settings, options=options
+        )
     if not isinstance(run, (str, os.PathLike, ResponseCache)):
         raise TypeError(
             f"{run!r} is not a run: give a path, a Cassette, a cache, or one of them and a scope"
         )
     if isinstance(run, ResponseCache) or "://" in str(run) or os.path.isdir(run):
         cache = run if isinstance(run, ResponseCache) else shared_cache(run)
-        return Run(str(cache.path), list(cache.records(where=where)), {})
+        return RecordedRun(str(cache.path), list(cache.records(where=where)), {})
     found = read_records(run)
-    return Run(
+    return RecordedRun(
         os.fspath(run),
         list(filter(where, found.records())),
         dict(found.settings),

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .quotes import Admits, ChangedAnswers, Quote
+from .quotes import Admits, ChangedAnswerIndex, Quote, Rest
 from .texts import Text, text_of
 
 EDITS = 200  # tokens that are inserted or deleted; beyond them, texts differ as a whole
 
 
-def quotes(before: str, after: str, answers: ChangedAnswers, admits: Admits) -> list[Quote] | None:
+def quotes(
+    before: str, after: str, answers: ChangedAnswerIndex, admits: Admits
+) -> list[Quote] | None:
     """Return the quotes but for which two texts are the same, or ``None`` if there is more."""
     steps = _steps(text_of(before), text_of(after), answers, admits, 0) if answers else None
     return None if steps is None else [step.quote for step in steps if step.quote]
 
 
-def without_quotes(before: str, after: str, answers: ChangedAnswers, admits: Admits) -> str:
+def without_quotes(before: str, after: str, answers: ChangedAnswerIndex, admits: Admits) -> str:
     """Return the other text with the first one's answers instead of its own."""
     one, other = text_of(before), text_of(after)
     steps = _steps(one, other, answers, admits, EDITS) if answers else None
@@ -41,14 +43,17 @@ class Step(NamedTuple):
 
 
 def _steps(
-    one: Text, other: Text, answers: ChangedAnswers, admits: Admits, most: int
+    one: Text, other: Text, answers: ChangedAnswerIndex, admits: Admits, most: int
 ) -> list[Step] | None:
     """Return the way through two texts with the fewest words of their own.
 
     :param most: so many tokens that only one of them has are allowed.
     """
     goal = len(one.tokens), len(other.tokens)
-    same = next((at for at in range(min(goal)) if one.tokens[at] != other.tokens[at]), min(goal))
+    same = next(
+        (number for number in range(min(goal)) if one.tokens[number] != other.tokens[number]),
+        min(goal),
+    )
     # No quote that contains a difference begins further before it.
     start = max(0, same - 4 * answers.longest - 8)
     came: dict[tuple[int, int], Step | None] = {(start, start): None}
@@ -59,20 +64,21 @@ def _steps(
             state = level.pop()
             if state == goal:
                 return [Step((0, 0), (start, start)), *_way(came, state)]
-            p, q = state
-            is_same = p < goal[0] and q < goal[1] and one.tokens[p] == other.tokens[q]
+            at, other_at = state
+            is_inside = at < goal[0] and other_at < goal[1]
+            is_same = is_inside and one.tokens[at] == other.tokens[other_at]
             if is_same:
-                _reach(came, level, Step(state, (p + 1, q + 1)))
+                _reach(came, level, Step(state, (at + 1, other_at + 1)))
             else:
                 stuck.append(state)
-            if not is_same or one.is_word(p):
-                for quote in answers.quoted(one, p, other, q, admits):
+            if not is_same or one.is_word(at):
+                for quote in answers.quoted(Rest(one, at), Rest(other, other_at), admits):
                     _reach(came, level, Step(state, (quote.end, quote.other_end), quote))
-        for p, q in stuck:
-            if p < goal[0]:
-                _reach(came, level, Step((p, q), (p + 1, q)))
-            if q < goal[1]:
-                _reach(came, level, Step((p, q), (p, q + 1)))
+        for at, other_at in stuck:
+            if at < goal[0]:
+                _reach(came, level, Step((at, other_at), (at + 1, other_at)))
+            if other_at < goal[1]:
+                _reach(came, level, Step((at, other_at), (at, other_at + 1)))
     return None
 
 

@@ -1,7 +1,7 @@
 """Draws: which numbers are taken for each request in each scope.
 
 One object counts the draws of an outermost scope, by scope path, request and arm, so that a changed or
-added call changes no other draw. Paths and digests are kept whole: draws of different requests or
+added call changes no other draw. Paths and keys are kept whole: draws of different requests or
 scopes never share a count.
 
 The garbage collector may end a stream, and so give back its number, at any moment and in any thread.
@@ -62,7 +62,7 @@ class Draws:
         self._under_way: dict[ScopedRequest, tuple[int, int, str | None]] = {}
         # Who asks a request, if askers have names.
         self._equal: dict[ScopedRequest, EqualRequests] = {}
-        # By path and digest: who took each number in an arm, if askers have names.
+        # By path and key: who took each number in an arm, if askers have names.
         self._takers: dict[tuple[str, str], dict[int, str]] = {}
 
     def equal_requests(
@@ -156,13 +156,13 @@ class Draws:
     def _free_number(
         self, request: ScopedRequest, asker: str | None, equal: EqualRequests | None
     ) -> int:
-        path, digest, arm = request
+        path, key, arm = request
         others = self._rivals(arm)
 
         def is_free(number: int) -> bool:
-            return all(taken.is_free(path, digest, number) for taken in others)
+            return all(taken.is_free(path, key, number) for taken in others)
 
-        lowest = max(taken.lowest_free(path, digest) for taken in others)
+        lowest = max(taken.lowest_free(path, key) for taken in others)
         free_numbers = filter(is_free, itertools.count(lowest))
         if equal is None or asker is None:
             return next(free_numbers)
@@ -192,7 +192,7 @@ class Draws:
 
         So equal requests at once are paired by who asks them, whichever comes first.
         """
-        takers = self._takers.setdefault((request.path, request.digest), {})
+        takers = self._takers.setdefault((request.path, request.key), {})
         own = sorted(number for number, taker in takers.items() if taker == asker)
         number = next(filter(is_free, own), None)
         if number is not None:
@@ -208,12 +208,12 @@ class Draws:
 
     def _take(self, request: ScopedRequest, number: int) -> None:
         taken = self._taken.setdefault(request.arm, TakenNumbers())
-        taken.take(request.path, request.digest, number)
+        taken.take(request.path, request.key, number)
 
     def _accept_returned(self) -> None:
         while self._returned:
             request, number = self._returned.popleft()
-            self._taken[request.arm].give_back(request.path, request.digest, number)
+            self._taken[request.arm].give_back(request.path, request.key, number)
             if equal := self._equal.get(request):
                 equal.give_back(number)
 
@@ -256,9 +256,9 @@ class Draw:
         return self._number.request.path
 
     @property
-    def digest(self) -> str:
-        """Return the digest of the request."""
-        return self._number.request.digest
+    def request_key(self) -> str:
+        """Return the key of the request outside any scope."""
+        return self._number.request.key
 
     def end(self, answer: Record | None = None) -> None:
         """Note that its call has an answer; the number stays taken.

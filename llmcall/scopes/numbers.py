@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-# By scope path and request digest: the lowest number that was never taken, and the free numbers
+# By scope path and request key: the lowest number that was never taken, and the free numbers
 # below it. Plain data, which is sent to other processes.
 Numbers = Mapping[str, Mapping[str, tuple[int, tuple[int, ...]]]]
 
@@ -29,12 +29,12 @@ class ScopedRequest(NamedTuple):
     """A request as it is drawn in a scope.
 
     :param path: the scope path.
-    :param digest: the whole digest of the request, without a sample.
+    :param key: the key of the request outside any scope.
     :param arm: the arm in which the scope stands, or ``None``.
     """
 
     path: str
-    digest: str
+    key: str
     arm: ArmPath | None = None
 
 
@@ -54,65 +54,65 @@ class TakenNumbers:
     __slots__ = ("_free", "_next")
 
     def __init__(self, numbers: Numbers | None = None) -> None:
-        # By path and digest: the lowest number that was never taken.
+        # By path and key: the lowest number that was never taken.
         self._next: dict[str, dict[str, int]] = {}
-        # By path and digest: the numbers below it that are free.
+        # By path and key: the numbers below it that are free.
         self._free: dict[tuple[str, str], set[int]] = {}
-        for path, by_digest in (numbers or {}).items():
-            self._next[path] = {digest: number for digest, (number, _) in by_digest.items()}
-            for digest, (_, free) in by_digest.items():
+        for path, by_key in (numbers or {}).items():
+            self._next[path] = {key: number for key, (number, _) in by_key.items()}
+            for key, (_, free) in by_key.items():
                 if free:
-                    self._free[path, digest] = set(free)
+                    self._free[path, key] = set(free)
 
-    def lowest_free(self, path: str, digest: str) -> int:
+    def lowest_free(self, path: str, key: str) -> int:
         """Return the lowest free number."""
-        free = self._free.get((path, digest))
-        return min(free) if free else self._unused(path, digest)
+        free = self._free.get((path, key))
+        return min(free) if free else self._unused(path, key)
 
-    def is_free(self, path: str, digest: str, number: int) -> bool:
+    def is_free(self, path: str, key: str, number: int) -> bool:
         """Return whether a number is free."""
-        if number >= self._unused(path, digest):
+        if number >= self._unused(path, key):
             return True
-        return number in self._free.get((path, digest), ())
+        return number in self._free.get((path, key), ())
 
-    def take(self, path: str, digest: str, number: int) -> None:
+    def take(self, path: str, key: str, number: int) -> None:
         """Mark a number as taken; numbers below it that nobody took are free."""
-        unused = self._unused(path, digest)
+        unused = self._unused(path, key)
         if number < unused:
-            free = self._free.get((path, digest), set())
+            free = self._free.get((path, key), set())
             free.discard(number)
             if not free:
-                self._free.pop((path, digest), None)
+                self._free.pop((path, key), None)
             return
-        self._next.setdefault(path, {})[digest] = number + 1
+        self._next.setdefault(path, {})[key] = number + 1
         if number > unused:
             skipped = range(unused, number)
-            self._free.setdefault((path, digest), set()).update(skipped)
+            self._free.setdefault((path, key), set()).update(skipped)
 
-    def give_back(self, path: str, digest: str, number: int) -> None:
+    def give_back(self, path: str, key: str, number: int) -> None:
         """Free a number."""
-        self._free.setdefault((path, digest), set()).add(number)
+        self._free.setdefault((path, key), set()).add(number)
 
     def numbers(self) -> Numbers:
         """Return the numbers that are taken, as plain data."""
         return {
             path: {
-                digest: (number, tuple(sorted(self._free.get((path, digest), ()))))
-                for digest, number in by_digest.items()
+                key: (number, tuple(sorted(self._free.get((path, key), ()))))
+                for key, number in by_key.items()
             }
-            for path, by_digest in self._next.items()
+            for path, by_key in self._next.items()
         }
 
-    def _unused(self, path: str, digest: str) -> int:
-        return self._next.get(path, {}).get(digest, 0)
+    def _unused(self, path: str, key: str) -> int:
+        return self._next.get(path, {}).get(key, 0)
 
 
 def counts_within(counts: Counts, path: str) -> Counts:
     """Return the counts of a scope path and of those below it."""
     return {
         arm: {
-            each: by_digest
-            for each, by_digest in numbers.items()
+            each: by_key
+            for each, by_key in numbers.items()
             if each == path or each.startswith(f"{path}/")
         }
         for arm, numbers in counts.items()
@@ -127,8 +127,8 @@ def split_counts(counts: Counts, path: str) -> dict[str, Counts]:
     split: dict[str, dict[ArmPath | None, dict[str, Mapping[str, tuple[int, tuple[int, ...]]]]]]
     split = {}
     for arm, numbers in counts.items():
-        for each, by_digest in numbers.items():
+        for each, by_key in numbers.items():
             if each.startswith(f"{path}/"):
                 name = each[len(path) + 1 :].partition("/")[0]
-                split.setdefault(name, {}).setdefault(arm, {})[each] = by_digest
+                split.setdefault(name, {}).setdefault(arm, {})[each] = by_key
     return dict(split)

@@ -139,17 +139,19 @@ class Active:
 
     def draw(
         self,
-        digest: str,
+        request_key: str,
         source: object = None,
         read_askers: Callable[[], RecordedAskers] = RecordedAskers,
     ) -> Draw:
         """Take the next draw of a request.
 
-        :param digest: the whole digest of the request, without a sample.
+        :param request_key: the key of the request outside any scope.
         :param source: the cassette or cache that holds records of the draws.
         :param read_askers: reads who asked when the draws were recorded, if askers have names.
         """
-        return Draw(self.draws, ScopedRequest(self.path, digest, self.arm), source, read_askers)
+        return Draw(
+            self.draws, ScopedRequest(self.path, request_key, self.arm), source, read_askers
+        )
 
     def again(self, draws: Draws | None = None, place: Place | None = None) -> Active:
         """Return the same scope for another context.

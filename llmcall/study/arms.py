@@ -22,7 +22,7 @@ from ..parallel.map import map as run_map
 from ..parallel.options import checked_count
 from ..parallel.task_draws import TaskDraws
 from ..review.comparison import Comparison, compare
-from ..review.runs import Run
+from ..review.runs import RecordedRun
 
 if TYPE_CHECKING:
     import pandas
@@ -164,14 +164,14 @@ class Arms(Mapping[tuple[str, int], Any]):
                 about=("arms share nothing", one, other),
             )
 
-    def _run(self, name: str) -> Run:
+    def _run(self, name: str) -> RecordedRun:
         """Return what an arm used."""
         if str(name) not in self.names:
             raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
         records = [
             record for run, used in self._used.items() if run.arm == str(name) for record in used
         ]
-        return Run(f"the arm {str(name)!r}", records, {})
+        return RecordedRun(f"the arm {str(name)!r}", records, {})
 
     def __str__(self) -> str:
         return "\n".join([self._summary(), table(self._rows(), right=(1, 2))])

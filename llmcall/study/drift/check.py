@@ -12,7 +12,7 @@ from .sample import RecordedRequests, actor_of
 from .values import CUT, MARKS, REFUSED, answers_of
 
 if TYPE_CHECKING:
-    from ...review.runs import Run
+    from ...review.runs import RecordedRun
     from ...types import Record
     from .sample import Draw
     from .values import Answer, ValueReader
@@ -61,7 +61,7 @@ class Check:
 
     def __init__(
         self,
-        run: Run,
+        run: RecordedRun,
         requests: RecordedRequests,
         draws: Sequence[Draw],
         reader: ValueReader,

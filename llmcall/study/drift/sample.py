@@ -16,7 +16,7 @@ from ...requests.messages import DIGEST
 from ...scopes.names import without_repeats
 
 if TYPE_CHECKING:
-    from ...review.runs import Run
+    from ...review.runs import RecordedRun
     from ...types import Record
 
 SCOPE = "~drift"
@@ -52,7 +52,7 @@ class RecordedRequests:
     :raises CacheError: if none can be asked again.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RecordedRun) -> None:
         self.records: dict[str, list[Record]] = {}
         self._by_actor: dict[str, dict[str, None]] = {}
         self.left_out: Counter[str] = Counter()

@@ -11,7 +11,7 @@ from ...records.served import entry_of, served_by
 from ...review.conversations import conversations
 from ...review.marks import ASKED_AGAIN, CUT, REFUSED, asked_again, marks_of
 from ...review.page import page
-from ...review.runs import Run
+from ...review.runs import RecordedRun
 
 if TYPE_CHECKING:
     from ...types import Record
@@ -20,14 +20,14 @@ REPORT = "report.html"
 REQUIREMENTS = "requirements.txt"
 
 
-def run_of(files: Sequence[Path]) -> Run:
+def run_of(files: Sequence[Path]) -> RecordedRun:
     """Return the run that some recordings have of a study."""
     held = [read(file) for file in files]
     records = [record for each in held for record in each.records()]
-    return Run("the packed recordings", records, held[0].settings if held else {})
+    return RecordedRun("the packed recordings", records, held[0].settings if held else {})
 
 
-def facts_of(run: Run) -> dict[str, Any]:
+def facts_of(run: RecordedRun) -> dict[str, Any]:
     """Return the fields of the manifest that tell of the answers."""
     served = served_by(run.records)
     return {
@@ -40,13 +40,13 @@ def facts_of(run: Run) -> dict[str, Any]:
     }
 
 
-def texts_of(run: Run, packages: dict[str, str]) -> dict[str, str]:
+def texts_of(run: RecordedRun, packages: dict[str, str]) -> dict[str, str]:
     """Return the files that are made of the recordings and the versions of what was imported."""
     requirements = "".join(f"{name}=={version}\n" for name, version in packages.items())
     return {REPORT: page(run), REQUIREMENTS: requirements}
 
 
-def _answers(run: Run) -> dict[str, int]:
+def _answers(run: RecordedRun) -> dict[str, int]:
     """Return how many answers there are, and how many were cut, refused or asked again."""
     counts = {"answers": len(run.records), CUT: 0, REFUSED: 0, ASKED_AGAIN: 0}
     for calls in conversations(run).values():

@@ -418,19 +418,40 @@ def test_equal_answers_say_which_share_of_other_answers_would_show(model: Model)
     assert "a shift of" not in text.lower()
 
 
-@pytest.mark.parametrize("draws", [1, 4])
+@pytest.mark.parametrize(("actors", "draws"), [(6, 1), (3, 4), (2, 5)])
 def test_answers_that_all_changed_from_one_constant_to_another_are_drift(
-    model: Model, draws: int
+    model: Model, actors: int, draws: int
 ) -> None:
     """The exit code is 1, and the text says that every answer changed."""
     model.answer = constant(3)
-    record(model, 3, draws)
+    record(model, actors, draws)
     model.answer = constant(4)
     text = done("drift", STUDY, "--share", 1, "--to", CHECK, code=1)
     assert "'answer' is higher now, by 1.00" in text
     assert "Each new answer differs from the recorded ones by the same amount" in text
     found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
     assert (found.before, found.now, found.low, found.high) == (3, 4, 1, 1)
+
+
+@pytest.mark.parametrize(("actors", "draws"), [(2, 1), (5, 1), (2, 3)])
+def test_a_few_answers_that_changed_alike_may_have_done_so_by_chance(
+    model: Model, actors: int, draws: int
+) -> None:
+    """If any of a request's answers may be the new one, they often all differ alike by chance. So the
+    interval has no ends, the plan names no shift, and the exit code is 0.
+    """
+    model.answer = constant(3)
+    record(model, actors, draws)
+    model.answer = constant(4)
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    found = drift.shifts["answer"]
+    chance = (2 if draws == 1 else 1) / (draws + 1) ** actors
+    assert found.p == pytest.approx(chance)
+    assert found.estimate == 1 and (found.low, found.high) == (-math.inf, math.inf)
+    assert not drift.differs
+    assert "no shift, however large, would have been found" in str(drift)
+    assert "too few answers" in str(drift)
+    assert llmcall.drift(STUDY, share=1, dry_run=True).shift is None
 
 
 @pytest.mark.parametrize("number", [0.1, 0.7, 1e-9, 1.1e9])
@@ -508,6 +529,37 @@ def test_a_single_actor_is_resampled_by_request(model: Model) -> None:
     assert "resampling requests" in str(drift)
 
 
+def ask_again(model: Model, recorded: Sequence[Any], new: Sequence[Any]) -> llmcall.Drift:
+    """Return a check of a single request, with given answers."""
+    answers = itertools.chain(recorded, new)
+    model.answer = lambda messages, chance: str(next(answers))
+    with llmcall.cassette(STUDY), llmcall.scope("ann"):
+        for _ in recorded:
+            model.client.send_message("How good is bread?", temperature=1)
+    return llmcall.drift(STUDY, calls=len(new), to=CHECK)
+
+
+def test_many_answers_to_a_single_request_show_no_more_than_its_recorded_ones(
+    model: Model,
+) -> None:
+    """One recorded answer may be the odd one by chance, and ten new ones don't change that."""
+    drift = ask_again(model, [1], [3, 4, 3, 3, 5, 2, 4, 3, 3, 4])
+    assert math.isinf(drift.shifts["answer"].low) and not drift.differs
+    assert "too few answers" in str(drift)
+    assert "they apply to this request only" in str(drift)
+    assert llmcall.drift(STUDY, calls=10, dry_run=True).shift is None
+
+
+def test_a_single_request_that_is_answered_higher_is_drift(model: Model) -> None:
+    """Its interval comes from exchanging its new and recorded answers."""
+    drift = ask_again(model, [1, 2, 3, 2, 1, 2], [4, 5, 4, 6, 5, 4, 5, 4])
+    found = drift.shifts["answer"]
+    assert 1 < found.low < found.estimate < found.high < 5
+    assert found.p < 0.01
+    planned = llmcall.drift(STUDY, calls=8, dry_run=True).shift
+    assert planned == pytest.approx(found.found, rel=0.2)
+
+
 def test_few_actors_are_called_few(model: Model) -> None:
     """Their interval is rough."""
     record(model, 4, 4)
@@ -531,6 +583,24 @@ def test_p_values_and_intervals_are_adjusted_for_their_number(model: Model) -> N
 
 
 # Values
+
+
+def test_intervals_and_p_values_agree_for_hundreds_of_values(model: Model) -> None:
+    """However small Holm's method makes the levels."""
+    fields = 130
+
+    def rate(messages: list[Any], chance: random.Random) -> Any:
+        strength = model.shift / fields
+        return {
+            f"field {number:03}": chance.gauss(number * strength, 1) for number in range(fields)
+        }
+
+    model.answer = rate
+    record(model, 12, 2)
+    model.shift = 12
+    shifts = llmcall.drift(STUDY, calls=12, to=CHECK).shifts.values()
+    assert {shift.leaves_zero for shift in shifts} == {True, False}
+    assert all(shift.leaves_zero == (shift.p < 0.05) for shift in shifts)
 
 
 def test_fields_of_json_are_values(model: Model) -> None:
@@ -1152,8 +1222,12 @@ def test_false_alarms_and_power_are_those_of_theory(model: Model) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind", ["agents with memory", "one draw", "categories", "fields", "unreadable"]
-)
+    "kind",
+    [
+        "agents with memory", "one draw", "two actors", "one request", "categories", "fields",
+        "unreadable",
+    ],
+)  # fmt: skip
 def test_false_alarms_are_at_most_five_percent(model: Model, kind: str) -> None:
     """Whatever the answers are: within the error of the trials, all intervals of a check together."""
 
@@ -1174,8 +1248,11 @@ def test_false_alarms_are_at_most_five_percent(model: Model, kind: str) -> None:
         if kind == "agents with memory":
             talk(model, 20)
         else:
-            record(model, ACTORS, 1 if kind == "one draw" else DRAWS)
+            record(
+                model, actors.get(kind, ACTORS), 1 if kind in ("one draw", "two actors") else DRAWS
+            )
 
+    actors = {"two actors": 2, "one request": 1}
     answers = {"categories": choose, "fields": several, "unreadable": partly}
     model.answer = answers.get(kind, model.rating)
     [share] = found_shares(model, record_study, [0.0], FEWER_TRIALS)

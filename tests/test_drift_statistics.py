@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from statistics import NormalDist, stdev
+from statistics import NormalDist, fmean, stdev
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llmcall.study.drift.comparison import Comparison, NewAnswer, RecordedAnswer
+from llmcall.study.drift.exchange import Answers, Exchange, least_p
 from llmcall.study.drift.holm import holm, holm_levels
 from llmcall.study.drift.power import detectable, power
-from llmcall.study.drift.resampling import SMALLEST_P, Units
+from llmcall.study.drift.resampling import Units
 from llmcall.study.drift.student import student_cdf, student_quantile
 
 # NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2.
@@ -165,13 +167,13 @@ def test_an_interval_of_normal_differences_is_about_students(actors: int) -> Non
     assert high - low == pytest.approx(width, rel=0.1)
 
 
-@given(st.lists(st.integers(-3, 3), min_size=2, max_size=12), st.floats(0.001, 0.5))
+@given(st.lists(st.integers(-3, 3), min_size=2, max_size=12), st.floats(1e-8, 0.5))
 def test_the_p_value_is_the_level_from_which_on_intervals_exclude_0(
     values: list[int], level: float
 ) -> None:
     """So p-values and intervals never disagree."""
     units = units_of([float(value) for value in values])
-    if abs(units.p_value - level) > 1e-9 and level > SMALLEST_P:
+    if abs(units.p_value - level) > 1e-9:
         assert units.excludes_zero(level) == (units.p_value < level)
 
 
@@ -181,6 +183,64 @@ def test_resampling_has_a_fixed_seed() -> None:
     first = units_of(values).interval(0.05)
     random.seed(1)
     assert units_of(values).interval(0.05) == first
+
+
+# Exchange
+
+FEW_VALUES = st.lists(st.integers(-3, 3), min_size=1, max_size=5)
+
+
+def exchange_of(new: list[int], recorded: list[int]) -> Exchange:
+    """Return the answers to a single request."""
+    return Exchange("answer", len(new), fmean(new) - fmean(recorded), [Answers(1, new, recorded)])
+
+
+def share_as_far_apart(new: list[int], recorded: list[int]) -> float:
+    """Return the share of all ways to call some answers new whose means differ as much."""
+    values = [*new, *recorded]
+    distances = []
+    for chosen in itertools.combinations(range(len(values)), len(new)):
+        others = [value for index, value in enumerate(values) if index not in chosen]
+        distances.append(abs(fmean(values[index] for index in chosen) - fmean(others)))
+    observed = abs(fmean(new) - fmean(recorded))
+    return fmean(distance >= observed - 1e-9 for distance in distances)
+
+
+@settings(max_examples=12, deadline=None)
+@given(FEW_VALUES, FEW_VALUES)
+def test_the_p_value_of_an_exchange_is_the_share_of_those_as_far_apart(
+    new: list[int], recorded: list[int]
+) -> None:
+    """Counted over all of them."""
+    assume(fmean(new) != fmean(recorded))
+    exact = share_as_far_apart(new, recorded)
+    assert exchange_of(new, recorded).p_value == pytest.approx(exact, abs=0.04)
+    assert exact >= least_p([(len(new), len(recorded))]) - 1e-9
+
+
+@settings(max_examples=12, deadline=None)
+@given(FEW_VALUES, FEW_VALUES, st.floats(0.001, 0.5))
+def test_the_interval_of_an_exchange_excludes_0_below_its_p_value(
+    new: list[int], recorded: list[int], level: float
+) -> None:
+    """So p-values and intervals never disagree."""
+    assume(fmean(new) != fmean(recorded))
+    exchange = exchange_of(new, recorded)
+    assume(abs(exchange.p_value - level) > 1e-9)
+    assert exchange.excludes_zero(level) == (exchange.p_value < level)
+
+
+@settings(max_examples=12, deadline=None)
+@given(FEW_VALUES, FEW_VALUES, st.integers(-3, 3))
+def test_the_interval_of_an_exchange_moves_with_the_new_answers(
+    new: list[int], recorded: list[int], shift: int
+) -> None:
+    """A supposed shift is tested as 0 is after it was subtracted from the new answers."""
+    means = fmean(new) - fmean(recorded)
+    assume(means != 0 and means + shift != 0)
+    before = exchange_of(new, recorded).interval(0.2)
+    after = exchange_of([value + shift for value in new], recorded).interval(0.2)
+    assert after == pytest.approx((before[0] + shift, before[1] + shift), abs=1e-6)
 
 
 # Power

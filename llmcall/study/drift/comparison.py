@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from statistics import mean, variance
 from typing import NamedTuple
 
+from .exchange import Answers, Exchange
 from .resampling import Units
 
 ROUNDING = 1e-14  # of the largest value: a smaller shift comes from the arithmetic
@@ -93,34 +94,62 @@ class Comparison:
         return any(len(set(values)) > 1 for values in self._values.values())
 
     @cached_property
-    def units(self) -> Units | None:
-        """Return what is resampled; ``None`` if there is only one new answer."""
+    def units(self) -> Units | Exchange | None:
+        """Return what is resampled or exchanged; ``None`` if there is only one new answer."""
         noun, count = resampled(self._asked)
         if count < 2:
             return None
-        influences: dict[Hashable, list[float]] = {}
-        for number, part in enumerate(self._parts()):
-            units: dict[str, Hashable] = {
-                "actor": part.actor,
-                "request": part.request,
-                "answer": number,
-            }
-            influences.setdefault(units[noun], []).append(part.influence)
+        if not self.varies:
+            return Units(noun, count, self.estimate, [0.0] * count, 0.0)
+        if noun == "answer":
+            return Exchange(noun, count, self.estimate, self._exchanged)
+        influences: dict[str, list[float]] = {}
+        for part in self._parts():
+            unit = part.actor if noun == "actor" else part.request
+            influences.setdefault(unit, []).append(part.influence)
         sums = list(map(math.fsum, influences.values()))
-        if max(map(abs, sums)) <= self._negligible:
-            # Units that agree exactly show no variance, but the draws of one request may.
-            return Units(noun, count, self.estimate, [0.0] * len(sums), self._recorded_error)
-        return Units(noun, count, self.estimate, sums, self._least_error)
+        if max(map(abs, sums)) > self._negligible:
+            return Units(noun, count, self.estimate, sums, self._least_error)
+        # Units that agree exactly show no variance, but the answers to one request may.
+        error = self._error_within_requests
+        if not error and self.estimate:
+            return Exchange(noun, count, self.estimate, self._exchanged)
+        return Units(noun, count, self.estimate, [0.0] * len(sums), error)
+
+    @property
+    def _exchanged(self) -> list[Answers]:
+        return [
+            Answers(weight, self._new_values[request], self._recorded_values[request])
+            for request, weight in self._request_weights.items()
+        ]
+
+    @cached_property
+    def _request_weights(self) -> dict[str, float]:
+        weight_of: dict[str, float] = {}
+        for answer, weight in zip(self.new, self._weights, strict=True):
+            weight_of[answer.request] = weight_of.get(answer.request, 0.0) + weight
+        return weight_of
+
+    @cached_property
+    def _recorded_values(self) -> dict[str, list[float]]:
+        return {
+            request: [draw.value for draw in draws] for request, draws in self._recorded.items()
+        }
+
+    @cached_property
+    def _new_values(self) -> dict[str, list[float]]:
+        values: dict[str, list[float]] = {}
+        for answer in self.new:
+            values.setdefault(answer.request, []).append(answer.value)
+        return values
 
     @cached_property
     def _values(self) -> dict[str, list[float]]:
         """Return the values of all answers to each request, recorded and new."""
-        values = {
-            request: [draw.value for draw in draws] for request, draws in self._recorded.items()
+        return {
+            request: [*recorded, *self._new_values[request]]
+            for request, recorded in self._recorded_values.items()
         }
-        for answer in self.new:
-            values[answer.request].append(answer.value)
-        return values
 
     @cached_property
     def _negligible(self) -> float:
@@ -140,13 +169,17 @@ class Comparison:
         return self._error({request: variance(values) for request, values in self._values.items()})
 
     @property
-    def _recorded_error(self) -> float:
-        """Return the standard error by the variance between the recorded draws of each request."""
-        variances = {
-            request: variance([draw.value for draw in draws]) if len(draws) > 1 else 0.0
-            for request, draws in self._recorded.items()
-        }
-        return self._error(variances)
+    def _error_within_requests(self) -> float:
+        """Return the standard error by the variance between the recorded draws of each request, and
+        between its new answers.
+        """
+        variances = variances_within(
+            {
+                request: [recorded, self._new_values[request]]
+                for request, recorded in self._recorded_values.items()
+            }
+        )
+        return 0.0 if variances is None else self._error(variances)
 
     def _error(self, variances: Mapping[str, float]) -> float:
         return error_within(self._asked, self._recorded, variances)
@@ -164,13 +197,11 @@ class Comparison:
 
     def _parts(self) -> Iterator[_Part]:
         """Yield what each answer contributes to the estimate."""
-        weight_of: dict[str, float] = {}
         for answer, weight in zip(self.new, self._weights, strict=True):
-            weight_of[answer.request] = weight_of.get(answer.request, 0.0) + weight
             influence = weight * (self._difference(answer) - self.estimate)
             yield _Part(answer.actor, answer.request, influence)
         for request, draws in self._recorded.items():
-            share = weight_of[request] / len(draws)
+            share = self._request_weights[request] / len(draws)
             for draw in draws:
                 influence = -share * (draw.value - self._means[request])
                 yield _Part(draw.actor, request, influence)
@@ -200,6 +231,33 @@ def weights_of(actors: Sequence[str]) -> list[float]:
     for actor in actors:
         counts[actor] = counts.get(actor, 0) + 1
     return [1 / (len(counts) * counts[actor]) for actor in actors]
+
+
+def variances_within(
+    groups: Mapping[str, Sequence[Sequence[float]]],
+) -> dict[str, float] | None:
+    """Return by request the variance of answers around the mean of their group.
+
+    A request whose groups have one answer each gets the others' average.
+
+    :param groups: the answers to each request, in groups.
+    :returns: ``None`` if no group has two answers.
+    """
+    squares = {
+        request: math.fsum(variance(each) * (len(each) - 1) for each in found if len(each) > 1)
+        for request, found in groups.items()
+    }
+    freedom = {
+        request: sum(len(each) - 1 for each in found if each) for request, found in groups.items()
+    }
+    total = sum(freedom.values())
+    if not total:
+        return None
+    common = math.fsum(squares.values()) / total
+    return {
+        request: squares[request] / freedom[request] if freedom[request] else common
+        for request in groups
+    }
 
 
 def error_within(

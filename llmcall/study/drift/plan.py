@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +11,8 @@ from ...display.formatting import counted, money
 from ...engine.estimates import estimate
 from ...engine.service_tiers import tier_of
 from ...models.prices import MILLION
-from .comparison import resampled
+from .comparison import Recorded, resampled
+from .exchange import least_p
 from .power import LEVEL, POWER, detectable, planned_error, power
 from .text import Notation, label, left_out_words, low_power_words, model_words
 from .values import MARKS
@@ -84,7 +86,7 @@ class DriftPlan(NamedTuple):
         held = f", {self.recorded:,} of them recorded already" if self.recorded else ""
         lines = [f"{counted(self.calls, 'call')}{held}, {cost}", *self.lines]
         if not self.shifts:
-            lines.append("The recording has too few answers to say which shift would be found.")
+            lines.append("There are too few answers to say which shift would be found.")
         return "\n".join([*lines, *self.notes])
 
     def _repr_html_(self) -> str:
@@ -141,10 +143,19 @@ def _planned_shifts(check: Check, level: float) -> dict[str, float]:
         recorded = check.recorded_values(name)
         asked = [(draw.actor, draw.request) for draw in check.draws if recorded[draw.request]]
         error = planned_error(asked, recorded, share=_share_with(check, name))
-        _, units = resampled(asked)
-        if error is not None and units > 1:
+        noun, units = resampled(asked)
+        if error is None or units < 2:
+            continue
+        is_exact = noun == "answer" or not error
+        if not is_exact or _least_p(asked, recorded) < level:
             shifts[name] = detectable(error, units, level)
     return shifts
+
+
+def _least_p(asked: Sequence[tuple[str, str]], recorded: Recorded) -> float:
+    """Return the smallest p-value of a check that exchanges new answers with recorded draws."""
+    counts = Counter(request for _, request in asked)
+    return least_p((new, len(recorded[request])) for request, new in counts.items())
 
 
 def _share_with(check: Check, name: str) -> float:

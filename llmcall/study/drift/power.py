@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import variance
 
-from .comparison import Recorded, error_within
+from .comparison import Recorded, error_within, variances_within
 from .student import student_cdf, student_quantile
 
 LEVEL = 0.05  # of a test, and one minus that of an interval
@@ -55,18 +54,9 @@ def _variances(recorded: Recorded) -> dict[str, float] | None:
     """Return the variance of each request's answers; a request with one draw gets the others'
     average.
     """
-    own = {
-        request: variance([draw.value for draw in draws])
-        for request, draws in recorded.items()
-        if len(draws) > 1
-    }
-    if own:
-        freedom = {request: len(recorded[request]) - 1 for request in own}
-        pooled = math.fsum(own[request] * freedom[request] for request in own)
-        common = pooled / sum(freedom.values())
-    else:
-        values = [draw.value for draws in recorded.values() for draw in draws]
-        if len(values) < 2:
-            return None
-        common = variance(values)
-    return {request: own.get(request, common) for request in recorded}
+    drawn = {request: [draw.value for draw in draws] for request, draws in recorded.items()}
+    variances = variances_within({request: [values] for request, values in drawn.items()})
+    if variances is not None:
+        return variances
+    values = [value for values in drawn.values() for value in values]
+    return dict.fromkeys(recorded, variance(values)) if len(values) > 1 else None

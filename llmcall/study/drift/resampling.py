@@ -13,7 +13,8 @@ from .student import student_quantile
 
 RESAMPLES = 5000
 SEED = 0  # of the resampling
-SMALLEST_P = 2 / RESAMPLES
+REACHED = 2 / RESAMPLES  # the smallest level whose interval ends within the resampled estimates
+SMALLEST_P = 1e-9  # a smaller one is not told from it
 
 _normal = NormalDist()
 
@@ -59,17 +60,19 @@ class Units:
 
         It is the interval of the resampled estimates' percentiles, widened for few units: by
         Student's distribution, and since a resample varies less than a sample. If the units do not
-        differ, resampling shows no variance, and the interval is Student's.
+        differ, resampling shows no variance, and the interval is Student's. At a level that the
+        resampled estimates do not reach, it grows as Student's does.
         """
         half = level / 2
         quantile = student_quantile(1 - half, self.count - 1)
         if not self._own_error:
             width = quantile * self.standard_error
             return self.estimate - width, self.estimate + width
-        factor = quantile / _normal.inv_cdf(1 - half)
+        reached = max(level, REACHED) / 2
+        factor = quantile / _normal.inv_cdf(1 - reached)
         factor *= math.sqrt(self.count / (self.count - 1)) * self.standard_error / self._own_error
-        low = self.estimate + factor * _percentile(self._deviations, half)
-        high = self.estimate + factor * _percentile(self._deviations, 1 - half)
+        low = self.estimate + factor * _percentile(self._deviations, reached)
+        high = self.estimate + factor * _percentile(self._deviations, 1 - reached)
         return low, high
 
     def excludes_zero(self, level: float) -> bool:

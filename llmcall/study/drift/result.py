@@ -13,6 +13,7 @@ from ...display.tables import table
 from ...records.served import served_by, served_words
 from .check import new_values
 from .comparison import Comparison
+from .exchange import UNBOUNDED
 from .holm import holm, holm_levels
 from .power import LEVEL, POWER, detectable
 from .text import (
@@ -32,9 +33,13 @@ if TYPE_CHECKING:
     from ...records.served import Served
     from ...types import Record
     from .check import Check, ReadAnswer
+    from .exchange import Exchange
     from .resampling import Units
 
-UNBOUNDED = float("inf")
+TOO_FEW = (
+    "An interval without ends comes from too few answers: they may differ as much by chance. Ask for more, with "
+    "calls= (--calls)."
+)
 
 
 class Shift(NamedTuple):
@@ -128,7 +133,7 @@ class Drift:
         self.cost = None if None in costs else float(sum(cost or 0.0 for cost in costs))
         self.model = check.model if check.is_of_another_model else None
         self.served = ServedModels(served_by(check.recorded), served_by(self._answered))
-        self._units: Units | None = None
+        self._units: Units | Exchange | None = None
         found = self._compared()
         self.unreadable, self.cut, self.refused = (found.pop(mark) for mark in MARKS)
         self.shifts = Shifts(found)
@@ -338,11 +343,18 @@ class Drift:
                 "One new answer says nothing about a shift: ask for more, with calls= (--calls)."
             )
         else:
+            if any(self._all[name].found == UNBOUNDED for name in self._tested):
+                notes.append(TOO_FEW)
             notes.append(low_power_words(self._check, units.count))
-            if units.noun != "actor":
+            if units.noun == "request":
                 notes.append(
-                    f"All calls come from one actor, so the intervals come from resampling {units.noun}s: they "
-                    "apply to this actor only."
+                    "All calls come from one actor, so the intervals come from resampling requests: they apply to "
+                    "this actor only."
+                )
+            elif units.noun == "answer":
+                notes.append(
+                    "All calls make the same request, so the intervals come from exchanging its new and recorded "
+                    "answers: they apply to this request only."
                 )
             elif units.count < FEW_UNITS:
                 notes.append(
@@ -393,7 +405,8 @@ def _shift_of(comparison: Comparison, level: float, p_value: float) -> Shift:
         low, high, found = -UNBOUNDED, UNBOUNDED, UNBOUNDED
     else:
         low, high = units.interval(level)
-        found = detectable(units.standard_error, units.count, level)
+        is_bounded = high < UNBOUNDED
+        found = detectable(units.standard_error, units.count, level) if is_bounded else UNBOUNDED
     return Shift(
         comparison.estimate,
         low,

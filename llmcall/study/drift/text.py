@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from ...display.formatting import shortened
 from ...display.printable import printable
 from .power import detectable, power
-from .resampling import SMALLEST_P
 from .values import SHOWN_CHARACTERS
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def label(check: Check, name: str) -> str:
 
 def p_words(p_value: float) -> str:
     """Return a p-value."""
-    return f"p < {LEAST_P}" if p_value < max(LEAST_P, SMALLEST_P) else f"p = {p_value:.3f}"
+    return f"p < {LEAST_P}" if p_value < LEAST_P else f"p = {p_value:.3f}"
 
 
 def model_words(check: Check) -> str:

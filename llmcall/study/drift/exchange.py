@@ -1,0 +1,174 @@
+"""An estimate's interval and p-value by exchanging new and recorded answers to the same request.
+
+Without drift, any of a request's answers may be the new ones. So the test is exact, however few
+answers there are.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from .resampling import RESAMPLES, SEED, SMALLEST_P
+
+UNBOUNDED = math.inf
+ROUNDING = 1e-9  # of the estimate: a smaller difference comes from the arithmetic
+
+
+class Answers(NamedTuple):
+    """The values of the answers to one request.
+
+    :param weight: of the request in the estimate.
+    :param new: the values of the new answers.
+    :param recorded: the values of the recorded draws.
+    """
+
+    weight: float
+    new: Sequence[float]
+    recorded: Sequence[float]
+
+
+class _Exchanged(NamedTuple):
+    """An estimate after an exchange.
+
+    :param residual: if the new answers had not shifted.
+    :param shifted: what remains of a shift of 1 of the new answers, from -1 to 1.
+    """
+
+    residual: float
+    shifted: float
+
+
+class Exchange:
+    """The answers that are exchanged for one estimate.
+
+    :param noun: what is said to be resampled, such as ``"answer"``.
+    :param count: how many of these there are.
+    :param estimate: the estimated shift; not 0 if all answers shifted by the same amount.
+    :param requests: the answers to each request.
+    """
+
+    def __init__(self, noun: str, count: int, estimate: float, requests: Sequence[Answers]) -> None:
+        self.noun = noun
+        self.count = count
+        self.estimate = estimate
+        self._least_p = least_p((len(each.new), len(each.recorded)) for each in requests)
+        self._requests = [
+            each._replace(new=[value - estimate for value in each.new]) for each in requests
+        ]
+
+    @cached_property
+    def _is_common_shift(self) -> bool:
+        """Return whether all new answers differ from the recorded ones by the same amount."""
+        rounding = ROUNDING * abs(self.estimate)
+        return all(
+            max(values) - min(values) <= rounding
+            for values in ([*each.new, *each.recorded] for each in self._requests)
+        )
+
+    @cached_property
+    def standard_error(self) -> float:
+        """Return the standard error of the estimate."""
+        if self._is_common_shift:
+            return 0.0
+        squares = math.fsum(each.residual**2 for each in self._exchanges)
+        return math.sqrt(squares / len(self._exchanges))
+
+    @cached_property
+    def _exchanges(self) -> list[_Exchanged]:
+        chance = random.Random(SEED)
+        return [self._exchanged(chance) for _ in range(RESAMPLES)]
+
+    def _exchanged(self, chance: random.Random) -> _Exchanged:
+        residual = shifted = 0.0
+        for weight, new, recorded in self._requests:
+            values = [*new, *recorded]
+            chosen = chance.sample(range(len(values)), len(new))
+            inside = math.fsum(values[index] for index in chosen)
+            outside = math.fsum(values) - inside
+            kept = sum(index < len(new) for index in chosen)
+            residual += weight * (inside / len(new) - outside / len(recorded))
+            shifted += weight * (kept / len(new) - (len(new) - kept) / len(recorded))
+        is_rounding = abs(residual) <= ROUNDING * self._largest
+        return _Exchanged(0.0 if is_rounding else residual, shifted)
+
+    @cached_property
+    def _largest(self) -> float:
+        """Return the size of the largest value."""
+        values = (value for each in self._requests for value in [*each.new, *each.recorded])
+        return max(map(abs, values))
+
+    @cached_property
+    def _distances_below(self) -> list[float]:
+        return self._distances(1)
+
+    @cached_property
+    def _distances_above(self) -> list[float]:
+        return self._distances(-1)
+
+    def _distances(self, side: int) -> list[float]:
+        """Return for each exchange how far a supposed shift may be from the estimate, on one side, so
+        that the exchange differs from the supposed shift at least as much as the estimate does;
+        the largest first.
+
+        :param side: 1 for shifts below the estimate, -1 for those above.
+        """
+        distances = (
+            max(
+                _ratio(each.residual, 1 - side * each.shifted),
+                _ratio(-each.residual, 1 + side * each.shifted),
+            )
+            for each in self._exchanges
+        )
+        return sorted(distances, reverse=True)
+
+    def interval(self, level: float) -> tuple[float, float]:
+        """Return the interval that misses the true shift with a probability of at most ``level``."""
+        if self._is_common_shift:
+            is_chance = self._least_p >= level
+            return (-UNBOUNDED, UNBOUNDED) if is_chance else (self.estimate, self.estimate)
+        # The estimate itself is one of the exchanges.
+        place = math.ceil(level * (RESAMPLES + 1)) - 1
+        if place < 1:
+            return -UNBOUNDED, UNBOUNDED
+        low = self.estimate - self._distances_below[place - 1]
+        high = self.estimate + self._distances_above[place - 1]
+        return self._rounded(low), self._rounded(high)
+
+    def _rounded(self, end: float) -> float:
+        return 0.0 if abs(end) <= ROUNDING * abs(self.estimate) else end
+
+    def excludes_zero(self, level: float) -> bool:
+        """Return whether the interval of a level does not contain 0."""
+        low, high = self.interval(level)
+        return low > 0 or high < 0
+
+    @cached_property
+    def p_value(self) -> float:
+        """Return the smallest level whose interval excludes 0."""
+        if self._is_common_shift:
+            return max(self._least_p, SMALLEST_P)
+        distances = self._distances_below if self.estimate > 0 else self._distances_above
+        edge = (1 - ROUNDING) * abs(self.estimate)
+        return (1 + sum(distance >= edge for distance in distances)) / (RESAMPLES + 1)
+
+
+def _ratio(above: float, below: float) -> float:
+    if below <= ROUNDING:
+        return UNBOUNDED if above >= 0 else 0.0
+    return above / below
+
+
+def least_p(counts: Iterable[tuple[int, int]]) -> float:
+    """Return the smallest p-value that exchanges of answers can have: the probability of the one that
+    leaves all answers where they are, and of its mirror image.
+
+    :param counts: how many new answers and recorded draws each request has.
+    """
+    counts = list(counts)
+    arrangements = math.prod(math.comb(new + recorded, new) for new, recorded in counts)
+    has_mirror = all(new == recorded for new, recorded in counts)
+    return (2 if has_mirror else 1) / arrangements

@@ -982,6 +982,35 @@ def test_workers_of_a_program_that_imports_its_clients_first_are_told(
     assert done.stdout.split() == ["ScopeError", "s#0", "None"]
 
 
+OPENS_FIRST = """
+import llmcall
+from llmcall.testing import ScriptedClient
+
+def asked(_):
+    try:
+        return ScriptedClient(["yes"]).send_message("Hello").sample
+    except llmcall.ScopeError:
+        return "ScopeError"
+
+if __name__ == "__main__":
+    with llmcall.scope("s"):
+        import multiprocessing
+
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            print(*pool.map(asked, "a"))
+"""
+
+
+def test_workers_of_a_program_that_imports_multiprocessing_in_a_scope_are_told(
+    tmp_path: Path,
+) -> None:
+    """A scope that was opened before multiprocessing was imported counts as any other."""
+    (tmp_path / "study.py").write_text(OPENS_FIRST)
+    command = [sys.executable, "study.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ScopeError"]
+
+
 KILLED = """
 import multiprocessing
 

@@ -84,7 +84,8 @@ def _tell() -> None:
     # lock would not do: the garbage collector may run this while the thread holds it.
     while _byte[0] != bool(_open):
         _byte[0] = bool(_open)
-    if "multiprocessing.process" in sys.modules:
+    # Before any scope opens, a program that starts no processes need not import multiprocessing.
+    if _open or "multiprocessing.process" in sys.modules:
         _listen()
         handed_on()[CONFIG_NAME] = _is_open
 

@@ -814,6 +814,7 @@ print(asked, list(runs.items()))
 """
 
 
+@pytest.mark.newest_only
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.parametrize("mode", ["cache", "once"])
 def test_after_a_kill_the_pairs_are_the_same(mode: str) -> None:

@@ -582,6 +582,7 @@ def test_what_a_killed_process_had_reserved_is_spent(place: str) -> None:
     assert budget.spent.calls == 4
 
 
+@pytest.mark.newest_only
 def test_what_a_killed_process_had_reserved_is_spent_if_a_later_one_has_its_number(
     place: str,
 ) -> None:
@@ -595,6 +596,7 @@ def test_what_a_killed_process_had_reserved_is_spent_if_a_later_one_has_its_numb
     assert ran(program, place, number.strip()) == "3"
 
 
+@pytest.mark.newest_only
 def test_a_call_of_another_machine_is_waited_for_as_long_as_one_may_take(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -326,6 +326,7 @@ def test_added_and_sorted_rows_move_no_order(
 MANY_TOWNS = [{"town": f"town {number}"} for number in range(300)]
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize("order", ["reverse", "shuffle", "rotate"])
 @pytest.mark.parametrize(
     ("rows", "repeats"),

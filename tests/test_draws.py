@@ -253,6 +253,7 @@ def workers() -> Iterator[Executor]:
         yield made
 
 
+@pytest.mark.newest_only
 @settings(max_examples=100)
 @given(st.lists(STEPS, max_size=8))
 def test_draws_are_numbered_as_a_plain_count_numbers_them(

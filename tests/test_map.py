@@ -305,6 +305,7 @@ def digest(item: Any) -> str:
     return names([item])[0]
 
 
+@pytest.mark.newest_only
 @settings(max_examples=50)
 @given(st.lists(PLAIN, max_size=5), st.integers())
 def test_an_item_keeps_its_name_in_any_order(items: list[Any], seed: int) -> None:

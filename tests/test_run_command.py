@@ -111,6 +111,7 @@ def with_recording(name: str) -> pytest.MarkDecorator:
 # Who is asking
 
 
+@pytest.mark.newest_only
 def test_a_function_of_a_module_names_actors(model: NumberedServer) -> None:
     """``--actor MODULE:FUNCTION`` takes the module beside the script."""
     Path("naming.py").write_text(
@@ -184,12 +185,14 @@ def test_a_seed_fixes_the_programs_own_chance(model: NumberedServer) -> None:
     assert ran(CHANCE, "--cassette", "a.jsonl", "--mode", "none", **ASKING).stdout == recorded
 
 
+@pytest.mark.newest_only
 def test_a_seeded_program_has_its_own_arguments_and_standard_input(model: NumberedServer) -> None:
     """Though Python starts twice."""
     ran(CHANCE, "--cassette", "a.jsonl", "--seed", "7", **ASKING)
     assert "from stdin and []" in json.dumps(model.asked)
 
 
+@pytest.mark.newest_only
 def test_another_seed_is_another_chance(model: NumberedServer) -> None:
     """The header has the seed."""
     ran(CHANCE, "--cassette", "a.jsonl", "--seed", "7", **ASKING)
@@ -265,6 +268,7 @@ def test_a_seed_is_refused_if_python_ignores_the_hash_seed(
     assert "--seed 7 cannot set the hash seed" in ended.stderr
 
 
+@pytest.mark.newest_only
 def test_what_a_run_normalizes_moves_no_key(model: NumberedServer) -> None:
     """The cassette says it to replays."""
     program = """
@@ -396,6 +400,7 @@ print(ask("Bread?", system="You are Lisa."))
 """
 
 
+@pytest.mark.newest_only
 def test_equal_calls_outside_any_scope_are_draws_of_the_scope_run(model: NumberedServer) -> None:
     """In any thread; scopes of the program's own keep their paths."""
     ran(SCOPES, "--cassette", "a.jsonl")
@@ -463,6 +468,7 @@ def test_the_last_line_counts_what_was_asked(model: NumberedServer) -> None:
     assert last_lines(ended) == ["2 asked, 0 from the cache, 0 replayed, 0 refused: a.jsonl"]
 
 
+@pytest.mark.newest_only
 @with_recording("two calls")
 @pytest.mark.usefixtures("recorded")
 @pytest.mark.parametrize(
@@ -475,6 +481,7 @@ def test_the_last_line_tells_the_cache_from_a_cassette(path: str, counted: str) 
     assert last_lines(ended) == [f"0 asked, {counted}, 0 refused: {path}"]
 
 
+@pytest.mark.newest_only
 @with_recording("two calls")
 @pytest.mark.usefixtures("recorded")
 def test_the_last_line_counts_what_was_refused() -> None:
@@ -484,6 +491,7 @@ def test_the_last_line_counts_what_was_refused() -> None:
     assert last_lines(ended) == ["0 asked, 0 from the cache, 2 replayed, 1 refused: a.jsonl"]
 
 
+@pytest.mark.newest_only
 @with_recording("two calls")
 @pytest.mark.usefixtures("recorded")
 def test_the_last_line_names_the_cache_if_there_is_no_cassette() -> None:
@@ -493,6 +501,7 @@ def test_the_last_line_names_the_cache_if_there_is_no_cassette() -> None:
     assert line.endswith(".llmcall/cache")
 
 
+@pytest.mark.newest_only
 def test_a_refused_call_does_not_count_as_asked(model: NumberedServer) -> None:
     """Without a cassette, too, the last line counts it as refused only."""
     swallowed = "try: ask('Salt?')\nexcept httpx.HTTPStatusError: pass"
@@ -500,6 +509,7 @@ def test_a_refused_call_does_not_count_as_asked(model: NumberedServer) -> None:
     assert line.startswith("0 asked, 0 from the cache, 0 replayed, 1 refused: ")
 
 
+@pytest.mark.newest_only
 def test_a_misspelt_normalizer_is_told_once(model: NumberedServer) -> None:
     """The option is named, and not the variable in which llmcall hands it on."""
     said = ran("ask('Bread?')", "--normalize", "tmes").stderr
@@ -507,6 +517,7 @@ def test_a_misspelt_normalizer_is_told_once(model: NumberedServer) -> None:
     assert "environment variable" not in said
 
 
+@pytest.mark.newest_only
 def test_the_last_line_names_the_file_wherever_the_program_goes(model: NumberedServer) -> None:
     """A program that changes its working directory has a recording, and the line doesn't deny it."""
     program = "import os; ask('Bread?'); os.mkdir('elsewhere'); os.chdir('elsewhere')"
@@ -517,6 +528,7 @@ def test_the_last_line_names_the_file_wherever_the_program_goes(model: NumberedS
 ONE_ASKED = "1 asked, 0 from the cache, 0 replayed, 0 refused"
 
 
+@pytest.mark.newest_only
 def test_the_last_line_says_that_a_failed_rewrite_wrote_nothing(model: NumberedServer) -> None:
     """The old file stays."""
     ran("ask('Bread?')", "--cassette", "a.jsonl")
@@ -524,6 +536,7 @@ def test_the_last_line_says_that_a_failed_rewrite_wrote_nothing(model: NumberedS
     assert last_lines(failed) == [f"{ONE_ASKED}: a.jsonl was not written"]
 
 
+@pytest.mark.newest_only
 def test_the_last_line_says_that_a_cache_that_is_off_recorded_nothing(
     model: NumberedServer,
 ) -> None:
@@ -533,6 +546,7 @@ def test_the_last_line_says_that_a_cache_that_is_off_recorded_nothing(
     assert last_lines(unrecorded) == [f"{ONE_ASKED}: {because}"]
 
 
+@pytest.mark.newest_only
 def test_a_call_that_failed_counts_as_asked(model: NumberedServer) -> None:
     """The last line says how many of those that were asked are not recorded."""
     program = "ask('Bread?')\ntry: ask('wrongly')\nexcept httpx.HTTPStatusError: pass"

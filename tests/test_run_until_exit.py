@@ -75,6 +75,7 @@ def test_what_outlives_the_script_is_recorded(model: NumberedServer, left_behind
     assert len(model.asked) == 1
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize("left_behind", LEFT_BEHIND)
 def test_none_sends_nothing_after_the_script(model: NumberedServer, left_behind: str) -> None:
     """What outlives the script and is not recorded is refused in mode ``none``, and the exit code is 1."""
@@ -193,6 +194,7 @@ def baker(request):
 """
 
 
+@pytest.mark.newest_only
 def test_a_thread_that_a_replay_cuts_off_is_told(model: NumberedServer) -> None:
     """What a daemon thread asks while the program ends is neither a miss nor an answer that was lost:
     nothing was asked, and the exit code is 0.
@@ -226,9 +228,11 @@ def streaming(monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
     """A model's server that streams, which the programs of a test find."""
     with RawServer(streams(*TWO_COINS)) as server:
         monkeypatch.setenv("MODEL_AT", server.base_url)
+        monkeypatch.setenv("LLMCALL_CONFIG", str(PRICED))
         yield server
 
 
+@pytest.mark.newest_only
 def test_streams_that_are_open_at_the_end_count_as_asked(streaming: RawServer) -> None:
     """The last line counts what was paid for and is lost, and says that no file was written."""
     written(f"{STREAM}\nnext(begin('Bread?'))\nnext(begin('Milk?'))")
@@ -250,6 +254,7 @@ with stream(os.environ["READ"]) as read:
 """
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize(("read", "status"), [("Bread?", 200), ("Milk?", 409)])
 def test_what_a_replay_gives_for_a_stream_that_was_left(
     streaming: RawServer, monkeypatch: pytest.MonkeyPatch, read: str, status: int
@@ -393,6 +398,7 @@ def test_a_program_that_replaces_itself_is_recorded(model: NumberedServer, funct
     assert model.asked == ["Bread?"]
 
 
+@pytest.mark.newest_only
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere a new process is started")
 def test_a_program_that_cannot_replace_itself_goes_on(model: NumberedServer) -> None:
     """If the other program does not exist, the recording goes on."""
@@ -407,6 +413,7 @@ def test_a_program_that_cannot_replace_itself_goes_on(model: NumberedServer) -> 
     assert "os.exec" not in said
 
 
+@pytest.mark.newest_only
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere a new process is started")
 @pytest.mark.parametrize("mode", ["update", "rewrite"])
 def test_a_program_that_replaces_itself_at_once_loses_no_record(
@@ -449,6 +456,7 @@ TAKEN_OVER = {
 }
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize("how", TAKEN_OVER)
 def test_the_last_line_comes_whatever_the_program_does_with_standard_error(
     model: NumberedServer, how: str
@@ -497,6 +505,7 @@ def test_a_process_that_outlives_the_run_holds_no_standard_error(model: Numbered
     os.kill(int(printed.split()[0]), signal.SIGKILL)  # it still runs
 
 
+@pytest.mark.newest_only
 def test_the_exit_code_tells_of_a_cassette_that_cannot_be_written(model: NumberedServer) -> None:
     """What goes wrong when the process ends is said, and the exit code is 1 instead of 0."""
     written("tell('Bread?')\nopen('run.jsonl', 'w').write('something else')")

@@ -1102,6 +1102,7 @@ def test_a_recorded_script_is_replayed_with_the_server_gone(
     assert sorted(replayed.stdout.splitlines()) == sorted(lines)
 
 
+@pytest.mark.newest_only
 @pytest.mark.usefixtures("recorded_run")
 def test_a_script_that_swallows_a_miss_is_told_of_it() -> None:
     """The run fails with the explanation, and without a traceback."""

@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST = 300.0  # seconds: a program that takes longer hangs, also on a slow machine
 # Another Python with other versions of llmcall's dependencies; looked up before the first test takes
 # all of llmcall's variables out of the environment.
 OTHER_PYTHON = os.environ.get("LLMCALL_OTHER_PYTHON", "")
@@ -58,7 +59,7 @@ def ran(program: str, *arguments: object, **environment: str) -> str:
     """Run a program to its end and return what it printed."""
     with start(program, *arguments, **environment) as process:
         try:
-            printed, complaints = process.communicate(timeout=60)
+            printed, complaints = process.communicate(timeout=LONGEST)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

@@ -24,7 +24,7 @@ import pytest
 from ctrl_c import press_ctrl_c
 from dice import Dice, sample
 from hypothesis import given
-from programs import ran, start
+from programs import LONGEST, ran, start
 from sdk_programs import Server, program
 from sdk_programs import ask as ask_by_sdk
 
@@ -820,7 +820,7 @@ print(asked, list(runs.items()))
 def test_after_a_kill_the_pairs_are_the_same(mode: str) -> None:
     """A study whose process was killed goes on with what was answered, and its arms stay paired."""
     with start(KILLED, mode, 10) as process:
-        process.communicate(timeout=60)
+        process.communicate(timeout=LONGEST)
     assert process.returncode == -signal.SIGKILL
     asked, _, results = ran(KILLED, mode, -1).partition(" ")
     assert int(asked) <= 24 - 10 + 3  # three workers may each lose the answer of a call

@@ -104,7 +104,7 @@ def test_a_task_settles_while_calls_that_wait_for_it_hold_all_threads() -> None:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
         task = asyncio.create_task(asking.asend_message("Hello"))
         await asyncio.sleep(0)
-        waiting = asyncio.to_thread(asking.send_message, "Hi", deadline=2)
+        waiting = asyncio.to_thread(asking.send_message, "Hi", deadline=60)
         return await asyncio.gather(task, waiting, return_exceptions=True)
 
     with llmcall.budget(calls=1):

@@ -19,7 +19,7 @@ from typing import Any
 
 import commands
 import pytest
-from programs import ran, start
+from programs import LONGEST, ran, start
 from pytest_httpserver import HTTPServer
 from servers import (
     OK,
@@ -1133,7 +1133,7 @@ def test_a_named_cassette_is_written_however_the_run_ends(
     """
     taped("Old")
     with start(f"{ASK}\n{end}", LLMCALL_CASSETTE_PATH=PATH, LLMCALL_CASSETTE_MODE=mode) as process:
-        process.communicate(timeout=60)
+        process.communicate(timeout=LONGEST)
     assert asked_in() == found and (process.returncode == 0) is (not end)
 
 
@@ -1331,9 +1331,9 @@ def test_the_second_of_two_processes_that_write_one_cassette_is_refused(
         for process in (one, other):
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-        told = one.communicate("\n", timeout=60)[1]
+        told = one.communicate("\n", timeout=LONGEST)[1]
         before = Path(PATH).read_bytes()
-        complaints = other.communicate("\n", timeout=60)[1]
+        complaints = other.communicate("\n", timeout=LONGEST)[1]
     unused = "tape.jsonl: 1 record no call used; "
     assert told.startswith(unused) if mode == "new" else told == ""
     assert (one.returncode, other.returncode, Path(PATH).read_bytes()) == (0, 1, before)
@@ -1520,7 +1520,7 @@ def test_update_keeps_what_a_forked_process_may_use() -> None:
         os.waitpid(child, 0)
     """
     with start(program) as process:
-        told = process.communicate(timeout=60)[1]
+        told = process.communicate(timeout=LONGEST)[1]
     assert "the file keeps such records, because a child process made calls" in told
     assert asked_in() == ["Hi", "Bye"]
 
@@ -1532,7 +1532,7 @@ def test_update_by_the_settings(ending: str, left: int, monkeypatch: pytest.Monk
     monkeypatch.setenv("LLMCALL_CASSETTE_PATH", PATH)
     monkeypatch.setenv("LLMCALL_CASSETTE_MODE", "update")
     with start(f"ScriptedClient(['asked']).send_message('Bye')\n{ending}") as process:
-        process.communicate(timeout=60)
+        process.communicate(timeout=LONGEST)
     assert len(asked_in()) == left
 
 

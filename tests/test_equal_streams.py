@@ -88,12 +88,17 @@ def waiting() -> int:
     return sum(flight.followers for flight in tuple(flights.flights.values()))
 
 
+def wait_for_followers(count: int) -> None:
+    """Wait until so many calls wait for an equal one."""
+    turn = threading.Event()
+    while waiting() < count:
+        turn.wait(0.001)
+
+
 def let_on(client: Slow, followers: int) -> None:
     """End the first answer's waiting once so many others wait for it."""
     assert client.begun.wait(TIMEOUT)
-    turn = threading.Event()
-    while waiting() < followers:
-        turn.wait(0.001)
+    wait_for_followers(followers)
     client.go_on.set()
 
 
@@ -230,8 +235,7 @@ def test_the_next_call_asks_if_a_streams_reader_leaves() -> None:
     assert next(first) == "answer "
     with ThreadPoolExecutor(2) as pool:
         futures = [pool.submit(way, client) for way in (stream, whole)]
-        while waiting() < 2:
-            pass
+        wait_for_followers(2)
         first.close()
         assert [future.result(TIMEOUT) for future in futures] == ["answer 1"] * 2
     assert client.count == 2

@@ -130,7 +130,7 @@ def test_the_market_says_which_answers_a_changed_persona_asks_again(market: Mark
 EXECUTE = """
 import sys, nbclient, nbformat
 notebook = nbformat.read(sys.argv[1], as_version=4)
-nbclient.NotebookClient(notebook, timeout=600, startup_timeout=600, iopub_timeout=60).execute()
+nbclient.NotebookClient(notebook, timeout=600, startup_timeout=600, iopub_timeout=600).execute()
 nbformat.write(notebook, sys.argv[2])
 """
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from ctrl_c import press_ctrl_c, wait_for_maps
-from programs import start
+from programs import LONGEST, start
 
 import llmcall
 from llmcall import imap, map, scope
@@ -294,6 +294,6 @@ def test_a_program_that_is_interrupted_ends() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "silent\n"
         process.send_signal(signal.SIGINT)
-        _, complaints = process.communicate(timeout=60)
+        _, complaints = process.communicate(timeout=LONGEST)
     assert "stopped: 2 of 400 done; run it again to continue" in complaints
     assert complaints.rstrip().endswith("KeyboardInterrupt")

@@ -583,12 +583,12 @@ def test_the_error_of_endpoints_that_all_refuse_says_when_the_first_is_free(
     ask: Any, serve: Serve
 ) -> None:
     """It does not matter what the last one asked for."""
-    long, short = (refusal(429, headers={"retry-after": seconds}) for seconds in ("400", "1"))
+    long, short = (refusal(429, headers={"retry-after": seconds}) for seconds in ("400", "100"))
     serve(east=(BRIEFLY_BUSY, long), west=short)
     with pytest.raises(RateLimitError) as caught:
         ask(client(), "Hello")
     assert caught.value.endpoint == "east"
-    assert (caught.value.retry_after or 400) <= 1
+    assert (caught.value.retry_after or 400) <= 100
 
 
 @pytest.fixture

@@ -408,7 +408,7 @@ def test_a_post_that_no_model_answers_counts_as_a_call_only() -> None:
 
 def test_the_limits_of_an_endpoint_hold_for_all_its_apis() -> None:
     """A call to another API takes a place among the calls of a minute."""
-    with reporter(limits_requests_per_minute=1, deadline=0.5) as client:
+    with reporter(limits_requests_per_minute=1, deadline=30) as client:
         assert client.post(f"{URL}/responses", json=ASKED["responses"]).status_code == 200
         second = client.post(f"{URL}/messages", json=ASKED["messages"])
     assert second.status_code >= 400
@@ -418,7 +418,7 @@ def test_the_limits_of_an_endpoint_hold_for_all_its_apis() -> None:
 def test_an_endpoint_that_refuses_a_request_for_its_limits_rests(server: Server) -> None:
     """The next request waits as long as the server asked for, or is not sent."""
     server.failures = [(429, {"retry-after": "300"}, {"error": {"message": "slow down"}})]
-    client = program(server, retry_max_attempts=1, deadline=0.5)
+    client = program(server, retry_max_attempts=1, deadline=60)
     with pytest.raises(openai.RateLimitError):
         client.responses.create(model="m", input="Bread?")
     with pytest.raises(openai.APIError, match="past the deadline"):

@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from programs import ASK, PRICED
+from programs import ASK, LONGEST, PRICED
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
@@ -53,7 +53,7 @@ def ran(program: str, *options: str, code: int = 0) -> tuple[str, str]:
     Path("program.py").write_text(PREAMBLE + textwrap.dedent(program), encoding="utf-8")
     command = [sys.executable, "-m", "llmcall", "run", "--cassette", "run.jsonl", *options]
     done = subprocess.run(
-        [*command, "program.py"], capture_output=True, text=True, check=False, timeout=120
+        [*command, "program.py"], capture_output=True, text=True, check=False, timeout=LONGEST
     )
     assert done.returncode == code, done.stderr
     return done.stdout, done.stderr

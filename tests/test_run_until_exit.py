@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from programs import ASK, PRICED
+from programs import ASK, LONGEST, PRICED
 from pytest_httpserver import HTTPServer
-from servers import NumberedServer, RawServer
+from servers import NumberedServer, RawServer, stays_silent
 from streaming import TWO_COINS, streams
 
 PREAMBLE = f"""
@@ -53,7 +55,7 @@ def started(*options: str) -> subprocess.Popen[str]:
 def ran(*options: str, code: int = 0) -> tuple[str, str]:
     """Run the program under ``llmcall run``; return what it printed, and what was said."""
     with started("--cassette", "run.jsonl", *options) as process:
-        printed, said = process.communicate(timeout=60)
+        printed, said = process.communicate(timeout=LONGEST)
     assert process.returncode == code, said
     return printed, said
 
@@ -106,7 +108,7 @@ def interrupted(model: NumberedServer) -> tuple[int, str, str]:
         while not model.asked:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        live, said = process.communicate(timeout=60)
+        live, said = process.communicate(timeout=LONGEST)
     return process.returncode, live, said
 
 
@@ -129,7 +131,7 @@ def test_an_interrupted_process_ends_by_the_signal(model: NumberedServer) -> Non
 WAITING = {
     "script": "tell('Bread?')\ntime.sleep(60)",
     "event loop": "import asyncio\nasyncio.run(asyncio.to_thread(tell, 'Bread?'))\ntime.sleep(60)",
-    "thread": "def late():\n    tell('Bread?')\n    time.sleep(2)\n"
+    "thread": "def late():\n    tell('Bread?')\n    time.sleep(60)\n"
     "threading.Thread(target=late).start()",
 }
 
@@ -143,7 +145,7 @@ def test_a_program_that_is_terminated_is_recorded(model: NumberedServer, place: 
         assert process.stdout is not None
         assert process.stdout.readline() == "Bread? answer 0\n"
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=LONGEST)
     assert process.returncode == -signal.SIGTERM, said
     assert "1 asked, 0 from the cache, 0 replayed, 0 refused: run.jsonl" in said
     written("tell('Bread?')")
@@ -165,17 +167,26 @@ def test_a_pool_that_is_terminated_ends_nothing_else(model: NumberedServer) -> N
     assert printed == "True\nBread? answer 0\n"
 
 
+def stays_silent_once_asked(connection: socket.socket, stopped: threading.Event) -> None:
+    """Note in a file that a request came, and never answer it."""
+    Path("asked").touch()
+    stays_silent(connection, stopped)
+
+
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_comes_too_late_is_told(model: NumberedServer, stream: bool) -> None:
+def test_an_answer_that_comes_too_late_is_told(
+    stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A daemon thread is cut off at the end, as Python does: that its answer is lost is said."""
     written(f"""
         late = dict(args=["slowly"], kwargs=dict(stream={stream}), daemon=True)
         threading.Thread(target=ask, **late).start()
-        while not client._transport._pool.connections:
+        while not os.path.exists("asked"):
             time.sleep(0.01)
-        time.sleep(0.2)
     """)
-    _, said = ran()
+    with RawServer(stays_silent_once_asked) as server:
+        monkeypatch.setenv("MODEL_AT", server.base_url)
+        _, said = ran()
     assert "1 call ended before the whole answer arrived" in said
     assert ("chat request" if stream else "POST /v1/chat/completions") in said
     assert (
@@ -304,14 +315,14 @@ PROGRAMS = {
         atexit.register(print, "first registered")
         atexit.register(print, "last registered")
         def late():
-            time.sleep(0.2)
+            threading.main_thread().join()
             print("the thread ends", __name__, sys.modules["__main__"].baker is baker)
         threading.Thread(target=late).start()
         print("the script ends", __file__, __spec__, sys.argv)
     """,
     "error_in_a_thread": """
         def late():
-            time.sleep(0.1)
+            threading.main_thread().join()
             raise ValueError("no flour")
         threading.Thread(target=late).start()
         print("the script ends")

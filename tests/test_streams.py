@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from programs import start
+from programs import LONGEST, start
 from servers import (
     OK,
     QUESTION,
@@ -770,7 +770,7 @@ def test_a_stream_that_is_open_when_the_process_ends_is_left(kept: str) -> None:
         RawServer(drips) as server,
         start(textwrap.dedent(opening) + textwrap.dedent(kept), server.base_url) as process,
     ):
-        assert process.communicate(timeout=60) == ("", "")
+        assert process.communicate(timeout=LONGEST) == ("", "")
 
 
 def test_an_abandoned_stream_ends_well_while_prices_are_loaded() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from disks import read_only, small
 from processes import Nursery
-from programs import start
+from programs import LONGEST, start
 from test_crashes import keys_of, stored
 from workers import client_at, fill
 
@@ -119,7 +119,7 @@ def test_what_was_not_stored_is_stored_at_the_end_of_the_process(
 ) -> None:
     """Closing the client stores it, too; only a first warning said that it was in memory."""
     with start(PROGRAM, tmp_path / "cache", then, process) as program:
-        _, complaints = program.communicate(timeout=60)
+        _, complaints = program.communicate(timeout=LONGEST)
     inherited = int(process == "forked")
     assert complaints.count("kept in memory until it can") == 1 + inherited  # each process says it
     assert "answers lost" not in complaints
@@ -132,7 +132,7 @@ def test_what_can_never_be_stored_is_counted_at_the_end_of_the_process(
 ) -> None:
     """A second warning says how many answers are lost."""
     with start(PROGRAM, tmp_path / "cache", "broken", process) as program:
-        _, complaints = program.communicate(timeout=60)
+        _, complaints = program.communicate(timeout=LONGEST)
     inherited = int(process == "forked")
     assert complaints.count("kept in memory until it can") == 1 + inherited
     assert f"{10 + inherited} answers lost because they could not be stored" in complaints

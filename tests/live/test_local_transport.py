@@ -263,4 +263,4 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
         "-c",
         PROGRAM + program,
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)

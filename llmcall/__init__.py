@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from .clients.openai import AzureClient, OpenAIClient
     from .clients.registry import client, count_tokens, register_client, reset, settings, usage
     from .clients.streams import AsyncStream, Stream
+    from .config.endpoints import Endpoint
     from .config.resolve import configure, configured, force_api_cache, force_api_type
-    from .config.settings import Endpoint, Settings
+    from .config.settings import Settings
     from .engine.budgets import budget
     from .engine.usage import Usage, track
     from .errors import (
@@ -75,7 +76,8 @@ _HOMES = {
     "clients.openai": ("AzureClient", "OpenAIClient"),
     "clients.registry": ("client", "count_tokens", "register_client", "reset", "settings", "usage"),
     "config.resolve": ("configure", "configured", "force_api_cache", "force_api_type"),
-    "config.settings": ("Endpoint", "Settings"),
+    "config.endpoints": ("Endpoint",),
+    "config.settings": ("Settings",),
     "errors": (
         "APIError",
         "AuthenticationError",

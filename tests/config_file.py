@@ -4,7 +4,9 @@ config.ini``.
 
 from __future__ import annotations
 
-from llmcall.config.settings import ENDPOINT_KEYS, MODEL_KEYS, SETTINGS
+from llmcall.config.endpoints import ENDPOINT_KEYS
+from llmcall.config.sections import MODEL_KEYS
+from llmcall.config.settings import SETTINGS
 
 HEAD = """\
 # Every setting of llmcall with its default. Copy this file into your project and keep only what you change.

@@ -15,7 +15,10 @@ from sphinx.ext.intersphinx import InventoryAdapter
 from sphinx.util.docutils import SphinxDirective
 
 from llmcall.cli.main import main
-from llmcall.config.settings import ENDPOINT_KEYS, MODEL_KEYS, SETTINGS, Setting
+from llmcall.config.endpoints import ENDPOINT_KEYS
+from llmcall.config.sections import MODEL_KEYS
+from llmcall.config.setting import Setting
+from llmcall.config.settings import SETTINGS
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], widths: Iterable[int]) -> nodes.table:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..clients.openai import NO_KEY, OpenAIClient
 from ..clients.sdk_exceptions import mapped_error
-from ..config.settings import Endpoint
+from ..config.endpoints import Endpoint
 from ..types import Request
 
 

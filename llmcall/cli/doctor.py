@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ..clients.base import LLMClient
-    from ..config.settings import Endpoint
+    from ..config.endpoints import Endpoint
 
 SECONDS = 10.0  # timeout of the one request to each endpoint
 NAMED = 8  # most models that a remedy names

@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from ..cache.shared import shared_cache
 from ..config import resolve as config
-from ..config.settings import Endpoint
+from ..config.endpoints import Endpoint
 from ..engine.caller import Resolved
 from ..engine.lookup import lookup
 from ..engine.prepare import prepare_again, prepare_chat, prepare_embeddings

@@ -19,7 +19,7 @@ from .openai import OpenAIClient
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from ..config.settings import Endpoint
+    from ..config.endpoints import Endpoint
     from ..models.catalog import Capabilities
     from ..types import Request
 
@@ -77,7 +77,7 @@ class LocalClient(OpenAIClient):
 
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return a model's only endpoint: its file, named by its stem."""
-        from ..config.settings import Endpoint
+        from ..config.endpoints import Endpoint
 
         return [Endpoint(name=model, models=(model,), api_type=self.api_type)]
 

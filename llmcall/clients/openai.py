@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.stack import header_namespaces
 from ..config import resolve as config
-from ..config.settings import Endpoint, Rank
+from ..config.endpoints import Endpoint
+from ..config.setting import Rank
 from ..config.values import check_address, host_of, is_loopback
 from ..errors import ConfigError
 from .base import LLMClient

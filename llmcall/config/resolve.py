@@ -16,7 +16,9 @@ from typing import Any
 from ..errors import short_traceback
 from ..notices import forget_notices, warn_once
 from ..system import process_lock
-from .settings import SETTINGS, Endpoint, Layer, Rank, Settings, checked_layer
+from .endpoints import Endpoint
+from .setting import Layer, Rank
+from .settings import SETTINGS, Settings, checked_layer
 from .sources import Sources, read_sources
 from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
 

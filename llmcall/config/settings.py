@@ -7,305 +7,13 @@ arguments, the command ``llmcall config``, the reference and the top-level confi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..display.notebook import html_table
-from ..errors import ConfigError
-from . import values
-from .values import MASK, UNSET, FrozenDict, KeyReference, Parser, nearest, refuse, without_password
-
-Rank = IntEnum(
-    "Rank", "DEFAULT NAMED_FILE FOUND_FILE DOTENV ENVIRONMENT PUSHED CONFIGURED ARGUMENT FORCED"
-)
-"""The layers; a higher one wins."""
-
-
-class Origin(NamedTuple):
-    """The place that a value came from.
-
-    :param rank: its layer's rank.
-    :param text: the place in words, e.g. ``"environment variable LLMCALL_MODEL"``.
-    """
-
-    rank: Rank
-    text: str
-
-
-Layer = dict[str, tuple[Any, Origin]]
-
-
-class Setting(NamedTuple):
-    """One setting.
-
-    :param section: its section in config.ini.
-    :param key: its name there; empty if the whole section is the value, or if only code can set it.
-    :param parse: checks its values.
-    :param default: its value if nothing sets it; ``None`` if it may have none.
-    :param help: one line for config.ini.
-    :param example: what config.ini shows after a ``#`` if the default cannot be written there.
-    :param name: its name in code; in capitals after ``LLMCALL_``, its environment variable.
-    """
-
-    section: str
-    key: str
-    parse: Parser
-    default: Any = None
-    help: str = ""
-    example: str = ""
-    name: str = ""
-
-
-class Endpoint(NamedTuple):
-    """One server of a pool; ``None`` means the value of the settings.
-
-    :param name: the name in ``[Endpoint NAME]``.
-    :param models: the models that it serves.
-    :param api_type: its client; ``"azure"`` if an Azure endpoint or API version is given.
-    :param api_key: the API key, a function that returns it, or a reference to a variable;
-        ``key()`` returns it.
-    :param base_url: the address of the API, e.g. ``https://host/v1``.
-    :param azure_endpoint: the address of an Azure resource.
-    :param azure_api_version: the version of Azure's API, e.g. ``2024-10-21``.
-    :param deployment: the name of Azure's deployment, if it is not the model's.
-    :param organization: the organization that is billed.
-    :param namespace: a word that keeps its cached answers apart from others.
-
-    >>> west = llmcall.Endpoint("west", models=("gpt-4o-mini",), base_url="https://west.example.com/v1", api_key="key")
-    >>> with llmcall.configured(endpoints=(west,)):
-    ...     [endpoint.name for endpoint in llmcall.settings().endpoints]
-    ['west']
-    """
-
-    name: str
-    models: tuple[str, ...] = ()
-    api_type: str | None = None
-    api_key: str | Callable[[], Any] | None = None
-    base_url: str | None = None
-    azure_endpoint: str | None = None
-    azure_api_version: str | None = None
-    deployment: str | None = None
-    organization: str | None = None
-    namespace: str | None = None
-
-    @property
-    def address(self) -> str | None:
-        """Return the address of the Azure resource or of the API; ``None`` means the client's own."""
-        return self.azure_endpoint or self.base_url
-
-    def key(self) -> str | Callable[[], Any] | None:
-        """Return the API key, or the function that returns it; a reference to a variable is looked up.
-
-        :raises ConfigError: if the variable that config.ini names is not set.
-        """
-        return self.api_key() if isinstance(self.api_key, KeyReference) else self.api_key
-
-    def masked(self) -> Endpoint:
-        """Return a copy without secrets."""
-        return self._replace(
-            api_key=MASK if self.api_key else None,
-            base_url=without_password(self.base_url),
-            azure_endpoint=without_password(self.azure_endpoint),
-        )
-
-    def __repr__(self) -> str:
-        shown = self.masked()
-        return f"Endpoint({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, shown, strict=True))})"
-
-
-def _keys(section: str, *rows: tuple[str, Parser, str, str]) -> dict[str, Setting]:
-    return {
-        name: Setting(section, name.upper(), parse, None, help, example, name)
-        for name, parse, help, example in rows
-    }
-
-
-# The settings of [Endpoint NAME] and [Model NAME], by their names in code.
-ENDPOINT_KEYS = _keys(
-    "Endpoint",
-    (
-        "models",
-        values.names,
-        "The models it serves",
-        "gpt-4o-mini, text-embedding-3-small",
-    ),
-    (
-        "api_type",
-        values.text,
-        "Its client; azure if an Azure endpoint or version is given",
-        "azure",
-    ),
-    ("api_key", values.credential, "Its API key", "${AZURE_EAST_KEY}"),
-    (
-        "base_url",
-        values.check_address,
-        "Address of an OpenAI-compatible server",
-        "https://east.example.com/v1",
-    ),
-    (
-        "azure_endpoint",
-        values.check_address,
-        "The Azure resource's address",
-        "https://east.openai.azure.com",
-    ),
-    ("azure_api_version", values.text, "Azure's API version", "2024-10-21"),
-    (
-        "deployment",
-        values.text,
-        "The deployment's name, if it is not the model's",
-        "gpt-4o-mini-east",
-    ),
-    ("organization", values.organization, "The organization to bill", "org-example"),
-    (
-        "namespace",
-        values.text,
-        "A word that separates its answers from others; it is part of their cache keys",
-        "east",
-    ),
-)
-MODEL_KEYS = _keys(
-    "Model",
-    (
-        "context_window",
-        values.integer(1),
-        "Context window (input and output together), in tokens",
-        "32768",
-    ),
-    ("max_output_tokens", values.integer(1), "Maximum length of an answer, in tokens", "8192"),
-    ("encoding", values.text, "The tiktoken encoding that counts its tokens", "o200k_base"),
-    ("reasoning", values.boolean, "Whether it can reason before it answers", "no"),
-    (
-        "refused_parameters",
-        values.names,
-        "Parameters it does not accept; they are not sent",
-        "top_p, presence_penalty",
-    ),
-    (
-        "refused_when_reasoning",
-        values.names,
-        "Parameters it does not accept while it reasons",
-        "temperature",
-    ),
-    (
-        "max_completion_tokens",
-        values.boolean,
-        "Whether it expects max_completion_tokens instead of max_tokens",
-        "no",
-    ),
-    (
-        "structured_output",
-        values.boolean,
-        "Whether it accepts a JSON schema as response_format",
-        "yes",
-    ),
-    ("embedding", values.boolean, "Whether it is an embedding model", "no"),
-)
-
-
-# The parsers of settings that are a whole section.
-
-
-def _each(parse: Parser, place: str = "{where} {name}") -> Parser:
-    """Make the parser of a mapping of names of models.
-
-    :param parse: the parser of its values.
-    :param place: how messages name a value's place.
-    """
-
-    def parse_each(value: Any, where: str) -> FrozenDict:
-        """Return a mapping of parsed values."""
-        if not isinstance(value, Mapping):
-            refuse(where, value, "a mapping")
-        return FrozenDict(
-            {
-                name: parse(item, place.format(where=where, name=name))
-                for name, item in value.items()
-            }
-        )
-
-    return parse_each
-
-
-def _price(value: Any) -> tuple[float, ...] | None:
-    """Return a price as numbers, or ``None`` to refuse it."""
-    if isinstance(value, str):
-        value = value.split(",")
-    if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
-        return None
-    numbers = [values.as_number(part, 0) for part in value]
-    return None if None in numbers else tuple(number for number in numbers if number is not None)
-
-
-PRICES = "two or three numbers of at least 0: USD per million tokens of input, output, cached input"
-
-
-def _endpoints(value: Any, where: str) -> tuple[Endpoint, ...]:
-    if not isinstance(value, (list, tuple)) or isinstance(value, Endpoint):
-        refuse(where, value, "a list of endpoints")
-    found = tuple(_endpoint(item, where) for item in value)
-    names = [endpoint.name for endpoint in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(f"{where}: there are two endpoints {name!r}")
-    return found
-
-
-def _endpoint(value: Any, where: str) -> Endpoint:
-    given = value._asdict() if isinstance(value, Endpoint) else value
-    given = dict(given) if isinstance(given, Mapping) else refuse(where, value, "an Endpoint")
-    name = given.pop("name", None)
-    if not isinstance(name, str) or not name.strip():
-        raise ConfigError(f"{where}: an endpoint needs a name")
-    fields = _fields(ENDPOINT_KEYS, given, f"{where}, [Endpoint {name}]")
-    if fields.get("azure_endpoint") or fields.get("azure_api_version"):
-        fields.setdefault("api_type", "azure")
-    return Endpoint(name.strip(), **fields)
-
-
-def _fields(rows: Mapping[str, Setting], given: Any, where: str) -> dict[str, Any]:
-    """Return the checked fields of one named section, without those that are unset or ``None``."""
-    if not isinstance(given, Mapping):
-        refuse(where, given, "a mapping")
-    found = {}
-    for name, value in given.items():
-        if name not in rows:
-            raise ConfigError(f"{where}: there is no setting {name!r}{nearest(name, rows)}")
-        checked = (
-            UNSET
-            if value is None
-            else check_setting(rows[name], value, f"{where} {rows[name].key}")
-        )
-        if checked is not UNSET and checked is not None:
-            found[name] = checked
-    return found
-
-
-_models = _each(
-    lambda value, where: FrozenDict(_fields(MODEL_KEYS, value, where)), "{where}, [Model {name}]"
-)
-
-
-def check_setting(row: Setting, value: Any, where: str, folder: str | None = None) -> Any:
-    """Return the value of a setting as its type.
-
-    :param value: text from a file or a variable, or a value from code; for a whole section, a
-        mapping of such values.
-    :param where: where it was found, for the message.
-    :param folder: the directory that a relative path starts from; ``None`` is the working
-        directory.
-    :returns: the value, or ``UNSET`` for empty text.
-    :raises ConfigError: if it is of the wrong type or outside the allowed range.
-    """
-    if isinstance(value, str):
-        value = value.strip()
-        if not value and row.default != "":
-            return UNSET
-        if value.casefold() == "none" and row.default != "" and row.parse not in values.WORDS:
-            return None if row.default is None else UNSET
-    return (
-        values.path(value, where, folder) if row.parse is values.path else row.parse(value, where)
-    )
-
+from . import sections, values
+from .endpoints import Endpoint, parse_endpoints
+from .setting import Layer, Origin, Rank, Setting, check_setting
+from .values import MASK, UNSET, FrozenDict, nearest, without_password
 
 _setting: Any = Setting
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
@@ -560,7 +268,7 @@ class Settings:
     prices: Mapping[str, tuple[float, ...]] = _setting(
         "Prices",
         "",
-        _each(values.parser(_price, PRICES)),
+        sections.parse_prices,
         FrozenDict(),
         "A model's price in USD per million tokens: input, output and, if it differs, input cached by the provider",
         "gpt-4o-mini = 0.15, 0.60, 0.075",
@@ -568,7 +276,7 @@ class Settings:
     aliases: Mapping[str, str] = _setting(
         "Aliases",
         "",
-        _each(values.text),
+        sections.mapping_of(values.text),
         FrozenDict(),
         "Another name for a model: calls to the first name go to the second",
         "gpt-4-turbo = gpt-4-1106-preview",
@@ -576,7 +284,7 @@ class Settings:
     fallbacks: Mapping[str, tuple[str, ...]] = _setting(
         "Fallbacks",
         "",
-        _each(values.names),
+        sections.mapping_of(values.names),
         FrozenDict(),
         "If a prompt is too long for the first model, the others are tried in order",
         "gpt-4 = gpt-4-32k, gpt-3.5-turbo-16k",
@@ -584,7 +292,7 @@ class Settings:
     endpoints: tuple[Endpoint, ...] = _setting(
         "Endpoint",
         "",
-        _endpoints,
+        parse_endpoints,
         (),
         "Servers; those that list the same model share its calls",
         "[Endpoint east]",
@@ -592,13 +300,11 @@ class Settings:
     models: Mapping[str, Mapping[str, Any]] = _setting(
         "Model",
         "",
-        _models,
+        sections.parse_models,
         FrozenDict(),
         "What a model can do (NAME* means all models whose names start with NAME); overrides the packaged table",
         "[Model my-model*]",
     )
-    # fmt: on
-
     layer: Mapping[str, tuple[Any, Origin]]  # each setting's value and origin
 
     def __init__(self, layer: Mapping[str, tuple[Any, Origin]]) -> None:

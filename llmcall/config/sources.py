@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConfigError
 from ..notices import is_new, logger, warn_once
 from . import values
-from .settings import (
-    ENDPOINT_KEYS,
-    HIDDEN,
-    MODEL_KEYS,
-    SETTINGS,
-    Layer,
-    Origin,
-    Rank,
-    Setting,
-    Settings,
-    check_setting,
-)
+from .endpoints import ENDPOINT_KEYS
+from .sections import MODEL_KEYS
+from .setting import Layer, Origin, Rank, Setting, check_setting
+from .settings import HIDDEN, SETTINGS, Settings
 from .values import KeyReference, expand, nearest
+
+if TYPE_CHECKING:
+    import configparser
 
 MARKERS = ("config.ini", ".llmcall", "pyproject.toml", ".git")
 
@@ -155,8 +150,8 @@ def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
     :param folder: the directory that a relative path starts from.
     """
     return {
-        row.name: (check_setting(row, value, place, folder), Origin(rank, place))
-        for row, value, place in entries
+        row.name: (check_setting(row, value, where, folder), Origin(rank, where))
+        for row, value, where in entries
     }
 
 
@@ -221,10 +216,8 @@ def _warn_of_quotes(row: Setting, value: str, where: str) -> None:
 # config.ini.
 
 
-def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
-    """Return our sections of a config.ini, as text; keys in capitals, unless they name models.
-
-    If a key is there twice, the last value counts. The sections of other programs are ignored.
+def _parsed(text: str, where: str) -> configparser.RawConfigParser:
+    """Return a config.ini as ``configparser`` reads it. If a key is there twice, the last value counts.
 
     :raises ConfigError: if a line of ours is not ``NAME = value``; the message has only its number,
         because the line may hold a secret.
@@ -254,6 +247,17 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
                 raise ConfigError(
                     f"{where}, line {number}: neither [Section] nor NAME = value"
                 ) from None
+    return parser
+
+
+def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
+    """Return our sections of a config.ini, as text; keys in capitals, unless they name models.
+
+    The sections of other programs are ignored.
+
+    :raises ConfigError: as :func:`_parsed`.
+    """
+    parser = _parsed(text, where)
     sections: dict[str, dict[str, str]] = {}
     for header in parser.sections():
         name = _own_section(header)
@@ -289,13 +293,13 @@ def _entries(
     """
     where = f"{os.path.basename(path)} ({path})"
 
-    def expanded(row: Setting, text: str, place: str) -> Any:
+    def expanded(row: Setting, text: str, where: str) -> Any:
         """Return a value with its variables; a key's are looked up when it is used."""
-        _warn_of_quotes(row, text, place)
+        _warn_of_quotes(row, text, where)
         if row.parse is values.credential and "${" in text:
             named = tuple(pair for pair in dotenv.items() if pair[0] in text)
-            return KeyReference(text, place, named)
-        return expand(text, place, lookup)
+            return KeyReference(text, where, named)
+        return expand(text, where, lookup)
 
     sections = _sections(_read(path, where), where)
     # First, since our own keys override them.
@@ -303,20 +307,20 @@ def _entries(
     models: dict[str, Any] = {}
     endpoints: list[dict[str, Any]] = []
     for section, pairs in sections.items():
-        place = f"{where}, [{section}]"
+        in_section = f"{where}, [{section}]"
         kind, _, name = section.partition(" ")
-        fields = _section_fields(kind, pairs, place, expanded)
+        fields = _section_fields(kind, pairs, in_section, expanded)
         if kind in TABLES:
-            yield KEYS[kind][""], fields, place
+            yield KEYS[kind][""], fields, in_section
         elif kind == "Model":
             models[name] = fields
         elif kind == "Endpoint":
             endpoints.append({"name": name, **fields})
             if "models" not in fields:
-                warn_once(f"{place}: without MODELS this endpoint is never used")
+                warn_once(f"{in_section}: without MODELS this endpoint is never used")
         else:
             for setting, value in fields.items():
-                yield SETTINGS[setting], value, f"{place} {SETTINGS[setting].key}"
+                yield SETTINGS[setting], value, f"{in_section} {SETTINGS[setting].key}"
     if models:
         yield SETTINGS["models"], models, where
     if endpoints:
@@ -324,7 +328,7 @@ def _entries(
 
 
 def _section_fields(
-    kind: str, pairs: Mapping[str, str], place: str, expanded: Callable[[Setting, str, str], Any]
+    kind: str, pairs: Mapping[str, str], where: str, expanded: Callable[[Setting, str, str], Any]
 ) -> dict[str, Any]:
     """Return the fields of a section by their names in code, or in a table, by the user's names.
 
@@ -336,9 +340,9 @@ def _section_fields(
     for key, text in pairs.items():
         row = rows.get("" if kind in TABLES else key)
         if row is None:
-            warn_once(f"{place} {key}: there is no such setting{nearest(key, rows)}")
+            warn_once(f"{where} {key}: there is no such setting{nearest(key, rows)}")
             continue
-        value = expanded(row, text, f"{place} {key}")
+        value = expanded(row, text, f"{where} {key}")
         if value:
             fields[key if kind in TABLES else row.name] = value
     return fields
@@ -352,23 +356,24 @@ def _entries_of_ancestor(
     :param expanded: returns a value with its variables.
     """
     for key in sorted(pairs.keys() & ANCESTOR_KEYS.keys()):
-        place = f"{where}, [OpenAI] {key}"
+        of_key = f"{where}, [OpenAI] {key}"
         text = pairs.pop(key)
         row = SETTINGS.get(ANCESTOR_KEYS[key])
         if row is None:
             meaning = "ignored, because llmcall has no such setting"
         else:
             meaning = f"read as [{row.section}] {row.key}"
-            yield row, _of_ancestor(key, expanded(row, text, place).strip(), place), place
-        message = f"{place}: TinyTroupe's setting, {meaning}"
+            value = expanded(row, text, of_key).strip()
+            yield row, _of_ancestor(key, value, of_key), of_key
+        message = f"{of_key}: TinyTroupe's setting, {meaning}"
         if is_new(message):
             logger().info("%s", message)
 
 
-def _of_ancestor(key: str, value: str, place: str) -> str:
+def _of_ancestor(key: str, value: str, where: str) -> str:
     """Return the value of a TinyTroupe setting as ours takes it."""
     if key == "CACHE_API_CALLS" and value:
-        return "auto" if values.boolean(value, place) else "off"
+        return "auto" if values.boolean(value, where) else "off"
     if key == "CACHE_FILE_NAME":
         return values.directory_named(value)
     return "none" if key == "MAX_CONCURRENT_MODEL_CALLS" and values.as_number(value) == 0 else value

@@ -21,7 +21,7 @@ from .quotas import NEVER
 from .service_tiers import tier_of
 
 if TYPE_CHECKING:
-    from ..config.settings import Endpoint
+    from ..config.endpoints import Endpoint
     from ..types import Request
     from .effects import Flow
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
-    from ..config.settings import Endpoint, Settings
+    from ..config.endpoints import Endpoint
+    from ..config.settings import Settings
     from ..models.catalog import Capabilities
     from ..types import Request
     from .limits import Pool

@@ -20,7 +20,7 @@ from .limits import LEFT_OUT
 from .service_tiers import drop_refused_tier, lacks_capacity
 
 if TYPE_CHECKING:
-    from ..config.settings import Endpoint
+    from ..config.endpoints import Endpoint
     from .limits import Pool
     from .model_call import ModelCall
     from .retry import RetryPolicy

@@ -31,7 +31,7 @@ from .service_tiers import (
 )
 
 if TYPE_CHECKING:
-    from ..config.settings import Endpoint
+    from ..config.endpoints import Endpoint
     from .effects import Flow
     from .model_call import ModelCall
     from .retry import RetryPolicy

@@ -22,7 +22,8 @@ from . import budgets
 from .quotas import NEVER, Quota
 
 if TYPE_CHECKING:
-    from ..config.settings import Endpoint, Settings
+    from ..config.endpoints import Endpoint
+    from ..config.settings import Settings
     from ..models.catalog import Capabilities
     from ..models.prices import Price
     from .estimates import Estimate

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..cassettes.misses import guards
-from ..config.settings import Rank
+from ..config.setting import Rank
 from ..display.printable import printable
 from ..notices import warn_once
 from ..requests.keys import key_of

@@ -29,7 +29,7 @@ from .requests import ClientCall
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from ..config.settings import Endpoint
+    from ..config.endpoints import Endpoint
     from ..engine.caller import Resolved
     from ..engine.effects import Flow
     from ..models.catalog import Capabilities

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ..config import resolve as config
-from ..config.settings import SETTINGS, Rank
+from ..config.setting import Rank
+from ..config.settings import SETTINGS
 from ..errors import ConfigError
 from ..models.catalog import section_of
 from ..requests.parameters import CONFIGURED

@@ -1,0 +1,145 @@
+"""Endpoints: the servers of a pool, and the settings of [Endpoint NAME]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ..errors import ConfigError
+from . import values
+from .sections import checked_fields, settings_of
+from .values import MASK, KeyReference, refuse, without_password
+
+
+class Endpoint(NamedTuple):
+    """One server of a pool; ``None`` means the value of the settings.
+
+    :param name: the name in ``[Endpoint NAME]``.
+    :param models: the models that it serves.
+    :param api_type: its client; ``"azure"`` if an Azure endpoint or API version is given.
+    :param api_key: the API key, a function that returns it, or a reference to a variable;
+        ``key()`` returns it.
+    :param base_url: the address of the API, e.g. ``https://host/v1``.
+    :param azure_endpoint: the address of an Azure resource.
+    :param azure_api_version: the version of Azure's API, e.g. ``2024-10-21``.
+    :param deployment: the name of Azure's deployment, if it is not the model's.
+    :param organization: the organization that is billed.
+    :param namespace: a word that keeps its cached answers apart from others.
+
+    >>> west = llmcall.Endpoint("west", models=("gpt-4o-mini",), base_url="https://west.example.com/v1", api_key="key")
+    >>> with llmcall.configured(endpoints=(west,)):
+    ...     [endpoint.name for endpoint in llmcall.settings().endpoints]
+    ['west']
+    """
+
+    name: str
+    models: tuple[str, ...] = ()
+    api_type: str | None = None
+    api_key: str | Callable[[], Any] | None = None
+    base_url: str | None = None
+    azure_endpoint: str | None = None
+    azure_api_version: str | None = None
+    deployment: str | None = None
+    organization: str | None = None
+    namespace: str | None = None
+
+    @property
+    def address(self) -> str | None:
+        """Return the address of the Azure resource or of the API; ``None`` means the client's own."""
+        return self.azure_endpoint or self.base_url
+
+    def key(self) -> str | Callable[[], Any] | None:
+        """Return the API key, or the function that returns it; a reference to a variable is looked up.
+
+        :raises ConfigError: if the variable that config.ini names is not set.
+        """
+        return self.api_key() if isinstance(self.api_key, KeyReference) else self.api_key
+
+    def masked(self) -> Endpoint:
+        """Return a copy without secrets."""
+        return self._replace(
+            api_key=MASK if self.api_key else None,
+            base_url=without_password(self.base_url),
+            azure_endpoint=without_password(self.azure_endpoint),
+        )
+
+    def __repr__(self) -> str:
+        shown = self.masked()
+        return f"Endpoint({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, shown, strict=True))})"
+
+
+# The settings of [Endpoint NAME], by their names in code.
+ENDPOINT_KEYS = settings_of(
+    "Endpoint",
+    (
+        "models",
+        values.names,
+        "The models it serves",
+        "gpt-4o-mini, text-embedding-3-small",
+    ),
+    (
+        "api_type",
+        values.text,
+        "Its client; azure if an Azure endpoint or version is given",
+        "azure",
+    ),
+    ("api_key", values.credential, "Its API key", "${AZURE_EAST_KEY}"),
+    (
+        "base_url",
+        values.check_address,
+        "Address of an OpenAI-compatible server",
+        "https://east.example.com/v1",
+    ),
+    (
+        "azure_endpoint",
+        values.check_address,
+        "The Azure resource's address",
+        "https://east.openai.azure.com",
+    ),
+    ("azure_api_version", values.text, "Azure's API version", "2024-10-21"),
+    (
+        "deployment",
+        values.text,
+        "The deployment's name, if it is not the model's",
+        "gpt-4o-mini-east",
+    ),
+    ("organization", values.organization, "The organization to bill", "org-example"),
+    (
+        "namespace",
+        values.text,
+        "A word that separates its answers from others; it is part of their cache keys",
+        "east",
+    ),
+)
+
+
+def parse_endpoints(value: Any, where: str) -> tuple[Endpoint, ...]:
+    """Return checked endpoints.
+
+    :param value: a list of endpoints, or of mappings of their fields.
+    :param where: where it is, for messages.
+    :raises ConfigError: if a field is wrong, or two endpoints have one name.
+    """
+    if not isinstance(value, (list, tuple)) or isinstance(value, Endpoint):
+        refuse(where, value, "a list of endpoints")
+    found = tuple(_endpoint(item, where) for item in value)
+    names = [endpoint.name for endpoint in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{where}: there are two endpoints {name!r}")
+    return found
+
+
+def _endpoint(value: Any, where: str) -> Endpoint:
+    if isinstance(value, Endpoint):
+        value = value._asdict()
+    if not isinstance(value, Mapping):
+        refuse(where, value, "an Endpoint")
+    given = dict(value)
+    name = given.pop("name", None)
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigError(f"{where}: an endpoint needs a name")
+    fields = checked_fields(ENDPOINT_KEYS, given, f"{where}, [Endpoint {name}]")
+    if fields.get("azure_endpoint") or fields.get("azure_api_version"):
+        fields.setdefault("api_type", "azure")
+    return Endpoint(name.strip(), **fields)

@@ -1,0 +1,129 @@
+"""The settings that are a whole section of config.ini, and those of [Model NAME]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ConfigError
+from . import values
+from .setting import Setting, check_setting
+from .values import UNSET, FrozenDict, Parser, nearest, refuse
+
+
+def settings_of(section: str, *rows: tuple[str, Parser, str, str]) -> dict[str, Setting]:
+    """Return the settings of a named section by their names in code.
+
+    :param rows: each setting's name in code, parser, help and example.
+    """
+    return {
+        name: Setting(section, name.upper(), parse, None, help, example, name)
+        for name, parse, help, example in rows
+    }
+
+
+# The settings of [Model NAME], by their names in code.
+MODEL_KEYS = settings_of(
+    "Model",
+    (
+        "context_window",
+        values.integer(1),
+        "Context window (input and output together), in tokens",
+        "32768",
+    ),
+    ("max_output_tokens", values.integer(1), "Maximum length of an answer, in tokens", "8192"),
+    ("encoding", values.text, "The tiktoken encoding that counts its tokens", "o200k_base"),
+    ("reasoning", values.boolean, "Whether it can reason before it answers", "no"),
+    (
+        "refused_parameters",
+        values.names,
+        "Parameters it does not accept; they are not sent",
+        "top_p, presence_penalty",
+    ),
+    (
+        "refused_when_reasoning",
+        values.names,
+        "Parameters it does not accept while it reasons",
+        "temperature",
+    ),
+    (
+        "max_completion_tokens",
+        values.boolean,
+        "Whether it expects max_completion_tokens instead of max_tokens",
+        "no",
+    ),
+    (
+        "structured_output",
+        values.boolean,
+        "Whether it accepts a JSON schema as response_format",
+        "yes",
+    ),
+    ("embedding", values.boolean, "Whether it is an embedding model", "no"),
+)
+
+
+# Parsers
+
+
+def mapping_of(parse: Parser, where_of_value: str = "{where} {name}") -> Parser:
+    """Return the parser of a mapping of values by the names of models.
+
+    :param parse: the parser of its values.
+    :param where_of_value: where a value is, for messages.
+    """
+
+    def parse_each(value: Any, where: str) -> FrozenDict:
+        """Return a mapping of parsed values."""
+        if not isinstance(value, Mapping):
+            refuse(where, value, "a mapping")
+        return FrozenDict(
+            {
+                name: parse(item, where_of_value.format(where=where, name=name))
+                for name, item in value.items()
+            }
+        )
+
+    return parse_each
+
+
+def _price(value: Any) -> tuple[float, ...] | None:
+    """Return a price as numbers, or ``None`` to refuse it."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
+        return None
+    numbers = [values.as_number(part, 0) for part in value]
+    return None if None in numbers else tuple(number for number in numbers if number is not None)
+
+
+_PRICES = (
+    "two or three numbers of at least 0: USD per million tokens of input, output, cached input"
+)
+parse_prices = mapping_of(values.parser(_price, _PRICES))
+
+
+def checked_fields(rows: Mapping[str, Setting], given: Any, where: str) -> dict[str, Any]:
+    """Return the checked fields of one named section, without those that are unset or ``None``.
+
+    :param rows: the settings that it may have, by their names in code.
+    :param given: its values, by the same names.
+    :param where: where it is, for messages.
+    """
+    if not isinstance(given, Mapping):
+        refuse(where, given, "a mapping")
+    found = {}
+    for name, value in given.items():
+        if name not in rows:
+            raise ConfigError(f"{where}: there is no setting {name!r}{nearest(name, rows)}")
+        if value is None:
+            continue
+        checked = check_setting(rows[name], value, f"{where} {rows[name].key}")
+        if checked is not UNSET and checked is not None:
+            found[name] = checked
+    return found
+
+
+parse_models = mapping_of(
+    lambda value, where: FrozenDict(checked_fields(MODEL_KEYS, value, where)),
+    "{where}, [Model {name}]",
+)

@@ -6,10 +6,9 @@ import calendar
 import fnmatch
 import os
 import platform
-import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -21,11 +20,10 @@ from ...errors import LLMCallError
 from ...records.reader import read
 from ...records.served import served_by
 from ...records.writer import write
-from ...secrets import names_credential
 from . import readme
 from .archive import write_zip
+from .arguments import check_new, files_of, program_of, project_paths, variables
 from .description import REPORT, facts_of, run_of, texts_of
-from .differences import file_differences, text_differences
 from .inspection import credentials, to_look_at
 from .manifest import (
     ABOUT,
@@ -39,10 +37,11 @@ from .manifest import (
     PackedFile,
     Recording,
     digest_of,
-    is_portable,
     line_digests,
 )
 from .notebooks import SUFFIX, as_script
+from .problems import ProgramRun, name_problems, refuse, result_problems, run_problems
+from .project_copy import ProjectCopy
 from .replay import Observed, Program, copy_file, files_below, run_program, scratch_folder
 
 if TYPE_CHECKING:
@@ -50,9 +49,6 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 50_000_000  # bytes of one file
 CODE_ENDINGS = (".ipynb", ".py", ".pyi", ".pyx")
-# What the program does not get: version control, environments and caches; and .env, which holds keys.
-LEFT_OUT = frozenset({".env", ".git", ".hg", ".llmcall", ".svn", "__pycache__", "node_modules"})
-CACHES = re.compile(r"\.(mypy|pytest|ruff)_cache|\.ipynb_checkpoints|\.tox|\.nox")
 LICENCES = (
     "LICENSE",
     "LICENCE",
@@ -63,9 +59,7 @@ LICENCES = (
     "COPYING",
 )
 CITATION = "CITATION.cff"
-PYTHON = re.compile(r"(python|pypy)[\d.]*w?(\.exe)?", re.IGNORECASE)
 UNKNOWN_DAY = "1980-01-01"
-NO_KEY = "none"
 NAMED = 10  # records or files that a message names
 
 
@@ -142,21 +136,21 @@ def pack(
     target = Path(os.path.abspath(folder))
     project = Path.cwd().resolve()
     archive = None if zip is None else Path(os.path.abspath(zip))
-    _check_new(target, archive)
+    check_new(target, archive)
     if licence is not None and not Path(licence).is_file():
         raise ValueError(f"the licence {os.fspath(licence)} does not exist")
     with scratch_folder() as scratch:
         packing = _Packing(
             project,
             scratch,
-            _program(project, command),
-            _project_paths(project, cassettes, "--cassette"),
+            program_of(project, command),
+            project_paths(project, cassettes, "--cassette"),
             left_out=(target, *([] if archive is None else [archive])),
         )
         packing.exclude = [each.rstrip("/\\").replace("\\", "/") for each in exclude]
-        packing.added = list(_files_of(project, _project_paths(project, add, "--add")))
+        packing.added = list(files_of(project, project_paths(project, add, "--add")))
         packing.prune, packing.max_size = prune, max_size
-        packing.given = dict(_variables(env))
+        packing.given = dict(variables(env))
         packing.licence = None if licence is None else Path(licence).absolute()
         built = scratch / "package"
         manifest = packing.build(built)
@@ -170,18 +164,6 @@ def pack(
             os.replace(made, target)
     files = {each.file: each.role for each in manifest.files}
     return Package(target, archive, files, tuple(packing.notes))
-
-
-def _check_new(target: Path, archive: Path | None) -> None:
-    """Check that nothing is overwritten.
-
-    :raises ValueError: if it would be.
-    """
-    for path in (target, *([] if archive is None else [archive])):
-        if os.path.lexists(path):
-            raise ValueError(f"{path} exists already; remove it, or choose another name")
-    if archive is not None and archive.is_relative_to(target):
-        raise ValueError(f"the ZIP file {archive} would be in the package itself; put it elsewhere")
 
 
 class _Packing:
@@ -231,88 +213,37 @@ class _Packing:
 
         :raises LLMCallError: if it cannot be packed.
         """
-        whole, only = self.scratch / "whole", self.scratch / "packed"
-        self._copy_project(whole)
-        self._add_script(whole)
-        lines = {path: self._recording(path) for path in self.cassettes}
-        around = _around(lines)
-        environment = self._environment(lines)
-        first = self._run(whole, around, environment)
-        _refuse(_problems(first, "in a copy of the project"))
-        pruned = self._check_use(first, lines)
-        reads = [path for path in [*first.read, *self.added] if path not in self.cassettes]
-        reads = sorted(
-            {each for each in (*reads, *self._own_code(whole)) if not self._is_excluded(each)}
-        )
-        written = [path for path in first.written if not self._is_excluded(path)]
-        folders = self._folders(first.listed, written)
-        original = self.scratch / "original"
-        self._copy_project(original)
+        copy = ProjectCopy(self.project, self.added, self._left_out)
+        whole_folder = self.scratch / "whole"
+        copy.make(whole_folder)
+        self._add_script(whole_folder)
+        recordings = {path: self._recording(path) for path in self.cassettes}
+        around = _around(recordings)
+        environment = self._environment(recordings)
+        whole = self._run(whole_folder, around, environment, "in a copy of the project")
+        dropped = self._check_use(whole.observed, recordings)
+        needed = self._needed(whole)
+        folders = self._folders(whole)
+        original = self.scratch / "original"  # as the program found it
+        copy.make(original)
         self._add_script(original)
-        for path in reads:
-            copy_file(original / path, only / path)
-        for path, held in lines.items():
-            _copy_recording(self.project / path, only / path, held, pruned[path])
+        packed_folder = self.scratch / "packed"
+        for path in needed:
+            copy_file(original / path, packed_folder / path)
+        for path, recording in recordings.items():
+            source, target = self.project / path, packed_folder / path
+            _copy_recording(source, target, recording, dropped[path])
         for path in folders:
-            (only / path).mkdir(parents=True, exist_ok=True)
-        second = self._run(only, around, environment)
-        _refuse(_problems(second, "in a folder with only what is packed"))
-        kept = [path for path in second.written if not self._is_excluded(path)]
-        _refuse(_unequal(whole, written, first, only, kept, second))
-        _refuse(_name_problems([*reads, *self.cassettes, *kept]))
-        self._compare_with_project(only, kept)
-        self.notes += [
-            f"look at ~/{path}: the program writes it into its home folder, and it is not packed"
-            for path in second.at_home
-        ]
-        for path in reads:
-            role = CODE if path.lower().endswith(CODE_ENDINGS) else DATA
-            copy_file(original / path, package / FOLDERS[role] / path)
-        for path in self.cassettes:
-            copy_file(only / path, package / FOLDERS[RECORDING] / path)
-        for path in kept:
-            copy_file(only / path, package / FOLDERS[RESULT] / path)
-        return self._describe(package, folders, environment, second, around)
+            (packed_folder / path).mkdir(parents=True, exist_ok=True)
+        where = "in a folder with only what is packed"
+        packed = self._run(packed_folder, around, environment, where)
+        refuse(result_problems(whole, packed))
+        refuse(name_problems([*needed, *self.cassettes, *packed.results]))
+        self._note_results(packed)
+        self._copy_files(original, packed, needed, package)
+        return self._describe(package, folders, environment, packed.observed, around)
 
     # The program's runs
-
-    def _copy_project(self, folder: Path) -> None:
-        """Copy the project without what a program does not need."""
-        if folder.exists():
-            return
-        folder.mkdir()
-        for place, folders, names in os.walk(self.project, followlinks=True):
-            here = Path(place)
-            links = [here / name for name in folders if self._leaves_project(here / name)]
-            folders[:] = [name for name in folders if self._is_followed(here / name)]
-            for link in links:  # what the program opens there is seen, and stops it
-                (folder / link.relative_to(self.project)).symlink_to(link.resolve())
-            for name in names:
-                path = here / name
-                if self._is_copied(path) and path.is_file():
-                    target = folder / path.relative_to(self.project)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(path, target)
-            for name in folders:
-                (folder / here.relative_to(self.project) / name).mkdir(parents=True, exist_ok=True)
-
-    def _leaves_project(self, path: Path) -> bool:
-        return self._is_copied(path) and not path.resolve().is_relative_to(self.project)
-
-    def _is_followed(self, path: Path) -> bool:
-        """Return whether a folder is copied: a link is not if it leaves the project or leads back."""
-        if not self._is_copied(path):
-            return False
-        real = path.resolve()
-        leads_back = path.is_symlink() and any(real == each.resolve() for each in path.parents)
-        return real.is_relative_to(self.project) and not leads_back
-
-    def _is_copied(self, path: Path) -> bool:
-        if path.relative_to(self.project).as_posix() in self.added:
-            return True
-        is_environment = (path / "pyvenv.cfg").exists()
-        is_cache = path.name in LEFT_OUT or CACHES.fullmatch(path.name) is not None
-        return not (is_environment or is_cache or path in self._left_out)
 
     def _add_script(self, folder: Path) -> None:
         """Put the script that a notebook makes beside it."""
@@ -326,8 +257,15 @@ class _Packing:
         own = [self.program.name, *([self._notebook] if self._notebook else [])]
         return [path for path in own if (folder / path).is_file()]
 
-    def _run(self, folder: Path, around: str | None, environment: dict[str, str]) -> Observed:
-        return run_program(
+    def _run(
+        self, folder: Path, around: str | None, environment: dict[str, str], where: str
+    ) -> ProgramRun:
+        """Run the program in a folder.
+
+        :param where: the folder in words, for messages.
+        :raises LLMCallError: if the run cannot be packed.
+        """
+        observed = run_program(
             self.program,
             folder,
             cassettes=self.cassettes,
@@ -335,11 +273,24 @@ class _Packing:
             environment=environment,
             project=self.project,
         )
+        refuse(run_problems(observed, where))
+        results = [path for path in observed.written if not self._is_excluded(path)]
+        return ProgramRun(folder, observed, results)
 
-    def _environment(self, lines: dict[str, RecordFile]) -> dict[str, str]:
-        days = [each.last for held in lines.values() for each in held.days.values()]
+    def _needed(self, run: ProgramRun) -> list[str]:
+        """Return the files that the program needs, besides its recordings."""
+        needed = {*run.observed.read, *self.added}.difference(self.cassettes)
+        needed.update(self._own_code(run.folder))
+        return sorted(path for path in needed if not self._is_excluded(path))
+
+    def _environment(self, recordings: dict[str, RecordFile]) -> dict[str, str]:
+        days: list[str] = []
+        seeds: list[int] = []
+        for recording in recordings.values():
+            days += [each.last for each in recording.days.values()]
+            if recording.run and "seed" in recording.run:
+                seeds.append(recording.run["seed"])
         last = date.fromisoformat(max(days, default=UNKNOWN_DAY))
-        seeds = [held.run["seed"] for held in lines.values() if held.run and "seed" in held.run]
         return {
             "LC_ALL": "C.UTF-8",
             "PYTHONHASHSEED": str(seeds[0]) if seeds else "0",
@@ -354,33 +305,37 @@ class _Packing:
             fnmatch.fnmatchcase(path, each) or path.startswith(f"{each}/") for each in self.exclude
         )
 
-    def _folders(self, listed: Iterable[str], written: Iterable[str]) -> list[str]:
+    def _folders(self, run: ProgramRun) -> list[str]:
         """Return the folders that exist before the program runs, and that it lists or writes to."""
-        above = {Path(path).parent.as_posix() for path in written}
+        above = {Path(path).parent.as_posix() for path in run.results}
         return sorted(
-            path for path in {*listed, *above} if path != "." and (self.project / path).is_dir()
+            path
+            for path in {*run.observed.listed, *above}
+            if path != "." and (self.project / path).is_dir()
         )
 
     # The recordings
 
     def _recording(self, path: str) -> RecordFile:
-        held = read(self.project / path)
-        if not held.is_complete:
+        recording = read(self.project / path)
+        if not recording.is_complete:
             raise LLMCallError(
                 f"{path} is an incomplete recording: its run ended with an exception. Run it again "
                 "in the mode 'once' to record the rest"
             )
-        return held
+        return recording
 
-    def _check_use(self, observed: Observed, lines: dict[str, RecordFile]) -> dict[str, set[str]]:
+    def _check_use(
+        self, observed: Observed, recordings: dict[str, RecordFile]
+    ) -> dict[str, set[str]]:
         """Return the keys of the records to leave out, by recording.
 
         :raises LLMCallError: if there are any, or lines that stand twice, and nothing is pruned.
         """
         problems = []
         dropped: dict[str, set[str]] = {}
-        for path, held in lines.items():
-            records = held.records()
+        for path, recording in recordings.items():
+            records = recording.records()
             unused = observed.unused.get(path, {record.cache_key for record in records})
             dropped[path] = unused
             if unused:
@@ -392,20 +347,41 @@ class _Packing:
                 problems.append(f"{path}: some records occur twice")
         if problems and not self.prune:
             remedy = "--prune leaves them out of the package, and your file as it is"
-            _refuse([*problems, remedy])
+            refuse([*problems, remedy])
         self.notes += [f"left out of the package: {problem}" for problem in problems]
         return dropped
 
     # What is in it
 
-    def _compare_with_project(self, folder: Path, written: Iterable[str]) -> None:
-        """Note the results that differ from those that lie in the project."""
-        for path in written:
+    def _note_results(self, run: ProgramRun) -> None:
+        """Note the results that differ from those in the project, and those that are not packed."""
+        for path in run.results:
             there = self.project / path
-            if there.is_file() and there.read_bytes() != (folder / path).read_bytes():
+            if there.is_file() and there.read_bytes() != (run.folder / path).read_bytes():
                 self.notes.append(
                     f"look at {path}: the packed result differs from the file in the project"
                 )
+        self.notes += [
+            f"look at ~/{path}: the program writes it into its home folder, and it is not packed"
+            for path in run.observed.at_home
+        ]
+
+    def _copy_files(
+        self, original: Path, run: ProgramRun, needed: Iterable[str], package: Path
+    ) -> None:
+        """Copy the program's files, its recordings and its results into the package.
+
+        :param original: the project as the program found it.
+        :param run: the run with only what is packed.
+        :param needed: the files that the program needs.
+        """
+        for path in needed:
+            role = CODE if path.lower().endswith(CODE_ENDINGS) else DATA
+            copy_file(original / path, package / FOLDERS[role] / path)
+        for path in self.cassettes:
+            copy_file(run.folder / path, package / FOLDERS[RECORDING] / path)
+        for path in run.results:
+            copy_file(run.folder / path, package / FOLDERS[RESULT] / path)
 
     def _describe(
         self,
@@ -469,7 +445,7 @@ class _Packing:
             if size > self.max_size
         ]
         problems += credentials(package, files, config.settings().cassette_allow)
-        _refuse(problems)
+        refuse(problems)
         own = [file for file in files if file not in (NAME, REPORT)]
         self.notes += [f"look at {place}" for place in to_look_at(package, own)]
         if observed.children:
@@ -479,73 +455,9 @@ class _Packing:
             )
 
 
-def _program(project: Path, command: Sequence[str]) -> Program:
-    """Return the program that a command names.
-
-    :raises ValueError: if it names none.
-    """
-    if not command:
-        raise ValueError("no program is named: give a script, or -m and a module")
-    if PYTHON.fullmatch(os.path.basename(command[0])) and not (project / command[0]).is_file():
-        raise ValueError(
-            f"give the script alone, without {command[0]!r}: llmcall pack … -- SCRIPT [ARG…]"
-        )
-    if list(command) == ["-m"]:
-        raise ValueError("-m needs the name of a module: llmcall pack … -- -m MODULE [ARG…]")
-    program = Program.of(command)
-    if program.is_module:
-        return program
-    return program._replace(name=_project_paths(project, [program.name], "the script")[0])
-
-
-def _project_paths(project: Path, paths: Iterable[str | os.PathLike[str]], what: str) -> list[str]:
-    """Return paths within the project, relative to it.
-
-    :param what: what names them, for messages.
-    :raises ValueError: if one does not exist or lies elsewhere.
-    """
-    found = []
-    for each in paths:
-        path = Path(os.path.abspath(each))
-        if not path.exists():
-            raise ValueError(f"{what}: {os.fspath(each)} does not exist")
-        for folder in (project, Path.cwd()):
-            if path.is_relative_to(folder):
-                found.append(path.relative_to(folder).as_posix())
-                break
-        else:
-            raise ValueError(
-                f"{what}: {os.fspath(each)} is not below the project {project}; run pack in the "
-                "folder that holds everything"
-            )
-    return list(dict.fromkeys(found))
-
-
-def _files_of(project: Path, paths: Iterable[str]) -> Iterator[str]:
-    for path in paths:
-        if (project / path).is_dir():
-            yield from (f"{path}/{each}" for each in files_below(project / path))
-        else:
-            yield path
-
-
-def _variables(given: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield the names and values of the variables that the program gets.
-
-    :raises ValueError: if one is not set.
-    """
-    for each in given:
-        name, sign, value = each.partition("=")
-        if not sign:
-            if name not in os.environ:
-                raise ValueError(f"--env {name}: the variable is not set")
-            value = os.environ[name]
-        yield name, NO_KEY if names_credential(name) else value
-
-
-def _around(lines: dict[str, RecordFile]) -> str | None:
+def _around(recordings: dict[str, RecordFile]) -> str | None:
     """Return the recording that ``llmcall run`` made, if one is."""
-    found = [path for path, held in lines.items() if held.run is not None]
+    found = [path for path, recording in recordings.items() if recording.run is not None]
     if len(found) > 1:
         raise LLMCallError(
             f"{', '.join(found)} were each recorded by llmcall run, and only one can be opened around "
@@ -560,95 +472,16 @@ def record_lines(path: Path) -> int:
         return sum(line.lstrip().startswith(b'{"kind"') for line in file)
 
 
-def _copy_recording(source: Path, target: Path, held: RecordFile, dropped: set[str]) -> None:
+def _copy_recording(source: Path, target: Path, recording: RecordFile, dropped: set[str]) -> None:
     """Copy a recording without the records that are left out."""
-    records = held.records()
+    records = recording.records()
     if not dropped and len(records) == record_lines(source):
         copy_file(source, target)
         return
     kept = [record for record in records if record.cache_key not in dropped]
-    write(target, held.settings, kept, run=held.run, allow=config.settings().cassette_allow)
-
-
-def _problems(observed: Observed, where: str) -> list[str]:
-    """Return why a run cannot be packed.
-
-    :param where: the run was, for messages.
-    """
-    found = observed.failure_lines()
-    found += [
-        f"the program opens the cassette {path}; name it with --cassette"
-        for path in dict.fromkeys(observed.unnamed)
-    ]
-    found += [
-        f"the program tried to connect to {place}, and a packed program has no network"
-        for place in dict.fromkeys(observed.connections)
-    ]
-    found += [
-        f"the program opens {path} by an absolute path into the project; use a relative path"
-        for path in observed.absolute
-    ]
-    found += [
-        f"the program opens {path}, which is outside the project; put it into the project"
-        for path in observed.outside
-    ]
-    if observed.code:
-        found.append(
-            f"the program ended with exit code {observed.code} {where}:\n{observed.complaints}"
-        )
-    elif not observed.has_ended:
-        found.append(f"the program did not finish {where}:\n{observed.complaints}")
-    return found
-
-
-def _unequal(
-    whole: Path, written: list[str], first: Observed, only: Path, kept: list[str], second: Observed
-) -> list[str]:
-    """Return in words what differs between the run in the whole project and that with only what is
-    packed.
-    """
-    found = [
-        f"printed text differs: {each}"
-        for each in text_differences(first.printed, second.printed, 0.0)
-    ]
-    for path in sorted({*written, *kept}):
-        if path not in kept or path not in written:
-            found.append(f"{path} is written in one of the two runs only")
-            continue
-        old, new = (whole / path).read_bytes(), (only / path).read_bytes()
-        found += [f"{path}: {each}" for each in file_differences(path, old, new, 0.0)]
-    if found:
-        found.insert(
-            0,
-            "the run in the whole project and the run with only what is packed differ. Seed the "
-            "program's own random numbers, and print times to standard error. Name files that only a "
-            "child process or C code reads with --add, and results that differ every time with "
-            "--exclude",
-        )
-    return found
-
-
-def _name_problems(paths: Iterable[str]) -> list[str]:
-    """Return in words which files cannot be packed under their names."""
-    found = []
-    spelled: dict[str, str] = {}
-    for path in sorted(set(paths)):
-        if not is_portable(path):
-            found.append(f"the name {path!r} does not work on every system; rename the file")
-        other = spelled.setdefault(path.lower(), path)
-        if other != path:
-            found.append(
-                f"the names {other!r} and {path!r} differ only in case, which some systems ignore; "
-                "rename one of the files"
-            )
-    return found
-
-
-def _refuse(problems: Sequence[str]) -> None:
-    if problems:
-        raise LLMCallError(
-            "the study is not packed:\n" + "\n".join(f"- {each}" for each in problems)
-        )
+    write(
+        target, recording.settings, kept, run=recording.run, allow=config.settings().cassette_allow
+    )
 
 
 def _packed_files(package: Path) -> list[PackedFile]:

@@ -1,0 +1,91 @@
+"""What a study is packed from: the program, files and variables that the caller names, checked."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ...secrets import names_credential
+from .replay import Program, files_below
+
+PYTHON = re.compile(r"(python|pypy)[\d.]*w?(\.exe)?", re.IGNORECASE)
+NO_KEY = "none"
+
+
+def check_new(target: Path, archive: Path | None) -> None:
+    """Check that nothing is overwritten.
+
+    :raises ValueError: if it would be.
+    """
+    for path in (target, *([] if archive is None else [archive])):
+        if os.path.lexists(path):
+            raise ValueError(f"{path} exists already; remove it, or choose another name")
+    if archive is not None and archive.is_relative_to(target):
+        raise ValueError(f"the ZIP file {archive} would be in the package itself; put it elsewhere")
+
+
+def program_of(project: Path, command: Sequence[str]) -> Program:
+    """Return the program that a command names.
+
+    :raises ValueError: if it names none.
+    """
+    if not command:
+        raise ValueError("no program is named: give a script, or -m and a module")
+    if PYTHON.fullmatch(os.path.basename(command[0])) and not (project / command[0]).is_file():
+        raise ValueError(
+            f"give the script alone, without {command[0]!r}: llmcall pack … -- SCRIPT [ARG…]"
+        )
+    if list(command) == ["-m"]:
+        raise ValueError("-m needs the name of a module: llmcall pack … -- -m MODULE [ARG…]")
+    program = Program.of(command)
+    if program.is_module:
+        return program
+    return program._replace(name=project_paths(project, [program.name], "the script")[0])
+
+
+def project_paths(project: Path, paths: Iterable[str | os.PathLike[str]], what: str) -> list[str]:
+    """Return paths within the project, relative to it.
+
+    :param what: what names them, for messages.
+    :raises ValueError: if one does not exist or lies elsewhere.
+    """
+    found = []
+    for each in paths:
+        path = Path(os.path.abspath(each))
+        if not path.exists():
+            raise ValueError(f"{what}: {os.fspath(each)} does not exist")
+        for folder in (project, Path.cwd()):
+            if path.is_relative_to(folder):
+                found.append(path.relative_to(folder).as_posix())
+                break
+        else:
+            raise ValueError(
+                f"{what}: {os.fspath(each)} is not below the project {project}; run pack in the "
+                "folder that holds everything"
+            )
+    return list(dict.fromkeys(found))
+
+
+def files_of(project: Path, paths: Iterable[str]) -> Iterator[str]:
+    """Yield the files at some project paths, and below them."""
+    for path in paths:
+        if (project / path).is_dir():
+            yield from (f"{path}/{each}" for each in files_below(project / path))
+        else:
+            yield path
+
+
+def variables(given: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of the variables that the program gets.
+
+    :raises ValueError: if one is not set.
+    """
+    for each in given:
+        name, sign, value = each.partition("=")
+        if not sign:
+            if name not in os.environ:
+                raise ValueError(f"--env {name}: the variable is not set")
+            value = os.environ[name]
+        yield name, NO_KEY if names_credential(name) else value

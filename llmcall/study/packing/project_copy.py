@@ -1,0 +1,63 @@
+"""A copy of a project, in which its program runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+# What the program does not get: version control, environments and caches; and .env, which holds keys.
+LEFT_OUT = frozenset({".env", ".git", ".hg", ".llmcall", ".svn", "__pycache__", "node_modules"})
+CACHES = re.compile(r"\.(mypy|pytest|ruff)_cache|\.ipynb_checkpoints|\.tox|\.nox")
+
+
+class ProjectCopy:
+    """Copies a project without what its program does not need.
+
+    :param project: the original folder.
+    :param added: project paths that are copied in any case.
+    :param left_out: paths that are not copied.
+    """
+
+    def __init__(self, project: Path, added: Collection[str], left_out: Collection[Path]) -> None:
+        self._project = project
+        self._added = added
+        self._left_out = left_out
+
+    def make(self, folder: Path) -> None:
+        """Copy the project into a new folder."""
+        folder.mkdir()
+        for walked, folders, names in os.walk(self._project, followlinks=True):
+            here = Path(walked)
+            links = [here / name for name in folders if self._leaves_project(here / name)]
+            folders[:] = [name for name in folders if self._is_followed(here / name)]
+            for link in links:  # what the program opens there is seen, and stops it
+                (folder / link.relative_to(self._project)).symlink_to(link.resolve())
+            for name in names:
+                path = here / name
+                if self._is_copied(path) and path.is_file():
+                    target = folder / path.relative_to(self._project)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(path, target)
+            for name in folders:
+                (folder / here.relative_to(self._project) / name).mkdir(parents=True, exist_ok=True)
+
+    def _leaves_project(self, path: Path) -> bool:
+        return self._is_copied(path) and not path.resolve().is_relative_to(self._project)
+
+    def _is_followed(self, path: Path) -> bool:
+        """Return whether a folder is copied: a link is not if it leaves the project or leads back."""
+        if not self._is_copied(path):
+            return False
+        real = path.resolve()
+        leads_back = path.is_symlink() and any(real == each.resolve() for each in path.parents)
+        return real.is_relative_to(self._project) and not leads_back
+
+    def _is_copied(self, path: Path) -> bool:
+        if path.relative_to(self._project).as_posix() in self._added:
+            return True
+        is_environment = (path / "pyvenv.cfg").exists()
+        is_cache = path.name in LEFT_OUT or CACHES.fullmatch(path.name) is not None
+        return not (is_environment or is_cache or path in self._left_out)

@@ -7,16 +7,19 @@ import contextlib
 import functools
 import itertools
 import multiprocessing
+import os
 import pickle
 import random
 import signal
 import statistics
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -371,6 +374,133 @@ def test_arms_that_refresh_in_other_processes_are_told(
     with llmcall.scope("r"), llmcall.arm("a"):
         run()
     assert "the cache's mode is refresh, and the arm 'a' makes calls in another" in caplog.text
+
+
+@FORKS
+def test_answers_that_differ_by_process_are_no_shared_answers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """If two arms get different answers to one draw, ``.calls``, ``.shared`` and ``.compare`` say so."""
+    llmcall.configure(cache_mode="refresh")
+
+    def play() -> Any:
+        with ProcessPoolExecutor(1) as pool:  # so each arm asks in a process of its own
+            return pool.submit(llmcall.bind(asked_in_this_process)).result()
+
+    runs = llmcall.arms(play, {"a": {}, "b": {}}, scope="app", workers=1)
+    assert (runs.calls, runs.shared) == (2, 0)
+    assert [parting.why for parting in runs.compare("a", "b").parted] == ["draw"]
+    assert "two arms may get different answers to equal requests" in caplog.text
+
+
+def asked_in_this_process() -> str:
+    """Return an answer that differs in each process."""
+    client = ScriptedClient([f"answer of {os.getpid()}"], cache_mode="refresh", on_error="raise")
+    reply = client.send_message(ASKED, temperature=1)
+    assert reply is not None
+    return str(reply.content)
+
+
+AWAY = """
+import logging, multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+client = ScriptedClient(lambda messages: "yes", cache_mode="auto", on_error="raise")
+
+def ask(**options):
+    return client.send_message("Bread?", temperature=1, **options).content
+
+def submitted(function):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        return pool.submit(function).result()
+"""
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+
+
+@needs_fork
+def test_a_draw_that_two_arms_share_is_no_clash_of_processes() -> None:
+    """Two processes made it, and that is what arms are for: no warning."""
+    program = """
+    with llmcall.scope("r"):
+        for name in ("a", "b"):
+            with llmcall.arm(name):
+                print(submitted(llmcall.bind(ask)))
+    """
+    assert ran(AWAY + textwrap.dedent(program)).split() == ["yes", "yes"]
+
+
+def drawn_by_both(item: int) -> str | None:
+    """Draw, once two workers have begun."""
+    Path(f"begun-{item}").touch()
+    while len(list(Path().glob("begun-*"))) < 2:
+        time.sleep(0.01)
+    return sample("bread")
+
+
+@FORKS
+def test_a_draw_that_two_functions_of_an_arm_share_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """They ran at once, so neither knew of the other's draw: a warning says so."""
+    with ProcessPoolExecutor(2) as pool, llmcall.scope("r"), llmcall.arm("a"):
+        assert list(pool.map(llmcall.bind(drawn_by_both), range(2))) == ["r#0", "r#0"]
+    assert "two processes made the same draw in the scope 'r' and share its answer" in caplog.text
+
+
+@needs_fork
+def test_calls_of_an_arm_that_do_not_come_home_are_told() -> None:
+    """A call with ``sample=`` is no error in another process, but the study cannot count it."""
+    program = """
+    def play():
+        bound = llmcall.bind(lambda: ask(sample=1))
+        process = multiprocessing.get_context("fork").Process(target=bound)
+        process.start()
+        process.join()
+
+    with llmcall.configured(cache_mode="auto"):
+        runs = llmcall.arms(play, {"a": {}}, scope="app", workers=1, progress=False)
+    print(runs.calls)
+    """
+    told, calls = ran(AWAY + textwrap.dedent(program)).splitlines()
+    assert (
+        "missing in .calls, .shared, .cost and .compare. Run the function with llmcall.map(" in told
+    )
+    assert calls == "0"
+
+
+STARTED: list[str] = []
+
+
+def start_by_a_draw() -> None:
+    """Draw, and note the sample or the error."""
+    try:
+        STARTED.append(str(sample("bread")))
+    except ScopeError as error:
+        STARTED.append(str(error))
+
+
+def what_it_started_with() -> str:
+    """Return what the initializer of a worker noted."""
+    return STARTED[0]
+
+
+@pytest.mark.parametrize(
+    "library",
+    ["concurrent.futures", pytest.param("multiprocessing", marks=pytest.mark.slow)],
+)
+def test_a_draw_in_the_initializer_of_a_pool_is_an_error(library: str) -> None:
+    """What an initializer returns goes nowhere, so the arm would not know of the draw."""
+    spawning = multiprocessing.get_context("spawn")
+    with llmcall.scope("r"), llmcall.arm("a"):
+        initializer = llmcall.bind(start_by_a_draw)
+        if library == "multiprocessing":
+            with spawning.Pool(1, initializer) as pool:
+                noted = pool.apply(what_it_started_with)
+        else:
+            with ProcessPoolExecutor(1, spawning, initializer) as executor:
+                noted = executor.submit(what_it_started_with).result()
+    assert "as a task and not as their initializer" in noted
 
 
 def drawn_once_and_failed() -> None:

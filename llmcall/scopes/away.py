@@ -26,16 +26,22 @@ from .equal_requests import EqualRequests
 from .numbers import ArmPath, Counts, Number, ScopedRequest
 from .scoped_record import ScopedRecord
 
-# The modules whose functions call what was submitted, and pickle what it returns. They do so in the
-# main thread of a worker process.
-EXECUTORS = (
-    "concurrent.futures.process",
-    "multiprocessing.pool",
-    "loky.process_executor",
-    "joblib.externals.loky.process_executor",
-)
+# The modules whose functions call what was submitted, and pickle what it returns, in the main thread
+# of a worker process; and their local variable that contains what was submitted. A pool's
+# initializer is called before there is such a variable, and what it returns goes nowhere.
+EXECUTORS = {
+    "concurrent.futures.process": "call_item",
+    "multiprocessing.pool": "task",
+    "loky.process_executor": "call_item",
+    "joblib.externals.loky.process_executor": "call_item",
+}
 # The module whose functions call several functions in a row, for such an executor.
 BATCHES = "joblib.parallel"
+WAYS_HOME = (
+    "Run the function with llmcall.map(function, items, executor=…), which takes Dask's client.get_executor(), too, "
+    "or pass llmcall.bind(function) itself to a ProcessPoolExecutor, a multiprocessing.Pool or joblib's processes, "
+    "as a task and not as their initializer"
+)
 
 
 class AwayDraws(Draws):
@@ -46,14 +52,13 @@ class AwayDraws(Draws):
     :ivar used: gathers the records that its calls get here.
     """
 
-    __slots__ = ("_comes_home", "_home", "taken", "used")
+    __slots__ = ("_home", "taken", "used")
 
     def __init__(self, counts: Counts, since: float, home: str | None) -> None:
         super().__init__(counts, since)
         self._home = home
-        self._comes_home = False  # whether a result is about to go home
         self.taken: deque[Number] = deque()
-        self.used: deque[ScopedRecord] = deque()
+        self.used = AwayRecords()
 
     def take(
         self,
@@ -65,13 +70,11 @@ class AwayDraws(Draws):
 
         :raises ScopeError: if the draw would not come home.
         """
-        if not self._comes_home:
+        if not self.used.come_home:
             name = "" if request.arm is None else f" {request.arm.name!r}"
             raise ScopeError(
                 f"this process runs a function that was bound in the arm{name}, and the arm would not know of this "
-                "draw: it would make it once more. Run the function with llmcall.map(function, items, executor=…), "
-                "which takes Dask's client.get_executor(), too, or pass llmcall.bind(function) itself to a "
-                "ProcessPoolExecutor, a multiprocessing.Pool or joblib's processes"
+                f"draw: it would make it once more. {WAYS_HOME}"
             )
         number = super().take(request, asker, equal)
         self.taken.append(Number(request, number))
@@ -90,25 +93,55 @@ class AwayDraws(Draws):
             return  # it was sent home
         super().give_back(request, number)
 
+    def end(self, request: ScopedRequest, stored_at: float | None) -> None:
+        """Note that a call has its answer.
+
+        Another arm may have recorded it in another process meanwhile: that is what arms are for. If
+        two tasks of this arm made the same draw, a warning says so once both have come home.
+        """
+        self._under_way.pop(request, None)
+
     def called_by_executor(self, function: Callable[[], Any]) -> Any:
         """Return the result of a function; pickled, the result takes along what is drawn here.
 
         :param function: what an executor calls. Its exception takes the draws along, too.
         """
-        self._comes_home = True
+        self.used.come_home = True
         try:
             return _WithDraws(function(), self)
         except BaseException as error:
             error.drawn = _WithDraws(None, self)  # type: ignore[attr-defined]
             raise
         finally:
-            self._comes_home = False
+            self.used.come_home = False
 
     def sent_home(self, result: Any) -> tuple[Any, ...]:
         """Return how to unpickle a result at home, with all that was drawn and used here and not sent
         home yet.
         """
         return _come_home, (result, self._home, _emptied(self.taken), _emptied(self.used))
+
+
+class AwayRecords(deque[ScopedRecord]):
+    """The records that an arm's calls get in another process.
+
+    :ivar come_home: whether a result is about to go home, with what is drawn and used.
+    """
+
+    come_home = False
+
+    def append(self, used: ScopedRecord) -> None:
+        """Add a record, and warn if it does not come home: its call was no draw, since such a draw is
+        an error.
+        """
+        if not self.come_home:
+            warn_once(
+                f"a function that was bound in llmcall.arms makes calls in another process, with sample= or for "
+                f"embeddings (the first in the scope {used.path!r}), and llmcall.arms cannot count them: they are "
+                f"missing in .calls, .shared, .cost and .compare. {WAYS_HOME}",
+                about=AwayRecords,
+            )
+        super().append(used)
 
 
 class _WithDraws:
@@ -134,9 +167,19 @@ def is_called_by_executor(depth: int) -> bool:
     if threading.current_thread() is not threading.main_thread():
         return False  # multiprocessing.pool has a pool of threads, too
     frame: FrameType | None = sys._getframe(depth + 1)
-    while frame is not None and frame.f_globals.get("__name__") == BATCHES:
-        frame = frame.f_back
-    return frame is not None and frame.f_globals.get("__name__") in EXECUTORS
+    while _module_of(frame) == BATCHES:
+        frame = frame.f_back  # type: ignore[union-attr]
+    module = _module_of(frame)
+    while module in EXECUTORS and _module_of(frame) == module:
+        if EXECUTORS[module] in frame.f_locals:  # type: ignore[union-attr]
+            return True
+        frame = frame.f_back  # type: ignore[union-attr]
+    return False
+
+
+def _module_of(frame: FrameType | None) -> str:
+    """Return the name of a frame's module; empty for no frame."""
+    return "" if frame is None else frame.f_globals.get("__name__", "")
 
 
 def warn_of_refresh(arm: ArmPath) -> None:
@@ -144,8 +187,8 @@ def warn_of_refresh(arm: ArmPath) -> None:
     if config.settings().cache_mode == "refresh":
         warn_once(
             f"the cache's mode is refresh, and the arm {arm.name!r} makes calls in another process: each process asks "
-            "for each answer again, so the arms share none of these. Make the calls in threads, or use the mode auto "
-            "with another folder in [Cache] PATH",
+            "for each answer again, so two arms may get different answers to equal requests. Make the calls in "
+            "threads, or use the mode auto with another folder in [Cache] PATH",
             about="refresh in another process",
         )
 
@@ -185,7 +228,7 @@ def _come_home(result: Any, home: str, taken: list[Number], used: list[ScopedRec
     draws = _draws.get(home)
     if draws is not None:
         for number in taken:
-            draws.claim(*number)
+            draws.claim_from_task(*number)
     records = _used.get(home)
     if records is not None:
         records.extend(used)

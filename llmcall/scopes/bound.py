@@ -89,6 +89,7 @@ class _Packed(NamedTuple):
     :param arm: the arm that it stands in, or ``None``.
     :param counts: the draws that an arm goes on from; none outside an arm.
     :param place: the place of the item or arm in which it stands.
+    :param is_gathered: whether the records that its calls get are gathered at home.
     """
 
     path: str
@@ -97,6 +98,7 @@ class _Packed(NamedTuple):
     arm: ArmPath | None
     counts: Counts
     place: Place
+    is_gathered: bool
 
 
 def _packed(active: Active) -> _Packed:
@@ -110,6 +112,7 @@ def _packed(active: Active) -> _Packed:
         active.arm,
         counts_within(active.draws.counts(), active.path) if in_arm else {},
         active.place,
+        active.used is not None,
     )
 
 
@@ -118,13 +121,13 @@ def _unpacked(packed: _Packed, home: str | None) -> Active:
 
     :param home: the token of its arm's draws at home, or ``None``.
     """
-    path, path_without, since, arm, counts, place = packed
+    path, path_without, since, arm, counts, place, is_gathered = packed
     without = None if path_without is None else Active(path_without, Draws(since=since))
     draws = Draws(counts, since)
     used = None
     if arm is not None:
         draws = AwayDraws(counts, since, home)
-        used = draws.used
+        used = draws.used if is_gathered else None
     return Active(path, draws, without_default=without, arm=arm, used=used, place=place)
 
 

@@ -125,6 +125,19 @@ class Draws:
             self._accept_returned()
             self._take(request, number)
 
+    def claim_from_task(self, request: ScopedRequest, number: int) -> None:
+        """Take a number that a bound function took in another process.
+
+        Warns if it is taken already: two functions that ran at once have the same draw.
+        """
+        path, digest, arm = request
+        with _lock:
+            self._accept_returned()
+            is_free = all(taken.is_free(path, digest, number) for taken in self._rivals(arm))
+        if not is_free:
+            _warn_of_same_draw(path)
+        self.claim(request, number)
+
     def give_back(self, request: ScopedRequest, number: int) -> None:
         """Free a number. Call this once for each time that the number was taken."""
         self._under_way.pop(request, None)
@@ -141,11 +154,7 @@ class Draws:
         is_own = self._process is this_process()
         if is_own or stored_at is None or stored_at < self.since:
             return
-        warn_once(
-            f"two processes made the same draw in the scope {request.path!r} and share its answer, because each counts "
-            "draws separately, from 0 or from the fork on. Run the function with llmcall.map(…, executor=…), which "
-            "counts them together, or give each task its own scope"
-        )
+        _warn_of_same_draw(request.path)
 
     def counts(self) -> Counts:
         """Return the counts, for another process to continue."""
@@ -216,6 +225,18 @@ class Draws:
             self._taken[request.arm].give_back(request.path, request.key, number)
             if equal := self._equal.get(request):
                 equal.give_back(number)
+
+
+def _warn_of_same_draw(path: str) -> None:
+    """Warn that two processes made the same draw.
+
+    :param path: the scope path.
+    """
+    warn_once(
+        f"two processes made the same draw in the scope {path!r} and share its answer, because each counts draws "
+        "separately, from 0 or from the fork on. Run the function with llmcall.map(…, executor=…), which counts them "
+        "together, or give each task its own scope"
+    )
 
 
 class Draw:

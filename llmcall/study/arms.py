@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import scopes
@@ -21,6 +21,7 @@ from ..notices import warn_once
 from ..parallel.map import map as run_map
 from ..parallel.options import checked_count
 from ..parallel.task_draws import TaskDraws
+from ..records.answers import same_answer
 from ..review.comparison import Comparison, compare
 from ..review.runs import RecordedRun
 
@@ -79,21 +80,21 @@ class Arms(Mapping[tuple[str, int], Any]):
         self.repeats = repeats
         self._results = dict(results)
         self._finished = frozenset(finished)
-        draws: dict[str, Record] = {}
+        draws = _Draws()
         # Each run's records, actor by actor, as on a cassette: when the threads of several actors
         # called decides nothing. Equal ones are one object.
         self._used = {
             run: [
-                draws.setdefault(record.cache_key, record)
+                draws.known(record)
                 for _, record in sorted(records, key=_actor)
                 if record.kind != FUNCTION
             ]
             for run, records in used.items()
         }
         uses = sum(map(len, self._used.values()))
-        costs = [record.cost for record in draws.values()]
-        self.calls = len(draws)
-        self.shared = uses - len(draws)
+        costs = [record.cost for record in draws.records()]
+        self.calls = len(costs)
+        self.shared = uses - self.calls
         self.cost = None if None in costs else math.fsum(cost or 0.0 for cost in costs)
 
     def __getitem__(self, run: tuple[str, int]) -> Any:
@@ -150,12 +151,12 @@ class Arms(Mapping[tuple[str, int], Any]):
         """Warn if two arms of a repeat both made calls, and shared no answer."""
         apart: dict[tuple[str, str], int] = {}
         for repeat in range(self.repeats):
-            keys = {
-                name: {record.cache_key for record in self._used[ArmRun(name, repeat)]}
+            answers = {
+                name: {id(record) for record in self._used[ArmRun(name, repeat)]}
                 for name in self.names
             }
-            for one, other in combinations(self.names, 2):
-                if keys[one] and keys[other] and keys[one].isdisjoint(keys[other]):
+            for one, other in itertools.combinations(self.names, 2):
+                if answers[one] and answers[other] and answers[one].isdisjoint(answers[other]):
                     apart[one, other] = apart.get((one, other), 0) + 1
         for (one, other), times in apart.items():
             warn_once(
@@ -191,15 +192,38 @@ class Arms(Mapping[tuple[str, int], Any]):
 
     def _rows(self) -> list[list[str]]:
         uses = dict.fromkeys(self.names, 0)
-        own: dict[str, set[str]] = {name: set() for name in self.names}
+        own: dict[str, set[int]] = {name: set() for name in self.names}
         for run, records in self._used.items():
             uses[run.arm] += len(records)
-            own[run.arm].update(record.cache_key for record in records)
+            own[run.arm].update(map(id, records))
         rows = [["arm", "calls", "not shared"]]
         for name in self.names:
-            others = set().union(*(keys for other, keys in own.items() if other != name))
+            others = set().union(*(used for other, used in own.items() if other != name))
             rows.append([name, f"{uses[name]:,}", f"{len(own[name] - others):,}"])
         return rows
+
+
+class _Draws:
+    """The draws that the arms used, each as one record.
+
+    In the cache's mode ``refresh``, each process asks once for an answer, so a draw may have several.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[str, list[Record]] = {}  # by key
+
+    def known(self, record: Record) -> Record:
+        """Return the record of the same draw with the same answer that was the first one."""
+        answers = self._answers.setdefault(record.cache_key, [])
+        for known in answers:
+            if known is record or same_answer(known, record):
+                return known
+        answers.append(record)
+        return record
+
+    def records(self) -> Iterator[Record]:
+        """Yield the records, each once."""
+        return itertools.chain.from_iterable(self._answers.values())
 
 
 def _as_named(run: Any) -> Any:

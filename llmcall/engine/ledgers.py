@@ -19,7 +19,7 @@ from ..cache.shared import shared_cache
 from ..display.formatting import counted
 from ..errors import BudgetExceededError, CacheError
 from ..notices import notice
-from ..system import process_lock
+from ..system import after_fork_in_child, process_lock
 
 if TYPE_CHECKING:
     from ..models.prices import Price
@@ -35,6 +35,9 @@ NEVER = float("inf")
 # default TIMEOUT of an attempt. If the call takes longer, its true use is not counted.
 AWAY = 600.0
 _begun = time.time()  # of this process
+# The keys of the reservations of this process's running calls: somebody may set the clock meanwhile.
+_under_way: set[str] = set()
+after_fork_in_child(_under_way.clear)
 
 
 class Amounts(NamedTuple):
@@ -147,7 +150,7 @@ class Account:
     def settle_lost(self) -> None:
         """Count as spent what lost processes reserved: the server may have billed their calls."""
         for key, holding in tuple(self.reserved.items()):
-            if holding.seems_lost():
+            if key not in _under_way and holding.seems_lost():
                 self.settle(key, holding.amounts)
 
 
@@ -193,13 +196,17 @@ class Ledger(ABC):
             account.reserved[key] = Holding(
                 need, os.getpid(), self._reserved_at(), socket.gethostname()
             )
+            _under_way.add(key)
             return key
 
         return self._update(reserve)
 
     def settle(self, key: str, used: Amounts) -> None:
         """Replace a reservation by what was used."""
-        self._update(lambda account: account.settle(key, used))
+        try:
+            self._update(lambda account: account.settle(key, used))
+        finally:
+            _under_way.discard(key)
 
     def spent(self) -> Amounts:
         """Return what is spent; of a named budget, by earlier runs and other processes too."""

@@ -16,8 +16,8 @@ from ..config import resolve as config
 from ..config import values
 from ..engine.service_tiers import FLEX
 from ..errors import CacheError, ConfigError
-from ..programs.chance import HASH_SEED, LARGEST, has_hash_seed, seeded
 from ..programs.options import RunOptions
+from ..programs.seeds import HASH_SEED, LARGEST, has_hash_seed, seeded
 from ..records.reader import header_in
 from ..scopes import default_scope
 from .named import object_named

@@ -105,7 +105,7 @@ class Admission:
         self._service_tier = tier_of(request.body)
         if budgets.open_budgets:
             yield from self._reserve()
-        endpoint = yield from self._place()
+        endpoint = yield from self._wait_for_endpoint()
         # A generator has no context of its own: the driver sends in this one.
         _when_sent.set(self.attempt.note_sent)
         return endpoint
@@ -156,7 +156,7 @@ class Admission:
         budgets.check_price(self._pool.model, price, self._service_tier)
         return spending_of(TokenUsage(needed.input_tokens, needed.output_tokens), price)
 
-    def _place(self) -> Flow[Endpoint]:
+    def _wait_for_endpoint(self) -> Flow[Endpoint]:
         """Wait until an endpoint has a place."""
         is_first_look = True
         while True:

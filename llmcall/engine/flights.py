@@ -163,7 +163,8 @@ def _lead_or_follow(
 ) -> None:
     """Begin the flights of requests that have none, and follow the others.
 
-    :param led: gets the calls that lead a flight, and the flights.
+    :param led: gets the calls that lead a flight, and the flights. The caller has this list before
+        any flight begins, so that it ends them all even if Ctrl-C comes in between.
     :param followed: gets the calls that follow one, and the flights.
     """
     # Under one lock: of two equal batches, each would else lead some texts and wait for the other.

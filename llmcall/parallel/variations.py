@@ -66,7 +66,7 @@ class Cell(NamedTuple):
         }
 
 
-class Call(Protocol):
+class VariedCall(Protocol):
     """What asks about rows, as far as it varies."""
 
     def varied(self, texts: Mapping[str, str | None], params: Mapping[str, Any]) -> Any:
@@ -144,7 +144,7 @@ class Crossing(NamedTuple):
 
 
 def crossing(
-    call: Call, rows: Sequence[Mapping[str, Any]], vary: Any, bound: Collection[str] = ()
+    call: VariedCall, rows: Sequence[Mapping[str, Any]], vary: Any, bound: Collection[str] = ()
 ) -> Crossing:
     """Return rows crossed with the levels of axes.
 

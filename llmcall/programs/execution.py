@@ -33,7 +33,7 @@ from ..system import after_fork_in_child
 from ..testing import answers_in_process
 from .children import Children
 from .connections import Watch, refusal
-from .forked_signals import die_of_termination_if_forked
+from .forked_signals import end_forked_processes_on_sigterm
 from .recorder import HAS_ENDED, ProgramCalls
 
 NAMED = 10  # child processes that are named
@@ -159,7 +159,7 @@ class Execution:
         # A program's own handler takes the place of this one.
         if _has_default(signal.SIGTERM) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._terminate)
-            die_of_termination_if_forked(self._terminate)
+            end_forked_processes_on_sigterm(self._terminate)
 
     def run(self, script: str, arguments: tuple[str, ...], *, module: bool = False) -> NoReturn:
         """Run the program, show the exception that ends it as Python does, and exit.
@@ -249,11 +249,11 @@ class Execution:
             sys.stdout.flush()
         has_failed = self._finish()
         if self._is_terminated:
-            _die_of(signal.SIGTERM)
+            _end_by_signal(signal.SIGTERM)
         if isinstance(self._error, KeyboardInterrupt):
-            _die_of(signal.SIGINT)
+            _end_by_signal(signal.SIGINT)
         if self._code == 0 and has_failed:
-            _leave(1)
+            _exit_with(1)
 
     def _terminate(self, number: int, frame: types.FrameType | None) -> None:
         """End the program as ``sys.exit`` does, so that its answers are kept; a second signal kills it.
@@ -402,7 +402,7 @@ def _wait_for_child_processes() -> None:
             child.join()
 
 
-def _leave(code: int) -> NoReturn:
+def _exit_with(code: int) -> NoReturn:
     """End the process with another exit code than the one that Python is ending with."""
     logging.shutdown()
     _flush_output()
@@ -424,7 +424,7 @@ def _has_default(number: int) -> bool:
     return signal.getsignal(number) is signal.SIG_DFL
 
 
-def _die_of(number: int) -> None:
+def _end_by_signal(number: int) -> None:
     """End the process by a signal, as Python does after Ctrl-C: that tells a shell to stop too."""
     if os.name != "posix":
         return

@@ -11,8 +11,8 @@ from types import FrameType
 Handler = Callable[[int, FrameType | None], None]
 
 
-def die_of_termination_if_forked(handler: Handler) -> None:
-    """Make forked processes die of SIGTERM, from their first moment on, instead of running a handler.
+def end_forked_processes_on_sigterm(handler: Handler) -> None:
+    """End forked processes on SIGTERM, from their first moment on, instead of running a handler there.
 
     A forked process forgets the signals that Python has received and not yet handled. One that
     comes in that moment would be lost, so SIGTERM is blocked around each fork.

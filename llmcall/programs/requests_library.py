@@ -1,4 +1,4 @@
-"""The sessions of the library ``requests``, whose requests take the road of an HTTP client's."""
+"""The sessions of the library ``requests``, whose requests are recorded as those of an HTTP client are."""
 
 from __future__ import annotations
 

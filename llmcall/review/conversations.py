@@ -46,7 +46,7 @@ TEXTS = ("text", "input_text", "output_text")  # the types of parts that are tex
 ANSWERER = "assistant"  # the role
 
 
-class Said(NamedTuple):
+class Utterance(NamedTuple):
     """One message, or one answer.
 
     :param role: who says it; with the name, or the tool call that it answers, in parentheses.
@@ -68,12 +68,12 @@ class History:
     :ivar further: the histories with one more message.
     """
 
-    said: Said
+    said: Utterance
     first: Call | None = None
     last: Call | None = None
-    further: dict[Said, History] = field(default_factory=dict)
+    further: dict[Utterance, History] = field(default_factory=dict)
 
-    def with_message(self, said: Said) -> History:
+    def with_message(self, said: Utterance) -> History:
         """Return the history with one more message."""
         return self.further.get(said) or self.further.setdefault(said, History(said))
 
@@ -95,10 +95,10 @@ class Call(NamedTuple):
     draw: str
     title: str
     parameters: tuple[tuple[str, str], ...]
-    messages: tuple[Said, ...]
+    messages: tuple[Utterance, ...]
     known: int
     after: Call | None
-    answers: tuple[Said, ...]
+    answers: tuple[Utterance, ...]
 
 
 def conversations(run: RecordedRun) -> dict[str, list[Call]]:
@@ -107,7 +107,7 @@ def conversations(run: RecordedRun) -> dict[str, list[Call]]:
 
 
 def _calls(records: Iterable[Record]) -> list[Call]:
-    beginning = History(Said("", ()))
+    beginning = History(Utterance("", ()))
     calls: list[Call] = []
     for record in records:
         calls.append(_call(record, beginning, calls[-1] if calls else None))
@@ -204,7 +204,7 @@ def _parameters_of(record: Record) -> dict[str, Any]:
     return asked
 
 
-def _said_of(message: Mapping[str, Any]) -> Said:
+def _said_of(message: Mapping[str, Any]) -> Utterance:
     """Return a message as it is shown."""
     role = str(message.get("role") or "assistant")
     about = message.get("name") or message.get("tool_call_id")
@@ -215,7 +215,7 @@ def _said_of(message: Mapping[str, Any]) -> Said:
         texts.append(f"calls {_tool_call({'function': message['function_call']})}")
     if message.get("refusal"):
         texts.append(f"refuses: {message['refusal']}")
-    return Said(f"{role} ({about})" if about else role, tuple(texts))
+    return Utterance(f"{role} ({about})" if about else role, tuple(texts))
 
 
 def _part(part: Any) -> str:
@@ -232,7 +232,7 @@ def _tool_call(call: Mapping[str, Any]) -> str:
     return f"{function.get('name')}({function.get('arguments', '')}){identifier}"
 
 
-def _answers(record: Record) -> list[Said]:
+def _answers(record: Record) -> list[Utterance]:
     """Return the answers of a call; several if ``n`` is above 1."""
     choices = record.response.get("choices")
     if choices:
@@ -240,17 +240,17 @@ def _answers(record: Record) -> list[Said]:
     if _asks_model(record):
         return [_http_answer(record)]
     role = next((name for name in ("embedding", "fallback") if name in record.response), "result")
-    return [Said(role, (record.answer,))]
+    return [Utterance(role, (record.answer,))]
 
 
-def _http_answer(record: Record) -> Said:
+def _http_answer(record: Record) -> Utterance:
     """Return a model's answer that is recorded as it came."""
     texts = (f"refuses: {record.refusal}",) if record.refusal else (record.answer,)
     end = record.finish_reason
-    return Said(ANSWERER if end in ORDINARY_ENDS else f"{ANSWERER}, ended by {end}", texts)
+    return Utterance(ANSWERER if end in ORDINARY_ENDS else f"{ANSWERER}, ended by {end}", texts)
 
 
-def _choice(choice: Mapping[str, Any], count: int) -> Said:
+def _choice(choice: Mapping[str, Any], count: int) -> Utterance:
     said = _said_of(choice["message"])
     role = (
         said.role if count == 1 else f"{said.role}, choice {choice.get('index', 0) + 1} of {count}"

@@ -32,8 +32,8 @@ ACTORS_SHOWN = 8
 _END = re.compile(r"\s*(…|\.\.\.|\[\.\.\.\]|[\"'”»\n]|\Z)")
 
 
-class Said(NamedTuple):
-    """An answer: whose, and its place among the calls of that actor, from 0."""
+class CallPosition(NamedTuple):
+    """A call, or its answer: the actor, and the place among that actor's calls, from 0."""
 
     actor: str
     place: int
@@ -65,7 +65,7 @@ class Heard(NamedTuple):
         )
 
 
-class Quote(NamedTuple):
+class QuotedWords(NamedTuple):
     """Words of a text that some answers have.
 
     :param begin: the number of the first word.
@@ -77,7 +77,7 @@ class Quote(NamedTuple):
     begin: int
     end: int
     size: int
-    sources: tuple[Said, ...]
+    sources: tuple[CallPosition, ...]
 
 
 class AnswerIndex:
@@ -90,9 +90,9 @@ class AnswerIndex:
     def __init__(self, run: RecordedRun, conversations: Mapping[str, Sequence[Call]]) -> None:
         self._run = run
         self._calls = conversations
-        self._by_words: dict[Words, dict[Words, dict[Said, None]]] = {}
-        self._by_beginning: dict[Words, dict[Words, dict[Said, None]]] = {}
-        self._found: dict[str, tuple[Quote, ...]] = {}
+        self._by_words: dict[Words, dict[Words, dict[CallPosition, None]]] = {}
+        self._by_beginning: dict[Words, dict[Words, dict[CallPosition, None]]] = {}
+        self._found: dict[str, tuple[QuotedWords, ...]] = {}
         self._names = {
             actor: [set(text_of(name).words) for name in actor.split("/")]
             for actor in conversations
@@ -100,16 +100,16 @@ class AnswerIndex:
         for actor, calls in conversations.items():
             for place, call in enumerate(calls):
                 for form in forms(call.record, run.normalize).values():
-                    self._add(form, Said(actor, place))
+                    self._add(form, CallPosition(actor, place))
 
-    def _add(self, form: Form, said: Said) -> None:
+    def _add(self, form: Form, source: CallPosition) -> None:
         if not form.words:
             return
         same = self._by_words.setdefault(form.words[:KEY_WORDS], {})
-        same.setdefault(form.words, {})[said] = None
+        same.setdefault(form.words, {})[source] = None
         if len(form.words) > CUT_WORDS and form.size > LONG:
             same = self._by_beginning.setdefault(form.words[:CUT_WORDS], {})
-            same.setdefault(form.words, {})[said] = None
+            same.setdefault(form.words, {})[source] = None
 
     def heard(self, actor: str, place: int, first: int = 0) -> Iterator[Heard]:
         """Yield the earlier answers that the prompt of a call quotes, in the order of its words.
@@ -121,9 +121,9 @@ class AnswerIndex:
         call = self._calls[actor][place]
         for number, message in enumerate(call.messages[first:], first + 1):
             for text in message.texts:
-                yield from self._heard_in(text, number, Said(actor, place))
+                yield from self._heard_in(text, number, CallPosition(actor, place))
 
-    def _heard_in(self, text: str, number: int, hearer: Said) -> Iterator[Heard]:
+    def _heard_in(self, text: str, number: int, hearer: CallPosition) -> Iterator[Heard]:
         read = text_of(text)
         end = 0
         for quote in self._quotes(text):
@@ -140,42 +140,45 @@ class AnswerIndex:
                 words = "".join(read.tokens[begin : last + 1])
                 yield Heard(number, best.actor, best.place + 1, words, len(earlier) - 1)
 
-    def _may_come_before(self, said: Said, hearer: Said) -> bool:
+    def _may_come_before(self, source: CallPosition, hearer: CallPosition) -> bool:
         """Return whether an answer may have come before a call.
 
         A recording keeps no order between actors. So another's answer may have, unless it stands in
         a later round, or clearly later among its actor's calls.
         """
-        if said.actor == hearer.actor:
-            return said.place < hearer.place
+        if source.actor == hearer.actor:
+            return source.place < hearer.place
         if self._run.rounds is not None:
-            return self._round_number(said) <= self._round_number(hearer)
-        is_later = said.place > hearer.place + SLACK
-        return not (is_later and self._progress(said) > self._progress(hearer))
+            return self._round_number(source) <= self._round_number(hearer)
+        is_later = source.place > hearer.place + SLACK
+        return not (is_later and self._progress(source) > self._progress(hearer))
 
-    def _round_number(self, said: Said) -> int:
-        return self._run.round_number(self._calls[said.actor][said.place].record)
+    def _round_number(self, position: CallPosition) -> int:
+        call = self._calls[position.actor][position.place]
+        return self._run.round_number(call.record)
 
-    def _progress(self, said: Said) -> float:
-        return said.place / len(self._calls[said.actor])
+    def _progress(self, position: CallPosition) -> float:
+        return position.place / len(self._calls[position.actor])
 
-    def _nearness(self, said: Said, hearer: Said, quote: Quote, read: Text) -> tuple[Any, ...]:
+    def _nearness(
+        self, source: CallPosition, hearer: CallPosition, quote: QuotedWords, read: Text
+    ) -> tuple[Any, ...]:
         """Return what is largest for the likeliest source of a quote: one that the text names, of
         an earlier round, and of these the last.
         """
         before = read.words[max(0, quote.begin - NAME_WORDS) : quote.begin]
-        return self._is_named(said.actor, before), said.place < hearer.place, said.place
+        return self._is_named(source.actor, before), source.place < hearer.place, source.place
 
     def _is_named(self, actor: str, words: Collection[str]) -> bool:
         """Return whether some words name an actor, by a level of its scope path."""
         return any(name and name <= set(words) for name in self._names[actor])
 
-    def _quotes(self, text: str) -> tuple[Quote, ...]:
+    def _quotes(self, text: str) -> tuple[QuotedWords, ...]:
         if text not in self._found:
             self._found[text] = tuple(self._read(text_of(text)))
         return self._found[text]
 
-    def _read(self, text: Text) -> Iterator[Quote]:
+    def _read(self, text: Text) -> Iterator[QuotedWords]:
         """Yield the quotes in a text from left to right, each time the longest."""
         at = 0
         while at < len(text.words):
@@ -188,7 +191,7 @@ class AnswerIndex:
                 yield quote
             at = at + 1 if quote is None or quote.size < LONG else quote.end
 
-    def _whole(self, words: Words, at: int) -> Iterator[Quote]:
+    def _whole(self, words: Words, at: int) -> Iterator[QuotedWords]:
         for length in range(1, KEY_WORDS + 1):
             same = self._by_words.get(words[at : at + length])
             for count in {len(each) for each in same or ()}:
@@ -196,7 +199,7 @@ class AnswerIndex:
                 if sources and len(sources) <= MOST and at + count <= len(words):
                     yield _quote(words, at, at + count, sources)
 
-    def _cut(self, text: Text, at: int) -> Iterator[Quote]:
+    def _cut(self, text: Text, at: int) -> Iterator[QuotedWords]:
         """Yield the answers of which a text has the beginning, and then ends or breaks off."""
         words = text.words
         alike = self._by_beginning.get(words[at : at + CUT_WORDS], {})
@@ -215,8 +218,8 @@ def _breaks_off(text: Text, end: int) -> bool:
     return _END.match("".join(text.tokens[begin : begin + END_TOKENS])) is not None
 
 
-def _quote(words: Words, begin: int, end: int, sources: Iterable[Said]) -> Quote:
-    return Quote(begin, end, sum(map(len, words[begin:end])), tuple(sources))
+def _quote(words: Words, begin: int, end: int, sources: Iterable[CallPosition]) -> QuotedWords:
+    return QuotedWords(begin, end, sum(map(len, words[begin:end])), tuple(sources))
 
 
 # One call

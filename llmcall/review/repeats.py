@@ -41,7 +41,7 @@ class Repeats:
         self._forms_of = forms_of
         self._calls_with: dict[str, dict[tuple[str, ...], tuple[int, int]]] = {}
         self._ends: dict[tuple[str, str], list[End]] = {}
-        self._said: dict[tuple[int, int], Said] = {}
+        self._said: dict[tuple[int, int], AnswersOfTurn] = {}
         self._groups: dict[Parts, list[Group]] = {}
 
     @cached_property
@@ -115,10 +115,10 @@ class Repeats:
             self._ends[scope, context] = [each for each in found if each.texts]
         return self._ends[scope, context]
 
-    def _said_in(self, number: int, run: int) -> Said:
+    def _said_in(self, number: int, run: int) -> AnswersOfTurn:
         """Return what was said in the calls that have one place among their actors'."""
         if (number, run) not in self._said:
-            said = self._said[number, run] = Said()
+            said = self._said[number, run] = AnswersOfTurn()
             for actor, scope in enumerate(self._sources):
                 calls = self._actors[scope]
                 record = calls[number][run] if number < len(calls) else None
@@ -155,8 +155,8 @@ class End(NamedTuple):
     texts: list[tuple[str, int]]
 
 
-class Said:
-    """Which actors gave which answers."""
+class AnswersOfTurn:
+    """Which actors gave which answers in one turn: in the calls that have one place among their actors'."""
 
     def __init__(self) -> None:
         self._by_words: dict[Hashable, dict[str, list[int]]] = {}

@@ -2,8 +2,8 @@
 
 Generators that the program seeds keep their seeds. Each generator that it makes without one gets a
 seed of its own: by the run's seed, the task or thread, the module and function that make it, and how
-many these made before. So timing decides nothing, and a generator more in one place moves none in
-another.
+many these made before. So timing decides nothing, and a further generator in one function changes no
+seed in another.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HASH_SEED = "PYTHONHASHSEED"
 LARGEST = 2**32 - 1  # of the seeds that Python's hashes and NumPy take
 # Nobody may guess the names of temporary files.
 UNSEEDED = ("tempfile",)
-_plumbing = (__name__, "random")  # modules whose frames stand between the program and a seed
+_own_modules = (__name__, "random")  # modules whose frames stand between the program and a seed
 
 
 class _Seeds:
@@ -42,11 +42,11 @@ class _Seeds:
         self._lock = threading.Lock()
 
     def next(self, bits: int) -> int | None:
-        """Return the next seed for whoever asks; ``None`` if its chance stays unknown."""
-        place = _place(sys._getframe(1))
-        if place.partition(":")[0] in UNSEEDED:
+        """Return the next seed for whoever asks; ``None`` if its numbers stay random."""
+        caller = _caller_outside(sys._getframe(1))
+        if caller.partition(":")[0] in UNSEEDED:
             return None
-        maker = (*_asker(), place)
+        maker = (*_asker(), caller)
         with self._lock:
             number = self._made[maker]
             self._made[maker] += 1
@@ -61,9 +61,9 @@ def _asker() -> tuple[str, ...]:
     return () if asker is None or asker.name == askers.MAIN else (asker.name,)
 
 
-def _place(frame: FrameType | None) -> str:
-    """Return the module and the function outside Python's own ``random``."""
-    while frame is not None and frame.f_globals.get("__name__") in _plumbing:
+def _caller_outside(frame: FrameType | None) -> str:
+    """Return the module and the function that use Python's own ``random``: ``"module:function"``."""
+    while frame is not None and frame.f_globals.get("__name__") in _own_modules:
         frame = frame.f_back
     if frame is None:
         return ""
@@ -72,7 +72,8 @@ def _place(frame: FrameType | None) -> str:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Fix the chance of the process for a block: ``random``, NumPy, and generators without a seed.
+    """Seed the random numbers of the process for a block: ``random``, NumPy, and generators without a
+    seed.
 
     What is meant to be secret (``secrets``, ``os.urandom``, ``uuid4``) stays so. The hash seed is
     fixed before Python starts: see :func:`has_hash_seed`.

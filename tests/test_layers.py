@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "llmcall"
 # package.
 LAYERS = [
     "_version errors failures types notices system display surrogates secrets requests.keys "
-    "responses.body responses.event_stream",
+    "requests.normalizers requests.plain_data responses.body responses.event_stream",
     "config",
     "models requests prompts outputs responses",
     "askers interrupts scopes records differences misses",

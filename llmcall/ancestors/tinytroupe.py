@@ -20,9 +20,11 @@ from ..display.formatting import one_line
 from ..errors import APIError, CacheCorruptError
 from ..notices import notice
 from ..records.packed import UNREADABLE
-from ..requests.keys import key_of, normalizer, plain
+from ..requests.keys import key_of
 from ..requests.messages import asked_messages, check_messages
+from ..requests.normalizers import normalizer
 from ..requests.parameters import asked_parameters, check_names, given_parameters
+from ..requests.plain_data import plain
 from ..requests.rekeying import under_settings
 from ..responses.checks import check_chat
 from ..types import Record

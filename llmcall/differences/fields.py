@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..display.formatting import as_json, shortened
 from ..display.printable import printable
 from ..requests.contents import text_of
-from ..requests.keys import is_same
+from ..requests.plain_data import is_same
 from ..secrets import masked
 from ..types import Data
 from .words import Passage, passages, shown

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ContextLengthError
 from ..notices import logger
-from ..requests.keys import ordered
+from ..requests.plain_data import ordered
 from ..responses.body import finite
 from ..responses.checks import is_cut
 from ..responses.chunks import chunks_of, text_in

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import active_cassette
-from ..requests.keys import key_of, normalizer
+from ..requests.keys import key_of
 from ..requests.messages import asked_messages, check_messages
+from ..requests.normalizers import normalizer
 from ..requests.parameters import (
     CONFIGURED_UNKEYED,
     asked_parameters,

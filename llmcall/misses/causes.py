@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from ..config.settings import Settings
 from ..differences.fields import CONTENTS, Difference, as_text, brief, side
-from ..requests.keys import ANEW, NORMALIZERS, map_texts, normalizer
+from ..requests.keys import ANEW
+from ..requests.normalizers import NORMALIZERS, normalizer
 from ..requests.parameters import CONFIGURED
+from ..requests.plain_data import map_texts
 from ..types import Data, Record, Request
 from .distance import UNLIKE
 from .samples import split_sample

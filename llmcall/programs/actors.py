@@ -13,7 +13,7 @@ from typing import Any
 from .. import askers, scopes
 from ..display.formatting import counted
 from ..notices import warn_once
-from ..requests.keys import NORMALIZERS, normalizer
+from ..requests.normalizers import NORMALIZERS, normalizer
 from .requests import EMBEDDINGS, ProgramRequest
 
 Actor = Callable[["ProgramRequest"], "str | None"] | str

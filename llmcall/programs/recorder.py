@@ -20,7 +20,7 @@ from ..errors import (
     ScopeError,
 )
 from ..notices import warn_once
-from ..requests.keys import normalizer
+from ..requests.normalizers import normalizer
 from ..system import running_loop
 from .actors import Actor, Actors, warn_of_askers
 from .answers import (

@@ -15,7 +15,8 @@ from ..display.printable import printable
 from ..engine.draws import sampled
 from ..engine.prepared_call import PreparedCall
 from ..engine.usage import Meter
-from ..requests.keys import map_texts, normalizer
+from ..requests.normalizers import normalizer
+from ..requests.plain_data import map_texts
 from ..scopes import next_place, scope_of_call
 from ..types import FROM_FUNCTION, FROM_SERVER, Request
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar, overload
 from ..config import resolve as config
 from ..engine.drivers import adrive, drive
 from ..errors import short_traceback
-from ..requests.keys import plain
+from ..requests.plain_data import plain
 from ..requests.signatures import Parameters
 from ..scopes import current_scope
 from .calls import normalized, prepare_function

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import secrets
 from ..notices import warn_once
-from ..requests.keys import plain
+from ..requests.plain_data import plain
 from .calls import normalized, prepare_function
 from .results import result_of
 

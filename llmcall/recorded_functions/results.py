@@ -11,7 +11,7 @@ from ..engine.lookup import lookup
 from ..engine.retry import RetryPolicy, retried
 from ..errors import APIError, LLMCallError
 from ..failures import LEFT, is_left
-from ..requests.keys import ordered, plain
+from ..requests.plain_data import ordered, plain
 from ..types import Outcome, record_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from zlib import crc32
 
 from ..errors import CacheCorruptError
-from ..requests.keys import plain
+from ..requests.plain_data import plain
 from ..types import Record
 from .served import days_of, entry_of
 

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import CacheCorruptError, CacheError
-from ..requests.keys import is_same
+from ..requests.plain_data import is_same
 from ..types import Data, Record
 from .askers import askers_of
 from .header import header_differences, joined_headers

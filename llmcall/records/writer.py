@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import secrets
-from ..requests.keys import ordered, ordered_names, plain
+from ..requests.plain_data import ordered, ordered_names, plain
 from ..responses.body import finite
 from ..surrogates import check_unicode
 from .answers import lasting

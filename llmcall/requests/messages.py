@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..types import is_part
-from .keys import a, map_texts, plain
+from .plain_data import map_texts, plain, with_article
 
 # The roles of the chat completions API (openai 3.51, ChatCompletionMessageParam).
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
@@ -28,7 +28,9 @@ def check_messages(messages: Any, *, dedent: bool = False) -> list[dict[str, Any
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     elif not isinstance(messages, (list, tuple)):
-        raise TypeError(f"messages is {a(messages)}; it must be a list of messages, or one string")
+        raise TypeError(
+            f"messages is {with_article(messages)}; it must be a list of messages, or one string"
+        )
     if not messages:
         raise ValueError("messages is empty; at least one message is needed")
     checked = []
@@ -56,7 +58,9 @@ def _is_text_message(message: Any) -> bool:
 
 def _checked_message(message: Any, where: str) -> dict[str, Any]:
     if not isinstance(message, Mapping):
-        raise TypeError(f"{where} is {a(message)}; it must be a dict with role and content")
+        raise TypeError(
+            f"{where} is {with_article(message)}; it must be a dict with role and content"
+        )
     checked: dict[str, Any] = plain(message, where)
     role, content = checked.get("role"), checked.get("content")
     if not isinstance(role, str) or role not in ROLES:
@@ -64,7 +68,9 @@ def _checked_message(message: Any, where: str) -> dict[str, Any]:
     if content is None and role not in ("assistant", "function"):
         raise ValueError(f"{where} has no content; a {role} message needs one")
     if content is not None and not isinstance(content, (str, list)):
-        raise TypeError(f"{where}.content is {a(content)}; it must be a string or a list of parts")
+        raise TypeError(
+            f"{where}.content is {with_article(content)}; it must be a string or a list of parts"
+        )
     for index, part in enumerate(content if isinstance(content, list) else ()):
         if not is_part(part):
             needed = "it must be a dict with a type, such as 'image_url', or 'text' and a text"

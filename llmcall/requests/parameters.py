@@ -10,7 +10,7 @@ from ..config.settings import Settings
 from ..config.values import nearest
 from ..models.catalog import Capabilities, parameters_of
 from ..secrets import without_credentials
-from .keys import a, plain
+from .plain_data import plain, with_article
 
 # The parameters that [OpenAI] sets defaults for.
 CONFIGURED = (
@@ -140,7 +140,7 @@ def checked(name: str, value: Any) -> Any:
     found = plain(value, name)
     words, *kinds = KINDS.get(name, ("", type(found)))
     if type(found) not in kinds:
-        what = repr(found) if isinstance(found, (bool, int, float)) else a(found)
+        what = repr(found) if isinstance(found, (bool, int, float)) else with_article(found)
         raise TypeError(f"{name} is {what}; it must be {words}")
     return found
 

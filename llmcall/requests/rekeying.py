@@ -7,8 +7,9 @@ from typing import Any
 
 from ..config.settings import Settings
 from ..models.catalog import resolve
-from .keys import map_texts, normalizer
 from .messages import DIGEST
+from .normalizers import normalizer
+from .plain_data import map_texts
 
 # The fields that hold what was said.
 NORMALIZED = ("messages", "input", "arguments", "body")

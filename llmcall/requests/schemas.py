@@ -13,7 +13,7 @@ from functools import lru_cache, wraps
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
-from .keys import plain
+from .plain_data import plain
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..display.formatting import as_json, one_line
 from ..display.printable import printable
 from ..records.references import digest_of
-from ..requests.keys import key_of, map_texts, normalizer
+from ..requests.keys import key_of
+from ..requests.normalizers import normalizer
+from ..requests.plain_data import map_texts
 from ..types import message_text
 
 if TYPE_CHECKING:

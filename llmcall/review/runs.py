@@ -13,7 +13,7 @@ from ..errors import CacheError
 from ..programs.actors import SYSTEM, named_by_system
 from ..records.reader import read as read_records
 from ..records.served import served_by, served_words
-from ..requests.keys import normalizer
+from ..requests.normalizers import normalizer
 from .rounds import Rounds, find_rounds
 
 if TYPE_CHECKING:

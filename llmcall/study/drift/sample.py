@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...display.formatting import counted
 from ...errors import CacheError
-from ...requests.keys import NORMALIZERS, key_of
+from ...requests.keys import key_of
 from ...requests.messages import DIGEST
+from ...requests.normalizers import NORMALIZERS
 from ...scopes.names import without_repeats
 
 if TYPE_CHECKING:

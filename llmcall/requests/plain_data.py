@@ -1,0 +1,138 @@
+"""Plain data, as JSON holds it: checked, copied, ordered, compared and changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..surrogates import check_unicode, joined_surrogates
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+SPEAKER = ("role", "content")  # a message's fields that come first in a file
+INTEGER_BITS = 14_000  # 4,214 digits: Python reads and writes no decimal number of more than 4,300
+
+
+def plain(value: Any, where: str, exact: bool = False, *, surrogates: bool = False) -> Any:
+    """Return a copy of JSON-like data in which a number has one form (1.0 is 1).
+
+    :param value: plain data; mappings, tuples and other kinds of numbers are converted.
+    :param where: where the value is, for messages, e.g. ``messages[2].content``.
+    :param exact: whether the data will be recorded: 1.0 stays 1.0, bytes are allowed, and lone
+        surrogates and numbers with too many digits are refused.
+    :param surrogates: whether lone surrogates are allowed, as in an answer; JSON can escape them.
+    :raises TypeError: for anything else; the message says where.
+    :raises ValueError: for NaN and the infinities.
+    """
+    kind = type(value)
+    if value is None or kind is bool or ((kind is str or kind is int) and not exact):
+        return value
+    if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise TypeError(f"{where} has the key {name!r}; keys must be strings")
+        return {
+            _text(name, where, exact and not surrogates): plain(
+                item, f"{where}.{name}", exact, surrogates=surrogates
+            )
+            for name, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [
+            plain(item, f"{where}[{index}]", exact, surrogates=surrogates)
+            for index, item in enumerate(value)
+        ]
+    if isinstance(value, str):
+        return _text(value, where, exact and not surrogates)
+    return bytes(value) if exact and isinstance(value, bytes) else _number(value, where, exact)
+
+
+def _text(text: str, where: str, whole: bool) -> str:
+    if whole:
+        check_unicode(text, where)
+    return str.__str__(text)
+
+
+def _number(value: Any, where: str, exact: bool) -> int | float:
+    if type(value) is not float:
+        from numbers import Integral, Rational, Real
+
+        if isinstance(value, Integral):
+            if exact and int(value).bit_length() > INTEGER_BITS:
+                raise ValueError(f"{where} is a number of too many digits to be recorded")
+            return int(value)
+        if not isinstance(value, Real) or (exact and isinstance(value, Rational)):
+            kinds = (
+                "dict, list, str, number, bool, None or bytes"
+                if exact
+                else "dict, list, str, number, bool or None"
+            )
+            raise TypeError(f"{where} is {with_article(value)}; it must be plain data ({kinds})")
+        value = float(value)
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError(f"{where} is {value}, which JSON cannot represent")
+    return int(value) if value.is_integer() and not exact else value
+
+
+def with_article(value: Any) -> str:
+    """Return a value's type with its article, for an error message."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def ordered(data: Any) -> Any:
+    """Return a copy of plain data as a cassette returns it.
+
+    Each object's names are sorted, a message's role and content first. Two surrogates that make one
+    character are joined.
+    """
+    if isinstance(data, dict):
+        return {name: ordered(data[name]) for name in ordered_names(data)}
+    if isinstance(data, list):
+        return [ordered(item) for item in data]
+    return joined_surrogates(data) if isinstance(data, str) else data
+
+
+def ordered_names(data: Mapping[str, Any]) -> list[str]:
+    """Return the names of an object in the order of :func:`ordered`."""
+    names = sorted(data)
+    if "role" not in data:
+        return names
+    return [name for name in SPEAKER if name in data] + [
+        name for name in names if name not in SPEAKER
+    ]
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Return whether two pieces of plain data have the same canonical JSON: ``True`` is not 1."""
+    kind = type(one)
+    if kind is not type(other):
+        return False
+    if kind is dict:
+        if one.keys() != other.keys():
+            return False
+        for name, item in one.items():
+            its = other[name]
+            if item != its if type(item) is str else not is_same(item, its):  # most are texts
+                return False
+        return True
+    if kind is list:
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return bool(one == other)
+
+
+def map_texts(value: Any, change: Callable[[str], str], kept: Collection[str] = ()) -> Any:
+    """Return a copy of plain data with each text changed, but no names.
+
+    :param change: returns the new text.
+    :param kept: names of fields whose values stay.
+    """
+    if isinstance(value, dict):
+        return {
+            name: item if name in kept else map_texts(item, change, kept)
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [map_texts(item, change, kept) for item in value]
+    return change(value) if isinstance(value, str) else value

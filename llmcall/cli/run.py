@@ -94,17 +94,9 @@ def run(
     request that is not recorded. The first such error is printed. A replay takes --scope, --actor,
     --normalize and --seed from the cassette.
     """
-    if not module and not Path(script).is_file():
-        if script.startswith("-"):
-            raise click.UsageError(f"llmcall run has no option {script}, and no such script exists")
-        raise click.UsageError(f"{script} does not exist")
-    if mode == "none" and cassette is not None and not Path(cassette).is_file():
-        raise CacheError(
-            f"{cassette} does not exist, so there is nothing to replay; run the program once without "
-            "--mode none to record it"
-        )
-    if mode not in (None, "none") and cassette is None:
-        raise click.UsageError(f"--mode {mode} needs a cassette; name one with --cassette")
+    if not module:
+        _check_script(script)
+    _check_cassette(cassette, mode)
     import llmcall
 
     from ..programs.execution import Execution
@@ -142,6 +134,33 @@ def run(
         around = opening.pop_all()
     execution = Execution(calls, tape, around, sends_nothing=mode == "none")
     execution.run(script, arguments, module=module)
+
+
+def _check_script(script: str) -> None:
+    """Check that the script exists.
+
+    :raises click.UsageError: if it does not.
+    """
+    if Path(script).is_file():
+        return
+    if script.startswith("-"):
+        raise click.UsageError(f"llmcall run has no option {script}, and no such script exists")
+    raise click.UsageError(f"{script} does not exist")
+
+
+def _check_cassette(cassette: str | None, mode: str | None) -> None:
+    """Check that there is a cassette if the mode needs one.
+
+    :raises click.UsageError: if none is named.
+    :raises CacheError: if there is nothing to replay.
+    """
+    if mode == "none" and cassette is not None and not Path(cassette).is_file():
+        raise CacheError(
+            f"{cassette} does not exist, so there is nothing to replay; run the program once without "
+            "--mode none to record it"
+        )
+    if mode not in (None, "none") and cassette is None:
+        raise click.UsageError(f"--mode {mode} needs a cassette; name one with --cassette")
 
 
 def _normalizers(given: tuple[str, ...]) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ class Repeats:
         self._sources = list(sources)
         self._forms_of = forms_of
         self._calls_with: dict[str, dict[tuple[str, ...], tuple[int, int]]] = {}
-        self._ends: dict[tuple[str, str], list[End]] = {}
+        self._continuations: dict[tuple[str, str], list[Continuation]] = {}
         self._said: dict[tuple[int, int], AnswersOfTurn] = {}
         self._groups: dict[Parts, list[Group]] = {}
 
@@ -90,11 +90,11 @@ class Repeats:
         words = _spoken(form)
         lag = number - group.turn[0]
         fitting, differing = group.actors, 0
-        for end in self._ends_of(scope, " ".join(context)):
-            if end.call == number or end.call < lag:
+        for continuation in self._continuations_of(scope, " ".join(context)):
+            if continuation.call == number or continuation.call < lag:
                 continue
-            said = self._said_in(end.call - lag, end.run)
-            same, other = said.at(group.location, end, words)
+            said = self._said_in(continuation.call - lag, continuation.run)
+            same, other = said.at(group.location, continuation, words)
             fitting &= same | other | ~said.anything_at(group.location)
             differing |= other
             if not fitting:
@@ -102,18 +102,18 @@ class Repeats:
         for actor in _members(fitting & differing):
             yield group.parts[actor]
 
-    def _ends_of(self, scope: str, context: str) -> list[End]:
+    def _continuations_of(self, scope: str, context: str) -> list[Continuation]:
         """Return what follows some words in the prompts of an actor."""
-        if (scope, context) not in self._ends:
+        if (scope, context) not in self._continuations:
             sought = f" {context} " if context else ""
             found = (
-                End(number, run, list(_behind(record, sought)))
+                Continuation(number, run, list(_after(record, sought)))
                 for number, call in enumerate(self._actors[scope])
                 for run, record in enumerate(call)
                 if record
             )
-            self._ends[scope, context] = [each for each in found if each.texts]
-        return self._ends[scope, context]
+            self._continuations[scope, context] = [each for each in found if each.texts]
+        return self._continuations[scope, context]
 
     def _said_in(self, number: int, run: int) -> AnswersOfTurn:
         """Return what was said in the calls that have one place among their actors'."""
@@ -142,7 +142,7 @@ class Group(NamedTuple):
     actors: Actors
 
 
-class End(NamedTuple):
+class Continuation(NamedTuple):
     """What follows some words in a prompt.
 
     :param call: the place of the prompt among its actor's calls.
@@ -179,13 +179,15 @@ class AnswersOfTurn:
             self._sets[location, ""] = _set_of(actor for each in everyone for actor in each)
         return self._sets[location, ""]
 
-    def at(self, location: Hashable, end: End, words: str) -> tuple[Actors, Actors]:
-        """Return the actors whose answers begin the end of a prompt: those that said some words, and
+    def at(
+        self, location: Hashable, continuation: Continuation, words: str
+    ) -> tuple[Actors, Actors]:
+        """Return the actors whose answers begin a continuation: those that said some words, and
         those that said others.
         """
         same, other = 0, 0
         by_words = self._by_words.get(location, {})
-        for text, begin in end.texts:
+        for text, begin in continuation.texts:
             for length in self._lengths.get(location, ()):
                 found = text[begin : begin + length]
                 if found not in by_words:
@@ -236,7 +238,7 @@ def _calls_with(calls: Calls) -> dict[tuple[str, ...], tuple[int, int]]:
     return found
 
 
-def _behind(record: Record, context: str) -> Iterator[tuple[str, int]]:
+def _after(record: Record, context: str) -> Iterator[tuple[str, int]]:
     """Yield where some words end in what was asked; without these, where each text begins."""
     for text in asked_texts(record):
         words = spoken(text)

@@ -7,7 +7,6 @@ is in use, while the process forks.
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import threading
 import weakref
@@ -181,6 +180,7 @@ class Reader(Handle):
         """Return the path of a copy of the database and its write-ahead log, in a folder that can be
         written.
         """
+        import shutil
         import tempfile
 
         folder = tempfile.mkdtemp(prefix="llmcall-")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..config import resolve as config
 from ..system import after_fork_in_child, at_exit, process_lock
-from .cassette import Cassette
 from .parent import check_parent
 from .stack import open_cassettes, pop, push_outermost
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..config.settings import Settings
+    from .cassette import Cassette
 
 _named: Cassette | None = None  # the one that the settings name
 _lock = process_lock(__name__)
@@ -82,6 +82,8 @@ def current_cassette() -> Cassette | None:
         if _named is None or (str(_named.path), _named.mode) != (path, mode):
             close_named()  # what the settings named before
             if path is not None:
+                from .cassette import Cassette
+
                 made = Cassette(path, mode)
                 made.is_named_by_settings = True
                 made.start()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import CacheError, CacheMissError
-from .cassette import Cassette
-from .remedies import remedy_of
 
 if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
@@ -18,6 +15,7 @@ if TYPE_CHECKING:
     from ..misses.report import Miss
     from ..misses.search import Source
     from ..types import Request
+    from .cassette import Cassette
 
 
 def missed(
@@ -37,6 +35,7 @@ def missed(
     :param past_cache: whether the call goes past the disk cache.
     """
     from ..misses.report import cache_remedy, explain, headline
+    from .remedies import remedy_of
 
     source = None if past_cache else cache.searched()
     remedy = cache_remedy(settings, past_cache=past_cache)
@@ -59,6 +58,8 @@ def missed(
 
 def _searched(cassette: Cassette) -> Source:
     """Return the records of a cassette's file, to be searched for the nearest to a request."""
+    import shlex
+
     from ..misses.search import Source
 
     lines = cassette.stored

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
 
 # For each ``map`` that the present context is in, a future that is done once it was interrupted. A
 # call that waits for its server goes on, and its answer is stored if it comes.
-Stops = tuple[Future[None], ...]
+Stops = tuple["Future[None]", ...]
 current_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
 
 

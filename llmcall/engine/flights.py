@@ -18,6 +18,7 @@ from .lookup import find_in_cache, find_on_cassette
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeAlias
 
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .prepared_call import Call, PreparedCall
     from .retry import RetryPolicy
 
-    Store = ResponseCache | Cassette
+    Store: TypeAlias = ResponseCache | Cassette
     Key = tuple[Store, str]  # where the answer is stored, and the request's key
     Outcomes = dict[str, Outcome]  # by the request's key
 

@@ -499,7 +499,7 @@ class Cassette(ContextDecorator):
         records outside any scope, such as embeddings. If the function itself was called outside any
         scope, they also include those in outermost scopes that this run did not enter.
         """
-        return self._uses.unneeded(self.stored or ())
+        return [] if self.stored is None else self._uses.unneeded(self.stored)
 
     def to_frame(self, levels: Sequence[str] | None = None) -> Any:
         """Return a pandas DataFrame with a row for each record. The cassette need not be open.

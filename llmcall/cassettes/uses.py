@@ -10,6 +10,7 @@ from ..scopes import Place
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ..records.reader import RecordFile
     from ..types import Record
 
 # First by the levels of the caller's scope path, then by the call's place.
@@ -88,15 +89,17 @@ class Uses:
         """Return the outermost scopes in which this run made calls."""
         return {_outermost_scope(record) for record in records if record.cache_key in self._first}
 
-    def unneeded(self, records: Iterable[Record]) -> list[Record]:
+    def unneeded(self, stored: RecordFile) -> list[Record]:
         """Return the unused records that no dry run looked up.
 
         If there were only dry runs, the program made no call, and no record is known as unneeded.
 
-        :param records: as for :meth:`unused`.
+        :param stored: those of the file.
         """
         if self._is_planned and not self._first:
             return []
+        # If a function was replayed, the records that were used tell which scopes this run entered.
+        records = stored if self._skipped else stored.others(list(self._first))
         return [each for each in self.unused(records) if each.cache_key not in self._planned]
 
     def _may_be_skipped(self, record: Record, entered: set[str]) -> bool:

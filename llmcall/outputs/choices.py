@@ -25,13 +25,16 @@ def choice(text: str, output_type: Any) -> Any:
     :raises OutputError: for an answer that names none, or several.
     """
     options = _VERDICTS if output_type is bool else labels(output_type)
+    stripped = text.strip()
+    if stripped in options:
+        return options[stripped]
     spellings = _spellings(options, output_type)
 
     def meant(words: str) -> list[str]:
         """Return the labels that some words may mean."""
         return [words] if words in options else spellings.get(_normal(words.strip("-– ")), [])
 
-    for whole in (text.strip(), bare(text)):
+    for whole in (stripped, bare(text)):
         whole_means = meant(whole)
         if len(whole_means) == 1:
             return options[whole_means[0]]

@@ -19,7 +19,7 @@ from .resolver import Resolver
 from .served import from_header, joined_served, model_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ..types import Request
     from ..types.days import Days
@@ -88,9 +88,20 @@ class RecordFile:
         return len(self._records)
 
     def __iter__(self) -> Iterator[Record]:
+        return self.others(())
+
+    def others(self, keys: Iterable[str]) -> Iterator[Record]:
+        """Yield the records in the order of the file, without those that were looked up and have one
+        of some keys.
+
+        :param keys: the keys.
+        """
+        looked_up = {self._positions.get(key) for key in keys}
         without_key = self._without_key.copy().values()
         unique = {positions[0] for positions in without_key if len(positions) == 1}
         for position in range(len(self)):
+            if position in looked_up:
+                continue
             record = self.record(position)
             if position in unique or self._first(record, position) == position:
                 yield record

@@ -847,6 +847,16 @@ def test_the_header_holds_on_another_machine(monkeypatch: pytest.MonkeyPatch) ->
     assert early.build_request("It is 23:59").model == "other"
 
 
+def test_what_code_set_in_the_settings_of_a_client_is_not_in_the_header() -> None:
+    """The code sets it in a replay, too."""
+    with llmcall.configured(temperature=0.5):
+        client = OpenAIClient(settings=llmcall.settings())
+    client.transport = counting()
+    with cassette(PATH):
+        said(client)
+    assert "temperature" not in header()
+
+
 def test_a_setting_without_a_value_in_the_header_has_none_in_a_replay() -> None:
     """This machine's value would make another request of it."""
     config_file("[OpenAI]\nTEMPERATURE = 0\n")

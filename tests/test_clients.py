@@ -408,6 +408,22 @@ def test_the_body_of_a_call_has_the_apis_parameters_and_extra_body(seen: Any) ->
     }
 
 
+def test_an_extra_body_replaces_neither_the_model_nor_the_messages(server: ScriptedServer) -> None:
+    """The record is of the model and the messages that the call names."""
+    client = client_for(server.base_url, api_key=SECRET, model="m")
+    client.send_message(QUESTION, extra_body={"model": "other", "messages": [], "top_k": 40})
+    (seen,) = server.requests
+    assert seen.body == {"model": "m", "messages": QUESTION, "top_k": 40}
+
+
+def test_an_embedding_is_asked_for_as_numbers(httpserver: HTTPServer) -> None:
+    """The request says so, whatever the server gives otherwise."""
+    server = ScriptedServer(httpserver, Answer(200, embeddings([0.5, 0.25])))
+    client_for(server.base_url, api_key=SECRET).get_embedding("text", "m")
+    (seen,) = server.requests
+    assert seen.body == {"model": "m", "input": ["text"], "encoding_format": "float"}
+
+
 def azure_at(server: ScriptedServer) -> dict[str, Any]:
     """Return the settings by which a server is taken for an Azure resource."""
     return {

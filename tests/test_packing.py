@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import py_compile
 import shutil
@@ -508,6 +509,13 @@ def test_a_tolerance_lets_numbers_differ(package: Path, name: str) -> None:
 
 
 @pytest.mark.newest_only
+@pytest.mark.parametrize("tolerance", [-0.1, math.nan])
+def test_a_tolerance_below_zero_is_refused(tolerance: float) -> None:
+    """So is one that is no number: it would let everything differ."""
+    with pytest.raises(ValueError, match="it must be 0 or more"):
+        llmcall.verify("study", tolerance=tolerance)
+
+
 def test_a_tolerance_lets_no_text_differ(package: Path) -> None:
     """An answer that became another one differs with any ``--tolerance``."""
     edited(package / "results/out/table.csv", "answer 1", "answer one")
@@ -578,6 +586,13 @@ def test_an_unsafe_zip_file_is_refused(packed: Path, tmp_path: Path, name: str) 
     with zipfile.ZipFile(file, "a") as archive:
         UNSAFE[name](archive)
     assert "nothing was unpacked" in done("verify", file, code=1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_a_package_with_a_link_is_refused(package: Path) -> None:
+    """It would lead the program to a file of this machine."""
+    (package / "data/more.txt").symlink_to("/etc/hosts")
+    assert "is a link; a package has none, and nothing was run" in done("verify", package, code=1)
 
 
 @pytest.mark.parametrize("path", ["../escaped.txt", "/etc/passwd", "..\\escaped.txt", "C:\\a.txt"])

@@ -946,6 +946,11 @@ def test_replaced_settings_have_the_argument_as_their_origin() -> None:
     assert changed.origin("LLMCALL_MODEL") == "argument"
 
 
+def test_replaced_settings_can_be_replaced_again() -> None:
+    """The last argument counts."""
+    assert llmcall.settings().replace(model="a").replace(model="b").model == "b"
+
+
 def test_an_unknown_setting_is_an_error_with_the_nearest_name() -> None:
     """When it is asked for, and when it is set."""
     with pytest.raises(ValueError, match=r"there is no setting 'MODLE'; did you mean 'model'\?"):

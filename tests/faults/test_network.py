@@ -14,6 +14,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -332,6 +333,37 @@ def test_a_deadline_counts_through_a_stream(way: str) -> None:
         error = asked(client, way)
     assert type(error) is RequestTimeoutError
     assert len(server.requests) <= 1
+
+
+class Dripping(LIBRARY.SyncByteStream):  # type: ignore[misc]
+    """A body that goes on for seconds, a piece at a time."""
+
+    def __init__(self, piece: bytes) -> None:
+        self.piece = piece
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(100):
+            time.sleep(0.1)
+            yield self.piece
+
+
+@pytest.mark.parametrize(("way", "piece"), [("sync", b" "), ("stream", b": still thinking\n\n")])
+def test_a_deadline_ends_the_call_of_an_http_client_that_knows_of_none(
+    way: str, piece: bytes
+) -> None:
+    """The user's own may read a body for as long as it comes."""
+
+    def respond(request: Any) -> Any:
+        return LIBRARY.Response(200, stream=Dripping(piece))
+
+    with (
+        LIBRARY.Client(transport=LIBRARY.MockTransport(respond)) as http_client,
+        OpenAIClient(
+            base_url="http://a.example/v1", api_key="k", http_client=http_client, **RETRY_AT_ONCE
+        ) as client,
+    ):
+        error = asked(client, way, deadline=SOON)
+    assert type(error) is RequestTimeoutError, repr(error)
 
 
 @pytest.mark.parametrize(

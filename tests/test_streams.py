@@ -29,12 +29,14 @@ from servers import (
     dripping,
     refusal,
     sends,
+    stays_silent_after,
 )
 from streaming import (
     HEAD,
     PRICES,
     TWO_COINS,
     USAGE,
+    WAYS,
     Paused,
     Streamed,
     astream_call,
@@ -87,6 +89,18 @@ def test_the_reply_of_a_stream_is_there_at_its_end(paused: tuple[Paused, Any]) -
     assert (stream.reply.cached, stream.reply.finish_reason) == (False, "stop")
     assert (stream.reply.model, stream.reply.usage.output_tokens) == ("gpt-4o-mini-2024-07-18", 3)
     assert stream.reply.latency > 0
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+def test_a_stream_has_ended_though_its_server_keeps_the_connection(way: str) -> None:
+    """Nothing follows the event ``[DONE]``."""
+    answer = HEAD + b"".join(map(event, [*TWO_COINS, b"[DONE]"]))
+    with (
+        RawServer(stays_silent_after(answer)) as server,
+        client_for(server.base_url, timeout=30) as client,
+    ):
+        reply = WAYS[way](client, "How many?", on_error="raise")
+    assert reply.content == "Two coins."  # type: ignore[union-attr]
 
 
 def test_the_repr_of_a_stream_says_whether_it_has_ended(paused: tuple[Paused, Any]) -> None:

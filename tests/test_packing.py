@@ -256,6 +256,7 @@ def test_changed_missing_and_new_files_are_named(package: Path) -> None:
     found = failed(llmcall.verify(package))
     assert "people of Köln.csv was changed" in found["files"]
     assert "results/out/all.json is missing" in found["files"]
+    assert found["result out/all.json"] == "it is not in the package"
     assert "the record Bela#0 was changed" in found["recordings"]
     assert found["other files"] == "code/more.py"
 
@@ -359,6 +360,18 @@ CHANGES = {
         "result out/all.json",
         "rows[2][1]: 'answer 3' became 'answer 2'",
         "results/out/all.json",
+    ),
+    "a result that is not written": Change(
+        in_code('pathlib.Path("out/all.json").write_text', "str"),
+        "result out/all.json",
+        "the program did not write it",
+        f"code/{SCRIPT}",
+    ),
+    "a result more": Change(
+        in_code("    print(", "    pathlib.Path('out/more.txt').write_text('')\n    print("),
+        "results",
+        "out/more.txt",
+        f"code/{SCRIPT}",
     ),
     "a data file": Change(
         in_file("data/data/rate.txt", "1.1", "1.2"),

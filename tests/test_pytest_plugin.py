@@ -1075,6 +1075,28 @@ def test_workers_record_what_one_process_would(workers: Project) -> None:
     assert not list(workers.path.glob("llmcall-*"))
 
 
+SKIPPED_IN_A_WORKER = """
+    @pytest.mark.xdist_group("one")
+    @pytest.mark.llm("shared")
+    def test_one():
+        pytest.skip()
+
+    @pytest.mark.xdist_group("other")
+    @pytest.mark.llm("shared")
+    def test_other():
+        import time
+        time.sleep(2)
+        ask("a")
+"""
+
+
+def test_workers_judge_no_shared_cassette_if_one_of_them_skipped_a_test(workers: Project) -> None:
+    """The test may use its records, even if the other worker ends last."""
+    workers.write(SKIPPED_IN_A_WORKER)
+    printed = workers.run(*TWO_WORKERS, "--dist=loadgroup", passed=1, skipped=1)
+    assert "not used" not in printed
+
+
 def test_workers_judge_a_shared_cassette_together(workers: Project) -> None:
     """A record that no test of any worker used lets the run fail."""
     workers.record(passed=12)

@@ -917,6 +917,27 @@ def test_refresh_gives_the_answer_though_the_path_is_a_file(
     assert a_file.read_text() == "mine"
 
 
+def test_of_two_answers_that_cannot_be_stored_at_once_the_first_counts(
+    a_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asked for either gets it."""
+    cache = ResponseCache(a_file)
+    refused_together = threading.Barrier(2)
+    put = cache.storage.put
+
+    def refuse(*args: Any, **how: Any) -> bool:
+        refused_together.wait()
+        return put(*args, **how)
+
+    monkeypatch.setattr(cache.storage, "put", refuse)
+    with ThreadPoolExecutor(2) as threads:
+        stored = threads.map(lambda text: cache.put(asked("a"), answer(text)), ("one", "two"))
+        assert len({text_of(record) for record in stored}) == 1
+    a_file.unlink()
+    monkeypatch.undo()
+    cache.close()
+
+
 def test_an_answer_that_could_not_be_stored_is_stored_once_the_file_is_gone(a_file: Path) -> None:
     """It is stored at the latest when the client is closed."""
     client = client_at(a_file, mode="refresh")

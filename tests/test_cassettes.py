@@ -790,6 +790,21 @@ def test_a_fallback_replays_from_the_cassette_alone(httpserver: HTTPServer) -> N
     assert tape.records == len(server.requests) == 2
 
 
+def test_fallbacks_that_point_to_each_other_are_a_miss() -> None:
+    """Somebody edited the file."""
+    script = [llmcall.ContextLengthError("too long"), "yes"]
+    settings: dict[str, Any] = {"model": "small", "fallbacks": {"small": ("large",)}}
+    with cassette(PATH):
+        said(ScriptedClient(script, **settings))
+    small, large = llmcall.Cassette(PATH).all_records()
+    head, *entries = lines(PATH)
+    for entry, other in zip(entries, (large, small), strict=True):
+        entry["response"] = {"fallback": other.cache_key}
+    Path(PATH).write_text("".join(json.dumps(each) + "\n" for each in (head, *entries)))
+    with cassette(PATH, mode="none"), pytest.raises(CacheMissError):
+        said(ScriptedClient(**settings))
+
+
 # Settings
 
 

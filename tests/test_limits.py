@@ -691,12 +691,15 @@ def test_the_log_names_the_endpoints_that_were_asked(
     assert "secret-of" not in caplog.text
 
 
-def test_a_stream_that_fails_after_its_first_piece_goes_to_no_other_endpoint(serve: Serve) -> None:
+@pytest.mark.parametrize("code", [429, 401])
+def test_a_stream_that_fails_after_its_first_piece_goes_to_no_other_endpoint(
+    code: int, serve: Serve
+) -> None:
     """Its reader has had that piece, whatever the error."""
     chunk = {"choices": [{"index": 0, "delta": {"content": "Two "}}]}
     events = "".join(
         f"data: {json.dumps(event)}\n\n"
-        for event in (chunk, {"error": {"message": "no", "code": 429}})
+        for event in (chunk, {"error": {"message": "no", "code": code}})
     )
     servers, pieces = serve(east=Answer(200, events), west=OK), []
     with pytest.raises(APIError), client().stream_message("Hello") as stream:

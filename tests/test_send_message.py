@@ -181,6 +181,28 @@ def test_an_error_says_after_how_many_attempts_it_came(busy: tuple[ScriptedClien
     assert (client.usage.errors, client.usage.retries) == (1, 5)
 
 
+class Overtaken(ScriptedClient):
+    """Makes the same call once more between the look-up of a call and the call itself."""
+
+    is_overtaken = False
+
+    def model_named(self, model: str | None) -> str:
+        """Return the model; that of the fallback is looked up after the call's answer was."""
+        if model == "large" and not self.is_overtaken:
+            self.is_overtaken = True
+            self.send_message("Hello")
+        return super().model_named(model)
+
+
+def test_an_answer_that_another_call_stored_since_the_look_up_is_not_asked_for_again() -> None:
+    """Equal calls are made once."""
+    client = Overtaken(
+        ["one", "two"], model="small", fallbacks={"small": ("large",)}, cache_mode="auto"
+    )
+    assert client.send_message("Hello").content == "one"  # type: ignore[union-attr]
+    assert len(client.requests) == 1
+
+
 @pytest.fixture
 def delayed() -> ScriptedClient:
     """A client whose server asked for a long wait, then for a short one, and has answered."""

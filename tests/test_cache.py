@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import stat
 import struct
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -884,6 +885,22 @@ def most_open() -> int:
     """Return the number that the next file to be opened gets."""
     with open(os.devnull, "rb") as file:
         return file.fileno()
+
+
+def test_a_database_of_another_program_stays_as_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answers are kept in memory, and a warning says so."""
+    database = tmp_path / DATABASE
+    with closing(sqlite3.connect(database)) as theirs:
+        theirs.execute("CREATE TABLE theirs (name)")
+    before = database.read_bytes()
+    client = client_at(tmp_path)
+    assert said(client) == ("one", False)
+    assert database.read_bytes() == before
+    assert "it is another program's" in caplog.text
+    database.unlink()
+    client.close()
 
 
 @pytest.fixture

@@ -112,6 +112,14 @@ def test_the_sdks_error_behind_ours_holds_no_key(httpserver: HTTPServer) -> None
     assert key not in "".join(shown)
 
 
+def test_a_key_of_a_few_letters_blots_out_no_word(httpserver: HTTPServer) -> None:
+    """A local server's key may be one that is no secret."""
+    server = ScriptedServer(httpserver, refusal(400, "The kiosk is closed."))
+    with client_for(server.base_url, api_key="k") as client:
+        error = client.send_message("Hello", on_error="return")
+    assert "The kiosk is closed." in str(error)
+
+
 def test_a_refused_connection_is_tried_twice(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody listens at an address of this machine: the log names the two attempts that are made."""
     with refusing() as address, client_for(address, retry_max_attempts=5) as client:

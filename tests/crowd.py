@@ -11,6 +11,7 @@ import contextvars
 import functools
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -199,6 +200,7 @@ if sys.version_info >= (3, 11):
 def main(seed: str) -> None:
     """Play, and print who was told what."""
     told: Told = {}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it's ignored
     for number in range(2):
         play(f"act {number}", random.Random(f"{seed} {number}"), told)
         asyncio.run(play_async(f"loop {number}", random.Random(f"{seed} loop {number}"), told, 0))

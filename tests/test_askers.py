@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import openai
 import pytest
+from programs import LONGEST
 from pytest_httpserver import HTTPServer
 from sdk_programs import KEY, QUESTION, Server, ask, http
 from servers import completion
@@ -38,15 +39,23 @@ class Chance:
     """A model's server whose answers and delays are left to chance.
 
     :ivar asked: how many requests it got.
+    :ivar most: after so many requests it answers none until ``goes_on`` is set.
     """
 
     def __init__(self, server: HTTPServer) -> None:
         self.asked = 0
+        self.most = sys.maxsize
+        self.goes_on = threading.Event()
+        self._lock = threading.Lock()
         self.address = server.url_for("/v1")
         server.expect_request("/v1/chat/completions").respond_with_handler(self._answer)
 
     def _answer(self, request: Request) -> Response:
-        self.asked += 1
+        with self._lock:
+            self.asked += 1
+            is_held = self.asked > self.most
+        if is_held:
+            self.goes_on.wait(LONGEST)
         time.sleep(random.random() * 0.01)
         text = uuid.uuid4().hex
         if request.get_json().get("stream"):
@@ -122,10 +131,12 @@ def test_a_run_that_was_stopped_records_what_its_replays_then_give(
 ) -> None:
     """It was stopped in its midst and run again; something was kept."""
     options = ("--cassette", "run.jsonl")
+    model.most = 12
     with started(model.address, *options, CROWD, 3) as process:
-        while model.asked < 12:
+        while model.asked < model.most:
             time.sleep(0.01)
         process.send_signal(how)
+        model.goes_on.set()
     assert process.returncode != 0
     asked = model.asked
     going_on = ran(model.address, *options, CROWD, 3)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sdk_programs import http
 import llmcall
 
 URL = "https://api.example/v1"
+NOW = time.time()
 ASKED: dict[str, dict[str, Any]] = {
     "responses": {"model": "m", "input": "Bread?", "max_output_tokens": 20},
     "messages": {
@@ -57,9 +59,15 @@ EVENTS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the clock, so that no test runs over midnight."""
+    monkeypatch.setattr(time, "time", lambda: NOW)
+
+
 def today() -> str:
     """Return today's day in UTC."""
-    return datetime.now(timezone.utc).date().isoformat()
+    return datetime.fromtimestamp(NOW, timezone.utc).date().isoformat()
 
 
 def as_events(events: list[dict[str, Any]]) -> Any:

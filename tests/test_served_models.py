@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date, datetime, timezone
 from multiprocessing import get_context
@@ -23,6 +24,13 @@ from llmcall.types.days import Days
 
 SNAPSHOT = "gpt-4o-mini-2024-07-18"
 PATH = "tape.jsonl"
+NOW = time.time()
+
+
+@pytest.fixture(autouse=True)
+def one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the clock, so that no test runs over midnight."""
+    monkeypatch.setattr(time, "time", lambda: NOW)
 
 
 def answering(*fingerprints: str, **settings: Any) -> Responding:
@@ -42,7 +50,7 @@ def recorded(path: str = PATH, *questions: str, mode: str = "once", **settings: 
 
 def today() -> str:
     """Return today's day in UTC."""
-    return datetime.now(timezone.utc).date().isoformat()
+    return datetime.fromtimestamp(NOW, timezone.utc).date().isoformat()
 
 
 def header(path: str = PATH) -> dict[str, Any]:

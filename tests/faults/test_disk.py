@@ -326,17 +326,35 @@ def test_a_cassette_works_below_a_path_of_any_letters(strange: Path) -> None:
             assert ScriptedClient(["one"]).send_message("Hi")["content"] == "one"  # type: ignore[index]
 
 
-@pytest.fixture
-def public() -> Iterator[Path]:
-    """A folder that every user may enter."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        yield Path(folder)
-
-
 AS_SUPERUSER = pytest.mark.skipif(
     not hasattr(os, "getuid") or os.getuid() != 0, reason="only a superuser can become another user"
 )
+
+
+@contextmanager
+def as_another_user() -> Iterator[None]:
+    """Become a user who owns no file."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user may enter, and whose new files every user may read."""
+    before = os.umask(0o022)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o755)
+            with as_another_user():
+                is_reached = os.access(folder, os.R_OK, effective_ids=True)
+            if not is_reached:
+                pytest.skip(f"other users may not enter {tempfile.gettempdir()}")
+            yield Path(folder)
+    finally:
+        os.umask(before)
 
 
 @AS_SUPERUSER
@@ -357,16 +375,6 @@ def test_a_cache_of_another_user_loses_no_paid_answer(public: Path) -> None:
     }
     assert sum("kept in memory" in warning for warning in warnings) == 1
     assert any("Permission denied" in warning for warning in warnings)
-
-
-@contextmanager
-def as_another_user() -> Iterator[None]:
-    """Become a user who owns no file."""
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def copied(source: Path, target: Path, *names: str) -> ResponseCache:

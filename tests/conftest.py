@@ -18,7 +18,8 @@ from redis_servers import RedisProcess
 import llmcall
 
 SETTINGS = re.compile(
-    r"(OPENAI|AZURE|XDG|LLMCALL)_|.*_PROXY$|(TIKTOKEN|DATA_GYM)_CACHE_DIR$", re.IGNORECASE
+    r"(OPENAI|AZURE|XDG|LLMCALL)_|.*_PROXY$|(TIKTOKEN|DATA_GYM)_CACHE_DIR$|(COLUMNS|LINES)$",
+    re.IGNORECASE,
 )
 # Where the llmcall under test lies, a checkout or an installed wheel: other processes are to import
 # the same one.

@@ -20,8 +20,8 @@ from llmcall import ResponseCache
 from llmcall.testing import ScriptedClient
 """
 
-# Settings with the price of ASK's model: without one, each process that asks would import the package
-# with the prices of all models.
+# Settings with the price of the programs' model: without one, each process that asks would import the
+# package with the prices of all models.
 PRICED = ROOT / "tests" / "programs.ini"
 # For programs that do not know llmcall. It asks by httpx, which starts sooner than a model's SDK.
 ASK = """
@@ -38,6 +38,7 @@ def ask(text, system=None, **parameters):
 
 def start(program: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
     """Start a program with the usual imports, warnings being errors; its output is text to be read."""
+    settings = {} if Path("config.ini").exists() else {"LLMCALL_CONFIG": str(PRICED)}
     return subprocess.Popen(
         [
             sys.executable,
@@ -47,7 +48,7 @@ def start(program: str, *arguments: object, **environment: str) -> subprocess.Po
             PREAMBLE + textwrap.dedent(program),
             *map(str, arguments),
         ],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**settings, **os.environ, "PYTHONPATH": str(ROOT), **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

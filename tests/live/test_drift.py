@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,10 @@ class ShortenedClient(LocalClient):
         return Shortened(super().make_transport(endpoint))
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Iterator[Path]:
-    """Record a study with the local model, and leave the process with that model."""
-    path = tmp_path / "study.jsonl"
+@pytest.fixture(scope="module")
+def recording(only_loopback: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that was recorded with the local model."""
+    path = tmp_path_factory.mktemp("recording") / "study.jsonl"
     llmcall.force_api_type("local")
     client = llmcall.client()
 
@@ -48,10 +49,18 @@ def study(tmp_path: Path) -> Iterator[Path]:
         ]
         return client.send_message(messages, temperature=1, seed=len(name), max_tokens=16)
 
+    with llmcall.configured(on_error="raise", timeout=300), llmcall.cassette(path):
+        llmcall.map(ask, NAMES, key=str, scope="farm", workers=1)
+    llmcall.reset()
+    return path
+
+
+@pytest.fixture
+def study(recording: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the recorded study, in a process with the local model."""
+    llmcall.force_api_type("local")
     with llmcall.configured(on_error="raise", timeout=300):
-        with llmcall.cassette(path):
-            llmcall.map(ask, NAMES, key=str, scope="farm", workers=1)
-        yield path
+        yield Path(shutil.copy(recording, tmp_path))
     llmcall.reset()
 
 

@@ -58,10 +58,7 @@ def test_a_seed_decides_in_any_order_and_company(model: LocalTransport) -> None:
     """What was asked before or beside changes no answer with a seed, to the last digit of its
     log-probabilities.
     """
-    asked = [
-        chat(f"Name {count} animals of the wood.", logprobs=True, max_tokens=30)
-        for count in range(2, 8)
-    ]
+    asked = [chat(f"Name {count} animals of the wood.", logprobs=True) for count in range(2, 8)]
     alone = [model.send(one, None)["choices"] for one in asked]
     for other in asked:
         model.send(chat(other.messages[0]["content"], seed=None), None)
@@ -219,7 +216,7 @@ first = ask()
             "time.sleep(0.5)",
             0,
         ),
-        ("threading.Thread(target=ask, args=('Tell a story.', 200)).start()", 0),
+        ("threading.Thread(target=ask, args=('Tell a story.', 50)).start()", 0),
         (
             "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start(); ask('Tell a story.', 4000)",
             -2,

@@ -560,6 +560,20 @@ def test_a_single_request_that_is_answered_higher_is_drift(model: Model) -> None
     assert planned == pytest.approx(found.found, rel=0.2)
 
 
+def test_a_share_shifts_by_100_points_at_most(model: Model) -> None:
+    """An interval ends there, and a shift that cannot be is not said to be found."""
+    answers = itertools.cycle(["buy", "sell", "sell", "buy", "buy", "sell"])
+    model.answer = lambda messages, chance: next(answers)
+    record(model, 3, 2)
+    plan = llmcall.drift(STUDY, share=1, dry_run=True)
+    assert "no shift, however large, would be found" in str(plan)
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    found = drift.shifts["buy"]
+    assert found.low >= -1 and found.high <= 1 and math.isinf(found.found)
+    assert "'buy': no shift, however large, would have been found" in str(drift)
+    assert "too few answers" in str(drift)
+
+
 def test_few_actors_are_called_few(model: Model) -> None:
     """Their interval is rough."""
     record(model, 4, 4)
@@ -1025,6 +1039,14 @@ def test_a_plan_foretells_what_the_check_would_have_found(model: Model) -> None:
     plan = llmcall.drift(STUDY, calls=300, value=float, dry_run=True)
     found = llmcall.drift(STUDY, calls=300, value=float, to=CHECK).shifts["answer"].found
     assert plan.shift == pytest.approx(found, rel=0.25)
+
+
+def test_a_tiny_cost_is_told_as_less_than_an_amount(model: Model) -> None:
+    """Not as about one."""
+    model.client.prices = {"gpt-4o-mini": (0.001, 0.001)}
+    record(model, 2, 2)
+    plan = llmcall.drift(STUDY, calls=2, dry_run=True)
+    assert "2 calls, for less than $0.0001" in str(plan)
 
 
 def test_a_plan_costs_what_the_recorded_answers_say(httpserver: HTTPServer) -> None:

@@ -86,10 +86,14 @@ class Exchange:
         residual = shifted = 0.0
         for weight, new, recorded in self._requests:
             values = [*new, *recorded]
-            chosen = chance.sample(range(len(values)), len(new))
+            fewer = min(len(new), len(recorded))
+            chosen = chance.sample(range(len(values)), fewer)
             inside = math.fsum(values[index] for index in chosen)
-            outside = math.fsum(values) - inside
             kept = sum(index < len(new) for index in chosen)
+            if fewer < len(new):  # the chosen answers are the recorded ones
+                inside = math.fsum(values) - inside
+                kept = len(new) - kept
+            outside = math.fsum(values) - inside
             residual += weight * (inside / len(new) - outside / len(recorded))
             shifted += weight * (kept / len(new) - (len(new) - kept) / len(recorded))
         is_rounding = abs(residual) <= ROUNDING * self._largest

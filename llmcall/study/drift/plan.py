@@ -7,14 +7,22 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...display.formatting import counted, money
+from ...display.formatting import counted
 from ...engine.estimates import estimate
 from ...engine.service_tiers import tier_of
 from ...models.prices import MILLION
 from .comparison import Recorded, resampled
 from .exchange import least_p
 from .power import LEVEL, POWER, detectable, planned_error, power
-from .text import Notation, label, left_out_words, low_power_words, model_words
+from .text import (
+    NO_SHIFT,
+    Notation,
+    cost_words,
+    label,
+    left_out_words,
+    low_power_words,
+    model_words,
+)
 from .values import MARKS
 
 if TYPE_CHECKING:
@@ -82,7 +90,7 @@ class DriftPlan(NamedTuple):
         return power(shift, found / detectable(1.0, self.units, level), self.units, level)
 
     def __str__(self) -> str:
-        cost = "at an unknown price" if self.cost is None else f"for about {money(self.cost)}"
+        cost = cost_words(self.cost, is_estimate=True)
         held = f", {self.recorded:,} of them recorded already" if self.recorded else ""
         lines = [f"{counted(self.calls, 'call')}{held}, {cost}", *self.lines]
         if not self.shifts:
@@ -170,8 +178,10 @@ def _share_with(check: Check, name: str) -> float:
 
 def _line(check: Check, name: str, shift: float) -> str:
     """Return in words which shift of a value would be found."""
-    amount = Notation(shift, is_share=name in check.reader.shares).amount(shift)
-    would = f"a shift of {amount} would be found with a power of {POWER}"
+    is_share = name in check.reader.shares
+    amount = Notation(shift, is_share=is_share).amount(shift)
+    what = NO_SHIFT if is_share and shift > 1 else f"a shift of {amount}"
+    would = f"{what} would be found with a power of {POWER}"
     if not shift:
         would = (
             "the recorded answers to each request are equal, so any shift that all new answers share "

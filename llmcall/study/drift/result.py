@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...display.data_frames import data_frame
-from ...display.formatting import counted, money
+from ...display.formatting import counted
 from ...display.notebook import html_table
 from ...display.printable import printable
 from ...display.tables import table
@@ -18,7 +18,9 @@ from .holm import holm, holm_levels
 from .power import LEVEL, POWER, detectable
 from .text import (
     FEW_UNITS,
+    NO_SHIFT,
     Notation,
+    cost_words,
     label,
     left_out_words,
     low_power_words,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from .resampling import Units
 
 TOO_FEW = (
-    "An interval without ends comes from too few answers: they may differ as much by chance. Ask for more, with "
+    "If no shift would have been found, there are too few answers to tell one from chance: ask for more, with "
     "calls= (--calls)."
 )
 
@@ -53,7 +55,8 @@ class Shift(NamedTuple):
     :param before: the mean of the recorded answers, weighted as the new ones.
     :param now: the mean of the new answers.
     :param found: the shift that would have been found with a power of 0.8; 0 if no answer differs
-        from the recorded answers to its request, or all do by the same amount.
+        from the recorded answers to its request, or all do by the same amount; infinite if no shift,
+        however large, would have been found.
     :param answers: how many new answers it is of.
     """
 
@@ -157,9 +160,13 @@ class Drift:
         own = [units.p_value for units in tested.values()]
         adjusted = dict(zip(tested, holm(own), strict=True))
         levels = dict(zip(tested, holm_levels(own, LEVEL), strict=True))
-        return {
+        shifts = {
             name: _shift_of(comparison, levels.get(name, LEVEL), adjusted.get(name, 1.0))
             for name, comparison in comparisons.items()
+        }
+        return {
+            name: _within_shares(shift) if self._is_share(name) else shift
+            for name, shift in shifts.items()
         }
 
     @property
@@ -264,7 +271,7 @@ class Drift:
         }
 
     def _summary(self) -> str:
-        cost = "at an unknown price" if self.cost is None else f"for {money(self.cost)}"
+        cost = cost_words(self.cost)
         of_all = f"{self._check.requests.different:,} different recorded requests"
         return (
             f"{counted(self.calls, 'call')}, sampled from {of_all} in {printable(self._check.run.name)} "
@@ -312,8 +319,8 @@ class Drift:
         if is_share:
             what = f"The share of {f'{name} answers' if name in MARKS else what}"
         interval = f"95 % interval {write.interval(shift.low, shift.high)}, {p_words(shift.p)}"
-        if shift.found == UNBOUNDED:
-            return f"{what}: no shift, however large, would have been found."
+        if shift.found == UNBOUNDED and not shift.leaves_zero:
+            return f"{what}: {NO_SHIFT} would have been found with a power of {POWER}."
         if name not in self._tested:
             return f"{what}: {_constant_words(shift.answers)}"
         would = (
@@ -324,7 +331,9 @@ class Drift:
                 f"{what}: the interval contains 0 ({write.shift(shift.estimate)}, {interval}). {would}; "
                 "a smaller one may be there."
             )
-        if not shift.found:
+        if shift.found == UNBOUNDED:
+            would = f"With a power of {POWER}, {NO_SHIFT} would have been found"
+        elif not shift.found:
             would = (
                 "Each new answer differs from the recorded ones by the same amount, so the interval "
                 "has no width"
@@ -416,6 +425,15 @@ def _shift_of(comparison: Comparison, level: float, p_value: float) -> Shift:
         comparison.now,
         found,
         len(comparison.new),
+    )
+
+
+def _within_shares(shift: Shift) -> Shift:
+    """Return the shift of a share, which cannot be more than 100 points."""
+    return shift._replace(
+        low=max(shift.low, -1.0),
+        high=min(shift.high, 1.0),
+        found=shift.found if shift.found <= 1 else UNBOUNDED,
     )
 
 

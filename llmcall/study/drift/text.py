@@ -6,7 +6,7 @@ import math
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from ...display.formatting import shortened
+from ...display.formatting import money, shortened
 from ...display.printable import printable
 from .power import detectable, power
 from .values import SHOWN_CHARACTERS
@@ -21,6 +21,7 @@ DIGITS = 2  # of an interval's width that are written
 MOST_DECIMALS = 12
 LARGE = 1e15  # numbers from here on are written with an exponent
 POINTS = " points"
+NO_SHIFT = "no shift, however large,"
 
 
 class Notation:
@@ -77,6 +78,19 @@ def label(check: Check, name: str) -> str:
 def p_words(p_value: float) -> str:
     """Return a p-value."""
     return f"p < {LEAST_P}" if p_value < LEAST_P else f"p = {p_value:.3f}"
+
+
+def cost_words(cost: float | None, *, is_estimate: bool = False) -> str:
+    """Return for which price calls are made.
+
+    :param cost: in USD, or ``None`` if a price is unknown.
+    """
+    if cost is None:
+        return "at an unknown price"
+    amount = money(cost)
+    if amount.startswith("<"):
+        return f"for less than {amount.removeprefix('<')}"
+    return f"for {'about ' if is_estimate else ''}{amount}"
 
 
 def model_words(check: Check) -> str:

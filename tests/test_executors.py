@@ -166,6 +166,34 @@ def test_a_failed_draw_is_given_back(pool: Executor) -> None:
         assert map(draw, [("a", "fail")], key=first, executor=pool) == ["trial/a#0"]
 
 
+def test_a_maps_settings_end_with_its_tasks() -> None:
+    """Another function of the same pool has the settings of its worker again."""
+    with ProcessPoolExecutor(1) as pool:
+        before = pool.submit(describe, 0).result()
+        with llmcall.configured(model="another-model", temperature=0.5):
+            [during] = map(describe, [0], executor=pool)
+        after = pool.submit(describe, 0).result()
+    assert during[1:3] == ("another-model", 0.5)
+    assert after[:3] == before[:3]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_after_a_map_a_worker_still_knows_of_the_open_cassette(method: str) -> None:
+    """A call of a bound function would be missing from the cassette, so it is an error, as before the
+    map.
+    """
+    context = multiprocessing.get_context(method)
+    with (
+        llmcall.cassette("tape.jsonl"),
+        scope("trial"),
+        ProcessPoolExecutor(1, context) as pool,
+    ):
+        assert map(sample, ["bread"], key=str, executor=pool) == ["trial/bread#0"]
+        with pytest.raises(CacheError, match=r"the cassette \S*tape\.jsonl"):
+            pool.submit(llmcall.bind(sample), "bread").result()
+    assert calls() == 1
+
+
 def test_settings_travel(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     """What code, a block, the environment and a change since the last map say holds in the workers
     too.

@@ -7,6 +7,8 @@ told at its start, with the authentication key, as it is told about scopes.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..errors import CacheError
@@ -43,9 +45,15 @@ def opened_in_parent() -> str:
     return _told[0]
 
 
-def forget_parent() -> None:
-    """Forget what this process was told at its start, since it now gets the state of its parent."""
+@contextmanager
+def with_state_of_parent() -> Iterator[None]:
+    """Forget for a block what this process was told at its start: it has the state of its parent."""
+    told = opened_in_parent()
     _told[:] = [""]
+    try:
+        yield
+    finally:
+        _told[:] = [told]
 
 
 def check_parent() -> None:

@@ -7,6 +7,7 @@ variables; ``.env``; config.ini; the defaults.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,14 +26,18 @@ from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
 INTERVAL = 1.0  # seconds for which calls do not look at environment and files again
 
 
-class _Layers:
-    """The layers of this process; changes need ``_lock``.
+_generations = itertools.count(1)
 
-    :ivar generation: a number that changes whenever ``settings()`` would return another object.
+
+class Layers:
+    """The layers of this process, or of another; changes need ``_lock``.
+
+    :ivar generation: a number that changes whenever ``settings()`` would return another object; no
+        two layers have the same.
     """
 
     def __init__(self) -> None:
-        self.generation = 0
+        self.generation = next(_generations)
         self.current: Settings | None = None
         self.sources: Sources | None = None
         self.looked_at = 0.0
@@ -44,7 +49,7 @@ class _Layers:
     def changed(self) -> None:
         """Note that a layer changed: the settings are made again."""
         self.current = None
-        self.generation += 1
+        self.generation = next(_generations)
 
     def read(self) -> Sources:
         """Return the environment and files, read once."""
@@ -74,7 +79,7 @@ def _merged(entries: list[Layer]) -> Layer:
     return {name: value for entry in entries for name, value in entry.items()}
 
 
-layers = _Layers()
+layers = Layers()
 _lock = process_lock(__name__)
 
 
@@ -167,14 +172,15 @@ def configured(**overrides: Any) -> Iterator[None]:
     """
     entry = checked_layer(overrides, "configured()", Rank.CONFIGURED)
     with _lock:
-        layers.configured.append(entry)
-        layers.changed()
+        found = layers
+        found.configured.append(entry)
+        found.changed()
     try:
         yield
     finally:
         with _lock:
-            layers.configured = [each for each in layers.configured if each is not entry]
-            layers.changed()
+            found.configured = [each for each in found.configured if each is not entry]
+            found.changed()
 
 
 def force_api_type(api_type: str | None) -> None:
@@ -281,7 +287,7 @@ def pop_layer(token: object) -> None:
 
 
 def pack() -> tuple[Any, ...]:
-    """Return the layers of this process, keys included, to be pickled for :func:`unpack`."""
+    """Return the layers of this process, keys included, to be pickled for :func:`unpacked`."""
     with _lock:
         return (
             layers.read().settings,
@@ -291,13 +297,26 @@ def pack() -> tuple[Any, ...]:
         )
 
 
-def unpack(packed: tuple[Any, ...]) -> None:
-    """Replace the settings of this process with another process's."""
+def unpacked(packed: tuple[Any, ...]) -> Layers:
+    """Return the layers of another process, for :func:`using`."""
+    found = Layers()
+    settings, found.pushed, found.configured, found.forced = packed
+    found.sources = Sources(settings)
+    found.looked_at = float("inf")
+    return found
+
+
+@contextmanager
+def using(other: Layers) -> Iterator[None]:
+    """Use other layers for a block, in all threads of the process."""
+    global layers
     with _lock:
-        settings, layers.pushed, layers.configured, layers.forced = packed
-        layers.sources = Sources(settings)
-        layers.looked_at = float("inf")
-        layers.changed()
+        own, layers = layers, other
+    try:
+        yield
+    finally:
+        with _lock:
+            layers = own
 
 
 # Keys.

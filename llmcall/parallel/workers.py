@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .. import scopes
 from ..cassettes import current as cassettes
 from ..cassettes.cassette import Cassette
-from ..cassettes.parent import forget_parent
+from ..cassettes.parent import with_state_of_parent
 from ..config import resolve as config
 from ..engine import budgets
 from ..engine import usage as metering
@@ -92,8 +92,8 @@ def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
 class WorkerSession:
     """The state of a map's process in a worker.
 
-    Its settings apply until the next session. Its cassette and budgets apply while a task runs: other
-    functions of the same worker are not the map's.
+    Its settings, cassette and budgets apply while a task runs: other functions of the same worker are
+    not the map's.
 
     :param state: the state; see :func:`pack_state`.
     :ivar tasks: the number of tasks that run in it.
@@ -109,20 +109,22 @@ class WorkerSession:
         self._applied = ExitStack()  # what applies while a task runs
         self.cassette: WorkerCassette | None = None
         cassettes.forget_named()
-        forget_parent()
-        config.unpack(settings)
+        self._layers = config.unpacked(settings)
         if file is not None:
-            self.cassette = WorkerCassette(*file)
-            self.cassette.start()
-            self.cassette.add_earlier(gained)
-        self.generation = config.layers.generation
+            with config.using(self._layers):
+                self.cassette = WorkerCassette(*file)
+                self.cassette.start()
+                self.cassette.add_earlier(gained)
+        self.generation = self._layers.generation
 
     def begin_task(self) -> None:
-        """Begin a task: from the first one on, the budgets and the cassette apply."""
+        """Begin a task: from the first one on, the settings, budgets and cassette apply."""
         self.tasks += 1
         if self.tasks > 1:
             return
         with ExitStack() as applied:
+            applied.enter_context(config.using(self._layers))
+            applied.enter_context(with_state_of_parent())
             applied.enter_context(cassettes.only(self.cassette))
             for budget in self._budgets:
                 applied.enter_context(budget)
@@ -131,7 +133,7 @@ class WorkerSession:
             self._applied = applied.pop_all()
 
     def end_task(self) -> None:
-        """End a task; after the last one, the budgets and the cassette do not apply any more."""
+        """End a task; after the last one, the settings, budgets and cassette do not apply any more."""
         self.tasks -= 1
         if not self.tasks:
             self._applied.close()
@@ -139,7 +141,8 @@ class WorkerSession:
     def close(self) -> None:
         """Close the cassette."""
         if self.cassette is not None:
-            self.cassette.stop()
+            with config.using(self._layers):
+                self.cassette.stop()
 
     def add(self, model: str, scope: str, amounts: UsageDelta, arm: str) -> None:
         """Note an addition to the usage."""

@@ -193,39 +193,42 @@ def axes_of(
     used: set[str] = set()
     for chosen in itertools.product(*texts):
         used.update(variables(dict(chosen)))
-    parameters = parameters_of("chat") - set(TEMPLATES)
-    for name in vary:
-        meanings = [
-            kind
-            for kind, known in ((PARAMETER, parameters), (TEMPLATE, TEMPLATES), (VARIABLE, used))
-            if name in known
-        ]
-        if not meanings:
-            raise ValueError(
-                f"vary has the unknown axis {name!r}; it must be a model parameter "
-                f"({', '.join(sorted(parameters))}), a template ({', '.join(TEMPLATES)}) or a variable of the "
-                f"templates ({', '.join(sorted(used)) or 'they have none'})"
-            )
-        if len(meanings) > 1:
-            raise ValueError(
-                f"the axis {name!r} of vary is both a {meanings[0]} and a variable of the templates: give the variable "
-                "another name"
-            )
-        if name in columns:
-            raise ValueError(
-                f"the axis {name!r} of vary is also a column of the rows: leave out one of them"
-            )
-        if name in ANSWER_COLUMNS:
-            raise ValueError(
-                f"the axis {name!r} of vary has the name of a column that the table needs for the answers: rename it"
-            )
-    return tuple(Axis(name, _kind(name, parameters), found) for name, found in levels.items())
+    known = {
+        PARAMETER: parameters_of("chat") - set(TEMPLATES),
+        TEMPLATE: TEMPLATES,
+        VARIABLE: used,
+    }
+    return tuple(Axis(name, _kind(name, known, columns), found) for name, found in levels.items())
 
 
-def _kind(name: str, parameters: Collection[str]) -> str:
-    if name in TEMPLATES:
-        return TEMPLATE
-    return PARAMETER if name in parameters else VARIABLE
+def _kind(name: str, known: Mapping[str, Collection[str]], columns: Collection[Any]) -> str:
+    """Return the kind of an axis.
+
+    :param known: the names of each kind.
+    :param columns: those of the rows.
+    :raises ValueError: if the axis is of no kind or of two, or is a column.
+    """
+    kinds = [kind for kind, names in known.items() if name in names]
+    if not kinds:
+        raise ValueError(
+            f"vary has the unknown axis {name!r}; it must be a model parameter "
+            f"({', '.join(sorted(known[PARAMETER]))}), a template ({', '.join(TEMPLATES)}) or a variable of the "
+            f"templates ({', '.join(sorted(known[VARIABLE])) or 'they have none'})"
+        )
+    if len(kinds) > 1:
+        raise ValueError(
+            f"the axis {name!r} of vary is both a {kinds[0]} and a variable of the templates: give the variable "
+            "another name"
+        )
+    if name in columns:
+        raise ValueError(
+            f"the axis {name!r} of vary is also a column of the rows: leave out one of them"
+        )
+    if name in ANSWER_COLUMNS:
+        raise ValueError(
+            f"the axis {name!r} of vary has the name of a column that the table needs for the answers: rename it"
+        )
+    return kinds[0]
 
 
 def _levels(name: Any, given: Any) -> tuple[Level, ...]:

@@ -322,44 +322,52 @@ def rekey(file: tuple[str, ...], on_conflict: str) -> None:
     changes. The header then contains the current settings. The recording's own normalizers and
     aliases stay, because what they replaced is gone.
     """
+    for path in file:
+        click.echo(_rekey_file(path, on_conflict), err=True)
+
+
+def _rekey_file(path: str, on_conflict: str) -> str:
+    """Update the keys of a cassette; return what changed, in words.
+
+    :raises CacheError: if requests would have two answers and none is chosen.
+    """
     from ..cassettes.rekey import rekeyed
     from ..clients.registry import settings
     from ..programs.actors import SYSTEM, named_by_system
     from ..records.reader import read
     from ..records.writer import write
 
-    for path in file:
-        recording = read(path)
-        names_by_system = (recording.run or {}).get("actor") == SYSTEM
-        found = rekeyed(
-            recording.settings,
-            recording.run,
-            recording.records(),
-            on_conflict,
-            named_by_system if names_by_system else None,
+    recording = read(path)
+    names_by_system = (recording.run or {}).get("actor") == SYSTEM
+    new = rekeyed(
+        recording.settings,
+        recording.run,
+        recording.records(),
+        on_conflict,
+        named_by_system if names_by_system else None,
+    )
+    _list_conflicts(new.conflicts)
+    if new.conflicts and on_conflict == "raise":
+        count = counted(len(new.conflicts), "request")
+        raise CacheError(
+            f"{path}: {count} would have two answers under these settings, so nothing was written; "
+            "choose with --on-conflict"
         )
-        _list_conflicts(found.conflicts)
-        if found.conflicts and on_conflict == "raise":
-            count = counted(len(found.conflicts), "request")
-            raise CacheError(
-                f"{path}: {count} would have two answers under these settings, so nothing was written; "
-                "choose with --on-conflict"
-            )
-        told = f"{path}: new keys for {found.changed:,} of {counted(len(recording), 'record')}"
-        if found.drawn:
-            told += f", {found.drawn:,} of them with a new draw, because their requests are now the same"
-        if found.joined:
-            told += f"; {found.joined:,} left out, because others answer the same request"
-        if found.changed or found.joined or found.settings != recording.settings:
-            write(
-                path,
-                found.settings,
-                found.records,
-                run=found.run,
-                allow=settings().cassette_allow,
-                complete=recording.is_complete,
-            )
-        click.echo(told, err=True)
+    if new.changed or new.joined or new.settings != recording.settings:
+        write(
+            path,
+            new.settings,
+            new.records,
+            run=new.run,
+            allow=settings().cassette_allow,
+            complete=recording.is_complete,
+        )
+    words = f"{path}: new keys for {new.changed:,} of {counted(len(recording), 'record')}"
+    if new.drawn:
+        words += f", {new.drawn:,} of them with a new draw, because their requests are now the same"
+    if new.joined:
+        words += f"; {new.joined:,} left out, because others answer the same request"
+    return words
 
 
 def _list_conflicts(conflicts: Iterable[Conflict]) -> None:

@@ -797,6 +797,24 @@ def test_a_recorded_answer_comes_before_a_redirect(
     assert len(server.requests) == 1
 
 
+def test_a_redirect_that_the_programs_client_does_not_follow_is_not_tried_again() -> None:
+    """The program gets it as it came."""
+    asked: list[str] = []
+
+    def move(request: Any) -> Any:
+        asked.append(request.url.path)
+        return http.Response(307, headers={"location": "/v1/chat/completions"})
+
+    body = {"model": "gpt-4o-mini", "messages": QUESTION}
+    with (
+        llmcall.patched(retry_waiting_time=0),
+        http.Client(transport=http.MockTransport(move)) as client,
+    ):
+        response = client.post("http://api.example/old/chat/completions", json=body)
+    assert response.status_code == 307
+    assert asked == ["/old/chat/completions"]
+
+
 TAKES_SETTINGS = pytest.mark.parametrize(
     "make",
     [

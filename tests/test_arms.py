@@ -1391,6 +1391,16 @@ def test_arms_that_share_nothing_are_told(caplog: pytest.LogCaptureFixture) -> N
     assert "'control' and 'treated' shared no answer in 2 repeats" in told
 
 
+def test_each_study_whose_arms_share_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Another study may have arms of the same names, as in a notebook's cell that runs again."""
+    client = numbered()
+    given = {"control": {"text": "Bread?"}, "treated": {"text": "Cake?"}}
+    for name in ("first", "second"):
+        llmcall.arms(lambda text: ask(client, text), given, scope=name)
+        assert "'control' and 'treated' shared no answer in 1 repeat" in caplog.text
+        caplog.clear()
+
+
 def test_an_arm_without_calls_is_no_arm_that_shares_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -17,7 +17,7 @@ from ..display.formatting import counted
 from ..display.notebook import html_table
 from ..display.tables import table
 from ..errors import ConfigError, short_traceback
-from ..notices import warn_once
+from ..notices import notice
 from ..parallel.map import map as run_map
 from ..parallel.options import checked_count
 from ..parallel.task_draws import TaskDraws
@@ -159,10 +159,13 @@ class Arms(Mapping[tuple[str, int], Any]):
                 if answers[one] and answers[other] and answers[one].isdisjoint(answers[other]):
                     apart[one, other] = apart.get((one, other), 0) + 1
         for (one, other), times in apart.items():
-            warn_once(
-                f"the arms {one!r} and {other!r} shared no answer in {counted(times, 'repeat')}, so their difference "
-                "is chance as well. Does a prompt name its arm, or differ from the first call on?",
-                about=("arms share nothing", one, other),
+            # Each time: another study may have arms of the same names, or a mended prompt.
+            notice(
+                "the arms %r and %r shared no answer in %s, so their difference is chance as well. Does a prompt name "
+                "its arm, or differ from the first call on?",
+                one,
+                other,
+                counted(times, "repeat"),
             )
 
     def _run(self, name: str) -> RecordedRun:

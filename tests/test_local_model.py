@@ -205,3 +205,35 @@ def test_any_local_model_gets_a_schema() -> None:
     assert client.capabilities("any").structured_output
     assert LLMCall(user="Buy?", output_type=bool, client=client).call() is True
     assert model.requests[0].body["response_format"]["type"] == "json_schema"
+
+
+def test_a_runtime_that_cannot_be_imported_is_named(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one whose shared library is missing; another attempt would not help."""
+    (tmp_path / "xllamacpp.py").write_text("raise ImportError('libgomp.so.1: no such file')")
+    monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "any.gguf"
+    file.touch()
+    client = LocalClient(model=str(file), cache_mode="off")
+    with pytest.raises(ConfigError, match=r"xllamacpp cannot be imported: libgomp\.so\.1"):
+        client.send_message("Hello")
+
+
+def test_an_error_of_the_system_while_a_model_is_loaded_is_the_calls(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes from the thread that loads the model, and is not taken for an empty answer."""
+
+    def server(parameters: Any) -> Any:
+        raise MemoryError("no room for the model")
+
+    runtime = Runtime()
+    monkeypatch.setattr(runtime, "Server", server)
+    monkeypatch.setitem(sys.modules, "xllamacpp", runtime)
+    file = tmp_path / "any.gguf"
+    file.touch()
+    client = LocalClient(model=str(file), cache_mode="off")
+    with pytest.raises(MemoryError, match="no room for the model"):
+        client.send_message("Hello")

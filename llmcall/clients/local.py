@@ -274,10 +274,10 @@ class _Worker:
             thread = threading.Thread(target=self._run, name=f"llmcall {self._name}", daemon=False)
             thread.start()
             while (piece := self._next(expiry)) is not END:
-                if isinstance(piece, ConfigError):
-                    raise piece
                 if isinstance(piece, REFUSALS):
                     raise failure(400, str(piece)) from piece
+                if isinstance(piece, BaseException):
+                    raise piece
                 yield refuse_reported(dict(piece))
         finally:
             self._has_left.set()
@@ -299,7 +299,7 @@ class _Worker:
             # later would use a model that is being freed.
             if not self._is_alone():
                 self._work(self._receive)
-        except (ConfigError, *REFUSALS) as error:
+        except BaseException as error:  # noqa: BLE001 - the reader raises it
             self._pieces.put(error)
         finally:
             if not self._is_alone():
@@ -344,6 +344,8 @@ def _load(path: pathlib.Path, context_window: int) -> Any:
         raise ConfigError(
             "API_TYPE = local runs a model in this process and needs the package xllamacpp: install the extra `local`"
         ) from error
+    except ImportError as error:
+        raise ConfigError(f"the package xllamacpp cannot be imported: {error}") from error
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
     parameters.n_ctx, parameters.n_parallel, parameters.cache_ram_mib = context_window, 1, 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import hashlib
 import json
 import math
@@ -774,6 +776,28 @@ def test_a_credential_stops_the_packing(project: Path, name: str) -> None:
     assert place in said
     assert "what looks like an OpenAI API key" in said
     assert KEY not in said
+
+
+@pytest.mark.newest_only
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_credential_in_a_file_of_windows_stops_the_packing(project: Path, encoding: str) -> None:
+    """Its programs write UTF-16, with a mark of the order of the bytes."""
+    mark = b"" if encoding == "utf-16" else codecs.BOM_UTF16_BE
+    Path("data/notes.txt").write_bytes(mark + f"the key\n{KEY}\n".encode(encoding))
+    said = packing("--add", "data/notes.txt")
+    assert "data/notes.txt:2 contains what looks like an OpenAI API key" in said
+
+
+@pytest.mark.newest_only
+def test_a_compressed_file_is_told(project: Path) -> None:
+    """What it contains is not searched, and the author should know."""
+    with gzip.open("data/more.csv.gz", "wt") as file:
+        file.write(KEY)
+    with zipfile.ZipFile("data/more.xlsx", "w") as archive:
+        archive.writestr("sheet.xml", KEY)
+    said = packing("--add", "data/more.csv.gz", "--add", "data/more.xlsx", code=0)
+    for name in ("more.csv.gz", "more.xlsx"):
+        assert f"{name}: it is compressed, so llmcall did not search it for credentials" in said
 
 
 @pytest.mark.newest_only

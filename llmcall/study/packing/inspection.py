@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,6 +10,16 @@ from pathlib import Path
 from ...secrets import find
 
 HOME = re.compile(r"(?:/home/|/Users/|(?<![A-Za-z])[A-Za-z]:\\{1,2}Users\\{1,2})[^\s/\\\"'<>:]+")
+# What files begin with whose bytes are compressed: gzip, ZIP (so spreadsheets, too), bzip2, xz,
+# Zstandard and 7z.
+COMPRESSED = (
+    b"\x1f\x8b",
+    b"PK\x03\x04",
+    b"BZh",
+    b"\xfd7zXZ\x00",
+    b"\x28\xb5\x2f\xfd",
+    b"7z\xbc\xaf\x27\x1c",
+)
 MAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
 
 
@@ -30,12 +41,16 @@ def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> lis
 
 def to_look_at(folder: Path, files: Iterable[str]) -> list[str]:
     """Return the absolute home paths and e-mail addresses in files, each once in a file, with its
-    first place.
+    first place, and the files that are compressed.
     """
-    return [line for file in files for line in _marked(file, _text(folder / file))]
+    return [line for file in files for line in _marked(file, folder / file)]
 
 
-def _marked(file: str, text: str) -> Iterator[str]:
+def _marked(file: str, path: Path) -> Iterator[str]:
+    if path.read_bytes().startswith(COMPRESSED):
+        yield f"{file}: it is compressed, so llmcall did not search it for credentials"
+        return
+    text = _text(path)
     seen: set[str] = set()
     for pattern in (HOME, MAIL):
         for match in pattern.finditer(text):
@@ -47,7 +62,8 @@ def _marked(file: str, text: str) -> Iterator[str]:
 def _text(path: Path) -> str:
     data = path.read_bytes()
     try:
-        return data.decode()
+        is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return data.decode("utf-16" if is_utf_16 else "utf-8")
     except UnicodeDecodeError:
         # In most encodings, the characters of a credential are those of ASCII.
         return data.decode("latin-1")

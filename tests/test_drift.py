@@ -547,7 +547,11 @@ def test_many_answers_to_a_single_request_show_no_more_than_its_recorded_ones(
     assert math.isinf(drift.shifts["answer"].low) and not drift.differs
     assert "too few answers" in str(drift)
     assert "they apply to this request only" in str(drift)
-    assert llmcall.drift(STUDY, calls=10, dry_run=True).shift is None
+    assert "sampled from 1 different recorded request in" in str(drift)
+    plan = llmcall.drift(STUDY, calls=10, dry_run=True)
+    assert plan.shift is None
+    for text in (str(drift), str(plan)):
+        assert "The power is low" not in text  # no shift has any
 
 
 def test_a_single_request_that_is_answered_higher_is_drift(model: Model) -> None:

@@ -114,7 +114,7 @@ def plan_of(check: Check, client: LLMClient, recorded: Collection[str]) -> Drift
     shifts = _planned_shifts(check, LEVEL / max(comparisons, 1))
     notes = (
         model_words(check),
-        low_power_words(check, _units_of_calls(check)),
+        low_power_words(check, _units_of_calls(check)) if shifts else "",
         left_out_words(check),
     )
     return DriftPlan(

@@ -272,7 +272,7 @@ class Drift:
 
     def _summary(self) -> str:
         cost = cost_words(self.cost)
-        of_all = f"{self._check.requests.different:,} different recorded requests"
+        of_all = counted(self._check.requests.different, "different recorded request")
         return (
             f"{counted(self.calls, 'call')}, sampled from {of_all} in {printable(self._check.run.name)} "
             f"(seed {self._check.seed}), {cost}"
@@ -354,7 +354,8 @@ class Drift:
         else:
             if any(self._all[name].found == UNBOUNDED for name in self._tested):
                 notes.append(TOO_FEW)
-            notes.append(low_power_words(self._check, units.count))
+            if units.noun != "answer":
+                notes.append(low_power_words(self._check, units.count))
             if units.noun == "request":
                 notes.append(
                     "All calls come from one actor, so the intervals come from resampling requests: they apply to "

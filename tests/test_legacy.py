@@ -31,6 +31,7 @@ from servers import (
     refusing,
     sends,
     stays_silent,
+    stays_silent_after,
 )
 from streaming import HEAD, TWO_COINS, Paused, chunk, event, streams
 
@@ -463,6 +464,12 @@ pieces_of_bodies = pytest.mark.parametrize(
 def test_each_text_of_a_stream_comes_as_a_piece(body: bytes, pieces: list[str]) -> None:
     """Other fields are passed over, other lines are yielded as they are."""
     assert pieces_from(sends(HEAD + body)) == pieces
+
+
+def test_a_stream_of_pieces_has_ended_though_its_server_keeps_the_connection() -> None:
+    """Nothing follows the event ``[DONE]``."""
+    answer = HEAD + text_events("Hel", "lo") + event(b"[DONE]")
+    assert pieces_from(stays_silent_after(answer), timeout=30) == ["Hel", "lo"]
 
 
 @pieces_of_bodies

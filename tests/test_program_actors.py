@@ -62,6 +62,14 @@ def test_text_in_parts_names_an_actor_as_plain_text_does(server: ScriptedServer)
     assert names == ["You are Lisa.-3fe313b2"] * 2
 
 
+def test_a_developer_message_names_an_actor_as_a_system_message_does(
+    server: ScriptedServer,
+) -> None:
+    """OpenAI's newer models call it so."""
+    told = [{"role": "developer", "content": "You are Lisa."}, *said("Bread?")]
+    assert scopes_of(server, told, actor="system") == ["You are Lisa.-3fe313b2"]
+
+
 @pytest.mark.parametrize(
     ("actor", "texts"),
     [

@@ -7,6 +7,7 @@ import json
 import os
 import time
 import traceback
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
@@ -110,6 +111,20 @@ def test_the_sdks_error_behind_ours_holds_no_key(httpserver: HTTPServer) -> None
     assert "you sent" in str(cause)
     shown = [*traceback.format_exception(error), repr(cause), *map(str, vars(cause).values())]
     assert key not in "".join(shown)
+
+
+def test_an_error_does_not_show_the_password_of_basic_authentication(
+    httpserver: HTTPServer,
+) -> None:
+    """The header has it in Base64, and a server may repeat it in plain letters."""
+    header = "Basic " + b64encode(b"lisa:open-sesame").decode()
+    server = ScriptedServer(httpserver, refusal(400, "wrong password: open-sesame"))
+    with client_for(server.base_url) as client:
+        error = client.send_message(
+            "Hello", on_error="return", extra_headers={"Authorization": header}
+        )
+    assert "wrong password: " in str(error)
+    assert "sesame" not in str(error)
 
 
 def test_a_key_of_a_few_letters_blots_out_no_word(httpserver: HTTPServer) -> None:

@@ -168,7 +168,7 @@ def test_a_timeout_ends_the_work_too(model: LocalTransport, asked: Request) -> N
     # of all threads here, the model's among them: it does not depend on other processes
     begun = time.process_time()
     assert model.send(chat(), None)
-    assert time.process_time() - begun < 15  # the left answers would take more
+    assert time.process_time() - begun < 30  # 8 s; 38 s and more if the left answers went on
 
 
 def test_a_stream_left_early_ends_the_work(model: LocalTransport) -> None:
@@ -178,7 +178,7 @@ def test_a_stream_left_early_ends_the_work(model: LocalTransport) -> None:
     pieces.close()  # type: ignore[attr-defined]
     begun = time.process_time()
     assert model.send(chat(), None)
-    assert time.process_time() - begun < 15
+    assert time.process_time() - begun < 30
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path: Any) -> None:

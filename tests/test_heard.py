@@ -11,6 +11,8 @@ from conversations import chat, written
 
 from llmcall.types import Record
 
+pytestmark = pytest.mark.newest_only
+
 SAYS = "I will bring two loaves of bread and some cheese to the river."
 ANSWER = json.dumps({"mood": "glad", "says": SAYS})
 QUOTED = SAYS.rstrip(".")

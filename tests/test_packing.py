@@ -198,6 +198,7 @@ def test_the_readme_says_who_asked_again(packed: Path) -> None:
     assert "0 asked again by an `LLMCall`); llmcall can't tell whether" in readme
 
 
+@pytest.mark.newest_only
 def test_the_same_study_gives_the_same_bytes(packed: Path, project: Path) -> None:
     """Packing again, elsewhere, gives the same ZIP file."""
     (project.parent / "again").mkdir()
@@ -494,6 +495,7 @@ def test_a_changed_record_is_named(package: Path, name: str) -> None:
     assert RECORD_CHANGES[name] in failed(llmcall.verify(package))["recordings"]
 
 
+@pytest.mark.newest_only
 def test_a_changed_version_is_a_note(package: Path) -> None:
     """A version that differs is told, and fails nothing."""
     edited(
@@ -531,6 +533,7 @@ def test_a_tolerance_below_zero_is_refused(tolerance: float) -> None:
         llmcall.verify("study", tolerance=tolerance)
 
 
+@pytest.mark.newest_only
 def test_a_tolerance_lets_no_text_differ(package: Path) -> None:
     """An answer that became another one differs with any ``--tolerance``."""
     edited(package / "results/out/table.csv", "answer 1", "answer one")
@@ -546,6 +549,7 @@ def test_two_verifies_at_once_do_not_disturb_each_other(packed: Path) -> None:
     assert [each.ok for each in found] == [True, True]
 
 
+@pytest.mark.newest_only
 def test_verify_changes_nothing_in_the_package(packed: Path) -> None:
     """A package holds the same bytes after a verify as before, and no more files."""
     before = {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
@@ -866,6 +870,7 @@ for name in ("out/Rate.txt", "out/rate.txt"):
 """
 
 
+@pytest.mark.newest_only
 @pytest.mark.skipif(sys.platform != "linux", reason="such names are errors elsewhere")
 def test_names_that_not_every_system_can_hold_stop_it(project: Path) -> None:
     """A package with such files could not be verified, or not everywhere; each one is named."""

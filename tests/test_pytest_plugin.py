@@ -1091,6 +1091,7 @@ SKIPPED_IN_A_WORKER = """
 """
 
 
+@pytest.mark.newest_only
 def test_workers_judge_no_shared_cassette_if_one_of_them_skipped_a_test(workers: Project) -> None:
     """The test may use its records, even if the other worker ends last."""
     workers.write(SKIPPED_IN_A_WORKER)

@@ -216,6 +216,7 @@ def test_a_seed_fixes_numpys_chance(model: NumberedServer) -> None:
     assert drawn[1] != drawn[-1]
 
 
+@pytest.mark.newest_only
 def test_threads_draw_the_same_whichever_is_first(model: NumberedServer) -> None:
     """An unseeded generator's seed depends on the thread that makes it, not on the other threads."""
     pytest.importorskip("numpy")
@@ -291,6 +292,7 @@ def test_a_wrong_option_is_refused_before_the_program_starts(option: str) -> Non
 # What a cassette says to its replays
 
 
+@pytest.mark.newest_only
 def test_a_replay_takes_its_options_from_the_cassette(model: NumberedServer) -> None:
     """Scope, actor, normalizers and seed stand in the header; a replay may leave them out."""
     Path("naming.py").write_text(
@@ -409,6 +411,7 @@ def test_equal_calls_outside_any_scope_are_draws_of_the_scope_run(model: Numbere
     assert len(model.asked) == 6
 
 
+@pytest.mark.newest_only
 @pytest.mark.parametrize("options", [(), ("--cassette", "a.jsonl")], ids=["cache", "cassette"])
 def test_draws_of_the_scope_run_are_replayed(
     options: tuple[str, ...], model: NumberedServer

@@ -17,6 +17,8 @@ from servers import NumberedServer
 
 import llmcall
 
+pytestmark = pytest.mark.newest_only
+
 PREAMBLE = f"""
 import json, multiprocessing, subprocess, urllib.request
 {ASK}

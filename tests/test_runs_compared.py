@@ -23,6 +23,8 @@ from sdk_programs import KEY, Server, http
 import llmcall
 from llmcall.testing import ScriptedClient
 
+pytestmark = pytest.mark.newest_only
+
 ACTORS = ("lisa", "emma", "bart")
 ASKED = {"role": "user", "content": "Bread?"}
 Say = Callable[[str, int, str], str]

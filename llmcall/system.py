@@ -71,9 +71,13 @@ def at_exit(function: Callable[[], object]) -> None:
 
 
 def is_started_by_multiprocessing() -> bool:
-    """Return whether ``multiprocessing`` started this process, by a fork or otherwise."""
+    """Return whether ``multiprocessing`` started this process, by a fork or otherwise.
+
+    The name is private, but has existed since Python 3.8. The public function fails while another
+    thread imports the module.
+    """
     processes = sys.modules.get("multiprocessing.process")
-    return processes is not None and processes.parent_process() is not None
+    return getattr(processes, "_parent_process", None) is not None
 
 
 def handed_on() -> dict[str, Any]:

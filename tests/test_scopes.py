@@ -950,10 +950,8 @@ def test_workers_are_told_of_a_scope_at_their_start(method: str) -> None:
             list(late.map(sample, "a"))
 
 
-IMPORTS_FIRST = """
-import sys, multiprocessing
+ASKED = """
 import llmcall
-from concurrent.futures import ProcessPoolExecutor
 from llmcall.testing import ScriptedClient
 
 def asked(_):
@@ -961,6 +959,11 @@ def asked(_):
         return ScriptedClient(["yes"]).send_message("Hello").sample
     except llmcall.ScopeError:
         return "ScopeError"
+"""
+IMPORTS_FIRST = f"""
+import sys, multiprocessing
+{ASKED}
+from concurrent.futures import ProcessPoolExecutor
 
 if __name__ == "__main__":
     context = multiprocessing.get_context(sys.argv[1])
@@ -982,16 +985,38 @@ def test_workers_of_a_program_that_imports_its_clients_first_are_told(
     assert done.stdout.split() == ["ScopeError", "s#0", "None"]
 
 
-OPENS_FIRST = """
-import llmcall
-from llmcall.testing import ScriptedClient
+IMPORTS_MEANWHILE = f"""
+import sys, threading
+{ASKED}
+begun, asks = threading.Event(), threading.Event()
 
-def asked(_):
-    try:
-        return ScriptedClient(["yes"]).send_message("Hello").sample
-    except llmcall.ScopeError:
-        return "ScopeError"
+class Slow:  # an import of multiprocessing is half done while another thread asks
+    def find_spec(self, name, path=None, target=None):
+        if name == "_weakrefset":
+            begun.set()
+            asks.wait(0.5)
 
+def import_multiprocessing():
+    import multiprocessing
+
+sys.meta_path.insert(0, Slow())
+del sys.modules["_weakrefset"]
+thread = threading.Thread(target=import_multiprocessing)
+thread.start()
+begun.wait()
+with llmcall.scope("s"):
+    print(asked(None))
+asks.set()
+thread.join()
+"""
+
+
+def test_a_thread_may_import_multiprocessing_while_another_one_asks() -> None:
+    assert ran(IMPORTS_MEANWHILE) == "s#0"
+
+
+OPENS_FIRST = f"""
+{ASKED}
 if __name__ == "__main__":
     with llmcall.scope("s"):
         import multiprocessing

@@ -932,6 +932,17 @@ def test_the_doctor_tells_what_the_endpoint_answers(
     assert SECRET not in str(check) and "<html>" not in check["found"]
 
 
+def test_an_error_in_place_of_a_list_of_models_hides_the_key(serve: Serve) -> None:
+    """A server may repeat the key in an error that it sends with the status 200."""
+    serve(Answer(200, {"error": {"message": f"The key {SECRET} is wrong"}}))
+    client = llmcall.client()
+    [endpoint] = client.endpoints("gpt-4o-mini")
+    transport = client.make_transport(endpoint)
+    with contextlib.closing(transport), pytest.raises(llmcall.APIError, match="is wrong") as caught:
+        transport.models(60.0)
+    assert SECRET not in str(caught.value)
+
+
 @pytest.mark.parametrize("wrong", ["", "/", "/v1/chat/completions"])
 def test_the_doctor_names_the_address_that_was_probably_meant(
     wrong: str, httpserver: HTTPServer

@@ -138,12 +138,12 @@ class SDKTransport:
             options = {"headers": self._headers(), "timeout": timeout, "security": SECURITY}
             send = partial(self._sync_client().get, "/models", options=options, **_unread())
             with self._opened(send) as answer:
-                listed = read_object(self._body(answer), "list of models")
-        models = refuse_reported(listed).get("data")
-        if not isinstance(models, list) or not all(
-            isinstance(model, dict) and "id" in model for model in models
-        ):
-            raise ServiceError("a malformed list of models")
+                listed = refuse_reported(read_object(self._body(answer), "list of models"))
+                models = listed.get("data")
+                if not isinstance(models, list) or not all(
+                    isinstance(model, dict) and "id" in model for model in models
+                ):
+                    raise ServiceError("a malformed list of models")
         return [str(model["id"]) for model in models]
 
     def _headers(self) -> dict[str, str]:

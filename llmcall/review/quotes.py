@@ -164,14 +164,14 @@ def _quotes(
 
 def _words_in_common(rest: Rest, other: Rest) -> int:
     """Return with how many equal words two rests begin."""
-    return _in_common(rest.text.words, rest.first_word, other.text.words, other.first_word)
+    return in_common(rest.text.words, rest.first_word, other.text.words, other.first_word)
 
 
-def _in_common(words: Sequence[str], first: int, others: Sequence[str], first_other: int) -> int:
-    """Return how many words two sequences have in common from two words on."""
-    most = min(len(words) - first, len(others) - first_other)
+def in_common(texts: Sequence[str], first: int, others: Sequence[str], first_other: int) -> int:
+    """Return how many words or tokens two sequences have in common, from one of each on."""
+    most = min(len(texts) - first, len(others) - first_other)
     for number in range(most):
-        if words[first + number] != others[first_other + number]:
+        if texts[first + number] != others[first_other + number]:
             return number
     return most
 
@@ -239,7 +239,7 @@ def _cut(rest: Rest, form: Form) -> tuple[set[int], int]:
     there = rest.words(len(form.words))
     if there[:CUT_WORDS] != form.words[:CUT_WORDS]:
         return set(), 0
-    same = _in_common(there, 0, form.words, 0)
+    same = in_common(there, 0, form.words, 0)
     size = sum(map(len, there[:same]))
     if same < len(there) and form.words[same].startswith(there[same]):  # a word that was cut
         size += len(there[same])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .quotes import Admits, ChangedAnswerIndex, Quote, Rest
+from .quotes import Admits, ChangedAnswerIndex, Quote, Rest, in_common
 from .texts import Text, text_of
 
 EDITS = 200  # tokens that are inserted or deleted; beyond them, texts differ as a whole
@@ -50,10 +50,7 @@ def _steps(
     :param most: so many tokens that only one of them has are allowed.
     """
     goal = len(one.tokens), len(other.tokens)
-    same = next(
-        (number for number in range(min(goal)) if one.tokens[number] != other.tokens[number]),
-        min(goal),
-    )
+    same = in_common(one.tokens, 0, other.tokens, 0)
     # No quote that contains a difference begins further before it.
     start = max(0, same - 4 * answers.longest - 8)
     came: dict[tuple[int, int], Step | None] = {(start, start): None}

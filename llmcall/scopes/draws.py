@@ -130,13 +130,13 @@ class Draws:
 
         Warns if it is taken already: two functions that ran at once have the same draw.
         """
-        path, digest, arm = request
+        path, key, arm = request
         with _lock:
             self._accept_returned()
-            is_free = all(taken.is_free(path, digest, number) for taken in self._rivals(arm))
+            is_free = all(taken.is_free(path, key, number) for taken in self._rivals(arm))
+            self.claim(request, number)
         if not is_free:
             _warn_of_same_draw(path)
-        self.claim(request, number)
 
     def give_back(self, request: ScopedRequest, number: int) -> None:
         """Free a number. Call this once for each time that the number was taken."""

@@ -31,7 +31,7 @@ def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> lis
     """
     found = []
     for file in files:
-        text = _text(folder / file)
+        text = _text((folder / file).read_bytes())
         match = find(text, allow)
         if match is not None:
             place = f"{file}:{_line(text, match.start)}"
@@ -43,14 +43,14 @@ def to_look_at(folder: Path, files: Iterable[str]) -> list[str]:
     """Return the absolute home paths and e-mail addresses in files, each once in a file, with its
     first place, and the files that are compressed.
     """
-    return [line for file in files for line in _marked(file, folder / file)]
+    return [line for file in files for line in _marked(file, (folder / file).read_bytes())]
 
 
-def _marked(file: str, path: Path) -> Iterator[str]:
-    if path.read_bytes().startswith(COMPRESSED):
+def _marked(file: str, data: bytes) -> Iterator[str]:
+    if data.startswith(COMPRESSED):
         yield f"{file}: it is compressed, so llmcall did not search it for credentials"
         return
-    text = _text(path)
+    text = _text(data)
     seen: set[str] = set()
     for pattern in (HOME, MAIL):
         for match in pattern.finditer(text):
@@ -59,8 +59,7 @@ def _marked(file: str, path: Path) -> Iterator[str]:
                 yield f"{file}:{_line(text, match.start())}: {match[0]}"
 
 
-def _text(path: Path) -> str:
-    data = path.read_bytes()
+def _text(data: bytes) -> str:
     try:
         is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return data.decode("utf-16" if is_utf_16 else "utf-8")

@@ -518,6 +518,32 @@ def test_a_bound_function_that_fails_brings_home_what_it_drew() -> None:
         assert sample("bread") == "r#1"
 
 
+def ask_in_a_pool(item: str) -> Any:
+    """Draw twice in a process pool; the item "fails" fails afterwards."""
+    drawn = submitted(llmcall.bind(drawn_twice))
+    if item == "fails":
+        raise ValueError("no")
+    return drawn
+
+
+@FORKS
+def test_an_item_of_a_map_binds_functions_in_an_arm() -> None:
+    """What they draw in another process counts in the item's scope."""
+    with llmcall.scope("r"), llmcall.arm("a"):
+        found = [llmcall.map(ask_in_a_pool, ["x"], key=str) for _ in range(2)]
+    assert found == [[["r/x#0", "r/x#1"]], [["r/x#2", "r/x#3"]]]
+
+
+@FORKS
+def test_a_map_that_fails_gives_back_what_bound_functions_drew() -> None:
+    """Another run draws the same numbers."""
+    with llmcall.scope("r"), llmcall.arm("a"):
+        with pytest.raises(ValueError, match="no"):
+            llmcall.map(ask_in_a_pool, ["fails"], key=str)
+        with llmcall.scope("fails"):
+            assert sample("bread") == "r/fails#0"
+
+
 def drawn_until_three(item: int) -> str | None:
     """Draw once, and fail for the item 3."""
     drawn = sample("bread")

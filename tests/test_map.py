@@ -767,6 +767,18 @@ def test_an_imap_left_early_gives_its_draws_back() -> None:
         ]
 
 
+def test_items_that_an_imap_left_under_way_refuse_no_call() -> None:
+    """A call outside any scope is none of theirs, although they are still in their scopes."""
+    release = threading.Event()
+    with scope("trial"):
+        for _ in imap(lambda item: item == "a" or release.wait(), "abc", key=str, workers=3):
+            break
+    try:
+        assert sample("bread") is None
+    finally:
+        release.set()
+
+
 LEFT = (
     "ended before the whole answer arrived (1 in scope 'trial'; the first: an imap that was not "
     "read to its end"

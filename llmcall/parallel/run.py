@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from .. import scopes
 from ..config import resolve as config
 from ..errors import (
     BudgetExceededError,
@@ -298,9 +299,15 @@ class MapRun:
         self._give_back_unreceived()
 
     def close(self) -> None:
-        """End the threads, without waiting for them."""
+        """End the threads, without waiting for them.
+
+        A task that is left under way draws no more, so a call outside its scopes is no mistake.
+        """
         self._cancel()
         self._threads.close()
+        for task, future in self._under_way.items():
+            if task.thread is not None and future is not None and not future.done():
+                scopes.forget_thread(task.thread)
 
 
 def _result_of(future: Future[TaskResult] | None) -> TaskResult:

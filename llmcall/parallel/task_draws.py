@@ -59,6 +59,15 @@ class TaskDraws(Draws):
         self._around.claim(request, number)
         self.taken.append(Number(request, number))
 
+    def claim_from_task(self, request: ScopedRequest, number: int) -> None:
+        """Take a number that a bound function took in another process; see
+        :meth:`Draws.claim_from_task`.
+        """
+        self._around.claim_from_task(request, number)
+        self.taken.append(Number(request, number))
+        if self._is_over:
+            self.give_back(request, number)
+
     def end(self, request: ScopedRequest, stored_at: float | None) -> None:
         """Note that a call has its answer; see :meth:`Draws.end`."""
         self._around.end(request, stored_at)

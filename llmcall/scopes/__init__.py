@@ -24,6 +24,7 @@ from .scope import (
 )
 from .scoped_record import ScopedRecord
 from .served import note_served
+from .workers import forget_thread
 
 __all__ = [
     "Active",
@@ -46,6 +47,7 @@ __all__ = [
     "current_scope",
     "default_scope",
     "forget",
+    "forget_thread",
     "given_path",
     "inherited",
     "is_made_name",

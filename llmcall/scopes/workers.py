@@ -46,6 +46,17 @@ def note_closed(active: object) -> None:
         _tell()
 
 
+def forget_thread(thread: int) -> None:
+    """Do not count the scopes that a thread has open now: nobody waits for it any more.
+
+    :param thread: its identifier.
+    """
+    # Other threads may change the dict, but not while a list is made of it.
+    for active, opened_in in list(_open.items()):
+        if opened_in == thread:
+            note_closed(active)
+
+
 def is_open_elsewhere() -> bool:
     """Return whether other threads of this process, and not the present one, have scopes open."""
     # Other threads may change the dict, but not while a list is made of it.

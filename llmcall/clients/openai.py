@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.stack import header_namespaces
@@ -121,6 +122,7 @@ class OpenAIClient(LLMClient):
         sign_in: tuple[str, Any],
         **arguments: Any,
     ) -> SDKTransport:
+        from .sdk_exceptions import http_library
         from .sdk_transport import Hidden, SDKTransport
 
         config.announce_key_destination(self.settings, endpoint)
@@ -131,18 +133,27 @@ class OpenAIClient(LLMClient):
         arguments[name] = Hidden(key if key and token is None else NO_KEY)
         headers = {name: Hidden(value) for name, value in address.headers.items()}
 
+        @functools.cache
+        def tls_context() -> Any:
+            """Read the certificates, which takes longer than all else, for all SDK clients."""
+            return http_library().create_ssl_context()
+
         def make(asynchronous: bool) -> Any:
             """Make an SDK client."""
             import openai
 
-            fits = given is not None and hasattr(given, "aclose") == asynchronous
+            http_client = None
+            if given is not None and hasattr(given, "aclose") == asynchronous:
+                http_client = given
+            elif not asynchronous:
+                http_client = openai.DefaultHttpxClient(verify=tls_context())
             return getattr(openai, f"Async{sdk_class}" if asynchronous else sdk_class)(
                 **arguments,
                 organization=endpoint.organization,
                 default_headers=headers,
                 default_query=address.query,
                 max_retries=0,
-                http_client=given if fits else None,
+                http_client=http_client,
             )
 
         return SDKTransport(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
-import weakref
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -12,7 +10,6 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from ..config.values import check_credential
-from ..engine.admission import note_sent, note_sent_async
 from ..engine.time_limits import time_left, time_limit
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..responses.body import append, read_object
@@ -21,11 +18,10 @@ from ..types import Response
 from .api_errors import read_answer, refuse_reported, request_id
 from .masking import mask, secrets_of
 from .meant_addresses import guess_address
+from .sdk_clients import SDKClients
 from .sdk_exceptions import http_errors, http_library, mapped_error
-from .time_limits import keep_time_limits
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 
     from ..types import Request
@@ -38,10 +34,9 @@ LONGEST_TIMEOUT = 1e6  # seconds; sockets refuse what is much longer
 
 
 class SDKTransport:
-    """Send requests through SDK clients: one for all threads, and one for each event loop.
+    """Send requests through SDK clients.
 
-    :param make: imports the SDK and returns an ``openai.OpenAI`` or ``openai.AzureOpenAI``; if its
-        argument is true, the asynchronous twin.
+    :param make: see :class:`~llmcall.clients.sdk_clients.SDKClients`.
     :param url: the endpoint's address, for errors.
     :param token: a function, sync or async, that returns the token for an attempt. Tokens are never
         kept.
@@ -59,21 +54,19 @@ class SDKTransport:
         http_client: Any = None,
         is_base_url: bool = True,
     ) -> None:
-        self._make, self._url, self._token, self._http_client = make, url, token, http_client
-        self._is_base_url = is_base_url
+        self._clients = SDKClients(make, http_client)
+        self._url, self._token, self._is_base_url = url, token, is_base_url
         self.renewable = token is not None
-        self._lock = threading.Lock()
-        self._client: Any = None
-        self._async_clients: dict[
-            asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]
-        ] = {}
 
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response.
 
         The timeout applies to each read; the present context's time limit, to the whole attempt.
         """
-        with self._opened(_post(self._sync_client(), request, timeout, self._headers())) as answer:
+        with (
+            self._clients.lend() as sdk,
+            self._opened(_post(sdk, request, timeout, self._headers())) as answer,
+        ):
             return _response(answer, read_answer(self._body(answer)))
 
     def _body(self, answer: Any) -> bytearray:
@@ -87,7 +80,7 @@ class SDKTransport:
         """Return the response, as :meth:`send` does."""
         headers = await self._aheaders()
         async with self._opened(
-            _post(await self._async_client(), request, timeout, headers)
+            _post(await self._clients.of_running_loop(), request, timeout, headers)
         ) as answer:
             body = bytearray()
             async for data in answer.aiter_bytes():
@@ -99,9 +92,10 @@ class SDKTransport:
 
         The present context's time limit applies to the wait for each chunk.
         """
-        with self._opened(
-            _post(self._sync_client(), request, timeout, self._headers(), stream=True)
-        ) as answer:
+        with (
+            self._clients.lend() as sdk,
+            self._opened(_post(sdk, request, timeout, self._headers(), stream=True)) as answer,
+        ):
             yield _response(answer)
             chunks = ChunkReader()
             for data in answer.iter_bytes():
@@ -117,7 +111,7 @@ class SDKTransport:
         """Yield the chunks of a streamed answer, as :meth:`stream` does."""
         headers = await self._aheaders()
         async with self._opened(
-            _post(await self._async_client(), request, timeout, headers, stream=True)
+            _post(await self._clients.of_running_loop(), request, timeout, headers, stream=True)
         ) as answer:
             yield _response(answer)
             chunks = ChunkReader()
@@ -134,9 +128,9 @@ class SDKTransport:
 
         :param timeout: seconds.
         """
-        with time_limit(timeout):
+        with time_limit(timeout), self._clients.lend() as sdk:
             options = {"headers": self._headers(), "timeout": timeout, "security": SECURITY}
-            send = partial(self._sync_client().get, "/models", options=options, **_unread())
+            send = partial(sdk.get, "/models", options=options, **_unread())
             with self._opened(send) as answer:
                 listed = refuse_reported(read_object(self._body(answer), "list of models"))
                 models = listed.get("data")
@@ -169,72 +163,13 @@ class SDKTransport:
     def _opened(self, send: Callable[[], Any]) -> _Opened:
         return _Opened(send, self._url, self._is_base_url)
 
-    def _made(self, asynchronous: bool) -> Any:
-        made = self._make(asynchronous)
-        # the SDK takes it from the environment and sends it in a header
-        project = getattr(made, "project", None)
-        if isinstance(project, str):
-            check_credential(
-                project, "environment variable OPENAI_PROJECT_ID", "a project: one word of text"
-            )
-        if not asynchronous:
-            keep_time_limits(made._client)
-        # The user's own HTTP client stays as it is.
-        if made._client is not self._http_client:
-            made._client.event_hooks["request"].append(
-                note_sent_async if asynchronous else note_sent
-            )
-            if not asynchronous:
-                # SDK clients are cycles, and the collector may take their sockets first.
-                weakref.finalize(self, made._client.close).atexit = False
-        return made
-
-    def _sync_client(self) -> Any:
-        with self._lock:
-            if self._client is None:
-                self._client = self._made(False)
-            return self._client
-
-    async def _async_client(self) -> Any:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        found = self._async_clients.get(loop)
-        if found is None:
-            for other in list(self._async_clients):
-                # A loop that asyncio.run did not shut down left its generator open.
-                if other.is_closed():
-                    self._async_clients.pop(other, None)
-            client = self._made(True)
-            end = self._at_end_of(loop, client)
-            await anext(end)
-            found = self._async_clients.setdefault(loop, (client, end))
-        return found[0]
-
-    async def _at_end_of(self, loop: Any, client: Any) -> AsyncGenerator[None, None]:
-        """Close a client when its event loop ends, since ``asyncio.run`` closes open generators."""
-        try:
-            yield
-        finally:
-            self._async_clients.pop(loop, None)
-            if client._client is not self._http_client:
-                await client.close()
-
     def close(self) -> None:
-        """Close the connections of the synchronous client."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None and client._client is not self._http_client:
-            client.close()
+        """Close the connections that no call uses, but those of event loops."""
+        self._clients.close()
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop and of the synchronous client."""
-        import asyncio
-
-        self.close()
-        found = self._async_clients.pop(asyncio.get_running_loop(), None)
-        if found is not None:
-            await found[1].aclose()
+        """Close the connections of the running event loop, and all that :meth:`close` closes."""
+        await self._clients.aclose()
 
 
 def _post(

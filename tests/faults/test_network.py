@@ -9,6 +9,7 @@ import gc
 import itertools
 import logging
 import os
+import queue
 import re
 import socket
 import ssl
@@ -19,6 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -862,6 +864,59 @@ def test_a_forgotten_client_leaves_the_users_http_client_open(no_finalizer: None
         assert not gone.is_set()
         http_client.close()
         assert gone.wait(60)
+
+
+def test_closing_a_client_leaves_a_call_under_way(no_finalizer: None) -> None:
+    """It keeps its connection until it has its answer; then the connection is closed, too."""
+    asked, may_answer, gone = threading.Event(), threading.Event(), threading.Event()
+
+    def late(connection: socket.socket, stopped: threading.Event) -> None:
+        asked.set()
+        may_answer.wait(60)
+        keeping_open(gone)(connection, stopped)
+
+    with RawServer(late) as server, ThreadPoolExecutor(1) as pool:
+        client = OpenAIClient(base_url=server.base_url, cache_mode="off")
+        call = pool.submit(client.send_message, QUESTION, on_error="raise")
+        assert asked.wait(60)
+        client.close()
+        may_answer.set()
+        assert call.result().content == "Two coins."
+        assert gone.wait(60)
+    assert len(server.requests) == 1
+
+
+def test_as_many_idle_connections_stay_open_as_the_sdk_keeps() -> None:
+    """A process may open only so many files: of 101 connections, one is closed after its call."""
+    together = threading.Barrier(101)
+    closed: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            together.wait(60)
+            self.close_connection = False
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.wfile.write(http(OK.text().encode()))
+
+        def finish(self) -> None:
+            super().finish()
+            closed.put(self)
+
+        def log_message(self, *_: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}/v1"
+        with OpenAIClient(base_url=address, cache_mode="off") as client:
+            items = [f"item {number}" for number in range(101)]
+            assert len(list(llmcall.map(client.send_message, items, workers=101))) == 101
+            closed.get(timeout=60)
+            assert closed.empty()
+        server.shutdown()
+        thread.join()
 
 
 @pytest.mark.filterwarnings(

@@ -1,0 +1,124 @@
+"""The SDK's clients for one endpoint: synchronous ones, each lent to one call at a time, and an
+asynchronous one for each event loop.
+
+Threads that share an SDK client wait for one another: before each request, its pool of connections
+looks at the socket of every idle connection, and holds a lock meanwhile (httpcore 1.0, httpcore2 2.16).
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..config.values import check_credential
+from ..engine.admission import note_sent, note_sent_async
+from .time_limits import keep_time_limits
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncGenerator, Callable, Iterator
+
+# As many idle connections as the SDK itself keeps (openai 3.54, DEFAULT_CONNECTION_LIMITS).
+MOST_IDLE = 100
+
+
+class SDKClients:
+    """Make, lend and close the SDK's clients.
+
+    :param make: imports the SDK and returns an ``openai.OpenAI`` or ``openai.AzureOpenAI``; if its
+        argument is true, the asynchronous twin.
+    :param http_client: the user's HTTP client, which the user closes.
+    """
+
+    def __init__(self, make: Callable[[bool], Any], http_client: Any) -> None:
+        self._make, self._http_client = make, http_client
+        self._making = threading.Lock()  # the first one that is made reads the certificates for all
+        self._idle: deque[Any] = deque()
+        self._of_loops: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
+        # SDK clients are cycles, and the collector may take their sockets first.
+        weakref.finalize(self, _close_all, self._idle, http_client).atexit = False
+
+    @contextmanager
+    def lend(self) -> Iterator[Any]:
+        """Lend a synchronous client to one call: the one that was used last, or a new one."""
+        try:
+            client = self._idle.pop()
+        except IndexError:
+            with self._making:
+                client = self._made(asynchronous=False)
+        try:
+            yield client
+        finally:
+            self._idle.append(client)
+            if len(self._idle) > MOST_IDLE:
+                _close_all(self._idle, self._http_client, MOST_IDLE)
+
+    async def of_running_loop(self) -> Any:
+        """Return the asynchronous client of the running event loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        found = self._of_loops.get(loop)
+        if found is None:
+            for other in list(self._of_loops):
+                # A loop that asyncio.run did not shut down left its generator open.
+                if other.is_closed():
+                    self._of_loops.pop(other, None)
+            client = self._made(asynchronous=True)
+            end = self._at_end_of(loop, client)
+            await anext(end)
+            found = self._of_loops.setdefault(loop, (client, end))
+        return found[0]
+
+    def _made(self, *, asynchronous: bool) -> Any:
+        made = self._make(asynchronous)
+        # the SDK takes it from the environment and sends it in a header
+        project = getattr(made, "project", None)
+        if isinstance(project, str):
+            check_credential(
+                project, "environment variable OPENAI_PROJECT_ID", "a project: one word of text"
+            )
+        if not asynchronous:
+            keep_time_limits(made._client)
+        # The user's own HTTP client stays as it is.
+        if made._client is not self._http_client:
+            made._client.event_hooks["request"].append(
+                note_sent_async if asynchronous else note_sent
+            )
+        return made
+
+    async def _at_end_of(self, loop: Any, client: Any) -> AsyncGenerator[None, None]:
+        """Close a client when its event loop ends, since ``asyncio.run`` closes open generators."""
+        try:
+            yield
+        finally:
+            self._of_loops.pop(loop, None)
+            if client._client is not self._http_client:
+                await client.close()
+
+    def close(self) -> None:
+        """Close the connections of the synchronous clients that no call uses."""
+        _close_all(self._idle, self._http_client)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop and of the synchronous clients."""
+        import asyncio
+
+        self.close()
+        found = self._of_loops.pop(asyncio.get_running_loop(), None)
+        if found is not None:
+            await found[1].aclose()
+
+
+def _close_all(clients: deque[Any], http_client: Any, but: int = 0) -> None:
+    """Close and forget clients, but not the HTTP client of the user.
+
+    :param but: so many of those used last stay.
+    """
+    while len(clients) > but:
+        client = clients.popleft()
+        if client._client is not http_client:
+            client.close()

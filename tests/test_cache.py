@@ -11,9 +11,10 @@ import stat
 import struct
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -879,6 +880,92 @@ def test_many_threads_read_with_few_files_open(tmp_path: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert all(None not in each for each in answers)
+
+
+@contextmanager
+def locked(cache: ResponseCache) -> Iterator[sqlite3.Connection]:
+    """Lend a connection of another program that keeps everybody else from writing meanwhile."""
+    with closing(sqlite3.connect(Path(cache.path) / DATABASE, isolation_level=None)) as theirs:
+        theirs.execute("BEGIN IMMEDIATE")
+        yield theirs
+        theirs.execute("COMMIT")
+
+
+def stored_together(cache: ResponseCache, texts: dict[str, str], before: str = "") -> list[str]:
+    """Store answers by question from as many threads, which all wait until another program has
+    written; return the texts that count.
+
+    :param before: what the other program does.
+    """
+    begun = threading.Barrier(len(texts) + 1)
+
+    def store(question: str) -> str:
+        begun.wait()
+        return text_of(cache.put(asked(question), answer(texts[question])))
+
+    with ThreadPoolExecutor(len(texts)) as pool:
+        with locked(cache) as theirs:
+            stored = pool.map(store, texts)
+            begun.wait()
+            theirs.execute(before)
+            time.sleep(0.2)  # until most of them wait; if fewer do, the test is only easier
+        return list(stored)
+
+
+def test_many_threads_store_at_once(tmp_path: Path) -> None:
+    """However many wait for the disk, each answer is stored."""
+    cache = ResponseCache(tmp_path)
+    cache.put(asked("Hello"), answer("Hi"))
+    texts = {f"question {number}": f"answer {number}" for number in range(400)}
+    assert stored_together(cache, texts) == list(texts.values())
+    cache.close()
+    assert {text_of(cache.get(asked(question))) for question in texts} == set(texts.values())
+
+
+def test_threads_that_store_at_once_get_the_answers_that_are_there(tmp_path: Path) -> None:
+    """Whatever was stored first under a key counts, whoever else stores at that moment."""
+    cache = ResponseCache(tmp_path)
+    cache.put(asked("question 3"), answer("first"))
+    texts = {f"question {number}": f"answer {number}" for number in range(20)}
+    assert stored_together(cache, texts) == [*({**texts, "question 3": "first"}.values())]
+
+
+def test_an_answer_that_cannot_be_stored_does_not_keep_others_from_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of threads that store at once, those whose answers can be stored have them stored."""
+    cache = ResponseCache(tmp_path)
+    cache.put(asked("Hello"), answer("Hi"))
+    texts = {f"question {number}": f"answer {number}" for number in range(20)}
+    refuse = (
+        "CREATE TRIGGER refuse BEFORE INSERT ON Cache "
+        f"WHEN NEW.key = '{asked('question 3').cache_key}' BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    assert stored_together(cache, texts, refuse) == list(texts.values())
+    assert len(cache) == 1 + 19
+    assert "the cache cannot store answers; they are kept in memory until it can" in caplog.text
+    in_database(tmp_path, "DROP TRIGGER refuse")
+    cache.close()
+    assert len(cache) == 1 + 20
+
+
+def test_a_transaction_that_fails_loses_no_answer_of_another_thread(tmp_path: Path) -> None:
+    """The garbage collector may end a stream, whose answer is stored, in the middle of one."""
+    cache = ResponseCache(tmp_path)
+    cache.put(asked("Hello"), answer("Hi"))
+    theirs = []
+
+    def fail(_: str | None) -> tuple[str | None, None]:
+        theirs.append(pool.submit(cache.put, asked("theirs"), answer("theirs")))
+        time.sleep(0.2)  # until the other thread waits; if it does not, the test is only easier
+        cache.put(asked("ours"), answer("ours"))
+        raise ValueError("the transaction fails")
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="fails"):
+        cache.storage.keep("budget", fail)
+    assert text_of(theirs[0].result()) == "theirs"
+    cache.close()
+    assert text_of(cache.get(asked("theirs"))) == "theirs"
 
 
 def most_open() -> int:

@@ -18,6 +18,7 @@ from ..system import around_fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
 LOG = "-wal"  # what SQLite adds to the name for the write-ahead log
@@ -74,6 +75,16 @@ class Connections:
         last = self.readers[-1]
         last.lock.acquire()
         return last
+
+    @property
+    def turn(self) -> AbstractContextManager[object]:
+        """Return the re-entrant lock of the thread that writes."""
+        return _writing
+
+    @property
+    def in_transaction(self) -> bool:
+        """Return whether the thread that writes is in the middle of a transaction."""
+        return self.writer.in_transaction
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -209,6 +220,11 @@ class Writer(Handle):
         if self._connection is None or self._file != _identity(self._database):
             return None
         return self._connection
+
+    @property
+    def in_transaction(self) -> bool:
+        """Return whether a transaction has begun."""
+        return self._connection is not None and self._connection.in_transaction
 
     def open(self) -> sqlite3.Connection:
         """Open the database, made if there is none, and return the connection.

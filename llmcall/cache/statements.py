@@ -24,11 +24,10 @@ INDEXED = (
 
 # Writing
 
-ADD = (
-    "INSERT OR IGNORE INTO Cache (key, raw, store_time, access_time, access_count, size, mode, filename, value) "
-    "VALUES (?, 1, ?, 0, 0, 0, 1, NULL, ?)"
-)
-SET = ADD.replace("OR IGNORE ", "") + (
+ADD = "INSERT INTO Cache (key, raw, store_time, access_time, access_count, size, mode, filename, value) VALUES "
+NEW_ROW = "(?, 1, ?, 0, 0, 0, 1, NULL, ?)"  # its key, when it is stored, and its value
+OR_KEEP = " ON CONFLICT (key, raw) DO NOTHING"
+OR_REPLACE = (
     " ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time, size = 0, mode = 1, filename = NULL, "
     "value = excluded.value"
 )
@@ -41,3 +40,11 @@ MOVE = "UPDATE Cache SET key = ?, value = ? WHERE key = ? AND raw = 1"
 BUDGETS = "CREATE TABLE IF NOT EXISTS Budgets (name TEXT PRIMARY KEY, state TEXT)"
 BUDGET = "SELECT state FROM Budgets WHERE name = ?"
 SET_BUDGET = "INSERT OR REPLACE INTO Budgets VALUES (?, ?)"
+
+
+def add(count: int, *, replace: bool) -> str:
+    """Return the statement that adds so many rows.
+
+    :param replace: whether they replace those of the same keys; else they are left out.
+    """
+    return ADD + ", ".join([NEW_ROW] * count) + (OR_REPLACE if replace else OR_KEEP)

@@ -20,6 +20,7 @@ from ..errors import CacheCorruptError, CacheError
 from . import statements
 from .connections import LOG, Connections
 from .damaged_rows import readable_rows
+from .group_commit import GroupCommit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -57,6 +58,9 @@ class SqliteStorage:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         folder = os.path.abspath(os.path.expandvars(os.path.expanduser(directory)))
         self._connections = Connections(folder)
+        self._commits = {
+            replace: GroupCommit(self._connections, replace=replace) for replace in (False, True)
+        }
         self._folder = folder
         self._database = self._connections.database
 
@@ -114,14 +118,16 @@ class SqliteStorage:
         return sum(os.path.getsize(file) for file in files if os.path.exists(file))
 
     def put(self, key: str, value: bytes, *, replace: bool) -> bool:
-        """Store bytes under a key; return whether they were stored.
+        """Store bytes under a key.
+
+        Of the threads that do so at the same time, one writes the rows of all, as a group.
 
         :param replace: whether to replace bytes that the key has already.
+        :returns: whether all rows of the group were stored, this one included.
         :raises OSError: if the directory cannot be written, or the disk is full.
         """
-        statement = statements.SET if replace else statements.ADD
-        with self._writer() as writer:
-            return writer.execute(statement, (key, time.time(), value)).rowcount > 0
+        with self._errors():
+            return self._commits[replace].put((key, time.time(), value))
 
     def add_all(self, rows: Iterable[NewRow]) -> int:
         """Store many rows, all or none; return how many were stored."""
@@ -129,7 +135,7 @@ class SqliteStorage:
         stored = 0
         with self._transaction() as writer:
             for key, value, replaces, stored_at in rows:
-                statement = statements.SET if replaces else statements.ADD
+                statement = statements.add(1, replace=replaces)
                 at = now if stored_at is None else stored_at
                 stored += writer.execute(statement, (key, at, value)).rowcount
         return stored
@@ -202,9 +208,14 @@ class SqliteStorage:
     @contextmanager
     def _writer(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection that writes to one thread at a time."""
+        with self._errors(), self._connections.writing() as writer:
+            yield writer
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise what is wrong while something is written as :class:`SqliteStorage` says."""
         try:
-            with self._connections.writing() as writer:
-                yield writer
+            yield
         except sqlite3.OperationalError as error:
             raise OSError(f"{self.location}: {error}") from error
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:

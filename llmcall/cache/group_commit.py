@@ -1,0 +1,81 @@
+"""Rows that threads store at the same time, written together by one of them.
+
+Each statement gives up the interpreter's lock several times. If every thread wrote its own row, all
+would wait for the one that waits for that lock, and a thread that computes keeps it for 5 ms each time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from . import statements
+
+if TYPE_CHECKING:
+    from .connections import Connections
+
+    # its key, when it is stored (seconds since the epoch), and its bytes
+    NewRow = tuple[str, float, bytes]
+
+# SQLite before 3.32 takes 999 values in a statement, and a row has three.
+LARGEST_GROUP = 300
+
+
+class _Waiting:
+    """A row that a thread wants to store.
+
+    :ivar is_taken: whether a thread has begun to write it.
+    :ivar was_stored: whether all rows of its group were stored; ``None`` until they are written.
+    """
+
+    def __init__(self, row: NewRow) -> None:
+        self.row = row
+        self.is_taken = False
+        self.was_stored: bool | None = None
+
+
+class GroupCommit:
+    """Store rows in groups, each with one statement.
+
+    :param connections: to the database.
+    :param replace: whether rows replace those of the same keys; else they are left out.
+    """
+
+    def __init__(self, connections: Connections, *, replace: bool) -> None:
+        self._connections = connections
+        self._replace = replace
+        self._waiting: deque[_Waiting] = deque()
+
+    def put(self, row: NewRow) -> bool:
+        """Store a row, together with those of other threads that wait to store theirs.
+
+        :returns: whether all rows of the group were stored.
+        """
+        mine = _Waiting(row)
+        self._waiting.append(mine)
+        with self._connections.turn:
+            while mine.was_stored is None:
+                # A row is alone if storing its group failed, or if the collector ended a stream in
+                # the middle of a transaction of this thread: that may still fail.
+                is_alone = mine.is_taken or self._connections.in_transaction
+                self._write([mine] if is_alone else self._group())
+        return mine.was_stored
+
+    def _group(self) -> list[_Waiting]:
+        """Return the rows that wait, as many as one statement takes."""
+        group: list[_Waiting] = []
+        while self._waiting and len(group) < LARGEST_GROUP:
+            each = self._waiting.popleft()
+            if not each.is_taken:
+                group.append(each)
+        return group
+
+    def _write(self, group: list[_Waiting]) -> None:
+        for each in group:
+            each.is_taken = True
+        statement = statements.add(len(group), replace=self._replace)
+        values = [value for each in group for value in each.row]
+        with self._connections.writing() as writer:
+            count = writer.execute(statement, values).rowcount
+        for each in group:
+            each.was_stored = count == len(group)

@@ -833,15 +833,7 @@ def keeping_open(gone: threading.Event) -> Behaviour:
     return behave
 
 
-@pytest.fixture
-def no_finalizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away the SDK's finalizer, which may come too late: of a cycle, a collector may take the
-    sockets before their owner.
-    """
-    monkeypatch.delattr(type(openai.OpenAI(api_key="none")._client), "__del__", raising=False)
-
-
-def test_a_forgotten_client_closes_its_connections(no_finalizer: None) -> None:
+def test_a_forgotten_client_closes_its_connections() -> None:
     """Nobody needs to close a client for its connections' sake."""
     gone = threading.Event()
     with RawServer(keeping_open(gone)) as server:
@@ -852,7 +844,7 @@ def test_a_forgotten_client_closes_its_connections(no_finalizer: None) -> None:
         assert gone.wait(60)
 
 
-def test_a_forgotten_client_leaves_the_users_http_client_open(no_finalizer: None) -> None:
+def test_a_forgotten_client_leaves_the_users_http_client_open() -> None:
     """Its connections are closed by the user."""
     gone = threading.Event()
     with RawServer(keeping_open(gone)) as server, LIBRARY.Client() as http_client:
@@ -866,7 +858,7 @@ def test_a_forgotten_client_leaves_the_users_http_client_open(no_finalizer: None
         assert gone.wait(60)
 
 
-def test_closing_a_client_leaves_a_call_under_way(no_finalizer: None) -> None:
+def test_closing_a_client_leaves_a_call_under_way() -> None:
     """It keeps its connection until it has its answer; then the connection is closed, too."""
     asked, may_answer, gone = threading.Event(), threading.Event(), threading.Event()
 

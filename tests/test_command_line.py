@@ -19,10 +19,24 @@ import pytest
 from commands import cache, done, main, run, written
 from disks import in_database
 from pytest_httpserver import HTTPServer
-from servers import QUESTION, Answer, ScriptedServer, refusal, refusing
+from sdk_programs import http
+from servers import (
+    OPEN_BODY,
+    OPEN_HEAD,
+    QUESTION,
+    Answer,
+    Behaviour,
+    RawServer,
+    ScriptedServer,
+    dripping,
+    refusal,
+    refusing,
+    stays_silent,
+)
 from wcwidth import wcswidth
 
 import llmcall
+from llmcall.cli import doctor
 from llmcall.testing import ScriptedClient
 
 SECRET = "sk-verysecret"
@@ -941,6 +955,40 @@ def test_an_error_in_place_of_a_list_of_models_hides_the_key(serve: Serve) -> No
     with contextlib.closing(transport), pytest.raises(llmcall.APIError, match="is wrong") as caught:
         transport.models(60.0)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [stays_silent, dripping(OPEN_HEAD + OPEN_BODY, b" ")],
+    ids=["silent", "dripping"],
+)
+def test_the_doctor_waits_for_a_list_of_models_only_so_long(
+    behaviour: Behaviour, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole answer must come in time; it is not enough that some of it comes."""
+    monkeypatch.setattr(doctor, "SECONDS", 0.3)
+    with RawServer(behaviour) as server:
+        llmcall.configure(base_url=server.base_url)
+        check = checks(code=1)["endpoint"]
+    assert not check["ok"] and "within the timeout" in check["found"]
+
+
+def test_the_doctor_tells_a_transport_of_ones_own_how_long_it_waits() -> None:
+    """Only that transport can stop waiting for a server that sends nothing."""
+    timeouts = []
+
+    def answered(request: Any) -> Any:
+        timeouts.append(request.extensions["timeout"]["read"])
+        return http.Response(200, json={"data": [{"id": "mine-1"}]})
+
+    with http.Client(transport=http.MockTransport(answered)) as http_client:
+        mine = llmcall.OpenAIClient(
+            http_client=http_client, base_url="http://127.0.0.1:1/v1", model="mine-1"
+        )
+        llmcall.register_client("mine", mine)
+        llmcall.configure(api_type="mine")
+        assert checks()["model"]["ok"]
+    assert timeouts == [doctor.SECONDS]
 
 
 @pytest.mark.parametrize("wrong", ["", "/", "/v1/chat/completions"])

@@ -10,7 +10,7 @@ from ..cache.connections import DATABASE
 from ..cache.storage import SqliteStorage
 from ..config.values import without_password
 from ..display.formatting import counted, shortened
-from ..errors import APIError, AuthenticationError, CacheError, ConfigError
+from ..errors import APIError, AuthenticationError, CacheError, ConfigError, RequestTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -157,7 +157,7 @@ def _moved(asked: LLMClient, endpoint: Endpoint, error: APIError) -> Check | Non
 def _refused(name: str, error: APIError) -> Check:
     """Return the check of an endpoint that gave no list of models: some servers only answer chats."""
     status = error.status_code
-    if status is None:
+    if status is None or isinstance(error, RequestTimeoutError):
         remedy = "'llmcall config' shows where the address comes from"
         # A proxy may have sent a page of HTML.
         told = str(error).partition("<")[0].partition("\n")[0].strip()

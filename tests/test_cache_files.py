@@ -12,6 +12,7 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -627,6 +628,27 @@ def test_the_error_of_a_damaged_database_names_the_command(torn: Path) -> None:
     with ResponseCache(torn, mode="replay") as cache, pytest.raises(CacheCorruptError) as caught:
         list(cache.records())
     assert f"'llmcall cache salvage NEW_FOLDER --path {torn}'" in str(caught.value)
+
+
+def page_with(path: Path, key: str) -> int:
+    """Return where the page begins that has the row of a key."""
+    data = (path / DATABASE).read_bytes()
+    return next(at for at in leaf_pages(path) if key.encode() in data[at : at + PAGE])
+
+
+def test_a_database_is_damaged_if_a_page_stands_in_anothers_place(
+    sound: Any, tmp_path: Path
+) -> None:
+    """The numbers of its rows would lead a reader in circles."""
+    path, records = sound
+    first, *_, last = records
+    first_page = (path / DATABASE).read_bytes()[page_with(path, first) :][:PAGE]
+    bad = damaged(path, tmp_path / "bad", page_with(path, last), first_page)
+    with (
+        ResponseCache(bad, mode="replay") as cache,
+        pytest.raises(CacheCorruptError, match="its rows are out of order"),
+    ):
+        list(islice(cache.records(), 10 * len(records)))
 
 
 def test_salvage_counts_what_is_lost(

@@ -88,11 +88,11 @@ class SqliteStorage:
         """Yield all rows in the order of storing, by SQLite's numbers of them."""
         last = 0
         while page := self._read(statements.PAGE_OF_ROWS, last, PAGE):
-            for _, key, value, stored_at in page:
+            for number, key, value, stored_at in page:
+                if number <= last:  # a damaged tree may be read in circles
+                    raise self._damaged("its rows are out of order")
+                last = number
                 yield str(key), value, stored_at
-            if page[-1][0] <= last:  # a damaged tree would be read in circles
-                raise self._damaged("its rows are out of order")
-            last = page[-1][0]
 
     def readable_rows(self) -> Iterator[Row]:
         """Yield the rows that SQLite can still read; some of them twice.

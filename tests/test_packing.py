@@ -1025,6 +1025,14 @@ def test_a_credential_in_the_environment_is_not_packed(
 
 
 @pytest.mark.newest_only
+def test_the_projects_env_file_is_not_packed(project: Path) -> None:
+    """It holds keys, which a packed program does not need, and not all of them look like keys."""
+    written(project, {".env": "OPENAI_API_KEY=dough-and-butter\n"})
+    packing(code=0)
+    assert not list(Path("../made").rglob(".env"))
+
+
+@pytest.mark.newest_only
 def test_the_program_gets_a_bare_environment(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

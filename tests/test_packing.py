@@ -414,7 +414,14 @@ CHANGES = {
     ),
 }
 # "make test" runs one change for each check; the others take seconds together.
-QUICK = ("an answer", "a persona", "a hidden input", "a live call", "a child process")
+QUICK = (
+    "an answer",
+    "a record doubled",
+    "a persona",
+    "a hidden input",
+    "a live call",
+    "a child process",
+)
 
 
 @pytest.mark.slow

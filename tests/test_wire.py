@@ -249,6 +249,25 @@ def test_an_override_adds_what_the_program_does_not_say() -> None:
     assert json.loads(sent) == {**json.loads(plain), "top_p": 0.5}
 
 
+@pytest.mark.parametrize(
+    "style",
+    [{"ensure_ascii": False, "separators": (",", ":")}, {}],
+    ids=["compact", "spaces and escapes"],
+)
+def test_a_changed_body_is_written_as_the_program_writes_json(style: dict[str, Any]) -> None:
+    """An override adds its field, and no other byte changes."""
+    server = Wire()
+    body = {"model": "gpt-4o-mini", "messages": QUESTION, "user": "Jürgen"}
+    overrides = {"temperature": 0, "cache_mode": "off"}
+    with llmcall.http_client(transport=server.transport, **overrides) as client:
+        client.post(
+            "http://127.0.0.1:1/v1/chat/completions",
+            content=json.dumps(body, **style).encode(),
+            headers={"content-type": "application/json"},
+        )
+    assert server.bodies() == [json.dumps({**body, "temperature": 0}, **style).encode()]
+
+
 def test_an_override_of_max_tokens_leaves_the_programs_max_completion_tokens() -> None:
     """They are two names of one limit, and the API refuses both at once."""
     server = Wire()

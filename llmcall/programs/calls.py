@@ -161,7 +161,7 @@ class ProgramCall:
         sent = _texts(self.client_call.body)
         asked = request.body["input"]
         data = response.get("data")
-        if len(sent) == len(asked) or not _are_objects(data) or len(data) != len(sent):
+        if not _are_objects(data) or len(data) != len(sent):
             return response
         vectors = dict(zip(sent, in_order(response), strict=True))
         numbered = [{**vectors[text], "index": index} for index, text in enumerate(asked)]
@@ -246,17 +246,13 @@ def _are_objects(data: Any) -> TypeGuard[list[dict[str, Any]]]:
 
 
 # How JSON is written: compact by the openai SDK and httpx from 0.28 on, with spaces by older ones.
-COMPACT: dict[str, Any] = {
-    "ensure_ascii": False,
-    "separators": (",", ":"),
-    "allow_nan": False,
-}
-STYLES: tuple[dict[str, Any], ...] = (COMPACT, {})
+COMPACT: dict[str, Any] = {"ensure_ascii": False, "separators": (",", ":")}
+WITH_SPACES: dict[str, Any] = {}
 
 
 def _style_of(content: bytes, body: Any) -> dict[str, Any]:
     """Return the style in which a program's body is written."""
-    return next((style for style in STYLES if _written(body, style) == content), COMPACT)
+    return WITH_SPACES if _written(body, WITH_SPACES) == content else COMPACT
 
 
 def _written(body: Any, style: dict[str, Any]) -> bytes:

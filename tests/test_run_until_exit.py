@@ -351,6 +351,52 @@ def test_a_program_ends_as_python_ends_it(name: str) -> None:
     assert recorded.stderr.startswith(plain.stderr), recorded.stderr
 
 
+CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Milk?"}]}
+
+
+@pytest.mark.newest_only
+@pytest.mark.parametrize("path", ["'/models'", f"'/chat/completions', json={CHAT}"])
+def test_what_a_finalizer_asks_after_the_program_is_not_sent(
+    model: NumberedServer, path: str
+) -> None:
+    """Python calls ``__del__`` of global objects last, and nobody could record an answer then."""
+    written(f"""
+        class Baker:
+            def __init__(self, send):
+                self.send = send
+            def __del__(self):
+                print(self.send({path}).text)
+        baker = Baker(client.{"post" if "json" in path else "get"})
+        tell("Bread?")
+    """)
+    printed, _ = ran()
+    assert "the program has ended, so this request was not sent" in printed
+    assert model.asked == ["Bread?"]
+
+
+@pytest.mark.newest_only
+def test_what_llmcall_itself_is_asked_after_the_program_is_not_sent(
+    model: NumberedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python closes the handlers of logging last, and nobody could record an answer then."""
+    monkeypatch.setenv("OPENAI_BASE_URL", model.address)
+    written("""
+        import logging
+        import llmcall
+        class Summary(logging.Handler):
+            def close(self):
+                try:
+                    llmcall.client().send_message("Milk?")
+                except llmcall.LLMCallError as error:
+                    print(error)
+        handler = Summary()
+        tell("Bread?")
+    """)
+    printed, _ = ran()
+    assert "the program has ended, so this request was not sent" in printed
+    assert model.asked == ["Bread?"]
+
+
 EXITS = {
     "main": "tell('Bread?')\nos._exit(3)",
     "thread": """

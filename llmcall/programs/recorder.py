@@ -49,8 +49,8 @@ IN_CHILD = (
     "processes. Make these calls in threads or tasks instead"
 )
 HAS_ENDED = (
-    "the program has ended, so this request of one of its threads was not sent: the answer could not "
-    "be recorded. Join the thread before the program ends"
+    "the program has ended, so this request was not sent: its answer could not be recorded. Join the "
+    "thread that sends it before the program ends, and send nothing from __del__"
 )
 PORTS = {"http": 80, "https": 443}
 ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments

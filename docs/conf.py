@@ -6,7 +6,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS / "_ext")]
 
-import llmcall  # noqa: E402
+import llmcall  # noqa: E402 - found on the path above
 
 project = "llmcall"
 author = "the llmcall authors"

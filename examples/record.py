@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parent
 SCRIPTS = ("first_call.py", "typed_answers.py")
 sys.path.insert(0, str(FOLDER.parent / "tests"))
 
-from pages import ANSWERS, PAGES, TUTORIAL, answers_of, run_docstrings, run_page  # noqa: E402
+from pages import ANSWERS, PAGES, TUTORIAL, answers_of, run_docstrings, run_page  # noqa: E402 - found on the path above
 
 
 def main() -> None:

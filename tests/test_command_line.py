@@ -480,13 +480,9 @@ def keys() -> list[str]:
 
     def answer(messages: list[Any]) -> Any:
         selling = {"role": "assistant", "content": None, "tool_calls": TOOLS}
-        return (
-            [[0.5, 0.25]]
-            if messages == ["apples"]
-            else selling
-            if "sell" in str(messages)
-            else "Two\ncoins."
-        )
+        if messages == ["apples"]:
+            return [[0.5, 0.25]]
+        return selling if "sell" in str(messages) else "Two\ncoins."
 
     client = ScriptedClient(answer, cache_mode="auto", model="gpt-4o", prices={"gpt-4o": (1, 2)})
     client.send_message("What do apples cost?")

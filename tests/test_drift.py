@@ -167,9 +167,12 @@ def test_the_draws_are_named_by_their_actor(model: Model) -> None:
     record(model, 2, 3)
     llmcall.drift(STUDY, calls=5, to=CHECK)
     assert set(samples()) == {
-        "~drift/survey/0#0", "~drift/survey/0#1", "~drift/survey/1#0", "~drift/survey/1#1",
+        "~drift/survey/0#0",
+        "~drift/survey/0#1",
+        "~drift/survey/1#0",
+        "~drift/survey/1#1",
         *({"~drift/survey/0#2", "~drift/survey/1#2"} & set(samples())),
-    }  # fmt: skip
+    }
     assert len(samples()) == 5
 
 
@@ -1250,10 +1253,15 @@ def test_false_alarms_and_power_are_those_of_theory(model: Model) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        "agents with memory", "one draw", "two actors", "one request", "categories", "fields",
+        "agents with memory",
+        "one draw",
+        "two actors",
+        "one request",
+        "categories",
+        "fields",
         "unreadable",
     ],
-)  # fmt: skip
+)
 def test_false_alarms_are_at_most_five_percent(model: Model, kind: str) -> None:
     """Whatever the answers are: within the error of the trials, all intervals of a check together."""
 

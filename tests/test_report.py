@@ -798,7 +798,7 @@ CONTRASTS = """() => {
     const [high, low] = [light(getComputedStyle(element).color), light(behind(element))].sort((a, b) => b - a);
     return [element.className, element.textContent.slice(0, 20), (high + 0.05) / (low + 0.05)];
   }).filter(([, , contrast]) => contrast < 4.5);
-}"""  # noqa: E501
+}"""  # noqa: E501 - a script of the browser's
 
 
 @pytest.fixture

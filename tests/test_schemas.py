@@ -71,7 +71,7 @@ class Whole(BaseModel):
 class Node(BaseModel):
     value: int
     children: list[Node] = []
-    first: Optional[Node] = Field(None, description="the first child")  # noqa: UP045
+    first: Optional[Node] = Field(None, description="the first child")  # noqa: UP045  as users write it
 
 
 class Visit(TypedDict):
@@ -318,7 +318,7 @@ class Shop:
         """Sell it."""
 
 
-def bare_tool(a, b=object()):  # type: ignore[no-untyped-def]  # noqa: B008
+def bare_tool(a, b=object()):  # type: ignore[no-untyped-def]  # noqa: B008  a default that is not JSON
     return a, b
 
 
@@ -374,14 +374,14 @@ class Tree(typing.TypedDict):
 
 
 class Nowhere(typing.TypedDict):
-    field: Unknown  # type: ignore[name-defined]  # noqa: F821
+    field: Unknown  # type: ignore[name-defined]  # noqa: F821  the point of the test
 
 
 def plan(
     a: Trip,
     b: dict[str, Day],
     c: Optional[Tree],  # noqa: UP045  as users write it
-    d: Union[str, typing.List[Trip]] | int,  # noqa: UP006, UP007
+    d: Union[str, typing.List[Trip]] | int,  # noqa: UP006, UP007  as users write it
     e: list[Annotated[Tree, Field(description="which")]],
 ) -> None:
     """Take one of each."""

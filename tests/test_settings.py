@@ -518,7 +518,7 @@ def test_each_key_of_tinytroupe_is_told_once(caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.mark.parametrize(
-    ('text', 'name', 'value'),
+    ("text", "name", "value"),
     [
         ("CACHE_API_CALLS = True", "cache_mode", "auto"),
         ("CACHE_API_CALLS = no\n[Cache]\nMODE = replay", "cache_mode", "replay"),
@@ -530,10 +530,17 @@ def test_each_key_of_tinytroupe_is_told_once(caplog: pytest.LogCaptureFixture) -
         ("model = a=50%  ; b", "model", "a=50%"),
         ("MODEL = a ${NAME}-${OTHER} $$ b", "model", "a value-$x $$ b"),
         ("MODEL = $${NAME}$", "model", "${NAME}$"),
-        ("[CACHE]\nnormalize =\n    times, uuids\n    # a comment\n    [0-9]+, x ; y", "cache_normalize",
-         ("times", "uuids", "[0-9]+, x")),
-        ("[Simulation]\ntwice = 1\ntwice = 2\nno value\n  but more\n = x\n[Logging]\nLOGLEVEL=ERROR\n[OpenAI]\n"
-         "MODEL = a\n[Simulation]\n[DEFAULT]\nMODEL = b\n[Model]\nlayers = 3", "model", "a"),
+        (
+            "[CACHE]\nnormalize =\n    times, uuids\n    # a comment\n    [0-9]+, x ; y",
+            "cache_normalize",
+            ("times", "uuids", "[0-9]+, x"),
+        ),
+        (
+            "[Simulation]\ntwice = 1\ntwice = 2\nno value\n  but more\n = x\n[Logging]\nLOGLEVEL=ERROR\n[OpenAI]\n"
+            "MODEL = a\n[Simulation]\n[DEFAULT]\nMODEL = b\n[Model]\nlayers = 3",
+            "model",
+            "a",
+        ),
         ("[Cache]\nNORMALIZE = none", "cache_normalize", ()),
         ("[Cache]\nNORMALIZE = a, times", "cache_normalize", ("a, times",)),
         ("[Cache]\nNAMESPACE = none", "cache_namespace", "none"),
@@ -542,15 +549,30 @@ def test_each_key_of_tinytroupe_is_told_once(caplog: pytest.LogCaptureFixture) -
         ("TEMPERATURE = .5", "temperature", 0.5),
         ("BASE_URL = http://[::1]:8000/v1", "base_url", "http://[::1]:8000/v1"),
         ("BASE_URL = https://bücher_1.test/a?b=c", "base_url", "https://bücher_1.test/a?b=c"),
-        ("[Prices]\ngemma3:1b = 0, 0 ; free\nb = 0.15, 0.60, 0.075", "prices",
-         {"gemma3:1b": (0, 0), "b": (0.15, 0.6, 0.075)}),
+        (
+            "[Prices]\ngemma3:1b = 0, 0 ; free\nb = 0.15, 0.60, 0.075",
+            "prices",
+            {"gemma3:1b": (0, 0), "b": (0.15, 0.6, 0.075)},
+        ),
         ("[Fallbacks]\na = b, c", "fallbacks", {"a": ("b", "c")}),
-        ("[Model my*]\nCONTEXT_WINDOW = 8192\nREASONING = yes\nREFUSED_PARAMETERS = top_p, stop\nENCODING =", "models",
-         {"my*": {"context_window": 8192, "reasoning": True, "refused_parameters": ("top_p", "stop")}}),
-        ("[endpoint  East One]\nModels = a, b:1\nAZURE_ENDPOINT = https://east/", "endpoints",
-         (Endpoint("East One", ("a", "b:1"), "azure", azure_endpoint="https://east/"),)),
+        (
+            "[Model my*]\nCONTEXT_WINDOW = 8192\nREASONING = yes\nREFUSED_PARAMETERS = top_p, stop\nENCODING =",
+            "models",
+            {
+                "my*": {
+                    "context_window": 8192,
+                    "reasoning": True,
+                    "refused_parameters": ("top_p", "stop"),
+                }
+            },
+        ),
+        (
+            "[endpoint  East One]\nModels = a, b:1\nAZURE_ENDPOINT = https://east/",
+            "endpoints",
+            (Endpoint("East One", ("a", "b:1"), "azure", azure_endpoint="https://east/"),),
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_file_is_read_as_the_manual_says(
     text: str,
     name: str,
@@ -570,18 +592,33 @@ def test_a_file_is_read_as_the_manual_says(
 
 
 @pytest.mark.parametrize(
-    ('text', 'message'),
+    ("text", "message"),
     [
-        ("[OpenAI]\nMODLE = a\n", "[OpenAI] MODLE: there is no such setting; did you mean 'MODEL'?"),
+        (
+            "[OpenAI]\nMODLE = a\n",
+            "[OpenAI] MODLE: there is no such setting; did you mean 'MODEL'?",
+        ),
         ("[Retry]\nCACHE_API_CALLS = off\n", "[Retry] CACHE_API_CALLS: there is no such setting"),
-        ("[Endpoint a]\nMODELS = m\nAPIKEY = x\n", "[Endpoint a] APIKEY: there is no such setting; did you mean"),
-        ("[Endpoint a]\nBASE_URL = http://h/v1\n", "[Endpoint a]: without MODELS this endpoint is never used"),
+        (
+            "[Endpoint a]\nMODELS = m\nAPIKEY = x\n",
+            "[Endpoint a] APIKEY: there is no such setting; did you mean",
+        ),
+        (
+            "[Endpoint a]\nBASE_URL = http://h/v1\n",
+            "[Endpoint a]: without MODELS this endpoint is never used",
+        ),
         ("[OpenIA]\nMODE = off\n", "the section [OpenIA] is ignored; did you mean 'OpenAI'?"),
-        ("[endpoint]\nMODELS = m\n", "the section [endpoint] is ignored; did you mean 'Endpoint NAME'?"),
+        (
+            "[endpoint]\nMODELS = m\n",
+            "the section [endpoint] is ignored; did you mean 'Endpoint NAME'?",
+        ),
         ("[Aliases]\na = 'b'\n", "[Aliases] a: the quotes around the value are part of it"),
-        ("[Cache]\nNORMALIZE = time, uuids\n", "'time' is read as a regular expression; did you mean 'times'?"),
+        (
+            "[Cache]\nNORMALIZE = time, uuids\n",
+            "'time' is read as a regular expression; did you mean 'times'?",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_probable_mistake_is_one_warning(
     text: str, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -594,20 +631,38 @@ def test_a_probable_mistake_is_one_warning(
 
 
 @pytest.mark.parametrize(
-    ('text', 'message'),
+    ("text", "message"),
     [
         ("MODEL = sk-secret\n[OpenAI]\n", r"line 1: it is above the first \[Section\]"),
-        ("[Mine]\nno value\n[OpenAI]\nMODEL = a\nsk-secret\n", r"line 5: neither \[Section\] nor NAME = value"),
+        (
+            "[Mine]\nno value\n[OpenAI]\nMODEL = a\nsk-secret\n",
+            r"line 5: neither \[Section\] nor NAME = value",
+        ),
         ("[OpenAI]\n= sk-secret\n", r"line 2: neither \[Section\] nor NAME = value"),
         (b"[OpenAI]\n# \xe4\n", r"line 2: not UTF-8"),
-        ("[Prices]\na = 1, -2\n", r"\[Prices\] a: '1, -2' is not two or three numbers of at least 0"),
-        ("[Model a]\nCONTEXT_WINDOW = big\n", r"\[Model a\] CONTEXT_WINDOW: 'big' is not a whole number of at least 1"),
-        ("[OpenAI]\nAZURE_ENDPOINT = localhost:8000/v1\n", r"\[OpenAI\] AZURE_ENDPOINT: 'localhost:8000/v1' is not"),
-        ("[Endpoint a]\nBASE_URL = localhost:8000/v1\n", r"\[Endpoint a\] BASE_URL: 'localhost:8000/v1' is not"),
-        ("[OpenAI]\nMODEL = ${NO_SUCH}\n", r"\[OpenAI\] MODEL: the environment variable NO_SUCH is not set"),
+        (
+            "[Prices]\na = 1, -2\n",
+            r"\[Prices\] a: '1, -2' is not two or three numbers of at least 0",
+        ),
+        (
+            "[Model a]\nCONTEXT_WINDOW = big\n",
+            r"\[Model a\] CONTEXT_WINDOW: 'big' is not a whole number of at least 1",
+        ),
+        (
+            "[OpenAI]\nAZURE_ENDPOINT = localhost:8000/v1\n",
+            r"\[OpenAI\] AZURE_ENDPOINT: 'localhost:8000/v1' is not",
+        ),
+        (
+            "[Endpoint a]\nBASE_URL = localhost:8000/v1\n",
+            r"\[Endpoint a\] BASE_URL: 'localhost:8000/v1' is not",
+        ),
+        (
+            "[OpenAI]\nMODEL = ${NO_SUCH}\n",
+            r"\[OpenAI\] MODEL: the environment variable NO_SUCH is not set",
+        ),
         ("[OpenAI]\nMODEL = a\n  TIMEOUT = 5\n", r"\[OpenAI\] MODEL: .* is not one line of text"),
     ],
-)  # fmt: skip
+)
 def test_a_broken_file_is_an_error_that_shows_no_key(text: str | bytes, message: str) -> None:
     """The error has the path, and the line or key, and not what may be a credential."""
     written("config.ini", text)

@@ -666,8 +666,11 @@ def reached(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setattr(
         http.HTTPTransport, "handle_request", lambda _, request: below.handle_request(request)
     )
-    asynchronous = lambda _, request: below.handle_async_request(request)  # noqa: E731
-    monkeypatch.setattr(http.AsyncHTTPTransport, "handle_async_request", asynchronous)
+    monkeypatch.setattr(
+        http.AsyncHTTPTransport,
+        "handle_async_request",
+        lambda _, request: below.handle_async_request(request),
+    )
     return server
 
 

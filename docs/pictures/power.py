@@ -15,7 +15,7 @@ ROOT = FOLDER.parent.parent
 PAGE = ROOT / "docs" / "howto" / "drift.rst"
 sys.path.insert(0, str(ROOT / "tests"))
 
-from pages import blocks  # noqa: E402
+from pages import blocks  # noqa: E402 - found on the path above
 
 WIDTH, HEIGHT = 640, 340
 LEFT, TOP, RIGHT, BOTTOM = 70, 60, 530, 280  # of the area between the axes
@@ -88,7 +88,9 @@ def picture(curves: Curves) -> str:
 
 def _label_below(shift: float) -> float:
     """Return how far below its line's end a label stands: two lines may end at the top."""
-    return -4 if shift == max(SHIFTS) else 14 if shift == sorted(SHIFTS)[1] else 5
+    if shift == max(SHIFTS):
+        return -4
+    return 14 if shift == sorted(SHIFTS)[1] else 5
 
 
 def _place_of(calls: int) -> float:

@@ -18,7 +18,7 @@ ROOT = FOLDER.parent.parent
 PAGE = ROOT / "docs" / "howto" / "counterfactuals.rst"
 sys.path.insert(0, str(ROOT / "tests"))
 
-from pages import blocks  # noqa: E402
+from pages import blocks  # noqa: E402 - found on the path above
 
 WIDTH, HEIGHT = 640, 300
 LEFT, TOP, RIGHT, BOTTOM = 70, 30, 620, 240  # of the area between the axes

@@ -110,7 +110,7 @@ def _message(error: dict[str, Any]) -> str:
     body.
     """
     found = error.get("message") or error.get("detail") or error
-    return found if isinstance(found, str) else str(found) if found else ""
+    return str(found) if found else ""
 
 
 def _classified(

@@ -218,7 +218,9 @@ def force_api_cache(
         raise TypeError(
             f"force_api_cache() takes True, False or None, not a {type(cache_api_calls).__name__}"
         )
-    mode = None if cache_api_calls is None else "auto" if cache_api_calls else "off"
+    mode = None
+    if cache_api_calls is not None:
+        mode = "auto" if cache_api_calls else "off"
     path = None if cache_file_name is None else directory_named(os.fspath(cache_file_name))
     _force("force_api_cache()", {"cache_mode": mode, "cache_path": path})
 
@@ -347,7 +349,9 @@ def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
     """
     url = endpoint.address
     is_listed = endpoint in settings.endpoints
-    name = "endpoints" if is_listed else "azure_endpoint" if endpoint.azure_endpoint else "base_url"
+    name = "endpoints"
+    if not is_listed:
+        name = "azure_endpoint" if endpoint.azure_endpoint else "base_url"
     named_by = settings.origin_of(name)
     if not url or named_by.rank != Rank.FOUND_FILE or is_loopback(url):
         return

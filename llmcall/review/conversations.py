@@ -209,8 +209,9 @@ def _said_of(message: Mapping[str, Any]) -> Utterance:
     role = str(message.get("role") or "assistant")
     about = message.get("name") or message.get("tool_call_id")
     content, calls = message.get("content"), message.get("tool_calls") or ()
-    parts = content if isinstance(content, list) else [] if content is None else [content]
-    texts = [*map(_part, parts), *(f"calls {_tool_call(call)}" for call in calls)]
+    if not isinstance(content, list):
+        content = [] if content is None else [content]
+    texts = [*map(_part, content), *(f"calls {_tool_call(call)}" for call in calls)]
     if message.get("function_call"):  # of an older API
         texts.append(f"calls {_tool_call({'function': message['function_call']})}")
     if message.get("refusal"):

@@ -201,9 +201,19 @@ class Drift:
         """
         names = self._check.names
         columns = [
-            "actor", "sample", "request", "asked", "another_model", "served", "prompt", "text",
-            UNREADABLE, CUT, REFUSED, "cost",
-        ]  # fmt: skip
+            "actor",
+            "sample",
+            "request",
+            "asked",
+            "another_model",
+            "served",
+            "prompt",
+            "text",
+            UNREADABLE,
+            CUT,
+            REFUSED,
+            "cost",
+        ]
         for name in names:
             ending = "" if len(names) == 1 else f".{name}"
             columns += [f"value{ending}", f"recorded{ending}", f"recorded_mean{ending}"]
@@ -212,10 +222,17 @@ class Drift:
         for draw, record, answers in zip(self._draws, self._answered, self._new, strict=True):
             for answer in answers:
                 row: list[Any] = [
-                    draw.actor or None, draw.sample, draw.request, record.request["model"],
-                    self.model is not None, record.served, record.prompt, answer.answer.text,
-                    *map(answer.has, MARKS), record.cost,
-                ]  # fmt: skip
+                    draw.actor or None,
+                    draw.sample,
+                    draw.request,
+                    record.request["model"],
+                    self.model is not None,
+                    record.served,
+                    record.prompt,
+                    answer.answer.text,
+                    *map(answer.has, MARKS),
+                    record.cost,
+                ]
                 for name in names:
                     values = [each.value for each in recorded[name][draw.request]]
                     mean = sum(values) / len(values) if values else None

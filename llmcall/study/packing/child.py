@@ -238,7 +238,7 @@ def main(plan_file: str) -> None:
     plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
     sys.path.pop(0)  # the folder of this file
     try:
-        import llmcall  # noqa: F401
+        import llmcall  # noqa: F401 - is it installed?
     except ModuleNotFoundError:
         sys.path.append(str(PACKAGE.parent))
     log = Log(plan["log"])

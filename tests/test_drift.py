@@ -390,7 +390,7 @@ def test_it_never_says_that_nothing_changed(model: Model) -> None:
     drift = llmcall.drift(STUDY, calls=100, to=CHECK)
     assert not drift.differs
     words = str(drift).lower()
-    assert "would have been found with a power of 0.8; a smaller one may be there" in words
+    assert "would have been found with a power of 0.8; there may be a smaller one" in words
     for forbidden in ("no drift", "no change", "unchanged", "nothing changed", "has not changed"):
         assert forbidden not in words
 
@@ -417,7 +417,7 @@ def test_equal_answers_say_which_share_of_other_answers_would_show(model: Model)
     assert (
         "If 7.7 % of the answers were different now, at least one of the 20 would show it" in text
     )
-    assert "a rarer change may be there" in text
+    assert "there may be a rarer change" in text
     assert "a shift of" not in text.lower()
 
 

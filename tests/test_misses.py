@@ -465,7 +465,7 @@ def test_a_miss_over_the_order_alone_advises_a_fixed_order() -> None:
     """Asking again would pay for this order, and miss again; so no mode is offered that does it."""
     with llmcall.cassette("heard.jsonl", mode="none"), llmcall.scope("ned"):
         said = flat(missed(ask(HEARD[::-1])))
-    assert "the order in which they arrived decided it" in said
+    assert "it depends on which of them arrived first" in said
     assert "add them to the prompt in a fixed order" in said
     assert "mode='new'" not in said
 

@@ -108,8 +108,8 @@ def pack(
 def verify(package: str, tolerance: float, as_json: bool) -> None:
     """Run a packed study again and compare its results.
 
-    PACKAGE is a folder or a ZIP file. The program runs in a temporary folder, without network, and
-    replays its recordings. The exit code is 1 if anything differs.
+    PACKAGE is a folder or a ZIP file. The program runs in a temporary folder, without network
+    access, and replays its recordings. The exit code is 1 if anything differs.
     """
     from ..study.packing.verify import WARNING
     from ..study.packing.verify import verify as check

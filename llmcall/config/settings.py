@@ -164,7 +164,7 @@ class Settings:
         "ON_ERROR",
         values.choice("raise", "none", "return"),
         "none",
-        "What a call does if all its attempts fail: raise, none (log the error and return None) or return (the error)",
+        "What a call does if all attempts fail: raise, none (log the error, return None) or return (the error itself)",
     )
     retry_max_attempts: int = _setting(
         "Retry", "MAX_ATTEMPTS", values.integer(1), 5, "Attempts for a call in total"

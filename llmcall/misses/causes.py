@@ -21,8 +21,8 @@ MOST_NAMES = 4  # scopes or samples that are listed
 LONGEST_VALUE = 60  # characters
 
 OTHER_ORDER = (
-    "the same messages or lines are recorded in another order: unless you changed it, the order in "
-    "which they arrived decided it"
+    "the same messages or lines are recorded in another order: unless you changed the order yourself, "
+    "it depends on which of them arrived first"
 )
 
 

@@ -234,7 +234,7 @@ class Execution:
         if self._replaced_by:
             yield (
                 f"The program replaced itself with {self._replaced_by} (os.exec). llmcall neither records "
-                "nor replays what that one asks: start that one under llmcall run instead"
+                "nor replays what the new program asks: start that program under llmcall run instead"
             )
         if self._sends_nothing and self._watch.unwatched:
             names = ", ".join(self._watch.unwatched[:NAMED])

@@ -74,7 +74,7 @@ class AwayDraws(Draws):
             name = "" if request.arm is None else f" {request.arm.name!r}"
             raise ScopeError(
                 f"this process runs a function that was bound in the arm{name}, and the arm would not know of this "
-                f"draw: it would make it once more. {WAYS_HOME}"
+                f"draw, so it would make the same draw again. {WAYS_HOME}"
             )
         number = super().take(request, asker, equal)
         self.taken.append(Number(request, number))

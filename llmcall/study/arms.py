@@ -161,7 +161,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         for (one, other), times in apart.items():
             # Each time: another study may have arms of the same names, or a mended prompt.
             notice(
-                "the arms %r and %r shared no answer in %s, so their difference is chance as well. Does a prompt name "
+                "the arms %r and %r shared no answer in %s, so chance is part of their difference. Does a prompt name "
                 "its arm, or differ from the first call on?",
                 one,
                 other,

@@ -346,7 +346,7 @@ class Drift:
         if not shift.leaves_zero:
             return (
                 f"{what}: the interval contains 0 ({write.shift(shift.estimate)}, {interval}). {would}; "
-                "a smaller one may be there."
+                "there may be a smaller one."
             )
         if shift.found == UNBOUNDED:
             would = f"With a power of {POWER}, {NO_SHIFT} would have been found"
@@ -422,7 +422,7 @@ def _constant_words(answers: int) -> str:
     return (
         "each new answer has the same value as all recorded answers to its request, so the interval has no "
         f"width. If {100 * seen:.1f} % of the answers were different now, at least one of the "
-        f"{answers:,} would show it with a probability of {POWER}; a rarer change may be there."
+        f"{answers:,} would show it with a probability of {POWER}; there may be a rarer change."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..clients.sdk_exceptions import http_library
@@ -63,21 +62,21 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
         is an actor); ``"header:NAME"`` (the header's value is the actor's name); or
         ``"user:REGEX"`` (the first group in the first user message is). A request that names no
         actor is in the surrounding scope.
-    :param transport: sends requests that are not recorded; by default the HTTP library's own.
+    :param transport: sends requests that are not recorded; by default as the SDK does, through the
+        environment's proxies too.
     :param overrides: settings by name, as of a client: ``cache_path=``, ``cache_mode=``, ….
         Sampling parameters among them are added to requests without them; those from files and
         the environment are not.
-    :returns: an ``httpx.Client``, or an ``httpx2.Client`` if the installed SDK uses that.
+    :returns: an ``openai.DefaultHttpxClient``: an ``httpx.Client``, or an ``httpx2.Client`` if the
+        installed SDK uses that.
 
     >>> import openai
     >>> client = openai.OpenAI(api_key="none", http_client=llmcall.http_client())
     """
-    http = http_library()
-    return http.Client(
-        transport=_recording(
-            http, actor, overrides, transport or http.HTTPTransport(), "http_client()"
-        )
-    )
+    import openai
+
+    client = openai.DefaultHttpxClient(transport=transport)
+    return _recording(client, ProgramCalls(actor, overrides, caller="http_client()"))
 
 
 def async_http_client(
@@ -89,16 +88,19 @@ def async_http_client(
     >>> import openai
     >>> client = openai.AsyncOpenAI(api_key="none", http_client=llmcall.async_http_client())
     """
+    import openai
+
+    client = openai.DefaultAsyncHttpxClient(transport=transport)
+    return _recording(client, ProgramCalls(actor, overrides, caller="async_http_client()"))
+
+
+def _recording(client: Any, calls: ProgramCalls) -> Any:
+    """Return a client of the SDK with the recorder in front of its transport and its proxies."""
     http = http_library()
-    below = transport or http.AsyncHTTPTransport()
-    return http.AsyncClient(
-        transport=_recording(http, actor, overrides, below, "async_http_client()")
-    )
-
-
-def _recording(
-    http: ModuleType, actor: Actor | None, overrides: Mapping[str, Any], below: Any, caller: str
-) -> Any:
-    return derived(http, ProgramTransport)(
-        http, ProgramCalls(actor, overrides, caller=caller), below
-    )
+    kind = derived(http, ProgramTransport)
+    client._transport = kind(http, calls, client._transport)
+    client._mounts = {
+        pattern: None if below is None else kind(http, calls, below)
+        for pattern, below in client._mounts.items()
+    }
+    return client

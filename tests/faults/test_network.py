@@ -806,6 +806,78 @@ def test_ollama_on_another_machine_needs_a_key() -> None:
     assert seen == []
 
 
+def recorded_program(base_url: str) -> Any:
+    """Return an SDK client whose calls llmcall records."""
+    return openai.OpenAI(api_key="none", base_url=base_url, http_client=llmcall.http_client())
+
+
+def text_of(sdk: Any) -> str:
+    """Return the answer to a question of a program."""
+    made = sdk.chat.completions.create(model="gpt-4o-mini", messages=QUESTION)
+    return str(made.choices[0].message.content)
+
+
+def test_a_recorded_program_uses_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the SDK does by itself."""
+    with RawServer(answers()) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.base_url.removesuffix("/v1"))
+        assert text_of(recorded_program("http://models.example/v1")) == "Two coins."
+    assert proxy.requests[0].path == "http://models.example/v1/chat/completions"
+
+
+def test_a_recorded_program_follows_redirects() -> None:
+    """As the SDK does by itself."""
+    moved = Answer(307, "", {"Location": "/v2/chat/completions"})
+    with RawServer(answers(moved), answers()) as server:
+        assert text_of(recorded_program(server.base_url)) == "Two coins."
+    assert [seen.path for seen in server.requests] == [
+        "/v1/chat/completions",
+        "/v2/chat/completions",
+    ]
+
+
+def test_a_recorded_program_has_as_many_calls_at_once_as_the_sdk_allows() -> None:
+    """The HTTP library would allow a hundred."""
+    count = 120
+
+    async def ask_all() -> list[Any]:
+        waiting: list[Any] = []
+        together = asyncio.Event()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            (size,) = re.findall(rb"(?i)content-length: (\d+)", head)
+            await reader.readexactly(int(size))
+            waiting.append(writer)
+            if len(waiting) == count:
+                together.set()
+            await together.wait()
+            writer.write(http(OK.text().encode()))
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=count)
+        port = server.sockets[0].getsockname()[1]
+        async with (
+            server,
+            openai.AsyncOpenAI(
+                api_key="none",
+                base_url=f"http://127.0.0.1:{port}/v1",
+                http_client=llmcall.async_http_client(),
+            ) as sdk,
+        ):
+            create = sdk.chat.completions.create
+            calls = (
+                create(model="m", messages=[{"role": "user", "content": f"{number}"}])
+                for number in range(count)
+            )
+            return await asyncio.wait_for(asyncio.gather(*calls), 60)
+
+    assert len(asyncio.run(ask_all())) == count
+
+
 def test_one_connection_serves_many_calls() -> None:
     """A client keeps it: a server that answers twice on one connection has both calls there."""
 

@@ -85,9 +85,11 @@ def handed_on() -> dict[str, Any]:
 
     It is private, but has existed since Python 2.6. Without it, such processes are not told.
     """
-    from multiprocessing.process import current_process
+    # The package is asked for first: of two threads, one that imports a package and one that
+    # imports a module in it, the first may fail.
+    from multiprocessing import process
 
-    return getattr(current_process(), "_config", {})
+    return getattr(process.current_process(), "_config", {})
 
 
 def running_loop() -> Any:

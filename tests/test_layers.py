@@ -106,3 +106,50 @@ def test_imports_go_down() -> None:
         if layer_of(each) > layer_of(module)
     ]
     assert not upwards, "\n".join(upwards)
+
+
+def imported_at_run_time(path: Path) -> Iterator[str]:
+    """Yield the full names of the modules that a file's imports name, but for type checkers."""
+    package = ".".join(["llmcall", *path.relative_to(PACKAGE).parts[:-1]])
+    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"), str(path))]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        nodes += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield resolve_name("." * node.level + (node.module or ""), package)
+
+
+def modules_within(package: str) -> set[str]:
+    """Return the modules that an import of one of our packages imports, of its own."""
+    found: set[str] = set()
+    new = {package}
+    while new:
+        found |= new
+        names = {name for module in new for name in imported_at_run_time(PATHS[module])}
+        new = {name.removeprefix("llmcall.") for name in names}
+        new = {name for name in new if name.startswith(f"{package}.")} - found
+    return found - {package}
+
+
+def test_a_package_with_names_of_its_own_is_imported_as_a_whole() -> None:
+    """Nothing else imports a module that its package imports: of two threads, one that imports the
+    package and one that imports such a module, Python lets one fail.
+    """
+    packages = [module for module, path in PATHS.items() if path.name == "__init__.py"]
+    package_of = {
+        f"llmcall.{module}": package
+        for package in packages
+        if package != "__init__"
+        for module in modules_within(package)
+    }
+    past_their_package = [
+        f"{module} imports {name}"
+        for module, path in PATHS.items()
+        for name in imported_at_run_time(path)
+        if name in package_of and not f"{module}.".startswith(f"{package_of[name]}.")
+    ]
+    assert not past_their_package, "\n".join(past_their_package)

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
     from ..config.settings import Settings
     from ..scopes import Draw, Place
-    from ..types import Record
-    from ..types.days import Days
+    from ..types import Days, Record
 
 MODES = ("none", "once", "new", "update", "rewrite")
 

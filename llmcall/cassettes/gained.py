@@ -7,14 +7,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ..records.packed import pack, unpack
-from ..types import FROM_FUNCTION, FROM_SERVER
-from ..types.days import day_of
+from ..types import FROM_FUNCTION, FROM_SERVER, day_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..types import Record
-    from ..types.days import Days
+    from ..types import Days, Record
 
 
 class GainedRecords:

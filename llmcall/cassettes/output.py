@@ -13,13 +13,12 @@ from ..records.header import with_used_models
 from ..records.served import served_by
 from ..records.writer import Writer, write
 from ..system import alone
-from ..types.days import joined_days
+from ..types import joined_days
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ..types import Record
-    from ..types.days import Days
+    from ..types import Days, Record
 
 
 def content_of(path: str) -> bytes:

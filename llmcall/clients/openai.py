@@ -140,6 +140,9 @@ class OpenAIClient(LLMClient):
 
         def make(asynchronous: bool) -> Any:
             """Make an SDK client."""
+            # openai 3 looks for httpx in sys.modules for each request, and fails while another
+            # thread imports it.
+            import httpx  # noqa: F401
             import openai
 
             http_client = None

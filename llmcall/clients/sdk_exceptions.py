@@ -15,11 +15,10 @@ def http_errors(name: str) -> tuple[type[BaseException], ...]:
     """Return the exception classes of the SDK's HTTP library: httpx for openai 2.x, httpx2 for 3.x,
     or that of a given client.
     """
-    return tuple(
-        getattr(sys.modules[library], name)
-        for library in ("httpx", "httpx2")
-        if library in sys.modules
-    )
+    libraries = [sys.modules.get(library) for library in ("httpx", "httpx2")]
+    # While another thread imports a library, it may lack the class; then nothing has raised it.
+    classes = [getattr(library, name, None) for library in libraries]
+    return tuple(each for each in classes if each is not None)
 
 
 def http_library() -> Any:

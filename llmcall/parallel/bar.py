@@ -20,9 +20,9 @@ NARROW_FORMAT = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
 
 def in_notebook() -> bool:
     """Return whether the code runs in a notebook's kernel."""
-    ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    return shell is not None and hasattr(shell, "kernel")
+    # While another thread imports IPython, it may lack the function; a kernel has imported it.
+    find = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return find is not None and hasattr(find(), "kernel")
 
 
 def _is_terminal(stream: Any) -> bool:

@@ -336,11 +336,17 @@ def _named(host: Any) -> str:
 
 def _is_recorded() -> bool:
     """Return whether a call of llmcall makes the connection or the request."""
-    calls = sys.modules.get("llmcall.programs.calls")
-    if calls is not None and calls.in_hand.get(None) is not None:
-        return True
-    transport = sys.modules.get("llmcall.clients.sdk_transport")
-    return transport is not None and bool(transport.is_own_request.get())
+    is_own_request = _set_in("llmcall.clients.sdk_transport", "is_own_request")
+    return bool(is_own_request) or _set_in("llmcall.programs.calls", "in_hand") is not None
+
+
+def _set_in(module: str, name: str) -> Any:
+    """Return the value of a module's context variable, or ``None`` if it has none.
+
+    A module that is not imported, or that another thread is importing, has set none.
+    """
+    variable = getattr(sys.modules.get(module), name, None)
+    return None if variable is None else variable.get(None)
 
 
 def _module() -> str:
@@ -437,9 +443,10 @@ def let_api_errors_be_pickled() -> None:
 
     Their constructors need arguments that pickle does not keep, and the pool would wait forever.
     """
-    openai = sys.modules.get("openai")
-    if openai is not None:
-        openai.APIError.__reduce__ = _reduced
+    # While another thread imports the SDK, it may lack the class; then there is no error yet.
+    error = getattr(sys.modules.get("openai"), "APIError", None)
+    if error is not None:
+        error.__reduce__ = _reduced
 
 
 def _reduced(error: Any) -> tuple[Any, ...]:

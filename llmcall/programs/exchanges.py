@@ -12,7 +12,7 @@ from ..engine.endpoint_failures import REST
 from ..engine.service_tiers import lacks_capacity
 from ..engine.usage import amounts_of_answer, count, named
 from ..errors import RateLimitError
-from ..types.http_answers import read_answer
+from ..types import read_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

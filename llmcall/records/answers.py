@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..types.http_answers import lasting_parts
+from ..types import lasting_parts
 
 if TYPE_CHECKING:
     from ..types import Data, Record

@@ -21,8 +21,7 @@ from .served import from_header, joined_served, model_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ..types import Request
-    from ..types.days import Days
+    from ..types import Days, Request
     from .askers import Askers
 
 # between a record's request and its response, as the writer writes it

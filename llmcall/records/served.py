@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..display.printable import printable
 from ..errors import CacheCorruptError
-from ..types.days import Days, joined_days
-from ..types.http_answers import model_answer
-from ..types.record import asked_model
+from ..types import Days, asked_model, joined_days, model_answer
 from .line import RESTORE
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..display.formatting import shortened
 from ..errors import APIError, ContentFilterError, EmptyAnswerError, OutputError, ServiceError
-from ..types import Response, TokenUsage, text_of
-from ..types.message import is_content
+from ..types import Response, TokenUsage, is_content, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,9 +6,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..calls.conversations import Conversation, SendMessage, converse
-from ..calls.llm_call import LLMCall
-from ..calls.rows import TableJob, row_variables
+from ..calls import Conversation, LLMCall, SendMessage, TableJob, converse, row_variables
 from ..display.data_frames import import_pandas
 from ..display.formatting import counted
 from ..errors import OutputError, short_traceback

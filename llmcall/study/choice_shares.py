@@ -8,9 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..calls.conversations import SendMessage
-from ..calls.llm_call import LLMCall
-from ..calls.rows import RowJob
+from ..calls import LLMCall, RowJob, SendMessage
 from ..engine.drivers import drive
 from ..errors import ConfigError, EmptyAnswerError, InvalidRequestError, short_traceback
 from .choice_orders import Respondent

@@ -1,9 +1,11 @@
 """The values of every call: a request, a record, a reply. Nobody changes one that is made."""
 
 from .data import Data
-from .message import is_part, message_of, message_text, text_of
+from .days import Days, day_of, joined_days
+from .http_answers import lasting_parts, model_answer, read_answer
+from .message import is_content, is_part, message_of, message_text, text_of
 from .outcome import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Outcome, Sent
-from .record import Record, record_of
+from .record import Record, asked_model, record_of
 from .reply import Reply
 from .request import Request
 from .transport import AsyncTransport, Response, Transport
@@ -15,6 +17,7 @@ __all__ = [
     "FROM_SERVER",
     "AsyncTransport",
     "Data",
+    "Days",
     "Outcome",
     "Record",
     "Reply",
@@ -23,9 +26,16 @@ __all__ = [
     "Sent",
     "TokenUsage",
     "Transport",
+    "asked_model",
+    "day_of",
+    "is_content",
     "is_part",
+    "joined_days",
+    "lasting_parts",
     "message_of",
     "message_text",
+    "model_answer",
+    "read_answer",
     "record_of",
     "text_of",
 ]

@@ -14,7 +14,7 @@ from ...errors import CacheError
 from ...requests.keys import key_of
 from ...requests.messages import DIGEST
 from ...requests.normalizers import NORMALIZERS
-from ...scopes.names import without_repeats
+from ...scopes import without_repeats
 
 if TYPE_CHECKING:
     from ...review.runs import RecordedRun

@@ -11,7 +11,7 @@ from ...display.formatting import counted
 from ...errors import OutputError
 from ...notices import warn_once
 from ...outputs import bare, containers, read, without_thoughts
-from ...types.message import text_of
+from ...types import text_of
 
 if TYPE_CHECKING:
     from ...types import Record

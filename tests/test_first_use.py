@@ -1,0 +1,110 @@
+"""What several threads may do at the same time when it is done for the first time in a process."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+from programs import ROOT, ran
+
+pytestmark = pytest.mark.newest_only
+
+PAUSE = """
+from importlib.machinery import PathFinder
+begun, is_asked = threading.Event(), threading.Event()
+
+class Pause:  # an import is half done while another thread asks
+    def find_spec(self, name, path=None, target=None):
+        if name != sys.argv[1]:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        spec.loader.create_module = self.create_module
+        return spec
+
+    def create_module(self, spec):
+        begun.set()
+        is_asked.wait(1)
+
+def first():
+    import_it()
+    begun.set()
+    print("imported")
+
+sys.meta_path.insert(0, Pause())
+thread = threading.Thread(target=first)
+thread.start()
+begun.wait()
+"""
+
+
+def asked_beside(import_it: str, pause: str, program: str, **environment: str) -> list[str]:
+    """Return the lines that a program prints while another thread imports something.
+
+    :param import_it: what the other thread imports.
+    :param pause: a module that this import needs, before which it pauses: until the program is done,
+        or for a second, since the program may have to wait for it.
+    """
+    before, _, beside = textwrap.dedent(program).rpartition("# beside\n")
+    lines = [
+        before,
+        f"def import_it():\n    {import_it}",
+        PAUSE,
+        beside,
+        "is_asked.set()",
+        "thread.join()",
+    ]
+    return ran("\n".join(lines), pause, **environment).splitlines()
+
+
+def test_a_scope_may_open_while_another_thread_imports_multiprocessing() -> None:
+    """Neither the scope nor the import fails."""
+    program = """
+        # beside
+        with llmcall.scope("s"):
+            print(ScriptedClient(["yes"]).send_message("Hello").sample)
+    """
+    found = asked_beside("import multiprocessing", "multiprocessing", program)
+    assert sorted(found) == ["imported", "s#0"]
+
+
+def test_two_threads_may_use_two_names_of_the_package_first() -> None:
+    """Each gets its name, also if both need the same modules."""
+    program = """
+        # beside
+        print(llmcall.choice.__name__)
+    """
+    found = asked_beside("llmcall.LLMCall", "llmcall.calls", program)
+    assert sorted(found) == ["choice", "imported"]
+
+
+@pytest.mark.parametrize("library", ["httpx", "httpx2"])
+def test_a_call_may_fail_while_another_thread_imports_an_http_library(library: str) -> None:
+    """Its error is the one that it has alone, whichever library the SDK uses."""
+    program = """
+        import openai
+        client = llmcall.OpenAIClient(
+            base_url="http://127.0.0.1:9/v1", retry_max_attempts=1, on_error="raise"
+        )
+        # beside
+        try:
+            client.send_message("Hello")
+        except llmcall.ServiceError as error:
+            print(type(error).__name__)
+    """
+    found = asked_beside(f"import {library}", f"{library}._client", program)
+    assert sorted(found) == ["ServiceError", "imported"]
+
+
+def test_a_map_may_run_while_another_thread_imports_ipython(tmp_path: Path) -> None:
+    """It looks whether it runs in a notebook, and finds that it does not."""
+    (tmp_path / "IPython").mkdir()
+    (tmp_path / "IPython" / "__init__.py").write_text(
+        "import colorsys\ndef get_ipython(): ...\n", encoding="utf-8"
+    )
+    program = """
+        # beside
+        print(llmcall.map(str, [1, 2]))
+    """
+    found = asked_beside("import IPython", "colorsys", program, PYTHONPATH=f"{ROOT}:{tmp_path}")
+    assert sorted(found) == ["['1', '2']", "imported"]

@@ -337,10 +337,10 @@ def main(program: str, *given: str) -> None:
         for line in str(found).splitlines()[1:]:
             say(line.removeprefix("market day/"), "    ", "  ")
     print()
-    say(
-        f"To play your own day, run {program} --local, with a small model in this process (README.rst says how to get "
-        f"it), or {program} --live, with the configured model."
-    )
+    say("To play your own day with a small model in this process (README.rst says how to get it):")
+    print(f"  {program} --local")
+    say("To play it with the configured model:")
+    print(f"  {program} --live")
 
 
 def took(usage: llmcall.Usage, seconds: float) -> Iterator[str]:

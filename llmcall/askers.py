@@ -137,7 +137,7 @@ def current() -> Asker | None:
 
 
 def set_current(asker: Asker | None) -> None:
-    """Set the asker for the rest of the present context."""
+    """Set the asker for the rest of the current context."""
     _current.set(asker)
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
-# For each ``map`` that the present context is in, a future that is done once it was interrupted. A
+# For each ``map`` that the current context is in, a future that is done once it was interrupted. A
 # call that waits for its server goes on, and its answer is stored if it comes.
 Stops = tuple["Future[None]", ...]
 current_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
@@ -18,7 +18,7 @@ current_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
 
 @contextmanager
 def in_maps(stops: Stops) -> Iterator[None]:
-    """Put the present context into further maps for a block.
+    """Put the current context into further maps for a block.
 
     :param stops: the futures of these maps.
     """

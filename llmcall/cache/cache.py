@@ -193,7 +193,7 @@ class ResponseCache:
     def records(self, *, where: Where | None = None) -> Iterator[Record]:
         """Yield the records in the order in which they were stored, read a page at a time.
 
-        :param where: a function of a record that says whether it is meant; ``None`` means all.
+        :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheCorruptError: at a damaged one.
         """
         for record in loading.records_in(self.storage):
@@ -203,14 +203,14 @@ class ResponseCache:
     def to_frame(self, where: Where | None = None, *, levels: Sequence[str] | None = None) -> Any:
         """Return a pandas DataFrame with a row for each record.
 
-        :param where: a function of a record that says whether it is meant; ``None`` means all.
-        :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``, each of
-            which then has a column. A scope with fewer levels has the first ones.
+        :param where: gets a record and returns whether to include it; ``None`` means all.
+        :param levels: names for the levels of the scopes, such as ``["rep", "agent"]``. Each level
+            gets a column; a scope with fewer levels fills the first ones.
         :returns: columns scope, draw, kind, model, served (the name that the server gave), prompt,
             answer, finish_reason, refusal, input_tokens, output_tokens, cost (USD), used (by a call
             of this process), cache_key.
-        :raises ValueError: if ``levels`` names more or fewer levels than the deepest scope has, or
-            another column.
+        :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
+            uses another column's name.
         """
         used = self._used
         return record_frame(
@@ -240,10 +240,9 @@ class ResponseCache:
     def delete(self, *, where: Where | None = None, keys: Iterable[str] | None = None) -> int:
         """Delete the records for which ``where`` is true, or those of some keys; return how many.
 
-        :param where: a function of a record that says whether it is meant; every record is read for
-            it.
-        :param keys: whole keys; at a cost that does not grow with the cache. A damaged record goes
-            as well.
+        :param where: gets a record and returns whether to delete it; this reads every record.
+        :param keys: whole keys; the cost does not grow with the cache. Damaged records are
+            deleted too.
         :raises TypeError: if both are given, or neither.
         """
         if (where is None) == (keys is None):
@@ -261,7 +260,7 @@ class ResponseCache:
     def export(self, path: str | os.PathLike[str], *, where: Where | None = None) -> int:
         """Write the records as JSON Lines, the form of a cassette; return how many.
 
-        :param where: a function of a record that says whether it is meant; ``None`` means all.
+        :param where: gets a record and returns whether to include it; ``None`` means all.
         :raises CacheError: if a text looks like a credential, naming its place.
         """
         from ..records.askers import with_shared_askers
@@ -289,8 +288,8 @@ class ResponseCache:
         :param classes: those that were a ``response_format`` when TinyTroupe's cache was written;
             the file has only their names.
         :raises CacheCorruptError: if a line is broken, or a file has two answers to one request.
-        :raises CacheError: if another answer is here under ``raise``, or ``path`` contains no
-            cache.
+        :raises CacheError: with ``raise``, if the cache has another answer; and if ``path`` contains
+            no cache.
         """
         source = path.storage if isinstance(path, ResponseCache) else os.fspath(path)
         return loading.load(self.storage, source, on_conflict, tuple(classes))
@@ -320,9 +319,9 @@ class ResponseCache:
         """Recompute every key after a change of aliases, namespace or key version; return how many
         records changed.
 
-        The model is looked up in the present aliases, and the present namespace stands in place of
-        the stored one. Of records that come to the same key the first gets it; the others stay as
-        they are.
+        The current aliases apply to the model, and the current namespace replaces the stored one. If
+        several records would get the same key, the first one gets it, and the others stay as they
+        are.
         """
         if not self.exists():
             return 0

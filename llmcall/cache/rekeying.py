@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class _Keys(NamedTuple):
     """The keys of a storage's rows.
 
-    :param present: by the stored key, the key under the present settings; a damaged row keeps its
+    :param present: by the stored key, the key under the current settings; a damaged row keeps its
         own.
     :param pointers: by the stored key of a record that points to another one, that one's key.
     :param damaged: the number of damaged rows.
@@ -38,8 +38,8 @@ class _Keys(NamedTuple):
 def changes_in(storage: Storage) -> Iterator[Change]:
     """Yield the rows whose keys change, while the storage shows its rows as they were.
 
-    The model is looked up in the present aliases, and the present namespace replaces the stored one.
-    Of records that come to the same key the first gets it; the others stay as they are.
+    The current aliases apply to the model, and the current namespace replaces the stored one. If
+    several records would get the same key, the first one gets it, and the others stay as they are.
     """
     settings = config.settings()
     keys = _keys_of(storage, settings)

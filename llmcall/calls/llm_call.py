@@ -37,7 +37,7 @@ class LLMCall:
         ``list[…]``, ``dict``, a pydantic model, a dataclass or a ``TypedDict``.
     :param output_retries: how often to ask again, saying why, if an answer does not fit. A refusal
         is an answer: the model is not asked again.
-    :param client: whom to ask; ``None`` means the configured one.
+    :param client: the client that asks; ``None`` means the configured one.
     :param template_path: the folder of the templates, instead of the configured one.
     :param model_params: arguments of :meth:`LLMClient.send_message`; ``on_error`` is ``"raise"``
         unless given.

@@ -1,4 +1,4 @@
-"""A recording whose requests are written as the present settings ask them: with new keys.
+"""A recording whose requests are written as the current settings ask them: with new keys.
 
 Requests that differed only in what a normalizer leaves out are the same request then. In a scope they
 are draws, numbered in the order of the calls, as a run under these settings numbers them.
@@ -20,7 +20,7 @@ Conflict = tuple[Record, Record]  # two answers to one request
 
 
 class Rekeyed(NamedTuple):
-    """What a recording holds under the present settings.
+    """What a recording holds under the current settings.
 
     :param settings: of its header.
     :param run: the options of its run, in the header, or ``None``.
@@ -47,7 +47,7 @@ def rekeyed(
     choice: str = "keep",
     name_of: Callable[[Any], str | None] | None = None,
 ) -> Rekeyed:
-    """Return a recording as the present settings ask its requests.
+    """Return a recording as the current settings ask its requests.
 
     Its own normalizers and aliases stay: what they took out of a text, or a name, is gone.
 
@@ -88,7 +88,7 @@ def rekeyed(
 
 
 def _settings_now(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a header, with what the present ones say of keys."""
+    """Return the settings of a header, with what the current ones say of keys."""
     present = header_of()
     normalize = dict.fromkeys([*_names(recorded), *_names(present)])
     said = {
@@ -124,7 +124,7 @@ def _samples(
 ) -> list[str | None]:
     """Return the sample of each record: if two draws have one number, all get new numbers.
 
-    :param renewed: each record, and its request under the present settings.
+    :param renewed: each record, and its request under the current settings.
     :param paths: the scope path of each.
     """
     samples = [

@@ -98,7 +98,7 @@ class LLMClient:
 
     @property
     def resolved(self) -> Resolved:
-        """Return what the present settings mean for this client."""
+        """Return what the current settings mean for this client."""
         resolved = self._resolved
         if resolved is None or resolved.generation != config.layers.generation:
             resolved = self._resolved = self._resolve()
@@ -115,7 +115,7 @@ class LLMClient:
 
     @property
     def settings(self) -> Settings:
-        """Return the client's present settings."""
+        """Return the client's current settings."""
         return self.resolved.settings
 
     @property

@@ -38,7 +38,7 @@ _shared: dict[str, LLMClient] = {}
 
 
 def register_client(api_type: str, client: LLMClient | Callable[[Settings], LLMClient]) -> None:
-    """Register the client for an api_type, instead of the present one.
+    """Register the client for an api_type, instead of the current one.
 
     :param api_type: the name, as in ``[OpenAI] API_TYPE``.
     :param client: a client, or a function of the settings that returns one.
@@ -110,7 +110,7 @@ def _plugin(name: str) -> Any:
 
 @short_traceback
 def settings() -> Settings:
-    """Return the present settings. Environment and files are read again if they changed.
+    """Return the current settings. Environment and files are read again if they changed.
 
     >>> with llmcall.configured(temperature=0.5):
     ...     llmcall.settings().temperature, llmcall.settings().origin("TEMPERATURE")

@@ -22,7 +22,7 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 class Settings:
     """All settings, frozen; two are equal only if they are the same object.
 
-    Times are in seconds, prices in USD per million tokens. ``None`` means that there is none.
+    Times are in seconds, prices in USD per million tokens. ``None`` means not set.
     ``settings()`` makes them; ``replace`` gives a changed copy.
 
     >>> settings = llmcall.settings().replace(model="gpt-4o-mini", temperature=0)

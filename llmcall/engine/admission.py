@@ -31,7 +31,7 @@ PATIENCE = 1.0
 # Seconds after which whoever waits for a place is told that streams hold all of them.
 LONG_OPEN = 20.0
 
-# HTTP clients call it when the request of the present context was sent.
+# HTTP clients call it when the request of the current context was sent.
 _when_sent: ContextVar[Callable[[], None]] = ContextVar(
     "llmcall request sent", default=lambda: None
 )

@@ -170,7 +170,7 @@ def budget(
     :param tokens: tokens of prompts and answers together.
     :param calls: calls answered by a model.
     :param name: counts what earlier runs spent under it; ``budget(name=…).spent`` shows that
-        without opening it, and ``budget(name=…).forget()`` takes it back.
+        without opening it, and ``budget(name=…).forget()`` sets it to 0.
     :returns: a context manager; a call that would exceed it raises ``BudgetExceededError``.
     :raises ValueError: if a limit is negative or not a number, or the name is empty.
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Resolved(NamedTuple):
-    """What the present settings mean for a client.
+    """What the current settings mean for a client.
 
     :param generation: of the settings: when it changes, a client resolves them again.
     :param settings: the settings.
@@ -66,7 +66,7 @@ class Caller(Protocol):
 
     @property
     def resolved(self) -> Resolved:
-        """What the present settings mean for it."""
+        """What the current settings mean for it."""
         ...
 
     def model_named(self, model: str | None) -> str:

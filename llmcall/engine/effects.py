@@ -57,7 +57,7 @@ class Runner(NamedTuple):
         return cls(threading.get_ident(), None if task is None else id(task))
 
     def waits_for_us(self) -> bool:
-        """Return whether it goes on only after the present thread or task does."""
+        """Return whether it goes on only after the current thread or task does."""
         current = Runner.current()
         return self.thread == current.thread and self.task in (None, current.task)
 

@@ -66,7 +66,7 @@ class Exchange:
         body = call.client.sent_body(call.request, self.pool.known, stream)
         self.body = without_refused_tier(body)
         self.request = call.request._replace(body=self.body)
-        # Of the present attempt: what came of a streamed answer, and the whole answer.
+        # Of the current attempt: what came of a streamed answer, and the whole answer.
         self.partial: Assembler | None = None
         self.response: Any = None
         self.reader_has_text = False

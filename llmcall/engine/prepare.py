@@ -55,7 +55,7 @@ class _Parameters(NamedTuple):
 class _Circumstances(NamedTuple):
     """What a call finds when it is made.
 
-    :param resolved: what the present settings mean for the client.
+    :param resolved: what the current settings mean for the client.
     :param cassette: the open one, or ``None``.
     """
 
@@ -116,7 +116,7 @@ def prepare_again(client: Caller, asked: Mapping[str, Any], sample: str) -> Mode
     No configured default is added to it, and the disk cache neither answers nor keeps it.
 
     :param asked: the recorded request.
-    :param sample: the whole name of the draw; the present scope does not enter it.
+    :param sample: the whole name of the draw; the current scope does not enter it.
     """
     circumstances = _Circumstances.present(client)
     defaults = circumstances.resolved.defaults

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-# The monotonic time at which the attempt of the present context has to end.
+# The monotonic time at which the attempt of the current context has to end.
 _ends_at: ContextVar[float | None] = ContextVar("llmcall end of an attempt", default=None)
 
 
@@ -25,7 +25,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def time_left() -> float | None:
-    """Return the seconds that are left of the present :func:`time_limit`, or ``None`` without one.
+    """Return the seconds that are left of the current :func:`time_limit`, or ``None`` without one.
 
     Whoever reads from the network in a thread asks this before each step.
     """

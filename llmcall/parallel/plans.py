@@ -41,7 +41,7 @@ class Plan(NamedTuple):
         longest answers (``max_tokens``, else the model's largest output), which is what a budget
         reserves. ``None`` if a price is unknown.
     :param priced_by: the price sources, with their dates, as in :class:`llmcall.Usage`.
-    :param expected_cost: USD, estimated from recorded answers of the same call, at present prices:
+    :param expected_cost: USD, estimated from recorded answers of the same call, at current prices:
         each prompt's own tokens, an answer of their average length, and for each draw the average
         cost of their corrections. Answers of the same call have the same model and parameters, and
         prompts with the fixed text of the same templates; they may be in the open cassette or in

@@ -45,7 +45,7 @@ class TaskPosition(NamedTuple):
         return self.place[-2]
 
     def enter(self, draws: Draws, used: deque[ScopedRecord] | None) -> Active:
-        """Move the present context, one of the task's own, to this position; return its scope.
+        """Move the current context, one of the task's own, to this position; return its scope.
 
         :param draws: the draws of its scopes.
         :param used: receives the records that answer its calls, or ``None``.

@@ -233,7 +233,7 @@ def _run(
     outer_stops: Stops,
     used: deque[ScopedRecord] | None,
 ) -> TaskResult:
-    """Run a task in the present context, unless a map around its own was interrupted.
+    """Run a task in the current context, unless a map around its own was interrupted.
 
     :param used: receives the records that answer its calls, or ``None``.
     """

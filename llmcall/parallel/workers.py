@@ -166,7 +166,7 @@ def _taken(queue: deque[Any]) -> list[Any]:
 
 
 _changed = threading.Condition()
-_sessions: list[WorkerSession] = []  # the present one, if any
+_sessions: list[WorkerSession] = []  # the current one, if any
 
 
 def _forget_sessions() -> None:

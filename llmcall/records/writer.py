@@ -43,7 +43,7 @@ class Writer:
         self._searched: set[str] = set()
         self._number = 0
         self._digests: dict[str, str] = {}  # of the texts that were written
-        self._new: dict[str, str] = {}  # of those that the present record is the first to use
+        self._new: dict[str, str] = {}  # of those that the current record is the first to use
         self._histories: set[str] = set()
 
     def header(

@@ -1,4 +1,4 @@
-"""A stored request as the present settings would ask it."""
+"""A stored request as the current settings would ask it."""
 
 from __future__ import annotations
 

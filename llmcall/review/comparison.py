@@ -31,16 +31,16 @@ class Comparison:
     """What two or more runs have in common, and where they diverge; ``str()`` of it is a report.
 
     :ivar same: the number of calls with the same request and the same answer.
-    :ivar changed: the number of calls of which the request or the answer differs.
+    :ivar changed: the number of calls whose request or answer differs.
     :ivar added: the number of calls that only the other run has.
     :ivar missing: the number of calls that only the first run has.
     :ivar parted: one :class:`.Parting` for each actor whose runs diverge.
-    :ivar later: for each actor whose runs part by a draw, its first call after that in which the
-        prompt, the parameters or the model changed, beyond what repeats an earlier answer; also as
-        a :class:`.Parting`.
+    :ivar later: for each actor whose runs diverge by a draw, the first call after that in which the
+        prompt, the parameters or the model changed by more than a quoted earlier answer; also as a
+        :class:`.Parting`.
     :ivar renamed: the actors that were matched by their first prompt: the other run's scope to the
-        first one's. Those that are named by their system message, which was edited, are matched by
-        the likeness of these prompts.
+        first one's. If actors are named by their system message, and it was edited, the most similar
+        prompts are matched.
     :ivar pairs: the records of each row.
 
     >>> comparison = llmcall.compare("examples/survey.jsonl", "examples/survey_need.jsonl")
@@ -258,8 +258,8 @@ def compare(
         or a function.
     :param round: which level of the scopes is the round, in ``rep/round/agent`` for example: its
         number in the path, from 1, or the word that its names have in common (``"round"`` in
-        ``round-1``). The calls of an actor in all rounds are compared as its run. ``None`` finds a
-        level that has a word of time, such as ``round`` or ``day``.
+        ``round-1``). An actor's calls in all rounds are compared as one run. ``None`` finds a
+        level named by a word for time, such as ``round`` or ``day``.
     :returns: the comparison.
     :raises CacheError: if a run has no record.
     :raises FileNotFoundError: if a run's file does not exist.

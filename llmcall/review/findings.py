@@ -122,7 +122,7 @@ class Round(NamedTuple):
     :param name: the round's name, or ``"call 3"`` for the third call of each actor if rounds are no
         level of the scopes.
     :param calls: the number of calls of this round that both runs have.
-    :param changed: the number of them of which the request or the answer differs.
+    :param changed: the number of them whose request or answer differs.
     :param run: which of the other runs it is, from 1.
     """
 

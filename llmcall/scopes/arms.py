@@ -94,7 +94,7 @@ def seed() -> int:
 
 
 def _around(what: str) -> Active:
-    """Return the present scope.
+    """Return the current scope.
 
     :param what: what needs one, for the message.
     :raises ScopeError: outside any scope.

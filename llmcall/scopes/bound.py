@@ -146,9 +146,9 @@ def _arrived(function: Callable[..., Any], packed: _Packed, token: str | None) -
 
 
 def bind(function: Callable[..., Any]) -> Bound:
-    """Return a function that runs in the present scope, in any thread, executor or process.
+    """Return a function that runs in the current scope, in any thread, executor or process.
 
-    On a cassette its records stand where they would stand if it ran in the present context. So if
+    On a cassette its records stand where they would stand if it ran in the current context. So if
     arms run at once in threads, the file does not depend on which was faster.
 
     :param function: a function, picklable if it goes to another process; it may be asynchronous.

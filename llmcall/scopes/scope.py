@@ -240,7 +240,7 @@ class Scope:
         return self
 
     def _active(self, generator: OpeningGenerator | None) -> Active:
-        """Return the scope as the present context enters it.
+        """Return the scope as the current context enters it.
 
         :param generator: the generator that enters it, or ``None``.
         """
@@ -371,7 +371,7 @@ def forget() -> None:
 
 
 def scope_around() -> Active | None:
-    """Return the scope around the present context, unchecked and without a default scope.
+    """Return the scope around the current context, unchecked and without a default scope.
 
     :returns: ``None`` outside any scope; see :func:`current_scope` for that of a call there.
     """
@@ -382,7 +382,7 @@ def scope_around() -> Active | None:
 
 
 def scope_of_call() -> Active | None:
-    """Return the scope of a call that the present context makes, and check it.
+    """Return the scope of a call that the current context makes, and check it.
 
     :returns: ``None`` outside any scope and inside ``scope(None)``.
     :raises ScopeError: in a thread or worker process that has no scope while another has one open,
@@ -417,26 +417,26 @@ def inherited(around: Active | None) -> AbstractContextManager[Any]:
 
 
 def current_scope() -> Active | None:
-    """Return the scope of a call that the present context makes, a default scope included;
+    """Return the scope of a call that the current context makes, a default scope included;
     unchecked, unlike :func:`scope_of_call`.
     """
     return scope_around() or _default
 
 
 def current_path() -> str:
-    """Return the scope path of the present context, unchecked; empty outside any scope."""
+    """Return the scope path of the current context, unchecked; empty outside any scope."""
     active = current_scope()
     return active.path if active else ""
 
 
 def current_place() -> Place:
-    """Return the place of the item or arm that the present context is in; empty outside any."""
+    """Return the place of the item or arm that the current context is in; empty outside any."""
     active = scope_around()
     return () if active is None else active.place
 
 
 def next_place() -> Place:
-    """Return the place of what the present context does next, in the order of the calls."""
+    """Return the place of what the current context does next, in the order of the calls."""
     return next_within(current_place())
 
 

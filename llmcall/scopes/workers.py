@@ -35,7 +35,7 @@ _byte_of_parent: mmap | None = None
 
 
 def note_opened(active: object) -> None:
-    """Note that the present thread opened a scope."""
+    """Note that the current thread opened a scope."""
     _open[active] = threading.get_ident()
     _tell()
 
@@ -58,7 +58,7 @@ def forget_thread(thread: int) -> None:
 
 
 def is_open_elsewhere() -> bool:
-    """Return whether other threads of this process, and not the present one, have scopes open."""
+    """Return whether other threads of this process, and not the current one, have scopes open."""
     # Other threads may change the dict, but not while a list is made of it.
     return bool(_open) and threading.get_ident() not in list(_open.values())
 

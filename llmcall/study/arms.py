@@ -142,7 +142,7 @@ class Arms(Mapping[tuple[str, int], Any]):
 
         :param one: an arm's name.
         :param other: the other arm's name.
-        :returns: the comparison: for each actor of each repeat, where the two arms part.
+        :returns: the comparison: for each actor of each repeat, where the two arms diverge.
         :raises KeyError: for a name that no arm has; the message lists the known ones.
         """
         return compare(self._run(one), self._run(other))

@@ -29,7 +29,7 @@ class Respondent(NamedTuple):
 
     @classmethod
     def present(cls) -> Respondent:
-        """Return the one whom the present context asks.
+        """Return the one whom the current context asks.
 
         :raises ScopeError: in a thread or process without a scope while another has one open.
         """

@@ -59,8 +59,8 @@ class Record:
     :param version: the version of llmcall that stored it.
     :param stored_at: seconds since the epoch, or ``None`` outside a cache.
     :param asker: the task or thread that asked, if several asked the same.
-    :param days: when its model gave the answer, or the answers of its file; ``None`` if neither a
-        file nor a cache tells. Records that differ only in this are equal.
+    :param days: when its model gave the answer, or the answers of its file; ``None`` if that is
+        unknown. Records that differ only in this are equal.
     :ivar noted_days: the days that were given; :attr:`days` knows more.
 
     >>> client = llmcall.client()

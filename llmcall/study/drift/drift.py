@@ -109,7 +109,7 @@ def drift(
         cannot be read. It may return a dict of numbers by name. Without it, numbers, the number
         fields and yes-or-no fields of a JSON object, and up to 20 different texts are read.
     :param model: another model to ask in place of the recorded one; the result is marked.
-    :param to: the cassette that records the new answers as they come. If it holds them already, they
+    :param to: the cassette that records the new answers as they come. If it contains them already, they
         are replayed. Required except for a dry run.
     :param dry_run: whether to make no call and return a plan.
     :returns: a :class:`Drift`, or a :class:`DriftPlan` for a dry run.

@@ -37,7 +37,7 @@ class DriftPlan(NamedTuple):
 
     :param calls: how many answers it compares.
     :param recorded: how many of them the cassette ``to`` already contains.
-    :param cost: USD of the others, by the tokens of the recorded answers at the present price, or
+    :param cost: USD of the others, by the tokens of the recorded answers at the current price, or
         ``None`` if a price is unknown.
     :param shift: the shift that would be found with a power of 0.8, from the recorded variance; of
         several values, the largest of ``shifts``. ``None`` if the recording has too few answers.

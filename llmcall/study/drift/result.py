@@ -103,7 +103,7 @@ class Drift:
     :ivar cost: USD that the new answers cost when they were made, or ``None`` if that is unknown.
     :ivar served: the models that answered, then and now, with their days.
     :ivar shifts: by the value's name, its :class:`~llmcall.study.drift.result.Shift`.
-    :ivar unreadable: the share of answers of which no value could be read, as such a shift.
+    :ivar unreadable: the share of answers from which no value could be read, as a shift too.
     :ivar cut: the share of answers that ended at their token limit.
     :ivar refused: the share of answers in which the model refused.
     :ivar model: the model that was asked in place of the recorded ones, or ``None``.

@@ -108,7 +108,7 @@ def pack(
     :param add: files and folders that the program needs and llmcall cannot see, such as those that a
         child process reads.
     :param exclude: files and folders to leave out: project paths, or patterns such as ``*.log``.
-    :param env: environment variables that the program gets: ``NAME``, with its present value, or
+    :param env: environment variables that the program gets: ``NAME``, with its current value, or
         ``NAME=VALUE``. A variable whose name says that it holds a credential gets the value
         ``none``.
     :param prune: whether to leave out records that no call used; without it, such records are an error.

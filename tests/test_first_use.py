@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from programs import ROOT, ran
+
+import llmcall
+from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.newest_only
 
@@ -108,3 +115,28 @@ def test_a_map_may_run_while_another_thread_imports_ipython(tmp_path: Path) -> N
     """
     found = asked_beside("import IPython", "colorsys", program, PYTHONPATH=f"{ROOT}:{tmp_path}")
     assert sorted(found) == ["['1', '2']", "imported"]
+
+
+def test_threads_that_call_first_share_one_transport() -> None:
+    """``make_transport`` is called once for an endpoint, however many threads need it at once."""
+    made = []
+
+    class Slow(ScriptedClient):
+        def make_transport(self, endpoint: llmcall.Endpoint) -> Any:
+            """Return the client itself, after a while in which other threads get here, too."""
+            made.append(endpoint)
+            time.sleep(0.05)
+            return self
+
+    client, threads = Slow(lambda _: "yes"), 8
+    barrier = threading.Barrier(threads)
+
+    def ask(number: int) -> str | None:
+        barrier.wait()
+        reply = client.send_message(str(number))
+        assert reply is not None
+        return reply.content
+
+    with ThreadPoolExecutor(threads) as executor:
+        assert list(executor.map(ask, range(threads))) == ["yes"] * threads
+    assert len(made) == 1

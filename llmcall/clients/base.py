@@ -16,7 +16,7 @@ from ..engine.usage import Meter
 from ..errors import ConfigError, short_traceback
 from ..failures import is_left
 from ..requests.parameters import configured_parameters, sent_body
-from ..system import after_fork_in_child
+from ..system import after_fork_in_child, process_lock
 from ..types import Outcome
 from .failed_calls import handle_failure, note_failure
 from .replies import finish_with_reply, reply_of_hit
@@ -200,13 +200,19 @@ class LLMClient:
         address = endpoint, endpoint.key()  # an environment variable may have changed the key
         found = self._transports.get(address)
         if found is None:
-            made = self.make_transport(endpoint) if self.transport is None else self.transport
-            if not hasattr(made, "send"):
-                raise ConfigError(
-                    f"{type(self).__name__} has no transport: define send(request, timeout), or pass transport="
-                )
-            found = self._transports.setdefault(address, made)
+            with _lock:
+                found = self._transports.get(address)
+                if found is None:
+                    found = self._transports[address] = self._checked_transport(endpoint)
         return found
+
+    def _checked_transport(self, endpoint: Endpoint) -> Any:
+        made = self.make_transport(endpoint) if self.transport is None else self.transport
+        if not hasattr(made, "send"):
+            raise ConfigError(
+                f"{type(self).__name__} has no transport: define send(request, timeout), or pass transport="
+            )
+        return made
 
     def sent_body(self, request: Request, known: Capabilities, stream: bool) -> dict[str, Any]:
         """Return the body to send for a request; a stream's body also asks for the usage.
@@ -603,6 +609,7 @@ class LLMClient:
         return f"{type(self).__name__}(model={self.default_model()!r})"
 
 
+_lock = process_lock(__name__)
 _clients: WeakSet[LLMClient] = WeakSet()
 # Connections of the parent process. A forked child keeps them open: closing them could wait forever
 # for a lock that another of the parent's threads held at the fork.

@@ -43,6 +43,23 @@ def process_lock(module: str) -> AbstractContextManager[bool]:
     return threading.RLock()
 
 
+_lock = process_lock(__name__)
+
+
+@contextmanager
+def without_warnings(category: type[Warning] = Warning) -> Iterator[None]:
+    """Ignore Python's warnings for a block, in all threads; only one thread at a time may do so.
+
+    Each block restores the filters that it found. If two overlapped, the last one to end might
+    restore the filters of the other, and the process would ignore warnings for good.
+    """
+    import warnings
+
+    with _lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", category)
+        yield
+
+
 def around_fork(before: Callable[[], object], after: Callable[[], object]) -> None:
     """Call functions around each fork of this process.
 

@@ -51,8 +51,11 @@ def asked_beside(import_it: str, pause: str, program: str, **environment: str) -
     :param import_it: what the other thread imports.
     :param pause: a module that this import needs, before which it pauses: until the program is done,
         or for a second, since the program may have to wait for it.
+    :param program: what comes before the import, ``# beside``, what comes beside it, and, if there
+        is more, ``# afterwards``.
     """
-    before, _, beside = textwrap.dedent(program).rpartition("# beside\n")
+    before, _, rest = textwrap.dedent(program).partition("# beside\n")
+    beside, _, afterwards = rest.partition("# afterwards\n")
     lines = [
         before,
         f"def import_it():\n    {import_it}",
@@ -60,6 +63,7 @@ def asked_beside(import_it: str, pause: str, program: str, **environment: str) -
         beside,
         "is_asked.set()",
         "thread.join()",
+        afterwards,
     ]
     return ran("\n".join(lines), pause, **environment).splitlines()
 
@@ -115,6 +119,20 @@ def test_a_map_may_run_while_another_thread_imports_ipython(tmp_path: Path) -> N
     """
     found = asked_beside("import IPython", "colorsys", program, PYTHONPATH=f"{ROOT}:{tmp_path}")
     assert sorted(found) == ["['1', '2']", "imported"]
+
+
+def test_maps_with_bars_leave_pythons_warnings_as_they_were() -> None:
+    """Also two of two threads, the first that show a bar."""
+    program = """
+        import warnings
+        filters = list(warnings.filters)
+        # beside
+        llmcall.map(str, [1], progress=True)
+        # afterwards
+        print(warnings.filters == filters)
+    """
+    show_bar = "llmcall.map(str, [1], progress=True)"
+    assert asked_beside(show_bar, "tqdm.auto", program) == ["imported", "True"]
 
 
 def test_threads_that_call_first_share_one_transport() -> None:

@@ -1293,6 +1293,36 @@ def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch, configur
     assert handler.stream is terminal
 
 
+def test_bars_of_two_threads_leave_log_handlers_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if the bar that was shown first is the first to end."""
+    terminal = on_terminal(monkeypatch)
+    logger = logging.getLogger("llmcall")
+    handler = logging.StreamHandler(terminal)
+    logger.addHandler(handler)
+    both_shown = threading.Barrier(2)
+    first_ended = threading.Event()
+
+    def second(item: int) -> None:
+        both_shown.wait(30)
+        first_ended.wait(30)
+
+    thread = threading.Thread(target=lambda: map(second, [1], progress=True))
+
+    def first(item: int) -> None:
+        thread.start()
+        both_shown.wait(30)
+
+    try:
+        map(first, [1], progress=True)
+        first_ended.set()
+        thread.join()
+        assert logger.handlers == [handler]
+    finally:
+        logger.removeHandler(handler)
+
+
 @pytest.mark.parametrize(
     ("shell", "is_shown"),
     [

@@ -19,7 +19,7 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ..system import process_lock
+from ..system import process_lock, without_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,13 +78,11 @@ def _cache_folder() -> str:
 
 
 def _bpe_openai(name: str) -> Callable[[str], int] | None:
-    import warnings
     from importlib import import_module
 
-    with warnings.catch_warnings():
-        # It reads its data by importlib.resources.open_binary, which Python 3.11 and 3.12 call
-        # deprecated.
-        warnings.simplefilter("ignore", DeprecationWarning)
+    # It reads its data by importlib.resources.open_binary, which Python 3.11 and 3.12 call
+    # deprecated.
+    with without_warnings(DeprecationWarning):
         try:
             # the package's own Encoding refuses over 200,000 tokens
             bindings = import_module("bpe_openai._bindings")

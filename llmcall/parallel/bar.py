@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..engine import usage as metering
+from ..system import process_lock, without_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,14 +102,8 @@ def progress_bar(progress: bool | None, total: int | None) -> Iterator[Bar]:
     if not is_shown(progress):
         yield Bar()
         return
-    import warnings
-
-    with warnings.catch_warnings():
-        # in a notebook without ipywidgets tqdm warns, and shows a bar of text
-        warnings.simplefilter("ignore")
-        from tqdm.auto import tqdm
     with (
-        tqdm(total=total, file=sys.stderr, dynamic_ncols=True) as inner,
+        _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True) as inner,
         metering.track() as usage,
         _logs_above(),
     ):
@@ -121,8 +117,42 @@ def progress_bar(progress: bool | None, total: int | None) -> Iterator[Bar]:
             bar.refresh()
 
 
-def _logs_above() -> AbstractContextManager[None]:
-    """Put what log handlers write on the console above the bar."""
+@functools.cache
+def _tqdm() -> Any:
+    """Return tqdm's class of bars for this terminal or notebook."""
+    # in a notebook without ipywidgets tqdm warns, and shows a bar of text
+    with without_warnings():
+        from tqdm.auto import tqdm
+    return tqdm
+
+
+_lock = process_lock(__name__)
+_bars = 0  # those that are shown
+_redirection = ExitStack()
+
+
+@contextmanager
+def _logs_above() -> Iterator[None]:
+    """Put what log handlers write on the console above the bars, from the first bar to the last.
+
+    If each bar did so for itself, bars of several threads might not restore the handlers: each would
+    restore those that it found.
+    """
+    global _bars
+    with _lock:
+        if not _bars:
+            _redirection.enter_context(_redirected_logs())
+        _bars += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _bars -= 1
+            if not _bars:
+                _redirection.close()
+
+
+def _redirected_logs() -> AbstractContextManager[None]:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     loggers = [logging.getLogger(), logging.getLogger("llmcall")]

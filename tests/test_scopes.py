@@ -1012,6 +1012,7 @@ thread.join()
 
 
 def test_a_thread_may_import_multiprocessing_while_another_one_asks() -> None:
+    """A half imported module tells nothing, and does not fail the call."""
     assert ran(IMPORTS_MEANWHILE) == "s#0"
 
 

@@ -181,6 +181,34 @@ def test_an_actor_parts_once_where_its_answer_differs() -> None:
     assert changed[:2] == [("bart", 1), ("emma", 1)]  # bart heard it
 
 
+def told_at(path: str, price: str, calls: dict[str, int], told: dict[str, int]) -> Path:
+    """Write down a run in which each actor once hears the same news, and repeats them."""
+    records = []
+    for name, count in calls.items():
+        for number in range(count):
+            news = f"News: bread costs {price} coins at the market from this morning on."
+            heard, said = (news, news) if number == told[name] else ("No news.", "Well.")
+            records.append(chat(f"You are {name}. Hour {number}. {heard}", said, f"{name}#0"))
+    return written(path, records)
+
+
+@pytest.mark.parametrize(
+    ("calls", "told", "parted"),
+    [
+        ({"lisa": 4, "bart": 8}, {"lisa": 1, "bart": 2}, [("lisa", 1)]),
+        ({"lisa": 4, "bart": 4}, {"lisa": 1, "bart": 1}, [("bart", 1), ("lisa", 1)]),
+    ],
+    ids=["one earlier", "at once"],
+)
+def test_of_changed_prompts_that_each_answer_repeats_the_first_are_told(
+    calls: dict[str, int], told: dict[str, int], parted: list[tuple[str, int]]
+) -> None:
+    """Each may repeat the other's answer; the program changed at least the first."""
+    one = told_at("a.jsonl", "three", calls, told)
+    found = llmcall.compare(one, told_at("b.jsonl", "nine", calls, told))
+    assert [(each.scope, each.place) for each in found.parted] == parted
+
+
 def market_of(name: str, answer: str, verb: str, top_p: float | None) -> Path:
     """Write down a run of three calls of each actor: all answers, the later questions and the last
     call's ``top_p`` are given.

@@ -1571,6 +1571,14 @@ def test_arms_without_a_record_are_refused() -> None:
         llmcall.arms(lambda: None, {"a": {}}, scope="app")
 
 
+def test_arms_on_a_cassette_need_no_cache() -> None:
+    """They share the answers that it records."""
+    client = numbered(cache_mode="off")
+    with llmcall.configured(cache_mode="off"), llmcall.cassette("study.jsonl"):
+        runs = llmcall.arms(lambda: ask(client), {"a": {}, "b": {}}, scope="app")
+    assert (runs.calls, runs.shared) == (1, 1)
+
+
 def test_no_arms_are_an_error() -> None:
     """At least one is to run."""
     with pytest.raises(ValueError, match="at least one arm"):
@@ -1597,6 +1605,19 @@ def test_the_summary_says_what_was_shared() -> None:
     text = str(played(numbered(), repeats=2))
     assert "3 arms, 2 repeats: 6 different calls, 6 shared" in text
     assert "placebo" in text
+
+
+def test_the_summary_counts_what_only_one_arm_used() -> None:
+    """For each arm: its calls, and those that no other arm shares."""
+    client = numbered()
+
+    def play(questions: str) -> None:
+        for question in questions:
+            ask(client, question)
+
+    given = {"a": {"questions": "xy"}, "b": {"questions": "xz"}, "c": {"questions": "x"}}
+    *_, a, b, c = str(llmcall.arms(play, given, scope="app")).splitlines()
+    assert [a.split(), b.split(), c.split()] == [["a", "2", "1"], ["b", "2", "1"], ["c", "1", "0"]]
 
 
 def test_a_call_past_the_cache_is_told(caplog: pytest.LogCaptureFixture) -> None:

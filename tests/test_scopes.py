@@ -938,6 +938,41 @@ def test_forked_workers_see_scopes_that_open_and_close_later() -> None:
         assert list(early.map(tried, "ab")) == [None, None]
 
 
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_a_scope_in_a_forked_worker_does_not_concern_the_others() -> None:
+    """Only the scopes of the process that forked it concern a worker."""
+    context = multiprocessing.get_context("fork")
+    is_open, may_close = context.Event(), context.Event()
+
+    def hold() -> None:
+        with scope("own"):
+            is_open.set()
+            may_close.wait()
+
+    holder = context.Process(target=hold)
+    holder.start()
+    is_open.wait()
+    with pool("fork") as others:
+        samples = list(others.map(tried, "ab"))
+    may_close.set()
+    holder.join()
+    assert samples == [None, None]
+
+
+def tried_in_a_thread(message: str) -> str | None:
+    """Ask in a new thread, and return the sample, or the error's class."""
+    return in_a_thread(tried, message)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_a_thread_of_a_worker_that_was_forked_in_a_scope_asks_freely_afterwards() -> None:
+    """The scope was never open in the worker."""
+    with pool("fork") as workers:
+        with scope("s"):
+            assert set(workers.map(tried_in_a_thread, "ab")) == {"ScopeError"}
+        assert list(workers.map(tried_in_a_thread, "ab")) == [None, None]
+
+
 @pytest.mark.parametrize("method", [each for each in METHODS if each.values != ("fork",)])
 def test_workers_are_told_of_a_scope_at_their_start(method: str) -> None:
     """A worker that was not forked does not learn of a scope that opens or ends after its start."""
@@ -983,6 +1018,39 @@ def test_workers_of_a_program_that_imports_its_clients_first_are_told(
     command = [sys.executable, "study.py", method]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["ScopeError", "s#0", "None"]
+
+
+STARTED_IN_A_SCOPE = """
+import sys, multiprocessing
+import llmcall
+from asking import asked, asked_after_a_scope
+from concurrent.futures import ProcessPoolExecutor
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    if sys.argv[1] == "forkserver":
+        context.set_forkserver_preload(["asking"])
+    with llmcall.scope("s"), ProcessPoolExecutor(1, mp_context=context) as pool:
+        print(*pool.map(asked_after_a_scope, "a"), *pool.map(asked, "a"))
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        print(*pool.map(asked, "a"))
+"""
+AFTER_A_SCOPE = """
+def asked_after_a_scope(_):
+    with llmcall.scope("own"):
+        pass
+    return asked(_)
+"""
+
+
+@pytest.mark.parametrize("method", [each.values[0] for each in METHODS if each.values != ("fork",)])
+def test_a_worker_that_was_started_inside_a_scope_stays_told(method: str, tmp_path: Path) -> None:
+    """Also if it opens a scope of its own first, and if a fork server imported llmcall before."""
+    (tmp_path / "study.py").write_text(STARTED_IN_A_SCOPE)
+    (tmp_path / "asking.py").write_text(f"{ASKED}{AFTER_A_SCOPE}")
+    command = [sys.executable, "study.py", method]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["ScopeError", "ScopeError", "None"]
 
 
 IMPORTS_MEANWHILE = f"""

@@ -15,7 +15,6 @@ other threads run.
 
 from __future__ import annotations
 
-import sys
 import threading
 from mmap import mmap
 from typing import Any
@@ -74,9 +73,12 @@ def is_open_in_parent() -> bool:
 
 
 def was_open_in_parent() -> bool:
-    """Return whether the process that started this one, without forking, had a scope open then."""
+    """Return whether the process that started this one, without forking it, had a scope open then.
+
+    A fork server forks workers, but others start them.
+    """
     _listen()
-    return _byte_of_parent is None and _was_told
+    return _was_told
 
 
 class _IsOpen:
@@ -95,8 +97,8 @@ def _tell() -> None:
     # lock would not do: the garbage collector may run this while the thread holds it.
     while _byte[0] != bool(_open):
         _byte[0] = bool(_open)
-    # Before any scope opens, a program that starts no processes need not import multiprocessing.
-    if _open or "multiprocessing.process" in sys.modules:
+    # Before any scope opens, a program need not import multiprocessing.
+    if _open:
         _listen()
         handed_on()[CONFIG_NAME] = _is_open
 
@@ -120,4 +122,3 @@ def _begin_anew() -> None:
 
 
 after_fork_in_child(_begin_anew)
-_tell()

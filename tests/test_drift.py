@@ -1032,6 +1032,17 @@ def test_a_plan_expects_as_many_unreadable_answers_as_were_recorded(model: Model
     assert half.shift / whole.shift == pytest.approx(math.sqrt(2) * widening, rel=0.1)
 
 
+def test_the_power_of_a_plan_is_that_of_its_adjusted_tests(model: Model) -> None:
+    """Where nothing shifts, a test at 5 % of two comparisons finds a higher value in 1.25 % of
+    checks.
+    """
+    model.answer = lambda messages, chance: str(chance.choice([2, 4, "well", "well"]))
+    record(model, 5, 8)
+    plan = llmcall.drift(STUDY, calls=40, value=float, dry_run=True)
+    assert plan.comparisons == 2
+    assert plan.power(0.0) == pytest.approx(0.0125)
+
+
 def test_a_plan_foretells_what_the_check_would_have_found(model: Model) -> None:
     """With answers that cannot be read and answers that are cut, too."""
 

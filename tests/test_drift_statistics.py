@@ -5,13 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Sequence
 from statistics import NormalDist, fmean, stdev
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from llmcall.study.drift.comparison import Comparison, NewAnswer, RecordedAnswer
+from llmcall.study.drift.comparison import (
+    Comparison,
+    NewAnswer,
+    RecordedAnswer,
+    variances_within,
+)
 from llmcall.study.drift.exchange import Answers, Exchange, least_p
 from llmcall.study.drift.holm import holm, holm_levels
 from llmcall.study.drift.power import detectable, power
@@ -190,7 +196,7 @@ def test_resampling_has_a_fixed_seed() -> None:
 FEW_VALUES = st.lists(st.integers(-3, 3), min_size=1, max_size=5)
 
 
-def exchange_of(new: list[int], recorded: list[int]) -> Exchange:
+def exchange_of(new: Sequence[float], recorded: Sequence[float]) -> Exchange:
     """Return the answers to a single request."""
     return Exchange("answer", len(new), fmean(new) - fmean(recorded), [Answers(1, new, recorded)])
 
@@ -225,7 +231,7 @@ def test_the_interval_of_an_exchange_excludes_0_below_its_p_value(
 ) -> None:
     """So p-values and intervals never disagree."""
     assume(fmean(new) != fmean(recorded))
-    exchange = exchange_of(new, recorded)
+    exchange = exchange_of([value / 10 for value in new], [value / 10 for value in recorded])
     assume(abs(exchange.p_value - level) > 1e-9)
     assert exchange.excludes_zero(level) == (exchange.p_value < level)
 
@@ -241,6 +247,31 @@ def test_the_interval_of_an_exchange_moves_with_the_new_answers(
     before = exchange_of(new, recorded).interval(0.2)
     after = exchange_of([value + shift for value in new], recorded).interval(0.2)
     assert after == pytest.approx((before[0] + shift, before[1] + shift), abs=1e-6)
+
+
+def test_the_p_value_of_an_exchange_is_never_0() -> None:
+    """Also if all answers changed alike, and there are too many exchanges for a float."""
+    assert 0 < exchange_of([1] * 600, [0] * 600).p_value < 1e-6
+
+
+def test_at_a_level_below_all_exchanges_the_interval_has_no_ends() -> None:
+    """So many values may be compared that the level of each is smaller than one of the exchanges."""
+    exchange = exchange_of([1, 2, 3], [0, 1, 5])
+    assert exchange.interval(1e-5) == (-math.inf, math.inf)
+
+
+def test_a_request_with_one_answer_has_the_average_variance_of_the_others() -> None:
+    """Its own is unknown."""
+    answers = {"a": [[1.0, 3.0]], "b": [[5.0]], "c": [[1.0, 1.0, 1.0]]}
+    found = variances_within(answers)
+    assert found == pytest.approx({"a": 2, "b": 2 / 3, "c": 0})
+
+
+def test_equal_answers_to_a_single_request_have_an_interval_without_width() -> None:
+    """They show no variance, however few they are."""
+    new = [NewAnswer("ann", "bread", 3.0)] * 2
+    units = Comparison(new, {"bread": [RecordedAnswer("ann", 3.0)]}).units
+    assert units is not None and units.interval(0.05) == (0, 0)
 
 
 # Power

@@ -316,6 +316,50 @@ def test_calls_of_child_processes_pass_while_recording(model: NumberedServer, ki
     assert "The requests of 1 child process were sent, but not recorded" in said
 
 
+IMPORTS_MEANWHILE = """
+    import importlib, threading
+    from importlib.machinery import PathFinder
+    begun, is_asked = threading.Event(), threading.Event()
+    class Pause:  # an import is half done while another thread asks
+        def find_spec(self, name, path=None, target=None):
+            if name != {pause!r}:
+                return None
+            spec = PathFinder.find_spec(name, path, target)
+            spec.loader.create_module = self.create_module
+            return spec
+        def create_module(self, spec):
+            begun.set()
+            is_asked.wait(30)
+    def ask_meanwhile(text):
+        sys.meta_path.insert(0, Pause())
+        thread = threading.Thread(target=importlib.import_module, args=({module!r},))
+        thread.start()
+        begun.wait(30)
+        try:
+            return post(text)
+        finally:
+            is_asked.set()
+            thread.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "pause"),
+    [
+        ("llmcall.clients.sdk_transport", "llmcall.clients.sdk_clients"),
+        ("llmcall.programs.calls", "llmcall.programs.exchanges"),
+        ("openai", "openai._client"),
+    ],
+)
+def test_a_child_process_may_ask_while_another_of_its_threads_imports(
+    model: NumberedServer, module: str, pause: str
+) -> None:
+    """Its request passes, also if the import is of llmcall or of the SDK."""
+    meanwhile = IMPORTS_MEANWHILE.format(module=module, pause=pause)
+    printed, _ = ran(meanwhile + in_a_child("subprocess", "ask_meanwhile"), code=1)
+    assert printed.splitlines() == ["answer 0", "['answer 1']"]
+
+
 @pytest.mark.parametrize("kind", CHILDREN)
 def test_none_refuses_calls_of_child_processes(recorded: NumberedServer, kind: str) -> None:
     """They are refused with a line on standard error, no pool hangs, and the exit code is 1."""

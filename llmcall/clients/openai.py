@@ -140,9 +140,7 @@ class OpenAIClient(LLMClient):
 
         def make(asynchronous: bool) -> Any:
             """Make an SDK client."""
-            # openai 3 looks for httpx in sys.modules for each request, and fails while another
-            # thread imports it.
-            import httpx  # noqa: F401
+            http_library()  # imports httpx, too
             import openai
 
             http_client = None

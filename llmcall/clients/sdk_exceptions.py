@@ -23,6 +23,9 @@ def http_errors(name: str) -> tuple[type[BaseException], ...]:
 
 def http_library() -> Any:
     """Return the installed SDK's HTTP library: httpx for openai 2.x, httpx2 for 3.x."""
+    # openai 3 looks for httpx in sys.modules for each request, and fails while another thread
+    # imports it.
+    import httpx  # noqa: F401
     import openai
 
     base = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")

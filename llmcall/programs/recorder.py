@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -240,6 +241,8 @@ class ProgramCalls:
         :param came: the last response of the API, if there is one.
         """
         self.note(error)
+        if sys.is_finalizing():  # some Pythons (3.13.0) crash if a response is closed so late
+            raise error
         if not isinstance(error, APIError):
             return made_response(http, ERROR_STATUS, about_error(error))
         came = getattr(error, "http_response", came)

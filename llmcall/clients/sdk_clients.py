@@ -39,7 +39,7 @@ class SDKClients:
         self._idle: deque[Any] = deque()
         self._of_loops: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
         # SDK clients are cycles, and the collector may take their sockets first.
-        weakref.finalize(self, _close_all, self._idle, http_client).atexit = False
+        weakref.finalize(self, _close, self._idle, http_client).atexit = False
 
     @contextmanager
     def lend(self) -> Iterator[Any]:
@@ -53,8 +53,7 @@ class SDKClients:
             yield client
         finally:
             self._idle.append(client)
-            if len(self._idle) > MOST_IDLE:
-                _close_all(self._idle, self._http_client, MOST_IDLE)
+            _close(self._idle, self._http_client, but=MOST_IDLE)
 
     async def of_running_loop(self) -> Any:
         """Return the asynchronous client of the running event loop."""
@@ -101,7 +100,7 @@ class SDKClients:
 
     def close(self) -> None:
         """Close the connections of the synchronous clients that no call uses."""
-        _close_all(self._idle, self._http_client)
+        _close(self._idle, self._http_client)
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop and of the synchronous clients."""
@@ -113,12 +112,15 @@ class SDKClients:
             await found[1].aclose()
 
 
-def _close_all(clients: deque[Any], http_client: Any, but: int = 0) -> None:
+def _close(clients: deque[Any], http_client: Any, *, but: int = 0) -> None:
     """Close and forget clients, but not the HTTP client of the user.
 
     :param but: so many of those used last stay.
     """
     while len(clients) > but:
-        client = clients.popleft()
+        try:
+            client = clients.popleft()
+        except IndexError:  # another thread has taken the last one
+            return
         if client._client is not http_client:
             client.close()

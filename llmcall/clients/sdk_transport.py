@@ -61,7 +61,7 @@ class SDKTransport:
     def send(self, request: Request, timeout: float | None) -> Response:
         """Return the response.
 
-        The timeout applies to each read; the present context's time limit, to the whole attempt.
+        The timeout applies to each read; the current context's time limit, to the whole attempt.
         """
         with (
             self._clients.lend() as sdk,
@@ -90,7 +90,7 @@ class SDKTransport:
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the information in the headers, then the chunks of a streamed answer.
 
-        The present context's time limit applies to the wait for each chunk.
+        The current context's time limit applies to the wait for each chunk.
         """
         with (
             self._clients.lend() as sdk,

@@ -10,39 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import ROOT, ran
+from programs import PAUSED_IMPORT, ROOT, ran
 
 import llmcall
 from llmcall.testing import ScriptedClient
 
 pytestmark = pytest.mark.newest_only
-
-PAUSE = """
-from importlib.machinery import PathFinder
-begun, is_asked = threading.Event(), threading.Event()
-
-class Pause:  # an import is half done while another thread asks
-    def find_spec(self, name, path=None, target=None):
-        if name != sys.argv[1]:
-            return None
-        spec = PathFinder.find_spec(name, path, target)
-        spec.loader.create_module = self.create_module
-        return spec
-
-    def create_module(self, spec):
-        begun.set()
-        is_asked.wait(1)
-
-def first():
-    import_it()
-    begun.set()
-    print("imported")
-
-sys.meta_path.insert(0, Pause())
-thread = threading.Thread(target=first)
-thread.start()
-begun.wait()
-"""
 
 
 def asked_beside(import_it: str, pause: str, program: str, **environment: str) -> list[str]:
@@ -58,8 +31,9 @@ def asked_beside(import_it: str, pause: str, program: str, **environment: str) -
     beside, _, afterwards = rest.partition("# afterwards\n")
     lines = [
         before,
-        f"def import_it():\n    {import_it}",
-        PAUSE,
+        f"def import_it():\n    {import_it}\n    print('imported')",
+        PAUSED_IMPORT,
+        "thread = begin(import_it, sys.argv[1], 1)",
         beside,
         "is_asked.set()",
         "thread.join()",

@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from programs import ASK, LONGEST, PRICED
+from programs import ASK, LONGEST, PAUSED_IMPORT, PRICED
 from pytest_httpserver import HTTPServer
 from servers import NumberedServer
 
@@ -317,24 +317,9 @@ def test_calls_of_child_processes_pass_while_recording(model: NumberedServer, ki
 
 
 IMPORTS_MEANWHILE = """
-    import importlib, threading
-    from importlib.machinery import PathFinder
-    begun, is_asked = threading.Event(), threading.Event()
-    class Pause:  # an import is half done while another thread asks
-        def find_spec(self, name, path=None, target=None):
-            if name != {pause!r}:
-                return None
-            spec = PathFinder.find_spec(name, path, target)
-            spec.loader.create_module = self.create_module
-            return spec
-        def create_module(self, spec):
-            begun.set()
-            is_asked.wait(30)
+    import importlib
     def ask_meanwhile(text):
-        sys.meta_path.insert(0, Pause())
-        thread = threading.Thread(target=importlib.import_module, args=({module!r},))
-        thread.start()
-        begun.wait(30)
+        thread = begin(lambda: importlib.import_module({module!r}), {pause!r}, 30)
         try:
             return post(text)
         finally:
@@ -355,7 +340,8 @@ def test_a_child_process_may_ask_while_another_of_its_threads_imports(
     model: NumberedServer, module: str, pause: str
 ) -> None:
     """Its request passes, also if the import is of llmcall or of the SDK."""
-    meanwhile = IMPORTS_MEANWHILE.format(module=module, pause=pause)
+    meanwhile = textwrap.indent(PAUSED_IMPORT, "    ")
+    meanwhile += IMPORTS_MEANWHILE.format(module=module, pause=pause)
     printed, _ = ran(meanwhile + in_a_child("subprocess", "ask_meanwhile"), code=1)
     assert printed.splitlines() == ["answer 0", "['answer 1']"]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import ran, start
+from programs import PAUSED_IMPORT, ran, start
 
 import llmcall
 from llmcall import InvalidRequestError, ScopeError, bind, scope
@@ -1054,27 +1054,17 @@ def test_a_worker_that_was_started_inside_a_scope_stays_told(method: str, tmp_pa
 
 
 IMPORTS_MEANWHILE = f"""
-import sys, threading
 {ASKED}
-begun, asks = threading.Event(), threading.Event()
-
-class Slow:  # an import of multiprocessing is half done while another thread asks
-    def find_spec(self, name, path=None, target=None):
-        if name == "_weakrefset":
-            begun.set()
-            asks.wait(0.5)
+{PAUSED_IMPORT}
 
 def import_multiprocessing():
     import multiprocessing
 
-sys.meta_path.insert(0, Slow())
-del sys.modules["_weakrefset"]
-thread = threading.Thread(target=import_multiprocessing)
-thread.start()
-begun.wait()
+del sys.modules["_weakrefset"]  # which multiprocessing.process needs first
+thread = begin(import_multiprocessing, "_weakrefset", 0.5)
 with llmcall.scope("s"):
     print(asked(None))
-asks.set()
+is_asked.set()
 thread.join()
 """
 

@@ -74,7 +74,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         repeats: int,
         results: Mapping[ArmRun, Any],
         finished: Mapping[ArmRun, Any],
-        used: Mapping[ArmRun, Sequence[ScopedRecord]],
+        used_records: Mapping[ArmRun, Sequence[ScopedRecord]],
     ) -> None:
         self.names = names
         self.repeats = repeats
@@ -83,15 +83,15 @@ class Arms(Mapping[tuple[str, int], Any]):
         draws = _Draws()
         # Each run's records, actor by actor, as on a cassette: when the threads of several actors
         # called decides nothing. Equal ones are one object.
-        self._used = {
+        self._used_records = {
             run: [
-                draws.known(record)
+                draws.first_equal(record)
                 for _, record in sorted(records, key=_actor)
                 if record.kind != FUNCTION
             ]
-            for run, records in used.items()
+            for run, records in used_records.items()
         }
-        uses = sum(map(len, self._used.values()))
+        uses = sum(map(len, self._used_records.values()))
         costs = [record.cost for record in draws.records()]
         self.calls = len(costs)
         self.shared = uses - self.calls
@@ -127,10 +127,10 @@ class Arms(Mapping[tuple[str, int], Any]):
             if run in self._finished:
                 value = measure(result)
                 columns = value if isinstance(value, Mapping) else {"value": value}
-                taken = [name for name in row if name in columns]
-                if taken:
+                clashes = [name for name in row if name in columns]
+                if clashes:
                     raise ValueError(
-                        f"measure returned a dict with {taken[0]!r}, which is a column of the table "
+                        f"measure returned a dict with {clashes[0]!r}, which is a column of the table "
                         "already: rename it"
                     )
                 row |= columns
@@ -149,31 +149,34 @@ class Arms(Mapping[tuple[str, int], Any]):
 
     def warn_of_nothing_shared(self) -> None:
         """Warn if two arms of a repeat both made calls, and shared no answer."""
-        apart: dict[tuple[str, str], int] = {}
+        unshared_repeats: dict[tuple[str, str], int] = {}
         for repeat in range(self.repeats):
             answers = {
-                name: {id(record) for record in self._used[ArmRun(name, repeat)]}
+                name: {id(record) for record in self._used_records[ArmRun(name, repeat)]}
                 for name in self.names
             }
             for one, other in itertools.combinations(self.names, 2):
                 if answers[one] and answers[other] and answers[one].isdisjoint(answers[other]):
-                    apart[one, other] = apart.get((one, other), 0) + 1
-        for (one, other), times in apart.items():
+                    unshared_repeats[one, other] = unshared_repeats.get((one, other), 0) + 1
+        for (one, other), repeats in unshared_repeats.items():
             # Each time: another study may have arms of the same names, or a mended prompt.
             notice(
                 "the arms %r and %r shared no answer in %s, so chance is part of their difference. Does a prompt name "
                 "its arm, or differ from the first call on?",
                 one,
                 other,
-                counted(times, "repeat"),
+                counted(repeats, "repeat"),
             )
 
     def _run(self, name: str) -> RecordedRun:
-        """Return what an arm used."""
+        """Return the records that an arm used, as a run."""
         if str(name) not in self.names:
             raise KeyError(f"there is no arm {name!r}; the arms are {', '.join(self.names)}")
         records = [
-            record for run, used in self._used.items() if run.arm == str(name) for record in used
+            record
+            for run, run_records in self._used_records.items()
+            if run.arm == str(name)
+            for record in run_records
         ]
         return RecordedRun(f"the arm {str(name)!r}", records, {})
 
@@ -195,14 +198,14 @@ class Arms(Mapping[tuple[str, int], Any]):
 
     def _rows(self) -> list[list[str]]:
         uses = dict.fromkeys(self.names, 0)
-        own: dict[str, set[int]] = {name: set() for name in self.names}
-        for run, records in self._used.items():
+        record_ids: dict[str, set[int]] = {name: set() for name in self.names}
+        for run, records in self._used_records.items():
             uses[run.arm] += len(records)
-            own[run.arm].update(map(id, records))
+            record_ids[run.arm].update(map(id, records))
         rows = [["arm", "calls", "not shared"]]
         for name in self.names:
-            others = set().union(*(used for other, used in own.items() if other != name))
-            rows.append([name, f"{uses[name]:,}", f"{len(own[name] - others):,}"])
+            other_ids = set().union(*(ids for other, ids in record_ids.items() if other != name))
+            rows.append([name, f"{uses[name]:,}", f"{len(record_ids[name] - other_ids):,}"])
         return rows
 
 
@@ -215,12 +218,12 @@ class _Draws:
     def __init__(self) -> None:
         self._answers: dict[str, list[Record]] = {}  # by key
 
-    def known(self, record: Record) -> Record:
+    def first_equal(self, record: Record) -> Record:
         """Return the record of the same draw with the same answer that was the first one."""
         answers = self._answers.setdefault(record.cache_key, [])
-        for known in answers:
-            if known is record or same_answer(known, record):
-                return known
+        for answer in answers:
+            if answer is record or same_answer(answer, record):
+                return answer
         answers.append(record)
         return record
 
@@ -237,9 +240,9 @@ def _as_named(run: Any) -> Any:
     return run
 
 
-def _actor(used: ScopedRecord) -> tuple[bool, list[str]]:
+def _actor(scoped: ScopedRecord) -> tuple[bool, list[str]]:
     """Return what sorts records by actor; those outside scopes come first, as on a cassette."""
-    return used.record.sample is not None, used.path.split("/")
+    return scoped.record.sample is not None, scoped.path.split("/")
 
 
 @short_traceback
@@ -310,9 +313,11 @@ def arms(
         study.give_draws_back()
         error.results = dict(study.finished)  # type: ignore[attr-defined]
         raise
-    done = Arms(names, repeats, dict(zip(runs, results, strict=True)), study.finished, study.used)
-    done.warn_of_nothing_shared()
-    return done
+    arm_results = Arms(
+        names, repeats, dict(zip(runs, results, strict=True)), study.finished, study.used_records
+    )
+    arm_results.warn_of_nothing_shared()
+    return arm_results
 
 
 def _check_function(fn: Any) -> None:
@@ -340,17 +345,17 @@ def _checked(arms: Mapping[str, Mapping[str, Any]], repeats: int) -> dict[str, M
     checked_count("repeats", repeats)
     if not arms:
         raise ValueError("arms is empty; give at least one arm, with its keyword arguments")
-    checked: dict[str, Mapping[str, Any]] = {}
-    for given, arguments in arms.items():
-        name = scopes.arm(given).name
-        if name in checked:
+    arguments_by_arm: dict[str, Mapping[str, Any]] = {}
+    for key, arguments in arms.items():
+        name = scopes.arm(key).name
+        if name in arguments_by_arm:
             raise ValueError(f"two arms have the name {name!r}; give each a name of its own")
         if not isinstance(arguments, Mapping):
             raise TypeError(
-                f"arms[{given!r}] is {type(arguments).__name__}; it must be a dict of keyword arguments"
+                f"arms[{key!r}] is {type(arguments).__name__}; it must be a dict of keyword arguments"
             )
-        checked[name] = arguments
-    return checked
+        arguments_by_arm[name] = arguments
+    return arguments_by_arm
 
 
 class _Study:
@@ -359,9 +364,9 @@ class _Study:
     :param fn: runs one arm.
     :param arms: the keyword arguments of each arm.
     :param runs: what is to run, in order.
-    :param whole: the scope around all repeats, which count together in it.
+    :param scope: the scope around all repeats, which count together in it.
     :ivar finished: the results so far.
-    :ivar used: the records that each run used.
+    :ivar used_records: the records that each run used.
     """
 
     def __init__(
@@ -369,19 +374,19 @@ class _Study:
         fn: Callable[..., Any],
         arms: Mapping[str, Mapping[str, Any]],
         runs: Sequence[ArmRun],
-        whole: scopes.Scope,
+        scope: scopes.Scope,
         *,
         process: bool,
     ) -> None:
         self._fn = fn
         self._arms = arms
-        self._whole = whole
+        self._scope = scope
         self._process = process
-        self._around = scopes.scope_around()
+        self._outer_scope = scopes.scope_around()
         # Counts the draws where those of the scope around all are counted, and can give them back.
-        self._draws = None if self._around is None else TaskDraws(self._around.draws)
+        self._draws = None if self._outer_scope is None else TaskDraws(self._outer_scope.draws)
         self.finished: dict[ArmRun, Any] = {}
-        self.used: dict[ArmRun, deque[ScopedRecord]] = {run: deque() for run in runs}
+        self.used_records: dict[ArmRun, deque[ScopedRecord]] = {run: deque() for run in runs}
 
     def give_draws_back(self) -> None:
         """Free what was drawn in the scope around all repeats, so that another start draws it
@@ -393,11 +398,11 @@ class _Study:
     def run(self, run: ArmRun) -> Any:
         """Run one arm of one repeat, and return its result."""
         fork = scopes.arm(run.arm)
-        fork.used = self.used[run]
+        fork.used = self.used_records[run]
         with ExitStack() as stack:
-            if self._around is not None:
-                stack.enter_context(self._around.again(self._draws, scopes.current_place()))
-            stack.enter_context(self._whole)
+            if self._outer_scope is not None:
+                stack.enter_context(self._outer_scope.again(self._draws, scopes.current_place()))
+            stack.enter_context(self._scope)
             stack.enter_context(scopes.scope(run.repeat, process=self._process))
             stack.enter_context(fork)
             result = self._fn(**self._arms[run.arm])

@@ -16,7 +16,7 @@ from ..parallel.map import map as run_map
 from ..parallel.rows import is_frame, rows_of
 from ..parallel.variations import CrossedJob, crossing, warn_of_equal_levels
 from .choice_options import INSTRUCTION, checked_options
-from .choice_orders import Respondent, all_orders, moved, warn_of_given_order
+from .choice_orders import Respondent, all_orders, moving_order, warn_of_given_order
 from .choice_shares import FirstAnswer, SharesJob, check_for_shares, mean_shares, share_columns
 
 if TYPE_CHECKING:
@@ -123,16 +123,16 @@ class Choice(LLMCall):
         unread = int(is_missing.sum()) - refused
         table.attrs.update(unread=unread, refusal=refused)
         if (unread or refused) and is_shown(map_options.get("progress")):
-            said = f"{counted(unread, 'answer')} named no option, {counted(refused, 'refusal')}"
-            print(said, file=sys.stderr)
+            line = f"{counted(unread, 'answer')} named no option, {counted(refused, 'refusal')}"
+            print(line, file=sys.stderr)
         return table
 
     def conversation(self, variables: dict[str, Any]) -> Generator[SendMessage, Any, Conversation]:
         """Ask until an answer names an option or the tries are used up; an API's failure is
         returned, not raised.
         """
-        respondent = Respondent.present()
-        order = self._whole(moved(self.order, self._moving, respondent))
+        respondent = Respondent.current()
+        order = self._full_order(moving_order(self.order, self._moving_count, respondent))
         conversation = yield from converse(
             SendMessage(self.client, self.prompt(variables, order), self.model_params),
             read=lambda reply: self._read_position(reply, order),
@@ -149,7 +149,7 @@ class Choice(LLMCall):
             is_missing=is_missing,
             fields={
                 "position": None if position is None else position + 1,
-                "order": tuple(self.options[number] for number in order),
+                "order": tuple(self.options[index] for index in order),
             },
         )
 
@@ -202,7 +202,7 @@ class Choice(LLMCall):
           town  p_tax  p_ban  p_other
         0  Rye    0.5   0.25     0.25
         """
-        frame, rows = _framed(rows)
+        frame, rows = _frame_and_rows(rows)
         crossed = None
         questions = [self]
         jobs: list[Any]
@@ -220,20 +220,22 @@ class Choice(LLMCall):
             jobs = row_jobs if is_plan else [TableJob(job) for job in row_jobs]
         if crossed is not None:
             warn_of_equal_levels(crossed, CrossedJob(tuple(row_jobs)))
-        answers = run_map(_crossed(jobs), rows, **map_options)
+        answers = run_map(_crossed_job(jobs), rows, **map_options)
         if is_plan:
             return answers
         if map_options.get("repeats", 1) == 1:
             answers = [[answer] for answer in answers]
-        found = [mean_shares(each) if logprobs else self._counted(each) for each in answers]
+        row_shares = [
+            mean_shares(each) if logprobs else self._counted_shares(each) for each in answers
+        ]
         table = frame.reset_index(drop=True)
         for number, name in enumerate(columns):
             table[name] = [
                 math.nan if isinstance(each, Exception) or each is None else each[number]
-                for each in found
+                for each in row_shares
             ]
         if map_options.get("on_error") == "return":
-            table["error"] = [each if isinstance(each, Exception) else None for each in found]
+            table["error"] = [each if isinstance(each, Exception) else None for each in row_shares]
         return table
 
     def _orders_of_shares(self, map_options: Mapping[str, Any]) -> list[tuple[int, ...]]:
@@ -246,9 +248,9 @@ class Choice(LLMCall):
                 "repeats counts draws, and log probabilities need none: leave it out, or give "
                 "logprobs=False"
             )
-        return [self._whole(each) for each in all_orders(self.order, self._moving)]
+        return [self._full_order(each) for each in all_orders(self.order, self._moving_count)]
 
-    def _counted(self, draws: list[Any]) -> list[float] | Exception | None:
+    def _counted_shares(self, draws: list[Any]) -> list[float] | Exception | None:
         """Return the shares among a row's draws, or what all of them failed by."""
         answers = [
             draw for draw in draws if isinstance(draw, Conversation) and draw.reply is not None
@@ -268,22 +270,22 @@ class Choice(LLMCall):
         return self.client.model_named(self.model_params.get("model"))
 
     @property
-    def _moving(self) -> int:
+    def _moving_count(self) -> int:
         """Return how many options move."""
         return len(self._options.moving)
 
-    def _whole(self, moved_order: tuple[int, ...]) -> tuple[int, ...]:
+    def _full_order(self, order: tuple[int, ...]) -> tuple[int, ...]:
         """Return the order of all options: of those that move, then of the last ones."""
         moving = self._options.moving
-        return (*(moving[number] for number in moved_order), *self._options.last)
+        return (*(moving[index] for index in order), *self._options.last)
 
     def prompt(self, variables: dict[str, Any], order: tuple[int, ...]) -> list[dict[str, Any]]:
         """Return the messages that ask the question with its options in an order.
 
-        :param order: the place of each option as it was given.
+        :param order: the index of each option as it was given.
         """
         messages = self.render(**variables)
-        parts = (messages[-1]["content"], self._options.listed(order), INSTRUCTION)
+        parts = (messages[-1]["content"], self._options.listing(order), INSTRUCTION)
         messages[-1]["content"] = "\n\n".join(parts)
         return messages
 
@@ -360,12 +362,12 @@ def _probability_jobs(
     return jobs
 
 
-def _crossed(jobs: Sequence[Any]) -> Any:
+def _crossed_job(jobs: Sequence[Any]) -> Any:
     """Return what asks about the rows of all cells: the job itself if nothing varies."""
     return jobs[0] if len(jobs) == 1 else CrossedJob(tuple(jobs))
 
 
-def _framed(rows: Any) -> tuple[Any, Any]:
+def _frame_and_rows(rows: Any) -> tuple[Any, Any]:
     """Return rows as a DataFrame, and as a map takes them.
 
     :raises ConfigError: if pandas is not installed.

@@ -22,8 +22,8 @@ class Options(NamedTuple):
 
     :param values: what a call returns for each: its text, or its code.
     :param texts: what the model reads.
-    :param moving: the places of those that may move, in order.
-    :param last: the places of those that stay at the end, in order.
+    :param moving: the indexes of those that may move, in order.
+    :param last: the indexes of those that stay at the end, in order.
     """
 
     values: tuple[Any, ...]
@@ -31,14 +31,14 @@ class Options(NamedTuple):
     moving: tuple[int, ...]
     last: tuple[int, ...]
 
-    def listed(self, order: Iterable[int]) -> str:
+    def listing(self, order: Iterable[int]) -> str:
         """Return the options in an order, a line each under a letter.
 
-        :param order: the place of each option as it was given.
+        :param order: the index of each option as it was given.
         """
         lines = (
-            f"{letter}. {self.texts[place]}"
-            for letter, place in zip(ascii_uppercase, order, strict=False)
+            f"{letter}. {self.texts[index]}"
+            for letter, index in zip(ascii_uppercase, order, strict=False)
         )
         return "\n".join(lines)
 
@@ -53,9 +53,9 @@ class Options(NamedTuple):
         position = letter_position(text)
         if position is not None and position < len(order):
             return position
-        given = plain(text)
-        for position, place in enumerate(order):
-            if plain(self.texts[place]) == given:
+        answer = plain(text)
+        for position, index in enumerate(order):
+            if plain(self.texts[index]) == answer:
                 return position
         return None
 
@@ -67,14 +67,14 @@ def plain(text: str) -> str:
 
 
 def letter_position(text: str) -> int | None:
-    """Return the place in the alphabet, from 0, of the letter that a text gives, or ``None``."""
-    alone = text.strip(_AROUND)
-    if len(alone) != 1 or not alone.isascii() or not alone.isalpha():
-        found = _LETTER_BEFORE_TEXT.match(text)
-        if found is None:
+    """Return the position in the alphabet, from 0, of the letter that a text gives, or ``None``."""
+    letter = text.strip(_AROUND)
+    if len(letter) != 1 or not letter.isascii() or not letter.isalpha():
+        match = _LETTER_BEFORE_TEXT.match(text)
+        if match is None:
             return None
-        alone = found[1]
-    return ascii_uppercase.index(alone.upper())
+        letter = match[1]
+    return ascii_uppercase.index(letter.upper())
 
 
 def checked_options(options: Any, last: Any, order: Any) -> Options:
@@ -92,13 +92,13 @@ def checked_options(options: Any, last: Any, order: Any) -> Options:
     values, texts = _values_and_texts(options)
     _check_texts(texts)
     _check_letters(texts, order)
-    at_end = _places_of(last, values)
-    places = range(len(values))
+    last_indexes = _indexes_of(last, values)
+    indexes = range(len(values))
     return Options(
         values,
         texts,
-        tuple(place for place in places if place not in at_end),
-        tuple(place for place in places if place in at_end),
+        tuple(index for index in indexes if index not in last_indexes),
+        tuple(index for index in indexes if index in last_indexes),
     )
 
 
@@ -128,27 +128,27 @@ def _check_texts(texts: tuple[str, ...]) -> None:
             f"a question needs {FEWEST} to {MOST} options, not {len(texts)} "
             f"({', '.join(texts) or 'none'})"
         )
-    seen: dict[str, str] = {}
+    by_plain_text: dict[str, str] = {}
     for text in texts:
         if not text.strip():
             raise ValueError(f"the option {text!r} is empty")
         if len(text.splitlines()) > 1:
             raise ValueError(f"the option {text!r} has more than one line")
-        before = seen.get(plain(text))
-        if before is not None:
+        earlier = by_plain_text.get(plain(text))
+        if earlier is not None:
             raise ValueError(
-                f"the options {before!r} and {text!r} are the same except for case, quotes and closing "
+                f"the options {earlier!r} and {text!r} are the same except for case, quotes and closing "
                 "punctuation, so no answer could tell them apart"
             )
-        seen[plain(text)] = text
+        by_plain_text[plain(text)] = text
 
 
 def _check_letters(texts: tuple[str, ...], order: str) -> None:
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         position = letter_position(text)
         if position is None or position >= len(texts):
             continue
-        if order == "given" and position == place:
+        if order == "given" and position == index:
             continue
         raise ValueError(
             f"the option {text!r} reads like the letter {ascii_uppercase[position]}, which may be "
@@ -156,15 +156,15 @@ def _check_letters(texts: tuple[str, ...], order: str) -> None:
         )
 
 
-def _places_of(last: Any, values: tuple[Any, ...]) -> set[int]:
-    """Return the places of the options that stay at the end."""
+def _indexes_of(last: Any, values: tuple[Any, ...]) -> set[int]:
+    """Return the indexes of the options that stay at the end."""
     names = [last] if isinstance(last, str) else list(last)
-    places = set()
+    indexes = set()
     for name in names:
         if name not in values:
-            known = ", ".join(map(repr, values))
-            raise ValueError(f"last names {name!r}, which is not one of the options: {known}")
-        places.add(values.index(name))
-    if len(places) == len(values):
+            options = ", ".join(map(repr, values))
+            raise ValueError(f"last names {name!r}, which is not one of the options: {options}")
+        indexes.add(values.index(name))
+    if len(indexes) == len(values):
         raise ValueError("last names every option, so none is left to put in order")
-    return places
+    return indexes

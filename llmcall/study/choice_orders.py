@@ -28,7 +28,7 @@ class Respondent(NamedTuple):
     repeat: int
 
     @classmethod
-    def present(cls) -> Respondent:
+    def current(cls) -> Respondent:
         """Return the one whom the current context asks.
 
         :raises ScopeError: in a thread or process without a scope while another has one open.
@@ -38,23 +38,23 @@ class Respondent(NamedTuple):
         return cls(path or current_item.get(), repeat)
 
 
-def moved(order: str, count: int, respondent: Respondent) -> tuple[int, ...]:
+def moving_order(order: str, count: int, respondent: Respondent) -> tuple[int, ...]:
     """Return the order in which a respondent reads the options that move.
 
     :param order: its name, one of ``ORDERS``.
     :param count: how many options move.
     :returns: the given order if the respondent has no path.
     """
-    given = tuple(range(count))
+    given_order = tuple(range(count))
     if order == "given" or not respondent.path:
-        return given
+        return given_order
     if order == "shuffle":
         number = _number(respondent.path, count, respondent.repeat)
         return permutation(count, number % factorial(count))
     number = _number(respondent.path, count)
     if order == "rotate":
         return rotated(count, number % count + respondent.repeat)
-    return given[::-1] if number % 2 else given
+    return given_order[::-1] if number % 2 else given_order
 
 
 def warn_of_given_order(order: str, respondent: Respondent) -> None:
@@ -71,12 +71,12 @@ def all_orders(order: str, count: int) -> list[tuple[int, ...]]:
     """Return the orders over which shares are averaged: every rotation, both directions for
     ``reverse``, and only the given one for ``given``.
     """
-    given = tuple(range(count))
+    given_order = tuple(range(count))
     if order == "given":
-        return [given]
+        return [given_order]
     if order == "reverse":
-        return [given, given[::-1]]
-    return [rotated(count, start) for start in given]
+        return [given_order, given_order[::-1]]
+    return [rotated(count, start) for start in given_order]
 
 
 def rotated(count: int, start: int) -> tuple[int, ...]:
@@ -86,12 +86,12 @@ def rotated(count: int, start: int) -> tuple[int, ...]:
 
 def permutation(count: int, index: int) -> tuple[int, ...]:
     """Return a permutation of the numbers below ``count``, by its index in lexicographic order."""
-    left = list(range(count))
-    found = []
+    remaining = list(range(count))
+    numbers = []
     for size in range(count, 0, -1):
-        place, index = divmod(index, factorial(size - 1))
-        found.append(left.pop(place))
-    return tuple(found)
+        position, index = divmod(index, factorial(size - 1))
+        numbers.append(remaining.pop(position))
+    return tuple(numbers)
 
 
 def _number(path: str, count: int, repeat: int | None = None) -> int:

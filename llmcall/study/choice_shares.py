@@ -35,7 +35,7 @@ class Question(Protocol):
 
     @property
     def client(self) -> LLMClient:
-        """Return whom it asks."""
+        """Return the client that it asks."""
 
     @property
     def model(self) -> str:
@@ -65,8 +65,8 @@ class FirstAnswer:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
-    def ask(self, question: Callable[[], T]) -> T:
-        """Ask, alone until an answer had log probabilities.
+    def ask(self, call: Callable[[], T]) -> T:
+        """Make a call, alone until an answer had log probabilities.
 
         :raises ConfigError: if the first answer had none.
         """
@@ -75,13 +75,13 @@ class FirstAnswer:
                 raise ConfigError(*self._failure.args)
             if not self.is_proven:
                 try:
-                    answer = question()
+                    answer = call()
                 except ConfigError as error:
                     self._failure = error
                     raise
                 self.is_proven = True
                 return answer
-        return question()
+        return call()
 
 
 class SharesJob:
@@ -110,7 +110,7 @@ class SharesJob:
 
     @property
     def client(self) -> LLMClient:
-        """Return whom it asks."""
+        """Return the client that it asks."""
         return self._question.client
 
     def identity(self, item: Any) -> Any:
@@ -131,7 +131,7 @@ class SharesJob:
 
     def conversation(self, item: Any) -> Generator[SendMessage, Any, list[float] | None]:
         """Ask about a row in one order."""
-        order = self._orders[Respondent.present().repeat % len(self._orders)]
+        order = self._orders[Respondent.current().repeat % len(self._orders)]
         variables = self._question.__map_job__().variables(item)
         messages = self._question.prompt(variables, order)
         try:
@@ -153,10 +153,10 @@ class SharesJob:
         return shares
 
 
-def _parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(model_params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call that asks for the probabilities of the first token."""
-    limits = {} if "max_completion_tokens" in given else {"max_tokens": 1}
-    return {**limits, **given, "logprobs": True, "top_logprobs": MOST_OPTIONS}
+    limits = {} if "max_completion_tokens" in model_params else {"max_tokens": 1}
+    return {**limits, **model_params, "logprobs": True, "top_logprobs": MOST_OPTIONS}
 
 
 def _is_about_logprobs(error: EmptyAnswerError | InvalidRequestError) -> bool:
@@ -177,9 +177,9 @@ def letter_shares(reply: Reply, count: int) -> list[float]:
     shares = [0.0] * count
     for token, logprob in tokens.items():
         letter = token.lstrip().upper()
-        place = ascii_uppercase.find(letter) if len(letter) == 1 else -1
-        if 0 <= place < count:
-            shares[place] += math.exp(logprob)
+        position = ascii_uppercase.find(letter) if len(letter) == 1 else -1
+        if 0 <= position < count:
+            shares[position] += math.exp(logprob)
     return shares
 
 
@@ -228,21 +228,21 @@ def check_for_shares(question: Question) -> None:
         )
 
 
-def mean_shares(found: Sequence[Any]) -> list[float] | Exception | None:
+def mean_shares(answers: Sequence[Any]) -> list[float] | Exception | None:
     """Return the mean of a row's shares over the orders; if an order failed, what it failed by.
 
-    :param found: for each order the shares, an exception, or ``None`` for a failure that was logged.
+    :param answers: for each order the shares, an exception, or ``None`` for a failure that was logged.
     """
-    for each in found:
+    for each in answers:
         if each is None or isinstance(each, Exception):
             return each
-    return [math.fsum(shares) / len(found) for shares in zip(*found, strict=True)]
+    return [math.fsum(shares) / len(answers) for shares in zip(*answers, strict=True)]
 
 
-def share_columns(options: Sequence[Any], taken: Sequence[Any]) -> list[str]:
+def share_columns(options: Sequence[Any], row_columns: Sequence[Any]) -> list[str]:
     """Return the names of the columns of the shares.
 
-    :param taken: the columns of the rows.
+    :param row_columns: the columns of the rows.
     :raises ValueError: if two columns would have the same name.
     """
     names = [*(f"p_{option}" for option in options), OTHER]
@@ -252,6 +252,6 @@ def share_columns(options: Sequence[Any], taken: Sequence[Any]) -> list[str]:
                 f"two columns of the shares would have the name {name!r}: give the options codes, "
                 "such as {'something else': 'other'}"
             )
-        if name in taken:
+        if name in row_columns:
             raise ValueError(f"the rows have a column {name!r}, which the shares need: rename it")
     return names

@@ -21,9 +21,9 @@ from ..errors import APIError, CacheCorruptError
 from ..notices import notice
 from ..records.packed import UNREADABLE
 from ..requests.keys import key_of
-from ..requests.messages import asked_messages, check_messages
+from ..requests.messages import check_messages, keyed_messages
 from ..requests.normalizers import normalizer
-from ..requests.parameters import asked_parameters, check_names, given_parameters
+from ..requests.parameters import check_names, given_parameters, keyed_parameters
 from ..requests.plain_data import plain
 from ..requests.rekeying import under_settings
 from ..responses.checks import check_chat
@@ -177,8 +177,8 @@ def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str
     messages = check_messages(params.get("messages"))
     asked = {
         "model": model,
-        "messages": asked_messages(messages, normalizer(settings.cache_normalize)),
-        **asked_parameters(given_parameters(given)),
+        "messages": keyed_messages(messages, normalizer(settings.cache_normalize)),
+        **keyed_parameters(given_parameters(given)),
     }
     return under_settings(asked, settings)
 

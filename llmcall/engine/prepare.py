@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..cassettes.current import active_cassette
 from ..requests.keys import key_of
-from ..requests.messages import asked_messages, check_messages
+from ..requests.messages import check_messages, keyed_messages
 from ..requests.normalizers import normalizer
 from ..requests.parameters import (
     CONFIGURED_UNKEYED,
-    asked_parameters,
     check_names,
     expected_answer,
     given_parameters,
+    keyed_parameters,
 )
 from ..scopes import current_scope, next_place
 from ..types import Request
@@ -100,7 +100,7 @@ def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) ->
     request = Request(
         kind="chat",
         model=parameters.model,
-        asked={**parameters.asked, "messages": asked_messages(checked, parameters.normalize)},
+        asked={**parameters.asked, "messages": keyed_messages(checked, parameters.normalize)},
         body={"model": parameters.model, "messages": checked, **parameters.given},
         headers=parameters.headers,
         sample=None,
@@ -188,7 +188,7 @@ def _parameters(
     if kind == "chat":
         given = {**resolved.defaults, **given}
     headers = given.pop("extra_headers", {})
-    asked = {"model": model, **asked_parameters(given)}
+    asked = {"model": model, **keyed_parameters(given)}
     namespace = client.namespace(model)
     if namespace:
         asked["namespace"] = namespace

@@ -8,20 +8,20 @@ from ..display.printable import printable
 from ..types import Data
 
 
-def title_of(kind: str, asked: Mapping[str, Data]) -> str:
+def title_of(kind: str, request: Mapping[str, Data]) -> str:
     """Return the name of a request's model or function; for another API, its method and path."""
     if kind == "http":
-        return printable(f"{asked.get('method')} {asked.get('path')}")
+        return printable(f"{request.get('method')} {request.get('path')}")
     field = "function" if kind == "function" else "model"
-    return printable(str(asked.get(field, "?")))
+    return printable(str(request.get(field, "?")))
 
 
-def messages_of(asked: Mapping[str, Data]) -> list[Data]:
+def messages_of(request: Mapping[str, Data]) -> list[Data]:
     """Return a request's messages; an embedding's text or a function's arguments count as one."""
-    messages = asked.get("messages")
+    messages = request.get("messages")
     if isinstance(messages, list):
         return messages
-    return [{name: asked[name]} for name in ("input", "arguments") if name in asked]
+    return [{name: request[name]} for name in ("input", "arguments") if name in request]
 
 
 def text_of(message: Data) -> str:

@@ -37,23 +37,23 @@ def canonical(value: Any, where: str = "request") -> bytes:
         raise
 
 
-def identity(kind: str, asked: Mapping[str, Any]) -> Any:
+def identity(kind: str, request: Mapping[str, Any]) -> Any:
     """Return the SHA-256 object of a request's canonical JSON up to its sample, which comes last."""
     return sha256(
-        b'{"key":%d,"kind":"%s","request":%s' % (KEY_VERSION, kind.encode(), canonical(asked))
+        b'{"key":%d,"kind":"%s","request":%s' % (KEY_VERSION, kind.encode(), canonical(request))
     )
 
 
-def sampled_key(identified: Any, sample: str | None) -> str:
+def sampled_key(identity_hash: Any, sample: str | None) -> str:
     """Return the key, 64 hexadecimal digits, of a request and a sample.
 
-    :param identified: what :func:`identity` returned.
+    :param identity_hash: what :func:`identity` returned.
     """
-    hashed = identified.copy()
-    hashed.update(b',"sample":%s}' % (b"null" if sample is None else canonical(sample, "sample")))
-    return hashed.hexdigest()  # type: ignore[no-any-return]
+    key_hash = identity_hash.copy()
+    key_hash.update(b',"sample":%s}' % (b"null" if sample is None else canonical(sample, "sample")))
+    return key_hash.hexdigest()  # type: ignore[no-any-return]
 
 
-def key_of(kind: str, asked: Mapping[str, Any], sample: str | None) -> str:
+def key_of(kind: str, request: Mapping[str, Any], sample: str | None) -> str:
     """Return the key, 64 hexadecimal digits, of a stored request."""
-    return sampled_key(identity(kind, asked), sample)
+    return sampled_key(identity(kind, request), sample)

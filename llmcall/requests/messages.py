@@ -78,7 +78,7 @@ def _checked_message(message: Any, where: str) -> dict[str, Any]:
     return checked
 
 
-def asked_messages(
+def keyed_messages(
     messages: list[dict[str, Any]], normalize: Callable[[str], str] | None
 ) -> list[dict[str, Any]]:
     """Return messages as they enter the key: without ``None`` fields, images and sounds as digests,
@@ -87,22 +87,22 @@ def asked_messages(
     :param messages: what :func:`check_messages` returned; not changed.
     :param normalize: replaces the parts of a text that do not matter; ``None`` for none.
     """
-    asked = [_asked_message(message) for message in messages]
+    keyed = [_keyed_message(message) for message in messages]
     if normalize is None:
-        return asked
+        return keyed
 
     def normalized(text: str) -> str:
         return text if DIGEST.match(text) else normalize(text)
 
-    return [map_texts(message, normalized, kept=("role", "type")) for message in asked]
+    return [map_texts(message, normalized, unchanged=("role", "type")) for message in keyed]
 
 
-def _asked_message(message: dict[str, Any]) -> dict[str, Any]:
-    asked = {name: value for name, value in message.items() if value is not None}
-    parts = asked.get("content")
+def _keyed_message(message: dict[str, Any]) -> dict[str, Any]:
+    keyed = {name: value for name, value in message.items() if value is not None}
+    parts = keyed.get("content")
     if isinstance(parts, list):
-        asked["content"] = [part if part["type"] == "text" else _digested(part) for part in parts]
-    return asked
+        keyed["content"] = [part if part["type"] == "text" else _digested(part) for part in parts]
+    return keyed
 
 
 def _digested(part: dict[str, Any]) -> Any:
@@ -117,9 +117,9 @@ def _digested(part: dict[str, Any]) -> Any:
 
 
 def _digested_url(text: str) -> str:
-    head = DATA_URL.match(text)
-    digest = head and _digest_of(text[head.end() :])
-    return f"data:{head[1].lower()}{head[2]};{digest}" if head and digest else text
+    data_url = DATA_URL.match(text)
+    digest = data_url and _digest_of(text[data_url.end() :])
+    return f"data:{data_url[1].lower()}{data_url[2]};{digest}" if data_url and digest else text
 
 
 def _digest_of(text: str) -> str | None:
@@ -129,9 +129,9 @@ def _digest_of(text: str) -> str | None:
     import base64
     import hashlib
 
-    packed = "".join(text.split()).rstrip("=")
+    base64_digits = "".join(text.split()).rstrip("=")
     try:
-        content = base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
+        content = base64.b64decode(base64_digits + "=" * (-len(base64_digits) % 4), validate=True)
     except ValueError:
         return None
     return "sha256," + hashlib.sha256(content).hexdigest()

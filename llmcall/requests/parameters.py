@@ -103,19 +103,19 @@ def given_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     :raises TypeError: for a value that is not plain data.
     :raises ValueError: if ``max_tokens`` and ``max_completion_tokens`` differ.
     """
-    given = {
+    parameters = {
         name: _value(name, value)
         for name, value in params.items()
         if value is not None and name not in ACCEPTED
     }
-    limit = given.pop("max_completion_tokens", None)
-    if limit is not None and given.setdefault("max_tokens", limit) != limit:
+    limit = parameters.pop("max_completion_tokens", None)
+    if limit is not None and parameters.setdefault("max_tokens", limit) != limit:
         raise ValueError(
             "max_tokens and max_completion_tokens are the same parameter; give only one of them"
         )
-    if given.get("stop") == []:
-        del given["stop"]
-    return given
+    if parameters.get("stop") == []:
+        del parameters["stop"]
+    return parameters
 
 
 def _value(name: str, value: Any) -> Any:
@@ -137,12 +137,12 @@ def checked(name: str, value: Any) -> Any:
 
     :raises TypeError: if it has the wrong type.
     """
-    found = plain(value, name)
-    words, *kinds = KINDS.get(name, ("", type(found)))
-    if type(found) not in kinds:
-        what = repr(found) if isinstance(found, (bool, int, float)) else with_article(found)
-        raise TypeError(f"{name} is {what}; it must be {words}")
-    return found
+    data = plain(value, name)
+    expected, *types = KINDS.get(name, ("", type(data)))
+    if type(data) not in types:
+        actual = repr(data) if isinstance(data, (bool, int, float)) else with_article(data)
+        raise TypeError(f"{name} is {actual}; it must be {expected}")
+    return data
 
 
 def expected_answer(response_format: Any) -> Any:
@@ -164,16 +164,16 @@ def expected_answer(response_format: Any) -> Any:
     return None if schema is None else json.dumps(plain(schema, "response_format"))
 
 
-def asked_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+def keyed_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters that enter the key; equal ones have one form, however they are written."""
-    asked = {name: value for name, value in given.items() if name not in UNKEYED}
-    if asked.get("n") == 1:
-        del asked["n"]
-    if isinstance(asked.get("stop"), str):
-        asked["stop"] = [asked["stop"]]
-    if "extra_body" in asked:
-        asked["extra_body"] = without_credentials(asked["extra_body"])
-    return asked
+    keyed = {name: value for name, value in parameters.items() if name not in UNKEYED}
+    if keyed.get("n") == 1:
+        del keyed["n"]
+    if isinstance(keyed.get("stop"), str):
+        keyed["stop"] = [keyed["stop"]]
+    if "extra_body" in keyed:
+        keyed["extra_body"] = without_credentials(keyed["extra_body"])
+    return keyed
 
 
 def sent_body(body: Mapping[str, Any], capabilities: Capabilities) -> dict[str, Any]:

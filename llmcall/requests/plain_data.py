@@ -48,8 +48,8 @@ def plain(value: Any, where: str, exact: bool = False, *, surrogates: bool = Fal
     return bytes(value) if exact and isinstance(value, bytes) else _number(value, where, exact)
 
 
-def _text(text: str, where: str, whole: bool) -> str:
-    if whole:
+def _text(text: str, where: str, must_be_unicode: bool) -> str:
+    if must_be_unicode:
         check_unicode(text, where)
     return str.__str__(text)
 
@@ -104,35 +104,37 @@ def ordered_names(data: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def is_same(one: Any, other: Any) -> bool:
+def is_same(value: Any, other: Any) -> bool:
     """Return whether two pieces of plain data have the same canonical JSON: ``True`` is not 1."""
-    kind = type(one)
-    if kind is not type(other):
+    value_type = type(value)
+    if value_type is not type(other):
         return False
-    if kind is dict:
-        if one.keys() != other.keys():
+    if value_type is dict:
+        if value.keys() != other.keys():
             return False
-        for name, item in one.items():
-            its = other[name]
-            if item != its if type(item) is str else not is_same(item, its):  # most are texts
+        for name, item in value.items():
+            other_item = other[name]
+            # most are texts
+            are_same = item == other_item if type(item) is str else is_same(item, other_item)
+            if not are_same:
                 return False
         return True
-    if kind is list:
-        return len(one) == len(other) and all(map(is_same, one, other))
-    return bool(one == other)
+    if value_type is list:
+        return len(value) == len(other) and all(map(is_same, value, other))
+    return bool(value == other)
 
 
-def map_texts(value: Any, change: Callable[[str], str], kept: Collection[str] = ()) -> Any:
+def map_texts(value: Any, change: Callable[[str], str], unchanged: Collection[str] = ()) -> Any:
     """Return a copy of plain data with each text changed, but no names.
 
     :param change: returns the new text.
-    :param kept: names of fields whose values stay.
+    :param unchanged: names of fields whose values stay.
     """
     if isinstance(value, dict):
         return {
-            name: item if name in kept else map_texts(item, change, kept)
+            name: item if name in unchanged else map_texts(item, change, unchanged)
             for name, item in value.items()
         }
     if isinstance(value, list):
-        return [map_texts(item, change, kept) for item in value]
+        return [map_texts(item, change, unchanged) for item in value]
     return change(value) if isinstance(value, str) else value

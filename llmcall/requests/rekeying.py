@@ -15,15 +15,15 @@ from .plain_data import map_texts
 NORMALIZED = ("messages", "input", "arguments", "body")
 
 
-def under_settings(asked: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """Return a stored request under some settings: their alias, namespace and normalizers apply.
 
-    :param asked: the request; its own namespace is dropped.
+    :param request: the request; its own namespace is dropped.
     """
-    renewed = {name: value for name, value in asked.items() if name != "namespace"}
+    renewed = {name: value for name, value in request.items() if name != "namespace"}
     namespace: str | None = settings.cache_namespace
-    if "model" in asked:
-        model = resolve(str(asked["model"]), settings.aliases)
+    if "model" in request:
+        model = resolve(str(request["model"]), settings.aliases)
         renewed["model"] = model
         namespace = _namespace_of(model, settings)
     _normalize(renewed, settings)
@@ -34,15 +34,13 @@ def under_settings(asked: Mapping[str, Any], settings: Settings) -> dict[str, An
 
 def _namespace_of(model: str, settings: Settings) -> str | None:
     """Return the namespace in which a model is asked: its endpoints' if they agree on one."""
-    of_endpoints = {
-        endpoint.namespace for endpoint in settings.endpoints if model in endpoint.models
-    }
-    if len(of_endpoints) == 1:
-        return of_endpoints.pop() or settings.cache_namespace
+    namespaces = {endpoint.namespace for endpoint in settings.endpoints if model in endpoint.models}
+    if len(namespaces) == 1:
+        return namespaces.pop() or settings.cache_namespace
     return settings.cache_namespace
 
 
-def _normalize(asked: dict[str, Any], settings: Settings) -> None:
+def _normalize(request: dict[str, Any], settings: Settings) -> None:
     """Normalize a request's texts in place."""
     normalize = normalizer(settings.cache_normalize)
     if normalize is None:
@@ -52,5 +50,5 @@ def _normalize(asked: dict[str, Any], settings: Settings) -> None:
         return text if DIGEST.match(text) else normalize(text)
 
     for name in NORMALIZED:
-        if name in asked:
-            asked[name] = map_texts(asked[name], normalized, kept=("role", "type"))
+        if name in request:
+            request[name] = map_texts(request[name], normalized, unchanged=("role", "type"))

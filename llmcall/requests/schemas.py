@@ -24,18 +24,18 @@ def _once_per_type(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     The cache also compares the ``repr``: unions that differ only in order are equal for Python.
     """
-    remembered = lru_cache(maxsize=256)(lambda output_type, shown: function(output_type))
+    results = lru_cache(maxsize=256)(lambda output_type, representation: function(output_type))
 
     @wraps(function)
-    def found(output_type: Any) -> Any:
+    def wrapper(output_type: Any) -> Any:
         """Return the function's result for a type."""
         try:
             hash(output_type)
         except TypeError:
             return function(output_type)
-        return remembered(output_type, repr(output_type))
+        return results(output_type, repr(output_type))
 
-    return found
+    return wrapper
 
 
 @_once_per_type
@@ -87,8 +87,8 @@ def tool_of(function: Callable[..., Any]) -> dict[str, Any]:
     name = getattr(function, "__name__", type(function).__name__)
     is_class = isinstance(function, type)
     parameters = rooted(full_schema(function) if is_class else _arguments_schema(function))
-    described = parameters.pop("description", None) if is_class else inspect.getdoc(function)
-    description = {"description": described} if described else {}
+    docstring = parameters.pop("description", None) if is_class else inspect.getdoc(function)
+    description = {"description": docstring} if docstring else {}
     return {
         "type": "function",
         "function": {"name": _name(name), **description, "parameters": parameters},
@@ -146,20 +146,21 @@ def _generator() -> Any:
 
         def dataclass_schema(self, schema: Any) -> dict[str, Any]:
             """Return the schema without a generated docstring."""
-            found = super().dataclass_schema(schema)  # the docstring is the description since 2.12
+            # the docstring is the description since 2.12
+            json_schema = super().dataclass_schema(schema)
             name, text = schema["cls"].__name__, schema["cls"].__doc__ or ""
             if text.startswith(f"{name}("):  # what @dataclass generates
-                found.pop("description", None)
+                json_schema.pop("description", None)
             elif text:
-                found.setdefault("description", inspect.cleandoc(text))
-            return found
+                json_schema.setdefault("description", inspect.cleandoc(text))
+            return json_schema
 
         def decimal_schema(self, schema: Any) -> dict[str, Any]:
             """Return the schema without the pattern that only some versions write."""
-            found = super().decimal_schema(schema)
-            for alternative in found.get("anyOf", ()):
+            json_schema = super().decimal_schema(schema)
+            for alternative in json_schema.get("anyOf", ()):
                 alternative.pop("pattern", None)  # written by 2.12 and 2.13 alone
-            return found
+            return json_schema
 
     return Generator
 
@@ -175,22 +176,21 @@ def _arguments_schema(function: Any) -> dict[str, Any]:
         raise _no_schema(function, error) from error
     fields: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
-    made: dict[Any, Any] = {}
+    replacements: dict[Any, Any] = {}
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        fields[name] = (
-            Any if parameter.annotation is parameter.empty else readable(parameter.annotation, made)
-        )
+        hint = Any if parameter.annotation is parameter.empty else parameter.annotation
+        fields[name] = readable(hint, replacements)
         if parameter.default is not parameter.empty:
             fields[name] = NotRequired[fields[name]]
             # pydantic's own schemas also leave out defaults that are not JSON.
             with suppress(PydanticSerializationError):
                 defaults[name] = to_jsonable_python(parameter.default)
-    found = _pydantic_schema(TypedDict("Arguments", fields))  # type: ignore[operator]
+    schema = _pydantic_schema(TypedDict("Arguments", fields))  # type: ignore[operator]
     for name, default in defaults.items():
-        found["properties"][name]["default"] = default
-    return canonical({**found, "additionalProperties": False})
+        schema["properties"][name]["default"] = default
+    return canonical({**schema, "additionalProperties": False})
 
 
 @_once_per_type
@@ -199,8 +199,8 @@ def full_schema(output_type: Any) -> dict[str, Any]:
 
     :raises TypeError: if pydantic has no JSON schema for the type.
     """
-    found = simple_schema(output_type)
-    return canonical(_pydantic_schema(output_type)) if found is None else found
+    schema = simple_schema(output_type)
+    return canonical(_pydantic_schema(output_type)) if schema is None else schema
 
 
 @_once_per_type
@@ -229,19 +229,17 @@ def simple_schema(output_type: Any) -> dict[str, Any] | None:
     if output_type is list or get_origin(output_type) is list:
         items = simple_schema(get_args(output_type)[0]) if get_args(output_type) else {}
         return None if items is None else {"items": items, "type": "array"}
-    if (inner := optional_type(output_type)) is not None and (
-        found := simple_schema(inner)
-    ) is not None:
-        return {"anyOf": [found, {"type": "null"}]}
-    return None
+    inner_type = optional_type(output_type)
+    inner_schema = None if inner_type is None else simple_schema(inner_type)
+    return None if inner_schema is None else {"anyOf": [inner_schema, {"type": "null"}]}
 
 
-def _format(output_type: Any, found: dict[str, Any], *, is_strict: bool) -> dict[str, Any]:
-    own_name = isinstance(output_type, type) and get_origin(output_type) is None
-    name = _name(output_type.__name__) if own_name else "answer"
+def _format(output_type: Any, schema: dict[str, Any], *, is_strict: bool) -> dict[str, Any]:
+    is_class = isinstance(output_type, type) and get_origin(output_type) is None
+    name = _name(output_type.__name__) if is_class else "answer"
     return {
         "type": "json_schema",
-        "json_schema": {"name": name, "strict": is_strict, "schema": found},
+        "json_schema": {"name": name, "strict": is_strict, "schema": schema},
     }
 
 
@@ -275,36 +273,37 @@ def label_of(option: Any) -> str:
     return option if isinstance(option, str) else json.dumps(option)
 
 
-def readable(given: Any, made: dict[Any, Any]) -> Any:
+def readable(hint: Any, replacements: dict[Any, Any]) -> Any:
     """Return a type with each ``typing.TypedDict`` replaced by one that pydantic reads.
 
     Python 3.12 and later need no replacement.
 
-    :param given: a type, or one made of several, such as ``list[T]``; the insides of classes stay.
-    :param made: the replacements so far, to which this adds: a ``TypedDict`` may have fields of its
-        own type.
+    :param hint: a type, or one made of several, such as ``list[T]``; the insides of classes stay.
+    :param replacements: those so far, to which this adds: a ``TypedDict`` may have fields of its own
+        type.
     :raises NameError: if a field's type is not found by its name.
     """
     if sys.version_info >= (3, 12):
-        return given
-    if type(given).__module__ == "typing" and hasattr(given, "__required_keys__"):
-        return made[given] if given in made else _remade(given, made)
-    origin: Any = get_origin(given)
-    arguments = get_args(given)
-    changed = tuple(readable(each, made) for each in arguments)
-    if changed == arguments:
-        return given
+        return hint
+    if type(hint).__module__ == "typing" and hasattr(hint, "__required_keys__"):
+        return replacements[hint] if hint in replacements else _replacement_of(hint, replacements)
+    origin: Any = get_origin(hint)
+    arguments = get_args(hint)
+    new_arguments = tuple(readable(each, replacements) for each in arguments)
+    if new_arguments == arguments:
+        return hint
     if origin is Annotated:
-        return Annotated[changed]
-    if hasattr(given, "copy_with"):
-        return given.copy_with(changed)
-    return Union[changed] if origin is UnionType else origin[changed]  # noqa: UP007  of any number
+        return Annotated[new_arguments]
+    if hasattr(hint, "copy_with"):
+        return hint.copy_with(new_arguments)
+    return Union[new_arguments] if origin is UnionType else origin[new_arguments]  # noqa: UP007  of any number
 
 
-def _remade(given: Any, made: dict[Any, Any]) -> Any:
+def _replacement_of(typed_dict: Any, replacements: dict[Any, Any]) -> Any:
     from typing_extensions import TypedDict, get_type_hints
 
-    copied: Any = made.setdefault(given, TypedDict(given.__name__, {}))  # type: ignore[operator]
+    replacement: Any = TypedDict(typed_dict.__name__, {})  # type: ignore[misc]
+    replacements[typed_dict] = replacement
     for name in (
         "__doc__",
         "__module__",
@@ -312,12 +311,12 @@ def _remade(given: Any, made: dict[Any, Any]) -> Any:
         "__pydantic_config__",
         "__required_keys__",
     ):
-        if hasattr(given, name):
-            setattr(copied, name, getattr(given, name))
-    for name, hint in get_type_hints(given, include_extras=True).items():
+        if hasattr(typed_dict, name):
+            setattr(replacement, name, getattr(typed_dict, name))
+    for name, hint in get_type_hints(typed_dict, include_extras=True).items():
         # its Required or NotRequired goes before __required_keys__
-        copied.__annotations__[name] = readable(hint, made)
-    return copied
+        replacement.__annotations__[name] = readable(hint, replacements)
+    return replacement
 
 
 _JSON_TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null"}
@@ -384,7 +383,9 @@ def strict(schema: Mapping[str, Any]) -> dict[str, Any]:
     definitions = schema.get("$defs", {})
     root = _strict(rooted(schema), definitions)
     if definitions:
-        root["$defs"] = {name: _strict(found, definitions) for name, found in definitions.items()}
+        root["$defs"] = {
+            name: _strict(definition, definitions) for name, definition in definitions.items()
+        }
     return root
 
 
@@ -415,17 +416,20 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
             return {name: schema_of(item) for name, item in value.items()}
         if keyword in _SCHEMAS:
             return schema_of(value)
-        return f"#/$defs/{own_name(value)}" if keyword == "$ref" else plain(value, keyword)
+        return f"#/$defs/{definition_name(value)}" if keyword == "$ref" else plain(value, keyword)
 
-    def own_name(reference: str) -> str:
+    def definition_name(reference: str) -> str:
         """Return a definition's name, that of its class; pydantic puts the module before it if two
         classes share a name.
         """
         key = reference.removeprefix("#/$defs/")
         if key not in names:
-            own = re.sub(r"-(?:Input|Output)(?=__|$)|__\d+$", "", key).rpartition("__")[2] or key
-            numbered = (f"{own}_{count}" for count in range(2, len(names) + 3))
-            names[key] = next(name for name in (own, *numbered) if name not in names.values())
+            bare_key = re.sub(r"-(?:Input|Output)(?=__|$)|__\d+$", "", key)
+            class_name = bare_key.rpartition("__")[2] or key
+            numbered = (f"{class_name}_{count}" for count in range(2, len(names) + 3))
+            names[key] = next(
+                name for name in (class_name, *numbered) if name not in names.values()
+            )
         return names[key]
 
     root = schema_of({keyword: value for keyword, value in schema.items() if keyword != "$defs"})

@@ -47,9 +47,11 @@ def matched_actors(run: RecordedRun, other: RecordedRun, align: Align | None) ->
     renamed = _renamed(ours, theirs)
     edited: dict[str, str] = {}
     if run.names_by_system or other.names_by_system:
-        left = {scope: ours[scope] for scope in ours if scope not in {*theirs, *renamed.values()}}
-        new = {scope: theirs[scope] for scope in theirs if scope not in {*ours, *renamed}}
-        edited = _edited(left, new)
+        missing = {
+            scope: ours[scope] for scope in ours if scope not in {*theirs, *renamed.values()}
+        }
+        added = {scope: theirs[scope] for scope in theirs if scope not in {*ours, *renamed}}
+        edited = _edited(missing, added)
     renamed |= edited
     for before, after in renamed.items():
         theirs[after] = theirs.pop(before)
@@ -62,35 +64,39 @@ def _actors(
     """Return the records of each actor, of both runs, by the names under which they have most
     actors in common.
     """
-    given = align.get if isinstance(align, Mapping) else align or str
+    name_of = align.get if isinstance(align, Mapping) else align or str
     ours, theirs = run.by_actor(), other.by_actor()
-    one, two = first_level(ours) or "", first_level(theirs) or ""
+    level, other_level = first_level(ours) or "", first_level(theirs) or ""
     # The scopes above the actors of both runs; of choices with as many actors in common, the first.
-    preferred = (run.scope, other.scope), (one, two)
-    choices = [(mine, others) for mine, others in preferred if mine and others and mine != others]
-    choices += [("", ""), *product(("", one, run.scope), ("", two, other.scope))]
-    found = [
-        (_called(ours, mine), _called(theirs, others, given))
-        for mine, others in dict.fromkeys(choices)
+    preferred = (run.scope, other.scope), (level, other_level)
+    choices = [
+        (above, other_above)
+        for above, other_above in preferred
+        if above and other_above and above != other_above
     ]
-    return max(found, key=lambda each: len(each[0].keys() & each[1].keys()))
+    choices += [("", ""), *product(("", level, run.scope), ("", other_level, other.scope))]
+    namings = [
+        (_called(ours, above), _called(theirs, other_above, name_of))
+        for above, other_above in dict.fromkeys(choices)
+    ]
+    return max(namings, key=lambda each: len(each[0].keys() & each[1].keys()))
 
 
 def _called(
     actors: Mapping[str, list[Record]],
     above: str,
-    given: Callable[[str], str | None] = str,
+    name_of: Callable[[str], str | None] = str,
 ) -> dict[str, list[Record]]:
     """Return the records of actors by their names, of several of one name one after the other.
 
     :param above: the path of the scope above them, which is left out; may be empty.
-    :param given: says what an actor is called, if it is called otherwise.
+    :param name_of: says what an actor is called, if it is called otherwise.
     """
-    found: dict[str, list[Record]] = {}
+    by_name: dict[str, list[Record]] = {}
     for scope, records in actors.items():
         name = relative(scope, above)
-        found.setdefault(given(name) or name, []).extend(records)
-    return found
+        by_name.setdefault(name_of(name) or name, []).extend(records)
+    return by_name
 
 
 def _renamed(
@@ -99,48 +105,53 @@ def _renamed(
     """Return the actors of the other run that begin with the prompt of one actor of the first that
     it lacks.
     """
-    left, new = _by_first_prompt(ours, theirs), _by_first_prompt(theirs, ours)
-    return {new[prompt]: left[prompt] for prompt in new if prompt in left}
+    missing, added = _by_first_prompt(ours, theirs), _by_first_prompt(theirs, ours)
+    return {added[prompt]: missing[prompt] for prompt in added if prompt in missing}
 
 
 def _by_first_prompt(run: Mapping[str, list[Record]], other: Container[str]) -> dict[str, str]:
     """Return the actors that another run lacks, by the first prompts that no two of them share."""
-    found: dict[str, list[str]] = {}
+    scopes_by_prompt: dict[str, list[str]] = {}
     for scope, records in run.items():
         if scope not in other:
-            found.setdefault(asked_key(records[0]), []).append(scope)
-    return {prompt: scopes[0] for prompt, scopes in found.items() if len(scopes) == 1}
+            scopes_by_prompt.setdefault(asked_key(records[0]), []).append(scope)
+    return {prompt: scopes[0] for prompt, scopes in scopes_by_prompt.items() if len(scopes) == 1}
 
 
-def _edited(left: Mapping[str, list[Record]], new: Mapping[str, list[Record]]) -> dict[str, str]:
+def _edited(
+    missing: Mapping[str, list[Record]], added: Mapping[str, list[Record]]
+) -> dict[str, str]:
     """Return the actors of the other run whose first prompts are most like those of actors of the
     first run that it lacks, by the words that not all of them have.
     """
-    asked, others = (
+    prompts, other_prompts = (
         {scope: FirstPrompt.of(records[0]) for scope, records in actors.items()}
-        for actors in (left, new)
+        for actors in (missing, added)
     )
-    common, others_common = _in_common(asked), _in_common(others)
-    if len(asked) == 1:
-        common = others_common
-    if len(others) == 1:
-        others_common = common
+    common, other_common = _in_common(prompts), _in_common(other_prompts)
+    if len(prompts) == 1:
+        common = other_common
+    if len(other_prompts) == 1:
+        other_common = common
     likeness = [
         (
-            _likeness(asked[one].words - common, others[other].words - others_common),
-            _likeness(asked[one].neighbours, others[other].neighbours),
-            other,
-            one,
+            _likeness(
+                prompts[scope].words - common, other_prompts[other_scope].words - other_common
+            ),
+            _likeness(prompts[scope].neighbours, other_prompts[other_scope].neighbours),
+            other_scope,
+            scope,
         )
-        for other, one in _candidates(asked, others)
+        for other_scope, scope in _candidates(prompts, other_prompts)
     ]
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for share, _, other, one in sorted(likeness, key=lambda each: (-each[0], -each[1], each[2:])):
-        if share >= ALIKE and other not in found and one not in taken:
-            found[other] = one
-            taken.add(one)
-    return found
+    matches: dict[str, str] = {}
+    matched_scopes: set[str] = set()
+    likeness.sort(key=lambda each: (-each[0], -each[1], each[2:]))
+    for share, _, other_scope, scope in likeness:
+        if share >= ALIKE and other_scope not in matches and scope not in matched_scopes:
+            matches[other_scope] = scope
+            matched_scopes.add(scope)
+    return matches
 
 
 class FirstPrompt(NamedTuple):
@@ -156,8 +167,8 @@ class FirstPrompt(NamedTuple):
     @classmethod
     def of(cls, record: Record) -> FirstPrompt:
         """Return what a call asked."""
-        asked = [record.request.get(name) for name in PROMPT]
-        words = [word for text in strings_in(asked) for word in text_of(text).words]
+        fields = [record.request.get(name) for name in PROMPT]
+        words = [word for text in strings_in(fields) for word in text_of(text).words]
         return cls(Counter(words), Counter(map(" ".join, pairwise(words))))
 
 
@@ -168,29 +179,31 @@ def _in_common(prompts: Mapping[str, FirstPrompt]) -> Counter[str]:
     return reduce(and_, (prompt.words for prompt in prompts.values()))
 
 
-def _likeness(one: Counter[str], other: Counter[str]) -> float:
+def _likeness(words: Counter[str], other_words: Counter[str]) -> float:
     """Return which share of their words two texts have in common."""
-    return 2 * (one & other).total() / ((one + other).total() or 1)
+    return 2 * (words & other_words).total() / ((words + other_words).total() or 1)
 
 
 def _candidates(
-    asked: Mapping[str, FirstPrompt], others: Mapping[str, FirstPrompt]
+    prompts: Mapping[str, FirstPrompt], other_prompts: Mapping[str, FirstPrompt]
 ) -> Iterator[tuple[str, str]]:
     """Yield pairs of actors whose prompts may be alike: the other run's, and the first one's.
 
     If actors are many, those are sought that have the rarest words of a prompt.
     """
     holders: dict[str, set[str]] = {}
-    for scope, prompt in asked.items():
+    for scope, prompt in prompts.items():
         for words in (*prompt.words, *prompt.neighbours):
             holders.setdefault(words, set()).add(scope)
-    held = Counter(words for each in others.values() for words in (*each.words, *each.neighbours))
-    for other, prompt in others.items():
-        found = set(asked)
-        known = [words for words in (*prompt.words, *prompt.neighbours) if words in holders]
-        for words in sorted(known, key=lambda words: (len(holders[words]), words)):
-            if len(found) <= FEW:
+    other_counts = Counter(
+        words for prompt in other_prompts.values() for words in (*prompt.words, *prompt.neighbours)
+    )
+    for other_scope, prompt in other_prompts.items():
+        candidates = set(prompts)
+        shared = [words for words in (*prompt.words, *prompt.neighbours) if words in holders]
+        for words in sorted(shared, key=lambda words: (len(holders[words]), words)):
+            if len(candidates) <= FEW:
                 break
-            if held[words] < len(others):  # what all of them have may be the edit
-                found = found & holders[words] or found
-        yield from ((other, one) for one in found)
+            if other_counts[words] < len(other_prompts):  # what all of them have may be the edit
+                candidates = candidates & holders[words] or candidates
+        yield from ((other_scope, scope) for scope in candidates)

@@ -56,38 +56,40 @@ class TwoRuns:
         """Go through all calls."""
         waiting = list(self.actors.values())
         while waiting:
-            passed = [actor.passed for actor in waiting]
+            positions = [actor.position for actor in waiting]
             for actor in waiting:
                 while not actor.is_done() and self._pass(actor):
                     self._explanations.note_moved(actor)
-            is_stuck = [actor.passed for actor in waiting] == passed
+            is_stuck = [actor.position for actor in waiting] == positions
             waiting = [actor for actor in waiting if not actor.is_done()]
             if is_stuck:
-                self._part(waiting)
+                self._note_causes(waiting)
                 waiting = [actor for actor in waiting if not actor.is_done()]
 
     def _pass(self, actor: Actor) -> bool:
         """Go past an actor's next call, unless it is a cause, or may repeat what is still to come."""
-        call = actor.calls[actor.passed]
+        call = actor.calls[actor.position]
         if call.one is None or call.other is None:
             before = None if call.one is None else call.one.prompt
             after = None if call.other is None else call.other.prompt
-            actor.part(Cause(actor.scope, actor.passed, call.status, before, after))
+            actor.note_cause(Cause(actor.scope, actor.position, call.status, before, after))
         elif call.status == "same":
-            actor.passed += 1
+            actor.position += 1
         elif call.is_same_request:
-            actor.part(Cause(actor.scope, actor.passed, "draw", call.one.answer, call.other.answer))
+            actor.note_cause(
+                Cause(actor.scope, actor.position, "draw", call.one.answer, call.other.answer)
+            )
         elif not self._explanations.unexplained(actor, self._order.has_come):
-            actor.passed += 1
+            actor.position += 1
         else:
             return False
         return True
 
-    def _part(self, stuck: list[Actor]) -> None:
+    def _note_causes(self, stuck: list[Actor]) -> None:
         """Note the causes among the next calls of all actors that are not done."""
         for cause in self._causes_among(stuck):
             actor = self.actors[cause.scope]
-            actor.part(cause)
+            actor.note_cause(cause)
             self._explanations.note_moved(actor)
 
     def _causes_among(self, stuck: list[Actor]) -> list[Cause]:
@@ -95,25 +97,33 @@ class TwoRuns:
         ones; else the first of those that wait for each other.
         """
         explanations, order = self._explanations, self._order
-        sought = {actor.scope: explanations.unexplained(actor, order.may_come) for actor in stuck}
-        awaited = {actor.scope: self._awaited(actor) for actor in stuck if not sought[actor.scope]}
+        unexplained = {
+            actor.scope: explanations.unexplained(actor, order.may_come) for actor in stuck
+        }
+        awaited = {
+            actor.scope: self._awaited(actor) for actor in stuck if not unexplained[actor.scope]
+        }
         waiting_for = _reversed(awaited)
         certain: list[Cause] = []
         doubtful: list[Cause] = []
         waiting: list[Cause] = []
         for actor in stuck:
-            found = sought[actor.scope]
-            own = []
-            if found:
+            differences = unexplained[actor.scope]
+            unquoted = []
+            if differences:
                 came = partial(self._came_without, _behind(actor.scope, waiting_for))
-                own = [each for each in found if not explanations.quoted(actor, each, came)]
-            if own:
-                certain.append(self._cause(actor, own, order.has_come))
-            elif found and all(explanations.quoted(actor, each, order.has_come) for each in found):
-                doubtful.append(self._cause(actor, found, order.has_come))
+                unquoted = [
+                    each for each in differences if not explanations.quoted(actor, each, came)
+                ]
+            if unquoted:
+                certain.append(self._cause(actor, unquoted, order.has_come))
+            elif differences and all(
+                explanations.quoted(actor, each, order.has_come) for each in differences
+            ):
+                doubtful.append(self._cause(actor, differences, order.has_come))
             else:
-                found = explanations.unexplained(actor, order.has_come)
-                waiting.append(self._cause(actor, found, order.may_come))
+                differences = explanations.unexplained(actor, order.has_come)
+                waiting.append(self._cause(actor, differences, order.may_come))
         # Each may repeat another's answer: one must be a cause.
         first = min((cause.number for cause in waiting), default=0)
         return certain or doubtful or [each for each in waiting if each.number == first]
@@ -137,32 +147,32 @@ class TwoRuns:
 
     # In words
 
-    def _cause(self, actor: Actor, found: list[Difference], came: Came) -> Cause:
+    def _cause(self, actor: Actor, differences: list[Difference], came: Came) -> Cause:
         """Return the cause of an actor's next call.
 
-        :param found: what differs beyond the answers that it repeats.
+        :param differences: what differs beyond the answers that it repeats.
         :param came: says which answers it may repeat nevertheless.
         """
-        told = next((each for each in found if each.field in ("model", *PROMPT)), None)
-        if told is None:
-            recorded = ", ".join(f"{each.place}={as_json(each.recorded)}" for each in found)
-            asked = ", ".join(f"{each.place}={as_json(each.asked)}" for each in found)
-            return Cause(actor.scope, actor.passed, "parameters", recorded, asked)
-        before, after = _text(told.recorded), _text(told.asked)
-        if told.field == "model":
-            return Cause(actor.scope, actor.passed, "model", before, after)
-        doubt = self._doubt(actor, told, came)
-        if isinstance(told.recorded, str) and isinstance(told.asked, str):
-            rest = self._explanations.without_quotes(actor, told)
-            after = after if rest == before else rest
-        return Cause(actor.scope, actor.passed, "prompt", before, after, doubt)
+        difference = next((each for each in differences if each.field in ("model", *PROMPT)), None)
+        if difference is None:
+            recorded = ", ".join(f"{each.place}={as_json(each.recorded)}" for each in differences)
+            asked = ", ".join(f"{each.place}={as_json(each.asked)}" for each in differences)
+            return Cause(actor.scope, actor.position, "parameters", recorded, asked)
+        before, after = _text(difference.recorded), _text(difference.asked)
+        if difference.field == "model":
+            return Cause(actor.scope, actor.position, "model", before, after)
+        doubt = self._doubt(actor, difference, came)
+        if isinstance(difference.recorded, str) and isinstance(difference.asked, str):
+            own_text = self._explanations.without_quotes(actor, difference)
+            after = after if own_text == before else own_text
+        return Cause(actor.scope, actor.position, "prompt", before, after, doubt)
 
-    def _doubt(self, actor: Actor, told: Difference, came: Came) -> str:
+    def _doubt(self, actor: Actor, difference: Difference, came: Came) -> str:
         """Return why a changed prompt may be a consequence; empty if nothing suggests it."""
-        quoted = self._explanations.quoted(actor, told, came)
-        if quoted is not None:
-            name = printable(quoted.scope) or OUTSIDE_ANY_SCOPE
-            return f"{PERHAPS}: {name} said so in call {quoted.number + 1}"
+        change = self._explanations.quoted(actor, difference, came)
+        if change is not None:
+            name = printable(change.scope) or OUTSIDE_ANY_SCOPE
+            return f"{PERHAPS}: {name} said so in call {change.number + 1}"
         if actor.parting is None and self._explanations.any_before(actor):
             return f"{PERHAPS}: answers changed before it"
         return ""
@@ -170,11 +180,11 @@ class TwoRuns:
 
 def _reversed(awaited: Mapping[str, set[str]]) -> dict[str, set[str]]:
     """Return the actors that wait for each actor."""
-    found: dict[str, set[str]] = {}
-    for scope, others in awaited.items():
-        for other in others:
-            found.setdefault(other, set()).add(scope)
-    return found
+    waiting_for: dict[str, set[str]] = {}
+    for scope, awaited_scopes in awaited.items():
+        for awaited_scope in awaited_scopes:
+            waiting_for.setdefault(awaited_scope, set()).add(scope)
+    return waiting_for
 
 
 def _behind(scope: str, waiting_for: Mapping[str, set[str]]) -> set[str]:
@@ -182,13 +192,13 @@ def _behind(scope: str, waiting_for: Mapping[str, set[str]]) -> set[str]:
 
     :param waiting_for: the actors that wait for each actor.
     """
-    found = {scope}
-    more = [scope]
-    while more:
-        new = waiting_for.get(more.pop(), set()) - found
-        found |= new
-        more += new
-    return found
+    scopes = {scope}
+    queue = [scope]
+    while queue:
+        new = waiting_for.get(queue.pop(), set()) - scopes
+        scopes |= new
+        queue += new
+    return scopes
 
 
 def _text(value: Any) -> str | None:

@@ -49,14 +49,14 @@ class Parts:
 
     :ivar index: the index of these words among those of all parts.
     :ivar by_turn: the parts, in their order.
-    :ivar passed: those of calls that were passed, in the same order.
+    :ivar passed_by_turn: those whose calls were passed, in the same order.
     """
 
     def __init__(self, index: int = 0) -> None:
         self.index = index
         self.by_turn: dict[Turn, list[Part]] = {}
-        self.passed: dict[Turn, list[Part]] = {}
-        self._within: dict[str, list[Part]] = {}
+        self.passed_by_turn: dict[Turn, list[Part]] = {}
+        self._by_scope: dict[str, list[Part]] = {}
         self._count = 0
 
     def add(self, change: Change, location: Hashable = ()) -> Part:
@@ -65,20 +65,20 @@ class Parts:
         self._count += 1
         self.by_turn.setdefault((change.number, change.calls), []).append(part)
         scope = change.scope
-        self._within.setdefault(scope, []).append(part)
+        self._by_scope.setdefault(scope, []).append(part)
         while "/" in scope:
             scope = scope.rpartition("/")[0]
-            self._within.setdefault(scope, []).append(part)
+            self._by_scope.setdefault(scope, []).append(part)
         return part
 
-    def within(self, scope: str) -> list[Part]:
+    def in_scope(self, scope: str) -> list[Part]:
         """Return the parts of an actor, and of those whose scopes are in its scope."""
-        return self._within.get(scope, [])
+        return self._by_scope.get(scope, [])
 
     def note_passed(self, part: Part) -> None:
         """Note that the call that gave a part was passed."""
         turn = part.change.number, part.change.calls
-        insort(self.passed.setdefault(turn, []), part, key=order_of)
+        insort(self.passed_by_turn.setdefault(turn, []), part, key=order_of)
 
 
 def order_of(part: Part) -> int:

@@ -14,7 +14,7 @@ from itertools import pairwise, takewhile
 from typing import Any, NamedTuple
 
 from ..display.formatting import as_json, one_line
-from .conversations import ASKED, Call
+from .conversations import NOT_PARAMETERS, Call
 from .grid import split_repeat
 
 SAMPLED = 60  # prompts by which a template is found
@@ -47,29 +47,29 @@ def columns(calls: Sequence[Call]) -> list[Column]:
     What tells the same calls apart as an earlier one is left out; so are numbers that only name the
     actors.
     """
-    found = []
-    seen: set[tuple[int, ...]] = set()
+    distinct = []
+    partitions: set[tuple[int, ...]] = set()
     names = _names(calls)
-    for column in (*_of_scopes(calls), *_of_parameters(calls), *_of_prompts(calls)):
+    for column in (*_scope_columns(calls), *_parameter_columns(calls), *_prompt_columns(calls)):
         if column.values != names:
             column = _binned(column)
         if 2 <= len(set(column.values) - {None}) <= MOST_VALUES:
-            first: dict[str | None, int] = {}
-            partition = tuple(first.setdefault(value, len(first)) for value in column.values)
-            if partition not in seen:
-                seen.add(partition)
-                found.append(column)
-    return found
+            numbers: dict[str | None, int] = {}
+            partition = tuple(numbers.setdefault(value, len(numbers)) for value in column.values)
+            if partition not in partitions:
+                partitions.add(partition)
+                distinct.append(column)
+    return distinct
 
 
 def _binned(column: Column) -> Column:
     """Return a column of many numbers as one of ranges with as many calls each."""
-    known = [value for value in column.values if value is not None]
-    if len(set(known)) <= MOST_VALUES or not all(map(_NUMBER.fullmatch, known)):
+    texts = [value for value in column.values if value is not None]
+    if len(set(texts)) <= MOST_VALUES or not all(map(_NUMBER.fullmatch, texts)):
         return column
-    ranges = binned([float(value) for value in known])
+    name_of = binned([float(text) for text in texts])
     return column._replace(
-        values=[None if value is None else ranges(float(value)) for value in column.values]
+        values=[None if value is None else name_of(float(value)) for value in column.values]
     )
 
 
@@ -99,25 +99,25 @@ def _names(calls: Sequence[Call]) -> list[str | None]:
     return [*names] if len(set(names)) == len(set(scopes)) else []
 
 
-def _of_scopes(calls: Sequence[Call]) -> Iterator[Column]:
+def _scope_columns(calls: Sequence[Call]) -> Iterator[Column]:
     """Yield the levels of the scopes, and the columns that a key joins in one."""
     paths = [split_repeat(call.record.scope)[0].split("/") for call in calls]
     for level in range(max(map(len, paths), default=0)):
         names = [path[level] if level < len(path) else None for path in paths]
         yield Column(f"scope, level {level + 1}", names)
         parts = [name.split(",") if name else [] for name in names]
-        joined = {len(each) for each in parts if each}
-        if len(joined) == 1 and max(joined) > 1:
-            for number in range(max(joined)):
+        sizes = {len(each) for each in parts if each}
+        if len(sizes) == 1 and max(sizes) > 1:
+            for number in range(max(sizes)):
                 values = [each[number] if each else None for each in parts]
                 yield Column(f"key, column {number + 1}", values)
 
 
-def _of_parameters(calls: Sequence[Call]) -> Iterator[Column]:
+def _parameter_columns(calls: Sequence[Call]) -> Iterator[Column]:
     """Yield the model, the served model, and the parameters."""
     yield Column("model", [call.title for call in calls])
     yield Column("served model", [call.record.served for call in calls])
-    names = sorted({name for call in calls for name in call.record.request} - {*ASKED})
+    names = sorted({name for call in calls for name in call.record.request} - {*NOT_PARAMETERS})
     for name in names:
         values = [call.record.request.get(name) for call in calls]
         yield Column(name, [None if value is None else as_json(value) for value in values])
@@ -126,7 +126,7 @@ def _of_parameters(calls: Sequence[Call]) -> Iterator[Column]:
 # Prompts
 
 
-def _of_prompts(calls: Sequence[Call]) -> Iterator[Column]:
+def _prompt_columns(calls: Sequence[Call]) -> Iterator[Column]:
     prompts = [_text(call) for call in calls]
     different = list(dict.fromkeys(prompts))
     sample = different[:: -(-len(different) // SAMPLED)]
@@ -135,17 +135,17 @@ def _of_prompts(calls: Sequence[Call]) -> Iterator[Column]:
     template = _template([_TOKEN.findall(text) for text in sample])
     fixed = "".join(template).split(_GAP)
     pattern = re.compile("(.*?)".join(map(re.escape, fixed)), re.DOTALL)
-    filled = {text: pattern.fullmatch(text) for text in different}
+    matches = {text: pattern.fullmatch(text) for text in different}
     for number, (before, after) in enumerate(pairwise(fixed), 1):
-        values = {text: match and match[number] for text, match in filled.items()}
+        values = {text: match and match[number] for text, match in matches.items()}
         if len(set(values.values()) - {None}) > 1:
             yield Column(_label(before, after), [_value(values[text]) for text in prompts])
 
 
 def _text(call: Call) -> str:
     """Return what a call asked first, without what follows an answer."""
-    asked = takewhile(lambda message: not message.role.startswith("assistant"), call.messages)
-    return "\n".join(text for message in asked for text in message.texts)
+    messages = takewhile(lambda message: not message.role.startswith("assistant"), call.messages)
+    return "\n".join(text for message in messages for text in message.texts)
 
 
 def _template(texts: Iterable[Sequence[str]]) -> list[str]:
@@ -154,16 +154,16 @@ def _template(texts: Iterable[Sequence[str]]) -> list[str]:
     template = list(first)
     for text in rest:
         matcher = SequenceMatcher(None, template, text, autojunk=False)
-        found: list[str] = []
+        merged: list[str] = []
         end, text_end = 0, 0
         for begin, text_begin, size in matcher.get_matching_blocks():
-            if (begin > end or text_begin > text_end) and found[-1:] != [_GAP]:
-                found.append(_GAP)
+            if (begin > end or text_begin > text_end) and merged[-1:] != [_GAP]:
+                merged.append(_GAP)
             for token in template[begin : begin + size]:
-                if token != _GAP or found[-1:] != [_GAP]:
-                    found.append(token)
+                if token != _GAP or merged[-1:] != [_GAP]:
+                    merged.append(token)
             end, text_end = begin + size, text_begin + size
-        template = found
+        template = merged
     return template
 
 
@@ -181,8 +181,8 @@ def _value(text: str | None) -> str | None:
 
 def counts_by(values: Sequence[str], column: Column | None) -> Mapping[str, Counter[str]]:
     """Return how often each value came, for each value of a column; ``""`` stands for all."""
-    found: dict[str, Counter[str]] = {}
+    counts: dict[str, Counter[str]] = {}
     groups: Iterable[Any] = column.values if column else [""] * len(values)
     for value, group in zip(values, groups, strict=True):
-        found.setdefault("(none)" if group is None else group, Counter())[value] += 1
-    return found
+        counts.setdefault("(none)" if group is None else group, Counter())[value] += 1
+    return counts

@@ -76,11 +76,11 @@ class Comparison:
             scope: list(paired(scope, number, ours.get(scope, []), theirs.get(scope, [])))
             for scope in {**ours, **theirs}
         }
-        found = causes(actors, run.normalize, other.normalize)
+        causes_by_scope = causes(actors, run.normalize, other.normalize)
         for scope, pairs in actors.items():
             pairs = [pair._replace(round=_round(pair, run, other)) for pair in pairs]
             self.pairs += pairs
-            parting, later = found[scope]
+            parting, later = causes_by_scope[scope]
             self.parted += [_parting(parting, pairs)] if parting else []
             self.later += [_parting(later, pairs)] if later else []
 
@@ -92,8 +92,8 @@ class Comparison:
                 pair.scope,
                 pair.place,
                 pair.status,
-                *_told(pair.one),
-                *_told(pair.other),
+                *_prompt_and_answer(pair.one),
+                *_prompt_and_answer(pair.other),
                 pair.run,
                 pair.round,
             )
@@ -106,12 +106,14 @@ class Comparison:
 
         If no level of the scopes is the round, the n-th calls of all actors stand together.
         """
-        found: dict[tuple[int, str], list[bool]] = {}
+        changes_by_round: dict[tuple[int, str], list[bool]] = {}
         for pair in self.pairs:
             if pair.one is not None and pair.other is not None:
-                changes = found.setdefault((pair.run, _round_name(pair)), [])
+                changes = changes_by_round.setdefault((pair.run, _round_name(pair)), [])
                 changes.append(pair.status == "changed")
-        rounds = [Round(name, len(each), sum(each), run) for (run, name), each in found.items()]
+        rounds = [
+            Round(name, len(each), sum(each), run) for (run, name), each in changes_by_round.items()
+        ]
         return sorted(rounds, key=lambda each: (each.run, natural_order(each.name)))
 
     @cached_property
@@ -121,17 +123,19 @@ class Comparison:
         JSON answers are counted by their value, texts as they are.
         """
         # By the record of the first run, which is in a pair with each of the other runs.
-        found: dict[int, tuple[Pair, Counter[str]]] = {}
+        answers_by_record: dict[int, tuple[Pair, Counter[str]]] = {}
         for pair in self.pairs:
             if pair.one is not None:
-                _, answers = found.setdefault(
+                _, answers = answers_by_record.setdefault(
                     id(pair.one), (pair, Counter([counted_value(pair.one.answer)]))
                 )
                 if pair.other is not None:
                     answers[counted_value(pair.other.answer)] += 1
         return [
-            Spread(pair.scope, pair.place, _told(pair.one)[0], dict(answers.most_common()))
-            for pair, answers in found.values()
+            Spread(
+                pair.scope, pair.place, _prompt_and_answer(pair.one)[0], dict(answers.most_common())
+            )
+            for pair, answers in answers_by_record.values()
         ]
 
     def to_frame(self) -> pandas.DataFrame:
@@ -185,13 +189,13 @@ class Comparison:
             yield "The runs have no actor in common: their scopes and their prompts differ."
             return
         yield from self._by_round()
-        for other, one in sorted(self.renamed.items()):
+        for other_scope, scope in sorted(self.renamed.items()):
             how = (
                 "its system message, which names it, was edited"
-                if other in self._edited
+                if other_scope in self._edited
                 else "matched by its first prompt"
             )
-            yield f"{_named(one)} is called {_named(other)} in the other run ({how})"
+            yield f"{_named(scope)} is called {_named(other_scope)} in the other run ({how})"
         if not self.parted:
             yield "The runs do not diverge."
         yield from self._in_words(self.parted, "")
@@ -212,32 +216,34 @@ class Comparison:
             if len(rounds) > 1 and 0 < sum(each.changed for each in rounds) < sum(
                 each.calls for each in rounds
             ):
-                which = f" of {run}" if len(self._names) > 2 else ""
-                yield f"changed calls{which}: {', '.join(shares_in_words(rounds))}"
+                of_run = f" of {run}" if len(self._names) > 2 else ""
+                yield f"changed calls{of_run}: {', '.join(shares_in_words(rounds))}"
 
     def _in_words(self, partings: Iterable[Parting], when: str) -> Iterator[str]:
         """Yield a line for each change, however many scopes it is in: certain causes, then doubtful
         ones, then whole calls.
         """
-        alike: dict[tuple[bool, bool, int, str, str, str], list[Parting]] = {}
+        groups: dict[tuple[bool, bool, int, str, str, str], list[Parting]] = {}
         for parting in partings:
             is_call = parting.why in ("missing", "added")
             words = "" if is_call else parting.in_words()
-            kind = is_call, bool(parting.doubt), parting.run, parting.why, words, parting.perhaps
-            alike.setdefault(kind, []).append(parting)
-        for (is_call, _, run, why, words, _), same in sorted(
-            alike.items(), key=lambda each: each[0][:2]
+            key = is_call, bool(parting.doubt), parting.run, parting.why, words, parting.perhaps
+            groups.setdefault(key, []).append(parting)
+        for (is_call, _, run, why, words, _), group in sorted(
+            groups.items(), key=lambda each: each[0][:2]
         ):
-            which = f" of {self._names[run]}" if len(self._names) > 2 else ""
-            scopes = ", ".join(_named(parting.scope) for parting in same[:SCOPES_SHOWN])
-            if len(same) > 1:
-                more = f" and {len(same) - SCOPES_SHOWN:,} more" if len(same) > SCOPES_SHOWN else ""
-                where = f"the same change in {len(same):,} scopes{which} ({scopes}{more})"
-                what = "" if is_call else f": {words}"
+            of_run = f" of {self._names[run]}" if len(self._names) > 2 else ""
+            scopes = ", ".join(_named(parting.scope) for parting in group[:SCOPES_SHOWN])
+            if len(group) > 1:
+                more = (
+                    f" and {len(group) - SCOPES_SHOWN:,} more" if len(group) > SCOPES_SHOWN else ""
+                )
+                where = f"the same change in {len(group):,} scopes{of_run} ({scopes}{more})"
+                change = "" if is_call else f": {words}"
             else:
-                where = f"{scopes}, {same[0].call}{which}"
-                what = f": {same[0].in_words()}"
-            yield f"{where}{when}: {WHY[why]}{what}{same[0].perhaps}"
+                where = f"{scopes}, {group[0].call}{of_run}"
+                change = f": {group[0].in_words()}"
+            yield f"{where}{when}: {WHY[why]}{change}{group[0].perhaps}"
 
 
 @short_traceback
@@ -311,7 +317,7 @@ def _served(pair: Pair) -> tuple[str, ...]:
     return tuple(names) if len(set(names)) > 1 else ()
 
 
-def _told(record: Record | None) -> tuple[str | None, str | None]:
+def _prompt_and_answer(record: Record | None) -> tuple[str | None, str | None]:
     return (None, None) if record is None else (record.prompt, record.answer)
 
 

@@ -27,8 +27,8 @@ ORDINARY_ENDS = (
     "tool_use",
     None,
 )
-# apart from parameters
-ASKED = (
+# the fields of a request that are no parameters
+NOT_PARAMETERS = (
     "model",
     "messages",
     "input",
@@ -41,7 +41,7 @@ ASKED = (
 # The fields of a body that contain what was said.
 SYSTEMS = ("system", "instructions")
 QUESTIONS = ("messages", "input", "prompt")
-SAID = (*SYSTEMS, *QUESTIONS)
+CONTENT_FIELDS = (*SYSTEMS, *QUESTIONS)
 TEXTS = ("text", "input_text", "output_text")  # the types of parts that are texts
 ANSWERER = "assistant"  # the role
 
@@ -62,20 +62,22 @@ class Utterance(NamedTuple):
 class History:
     """The messages with which some calls of a scope begin, by the last of them.
 
-    :ivar said: the last message.
+    :ivar message: the last message.
     :ivar first: the first call that asked or answered it.
     :ivar last: the last such call.
-    :ivar further: the histories with one more message.
+    :ivar continuations: the histories with one more message.
     """
 
-    said: Utterance
+    message: Utterance
     first: Call | None = None
     last: Call | None = None
-    further: dict[Utterance, History] = field(default_factory=dict)
+    continuations: dict[Utterance, History] = field(default_factory=dict)
 
-    def with_message(self, said: Utterance) -> History:
+    def with_message(self, message: Utterance) -> History:
         """Return the history with one more message."""
-        return self.further.get(said) or self.further.setdefault(said, History(said))
+        return self.continuations.get(message) or self.continuations.setdefault(
+            message, History(message)
+        )
 
 
 class Call(NamedTuple):
@@ -85,9 +87,9 @@ class Call(NamedTuple):
     :param title: the model's or the function's name.
     :param parameters: what else was asked for, as name and JSON.
     :param messages: all that were asked.
-    :param known: how many of them, from the first, an earlier call contained.
-    :param after: the first call that contained them, if the one right before it in its scope did not;
-        else ``None``.
+    :param repeated: how many of them, from the first, an earlier call contained.
+    :param repeated_from: the first call that contained them, if the one right before it in its
+        scope did not; else ``None``.
     :param answers: the answers; several if ``n`` is above 1.
     """
 
@@ -96,8 +98,8 @@ class Call(NamedTuple):
     title: str
     parameters: tuple[tuple[str, str], ...]
     messages: tuple[Utterance, ...]
-    known: int
-    after: Call | None
+    repeated: int
+    repeated_from: Call | None
     answers: tuple[Utterance, ...]
 
 
@@ -125,33 +127,33 @@ def by_round(run: RecordedRun) -> dict[str, list[Call]]:
             f"call {number}": [call for call in calls if call]
             for number, calls in enumerate(numbered, 1)
         }
-    found: dict[str, list[Call]] = {name: [] for name in ("", *run.rounds.numbers)}
+    calls_by_round: dict[str, list[Call]] = {name: [] for name in ("", *run.rounds.numbers)}
     for calls in groups.values():
         for call in calls:
-            found[run.round_of(call.record)].append(call)
-    return {name or "outside any round": calls for name, calls in found.items() if calls}
+            calls_by_round[run.round_of(call.record)].append(call)
+    return {name or "outside any round": calls for name, calls in calls_by_round.items() if calls}
 
 
-def _call(record: Record, beginning: History, before: Call | None) -> Call:
+def _call(record: Record, beginning: History, previous: Call | None) -> Call:
     histories = [beginning]
     for message in _messages_of(record):
-        histories.append(histories[-1].with_message(_said_of(message)))
-    known = sum(each.last is not None for each in histories[1:-1])
+        histories.append(histories[-1].with_message(_utterance(message)))
+    repeated = sum(each.last is not None for each in histories[1:-1])
     call = Call(
         record,
         (record.sample or "").partition("#")[2],
         title_of(record.kind, record.request),
         tuple((name, as_json(value)) for name, value in sorted(_parameters_of(record).items())),
-        tuple(each.said for each in histories[1:]),
-        known,
-        None if histories[known].last is before else histories[known].first,
+        tuple(each.message for each in histories[1:]),
+        repeated,
+        None if histories[repeated].last is previous else histories[repeated].first,
         tuple(_answers(record)),
     )
     choices = record.response.get("choices") or ()
-    answered = [histories[-1].with_message(_said_of(choice["message"])) for choice in choices]
+    answered = [histories[-1].with_message(_utterance(choice["message"])) for choice in choices]
     if _asks_model(record):
         answered = [
-            histories[-1].with_message(said._replace(role=ANSWERER)) for said in call.answers
+            histories[-1].with_message(answer._replace(role=ANSWERER)) for answer in call.answers
         ]
     for each in (*histories[1:], *answered):
         each.first, each.last = each.first or call, call
@@ -176,7 +178,7 @@ def _asks_model(record: Record) -> bool:
     if record.kind != "http" or model_of(record.kind, record.request, record.response) is None:
         return False
     body = record.request.get("body")
-    return isinstance(body, dict) and not set(SAID).isdisjoint(body)
+    return isinstance(body, dict) and not set(CONTENT_FIELDS).isdisjoint(body)
 
 
 def _messages_in(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -185,41 +187,43 @@ def _messages_in(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         if name in body:
             yield {"role": "system", "content": body[name]}
     for name in QUESTIONS:
-        asked = body.get(name)
-        if isinstance(asked, list) and all(isinstance(item, dict) for item in asked):
-            for item in asked:
+        content = body.get(name)
+        if isinstance(content, list) and all(isinstance(item, dict) for item in content):
+            for item in content:
                 is_message = isinstance(item.get("role"), str) and "content" in item
                 yield item if is_message else {"role": "user", "content": as_json(item)}
-        elif asked is not None:
-            text = asked if isinstance(asked, str) else as_json(asked)
+        elif content is not None:
+            text = content if isinstance(content, str) else as_json(content)
             yield {"role": "user", "content": text}
 
 
 def _parameters_of(record: Record) -> dict[str, Any]:
     """Return what else was asked for; of a body, its further fields."""
-    asked = {name: value for name, value in record.request.items() if name not in ASKED}
+    parameters = {
+        name: value for name, value in record.request.items() if name not in NOT_PARAMETERS
+    }
     if _asks_model(record):
         body = record.request["body"]
-        asked |= {name: value for name, value in body.items() if name not in SAID}
-    return asked
+        parameters |= {name: value for name, value in body.items() if name not in CONTENT_FIELDS}
+    return parameters
 
 
-def _said_of(message: Mapping[str, Any]) -> Utterance:
+def _utterance(message: Mapping[str, Any]) -> Utterance:
     """Return a message as it is shown."""
     role = str(message.get("role") or "assistant")
-    about = message.get("name") or message.get("tool_call_id")
+    label = message.get("name") or message.get("tool_call_id")
     content, calls = message.get("content"), message.get("tool_calls") or ()
     if not isinstance(content, list):
         content = [] if content is None else [content]
-    texts = [*map(_part, content), *(f"calls {_tool_call(call)}" for call in calls)]
+    texts = [*map(_part_text, content), *(f"calls {_tool_call(call)}" for call in calls)]
     if message.get("function_call"):  # of an older API
         texts.append(f"calls {_tool_call({'function': message['function_call']})}")
     if message.get("refusal"):
         texts.append(f"refuses: {message['refusal']}")
-    return Utterance(f"{role} ({about})" if about else role, tuple(texts))
+    return Utterance(f"{role} ({label})" if label else role, tuple(texts))
 
 
-def _part(part: Any) -> str:
+def _part_text(part: Any) -> str:
     if isinstance(part, dict) and part.get("type") in TEXTS:
         part = part.get("text")
     return part if isinstance(part, str) else as_json(part)
@@ -252,9 +256,11 @@ def _http_answer(record: Record) -> Utterance:
 
 
 def _choice(choice: Mapping[str, Any], count: int) -> Utterance:
-    said = _said_of(choice["message"])
+    utterance = _utterance(choice["message"])
     role = (
-        said.role if count == 1 else f"{said.role}, choice {choice.get('index', 0) + 1} of {count}"
+        utterance.role
+        if count == 1
+        else f"{utterance.role}, choice {choice.get('index', 0) + 1} of {count}"
     )
     end = choice.get("finish_reason")
-    return said._replace(role=role if end in ORDINARY_ENDS else f"{role}, ended by {end}")
+    return utterance._replace(role=role if end in ORDINARY_ENDS else f"{role}, ended by {end}")

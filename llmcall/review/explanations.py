@@ -101,9 +101,9 @@ class Explanations:
         """The answers that differ, by their words; they know which calls were passed."""
         while self._moved:
             actor = self._moved.pop()
-            for number in range(actor.noted, actor.passed):
+            for number in range(actor.indexed, actor.position):
                 self._index.note_passed(actor.scope, number)
-            actor.noted = actor.passed
+            actor.indexed = actor.position
         return self._index
 
     @cached_property
@@ -118,7 +118,7 @@ class Explanations:
 
     def any_before(self, actor: Actor) -> bool:
         """Return whether any changed answer came before an actor's next call."""
-        number, share = actor.progress(actor.passed)
+        number, share = actor.progress(actor.position)
         last = min(number, len(self._earliest)) - 1
         return last >= 0 and self._earliest[last] < share
 
@@ -152,7 +152,7 @@ class Explanations:
             ):
                 part = found.add(change)
                 self._answers.watch(found, part)
-                if change.number < self._actors[change.scope].passed:
+                if change.number < self._actors[change.scope].position:
                     found.note_passed(part)
         return found
 
@@ -163,7 +163,7 @@ class Explanations:
 
     def differences_of(self, actor: Actor) -> list[Difference]:
         """Return what differs in an actor's next call."""
-        call = actor.calls[actor.passed]
+        call = actor.calls[actor.position]
         assert call.one is not None and call.other is not None
         return list(differences(call.one.request, call.other.request))
 
@@ -228,7 +228,7 @@ class Explanations:
             )
         ]
         if difference.role in QUOTING and text.words == pair[0].words:
-            found.append(parts.within(actor.scope))
+            found.append(parts.in_scope(actor.scope))
         known = merge(*found, key=order_of)
         return next((part for part in known if came(actor, part.change)), None)
 
@@ -238,10 +238,10 @@ class Explanations:
         """Yield the parts of each turn that the program repeats behind some words in other rounds,
         too.
         """
-        if self._repeats.stands_elsewhere(actor.scope, actor.passed, context):
+        if self._repeats.stands_elsewhere(actor.scope, actor.position, context):
             for group in self._repeats.groups_of(parts):
                 if self._order.turn_order(actor, group.turn) != AFTER:
-                    yield self._repeats.repeated(actor.scope, actor.passed, context, form, group)
+                    yield self._repeats.repeated(actor.scope, actor.position, context, form, group)
 
     def quoted(self, actor: Actor, told: Difference, came: Came) -> Change | None:
         """Return an answer that has the words that changed in a prompt, maybe by chance."""

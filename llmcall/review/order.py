@@ -29,7 +29,7 @@ class Order:
     def has_come(self, actor: Actor, change: Change) -> bool:
         """Return whether an answer came before an actor's next call."""
         order = self._order(actor, change)
-        is_passed = change.number < self._actors[change.scope].passed
+        is_passed = change.number < self._actors[change.scope].position
         return order == BEFORE or (order == BESIDE and is_passed)
 
     def may_come(self, actor: Actor, change: Change) -> bool:
@@ -39,29 +39,29 @@ class Order:
     def _order(self, actor: Actor, change: Change) -> int:
         """Return whether an answer came before an actor's next call, as far as rounds tell."""
         if change.scope == actor.scope:
-            return BEFORE if change.number < actor.passed else AFTER
+            return BEFORE if change.number < actor.position else AFTER
         return self.turn_order(actor, (change.number, change.calls))
 
     def turn_order(self, actor: Actor, turn: Turn) -> int:
         """Return whether a turn of other actors comes before an actor's next call."""
-        its = turn[0], turn[0] / turn[1]
-        own = actor.progress(actor.passed)
-        if its[0] < own[0] and its[1] < own[1]:
+        other_call = turn[0], turn[0] / turn[1]
+        next_call = actor.progress(actor.position)
+        if other_call[0] < next_call[0] and other_call[1] < next_call[1]:
             return BEFORE
-        return AFTER if its[0] > own[0] and its[1] > own[1] else BESIDE
+        return AFTER if other_call[0] > next_call[0] and other_call[1] > next_call[1] else BESIDE
 
     def that_came(self, actor: Actor, parts: Parts, came: Came) -> Iterator[Part]:
         """Yield the parts that came before an actor's next call, in their order.
 
         An actor's own turns are in the same order, apart from the next call itself.
         """
-        found: list[Iterable[Part]] = []
+        groups: list[Iterable[Part]] = []
         for turn, each in parts.by_turn.items():
             order = self.turn_order(actor, turn)
             if order == BEFORE:
-                found.append(each)
+                groups.append(each)
             elif order == BESIDE and came == self.has_come:
-                found.append(parts.passed.get(turn, ()))
+                groups.append(parts.passed_by_turn.get(turn, ()))
             elif order == BESIDE:
-                found.append(part for part in each if came(actor, part.change))
-        return merge(*found, key=order_of)
+                groups.append(part for part in each if came(actor, part.change))
+        return merge(*groups, key=order_of)

@@ -104,7 +104,7 @@ class PageData:
                 ),
                 "draw": visible(call.draw),
                 "node": self._histories(call)[-1],
-                "new": len(call.messages) - call.known,
+                "new": len(call.messages) - call.repeated,
                 "answers": [self._messages[said] for said in call.answers],
                 "input": usage.input_tokens,
                 "output": usage.output_tokens,
@@ -126,7 +126,7 @@ class PageData:
     def _add_heard(self, answers: AnswerIndex, actor: str, place: int, call: Call) -> None:
         """Add which earlier answers of others the messages quote that no call before had."""
         nodes = self._histories(call)
-        first = call.known
+        first = call.repeated
         while first < len(call.messages) and nodes[first + 1] in self._heard:
             first += 1
         for node in nodes[first + 1 :]:

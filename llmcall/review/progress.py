@@ -26,8 +26,8 @@ class Cause(NamedTuple):
 class Actor:
     """The calls of one actor, and how far they were gone through.
 
-    :ivar passed: how many calls came before what is looked at.
-    :ivar noted: how many of them the index of answers knows of.
+    :ivar position: the index of the next call.
+    :ivar indexed: how many of the calls before it the index of answers knows of.
     :ivar parting: the first call at which its runs part.
     :ivar later: the first call after another draw that is a cause again.
     """
@@ -35,8 +35,8 @@ class Actor:
     def __init__(self, scope: str, calls: list[Pair]) -> None:
         self.scope = scope
         self.calls = calls
-        self.passed = 0
-        self.noted = 0
+        self.position = 0
+        self.indexed = 0
         self.parting: Cause | None = None
         self.later: Cause | None = None
 
@@ -46,15 +46,15 @@ class Actor:
 
     def is_done(self) -> bool:
         """Return whether all calls were passed."""
-        return self.passed == len(self.calls)
+        return self.position == len(self.calls)
 
-    def part(self, cause: Cause) -> None:
+    def note_cause(self, cause: Cause) -> None:
         """Note a cause, and go past it; the rest of the calls is passed if no more causes count."""
-        self.passed += 1
+        self.position += 1
         if self.parting is None:
             self.parting = cause
             if cause.why != "draw":
-                self.passed = len(self.calls)
+                self.position = len(self.calls)
         elif cause.why in ("prompt", "parameters", "model"):
             self.later = cause
-            self.passed = len(self.calls)
+            self.position = len(self.calls)

@@ -54,9 +54,9 @@ class Level(NamedTuple):
     word: str
 
     def __str__(self) -> str:
-        shown = ", ".join(printable(name) for name in self.names[:NAMES_SHOWN])
+        first_names = ", ".join(printable(name) for name in self.names[:NAMES_SHOWN])
         more = len(self.names) - NAMES_SHOWN
-        names = f"{shown} and {more:,} more" if more > 0 else shown
+        names = f"{first_names} and {more:,} more" if more > 0 else first_names
         return (
             f"{self.number} or {self.word!r} ({names})" if self.word else f"{self.number} ({names})"
         )
@@ -88,13 +88,13 @@ class Rounds(NamedTuple):
 
 def levels(scopes: Iterable[str]) -> list[Level]:
     """Return the levels of some scope paths."""
-    found: list[dict[str, None]] = []
+    names_by_level: list[dict[str, None]] = []
     for scope in dict.fromkeys(scopes):
         for index, name in enumerate(scope.split("/") if scope else ()):
-            if index == len(found):
-                found.append({})
-            found[index][name] = None
-    return [_level(number, names) for number, names in enumerate(found, 1)]
+            if index == len(names_by_level):
+                names_by_level.append({})
+            names_by_level[index][name] = None
+    return [_level(number, names) for number, names in enumerate(names_by_level, 1)]
 
 
 def _level(number: int, names: Collection[str]) -> Level:
@@ -125,33 +125,33 @@ def find_rounds(
         finds it.
     :raises ValueError: if no run has such a level.
     """
-    known = [levels(scopes) for scopes in runs]
+    levels_by_run = [levels(scopes) for scopes in runs]
     if named is None:
-        named = next(filter(None, map(_time_word, known, runs)), None)
+        named = next(filter(None, map(_time_word, levels_by_run, runs)), None)
         if named is None:
             return [None for _ in runs]
-    found = [_level_named(each, str(named)) for each in known]
-    if not any(found):
-        every = levels(scope for scopes in runs for scope in scopes)
-        listed = "; ".join(map(str, every)) or "none, because no call is in a scope"
-        raise ValueError(f"the scopes have no level {named!r}; known levels: {listed}")
-    return [None if level is None else _rounds(level) for level in found]
+    matches = [_level_named(each, str(named)) for each in levels_by_run]
+    if not any(matches):
+        all_levels = levels(scope for scopes in runs for scope in scopes)
+        known_levels = "; ".join(map(str, all_levels)) or "none, because no call is in a scope"
+        raise ValueError(f"the scopes have no level {named!r}; known levels: {known_levels}")
+    return [None if level is None else _rounds(level) for level in matches]
 
 
-def _time_word(known: Iterable[Level], scopes: Collection[str]) -> str | None:
+def _time_word(run_levels: Iterable[Level], scopes: Collection[str]) -> str | None:
     """Return the word of time by which the rounds of a run are known; ``None`` if none is, or
     several are.
     """
-    found = [
+    words = [
         level.word
-        for level in known
+        for level in run_levels
         if level.word in TIME_WORDS and _comes_back(_rounds(level), scopes)
     ]
-    return found[0] if len(found) == 1 else None
+    return words[0] if len(words) == 1 else None
 
 
-def _level_named(known: Iterable[Level], named: str) -> Level | None:
-    for level in known:
+def _level_named(run_levels: Iterable[Level], named: str) -> Level | None:
+    for level in run_levels:
         if named == str(level.number) or named.casefold() == (level.word or None):
             return level
     return None

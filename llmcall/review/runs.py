@@ -81,13 +81,13 @@ class RecordedRun(NamedTuple):
         """Return the records by actor, in the order of their rounds; ``""`` stands for those
         outside any scope.
         """
-        found: dict[str, list[Record]] = {}
+        records_by_actor: dict[str, list[Record]] = {}
         for record in self.records:
-            found.setdefault(self.actor_of(record), []).append(record)
+            records_by_actor.setdefault(self.actor_of(record), []).append(record)
         if self.rounds is not None:
-            for records in found.values():
+            for records in records_by_actor.values():
                 records.sort(key=self.round_number)
-        return found
+        return records_by_actor
 
 
 def with_rounds(runs: Sequence[RecordedRun], named: str | int | None = None) -> list[RecordedRun]:
@@ -96,8 +96,8 @@ def with_rounds(runs: Sequence[RecordedRun], named: str | int | None = None) -> 
     :param named: the level, as of :func:`~llmcall.review.rounds.find_rounds`.
     :raises ValueError: if no run has such a level.
     """
-    found = find_rounds([{record.scope for record in run.records} for run in runs], named)
-    return [run._replace(rounds=rounds) for run, rounds in zip(runs, found, strict=True)]
+    rounds_by_run = find_rounds([{record.scope for record in run.records} for run in runs], named)
+    return [run._replace(rounds=rounds) for run, rounds in zip(runs, rounds_by_run, strict=True)]
 
 
 def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:
@@ -112,15 +112,16 @@ def load(run: Any, *, may_be_empty: bool = False) -> RecordedRun:
     if isinstance(run, RecordedRun):
         return run
     if isinstance(run, tuple) and len(run) == 2 and isinstance(run[1], str):
-        whole, scope = _loaded(run[0], lambda record: _is_in(record.scope, run[1])), run[1]
-        found = whole._replace(name=f"the scope {scope!r} of {whole.name}")
-        if all(_is_below(record.scope, scope) for record in found.records):
-            found = found._replace(scope=scope)
+        source, scope = run
+        loaded = _loaded(source, lambda record: _is_in(record.scope, scope))
+        loaded = loaded._replace(name=f"the scope {scope!r} of {loaded.name}")
+        if all(_is_below(record.scope, scope) for record in loaded.records):
+            loaded = loaded._replace(scope=scope)
     else:
-        found = _loaded(run, lambda record: True)
-    if not found.records and not may_be_empty:
-        raise CacheError(f"nothing is recorded in {found.name}")
-    return found
+        loaded = _loaded(run, lambda record: True)
+    if not loaded.records and not may_be_empty:
+        raise CacheError(f"nothing is recorded in {loaded.name}")
+    return loaded
 
 
 def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
@@ -137,13 +138,13 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
     if isinstance(run, ResponseCache) or "://" in str(run) or os.path.isdir(run):
         cache = run if isinstance(run, ResponseCache) else shared_cache(run)
         return RecordedRun(str(cache.path), list(cache.records(where=where)), {})
-    found = read_records(run)
+    file = read_records(run)
     return RecordedRun(
         os.fspath(run),
-        list(filter(where, found.records())),
-        dict(found.settings),
-        found.is_complete,
-        found.run or {},
+        list(filter(where, file.records())),
+        dict(file.settings),
+        file.is_complete,
+        file.run or {},
     )
 
 

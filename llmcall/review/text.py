@@ -72,14 +72,14 @@ def _call_lines(call: Call, seen: set[str]) -> Iterator[str]:
     parameters = "".join(f"  {name}={_short(value, seen)}" for name, value in call.parameters)
     draw = f"#{call.draw}  " if call.draw else ""
     yield style(visible(f"--- {draw}{call.title}{parameters}"), fg="cyan")
-    if call.known:
+    if call.repeated:
         above = (
-            f'in the call that asked "{visible(_first_words(call.after))}"'
-            if call.after
+            f'in the call that asked "{visible(_first_words(call.repeated_from))}"'
+            if call.repeated_from
             else "above"
         )
-        yield style(f"{INDENT}… {counted(call.known, 'message')} as {above}", dim=True)
-    shown = [("", "blue", said) for said in call.messages[call.known :]]
+        yield style(f"{INDENT}… {counted(call.repeated, 'message')} as {above}", dim=True)
+    shown = [("", "blue", said) for said in call.messages[call.repeated :]]
     shown += [("→ ", "green", said) for said in call.answers]
     for mark, colour, said in shown:
         yield style(f"{mark}{visible(said.role)}", fg=colour)

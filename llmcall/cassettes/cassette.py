@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from ..config.settings import Settings
-    from ..scopes import Draw, Place
+    from ..scopes import CallOrder, Draw
     from ..types import Days, Record
 
 MODES = ("none", "once", "new", "update", "rewrite")
@@ -303,7 +303,7 @@ class Cassette(ContextDecorator):
         ]
         if not self.is_complete:
             # One order for the records of both recordings.
-            records.sort(key=lambda record: self._uses.order_of(record.cache_key))
+            records.sort(key=lambda record: self._uses.sort_key(record.cache_key))
         self._output.write(self._agreement.header, records, run=self.run, complete=complete)
         self.is_written = True
 
@@ -389,13 +389,13 @@ class Cassette(ContextDecorator):
 
     # Records
 
-    def find(self, request: Request | str, place: Place) -> Record | None:
+    def find(self, request: Request | str, order: CallOrder) -> Record | None:
         """Return the recorded answer of a request, or the record of a key, or ``None``.
 
-        :param place: of the call that it answers.
+        :param order: of the call that it answers.
         :raises CacheError: if there is none in a forked process, whose recording would be lost.
         """
-        found = self._found(request, place)
+        found = self._found(request, order)
         if found is None and self.asks and not self.is_mine():
             raise CacheError(
                 f"the cassette {self.path} is being recorded by the parent of this forked "
@@ -405,7 +405,7 @@ class Cassette(ContextDecorator):
             )
         return found
 
-    def _found(self, request: Request | str, place: Place) -> Record | None:
+    def _found(self, request: Request | str, order: CallOrder) -> Record | None:
         key = request if isinstance(request, str) else request.cache_key
         # Not under the lock: reading a record takes long, and all threads look up.
         found = None if self.stored is None else self.stored.get(request)
@@ -413,7 +413,7 @@ class Cassette(ContextDecorator):
             found = self._gained[key]
         if found is not None:
             with _lock:
-                self._uses.note(key, scopes.current_path(), place)
+                self._uses.note(key, scopes.current_path(), order)
                 if found.kind == "function":
                     self._uses.note_replayed_function(found)
                 if not self.is_mine():
@@ -438,10 +438,10 @@ class Cassette(ContextDecorator):
         with _lock:
             self.replayed += 1
 
-    def add(self, record: Record, place: Place, source: str = FROM_FUNCTION) -> Record:
+    def add(self, record: Record, order: CallOrder, source: str = FROM_FUNCTION) -> Record:
         """Add an answer, unless one is recorded already; return the recorded one.
 
-        :param place: of the call that it answers.
+        :param order: of the call that it answers.
         :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
         """
         if not self._depth:
@@ -449,11 +449,11 @@ class Cassette(ContextDecorator):
             return record
         request = Request(record.kind, "", record.request, {}, {}, record.sample, record.cache_key)
         with _lock:
-            found = self._found(request, place)
+            found = self._found(request, order)
             if found is not None:
                 return found
             record = self._gained.add(record, source)
-            self._uses.note(record.cache_key, scopes.current_path(), place)
+            self._uses.note(record.cache_key, scopes.current_path(), order)
             if self._writes_each_record and self.write_at_end:
                 self._write_record(record)
             return record
@@ -483,11 +483,11 @@ class Cassette(ContextDecorator):
             return read(self.path).records()
         return [*(self.stored or ()), *(record for record, _ in self.gained())]
 
-    def gained(self) -> list[tuple[Record, Place]]:
-        """Return the records that it gained, each with its place, in the order of the calls."""
+    def gained(self) -> list[tuple[Record, CallOrder]]:
+        """Return the records that it gained, each with its order, in the order of the calls."""
         with _lock:
-            ordered = sorted((self._uses.order_of(key), key) for key in self._gained)
-            return [(self._gained[key], place) for (_, place), key in ordered]
+            ordered = sorted((self._uses.sort_key(key), key) for key in self._gained)
+            return [(self._gained[key], order) for (_, order), key in ordered]
 
     def unused(self) -> list[Record]:
         """Return the records of the file that answered no call and that no dry run looked up.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..requests.keys import key_of
-from ..scopes import Place
+from ..scopes import CallOrder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from ..records.reader import RecordFile
     from ..types import Record
 
-# First by the levels of the caller's scope path, then by the call's place.
-Order = tuple[list[str], Place]
-AFTER_ALL: Order = (["\U0010ffff"], ())
+# First by the levels of the caller's scope path, then by the order of the calls.
+SortKey = tuple[list[str], CallOrder]
+AFTER_ALL: SortKey = (["\U0010ffff"], ())
 
 
 def function_scope(asked: Mapping[str, Any], sample: str | None) -> str:
@@ -37,21 +37,21 @@ class Uses:
     """
 
     def __init__(self) -> None:
-        self._first: dict[str, Order] = {}  # by the record's key
+        self._first: dict[str, SortKey] = {}  # by the record's key
         # The scopes of recorded functions that did not run, since they were replayed.
         self._skipped: set[str] = set()
         self._is_planned = False
         self._planned: set[str] = set()  # the keys of the records that dry runs looked up
 
-    def note(self, key: str, path: str, place: Place) -> None:
+    def note(self, key: str, path: str, order: CallOrder) -> None:
         """Note that a record answered a call.
 
         :param key: the record's.
         :param path: the scope path in which the call was made; empty outside any scope.
-        :param place: the call's.
+        :param order: the call's.
         """
-        order = path.split("/") if path else [], place
-        self._first[key] = min(order, self._first.get(key, order))
+        sort_key = path.split("/") if path else [], order
+        self._first[key] = min(sort_key, self._first.get(key, sort_key))
 
     def note_replayed_function(self, record: Record) -> None:
         """Note that a function did not run, since its result was recorded."""
@@ -69,8 +69,8 @@ class Uses:
         """
         self._planned.add(key)
 
-    def order_of(self, key: str) -> Order:
-        """Return the order of the first call that a record answered; unused records come last."""
+    def sort_key(self, key: str) -> SortKey:
+        """Return the sort key of the first call that a record answered; unused records come last."""
         return self._first.get(key, AFTER_ALL)
 
     def unused(self, records: Iterable[Record]) -> list[Record]:

@@ -58,7 +58,7 @@ def find_on_cassette(call: PreparedCall) -> Record | None:
     """Return the record on the cassette that answers a call, or ``None``."""
     if call.cassette is None:
         return None
-    find = functools.partial(call.cassette.find, place=call.place)
+    find = functools.partial(call.cassette.find, order=call.order)
     return target_of(find(call.request), find)
 
 

@@ -1,4 +1,4 @@
-"""From the arguments of a call to its request, options, draw and place in a cassette."""
+"""From the arguments of a call to its request, options, draw and order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..requests.parameters import (
     given_parameters,
     keyed_parameters,
 )
-from ..scopes import current_scope, next_place
+from ..scopes import current_scope, next_order
 from ..types import Request
 from .draws import in_arm, sampled
 from .model_call import ModelCall
@@ -71,7 +71,7 @@ class _Circumstances(NamedTuple):
         return cls(client, client.resolved, cassette)
 
     def call(self, request: Request, options: Options, **fields: Any) -> ModelCall:
-        """Return a call that takes the next place in the order of the calls.
+        """Return the next call in the order of the calls.
 
         :param fields: the further fields of :class:`ModelCall`.
         """
@@ -82,7 +82,7 @@ class _Circumstances(NamedTuple):
             request=request,
             options=options,
             cassette=self.cassette,
-            place=next_place(),
+            order=next_order(),
             **fields,
         )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
     from ..cassettes.cassette import Cassette
     from ..config.settings import Settings
-    from ..scopes import Draw, Place
+    from ..scopes import CallOrder, Draw
     from .usage import Meter
 
 Call = TypeVar("Call", bound="PreparedCall")
@@ -38,7 +38,7 @@ class PreparedCall(ABC):
     :param used: gathers the records that the arm's calls get, or ``None``.
     :param draw: the draw that it took in its scope, or ``None``; given back if the call fails.
     :param cassette: the open cassette, or ``None``.
-    :param place: its place in the order of the cassette's calls.
+    :param order: says which calls come before it on a cassette.
     :param is_replayed: whether the cassette's file has its answer.
     """
 
@@ -51,7 +51,7 @@ class PreparedCall(ABC):
     used: deque[ScopedRecord] | None = None
     draw: Draw | None = None
     cassette: Cassette | None = None
-    place: Place = ()
+    order: CallOrder = ()
     is_replayed: bool = False
 
     @property
@@ -139,8 +139,8 @@ class PreparedCall(ABC):
             for key in {self.request.cache_key, record.cache_key}:
                 self.cassette.note_asker(key, self.draw)
         if record.cache_key != self.request.cache_key:
-            self.cassette.add(self.pointer_to(record.cache_key), self.place, FROM_FUNCTION)
-        return self.cassette.add(record, self.place, source)
+            self.cassette.add(self.pointer_to(record.cache_key), self.order, FROM_FUNCTION)
+        return self.cassette.add(record, self.order, source)
 
     def pointer_to(self, key: str) -> Record:
         """Return a record that says: the answer of this call is the record of another key."""

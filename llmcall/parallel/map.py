@@ -241,7 +241,7 @@ def _positions(
     items: Any,
     options: MapOptions,
     active: scopes.Active | None,
-    place: tuple[int, ...],
+    order: scopes.CallOrder,
 ) -> Iterator[tuple[Any, TaskPosition]]:
     """Yield each item as often as it is drawn, with the position of the draw."""
     path = "" if active is None else active.path
@@ -256,7 +256,7 @@ def _positions(
                 path=path,
                 name=name,
                 repeat=repeat,
-                place=(*place, index, repeat),
+                order=(*order, index, repeat),
                 in_default=in_default,
                 arm=arm,
                 item=unscoped_name,
@@ -287,7 +287,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
     if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
         # Fail now if something cannot be pickled: an executor would wrap it in its own error.
         _ = group.packed
-    place = scopes.next_place()
+    order = scopes.next_order()
     count = length_of(items)
     total = None if count is None else count * options.repeats
     progress = options.progress
@@ -297,7 +297,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
         names = ItemNames(options.key, job.identity)
         tasks = (
             Task(group, item, position)
-            for item, position in _positions(job, names, items, options, active, place)
+            for item, position in _positions(job, names, items, options, active, order)
         )
         run = MapRun(group, tasks, count, options, bar)
         try:

@@ -1,4 +1,4 @@
-"""The position of a task: its scopes, and its place in the order of the calls."""
+"""The position of a task: its scopes, and its order among the calls."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ current_item: ContextVar[str] = ContextVar("llmcall item", default="")
 
 
 class TaskPosition(NamedTuple):
-    """The scopes of one draw of one item, and its place in the order of the calls.
+    """The scopes of one draw of one item, and its order among the calls.
 
     :param path: the scope in which the map runs; empty outside any.
     :param name: the name of the item's scope; empty outside any scope.
     :param repeat: the number of the draw, from 0; each further draw has a scope of its own.
-    :param place: the map's place, the item's index, and the repeat.
+    :param order: the map's order, the item's index, and the repeat.
     :param in_default: whether the map runs in the default scope.
     :param arm: the arm in which the map runs, or ``None``.
     :param item: outside any scope, the item's name if the job wants one; else empty.
@@ -33,7 +33,7 @@ class TaskPosition(NamedTuple):
     path: str
     name: str
     repeat: int
-    place: scopes.Place
+    order: scopes.CallOrder
     in_default: bool = False
     arm: scopes.ArmPath | None = None
     item: str = ""
@@ -42,7 +42,7 @@ class TaskPosition(NamedTuple):
     @property
     def number(self) -> int:
         """Return the item's number, from 0."""
-        return self.place[-2]
+        return self.order[-2]
 
     def enter(self, draws: Draws, used: deque[ScopedRecord] | None) -> Active:
         """Move the current context, one of the task's own, to this position; return its scope.
@@ -56,6 +56,6 @@ class TaskPosition(NamedTuple):
         if self.repeat:
             path = f"{path}/{made_name(self.repeat)}" if path else made_name(self.repeat)
         if not self.in_default:
-            return scopes.Active(path, draws, arm=self.arm, used=used, place=self.place)
+            return scopes.Active(path, draws, arm=self.arm, used=used, order=self.order)
         without = scopes.Active(made_name(self.repeat) if self.repeat else "", scopes.Draws())
-        return scopes.Active(path, draws, without_default=without, place=self.place)
+        return scopes.Active(path, draws, without_default=without, order=self.order)

@@ -114,10 +114,10 @@ class TaskGroup:
                 scopes.warn_of_refresh(self.active.arm)
             before = f"{self.active.path}/"
             counts = split_counts(self.active.draws.counts(), self.active.path)
-            for record, place in gained:
+            for record, order in gained:
                 if record.scope.startswith(before):
-                    by_item[record.scope[len(before) :].partition("/")[0]].append((record, place))
-            gained = [(record, place) for record, place in gained if not record.scope]
+                    by_item[record.scope[len(before) :].partition("/")[0]].append((record, order))
+            gained = [(record, order) for record, order in gained if not record.scope]
         return pack_state(self.cassette, gained), counts, by_item
 
 

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..engine.usage import UsageDelta
-    from ..scopes import Place
+    from ..scopes import CallOrder
     from ..types import Record, Request
     from .jobs import Job
     from .task_results import CassetteEvent, TaskResult
 
-    Gained = list[tuple[Record, Place]]
+    Gained = list[tuple[Record, CallOrder]]
 
 # What pickle raises for an object that it cannot pickle.
 UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
@@ -221,11 +221,11 @@ class WorkerCassette(Cassette):
         super().settle(header)
         self._note("settle", header)
 
-    def find(self, request: Request | str, place: Place) -> Record | None:
+    def find(self, request: Request | str, order: CallOrder) -> Record | None:
         """Return the recorded answer of a request, or the record of a key, or ``None``."""
-        found = super().find(request, place)
+        found = super().find(request, order)
         if found is not None:
-            self._note("find", found.cache_key, place)
+            self._note("find", found.cache_key, order)
         return found
 
     def count_replay(self) -> None:
@@ -233,13 +233,13 @@ class WorkerCassette(Cassette):
         super().count_replay()
         self._note("count_replay")
 
-    def add(self, record: Record, place: Place, source: str = FROM_FUNCTION) -> Record:
+    def add(self, record: Record, order: CallOrder, source: str = FROM_FUNCTION) -> Record:
         """Add an answer, unless one is recorded already; return the recorded one."""
-        kept = super().add(record, place, source)
-        self._note("add", kept, place, source)
+        kept = super().add(record, order, source)
+        self._note("add", kept, order, source)
         return kept
 
     def add_earlier(self, gained: Gained) -> None:
         """Add what the original gained before the map began."""
-        for record, place in gained:
-            super().add(record, place)
+        for record, order in gained:
+            super().add(record, order)

@@ -17,7 +17,7 @@ from ..engine.prepared_call import PreparedCall
 from ..engine.usage import Meter
 from ..requests.normalizers import normalizer
 from ..requests.plain_data import map_texts
-from ..scopes import next_place, scope_of_call
+from ..scopes import next_order, scope_of_call
 from ..types import FROM_FUNCTION, FROM_SERVER, Request
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def prepare_function(
         cache=shared_cache(settings.cache_path),
         request=Request(kind, "", asked, {}, {}, None, ""),
         cassette=cassette,
-        place=next_place(),
+        order=next_order(),
         **fields,
     )
     return sampled(call)

@@ -3,21 +3,21 @@
 from .arms import Arm, arm, seed
 from .away import warn_of_refresh
 from .bound import Bound, bind
+from .call_order import CallOrder
 from .draws import Draw, Draws
 from .equal_requests import RecordedAskers, take_misplaced
 from .names import given_path, is_made_name, made_name, without_repeats
 from .numbers import ArmPath, Counts, Number, ScopedRequest, split_counts
-from .places import Place
 from .scope import (
     Active,
     Scope,
+    current_order,
     current_path,
-    current_place,
     current_scope,
     default_scope,
     forget,
     inherited,
-    next_place,
+    next_order,
     scope,
     scope_around,
     scope_of_call,
@@ -31,19 +31,19 @@ __all__ = [
     "Arm",
     "ArmPath",
     "Bound",
+    "CallOrder",
     "Counts",
     "Draw",
     "Draws",
     "Number",
-    "Place",
     "RecordedAskers",
     "Scope",
     "ScopedRecord",
     "ScopedRequest",
     "arm",
     "bind",
+    "current_order",
     "current_path",
-    "current_place",
     "current_scope",
     "default_scope",
     "forget",
@@ -52,7 +52,7 @@ __all__ = [
     "inherited",
     "is_made_name",
     "made_name",
-    "next_place",
+    "next_order",
     "note_served",
     "scope",
     "scope_around",

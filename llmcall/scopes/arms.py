@@ -9,7 +9,7 @@ from ..errors import ScopeError
 from .generators import OpeningGenerator, generators_with
 from .names import checked_name
 from .numbers import ArmPath
-from .scope import Active, Scope, next_place, scope_around, scope_of_call
+from .scope import Active, Scope, next_order, scope_around, scope_of_call
 from .scoped_record import ScopedRecord
 
 SEED_BYTES = 8
@@ -40,7 +40,7 @@ class Arm(Scope):
             arm=ArmPath(around.path, self.name),
             forked=around,
             used=self.used,
-            place=next_place(),  # its calls may be made by threads, beside those of another arm
+            order=next_order(),  # its calls may be made by threads, beside those of another arm
         )
 
     def __repr__(self) -> str:

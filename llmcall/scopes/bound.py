@@ -16,9 +16,9 @@ from ..interrupts import Stops, current_stops, in_maps
 from ..system import this_process
 from . import workers
 from .away import AwayDraws, at_home, is_called_by_executor, registered, warn_of_refresh
+from .call_order import CallOrder
 from .draws import Draws
 from .numbers import ArmPath, Counts, counts_within
-from .places import Place
 from .scope import Active, scope_around
 
 IN_A_THREAD = (
@@ -88,7 +88,7 @@ class _Packed(NamedTuple):
     :param since: when its outermost scope was opened, in seconds since the epoch.
     :param arm: the arm that it stands in, or ``None``.
     :param counts: the draws that an arm goes on from; none outside an arm.
-    :param place: the place of the item or arm in which it stands.
+    :param order: the order of the item or arm in which it stands.
     :param is_gathered: whether the records that its calls get are gathered at home.
     """
 
@@ -97,7 +97,7 @@ class _Packed(NamedTuple):
     since: float
     arm: ArmPath | None
     counts: Counts
-    place: Place
+    order: CallOrder
     is_gathered: bool
 
 
@@ -111,7 +111,7 @@ def _packed(active: Active) -> _Packed:
         active.draws.since,
         active.arm,
         counts_within(active.draws.counts(), active.path) if in_arm else {},
-        active.place,
+        active.order,
         active.used is not None,
     )
 
@@ -121,14 +121,14 @@ def _unpacked(packed: _Packed, home: str | None) -> Active:
 
     :param home: the token of its arm's draws at home, or ``None``.
     """
-    path, path_without, since, arm, counts, place, is_gathered = packed
+    path, path_without, since, arm, counts, order, is_gathered = packed
     without = None if path_without is None else Active(path_without, Draws(since=since))
     draws = Draws(counts, since)
     used = None
     if arm is not None:
         draws = AwayDraws(counts, since, home)
         used = draws.used if is_gathered else None
-    return Active(path, draws, without_default=without, arm=arm, used=used, place=place)
+    return Active(path, draws, without_default=without, arm=arm, used=used, order=order)
 
 
 def _arrived(function: Callable[..., Any], packed: _Packed, token: str | None) -> Bound:

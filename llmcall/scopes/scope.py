@@ -28,6 +28,7 @@ from ..askers import set_current as set_current_asker
 from ..errors import ScopeError
 from ..system import after_fork_in_child, process_lock, this_process
 from . import workers
+from .call_order import CallOrder, next_order_in
 from .draws import Draw, Draws
 from .equal_requests import RecordedAskers
 from .generators import (
@@ -38,7 +39,6 @@ from .generators import (
 )
 from .names import checked_name
 from .numbers import ArmPath, ScopedRequest
-from .places import Place, next_within
 from .scoped_record import ScopedRecord
 from .served import forget_served
 
@@ -76,7 +76,7 @@ class Active:
     :param arm: the arm that it stands in, or ``None``.
     :param forked: the scope that it forks, if it is an arm.
     :param used: gathers the records that its calls get, or ``None``.
-    :param place: the place of the item or arm in which it stands; empty outside any.
+    :param order: the order of the item or arm in which it stands; empty outside any.
     :ivar entered_in: identifies the process; see :func:`~llmcall.system.this_process`.
     :ivar previous_asker: who asked before it was entered, if it is an arm.
     """
@@ -87,9 +87,9 @@ class Active:
         "entered_in",
         "forked",
         "generators",
+        "order",
         "outer",
         "path",
-        "place",
         "previous_asker",
         "scope",
         "used",
@@ -106,10 +106,10 @@ class Active:
         arm: ArmPath | None = None,
         forked: Active | None = None,
         used: deque[ScopedRecord] | None = None,
-        place: Place = (),
+        order: CallOrder = (),
     ) -> None:
         self.path = path
-        self.place = place
+        self.order = order
         self.used = used
         self.forked = forked
         self.arm = arm
@@ -153,11 +153,11 @@ class Active:
             self.draws, ScopedRequest(self.path, request_key, self.arm), source, read_askers
         )
 
-    def again(self, draws: Draws | None = None, place: Place | None = None) -> Active:
+    def again(self, draws: Draws | None = None, order: CallOrder | None = None) -> Active:
         """Return the same scope for another context.
 
         :param draws: counts the draws there; ``None`` counts them together with those here.
-        :param place: the place of that context; ``None`` means this one's.
+        :param order: the order of that context; ``None`` means this one's.
         """
         return Active(
             self.path,
@@ -165,7 +165,7 @@ class Active:
             without_default=self.without_default,
             arm=self.arm,
             used=self.used,
-            place=self.place if place is None else place,
+            order=self.order if order is None else order,
         )
 
     def inside(self, name: str) -> Active:
@@ -180,7 +180,7 @@ class Active:
             without_default=self.without_default,
             arm=self.arm,
             used=self.used,
-            place=self.place,
+            order=self.order,
         )
 
     def check_is_inmost(self) -> None:
@@ -244,16 +244,16 @@ class Scope:
 
         :param generator: the generator that enters it, or ``None``.
         """
-        place = current_place()
+        order = current_order()
         if self.name is None:
-            return Active("", _no_scope_draws, self, place=place)
+            return Active("", _no_scope_draws, self, order=order)
         around = scope_around()
         if around is not None:
             around = around.parent_of_new_scopes
         if around is None or not around.path:
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
-            return Active(self.name, self._draws, self, generators_with((), generator), place=place)
+            return Active(self.name, self._draws, self, generators_with((), generator), order=order)
         return Active(
             f"{around.path}/{self.name}",
             around.draws,
@@ -261,7 +261,7 @@ class Scope:
             generators_with(around.generators, generator),
             arm=around.arm,
             used=around.used,
-            place=place,
+            order=order,
         )
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -429,15 +429,15 @@ def current_path() -> str:
     return active.path if active else ""
 
 
-def current_place() -> Place:
-    """Return the place of the item or arm that the current context is in; empty outside any."""
+def current_order() -> CallOrder:
+    """Return the order of the item or arm that the current context is in; empty outside any."""
     active = scope_around()
-    return () if active is None else active.place
+    return () if active is None else active.order
 
 
-def next_place() -> Place:
-    """Return the place of what the current context does next, in the order of the calls."""
-    return next_within(current_place())
+def next_order() -> CallOrder:
+    """Return the order of what the current context does next."""
+    return next_order_in(current_order())
 
 
 def _begin_anew() -> None:

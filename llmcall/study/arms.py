@@ -401,7 +401,7 @@ class _Study:
         fork.used = self.used_records[run]
         with ExitStack() as stack:
             if self._outer_scope is not None:
-                stack.enter_context(self._outer_scope.again(self._draws, scopes.current_place()))
+                stack.enter_context(self._outer_scope.again(self._draws, scopes.current_order()))
             stack.enter_context(self._scope)
             stack.enter_context(scopes.scope(run.repeat, process=self._process))
             stack.enter_context(fork)

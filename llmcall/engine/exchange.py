@@ -200,7 +200,7 @@ class Exchange:
             service_tier = tier_of(self.response)
             used = TokenUsage.of(self.response)
         elif self.partial is not None:
-            begun = self.partial.begun()
+            begun = self.partial.partial_response()
             service_tier = tier_of(begun)
             used = tokens_used(begun, self.request, self.pool.known)
         else:

@@ -12,12 +12,12 @@ from .body import check_no_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    Grow = Callable[[Any, Any], Any]  # of what is known, or None, and the next piece
-    Growing = Mapping[str, Grow]  # by the names of fields
+    Joiner = Callable[[Any, Any], Any]  # of the value so far, or None, and the next piece
+    Joiners = Mapping[str, Joiner]  # by the names of fields
 
 
 # some servers date each chunk separately, and Azure's last ones are nameless
-FIRST = (
+KEEP_FIRST = (
     "id",
     "created",
     "model",
@@ -56,7 +56,7 @@ class Assembler:
     def __init__(self) -> None:
         self._fields: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
-        self._chunks = 0
+        self._chunk_count = 0
         self.latest: dict[str, Any] = {}
 
     def add(self, chunk: Any) -> str:
@@ -68,26 +68,28 @@ class Assembler:
         text = ""
         try:
             check_no_error(chunk)
-            named = [name for name in FIRST if self._fields.get(name)]
+            already_set = [name for name in KEEP_FIRST if self._fields.get(name)]
             _merge(
                 self._fields,
-                {name: chunk[name] for name in chunk if name not in (*STREAMED_ONLY, *named)},
+                {name: chunk[name] for name in chunk if name not in (*STREAMED_ONLY, *already_set)},
                 {},
             )
             choices = []
             for position, choice in enumerate(chunk.get("choices") or ()):
                 index = int(choice.get("index", position))
-                known = self._choices.setdefault(index, {"delta": {}})
+                accumulated = self._choices.setdefault(index, {"delta": {}})
                 delta = choice.get("delta")
-                choices.append({**choice, "index": index, "delta": _grown(known["delta"], delta)})
+                choices.append(
+                    {**choice, "index": index, "delta": _add_delta(accumulated["delta"], delta)}
+                )
                 rest = {name: value for name, value in choice.items() if name != "delta"}
-                _merge(known, rest, CHOICE)
+                _merge(accumulated, rest, CHOICE)
                 if index == 0:
                     text += text_of((delta or {}).get("content")) or ""
             self.latest = {**chunk, "choices": choices}
         except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise ServiceError(f"a malformed chunk in the stream: {chunk!r:.200}") from error
-        self._chunks += 1
+        self._chunk_count += 1
         return text
 
     def response(self) -> dict[str, Any]:
@@ -106,18 +108,18 @@ class Assembler:
                 if unfinished
                 else "no choice 0 in any of them"
             )
-            raise ServiceError(f"the stream broke off after {self._chunks} chunks: {missing}")
-        return self.begun()
+            raise ServiceError(f"the stream broke off after {self._chunk_count} chunks: {missing}")
+        return self.partial_response()
 
-    def begun(self) -> dict[str, Any]:
+    def partial_response(self) -> dict[str, Any]:
         """Return as much of the response as has come."""
         choices = [_whole_choice(index, choice) for index, choice in sorted(self._choices.items())]
         return {**self._fields, "object": "chat.completion", "choices": choices}
 
 
 def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
-    given = choice.get("delta") or {}
-    message = {name: value for name, value in given.items() if value or name not in OPTIONAL}
+    delta = choice.get("delta") or {}
+    message = {name: value for name, value in delta.items() if value or name not in OPTIONAL}
     message = {
         "role": message.pop("role", None) or "assistant",
         "content": message.pop("content", None),
@@ -128,7 +130,7 @@ def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
         message["content"] = None
     if "tool_calls" in message:
         message["tool_calls"] = [
-            *map(_whole_call, sorted(message["tool_calls"], key=lambda call: call["place"]))
+            *map(_whole_call, sorted(message["tool_calls"], key=lambda call: call["position"]))
         ]
     return {
         **{name: value for name, value in choice.items() if name != "delta"},
@@ -138,69 +140,72 @@ def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
-    whole = {name: value for name, value in call.items() if name not in ("index", "place")}
-    function = whole.get("function")
+    tool_call = {name: value for name, value in call.items() if name not in ("index", "position")}
+    function = tool_call.get("function")
     if function is not None:
-        whole["function"] = {**function, "arguments": function.get("arguments") or ""}
-        whole["type"] = whole.get("type") or "function"
-    return whole
+        tool_call["function"] = {**function, "arguments": function.get("arguments") or ""}
+        tool_call["type"] = tool_call.get("type") or "function"
+    return tool_call
 
 
 def _merge(
-    known: dict[str, Any], piece: dict[str, Any], growing: Growing, beyond: Grow | None = None
+    accumulated: dict[str, Any],
+    piece: dict[str, Any],
+    joiners: Joiners,
+    default: Joiner | None = None,
 ) -> dict[str, Any]:
-    """Take the next fields of an object in: some grow, of the others the last that is not empty
-    counts.
+    """Add the next fields of an object. Some are joined; of the others, the last value that is not
+    empty counts.
 
-    :param beyond: how the others grow, if they do.
+    :param default: joins the fields that have no joiner of their own, if anything does.
     """
     for name, value in piece.items():
         if value is None:
-            known.setdefault(name)
-        elif name in growing:
-            known[name] = growing[name](known.get(name), value)
-        elif beyond is not None:
-            known[name] = beyond(known.get(name), value)
-        elif value or not known.get(name):
-            known[name] = value
-    return known
+            accumulated.setdefault(name)
+        elif name in joiners:
+            accumulated[name] = joiners[name](accumulated.get(name), value)
+        elif default is not None:
+            accumulated[name] = default(accumulated.get(name), value)
+        elif value or not accumulated.get(name):
+            accumulated[name] = value
+    return accumulated
 
 
-def _object(growing: Growing) -> Grow:
-    return lambda known, piece: _merge(known or {}, piece, growing)
+def _object(joiners: Joiners) -> Joiner:
+    return lambda accumulated, piece: _merge(accumulated or {}, piece, joiners)
 
 
-def _text(known: str | None, piece: str) -> str:
-    return (known or "") + piece
+def _text(accumulated: str | None, piece: str) -> str:
+    return (accumulated or "") + piece
 
 
-def _list(known: list[Any] | None, piece: list[Any]) -> list[Any]:
+def _list(accumulated: list[Any] | None, piece: list[Any]) -> list[Any]:
     # the same list, not a longer copy for each of many pieces
-    found = [] if known is None else known
-    found.extend(piece)
-    return found
+    items = [] if accumulated is None else accumulated
+    items.extend(piece)
+    return items
 
 
-def _base64(known: str | None, piece: str) -> str:
-    """Join pieces, each of which was encoded by itself; of what is known, only padded characters
+def _base64(accumulated: str | None, piece: str) -> str:
+    """Join pieces, each of which was encoded by itself. Of the characters so far, only padded ones
     change.
     """
-    known = known or ""
-    whole = len(known) - 4 if known.endswith("=") else len(known)
-    data = base64.b64decode(known[whole:]) + base64.b64decode(piece, validate=True)
-    return known[:whole] + base64.b64encode(data).decode()
+    accumulated = accumulated or ""
+    unchanged = len(accumulated) - 4 if accumulated.endswith("=") else len(accumulated)
+    data = base64.b64decode(accumulated[unchanged:]) + base64.b64decode(piece, validate=True)
+    return accumulated[:unchanged] + base64.b64encode(data).decode()
 
 
-def _content(known: Any, piece: Any) -> str | list[dict[str, Any]]:
+def _content(accumulated: Any, piece: Any) -> str | list[dict[str, Any]]:
     """Join texts, or the parts if a server sends lists of parts; texts that follow one another
     are one part.
     """
-    if isinstance(known or "", str) and isinstance(piece, str):
-        return _text(known, piece)
+    if isinstance(accumulated or "", str) and isinstance(piece, str):
+        return _text(accumulated, piece)
     if not is_content(piece):
         raise TypeError(piece)
     parts: list[dict[str, Any]] = []
-    for part in (*_parts(known), *_parts(piece)):
+    for part in (*_parts(accumulated), *_parts(piece)):
         last = parts[-1] if parts else {}
         if part.keys() == last.keys() == {"type", "text"} and part["type"] == last["type"]:
             parts[-1] = {**part, "text": last["text"] + part["text"]}
@@ -213,51 +218,55 @@ def _parts(content: Any) -> list[dict[str, Any]]:
     return content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
 
 
-def _grown(known: dict[str, Any], delta: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Add a delta, and return what is new in it."""
+def _add_delta(accumulated: dict[str, Any], delta: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Add a delta to the message so far, and return what is new in it."""
     new = dict(delta or {})
-    if known.get("role"):
+    if accumulated.get("role"):
         new.pop("role", None)
     pieces = new.pop("tool_calls", None)
-    _merge(known, new, DELTA, beyond=_accumulated)
+    _merge(accumulated, new, DELTA, default=_unknown_field)
     if pieces is not None:
-        known["tool_calls"] = known.get("tool_calls") or []
-        new["tool_calls"] = [_placed(piece, known["tool_calls"]) for piece in pieces]
+        accumulated["tool_calls"] = accumulated.get("tool_calls") or []
+        new["tool_calls"] = [_add_tool_call(piece, accumulated["tool_calls"]) for piece in pieces]
     return new
 
 
-def _placed(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any]:
-    """Take a piece of a tool call in, and return it at the call's index, without what is known."""
+def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add a piece of a tool call to the calls so far.
+
+    :returns: the piece at the call's position, without what earlier pieces said.
+    """
     call = _call_of(piece, calls)
     if call is None:
-        given = piece.get("index")
+        piece_index = piece.get("index")
         next_index = max((each["index"] for each in calls), default=-1) + 1
-        index = next_index if given is None else int(given)
+        index = next_index if piece_index is None else int(piece_index)
         # some servers give the same index to every call
-        is_taken = any(each["place"] == index for each in calls)
-        next_place = max((each["place"] for each in calls), default=-1) + 1
-        call = {"index": index, "place": next_place if is_taken else index}
+        is_taken = any(each["position"] == index for each in calls)
+        next_position = max((each["position"] for each in calls), default=-1) + 1
+        call = {"index": index, "position": next_position if is_taken else index}
         calls.append(call)
-    dropped = ("index", "id") if call.get("id") else ("index",)
-    rest = {name: value for name, value in piece.items() if name not in dropped}
+    ignored = ("index", "id") if call.get("id") else ("index",)
+    rest = {name: value for name, value in piece.items() if name not in ignored}
     new = {name: value for name, value in rest.items() if name != "type" or not call.get("type")}
     for kind in ("function", "custom"):
-        known, grown = call.get(kind), rest.get(kind)
-        if isinstance(known, dict) and isinstance(grown, dict) and known.get("name"):
-            new[kind] = {name: value for name, value in grown.items() if name != "name"}
+        accumulated = call.get(kind)
+        addition = rest.get(kind)
+        if isinstance(accumulated, dict) and isinstance(addition, dict) and accumulated.get("name"):
+            new[kind] = {name: value for name, value in addition.items() if name != "name"}
     _merge(call, rest, TOOL_CALL)
-    return {"index": call["place"], **new}
+    return {"index": call["position"], **new}
 
 
-def _accumulated(known: Any, piece: Any) -> Any:
-    """Join the values of an unknown field as the openai SDK does: texts and lists are joined."""
-    if isinstance(known, str) and isinstance(piece, str):
-        return known + piece
-    if isinstance(known, list) and isinstance(piece, list):
-        return known + piece
-    if isinstance(known, dict) and isinstance(piece, dict):
-        return _merge(dict(known), piece, {}, beyond=_accumulated)
-    return piece if piece or not known else known
+def _unknown_field(accumulated: Any, piece: Any) -> Any:
+    """Join the values of an unknown field as the openai SDK does: texts, lists and objects."""
+    if isinstance(accumulated, str) and isinstance(piece, str):
+        return accumulated + piece
+    if isinstance(accumulated, list) and isinstance(piece, list):
+        return accumulated + piece
+    if isinstance(accumulated, dict) and isinstance(piece, dict):
+        return _merge(dict(accumulated), piece, {}, default=_unknown_field)
+    return piece if piece or not accumulated else accumulated
 
 
 def _call_of(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -283,15 +292,15 @@ def _call_of(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, An
     return None if is_another else call
 
 
-# What grows in a chunk's choice (openai 3.51, ChatCompletionChunk; the reasoning is DeepSeek's and
+# What is joined in a chunk's choice (openai 3.51, ChatCompletionChunk; the reasoning is DeepSeek's and
 # OpenRouter's).
-TOOL_CALL: Growing = {
+TOOL_CALL: Joiners = {
     "function": _object({"arguments": _text}),
     "custom": _object({"input": _text}),
 }
 
 
-DELTA: Growing = {
+DELTA: Joiners = {
     "content": _content,
     "refusal": _text,
     "reasoning_content": _text,
@@ -303,6 +312,6 @@ DELTA: Growing = {
 }
 
 
-CHOICE: Growing = {
+CHOICE: Joiners = {
     "logprobs": _object({"content": _list, "refusal": _list}),
 }

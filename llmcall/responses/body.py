@@ -36,27 +36,27 @@ def check_size(size: int) -> None:
         raise error
 
 
-def read_object(text: str | bytes | bytearray, what: str) -> dict[str, Any]:
+def read_object(text: str | bytes | bytearray, name: str) -> dict[str, Any]:
     """Return the JSON object that a server sent.
 
     U+FFFD replaces each lone surrogate, which is not text. ``None`` replaces NaN and the infinities,
     which JSON does not have.
 
-    :param what: its name in the error: ``"answer"``, ``"chunk in the stream"``.
+    :param name: its name in the error: ``"answer"``, ``"chunk in the stream"``.
     :raises ServiceError: if it is not a JSON object.
     """
     start = text[:200] if isinstance(text, str) else bytes(text[:200])
     try:
         text = text if isinstance(text, str) else text.decode()
-        found = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        data = json.loads(text, parse_constant=_no_number, parse_float=_finite)
         if SURROGATE_ESCAPE.search(text):
-            whole = json.dumps(found, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
-            found = json.loads(whole.decode("utf-16-le", "replace"))
+            encoded = json.dumps(data, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+            data = json.loads(encoded.decode("utf-16-le", "replace"))
     except (ValueError, RecursionError) as error:
-        raise ServiceError(f"a malformed {what}, not JSON: {start!r}") from error
-    if not isinstance(found, dict):
-        raise ServiceError(f"a malformed {what}, not a JSON object: {start!r}")
-    return found
+        raise ServiceError(f"a malformed {name}, not JSON: {start!r}") from error
+    if not isinstance(data, dict):
+        raise ServiceError(f"a malformed {name}, not a JSON object: {start!r}")
+    return data
 
 
 def finite(data: Any) -> Any:
@@ -85,14 +85,12 @@ def _no_number(name: str) -> Any:
 
 
 def check_no_error(event: dict[str, Any]) -> None:
-    """Raise what an event of a stream tells of an error, as OpenRouter's do beside what has come so
-    far.
-    """
+    """Raise the error that an event of a stream reports; OpenRouter's also hold the text so far."""
     error = event.get("error")
     if error:
-        told = error if isinstance(error, dict) else {"message": error}
-        made = ServiceError(
-            f"the server sent an error inside the stream: {told.get('message') or error}"
+        details = error if isinstance(error, dict) else {"message": error}
+        service_error = ServiceError(
+            f"the server sent an error inside the stream: {details.get('message') or error}"
         )
-        made.code = told.get("code")
-        raise made
+        service_error.code = details.get("code")
+        raise service_error

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 # Fields of a message that hold an answer beside its text (openai 3.51, ChatCompletionMessage).
-ANSWERS = ("tool_calls", "refusal", "function_call", "audio")
+ANSWER_FIELDS = ("tool_calls", "refusal", "function_call", "audio")
 
 
-SHOWN = 200  # characters of an answer in a message
+LONGEST_QUOTE = 200  # characters of an answer in a message
 
 
 OK = 200  # the SDK raises for any status from 300 on
@@ -69,16 +69,18 @@ def check_chat(response: Any) -> None:
             response,
         )
     messages = [choice["message"] for choice in choices]
-    if not any(text_of(each.get("content")) or any(map(each.get, ANSWERS)) for each in messages):
+    if not any(
+        text_of(each.get("content")) or any(map(each.get, ANSWER_FIELDS)) for each in messages
+    ):
         _refuse(EmptyAnswerError, _why_empty(choices[0], response), response)
 
 
 def _why_empty(choice: Mapping[str, Any], response: Mapping[str, Any]) -> str:
     reason = choice.get("finish_reason")
-    spent = TokenUsage.of(response).reasoning_tokens
+    reasoning_tokens = TokenUsage.of(response).reasoning_tokens
     if reason == "length":
-        thought = f" ({spent} of them on reasoning)" if spent else ""
-        return f"the answer is empty: the token limit was used up{thought} before any text; raise max_tokens"
+        note = f" ({reasoning_tokens} of them on reasoning)" if reasoning_tokens else ""
+        return f"the answer is empty: the token limit was used up{note} before any text; raise max_tokens"
     return f"the answer is empty: neither text nor a tool call (finish_reason {reason})"
 
 
@@ -97,14 +99,14 @@ def check_fits(request: Request, response: Mapping[str, Any]) -> None:
         text = None if message.get("refusal") else text_of(message.get("content"))
         problem = _misfit(text, request.expected) if text else None  # a refusal, or a tool call
         if problem is not None:
-            cut = (
+            remedy = (
                 "; it was cut at the token limit: raise max_tokens"
                 if choice.get("finish_reason") == "length"
                 else ""
             )
             _refuse(
                 ServiceError,
-                f"the answer does not fit its response_format: {problem}{cut}",
+                f"the answer does not fit its response_format: {problem}{remedy}",
                 response,
             )
 
@@ -143,14 +145,14 @@ def _misfit(text: str, expected: Any) -> str | None:
     # With a registry of its own, nothing that a schema refers to is fetched from the network.
     validator = Draft202012Validator(json.loads(expected), registry=Registry())
     try:
-        found = best_match(validator.iter_errors(json.loads(text)))
+        violation = best_match(validator.iter_errors(json.loads(text)))
     except (UnknownType, Unresolvable, re.error):  # a schema that says what no validator here knows
         return None
     except ValueError as error:
         return f"it is not JSON ({error})"
     except RecursionError:
         return "it is nested too deeply"
-    return None if found is None else f"{found.json_path}: {_brief(found.message)}"
+    return None if violation is None else f"{violation.json_path}: {_brief(violation.message)}"
 
 
 def check_embeddings(response: Any, count: int) -> None:
@@ -194,27 +196,30 @@ def is_cut(response: Mapping[str, Any], request: Request) -> bool:
     """Return whether an answer ended at a limit that is not the caller's own."""
     if all(choice.get("finish_reason") != "length" for choice in response["choices"]):
         return False
-    max_tokens, written = request.asked.get("max_tokens"), TokenUsage.of(response).output_tokens
-    return max_tokens is None or (written is not None and written < max_tokens)
+    max_tokens = request.asked.get("max_tokens")
+    output_tokens = TokenUsage.of(response).output_tokens
+    return max_tokens is None or (output_tokens is not None and output_tokens < max_tokens)
 
 
 def _list_in(response: Any, name: str) -> list[Any]:
     """Return the list of that name in a response; refuse one that has none."""
     if not isinstance(response, dict):
         _refuse(ServiceError, f"a malformed answer: {_brief(response)}", response)
-    found = response.get(name)
-    if not isinstance(found, list) or not found:
+    items = response.get(name)
+    if not isinstance(items, list) or not items:
         message = f"a malformed answer without {name}: {_brief(response.get('error') or response)}"
         _refuse(ServiceError, message, response)
-    return found
+    return items
 
 
 def _refuse(kind: type[APIError], message: str, response: Any) -> NoReturn:
-    sent = isinstance(response, Response)
+    is_from_server = isinstance(response, Response)
     raise kind(
-        message, status_code=OK if sent else None, request_id=response.request_id if sent else None
+        message,
+        status_code=OK if is_from_server else None,
+        request_id=response.request_id if is_from_server else None,
     )
 
 
 def _brief(value: object) -> str:
-    return shortened(value if isinstance(value, str) else repr(value), SHOWN)
+    return shortened(value if isinstance(value, str) else repr(value), LONGEST_QUOTE)

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 WORDS = re.compile(r"\s*\S+|\s+")  # each with the blanks before it; together they are the text
 
 
-# what every chunk says, and what none of the first does
+# the fields that every chunk repeats
 EACH_CHUNK = ("id", "object", "created", "model", "service_tier", "system_fingerprint")
 
 
 CHUNK = {"object": "chat.completion.chunk"}
 
 
-ENDING = ("choices", "usage")
+# the fields that the first chunk of a choice lacks
+NOT_IN_FIRST_CHUNK = ("choices", "usage")
 
 
 WHOLE_CHOICE = ("index", "message", "finish_reason", "logprobs")
@@ -37,36 +38,42 @@ def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
     Texts come word by word, the model's reasoning first.
     """
-    head = {**{name: response[name] for name in response if name not in ENDING}, **CHUNK}
-    about = {name: head[name] for name in EACH_CHUNK if name in head}
+    first_fields = {
+        **{name: response[name] for name in response if name not in NOT_IN_FIRST_CHUNK},
+        **CHUNK,
+    }
+    chunk_fields = {name: first_fields[name] for name in EACH_CHUNK if name in first_fields}
     usage = {name: response[name] for name in ("usage",) if response.get(name) is not None}
     for number, choice in enumerate(response["choices"], 1):
-        place = {"index": choice.get("index", 0)}
+        position = {"index": choice.get("index", 0)}
         rest = {name: choice[name] for name in choice if name not in WHOLE_CHOICE}
-        begun, pieces = _deltas(choice["message"])
-        yield {**head, "choices": [{**place, **rest, "delta": begun, "finish_reason": None}]}
-        for delta in pieces:
-            yield {**about, "choices": [{**place, "delta": delta, "finish_reason": None}]}
+        first_delta, further_deltas = _deltas(choice["message"])
+        yield {
+            **first_fields,
+            "choices": [{**position, **rest, "delta": first_delta, "finish_reason": None}],
+        }
+        for delta in further_deltas:
+            yield {**chunk_fields, "choices": [{**position, "delta": delta, "finish_reason": None}]}
         if choice.get("logprobs"):
-            given = {"delta": {}, "logprobs": choice["logprobs"], "finish_reason": None}
-            yield {**about, "choices": [{**place, **given}]}
+            with_logprobs = {"delta": {}, "logprobs": choice["logprobs"], "finish_reason": None}
+            yield {**chunk_fields, "choices": [{**position, **with_logprobs}]}
         # As the API does: programs stop reading where they see the reason, and look no further
         # into that chunk.
-        last = {**place, **rest, "delta": {}, "finish_reason": choice.get("finish_reason")}
+        last = {**position, **rest, "delta": {}, "finish_reason": choice.get("finish_reason")}
         ending = usage if number == len(response["choices"]) else {}
-        yield {**about, "choices": [last], **ending}
+        yield {**chunk_fields, "choices": [last], **ending}
 
 
 def _deltas(message: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
     """Return the first delta of a message, and those that follow."""
     content = message.get("content")
-    begun: dict[str, Any] = {name: value for name, value in message.items() if value is None}
-    begun["role"] = message.get("role") or "assistant"
+    first: dict[str, Any] = {name: value for name, value in message.items() if value is None}
+    first["role"] = message.get("role") or "assistant"
     if isinstance(content, str):
-        begun["content"] = ""
-    rest = {name: value for name, value in message.items() if name not in begun}
+        first["content"] = ""
+    rest = {name: value for name, value in message.items() if name not in first}
     rest.pop("content", None)
-    return begun, _further_deltas(message, rest)
+    return first, _further_deltas(message, rest)
 
 
 def _further_deltas(message: Mapping[str, Any], rest: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,7 @@ class EventStreamDecoder:
         self._newlines = io.IncrementalNewlineDecoder(
             codecs.getincrementaldecoder("utf-8-sig")("replace"), True
         )
-        self._line: list[str] = []  # the pieces of the last line, which has not ended
+        self._line_pieces: list[str] = []  # the pieces of the last line, which has not ended
         self._size = 0
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any] | str]:
@@ -49,10 +49,10 @@ class EventStreamDecoder:
         return self._events(self._newlines.decode(b"", final=True) + "\n")
 
     def _events(self, text: str) -> Iterator[dict[str, Any] | str]:
-        first, *others = text.split("\n")
-        self._line.append(first)
-        for following in others:
-            line, self._line = "".join(self._line), [following]
+        first, *rest = text.split("\n")
+        self._line_pieces.append(first)
+        for piece in rest:
+            line, self._line_pieces = "".join(self._line_pieces), [piece]
             if self.done or not line or line.startswith(NOT_DATA):
                 continue
             data = line.removeprefix("data:")

@@ -73,7 +73,7 @@ def in_arm(call: Call, active: Active | None) -> Call:
             "that out, or open a cassette around all arms",
             about="cache=False in an arm",
         )
-    return replace(call, arm=active.arm.name, used=active.used)
+    return replace(call, arm=active.arm.name, used_records=active.used_records)
 
 
 def _recorded_askers(

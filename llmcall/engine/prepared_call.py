@@ -35,7 +35,7 @@ class PreparedCall(ABC):
     :param options: how it is made.
     :param scope: its scope path; empty outside any scope.
     :param arm: the name of the arm that it is in; empty outside any.
-    :param used: gathers the records that the arm's calls get, or ``None``.
+    :param used_records: gathers the records that the arm's calls get, or ``None``.
     :param draw: the draw that it took in its scope, or ``None``; given back if the call fails.
     :param cassette: the open cassette, or ``None``.
     :param order: says which calls come before it on a cassette.
@@ -48,7 +48,7 @@ class PreparedCall(ABC):
     options: Options = DEFAULT_OPTIONS
     scope: str = ""
     arm: str = ""
-    used: deque[ScopedRecord] | None = None
+    used_records: deque[ScopedRecord] | None = None
     draw: Draw | None = None
     cassette: Cassette | None = None
     order: CallOrder = ()
@@ -151,7 +151,7 @@ class PreparedCall(ABC):
         draw = self.draw
         if draw is None or draw.asker is None:
             return
-        draw.note_found(record.asker)
+        draw.note_recorded_asker(record.asker)
         if self.cassette is not None:
             for key in {self.request.cache_key, record.cache_key}:
                 self.cassette.note_asker(key, draw, record.asker)
@@ -165,8 +165,8 @@ class PreparedCall(ABC):
 
     def gather_for_arm(self, record: Record) -> None:
         """Note the record that answers the call, if its arm gathers them."""
-        if self.used is not None:
-            self.used.append(ScopedRecord(self.scope, record))
+        if self.used_records is not None:
+            self.used_records.append(ScopedRecord(self.scope, record))
 
     def end(self, answer: Record | None = None) -> None:
         """Note that the call has its answer."""

@@ -15,7 +15,7 @@ from ..display.notebook import html_table
 from ..display.printable import printable
 from ..display.tables import table
 from ..notices import warn_once
-from ..scopes import given_path
+from ..scopes import path_before_items
 from ..system import process_lock
 from .service_tiers import FLEX, tier_of
 
@@ -275,7 +275,7 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta, arm: str = ""
     """
     # The items of a map have no row of their own: a million would be kept as long as the process.
     if "~" in scope:
-        scope = given_path(scope)
+        scope = path_before_items(scope)
     with _lock:
         for meter in (own, *_meters):
             meter.add(model, scope, amounts, arm)

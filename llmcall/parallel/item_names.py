@@ -12,7 +12,7 @@ from ..config.values import nearest
 from ..display.formatting import one_line, shortened
 from ..display.printable import printable
 from ..notices import warn_once
-from ..scopes import made_name
+from ..scopes import reserved_name
 from .digests import digest
 from .rows import cell_of, nth
 
@@ -69,7 +69,7 @@ class ItemNames:
                 if not takes_all:
                     raise
                 digested = digest(type(item).__qualname__, index)
-            name = made_name(digested[:DIGEST_BYTES].hex())
+            name = reserved_name(digested[:DIGEST_BYTES].hex())
         else:
             name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
         cell_and_name = cell_of(item), name
@@ -197,5 +197,5 @@ def _plain_text(value: Any, index: int) -> str:
 def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
     """Return an item in words: its number, from 1, and its key or the beginning of its text."""
     number = nth(position.number) + (f" of {total}" if total is not None else "")
-    name = position.name if position.name and not scopes.is_made_name(position.name) else None
+    name = position.name if position.name and not scopes.is_reserved_name(position.name) else None
     return f"{number} ({one_line(name or printable(repr(item)), SHOWN)})"

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
 from .. import scopes
-from ..scopes import made_name
+from ..scopes import reserved_name
 
 if TYPE_CHECKING:
     from collections import deque
@@ -44,18 +44,20 @@ class TaskPosition(NamedTuple):
         """Return the item's number, from 0."""
         return self.order[-2]
 
-    def enter(self, draws: Draws, used: deque[ScopedRecord] | None) -> Active:
+    def enter(self, draws: Draws, used_records: deque[ScopedRecord] | None) -> Active:
         """Move the current context, one of the task's own, to this position; return its scope.
 
         :param draws: the draws of its scopes.
-        :param used: receives the records that answer its calls, or ``None``.
+        :param used_records: receives the records that answer its calls, or ``None``.
         """
         current_item.set(self.item)
         # An empty path means no scope, even if one is open elsewhere.
         path = f"{self.path}/{self.name}" if self.path else ""
         if self.repeat:
-            path = f"{path}/{made_name(self.repeat)}" if path else made_name(self.repeat)
+            path = f"{path}/{reserved_name(self.repeat)}" if path else reserved_name(self.repeat)
         if not self.in_default:
-            return scopes.Active(path, draws, arm=self.arm, used=used, order=self.order)
-        without = scopes.Active(made_name(self.repeat) if self.repeat else "", scopes.Draws())
+            return scopes.Active(
+                path, draws, arm=self.arm, used_records=used_records, order=self.order
+            )
+        without = scopes.Active(reserved_name(self.repeat) if self.repeat else "", scopes.Draws())
         return scopes.Active(path, draws, without_default=without, order=self.order)

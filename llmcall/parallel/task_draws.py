@@ -19,17 +19,17 @@ class TaskDraws(Draws):
     It remembers their numbers, so that a map that ends early can give them back.
 
     :param around: the draws of the scope.
-    :ivar taken: the numbers that were drawn and not given back.
+    :ivar numbers: the numbers that were drawn and not given back.
     """
 
-    __slots__ = ("_around", "_is_over", "taken")
+    __slots__ = ("_around", "_is_over", "numbers")
 
     def __init__(self, around: Draws) -> None:
         # No call of super().__init__: it counts nothing itself.
         self.since = around.since
         self._around = around
         self._is_over = False
-        self.taken: list[Number] = []
+        self.numbers: list[Number] = []
 
     def equal_requests(
         self, request: ScopedRequest, source: object, read_askers: Callable[[], RecordedAskers]
@@ -48,7 +48,7 @@ class TaskDraws(Draws):
         :raises KeyboardInterrupt: if the draws were given back, since the task's map is over.
         """
         number = self._around.take(request, asker, equal)
-        self.taken.append(Number(request, number))
+        self.numbers.append(Number(request, number))
         if self._is_over:
             self.give_back(request, number)
             raise KeyboardInterrupt("the map that this call belongs to is over")
@@ -57,14 +57,14 @@ class TaskDraws(Draws):
     def claim(self, request: ScopedRequest, number: int) -> None:
         """Mark a number as taken: another process drew it."""
         self._around.claim(request, number)
-        self.taken.append(Number(request, number))
+        self.numbers.append(Number(request, number))
 
     def claim_from_task(self, request: ScopedRequest, number: int) -> None:
         """Take a number that a bound function took in another process; see
         :meth:`Draws.claim_from_task`.
         """
         self._around.claim_from_task(request, number)
-        self.taken.append(Number(request, number))
+        self.numbers.append(Number(request, number))
         if self._is_over:
             self.give_back(request, number)
 
@@ -79,7 +79,7 @@ class TaskDraws(Draws):
     def give_back(self, request: ScopedRequest, number: int) -> None:
         """Free a number, unless it is free already."""
         try:
-            self.taken.remove(Number(request, number))
+            self.numbers.remove(Number(request, number))
         except ValueError:
             return
         self._around.give_back(request, number)
@@ -87,7 +87,7 @@ class TaskDraws(Draws):
     def give_all_back(self) -> None:
         """Free all numbers."""
         self._is_over = True
-        for number in self.taken.copy():
+        for number in self.numbers.copy():
             self.give_back(*number)
 
 

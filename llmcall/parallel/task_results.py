@@ -24,7 +24,7 @@ class TaskResult(NamedTuple):
     :param usage: model, scope, amounts and arm of each addition to the usage.
     :param events: each call of a method of the cassette: the method's name, its arguments, and the
         scope path in which it was called, which decides the record's order.
-    :param used: the records that answered the task's calls, if it ran in an arm.
+    :param used_records: the records that answered the task's calls, if it ran in an arm.
     :param failures: why calls left no record, how many in each scope, and the first one in words.
     """
 
@@ -34,7 +34,7 @@ class TaskResult(NamedTuple):
     draws: Sequence[Number] = ()
     usage: Sequence[tuple[str, str, UsageDelta, str]] = ()
     events: Sequence[CassetteEvent] = ()
-    used: Sequence[ScopedRecord] = ()
+    used_records: Sequence[ScopedRecord] = ()
     failures: Sequence[tuple[str, dict[str, int], str]] = ()
 
 

@@ -147,7 +147,7 @@ class Task:
         group = self.group
         if group.is_over:
             return TaskResult(error=NotBegunError())
-        used = None if group.active is None else group.active.used
+        used_records = None if group.active is None else group.active.used_records
         return group.context.copy().run(
             _run,
             group.job,
@@ -155,7 +155,7 @@ class Task:
             self.position,
             self.draws,
             group.outer_stops,
-            used,
+            used_records,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -200,14 +200,17 @@ class RemoteTask(NamedTuple):
             context = copy_context()
             # A process that was forked in a task of another map inherited that map's.
             context.run(current_stops.set, ())
-            used: deque[ScopedRecord] = deque()
-            result = context.run(_run, job, self.item, self.position, draws, (), used)
+            used_records: deque[ScopedRecord] = deque()
+            result = context.run(_run, job, self.item, self.position, draws, (), used_records)
             error = result.error
             if error is not None:
                 traceback = "".join(format_exception(error))
                 result = TaskResult(error=picklable(error), traceback=traceback)
-            used_in_arm = list(used) if self.position.arm is not None else []
-            return session.with_report(result._replace(draws=draws.taken, used=used_in_arm))
+            is_in_arm = self.position.arm is not None
+            result = result._replace(
+                draws=draws.numbers, used_records=list(used_records) if is_in_arm else []
+            )
+            return session.with_report(result)
 
     def __repr__(self) -> str:
         return f"RemoteTask({self.position})"
@@ -231,17 +234,17 @@ def _run(
     position: TaskPosition,
     draws: Draws,
     outer_stops: Stops,
-    used: deque[ScopedRecord] | None,
+    used_records: deque[ScopedRecord] | None,
 ) -> TaskResult:
     """Run a task in the current context, unless a map around its own was interrupted.
 
-    :param used: receives the records that answer its calls, or ``None``.
+    :param used_records: receives the records that answer its calls, or ``None``.
     """
     try:
         check_stops(outer_stops)
         # An item's calls have the same asker in every thread.
         asker = askers.running_item(position.name or str(position.number), position.repeat)
-        with position.enter(draws, used) as active, asker:
+        with position.enter(draws, used_records) as active, asker:
             value = job.run(item)
             if isinstance(value, CoroutineType):
                 value.close()
@@ -272,8 +275,8 @@ def apply_report(task: Task, result: TaskResult) -> None:
         task.draws.claim(*number)
     for model, scope, amounts, arm in result.usage:
         metering.count(group.meter, model, scope, amounts, arm)
-    if group.active is not None and group.active.used is not None:
-        group.active.used.extend(result.used)
+    if group.active is not None and group.active.used_records is not None:
+        group.active.used_records.extend(result.used_records)
     for method, arguments, scope in result.events:
         with scopes.Active(scope, Draws()):
             getattr(group.cassette, method)(*arguments)

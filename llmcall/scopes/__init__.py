@@ -6,7 +6,7 @@ from .bound import Bound, bind
 from .call_order import CallOrder
 from .draws import Draw, Draws
 from .equal_requests import RecordedAskers, take_misplaced
-from .names import given_path, is_made_name, made_name, without_repeats
+from .names import is_reserved_name, path_before_items, reserved_name, without_repeats
 from .numbers import ArmPath, Counts, Number, ScopedRequest, split_counts
 from .scope import (
     Active,
@@ -48,12 +48,12 @@ __all__ = [
     "default_scope",
     "forget",
     "forget_thread",
-    "given_path",
     "inherited",
-    "is_made_name",
-    "made_name",
+    "is_reserved_name",
     "next_order",
     "note_served",
+    "path_before_items",
+    "reserved_name",
     "scope",
     "scope_around",
     "scope_of_call",

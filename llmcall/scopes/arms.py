@@ -19,11 +19,11 @@ class Arm(Scope):
     """An arm, made by :func:`llmcall.arm`: a context manager that can be entered again.
 
     :ivar name: its name.
-    :ivar used: gathers the records that its calls get, or ``None``.
+    :ivar used_records: gathers the records that its calls get, or ``None``.
     """
 
     name: str
-    used: deque[ScopedRecord] | None = None
+    used_records: deque[ScopedRecord] | None = None
 
     def _active(self, generator: OpeningGenerator | None) -> Active:
         around = _around(f"the arm {self.name!r}")
@@ -39,7 +39,7 @@ class Arm(Scope):
             generators_with(around.generators, generator),
             arm=ArmPath(around.path, self.name),
             forked=around,
-            used=self.used,
+            used_records=self.used_records,
             order=next_order(),  # its calls may be made by threads, beside those of another arm
         )
 
@@ -93,10 +93,10 @@ def seed() -> int:
     return int.from_bytes(digest[:SEED_BYTES], "big")
 
 
-def _around(what: str) -> Active:
+def _around(label: str) -> Active:
     """Return the current scope.
 
-    :param what: what needs one, for the message.
+    :param label: names in the message what needs one.
     :raises ScopeError: outside any scope.
     """
     scope_of_call()  # raises in a thread or process that has no scope while another has one
@@ -104,5 +104,5 @@ def _around(what: str) -> Active:
     if active is not None:
         active = active.parent_of_new_scopes
     if active is None or not active.path:
-        raise ScopeError(f"{what} needs a scope: open one around it, with llmcall.scope(name)")
+        raise ScopeError(f"{label} needs a scope: open one around it, with llmcall.scope(name)")
     return active

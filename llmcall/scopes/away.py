@@ -47,18 +47,18 @@ WAYS_HOME = (
 class AwayDraws(Draws):
     """Count an arm's draws in another process, and note them for the process at home.
 
-    :param home: the token of the arm's draws at home, or ``None`` if they cannot come home.
-    :ivar taken: the numbers that were drawn, not given back and not sent home yet.
-    :ivar used: gathers the records that its calls get here.
+    :param home_token: the token of the arm's draws at home, or ``None`` if they cannot come home.
+    :ivar unsent_numbers: the numbers that were drawn, not given back and not sent home yet.
+    :ivar used_records: gathers the records that its calls get here.
     """
 
-    __slots__ = ("_home", "taken", "used")
+    __slots__ = ("_home_token", "unsent_numbers", "used_records")
 
-    def __init__(self, counts: Counts, since: float, home: str | None) -> None:
+    def __init__(self, counts: Counts, since: float, home_token: str | None) -> None:
         super().__init__(counts, since)
-        self._home = home
-        self.taken: deque[Number] = deque()
-        self.used = AwayRecords()
+        self._home_token = home_token
+        self.unsent_numbers: deque[Number] = deque()
+        self.used_records = AwayRecords()
 
     def take(
         self,
@@ -70,25 +70,25 @@ class AwayDraws(Draws):
 
         :raises ScopeError: if the draw would not come home.
         """
-        if not self.used.come_home:
+        if not self.used_records.come_home:
             name = "" if request.arm is None else f" {request.arm.name!r}"
             raise ScopeError(
                 f"this process runs a function that was bound in the arm{name}, and the arm would not know of this "
                 f"draw, so it would make the same draw again. {WAYS_HOME}"
             )
         number = super().take(request, asker, equal)
-        self.taken.append(Number(request, number))
+        self.unsent_numbers.append(Number(request, number))
         return number
 
     def claim(self, request: ScopedRequest, number: int) -> None:
         """Mark a number as taken that another process took; see :meth:`Draws.claim`."""
         super().claim(request, number)
-        self.taken.append(Number(request, number))
+        self.unsent_numbers.append(Number(request, number))
 
     def give_back(self, request: ScopedRequest, number: int) -> None:
         """Free a number; see :meth:`Draws.give_back`."""
         try:
-            self.taken.remove(Number(request, number))
+            self.unsent_numbers.remove(Number(request, number))
         except ValueError:
             return  # it was sent home
         super().give_back(request, number)
@@ -106,20 +106,25 @@ class AwayDraws(Draws):
 
         :param function: what an executor calls. Its exception takes the draws along, too.
         """
-        self.used.come_home = True
+        self.used_records.come_home = True
         try:
             return _WithDraws(function(), self)
         except BaseException as error:
             error.drawn = _WithDraws(None, self)  # type: ignore[attr-defined]
             raise
         finally:
-            self.used.come_home = False
+            self.used_records.come_home = False
 
     def sent_home(self, result: Any) -> tuple[Any, ...]:
         """Return how to unpickle a result at home, with all that was drawn and used here and not sent
         home yet.
         """
-        return _come_home, (result, self._home, _emptied(self.taken), _emptied(self.used))
+        return _come_home, (
+            result,
+            self._home_token,
+            _emptied(self.unsent_numbers),
+            _emptied(self.used_records),
+        )
 
 
 class AwayRecords(deque[ScopedRecord]):
@@ -130,18 +135,18 @@ class AwayRecords(deque[ScopedRecord]):
 
     come_home = False
 
-    def append(self, used: ScopedRecord) -> None:
+    def append(self, record: ScopedRecord) -> None:
         """Add a record, and warn if it does not come home: its call was no draw, since such a draw is
         an error.
         """
         if not self.come_home:
             warn_once(
                 f"a function that was bound in llmcall.arms makes calls in another process, with sample= or for "
-                f"embeddings (the first in the scope {used.path!r}), and llmcall.arms cannot count them: they are "
+                f"embeddings (the first in the scope {record.path!r}), and llmcall.arms cannot count them: they are "
                 f"missing in .calls, .shared, .cost and .compare. {WAYS_HOME}",
                 about=AwayRecords,
             )
-        super().append(used)
+        super().append(record)
 
 
 class _WithDraws:
@@ -198,47 +203,49 @@ def _emptied(queue: deque[Any]) -> list[Any]:
     return [queue.popleft() for _ in range(len(queue))]
 
 
-# What counts an arm's draws here, and what gathers its records, by token: both live as long as the
+# By token, what counts an arm's draws here, and what gathers its records: both live as long as the
 # arm's scope.
 _draws: WeakValueDictionary[str, Draws] = WeakValueDictionary()
-_used: WeakValueDictionary[str, deque[ScopedRecord]] = WeakValueDictionary()
+_used_records: WeakValueDictionary[str, deque[ScopedRecord]] = WeakValueDictionary()
 
 
-def registered(draws: Draws, used: deque[ScopedRecord] | None) -> str:
+def registered(draws: Draws, used_records: deque[ScopedRecord] | None) -> str:
     """Return a token for an arm, under which draws come home.
 
-    :param draws: what counts its draws.
-    :param used: what gathers the records that its calls get, or ``None``.
+    :param draws: counts its draws.
+    :param used_records: gathers the records that its calls get, or ``None``.
     """
     token = os.urandom(8).hex()
     _draws[token] = draws
-    if used is not None:
-        _used[token] = used
+    if used_records is not None:
+        _used_records[token] = used_records
     return token
 
 
 def at_home(token: str) -> tuple[Draws, deque[ScopedRecord] | None] | None:
     """Return what counts an arm's draws and gathers its records, or ``None`` in another process."""
     draws = _draws.get(token)
-    return None if draws is None else (draws, _used.get(token))
+    return None if draws is None else (draws, _used_records.get(token))
 
 
-def _come_home(result: Any, home: str, taken: list[Number], used: list[ScopedRecord]) -> Any:
+def _come_home(
+    result: Any, token: str, numbers: list[Number], used_records: list[ScopedRecord]
+) -> Any:
     """Count what a bound function drew in another process, and return its result."""
-    draws = _draws.get(home)
+    draws = _draws.get(token)
     if draws is not None:
-        for number in taken:
+        for number in numbers:
             draws.claim_from_task(*number)
-    records = _used.get(home)
-    if records is not None:
-        records.extend(used)
+    records_at_home = _used_records.get(token)
+    if records_at_home is not None:
+        records_at_home.extend(used_records)
     return result
 
 
 def _begin_anew() -> None:
     """Forget the arms of the parent in a forked process."""
     _draws.clear()
-    _used.clear()
+    _used_records.clear()
 
 
 after_fork_in_child(_begin_anew)

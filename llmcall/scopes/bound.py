@@ -75,7 +75,7 @@ class Bound:
             return Bound, (self.function, None)
         if active.arm is not None and self._token is None:
             warn_of_refresh(active.arm)
-            self._token = registered(active.draws, active.used)
+            self._token = registered(active.draws, active.used_records)
         return _arrived, (self.function, _packed(active), self._token)
 
 
@@ -103,32 +103,41 @@ class _Packed(NamedTuple):
 
 def _packed(active: Active) -> _Packed:
     """Return a scope for another process."""
-    without = active.without_default
+    without_default = active.without_default
     in_arm = active.arm is not None
     return _Packed(
         active.path,
-        None if without is None else without.path,
+        None if without_default is None else without_default.path,
         active.draws.since,
         active.arm,
         counts_within(active.draws.counts(), active.path) if in_arm else {},
         active.order,
-        active.used is not None,
+        active.used_records is not None,
     )
 
 
-def _unpacked(packed: _Packed, home: str | None) -> Active:
+def _unpacked(packed: _Packed, token: str | None) -> Active:
     """Return a scope of another process.
 
-    :param home: the token of its arm's draws at home, or ``None``.
+    :param token: of its arm's draws at home, or ``None``.
     """
-    path, path_without, since, arm, counts, order, is_gathered = packed
-    without = None if path_without is None else Active(path_without, Draws(since=since))
+    path, path_without_default, since, arm, counts, order, is_gathered = packed
+    without_default = None
+    if path_without_default is not None:
+        without_default = Active(path_without_default, Draws(since=since))
     draws = Draws(counts, since)
-    used = None
+    used_records = None
     if arm is not None:
-        draws = AwayDraws(counts, since, home)
-        used = draws.used if is_gathered else None
-    return Active(path, draws, without_default=without, arm=arm, used=used, order=order)
+        draws = AwayDraws(counts, since, token)
+        used_records = draws.used_records if is_gathered else None
+    return Active(
+        path,
+        draws,
+        without_default=without_default,
+        arm=arm,
+        used_records=used_records,
+        order=order,
+    )
 
 
 def _arrived(function: Callable[..., Any], packed: _Packed, token: str | None) -> Bound:
@@ -137,11 +146,9 @@ def _arrived(function: Callable[..., Any], packed: _Packed, token: str | None) -
     :param token: of its arm's draws, or ``None`` outside an arm.
     """
     active = _unpacked(packed, token)
-    found = None if token is None else at_home(token)
-    if found is not None:
-        draws, used = found
-        active.draws = draws
-        active.used = used
+    arm_at_home = None if token is None else at_home(token)
+    if arm_at_home is not None:
+        active.draws, active.used_records = arm_at_home
     return Bound(function, active)
 
 

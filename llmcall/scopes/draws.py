@@ -43,7 +43,7 @@ class Draws:
         "_equal",
         "_process",
         "_returned",
-        "_taken",
+        "_taken_numbers",
         "_takers",
         "_under_way",
         "since",
@@ -53,9 +53,9 @@ class Draws:
         self._process = this_process() if since is None else None
         self.since = time.time() if since is None else since
         # Of the scope itself (``None``) and of each arm.
-        self._taken: dict[ArmPath | None, TakenNumbers] = {None: TakenNumbers()}
+        self._taken_numbers: dict[ArmPath | None, TakenNumbers] = {None: TakenNumbers()}
         for arm, numbers in (counts or {}).items():
-            self._taken[arm] = TakenNumbers(numbers)
+            self._taken_numbers[arm] = TakenNumbers(numbers)
         # Numbers that were given back and are not among the free ones yet.
         self._returned: deque[Number] = deque()
         # Thread, task and asker of a request's last draw, until its call ends.
@@ -74,15 +74,15 @@ class Draws:
         :param source: the cassette or cache that holds their records.
         :param read_askers: reads who asked when the draws were recorded.
         """
-        known = self._equal.get(request)
-        if known is None or known.source is not source:
+        equal = self._equal.get(request)
+        if equal is None or equal.source is not source:
             # Reads records, so the lock is not held here.
-            made = EqualRequests(source, read_askers())
+            new = EqualRequests(source, read_askers())
             with _lock:
-                known = self._equal.get(request)
-                if known is None or known.source is not source:
-                    self._equal[request] = known = made
-        return known
+                equal = self._equal.get(request)
+                if equal is None or equal.source is not source:
+                    self._equal[request] = equal = new
+        return equal
 
     def take(
         self,
@@ -106,15 +106,15 @@ class Draws:
             self._accept_returned()
             number = self._free_number(request, asker, equal)
             self._take(request, number)
-            other = self._under_way.get(request, caller)
+            other_caller = self._under_way.get(request, caller)
             self._under_way[request] = caller
-        if equal is not None and other[2] != asker:
+        if equal is not None and other_caller[2] != asker:
             equal.were_at_once = True
-        if other != caller and other[2] == asker:
-            who = "threads" if other[0] != caller[0] else "tasks"
+        if other_caller != caller and other_caller[2] == asker:
+            callers = "threads" if other_caller[0] != caller[0] else "tasks"
             warn_once(
-                f"two {who} in the scope {request.path!r} make the same request at the same time: timing decides "
-                f"which of them gets which draw, and a replay may swap their answers. Give each {who[:-1]} its own "
+                f"two {callers} in the scope {request.path!r} make the same request at the same time: timing decides "
+                f"which of them gets which draw, and a replay may swap their answers. Give each {callers[:-1]} its own "
                 "scope"
             )
         return number
@@ -133,7 +133,9 @@ class Draws:
         path, key, arm = request
         with _lock:
             self._accept_returned()
-            is_free = all(taken.is_free(path, key, number) for taken in self._rivals(arm))
+            is_free = all(
+                numbers.is_free(path, key, number) for numbers in self._numbers_to_avoid(arm)
+            )
             self.claim(request, number)
         if not is_free:
             _warn_of_same_draw(path)
@@ -160,34 +162,34 @@ class Draws:
         """Return the counts, for another process to continue."""
         with _lock:
             self._accept_returned()
-            return {arm: taken.numbers() for arm, taken in self._taken.items()}
+            return {arm: numbers.numbers() for arm, numbers in self._taken_numbers.items()}
 
     def _free_number(
         self, request: ScopedRequest, asker: str | None, equal: EqualRequests | None
     ) -> int:
         path, key, arm = request
-        others = self._rivals(arm)
+        taken_numbers = self._numbers_to_avoid(arm)
 
         def is_free(number: int) -> bool:
-            return all(taken.is_free(path, key, number) for taken in others)
+            return all(numbers.is_free(path, key, number) for numbers in taken_numbers)
 
-        lowest = max(taken.lowest_free(path, key) for taken in others)
+        lowest = max(numbers.lowest_free(path, key) for numbers in taken_numbers)
         free_numbers = filter(is_free, itertools.count(lowest))
         if equal is None or asker is None:
             return next(free_numbers)
         equal.askers.add(asker)
-        own = equal.own_number(asker, is_free)
-        if own is not None:
-            return own
+        own_number = equal.own_number(asker, is_free)
+        if own_number is not None:
+            return own_number
         if arm is None:
             return next(number for number in free_numbers if not equal.is_kept(number))
         return self._number_in_arm(request, asker, equal, is_free, free_numbers)
 
-    def _rivals(self, arm: ArmPath | None) -> list[TakenNumbers]:
-        """Return whose numbers a draw in an arm, or outside any, may not share."""
+    def _numbers_to_avoid(self, arm: ArmPath | None) -> list[TakenNumbers]:
+        """Return the numbers that a draw in an arm, or outside any, may not take."""
         if arm is None:
-            return list(self._taken.values())
-        return [self._taken[each] for each in (None, arm) if each in self._taken]
+            return list(self._taken_numbers.values())
+        return [self._taken_numbers[each] for each in (None, arm) if each in self._taken_numbers]
 
     def _number_in_arm(
         self,
@@ -202,8 +204,8 @@ class Draws:
         So equal requests at once are paired by who asks them, whichever comes first.
         """
         takers = self._takers.setdefault((request.path, request.key), {})
-        own = sorted(number for number, taker in takers.items() if taker == asker)
-        number = next(filter(is_free, own), None)
+        own_numbers = sorted(number for number, taker in takers.items() if taker == asker)
+        number = next(filter(is_free, own_numbers), None)
         if number is not None:
             return number
         is_recording = equal.recorded.goes_on or not equal.recorded.askers
@@ -216,13 +218,13 @@ class Draws:
         return number
 
     def _take(self, request: ScopedRequest, number: int) -> None:
-        taken = self._taken.setdefault(request.arm, TakenNumbers())
-        taken.take(request.path, request.key, number)
+        numbers = self._taken_numbers.setdefault(request.arm, TakenNumbers())
+        numbers.take(request.path, request.key, number)
 
     def _accept_returned(self) -> None:
         while self._returned:
             request, number = self._returned.popleft()
-            self._taken[request.arm].give_back(request.path, request.key, number)
+            self._taken_numbers[request.arm].give_back(request.path, request.key, number)
             if equal := self._equal.get(request):
                 equal.give_back(number)
 
@@ -291,13 +293,13 @@ class Draw:
             stored_at = None if answer is None else answer.stored_at
             self._draws.end(self._number.request, stored_at)
 
-    def note_found(self, recorded_asker: str | None) -> None:
+    def note_recorded_asker(self, recorded_asker: str | None) -> None:
         """Note that a record answers it.
 
         :param recorded_asker: the asker in the record, or ``None`` if that is unknown.
         """
         if self.asker is not None and self.equal is not None:
-            self.equal.note_found(self._number.number, self.asker, recorded_asker)
+            self.equal.note_recorded_asker(self._number.number, self.asker, recorded_asker)
 
     def give_back(self) -> None:
         """Free its number, unless its call has an answer."""

@@ -44,7 +44,7 @@ class _Makers:
         self._depth = len(shared) if len(recorded) > 1 else 0
         self._recorded = {self._unnumbered(name): name for name in recorded}
 
-    def of(self, asker: str) -> list[str]:
+    def maker_of(self, asker: str) -> list[str]:
         """Return the parts of an asker's name that name its maker."""
         return asker.split(SEPARATOR)[: self._depth]
 
@@ -67,9 +67,9 @@ class EqualRequests:
     """
 
     __slots__ = (
-        "_left",
         "_makers",
         "_misplaced",
+        "_recorded_numbers",
         "askers",
         "recorded",
         "source",
@@ -82,20 +82,21 @@ class EqualRequests:
         self.askers: set[str] = set()
         self.were_at_once = False
         # By asker: a heap of its recorded numbers that may be free.
-        self._left: dict[str, list[int]] = {}
+        self._recorded_numbers: dict[str, list[int]] = {}
         for number in sorted(recorded.askers):
-            self._left.setdefault(recorded.askers[number], []).append(number)
+            self._recorded_numbers.setdefault(recorded.askers[number], []).append(number)
         # A recording that goes on may lack makers.
-        self._makers = _Makers(() if recorded.goes_on else self._left)
+        self._makers = _Makers(() if recorded.goes_on else self._recorded_numbers)
         # By number: who got it, and for whom it was recorded.
         self._misplaced: dict[int, tuple[str, str]] = {}
 
     def own_number(self, asker: str, is_free: Callable[[int], bool]) -> int | None:
         """Return the lowest free number that was recorded for an asker, or ``None``."""
-        recorded = asker if asker in self._left else self._makers.counterpart(asker)
-        left = [] if recorded is None else self._left[recorded]
-        while left:
-            number = heappop(left)
+        is_recorded = asker in self._recorded_numbers
+        recorded_asker = asker if is_recorded else self._makers.counterpart(asker)
+        numbers = [] if recorded_asker is None else self._recorded_numbers[recorded_asker]
+        while numbers:
+            number = heappop(numbers)
             if is_free(number):
                 return number
         return None
@@ -108,9 +109,9 @@ class EqualRequests:
         """Note that a number is free again."""
         asker = self.recorded.askers.get(number)
         if asker is not None:
-            heappush(self._left[asker], number)
+            heappush(self._recorded_numbers[asker], number)
 
-    def note_found(self, number: int, asker: str, recorded_asker: str | None) -> None:
+    def note_recorded_asker(self, number: int, asker: str, recorded_asker: str | None) -> None:
         """Note that an asker got a recorded draw.
 
         :param recorded_asker: the asker in the record, or ``None`` if that is unknown.
@@ -128,14 +129,14 @@ class EqualRequests:
         """
         if self._has_another_maker():
             return 0
-        known = {recorded for _, recorded in self._misplaced.values() if recorded}
-        if not known and not self.were_at_once:
+        recorded_askers = {recorded for _, recorded in self._misplaced.values() if recorded}
+        if not recorded_askers and not self.were_at_once:
             return 0
-        return len(self._misplaced) if len(self.askers | known) > 1 else 0
+        return len(self._misplaced) if len(self.askers | recorded_askers) > 1 else 0
 
     def _has_another_maker(self) -> bool:
         """Return whether only the number of the askers' maker differs."""
-        makers = [self._makers.of(asker) for asker in self.askers]
+        makers = [self._makers.maker_of(asker) for asker in self.askers]
         return makers.count(makers[0]) == len(makers) and all(
             self._makers.counterpart(asker) == recorded
             for asker, recorded in self._misplaced.values()
@@ -149,6 +150,6 @@ _misplaced: list[EqualRequests] = []
 def take_misplaced() -> int:
     """Return how many recorded draws went to other askers than in the recording, and reset it."""
     with _lock:
-        found = set(_misplaced)
+        equal_requests = set(_misplaced)
         _misplaced.clear()
-    return sum(each.misplaced() for each in found)
+    return sum(each.misplaced() for each in equal_requests)

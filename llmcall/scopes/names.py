@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# A name that `made_name` returned, with the number that tells equal items apart, in a path.
-_MADE_NAME = re.compile(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")
+# A name that `reserved_name` returned, with the number that tells equal items apart, in a path.
+_RESERVED_NAME = re.compile(r"(?:^|/)~[0-9a-f]+(?:~\d+)?(?=/|\Z)")
 # The name of a repeat: shorter than that of an item, which has 16 digits.
 _REPEAT = re.compile(r"~(\d{1,15})")
 
 
-def checked_name(name: Any, what: str) -> str:
+def checked_name(name: Any, label: str) -> str:
     """Return the name of a user's scope as text.
 
-    :param what: what messages call the name.
+    :param label: what messages call the name.
     :raises TypeError: if it is neither text nor a number.
     :raises ValueError: if it is empty, contains ``/`` or ``#``, or is one that a ``map`` gives.
     """
@@ -22,21 +22,21 @@ def checked_name(name: Any, what: str) -> str:
         from numbers import Real
 
         if isinstance(name, bool) or not isinstance(name, Real):
-            raise TypeError(f"{what} must be a string or a number, not {type(name).__name__}")
+            raise TypeError(f"{label} must be a string or a number, not {type(name).__name__}")
         name = str(name)
     if not name or "/" in name or "#" in name:
         raise ValueError(
-            f"{what} {name!r} is empty or contains '/' or '#', which separate a sample's parts"
+            f"{label} {name!r} is empty or contains '/' or '#', which separate a sample's parts"
         )
-    if is_made_name(name):
+    if is_reserved_name(name):
         raise ValueError(
-            f"{what} {name!r} is reserved for the items and repeats of llmcall.map; leave out the '~'"
+            f"{label} {name!r} is reserved for the items and repeats of llmcall.map; leave out the '~'"
         )
     # A member of a string enumeration becomes its value.
     return str.__str__(name)
 
 
-def made_name(name: str | int) -> str:
+def reserved_name(name: str | int) -> str:
     """Return a name for a ``map``'s scope, which no user's scope can have.
 
     :param name: an item's digest, or the number of a repeat.
@@ -44,16 +44,16 @@ def made_name(name: str | int) -> str:
     return f"~{name}"
 
 
-def is_made_name(name: str) -> bool:
+def is_reserved_name(name: str) -> bool:
     """Return whether a name is a ``map``'s: ``~``, hexadecimal digits, and a number among equal
     items.
     """
-    return _MADE_NAME.fullmatch(name) is not None
+    return _RESERVED_NAME.fullmatch(name) is not None
 
 
-def given_path(path: str) -> str:
+def path_before_items(path: str) -> str:
     """Return the part of a scope path before the first item or repeat of a ``map``."""
-    return _MADE_NAME.split(path, 1)[0]
+    return _RESERVED_NAME.split(path, 1)[0]
 
 
 def without_repeats(path: str) -> tuple[str, int]:
@@ -62,12 +62,12 @@ def without_repeats(path: str) -> tuple[str, int]:
     Of several ``map``s, one inside the other, it is the sum: while only one of them repeats, it
     counts up by one.
     """
-    kept = []
+    names = []
     repeat = 0
     for name in path.split("/"):
-        found = _REPEAT.fullmatch(name)
-        if found is None:
-            kept.append(name)
+        match = _REPEAT.fullmatch(name)
+        if match is None:
+            names.append(name)
         else:
-            repeat += int(found[1])
-    return "/".join(kept), repeat
+            repeat += int(match[1])
+    return "/".join(names), repeat

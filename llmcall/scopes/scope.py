@@ -54,7 +54,7 @@ IN_A_PROCESS = (
     "Pass the scope to it with llmcall.bind(function), run the function with llmcall.map(…, executor=…), open a "
     "scope in it with llmcall.scope(name), or use llmcall.scope(None) if this call needs no scope"
 )
-IN_A_TOLD_PROCESS = (
+IN_A_SPAWNED_PROCESS = (
     "this process has no scope, but a scope was open when its parent process started it: both would count the same "
     "draws. Pass the scope to it with llmcall.bind(function), run the function with llmcall.map(…, executor=…), "
     "open a scope in it with llmcall.scope(name), or use llmcall.scope(None) if this call needs no scope. If the "
@@ -75,7 +75,7 @@ class Active:
         would be current without a default scope. Scopes that are opened here go below that one.
     :param arm: the arm that it stands in, or ``None``.
     :param forked: the scope that it forks, if it is an arm.
-    :param used: gathers the records that its calls get, or ``None``.
+    :param used_records: gathers the records that its calls get, or ``None``.
     :param order: the order of the item or arm in which it stands; empty outside any.
     :ivar entered_in: identifies the process; see :func:`~llmcall.system.this_process`.
     :ivar previous_asker: who asked before it was entered, if it is an arm.
@@ -92,7 +92,7 @@ class Active:
         "path",
         "previous_asker",
         "scope",
-        "used",
+        "used_records",
         "without_default",
     )
 
@@ -105,12 +105,12 @@ class Active:
         without_default: Active | None = None,
         arm: ArmPath | None = None,
         forked: Active | None = None,
-        used: deque[ScopedRecord] | None = None,
+        used_records: deque[ScopedRecord] | None = None,
         order: CallOrder = (),
     ) -> None:
         self.path = path
         self.order = order
-        self.used = used
+        self.used_records = used_records
         self.forked = forked
         self.arm = arm
         self.draws = draws
@@ -164,7 +164,7 @@ class Active:
             draws or self.draws,
             without_default=self.without_default,
             arm=self.arm,
-            used=self.used,
+            used_records=self.used_records,
             order=self.order if order is None else order,
         )
 
@@ -179,7 +179,7 @@ class Active:
             generators=self.generators,
             without_default=self.without_default,
             arm=self.arm,
-            used=self.used,
+            used_records=self.used_records,
             order=self.order,
         )
 
@@ -260,29 +260,29 @@ class Scope:
             self,
             generators_with(around.generators, generator),
             arm=around.arm,
-            used=around.used,
+            used_records=around.used_records,
             order=order,
         )
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         global _process_scope
-        found = _current.get()
-        while found is not None and found.scope is not self:
-            found = found.outer
-        # If another context ends the generator that entered it, it is not found there.
-        active = found or self._entered[-1]
+        entered = _current.get()
+        while entered is not None and entered.scope is not self:
+            entered = entered.outer
+        # Another context may end the generator that entered it; the scope is not open there.
+        active = entered or self._entered[-1]
         self._entered.remove(active)
         if active is _process_scope:
             _process_scope = active.forked
         workers.note_closed(active)
-        if found is not None:
+        if entered is not None:
             try:
                 if kind is None:
-                    found.check_is_inmost()
+                    entered.check_is_inmost()
             finally:
-                _current.set(found.outer)
-                if found.forked is not None:
-                    set_current_asker(found.previous_asker)
+                _current.set(entered.outer)
+                if entered.forked is not None:
+                    set_current_asker(entered.previous_asker)
 
     def __repr__(self) -> str:
         return f"scope({self.name!r})"
@@ -395,7 +395,7 @@ def scope_of_call() -> Active | None:
         if workers.is_open_in_parent() or _has_rooted_parent():
             raise ScopeError(IN_A_PROCESS)
         if workers.was_open_in_parent():
-            raise ScopeError(IN_A_TOLD_PROCESS)
+            raise ScopeError(IN_A_SPAWNED_PROCESS)
         return _default
     active.check_generators()
     return active if active.path else None

@@ -26,7 +26,7 @@ CONFIG_NAME = "llmcall scopes"  # in what multiprocessing hands on to the proces
 # The scopes that are open here, each with the thread that opened it.
 _open: dict[object, int] = {}
 # In a process that multiprocessing started: whether its parent had a scope open at that moment.
-_was_told = False
+_was_open_in_parent = False
 # A byte that forked processes share: 1 while a scope is open here.
 _byte = mmap(-1, 1)
 # The byte of the process that forked this one.
@@ -78,7 +78,7 @@ def was_open_in_parent() -> bool:
     A fork server forks workers, but others start them.
     """
     _listen()
-    return _was_told
+    return _was_open_in_parent
 
 
 class _IsOpen:
@@ -109,9 +109,9 @@ def _listen() -> None:
     A worker may import this module before it is told anything, so reading at the import would not
     do.
     """
-    global _was_told
+    global _was_open_in_parent
     if is_started_by_multiprocessing() and handed_on().get(CONFIG_NAME) is True:
-        _was_told = True
+        _was_open_in_parent = True
 
 
 def _begin_anew() -> None:

@@ -398,7 +398,7 @@ class _Study:
     def run(self, run: ArmRun) -> Any:
         """Run one arm of one repeat, and return its result."""
         fork = scopes.arm(run.arm)
-        fork.used = self.used_records[run]
+        fork.used_records = self.used_records[run]
         with ExitStack() as stack:
             if self._outer_scope is not None:
                 stack.enter_context(self._outer_scope.again(self._draws, scopes.current_order()))

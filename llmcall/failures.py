@@ -60,22 +60,24 @@ class Failures:
         # Streams and the like that have not ended: scope path, words, and whether a model is asked.
         self._under_way: dict[object, tuple[str, str, bool]] = {}
 
-    def add(self, scope: str, what: str, why: str = FAILED, *, asks_model: bool = True) -> None:
+    def add(
+        self, scope: str, description: str, reason: str = FAILED, *, asks_model: bool = True
+    ) -> None:
         """Add a call that left no record.
 
         :param scope: its scope path; empty outside any scope.
-        :param what: the call and its error, in words without secrets.
-        :param why: ``FAILED``, ``LEFT``, ``CUT_OFF``, ``MISSED`` or ``UNSCOPED``.
+        :param description: the call and its error, in words without secrets.
+        :param reason: ``FAILED``, ``LEFT``, ``CUT_OFF``, ``MISSED`` or ``UNSCOPED``.
         :param asks_model: whether a model was asked for it.
         """
         if self is process_failures:
             _warn_at_exit()
         with self._lock:
-            if asks_model and why not in REFUSED:
+            if asks_model and reason not in REFUSED:
                 self.unanswered += 1
-            _, scopes = self._by_reason.setdefault(why, (what, {}))
-            scopes[scope] = scopes.get(scope, 0) + 1
-            if why in REFUSED:
+            _, counts = self._by_reason.setdefault(reason, (description, {}))
+            counts[scope] = counts.get(scope, 0) + 1
+            if reason in REFUSED:
                 self.refused += 1
                 self.unsent += 1
 
@@ -84,7 +86,7 @@ class Failures:
         with self._lock:
             self.refused += 1
 
-    def begin(self, scope: str, what: str, *, asks_model: bool = True) -> object:
+    def begin(self, scope: str, description: str, *, asks_model: bool = True) -> object:
         """Note that something is read piece by piece; it counts as ``LEFT`` unless :meth:`end`
         follows.
 
@@ -95,7 +97,7 @@ class Failures:
             _warn_at_exit()
         token = object()
         with self._lock:
-            self._under_way[token] = scope, what, asks_model
+            self._under_way[token] = scope, description, asks_model
         return token
 
     def end(self, token: object, *, left: bool = False) -> None:
@@ -107,24 +109,26 @@ class Failures:
         with self._lock:
             call = self._under_way.pop(token, None)
             if left and call is not None:
-                scope, what, asks_model = call
-                self.add(scope, what, LEFT, asks_model=asks_model)
+                scope, description, asks_model = call
+                self.add(scope, description, LEFT, asks_model=asks_model)
 
     def take(self) -> list[tuple[str, dict[str, int], str]]:
         """Return and forget what was added: for each reason, the number of calls by scope path, and
         the first call in words.
         """
         with self._lock:
-            taken, self._by_reason = self._by_reason, {}
+            by_reason = self._by_reason
+            self._by_reason = {}
         return [
-            (why, scopes, first) for why, (first, scopes) in sorted(taken.items(), reverse=True)
+            (reason, counts, first)
+            for reason, (first, counts) in sorted(by_reason.items(), reverse=True)
         ]
 
     def counts(self) -> dict[str, int]:
         """Return the number of calls for each reason; what has not ended counts as ``LEFT``."""
         with self._lock:
             self._leave_all()
-            return {why: sum(scopes.values()) for why, (_, scopes) in self._by_reason.items()}
+            return {reason: sum(counts.values()) for reason, (_, counts) in self._by_reason.items()}
 
     def _leave_all(self) -> None:
         for token in list(self._under_way):
@@ -137,29 +141,29 @@ class Failures:
         :param again: how to record what is missing.
         """
         self._leave_all()
-        for why, scopes, first in self.take():
-            calls = counted(sum(scopes.values()), "call")
-            advice = ADVICE[why].format(replay=replay, again=again)
-            notice("%s %s (%s; the first: %s). %s", calls, why, _listed(scopes), first, advice)
+        for reason, counts, first in self.take():
+            calls = counted(sum(counts.values()), "call")
+            advice = ADVICE[reason].format(replay=replay, again=again)
+            notice("%s %s (%s; the first: %s). %s", calls, reason, _by_scope(counts), first, advice)
 
     def forget(self, *reasons: str) -> None:
         """Forget what was added for some reasons, or for all."""
         with self._lock:
-            for why in reasons or tuple(ADVICE):
-                self._by_reason.pop(why, None)
+            for reason in reasons or tuple(ADVICE):
+                self._by_reason.pop(reason, None)
             if not reasons or LEFT in reasons:
                 self._under_way.clear()
 
 
-def _listed(scopes: Mapping[str, int]) -> str:
+def _by_scope(counts: Mapping[str, int]) -> str:
     """Return numbers of calls by scope path in words."""
-    places = [
+    entries = [
         f"{number} in scope {path!r}" if path else f"{number} {OUTSIDE_ANY_SCOPE}"
-        for path, number in sorted(scopes.items())
+        for path, number in sorted(counts.items())
     ]
-    listed = ", ".join(places[:MOST_SCOPES])
-    more = len(places) - MOST_SCOPES
-    return f"{listed} and {more} more scopes" if more > 0 else listed
+    text = ", ".join(entries[:MOST_SCOPES])
+    more = len(entries) - MOST_SCOPES
+    return f"{text} and {more} more scopes" if more > 0 else text
 
 
 process_failures = Failures()  # of calls that no cassette records

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import logging
 
-COUNTED_FOR = 60.0  # seconds, after which how_often() counts from 1 again
+COUNTING_PERIOD = 60.0  # seconds, after which how_often() counts from 1 again
 
-_said: dict[object, object] = {}
+_first_calls: dict[object, object] = {}  # by subject: what identifies its first call
 _counts: dict[object, tuple[float, itertools.count[int]]] = {}  # with the time when each began
-_kept: dict[str, None] | None = None  # an ordered set, once notices are kept
+_kept_messages: dict[str, None] | None = None  # an ordered set, once notices are kept
 
 
 def warn_once(message: str, *, about: object = None) -> bool:
@@ -35,41 +35,41 @@ def notice(message: str, *args: object) -> None:
 
     :param message: a format for ``args``, as for ``Logger.warning``, without secrets.
     """
-    if _kept is not None:
-        _kept[message % args if args else message] = None
+    if _kept_messages is not None:
+        _kept_messages[message % args if args else message] = None
     logger().warning(message, *args, stacklevel=2)
 
 
 def keep_notices() -> None:
     """Keep every warning from now on: a program may set up logging and hide them."""
-    global _kept
-    _kept = {}
+    global _kept_messages
+    _kept_messages = {}
 
 
 def kept_notices() -> list[str]:
     """Return each kept warning once, in order."""
-    return list(_kept or ())
+    return list(_kept_messages or ())
 
 
 def how_often(subject: object) -> int:
     """Count a subject; return how often it was counted in the last minute, including this time."""
     now = time.monotonic()
-    begun, numbers = _counts.setdefault(subject, (now, itertools.count(1)))
-    if now - begun >= COUNTED_FOR:
-        numbers = itertools.count(1)
-        _counts[subject] = now, numbers
-    return next(numbers)
+    start, counter = _counts.setdefault(subject, (now, itertools.count(1)))
+    if now - start >= COUNTING_PERIOD:
+        counter = itertools.count(1)
+        _counts[subject] = now, counter
+    return next(counter)
 
 
 def is_new(subject: object) -> bool:
     """Return whether this is the first call for a subject; true for only one of several threads."""
-    mine = object()
-    return _said.setdefault(subject, mine) is mine
+    this_call = object()
+    return _first_calls.setdefault(subject, this_call) is this_call
 
 
 def forget_notices() -> None:
     """Log every warning once more, and count from 1 again."""
-    _said.clear()
+    _first_calls.clear()
     _counts.clear()
 
 
@@ -77,8 +77,8 @@ def logger() -> logging.Logger:
     """Return the logger ``llmcall``."""
     import logging  # takes 4 ms, which a run without notices does not need
 
-    found = logging.getLogger("llmcall")
+    package_logger = logging.getLogger("llmcall")
     # Without a handler, logging prints to standard error, and raises if that is closed.
-    if getattr(sys.stderr, "closed", False) and not found.hasHandlers():
-        found.addHandler(logging.NullHandler())
-    return found
+    if getattr(sys.stderr, "closed", False) and not package_logger.hasHandlers():
+        package_logger.addHandler(logging.NullHandler())
+    return package_logger

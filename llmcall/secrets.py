@@ -49,18 +49,18 @@ LEFT_OUT = "<left out>"  # in place of a credential
 
 
 class Match(NamedTuple):
-    """The place of a credential in a text, without the credential itself.
+    """The position of a credential in a text, without the credential itself.
 
     :param kind: its kind in words.
     :param start: the index of its first character.
     :param end: the index after its last character.
-    :param shown: its first characters.
+    :param beginning: its first characters.
     """
 
     kind: str
     start: int
     end: int
-    shown: str
+    beginning: str
 
 
 class _Form(NamedTuple):
@@ -173,19 +173,19 @@ def refuse(data: Data, allow: Sequence[str], where: str, searched: set[str] | No
     :param allow: see :func:`find`.
     :param where: the error's name for the data, e.g. ``record 3``.
     :param searched: texts that are known to pass; those of the data are added.
-    :raises CacheError: if something does, naming its place, such as
+    :raises CacheError: if something does, naming its location, such as
         ``request.messages[2].content``.
     """
     searched = set() if searched is None else searched
-    for place, text in _places(data, ""):
+    for location, text in _texts_in(data, ""):
         if text in searched:
             continue
         match = find(text, allow)
         if match is not None:
             raise CacheError(
-                f"{where}: {place} contains what looks like {match.kind} ({match.shown}…), which is not written to "
-                "files; leave it out of the request or, if it is not a secret, set [Cassette] ALLOW to a regular "
-                "expression that matches all of it"
+                f"{where}: {location} contains what looks like {match.kind} ({match.beginning}…), which is "
+                "not written to files; leave it out of the request or, if it is not a secret, set [Cassette] ALLOW "
+                "to a regular expression that matches all of it"
             )
         searched.add(text)
 
@@ -223,14 +223,14 @@ def refuse_named(body: Data, allow: Sequence[str], where: str) -> None:
     :param where: the error's name for the body.
     :raises CacheError: if one may, naming it.
     """
-    for place, name, value in _named_texts(body, ""):
+    for location, name, value in _named_texts(body, ""):
         if names_credential(name) or not names_credential(name, maybe=True):
             continue
-        if place != name and not _could_be_credential(name, value):
+        if location != name and not _could_be_credential(name, value):
             continue
         if not any(re.fullmatch(each, value) for each in allow):
             raise CacheError(
-                f"{where}: its field {place!r} looks like a credential by its name, and it would be recorded; "
+                f"{where}: its field {location!r} looks like a credential by its name, and it would be recorded; "
                 "send it in a header or, if it is not a secret, set [Cassette] ALLOW to a regular expression that "
                 "matches all of it"
             )
@@ -246,18 +246,18 @@ def _could_be_credential(name: str, value: str) -> bool:
     return not is_signature and _COULD_BE_CREDENTIAL.fullmatch(value) is not None
 
 
-def _named_texts(data: Data, place: str) -> Iterator[tuple[str, str, str]]:
-    """Yield the place, the name and the text of each field that holds a text."""
+def _named_texts(data: Data, location: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the location, the name and the text of each field that holds a text."""
     if isinstance(data, dict):
         for name, item in data.items():
-            inner = f"{place}.{name}".lstrip(".")
+            item_location = f"{location}.{name}".lstrip(".")
             if isinstance(item, str):
-                yield inner, name, item
+                yield item_location, name, item
             else:
-                yield from _named_texts(item, inner)
+                yield from _named_texts(item, item_location)
     elif isinstance(data, list):
         for index, item in enumerate(data):
-            yield from _named_texts(item, f"{place}[{index}]")
+            yield from _named_texts(item, f"{location}[{index}]")
 
 
 def _is_secret(form: _Form, secret: str) -> bool:
@@ -267,21 +267,21 @@ def _is_secret(form: _Form, secret: str) -> bool:
 
 
 def _covers(expression: str, match: re.Match[str]) -> bool:
-    found = re.finditer(expression, match.string)
-    return any(each.start() <= match.start() and each.end() >= match.end() for each in found)
+    matches = re.finditer(expression, match.string)
+    return any(each.start() <= match.start() and each.end() >= match.end() for each in matches)
 
 
-def _places(data: Data, place: str) -> Iterator[tuple[str, str]]:
-    """Yield each text with its place: keys, values, and some values together with their names."""
+def _texts_in(data: Data, location: str) -> Iterator[tuple[str, str]]:
+    """Yield each text with its location: keys, values, and some values together with their names."""
     if isinstance(data, str):
-        yield place, data
+        yield location, data
     elif isinstance(data, dict):
         for name, item in data.items():
-            yield f"a key of {place or 'the data'}", name
-            inner = f"{place}.{name}".lstrip(".")
+            yield f"a key of {location or 'the data'}", name
+            item_location = f"{location}.{name}".lstrip(".")
             if isinstance(item, str) and any(mark in name.lower() for mark in _NAMES):
-                yield inner, f"{name}: {item}"
-            yield from _places(item, inner)
+                yield item_location, f"{name}: {item}"
+            yield from _texts_in(item, item_location)
     elif isinstance(data, list):
         for index, item in enumerate(data):
-            yield from _places(item, f"{place}[{index}]")
+            yield from _texts_in(item, f"{location}[{index}]")

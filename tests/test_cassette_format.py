@@ -514,7 +514,7 @@ def test_each_form_of_a_credential_is_found_wherever_it_stands(
     found = credentials.find(whole)
     assert found is not None
     assert kind in found.kind
-    assert found.shown == whole[found.start : found.end][:4]
+    assert found.beginning == whole[found.start : found.end][:4]
     assert text not in repr(found)
 
 

@@ -229,7 +229,7 @@ def list_records(
         matches = f"none of {counted(count, 'record')} in {found.path} matches"
         click.echo(matches if count else f"0 records in {found.path}", err=True)
         return
-    click.echo(table([HEADS, *map(_row, shown)], right=(3, 4), cut=(1, 2, 5, 6)))
+    click.echo(table([HEADS, *map(_row, shown)], right=(3, 4), truncatable=(1, 2, 5, 6)))
     if limit and len(shown) == limit and len(found) > limit:
         click.echo(f"… the first {limit} of up to {len(found):,}; --limit 0 shows all", err=True)
 

@@ -61,26 +61,28 @@ def _writable(value: Any) -> Any:
 
 
 def record_frame(
-    records: Iterable[Any], used: Callable[[Any], bool], levels: Sequence[str] | None = None
+    records: Iterable[Any], is_used: Callable[[Any], bool], levels: Sequence[str] | None = None
 ) -> Any:
     """Return a DataFrame with a row for each :class:`llmcall.Record`.
 
-    :param used: tells whether a call used a record.
+    :param is_used: tells whether a call used a record.
     :param levels: names for the levels of the scopes, each of which then has a column.
     :raises TypeError: if ``levels`` is not a list of texts.
     :raises ValueError: if it names another number of levels than the scopes have, or a column that
         the table has already.
     """
     names = None if levels is None else _level_names(levels)
-    rows = list(records)
-    frame = data_frame((_cells(record, used=used(record)) for record in rows), RECORD_COLUMNS)
+    records = list(records)
+    frame = data_frame(
+        (_cells(record, is_used=is_used(record)) for record in records), RECORD_COLUMNS
+    )
     if names is None:
         return frame
-    paths = [_levels_of(record.scope) for record in rows]
+    paths = [_levels_of(record.scope) for record in records]
     _check_depth(names, paths)
-    for at, name in enumerate(names):
-        column = [path[at] if at < len(path) else None for path in paths]
-        frame.insert(BEFORE_LEVELS + at, name, column)
+    for level, name in enumerate(names):
+        column = [path[level] if level < len(path) else None for path in paths]
+        frame.insert(BEFORE_LEVELS + level, name, column)
     return frame
 
 
@@ -90,10 +92,12 @@ def _level_names(levels: Any) -> list[str]:
     if not is_list or not all(isinstance(name, str) for name in levels):
         raise TypeError(f"levels is {levels!r}; it must be a list of names, one for each level")
     names = list(levels)
-    taken = [name for at, name in enumerate(names) if name in (*RECORD_COLUMNS, *names[:at])]
-    if taken:
+    duplicates = [
+        name for index, name in enumerate(names) if name in (*RECORD_COLUMNS, *names[:index])
+    ]
+    if duplicates:
         raise ValueError(
-            f"levels names {taken[0]!r}, which is another column already; "
+            f"levels names {duplicates[0]!r}, which is another column already; "
             f"the table has {', '.join(RECORD_COLUMNS)}"
         )
     return names
@@ -118,7 +122,7 @@ def _check_depth(names: Sequence[str], paths: Sequence[Sequence[str]]) -> None:
     )
 
 
-def _cells(record: Any, *, used: bool) -> tuple[Any, ...]:
+def _cells(record: Any, *, is_used: bool) -> tuple[Any, ...]:
     usage = record.usage
     return (
         record.scope or None,
@@ -133,7 +137,7 @@ def _cells(record: Any, *, used: bool) -> tuple[Any, ...]:
         usage.input_tokens,
         usage.output_tokens,
         record.cost,
-        used,
+        is_used,
         record.cache_key,
     )
 

@@ -23,8 +23,8 @@ def html_table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _row(cells: Sequence[str], tag: str) -> str:
-    written = "".join(f"<{tag}>{_escaped(cell)}</{tag}>" for cell in cells)
-    return f"<tr>{written}</tr>"
+    cells_html = "".join(f"<{tag}>{_escaped(cell)}</{tag}>" for cell in cells)
+    return f"<tr>{cells_html}</tr>"
 
 
 def html_message(text: str, notes: Iterable[str]) -> str:
@@ -32,8 +32,8 @@ def html_message(text: str, notes: Iterable[str]) -> str:
 
     :param notes: empty ones are left out.
     """
-    below = " · ".join(note for note in notes if note)
-    return f'<div style="{BUBBLE}">{_escaped(text)}</div><small>{_escaped(below)}</small>'
+    footer = " · ".join(note for note in notes if note)
+    return f'<div style="{BUBBLE}">{_escaped(text)}</div><small>{_escaped(footer)}</small>'
 
 
 def html_records(title: str, notes: Iterable[str], records: Sequence[Any]) -> str:

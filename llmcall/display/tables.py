@@ -11,15 +11,15 @@ NARROWEST = 6  # characters to which a column may shrink
 
 
 def table(
-    rows: Sequence[Sequence[str]], right: Collection[int] = (), cut: Collection[int] = ()
+    rows: Sequence[Sequence[str]], right: Collection[int] = (), truncatable: Collection[int] = ()
 ) -> str:
     """Return rows of cells as lines. Columns shrink if the terminal is narrow.
 
     :param rows: the rows, all of one length, at least one.
     :param right: the positions of number columns, which are aligned to the right; their heads may
         break at a space or underscore.
-    :param cut: the positions of text columns whose cells may be cut; without any, all text columns
-        may be wrapped.
+    :param truncatable: the positions of text columns whose cells may be truncated; without any, all
+        text columns may be wrapped.
     """
     from tabulate import tabulate  # takes a tenth of a second
 
@@ -29,11 +29,11 @@ def table(
     if _total_width(columns) > room:
         for position in right:
             columns[position] = [re.sub("[ _]", "\n", cell) for cell in columns[position]]
-        texts = list(cut) or [each for each in range(len(columns)) if each not in right]
+        texts = list(truncatable) or [each for each in range(len(columns)) if each not in right]
         widths = _shrunk(columns, texts, room)
-        for position in cut:
-            columns[position] = [_cut(cell, widths[position]) for cell in columns[position]]
-        if not cut:
+        for position in truncatable:
+            columns[position] = [_truncated(cell, widths[position]) for cell in columns[position]]
+        if not truncatable:
             limits = [None if each in right else widths[each] for each in range(len(columns))]
     aligned = tabulate(
         list(zip(*columns, strict=True)),
@@ -84,7 +84,7 @@ def _width(text: str) -> int:
     return max(0, wcswidth(text))
 
 
-def _cut(text: str, width: int) -> str:
+def _truncated(text: str, width: int) -> str:
     if _width(text) <= width:
         return text
     while text and _width(text) >= width:

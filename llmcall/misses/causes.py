@@ -27,28 +27,28 @@ OTHER_ORDER = (
 
 
 def causes_of(
-    request: Request, found: SearchResult, differences: Sequence[Difference], settings: Settings
+    request: Request, result: SearchResult, differences: Sequence[Difference], settings: Settings
 ) -> list[str]:
     """Return the certain causes of a miss, one sentence each.
 
     :param differences: those from the nearest record.
     :param settings: the settings of the request.
     """
-    if found.unread:
-        return [found.unread]
-    if not found.records:
+    if result.problem:
+        return [result.problem]
+    if not result.records:
         return [f"no {request.kind} request is recorded there at all"]
-    same = [record for record in found.records if record.request == request.asked]
-    if same:
-        return [_cause_of_sample(request.sample, same)]
+    equal_records = [record for record in result.records if record.request == request.asked]
+    if equal_records:
+        return [_cause_of_sample(request.sample, equal_records)]
     causes = []
     contents = _contents(request.asked)
-    if any(_is_reordered(contents, _contents(record.request)) for record in found.records):
+    if any(_is_reordered(contents, _contents(record.request)) for record in result.records):
         causes.append(OTHER_ORDER)
     path, _ = split_sample(request.sample)
-    if path and not found.in_scope:
-        causes.append(_nothing_in_scope(path, found.records))
-    if found.distance >= UNLIKE:
+    if path and not result.is_scope_recorded:
+        causes.append(_nothing_in_scope(path, result.records))
+    if result.distance >= UNLIKE:
         formats = [_cause_of_format(each) for each in differences if _is_format(each)]
         causes += formats
         return causes or [
@@ -61,14 +61,14 @@ def causes_of(
 # The order of messages
 
 
-def is_only_reordered(request: Request, found: SearchResult) -> bool:
+def is_only_reordered(request: Request, result: SearchResult) -> bool:
     """Return whether a request is recorded in its scope, but with its messages, or the lines of a
     message, in another order.
     """
     path, _ = split_sample(request.sample)
     return any(
         split_sample(record.sample)[0] == path and _is_reordered(request.asked, record.request)
-        for record in found.records
+        for record in result.records
     )
 
 
@@ -77,12 +77,12 @@ def _is_reordered(asked: Mapping[str, Data], recorded: Mapping[str, Data]) -> bo
     return asked != recorded and _in_any_order(asked) == _in_any_order(recorded)
 
 
-def _in_any_order(asked: Mapping[str, Data]) -> dict[str, Data]:
+def _in_any_order(fields: Mapping[str, Data]) -> dict[str, Data]:
     """Return a request in a form that is the same for every order of its messages and their lines."""
-    body = asked.get("body")  # of another API
+    body = fields.get("body")  # of another API
     if isinstance(body, dict):
-        return {**asked, "body": _in_any_order(body)}
-    return {name: _sorted(item) if name in CONTENTS else item for name, item in asked.items()}
+        return {**fields, "body": _in_any_order(body)}
+    return {name: _sorted(item) if name in CONTENTS else item for name, item in fields.items()}
 
 
 def _sorted(contents: Data) -> Data:
@@ -90,33 +90,33 @@ def _sorted(contents: Data) -> Data:
     return sorted(contents, key=as_text) if isinstance(contents, list) else contents
 
 
-def _contents(asked: Mapping[str, Data]) -> dict[str, Data]:
+def _contents(fields: Mapping[str, Data]) -> dict[str, Data]:
     """Return a request's messages without its parameters."""
-    body = asked.get("body")
-    asked = body if isinstance(body, dict) else asked
-    return {name: asked[name] for name in CONTENTS if name in asked}
+    body = fields.get("body")
+    fields = body if isinstance(body, dict) else fields
+    return {name: fields[name] for name in CONTENTS if name in fields}
 
 
 # The sample
 
 
 def _nothing_in_scope(path: str, records: Sequence[Record]) -> str:
-    others = sorted({record.scope for record in records} - {"", path})
+    other_paths = sorted({record.scope for record in records} - {"", path})
     cause = f"nothing is recorded in the scope {path!r}"
-    if others:
-        cause += f"; there are records in {_listed_paths(others)}"
+    if other_paths:
+        cause += f"; there are records in {_listed_paths(other_paths)}"
     return cause
 
 
-def _cause_of_sample(sample: str | None, same: Sequence[Record]) -> str:
+def _cause_of_sample(sample: str | None, records: Sequence[Record]) -> str:
     """Return how a sample differs from those under which the same request is recorded.
 
-    :param same: the records of the request, whatever their sample.
+    :param records: the records of the request, whatever their sample.
     """
     path, draw = split_sample(sample)
     if draw.endswith(ANEW):
         return "the recorded answer does not fit this call's response_format"
-    samples = [split_sample(record.sample) for record in same]
+    samples = [split_sample(record.sample) for record in records]
     draws = [recorded_draw for recorded_path, recorded_draw in samples if recorded_path == path]
     if draws:
         draws.sort(key=lambda recorded_draw: (len(recorded_draw), recorded_draw))
@@ -134,37 +134,38 @@ def _cause_of_sample(sample: str | None, same: Sequence[Record]) -> str:
     return f"{this_call} outside any scope; each scope has its own draws"
 
 
-def _cause_of_draw(path: str, draw: str, recorded: list[str]) -> str:
+def _cause_of_draw(path: str, draw: str, recorded_draws: list[str]) -> str:
     """Return how a draw differs from those that are recorded in the same scope.
 
-    :param recorded: the recorded draws, at least one, in order.
+    :param recorded_draws: the recorded draws, at least one, in order.
     """
     in_scope = f"in the scope {path!r}" if path else "outside any scope"
-    if draw in recorded:
+    if draw in recorded_draws:
         return "the same request is recorded under an old key: 'llmcall cache rekey' updates it"
-    if not (draw.isdecimal() and all(map(str.isdecimal, recorded))):
-        others = ", ".join(map(_given_sample, recorded[:MOST_NAMES]))
+    if not (draw.isdecimal() and all(map(str.isdecimal, recorded_draws))):
+        samples = ", ".join(map(_sample_argument, recorded_draws[:MOST_NAMES]))
         return (
-            f"this call is made {in_scope} with {_given_sample(draw)}, but the same request is "
-            f"recorded with {others}"
+            f"this call is made {in_scope} with {_sample_argument(draw)}, but the same request is "
+            f"recorded with {samples}"
         )
-    if len(recorded) == 1:
-        numbers = f"only draw {recorded[0]} is recorded"
+    if len(recorded_draws) == 1:
+        recorded = f"only draw {recorded_draws[0]} is recorded"
     else:
-        numbers = f"only {len(recorded)} draws are recorded (draws {recorded[0]} to {recorded[-1]})"
+        first, last = recorded_draws[0], recorded_draws[-1]
+        recorded = f"only {len(recorded_draws)} draws are recorded (draws {first} to {last})"
     return (
-        f"this call is draw {draw} of the request {in_scope}, but {numbers}: "
+        f"this call is draw {draw} of the request {in_scope}, but {recorded}: "
         "the request is made more often than in the recording"
     )
 
 
-def _given_sample(draw: str) -> str:
+def _sample_argument(draw: str) -> str:
     return f"sample={draw!r}" if draw else "no sample"
 
 
 def _listed_paths(paths: Sequence[str]) -> str:
-    listed = ", ".join(map(repr, paths[:MOST_NAMES]))
-    return f"{listed}, …" if len(paths) > MOST_NAMES else listed
+    text = ", ".join(map(repr, paths[:MOST_NAMES]))
+    return f"{text}, …" if len(paths) > MOST_NAMES else text
 
 
 # A field
@@ -194,32 +195,32 @@ def _cause_of_format(difference: Difference) -> str:
 
 def _cause_in_settings(difference: Difference, settings: Settings) -> str:
     """Return which setting, alias or name explains a difference; empty if none does."""
-    place, recorded, asked = difference.place, difference.recorded, difference.asked
-    if place == "model" and recorded in settings.aliases:
+    parameter, recorded, asked = difference.place, difference.recorded, difference.asked
+    if parameter == "model" and recorded in settings.aliases:
         return f"{recorded} is now an alias: 'llmcall cache rekey' updates what was recorded before"
-    if place == "namespace":
+    if parameter == "namespace":
         origin = settings.origin("cache_namespace")
         return (
             f"[Cache] NAMESPACE is different here ({origin}): 'llmcall cache rekey' moves a "
             "cache's records to it"
         )
-    if place == "function" and _last_name(recorded) == _last_name(asked):
+    if parameter == "function" and _last_name(recorded) == _last_name(asked):
         return (
             "the function is recorded under another name: "
             f"@llmcall.recorded(name={recorded!r}) finds its records"
         )
-    value = getattr(settings, place, None) if place.isidentifier() else None
-    if place in CONFIGURED and asked is None and value is None:
-        line = f"{place.upper()} = {brief(recorded, LONGEST_VALUE)}"
+    value = getattr(settings, parameter, None) if parameter.isidentifier() else None
+    if parameter in CONFIGURED and asked is None and value is None:
+        line = f"{parameter.upper()} = {brief(recorded, LONGEST_VALUE)}"
         return (
-            f"no setting gives {place} here; if one did when this was recorded, "
+            f"no setting gives {parameter} here; if one did when this was recorded, "
             f"write {line} in config.ini"
         )
     if value is None or value != asked:
         return ""
-    origin = settings.origin(place)
-    cause = f"the setting {place.upper()} is {brief(asked, LONGEST_VALUE)}: {origin}"
-    if place == "model" and origin.startswith("cassette "):
+    origin = settings.origin(parameter)
+    cause = f"the setting {parameter.upper()} is {brief(asked, LONGEST_VALUE)}: {origin}"
+    if parameter == "model" and origin.startswith("cassette "):
         cause += (
             "; the record's model was set in code, or by another client such as API_TYPE = local"
         )
@@ -232,10 +233,10 @@ def _last_name(name: Data) -> str:
 
 def _cause_in_text(difference: Difference, settings: Settings) -> str:
     """Return what is typical about a difference between two texts; empty if nothing is."""
-    place = difference.place
+    field = difference.place
     names = _normalizers_for(difference, settings.cache_normalize)
     if names:
-        return f"only {_listed_words(names)} differ in {place}"
+        return f"only {_listed_words(names)} differ in {field}"
     if difference.role == "assistant":
         return "an earlier answer differs: this run diverged from the recording before this call"
     if difference.role == "tool":
@@ -243,7 +244,7 @@ def _cause_in_text(difference: Difference, settings: Settings) -> str:
     is_text = bool(difference.passages)
     if is_text and str(difference.recorded).split() == str(difference.asked).split():
         return (
-            f"{place} differs only in whitespace; dedent_messages=True removes common indentation"
+            f"{field} differs only in whitespace; dedent_messages=True removes common indentation"
         )
     return ""
 

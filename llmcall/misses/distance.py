@@ -29,12 +29,12 @@ def distance(request: Request, record: Record) -> float:
     differing = [name for name in parameters if asked.get(name) != recorded.get(name)]
     return (
         PARAMETER * len(differing)
-        + _of_samples(request.sample, record.sample)
-        + _of_messages(messages_of(asked), messages_of(recorded))
+        + _sample_distance(request.sample, record.sample)
+        + _message_distance(messages_of(asked), messages_of(recorded))
     )
 
 
-def _of_samples(asked: str | None, recorded: str | None) -> float:
+def _sample_distance(asked: str | None, recorded: str | None) -> float:
     if asked == recorded:
         return 0.0
     path, _ = split_sample(asked)
@@ -42,18 +42,18 @@ def _of_samples(asked: str | None, recorded: str | None) -> float:
     return OTHER_DRAW if path == recorded_path else OTHER_SCOPE
 
 
-def _of_messages(asked: Sequence[Data], recorded: Sequence[Data]) -> float:
+def _message_distance(asked: Sequence[Data], recorded: Sequence[Data]) -> float:
     common, _ = common_ends(asked, recorded)
     asked, recorded = asked[common:], recorded[common:]
     total = min(MISSING_MESSAGE * abs(len(asked) - len(recorded)), MOST_MISSING)
     weight = LAST_MESSAGE
-    for message, other in zip(reversed(asked), reversed(recorded), strict=False):
-        total += weight * _of_texts(message, other)
+    for message, recorded_message in zip(reversed(asked), reversed(recorded), strict=False):
+        total += weight * _text_distance(message, recorded_message)
         weight = 1.0
     return total
 
 
-def _of_texts(asked: Data, recorded: Data) -> float:
+def _text_distance(asked: Data, recorded: Data) -> float:
     """Return 0 for equal data and up to 1 for texts without a common word."""
     if asked == recorded:
         return 0.0

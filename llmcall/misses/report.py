@@ -129,14 +129,14 @@ def _summary(record: Record) -> str:
     return f"{key}, {name}, {scope}: {_opening(record.request)}"
 
 
-def _opening(asked: Mapping[str, Data]) -> str:
+def _opening(fields: Mapping[str, Data]) -> str:
     """Return the first words of a request's question, and the role that asks it."""
-    if "function" in asked:
-        arguments = asked.get("arguments", {}).items()
-        given = ", ".join(f"{name}={value!r}" for name, value in arguments)
-        return printable(masked(f"{asked['function']}({given})")[:LONGEST_OPENING])
-    body = asked.get("body")  # of another API
-    messages = messages_of(body if isinstance(body, dict) else asked) or [{}]
+    if "function" in fields:
+        arguments = fields.get("arguments", {}).items()
+        arguments_text = ", ".join(f"{name}={value!r}" for name, value in arguments)
+        return printable(masked(f"{fields['function']}({arguments_text})")[:LONGEST_OPENING])
+    body = fields.get("body")  # of another API
+    messages = messages_of(body if isinstance(body, dict) else fields) or [{}]
     last = messages[-1]
     words = " ".join(masked(text_of(last)).split())
     opening = printable(words[:LONGEST_OPENING])
@@ -163,20 +163,20 @@ def explain(
     :param remedy: how to record it.
     :param aside: what has the answer but was not asked, in words; empty if nothing has it.
     """
-    found = search(request, source)
-    nearest = found.records[0] if found.records else None
+    result = search(request, source)
+    nearest = result.records[0] if result.records else None
     changes: tuple[Difference, ...] = ()
     if nearest is not None:
         changes = differences(nearest.request, request.asked)
         if nearest.sample != request.sample:
             changes = (Difference("sample", nearest.sample, request.sample), *changes)
-    causes = causes_of(request, found, changes, settings)
+    causes = causes_of(request, result, changes, settings)
     if aside:
         causes.insert(0, aside)
     names = normalizing(changes, settings)
     if source is not None and names:
         remedy = _normalizing_remedy(names, source.rekey)
-    elif is_only_reordered(request, found):
+    elif is_only_reordered(request, result):
         remedy = FIXED_ORDER
     return Miss(
         kind=request.kind,
@@ -184,7 +184,7 @@ def explain(
         sample=request.sample,
         cache_key=request.cache_key,
         opening=_opening(request.asked),
-        looked_in=found.looked_in,
+        looked_in=result.looked_in,
         nearest=nearest,
         differences=changes,
         causes=tuple(causes[:MOST_CAUSES]),

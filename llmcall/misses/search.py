@@ -51,17 +51,17 @@ class SearchResult(NamedTuple):
     """The records that a search found.
 
     :param looked_in: what was searched, in words.
-    :param unread: why nothing could be read; empty if it could.
+    :param problem: why nothing could be read; empty if it could.
     :param records: the nearest records, the nearest first.
     :param distance: the nearest record's distance.
-    :param in_scope: whether any record at all is in the request's scope path.
+    :param is_scope_recorded: whether any record at all is in the request's scope path.
     """
 
     looked_in: str
-    unread: str = ""
+    problem: str = ""
     records: Sequence[Record] = ()
     distance: float = 0.0
-    in_scope: bool = False
+    is_scope_recorded: bool = False
 
 
 def search(request: Request, source: Source | None) -> SearchResult:
@@ -72,13 +72,13 @@ def search(request: Request, source: Source | None) -> SearchResult:
     if source is None:
         return SearchResult(
             looked_in="nothing",
-            unread="cache=False bypasses the disk cache, and no cassette is open",
+            problem="cache=False bypasses the disk cache, and no cassette is open",
         )
     probes = _Probes(request)
     try:
         rows = nlargest(MOST_READ, source.rows, key=probes.contained_in)
     except (CacheError, OSError) as error:
-        return SearchResult(looked_in=source.name, unread=str(error))
+        return SearchResult(looked_in=source.name, problem=str(error))
     candidates: list[tuple[float, Record]] = []
     for _, read in rows:
         # A damaged record cannot be the nearest one.
@@ -88,18 +88,18 @@ def search(request: Request, source: Source | None) -> SearchResult:
                 candidates.append((distance(request, record), record))
     candidates.sort(key=lambda candidate: candidate[0])
     return SearchResult(
-        looked_in=f"{source.name}: {counted(probes.searched, 'record')}",
+        looked_in=f"{source.name}: {counted(probes.record_count, 'record')}",
         records=[record for _, record in candidates],
         distance=candidates[0][0] if candidates else 0.0,
-        in_scope=probes.in_scope,
+        is_scope_recorded=probes.is_scope_recorded,
     )
 
 
 class _Probes:
     """Pieces of a request that are looked for in the bytes of records.
 
-    :ivar searched: how many records were searched.
-    :ivar in_scope: whether one of them is in the request's scope path.
+    :ivar record_count: how many records were searched.
+    :ivar is_scope_recorded: whether one of them is in the request's scope path.
     """
 
     def __init__(self, request: Request) -> None:
@@ -108,31 +108,31 @@ class _Probes:
         self._scope = f"{path}#".encode("utf-8", "replace")
         if request.sample:
             self._pieces += [self._scope, request.sample.encode("utf-8", "replace")]
-        self.searched = 0
-        self.in_scope = False
+        self.record_count = 0
+        self.is_scope_recorded = False
         # Many records may share one long text.
-        self._found_in_shared = lru_cache(SHARED_TEXTS)(self._found_in)
+        self._pieces_in_shared = lru_cache(SHARED_TEXTS)(self._pieces_in)
 
     def contained_in(self, row: Row) -> int:
         """Return how many of the probes a record contains."""
-        own, *shared = row[0]
-        found = self._found_in(own).union(*map(self._found_in_shared, shared))
-        self.searched += 1
-        if self._scope in found:
-            self.in_scope = True
-        return len(found)
+        record_bytes, *shared_bytes = row[0]
+        pieces = self._pieces_in(record_bytes).union(*map(self._pieces_in_shared, shared_bytes))
+        self.record_count += 1
+        if self._scope in pieces:
+            self.is_scope_recorded = True
+        return len(pieces)
 
-    def _found_in(self, searched: bytes) -> set[bytes]:
-        return {piece for piece in self._pieces if piece in searched}
+    def _pieces_in(self, content: bytes) -> set[bytes]:
+        return {piece for piece in self._pieces if piece in content}
 
 
-def _pieces_of(asked: Mapping[str, Data]) -> list[bytes]:
+def _pieces_of(fields: Mapping[str, Data]) -> list[bytes]:
     """Return pieces from the whole length of a request's texts, two thirds of them from the last."""
-    *earlier_texts, last_text = list(dict.fromkeys(strings_in(messages_of(asked)))) or [""]
-    last = _spread(_cut(last_text), MOST_PROBES * 2 // 3)
-    earlier = [piece for text in earlier_texts for piece in _cut(text)]
-    chosen = last + _spread(earlier, MOST_PROBES - len(last))
-    return list(dict.fromkeys(piece.encode("utf-8", "replace") for piece in chosen))
+    *earlier_texts, last_text = list(dict.fromkeys(strings_in(messages_of(fields)))) or [""]
+    last = _spread(_pieces_of_text(last_text), MOST_PROBES * 2 // 3)
+    earlier = [piece for text in earlier_texts for piece in _pieces_of_text(text)]
+    pieces = last + _spread(earlier, MOST_PROBES - len(last))
+    return list(dict.fromkeys(piece.encode("utf-8", "replace") for piece in pieces))
 
 
 def _spread(pieces: list[str], most: int) -> list[str]:
@@ -141,11 +141,11 @@ def _spread(pieces: list[str], most: int) -> list[str]:
     return pieces[:: max(1, step)]
 
 
-def _cut(text: str) -> list[str]:
-    """Cut a text into probes."""
+def _pieces_of_text(text: str) -> list[str]:
+    """Return the pieces of one text."""
     pieces: list[str] = []
     for run in UNESCAPED.findall(text):
-        pieces += [run[at : at + PROBE_LENGTH] for at in range(0, len(run), PROBE_LENGTH)]
+        pieces += [run[start : start + PROBE_LENGTH] for start in range(0, len(run), PROBE_LENGTH)]
         if len(text) <= SHORT_TEXT:
             pieces += run.split(" ")
     return [piece for piece in pieces if len(piece) >= SHORTEST_PROBE]

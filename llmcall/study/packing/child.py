@@ -222,10 +222,15 @@ def _replay_only(log: Log, folder: str, cassettes: list[str]) -> None:
     add = Failures.add
 
     def add_failure(
-        self: Failures, scope: str, what: str, why: str = FAILED, *, asks_model: bool = True
+        self: Failures,
+        scope: str,
+        description: str,
+        reason: str = FAILED,
+        *,
+        asks_model: bool = True,
     ) -> None:
-        log.add("failure", scope, what, why)
-        add(self, scope, what, why, asks_model=asks_model)
+        log.add("failure", scope, description, reason)
+        add(self, scope, description, reason, asks_model=asks_model)
 
     cassette_module.before_start.append(before_start)
     cassette_module.after_stop.append(after_stop)

@@ -35,7 +35,7 @@ def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> lis
         match = find(text, allow)
         if match is not None:
             place = f"{file}:{_line(text, match.start)}"
-            found.append(f"{place} contains what looks like {match.kind} ({match.shown}…)")
+            found.append(f"{place} contains what looks like {match.kind} ({match.beginning}…)")
     return found
 
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Future
 
-# For each ``map`` that the current context is in, a future that is done once it was interrupted. A
-# call that waits for its server goes on, and its answer is stored if it comes.
-Stops = tuple["Future[None]", ...]
+
+class Stop(Future[None]):
+    """A future that is done once a ``map`` was interrupted.
+
+    A call that waits for its server goes on, and its answer is stored if it comes.
+
+    :ivar is_left: whether the map ended while items were still running; nobody waits for them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_left = False
+
+
+# Those of each ``map`` that the current context is in.
+Stops = tuple[Stop, ...]
 current_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
 
 
@@ -20,7 +33,7 @@ current_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
 def in_maps(stops: Stops) -> Iterator[None]:
     """Put the current context into further maps for a block.
 
-    :param stops: the futures of these maps.
+    :param stops: those of these maps.
     """
     before = current_stops.get()
     current_stops.set((*before, *stops))
@@ -37,3 +50,11 @@ def check_stops(stops: Stops) -> None:
     """
     if any(stop.done() for stop in stops):
         raise KeyboardInterrupt("the map that this call belongs to was interrupted")
+
+
+def is_left(stops: Stops) -> bool:
+    """Return whether a ``map`` left the item that a context runs.
+
+    :param stops: those of the context's maps.
+    """
+    return any(stop.is_left for stop in stops)

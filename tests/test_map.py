@@ -779,6 +779,45 @@ def test_items_that_an_imap_left_under_way_refuse_no_call() -> None:
         release.set()
 
 
+def in_a_bound_thread(function: Callable[[], Any]) -> None:
+    """Run a function in a thread, in the current scope."""
+    thread = threading.Thread(target=llmcall.bind(function))
+    thread.start()
+    thread.join()
+
+
+def in_a_map(function: Callable[[], Any]) -> None:
+    """Run a function in an item of a map."""
+    map(lambda _: function(), ["x"])
+
+
+@pytest.mark.parametrize("run", [lambda function: function(), in_a_bound_thread, in_a_map])
+@pytest.mark.parametrize("path", ["trial", None])
+def test_scopes_that_items_open_after_an_imap_was_left_refuse_no_call(path: Any, run: Any) -> None:
+    """A call outside any scope is none of theirs, although they opened them while it was made."""
+    left, opened, release = threading.Event(), threading.Event(), threading.Event()
+
+    def hold_scope() -> None:
+        with scope("inside"):
+            opened.set()
+            release.wait()
+
+    def work(item: str) -> None:
+        if item == "b":
+            left.wait()
+            run(hold_scope)
+
+    with scope(path):
+        for _ in imap(work, "ab", key=str, workers=2):
+            break
+    left.set()
+    opened.wait()
+    try:
+        assert sample("bread") is None
+    finally:
+        release.set()
+
+
 LEFT = (
     "ended before the whole answer arrived (1 in scope 'trial'; the first: an imap that was not "
     "read to its end"

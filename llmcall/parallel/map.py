@@ -4,7 +4,7 @@ and run again.
 
 from __future__ import annotations
 
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -18,7 +18,7 @@ from ..errors import (
     short_traceback,
     shorten,
 )
-from ..interrupts import current_stops
+from ..interrupts import Stop, current_stops
 from .bar import progress_bar
 from .item_names import ItemNames
 from .jobs import job_of, job_of_cell
@@ -278,7 +278,7 @@ def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Ite
         note_refused("a map", "llmcall.map", metering.Meter(), error)
         raise
     cassette = context.run(current_cassette)
-    stops = (Future[None](), *context.get(current_stops, ()))
+    stops = (Stop(), *context.get(current_stops, ()))
     context.run(current_stops.set, stops)
     group = TaskGroup(job, context, active, stops, cassette)
     kinds = {kind.__name__ for kind in type(options.executor).__mro__}

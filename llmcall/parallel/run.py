@@ -301,13 +301,14 @@ class MapRun:
     def close(self) -> None:
         """End the threads, without waiting for them.
 
-        A task that is left under way draws no more, so a call outside its scopes is no mistake.
+        Nobody waits for an item that is left running, so a call outside its scopes is no mistake.
         """
         self._cancel()
         self._threads.close()
-        for task, future in self._under_way.items():
-            if task.thread is not None and future is not None and not future.done():
-                scopes.forget_thread(task.thread)
+        futures = list(self._under_way.values())
+        if any(future is None or not future.done() for future in futures):
+            self._group.stops[0].is_left = True
+            scopes.note_left()
 
 
 def _result_of(future: Future[TaskResult] | None) -> TaskResult:

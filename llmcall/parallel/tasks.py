@@ -7,7 +7,6 @@ result brings back what it drew, used and recorded there.
 from __future__ import annotations
 
 import os
-import threading
 from collections import defaultdict, deque
 from contextvars import copy_context
 from functools import cached_property
@@ -129,21 +128,18 @@ class Task:
     """One draw of one item. Pickled, it becomes a :class:`RemoteTask`.
 
     :ivar draws: the draws that it makes.
-    :ivar thread: the identifier of the thread that runs it, once it runs in this process.
     """
 
-    __slots__ = ("draws", "group", "item", "position", "thread")
+    __slots__ = ("draws", "group", "item", "position")
 
     def __init__(self, group: TaskGroup, item: Any, position: TaskPosition) -> None:
         self.group = group
         self.item = item
         self.position = position
         self.draws = TaskDraws(group.draws_of(item))
-        self.thread: int | None = None
 
     def run(self) -> TaskResult:
         """Run it in this process."""
-        self.thread = threading.get_ident()
         group = self.group
         if group.is_over:
             return TaskResult(error=NotBegunError())

@@ -24,7 +24,7 @@ from .scope import (
 )
 from .scoped_record import ScopedRecord
 from .served import note_served
-from .workers import forget_thread
+from .workers import note_left
 
 __all__ = [
     "Active",
@@ -47,10 +47,10 @@ __all__ = [
     "current_scope",
     "default_scope",
     "forget",
-    "forget_thread",
     "inherited",
     "is_reserved_name",
     "next_order",
+    "note_left",
     "note_served",
     "path_before_items",
     "reserved_name",

@@ -50,12 +50,14 @@ class Bound:
         return self._called(args, kwargs)
 
     def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with self._scope(), in_maps(self._stops):
+        scope = self._scope()
+        with in_maps(self._stops), scope:
             result = self.function(*args, **kwargs)
         return self._awaited(result) if isinstance(result, CoroutineType) else result
 
     async def _awaited(self, result: Any) -> Any:
-        with self._scope(), in_maps(self._stops):
+        scope = self._scope()
+        with in_maps(self._stops), scope:
             return await result
 
     def _scope(self) -> AbstractContextManager[Active | None]:

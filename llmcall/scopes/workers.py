@@ -19,12 +19,13 @@ import threading
 from mmap import mmap
 from typing import Any
 
+from ..interrupts import Stops, current_stops, is_left
 from ..system import after_fork_in_child, handed_on, is_started_by_multiprocessing
 
 CONFIG_NAME = "llmcall scopes"  # in what multiprocessing hands on to the processes it starts
 
-# The scopes that are open here, each with the thread that opened it.
-_open: dict[object, int] = {}
+# The scopes that are open here, each with the thread that opened it and the stops of its maps.
+_open: dict[object, tuple[int, Stops]] = {}
 # In a process that multiprocessing started: whether its parent had a scope open at that moment.
 _was_open_in_parent = False
 # A byte that forked processes share: 1 while a scope is open here.
@@ -34,8 +35,12 @@ _byte_of_parent: mmap | None = None
 
 
 def note_opened(active: object) -> None:
-    """Note that the current thread opened a scope."""
-    _open[active] = threading.get_ident()
+    """Note that the current thread opened a scope, unless a ``map`` left the item that it runs."""
+    stops = current_stops.get()
+    _open[active] = threading.get_ident(), stops
+    # Checked afterwards, because another thread may leave the map meanwhile.
+    if is_left(stops):
+        note_closed(active)
     _tell()
 
 
@@ -45,21 +50,19 @@ def note_closed(active: object) -> None:
         _tell()
 
 
-def forget_thread(thread: int) -> None:
-    """Do not count the scopes that a thread has open now: nobody waits for it any more.
-
-    :param thread: its identifier.
-    """
+def note_left() -> None:
+    """Note that a ``map`` left items running: their scopes do not count as open any more."""
     # Other threads may change the dict, but not while a list is made of it.
-    for active, opened_in in list(_open.items()):
-        if opened_in == thread:
+    for active, (_, stops) in list(_open.items()):
+        if is_left(stops):
             note_closed(active)
 
 
 def is_open_elsewhere() -> bool:
     """Return whether other threads of this process, and not the current one, have scopes open."""
     # Other threads may change the dict, but not while a list is made of it.
-    return bool(_open) and threading.get_ident() not in list(_open.values())
+    threads = [thread for thread, _ in list(_open.values())]
+    return bool(threads) and threading.get_ident() not in threads
 
 
 def is_worker() -> bool:

@@ -231,7 +231,7 @@ def check_for_shares(question: Question) -> None:
 def mean_shares(answers: Sequence[Any]) -> list[float] | Exception | None:
     """Return the mean of a row's shares over the orders; if an order failed, what it failed by.
 
-    :param answers: for each order the shares, an exception, or ``None`` for a failure that was logged.
+    :param answers: for each order the shares, an exception, or ``None`` for a logged failure.
     """
     for each in answers:
         if each is None or isinstance(each, Exception):

@@ -56,11 +56,11 @@ def unpack_zip(file: Path, folder: Path) -> Path:
 
 
 def _check(file: Path, entries: list[zipfile.ZipInfo]) -> None:
-    seen: set[str] = set()
+    paths: set[str] = set()
     for entry in entries:
         name = entry.orig_filename
         parts = name.replace("\\", "/").split("/")
-        place = "/".join(part for part in parts if part not in ("", ".")).lower()
+        path = "/".join(part for part in parts if part not in ("", ".")).lower()
         mode = entry.external_attr >> 16
         problem = ""
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -69,11 +69,11 @@ def _check(file: Path, entries: list[zipfile.ZipInfo]) -> None:
             problem = "points outside the folder"
         elif entry.flag_bits & 1:
             problem = "is encrypted"
-        elif place in seen:
+        elif path in paths:
             problem = "occurs twice"
         if problem:
             raise LLMCallError(f"{file}: the entry {name!r} {problem}; nothing was unpacked")
-        seen.add(place)
+        paths.add(path)
 
 
 def _check_size(file: Path, entries: list[zipfile.ZipInfo], folder: Path) -> None:

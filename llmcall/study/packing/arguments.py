@@ -39,33 +39,35 @@ def program_of(project: Path, command: Sequence[str]) -> Program:
         )
     if list(command) == ["-m"]:
         raise ValueError("-m needs the name of a module: llmcall pack … -- -m MODULE [ARG…]")
-    program = Program.of(command)
+    program = Program.from_command(command)
     if program.is_module:
         return program
     return program._replace(name=project_paths(project, [program.name], "the script")[0])
 
 
-def project_paths(project: Path, paths: Iterable[str | os.PathLike[str]], what: str) -> list[str]:
+def project_paths(
+    project: Path, paths: Iterable[str | os.PathLike[str]], argument: str
+) -> list[str]:
     """Return paths within the project, relative to it.
 
-    :param what: what names them, for messages.
+    :param argument: what names them, for messages.
     :raises ValueError: if one does not exist or lies elsewhere.
     """
-    found = []
+    relative_paths = []
     for each in paths:
         path = Path(os.path.abspath(each))
         if not path.exists():
-            raise ValueError(f"{what}: {os.fspath(each)} does not exist")
+            raise ValueError(f"{argument}: {os.fspath(each)} does not exist")
         for folder in (project, Path.cwd()):
             if path.is_relative_to(folder):
-                found.append(path.relative_to(folder).as_posix())
+                relative_paths.append(path.relative_to(folder).as_posix())
                 break
         else:
             raise ValueError(
-                f"{what}: {os.fspath(each)} is not below the project {project}; run pack in the "
+                f"{argument}: {os.fspath(each)} is not below the project {project}; run pack in the "
                 "folder that holds everything"
             )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(relative_paths))
 
 
 def files_of(project: Path, paths: Iterable[str]) -> Iterator[str]:
@@ -77,14 +79,14 @@ def files_of(project: Path, paths: Iterable[str]) -> Iterator[str]:
             yield path
 
 
-def variables(given: Iterable[str]) -> Iterator[tuple[str, str]]:
+def variables(env: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield the names and values of the variables that the program gets.
 
     :raises ValueError: if one is not set.
     """
-    for each in given:
-        name, sign, value = each.partition("=")
-        if not sign:
+    for each in env:
+        name, equals_sign, value = each.partition("=")
+        if not equals_sign:
             if name not in os.environ:
                 raise ValueError(f"--env {name}: the variable is not set")
             value = os.environ[name]

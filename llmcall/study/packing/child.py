@@ -35,7 +35,7 @@ class Log:
 
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._seen: set[tuple[str, ...]] = set()
+        self._events: set[tuple[str, ...]] = set()
 
     def add(self, kind: str, *values: Any) -> None:
         """Add an event."""
@@ -44,8 +44,8 @@ class Log:
 
     def add_once(self, kind: str, *values: str) -> None:
         """Add an event unless it is there already."""
-        if (kind, *values) not in self._seen:
-            self._seen.add((kind, *values))
+        if (kind, *values) not in self._events:
+            self._events.add((kind, *values))
             self.add(kind, *values)
 
 
@@ -62,78 +62,78 @@ class Trace:
 
     def start(self) -> None:
         """Start. An audit hook cannot be removed; after :meth:`stop` it does nothing."""
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._on_audit_event)
 
     def stop(self) -> None:
         """Stop."""
         self._is_on = False
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._is_on:
             return
         if event == "open":
-            self._opens(arguments[0], arguments[2])
+            self._log_open(arguments[0], arguments[2])
         elif event == "import":
-            self._reads(arguments[1])
+            self._log_read(arguments[1])
         elif event in ("os.listdir", "os.scandir"):
-            self._lists(arguments[0])
+            self._log_listing(arguments[0])
         elif event == "os.rename":
-            self._writes(arguments[1])
+            self._log_write(arguments[1])
         elif event == "sqlite3.connect":
-            self._reads(arguments[0])
+            self._log_read(arguments[0])
         elif event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
-            self._connects(arguments[1])
+            self._refuse_connection(arguments[1])
         elif event in LOOKUPS:
-            self._looks_up(arguments[0])
+            self._refuse_lookup(arguments[0])
         elif event == "subprocess.Popen":
-            self._starts(arguments[0] or _first(arguments[1]))
+            self._log_child(arguments[0] or _first(arguments[1]))
         elif event in ("os.posix_spawn", "os.exec", "os.startfile"):
-            self._starts(arguments[0])
+            self._log_child(arguments[0])
         elif event in ("os.spawn",):
-            self._starts(arguments[1])
+            self._log_child(arguments[1])
         elif event == "os.system":
-            self._starts(os.fsdecode(arguments[0]).partition(" ")[0])
+            self._log_child(os.fsdecode(arguments[0]).partition(" ")[0])
 
-    def _opens(self, path: Any, flags: int) -> None:
+    def _log_open(self, path: Any, flags: int) -> None:
         if flags & ACCESS == os.O_RDONLY:
-            self._reads(path)
+            self._log_read(path)
             return
         if not flags & (os.O_TRUNC | os.O_EXCL):
-            self._reads(path)  # what it held stays, or is read
-        self._writes(path)
+            self._log_read(path)  # what it held stays, or is read
+        self._log_write(path)
 
-    def _reads(self, path: Any) -> None:
-        found = _absolute(path)
-        if found is not None and os.path.isfile(found):
-            self._log.add_once("read", found)
+    def _log_read(self, path: Any) -> None:
+        file = _absolute(path)
+        if file is not None and os.path.isfile(file):
+            self._log.add_once("read", file)
 
-    def _writes(self, path: Any) -> None:
-        found = _absolute(path)
-        if found is not None:
-            self._log.add_once("write", found)
+    def _log_write(self, path: Any) -> None:
+        file = _absolute(path)
+        if file is not None:
+            self._log.add_once("write", file)
 
-    def _lists(self, path: Any) -> None:
-        found = _absolute("." if path is None else path)
-        if found is not None:
-            self._log.add_once("list", found)
+    def _log_listing(self, path: Any) -> None:
+        folder = _absolute("." if path is None else path)
+        if folder is not None:
+            self._log.add_once("list", folder)
 
-    def _connects(self, address: Any) -> None:
+    def _refuse_connection(self, address: Any) -> None:
         if not isinstance(address, tuple):
             return  # a Unix socket
         self._refuse(f"{_text(address[0])}:{address[1]}")
 
-    def _looks_up(self, host: Any) -> None:
+    def _refuse_lookup(self, host: Any) -> None:
         name = _text(host or "localhost")
         if name not in ("localhost", self._host) and not _is_number(name):
             self._refuse(name)
 
-    def _refuse(self, place: str) -> NoReturn:
-        self._log.add("connect", place)
+    def _refuse(self, destination: str) -> NoReturn:
+        self._log.add("connect", destination)
         raise ConnectionRefusedError(
-            errno.ECONNREFUSED, f"a packed program has no network: {place} is refused"
+            errno.ECONNREFUSED, f"a packed program has no network: {destination} is refused"
         )
 
-    def _starts(self, program: Any) -> None:
+    def _log_child(self, program: Any) -> None:
         if not _describes_machine():
             self._log.add_once("child", os.path.basename(_text(program)))
 
@@ -174,10 +174,10 @@ def _describes_machine() -> bool:
 def _log_end(log: Log, trace: Trace) -> Callable[[], None]:
     """Return a function that logs the versions of what was imported; only the first call counts."""
     process = os.getpid()
-    done = threading.Lock()
+    end_lock = threading.Lock()
 
     def end() -> None:
-        if os.getpid() == process and done.acquire(blocking=False):
+        if os.getpid() == process and end_lock.acquire(blocking=False):
             trace.stop()
             log.add("end", _versions())
 
@@ -202,18 +202,18 @@ def _replay_only(log: Log, folder: str, cassettes: list[str]) -> None:
     from llmcall.failures import FAILED, Failures
     from llmcall.testing import answers_in_process
 
-    named = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
+    project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
 
-    def before_start(opened: Any) -> None:
-        opened.mode, opened.anew, opened.tells_unused = "none", False, False
-        path = os.path.realpath(opened.path)
-        if path not in named:
-            log.add("unnamed", str(opened.path))
-            raise CacheError(f"the program opens the cassette {opened.path}, which is not packed")
+    def before_start(cassette: Any) -> None:
+        cassette.mode, cassette.anew, cassette.tells_unused = "none", False, False
+        path = os.path.realpath(cassette.path)
+        if path not in project_paths:
+            log.add("unnamed", str(cassette.path))
+            raise CacheError(f"the program opens the cassette {cassette.path}, which is not packed")
 
-    def after_stop(closed: Any) -> None:
-        unused = [record.cache_key for record in closed.unused()]
-        log.add("used", named[closed.file], unused)
+    def after_stop(cassette: Any) -> None:
+        unused = [record.cache_key for record in cassette.unused()]
+        log.add("used", project_paths[cassette.file], unused)
 
     def refuse(client: object, cassette: object) -> None:
         if not answers_in_process(client):
@@ -249,13 +249,13 @@ def main(plan_file: str) -> None:
     log = Log(plan["log"])
     trace = Trace(log)
     end = _log_end(log, trace)
-    leave = os._exit
+    exit_now = os._exit
 
-    def leave_at_once(status: int) -> NoReturn:
+    def log_end_and_exit(status: int) -> NoReturn:
         end()
-        leave(status)
+        exit_now(status)
 
-    os._exit = leave_at_once
+    os._exit = log_end_and_exit
     atexit.register(end)  # the first to be registered is the last to be called
     _replay_only(log, plan["folder"], plan["cassettes"])
     trace.start()

@@ -22,9 +22,11 @@ REQUIREMENTS = "requirements.txt"
 
 def run_of(files: Sequence[Path]) -> RecordedRun:
     """Return the run that some recordings have of a study."""
-    held = [read(file) for file in files]
-    records = [record for each in held for record in each.records()]
-    return RecordedRun("the packed recordings", records, held[0].settings if held else {})
+    recordings = [read(file) for file in files]
+    records = [record for each in recordings for record in each.records()]
+    return RecordedRun(
+        "the packed recordings", records, recordings[0].settings if recordings else {}
+    )
 
 
 def facts_of(run: RecordedRun) -> dict[str, Any]:
@@ -50,9 +52,9 @@ def _answers(run: RecordedRun) -> dict[str, int]:
     """Return how many answers there are, and how many were cut, refused or asked again."""
     counts = {"answers": len(run.records), CUT: 0, REFUSED: 0, ASKED_AGAIN: 0}
     for calls in conversations(run).values():
-        again = asked_again(calls)
+        ids_asked_again = asked_again(calls)
         for call in calls:
-            for mark in marks_of(call.record, is_asked_again=id(call.record) in again):
+            for mark in marks_of(call.record, is_asked_again=id(call.record) in ids_asked_again):
                 counts[mark] += 1
     return counts
 

@@ -20,32 +20,38 @@ MOST = 5  # differences that are named
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
-def file_differences(path: str, expected: bytes, found: bytes, tolerance: float) -> list[str]:
+def file_differences(path: str, expected: bytes, actual: bytes, tolerance: float) -> list[str]:
     """Return in words where two versions of a file differ; empty if they are the same.
 
     :param path: of the file, whose ending says its format.
     :param tolerance: by which numbers in CSV and JSON may differ, relative to the larger one and at
         least to 1.
     """
-    if expected == found:
+    if expected == actual:
         return []
     ending = Path(path).suffix.lower()
     try:
-        old, new = expected.decode("utf-8-sig"), found.decode("utf-8-sig")
+        old, new = expected.decode("utf-8-sig"), actual.decode("utf-8-sig")
         if ending in DELIMITERS:
-            return _listed(_cells(old, new, DELIMITERS[ending], tolerance), tolerance)
+            return _difference_lines(
+                _cell_differences(old, new, DELIMITERS[ending], tolerance), tolerance
+            )
         if ending == ".json":
-            return _listed(_values("", json.loads(old), json.loads(new), tolerance), tolerance)
+            return _difference_lines(
+                _value_differences("", json.loads(old), json.loads(new), tolerance), tolerance
+            )
     except (ValueError, csv.Error):
-        if b"\0" in expected + found or not _is_text(expected) or not _is_text(found):
-            return [f"its bytes differ ({len(expected):,} and {len(found):,} bytes)"]
-        old, new = expected.decode(), found.decode()
-    return _listed(_lines(old, new, 0.0), 0.0)
+        if b"\0" in expected + actual or not _is_text(expected) or not _is_text(actual):
+            return [f"its bytes differ ({len(expected):,} and {len(actual):,} bytes)"]
+        old, new = expected.decode(), actual.decode()
+    return _difference_lines(_line_differences(old, new, 0.0), 0.0)
 
 
-def text_differences(expected: str, found: str, tolerance: float) -> list[str]:
+def text_differences(expected: str, actual: str, tolerance: float) -> list[str]:
     """Return in words which lines of two texts differ; numbers may differ within a tolerance."""
-    return [] if expected == found else _listed(_lines(expected, found, tolerance), tolerance)
+    if expected == actual:
+        return []
+    return _difference_lines(_line_differences(expected, actual, tolerance), tolerance)
 
 
 def _is_text(data: bytes) -> bool:
@@ -56,57 +62,59 @@ def _is_text(data: bytes) -> bool:
     return True
 
 
-def _listed(differences: Iterator[str], tolerance: float) -> list[str]:
-    found = list(differences)
-    if not found and not tolerance:
+def _difference_lines(differences: Iterator[str], tolerance: float) -> list[str]:
+    lines = list(differences)
+    if not lines and not tolerance:
         return [
             "its bytes differ, but not its values: quotes, blanks, line ends or numbers' digits"
         ]
-    more = [f"… and {len(found) - MOST:,} more"] if len(found) > MOST else []
-    return [*found[:MOST], *more]
+    more = [f"… and {len(lines) - MOST:,} more"] if len(lines) > MOST else []
+    return [*lines[:MOST], *more]
 
 
-def _cells(old: str, new: str, delimiter: str, tolerance: float) -> Iterator[str]:
-    rows, others = (
+def _cell_differences(old: str, new: str, delimiter: str, tolerance: float) -> Iterator[str]:
+    old_rows, new_rows = (
         list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)) for text in (old, new)
     )
-    header = rows[0] if rows else []
-    for number, (row, other) in enumerate(zip_longest(rows, others), 1):
-        if row is None or other is None:
-            word = "missing" if other is None else "new"
-            yield f"row {number} is {word}: {_shown(delimiter.join(row or other or []))}"
+    header = old_rows[0] if old_rows else []
+    for number, (old_row, new_row) in enumerate(zip_longest(old_rows, new_rows), 1):
+        if old_row is None or new_row is None:
+            word = "missing" if new_row is None else "new"
+            yield f"row {number} is {word}: {_quoted(delimiter.join(old_row or new_row or []))}"
             continue
-        for column, (cell, there) in enumerate(zip_longest(row, other)):
-            if not _is_same(cell, there, tolerance):
+        for column, (old_cell, new_cell) in enumerate(zip_longest(old_row, new_row)):
+            if not _is_same(old_cell, new_cell, tolerance):
                 name = header[column] if number > 1 and column < len(header) else ""
-                place = f"column {name!r}" if name else f"column {column + 1}"
-                yield f"row {number}, {place}: {_shown(cell)} became {_shown(there)}"
+                label = f"column {name!r}" if name else f"column {column + 1}"
+                yield f"row {number}, {label}: {_quoted(old_cell)} became {_quoted(new_cell)}"
 
 
-def _values(place: str, old: Any, new: Any, tolerance: float) -> Iterator[str]:
+def _value_differences(path: str, old: Any, new: Any, tolerance: float) -> Iterator[str]:
     """Yield where two JSON values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys([*old, *new]):
-            inner = f"{place}.{name}".lstrip(".")
-            yield from _values(inner, old.get(name, MISSING), new.get(name, MISSING), tolerance)
+            inner = f"{path}.{name}".lstrip(".")
+            yield from _value_differences(
+                inner, old.get(name, MISSING), new.get(name, MISSING), tolerance
+            )
     elif isinstance(old, list) and isinstance(new, list):
-        for index, (one, other) in enumerate(zip_longest(old, new, fillvalue=MISSING)):
-            yield from _values(f"{place}[{index}]", one, other, tolerance)
+        for index, (old_item, new_item) in enumerate(zip_longest(old, new, fillvalue=MISSING)):
+            yield from _value_differences(f"{path}[{index}]", old_item, new_item, tolerance)
     elif not _is_same(old, new, tolerance) or isinstance(old, bool) is not isinstance(new, bool):
-        yield f"{place or 'its value'}: {_shown(old)} became {_shown(new)}"
+        yield f"{path or 'its value'}: {_quoted(old)} became {_quoted(new)}"
 
 
-def _lines(old: str, new: str, tolerance: float) -> Iterator[str]:
-    pairs = zip_longest(_split(old), _split(new))
-    for number, (line, other) in enumerate(pairs, 1):
-        if line is None or other is None:
-            word = "missing" if other is None else "new"
-            yield f"line {number} is {word}: {_shown(line or other or '')}"
-        elif not _is_same_text(line, other, tolerance):
-            yield f"line {number}: {_shown(line)} became {_shown(other)}"
+def _line_differences(old: str, new: str, tolerance: float) -> Iterator[str]:
+    pairs = zip_longest(_lines_of(old), _lines_of(new))
+    for number, (old_line, new_line) in enumerate(pairs, 1):
+        if old_line is None or new_line is None:
+            word = "missing" if new_line is None else "new"
+            yield f"line {number} is {word}: {_quoted(old_line or new_line or '')}"
+        elif not _is_same_text(old_line, new_line, tolerance):
+            yield f"line {number}: {_quoted(old_line)} became {_quoted(new_line)}"
 
 
-def _split(text: str) -> list[str]:
+def _lines_of(text: str) -> list[str]:
     """Return a text's lines; the end of the last one begins no other."""
     lines = text.split("\n")
     return lines if lines[-1] else lines[:-1]
@@ -123,27 +131,28 @@ def _is_same(old: Any, new: Any, tolerance: float) -> bool:
         return False
 
 
-def _is_near(one: float, other: float, tolerance: float) -> bool:
-    if one != one and other != other:  # both are NaN
+def _is_near(old: float, new: float, tolerance: float) -> bool:
+    if old != old and new != new:  # both are NaN
         return True
-    return abs(one - other) <= tolerance * max(1.0, abs(one), abs(other))
+    return abs(old - new) <= tolerance * max(1.0, abs(old), abs(new))
 
 
-def _is_same_text(line: str, other: str, tolerance: float) -> bool:
-    if line == other:
+def _is_same_text(old: str, new: str, tolerance: float) -> bool:
+    if old == new:
         return True
-    numbers, those = NUMBER.findall(line), NUMBER.findall(other)
+    old_numbers, new_numbers = NUMBER.findall(old), NUMBER.findall(new)
     return (
         tolerance > 0
-        and len(numbers) == len(those)
-        and NUMBER.sub("#", line) == NUMBER.sub("#", other)
+        and len(old_numbers) == len(new_numbers)
+        and NUMBER.sub("#", old) == NUMBER.sub("#", new)
         and all(
-            _is_near(float(a), float(b), tolerance) for a, b in zip(numbers, those, strict=True)
+            _is_near(float(a), float(b), tolerance)
+            for a, b in zip(old_numbers, new_numbers, strict=True)
         )
     )
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     if value is MISSING or value is None:
         return "nothing"
     return repr(one_line(value, SHOWN)) if isinstance(value, str) else one_line(repr(value), SHOWN)

@@ -29,33 +29,35 @@ def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> lis
     :param files: their paths below the folder.
     :param allow: regular expressions; what one of them covers passes.
     """
-    found = []
+    problems = []
     for file in files:
         text = _text((folder / file).read_bytes())
         match = find(text, allow)
         if match is not None:
-            place = f"{file}:{_line(text, match.start)}"
-            found.append(f"{place} contains what looks like {match.kind} ({match.beginning}…)")
-    return found
+            location = f"{file}:{_line(text, match.start)}"
+            problems.append(
+                f"{location} contains what looks like {match.kind} ({match.beginning}…)"
+            )
+    return problems
 
 
-def to_look_at(folder: Path, files: Iterable[str]) -> list[str]:
+def review_lines(folder: Path, files: Iterable[str]) -> list[str]:
     """Return the absolute home paths and e-mail addresses in files, each once in a file, with its
     first place, and the files that are compressed.
     """
-    return [line for file in files for line in _marked(file, (folder / file).read_bytes())]
+    return [line for file in files for line in _review_lines_of(file, (folder / file).read_bytes())]
 
 
-def _marked(file: str, data: bytes) -> Iterator[str]:
+def _review_lines_of(file: str, data: bytes) -> Iterator[str]:
     if data.startswith(COMPRESSED):
         yield f"{file}: it is compressed, so llmcall did not search it for credentials"
         return
     text = _text(data)
-    seen: set[str] = set()
+    reported: set[str] = set()
     for pattern in (HOME, MAIL):
         for match in pattern.finditer(text):
-            if match[0] not in seen:
-                seen.add(match[0])
+            if match[0] not in reported:
+                reported.add(match[0])
                 yield f"{file}:{_line(text, match.start())}: {match[0]}"
 
 

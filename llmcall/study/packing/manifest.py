@@ -103,7 +103,7 @@ class Manifest:
         }
         return json.dumps(data, ensure_ascii=False, indent=1) + "\n"
 
-    def having(self, *roles: str) -> list[PackedFile]:
+    def files_with_role(self, *roles: str) -> list[PackedFile]:
         """Return the files of some roles."""
         return [each for each in self.files if each.role in roles]
 
@@ -113,13 +113,13 @@ def read_manifest(folder: Path) -> Manifest:
 
     :raises LLMCallError: if it is damaged, of a newer version, or names a path outside the package.
     """
-    place = folder / NAME
+    path = folder / NAME
     try:
-        data = json.loads(place.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"))
         version = data.pop("llmcall_package")
         if version != VERSION:
             raise LLMCallError(
-                f"{place} has version {version!r} of the format, and this version of llmcall reads "
+                f"{path} has version {version!r} of the format, and this version of llmcall reads "
                 f"version {VERSION}; install the version of llmcall that requirements.txt names"
             )
         files = [_packed_file(each) for each in data.pop("files")]
@@ -131,29 +131,27 @@ def read_manifest(folder: Path) -> Manifest:
         folders = [_safe(each) for each in data.pop("folders")]
         manifest = Manifest(files=files, recordings=recordings, folders=folders, **data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LLMCallError(f"{place} is damaged: {type(error).__name__}: {error}") from error
-    _check_types(manifest, place)
+        raise LLMCallError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    _check_types(manifest, path)
     return manifest
 
 
 def _check_paths(files: Sequence[PackedFile]) -> None:
-    """Check that no two files take the same place when the program runs.
+    """Check that no two files have the same path when the program runs.
 
     :raises ValueError: if they do.
     """
-    places = [each.path.lower() for each in files if each.role not in (ABOUT, RESULT)]
-    twice = sorted({path for path in places if places.count(path) > 1})
-    if twice:
-        raise ValueError(f"two files have the path {twice[0]!r}")
+    paths = [each.path.lower() for each in files if each.role not in (ABOUT, RESULT)]
+    duplicates = sorted({path for path in paths if paths.count(path) > 1})
+    if duplicates:
+        raise ValueError(f"two files have the path {duplicates[0]!r}")
 
 
-def _check_types(manifest: Manifest, place: Path) -> None:
+def _check_types(manifest: Manifest, path: Path) -> None:
     texts = [*manifest.command, *manifest.children, manifest.printed, manifest.python]
     texts += [text for each in (manifest.environment, manifest.packages) for text in each.values()]
     if not manifest.command or not all(isinstance(text, str) for text in texts):
-        raise LLMCallError(
-            f"{place} is damaged: its command, printed text or versions are not text"
-        )
+        raise LLMCallError(f"{path} is damaged: its command, printed text or versions are not text")
 
 
 def _packed_file(entry: dict[str, Any]) -> PackedFile:
@@ -179,18 +177,18 @@ def _safe(path: str) -> str:
 
     :raises ValueError: if it leads elsewhere.
     """
-    found = path.replace("\\", "/")
-    if not found or UNSAFE.search(found):
+    posix_path = path.replace("\\", "/")
+    if not posix_path or UNSAFE.search(posix_path):
         raise ValueError(f"the path {path!r} points outside the package")
-    return str(PurePosixPath(found))
+    return str(PurePosixPath(posix_path))
 
 
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

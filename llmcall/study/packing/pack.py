@@ -24,7 +24,7 @@ from . import readme
 from .archive import write_zip
 from .arguments import check_new, files_of, program_of, project_paths, variables
 from .description import REPORT, facts_of, run_of, texts_of
-from .inspection import credentials, to_look_at
+from .inspection import credentials, review_lines
 from .manifest import (
     ABOUT,
     CODE,
@@ -42,7 +42,7 @@ from .manifest import (
 from .notebooks import SUFFIX, as_script
 from .problems import ProgramRun, name_problems, refuse, result_problems, run_problems
 from .project_copy import ProjectCopy
-from .replay import Observed, Program, copy_file, files_below, run_program, scratch_folder
+from .replay import Observation, Program, copy_file, files_below, run_program, scratch_folder
 
 if TYPE_CHECKING:
     from ...records.reader import RecordFile
@@ -80,8 +80,8 @@ class Package:
 
     def __str__(self) -> str:
         lines = [f"{role:9}  {file}" for file, role in self.files.items()]
-        place = str(self.folder) if self.zip is None else f"{self.folder} and {self.zip}"
-        return "\n".join([*lines, *self.notes, f"packed: {place}"])
+        locations = str(self.folder) if self.zip is None else f"{self.folder} and {self.zip}"
+        return "\n".join([*lines, *self.notes, f"packed: {locations}"])
 
 
 def pack(
@@ -140,34 +140,34 @@ def pack(
     if licence is not None and not Path(licence).is_file():
         raise ValueError(f"the licence {os.fspath(licence)} does not exist")
     with scratch_folder() as scratch:
-        packing = _Packing(
+        packer = _Packer(
             project,
             scratch,
             program_of(project, command),
             project_paths(project, cassettes, "--cassette"),
             left_out=(target, *([] if archive is None else [archive])),
         )
-        packing.exclude = [each.rstrip("/\\").replace("\\", "/") for each in exclude]
-        packing.added = list(files_of(project, project_paths(project, add, "--add")))
-        packing.prune, packing.max_size = prune, max_size
-        packing.given = dict(variables(env))
-        packing.licence = None if licence is None else Path(licence).absolute()
+        packer.exclude = [each.rstrip("/\\").replace("\\", "/") for each in exclude]
+        packer.added = list(files_of(project, project_paths(project, add, "--add")))
+        packer.prune, packer.max_size = prune, max_size
+        packer.variables = dict(variables(env))
+        packer.licence = None if licence is None else Path(licence).absolute()
         built = scratch / "package"
-        manifest = packing.build(built)
+        manifest = packer.build(built)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as near:
-            made = Path(near) / target.name
-            shutil.copytree(built, made)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+            finished = Path(temporary) / target.name
+            shutil.copytree(built, finished)
             if archive is not None:
                 archive.parent.mkdir(parents=True, exist_ok=True)
-                write_zip(made, archive)
-            os.replace(made, target)
+                write_zip(finished, archive)
+            os.replace(finished, target)
     files = {each.file: each.role for each in manifest.files}
-    return Package(target, archive, files, tuple(packing.notes))
+    return Package(target, archive, files, tuple(packer.notes))
 
 
-class _Packing:
-    """The packing of one study.
+class _Packer:
+    """Packs one study.
 
     :param project: the original folder.
     :param scratch: where it may write.
@@ -191,7 +191,7 @@ class _Packing:
         self.cassettes = cassettes
         self.exclude: list[str] = []
         self.added: list[str] = []
-        self.given: dict[str, str] = {}
+        self.variables: dict[str, str] = {}
         self.prune = False
         self.max_size = MAX_SIZE
         self.licence: Path | None = None
@@ -214,34 +214,34 @@ class _Packing:
         :raises LLMCallError: if it cannot be packed.
         """
         copy = ProjectCopy(self.project, self.added, self._left_out)
-        whole_folder = self.scratch / "whole"
-        copy.make(whole_folder)
-        self._add_script(whole_folder)
+        copied_folder = self.scratch / "whole"
+        copy.make(copied_folder)
+        self._add_script(copied_folder)
         recordings = {path: self._recording(path) for path in self.cassettes}
         around = _around(recordings)
         environment = self._environment(recordings)
-        whole = self._run(whole_folder, around, environment, "in a copy of the project")
-        dropped = self._check_use(whole.observed, recordings)
-        needed = self._needed(whole)
-        folders = self._folders(whole)
+        project_run = self._run(copied_folder, around, environment, "in a copy of the project")
+        unused_keys = self._check_use(project_run.observation, recordings)
+        needed_files = self._needed_files(project_run)
+        folders = self._folders(project_run)
         original = self.scratch / "original"  # as the program found it
         copy.make(original)
         self._add_script(original)
         packed_folder = self.scratch / "packed"
-        for path in needed:
+        for path in needed_files:
             copy_file(original / path, packed_folder / path)
         for path, recording in recordings.items():
             source, target = self.project / path, packed_folder / path
-            _copy_recording(source, target, recording, dropped[path])
+            _copy_recording(source, target, recording, unused_keys[path])
         for path in folders:
             (packed_folder / path).mkdir(parents=True, exist_ok=True)
         where = "in a folder with only what is packed"
-        packed = self._run(packed_folder, around, environment, where)
-        refuse(result_problems(whole, packed))
-        refuse(name_problems([*needed, *self.cassettes, *packed.results]))
-        self._note_results(packed)
-        self._copy_files(original, packed, needed, package)
-        return self._describe(package, folders, environment, packed.observed, around)
+        packed_run = self._run(packed_folder, around, environment, where)
+        refuse(result_problems(project_run, packed_run))
+        refuse(name_problems([*needed_files, *self.cassettes, *packed_run.results]))
+        self._note_results(packed_run)
+        self._copy_files(original, packed_run, needed_files, package)
+        return self._describe(package, folders, environment, packed_run.observation, around)
 
     # The program's runs
 
@@ -250,12 +250,12 @@ class _Packing:
         if self._script is not None:
             (folder / self.program.name).write_text(self._script, encoding="utf-8", newline="\n")
 
-    def _own_code(self, folder: Path) -> list[str]:
+    def _program_files(self, folder: Path) -> list[str]:
         """Return the program's own files: they are read before the run is watched, or not at all."""
         if self.program.is_module:
             return []
-        own = [self.program.name, *([self._notebook] if self._notebook else [])]
-        return [path for path in own if (folder / path).is_file()]
+        files = [self.program.name, *([self._notebook] if self._notebook else [])]
+        return [path for path in files if (folder / path).is_file()]
 
     def _run(
         self, folder: Path, around: str | None, environment: dict[str, str], where: str
@@ -265,7 +265,7 @@ class _Packing:
         :param where: the folder in words, for messages.
         :raises LLMCallError: if the run cannot be packed.
         """
-        observed = run_program(
+        observation = run_program(
             self.program,
             folder,
             cassettes=self.cassettes,
@@ -273,14 +273,14 @@ class _Packing:
             environment=environment,
             project=self.project,
         )
-        refuse(run_problems(observed, where))
-        results = [path for path in observed.written if not self._is_excluded(path)]
-        return ProgramRun(folder, observed, results)
+        refuse(run_problems(observation, where))
+        results = [path for path in observation.files_written if not self._is_excluded(path)]
+        return ProgramRun(folder, observation, results)
 
-    def _needed(self, run: ProgramRun) -> list[str]:
+    def _needed_files(self, run: ProgramRun) -> list[str]:
         """Return the files that the program needs, besides its recordings."""
-        needed = {*run.observed.read, *self.added}.difference(self.cassettes)
-        needed.update(self._own_code(run.folder))
+        needed = {*run.observation.files_read, *self.added}.difference(self.cassettes)
+        needed.update(self._program_files(run.folder))
         return sorted(path for path in needed if not self._is_excluded(path))
 
     def _environment(self, recordings: dict[str, RecordFile]) -> dict[str, str]:
@@ -290,14 +290,14 @@ class _Packing:
             days += [each.last for each in recording.days.values()]
             if recording.run and "seed" in recording.run:
                 seeds.append(recording.run["seed"])
-        last = date.fromisoformat(max(days, default=UNKNOWN_DAY))
+        last_day = date.fromisoformat(max(days, default=UNKNOWN_DAY))
         return {
             "LC_ALL": "C.UTF-8",
             "PYTHONHASHSEED": str(seeds[0]) if seeds else "0",
             "PYTHONUTF8": "1",
-            "SOURCE_DATE_EPOCH": str(calendar.timegm(last.timetuple())),
+            "SOURCE_DATE_EPOCH": str(calendar.timegm(last_day.timetuple())),
             "TZ": "UTC",
-            **self.given,
+            **self.variables,
         }
 
     def _is_excluded(self, path: str) -> bool:
@@ -307,10 +307,10 @@ class _Packing:
 
     def _folders(self, run: ProgramRun) -> list[str]:
         """Return the folders that exist before the program runs, and that it lists or writes to."""
-        above = {Path(path).parent.as_posix() for path in run.results}
+        parents = {Path(path).parent.as_posix() for path in run.results}
         return sorted(
             path
-            for path in {*run.observed.listed, *above}
+            for path in {*run.observation.folders_listed, *parents}
             if path != "." and (self.project / path).is_dir()
         )
 
@@ -326,18 +326,18 @@ class _Packing:
         return recording
 
     def _check_use(
-        self, observed: Observed, recordings: dict[str, RecordFile]
+        self, observation: Observation, recordings: dict[str, RecordFile]
     ) -> dict[str, set[str]]:
         """Return the keys of the records to leave out, by recording.
 
         :raises LLMCallError: if there are any, or lines that stand twice, and nothing is pruned.
         """
         problems = []
-        dropped: dict[str, set[str]] = {}
+        unused_keys: dict[str, set[str]] = {}
         for path, recording in recordings.items():
             records = recording.records()
-            unused = observed.unused.get(path, {record.cache_key for record in records})
-            dropped[path] = unused
+            unused = observation.unused_keys.get(path, {record.cache_key for record in records})
+            unused_keys[path] = unused
             if unused:
                 names = [_record_name(each) for each in records if each.cache_key in unused]
                 problems.append(
@@ -349,33 +349,36 @@ class _Packing:
             remedy = "--prune leaves them out of the package, and your file as it is"
             refuse([*problems, remedy])
         self.notes += [f"left out of the package: {problem}" for problem in problems]
-        return dropped
+        return unused_keys
 
     # What is in it
 
     def _note_results(self, run: ProgramRun) -> None:
         """Note the results that differ from those in the project, and those that are not packed."""
         for path in run.results:
-            there = self.project / path
-            if there.is_file() and there.read_bytes() != (run.folder / path).read_bytes():
+            project_file = self.project / path
+            if (
+                project_file.is_file()
+                and project_file.read_bytes() != (run.folder / path).read_bytes()
+            ):
                 self.notes.append(
                     f"look at {path}: the packed result differs from the file in the project"
                 )
         self.notes += [
             f"look at ~/{path}: the program writes it into its home folder, and it is not packed"
-            for path in run.observed.at_home
+            for path in run.observation.files_at_home
         ]
 
     def _copy_files(
-        self, original: Path, run: ProgramRun, needed: Iterable[str], package: Path
+        self, original: Path, run: ProgramRun, needed_files: Iterable[str], package: Path
     ) -> None:
         """Copy the program's files, its recordings and its results into the package.
 
         :param original: the project as the program found it.
         :param run: the run with only what is packed.
-        :param needed: the files that the program needs.
+        :param needed_files: the files that the program needs.
         """
-        for path in needed:
+        for path in needed_files:
             role = CODE if path.lower().endswith(CODE_ENDINGS) else DATA
             copy_file(original / path, package / FOLDERS[role] / path)
         for path in self.cassettes:
@@ -388,14 +391,14 @@ class _Packing:
         package: Path,
         folders: list[str],
         environment: dict[str, str],
-        observed: Observed,
+        observation: Observation,
         around: str | None,
     ) -> Manifest:
         """Write what the package says of itself, check all of it, and return the manifest."""
         packed = package / FOLDERS[RECORDING]
         run = run_of([packed / path for path in self.cassettes])
-        self._take_along(package)
-        for name, text in texts_of(run, observed.packages).items():
+        self._copy_licence_and_citation(package)
+        for name, text in texts_of(run, observation.packages).items():
             (package / name).write_text(text, encoding="utf-8", newline="\n")
         copy_file(readme.READER, package / readme.READER.name)
         manifest = Manifest(
@@ -409,33 +412,33 @@ class _Packing:
                 )
                 for path in self.cassettes
             ],
-            printed=observed.printed,
-            children=observed.children,
+            printed=observation.printed,
+            children=observation.children,
             **facts_of(run),
             python=platform.python_version(),
-            packages=observed.packages,
+            packages=observation.packages,
         )
         manifest.files.extend(_packed_files(package))
         text = readme.text(manifest, served_by(run.records))
         (package / "README.md").write_text(text, encoding="utf-8", newline="\n")
         manifest.files[:] = _packed_files(package)
         (package / NAME).write_text(manifest.text(), encoding="utf-8", newline="\n")
-        self._inspect(package, observed)
+        self._inspect(package, observation)
         return manifest
 
-    def _take_along(self, package: Path) -> None:
+    def _copy_licence_and_citation(self, package: Path) -> None:
         """Copy the licence and the citation file, if there are any."""
-        named = self.licence or next(
+        licence = self.licence or next(
             (self.project / name for name in LICENCES if (self.project / name).is_file()), None
         )
-        if named is not None:
-            copy_file(named, package / "LICENSE")
+        if licence is not None:
+            copy_file(licence, package / "LICENSE")
         else:
             self.notes.append("there is no licence: without one, nobody else may use the study")
         if (self.project / CITATION).is_file():
             copy_file(self.project / CITATION, package / CITATION)
 
-    def _inspect(self, package: Path, observed: Observed) -> None:
+    def _inspect(self, package: Path, observation: Observation) -> None:
         """Refuse credentials and large files, and note what the author should look at."""
         files = files_below(package)
         sizes = {file: (package / file).stat().st_size for file in files}
@@ -446,24 +449,24 @@ class _Packing:
         ]
         problems += credentials(package, files, config.settings().cassette_allow)
         refuse(problems)
-        own = [file for file in files if file not in (NAME, REPORT)]
-        self.notes += [f"look at {place}" for place in to_look_at(package, own)]
-        if observed.children:
+        files_to_review = [file for file in files if file not in (NAME, REPORT)]
+        self.notes += [f"look at {line}" for line in review_lines(package, files_to_review)]
+        if observation.children:
             self.notes.append(
                 "llmcall cannot see what child processes read and write; name their files with "
-                f"--add: {', '.join(observed.children)}"
+                f"--add: {', '.join(observation.children)}"
             )
 
 
 def _around(recordings: dict[str, RecordFile]) -> str | None:
     """Return the recording that ``llmcall run`` made, if one is."""
-    found = [path for path, recording in recordings.items() if recording.run is not None]
-    if len(found) > 1:
+    paths = [path for path, recording in recordings.items() if recording.run is not None]
+    if len(paths) > 1:
         raise LLMCallError(
-            f"{', '.join(found)} were each recorded by llmcall run, and only one can be opened around "
+            f"{', '.join(paths)} were each recorded by llmcall run, and only one can be opened around "
             "the program; pack one study for each"
         )
-    return found[0] if found else None
+    return paths[0] if paths else None
 
 
 def record_lines(path: Path) -> int:
@@ -472,29 +475,35 @@ def record_lines(path: Path) -> int:
         return sum(line.lstrip().startswith(b'{"kind"') for line in file)
 
 
-def _copy_recording(source: Path, target: Path, recording: RecordFile, dropped: set[str]) -> None:
+def _copy_recording(
+    source: Path, target: Path, recording: RecordFile, unused_keys: set[str]
+) -> None:
     """Copy a recording without the records that are left out."""
     records = recording.records()
-    if not dropped and len(records) == record_lines(source):
+    if not unused_keys and len(records) == record_lines(source):
         copy_file(source, target)
         return
-    kept = [record for record in records if record.cache_key not in dropped]
+    used_records = [record for record in records if record.cache_key not in unused_keys]
     write(
-        target, recording.settings, kept, run=recording.run, allow=config.settings().cassette_allow
+        target,
+        recording.settings,
+        used_records,
+        run=recording.run,
+        allow=config.settings().cassette_allow,
     )
 
 
 def _packed_files(package: Path) -> list[PackedFile]:
     """Return the files of a package but its manifest, by role and path."""
     roles = {folder: role for role, folder in FOLDERS.items() if folder}
-    found = []
+    packed_files = []
     for file in files_below(package):
         top, _, rest = file.partition("/")
         role, path = (roles[top], rest) if rest and top in roles else (ABOUT, file)
         size = (package / file).stat().st_size
         if file != NAME:
-            found.append(PackedFile(path, role, digest_of(package / file), size))
-    return found
+            packed_files.append(PackedFile(path, role, digest_of(package / file), size))
+    return packed_files
 
 
 def _record_name(record: Any) -> str:

@@ -29,20 +29,22 @@ class ProjectCopy:
     def make(self, folder: Path) -> None:
         """Copy the project into a new folder."""
         folder.mkdir()
-        for walked, folders, names in os.walk(self._project, followlinks=True):
-            here = Path(walked)
-            links = [here / name for name in folders if self._leaves_project(here / name)]
-            folders[:] = [name for name in folders if self._is_followed(here / name)]
+        for root, folders, names in os.walk(self._project, followlinks=True):
+            parent = Path(root)
+            links = [parent / name for name in folders if self._leaves_project(parent / name)]
+            folders[:] = [name for name in folders if self._is_followed(parent / name)]
             for link in links:  # what the program opens there is seen, and stops it
                 (folder / link.relative_to(self._project)).symlink_to(link.resolve())
             for name in names:
-                path = here / name
+                path = parent / name
                 if self._is_copied(path) and path.is_file():
                     target = folder / path.relative_to(self._project)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(path, target)
             for name in folders:
-                (folder / here.relative_to(self._project) / name).mkdir(parents=True, exist_ok=True)
+                (folder / parent.relative_to(self._project) / name).mkdir(
+                    parents=True, exist_ok=True
+                )
 
     def _leaves_project(self, path: Path) -> bool:
         return self._is_copied(path) and not path.resolve().is_relative_to(self._project)

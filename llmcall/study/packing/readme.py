@@ -40,7 +40,7 @@ def text(manifest: Manifest, served: Served) -> str:
         _answers(manifest, served),
         _run(manifest),
         _files(manifest),
-        _without(),
+        _without_llmcall(),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -63,16 +63,16 @@ answers and compares the results. It needs no key and no network.
 def _answers(manifest: Manifest, served: Served) -> str:
     counts = dict(manifest.answers)
     total = counts.pop("answers")
-    again = counts.pop(ASKED_AGAIN)
+    asked_again = counts.pop(ASKED_AGAIN)
     marks = ", ".join(f"{count:,} {mark}" for mark, count in counts.items())
     cost = "unknown" if manifest.cost is None else money(manifest.cost)
-    asked = ", ".join(manifest.asked) or "none"
-    by = ", ".join(served_words(served)) or "no model"
+    asked_models = ", ".join(manifest.asked) or "none"
+    served_models = ", ".join(served_words(served)) or "no model"
     return f"""## The answers
 
-- Models asked for: {asked}
-- Answered by (first and last day, UTC): {by}
-- Answers: {total:,} ({marks}, {again:,} asked again by an `LLMCall`); llmcall can't tell whether
+- Models asked for: {asked_models}
+- Answered by (first and last day, UTC): {served_models}
+- Answers: {total:,} ({marks}, {asked_again:,} asked again by an `LLMCall`); llmcall can't tell whether
   other code asks again
 - Cost when they were made: {cost}"""
 
@@ -94,7 +94,7 @@ What it printed is in `manifest.json`."""
 def _files(manifest: Manifest) -> str:
     lines = ["## The files"]
     for role, title in TITLES.items():
-        files = manifest.having(role)
+        files = manifest.files_with_role(role)
         if files:
             lines += ["", f"{title}:", ""]
             lines += [
@@ -103,7 +103,7 @@ def _files(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def _without() -> str:
+def _without_llmcall() -> str:
     return """## Without llmcall
 
 `report.html` shows every conversation in a browser. `python read_cassette.py recordings/FILE` prints

@@ -43,7 +43,7 @@ class Program(NamedTuple):
     is_module: bool = False
 
     @classmethod
-    def of(cls, command: Sequence[str]) -> Program:
+    def from_command(cls, command: Sequence[str]) -> Program:
         """Return the program of a command: ``SCRIPT [ARG…]`` or ``-m MODULE [ARG…]``."""
         if command[0] == "-m" and len(command) > 1:
             return cls(command[1], tuple(command[2:]), is_module=True)
@@ -55,59 +55,62 @@ class Program(NamedTuple):
 
 
 @dataclass
-class Observed:
+class Observation:
     """What a run did.
 
-    :ivar code: its exit code.
+    :ivar exit_code: its exit code.
     :ivar printed: its standard output.
-    :ivar complaints: the end of its standard error.
-    :ivar read: the files of the project that it read before it wrote them, by their project paths.
-    :ivar written: those that it wrote and left behind.
-    :ivar listed: the folders of the project that it listed.
-    :ivar outside: files elsewhere that it read or wrote.
-    :ivar absolute: files of the original project that it opened by absolute paths.
-    :ivar at_home: files that it wrote into its home folder, without hidden ones.
+    :ivar error_output: the end of its standard error.
+    :ivar files_read: the project's files that it read before it wrote them, by their project paths.
+    :ivar files_written: the project's files that it wrote and left behind.
+    :ivar folders_listed: the project's folders that it listed.
+    :ivar files_outside: files elsewhere that it read or wrote.
+    :ivar absolute_paths: the original project's files that it opened by absolute paths.
+    :ivar files_at_home: files that it wrote into its home folder, without hidden ones.
     :ivar connections: what it tried to connect to, each attempt.
     :ivar children: the names of the child processes that it started.
-    :ivar failures: the calls that were not answered, each as scope, words and reason.
-    :ivar unnamed: cassettes that it opened without leave.
-    :ivar unused: by cassette, the keys of the records that no call used; a cassette that was never
-        opened is missing.
+    :ivar failures: the calls that were not answered, each as scope, description and reason.
+    :ivar unnamed_cassettes: cassettes that it opened without leave.
+    :ivar unused_keys: by cassette, the keys of the records that no call used; a cassette that was
+        never opened is missing.
     :ivar packages: the versions of the distributions that it imported.
     :ivar has_ended: whether it came to its end.
     """
 
-    code: int
+    exit_code: int
     printed: str
-    complaints: str
-    read: list[str] = field(default_factory=list)
-    written: list[str] = field(default_factory=list)
-    listed: list[str] = field(default_factory=list)
-    outside: list[str] = field(default_factory=list)
-    absolute: list[str] = field(default_factory=list)
-    at_home: list[str] = field(default_factory=list)
+    error_output: str
+    files_read: list[str] = field(default_factory=list)
+    files_written: list[str] = field(default_factory=list)
+    folders_listed: list[str] = field(default_factory=list)
+    files_outside: list[str] = field(default_factory=list)
+    absolute_paths: list[str] = field(default_factory=list)
+    files_at_home: list[str] = field(default_factory=list)
     connections: list[str] = field(default_factory=list)
     children: list[str] = field(default_factory=list)
     failures: list[tuple[str, str, str]] = field(default_factory=list)
-    unnamed: list[str] = field(default_factory=list)
-    unused: dict[str, set[str]] = field(default_factory=dict)
+    unnamed_cassettes: list[str] = field(default_factory=list)
+    unused_keys: dict[str, set[str]] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
     has_ended: bool = False
 
     def failure_lines(self) -> list[str]:
         """Return in words the calls that were not answered."""
-        return [f"a call {_where(scope)} {why} ({what})" for scope, what, why in self.failures]
+        return [
+            f"a call {_scope_words(scope)} {reason} ({description})"
+            for scope, description, reason in self.failures
+        ]
 
 
-def _where(scope: str) -> str:
+def _scope_words(scope: str) -> str:
     return f"in scope {scope!r}" if scope else "outside any scope"
 
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
     """Make a temporary folder for runs, by its real path, and remove it afterwards."""
-    with tempfile.TemporaryDirectory(prefix="llmcall-study-", ignore_cleanup_errors=True) as made:
-        yield Path(made).resolve()
+    with tempfile.TemporaryDirectory(prefix="llmcall-study-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder).resolve()
 
 
 @functools.cache
@@ -115,8 +118,8 @@ def has_namespace() -> bool:
     """Return whether a program can get a network namespace of its own, in which there is nothing."""
     if not sys.platform.startswith("linux") or shutil.which(NAMESPACE[0]) is None:
         return False
-    tried = subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False)
-    return tried.returncode == 0
+    completed = subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False)
+    return completed.returncode == 0
 
 
 def run_program(
@@ -127,7 +130,7 @@ def run_program(
     around: str | None,
     environment: Mapping[str, str],
     project: Path | None = None,
-) -> Observed:
+) -> Observation:
     """Run a program in a folder that holds what it needs.
 
     :param folder: the project's copy: the working directory, in a scratch folder of its own.
@@ -140,41 +143,45 @@ def run_program(
     for name in ("home", "tmp"):
         (scratch / name).mkdir(parents=True)
     (folder / MARKER).mkdir(exist_ok=True)
-    log, plan = scratch / "log.jsonl", scratch / "plan.json"
-    told = {
-        "log": str(log),
+    log_file, plan_file = scratch / "log.jsonl", scratch / "plan.json"
+    plan = {
+        "log": str(log_file),
         "folder": str(folder),
         "cassettes": list(cassettes),
         "around": around,
         "program": [program.name, *program.arguments],
         "module": program.is_module,
     }
-    plan.write_text(json.dumps(told), encoding="utf-8")
+    plan_file.write_text(json.dumps(plan), encoding="utf-8")
     before = _states(folder)
-    done = subprocess.run(
-        [*(NAMESPACE if has_namespace() else ()), sys.executable, "-B", str(CHILD), str(plan)],
+    completed = subprocess.run(
+        [*(NAMESPACE if has_namespace() else ()), sys.executable, "-B", str(CHILD), str(plan_file)],
         cwd=folder,
         env=_environment(scratch, environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
     )
-    complaints = _text(done.stderr).strip().split("\n")
-    observed = Observed(done.returncode, _text(done.stdout), "\n".join(complaints[-TAIL:]))
-    places = _Places(folder, scratch, project)
-    if log.exists():
-        with open(log, encoding="utf-8") as lines:
-            _take(observed, places, (json.loads(line) for line in lines))
+    error_lines = _text(completed.stderr).strip().split("\n")
+    observation = Observation(
+        completed.returncode, _text(completed.stdout), "\n".join(error_lines[-TAIL:])
+    )
+    locator = _Locator(folder, scratch, project)
+    if log_file.exists():
+        with open(log_file, encoding="utf-8") as lines:
+            _add_events(observation, locator, (json.loads(line) for line in lines))
     after = _states(folder)
-    observed.written = sorted(path for path in after if before.get(path) != after[path])
-    observed.at_home = [path for path in files_below(scratch / "home") if not path.startswith(".")]
-    return observed
+    observation.files_written = sorted(path for path in after if before.get(path) != after[path])
+    observation.files_at_home = [
+        path for path in files_below(scratch / "home") if not path.startswith(".")
+    ]
+    return observation
 
 
-def _environment(scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
+def _environment(scratch: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """Return all variables of the program's environment."""
     home, temporary = str(scratch / "home"), str(scratch / "tmp")
-    found = {
+    variables = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": home,
         "TMPDIR": temporary,
@@ -182,9 +189,9 @@ def _environment(scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
         "LLMCALL_CASSETTE_MODE": "none",
     }
     if os.name == "nt":
-        found.update(USERPROFILE=home, TEMP=temporary, TMP=temporary)
-        found["SYSTEMROOT"] = os.environ.get("SYSTEMROOT", "")
-    return {**found, **given}
+        variables.update(USERPROFILE=home, TEMP=temporary, TMP=temporary)
+        variables["SYSTEMROOT"] = os.environ.get("SYSTEMROOT", "")
+    return {**variables, **environment}
 
 
 def _text(output: bytes) -> str:
@@ -205,19 +212,19 @@ def files_below(folder: Path) -> list[str]:
 
     Links are left out.
     """
-    found = []
-    for place, folders, names in os.walk(folder):
+    paths = []
+    for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in OWN_FOLDERS]
-        paths = [Path(place, name) for name in names]
-        found += [
-            path.relative_to(folder).as_posix()
-            for path in paths
-            if path.is_file() and not path.is_symlink()
+        files = [Path(root, name) for name in names]
+        paths += [
+            file.relative_to(folder).as_posix()
+            for file in files
+            if file.is_file() and not file.is_symlink()
         ]
-    return sorted(found)
+    return sorted(paths)
 
 
-class _Places:
+class _Locator:
     """Tells where a path lies.
 
     :param folder: where the program runs.
@@ -232,7 +239,7 @@ class _Places:
         self._python = _python_folders()
         self._system = [*SYSTEM_FOLDERS, *_windows_folders()]
 
-    def of(self, path: str) -> tuple[str, str]:
+    def locate(self, path: str) -> tuple[str, str]:
         """Return ``"project"``, ``"absolute"``, ``"outside"`` or ``"known"``, and the path: in the
         project, if it lies there.
         """
@@ -270,42 +277,47 @@ def _windows_folders() -> list[str]:
     return [os.environ[name] for name in names if name in os.environ]
 
 
-def _take(observed: Observed, places: _Places, events: Iterator[list[Any]]) -> None:
+def _add_events(observation: Observation, locator: _Locator, events: Iterator[list[Any]]) -> None:
     """Take the events of a run's log."""
-    began: dict[str, str] = {}  # by project path, what came first: its reading or its writing
-    lists = {"absolute": observed.absolute, "outside": observed.outside}
+    first_access: dict[
+        str, str
+    ] = {}  # by project path, what came first: its reading or its writing
+    paths_by_location = {
+        "absolute": observation.absolute_paths,
+        "outside": observation.files_outside,
+    }
     for kind, *values in events:
         if kind in ("read", "write", "list"):
-            where, path = places.of(values[0])
-            if where == "project":
+            location, path = locator.locate(values[0])
+            if location == "project":
                 if kind == "list":
-                    observed.listed.append(path)
+                    observation.folders_listed.append(path)
                 else:
-                    began.setdefault(path, kind)
-            elif where != "known" and kind != "list" and path not in lists[where]:
-                lists[where].append(path)
+                    first_access.setdefault(path, kind)
+            elif location != "known" and kind != "list" and path not in paths_by_location[location]:
+                paths_by_location[location].append(path)
         elif kind == "connect":
-            observed.connections.append(values[0])
+            observation.connections.append(values[0])
         elif kind == "child":
-            observed.children.append(values[0])
+            observation.children.append(values[0])
         elif kind == "failure":
-            observed.failures.append((values[0], values[1], values[2]))
+            observation.failures.append((values[0], values[1], values[2]))
         elif kind == "unnamed":
-            observed.unnamed.append(values[0])
+            observation.unnamed_cassettes.append(values[0])
         elif kind == "used":
-            _add_use(observed.unused, *values)
+            _add_unused_keys(observation.unused_keys, *values)
         elif kind == "end":
-            observed.packages = values[0]
-            observed.has_ended = True
-    observed.children = sorted(set(observed.children))
-    observed.read = sorted(
+            observation.packages = values[0]
+            observation.has_ended = True
+    observation.children = sorted(set(observation.children))
+    observation.files_read = sorted(
         path
-        for path, kind in began.items()
+        for path, kind in first_access.items()
         if kind == "read" and not OWN_FOLDERS & set(path.split("/"))
     )
 
 
-def _add_use(unused: dict[str, set[str]], path: str, keys: list[str]) -> None:
+def _add_unused_keys(unused: dict[str, set[str]], path: str, keys: list[str]) -> None:
     """Note the records that one opening of a cassette left unused."""
     unused[path] = unused[path] & set(keys) if path in unused else set(keys)
 

@@ -36,7 +36,7 @@ from .pack import record_lines
 from .readme import PROOF, README, text
 from .replay import (
     OWN_FOLDERS,
-    Observed,
+    Observation,
     Program,
     copy_file,
     has_namespace,
@@ -131,20 +131,20 @@ def verify(package: str | os.PathLike[str], *, tolerance: float = 0.0) -> Verifi
             raise ValueError(f"{package} is not a packed study: it has no {NAME}")
         _refuse_links(path)
         manifest = read_manifest(path)
-        return _Verifying(path, scratch, manifest, tolerance).verification()
+        return _Verifier(path, scratch, manifest, tolerance).verification()
 
 
 def _refuse_links(package: Path) -> None:
-    for place, folders, names in os.walk(package):
+    for root, folders, names in os.walk(package):
         for name in (*folders, *names):
-            if Path(place, name).is_symlink():
+            if Path(root, name).is_symlink():
                 raise LLMCallError(
-                    f"{Path(place, name)} is a link; a package has none, and nothing was run"
+                    f"{Path(root, name)} is a link; a package has none, and nothing was run"
                 )
 
 
-class _Verifying:
-    """The verification of one package.
+class _Verifier:
+    """Verifies one package.
 
     :param package: its folder.
     :param scratch: where it may write.
@@ -159,17 +159,17 @@ class _Verifying:
     def verification(self) -> Verification:
         """Check everything."""
         checks = [self._files(), self._recordings()]
-        observed = self._run()
+        observation = self._run()
         checks += [
-            self._replay(observed),
-            self._printed(observed),
-            *self._results(observed),
-            self._hidden(observed),
-            self._network(observed),
-            self._children(observed),
+            self._replay(observation),
+            self._printed(observation),
+            *self._results(observation),
+            self._files_read(observation),
+            self._network(observation),
+            self._children(observation),
             self._extra(),
             self._description(),
-            self._versions(observed),
+            self._versions(observation),
         ]
         network = "an audit hook in Python"
         if has_namespace():
@@ -193,18 +193,18 @@ class _Verifying:
     def _recordings(self) -> Check:
         details = []
         count = 0
-        known = {each.path for each in self._manifest.having(RECORDING)}
+        paths = {each.path for each in self._manifest.files_with_role(RECORDING)}
         for recording in self._manifest.recordings:
             path = self._package / FOLDERS[RECORDING] / recording.path
-            if recording.path not in known:
+            if recording.path not in paths:
                 details.append(f"{recording.path}: the manifest names no such file")
             if not path.is_file():
                 continue
             try:
-                held = read(path)
+                record_file = read(path)
                 details += _changed_lines(path, recording.path, recording.lines)
-                records = len(held.records())
-                is_complete = held.is_complete
+                records = len(record_file.records())
+                is_complete = record_file.is_complete
             except CacheError as error:
                 details.append(f"{recording.path} is damaged: {error}")
                 continue
@@ -217,13 +217,13 @@ class _Verifying:
                     f"{recording.records:,}"
                 )
             if record_lines(path) > records:
-                details.append(f"{recording.path}: {_doubled(path)}")
-        found = f"{counted(count, 'record')}, all readable"
-        return _check("recordings", found, "not as they were packed", details)
+                details.append(f"{recording.path}: {_doubled_records(path)}")
+        summary = f"{counted(count, 'record')}, all readable"
+        return _check("recordings", summary, "not as they were packed", details)
 
     # The run
 
-    def _run(self) -> Observed:
+    def _run(self) -> Observation:
         self._folder.mkdir()
         for each in self._manifest.files:
             source = self._package / each.file
@@ -233,17 +233,18 @@ class _Verifying:
             (self._folder / path).mkdir(parents=True, exist_ok=True)
         around = [each.path for each in self._manifest.recordings if each.around]
         return run_program(
-            Program.of(self._manifest.command),
+            Program.from_command(self._manifest.command),
             self._folder,
             cassettes=[each.path for each in self._manifest.recordings],
             around=around[0] if around else None,
             environment=self._manifest.environment,
         )
 
-    def _replay(self, observed: Observed) -> Check:
-        details = observed.failure_lines()
+    def _replay(self, observation: Observation) -> Check:
+        details = observation.failure_lines()
         details += [
-            f"it opens the cassette {path}, which is not packed" for path in observed.unnamed
+            f"it opens the cassette {path}, which is not packed"
+            for path in observation.unnamed_cassettes
         ]
         count = 0
         for recording in self._manifest.recordings:
@@ -252,76 +253,78 @@ class _Verifying:
                 records = read(path).records() if path.is_file() else []
             except CacheError:
                 records = []  # what is damaged is told by the check of the recordings
-            unused = observed.unused.get(recording.path)
+            unused = observation.unused_keys.get(recording.path)
             keys = {each.cache_key for each in records} if unused is None else unused
             names = [
                 each.sample or "(outside any scope)" for each in records if each.cache_key in keys
             ]
             count += len(records) - len(names)
             details += [f"{recording.path}: no call used the record {name}" for name in names]
-        if observed.code:
-            details.append(f"the program ended with exit code {observed.code}:")
-            details += [f"  {line}" for line in observed.complaints.split("\n")]
-        elif not observed.has_ended:
+        if observation.exit_code:
+            details.append(f"the program ended with exit code {observation.exit_code}:")
+            details += [f"  {line}" for line in observation.error_output.split("\n")]
+        elif not observation.has_ended:
             details.append("the program did not finish")
-        found = f"{counted(count, 'record')} used, no call unanswered"
-        return _check("replay", found, "not as it was packed", details, most=None)
+        summary = f"{counted(count, 'record')} used, no call unanswered"
+        return _check("replay", summary, "not as it was packed", details, most=None)
 
-    def _printed(self, observed: Observed) -> Check:
-        expected, found = self._manifest.printed, observed.printed
-        details = text_differences(expected, found, self._tolerance)
+    def _printed(self, observation: Observation) -> Check:
+        expected, actual = self._manifest.printed, observation.printed
+        details = text_differences(expected, actual, self._tolerance)
         lines = counted(expected.count("\n"), "line")
         return _check("printed text", f"{lines}, the same", "differs", details)
 
-    def _results(self, observed: Observed) -> Iterator[Check]:
+    def _results(self, observation: Observation) -> Iterator[Check]:
         """Compare every result, in the package too, since its sum says nothing if it was mended."""
-        packed = {each.path: each for each in self._manifest.having(RESULT)}
+        packed = {each.path: each for each in self._manifest.files_with_role(RESULT)}
         for path, each in packed.items():
-            expected, found = self._package / each.file, self._folder / path
-            if not expected.is_file():
+            packed_file, new_file = self._package / each.file, self._folder / path
+            if not packed_file.is_file():
                 details = ["it is not in the package"]
-            elif path not in observed.written:
+            elif path not in observation.files_written:
                 details = ["the program did not write it"]
             else:
-                old, new = expected.read_bytes(), found.read_bytes()
-                details = file_differences(path, old, new, self._tolerance)
+                expected, actual = packed_file.read_bytes(), new_file.read_bytes()
+                details = file_differences(path, expected, actual, self._tolerance)
             yield _check(f"result {path}", "the same", "differs", details)
-        more = [path for path in observed.written if path not in packed]
-        if more:
-            yield _check("results", "", "written, but not packed", more)
+        unexpected = [path for path in observation.files_written if path not in packed]
+        if unexpected:
+            yield _check("results", "", "written, but not packed", unexpected)
 
-    def _hidden(self, observed: Observed) -> Check:
-        known = {each.path for each in self._manifest.files if each.role != ABOUT}
-        unknown = [
+    def _files_read(self, observation: Observation) -> Check:
+        packed_paths = {each.path for each in self._manifest.files if each.role != ABOUT}
+        missing_paths = [
             path
-            for path in observed.read
-            if path not in known and not OWN_FOLDERS & {*path.split("/")}
+            for path in observation.files_read
+            if path not in packed_paths and not OWN_FOLDERS & {*path.split("/")}
         ]
-        details = [*observed.outside, *observed.absolute, *unknown]
+        details = [*observation.files_outside, *observation.absolute_paths, *missing_paths]
         return _check("files read", "all of them are packed", "read, but not packed", details)
 
-    def _network(self, observed: Observed) -> Check:
-        attempts = list(dict.fromkeys(observed.connections))
-        count = counted(len(observed.connections), "attempt")
+    def _network(self, observation: Observation) -> Check:
+        attempts = list(dict.fromkeys(observation.connections))
+        count = counted(len(observation.connections), "attempt")
         return _check("network", "no attempt to connect", f"{count} to connect, refused", attempts)
 
-    def _children(self, observed: Observed) -> Check:
-        new = [name for name in observed.children if name not in self._manifest.children]
-        if self._manifest.children and not new:
+    def _children(self, observation: Observation) -> Check:
+        new_children = [
+            name for name in observation.children if name not in self._manifest.children
+        ]
+        if self._manifest.children and not new_children:
             names = ", ".join(self._manifest.children)
             return Check("child processes", NOTE, f"as when it was packed, not watched: {names}")
-        return _check("child processes", "none", "not started when it was packed", new)
+        return _check("child processes", "none", "not started when it was packed", new_children)
 
     # What was found beside it
 
     def _extra(self) -> Check:
-        known = {NAME, *(each.file for each in self._manifest.files)}
-        there = [
+        listed_files = {NAME, *(each.file for each in self._manifest.files)}
+        files = [
             path.relative_to(self._package).as_posix()
             for path in sorted(self._package.rglob("*"))
             if path.is_file()
         ]
-        extra = [path for path in there if path not in known]
+        extra = [path for path in files if path not in listed_files]
         return _check("other files", "none", "not in the manifest", extra)
 
     def _description(self) -> Check:
@@ -349,12 +352,14 @@ class _Verifying:
                 details.append(f"{file} is not what llmcall makes of the recordings and {NAME}")
         return _check(name, "matches the recordings", "differs", details)
 
-    def _versions(self, observed: Observed) -> Check:
-        found = [_difference("Python", self._manifest.python, platform.python_version())]
+    def _versions(self, observation: Observation) -> Check:
+        differences = [
+            _version_difference("Python", self._manifest.python, platform.python_version())
+        ]
         for name, packed in self._manifest.packages.items():
-            here = observed.packages.get(name) or _installed(name)
-            found.append(_difference(name, packed, here))
-        details = tuple(filter(None, found))
+            installed = observation.packages.get(name) or _installed(name)
+            differences.append(_version_difference(name, packed, installed))
+        details = tuple(filter(None, differences))
         if not details:
             return Check("versions", OK, "the same")
         return Check("versions", NOTE, "not those it was packed with", details)
@@ -367,8 +372,8 @@ def _check(
     if not details:
         return Check(name, OK, good)
     more = len(details) - (most or len(details))
-    shown = [*details[:most], *([f"… and {more:,} more"] if more > 0 else [])]
-    return Check(name, DIFFERS, bad, tuple(shown))
+    lines = [*details[:most], *([f"… and {more:,} more"] if more > 0 else [])]
+    return Check(name, DIFFERS, bad, tuple(lines))
 
 
 def _changed_lines(path: Path, name: str, expected: list[str]) -> Iterator[str]:
@@ -381,9 +386,9 @@ def _changed_lines(path: Path, name: str, expected: list[str]) -> Iterator[str]:
     for number, digest in enumerate(digests, 1):
         if digest not in lines:
             yield f"{name}:{number}: {_line_name(data[number - 1])} was changed or added"
-    gone = len(lines - set(digests))
-    if gone:
-        yield f"{name}: {counted(gone, 'line')} of the packed file changed or missing"
+    missing_count = len(lines - set(digests))
+    if missing_count:
+        yield f"{name}: {counted(missing_count, 'line')} of the packed file changed or missing"
 
 
 def _line_name(line: bytes) -> str:
@@ -396,15 +401,15 @@ def _line_name(line: bytes) -> str:
     return "a text" if "text" in entry else "the header"
 
 
-def _doubled(path: Path) -> str:
+def _doubled_records(path: Path) -> str:
     """Return in words which records stand in a file twice."""
-    seen: set[str] = set()
+    digests: set[str] = set()
     names = []
     for line in path.read_bytes().split(b"\n"):
         digest = hashlib.sha256(line.rstrip(b"\r")).hexdigest()[:LINE_DIGITS]
-        if digest in seen and line.lstrip().startswith(b'{"kind"'):
+        if digest in digests and line.lstrip().startswith(b'{"kind"'):
             names.append(_line_name(line))
-        seen.add(digest)
+        digests.add(digest)
     return f"occurs twice: {', '.join(names[:NAMED]) or 'records'}"
 
 
@@ -415,5 +420,7 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _difference(name: str, packed: str, here: str | None) -> str:
-    return "" if packed == here else f"{name} {here or 'is not installed'} (packed with {packed})"
+def _version_difference(name: str, packed: str, installed: str | None) -> str:
+    if packed == installed:
+        return ""
+    return f"{name} {installed or 'is not installed'} (packed with {packed})"

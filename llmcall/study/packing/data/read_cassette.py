@@ -35,7 +35,7 @@ def print_request(request: Any, texts: dict[str, str], runs: dict[str, Any]) -> 
     """Print a request: its parameters, then its messages."""
     parameters = {name: value for name, value in request.items() if name != "messages"}
     print(json.dumps(resolved(parameters, texts), ensure_ascii=False))
-    for message in whole(request.get("messages", []), runs):
+    for message in with_references(request.get("messages", []), runs):
         message = resolved(message, texts)
         print("--- " + str(message.get("role", "message")))
         content = message.get("content")
@@ -67,13 +67,13 @@ def runs_of_messages(records: Any) -> dict[str, Any]:
     """Return where the messages stand that others refer to: by their digest, the request's messages,
     the first and the last, and the digest of those that come before.
     """
-    found: dict[str, Any] = {}
+    runs: dict[str, Any] = {}
     for record in records:
         messages = record["request"].get("messages")
         if isinstance(messages, list) and messages:
             for digest, first, end, before in runs_of(messages):
-                found.setdefault(digest, (messages, first, end, before))
-    return found
+                runs.setdefault(digest, (messages, first, end, before))
+    return runs
 
 
 def runs_of(messages: Any) -> Any:
@@ -89,29 +89,29 @@ def runs_of(messages: Any) -> Any:
             yield digest, first, end + 1, before
 
 
-def whole(messages: Any, runs: dict[str, Any]) -> list[Any]:
+def with_references(messages: Any, runs: dict[str, Any]) -> list[Any]:
     """Return a request's messages with those that it refers to."""
     if not isinstance(messages, list) or not messages:
         return []
-    found = []
+    expanded = []
     for message in messages:
         digest = reference_in(message)
         if not digest:
-            found.append(message)
+            expanded.append(message)
             continue
         pieces = []
         while digest:
-            held, first, end, digest = runs[digest]
-            pieces.append(held[first:end])
-        found += [each for piece in reversed(pieces) for each in piece]
-    return found
+            request_messages, first, end, digest = runs[digest]
+            pieces.append(request_messages[first:end])
+        expanded += [each for piece in reversed(pieces) for each in piece]
+    return expanded
 
 
 def after_system(messages: Any) -> int:
     """Return where the first message stands that is not the system's."""
-    for place, message in enumerate(messages):
+    for index, message in enumerate(messages):
         if not isinstance(message, dict) or message.get("role") not in ("system", "developer"):
-            return place
+            return index
     return 0
 
 

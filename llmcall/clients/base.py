@@ -214,12 +214,14 @@ class LLMClient:
             )
         return made
 
-    def sent_body(self, request: Request, known: Capabilities, stream: bool) -> dict[str, Any]:
+    def sent_body(
+        self, request: Request, capabilities: Capabilities, stream: bool
+    ) -> dict[str, Any]:
         """Return the body to send for a request; a stream's body also asks for the usage.
 
-        :param known: what is known about the model.
+        :param capabilities: what is known about the model.
         """
-        body = sent_body(request.body, known)
+        body = sent_body(request.body, capabilities)
         return {**body, "stream_options": {"include_usage": True}} if stream else body
 
     def price(
@@ -474,7 +476,9 @@ class LLMClient:
             if not fresh:
                 call, record = yield from with_cache(self.cache, lookup, call)
             if record is None or is_cut(record.response, call.request):
-                outcome = yield from answer(call, fallback=fallback, rejects_cut=True, cut=record)
+                outcome = yield from answer(
+                    call, fallback=fallback, rejects_cut=True, cut_record=record
+                )
             else:
                 call.count_hit(record.cost, record.served)
                 outcome = Outcome(record)

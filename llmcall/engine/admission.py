@@ -89,9 +89,9 @@ class Admission:
         self._patience = PATIENCE
 
     @property
-    def answered(self) -> bool:
+    def is_answered(self) -> bool:
         """Return whether what the attempt used is known."""
-        return self.attempt.answered
+        return self.attempt.is_answered
 
     def acquire(self, request: Request) -> Flow[Endpoint]:
         """Wait until the attempt may begin, and return the endpoint to ask.
@@ -122,18 +122,18 @@ class Admission:
         :raises BudgetExceededError: if a budget needs to know it.
         """
         if request.kind != "http":
-            return estimate(request.kind, request.body, self._pool.known)
+            return estimate(request.kind, request.body, self._pool.capabilities)
         if self._calls_only:
             return None
-        counted = estimate_of_exchange(request.body, self._pool.known)
-        if counted is None and budgets.limits_tokens():
-            asked = request.asked
+        estimated = estimate_of_exchange(request.body, self._pool.capabilities)
+        if estimated is None and budgets.limits_tokens():
+            fields = request.asked
             raise BudgetExceededError(
-                f"the budget limits dollars or tokens, but {asked['method']} "
-                f"{asked['host']}{asked['path']} does not say how much it may use, so llmcall can't "
+                f"the budget limits dollars or tokens, but {fields['method']} "
+                f"{fields['host']}{fields['path']} does not say how much it may use, so llmcall can't "
                 "reserve anything for it. Limit calls= instead, or send it outside the budget"
             )
-        return counted
+        return estimated
 
     def _reserve(self) -> Flow[None]:
         """Reserve what the attempt may use from all open budgets."""
@@ -161,44 +161,48 @@ class Admission:
         is_first_look = True
         while True:
             needed = self._pool.expected(self._estimate)
-            endpoint, seconds, least = self._pool.admit(self.attempt, needed, time.monotonic())
+            endpoint, seconds, shortest_wait = self._pool.admit(
+                self.attempt, needed, time.monotonic()
+            )
             if endpoint is not None:
                 return endpoint
-            self._check_deadline(least)
-            if is_first_look and least > WINDOW:  # longer than [Limits] alone make it wait
-                notice("%s: no call is sent there for %.0f s", self._names(), least)
+            self._check_deadline(shortest_wait)
+            if is_first_look and shortest_wait > WINDOW:  # longer than [Limits] alone make it wait
+                notice("%s: no call is sent there for %.0f s", self._names(), shortest_wait)
             is_first_look = False
             yield from self._wait(
                 self.attempt.wakeup, seconds, "an endpoint has a place for another call"
             )
 
-    def _check_deadline(self, least: float) -> None:
+    def _check_deadline(self, shortest_wait: float) -> None:
         """Raise if the attempt has to wait until after the deadline.
 
-        :param least: the seconds that it takes at least.
+        :param shortest_wait: the seconds that it takes at least.
         """
-        left = self._time_left()
-        if left is not None and least > max(0.0, left):
+        seconds_left = self._time_left()
+        if seconds_left is not None and shortest_wait > max(0.0, seconds_left):
             raise _final(
                 RateLimitError(
-                    f"no endpoint of {self._names()} can be called for {least:.1f} s, "
+                    f"no endpoint of {self._names()} can be called for {shortest_wait:.1f} s, "
                     "past the deadline"
                 )
             )
 
-    def _wait(self, wakeup: Future[None], seconds: float, what: str) -> Flow[None]:
+    def _wait(self, wakeup: Future[None], seconds: float, event: str) -> Flow[None]:
         """Wait until there is reason to look again.
 
         :param seconds: the longest wait.
-        :param what: is waited for, in words.
+        :param event: is waited for, in words.
         """
-        left = self._time_left()
-        if left is not None and left <= 0:
-            raise _final(RequestTimeoutError(f"the call's deadline passed before {what}"))
-        yield Wait(wakeup, min(seconds, NEVER if left is None else left, self._patience))
+        seconds_left = self._time_left()
+        if seconds_left is not None and seconds_left <= 0:
+            raise _final(RequestTimeoutError(f"the call's deadline passed before {event}"))
+        yield Wait(
+            wakeup, min(seconds, NEVER if seconds_left is None else seconds_left, self._patience)
+        )
         if wakeup.done() or self._patience >= seconds:
             return
-        _end_left_streams()
+        _end_abandoned_streams()
         if not wakeup.done():
             self._warn_of_open_streams()
         self._patience *= 2
@@ -220,7 +224,7 @@ class Admission:
 
     def use(
         self,
-        used: TokenUsage,
+        tokens: TokenUsage,
         endpoint: str | None = None,
         *,
         service_tier: str | None = None,
@@ -231,15 +235,15 @@ class Admission:
         :param endpoint: the name of the endpoint that it used.
         :param service_tier: the tier that the answer names.
         """
-        input_tokens = used.input_tokens or 0
-        self.attempt.use(input_tokens + (used.output_tokens or 0))
+        input_tokens = tokens.input_tokens or 0
+        self.attempt.use(input_tokens + (tokens.output_tokens or 0))
         if self._estimate is not None:
             self._pool.note_surplus(self.attempt, self._estimate.input_tokens, input_tokens)
         if self.reservation is None:
             return
         spent = Amounts()
         if not self._calls_only:
-            spent = spending_of(used, self._pool.price(input_tokens, endpoint, service_tier))
+            spent = spending_of(tokens, self._pool.price(input_tokens, endpoint, service_tier))
         self.reservation.used = spent._replace(calls=calls)
 
     def keep_reservation(self) -> None:
@@ -259,7 +263,7 @@ class Admission:
 _collected_at = 0.0  # the monotonic time
 
 
-def _end_left_streams() -> None:
+def _end_abandoned_streams() -> None:
     """End the streams that nobody can read any more, and so give back their places.
 
     HTTP libraries refer to a streamed response in circles: it holds its place until Python collects

@@ -51,7 +51,7 @@ def answer(
     stream: bool = False,
     fallback: bool = True,
     rejects_cut: bool = False,
-    cut: Record | None = None,
+    cut_record: Record | None = None,
 ) -> Flow[Outcome]:
     """Answer a chat call that is not recorded.
 
@@ -60,12 +60,12 @@ def answer(
         long.
     :param rejects_cut: raise an error if even the last model's answer was cut where the context
         window ended.
-    :param cut: the recorded answer, if the context window cut it: it is not asked for again.
+    :param cut_record: the recorded answer, if the context window cut it: it is not asked for again.
     :raises ContextLengthError: if the context is too long, and no model is left to ask.
     """
     rules = _Rules(RetryPolicy.of(call.options, call.settings), stream, rejects_cut)
     fallbacks = _fallbacks(call) if fallback else []
-    outcome = yield from _first_that_fits(call, cut, fallbacks, rules)
+    outcome = yield from _first_that_fits(call, cut_record, fallbacks, rules)
     while call.refuses(outcome.record):
         # An equal call with another response_format got this answer; a further draw may fit.
         call, record = yield from with_cache(call.cache, lookup, call)
@@ -92,16 +92,16 @@ def _fallbacks(call: ModelCall) -> list[str]:
 
 
 def _first_that_fits(
-    call: ModelCall, cut: Record | None, fallbacks: Sequence[str], rules: _Rules
+    call: ModelCall, cut_record: Record | None, fallbacks: Sequence[str], rules: _Rules
 ) -> Flow[Outcome]:
     """Return the answer of the first model whose context window is large enough, kept on the
     cassette.
 
     If it is a fallback's, the record of the call points to that of the fallback.
 
-    :param cut: the recorded answer of the call's own model, if the context window cut it.
+    :param cut_record: the recorded answer of the call's own model, if the context window cut it.
     """
-    current, record = call, cut
+    current, record = call, cut_record
     for fallback in fallbacks:
         try:
             outcome = yield from _answer_of_model(current, record, rules._replace(rejects_cut=True))

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 def warn_of_missing_answers(call: ModelCall, response: Any) -> None:
     """Warn if a server gave fewer answers than ``n`` asks for."""
     model = call.request.model
-    wanted = call.request.asked.get("n", 1)
-    given = len(response["choices"])
-    if given != wanted:
+    requested = call.request.asked.get("n", 1)
+    returned = len(response["choices"])
+    if returned != requested:
         warn_once(
-            f"{model} returned {given} of the {wanted} answers that n={wanted} asks for: "
+            f"{model} returned {returned} of the {requested} answers that n={requested} asks for: "
             "its server ignores n",
             about=("n", model),
         )
@@ -54,7 +54,7 @@ def warn_of_cut_prompt(call: ModelCall, reported: int | None) -> None:
     bytes_per_token = 6 if text.isascii() else 3
     if len(text.encode()) <= reported * bytes_per_token:
         return
-    encoding = call.client.pool(model).known.encoding
+    encoding = call.client.pool(model).capabilities.encoding
     counted = count_tokens(messages, model, encoding=encoding)
     if reported * 2 < counted:
         warn_once(

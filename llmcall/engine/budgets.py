@@ -96,9 +96,9 @@ class Budget:
         cannot be known.
         """
         spent = self.ledger.spent()
-        left = {name: max(0, most - getattr(spent, name)) for name, most in self.limit.items()}
-        usd = None if spent.unknown or "usd" not in left else left["usd"] / PICO
-        return Spent(usd, left.get("tokens"), left.get("calls"))
+        remaining = {name: max(0, most - getattr(spent, name)) for name, most in self.limit.items()}
+        usd = None if spent.unknown or "usd" not in remaining else remaining["usd"] / PICO
+        return Spent(usd, remaining.get("tokens"), remaining.get("calls"))
 
     def forget(self) -> None:
         """Start counting from 0 again."""
@@ -129,11 +129,11 @@ class Budget:
     def __str__(self) -> str:
         spent = self.spent
         # A limit below a cent, and what is spent of it, would be shown as none with fewer digits.
-        is_fine = self.usd is not None and round(self.usd, 2) != self.usd
-        usd = "unknown" if spent.usd is None else f"${spent.usd:,.{6 if is_fine else 4}f}"
+        needs_more_digits = self.usd is not None and round(self.usd, 2) != self.usd
+        usd = "unknown" if spent.usd is None else f"${spent.usd:,.{6 if needs_more_digits else 4}f}"
         parts = []
         if self.usd is not None:
-            parts.append(f"{usd} of ${self.usd:,.{6 if is_fine else 2}f}")
+            parts.append(f"{usd} of ${self.usd:,.{6 if needs_more_digits else 2}f}")
         if self.tokens is not None:
             parts.append(f"{spent.tokens:,} of {self.tokens:,} tokens")
         if self.calls is not None:
@@ -228,10 +228,10 @@ class Reservation:
         self.wakeup: Future[None] = Future()
         self.is_near = all(each.name is None for each in tuple(open_budgets))
         self.used: Amounts | None = None
-        self._held: list[tuple[Ledger, str]] = []
-        self._closed = False
+        self._entries: list[tuple[Ledger, str]] = []
+        self._is_closed = False
 
-    def reserve(self, need: Amounts) -> float | None:
+    def reserve(self, needed: Amounts) -> float | None:
         """Reserve an amount from all open budgets at once, after those who came before.
 
         :returns: ``None`` if it is reserved; else the seconds after which to look again without
@@ -240,20 +240,20 @@ class Reservation:
         """
         if not self._is_first():
             return NEVER
-        held: list[tuple[Ledger, str]] = []
+        entries: list[tuple[Ledger, str]] = []
         try:
             for ledger, limits in _ledgers():
-                key = ledger.reserve(need, limits)
+                key = ledger.reserve(needed, limits)
                 if key is None:
                     return POLL if ledger.name else NEVER
-                held.append((ledger, key))
+                entries.append((ledger, key))
             with _lock:
                 _waiting.pop(self, None)
-                if not self._closed:  # else its task was cancelled meanwhile
-                    self._held = held
-                    held = []
+                if not self._is_closed:  # else its task was cancelled meanwhile
+                    self._entries = entries
+                    entries = []
         finally:
-            _settle(held, NOTHING)
+            _settle(entries, NOTHING)
         _wake_first()
         return None
 
@@ -261,7 +261,7 @@ class Reservation:
         """Queue; return whether nobody has waited longer."""
         with _lock:
             self.wakeup = Future()
-            if not self._closed:
+            if not self._is_closed:
                 _waiting.setdefault(self)
             return next(iter(_waiting), self) is self
 
@@ -270,16 +270,16 @@ class Reservation:
         nothing.
         """
         with _lock:
-            self._closed = True
-            held = self._held
-            self._held = []
+            self._is_closed = True
+            entries = self._entries
+            self._entries = []
             _waiting.pop(self, None)
-        _settle(held, self.used or NOTHING)
+        _settle(entries, self.used or NOTHING)
         _wake_first()
 
 
-def _settle(held: Sequence[tuple[Ledger, str]], used: Amounts) -> None:
-    for ledger, key in held:
+def _settle(entries: Sequence[tuple[Ledger, str]], used: Amounts) -> None:
+    for ledger, key in entries:
         ledger.settle(key, used)
 
 

@@ -97,9 +97,11 @@ class Caller(Protocol):
         """Return the :class:`llmcall.Transport` that speaks to an endpoint."""
         ...
 
-    def sent_body(self, request: Request, known: Capabilities, stream: bool) -> dict[str, Any]:
+    def sent_body(
+        self, request: Request, capabilities: Capabilities, stream: bool
+    ) -> dict[str, Any]:
         """Return the body to send for a request.
 
-        :param known: what is known of the model.
+        :param capabilities: what is known of the model.
         """
         ...

@@ -41,8 +41,8 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
     missing: dict[str, ModelCall] = {}
     is_replayed = False
     for call in calls:
-        found, record = yield from with_cache(call.cache, lookup, call)
-        is_replayed = is_replayed or found.is_replayed
+        updated, record = yield from with_cache(call.cache, lookup, call)
+        is_replayed = is_replayed or updated.is_replayed
         if record is None:
             missing[call.request.cache_key] = call
         else:
@@ -136,12 +136,12 @@ def _share(cost: float | None, tokens: int | None, total: int | None) -> float |
     return cost * tokens / total if tokens and total else 0.0
 
 
-def _warn_of_dimensions(call: ModelCall, given: int) -> None:
+def _warn_of_dimensions(call: ModelCall, returned: int) -> None:
     model = call.request.model
-    wanted = call.request.asked.get("dimensions")
-    if wanted is not None and wanted != given:
+    requested = call.request.asked.get("dimensions")
+    if requested is not None and requested != returned:
         warn_once(
-            f"{model} returned {given} dimensions instead of {wanted}: "
+            f"{model} returned {returned} dimensions instead of {requested}: "
             "its server ignores dimensions",
             about=("dimensions", model),
         )

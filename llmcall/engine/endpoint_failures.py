@@ -99,7 +99,7 @@ class EndpointFailures:
             return error.retry_after
         seconds = REST if len(self._pool.endpoints) > 1 else self._policy.waiting_time
         if error.quotas:
-            needed = estimate(self._call.request.kind, self._body, self._pool.known)
+            needed = estimate(self._call.request.kind, self._body, self._pool.capabilities)
             until_enough = self._pool.set_quotas(endpoint, error.quotas, needed)
             error.retry_after = until_enough or None
             seconds = max(seconds, until_enough)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # most that the models before 2024 gave, and several times what a short answer takes.
 DEFAULT_MAX_OUTPUT = 4096
 # What the server adds by itself to the input of the Responses API.
-HELD_BY_SERVER = ("previous_response_id", "conversation", "prompt", "background")
+SERVER_SIDE_INPUTS = ("previous_response_id", "conversation", "prompt", "background")
 # Types of input that have tokens beside their text.
 MEDIA = ("image", "file", "audio", "document", "item_reference")
 
@@ -33,7 +33,7 @@ class Estimate(NamedTuple):
 
     input_tokens: int
     output_tokens: int
-    stated: int
+    stated_tokens: int
 
     @property
     def tokens(self) -> int:
@@ -41,63 +41,69 @@ class Estimate(NamedTuple):
         return self.input_tokens + self.output_tokens
 
 
-def estimate(kind: str, body: Mapping[str, Any], known: Capabilities) -> Estimate:
+def estimate(kind: str, body: Mapping[str, Any], capabilities: Capabilities) -> Estimate:
     """Return what a call may use at most: its prompt and ``max_tokens``, else the model's largest
     output.
 
     :param kind: ``"chat"`` or ``"embedding"``.
     :param body: what is sent.
-    :param known: what is known of the model.
+    :param capabilities: what is known of the model.
     """
     model = body.get("model", "")  # which an address may name instead
     if kind == "embedding":
-        tokens = sum(count_tokens(text, model, encoding=known.encoding) for text in body["input"])
+        tokens = sum(
+            count_tokens(text, model, encoding=capabilities.encoding) for text in body["input"]
+        )
         return Estimate(tokens, 0, tokens)
     messages = body["messages"]
-    prompt = int(count_tokens(messages, model, encoding=known.encoding, tools=body.get("tools")))
+    prompt = int(
+        count_tokens(messages, model, encoding=capabilities.encoding, tools=body.get("tools"))
+    )
     response_format = body.get("response_format")
     if isinstance(response_format, dict) and "json_schema" in response_format:
         # A schema is billed as part of the prompt.
-        prompt += count_tokens(json.dumps(response_format), model, encoding=known.encoding)
+        prompt += count_tokens(json.dumps(response_format), model, encoding=capabilities.encoding)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     answers = body.get("n") or 1
-    longest = limit or _longest_answer(prompt, known)
+    longest = limit or _longest_answer(prompt, capabilities)
     return Estimate(prompt, longest * answers, prompt + (limit or 0) * answers)
 
 
-def _longest_answer(prompt: int, known: Capabilities) -> int:
+def _longest_answer(prompt: int, capabilities: Capabilities) -> int:
     """Return the most tokens that an answer without a limit may have."""
-    most: int = known.max_output_tokens or DEFAULT_MAX_OUTPUT
-    if not known.context_window:
+    most: int = capabilities.max_output_tokens or DEFAULT_MAX_OUTPUT
+    if not capabilities.context_window:
         return min(most, DEFAULT_MAX_OUTPUT)
-    return min(most, max(1, known.context_window - prompt))
+    return min(most, max(1, capabilities.context_window - prompt))
 
 
-def estimate_of_exchange(body: Any, known: Capabilities) -> Estimate | None:
+def estimate_of_exchange(body: Any, capabilities: Capabilities) -> Estimate | None:
     """Return what a request to the Responses, the Messages or the older completions API may use at
     most; ``None`` if nobody can know it before it is answered.
 
     :param body: what is sent.
-    :param known: what is known of the model.
+    :param capabilities: what is known of the model.
     """
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         return None
     inputs = [body[name] for name in ("input", "messages", "prompt", "system") if name in body]
     if not inputs or any(_has_media(each) for each in inputs):
         return None
-    if "input" in body and any(body.get(name) for name in HELD_BY_SERVER):
+    if "input" in body and any(body.get(name) for name in SERVER_SIDE_INPUTS):
         return None
     if any(_runs_at_server(tool) for tool in body.get("tools") or ()):
         return None
-    others = [body[name] for name in ("instructions", "tools", "text", "suffix") if body.get(name)]
-    text = json.dumps([*inputs, *others], ensure_ascii=False)
+    further_inputs = [
+        body[name] for name in ("instructions", "tools", "text", "suffix") if body.get(name)
+    ]
+    text = json.dumps([*inputs, *further_inputs], ensure_ascii=False)
     chat = {
         "model": body["model"],
         "messages": [{"role": "user", "content": text}],
         "max_tokens": body.get("max_output_tokens") or body.get("max_tokens"),
         "n": max(body.get("n") or 1, body.get("best_of") or 1),
     }
-    return estimate("chat", chat, known)
+    return estimate("chat", chat, capabilities)
 
 
 def _has_media(data: Any) -> bool:
@@ -117,7 +123,9 @@ def _runs_at_server(tool: Any) -> bool:
     return isinstance(tool, dict) and tool.get("type", "custom") not in ("function", "custom")
 
 
-def tokens_used(response: Mapping[str, Any], request: Request, known: Capabilities) -> TokenUsage:
+def tokens_used(
+    response: Mapping[str, Any], request: Request, capabilities: Capabilities
+) -> TokenUsage:
     """Return the tokens that an answer used: as the server reports them, else as counted here.
 
     Reasoning whose text the server does not send cannot be counted: there may have been more.
@@ -133,9 +141,9 @@ def tokens_used(response: Mapping[str, Any], request: Request, known: Capabiliti
             return reported._replace(output_tokens=0)
     texts = [_text_of(choice["message"]) for choice in response.get("choices", ())]
     output = sum(
-        count_tokens(text, request.model, encoding=known.encoding) for text in texts if text
+        count_tokens(text, request.model, encoding=capabilities.encoding) for text in texts if text
     )
-    return TokenUsage(estimate(request.kind, request.body, known).input_tokens, output)
+    return TokenUsage(estimate(request.kind, request.body, capabilities).input_tokens, output)
 
 
 def _text_of(message: Mapping[str, Any]) -> str:

@@ -63,11 +63,11 @@ class Exchange:
         self.rejects_cut = rejects_cut
         self.pool = call.client.pool(call.request.model)
         # Parameters that turn out to be unsupported are taken out of it.
-        body = call.client.sent_body(call.request, self.pool.known, stream)
+        body = call.client.sent_body(call.request, self.pool.capabilities, stream)
         self.body = without_refused_tier(body)
         self.request = call.request._replace(body=self.body)
-        # Of the current attempt: what came of a streamed answer, and the whole answer.
-        self.partial: Assembler | None = None
+        # Of the current attempt: the chunks of a streamed answer so far, and the whole answer.
+        self.assembler: Assembler | None = None
         self.response: Any = None
         self.reader_has_text = False
 
@@ -136,7 +136,7 @@ class Exchange:
 
     def _send(self, endpoint: Endpoint, admission: Admission) -> Flow[None]:
         """Send the request once, check what comes, and count it in limits and budgets."""
-        self.partial = None
+        self.assembler = None
         self.response = None
         body = copy.deepcopy(self.body)  # a transport may change what it is given
         request = self.request._replace(body=body, headers=dict(self.request.headers))
@@ -179,12 +179,12 @@ class Exchange:
         headers = getattr(self.response, "headers", None)
         if headers:
             self.pool.set_quotas(endpoint, quotas_in(headers))
-        used = TokenUsage.of(self.response)
-        is_reported = used.input_tokens is not None
+        tokens = TokenUsage.of(self.response)
+        is_reported = tokens.input_tokens is not None
         limits_tokens = self.pool.settings.limits_tokens_per_minute is not None
         if admission.reservation is not None or limits_tokens:
-            used = tokens_used(self.response, self.request, self.pool.known)
-        admission.use(used, endpoint.name, service_tier=tier_of(self.response))
+            tokens = tokens_used(self.response, self.request, self.pool.capabilities)
+        admission.use(tokens, endpoint.name, service_tier=tier_of(self.response))
         if not is_reported:
             admission.keep_reservation()
 
@@ -198,19 +198,19 @@ class Exchange:
         """
         if isinstance(self.response, dict):
             service_tier = tier_of(self.response)
-            used = TokenUsage.of(self.response)
-        elif self.partial is not None:
-            begun = self.partial.partial_response()
-            service_tier = tier_of(begun)
-            used = tokens_used(begun, self.request, self.pool.known)
+            tokens = TokenUsage.of(self.response)
+        elif self.assembler is not None:
+            partial = self.assembler.partial_response()
+            service_tier = tier_of(partial)
+            tokens = tokens_used(partial, self.request, self.pool.capabilities)
         else:
             return
         calls = 0 if isinstance(error, APIError) else 1
-        if calls == 0 and used.input_tokens is None:
+        if calls == 0 and tokens.input_tokens is None:
             return
-        if not admission.answered:
-            admission.use(used, endpoint.name, service_tier=service_tier, calls=calls)
-        self.call.count_answer(used, endpoint.name, service_tier=service_tier, calls=calls)
+        if not admission.is_answered:
+            admission.use(tokens, endpoint.name, service_tier=service_tier, calls=calls)
+        self.call.count_answer(tokens, endpoint.name, service_tier=service_tier, calls=calls)
 
     def _assembled(self, chunks: Any) -> Flow[Any]:
         """Return the whole of a streamed answer, which is emitted as it comes."""
@@ -232,8 +232,8 @@ class Exchange:
         """
         assembler = Assembler()
         head = Response({})
-        held: list[Emit] = []
-        tells = says_something if self.client.streams_chunks else text_in
+        pending: list[Emit] = []
+        has_content = says_something if self.client.streams_chunks else text_in
         while True:
             chunk = yield Next(chunks, self._timeout())
             if chunk is END:
@@ -242,15 +242,15 @@ class Exchange:
                 head = chunk
                 continue
             text = assembler.add(chunk)
-            self.partial = assembler
-            held.append(Emit(text, assembler.latest))
-            if self.reader_has_text or tells(assembler.latest):
+            self.assembler = assembler
+            pending.append(Emit(text, assembler.latest))
+            if self.reader_has_text or has_content(assembler.latest):
                 self.reader_has_text = True
                 with handed_to_reader(self.call):
-                    yield from held
-                held.clear()
+                    yield from pending
+                pending.clear()
         response = Response(assembler.response(), head.request_id, head.headers)
-        yield from held  # of an answer without text
+        yield from pending  # of an answer without text
         return response
 
     def _timeout(self) -> float | None:
@@ -263,9 +263,9 @@ class Exchange:
             timeout = self.call.settings.timeout
         if tier_of(self.body) == FLEX and not self.call.has_timeout:
             timeout = FLEX_TIMEOUT
-        left = self.policy.time_left()
-        if left is None:
+        seconds_left = self.policy.time_left()
+        if seconds_left is None:
             return timeout
-        if left <= 0:
+        if seconds_left <= 0:
             raise RequestTimeoutError("the call's deadline passed")
-        return left if timeout is None else min(left, timeout)
+        return seconds_left if timeout is None else min(seconds_left, timeout)

@@ -59,16 +59,16 @@ class Flight(Future["Outcome | None"]):
             read on.
         """
         while True:
-            left = policy.time_left()
-            seconds = left
+            seconds_left = policy.time_left()
+            seconds = seconds_left
             if self.is_stream:
-                seconds = PATIENCE if left is None else min(PATIENCE, left)
+                seconds = PATIENCE if seconds_left is None else min(PATIENCE, seconds_left)
             may_end = yield Wait(self, seconds, self.leader)
             if not may_end:
                 return False
             if self.done():
                 return True
-            if left is not None and left <= (seconds or 0.0):
+            if seconds_left is not None and seconds_left <= (seconds or 0.0):
                 return True
             if self.handed_at is not None and time.monotonic() - self.handed_at >= PATIENCE:
                 return False
@@ -130,43 +130,43 @@ def share(
         return (yield from ask(calls))
     outcomes: Outcomes = {}
     while True:
-        left = [call for call in calls if call.request.cache_key not in outcomes]
-        if not left:
+        unanswered = [call for call in calls if call.request.cache_key not in outcomes]
+        if not unanswered:
             return outcomes
-        led: list[tuple[Call, Flight]] = []
-        followed: list[tuple[Call, Flight]] = []
+        led_flights: list[tuple[Call, Flight]] = []
+        followed_flights: list[tuple[Call, Flight]] = []
         error: APIError | None = None
         try:
-            _lead_or_follow(left, store, led, followed, is_stream=stream)
-            outcomes |= yield from _ask_missing([call for call, _ in led], ask)
+            _lead_or_follow(unanswered, store, led_flights, followed_flights, is_stream=stream)
+            outcomes |= yield from _ask_missing([call for call, _ in led_flights], ask)
         except APIError as own_error:
             if not stream and not policy.ended_by_deadline(own_error):
                 error = copy.copy(own_error)  # the leader's own gets the leader's traceback
                 error.__cause__ = own_error.__cause__
             raise
         finally:
-            for call, flight in led:
+            for call, flight in led_flights:
                 key = call.request.cache_key
                 with _lock:
                     flights.pop((store, key), None)
                 _finish(flight, outcomes.get(key), error)
-        for call, flight in followed:
+        for call, flight in followed_flights:
             outcomes |= yield from _follow(call, flight, ask, policy)
 
 
 def _lead_or_follow(
     calls: Sequence[Call],
     store: Store,
-    led: list[tuple[Call, Flight]],
-    followed: list[tuple[Call, Flight]],
+    led_flights: list[tuple[Call, Flight]],
+    followed_flights: list[tuple[Call, Flight]],
     *,
     is_stream: bool,
 ) -> None:
     """Begin the flights of requests that have none, and follow the others.
 
-    :param led: gets the calls that lead a flight, and the flights. The caller has this list before
+    :param led_flights: gets the calls that lead a flight, and the flights. The caller has this list before
         any flight begins, so that it ends them all even if Ctrl-C comes in between.
-    :param followed: gets the calls that follow one, and the flights.
+    :param followed_flights: gets the calls that follow one, and the flights.
     """
     # Under one lock: of two equal batches, each would else lead some texts and wait for the other.
     with _lock:
@@ -175,10 +175,10 @@ def _lead_or_follow(
             flight = flights.get((store, key))
             if flight is None:
                 flight = flights[store, key] = Flight(is_stream=is_stream)
-                led.append((call, flight))
+                led_flights.append((call, flight))
             else:
                 flight.followers += 1
-                followed.append((call, flight))
+                followed_flights.append((call, flight))
 
 
 def _ask_missing(

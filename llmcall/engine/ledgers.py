@@ -34,7 +34,7 @@ NEVER = float("inf")
 # Seconds after which a reservation counts as spent if its process may be gone: ten times the
 # default TIMEOUT of an attempt. If the call takes longer, its true use is not counted.
 AWAY = 600.0
-_begun = time.time()  # of this process
+_process_started_at = time.time()  # of this process
 # The keys of the reservations of this process's running calls: somebody may set the clock meanwhile.
 _under_way: set[str] = set()
 after_fork_in_child(_under_way.clear)
@@ -98,7 +98,9 @@ def _is_running(process: int, since: float) -> bool:
     :param since: in seconds since the epoch.
     """
     if process == os.getpid():
-        return since >= _begun  # a container's first process always has the same number
+        return (
+            since >= _process_started_at
+        )  # a container's first process always has the same number
     if os.name == "nt":  # Windows has no harmless signal to ask by
         return True
     try:
@@ -175,7 +177,7 @@ class Ledger(ABC):
     def _reserved_at(self) -> float:
         """Return the ``since`` of a reservation made now."""
 
-    def reserve(self, need: Amounts, limits: Sequence[Mapping[str, int]]) -> str | None:
+    def reserve(self, needed: Amounts, limits: Sequence[Mapping[str, int]]) -> str | None:
         """Reserve an amount, and return its key; ``None`` if it has to wait for others to settle.
 
         :param limits: each the most of what :class:`Amounts` counts, by name.
@@ -189,12 +191,12 @@ class Ledger(ABC):
                 return key
             reserved = account.total_reserved()
             fits = [
-                check_fits(self.title, limit, account.spent, reserved, need) for limit in limits
+                check_fits(self.title, limit, account.spent, reserved, needed) for limit in limits
             ]
             if not all(fits):
                 return None
             account.reserved[key] = Holding(
-                need, os.getpid(), self._reserved_at(), socket.gethostname()
+                needed, os.getpid(), self._reserved_at(), socket.gethostname()
             )
             _under_way.add(key)
             return key
@@ -292,7 +294,7 @@ class StoredLedger(Ledger):
 
 
 def check_fits(
-    title: str, limit: Mapping[str, int], spent: Amounts, reserved: Amounts, need: Amounts
+    title: str, limit: Mapping[str, int], spent: Amounts, reserved: Amounts, needed: Amounts
 ) -> bool:
     """Return whether a reservation fits now; ``False`` if it would once others are settled.
 
@@ -310,26 +312,26 @@ def check_fits(
     fits = True
     for name, most in limit.items():
         used = getattr(spent, name)
-        wanted = getattr(need, name)
-        if used + wanted > most:
-            raise BudgetExceededError(prefix + _exceeded(name, most, max(0, most - used), wanted))
-        if used + getattr(reserved, name) + wanted > most:
+        amount = getattr(needed, name)
+        if used + amount > most:
+            raise BudgetExceededError(prefix + _exceeded(name, most, max(0, most - used), amount))
+        if used + getattr(reserved, name) + amount > most:
             fits = False
     return fits
 
 
-def _exceeded(name: str, most: int, left: int, wanted: int) -> str:
+def _exceeded(name: str, most: int, remaining: int, amount: int) -> str:
     """Return what a :class:`BudgetExceededError` says."""
     if name == "calls":
         return f"the limit of {counted(most, 'call')} is reached: raise the budget"
     if name == "tokens":
         return (
-            f"{left:,} tokens left; the next call may use up to {wanted:,}: "
+            f"{remaining:,} tokens left; the next call may use up to {amount:,}: "
             "set max_tokens, or raise the budget"
         )
     for digits in (4, 6, 9, 12):  # as few as tell the two amounts apart
-        dollars_left = f"${left / PICO:,.{digits}f}"
-        dollars_wanted = f"${wanted / PICO:,.{digits}f}"
+        dollars_left = f"${remaining / PICO:,.{digits}f}"
+        dollars_wanted = f"${amount / PICO:,.{digits}f}"
         if dollars_left != dollars_wanted:
             break
     return (

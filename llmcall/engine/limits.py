@@ -48,9 +48,10 @@ class Attempt:
     :ivar state: the endpoint that admitted it, or ``None``.
     :ivar admitted_at: the monotonic time at which that was.
     :ivar sent_at: the monotonic time at which it was sent, or ``None``.
-    :ivar counted: whether its tokens count: from its admission until 60 seconds after it was sent.
+    :ivar is_counted: whether its tokens count: from its admission until 60 seconds after it was
+        sent.
     :ivar tokens: those that it used or, while that is unknown, reserves.
-    :ivar answered: whether what it used is known.
+    :ivar is_answered: whether what it used is known.
     """
 
     def __init__(self, *, is_streamed: bool = False) -> None:
@@ -60,9 +61,9 @@ class Attempt:
         self.state: EndpointState | None = None
         self.admitted_at = 0.0
         self.sent_at: float | None = None
-        self.counted = False
+        self.is_counted = False
         self.tokens = 0
-        self.answered = False
+        self.is_answered = False
 
     def leave_queues(self) -> None:
         """Stop waiting for any endpoint; the caller has the lock."""
@@ -87,9 +88,9 @@ class Attempt:
 
     def use(self, tokens: int) -> None:
         """Count the tokens that the attempt used, in place of those that it reserved."""
-        self.answered = True
+        self.is_answered = True
         with _lock:
-            if self.state is not None and self.counted:
+            if self.state is not None and self.is_counted:
                 self.state.tokens += tokens - self.tokens
                 self.tokens = tokens
 
@@ -105,7 +106,7 @@ class Attempt:
             if state is None or self not in state.running:
                 return
             state.running.remove(self)
-            if self.counted and not self.answered:
+            if self.is_counted and not self.is_answered:
                 state.tokens -= self.tokens
                 self.tokens = 0
             budgets.wake_first(state.queue)
@@ -161,7 +162,7 @@ class EndpointState:
         """Count no longer what was sent more than a minute ago."""
         while self.sent and (self.sent[0].sent_at or 0.0) + WINDOW <= now:
             attempt = self.sent.popleft()
-            attempt.counted = False
+            attempt.is_counted = False
             self.tokens -= attempt.tokens
 
     def _excess_requests(self, most: int | None) -> int:
@@ -195,7 +196,7 @@ class EndpointState:
         """
         waits = [0.0]
         for unit, quota in self.quotas.get(model, {}).items():
-            amount = max(1, _counted_by_server(unit, needed))
+            amount = max(1, _quota_needed(unit, needed))
             waits.append(quota.wait(amount, now))
         return max(waits)
 
@@ -203,14 +204,14 @@ class EndpointState:
         """Count an attempt as begun."""
         attempt.state = self
         attempt.admitted_at = now
-        attempt.counted = self.counts_minutes
+        attempt.is_counted = self.counts_minutes
         self.running.add(attempt)
-        if attempt.counted and needed is not None:
+        if attempt.is_counted and needed is not None:
             attempt.tokens = needed.tokens
             self.tokens += needed.tokens
         quotas = self.quotas.get(model, {})
         for unit, quota in quotas.items():
-            quotas[unit] = quota.less(_counted_by_server(unit, needed), now)
+            quotas[unit] = quota.less(_quota_needed(unit, needed), now)
 
     def note_surplus(self, model: str, counted: int, reported: int) -> None:
         """Note that a prompt has more tokens for the server than were counted here.
@@ -218,16 +219,16 @@ class EndpointState:
         :param counted: the prompt's tokens as counted here.
         :param reported: as the server reported them.
         """
-        most, ratio = self.surpluses.get(model, (0, 0.0))
-        more = reported - counted
-        self.surpluses[model] = max(most, more), max(ratio, more / max(1, counted))
+        largest, ratio = self.surpluses.get(model, (0, 0.0))
+        surplus = reported - counted
+        self.surpluses[model] = max(largest, surplus), max(ratio, surplus / max(1, counted))
 
 
-def _counted_by_server(unit: str, needed: Estimate | None) -> int:
+def _quota_needed(unit: str, needed: Estimate | None) -> int:
     """Return how much of a quota a call takes."""
     if unit == "requests":
         return 1
-    return 0 if needed is None else needed.stated
+    return 0 if needed is None else needed.stated_tokens
 
 
 _states: dict[tuple[str | None, ...], EndpointState] = {}
@@ -267,19 +268,23 @@ class Pool:
 
     :param model: the model's name.
     :param endpoints: at least one.
-    :param known: what is known of the model.
+    :param capabilities: what is known of the model.
     :param settings: the limits of each endpoint, and the prices.
     """
 
     def __init__(
-        self, model: str, endpoints: Sequence[Endpoint], known: Capabilities, settings: Settings
+        self,
+        model: str,
+        endpoints: Sequence[Endpoint],
+        capabilities: Capabilities,
+        settings: Settings,
     ) -> None:
         self.model = model
         self.endpoints = list(endpoints)
-        self.known = known
+        self.capabilities = capabilities
         self.settings = settings
-        self._next = 0
-        self._left_out: dict[Endpoint, float] = {}  # until which monotonic time
+        self._next_index = 0
+        self._left_out_until: dict[Endpoint, float] = {}  # a monotonic time
         self._states = {endpoint: _state_of(endpoint) for endpoint in self.endpoints}
         limits = settings.limits_requests_per_minute, settings.limits_tokens_per_minute
         if limits != (None, None):
@@ -296,9 +301,9 @@ class Pool:
         :param service_tier: the tier that is asked for or that answered; ``None`` is the standard
             one.
         """
-        answering = [each for each in self.endpoints if each.name == endpoint] or self.endpoints
+        candidates = [each for each in self.endpoints if each.name == endpoint] or self.endpoints
         highest = None
-        for each in answering:
+        for each in candidates:
             price = price_of(
                 self.model,
                 self.settings.prices,
@@ -314,7 +319,7 @@ class Pool:
 
     def _usable(self, now: float) -> list[Endpoint]:
         """Return the endpoints that are not left out; all if none remains."""
-        usable = [each for each in self.endpoints if self._left_out.get(each, now) <= now]
+        usable = [each for each in self.endpoints if self._left_out_until.get(each, now) <= now]
         return usable or self.endpoints
 
     def admit(
@@ -330,24 +335,24 @@ class Pool:
         with _lock:
             usable = self._usable(now)
             attempt.wakeup = Future()
-            soonest = NEVER
-            least = NEVER
-            for step in range(self._next, self._next + len(usable)):
-                endpoint = usable[step % len(usable)]
+            next_look = NEVER
+            shortest_wait = NEVER
+            for index in range(self._next_index, self._next_index + len(usable)):
+                endpoint = usable[index % len(usable)]
                 state = self._states[endpoint]
                 # Before the look: a stream that ends meanwhile wakes those who wait.
                 state.queue.setdefault(attempt)
                 attempt.queues.add(state)
                 seconds = state.wait(self.settings, needed, self.model, now)
                 if seconds <= 0 and state.is_first(attempt):
-                    self._next = (step + 1) % len(usable)
+                    self._next_index = (index + 1) % len(usable)
                     state.admit(attempt, needed, self.model, now)
                     attempt.leave_queues()
                     return endpoint, 0.0, 0.0
-                least = min(least, seconds)
+                shortest_wait = min(shortest_wait, seconds)
                 if state.is_first(attempt):
-                    soonest = min(soonest, seconds)
-            return None, soonest, least if least < NEVER else 0.0
+                    next_look = min(next_look, seconds)
+            return None, next_look, shortest_wait if shortest_wait < NEVER else 0.0
 
     def are_full_of_streams(self, attempt: Attempt, since: float) -> bool:
         """Return whether streams alone hold all places that an attempt waits for.
@@ -384,20 +389,20 @@ class Pool:
             state.quotas.setdefault(self.model, {}).update(quotas)
             return state.wait_for_quota(needed, self.model, time.monotonic())
 
-    def expected(self, counted: Estimate | None) -> Estimate | None:
+    def expected(self, estimate: Estimate | None) -> Estimate | None:
         """Return what a call may use if its prompt has more tokens at an endpoint than counted here.
 
         That is as many more as earlier prompts had, at most, and of a short prompt in proportion: a
         server's template may begin each prompt with sentences of its own, and the vocabulary of its
         model may be unknown.
         """
-        if counted is None:
+        if estimate is None:
             return None
         surplus = 0
         for state in self._states.values():
             tokens, ratio = state.surpluses.get(self.model, (0, 0.0))
-            surplus = max(surplus, min(tokens, ceil(ratio * counted.input_tokens)))
-        return counted._replace(input_tokens=counted.input_tokens + surplus)
+            surplus = max(surplus, min(tokens, ceil(ratio * estimate.input_tokens)))
+        return estimate._replace(input_tokens=estimate.input_tokens + surplus)
 
     def note_surplus(self, attempt: Attempt, counted: int, reported: int) -> None:
         """Note that a prompt has more tokens for its server than were counted here."""
@@ -416,7 +421,7 @@ class Pool:
         remain.
         """
         with _lock:
-            remains = any(other is not endpoint for other in self._usable(now))
-            if remains:
-                self._left_out[endpoint] = now + LEFT_OUT
-            return remains
+            others_remain = any(other is not endpoint for other in self._usable(now))
+            if others_remain:
+                self._left_out_until[endpoint] = now + LEFT_OUT
+            return others_remain

@@ -51,9 +51,9 @@ class ModelCall(PreparedCall):
     @property
     def has_timeout(self) -> bool:
         """Return whether anybody set how long an attempt may take."""
-        given = self.options.timeout
-        if given is not None:
-            return given != self.client.sdk_timeout
+        timeout = self.options.timeout
+        if timeout is not None:
+            return timeout != self.client.sdk_timeout
         return self.settings.origin_of("timeout").rank > Rank.DEFAULT
 
     def to_model(self, model: str) -> ModelCall:

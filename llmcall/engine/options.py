@@ -42,16 +42,16 @@ NAMES = frozenset(Options._fields)
 POSITIVE = ("timeout", "deadline", "max_attempts", "exponential_backoff_factor")
 
 
-def split_options(given: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+def split_options(arguments: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
     """Return a call's options, checked, and its other arguments.
 
-    :param given: arguments by name, none of which is ``None``.
+    :param arguments: arguments by name, none of which is ``None``.
     :raises TypeError: for an option of the wrong type, naming it.
     :raises ValueError: for one out of range.
     """
-    options = {name: _checked(name, value) for name, value in given.items() if name in NAMES}
-    others = {name: value for name, value in given.items() if name not in NAMES}
-    return Options(**options), others
+    options = {name: _checked(name, value) for name, value in arguments.items() if name in NAMES}
+    parameters = {name: value for name, value in arguments.items() if name not in NAMES}
+    return Options(**options), parameters
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -35,7 +35,7 @@ class _Parameters(NamedTuple):
 
     :param model: the model's name after aliases.
     :param asked: the parameters that enter the key, with the model and the namespace.
-    :param given: the parameters that are sent.
+    :param sent: the parameters that are sent.
     :param headers: extra HTTP headers.
     :param normalize: replaces what does not matter in a text that enters the key, or ``None``.
     :param expected: as in :class:`llmcall.types.Request`.
@@ -45,7 +45,7 @@ class _Parameters(NamedTuple):
     model: str
     options: Options
     asked: dict[str, Any]
-    given: dict[str, Any]
+    sent: dict[str, Any]
     headers: dict[str, str]
     normalize: Callable[[str], str] | None
     expected: Any
@@ -64,7 +64,7 @@ class _Circumstances(NamedTuple):
     cassette: Cassette | None
 
     @classmethod
-    def present(cls, client: Caller) -> _Circumstances:
+    def current(cls, client: Caller) -> _Circumstances:
         """Return those of a call that is made now."""
         cassette = active_cassette(client.base_settings)
         # The settings come after the cassette: a cassette that is opened now has settings of its own.
@@ -94,14 +94,17 @@ def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) ->
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    circumstances = _Circumstances.present(client)
+    circumstances = _Circumstances.current(client)
     parameters = _parameters(circumstances, arguments, "chat")
-    checked = check_messages(messages, dedent=parameters.options.dedent_messages)
+    checked_messages = check_messages(messages, dedent=parameters.options.dedent_messages)
     request = Request(
         kind="chat",
         model=parameters.model,
-        asked={**parameters.asked, "messages": keyed_messages(checked, parameters.normalize)},
-        body={"model": parameters.model, "messages": checked, **parameters.given},
+        asked={
+            **parameters.asked,
+            "messages": keyed_messages(checked_messages, parameters.normalize),
+        },
+        body={"model": parameters.model, "messages": checked_messages, **parameters.sent},
         headers=parameters.headers,
         sample=None,
         cache_key="",
@@ -118,7 +121,7 @@ def prepare_again(client: Caller, asked: Mapping[str, Any], sample: str) -> Mode
     :param asked: the recorded request.
     :param sample: the whole name of the draw; the current scope does not enter it.
     """
-    circumstances = _Circumstances.present(client)
+    circumstances = _Circumstances.current(client)
     defaults = circumstances.resolved.defaults
     unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}
     recorded = {name: value for name, value in asked.items() if name != "namespace"}
@@ -142,16 +145,16 @@ def prepare_embeddings(
 
     :raises TypeError: for a wrong argument.
     """
-    circumstances = _Circumstances.present(client)
+    circumstances = _Circumstances.current(client)
     active = current_scope()
-    named = {**arguments, "model": model or client.default_embedding_model()}
-    parameters = _parameters(circumstances, named, "embedding")
+    with_model = {**arguments, "model": model or client.default_embedding_model()}
+    parameters = _parameters(circumstances, with_model, "embedding")
     if parameters.options.sample is not None:
         raise TypeError("embeddings take no sample, because the same text has the same embedding")
     path = "" if active is None else active.path
     calls = []
-    for each in texts_of(text):
-        request = _request_of_text(each, parameters)
+    for single_text in texts_of(text):
+        request = _request_of_text(single_text, parameters)
         call = circumstances.call(request, parameters.options, scope=path)
         calls.append(in_arm(call, active))
     return calls
@@ -165,7 +168,7 @@ def _request_of_text(text: str, parameters: _Parameters) -> Request:
         kind="embedding",
         model=parameters.model,
         asked=asked,
-        body={"model": parameters.model, "input": text, **parameters.given},
+        body={"model": parameters.model, "input": text, **parameters.sent},
         headers=parameters.headers,
         sample=None,
         cache_key=key_of("embedding", asked, None),
@@ -180,15 +183,15 @@ def _parameters(
     :raises TypeError, ValueError: for a wrong argument.
     """
     client, resolved, _ = circumstances
-    present = {name: value for name, value in arguments.items() if value is not None}
-    options, params = split_options(present)
+    without_none = {name: value for name, value in arguments.items() if value is not None}
+    options, params = split_options(without_none)
     model = client.model_named(params.pop("model", None))
     check_names(params, kind)
-    given = given_parameters(params)
+    sent = given_parameters(params)
     if kind == "chat":
-        given = {**resolved.defaults, **given}
-    headers = given.pop("extra_headers", {})
-    asked = {"model": model, **keyed_parameters(given)}
+        sent = {**resolved.defaults, **sent}
+    headers = sent.pop("extra_headers", {})
+    asked = {"model": model, **keyed_parameters(sent)}
     namespace = client.namespace(model)
     if namespace:
         asked["namespace"] = namespace
@@ -197,7 +200,7 @@ def _parameters(
         model=model,
         options=options,
         asked=asked,
-        given=given,
+        sent=sent,
         headers=headers,
         normalize=normalizer(resolved.settings.cache_normalize),
         expected=expected_answer(response_format),

@@ -11,7 +11,7 @@ from ..requests.keys import ANEW, key_of
 from ..scopes import ScopedRecord
 from ..types import FROM_FUNCTION, Record, Request, record_of
 from .options import DEFAULT_OPTIONS, Options
-from .usage import count, named
+from .usage import count, served_amount
 
 if TYPE_CHECKING:
     from collections import deque
@@ -187,7 +187,7 @@ class PreparedCall(ABC):
         :param served: the model that answered, by the name that the server gave.
         """
         replayed = 1 if self.is_replayed else 0
-        self.add_usage(cached_calls=1, replayed_calls=replayed, saved=cost, **named(served))
+        self.add_usage(cached_calls=1, replayed_calls=replayed, saved=cost, **served_amount(served))
 
     def refuses(self, record: Record) -> bool:
         """Return whether a recorded answer does not fit the call's ``response_format``.

@@ -27,31 +27,31 @@ SECONDS = (86400.0, 3600.0, 60.0, 1.0, 0.001)  # of each group of DURATION
 class Quota(NamedTuple):
     """What a server says is left of a limit.
 
-    :param left: how many were left at the monotonic time ``since``; below 0 if more were used.
+    :param remaining: how many were left at the monotonic time ``since``; below 0 if more were used.
     :param until: the time at which all are there again; it does not count if there is a ``rate``.
     :param rate: how many come back in a second; 0 if all come at once.
-    :param most: how many there are at most.
+    :param limit: how many there are at most.
     """
 
-    left: float
+    remaining: float
     since: float
     until: float
     rate: float = 0.0
-    most: float = NEVER
+    limit: float = NEVER
 
     def wait(self, needed: int, now: float) -> float:
         """Return the seconds until so many are there, or all if there are never so many."""
-        short = min(needed, self.most) - self.left
-        if short <= 0:
+        missing = min(needed, self.limit) - self.remaining
+        if missing <= 0:
             return 0.0
-        ends = self.since + short / self.rate if self.rate else self.until
+        ends = self.since + missing / self.rate if self.rate else self.until
         # Rounded, or a wait could end a rounding error before what it waits for.
         return max(0.0, round(ends - now, 6))
 
-    def less(self, used: int, now: float) -> Quota:
+    def less(self, amount: int, now: float) -> Quota:
         """Return the quota without those that a call uses."""
-        left = min(self.most, self.left + self.rate * (now - self.since))
-        return self._replace(left=left - used, since=now)
+        remaining = min(self.limit, self.remaining + self.rate * (now - self.since))
+        return self._replace(remaining=remaining - amount, since=now)
 
 
 def quotas_in(headers: Mapping[str, str]) -> dict[str, Quota]:
@@ -62,16 +62,16 @@ def quotas_in(headers: Mapping[str, str]) -> dict[str, Quota]:
     now = time.monotonic()
     quotas = {}
     for unit in UNITS:
-        left = _count(headers.get(f"x-ratelimit-remaining-{unit}"))
+        remaining = _count(headers.get(f"x-ratelimit-remaining-{unit}"))
         limit = _count(headers.get(f"x-ratelimit-limit-{unit}"))
         seconds = _duration(headers.get(f"x-ratelimit-reset-{unit}"))
-        if left is None or seconds is None:
+        if remaining is None or seconds is None:
             continue
         if limit is not None and limit <= 0:  # Azure sends -1 if there is no limit
             continue
-        quota = Quota(left, now, now + seconds)
-        if limit is not None and seconds > 0 and left < limit:
-            quota = quota._replace(rate=(limit - left) / seconds, most=limit)
+        quota = Quota(remaining, now, now + seconds)
+        if limit is not None and seconds > 0 and remaining < limit:
+            quota = quota._replace(rate=(limit - remaining) / seconds, limit=limit)
         quotas[unit] = quota
     return quotas
 

@@ -46,9 +46,9 @@ class RetryPolicy(NamedTuple):
     @classmethod
     def of(cls, options: Options, settings: Settings) -> RetryPolicy:
         """Return the policy of a call; its deadline starts to run now."""
-        attempts = _first(options.max_attempts, settings.retry_max_attempts)
-        waiting_time = _first(options.waiting_time, settings.retry_waiting_time)
-        factor = _first(
+        attempts = _or_default(options.max_attempts, settings.retry_max_attempts)
+        waiting_time = _or_default(options.waiting_time, settings.retry_waiting_time)
+        factor = _or_default(
             options.exponential_backoff_factor, settings.retry_exponential_backoff_factor
         )
         deadline = settings.deadline if options.deadline is None else options.deadline
@@ -61,8 +61,8 @@ class RetryPolicy(NamedTuple):
 
     def has_time_for(self, seconds: float) -> bool:
         """Return whether a wait would end before the deadline."""
-        left = self.time_left()
-        return left is None or seconds <= left
+        seconds_left = self.time_left()
+        return seconds_left is None or seconds <= seconds_left
 
     def longest_wait(self) -> float:
         """Return the seconds that the wait after the last attempt would take, without jitter."""
@@ -71,10 +71,10 @@ class RetryPolicy(NamedTuple):
 
     def ended_by_deadline(self, error: APIError) -> bool:
         """Return whether the call failed only because its own deadline came."""
-        left = self.time_left()
-        if left is None:
+        seconds_left = self.time_left()
+        if seconds_left is None:
             return False
-        if left <= 0:
+        if seconds_left <= 0:
             return True
         if error.retryable:
             return error.attempts < self.max_attempts
@@ -83,8 +83,8 @@ class RetryPolicy(NamedTuple):
         return is_wait and error.status_code is None
 
 
-def _first(given: T | None, default: T) -> T:
-    return default if given is None else given
+def _or_default(value: T | None, default: T) -> T:
+    return default if value is None else value
 
 
 def retried(policy: RetryPolicy, label: str, attempt: Callable[[int], Flow[T]]) -> Flow[T]:

@@ -89,8 +89,8 @@ class Usage(NamedTuple):
         it. ``served`` has the names of the models that answered.
         """
         rows = [
-            (model, scope, *part[: len(COLUMNS)], ", ".join(part.served))
-            for (model, scope), part in self.parts.items()
+            (model, scope, *usage[: len(COLUMNS)], ", ".join(usage.served))
+            for (model, scope), usage in self.parts.items()
         ]
         return import_pandas().DataFrame(rows, columns=["model", "scope", *COLUMNS, "served"])
 
@@ -122,32 +122,32 @@ def _sections(usage: Usage) -> list[list[list[str]]]:
     if len(models) != 1:
         models.append(("all", usage))
     sections = [_section("model", names, models)]
-    scopes = _scopes(usage.by_scope)
-    if scopes:
-        sections.append(_section("scope", names, scopes))
+    scope_rows = _scope_rows(usage.by_scope)
+    if scope_rows:
+        sections.append(_section("scope", names, scope_rows))
     if usage.by_arm:
         sections.append(_section("arm", names, list(usage.by_arm.items())))
     return sections
 
 
-def _section(title: str, names: list[str], parts: list[tuple[str, Usage]]) -> list[list[str]]:
+def _section(title: str, names: list[str], usages: list[tuple[str, Usage]]) -> list[list[str]]:
     rows = [[title, *names]]
-    for part_name, part in parts:
-        rows.append([part_name, *(quantity(name, getattr(part, name)) for name in names)])
+    for label, usage in usages:
+        rows.append([label, *(quantity(name, getattr(usage, name)) for name in names)])
     return rows
 
 
 def _notes(usage: Usage) -> list[str]:
     served = [
-        f"{printable(model)} was answered by {', '.join(map(printable, part.served))}"
-        for model, part in usage.by_model.items()
-        if part.served not in ((), (model,))
+        f"{printable(model)} was answered by {', '.join(map(printable, model_usage.served))}"
+        for model, model_usage in usage.by_model.items()
+        if model_usage.served not in ((), (model,))
     ]
     priced = [f"priced by {', '.join(usage.priced_by)}"] if usage.priced_by else []
     return served + priced
 
 
-def _scopes(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
+def _scope_rows(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
     """Return the scopes that have a row: the outermost ones; if there is but one, those directly
     inside it too.
 
@@ -158,20 +158,23 @@ def _scopes(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
         return []
     rows = [(scope, by_scope[scope]) for scope in outermost]
     if len(outermost) == 1:
-        rows += [(scope, part) for scope, part in by_scope.items() if scope.count("/") == 1]
+        rows += [(scope, usage) for scope, usage in by_scope.items() if scope.count("/") == 1]
     rows.sort(key=lambda row: (-_size(row[1]), _natural(row[0])))
     largest = sorted(rows[:MOST_SCOPES], key=lambda row: _natural(row[0]))
-    shown = [(scope or OUTSIDE, part) for scope, part in largest]
-    others = rows[MOST_SCOPES:]
-    if others:
-        shown.append((f"({len(others):,} more)", _sum(part for _, part in others)))
-    return shown
+    table_rows = [(scope or OUTSIDE, usage) for scope, usage in largest]
+    smaller = rows[MOST_SCOPES:]
+    if smaller:
+        table_rows.append((f"({len(smaller):,} more)", _sum(usage for _, usage in smaller)))
+    return table_rows
 
 
 def _natural(scope: str) -> list[list[tuple[int, str]]]:
     """Return a sort key that puts trial-2 before trial-10."""
     return [
-        [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+        [
+            (int(piece), "") if piece.isdecimal() else (-1, piece)
+            for piece in re.split(r"(\d+)", name)
+        ]
         for name in scope.split("/")
     ]
 
@@ -210,39 +213,39 @@ class Meter:
             self.sums[key] = _nothing()
         sums = self.sums[key]
         for name, amount in amounts.items():
-            known = sums[name]
-            if known is None or amount is None:
+            total = sums[name]
+            if total is None or amount is None:
                 sums[name] = None
             elif isinstance(amount, str):
-                known.add(amount)
+                total.add(amount)
             else:
-                sums[name] = known + amount
+                sums[name] = total + amount
 
     def usage(self) -> Usage:
         """Return what was used so far."""
-        counted: dict[tuple[str, str, str], Usage] = {}
+        usages: dict[tuple[str, str, str], Usage] = {}
         with _lock:
             for key, sums in sorted(self.sums.items()):
                 columns: dict[str, Any] = dict(sums)
                 for name in NAMES:
                     columns[name] = tuple(sorted(sums[name]))
-                counted[key] = Usage(**columns)
+                usages[key] = Usage(**columns)
         parts: dict[tuple[str, str], list[Usage]] = {}
         models: dict[str, list[Usage]] = {}
         scopes: dict[str, list[Usage]] = {}
         arms: dict[str, list[Usage]] = {}
-        for (model, scope, arm), usage in counted.items():
+        for (model, scope, arm), usage in usages.items():
             parts.setdefault((model, scope), []).append(usage)
             models.setdefault(model, []).append(usage)
             for path in _with_scopes_around(scope):
                 scopes.setdefault(path, []).append(usage)
             if arm:
                 arms.setdefault(arm, []).append(usage)
-        return _sum(counted.values())._replace(
+        return _sum(usages.values())._replace(
             by_model={model: _sum(models[model]) for model in sorted(models)},
             by_scope={scope: _sum(scopes[scope]) for scope in sorted(scopes)},
             by_arm={arm: _sum(arms[arm]) for arm in sorted(arms)},
-            parts={part: _sum(parts[part]) for part in parts},
+            parts={key: _sum(parts[key]) for key in parts},
         )
 
 
@@ -266,7 +269,7 @@ _meters = [process_meter]  # and those of the blocks that are tracked
 watchers: list[Any] = []
 
 
-def count(own: Meter, model: str, scope: str, amounts: UsageDelta, arm: str = "") -> None:
+def count(caller_meter: Meter, model: str, scope: str, amounts: UsageDelta, arm: str = "") -> None:
     """Add amounts to a client's meter, to the process's, and to those of the blocks being tracked.
 
     :param amounts: by the name of their column; ``None`` is unknown, and a text is one of the names
@@ -277,7 +280,7 @@ def count(own: Meter, model: str, scope: str, amounts: UsageDelta, arm: str = ""
     if "~" in scope:
         scope = path_before_items(scope)
     with _lock:
-        for meter in (own, *_meters):
+        for meter in (caller_meter, *_meters):
             meter.add(model, scope, amounts, arm)
     if "served" in amounts:
         _warn_of_two_models(model, str(amounts["served"]))
@@ -308,7 +311,7 @@ def amounts_of_answer(
         "cached_input_tokens": tokens.cached_tokens,
         "output_tokens": tokens.output_tokens,
         "cost": None if price is None else price.cost(tokens),
-        **named(served),
+        **served_amount(served),
     }
     if price is not None:
         amounts["priced_by"] = price.source
@@ -317,7 +320,7 @@ def amounts_of_answer(
     return amounts
 
 
-def named(served: object) -> dict[str, str]:
+def served_amount(served: object) -> dict[str, str]:
     """Return the model that answered as an amount of usage; nothing if the server gave no name.
 
     :param served: the model's name in a response.

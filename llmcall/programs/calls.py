@@ -295,7 +295,9 @@ class ProgramClient(OpenAIClient):
         """Return the records, which hold the model and the usage that the program gets."""
         return records
 
-    def sent_body(self, request: Request, known: Capabilities, stream: bool) -> dict[str, Any]:
+    def sent_body(
+        self, request: Request, capabilities: Capabilities, stream: bool
+    ) -> dict[str, Any]:
         """Return the program's own body, with the fields that an alias, a fallback or an override
         changes. What is known about the model changes nothing.
         """

@@ -10,7 +10,7 @@ from ..engine.admission import Admission
 from ..engine.effects import Send
 from ..engine.endpoint_failures import REST
 from ..engine.service_tiers import lacks_capacity
-from ..engine.usage import amounts_of_answer, count, named
+from ..engine.usage import amounts_of_answer, count, served_amount
 from ..errors import RateLimitError
 from ..types import read_answer
 
@@ -84,7 +84,7 @@ class ExchangeCounter:
 
     def count_hit(self, call: FunctionCall, record: Record) -> None:
         """Count an answer that is recorded, or that an identical request got."""
-        served = named(record.served) if self._is_model else {}
+        served = served_amount(record.served) if self._is_model else {}
         self._count(
             call,
             {

@@ -64,8 +64,8 @@ class Endpoint(NamedTuple):
         )
 
     def __repr__(self) -> str:
-        shown = self.masked()
-        return f"Endpoint({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, shown, strict=True))})"
+        masked = self.masked()
+        return f"Endpoint({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, masked, strict=True))})"
 
 
 # The settings of [Endpoint NAME], by their names in code.
@@ -122,12 +122,12 @@ def parse_endpoints(value: Any, where: str) -> tuple[Endpoint, ...]:
     """
     if not isinstance(value, (list, tuple)) or isinstance(value, Endpoint):
         refuse(where, value, "a list of endpoints")
-    found = tuple(_endpoint(item, where) for item in value)
-    names = [endpoint.name for endpoint in found]
+    endpoints = tuple(_endpoint(item, where) for item in value)
+    names = [endpoint.name for endpoint in endpoints]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{where}: there are two endpoints {name!r}")
-    return found
+    return endpoints
 
 
 def _endpoint(value: Any, where: str) -> Endpoint:
@@ -135,11 +135,11 @@ def _endpoint(value: Any, where: str) -> Endpoint:
         value = value._asdict()
     if not isinstance(value, Mapping):
         refuse(where, value, "an Endpoint")
-    given = dict(value)
-    name = given.pop("name", None)
+    fields = dict(value)
+    name = fields.pop("name", None)
     if not isinstance(name, str) or not name.strip():
         raise ConfigError(f"{where}: an endpoint needs a name")
-    fields = checked_fields(ENDPOINT_KEYS, given, f"{where}, [Endpoint {name}]")
-    if fields.get("azure_endpoint") or fields.get("azure_api_version"):
-        fields.setdefault("api_type", "azure")
-    return Endpoint(name.strip(), **fields)
+    checked = checked_fields(ENDPOINT_KEYS, fields, f"{where}, [Endpoint {name}]")
+    if checked.get("azure_endpoint") or checked.get("azure_api_version"):
+        checked.setdefault("api_type", "azure")
+    return Endpoint(name.strip(), **checked)

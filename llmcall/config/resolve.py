@@ -40,28 +40,29 @@ class Layers:
         self.generation = next(_generations)
         self.current: Settings | None = None
         self.sources: Sources | None = None
-        self.looked_at = 0.0
+        self.read_at = 0.0
         self.pushed: list[Layer] = []  # what open cassettes recorded, the innermost last
         # UNSET in one means that an earlier configure() no longer decides
         self.configured: list[Layer] = [{}]
         self.forced: Layer = {}
 
-    def changed(self) -> None:
-        """Note that a layer changed: the settings are made again."""
+    def invalidate(self) -> None:
+        """Forget the current settings, because a layer changed."""
         self.current = None
         self.generation = next(_generations)
 
     def read(self) -> Sources:
         """Return the environment and files, read once."""
         if self.sources is None:
-            self.sources, self.looked_at = read_sources(), time.monotonic()
+            self.sources = read_sources()
+            self.read_at = time.monotonic()
         return self.sources
 
-    def made(self) -> Settings:
+    def resolve(self) -> Settings:
         """Return the current settings."""
         if self.current is None:
-            found = self.read().settings.overlaid(_merged(self.pushed))
-            self.current = self.with_forced(found.overlaid(_merged(self.configured)))
+            below = self.read().settings.overlaid(_merged(self.pushed))
+            self.current = self.with_forced(below.overlaid(_merged(self.configured)))
         return self.current
 
     def with_forced(self, below: Settings) -> Settings:
@@ -74,9 +75,9 @@ class Layers:
         return below.overlaid(forced)
 
 
-def _merged(entries: list[Layer]) -> Layer:
+def _merged(stack: list[Layer]) -> Layer:
     """Return several layers of one rank as one; later ones win."""
-    return {name: value for entry in entries for name, value in entry.items()}
+    return {name: value for layer in stack for name, value in layer.items()}
 
 
 layers = Layers()
@@ -93,7 +94,7 @@ def settings() -> Settings:
     current = layers.current
     if current is None:
         with _lock:
-            current = layers.made()
+            current = layers.resolve()
     return current
 
 
@@ -104,13 +105,14 @@ def refresh(interval: float = 0.0) -> None:
     :raises ConfigError: if a file is broken or a value is of the wrong type; the settings stay as
         they were.
     """
-    if layers.sources is None or time.monotonic() - layers.looked_at < interval:
+    if layers.sources is None or time.monotonic() - layers.read_at < interval:
         return
     with _lock:
-        found = read_sources()
-        if layers.sources is None or found.settings.layer != layers.sources.settings.layer:
-            layers.changed()
-        layers.sources, layers.looked_at = found, time.monotonic()
+        sources = read_sources()
+        if layers.sources is None or sources.settings.layer != layers.sources.settings.layer:
+            layers.invalidate()
+        layers.sources = sources
+        layers.read_at = time.monotonic()
 
 
 def searched() -> str:
@@ -130,7 +132,7 @@ def settings_for(base: Settings | None, overrides: Mapping[str, Any], caller: st
     :raises TypeError: if there is no such setting.
     """
     with _lock:
-        below = layers.made() if base is None else base.overlaid(_merged(layers.pushed))
+        below = layers.resolve() if base is None else base.overlaid(_merged(layers.pushed))
         return layers.with_forced(below.overlaid(checked_layer(overrides, caller, Rank.ARGUMENT)))
 
 
@@ -150,11 +152,11 @@ def configure(**overrides: Any) -> None:
     'gpt-4o-mini'
     >>> llmcall.configure(model=None, temperature=None)
     """
-    entry = checked_layer(overrides, "configure()", Rank.CONFIGURED)
+    layer = checked_layer(overrides, "configure()", Rank.CONFIGURED)
     refresh()
     with _lock:
-        layers.configured[-1].update(entry)
-        layers.changed()
+        layers.configured[-1].update(layer)
+        layers.invalidate()
 
 
 @contextmanager
@@ -170,17 +172,19 @@ def configured(**overrides: Any) -> Iterator[None]:
     ...     llmcall.settings().temperature
     0.5
     """
-    entry = checked_layer(overrides, "configured()", Rank.CONFIGURED)
+    layer = checked_layer(overrides, "configured()", Rank.CONFIGURED)
     with _lock:
-        found = layers
-        found.configured.append(entry)
-        found.changed()
+        changed_layers = layers
+        changed_layers.configured.append(layer)
+        changed_layers.invalidate()
     try:
         yield
     finally:
         with _lock:
-            found.configured = [each for each in found.configured if each is not entry]
-            found.changed()
+            changed_layers.configured = [
+                each for each in changed_layers.configured if each is not layer
+            ]
+            changed_layers.invalidate()
 
 
 def force_api_type(api_type: str | None) -> None:
@@ -228,7 +232,7 @@ def force_api_cache(
 def _force(caller: str, overrides: Mapping[str, Any]) -> None:
     with _lock:
         layers.forced.update(checked_layer(overrides, caller, Rank.FORCED))
-        layers.changed()
+        layers.invalidate()
 
 
 def reset() -> None:
@@ -239,7 +243,7 @@ def reset() -> None:
     with _lock:
         layers.sources = None
         layers.configured, layers.forced = [{}], {}
-        layers.changed()
+        layers.invalidate()
     forget_notices()
 
 
@@ -249,13 +253,16 @@ def without_code(base: Settings | None = None) -> dict[str, Any]:
     :param base: a client's settings; values that code set in them are left out as well.
     """
     with _lock:
-        pushed, current = _merged(layers.pushed), layers.read().settings
-    below = current.overlaid(pushed).layer
-    given = below if base is None else base.overlaid(pushed).layer
-    return {
-        name: (given if given[name][1].rank < Rank.CONFIGURED else below)[name][0]
-        for name in SETTINGS
-    }
+        pushed = _merged(layers.pushed)
+        current = layers.read().settings
+    process_layer = current.overlaid(pushed).layer
+    client_layer = process_layer if base is None else base.overlaid(pushed).layer
+    values = {}
+    for name in SETTINGS:
+        _, origin = client_layer[name]
+        layer = client_layer if origin.rank < Rank.CONFIGURED else process_layer
+        values[name], _ = layer[name]
+    return values
 
 
 def push_layer(values: Mapping[str, Any], origin: str) -> object:
@@ -269,12 +276,12 @@ def push_layer(values: Mapping[str, Any], origin: str) -> object:
     :raises TypeError: if there is no such setting.
     """
     layer = checked_layer(values, origin, Rank.PUSHED)
-    for name, (value, place) in layer.items():
+    for name, (value, setting_origin) in layer.items():
         if value is UNSET and SETTINGS[name].default is None:
-            layer[name] = (None, place)
+            layer[name] = (None, setting_origin)
     with _lock:
         layers.pushed.append(layer)
-        layers.changed()
+        layers.invalidate()
     return layer
 
 
@@ -282,7 +289,7 @@ def pop_layer(token: object) -> None:
     """Remove the layer that ``push_layer`` added, unless it was removed before."""
     with _lock:
         layers.pushed = [layer for layer in layers.pushed if layer is not token]
-        layers.changed()
+        layers.invalidate()
 
 
 # Settings that are sent to another process, where the code, environment and files of this one apply.
@@ -301,11 +308,11 @@ def pack() -> tuple[Any, ...]:
 
 def unpacked(packed: tuple[Any, ...]) -> Layers:
     """Return the layers of another process, for :func:`using`."""
-    found = Layers()
-    settings, found.pushed, found.configured, found.forced = packed
-    found.sources = Sources(settings)
-    found.looked_at = float("inf")
-    return found
+    other = Layers()
+    settings, other.pushed, other.configured, other.forced = packed
+    other.sources = Sources(settings)
+    other.read_at = float("inf")
+    return other
 
 
 @contextmanager
@@ -313,12 +320,13 @@ def using(other: Layers) -> Iterator[None]:
     """Use other layers for a block, in all threads of the process."""
     global layers
     with _lock:
-        own, layers = layers, other
+        previous = layers
+        layers = other
     try:
         yield
     finally:
         with _lock:
-            layers = own
+            layers = previous
 
 
 # Keys.
@@ -352,19 +360,17 @@ def announce_key_destination(settings: Settings, endpoint: Endpoint) -> None:
     name = "endpoints"
     if not is_listed:
         name = "azure_endpoint" if endpoint.azure_endpoint else "base_url"
-    named_by = settings.origin_of(name)
-    if not url or named_by.rank != Rank.FOUND_FILE or is_loopback(url):
+    origin = settings.origin_of(name)
+    if not url or origin.rank != Rank.FOUND_FILE or is_loopback(url):
         return
-    source = _environment_key(settings, endpoint, is_listed=is_listed)
+    source = _key_source(settings, endpoint, is_listed=is_listed)
     if source is not None and (is_listed or url == getattr(settings, name)):
         host = host_of(url)
-        message = (
-            f"the API key from {source} is sent to the host {host}, which {named_by.text} names"
-        )
+        message = f"the API key from {source} is sent to the host {host}, which {origin.text} names"
         warn_once(message, about=("key destination", host))
 
 
-def _environment_key(settings: Settings, endpoint: Endpoint, *, is_listed: bool) -> str | None:
+def _key_source(settings: Settings, endpoint: Endpoint, *, is_listed: bool) -> str | None:
     """Return the place of the key in the environment, in words; ``None`` if it is not from there."""
     key, origin = settings.key_and_origin(endpoint.api_type)
     if is_listed and endpoint.api_key is not None:

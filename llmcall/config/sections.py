@@ -92,7 +92,7 @@ def _price(value: Any) -> tuple[float, ...] | None:
         value = value.split(",")
     if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
         return None
-    numbers = [values.as_number(part, 0) for part in value]
+    numbers = [values.as_number(item, 0) for item in value]
     return None if None in numbers else tuple(number for number in numbers if number is not None)
 
 
@@ -102,25 +102,25 @@ _PRICES = (
 parse_prices = mapping_of(values.parser(_price, _PRICES))
 
 
-def checked_fields(rows: Mapping[str, Setting], given: Any, where: str) -> dict[str, Any]:
+def checked_fields(rows: Mapping[str, Setting], fields: Any, where: str) -> dict[str, Any]:
     """Return the checked fields of one named section, without those that are unset or ``None``.
 
     :param rows: the settings that it may have, by their names in code.
-    :param given: its values, by the same names.
+    :param fields: its values, by the same names.
     :param where: where it is, for messages.
     """
-    if not isinstance(given, Mapping):
-        refuse(where, given, "a mapping")
-    found = {}
-    for name, value in given.items():
+    if not isinstance(fields, Mapping):
+        refuse(where, fields, "a mapping")
+    checked = {}
+    for name, value in fields.items():
         if name not in rows:
             raise ConfigError(f"{where}: there is no setting {name!r}{nearest(name, rows)}")
         if value is None:
             continue
-        checked = check_setting(rows[name], value, f"{where} {rows[name].key}")
-        if checked is not UNSET and checked is not None:
-            found[name] = checked
-    return found
+        checked_value = check_setting(rows[name], value, f"{where} {rows[name].key}")
+        if checked_value is not UNSET and checked_value is not None:
+            checked[name] = checked_value
+    return checked
 
 
 parse_models = mapping_of(

@@ -309,9 +309,9 @@ class Settings:
 
     def __init__(self, layer: Mapping[str, tuple[Any, Origin]]) -> None:
         """Take every setting's value and origin; users call ``settings()`` instead."""
-        held = self.__dict__
-        held.update({name: value for name, (value, _) in layer.items()}, layer=layer)
-        held["api_key"] = self.key_and_origin()[0]
+        attributes = self.__dict__
+        attributes.update({name: value for name, (value, _) in layer.items()}, layer=layer)
+        attributes["api_key"] = self.key_and_origin()[0]
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(
@@ -325,11 +325,11 @@ class Settings:
 
         :param api_type: ``None`` is the configured one.
         """
-        own = self.layer["api_key"]
-        of_sdk = self.layer[
-            "_azure_key" if (api_type or self.api_type) == "azure" else "_openai_key"
-        ]
-        return of_sdk if of_sdk[0] is not None and of_sdk[1].rank > own[1].rank else own
+        general_key = self.layer["api_key"]
+        is_azure = (api_type or self.api_type) == "azure"
+        sdk_key = self.layer["_azure_key" if is_azure else "_openai_key"]
+        is_sdk_key_higher = sdk_key[0] is not None and sdk_key[1].rank > general_key[1].rank
+        return sdk_key if is_sdk_key_higher else general_key
 
     def origin(self, name: str) -> str:
         """Return the place that a value came from, e.g. ``"environment variable LLMCALL_MODEL"``.
@@ -371,15 +371,15 @@ class Settings:
     def items(self) -> Iterator[tuple[Setting, Any, Origin]]:
         """Yield every setting with its value and origin, in the order of config.ini, secrets masked."""
         for name, row in SETTINGS.items():
-            yield row, _shown(row, getattr(self, name)), self.origin_of(name)
+            yield row, _masked(row, getattr(self, name)), self.origin_of(name)
 
     def __repr__(self) -> str:
-        shown = [
+        assignments = [
             f"{row.name}={value!r}"
             for row, value, origin in self.items()
             if origin.rank != Rank.DEFAULT or row.name in ("api_type", "model")
         ]
-        return f"Settings({', '.join(shown)})"
+        return f"Settings({', '.join(assignments)})"
 
     def _repr_html_(self) -> str:
         # Changed settings come first.
@@ -411,7 +411,7 @@ HIDDEN = {
 }
 
 
-def _shown(row: Setting, value: Any) -> Any:
+def _masked(row: Setting, value: Any) -> Any:
     """Return a value without secrets."""
     if row.parse is values.credential:
         return None if value is None else MASK

@@ -93,26 +93,26 @@ def read_sources() -> Sources:
     dotenv_file = _file_in(folders, ".env")
     environment = {name: value.strip() for name, value in os.environ.items() if value.strip()}
     dotenv = _read_dotenv(dotenv_file) if dotenv_file else {}
-    of_dotenv = _layer(
+    dotenv_layer = _layer(
         _variables(dotenv, f".env ({dotenv_file}), "),
         Rank.DOTENV,
         os.path.dirname(dotenv_file or ""),
     )
-    of_environment = _layer(
+    environment_layer = _layer(
         _variables(environment, "environment variable "), Rank.ENVIRONMENT, folder
     )
-    found = Settings(_defaults(root)).overlaid(of_dotenv).overlaid(of_environment)
-    named, named_by = found.layer["_config"]
-    if named and not os.path.isfile(named):
-        raise ConfigError(f"{named_by.text}: there is no file {named}")
-    config = named or _file_in([root], "config.ini")
+    settings = Settings(_defaults(root)).overlaid(dotenv_layer).overlaid(environment_layer)
+    named_file, origin = settings.layer["_config"]
+    if named_file and not os.path.isfile(named_file):
+        raise ConfigError(f"{origin.text}: there is no file {named_file}")
+    config = named_file or _file_in([root], "config.ini")
     if config:
         entries = _entries(config, lambda name: environment.get(name) or dotenv.get(name), dotenv)
-        rank = Rank.NAMED_FILE if named else Rank.FOUND_FILE
-        found = found.overlaid(_layer(entries, rank, os.path.dirname(config)))
+        rank = Rank.NAMED_FILE if named_file else Rank.FOUND_FILE
+        settings = settings.overlaid(_layer(entries, rank, os.path.dirname(config)))
     upward = f" or above it, up to the project's root {root}" if root != folder else ""
     files = ", ".join(filter(None, (config, dotenv_file)))
-    return Sources(found, f"read: {files}" if files else f"no config.ini in {folder}{upward}")
+    return Sources(settings, f"read: {files}" if files else f"no config.ini in {folder}{upward}")
 
 
 def _project_folders() -> list[str]:
@@ -166,13 +166,13 @@ def _read_dotenv(path: str) -> dict[str, str]:
     from dotenv.parser import parse_stream
 
     text = ""
-    for part in parse_stream(io.StringIO(_read(path, f".env ({path})"))):
-        if part.error:  # the library would warn at each reading
-            warn_once(f".env ({path}), line {part.original.line}: not NAME=value")
+    for binding in parse_stream(io.StringIO(_read(path, f".env ({path})"))):
+        if binding.error:  # the library would warn at each reading
+            warn_once(f".env ({path}), line {binding.original.line}: not NAME=value")
         else:
-            text += part.original.string
-    found = dotenv_values(stream=io.StringIO(text))
-    return {name: value.strip() for name, value in found.items() if value and value.strip()}
+            text += binding.original.string
+    variables = dotenv_values(stream=io.StringIO(text))
+    return {name: value.strip() for name, value in variables.items() if value and value.strip()}
 
 
 def _read(path: str, where: str) -> str:
@@ -243,7 +243,7 @@ def _parsed(text: str, where: str) -> configparser.RawConfigParser:
         lines = text.split("\n")
         for number, _ in error.errors:
             header = next((line for line in reversed(lines[:number]) if line.startswith("[")), "")
-            if _own_section(header[1:].partition("]")[0]):
+            if _section_name(header[1:].partition("]")[0]):
                 raise ConfigError(
                     f"{where}, line {number}: neither [Section] nor NAME = value"
                 ) from None
@@ -260,11 +260,12 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
     parser = _parsed(text, where)
     sections: dict[str, dict[str, str]] = {}
     for header in parser.sections():
-        name = _own_section(header)
+        name = _section_name(header)
         if not name:
-            shown = [f"{each} NAME" if each in NAMED else each for each in KEYS]
+            section_names = [f"{each} NAME" if each in NAMED else each for each in KEYS]
             # The cutoff leaves out "Model", of machine learning projects.
-            guess = nearest(header, shown, cutoff=0.7) or nearest(header.title(), shown, cutoff=0.7)
+            guess = nearest(header, section_names, cutoff=0.7)
+            guess = guess or nearest(header.title(), section_names, cutoff=0.7)
             if guess:
                 warn_once(f"{where}: the section [{header}] is ignored{guess}")
             continue
@@ -275,13 +276,13 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
     return sections
 
 
-def _own_section(header: str) -> str:
+def _section_name(header: str) -> str:
     """Return a section's name as we write it: ``"endpoint  east"`` gives ``"Endpoint east"``; empty
     for a section that is not ours.
     """
     head, _, name = header.strip().partition(" ")
-    found = SECTIONS.get(head.casefold(), "")
-    return f"{found} {name.strip()}".strip() if bool(name) == (found in NAMED) else ""
+    section = SECTIONS.get(head.casefold(), "")
+    return f"{section} {name.strip()}".strip() if bool(name) == (section in NAMED) else ""
 
 
 def _entries(
@@ -297,8 +298,8 @@ def _entries(
         """Return a value with its variables; a key's are looked up when it is used."""
         _warn_of_quotes(row, text, where)
         if row.parse is values.credential and "${" in text:
-            named = tuple(pair for pair in dotenv.items() if pair[0] in text)
-            return KeyReference(text, where, named)
+            variables = tuple(pair for pair in dotenv.items() if pair[0] in text)
+            return KeyReference(text, where, variables)
         return expand(text, where, lookup)
 
     sections = _sections(_read(path, where), where)
@@ -307,20 +308,20 @@ def _entries(
     models: dict[str, Any] = {}
     endpoints: list[dict[str, Any]] = []
     for section, pairs in sections.items():
-        in_section = f"{where}, [{section}]"
+        where_of_section = f"{where}, [{section}]"
         kind, _, name = section.partition(" ")
-        fields = _section_fields(kind, pairs, in_section, expanded)
+        fields = _section_fields(kind, pairs, where_of_section, expanded)
         if kind in TABLES:
-            yield KEYS[kind][""], fields, in_section
+            yield KEYS[kind][""], fields, where_of_section
         elif kind == "Model":
             models[name] = fields
         elif kind == "Endpoint":
             endpoints.append({"name": name, **fields})
             if "models" not in fields:
-                warn_once(f"{in_section}: without MODELS this endpoint is never used")
+                warn_once(f"{where_of_section}: without MODELS this endpoint is never used")
         else:
             for setting, value in fields.items():
-                yield SETTINGS[setting], value, f"{in_section} {SETTINGS[setting].key}"
+                yield SETTINGS[setting], value, f"{where_of_section} {SETTINGS[setting].key}"
     if models:
         yield SETTINGS["models"], models, where
     if endpoints:
@@ -356,21 +357,21 @@ def _entries_of_ancestor(
     :param expanded: returns a value with its variables.
     """
     for key in sorted(pairs.keys() & ANCESTOR_KEYS.keys()):
-        of_key = f"{where}, [OpenAI] {key}"
+        where_of_key = f"{where}, [OpenAI] {key}"
         text = pairs.pop(key)
         row = SETTINGS.get(ANCESTOR_KEYS[key])
         if row is None:
             meaning = "ignored, because llmcall has no such setting"
         else:
             meaning = f"read as [{row.section}] {row.key}"
-            value = expanded(row, text, of_key).strip()
-            yield row, _of_ancestor(key, value, of_key), of_key
-        message = f"{of_key}: TinyTroupe's setting, {meaning}"
+            value = expanded(row, text, where_of_key).strip()
+            yield row, _ancestor_value(key, value, where_of_key), where_of_key
+        message = f"{where_of_key}: TinyTroupe's setting, {meaning}"
         if is_new(message):
             logger().info("%s", message)
 
 
-def _of_ancestor(key: str, value: str, where: str) -> str:
+def _ancestor_value(key: str, value: str, where: str) -> str:
     """Return the value of a TinyTroupe setting as ours takes it."""
     if key == "CACHE_API_CALLS" and value:
         return "auto" if values.boolean(value, where) else "off"

@@ -59,14 +59,14 @@ class FrozenDict(dict[str, Any]):
         return FrozenDict, (dict(self),)
 
 
-def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return ``"; did you mean 'X'?"`` for the known word most similar to another, or empty text.
 
     :param cutoff: the least similarity, 0 to 1, as for ``difflib.get_close_matches``.
     """
     from difflib import get_close_matches
 
-    matches = get_close_matches(word, list(known), 1, cutoff)
+    matches = get_close_matches(word, list(candidates), 1, cutoff)
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
@@ -76,10 +76,10 @@ def refuse(where: str, value: Any, expected: str) -> NoReturn:
     :param where: where the value was found.
     :param expected: what it should be, to follow "is not".
     """
-    raise ConfigError(f"{where}: {_shown(value)} is not {expected}") from None
+    raise ConfigError(f"{where}: {_in_words(value)} is not {expected}") from None
 
 
-def _shown(value: Any) -> str:
+def _in_words(value: Any) -> str:
     """Return a refused value in words; a long text, or one that may be a key, is not repeated."""
     if isinstance(value, (bool, int, float)):
         return repr(value)
@@ -115,20 +115,20 @@ def credential(value: Any, where: str) -> Any:
 def check_credential(
     value: Any,
     where: str,
-    what: str = "an API key or token: one word of text, or a function that returns it",
+    expected: str = "an API key or token: one word of text, or a function that returns it",
 ) -> str:
     """Return a text that an HTTP header can hold, without surrounding white space.
 
     :param where: where it was found, e.g. ``"environment variable OPENAI_API_KEY"``.
-    :param what: what it should be, to follow "not".
+    :param expected: what it should be, to follow "not".
     :raises ConfigError: if it contains blanks, control characters or non-ASCII characters; the
         message does not show it.
     """
-    found = value.strip() if isinstance(value, str) else ""
-    if not re.fullmatch(r"[\x21-\x7e]+", found):
-        problem = "" if found.isascii() else " (it contains non-ASCII characters)"
-        raise ConfigError(f"{where}: not {what}{problem}") from None
-    return found
+    word = value.strip() if isinstance(value, str) else ""
+    if not re.fullmatch(r"[\x21-\x7e]+", word):
+        problem = "" if word.isascii() else " (it contains non-ASCII characters)"
+        raise ConfigError(f"{where}: not {expected}{problem}") from None
+    return word
 
 
 def organization(value: Any, where: str) -> str:
@@ -145,16 +145,16 @@ def parser(read: Callable[[Any], Any], expected: str) -> Parser:
 
     def parse(value: Any, where: str) -> Any:
         """Return a value as its type."""
-        found = read(value)
-        return refuse(where, value, expected) if found is None else found
+        parsed = read(value)
+        return refuse(where, value, expected) if parsed is None else parsed
 
     return parse
 
 
 def choice(*words: str) -> Parser:
     """Make the parser of a word out of a list, in upper or lower case."""
-    known = {word: word for word in words}
-    parse = parser(lambda value: known.get(str(value).casefold()), f"one of {', '.join(words)}")
+    allowed = {word: word for word in words}
+    parse = parser(lambda value: allowed.get(str(value).casefold()), f"one of {', '.join(words)}")
     WORDS.add(parse)
     return parse
 
@@ -165,10 +165,12 @@ function = parser(lambda value: value if callable(value) else None, "a function"
 
 def path(value: Any, where: str, folder: str | None = None) -> str:
     """Return an absolute path; the address of a server stays as it is."""
-    found = text(value.__fspath__() if isinstance(value, os.PathLike) else value, where)
-    if "://" in found:
-        return found
-    return os.path.normpath(os.path.join(folder or os.getcwd(), os.path.expanduser(found)))
+    path_or_address = text(value.__fspath__() if isinstance(value, os.PathLike) else value, where)
+    if "://" in path_or_address:
+        return path_or_address
+    return os.path.normpath(
+        os.path.join(folder or os.getcwd(), os.path.expanduser(path_or_address))
+    )
 
 
 def directory_named(file_name: str) -> str:
@@ -191,10 +193,10 @@ LONGEST_TIME = (
 def as_number(value: Any, low: float = -LARGEST, high: float = LARGEST) -> float | None:
     """Return a value as a float within a range, or ``None`` if it is none (a bool, NaN, ``1,5``)."""
     try:
-        found = float(value)
+        float_value = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if low <= found <= high and not isinstance(value, bool) else None
+    return float_value if low <= float_value <= high and not isinstance(value, bool) else None
 
 
 def number(low: float, high: float = LARGEST) -> Parser:
@@ -208,8 +210,8 @@ def integer(low: int) -> Parser:
 
     def read(value: Any) -> int | None:
         """Return a whole number."""
-        found = as_number(value, low)
-        return None if found is None or found % 1 else int(found)
+        float_value = as_number(value, low)
+        return None if float_value is None or float_value % 1 else int(float_value)
 
     return parser(read, f"a whole number of at least {low}")
 
@@ -251,7 +253,7 @@ def patterns(value: Any, where: str) -> tuple[str, ...]:
 
 def normalizers(value: Any, where: str) -> tuple[str, ...]:
     """Return normalizers. Each line holds names with commas between, or one regular expression."""
-    found: list[str] = []
+    names_and_patterns: list[str] = []
     for line in _items(value, where, r"\n"):
         words = [word.strip().casefold() for word in line.split(",")]
         unknown = [word for word in words if word not in NORMALIZERS]
@@ -261,16 +263,16 @@ def normalizers(value: Any, where: str) -> tuple[str, ...]:
             if guess:
                 message = f"{where}: {unknown[0]!r} is read as a regular expression{guess}"
                 warn_once(message, about=("read as a regular expression", unknown[0]))
-        found += words
-    return tuple(found)
+        names_and_patterns += words
+    return tuple(names_and_patterns)
 
 
-def _pattern(found: str, where: str) -> str:
+def _pattern(expression: str, where: str) -> str:
     try:
-        re.compile(found)
+        re.compile(expression)
     except re.error as error:
-        refuse(where, found, f"a regular expression: {error.msg} at position {error.pos}")
-    return found
+        refuse(where, expression, f"a regular expression: {error.msg} at position {error.pos}")
+    return expression
 
 
 WORDS |= {names, patterns, normalizers}
@@ -291,17 +293,17 @@ def check_address(value: Any, where: str = "base_url") -> str:
     :param where: where it was found: file, section and key, or the argument's name.
     :raises ConfigError: if scheme or host is missing, or a part is impossible.
     """
-    found = text(value.strip() if isinstance(value, str) else value, where)
-    parts = _ADDRESS.fullmatch(found)
-    if parts is None or not found.isprintable() or int(parts[2] or 1) not in range(1, 65536):
+    address = text(value.strip() if isinstance(value, str) else value, where)
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not address.isprintable() or int(match[2] or 1) not in range(1, 65536):
         refuse(where, value, "an address like https://host/v1")
-    return found
+    return address
 
 
 def host_of(url: str) -> str:
     """Return the host of an address in small letters, without user, password and port."""
-    found = _ADDRESS.fullmatch(url)
-    return found[1].strip("[]").lower() if found else ""
+    match = _ADDRESS.fullmatch(url)
+    return match[1].strip("[]").lower() if match else ""
 
 
 def is_loopback(url: str) -> bool:
@@ -309,8 +311,8 @@ def is_loopback(url: str) -> bool:
     0.0.0.0 or ::.
     """
     host = host_of(url)
-    known = host in ("localhost", "::1", "0.0.0.0", "::") or host.endswith(".localhost")
-    return known or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+    has_loopback_name = host in ("localhost", "::1", "0.0.0.0", "::") or host.endswith(".localhost")
+    return has_loopback_name or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
 def without_password(url: Any) -> Any:
@@ -344,10 +346,10 @@ def expand(value: str, where: str, lookup: Callable[[str], str | None]) -> str:
         """Return the value of one reference."""
         if match[1]:
             return match[0][1:]
-        found = lookup(match[2])
-        if not found:
+        replacement = lookup(match[2])
+        if not replacement:
             raise ConfigError(f"{where}: the environment variable {match[2]} is not set")
-        return found
+        return replacement
 
     return _REFERENCE.sub(value_of, value)
 
@@ -373,18 +375,18 @@ class KeyReference(NamedTuple):
         :raises ConfigError: if the variable is not set or holds no key; names file, section, key and
             variable.
         """
-        found = expand(
+        key = expand(
             self.reference,
             self.where,
             lambda name: os.environ.get(name, "").strip() or dict(self.dotenv).get(name),
         )
-        return check_credential(found, f"{self.where}, {self.variables}")
+        return check_credential(key, f"{self.where}, {self.variables}")
 
     @property
     def variables(self) -> str:
         """Return the names of the variables, in words."""
-        found = [match[2] for match in _REFERENCE.finditer(self.reference) if not match[1]]
-        return " and ".join(f"environment variable {variable}" for variable in found)
+        variable_names = [match[2] for match in _REFERENCE.finditer(self.reference) if not match[1]]
+        return " and ".join(f"environment variable {variable}" for variable in variable_names)
 
     def __repr__(self) -> str:
         return f"KeyReference({self.where!r})"

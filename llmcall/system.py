@@ -97,7 +97,7 @@ def is_started_by_multiprocessing() -> bool:
     return getattr(processes, "_parent_process", None) is not None
 
 
-def handed_on() -> dict[str, Any]:
+def multiprocessing_config() -> dict[str, Any]:
     """Return the dict that ``multiprocessing`` pickles for each process that it starts.
 
     It is private, but has existed since Python 2.6. Without it, such processes are not told.
@@ -112,8 +112,8 @@ def handed_on() -> dict[str, Any]:
 def running_loop() -> Any:
     """Return the event loop that runs in this thread, or ``None``; asyncio need not be imported."""
     # While another thread imports asyncio, the module may still lack the function.
-    find = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    return None if find is None else find()
+    get_running_loop = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    return None if get_running_loop is None else get_running_loop()
 
 
 def current_task() -> Any:
@@ -123,7 +123,7 @@ def current_task() -> Any:
 
 
 @contextmanager
-def alone(folder: str | os.PathLike[str]) -> Iterator[None]:
+def folder_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Lock a folder for a block; other processes that lock it wait.
 
     The lock leaves no file behind and ends with the process. Windows and some network file systems

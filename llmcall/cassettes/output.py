@@ -12,7 +12,7 @@ from ..errors import CacheError
 from ..records.header import with_used_models
 from ..records.served import served_by
 from ..records.writer import Writer, write
-from ..system import alone
+from ..system import folder_lock
 from ..types import joined_days
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class OutputFile:
         """
         folder = os.path.dirname(self._file)
         os.makedirs(folder, exist_ok=True)
-        with alone(folder):
+        with folder_lock(folder):
             if hashlib.sha256(content_of(self._file)).digest() != self._hash.digest():
                 raise CacheError(
                     f"{self._path} was written by another process while it was being recorded here, so it is not "

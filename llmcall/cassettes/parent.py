@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import CacheError
-from ..system import handed_on
+from ..system import multiprocessing_config
 from .stack import open_cassettes
 
 CONFIG_NAME = "llmcall cassette"  # in what multiprocessing hands on to the processes it starts
@@ -34,13 +34,13 @@ class _OpenFile:
 def tell_processes() -> None:
     """Tell the processes that this one will start which cassette is open."""
     opened_in_parent()
-    handed_on()[CONFIG_NAME] = _OpenFile()
+    multiprocessing_config()[CONFIG_NAME] = _OpenFile()
 
 
 def opened_in_parent() -> str:
     """Return the file of the cassette that was open when another process started this one."""
     if not _told:
-        file = handed_on().get(CONFIG_NAME)
+        file = multiprocessing_config().get(CONFIG_NAME)
         _told.append(file if isinstance(file, str) else "")
     return _told[0]
 

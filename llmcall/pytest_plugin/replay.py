@@ -29,7 +29,7 @@ from ..cassettes.stack import open_cassettes, pop, push
 from ..cassettes.unused import drop_records
 from ..display.formatting import counted
 from ..errors import CacheMissError
-from ..system import alone
+from ..system import folder_lock
 from ..testing import answers_in_process
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Replay:
         # If it is open already, it would wait for itself.
         is_open = any(each.path == path for each in open_cassettes)
         meeting = None if self.mode == "none" or is_open else self._meeting(path)
-        with alone(meeting) if meeting else contextlib.nullcontext():
+        with folder_lock(meeting) if meeting else contextlib.nullcontext():
             # Unused records are known, and removed, only after all tests.
             adds = self.mode == "update" or (meeting and (meeting / RECORDED).exists())
             mode = "new" if adds else self.mode

@@ -132,20 +132,20 @@ class FunctionCall(PreparedCall):
 
 
 def prepare_function(
-    kind: str, asked: dict[str, Any], settings: Settings, **fields: Any
+    kind: str, identity_fields: dict[str, Any], settings: Settings, **fields: Any
 ) -> FunctionCall:
     """Return a call; inside a scope it takes a draw.
 
-    :param asked: what identifies it, apart from the namespace.
+    :param identity_fields: what identifies it, apart from the namespace.
     :param fields: the further fields of :class:`FunctionCall`.
     """
     cassette = active_cassette()
     if settings.cache_namespace:
-        asked = {**asked, "namespace": settings.cache_namespace}
+        identity_fields = {**identity_fields, "namespace": settings.cache_namespace}
     call = FunctionCall(
         settings=settings,
         cache=shared_cache(settings.cache_path),
-        request=Request(kind, "", asked, {}, {}, None, ""),
+        request=Request(kind, "", identity_fields, {}, {}, None, ""),
         cassette=cassette,
         order=next_order(),
         **fields,

@@ -82,12 +82,12 @@ def recorded(
         )
     from inspect import iscoroutinefunction
 
-    identified: dict[str, Any] = {"function": _name_of(function, name)}
+    name_fields: dict[str, Any] = {"function": _name_of(function, name)}
     if isinstance(version, bool) or not isinstance(version, (str, int, NoneType)):
         raise TypeError(f"version is {version!r}; it must be a string or a whole number")
     if version is not None:
-        identified["version"] = version
-    recorded_function = _RecordedFunction(function, identified, Parameters(function), shared)
+        name_fields["version"] = version
+    recorded_function = _RecordedFunction(function, name_fields, Parameters(function), shared)
     run: Any
     if iscoroutinefunction(function):
 
@@ -130,12 +130,12 @@ def _name_of(function: Any, name: str | None) -> str:
 class _RecordedFunction(NamedTuple):
     """A function whose results are recorded.
 
-    :param identified: its name and version, which identify it in a key.
+    :param name_fields: its name and version, which identify it in a key.
     :param shared: whether the arms of a scope share its results.
     """
 
     function: Callable[..., Any]
-    identified: dict[str, Any]
+    name_fields: dict[str, Any]
     parameters: Parameters
     shared: bool
 
@@ -144,20 +144,21 @@ class _RecordedFunction(NamedTuple):
 
         :raises TypeError: for an argument that the function does not take or that is not plain data.
         """
-        name = self.identified["function"]
+        name = self.name_fields["function"]
         settings = config.settings()
-        asked = {**self.identified, "arguments": self._keyed(args, kwargs, settings)}
+        arguments = self._key_arguments(args, kwargs, settings)
+        identity_fields = {**self.name_fields, "arguments": arguments}
         active = current_scope()
         if not self.shared and active is not None and active.arm is not None:
-            asked["arm"] = active.arm.name
+            identity_fields["arm"] = active.arm.name
         run = functools.partial(self.function, *args, **kwargs)
-        return prepare_function("function", asked, settings, name=name, run=run)
+        return prepare_function("function", identity_fields, settings, name=name, run=run)
 
-    def _keyed(
+    def _key_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], settings: Settings
     ) -> dict[str, Any]:
         """Return the arguments as they enter the key, by the names of their parameters."""
-        name = self.identified["function"]
+        name = self.name_fields["function"]
         try:
             arguments = self.parameters.arguments(args, kwargs)
         except TypeError as error:
@@ -169,5 +170,5 @@ class _RecordedFunction(NamedTuple):
             parameter: plain(value, f"{name}: {parameter}")
             for parameter, value in arguments.items()
         }
-        keyed: dict[str, Any] = normalized(as_plain_data, settings)
-        return keyed
+        key_arguments: dict[str, Any] = normalized(as_plain_data, settings)
+        return key_arguments

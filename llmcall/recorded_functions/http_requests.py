@@ -42,14 +42,15 @@ def http_call(
     """
     address = f"{method} {host}{path}"
     secrets.refuse_named(body, settings.cassette_allow, address)
-    asked: dict[str, Any] = {"method": method, "host": host, "path": path}
-    fields = _identifying(query, address)
-    if fields:
-        asked["query"] = fields
-    asked["body"] = normalized(secrets.without_credentials(plain(body, "the body")), settings)
+    identity_fields: dict[str, Any] = {"method": method, "host": host, "path": path}
+    recorded_query = _without_credentials(query, address)
+    if recorded_query:
+        identity_fields["query"] = recorded_query
+    recorded_body = secrets.without_credentials(plain(body, "the body"))
+    identity_fields["body"] = normalized(recorded_body, settings)
     call = prepare_function(
         "http",
-        asked,
+        identity_fields,
         settings,
         name=f"{method} {path}",
         run=send,
@@ -59,9 +60,9 @@ def http_call(
     return result_of(call)
 
 
-def _identifying(query: Sequence[tuple[str, str]], address: str) -> dict[str, list[str]]:
+def _without_credentials(query: Sequence[tuple[str, str]], address: str) -> dict[str, list[str]]:
     """Return the values of a query by their names, without credentials; warn of what is left out."""
-    fields: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     for name, value in query:
         if secrets.names_credential(name, maybe=True):
             warn_once(
@@ -69,5 +70,5 @@ def _identifying(query: Sequence[tuple[str, str]], address: str) -> dict[str, li
                 "neither recorded nor part of the key"
             )
         else:
-            fields.setdefault(name, []).append(value)
-    return fields
+            values.setdefault(name, []).append(value)
+    return values

@@ -94,8 +94,8 @@ def _run(call: FunctionCall) -> Flow[Record]:
     value = ordered(plain(result, f"{call.name}: the result", exact=True))
     cost = None if call.counter is None else call.counter.cost(result)
     record = record_of(call.request, {"value": value}, cost=cost)
-    kept: Record = yield Do(functools.partial(_stored, call, record))
-    return kept
+    stored_record: Record = yield Do(functools.partial(_stored, call, record))
+    return stored_record
 
 
 def _sent(call: FunctionCall) -> Flow[Any]:

@@ -20,7 +20,7 @@ from mmap import mmap
 from typing import Any
 
 from ..interrupts import Stops, current_stops, is_left
-from ..system import after_fork_in_child, handed_on, is_started_by_multiprocessing
+from ..system import after_fork_in_child, is_started_by_multiprocessing, multiprocessing_config
 
 CONFIG_NAME = "llmcall scopes"  # in what multiprocessing hands on to the processes it starts
 
@@ -103,7 +103,7 @@ def _tell() -> None:
     # Before any scope opens, a program need not import multiprocessing.
     if _open:
         _listen()
-        handed_on()[CONFIG_NAME] = _is_open
+        multiprocessing_config()[CONFIG_NAME] = _is_open
 
 
 def _listen() -> None:
@@ -113,7 +113,7 @@ def _listen() -> None:
     do.
     """
     global _was_open_in_parent
-    if is_started_by_multiprocessing() and handed_on().get(CONFIG_NAME) is True:
+    if is_started_by_multiprocessing() and multiprocessing_config().get(CONFIG_NAME) is True:
         _was_open_in_parent = True
 
 

@@ -121,12 +121,12 @@ def _show_heard(
 ) -> None:
     """Print which earlier answers the prompt of a call quotes."""
     from ..review.conversations import conversations
-    from ..review.heard import AnswerIndex, heard_lines, place_of
+    from ..review.heard import AnswerIndex, call_position, heard_lines
     from ..review.runs import with_rounds
 
     [run] = with_rounds([run], level)
     calls = conversations(run)
-    actor, place = place_of(run, calls, scope, number)
+    actor, place = call_position(run, calls, scope, number)
     found = list(AnswerIndex(run, calls).heard(actor, place))
     if as_json:
         click.echo(visible_json([each._asdict() for each in found]))

@@ -14,7 +14,7 @@ from ..requests.contents import text_of
 from ..requests.plain_data import is_same
 from ..secrets import masked
 from ..types import Data
-from .words import Passage, passages, shown
+from .words import Passage, passage_lines, passages
 
 CONTENTS = ("messages", "input", "arguments")  # the other fields are parameters
 MOST_PASSAGES = 3  # that are shown of one field
@@ -63,7 +63,7 @@ class Difference(NamedTuple):
             return [self._values(name, width)]
         lines = [f"{name}:"]
         for passage in changes[:MOST_PASSAGES]:
-            for line in shown(passage, self.recorded, self.asked, width - len(INDENT)):
+            for line in passage_lines(passage, self.recorded, self.asked, width - len(INDENT)):
                 lines.append(INDENT + line)
         more = len(changes) - MOST_PASSAGES
         if more > 0:
@@ -118,24 +118,24 @@ def differences(recorded: Mapping[str, Data], asked: Mapping[str, Data]) -> tupl
     def order(name: str) -> tuple[bool, bool, str]:
         return name in CONTENTS, name != "model", name
 
-    found: list[Difference] = []
+    differing_fields: list[Difference] = []
     for name in sorted(recorded.keys() | asked.keys(), key=order):
-        found += _compared(name, recorded.get(name), asked.get(name), "")
-    return tuple(found)
+        differing_fields += _compared(name, recorded.get(name), asked.get(name), "")
+    return tuple(differing_fields)
 
 
-def _compared(place: str, recorded: Data, asked: Data, role: str) -> Iterator[Difference]:
+def _compared(path: str, recorded: Data, asked: Data, role: str) -> Iterator[Difference]:
     if is_same(recorded, asked):
         return
     role = role or _role(recorded) or _role(asked)
     if isinstance(recorded, dict) and isinstance(asked, dict):
         for name in sorted(recorded.keys() | asked.keys()):
-            yield from _compared(f"{place}.{name}", recorded.get(name), asked.get(name), role)
+            yield from _compared(f"{path}.{name}", recorded.get(name), asked.get(name), role)
     elif isinstance(recorded, list) and isinstance(asked, list):
         for index, recorded_item, asked_item in _aligned(recorded, asked):
-            yield from _compared(f"{place}[{index}]", recorded_item, asked_item, role)
+            yield from _compared(f"{path}[{index}]", recorded_item, asked_item, role)
     else:
-        yield Difference(place, recorded, asked, role)
+        yield Difference(path, recorded, asked, role)
 
 
 def _role(item: Data) -> str:

@@ -85,19 +85,19 @@ def _changes(recorded: Sequence[str], asked: Sequence[str]) -> Iterator[Passage]
             )
 
 
-def common_ends(one: Sequence[Any], other: Sequence[Any]) -> tuple[int, int]:
+def common_ends(items: Sequence[Any], other_items: Sequence[Any]) -> tuple[int, int]:
     """Return how many items two sequences share at their beginning, and of the rest at their end."""
-    length = min(len(one), len(other))
+    length = min(len(items), len(other_items))
     before = 0
-    while before < length and one[before] == other[before]:
+    while before < length and items[before] == other_items[before]:
         before += 1
     after = 0
-    while after < length - before and one[-1 - after] == other[-1 - after]:
+    while after < length - before and items[-1 - after] == other_items[-1 - after]:
         after += 1
     return before, after
 
 
-def shown(passage: Passage, recorded: str, asked: str, width: int) -> list[str]:
+def passage_lines(passage: Passage, recorded: str, asked: str, width: int) -> list[str]:
     """Return a passage as two lines, with as much of the text around it as fits.
 
     :param width: characters in a line.

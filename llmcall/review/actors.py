@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 from ..requests.contents import strings_in
 from ..types import Record
-from .pairs import asked_key
-from .repeats import PROMPT
+from .pairs import request_key
+from .repeats import PROMPT_FIELDS
 from .runs import RecordedRun, first_level, relative
 from .texts import text_of
 
 Align = Callable[[str], str] | Mapping[str, str]
 
-ALIKE = 0.5  # the share of their words that the first prompts of one actor have in common
-FEW = 20  # actors whose prompts are all compared with that of another
+LEAST_LIKENESS = 0.5  # the share of their words that the first prompts of one actor have in common
+FEW_ACTORS = 20  # actors whose prompts are all compared with that of another
 
 
 class MatchedActors(NamedTuple):
@@ -114,7 +114,7 @@ def _by_first_prompt(run: Mapping[str, list[Record]], other: Container[str]) -> 
     scopes_by_prompt: dict[str, list[str]] = {}
     for scope, records in run.items():
         if scope not in other:
-            scopes_by_prompt.setdefault(asked_key(records[0]), []).append(scope)
+            scopes_by_prompt.setdefault(request_key(records[0]), []).append(scope)
     return {prompt: scopes[0] for prompt, scopes in scopes_by_prompt.items() if len(scopes) == 1}
 
 
@@ -148,7 +148,7 @@ def _edited(
     matched_scopes: set[str] = set()
     likeness.sort(key=lambda each: (-each[0], -each[1], each[2:]))
     for share, _, other_scope, scope in likeness:
-        if share >= ALIKE and other_scope not in matches and scope not in matched_scopes:
+        if share >= LEAST_LIKENESS and other_scope not in matches and scope not in matched_scopes:
             matches[other_scope] = scope
             matched_scopes.add(scope)
     return matches
@@ -167,7 +167,7 @@ class FirstPrompt(NamedTuple):
     @classmethod
     def of(cls, record: Record) -> FirstPrompt:
         """Return what a call asked."""
-        fields = [record.request.get(name) for name in PROMPT]
+        fields = [record.request.get(name) for name in PROMPT_FIELDS]
         words = [word for text in strings_in(fields) for word in text_of(text).words]
         return cls(Counter(words), Counter(map(" ".join, pairwise(words))))
 
@@ -202,7 +202,7 @@ def _candidates(
         candidates = set(prompts)
         shared = [words for words in (*prompt.words, *prompt.neighbours) if words in holders]
         for words in sorted(shared, key=lambda words: (len(holders[words]), words)):
-            if len(candidates) <= FEW:
+            if len(candidates) <= FEW_ACTORS:
                 break
             if other_counts[words] < len(other_prompts):  # what all of them have may be the edit
                 candidates = candidates & holders[words] or candidates

@@ -18,10 +18,10 @@ from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json
 from ..display.printable import printable
 from .changes import Change
 from .explanations import Explanations, Normalize
-from .order import Came, Order
+from .order import CameBefore, Order
 from .pairs import Pair
 from .progress import Actor, Cause
-from .repeats import PROMPT
+from .repeats import PROMPT_FIELDS
 
 PERHAPS = "perhaps a consequence"
 
@@ -111,14 +111,16 @@ class TwoRuns:
             differences = unexplained[actor.scope]
             unquoted = []
             if differences:
-                came = partial(self._came_without, _behind(actor.scope, waiting_for))
+                came_before = partial(self._came_without, _behind(actor.scope, waiting_for))
                 unquoted = [
-                    each for each in differences if not explanations.quoted(actor, each, came)
+                    each
+                    for each in differences
+                    if not explanations.quoted_answer(actor, each, came_before)
                 ]
             if unquoted:
                 certain.append(self._cause(actor, unquoted, order.has_come))
             elif differences and all(
-                explanations.quoted(actor, each, order.has_come) for each in differences
+                explanations.quoted_answer(actor, each, order.has_come) for each in differences
             ):
                 doubtful.append(self._cause(actor, differences, order.has_come))
             else:
@@ -147,13 +149,15 @@ class TwoRuns:
 
     # In words
 
-    def _cause(self, actor: Actor, differences: list[Difference], came: Came) -> Cause:
+    def _cause(self, actor: Actor, differences: list[Difference], came_before: CameBefore) -> Cause:
         """Return the cause of an actor's next call.
 
         :param differences: what differs beyond the answers that it repeats.
-        :param came: says which answers it may repeat nevertheless.
+        :param came_before: says which answers it may repeat nevertheless.
         """
-        difference = next((each for each in differences if each.field in ("model", *PROMPT)), None)
+        difference = next(
+            (each for each in differences if each.field in ("model", *PROMPT_FIELDS)), None
+        )
         if difference is None:
             recorded = ", ".join(f"{each.place}={as_json(each.recorded)}" for each in differences)
             asked = ", ".join(f"{each.place}={as_json(each.asked)}" for each in differences)
@@ -161,15 +165,15 @@ class TwoRuns:
         before, after = _text(difference.recorded), _text(difference.asked)
         if difference.field == "model":
             return Cause(actor.scope, actor.position, "model", before, after)
-        doubt = self._doubt(actor, difference, came)
+        doubt = self._doubt(actor, difference, came_before)
         if isinstance(difference.recorded, str) and isinstance(difference.asked, str):
             own_text = self._explanations.without_quotes(actor, difference)
             after = after if own_text == before else own_text
         return Cause(actor.scope, actor.position, "prompt", before, after, doubt)
 
-    def _doubt(self, actor: Actor, difference: Difference, came: Came) -> str:
+    def _doubt(self, actor: Actor, difference: Difference, came_before: CameBefore) -> str:
         """Return why a changed prompt may be a consequence; empty if nothing suggests it."""
-        change = self._explanations.quoted(actor, difference, came)
+        change = self._explanations.quoted_answer(actor, difference, came_before)
         if change is not None:
             name = printable(change.scope) or OUTSIDE_ANY_SCOPE
             return f"{PERHAPS}: {name} said so in call {change.number + 1}"

@@ -39,9 +39,8 @@ class Part(NamedTuple):
     order: int
 
 
-Turn = tuple[
-    int, int
-]  # the index of an answer's call in its actor's run, and the number of calls there
+# The index of an answer's call in its actor's run, and the number of calls there.
+Turn = tuple[int, int]
 
 
 class Parts:

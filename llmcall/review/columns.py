@@ -17,8 +17,8 @@ from ..display.formatting import as_json, one_line
 from .conversations import NOT_PARAMETERS, Call
 from .grid import split_repeat
 
-SAMPLED = 60  # prompts by which a template is found
-LONGEST = 6_000  # characters of such a prompt
+MOST_PROMPTS = 60  # prompts by which a template is found
+LONGEST_PROMPT = 6_000  # characters of such a prompt
 MOST_VALUES = 12  # of a column by which answers are shown
 BINS = 4  # of a column of many numbers
 LABEL_WORDS = 3
@@ -129,8 +129,8 @@ def _parameter_columns(calls: Sequence[Call]) -> Iterator[Column]:
 def _prompt_columns(calls: Sequence[Call]) -> Iterator[Column]:
     prompts = [_text(call) for call in calls]
     different = list(dict.fromkeys(prompts))
-    sample = different[:: -(-len(different) // SAMPLED)]
-    if len(sample) < 2 or max(map(len, sample)) > LONGEST:
+    sample = different[:: -(-len(different) // MOST_PROMPTS)]
+    if len(sample) < 2 or max(map(len, sample)) > LONGEST_PROMPT:
         return
     template = _template([_TOKEN.findall(text) for text in sample])
     fixed = "".join(template).split(_GAP)

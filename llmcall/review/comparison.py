@@ -195,7 +195,7 @@ class Comparison:
                 if other_scope in self._edited
                 else "matched by its first prompt"
             )
-            yield f"{_named(scope)} is called {_named(other_scope)} in the other run ({how})"
+            yield f"{_scope_name(scope)} is called {_scope_name(other_scope)} in the other run ({how})"
         if not self.parted:
             yield "The runs do not diverge."
         yield from self._in_words(self.parted, "")
@@ -233,7 +233,7 @@ class Comparison:
             groups.items(), key=lambda each: each[0][:2]
         ):
             of_run = f" of {self._names[run]}" if len(self._names) > 2 else ""
-            scopes = ", ".join(_named(parting.scope) for parting in group[:SCOPES_SHOWN])
+            scopes = ", ".join(_scope_name(parting.scope) for parting in group[:SCOPES_SHOWN])
             if len(group) > 1:
                 more = (
                     f" and {len(group) - SCOPES_SHOWN:,} more" if len(group) > SCOPES_SHOWN else ""
@@ -321,5 +321,5 @@ def _prompt_and_answer(record: Record | None) -> tuple[str | None, str | None]:
     return (None, None) if record is None else (record.prompt, record.answer)
 
 
-def _named(scope: str) -> str:
+def _scope_name(scope: str) -> str:
     return printable(scope) or OUTSIDE_ANY_SCOPE

@@ -42,8 +42,8 @@ NOT_PARAMETERS = (
 SYSTEMS = ("system", "instructions")
 QUESTIONS = ("messages", "input", "prompt")
 CONTENT_FIELDS = (*SYSTEMS, *QUESTIONS)
-TEXTS = ("text", "input_text", "output_text")  # the types of parts that are texts
-ANSWERER = "assistant"  # the role
+TEXT_TYPES = ("text", "input_text", "output_text")  # the types of parts that are texts
+ANSWERING_ROLE = "assistant"  # the role
 
 
 class Utterance(NamedTuple):
@@ -153,7 +153,8 @@ def _call(record: Record, beginning: History, previous: Call | None) -> Call:
     answered = [histories[-1].with_message(_utterance(choice["message"])) for choice in choices]
     if _asks_model(record):
         answered = [
-            histories[-1].with_message(answer._replace(role=ANSWERER)) for answer in call.answers
+            histories[-1].with_message(answer._replace(role=ANSWERING_ROLE))
+            for answer in call.answers
         ]
     for each in (*histories[1:], *answered):
         each.first, each.last = each.first or call, call
@@ -224,7 +225,7 @@ def _utterance(message: Mapping[str, Any]) -> Utterance:
 
 
 def _part_text(part: Any) -> str:
-    if isinstance(part, dict) and part.get("type") in TEXTS:
+    if isinstance(part, dict) and part.get("type") in TEXT_TYPES:
         part = part.get("text")
     return part if isinstance(part, str) else as_json(part)
 
@@ -252,7 +253,9 @@ def _http_answer(record: Record) -> Utterance:
     """Return a model's answer that is recorded as it came."""
     texts = (f"refuses: {record.refusal}",) if record.refusal else (record.answer,)
     end = record.finish_reason
-    return Utterance(ANSWERER if end in ORDINARY_ENDS else f"{ANSWERER}, ended by {end}", texts)
+    return Utterance(
+        ANSWERING_ROLE if end in ORDINARY_ENDS else f"{ANSWERING_ROLE}, ended by {end}", texts
+    )
 
 
 def _choice(choice: Mapping[str, Any], count: int) -> Utterance:

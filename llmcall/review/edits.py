@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from ..types import Record
 
 LONG_TEXT = 200  # characters; two draws seldom have the same ones by chance
-SHOWN = 60  # characters of a text in a finding
-PIECE = 3  # words in a row by which a text is known again
+TEXT_CHARACTERS = 60  # characters of a text in a finding
+PIECE_WORDS = 3  # words in a row by which a text is known again
 FEWEST_WORDS = 8  # of a text that is looked for in later prompts
 MOST_HOLDERS = 50  # answers that have a piece; one that more of them have tells none from others
-LIKENESS = 0.5  # the share of its pieces that makes a line a quotation of another line
+LEAST_LIKENESS = 0.5  # the share of its pieces that makes a line a quotation of another line
 
 
 class Finding(NamedTuple):
@@ -54,13 +54,13 @@ class Finding(NamedTuple):
 def findings(lines: RecordFile) -> list[Finding]:
     """Return what does not fit together in a file, in the order of its records."""
     records = lines.records()
-    found = [
+    all_findings = [
         *_out_of_order(records),
         *_foreign_keys(records, lines.settings),
         *_copied_draws(records),
         *_changed_quotations(records),
     ]
-    return sorted(found, key=lambda finding: finding.record)
+    return sorted(all_findings, key=lambda finding: finding.record)
 
 
 def _finding(about: str, number: int, record: Record, words: str) -> Finding:
@@ -109,14 +109,14 @@ def _foreign_keys(records: Sequence[Record], settings: Mapping[str, Any]) -> Ite
 
 def _copied_draws(records: Sequence[Record]) -> Iterator[Finding]:
     """Yield the draws of a request that have the long text of an earlier draw."""
-    first: dict[tuple[str, str], tuple[int, Record]] = {}
+    first_draws: dict[tuple[str, str], tuple[int, Record]] = {}
     for number, record in enumerate(records, 1):
         request = record.request
         is_drawn = request.get("temperature") != 0 and "seed" not in request
         if record.kind != "chat" or not is_drawn or len(record.answer) < LONG_TEXT:
             continue
-        copied = key_of(record.kind, request, None), record.answer
-        earlier, other = first.setdefault(copied, (number, record))
+        request_and_answer = key_of(record.kind, request, None), record.answer
+        earlier, other = first_draws.setdefault(request_and_answer, (number, record))
         if earlier != number:
             words = (
                 f"its answer of {len(record.answer):,} characters is that of record {earlier} "
@@ -132,30 +132,33 @@ def _changed_quotations(records: Sequence[Record]) -> Iterator[Finding]:
     """Yield the answers that later prompts have in other words: as the next message of the same
     conversation, or as a line of another actor's prompt.
     """
-    told: set[int] = set()
-    for answered, quoting, before, after in (*_histories(records), *_lines_elsewhere(records)):
-        if answered in told:
+    reported: set[int] = set()
+    for answer_number, prompt_number, before, after in (
+        *_histories(records),
+        *_lines_elsewhere(records),
+    ):
+        if answer_number in reported:
             continue
-        told.add(answered)
-        name = printable(records[quoting - 1].sample or "outside any scope")
+        reported.add(answer_number)
+        name = printable(records[prompt_number - 1].sample or "outside any scope")
         words = (
-            f"its answer has {_quoted(before)}, but the prompt of record {quoting} ({name}) "
+            f"its answer has {_quoted(before)}, but the prompt of record {prompt_number} ({name}) "
             f"has {_quoted(after)}"
         )
-        yield _finding("quotes", answered, records[answered - 1], words)
+        yield _finding("quotes", answer_number, records[answer_number - 1], words)
 
 
 # The number of the answer's record, that of the prompt's, and the words of each.
-Changed = tuple[int, int, str, str]
+ChangedQuotation = tuple[int, int, str, str]
 
 
-def _histories(records: Sequence[Record]) -> Iterator[Changed]:
+def _histories(records: Sequence[Record]) -> Iterator[ChangedQuotation]:
     """Yield the answers behind which the same actor's later prompts have another message."""
-    answered: dict[tuple[str, str], list[int]] = defaultdict(list)
+    numbers_by_digest: dict[tuple[str, str], list[int]] = defaultdict(list)
     for number, record in enumerate(records, 1):
         if _is_chat(record):
-            *_, whole = _digests(record)
-            answered[record.scope, whole].append(number)
+            *_, digest = _digests(record)
+            numbers_by_digest[record.scope, digest].append(number)
     for number, record in enumerate(records, 1):
         if not _is_chat(record):
             continue
@@ -163,10 +166,10 @@ def _histories(records: Sequence[Record]) -> Iterator[Changed]:
         for message, before in zip(messages, _digests(record), strict=False):
             if message.get("role") != "assistant":
                 continue
-            numbers = answered.get((record.scope, before), [])
-            said = message_text(message)
-            if numbers and not any(_is_part(records[each - 1].answer, said) for each in numbers):
-                yield numbers[0], number, records[numbers[0] - 1].answer, said
+            numbers = numbers_by_digest.get((record.scope, before), [])
+            text = message_text(message)
+            if numbers and not any(_is_part(records[each - 1].answer, text) for each in numbers):
+                yield numbers[0], number, records[numbers[0] - 1].answer, text
 
 
 def _is_chat(record: Record) -> bool:
@@ -184,8 +187,8 @@ def _digests(record: Record) -> Iterator[str]:
 
 def _is_part(text: str, other: str) -> bool:
     """Return whether one of two texts has all the words of the other in a row."""
-    words, others = _words(text), _words(other)
-    return _contains(words, others) or _contains(others, words)
+    words, other_words = _words(text), _words(other)
+    return _contains(words, other_words) or _contains(other_words, words)
 
 
 class _Line(NamedTuple):
@@ -200,7 +203,7 @@ class _Line(NamedTuple):
     pieces: frozenset[str]
 
 
-def _lines_elsewhere(records: Sequence[Record]) -> Iterator[Changed]:
+def _lines_elsewhere(records: Sequence[Record]) -> Iterator[ChangedQuotation]:
     """Yield the lines of answers of which another prompt of the same run has most of the words,
     and few others.
 
@@ -236,12 +239,12 @@ def _run_of(record: Record) -> str:
 
 def _first_prompts(records: Sequence[Record]) -> dict[str, set[str]]:
     """Return the lines of each actor's first prompt."""
-    found: dict[str, set[str]] = {}
+    lines_by_actor: dict[str, set[str]] = {}
     for record in records:
-        if _is_chat(record) and record.scope not in found:
+        if _is_chat(record) and record.scope not in lines_by_actor:
             texts = map(message_text, record.request["messages"])
-            found[record.scope] = {line for text in texts for line in text.splitlines()}
-    return found
+            lines_by_actor[record.scope] = {line for text in texts for line in text.splitlines()}
+    return lines_by_actor
 
 
 def _prompt_lines(records: Sequence[Record]) -> Iterator[tuple[int, str]]:
@@ -278,7 +281,7 @@ def _likely(line: str, answers: Sequence[_Line], holders: Mapping[str, set[int]]
         position
         for position, count in sorted(shared.items())
         if len(_words(answers[position].line)) >= FEWEST_WORDS
-        and count >= LIKENESS * max(len(pieces), len(answers[position].pieces))
+        and count >= LEAST_LIKENESS * max(len(pieces), len(answers[position].pieces))
     ]
 
 
@@ -289,7 +292,8 @@ def _words(text: str) -> list[str]:
 def _pieces(text: str) -> frozenset[str]:
     words = _words(text)
     return frozenset(
-        " ".join(words[begin : begin + PIECE]) for begin in range(len(words) - PIECE + 1)
+        " ".join(words[begin : begin + PIECE_WORDS])
+        for begin in range(len(words) - PIECE_WORDS + 1)
     )
 
 
@@ -299,4 +303,4 @@ def _contains(words: Sequence[str], part: Sequence[str]) -> bool:
 
 
 def _quoted(text: str) -> str:
-    return f'"{printable(one_line(text, SHOWN))}"'
+    return f'"{printable(one_line(text, TEXT_CHARACTERS))}"'

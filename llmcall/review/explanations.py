@@ -19,17 +19,18 @@ from ..records.answers import same_answer
 from ..types import Record
 from .changes import Change, Part, Parts, order_of
 from .forms import Form, forms
-from .order import AFTER, Came, Order
+from .order import AFTER, CameBefore, Order
 from .progress import Actor
-from .quotes import LONG, Admits, ChangedAnswerIndex, FormPair, Quote, Rest
-from .repeats import CONTEXTS, PROMPT, Repeats
+from .quotes import LONG_ANSWER, Admits, ChangedAnswerIndex, FormPair, Quote, Rest
+from .repeats import CONTEXTS, PROMPT_FIELDS, Repeats
 from .texts import text_of
-from .unquoted import quotes, without_quotes
+from .unquoted import quotes_between, without_quotes
 
 Normalize = Callable[[str], str] | None
-Words = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]  # of changed passages, in both runs
+# The words of changed passages, in both runs.
+ChangedWords = tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
 
-QUOTING = ("assistant", "tool", "function")  # roles of messages that repeat a whole answer
+QUOTING_ROLES = ("assistant", "tool", "function")  # roles of messages that repeat a whole answer
 
 
 class Explanations:
@@ -52,7 +53,7 @@ class Explanations:
         self._forms: dict[int, dict[Hashable, Form]] = {}
         self._explained: set[tuple[str, str, str]] = set()
         self._unquotable: set[tuple[str, str]] = set()
-        self._holding: dict[Words, Parts] = {}
+        self._parts_by_words: dict[ChangedWords, Parts] = {}
         self._moved: list[Actor] = []
 
     def note_moved(self, actor: Actor) -> None:
@@ -125,36 +126,37 @@ class Explanations:
     @cached_property
     def _by_word(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
         """The indexes of the changes whose answers have a word, in each run."""
-        found: tuple[dict[str, list[int]], dict[str, list[int]]] = {}, {}
+        indexes: tuple[dict[str, list[int]], dict[str, list[int]]] = {}, {}
         for index, change in enumerate(self._changes):
-            for by_word, said in zip(found, (change.ours, change.theirs), strict=True):
-                for word in {word for form in said.values() for word in form.words}:
+            for by_word, answer_forms in zip(indexes, (change.ours, change.theirs), strict=True):
+                for word in {word for form in answer_forms.values() for word in form.words}:
                     by_word.setdefault(word, []).append(index)
-        return found
+        return indexes
 
-    def _that_hold(self, changed: Words) -> Parts:
+    def _parts_with(self, changed_words: ChangedWords) -> Parts:
         """Return the changes whose answers contain the words that changed in a prompt."""
-        if changed in self._holding:
-            return self._holding[changed]
-        found = self._holding[changed] = Parts()
-        if not changed or not all(gone and new for gone, new in changed):
-            return found
-        indexes = [
+        if changed_words in self._parts_by_words:
+            return self._parts_by_words[changed_words]
+        parts = self._parts_by_words[changed_words] = Parts()
+        if not changed_words or not all(gone and new for gone, new in changed_words):
+            return parts
+        candidates = [
             by_word.get(word, [])
-            for piece in changed
+            for piece in changed_words
             for by_word, words in zip(self._by_word, piece, strict=True)
             for word in words
         ]
-        for index in min(indexes, key=len):
+        for index in min(candidates, key=len):
             change = self._changes[index]
             if all(
-                _holds(change.ours, gone) and _holds(change.theirs, new) for gone, new in changed
+                _has_words(change.ours, gone) and _has_words(change.theirs, new)
+                for gone, new in changed_words
             ):
-                part = found.add(change)
-                self._answers.watch(found, part)
+                part = parts.add(change)
+                self._answers.watch(parts, part)
                 if change.number < self._actors[change.scope].position:
-                    found.note_passed(part)
-        return found
+                    parts.note_passed(part)
+        return parts
 
     def _forms_of(self, record: Record, run: int) -> dict[Hashable, Form]:
         if id(record) not in self._forms:
@@ -167,70 +169,74 @@ class Explanations:
         assert call.one is not None and call.other is not None
         return list(differences(call.one.request, call.other.request))
 
-    def unexplained(self, actor: Actor, came: Came) -> list[Difference]:
+    def unexplained(self, actor: Actor, came_before: CameBefore) -> list[Difference]:
         """Return what differs in an actor's next call beyond the answers that it repeats."""
         return [
-            each for each in self.differences_of(actor) if not self._is_explained(actor, each, came)
+            difference
+            for difference in self.differences_of(actor)
+            if not self._is_explained(actor, difference, came_before)
         ]
 
-    def _is_explained(self, actor: Actor, each: Difference, came: Came) -> bool:
-        key = actor.scope, _plain_text(each.recorded), _plain_text(each.asked)
+    def _is_explained(self, actor: Actor, difference: Difference, came_before: CameBefore) -> bool:
+        key = actor.scope, _plain_text(difference.recorded), _plain_text(difference.asked)
         if key in self._explained:
             return True
-        found = self.quotes_in(actor, each, came)
-        if found and all(self._order.has_come(actor, quote.part.change) for quote in found):
+        quotes = self.quotes_in(actor, difference, came_before)
+        if quotes and all(self._order.has_come(actor, quote.part.change) for quote in quotes):
             self._explained.add(key)
-        return bool(found)
+        return bool(quotes)
 
-    def quotes_in(self, actor: Actor, each: Difference, came: Came) -> list[Quote] | None:
+    def quotes_in(
+        self, actor: Actor, difference: Difference, came_before: CameBefore
+    ) -> list[Quote] | None:
         """Return the answers that explain a difference in an actor's next call; ``None`` if they do
         not.
         """
-        return self._quotes(each, self._admits(actor, each, came))
+        return self._quotes(difference, self._admits(actor, difference, came_before))
 
-    def _quotes(self, each: Difference, admits: Admits) -> list[Quote] | None:
-        if each.field not in PROMPT:
+    def _quotes(self, difference: Difference, admits: Admits) -> list[Quote] | None:
+        if difference.field not in PROMPT_FIELDS:
             return None
-        before, after = _plain_text(each.recorded), _plain_text(each.asked)
+        before, after = _plain_text(difference.recorded), _plain_text(difference.asked)
         if (before, after) in self._unquotable:
             return None
-        found = quotes(before, after, self._answers, admits)
-        if found is None and quotes(before, after, self._answers, _admit_any) is None:
+        quotes = quotes_between(before, after, self._answers, admits)
+        if quotes is None and quotes_between(before, after, self._answers, _admit_any) is None:
             self._unquotable.add((before, after))
-        return found
+        return quotes
 
-    def _admits(self, actor: Actor, difference: Difference, came: Came) -> Admits:
+    def _admits(self, actor: Actor, difference: Difference, came_before: CameBefore) -> Admits:
         """Return what tells whether an actor's next call repeats an answer."""
 
         def admit(parts: Parts, pair: FormPair, rest: Rest) -> Part | None:
-            return self._known(actor, difference, parts, came, pair, rest)
+            return self._first_repeated(actor, difference, parts, came_before, pair, rest)
 
         return admit
 
-    def _known(
+    def _first_repeated(
         self,
         actor: Actor,
         difference: Difference,
         parts: Parts,
-        came: Came,
+        came_before: CameBefore,
         pair: FormPair,
         rest: Rest,
     ) -> Part | None:
         """Return the first part that a text repeats, and whose words it does not hold by chance."""
         text = rest.text
-        if max(pair[0].size, pair[1].size) >= LONG or pair[0].words == pair[1].words:
-            return next(self._order.that_came(actor, parts, came), None)
-        found: list[Iterable[Part]] = [
+        if max(pair[0].size, pair[1].size) >= LONG_ANSWER or pair[0].words == pair[1].words:
+            return next(self._order.parts_before(actor, parts, came_before), None)
+        candidates: list[Iterable[Part]] = [
             repeated
             for words in CONTEXTS
             for repeated in self._repeated(
                 actor, text.words_before(rest.begin, words), pair[0], parts
             )
         ]
-        if difference.role in QUOTING and text.words == pair[0].words:
-            found.append(parts.in_scope(actor.scope))
-        known = merge(*found, key=order_of)
-        return next((part for part in known if came(actor, part.change)), None)
+        if difference.role in QUOTING_ROLES and text.words == pair[0].words:
+            candidates.append(parts.in_scope(actor.scope))
+        in_order = merge(*candidates, key=order_of)
+        return next((part for part in in_order if came_before(actor, part.change)), None)
 
     def _repeated(
         self, actor: Actor, context: tuple[str, ...], form: Form, parts: Parts
@@ -238,25 +244,29 @@ class Explanations:
         """Yield the parts of each turn that the program repeats behind some words in other rounds,
         too.
         """
-        if self._repeats.stands_elsewhere(actor.scope, actor.position, context):
+        if self._repeats.is_in_other_prompt(actor.scope, actor.position, context):
             for group in self._repeats.groups_of(parts):
                 if self._order.turn_order(actor, group.turn) != AFTER:
                     yield self._repeats.repeated(actor.scope, actor.position, context, form, group)
 
-    def quoted(self, actor: Actor, told: Difference, came: Came) -> Change | None:
+    def quoted_answer(
+        self, actor: Actor, difference: Difference, came_before: CameBefore
+    ) -> Change | None:
         """Return an answer that has the words that changed in a prompt, maybe by chance."""
-        if told.field not in PROMPT:
+        if difference.field not in PROMPT_FIELDS:
             return None
 
         def admit(parts: Parts, *_: object) -> Part | None:
-            return next(self._order.that_came(actor, parts, came), None)
+            return next(self._order.parts_before(actor, parts, came_before), None)
 
-        found = self._quotes(told, admit)
-        if found:
-            return found[0].part.change
-        before, after = _plain_text(told.recorded), _plain_text(told.asked)
-        changed = _words_changed(before, after)
-        part = next(self._order.that_came(actor, self._that_hold(changed), came), None)
+        quotes = self._quotes(difference, admit)
+        if quotes:
+            return quotes[0].part.change
+        before, after = _plain_text(difference.recorded), _plain_text(difference.asked)
+        changed_words = _changed_words(before, after)
+        part = next(
+            self._order.parts_before(actor, self._parts_with(changed_words), came_before), None
+        )
         return None if part is None else part.change
 
 
@@ -266,7 +276,7 @@ def _admit_any(parts: Parts, *_: object) -> Part | None:
 
 
 @lru_cache(maxsize=4096)
-def _words_changed(before: str, after: str) -> Words:
+def _changed_words(before: str, after: str) -> ChangedWords:
     """Return the words of each passage in which two texts differ, in both."""
     return tuple(
         (text_of(gone).words, text_of(new).words)
@@ -274,10 +284,12 @@ def _words_changed(before: str, after: str) -> Words:
     )
 
 
-def _holds(said: Mapping[Hashable, Form], words: tuple[str, ...]) -> bool:
+def _has_words(answer_forms: Mapping[Hashable, Form], words: tuple[str, ...]) -> bool:
     """Return whether an answer holds some words in this order."""
     sought = f" {' '.join(words)} "
-    return bool(words) and any(sought in f" {' '.join(form.words)} " for form in said.values())
+    return bool(words) and any(
+        sought in f" {' '.join(form.words)} " for form in answer_forms.values()
+    )
 
 
 def _plain_text(value: Any) -> str:

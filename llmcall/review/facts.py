@@ -24,30 +24,30 @@ def facts(
 
     :param marks: of each record, by its ``id``.
     """
-    asked = [
+    model_calls = [
         call
         for call in calls
         if model_of(call.record.kind, call.record.request, call.record.response) is not None
     ]
-    usages = [call.record.usage for call in asked]
+    usages = [call.record.usage for call in model_calls]
     settings = {
         name: value if isinstance(value, str) else as_json(value)
         for name, value in sorted(run.settings.items())
         if name not in ("model", "embedding_model")
     }
-    found = {
+    by_label = {
         "calls": _sizes(calls),
         "actors": f"{len(run.by_actor()):,}",
         "rounds": "" if run.rounds is None else f"{len(run.rounds.numbers):,}",
-        "model": ", ".join(sorted({call.record.model or call.title for call in asked})),
+        "model": ", ".join(sorted({call.record.model or call.title for call in model_calls})),
         "answered by": ", ".join(run.served),
         "tokens in": _sum(usage.input_tokens for usage in usages),
         "tokens out": _sum(usage.output_tokens for usage in usages),
-        "cost": _cost(asked),
-        "failures": "; ".join(_failures(run, asked, marks)),
+        "cost": _cost(model_calls),
+        "failures": "; ".join(_failures(run, model_calls, marks)),
         **settings,
     }
-    return {label: visible(value) for label, value in found.items() if value}
+    return {label: visible(value) for label, value in by_label.items() if value}
 
 
 def _sizes(calls: Sequence[Call]) -> str:
@@ -65,8 +65,8 @@ def _cost(calls: Sequence[Call]) -> str:
 
 
 def _sum(counts: Iterable[int | None]) -> str:
-    known = [count for count in counts if count is not None]
-    return f"{sum(known):,}" if known else "unknown"
+    known_counts = [count for count in counts if count is not None]
+    return f"{sum(known_counts):,}" if known_counts else "unknown"
 
 
 def _failures(
@@ -74,9 +74,9 @@ def _failures(
 ) -> Iterator[str]:
     """Yield what went wrong, as far as records tell: a call that failed for good leaves none."""
     ends: Counter[str] = Counter()
-    told: Counter[str] = Counter()
+    mark_counts: Counter[str] = Counter()
     for call in calls:
-        told.update(marks.get(id(call.record), ()))
+        mark_counts.update(marks.get(id(call.record), ()))
         ends.update(ends_of(call.record))
     yield from (
         f"{counted(count, 'answer')} ended by {end}"
@@ -84,7 +84,7 @@ def _failures(
         if end not in ORDINARY_ENDS
     )
     for mark in (REFUSED, ASKED_AGAIN):
-        if told[mark]:
-            yield f"{counted(told[mark], 'answer')} {mark}"
+        if mark_counts[mark]:
+            yield f"{counted(mark_counts[mark], 'answer')} {mark}"
     if not run.is_complete:
         yield "the recording broke off"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..display.formatting import one_line
 from ..display.printable import printable
-from .word_changes import WORDS, word_changes
+from .word_changes import TEXT_CHARACTERS, word_changes
 
 STRETCHES_SHOWN = 12  # of rounds
 # By the reason of a parting: what a report says of it.
@@ -103,13 +103,13 @@ class Parting(NamedTuple):
         """
         if self.why == "prompt":
             return word_changes(self.before or "", self.after or "")
-        shown = [
-            f'"{printable(one_line(text, WORDS))}"'
+        quoted = [
+            f'"{printable(one_line(text, TEXT_CHARACTERS))}"'
             for text in (self.before, self.after)
             if text is not None
         ]
-        words = " → ".join(shown)
-        if self.before == self.after or len(set(shown)) == len(shown):
+        words = " → ".join(quoted)
+        if self.before == self.after or len(set(quoted)) == len(quoted):
             return words
         sides = {"".join((text or "").split()) for text in (self.before, self.after)}
         where = "only in white space" if len(sides) == 1 else "after these words"

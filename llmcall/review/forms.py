@@ -37,15 +37,17 @@ class Form(NamedTuple):
 @lru_cache(maxsize=4096)
 def form_of(text: str) -> Form:
     """Return the words of a text."""
-    read = text_of(text)
-    first = read.word_tokens[0] if read.word_tokens else len(read.tokens)
-    last = read.word_tokens[-1] if read.word_tokens else len(read.tokens)
+    tokenized = text_of(text)
+    first = tokenized.word_tokens[0] if tokenized.word_tokens else len(tokenized.tokens)
+    last = tokenized.word_tokens[-1] if tokenized.word_tokens else len(tokenized.tokens)
 
     def marks(begin: int, end: int) -> tuple[str, ...]:
-        return tuple(read.tokens[at] for at in range(begin, end) if not read.blanks[at])
+        return tuple(
+            tokenized.tokens[index] for index in range(begin, end) if not tokenized.blanks[index]
+        )
 
-    lead, trail = marks(0, first), marks(last + 1, len(read.tokens))
-    return Form(text, read.words, lead, trail, sum(map(len, read.words)))
+    lead, trail = marks(0, first), marks(last + 1, len(tokenized.tokens))
+    return Form(text, tokenized.words, lead, trail, sum(map(len, tokenized.words)))
 
 
 def forms(record: Record, normalize: Callable[[str], str] | None) -> dict[Hashable, Form]:
@@ -57,15 +59,15 @@ def forms(record: Record, normalize: Callable[[str], str] | None) -> dict[Hashab
     response = record.response
     if record.kind == "chat":
         choices = response.get("choices") or ()
-        said: Any = [choice.get("message") for choice in choices]
+        answer: Any = [choice.get("message") for choice in choices]
     elif record.kind == "function":
-        said = response.get("value")
+        answer = response.get("value")
     else:
         # The events of a stream hold pieces; the answer is their text.
-        said = [record.answer, response] if record.kind == "http" else None
+        answer = [record.answer, response] if record.kind == "http" else None
     return {
         location: form_of(normalize(text) if normalize else text)
-        for location, text in _parts(said, ())
+        for location, text in _parts(answer, ())
     }
 
 

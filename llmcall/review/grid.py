@@ -51,8 +51,8 @@ class Grid(NamedTuple):
             return self
         rows = self.rows()
         count = min(len(rows), max(1, most * len(rows) // len(self.cells)))
-        chosen = {rows[number * len(rows) // count] for number in range(count)}
-        return self._replace(cells=[cell for cell in self.cells if cell.row in chosen][:most])
+        sampled_rows = {rows[number * len(rows) // count] for number in range(count)}
+        return self._replace(cells=[cell for cell in self.cells if cell.row in sampled_rows][:most])
 
 
 class _ColumnKey(NamedTuple):
@@ -104,13 +104,13 @@ def _headings(keys: Sequence[_ColumnKey]) -> list[str]:
     """Return what stands above each column: only what tells columns apart."""
     has_repeats = any(key.repeat for key in keys)
     has_numbers = any(key.number for key in keys)
-    found = []
+    headings = []
     for key in keys:
         parts = [key.round] if key.round else []
         parts += [f"repeat {key.repeat + 1}"] if has_repeats else []
         parts += [f"call {key.number + 1}"] if has_numbers or not parts else []
-        found.append(", ".join(parts))
-    return found
+        headings.append(", ".join(parts))
+    return headings
 
 
 def pairs_of(run: RecordedRun) -> list[Pair]:

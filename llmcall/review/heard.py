@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..display.formatting import OUTSIDE_ANY_SCOPE, counted, one_line
 from ..display.printable import printable
 from .forms import Form, forms
-from .quotes import CUT_WORDS, KEY_WORDS, LONG
+from .quotes import CUT_WORDS, KEY_WORDS, LONG_ANSWER
 from .texts import Text, text_of
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 Words = tuple[str, ...]
 
 NAME_WORDS = 4  # words before a short quote among which the name must be
-MOST = 200  # answers with the same words or beginning; if more have them, a quote says nothing
-SLACK = 1  # calls by which actors may be ahead of each other
-SHOWN = 60  # characters of a quote
+# With the same words or beginning; if more answers have them, a quote says nothing.
+MOST_ANSWERS = 200
+CALLS_AHEAD = 1  # calls by which actors may be ahead of each other
+QUOTE_CHARACTERS = 60  # characters of a quote
 END_TOKENS = 4
 ACTORS_SHOWN = 8
 _END = re.compile(r"\s*(…|\.\.\.|\[\.\.\.\]|[\"'”»\n]|\Z)")
@@ -57,12 +58,11 @@ class Heard(NamedTuple):
 
     def in_words(self) -> str:
         """Return it as a line."""
-        others = f", or {counted(self.others, 'other answer')} with the same words"
-        quote = printable(one_line(self.text, SHOWN))
-        return (
-            f"message {self.message} quotes {printable(self.actor)}, call {self.call}"
-            f'{others if self.others else ""}: "{quote}"'
-        )
+        source = f"{printable(self.actor)}, call {self.call}"
+        if self.others:
+            source += f", or {counted(self.others, 'other answer')} with the same words"
+        quote = printable(one_line(self.text, QUOTE_CHARACTERS))
+        return f'message {self.message} quotes {source}: "{quote}"'
 
 
 class QuotedWords(NamedTuple):
@@ -92,7 +92,7 @@ class AnswerIndex:
         self._calls = conversations
         self._by_words: dict[Words, dict[Words, dict[CallPosition, None]]] = {}
         self._by_beginning: dict[Words, dict[Words, dict[CallPosition, None]]] = {}
-        self._found: dict[str, tuple[QuotedWords, ...]] = {}
+        self._quotes_by_text: dict[str, tuple[QuotedWords, ...]] = {}
         self._names = {
             actor: [set(text_of(name).words) for name in actor.split("/")]
             for actor in conversations
@@ -107,7 +107,7 @@ class AnswerIndex:
             return
         same = self._by_words.setdefault(form.words[:KEY_WORDS], {})
         same.setdefault(form.words, {})[source] = None
-        if len(form.words) > CUT_WORDS and form.size > LONG:
+        if len(form.words) > CUT_WORDS and form.size > LONG_ANSWER:
             same = self._by_beginning.setdefault(form.words[:CUT_WORDS], {})
             same.setdefault(form.words, {})[source] = None
 
@@ -124,21 +124,24 @@ class AnswerIndex:
                 yield from self._heard_in(text, number, CallPosition(actor, place))
 
     def _heard_in(self, text: str, number: int, hearer: CallPosition) -> Iterator[Heard]:
-        read = text_of(text)
+        tokenized = text_of(text)
         end = 0
         for quote in self._quotes(text):
             if quote.begin < end:
                 continue
             earlier = [each for each in quote.sources if self._may_come_before(each, hearer)]
-            if len(read.words) > quote.end - quote.begin and quote.size < LONG:
-                before = read.words[max(0, quote.begin - NAME_WORDS) : quote.begin]
+            if len(tokenized.words) > quote.end - quote.begin and quote.size < LONG_ANSWER:
+                before = tokenized.words[max(0, quote.begin - NAME_WORDS) : quote.begin]
                 earlier = [each for each in earlier if self._is_named(each.actor, before)]
             if earlier:
                 end = quote.end
-                best = max(earlier, key=lambda each: self._nearness(each, hearer, quote, read))
-                begin, last = read.word_tokens[quote.begin], read.word_tokens[quote.end - 1]
-                words = "".join(read.tokens[begin : last + 1])
-                yield Heard(number, best.actor, best.place + 1, words, len(earlier) - 1)
+                source = max(
+                    earlier, key=lambda each: self._nearness(each, hearer, quote, tokenized)
+                )
+                begin = tokenized.word_tokens[quote.begin]
+                last = tokenized.word_tokens[quote.end - 1]
+                quoted_text = "".join(tokenized.tokens[begin : last + 1])
+                yield Heard(number, source.actor, source.place + 1, quoted_text, len(earlier) - 1)
 
     def _may_come_before(self, source: CallPosition, hearer: CallPosition) -> bool:
         """Return whether an answer may have come before a call.
@@ -150,7 +153,7 @@ class AnswerIndex:
             return source.place < hearer.place
         if self._run.rounds is not None:
             return self._round_number(source) <= self._round_number(hearer)
-        is_later = source.place > hearer.place + SLACK
+        is_later = source.place > hearer.place + CALLS_AHEAD
         return not (is_later and self._progress(source) > self._progress(hearer))
 
     def _round_number(self, position: CallPosition) -> int:
@@ -161,12 +164,12 @@ class AnswerIndex:
         return position.place / len(self._calls[position.actor])
 
     def _nearness(
-        self, source: CallPosition, hearer: CallPosition, quote: QuotedWords, read: Text
+        self, source: CallPosition, hearer: CallPosition, quote: QuotedWords, tokenized: Text
     ) -> tuple[Any, ...]:
         """Return what is largest for the likeliest source of a quote: one that the text names, of
         an earlier round, and of these the last.
         """
-        before = read.words[max(0, quote.begin - NAME_WORDS) : quote.begin]
+        before = tokenized.words[max(0, quote.begin - NAME_WORDS) : quote.begin]
         return self._is_named(source.actor, before), source.place < hearer.place, source.place
 
     def _is_named(self, actor: str, words: Collection[str]) -> bool:
@@ -174,42 +177,44 @@ class AnswerIndex:
         return any(name and name <= set(words) for name in self._names[actor])
 
     def _quotes(self, text: str) -> tuple[QuotedWords, ...]:
-        if text not in self._found:
-            self._found[text] = tuple(self._read(text_of(text)))
-        return self._found[text]
+        if text not in self._quotes_by_text:
+            self._quotes_by_text[text] = tuple(self._find_quotes(text_of(text)))
+        return self._quotes_by_text[text]
 
-    def _read(self, text: Text) -> Iterator[QuotedWords]:
+    def _find_quotes(self, text: Text) -> Iterator[QuotedWords]:
         """Yield the quotes in a text from left to right, each time the longest."""
-        at = 0
-        while at < len(text.words):
+        begin = 0
+        while begin < len(text.words):
             quote = max(
-                (*self._whole(text.words, at), *self._cut(text, at)),
+                (*self._whole_quotes(text.words, begin), *self._cut_quotes(text, begin)),
                 key=lambda each: each.end,
                 default=None,
             )
             if quote is not None:
                 yield quote
-            at = at + 1 if quote is None or quote.size < LONG else quote.end
+            begin = begin + 1 if quote is None or quote.size < LONG_ANSWER else quote.end
 
-    def _whole(self, words: Words, at: int) -> Iterator[QuotedWords]:
+    def _whole_quotes(self, words: Words, begin: int) -> Iterator[QuotedWords]:
         for length in range(1, KEY_WORDS + 1):
-            same = self._by_words.get(words[at : at + length])
-            for count in {len(each) for each in same or ()}:
-                sources = same.get(words[at : at + count]) if same else None
-                if sources and len(sources) <= MOST and at + count <= len(words):
-                    yield _quote(words, at, at + count, sources)
+            candidates = self._by_words.get(words[begin : begin + length])
+            for count in {len(each) for each in candidates or ()}:
+                sources = candidates.get(words[begin : begin + count]) if candidates else None
+                if sources and len(sources) <= MOST_ANSWERS and begin + count <= len(words):
+                    yield _quote(words, begin, begin + count, sources)
 
-    def _cut(self, text: Text, at: int) -> Iterator[QuotedWords]:
+    def _cut_quotes(self, text: Text, begin: int) -> Iterator[QuotedWords]:
         """Yield the answers of which a text has the beginning, and then ends or breaks off."""
         words = text.words
-        alike = self._by_beginning.get(words[at : at + CUT_WORDS], {})
-        for form, sources in alike.items() if len(alike) <= MOST else ():
-            most = min(len(form), len(words) - at)
-            count = next((n for n in range(most) if form[n] != words[at + n]), most)
-            if count < most and form[count].startswith(words[at + count]):  # a word that was cut
+        candidates = self._by_beginning.get(words[begin : begin + CUT_WORDS], {})
+        for form, sources in candidates.items() if len(candidates) <= MOST_ANSWERS else ():
+            most = min(len(form), len(words) - begin)
+            count = next(
+                (index for index in range(most) if form[index] != words[begin + index]), most
+            )
+            if count < most and form[count].startswith(words[begin + count]):  # a word that was cut
                 count += 1
-            if KEY_WORDS <= count < len(form) and _breaks_off(text, at + count):
-                yield _quote(words, at, at + count, sources)
+            if KEY_WORDS <= count < len(form) and _breaks_off(text, begin + count):
+                yield _quote(words, begin, begin + count, sources)
 
 
 def _breaks_off(text: Text, end: int) -> bool:
@@ -225,7 +230,7 @@ def _quote(words: Words, begin: int, end: int, sources: Iterable[CallPosition]) 
 # One call
 
 
-def place_of(
+def call_position(
     run: RecordedRun, calls: Mapping[str, Sequence[Call]], scope: str, number: int
 ) -> tuple[str, int]:
     """Return the actor that made a call, and the call's place among its calls, from 0.
@@ -236,42 +241,41 @@ def place_of(
     :raises ValueError: if the run has no such call.
     """
     if scope in calls:
-        found = [(scope, place) for place in range(len(calls[scope]))]
+        positions = [(scope, place) for place in range(len(calls[scope]))]
     else:
-        found = [
+        positions = [
             (actor, place)
-            for actor, its in calls.items()
-            for place, call in enumerate(its)
+            for actor, actor_calls in calls.items()
+            for place, call in enumerate(actor_calls)
             if call.record.scope == scope
         ]
-    if not found:
-        shown = [printable(actor) or OUTSIDE_ANY_SCOPE for actor in list(calls)[:ACTORS_SHOWN]]
+    if not positions:
+        names = [printable(actor) or OUTSIDE_ANY_SCOPE for actor in list(calls)[:ACTORS_SHOWN]]
         more = f" and {len(calls) - ACTORS_SHOWN:,} more" if len(calls) > ACTORS_SHOWN else ""
-        raise ValueError(f"{run.name} has no scope {scope!r}; it has {', '.join(shown)}{more}")
-    if not 1 <= number <= len(found):
-        has = counted(len(found), "call")
+        raise ValueError(f"{run.name} has no scope {scope!r}; it has {', '.join(names)}{more}")
+    if not 1 <= number <= len(positions):
+        count = counted(len(positions), "call")
         raise ValueError(
-            f"{scope!r} has no call {number} in {run.name}; it has {has}, numbered from 1"
+            f"{scope!r} has no call {number} in {run.name}; it has {count}, numbered from 1"
         )
-    return found[number - 1]
+    return positions[number - 1]
 
 
-def heard_lines(name: str, actor: str, found: Sequence[Heard]) -> Iterator[str]:
+def heard_lines(name: str, actor: str, quotes: Sequence[Heard]) -> Iterator[str]:
     """Yield what a prompt quotes, a line each; an actor's own answers, which its history repeats,
     in one.
 
     :param name: what the call is called.
     """
     yield name
-    own = [each for each in found if each.actor == actor]
-    others = [each for each in found if each.actor != actor]
-    if own:
-        messages, calls = {each.message for each in own}, {each.call for each in own}
+    own_quotes = [each for each in quotes if each.actor == actor]
+    other_quotes = [each for each in quotes if each.actor != actor]
+    if own_quotes:
+        messages, calls = {each.message for each in own_quotes}, {each.call for each in own_quotes}
         repeats = "repeat" if len(messages) > 1 else "repeats"
-        answers = f"its own answers of {_numbers('call', calls)}"
-        yield f"{_numbers('message', messages)} {repeats} {answers}"
-    yield from (each.in_words() for each in others)
-    if not others:
+        yield f"{_numbers('message', messages)} {repeats} its own answers of {_numbers('call', calls)}"
+    yield from (each.in_words() for each in other_quotes)
+    if not other_quotes:
         yield "no message quotes an earlier answer of another actor"
 
 

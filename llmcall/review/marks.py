@@ -23,24 +23,24 @@ def find_marks(calls: Iterable[Sequence[Call]]) -> dict[int, list[str]]:
 
     :param calls: those of each actor.
     """
-    found = {}
-    for its in calls:
-        again = asked_again(its)
-        for call in its:
+    marks_by_record = {}
+    for actor_calls in calls:
+        asked_again_ids = asked_again(actor_calls)
+        for call in actor_calls:
             key = id(call.record)
-            found[key] = marks_of(call.record, is_asked_again=key in again)
-    return found
+            marks_by_record[key] = marks_of(call.record, is_asked_again=key in asked_again_ids)
+    return marks_by_record
 
 
 def marks_of(record: Record, *, is_asked_again: bool) -> list[str]:
     """Return whether an answer was refused, cut or asked again."""
     ends = set(ends_of(record))
-    found = {
+    has_mark = {
         REFUSED: record.refusal is not None or not ends.isdisjoint(ENDS_OF_REFUSED),
         CUT: not ends.isdisjoint(ENDS_OF_CUT),
         ASKED_AGAIN: is_asked_again,
     }
-    return [mark for mark, is_so in found.items() if is_so]
+    return [mark for mark, is_marked in has_mark.items() if is_marked]
 
 
 def ends_of(record: Record) -> list[str]:
@@ -57,13 +57,13 @@ def asked_again(calls: Iterable[Call]) -> set[int]:
 
     :param calls: those of one actor.
     """
-    found: set[int] = set()
+    ids: set[int] = set()
     by_messages: dict[Sequence[object], Call] = {}
     for call in calls:
         last = call.messages[-1] if call.messages else None
         if last is not None and any(text.startswith(CORRECTION) for text in last.texts):
-            before = by_messages.get(call.messages[:-2])
-            if before is not None:
-                found.add(id(before.record))
+            previous = by_messages.get(call.messages[:-2])
+            if previous is not None:
+                ids.add(id(previous.record))
         by_messages[call.messages] = call
-    return found
+    return ids

@@ -14,7 +14,7 @@ from .progress import Actor
 
 BEFORE, BESIDE, AFTER = range(3)
 
-Came = Callable[[Actor, Change], bool]  # whether an answer came before an actor's next call
+CameBefore = Callable[[Actor, Change], bool]  # whether an answer came before an actor's next call
 
 
 class Order:
@@ -50,18 +50,18 @@ class Order:
             return BEFORE
         return AFTER if other_call[0] > next_call[0] and other_call[1] > next_call[1] else BESIDE
 
-    def that_came(self, actor: Actor, parts: Parts, came: Came) -> Iterator[Part]:
+    def parts_before(self, actor: Actor, parts: Parts, came_before: CameBefore) -> Iterator[Part]:
         """Yield the parts that came before an actor's next call, in their order.
 
         An actor's own turns are in the same order, apart from the next call itself.
         """
         groups: list[Iterable[Part]] = []
-        for turn, each in parts.by_turn.items():
+        for turn, turn_parts in parts.by_turn.items():
             order = self.turn_order(actor, turn)
             if order == BEFORE:
-                groups.append(each)
-            elif order == BESIDE and came == self.has_come:
+                groups.append(turn_parts)
+            elif order == BESIDE and came_before == self.has_come:
                 groups.append(parts.passed_by_turn.get(turn, ()))
             elif order == BESIDE:
-                groups.append(part for part in each if came(actor, part.change))
+                groups.append(part for part in turn_parts if came_before(actor, part.change))
         return merge(*groups, key=order_of)

@@ -47,12 +47,14 @@ def page(
     from jinja2 import Environment, StrictUndefined
 
     calls = [conversations(run) for run in runs]
-    marks = find_marks(actor for its in calls for actor in its.values())
-    whole = grid(comparison.pairs if comparison else pairs_of(runs[0]))
-    shown = whole.sampled(sample)
-    told = [
-        facts(run, [call for actor in its.values() for call in actor], marks)
-        for run, its in zip(runs, calls, strict=True)
+    marks = find_marks(
+        actor_calls for calls_by_actor in calls for actor_calls in calls_by_actor.values()
+    )
+    full_grid = grid(comparison.pairs if comparison else pairs_of(runs[0]))
+    shown_grid = full_grid.sampled(sample)
+    run_facts = [
+        facts(run, [call for actor_calls in calls_by_actor.values() for call in actor_calls], marks)
+        for run, calls_by_actor in zip(runs, calls, strict=True)
     ]
     style, script = _file("report.css"), _script()
     environment = Environment(
@@ -60,11 +62,11 @@ def page(
     )
     return environment.from_string(_file("report.html")).render(
         names=[visible(_name(run)) for run in runs],
-        labels=list(dict.fromkeys(label for each in told for label in each)),
-        facts=told,
+        labels=list(dict.fromkeys(label for each in run_facts for label in each)),
+        facts=run_facts,
         lines=[] if comparison is None else visible(str(comparison)).split("\n"),
-        sample="" if shown is whole else _sample(shown, whole),
-        data=_json(page_data(runs, calls, shown, marks, comparison)),
+        sample="" if shown_grid is full_grid else _sample(shown_grid, full_grid),
+        data=_json(page_data(runs, calls, shown_grid, marks, comparison)),
         style=style,
         script=script,
         policy="; ".join(
@@ -78,11 +80,11 @@ def page(
     )
 
 
-def _sample(shown: Grid, whole: Grid) -> str:
+def _sample(shown_grid: Grid, full_grid: Grid) -> str:
     """Return how much of a run is shown, in words."""
     return (
-        f"{len(shown.cells):,} of {len(whole.cells):,} calls, "
-        f"of {len(shown.rows()):,} of {len(whole.rows()):,} actors"
+        f"{len(shown_grid.cells):,} of {len(full_grid.cells):,} calls, "
+        f"of {len(shown_grid.rows()):,} of {len(full_grid.rows()):,} actors"
     )
 
 
@@ -110,5 +112,5 @@ def _source(text: str) -> str:
 
 def _name(run: RecordedRun) -> str:
     """Return a run's name without the folders that its file is in."""
-    what, of, path = run.name.rpartition(" of ")
-    return f"{what}{of}{os.path.basename(path.rstrip('/'))}"
+    prefix, separator, path = run.name.rpartition(" of ")
+    return f"{prefix}{separator}{os.path.basename(path.rstrip('/'))}"

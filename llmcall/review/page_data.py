@@ -52,15 +52,15 @@ def page_data(
     :param comparison: what was made of two runs.
     """
     data = PageData(grid)
-    for run, its in zip(runs, conversations, strict=True):
-        data.add_run(run, its, marks)
-    found = {
+    for run, calls_by_actor in zip(runs, conversations, strict=True):
+        data.add_run(run, calls_by_actor, marks)
+    sections = {
         "parted": data.parted(comparison),
         "spread": data.spread(),
         "survey": list(_survey(conversations, grid, marks)),
         "cells": data.cells(),
     }
-    return found | data.tables()
+    return sections | data.tables()
 
 
 class PageData:
@@ -74,7 +74,7 @@ class PageData:
         self._calls: list[dict[str, Any]] = []
         self._numbers: dict[int, int] = {}  # by the id of a record: its index among the calls
         self._heard: dict[int, list[Any]] = {}
-        self._shown = {
+        self._shown_ids = {
             id(record)
             for cell in grid.cells
             for record in (cell.pair.one, cell.pair.other)
@@ -88,7 +88,7 @@ class PageData:
         answers = AnswerIndex(run, conversations)
         for actor, calls in conversations.items():
             for place, call in enumerate(calls):
-                if id(call.record) in self._shown:
+                if id(call.record) in self._shown_ids:
                     self._add_call(call, marks)
                     self._add_heard(answers, actor, place, call)
 
@@ -105,7 +105,7 @@ class PageData:
                 "draw": visible(call.draw),
                 "node": self._histories(call)[-1],
                 "new": len(call.messages) - call.repeated,
-                "answers": [self._messages[said] for said in call.answers],
+                "answers": [self._messages[message] for message in call.answers],
                 "input": usage.input_tokens,
                 "output": usage.output_tokens,
                 "cost": record.cost,
@@ -118,10 +118,10 @@ class PageData:
         """Return the node of each history with which a call begins: the one before the last
         message, and that.
         """
-        found = [ROOT]
-        for said in call.messages:
-            found.append(self._nodes[found[-1], self._messages[said]])
-        return found
+        nodes = [ROOT]
+        for message in call.messages:
+            nodes.append(self._nodes[nodes[-1], self._messages[message]])
+        return nodes
 
     def _add_heard(self, answers: AnswerIndex, actor: str, place: int, call: Call) -> None:
         """Add which earlier answers of others the messages quote that no call before had."""
@@ -146,7 +146,7 @@ class PageData:
 
     def tables(self) -> dict[str, Any]:
         """Return the tables of actors, texts, messages, histories and calls, when all else is there."""
-        said = [
+        messages = [
             [visible(each.role), [self._text(text) for text in each.texts]]
             for each in self._messages
         ]
@@ -154,10 +154,10 @@ class PageData:
         return {
             "actors": list(self._actors),
             "texts": list(self._texts),
-            "messages": said,
+            "messages": messages,
             "nodes": list(self._nodes),
             "calls": {name: [call[name] for call in self._calls] for name in names},
-            "heard": {node: found for node, found in self._heard.items() if found},
+            "heard": {node: quotes for node, quotes in self._heard.items() if quotes},
         }
 
     def cells(self) -> dict[str, Any]:
@@ -180,7 +180,7 @@ class PageData:
 
     def parted(self, comparison: Comparison | None) -> dict[int, list[str]]:
         """Return why an actor's runs part, and what differs there, by the number of the cell."""
-        told = {
+        reasons = {
             (each.scope, each.place, each.status): [
                 WHY[each.why],
                 visible(f"{each.in_words()}{each.perhaps}"),
@@ -188,26 +188,26 @@ class PageData:
             for each in (comparison.parted if comparison else ())
         }
         calls = ((cell.pair.scope, cell.pair.place, cell.pair.status) for cell in self._grid.cells)
-        return {number: told[call] for number, call in enumerate(calls) if call in told}
+        return {number: reasons[call] for number, call in enumerate(calls) if call in reasons}
 
     def spread(self) -> list[list[Any]]:
         """Return, of each request that was drawn several times, its calls, and how often each
         answer came.
         """
-        drawn: dict[Any, list[Record]] = {}  # by what was asked
+        records_by_request: dict[Any, list[Record]] = {}  # by what was asked
         for cell in self._grid.cells:
             record = cell.pair.one
             if record is not None:
                 call = self._calls[self._numbers[id(record)]]
-                asked = record.kind, call["title"], call["parameters"], call["node"]
-                drawn.setdefault(asked, []).append(record)
-        found = []
-        for same in drawn.values():
-            if len(same) > 1:
-                counts = Counter(counted_value(record.answer) for record in same)
+                request = record.kind, call["title"], call["parameters"], call["node"]
+                records_by_request.setdefault(request, []).append(record)
+        spreads = []
+        for records in records_by_request.values():
+            if len(records) > 1:
+                counts = Counter(counted_value(record.answer) for record in records)
                 answers = [[self._text(answer), count] for answer, count in counts.most_common()]
-                found.append([[self._numbers[id(record)] for record in same], answers])
-        return found
+                spreads.append([[self._numbers[id(record)] for record in records], answers])
+        return spreads
 
 
 def _number(cell: Cell) -> str:
@@ -222,18 +222,18 @@ def _survey(
     conversations: Sequence[Conversations], grid: Grid, marks: Marks
 ) -> Iterator[dict[str, Any]]:
     """Yield the distributions of a survey's answers."""
-    again = {number for number, each in marks.items() if ASKED_AGAIN in each}
-    if not all(is_survey(its, again) for its in conversations):
+    asked_again_ids = {number for number, each in marks.items() if ASKED_AGAIN in each}
+    if not all(is_survey(calls_by_actor, asked_again_ids) for calls_by_actor in conversations):
         return
     calls: list[Call] = []
     numbers: list[int] = []
     sides: list[str] = []
-    for its, side in zip(conversations, ("this run", "the other run"), strict=False):
-        for actor in its.values():
-            kept = [call for call in actor if id(call.record) not in again]
-            calls += kept
-            numbers += range(len(kept))
-            sides += [side] * len(kept)
+    for calls_by_actor, side in zip(conversations, ("this run", "the other run"), strict=False):
+        for actor_calls in calls_by_actor.values():
+            final_calls = [call for call in actor_calls if id(call.record) not in asked_again_ids]
+            calls += final_calls
+            numbers += range(len(final_calls))
+            sides += [side] * len(final_calls)
     compared = sides if len(conversations) > 1 else ()
     for each in distributions(calls, marks, numbers, compared):
         yield {

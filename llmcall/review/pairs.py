@@ -39,34 +39,41 @@ def paired(
 ) -> Iterator[Pair]:
     """Yield the calls of one actor in pairs."""
     begin = _first_difference(ours, theirs)
-    one, other = (list(map(asked_key, records[begin:])) for records in (ours, theirs))
-    matcher = difflib.SequenceMatcher(None, one, other, autojunk=False)
-    for kind, *ends in (("equal", -begin, 0, -begin, 0), *matcher.get_opcodes()):
-        i, i_end, j, j_end = (begin + end for end in ends)
-        while i < i_end and j < j_end and (kind == "equal" or _alike(ours[i], theirs[j])):
-            is_same = kind == "equal" and same_answer(ours[i], theirs[j])
-            yield Pair(scope, i, ours[i], theirs[j], "same" if is_same else "changed", run)
-            i, j = i + 1, j + 1
+    keys, other_keys = (list(map(request_key, records[begin:])) for records in (ours, theirs))
+    matcher = difflib.SequenceMatcher(None, keys, other_keys, autojunk=False)
+    for kind, *bounds in (("equal", -begin, 0, -begin, 0), *matcher.get_opcodes()):
+        index, end, other_index, other_end = (begin + bound for bound in bounds)
+        while (
+            index < end
+            and other_index < other_end
+            and (kind == "equal" or _alike(ours[index], theirs[other_index]))
+        ):
+            is_same = kind == "equal" and same_answer(ours[index], theirs[other_index])
+            status = "same" if is_same else "changed"
+            yield Pair(scope, index, ours[index], theirs[other_index], status, run)
+            index, other_index = index + 1, other_index + 1
         yield from (
-            Pair(scope, place, ours[place], None, "missing", run) for place in range(i, i_end)
+            Pair(scope, place, ours[place], None, "missing", run) for place in range(index, end)
         )
         yield from (
-            Pair(scope, place, None, theirs[place], "added", run) for place in range(j, j_end)
+            Pair(scope, place, None, theirs[place], "added", run)
+            for place in range(other_index, other_end)
         )
 
 
 def _first_difference(ours: Sequence[Record], theirs: Sequence[Record]) -> int:
-    """Return the place of the first calls of two runs that ask for something different."""
-    for place, (one, other) in enumerate(zip(ours, theirs, strict=False)):
-        if one.kind != other.kind or one.request != other.request:
-            return place
+    """Return the index of the first calls of two runs that ask for something different."""
+    for index, (record, other) in enumerate(zip(ours, theirs, strict=False)):
+        if record.kind != other.kind or record.request != other.request:
+            return index
     return min(len(ours), len(theirs))
 
 
-def asked_key(record: Record) -> str:
+def request_key(record: Record) -> str:
     """Return a text that is the same for equal requests only, whatever their draws."""
     return key_of(record.kind, record.request, None)
 
 
-def _alike(one: Record, other: Record) -> bool:
-    return one.kind == other.kind and one.request.get("function") == other.request.get("function")
+def _alike(record: Record, other: Record) -> bool:
+    is_same_kind = record.kind == other.kind
+    return is_same_kind and record.request.get("function") == other.request.get("function")

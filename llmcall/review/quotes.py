@@ -16,7 +16,7 @@ from .changes import Change, Part, Parts
 from .forms import Form
 from .texts import Text
 
-LONG = 12  # characters of the words of an answer that no prompt holds by chance
+LONG_ANSWER = 12  # characters of the words of an answer that no prompt holds by chance
 CUT_WORDS = 4  # so many words of an answer must be there to know it by its beginning
 CUT_SLACK = 24  # characters by which two cuts of one rule may differ
 ELLIPSES = (("…",), (".", ".", "."), ("[", ".", ".", ".", "]"))  # at the end of what was cut
@@ -75,12 +75,12 @@ class ChangedAnswerIndex:
     def _add_words(self, pair: FormPair, parts: Parts) -> None:
         """Add an answer to the tables by its first words."""
         tables = [(self.by_words, KEY_WORDS)]
-        if any(len(form.words) > CUT_WORDS and form.size > LONG for form in pair):
+        if any(len(form.words) > CUT_WORDS and form.size > LONG_ANSWER for form in pair):
             tables.append((self.by_beginning, CUT_WORDS))
         for table, length in tables:
             table.setdefault(pair[0].words[:1], {})
-            others = table.setdefault(pair[0].words[:length], {})
-            others.setdefault(pair[1].words[:length], []).append((pair, parts))
+            by_other_words = table.setdefault(pair[0].words[:length], {})
+            by_other_words.setdefault(pair[1].words[:length], []).append((pair, parts))
         self.longest = max(self.longest, *(len(form.words) for form in pair))
 
     def watch(self, parts: Parts, part: Part) -> None:
@@ -107,10 +107,10 @@ class ChangedAnswerIndex:
         for pair, parts in _beginning_with(words, other_words, self.by_words):
             ends = _whole_ends(rest, other, pair)
             yield from _quotes(rest, ends, pair, parts, admits)
-        cut = list(_beginning_with(words, other_words, self.by_beginning))
-        same = _words_in_common(rest, other) if cut else 0
-        for pair, parts in cut:
-            if _may_differ(rest, other, pair, same):
+        candidates = list(_beginning_with(words, other_words, self.by_beginning))
+        common = _words_in_common(rest, other) if candidates else 0
+        for pair, parts in candidates:
+            if _may_differ(rest, other, pair, common):
                 ends = _cut_ends(rest, other, pair)
                 yield from _quotes(rest, ends, pair, parts, admits)
 
@@ -124,15 +124,15 @@ def _beginning_with(
     """
     is_first_word = words[:1] in table
     for length in range(len(words) + 1 if is_first_word else 1):
-        others = table.get(words[:length])
-        if not others:
+        by_other_words = table.get(words[:length])
+        if not by_other_words:
             continue
-        found = [
+        matches = [
             each
             for other_length in range(len(other_words) + 1)
-            for each in others.get(other_words[:other_length], ())
+            for each in by_other_words.get(other_words[:other_length], ())
         ]
-        yield from sorted(found, key=lambda each: each[1].index)
+        yield from sorted(matches, key=lambda each: each[1].index)
 
 
 class Quote(NamedTuple):
@@ -140,14 +140,14 @@ class Quote(NamedTuple):
 
     :param part: what is quoted.
     :param pair: its words in both runs.
-    :param at: the token of the first text at which it begins.
+    :param begin: the token of the first text at which it begins.
     :param end: the token after it.
     :param other_end: the token after it in the other text.
     """
 
     part: Part
     pair: FormPair
-    at: int
+    begin: int
     end: int
     other_end: int
 
@@ -167,49 +167,51 @@ def _words_in_common(rest: Rest, other: Rest) -> int:
     return in_common(rest.text.words, rest.first_word, other.text.words, other.first_word)
 
 
-def in_common(texts: Sequence[str], first: int, others: Sequence[str], first_other: int) -> int:
+def in_common(
+    tokens: Sequence[str], first: int, other_tokens: Sequence[str], other_first: int
+) -> int:
     """Return how many words or tokens two sequences have in common, from one of each on."""
-    most = min(len(texts) - first, len(others) - first_other)
+    most = min(len(tokens) - first, len(other_tokens) - other_first)
     for number in range(most):
-        if texts[first + number] != others[first_other + number]:
+        if tokens[first + number] != other_tokens[other_first + number]:
             return number
     return most
 
 
-def _may_differ(rest: Rest, other: Rest, pair: FormPair, same: int) -> bool:
+def _may_differ(rest: Rest, other: Rest, pair: FormPair, common: int) -> bool:
     """Return whether two texts may quote an answer beyond the words that they have in common: what is
     the same needs no explanation.
 
-    :param same: how many words they have in common.
+    :param common: how many words they have in common.
     """
-    is_over = [len(form.words) <= same for form in pair]
-    goes_on = [_goes_on(rest, pair[0], same), _goes_on(other, pair[1], same)]
+    is_over = [len(form.words) <= common for form in pair]
+    goes_on = [_goes_on(rest, pair[0], common), _goes_on(other, pair[1], common)]
     return any(goes_on) and all(map(or_, is_over, goes_on))
 
 
-def _goes_on(rest: Rest, form: Form, same: int) -> bool:
+def _goes_on(rest: Rest, form: Form, common: int) -> bool:
     """Return whether an answer goes on in a text after so many words; the next word may be cut."""
     words = rest.text.words
     first = rest.first_word
-    at = first + same
+    next_word = first + common
     return (
-        same < len(form.words)
-        and at < len(words)
-        and form.words[same].startswith(words[at])
-        and words[first:at] == form.words[:same]
+        common < len(form.words)
+        and next_word < len(words)
+        and form.words[common].startswith(words[next_word])
+        and words[first:next_word] == form.words[:common]
     )
 
 
-def _skipped(text: Text, at: int, marks: Sequence[str]) -> int:
+def _skip(text: Text, position: int, marks: Sequence[str]) -> int:
     """Return the next token that is neither blank nor one of some marks, in their order."""
-    left = list(marks)
-    while at < len(text.tokens):
-        if left and text.tokens[at] == left[0]:
-            del left[0]
-        elif not text.blanks[at]:
+    remaining = list(marks)
+    while position < len(text.tokens):
+        if remaining and text.tokens[position] == remaining[0]:
+            del remaining[0]
+        elif not text.blanks[position]:
             break
-        at += 1
-    return at
+        position += 1
+    return position
 
 
 def _ends(rest: Rest, form: Form) -> set[int]:
@@ -221,33 +223,33 @@ def _ends(rest: Rest, form: Form) -> set[int]:
         return set()
     text = rest.text
     first = rest.first_word
-    at = _skipped(text, rest.begin, form.lead)
+    position = _skip(text, rest.begin, form.lead)
     if count:
-        if text.word_tokens[first] != at:
+        if text.word_tokens[first] != position:
             return set()
-        at = text.word_tokens[first + count - 1] + 1
-    return {_skipped(text, at, ()), _skipped(text, at, form.trail)}
+        position = text.word_tokens[first + count - 1] + 1
+    return {_skip(text, position, ()), _skip(text, position, form.trail)}
 
 
-def _cut(rest: Rest, form: Form) -> tuple[set[int], int]:
+def _ends_of_cut(rest: Rest, form: Form) -> tuple[set[int], int]:
     """Return where the beginning of an answer may end, and how many characters of words it has."""
-    whole = _ends(rest, form)
-    if whole:
-        return whole, form.size
+    whole_ends = _ends(rest, form)
+    if whole_ends:
+        return whole_ends, form.size
     text = rest.text
     first = rest.first_word
-    there = rest.words(len(form.words))
-    if there[:CUT_WORDS] != form.words[:CUT_WORDS]:
+    words = rest.words(len(form.words))
+    if words[:CUT_WORDS] != form.words[:CUT_WORDS]:
         return set(), 0
-    same = in_common(there, 0, form.words, 0)
-    size = sum(map(len, there[:same]))
-    if same < len(there) and form.words[same].startswith(there[same]):  # a word that was cut
-        size += len(there[same])
-        same += 1
-    if size < LONG or text.word_tokens[first] != _skipped(text, rest.begin, form.lead):
+    common = in_common(words, 0, form.words, 0)
+    size = sum(map(len, words[:common]))
+    if common < len(words) and form.words[common].startswith(words[common]):  # a word that was cut
+        size += len(words[common])
+        common += 1
+    if size < LONG_ANSWER or text.word_tokens[first] != _skip(text, rest.begin, form.lead):
         return set(), 0
-    end = text.word_tokens[first + same - 1] + 1
-    return {_skipped(text, end, marks) for marks in ((), *ELLIPSES)}, size
+    end = text.word_tokens[first + common - 1] + 1
+    return {_skip(text, end, marks) for marks in ((), *ELLIPSES)}, size
 
 
 def _whole_ends(rest: Rest, other: Rest, pair: FormPair) -> list[tuple[int, int]]:
@@ -257,8 +259,8 @@ def _whole_ends(rest: Rest, other: Rest, pair: FormPair) -> list[tuple[int, int]
 
 def _cut_ends(rest: Rest, other: Rest, pair: FormPair) -> list[tuple[int, int]]:
     """Return where an answer may end in two texts that one rule cuts."""
-    ends, size = _cut(rest, pair[0])
-    other_ends, other_size = _cut(other, pair[1])
+    ends, size = _ends_of_cut(rest, pair[0])
+    other_ends, other_size = _ends_of_cut(other, pair[1])
     if not ends or not other_ends:
         return []
     is_whole, is_other_whole = size == pair[0].size, other_size == pair[1].size

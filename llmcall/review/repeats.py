@@ -14,15 +14,15 @@ from ..requests.contents import strings_in
 from ..types import Record
 from .changes import Part, Parts, Turn
 from .forms import Form
-from .texts import spoken, text_of
+from .texts import padded_words, text_of
 
-PROMPT = ("messages", "input", "arguments", "body")  # the fields that contain what was said
+PROMPT_FIELDS = ("messages", "input", "arguments", "body")  # the fields that contain what was said
 CONTEXTS = (2, 1)  # words before a quote by which the same place of other prompts is known
 
 Calls = Sequence[tuple[Record | None, Record | None]]  # of an actor, in both runs
 FormsOf = Callable[[Record, int], Mapping[Hashable, Form]]
 # A set of actors: the bit of each is 1, so that many large sets are intersected fast.
-Actors = int
+ActorSet = int
 
 
 class Repeats:
@@ -41,14 +41,14 @@ class Repeats:
         self._forms_of = forms_of
         self._calls_with: dict[str, dict[tuple[str, ...], tuple[int, int]]] = {}
         self._continuations: dict[tuple[str, str], list[Continuation]] = {}
-        self._said: dict[tuple[int, int], AnswersOfTurn] = {}
+        self._answers_by_turn: dict[tuple[int, int], AnswersOfTurn] = {}
         self._groups: dict[Parts, list[Group]] = {}
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
         return {scope: number for number, scope in enumerate(self._sources)}
 
-    def stands_elsewhere(self, scope: str, number: int, context: tuple[str, ...]) -> bool:
+    def is_in_other_prompt(self, scope: str, number: int, context: tuple[str, ...]) -> bool:
         """Return whether another prompt of an actor has some words; none are in every prompt.
 
         :param number: the place of the prompt at hand.
@@ -63,13 +63,14 @@ class Repeats:
     def groups_of(self, parts: Parts) -> list[Group]:
         """Return some parts by their turns and their locations in the answers."""
         if parts not in self._groups:
-            found: dict[tuple[Turn, Hashable], dict[int, Part]] = {}
-            for turn, each in parts.by_turn.items():
-                for part in each:
+            by_turn_and_location: dict[tuple[Turn, Hashable], dict[int, Part]] = {}
+            for turn, turn_parts in parts.by_turn.items():
+                for part in turn_parts:
                     actor = self._numbers[part.change.scope]
-                    found.setdefault((turn, part.location), {})[actor] = part
+                    by_turn_and_location.setdefault((turn, part.location), {})[actor] = part
             self._groups[parts] = [
-                Group(*key, by_actor, _set_of(by_actor)) for key, by_actor in found.items()
+                Group(*key, by_actor, _set_of(by_actor))
+                for key, by_actor in by_turn_and_location.items()
             ]
         return self._groups[parts]
 
@@ -87,15 +88,15 @@ class Repeats:
         :param form: what is quoted.
         :param group: the parts that may be quoted.
         """
-        words = _spoken(form)
+        words = _padded_words(form)
         lag = number - group.turn[0]
         fitting, differing = group.actors, 0
         for continuation in self._continuations_of(scope, " ".join(context)):
             if continuation.call == number or continuation.call < lag:
                 continue
-            said = self._said_in(continuation.call - lag, continuation.run)
-            same, other = said.at(group.location, continuation, words)
-            fitting &= same | other | ~said.anything_at(group.location)
+            answers = self._answers_of_turn(continuation.call - lag, continuation.run)
+            same, other = answers.quoted_actors(group.location, continuation, words)
+            fitting &= same | other | ~answers.actors_at(group.location)
             differing |= other
             if not fitting:
                 return
@@ -106,25 +107,25 @@ class Repeats:
         """Return what follows some words in the prompts of an actor."""
         if (scope, context) not in self._continuations:
             sought = f" {context} " if context else ""
-            found = (
-                Continuation(number, run, list(_after(record, sought)))
+            continuations = (
+                Continuation(number, run, list(_texts_after(record, sought)))
                 for number, call in enumerate(self._actors[scope])
                 for run, record in enumerate(call)
                 if record
             )
-            self._continuations[scope, context] = [each for each in found if each.texts]
+            self._continuations[scope, context] = [each for each in continuations if each.texts]
         return self._continuations[scope, context]
 
-    def _said_in(self, number: int, run: int) -> AnswersOfTurn:
+    def _answers_of_turn(self, number: int, run: int) -> AnswersOfTurn:
         """Return what was said in the calls that have one place among their actors'."""
-        if (number, run) not in self._said:
-            said = self._said[number, run] = AnswersOfTurn()
+        if (number, run) not in self._answers_by_turn:
+            answers = self._answers_by_turn[number, run] = AnswersOfTurn()
             for actor, scope in enumerate(self._sources):
                 calls = self._actors[scope]
                 record = calls[number][run] if number < len(calls) else None
                 if record:
-                    said.add(actor, self._forms_of(record, run))
-        return self._said[number, run]
+                    answers.add(actor, self._forms_of(record, run))
+        return self._answers_by_turn[number, run]
 
 
 class Group(NamedTuple):
@@ -139,7 +140,7 @@ class Group(NamedTuple):
     turn: Turn
     location: Hashable
     parts: dict[int, Part]
-    actors: Actors
+    actors: ActorSet
 
 
 class Continuation(NamedTuple):
@@ -161,27 +162,27 @@ class AnswersOfTurn:
     def __init__(self) -> None:
         self._by_words: dict[Hashable, dict[str, list[int]]] = {}
         self._lengths: dict[Hashable, set[int]] = {}
-        self._sets: dict[tuple[Hashable, str], Actors] = {}
+        self._sets: dict[tuple[Hashable, str], ActorSet] = {}
 
-    def add(self, actor: int, said: Mapping[Hashable, Form]) -> None:
+    def add(self, actor: int, forms: Mapping[Hashable, Form]) -> None:
         """Add an actor's answer."""
-        for location, form in said.items():
+        for location, form in forms.items():
             if form.words:
-                words = _spoken(form)
+                words = _padded_words(form)
                 by_words = self._by_words.setdefault(location, {})
                 by_words.setdefault(words, []).append(actor)
                 self._lengths.setdefault(location, set()).add(len(words))
 
-    def anything_at(self, location: Hashable) -> Actors:
+    def actors_at(self, location: Hashable) -> ActorSet:
         """Return the actors that said anything at a location of their answers."""
         if (location, "") not in self._sets:
-            everyone = self._by_words.get(location, {}).values()
-            self._sets[location, ""] = _set_of(actor for each in everyone for actor in each)
+            actors_by_words = self._by_words.get(location, {}).values()
+            self._sets[location, ""] = _set_of(actor for each in actors_by_words for actor in each)
         return self._sets[location, ""]
 
-    def at(
+    def quoted_actors(
         self, location: Hashable, continuation: Continuation, words: str
-    ) -> tuple[Actors, Actors]:
+    ) -> tuple[ActorSet, ActorSet]:
         """Return the actors whose answers begin a continuation: those that said some words, and
         those that said others.
         """
@@ -189,65 +190,66 @@ class AnswersOfTurn:
         by_words = self._by_words.get(location, {})
         for text, begin in continuation.texts:
             for length in self._lengths.get(location, ()):
-                found = text[begin : begin + length]
-                if found not in by_words:
+                beginning = text[begin : begin + length]
+                if beginning not in by_words:
                     continue
-                if (location, found) not in self._sets:
-                    self._sets[location, found] = _set_of(by_words[found])
-                if found == words:
-                    same |= self._sets[location, found]
+                if (location, beginning) not in self._sets:
+                    self._sets[location, beginning] = _set_of(by_words[beginning])
+                if beginning == words:
+                    same |= self._sets[location, beginning]
                 else:
-                    other |= self._sets[location, found]
+                    other |= self._sets[location, beginning]
         return same, other
 
 
-def _set_of(actors: Iterable[int]) -> Actors:
-    found = bytearray()
+def _set_of(actors: Iterable[int]) -> ActorSet:
+    bits = bytearray()
     for actor in actors:
         byte, bit = divmod(actor, 8)
-        if byte >= len(found):
-            found.extend(bytes(byte + 1 - len(found)))
-        found[byte] |= 1 << bit
-    return int.from_bytes(found, "little")
+        if byte >= len(bits):
+            bits.extend(bytes(byte + 1 - len(bits)))
+        bits[byte] |= 1 << bit
+    return int.from_bytes(bits, "little")
 
 
-def _members(actors: Actors) -> Iterator[int]:
+def _members(actors: ActorSet) -> Iterator[int]:
     """Yield the numbers of the actors in a set, in their order."""
     while actors:
-        first = actors & -actors
-        yield first.bit_length() - 1
-        actors ^= first
+        lowest = actors & -actors
+        yield lowest.bit_length() - 1
+        actors ^= lowest
 
 
-def asked_texts(record: Record) -> Iterable[str]:
+def prompt_texts(record: Record) -> Iterable[str]:
     """Return the texts of what was asked."""
-    return strings_in([record.request.get(name) for name in PROMPT])
+    return strings_in([record.request.get(name) for name in PROMPT_FIELDS])
 
 
 def _calls_with(calls: Calls) -> dict[tuple[str, ...], tuple[int, int]]:
     """Return the first and the last of some calls whose prompts have some words."""
-    found: dict[tuple[str, ...], tuple[int, int]] = {}
+    calls_by_context: dict[tuple[str, ...], tuple[int, int]] = {}
     for number, call in enumerate(calls):
         for record in filter(None, call):
-            for text in asked_texts(record):
+            for text in prompt_texts(record):
                 words = text_of(text).words
                 for length in CONTEXTS:
                     for end in range(length, len(words) + 1):
                         context = words[end - length : end]
-                        found[context] = found.get(context, (number,))[0], number
-    return found
+                        first, _ = calls_by_context.get(context, (number, number))
+                        calls_by_context[context] = first, number
+    return calls_by_context
 
 
-def _after(record: Record, context: str) -> Iterator[tuple[str, int]]:
+def _texts_after(record: Record, context: str) -> Iterator[tuple[str, int]]:
     """Yield where some words end in what was asked; without these, where each text begins."""
-    for text in asked_texts(record):
-        words = spoken(text)
-        at = words.find(context)
-        while at >= 0:
-            yield words, max(0, at + len(context) - 1)
-            at = words.find(context, at + 1) if context else -1
+    for text in prompt_texts(record):
+        words = padded_words(text)
+        index = words.find(context)
+        while index >= 0:
+            yield words, max(0, index + len(context) - 1)
+            index = words.find(context, index + 1) if context else -1
 
 
-def _spoken(form: Form) -> str:
-    """Return the words of an answer as :func:`spoken` does."""
+def _padded_words(form: Form) -> str:
+    """Return the words of an answer, as they are compared, with blanks between and around them."""
     return f" {' '.join(form.words)} "

@@ -15,14 +15,14 @@ from .conversations import Call
 from .marks import CUT, MARKS, REFUSED
 from .rounds import natural_order
 
-ACTORS = 12  # fewer make no survey
-CALLS = 2  # of one actor
-SHARE = 0.9  # of actors that have no more
+FEWEST_ACTORS = 12  # fewer make no survey
+MOST_CALLS = 2  # of one actor
+LEAST_SHARE = 0.9  # of actors that have no more
 MOST_VALUES = 12  # that are shown apart; numbers are joined to ranges, the others are "other"
-TOO_MANY = 40  # different texts: free answers have no distribution
+MOST_TEXTS = 40  # different texts: free answers have no distribution
 NUMBER_BINS = 8
-FIELDS = 8
-TEXT = 60  # characters of an answer
+MOST_FIELDS = 8
+TEXT_CHARACTERS = 60  # characters of an answer
 OTHER, NO_FIELD = "(other)", "(no such field)"
 ANSWER = "answer"
 RUN = "run"  # the column that tells two runs apart
@@ -41,15 +41,18 @@ class Distribution(NamedTuple):
     groups: dict[str, dict[str, list[int]]]
 
 
-def is_survey(calls: Mapping[str, Sequence[Call]], again: set[int]) -> bool:
+def is_survey(calls: Mapping[str, Sequence[Call]], asked_again_ids: set[int]) -> bool:
     """Return whether a run is a survey.
 
     :param calls: by actor.
-    :param again: the records that were asked again, by their ``id``.
+    :param asked_again_ids: the records that were asked again, by their ``id``.
     """
-    counts = [sum(id(call.record) not in again for call in its) for its in calls.values()]
-    few = sum(1 <= count <= CALLS for count in counts)
-    return len(counts) >= ACTORS and few >= SHARE * len(counts)
+    counts = [
+        sum(id(call.record) not in asked_again_ids for call in actor_calls)
+        for actor_calls in calls.values()
+    ]
+    few = sum(1 <= count <= MOST_CALLS for count in counts)
+    return len(counts) >= FEWEST_ACTORS and few >= LEAST_SHARE * len(counts)
 
 
 def distributions(
@@ -66,53 +69,58 @@ def distributions(
     :param numbers: which call of its actor each is, from 0: each question has its own answers.
     :param sides: which run each call is of, if there are two.
     """
-    found = []
+    field_distributions = []
     for number in sorted(set(numbers)):
-        chosen = [index for index, each in enumerate(numbers) if each == number]
-        its = [calls[index] for index in chosen]
-        by = columns(its)
+        indexes = [index for index, each in enumerate(numbers) if each == number]
+        question_calls = [calls[index] for index in indexes]
+        question_columns = columns(question_calls)
         if sides:
-            by = [Column(RUN, [sides[index] for index in chosen]), *by]
+            question_columns = [Column(RUN, [sides[index] for index in indexes]), *question_columns]
         question = f"call {number + 1}: " if len(set(numbers)) > 1 else ""
-        for field, values in _fields(its, marks).items():
+        for field, values in _fields(question_calls, marks).items():
             ordered = _ordered(values)
             if ordered is not None:
-                found.append(_distribution(question + field, *ordered, by))
-    return found
+                field_distributions.append(
+                    _distribution(question + field, *ordered, question_columns)
+                )
+    return field_distributions
 
 
 def _distribution(
-    field: str, values: Sequence[str], order: list[str], by: Iterable[Column]
+    field: str, values: Sequence[str], order: list[str], question_columns: Iterable[Column]
 ) -> Distribution:
-    groups = {"all answers": {"all": _counted(values, order, None)[""]}}
-    for column in by:
-        counts = _counted(values, order, column)
+    groups = {"all answers": {"all": _counts_by_group(values, order, None)[""]}}
+    for column in question_columns:
+        counts = _counts_by_group(values, order, column)
         names = counts if column.name == RUN else sorted(counts, key=natural_order)
         groups[column.name] = {name: counts[name] for name in names}
     return Distribution(field, order, groups)
 
 
-def _counted(
+def _counts_by_group(
     values: Sequence[str], order: Sequence[str], column: Column | None
 ) -> dict[str, list[int]]:
     """Return how often each value came, for each value of a column."""
     counts = counts_by(values, column)
-    return {group: [found[value] for value in order] for group, found in counts.items()}
+    return {
+        group: [value_counts[value] for value in order] for group, value_counts in counts.items()
+    }
 
 
 def _fields(calls: Sequence[Call], marks: Mapping[int, Sequence[str]]) -> dict[str, list[Any]]:
     """Return the values of each field of the answers, of each call one."""
-    read = [_read(call, marks.get(id(call.record), ())) for call in calls]
-    objects = [each for each in read if isinstance(each, dict)]
+    answers = [_read(call, marks.get(id(call.record), ())) for call in calls]
+    objects = [each for each in answers if isinstance(each, dict)]
     names = Counter(name for each in objects for name in each)
-    shown = [name for name, count in names.most_common() if count > len(objects) / 10][:FIELDS]
-    if not shown or len(objects) < len(read) / 2:
-        return {ANSWER: [json.dumps(each) if isinstance(each, dict) else each for each in read]}
-    return {name: [_field(each, name) for each in read] for name in shown}
+    frequent_fields = [name for name, count in names.most_common() if count > len(objects) / 10]
+    shown_fields = frequent_fields[:MOST_FIELDS]
+    if not shown_fields or len(objects) < len(answers) / 2:
+        return {ANSWER: [json.dumps(each) if isinstance(each, dict) else each for each in answers]}
+    return {name: [_field(each, name) for each in answers] for name in shown_fields}
 
 
 def _field(answer: Any, name: str) -> Any:
-    """Return one field of what was read."""
+    """Return one field of an answer."""
     if isinstance(answer, dict):
         return answer.get(name, _Mark(NO_FIELD))
     return answer if isinstance(answer, _Mark) else _Mark(NO_FIELD)
@@ -142,16 +150,16 @@ def _ordered(values: Sequence[Any]) -> tuple[list[str], list[str]] | None:
     free texts.
     """
     missing = sorted({each for each in values if isinstance(each, _Mark)})
-    told = [_told(each) for each in _in_ranges(values)]
-    counts = Counter(text for text in told if text not in missing)
-    if len(counts) > TOO_MANY and len(counts) > len(told) / 20:
+    texts = [_value_text(each) for each in _in_ranges(values)]
+    counts = Counter(text for text in texts if text not in missing)
+    if len(counts) > MOST_TEXTS and len(counts) > len(texts) / 20:
         return None
-    shown = [text for text, _ in counts.most_common(MOST_VALUES)]
+    frequent_texts = [text for text, _ in counts.most_common(MOST_VALUES)]
     if any(map(_is_number, values)):
-        shown.sort(key=_first_number)
-    others = counts.keys() - set(shown)
-    order = [*shown, *([OTHER] if others else []), *missing]
-    return [OTHER if text in others else text for text in told], order
+        frequent_texts.sort(key=_first_number)
+    rare_texts = counts.keys() - set(frequent_texts)
+    order = [*frequent_texts, *([OTHER] if rare_texts else []), *missing]
+    return [OTHER if text in rare_texts else text for text in texts], order
 
 
 def _in_ranges(values: Sequence[Any]) -> Sequence[Any]:
@@ -175,7 +183,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _told(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, str):
-        return one_line(value, TEXT) or "(empty)"
-    return one_line(json.dumps(value, ensure_ascii=False), TEXT)
+        return one_line(value, TEXT_CHARACTERS) or "(empty)"
+    return one_line(json.dumps(value, ensure_ascii=False), TEXT_CHARACTERS)

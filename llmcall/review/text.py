@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from .conversations import Call
 
 INDENT = "    "
-WORDS = 60  # characters of a text that stands above
+TEXT_CHARACTERS = 60  # characters of a text that stands above
 
 
 def named(record: Record) -> str:
     """Return what a record is called in a list: its sample, its model or function, and its first
     words.
     """
-    asked = one_line(record.prompt, WORDS)
+    first_words = one_line(record.prompt, TEXT_CHARACTERS)
     return printable(
-        f'{record.sample or ""} {title_of(record.kind, record.request)} "{asked}"'.lstrip()
+        f'{record.sample or ""} {title_of(record.kind, record.request)} "{first_words}"'.lstrip()
     )
 
 
@@ -49,7 +49,7 @@ def text_lines(
         yield style(f"configured {name}: {visible(as_json(value))}", dim=True)
     for words in served:
         yield style(f"answered by {words}", dim=True)
-    seen: set[str] = set()
+    shown_texts: set[str] = set()
     for number, (heading, calls) in enumerate(groups.items()):
         if number or settings or served:
             yield ""
@@ -59,17 +59,19 @@ def text_lines(
             yield ""
             if not is_scope:
                 yield style(visible(call.record.scope) or OUTSIDE_ANY_SCOPE, bold=True)
-            yield from _call_lines(call, seen)
+            yield from _call_lines(call, shown_texts)
 
 
-def _call_lines(call: Call, seen: set[str]) -> Iterator[str]:
+def _call_lines(call: Call, shown_texts: set[str]) -> Iterator[str]:
     """Yield the lines of one call.
 
-    :param seen: the long texts that stand above; gains those of this call.
+    :param shown_texts: the long texts that stand above; gains those of this call.
     """
     from click import style
 
-    parameters = "".join(f"  {name}={_short(value, seen)}" for name, value in call.parameters)
+    parameters = "".join(
+        f"  {name}={_short(value, shown_texts)}" for name, value in call.parameters
+    )
     draw = f"#{call.draw}  " if call.draw else ""
     yield style(visible(f"--- {draw}{call.title}{parameters}"), fg="cyan")
     if call.repeated:
@@ -79,26 +81,26 @@ def _call_lines(call: Call, seen: set[str]) -> Iterator[str]:
             else "above"
         )
         yield style(f"{INDENT}… {counted(call.repeated, 'message')} as {above}", dim=True)
-    shown = [("", "blue", said) for said in call.messages[call.repeated :]]
-    shown += [("→ ", "green", said) for said in call.answers]
-    for mark, colour, said in shown:
-        yield style(f"{mark}{visible(said.role)}", fg=colour)
-        for text in said.texts:
-            for line in visible(_short(text, seen)).split("\n"):
+    utterances = [("", "blue", utterance) for utterance in call.messages[call.repeated :]]
+    utterances += [("→ ", "green", utterance) for utterance in call.answers]
+    for prefix, colour, utterance in utterances:
+        yield style(f"{prefix}{visible(utterance.role)}", fg=colour)
+        for text in utterance.texts:
+            for line in visible(_short(text, shown_texts)).split("\n"):
                 yield f"{INDENT}{line}".rstrip()
 
 
 def _first_words(call: Call) -> str:
     """Return the beginning of the last message that a call asked, on one line."""
     texts = call.messages[-1].texts if call.messages else ()
-    return one_line(texts[-1] if texts else "", WORDS)
+    return one_line(texts[-1] if texts else "", TEXT_CHARACTERS)
 
 
-def _short(text: str, seen: set[str]) -> str:
+def _short(text: str, shown_texts: set[str]) -> str:
     """Return a text, but a long one that stands above already only in its first words."""
     if len(text) <= INLINE_CHARACTERS:
         return text
-    if text in seen:
-        return f"… as above, {len(text):,} characters: {one_line(text, WORDS)}"
-    seen.add(text)
+    if text in shown_texts:
+        return f"… as above, {len(text):,} characters: {one_line(text, TEXT_CHARACTERS)}"
+    shown_texts.add(text)
     return text

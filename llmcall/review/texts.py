@@ -37,14 +37,14 @@ class Text(NamedTuple):
     word_tokens: list[int]
     ranks: list[int]
 
-    def words_before(self, at: int, count: int) -> tuple[str, ...]:
+    def words_before(self, position: int, count: int) -> tuple[str, ...]:
         """Return the last words before a token."""
-        end = self.ranks[at]
+        end = self.ranks[position]
         return self.words[max(0, end - count) : end]
 
-    def is_word(self, at: int) -> bool:
+    def is_word(self, position: int) -> bool:
         """Return whether a token is a word."""
-        return self.ranks[at] < self.ranks[at + 1]
+        return self.ranks[position] < self.ranks[position + 1]
 
 
 @lru_cache(maxsize=4096)
@@ -67,7 +67,7 @@ def text_of(text: str) -> Text:
 
 
 @lru_cache(maxsize=4096)
-def spoken(text: str) -> str:
+def padded_words(text: str) -> str:
     """Return the words of a text, as they are compared, with blanks between and around them."""
     return f" {' '.join(text_of(text).words)} "
 

@@ -9,7 +9,7 @@ from ..differences.words import Passage, passages, pieces
 from ..display.formatting import as_json, one_line, shortened
 from ..display.printable import printable
 
-WORDS = 60  # characters of a text in a line
+TEXT_CHARACTERS = 60  # characters of a text in a line
 CHANGES_SHOWN = 3
 WORD = re.compile(r"\w")
 WORD_AT_END = re.compile(r"\S*\w\S*\s*\Z")
@@ -23,18 +23,18 @@ def word_changes(before: str, after: str) -> str:
 
     If only blanks or marks differ, the words beside them are shown as well.
     """
-    found = []
+    changes = []
     for passage in passages(before, after)[:CHANGES_SHOWN]:
-        gone, new = (one_line(piece, WORDS) for piece in pieces(passage, before, after))
+        gone, new = (one_line(piece, TEXT_CHARACTERS) for piece in pieces(passage, before, after))
         if not WORD.search(gone + new):
             around = pieces(_with_words(passage, before), before, after)
-            gone, new = (shortened(piece, WORDS) for piece in around)
+            gone, new = (shortened(piece, TEXT_CHARACTERS) for piece in around)
         marked = [f"[-{printable(gone)}-]"] if gone.strip() else []
         marked += [f"{{+{printable(new)}+}}"] if new.strip() else []
-        found.append(" ".join(marked))
-    if not any(found):  # nothing but blanks
+        changes.append(" ".join(marked))
+    if not any(changes):  # nothing but blanks
         return f"[-{as_json(before)}-] {{+{as_json(after)}+}}"
-    return " … ".join(filter(None, found))
+    return " … ".join(filter(None, changes))
 
 
 def _with_words(passage: Passage, before: str) -> Passage:

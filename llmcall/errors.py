@@ -317,7 +317,7 @@ def _outside(trace: TracebackType | None, *, keeps_last: bool) -> TracebackType 
 
     :param keeps_last: whether llmcall's own frame stays if it is the last.
     """
-    kept = []
+    entries = []
     is_inside = True
     while trace is not None:
         frame = trace.tb_frame
@@ -325,9 +325,9 @@ def _outside(trace: TracebackType | None, *, keeps_last: bool) -> TracebackType 
         library = str(frame.f_globals.get("__name__")).partition(".")[0]
         is_inside = is_ours or (is_inside and library in LIBRARIES)
         if not is_inside or (is_ours and keeps_last and trace.tb_next is None):
-            kept.append(trace)
+            entries.append(trace)
         trace = trace.tb_next
-    result = None
-    for each in reversed(kept):
-        result = TracebackType(result, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    return result
+    shortened = None
+    for each in reversed(entries):
+        shortened = TracebackType(shortened, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return shortened

@@ -327,7 +327,7 @@ class ResponseCache:
             return 0
         return self.storage.rewrite(partial(rekeying.changes_in, self.storage))
 
-    def searched(self) -> Source:
+    def search_source(self) -> Source:
         """Return the records as a source, to be searched for the nearest to a request."""
         from ..misses.search import Source
 
@@ -344,7 +344,7 @@ class ResponseCache:
         from ..misses.report import cache_remedy, explain
 
         settings = config.settings()
-        return explain(request, self.searched(), settings, cache_remedy(settings))
+        return explain(request, self.search_source(), settings, cache_remedy(settings))
 
     def close(self) -> None:
         """Store what could not be stored before, and close the handles; the next use opens them

@@ -37,10 +37,10 @@ def missed(
     from ..misses.report import cache_remedy, explain, headline
     from .remedies import remedy_of
 
-    source = None if past_cache else cache.searched()
+    source = None if past_cache else cache.search_source()
     remedy = cache_remedy(settings, past_cache=past_cache)
     if cassette is not None:
-        source = _searched(cassette)
+        source = _search_source(cassette)
         remedy = remedy if cassette.asks else remedy_of(cassette)
 
     def explained() -> Miss:
@@ -56,7 +56,7 @@ def missed(
     return CacheMissError(headline(request), explain=explained)
 
 
-def _searched(cassette: Cassette) -> Source:
+def _search_source(cassette: Cassette) -> Source:
     """Return the records of a cassette's file, to be searched for the nearest to a request."""
     import shlex
 
@@ -70,7 +70,7 @@ def _searched(cassette: Cassette) -> Source:
     rows = (
         ()
         if lines is None
-        else ((lines.searched(at), partial(lines.record, at)) for at in range(len(lines)))
+        else ((lines.request_lines(at), partial(lines.record, at)) for at in range(len(lines)))
     )
     rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
     return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows, rekey)

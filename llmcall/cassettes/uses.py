@@ -99,7 +99,7 @@ class Uses:
         if self._is_planned and not self._first:
             return []
         # If a function was replayed, the records that were used tell which scopes this run entered.
-        records = stored if self._skipped else stored.others(list(self._first))
+        records = stored if self._skipped else stored.records_without(list(self._first))
         return [each for each in self.unused(records) if each.cache_key not in self._planned]
 
     def _may_be_skipped(self, record: Record, entered: set[str]) -> bool:

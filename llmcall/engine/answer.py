@@ -120,7 +120,7 @@ def _first_that_fits(
         pointer = call.pointer_to(current.request.cache_key)
         yield Do(functools.partial(call.store_in_cache, pointer))
     # Again, for followers, hits and pointers; the cassette returns the record that it already has.
-    if call.cassette is not None and outcome.is_kept:
+    if call.cassette is not None and outcome.is_recorded:
         return outcome._replace(record=call.put_on_cassette(outcome.record, outcome.source))
     return outcome
 

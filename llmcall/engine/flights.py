@@ -243,4 +243,4 @@ def _ask_beside(
     )
     unstored = replace(call, options=call.options._replace(cache=False), cassette=None)
     outcomes = yield from ask([unstored])
-    return {key: outcome._replace(is_kept=False) for key, outcome in outcomes.items()}
+    return {key: outcome._replace(is_recorded=False) for key, outcome in outcomes.items()}

@@ -22,10 +22,9 @@ def lasting(response: dict[str, Data]) -> dict[str, Data]:
     )
 
 
-def same_answer(one: Record, other: Record) -> bool:
+def same_answer(record: Record, other: Record) -> bool:
     """Return whether two records hold the same answer, apart from fields that always differ."""
-    if one.response == other.response or lasting(one.response) == lasting(other.response):
+    if record.response == other.response or lasting(record.response) == lasting(other.response):
         return True
-    return one.kind == other.kind == "http" and lasting_parts(one.response) == lasting_parts(
-        other.response
-    )
+    are_http = record.kind == other.kind == "http"
+    return are_http and lasting_parts(record.response) == lasting_parts(other.response)

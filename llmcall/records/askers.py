@@ -17,24 +17,24 @@ Askers = dict[tuple[str, str], dict[int, str]]
 
 def askers_of(records: Iterable[Record]) -> Askers:
     """Return who asked for numbered draws, for the records that say it."""
-    found: Askers = {}
+    askers: Askers = {}
     for record in records:
         scope, _, number = (record.sample or "").partition("#")
         if record.asker is not None and number.isdecimal():
             request_key = key_of(record.kind, record.request, None)
-            found.setdefault((scope, request_key), {})[int(number)] = record.asker
-    return found
+            askers.setdefault((scope, request_key), {})[int(number)] = record.asker
+    return askers
 
 
 def with_shared_askers(records: Iterable[Record]) -> list[Record]:
     """Return records, each with its asker only if several asked the same in its scope."""
     records = list(records)
-    found = askers_of(records)
-    kept = []
+    askers = askers_of(records)
+    changed_records = []
     for record in records:
         if record.asker is not None:
             request_key = key_of(record.kind, record.request, None)
-            if len(set(found.get((record.scope, request_key), {}).values())) < 2:
+            if len(set(askers.get((record.scope, request_key), {}).values())) < 2:
                 record = record.replace(asker=None)
-        kept.append(record)
-    return kept
+        changed_records.append(record)
+    return changed_records

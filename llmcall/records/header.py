@@ -39,19 +39,20 @@ def header_of(
     :param base: the settings that a client was given, or ``None`` for the process's.
     :param namespaces: the models' namespaces, if an open cassette names them.
     """
-    said = config.without_code(base)
-    found = {name: said[name] for name in KEYED if said[name] not in (None, "", (), {})}
-    found = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in found.items()
+    values = config.without_code(base)
+    header = {name: values[name] for name in KEYED if values[name] not in (None, "", (), {})}
+    header = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in header.items()
     }
     for name in MODELS:
-        if str(found.get(name, "")).lower().endswith(MODEL_FILE):
-            found[name] = _file_name(found[name])
-    sections = said[SECTIONS]
+        if str(header.get(name, "")).lower().endswith(MODEL_FILE):
+            header[name] = _file_name(header[name])
+    sections = values[SECTIONS]
     if sections:
-        found[SECTIONS] = {name: _as_json(sections[name]) for name in sorted(sections)}
-    spaces = _namespaces(base) if namespaces is None else namespaces
-    return {**found, NAMESPACES: spaces} if spaces else found
+        header[SECTIONS] = {name: _as_json(sections[name]) for name in sorted(sections)}
+    if namespaces is None:
+        namespaces = _namespaces(base)
+    return {**header, NAMESPACES: namespaces} if namespaces else header
 
 
 def _as_json(section: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,10 +68,10 @@ def with_used_models(header: Mapping[str, Any], records: Iterable[Record]) -> di
     """
     sections = header.get(SECTIONS, {})
     models = {model for each in records if isinstance(model := each.request.get("model"), str)}
-    said = {model: _as_json(section_of(model, sections)) for model in sorted(models)}
-    used = {model: section for model, section in said.items() if section}
-    others = {name: value for name, value in header.items() if name != SECTIONS}
-    return {**others, SECTIONS: used} if used else others
+    sections_by_model = {model: _as_json(section_of(model, sections)) for model in sorted(models)}
+    used_sections = {model: section for model, section in sections_by_model.items() if section}
+    settings = {name: value for name, value in header.items() if name != SECTIONS}
+    return {**settings, SECTIONS: used_sections} if used_sections else settings
 
 
 def _file_name(path: str) -> str:
@@ -102,42 +103,44 @@ def layer_of(header: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(
             f"the header names {', '.join(unknown)}, which this version of llmcall does not know"
         )
-    decided = [name for name in KEYED if name in recorded or (recorded and name not in MODELS)]
-    layer = {name: recorded.get(name, SETTINGS[name].default) for name in decided}
+    names = [name for name in KEYED if name in recorded or (recorded and name not in MODELS)]
+    layer = {name: recorded.get(name, SETTINGS[name].default) for name in names}
     settings = config.settings()
     for name in MODELS:
-        here = getattr(settings, name)
+        local_model = getattr(settings, name)
         if (
             name in layer
-            and str(here).lower().endswith(MODEL_FILE)
-            and _file_name(here) == layer[name]
+            and str(local_model).lower().endswith(MODEL_FILE)
+            and _file_name(local_model) == layer[name]
         ):
-            layer[name] = here
+            layer[name] = local_model
     if SECTIONS in header:
         layer[SECTIONS] = {**config.without_code()[SECTIONS], **header[SECTIONS]}
     return layer
 
 
 def header_differences(
-    one: Mapping[str, Any], other: Mapping[str, Any], *, all_models: bool = False
+    header: Mapping[str, Any], other_header: Mapping[str, Any], *, all_models: bool = False
 ) -> str:
     """Return the differences between two headers in words; empty if they agree.
 
     :param all_models: whether they differ if only one of them names a model. The headers of two
         files each name the models of their own records.
     """
-    names = one.keys() | other.keys()
-    different = {name for name in names if one.get(name) != other.get(name)}
+    names = header.keys() | other_header.keys()
+    different = {name for name in names if header.get(name) != other_header.get(name)}
     if SECTIONS in different and not all_models:
-        mine, others = one.get(SECTIONS, {}), other.get(SECTIONS, {})
-        if all(mine[model] == others[model] for model in mine.keys() & others.keys()):
+        sections, other_sections = header.get(SECTIONS, {}), other_header.get(SECTIONS, {})
+        models = sections.keys() & other_sections.keys()
+        if all(sections[model] == other_sections[model] for model in models):
             different.remove(SECTIONS)
     return ", ".join(
-        f"{name} ({one.get(name)!r} and {other.get(name)!r})" for name in sorted(different)
+        f"{name} ({header.get(name)!r} and {other_header.get(name)!r})"
+        for name in sorted(different)
     )
 
 
-def joined_headers(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def joined_headers(header: Mapping[str, Any], other_header: Mapping[str, Any]) -> dict[str, Any]:
     """Return the first of two headers; it also speaks of the models that only the other speaks of."""
-    sections = {**other.get(SECTIONS, {}), **one.get(SECTIONS, {})}
-    return {**one, SECTIONS: sections} if sections else dict(one)
+    sections = {**other_header.get(SECTIONS, {}), **header.get(SECTIONS, {})}
+    return {**header, SECTIONS: sections} if sections else dict(header)

@@ -81,26 +81,26 @@ def entry_of(line: bytes) -> dict[str, Any]:
     :raises CacheError: if it is a newer version's header.
     """
     entry = _parsed(line)
-    for what in LINES:
-        if isinstance(entry, dict) and what in entry:
-            _check(entry, what)
+    for marker in LINES:
+        if isinstance(entry, dict) and marker in entry:
+            _check(entry, marker)
             if b"\\u" in line and _SURROGATE.search(line):
-                _check_surrogates(entry, what)
+                _check_surrogates(entry, marker)
             return entry
     raise _damaged("the line is neither a record nor a text nor the header")
 
 
-def _check(entry: dict[str, Any], what: str) -> None:
+def _check(entry: dict[str, Any], marker: str) -> None:
     """Refuse a line whose fields are not those of version 1.
 
-    :param what: the field that tells what the line is.
+    :param marker: the field that tells what the line is.
     """
-    if what == "llmcall" and type(entry[what]) is int and entry[what] > VERSION:
+    if marker == "llmcall" and type(entry[marker]) is int and entry[marker] > VERSION:
         raise CacheError(
-            f"the file is written in version {entry[what]} of the format, and this llmcall reads up to version "
+            f"the file is written in version {entry[marker]} of the format, and this llmcall reads up to version "
             f"{VERSION}; upgrade llmcall, or record again with this one"
         )
-    types = LINES[what]
+    types = LINES[marker]
     for name, value in entry.items():
         if name not in types:
             raise CacheCorruptError(
@@ -110,23 +110,23 @@ def _check(entry: dict[str, Any], what: str) -> None:
             raise _damaged(f"the line's {name!r} has another type than {types[name][-1].__name__}")
     if missing := types.keys() - entry.keys() - OPTIONAL:
         raise _damaged(f"the line has no {min(missing)!r}")
-    if what == "kind" and entry[what] not in KINDS:
+    if marker == "kind" and entry[marker] not in KINDS:
         raise _damaged(f"the record's kind must be one of {', '.join(KINDS)}")
-    if what == "text" and not all(isinstance(each, str) for each in entry["lines"]):
+    if marker == "text" and not all(isinstance(each, str) for each in entry["lines"]):
         raise _damaged("the lines of a text must be strings")
 
 
-def _check_surrogates(entry: dict[str, Any], what: str) -> None:
+def _check_surrogates(entry: dict[str, Any], marker: str) -> None:
     """Refuse a lone surrogate, half a character, wherever no answer can have it."""
-    asked = {name: value for name, value in entry.items() if name not in ("response", "lines")}
+    fields = {name: value for name, value in entry.items() if name not in ("response", "lines")}
     try:
-        _write_json(asked).encode()
+        _write_json(fields).encode()
     except UnicodeEncodeError:
         raise _damaged("the line contains a lone surrogate, which is not text") from None
 
 
-def _damaged(what: str) -> CacheCorruptError:
-    return CacheCorruptError(f"{what}; {RESTORE}")
+def _damaged(problem: str) -> CacheCorruptError:
+    return CacheCorruptError(f"{problem}; {RESTORE}")
 
 
 def _parsed(line: bytes) -> Any:
@@ -141,8 +141,8 @@ def _parsed(line: bytes) -> Any:
             raise CacheCorruptError(
                 "the line is a conflict marker of an unresolved merge; keep one side's lines or both, without markers"
             ) from None
-        cut = "" if line.endswith(b"\n") else ", and seems cut off"
-        raise _damaged(f"the line is not JSON{cut} ({error})") from None
+        hint = "" if line.endswith(b"\n") else ", and seems cut off"
+        raise _damaged(f"the line is not JSON{hint} ({error})") from None
     return entry
 
 

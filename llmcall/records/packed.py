@@ -15,7 +15,7 @@ from zlib import crc32
 from ..errors import CacheCorruptError
 from ..requests.plain_data import plain
 from ..types import Record
-from .served import days_of, entry_of
+from .served import days_entry, days_of
 
 # The first of the pickled fields says which ones follow.
 LAYOUT = 2
@@ -83,7 +83,7 @@ def pack(record: Record) -> bytes:
     names = FIELDS[layout]
     fields = [getattr(record, name) for name in names]
     if record.noted_days is not None:
-        fields[names.index("days")] = entry_of(record.noted_days)
+        fields[names.index("days")] = days_entry(record.noted_days)
     request = record.request
     try:
         body = _pickled((layout, *fields)) + _pickled(request)
@@ -133,8 +133,8 @@ def _pickled(value: Any) -> bytes:
 
 
 def _checksum(cache_key: str, body: bytes) -> bytes:
-    begun = crc32(cache_key.encode("utf-8", "replace"))
-    return crc32(body, begun).to_bytes(CHECKSUM_BYTES, "little")
+    key_checksum = crc32(cache_key.encode("utf-8", "replace"))
+    return crc32(body, key_checksum).to_bytes(CHECKSUM_BYTES, "little")
 
 
 def _misfit(layout: Any, values: list[Any]) -> str | None:

@@ -87,22 +87,24 @@ class RecordFile:
         return len(self._records)
 
     def __iter__(self) -> Iterator[Record]:
-        return self.others(())
+        return self.records_without(())
 
-    def others(self, keys: Iterable[str]) -> Iterator[Record]:
+    def records_without(self, keys: Iterable[str]) -> Iterator[Record]:
         """Yield the records in the order of the file, without those that were looked up and have one
         of some keys.
 
         :param keys: the keys.
         """
-        looked_up = {self._positions.get(key) for key in keys}
-        without_key = self._without_key.copy().values()
-        unique = {positions[0] for positions in without_key if len(positions) == 1}
+        looked_up_positions = {self._positions.get(key) for key in keys}
+        positions_by_traits = self._without_key.copy().values()
+        unique_positions = {
+            positions[0] for positions in positions_by_traits if len(positions) == 1
+        }
         for position in range(len(self)):
-            if position in looked_up:
+            if position in looked_up_positions:
                 continue
             record = self.record(position)
-            if position in unique or self._first(record, position) == position:
+            if position in unique_positions or self._first_position(record, position) == position:
                 yield record
 
     def records(self) -> list[Record]:
@@ -117,26 +119,26 @@ class RecordFile:
         """
         if isinstance(request, str):
             self._compute_keys()
-            return self._at_key(request)
+            return self._record_with_key(request)
         key = request.cache_key
         traits = _traits(request.kind, request.sample, request.asked)
-        found = None
+        match = None
         # No early return: all records with these traits get their keys, so that nobody looks at
         # them again, and two answers to one request are refused.
         for position in self._without_key.get(traits, ()):
             record = self.record(position)
             if _answers(record, request):
                 record = record.replace(cache_key=key)
-            if self._first(record, position) == position and record.cache_key == key:
-                found = record
+            if self._first_position(record, position) == position and record.cache_key == key:
+                match = record
         self._without_key.pop(traits, None)
-        return found or self._at_key(key)
+        return match or self._record_with_key(key)
 
     def _compute_keys(self) -> None:
         """Compute the keys that are not known yet, in the order of the file."""
         without_key = self._without_key.copy()
         for position in sorted(chain.from_iterable(without_key.values())):
-            self._first(self.record(position), position)
+            self._first_position(self.record(position), position)
         for traits in without_key:
             self._without_key.pop(traits, None)
 
@@ -144,18 +146,18 @@ class RecordFile:
         """Return who asked, for the records that name their asker."""
         return askers_of(self.record(position) for position in self._with_askers)
 
-    def _at_key(self, key: str) -> Record | None:
-        found = self._positions.get(key)
-        return None if found is None else self.record(found)
+    def _record_with_key(self, key: str) -> Record | None:
+        position = self._positions.get(key)
+        return None if position is None else self.record(position)
 
-    def _first(self, record: Record, position: int) -> int:
+    def _first_position(self, record: Record, position: int) -> int:
         """Return the first known position of a record's key.
 
         :raises CacheCorruptError: if the record there has another answer.
         """
         first = self._positions.setdefault(record.cache_key, position)
         if first != position and self.record(first).response != record.response:
-            raise self._at(self._number(position), self._two_answers(first))
+            raise self._located(self._line_number(position), self._two_answers(first))
         return first
 
     def _load(self) -> None:
@@ -169,16 +171,16 @@ class RecordFile:
             if self._data and self._header_number is None:
                 raise _no_header()
         except CacheError as error:
-            raise self._at(number, error) from None
+            raise self._located(number, error) from None
 
-    def _at(self, number: int, error: CacheError) -> CacheError:
+    def _located(self, number: int, error: CacheError) -> CacheError:
         return type(error)(f"{self._name}:{number}: {error}")
 
-    def _number(self, position: int) -> int:
+    def _line_number(self, position: int) -> int:
         return self._data.count(b"\n", 0, self._records[position].begin) + 1
 
     def _two_answers(self, first: int) -> CacheCorruptError:
-        line = self._number(first)
+        line = self._line_number(first)
         return CacheCorruptError(
             f"line {line} has a different answer to the same request; remove one of the two lines"
         )
@@ -213,9 +215,9 @@ class RecordFile:
         position = len(self)
         first = self._beginnings.setdefault(line.partition(RESPONSE)[0], position)
         if first < position:
-            same = self._entry(first)
-            if all(same.get(name) == entry.get(name) for name in ("kind", "sample", "request")):
-                if same["response"] != entry["response"]:
+            earlier = self._entry(first)
+            if all(earlier.get(name) == entry.get(name) for name in ("kind", "sample", "request")):
+                if earlier["response"] != entry["response"]:
                     raise self._two_answers(first)
                 return
         has_references = any(sign in line for sign in REFERENCES)
@@ -234,7 +236,7 @@ class RecordFile:
     def _line(self, position: int) -> bytes:
         return line_at(self._data, self._records[position].begin)
 
-    def searched(self, position: int) -> list[bytes]:
+    def request_lines(self, position: int) -> list[bytes]:
         """Return the bytes in which a request stands: its line up to the response, and the lines of
         the texts that it refers to.
 
@@ -262,7 +264,7 @@ class RecordFile:
                     request = self._resolver.resolved(request)
                 response = self._resolver.resolved(response)
             except CacheError as error:
-                raise self._at(self._number(position), error) from None
+                raise self._located(self._line_number(position), error) from None
         model = model_of(kind, request, response) if self.days else None
         return Record(
             None,
@@ -293,12 +295,12 @@ def _traits(kind: str, sample: str | None, request: Mapping[str, Any]) -> Traits
     """Return the traits of a request; they are the same whether it holds references or texts."""
     messages = request.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
-    said = request.get("input", request.get("function"))
+    content = request.get("input", request.get("function"))
     if isinstance(last, dict):
-        said = last.get("content")
-    if isinstance(said, str):
-        return kind, sample, said if len(said) <= INLINE_CHARACTERS else digest_of(said)
-    return kind, sample, str(said.get("$text")) if isinstance(said, dict) else ""
+        content = last.get("content")
+    if isinstance(content, str):
+        return kind, sample, content if len(content) <= INLINE_CHARACTERS else digest_of(content)
+    return kind, sample, str(content.get("$text")) if isinstance(content, dict) else ""
 
 
 def header_in(path: str | os.PathLike[str]) -> dict[str, Any] | None:

@@ -122,7 +122,7 @@ class Resolver:
         """Return a copy of data in which references are resolved."""
         if isinstance(encoded, dict):
             if stands_for_another(encoded):
-                return self._meant(*next(iter(encoded.items())))
+                return self._resolved_reference(*next(iter(encoded.items())))
             return {
                 name: self.resolved(item) if type(item) in NESTED else item
                 for name, item in encoded.items()
@@ -131,7 +131,7 @@ class Resolver:
             return [self.resolved(item) if type(item) in NESTED else item for item in encoded]
         return encoded
 
-    def _meant(self, sign: str, value: Any) -> Data:
+    def _resolved_reference(self, sign: str, value: Any) -> Data:
         """Return what an object stands for.
 
         :param sign: its only name.

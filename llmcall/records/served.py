@@ -27,10 +27,10 @@ def model_of(kind: str, request: Mapping[str, Any], response: Mapping[str, Any])
     that was asked for; ``None`` if no model answered.
     """
     if kind == "http":
-        told = model_answer(request, response)
-        if told is None:
+        http_answer = model_answer(request, response)
+        if http_answer is None:
             return None
-        served = told.model
+        served = http_answer.model
     elif kind in ("chat", "embedding") and "fallback" not in response:
         served = response.get("model")
     else:
@@ -41,13 +41,15 @@ def model_of(kind: str, request: Mapping[str, Any], response: Mapping[str, Any])
 
 def served_by(records: Iterable[Record]) -> dict[str, Days | None]:
     """Return the models that gave the answers of some records, sorted, each with its days."""
-    found: dict[str, Days | None] = {}
+    days_by_model: dict[str, Days | None] = {}
     for record in records:
         model = model_of(record.kind, record.request, record.response)
         if model is not None:
             days = record.days
-            found[model] = joined_days(found[model], days) if model in found else days
-    return dict(sorted(found.items()))
+            if model in days_by_model:
+                days = joined_days(days_by_model[model], days)
+            days_by_model[model] = days
+    return dict(sorted(days_by_model.items()))
 
 
 def served_words(served: Served) -> list[str]:
@@ -59,10 +61,10 @@ def served_words(served: Served) -> list[str]:
 
 def as_header(served: Served) -> dict[str, Any]:
     """Return what a header holds of the models that answered; of unknown days it says nothing."""
-    return {model: entry_of(days) for model, days in served.items() if days is not None}
+    return {model: days_entry(days) for model, days in served.items() if days is not None}
 
 
-def entry_of(days: Days) -> dict[str, Any]:
+def days_entry(days: Days) -> dict[str, Any]:
     """Return some days as JSON data."""
     entry: dict[str, Any] = {"first": days.first, "last": days.last}
     if days.fingerprints:
@@ -72,24 +74,24 @@ def entry_of(days: Days) -> dict[str, Any]:
     return entry
 
 
-def from_header(held: Mapping[str, Any]) -> dict[str, Days]:
+def from_header(served: Mapping[str, Any]) -> dict[str, Days]:
     """Return what a header says of the models that answered.
 
     :raises CacheCorruptError: for a damaged one.
     """
-    found = {}
-    for model, entry in held.items():
+    days_by_model = {}
+    for model, entry in served.items():
         days = days_of(entry)
         if days is None:
             raise CacheCorruptError(
                 f"what 'served' says of {printable(model)[:64]} is damaged; {RESTORE}"
             )
-        found[model] = days
-    return found
+        days_by_model[model] = days
+    return days_by_model
 
 
 def days_of(entry: Any) -> Days | None:
-    """Return the days that :func:`entry_of` made JSON data of; ``None`` of anything else."""
+    """Return the days that :func:`days_entry` made JSON data of; ``None`` of anything else."""
     is_sound = isinstance(entry, dict) and all(
         isinstance(value, _TYPES.get(name, ())) for name, value in entry.items()
     )
@@ -101,15 +103,15 @@ def days_of(entry: Any) -> Days | None:
     return None
 
 
-def joined_served(one: Mapping[str, Days], other: Mapping[str, Days]) -> dict[str, Days]:
+def joined_served(served: Mapping[str, Days], other_served: Mapping[str, Days]) -> dict[str, Days]:
     """Return what two headers of one file say of the models that answered.
 
     A header that says nothing was written before headers did: its answers may be of any model.
     """
-    if not one or not other:
-        known = one or other
-        return {model: days._replace(is_whole=False) for model, days in known.items()}
-    joined = dict(one)
-    for model, days in other.items():
-        joined[model] = joined_days(one.get(model, days), days) or days
+    if not served or not other_served:
+        days_by_model = served or other_served
+        return {model: days._replace(is_whole=False) for model, days in days_by_model.items()}
+    joined = dict(served)
+    for model, days in other_served.items():
+        joined[model] = joined_days(served.get(model, days), days) or days
     return joined

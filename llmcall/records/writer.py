@@ -58,15 +58,15 @@ class Writer:
 
         :param served: the models that answered, with their days.
         """
-        held = {"settings": ordered(dict(settings))}
+        fields = {"settings": ordered(dict(settings))}
         if run is not None:
-            held = {"run": ordered(dict(run)), **held}
+            fields = {"run": ordered(dict(run)), **fields}
         days = as_header(served or {})
         if days:
-            held["served"] = days
-        secrets.refuse(held, self._allow, "the header")
+            fields["served"] = days
+        secrets.refuse(fields, self._allow, "the header")
         incomplete = {} if complete else {"complete": False}
-        line = line_of({"llmcall": VERSION, **incomplete, **held})
+        line = line_of({"llmcall": VERSION, **incomplete, **fields})
         check_unicode(line, "the settings")
         return line
 

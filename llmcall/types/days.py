@@ -34,17 +34,17 @@ def day_of(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).date().isoformat()
 
 
-def joined_days(one: Days | None, other: Days | None) -> Days | None:
+def joined_days(days: Days | None, other_days: Days | None) -> Days | None:
     """Return the days of two lots of answers of one model.
 
-    :param one: ``None`` if they are unknown.
+    :param days: ``None`` if they are unknown.
     """
-    if one is None or other is None:
-        known = one or other
-        return None if known is None else known._replace(is_whole=False)
+    if days is None or other_days is None:
+        known_days = days or other_days
+        return None if known_days is None else known_days._replace(is_whole=False)
     return Days(
-        min(one.first, other.first),
-        max(one.last, other.last),
-        tuple(sorted({*one.fingerprints, *other.fingerprints})),
-        one.is_whole and other.is_whole,
+        min(days.first, other_days.first),
+        max(days.last, other_days.last),
+        tuple(sorted({*days.fingerprints, *other_days.fingerprints})),
+        days.is_whole and other_days.is_whole,
     )

@@ -19,7 +19,7 @@ MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses",
 # calls of tools are none of them: later requests name them.
 VOLATILE = {"created", "created_at", "completed_at", "system_fingerprint", "item_id", "obfuscation"}
 WITH_NEW_IDS = {"response", "message", "reasoning", "text_completion"}
-KEPT = 64  # answers, each of which is asked for its tokens, its cost and its model
+ANSWERS_REMEMBERED = 64  # answers, each of which is asked for its tokens, its cost and its model
 
 
 class HttpAnswer(NamedTuple):
@@ -44,34 +44,35 @@ class HttpAnswer(NamedTuple):
     text: str | None
 
 
-@lru_cache(maxsize=KEPT)
+@lru_cache(maxsize=ANSWERS_REMEMBERED)
 def read_answer(body: str) -> HttpAnswer:
     """Return what an answer tells.
 
     :param body: JSON, or an event stream.
     """
-    told = [
+    objects = [
         each
-        for part in _parts(body)
-        for each in (part, part.get("response"), part.get("message"), part.get("delta"))
+        for parsed in _parsed_objects(body)
+        for each in (parsed, parsed.get("response"), parsed.get("message"), parsed.get("delta"))
         if isinstance(each, dict)
     ]
     usage: dict[str, Any] = {}
-    for each in told:
+    for each in objects:
         if isinstance(each.get("usage"), dict):
             # a stream tells of the output again and again, and of the input once
             reported = each["usage"].items()
             usage.update({name: count for name, count in reported if count is not None})
-    models = _texts(told, "model")
-    refusals = [text for each in told for text in _refusals(each)]
+    models = _texts(objects, "model")
+    refusals = [text for each in objects for text in _refusals(each)]
+    texts = [text for each in objects if (text := _whole_text(each))]
     return HttpAnswer(
         model=models[0] if models else None,
         usage=TokenUsage.of({"usage": usage} if usage else {}),
-        service_tier=_last(_texts(told, "service_tier")),
-        fingerprint=_last(_texts(told, "system_fingerprint")),
-        finish_reason=_last([reason for each in told for reason in _ends(each)]),
+        service_tier=_last(_texts(objects, "service_tier")),
+        fingerprint=_last(_texts(objects, "system_fingerprint")),
+        finish_reason=_last([reason for each in objects for reason in _finish_reasons(each)]),
         refusal="\n\n".join(dict.fromkeys(refusals)) or None,
-        text=_last([text for each in told if (text := _said(each))]) or _streamed(told),
+        text=_last(texts) or _streamed_text(objects),
     )
 
 
@@ -84,9 +85,9 @@ def model_answer(request: Mapping[str, Any], response: Mapping[str, Any]) -> Htt
     body = value.get("body") if isinstance(value, dict) else None
     if not isinstance(body, str):
         return None
-    found = read_answer(body)
+    answer = read_answer(body)
     is_at_model = str(request.get("path")).rstrip("/").endswith(MODEL_PATHS)
-    return found if is_at_model or found.usage != TokenUsage() else None
+    return answer if is_at_model or answer.usage != TokenUsage() else None
 
 
 def lasting_parts(response: Mapping[str, Any]) -> Any:
@@ -95,8 +96,8 @@ def lasting_parts(response: Mapping[str, Any]) -> Any:
     """
     value = response.get("value")
     body = value.get("body") if isinstance(value, dict) else None
-    parts = list(_parts(body)) if isinstance(body, str) else []
-    return [_lasting(part) for part in parts] or response
+    objects = list(_parsed_objects(body)) if isinstance(body, str) else []
+    return [_lasting(each) for each in objects] or response
 
 
 def _lasting(value: Any) -> Any:
@@ -114,12 +115,12 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _parts(body: str) -> Iterator[dict[str, Any]]:
+def _parsed_objects(body: str) -> Iterator[dict[str, Any]]:
     """Yield the object that a body is, or the objects of its events."""
     with suppress(ValueError):
-        whole = json.loads(body)
-        if isinstance(whole, dict):
-            yield whole
+        data = json.loads(body)
+        if isinstance(data, dict):
+            yield data
         return
     decoder = EventStreamDecoder()
     with suppress(ServiceError):  # no JSON: it tells nothing of its usage
@@ -128,8 +129,8 @@ def _parts(body: str) -> Iterator[dict[str, Any]]:
                 yield event
 
 
-def _texts(told: Iterable[Mapping[str, Any]], name: str) -> list[str]:
-    values = (each.get(name) for each in told)
+def _texts(objects: Iterable[Mapping[str, Any]], name: str) -> list[str]:
+    values = (each.get(name) for each in objects)
     return [value for value in values if isinstance(value, str) and value]
 
 
@@ -137,41 +138,40 @@ def _last(texts: list[str]) -> str | None:
     return texts[-1] if texts else None
 
 
-def _ends(told: Mapping[str, Any]) -> Iterator[str]:
+def _finish_reasons(answer: Mapping[str, Any]) -> Iterator[str]:
     """Yield why an answer ended, as the Responses, the Messages or the completions API says it."""
-    details = told.get("incomplete_details")
+    details = answer.get("incomplete_details")
     reasons = [
-        told.get("status") if "output" in told else None,
+        answer.get("status") if "output" in answer else None,
         details.get("reason") if isinstance(details, dict) else None,
-        told.get("stop_reason"),
-        *(each.get("finish_reason") for each in _objects(told.get("choices"))),
+        answer.get("stop_reason"),
+        *(each.get("finish_reason") for each in _objects(answer.get("choices"))),
     ]
     yield from (reason for reason in reasons if isinstance(reason, str))
 
 
-def _refusals(told: Mapping[str, Any]) -> Iterator[str]:
+def _refusals(answer: Mapping[str, Any]) -> Iterator[str]:
     """Yield the texts in which a model refused, as the Responses API has them."""
-    for item in _objects(told.get("output")):
+    for item in _objects(answer.get("output")):
         for part in _objects(item.get("content")):
             refusal = part.get("refusal")
             if isinstance(refusal, str) and refusal:
                 yield refusal
 
 
-def _said(told: Mapping[str, Any]) -> str:
+def _whole_text(answer: Mapping[str, Any]) -> str:
     """Return the text of a whole answer of the Responses, the Messages or the completions API."""
     parts = [
-        part for item in _objects(told.get("output")) for part in _objects(item.get("content"))
+        part for item in _objects(answer.get("output")) for part in _objects(item.get("content"))
     ]
-    choices = _objects(told.get("choices"))
-    return "\n\n".join(_texts([*parts, *_objects(told.get("content")), *choices], "text"))
+    choices = _objects(answer.get("choices"))
+    return "\n\n".join(_texts([*parts, *_objects(answer.get("content")), *choices], "text"))
 
 
-def _streamed(told: Iterable[Mapping[str, Any]]) -> str | None:
+def _streamed_text(events: Iterable[Mapping[str, Any]]) -> str | None:
     """Return the text whose pieces the events of the Messages API have."""
-    return (
-        "".join(_texts((each for each in told if each.get("type") == "text_delta"), "text")) or None
-    )
+    deltas = (each for each in events if each.get("type") == "text_delta")
+    return "".join(_texts(deltas, "text")) or None
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

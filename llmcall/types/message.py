@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
 def message_of(choice: Mapping[str, Any]) -> dict[str, Data]:
     """Return a choice's message as a reply holds it."""
-    given = choice["message"]
-    content = given.get("content")
+    received = choice["message"]
+    content = received.get("content")
     message = {
-        "role": given.get("role") or "assistant",
+        "role": received.get("role") or "assistant",
         "content": text_of(content) if isinstance(content, list) else content,
     }
     for name in ("tool_calls", "refusal"):
-        if given.get(name):
+        if received.get(name):
             # The reply belongs to the caller; the response stays as the API gave it.
-            message[name] = copy.deepcopy(given[name])
+            message[name] = copy.deepcopy(received[name])
     return message
 
 
 def message_text(message: Mapping[str, Any]) -> str:
     """Return a message's text and, below it, its tool calls."""
-    lines = [shown(message.get("content") or message.get("refusal") or "")]
+    lines = [as_text(message.get("content") or message.get("refusal") or "")]
     for call in message.get("tool_calls") or ():
-        called = call.get("function") or call.get("custom") or call
-        arguments = called.get("arguments") or called.get("input") or ""
-        lines.append(f"{called.get('name')}({arguments})")
+        tool = call.get("function") or call.get("custom") or call
+        arguments = tool.get("arguments") or tool.get("input") or ""
+        lines.append(f"{tool.get('name')}({arguments})")
     return "\n".join(lines).strip()
 
 
-def shown(value: Data) -> str:
+def as_text(value: Data) -> str:
     """Return a text as it is, and other data as JSON."""
     if isinstance(value, str):
         return value

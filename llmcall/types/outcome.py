@@ -28,12 +28,12 @@ class Outcome(NamedTuple):
     """A record, and the response that this call received for it.
 
     :param sent: ``None`` if another call, or none, received the response.
-    :param is_kept: whether it is recorded; a call that is made while its own stream is open is not.
+    :param is_recorded: false for a call that is made while its own stream is open.
     """
 
     record: Record
     sent: Sent | None = None
-    is_kept: bool = True
+    is_recorded: bool = True
 
     @property
     def source(self) -> str:

@@ -11,7 +11,7 @@ from ..display.printable import printable
 from ..requests.keys import key_of
 from .days import Days, day_of
 from .http_answers import HttpAnswer, model_answer
-from .message import message_text, shown
+from .message import as_text, message_text
 from .usage import TokenUsage, spent_words
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ class Record:
     @property
     def usage(self) -> TokenUsage:
         """Return the tokens that the server reported."""
-        told = self._told
-        return TokenUsage.of(self.response) if told is None else told.usage
+        http_answer = self._http_answer
+        return TokenUsage.of(self.response) if http_answer is None else http_answer.usage
 
     @property
     def prompt(self) -> str:
@@ -129,8 +129,8 @@ class Record:
             return message_text(messages[-1])
         for name in QUESTIONS:
             if name in self.request:
-                return shown(self.request[name])
-        return shown(self.request)
+                return as_text(self.request[name])
+        return as_text(self.request)
 
     @property
     def answer(self) -> str:
@@ -140,12 +140,12 @@ class Record:
         choices = self.response.get("choices")
         if choices:
             return "\n\n".join(message_text(choice["message"]) for choice in choices)
-        if self._told is not None and self._told.text:
-            return self._told.text
+        if self._http_answer is not None and self._http_answer.text:
+            return self._http_answer.text
         embedding = self.response.get("embedding")
         if isinstance(embedding, bytes):
             return f"{len(embedding) // 4} numbers"
-        return shown(self.response.get("value", self.response))
+        return as_text(self.response.get("value", self.response))
 
     @property
     def model(self) -> str | None:
@@ -157,8 +157,8 @@ class Record:
         """Return the model that answered, as the server named it; ``None`` if the server named none or
         no model answered.
         """
-        told = self._told
-        model = self.response.get("model") if told is None else told.model
+        http_answer = self._http_answer
+        model = self.response.get("model") if http_answer is None else http_answer.model
         return model if isinstance(model, str) and model else None
 
     @property
@@ -183,8 +183,9 @@ class Record:
 
     def answered_on(self, day: str) -> Days:
         """Return the days of an answer that was given on one day."""
-        told = self._told
-        fingerprint = self.response.get("system_fingerprint") if told is None else told.fingerprint
+        fingerprint = self.response.get("system_fingerprint")
+        if self._http_answer is not None:
+            fingerprint = self._http_answer.fingerprint
         if isinstance(fingerprint, str) and fingerprint:
             return Days(day, day, (fingerprint,))
         return Days(day, day)
@@ -194,8 +195,8 @@ class Record:
         """Return why the answer ended: ``stop``, ``length`` …, in the words of its API; each reason
         once if there are several choices.
         """
-        if self._told is not None:
-            return self._told.finish_reason
+        if self._http_answer is not None:
+            return self._http_answer.finish_reason
         reasons = [choice.get("finish_reason") for choice in self.response.get("choices") or ()]
         return ", ".join(dict.fromkeys(filter(None, reasons))) or None
 
@@ -204,14 +205,14 @@ class Record:
         """Return the text in which the model refused, or ``None``; all such texts if there are several
         choices.
         """
-        if self._told is not None:
-            return self._told.refusal
+        if self._http_answer is not None:
+            return self._http_answer.refusal
         messages = [choice["message"] for choice in self.response.get("choices") or ()]
         refusals = [message.get("refusal") for message in messages]
         return "\n\n".join(filter(None, refusals)) or None
 
     @property
-    def _told(self) -> HttpAnswer | None:
+    def _http_answer(self) -> HttpAnswer | None:
         """Return what a model's answer tells if it is recorded as it came; else ``None``."""
         return model_answer(self.request, self.response) if self.kind == "http" else None
 
@@ -225,8 +226,8 @@ class Record:
 
     def replace(self, **changes: Data) -> Record:
         """Return another record with some fields changed."""
-        kept = {name: getattr(self, name) for name in FIELDS if name not in changes}
-        return Record(**{**kept, "days": self.days, **changes})
+        fields = {name: getattr(self, name) for name in FIELDS if name not in changes}
+        return Record(**{**fields, "days": self.days, **changes})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and self.as_dict() == other.as_dict()
@@ -235,9 +236,9 @@ class Record:
         return hash(self.cache_key)
 
     def __repr__(self) -> str:
-        asked, answered = (printable(one_line(text, SHOWN)) for text in (self.prompt, self.answer))
+        prompt, answer = (printable(one_line(text, SHOWN)) for text in (self.prompt, self.answer))
         return (
-            f"Record({self.kind!r}, sample={self.sample!r}, prompt={asked!r}, answer={answered!r})"
+            f"Record({self.kind!r}, sample={self.sample!r}, prompt={prompt!r}, answer={answer!r})"
         )
 
     def _repr_html_(self) -> str:

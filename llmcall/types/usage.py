@@ -32,19 +32,21 @@ class TokenUsage(NamedTuple):
         usage = response.get("usage")
         if not isinstance(usage, dict):
             return cls()
-        prompt, completion = "prompt_tokens", "completion_tokens"
-        if usage.keys() & {"input_tokens", "output_tokens"} and prompt not in usage:
-            prompt, completion = "input_tokens", "output_tokens"
-        read = _count(usage.get("cache_read_input_tokens"))
-        given = _count(usage.get(prompt))
-        if given is not None:
-            given += (read or 0) + (_count(usage.get("cache_creation_input_tokens")) or 0)
-        cached = _detail(usage, f"{prompt}_details", "cached_tokens")
+        prompt_field, completion_field = "prompt_tokens", "completion_tokens"
+        if usage.keys() & {"input_tokens", "output_tokens"} and prompt_field not in usage:
+            prompt_field, completion_field = "input_tokens", "output_tokens"
+        read_from_cache = _count(usage.get("cache_read_input_tokens"))
+        input_tokens = _count(usage.get(prompt_field))
+        if input_tokens is not None:
+            input_tokens += (read_from_cache or 0) + (
+                _count(usage.get("cache_creation_input_tokens")) or 0
+            )
+        cached = _detail(usage, f"{prompt_field}_details", "cached_tokens")
         return cls(
-            given,
-            _count(usage.get(completion)),
-            read if cached is None else cached,
-            _detail(usage, f"{completion}_details", "reasoning_tokens"),
+            input_tokens,
+            _count(usage.get(completion_field)),
+            read_from_cache if cached is None else cached,
+            _detail(usage, f"{completion_field}_details", "reasoning_tokens"),
         )
 
 
@@ -52,9 +54,9 @@ def _count(value: Any) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
-def _detail(usage: Mapping[str, Any], name: str, part: str) -> int | None:
-    details = usage.get(name)
-    return _count(details.get(part)) if isinstance(details, dict) else None
+def _detail(usage: Mapping[str, Any], details_name: str, name: str) -> int | None:
+    details = usage.get(details_name)
+    return _count(details.get(name)) if isinstance(details, dict) else None
 
 
 def spent_words(usage: TokenUsage, cost: float | None) -> list[str]:

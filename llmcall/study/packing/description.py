@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...records.reader import read
-from ...records.served import entry_of, served_by
+from ...records.served import days_entry, served_by
 from ...review.conversations import conversations
 from ...review.marks import ASKED_AGAIN, CUT, REFUSED, asked_again, marks_of
 from ...review.page import page
@@ -33,7 +33,7 @@ def facts_of(run: RecordedRun) -> dict[str, Any]:
     """Return the fields of the manifest that tell of the answers."""
     served = served_by(run.records)
     return {
-        "served": {name: days and entry_of(days) for name, days in served.items()},
+        "served": {name: days and days_entry(days) for name, days in served.items()},
         "asked": sorted(
             {str(each.request["model"]) for each in run.records if "model" in each.request}
         ),

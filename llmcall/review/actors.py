@@ -44,14 +44,14 @@ def matched_actors(run: RecordedRun, other: RecordedRun, align: Align | None) ->
     :param align: see :func:`~llmcall.compare`.
     """
     ours, theirs = _actors(run, other, align)
-    renamed = _renamed(ours, theirs)
+    renamed = _renamed_actors(ours, theirs)
     edited: dict[str, str] = {}
     if run.names_by_system or other.names_by_system:
         missing = {
             scope: ours[scope] for scope in ours if scope not in {*theirs, *renamed.values()}
         }
         added = {scope: theirs[scope] for scope in theirs if scope not in {*ours, *renamed}}
-        edited = _edited(missing, added)
+        edited = _edited_actors(missing, added)
     renamed |= edited
     for before, after in renamed.items():
         theirs[after] = theirs.pop(before)
@@ -70,36 +70,36 @@ def _actors(
     # The scopes above the actors of both runs; of choices with as many actors in common, the first.
     preferred = (run.scope, other.scope), (level, other_level)
     choices = [
-        (above, other_above)
-        for above, other_above in preferred
-        if above and other_above and above != other_above
+        (ancestor, other_ancestor)
+        for ancestor, other_ancestor in preferred
+        if ancestor and other_ancestor and ancestor != other_ancestor
     ]
     choices += [("", ""), *product(("", level, run.scope), ("", other_level, other.scope))]
     namings = [
-        (_called(ours, above), _called(theirs, other_above, name_of))
-        for above, other_above in dict.fromkeys(choices)
+        (_by_name(ours, ancestor), _by_name(theirs, other_ancestor, name_of))
+        for ancestor, other_ancestor in dict.fromkeys(choices)
     ]
     return max(namings, key=lambda each: len(each[0].keys() & each[1].keys()))
 
 
-def _called(
+def _by_name(
     actors: Mapping[str, list[Record]],
-    above: str,
+    ancestor: str,
     name_of: Callable[[str], str | None] = str,
 ) -> dict[str, list[Record]]:
     """Return the records of actors by their names, of several of one name one after the other.
 
-    :param above: the path of the scope above them, which is left out; may be empty.
+    :param ancestor: the path of the scope above them, which is left out; may be empty.
     :param name_of: says what an actor is called, if it is called otherwise.
     """
-    by_name: dict[str, list[Record]] = {}
+    records_by_name: dict[str, list[Record]] = {}
     for scope, records in actors.items():
-        name = relative(scope, above)
-        by_name.setdefault(name_of(name) or name, []).extend(records)
-    return by_name
+        name = relative(scope, ancestor)
+        records_by_name.setdefault(name_of(name) or name, []).extend(records)
+    return records_by_name
 
 
-def _renamed(
+def _renamed_actors(
     ours: Mapping[str, list[Record]], theirs: Mapping[str, list[Record]]
 ) -> dict[str, str]:
     """Return the actors of the other run that begin with the prompt of one actor of the first that
@@ -118,7 +118,7 @@ def _by_first_prompt(run: Mapping[str, list[Record]], other: Container[str]) -> 
     return {prompt: scopes[0] for prompt, scopes in scopes_by_prompt.items() if len(scopes) == 1}
 
 
-def _edited(
+def _edited_actors(
     missing: Mapping[str, list[Record]], added: Mapping[str, list[Record]]
 ) -> dict[str, str]:
     """Return the actors of the other run whose first prompts are most like those of actors of the
@@ -128,7 +128,7 @@ def _edited(
         {scope: FirstPrompt.of(records[0]) for scope, records in actors.items()}
         for actors in (missing, added)
     )
-    common, other_common = _in_common(prompts), _in_common(other_prompts)
+    common, other_common = _common_words(prompts), _common_words(other_prompts)
     if len(prompts) == 1:
         common = other_common
     if len(other_prompts) == 1:
@@ -172,7 +172,7 @@ class FirstPrompt(NamedTuple):
         return cls(Counter(words), Counter(map(" ".join, pairwise(words))))
 
 
-def _in_common(prompts: Mapping[str, FirstPrompt]) -> Counter[str]:
+def _common_words(prompts: Mapping[str, FirstPrompt]) -> Counter[str]:
     """Return the words that all of several prompts have: they tell no actor from another."""
     if len(prompts) < 2:
         return Counter()

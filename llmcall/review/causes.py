@@ -103,7 +103,7 @@ class TwoRuns:
         awaited = {
             actor.scope: self._awaited(actor) for actor in stuck if not unexplained[actor.scope]
         }
-        waiting_for = _reversed(awaited)
+        waiting_for = _waiting_for(awaited)
         certain: list[Cause] = []
         doubtful: list[Cause] = []
         waiting: list[Cause] = []
@@ -111,7 +111,7 @@ class TwoRuns:
             differences = unexplained[actor.scope]
             unquoted = []
             if differences:
-                came_before = partial(self._came_without, _behind(actor.scope, waiting_for))
+                came_before = partial(self._came_without, _with_waiting(actor.scope, waiting_for))
                 unquoted = [
                     each
                     for each in differences
@@ -139,12 +139,12 @@ class TwoRuns:
             if not self._order.has_come(actor, quote.part.change)
         }
 
-    def _came_without(self, behind: set[str], actor: Actor, change: Change) -> bool:
+    def _came_without(self, waiting_scopes: set[str], actor: Actor, change: Change) -> bool:
         """Return whether an answer may have come before a call that other actors wait for.
 
-        :param behind: these actors.
+        :param waiting_scopes: these actors.
         """
-        is_open = change.scope not in behind and self._order.may_come(actor, change)
+        is_open = change.scope not in waiting_scopes and self._order.may_come(actor, change)
         return is_open or self._order.has_come(actor, change)
 
     # In words
@@ -182,7 +182,7 @@ class TwoRuns:
         return ""
 
 
-def _reversed(awaited: Mapping[str, set[str]]) -> dict[str, set[str]]:
+def _waiting_for(awaited: Mapping[str, set[str]]) -> dict[str, set[str]]:
     """Return the actors that wait for each actor."""
     waiting_for: dict[str, set[str]] = {}
     for scope, awaited_scopes in awaited.items():
@@ -191,7 +191,7 @@ def _reversed(awaited: Mapping[str, set[str]]) -> dict[str, set[str]]:
     return waiting_for
 
 
-def _behind(scope: str, waiting_for: Mapping[str, set[str]]) -> set[str]:
+def _with_waiting(scope: str, waiting_for: Mapping[str, set[str]]) -> set[str]:
     """Return an actor and those that wait for it, also through others.
 
     :param waiting_for: the actors that wait for each actor.

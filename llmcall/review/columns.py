@@ -47,7 +47,7 @@ def columns(calls: Sequence[Call]) -> list[Column]:
     What tells the same calls apart as an earlier one is left out; so are numbers that only name the
     actors.
     """
-    distinct = []
+    distinct_columns = []
     partitions: set[tuple[int, ...]] = set()
     names = _names(calls)
     for column in (*_scope_columns(calls), *_parameter_columns(calls), *_prompt_columns(calls)):
@@ -58,8 +58,8 @@ def columns(calls: Sequence[Call]) -> list[Column]:
             partition = tuple(numbers.setdefault(value, len(numbers)) for value in column.values)
             if partition not in partitions:
                 partitions.add(partition)
-                distinct.append(column)
-    return distinct
+                distinct_columns.append(column)
+    return distinct_columns
 
 
 def _binned(column: Column) -> Column:
@@ -127,22 +127,22 @@ def _parameter_columns(calls: Sequence[Call]) -> Iterator[Column]:
 
 
 def _prompt_columns(calls: Sequence[Call]) -> Iterator[Column]:
-    prompts = [_text(call) for call in calls]
-    different = list(dict.fromkeys(prompts))
-    sample = different[:: -(-len(different) // MOST_PROMPTS)]
+    prompts = [_prompt(call) for call in calls]
+    distinct_prompts = list(dict.fromkeys(prompts))
+    sample = distinct_prompts[:: -(-len(distinct_prompts) // MOST_PROMPTS)]
     if len(sample) < 2 or max(map(len, sample)) > LONGEST_PROMPT:
         return
     template = _template([_TOKEN.findall(text) for text in sample])
-    fixed = "".join(template).split(_GAP)
-    pattern = re.compile("(.*?)".join(map(re.escape, fixed)), re.DOTALL)
-    matches = {text: pattern.fullmatch(text) for text in different}
-    for number, (before, after) in enumerate(pairwise(fixed), 1):
+    fixed_texts = "".join(template).split(_GAP)
+    pattern = re.compile("(.*?)".join(map(re.escape, fixed_texts)), re.DOTALL)
+    matches = {text: pattern.fullmatch(text) for text in distinct_prompts}
+    for number, (before, after) in enumerate(pairwise(fixed_texts), 1):
         values = {text: match and match[number] for text, match in matches.items()}
         if len(set(values.values()) - {None}) > 1:
             yield Column(_label(before, after), [_value(values[text]) for text in prompts])
 
 
-def _text(call: Call) -> str:
+def _prompt(call: Call) -> str:
     """Return what a call asked first, without what follows an answer."""
     messages = takewhile(lambda message: not message.role.startswith("assistant"), call.messages)
     return "\n".join(text for message in messages for text in message.texts)

@@ -188,7 +188,7 @@ class Comparison:
         if not self.same and not self.changed:
             yield "The runs have no actor in common: their scopes and their prompts differ."
             return
-        yield from self._by_round()
+        yield from self._round_lines()
         for other_scope, scope in sorted(self.renamed.items()):
             how = (
                 "its system message, which names it, was edited"
@@ -198,18 +198,18 @@ class Comparison:
             yield f"{_scope_name(scope)} is called {_scope_name(other_scope)} in the other run ({how})"
         if not self.parted:
             yield "The runs do not diverge."
-        yield from self._in_words(self.parted, "")
-        yield from self._in_words(self.later, ", after it had diverged")
-        yield from self._answered_by()
+        yield from self._change_lines(self.parted, "")
+        yield from self._change_lines(self.later, ", after it had diverged")
+        yield from self._model_lines()
 
-    def _answered_by(self) -> Iterator[str]:
+    def _model_lines(self) -> Iterator[str]:
         """Yield a line for each run, with the models that answered and their days, if these differ."""
         if len(set(self._served)) == 1:
             return
         for name, served in zip(self._names, self._served, strict=True):
             yield f"{printable(name)}: answered by {served or 'no model'}"
 
-    def _by_round(self) -> Iterator[str]:
+    def _round_lines(self) -> Iterator[str]:
         """Yield a line for each of the other runs in which some calls of some rounds changed."""
         for number, run in enumerate(self._names[1:], 1):
             rounds = [each for each in self.rounds if each.run == number]
@@ -219,7 +219,7 @@ class Comparison:
                 of_run = f" of {run}" if len(self._names) > 2 else ""
                 yield f"changed calls{of_run}: {', '.join(shares_in_words(rounds))}"
 
-    def _in_words(self, partings: Iterable[Parting], when: str) -> Iterator[str]:
+    def _change_lines(self, partings: Iterable[Parting], when: str) -> Iterator[str]:
         """Yield a line for each change, however many scopes it is in: certain causes, then doubtful
         ones, then whole calls.
         """

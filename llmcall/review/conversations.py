@@ -150,13 +150,15 @@ def _call(record: Record, beginning: History, previous: Call | None) -> Call:
         tuple(_answers(record)),
     )
     choices = record.response.get("choices") or ()
-    answered = [histories[-1].with_message(_utterance(choice["message"])) for choice in choices]
+    answer_histories = [
+        histories[-1].with_message(_utterance(choice["message"])) for choice in choices
+    ]
     if _asks_model(record):
-        answered = [
+        answer_histories = [
             histories[-1].with_message(answer._replace(role=ANSWERING_ROLE))
             for answer in call.answers
         ]
-    for each in (*histories[1:], *answered):
+    for each in (*histories[1:], *answer_histories):
         each.first, each.last = each.first or call, call
     return call
 

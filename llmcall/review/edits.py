@@ -51,12 +51,12 @@ class Finding(NamedTuple):
         return f"record {self.record}{sample}: {self.words}"
 
 
-def findings(lines: RecordFile) -> list[Finding]:
+def findings(file: RecordFile) -> list[Finding]:
     """Return what does not fit together in a file, in the order of its records."""
-    records = lines.records()
+    records = file.records()
     all_findings = [
         *_out_of_order(records),
-        *_foreign_keys(records, lines.settings),
+        *_foreign_keys(records, file.settings),
         *_copied_draws(records),
         *_changed_quotations(records),
     ]
@@ -115,12 +115,12 @@ def _copied_draws(records: Sequence[Record]) -> Iterator[Finding]:
         is_drawn = request.get("temperature") != 0 and "seed" not in request
         if record.kind != "chat" or not is_drawn or len(record.answer) < LONG_TEXT:
             continue
-        request_and_answer = key_of(record.kind, request, None), record.answer
-        earlier, other = first_draws.setdefault(request_and_answer, (number, record))
-        if earlier != number:
+        key = key_of(record.kind, request, None), record.answer
+        earlier_number, earlier_record = first_draws.setdefault(key, (number, record))
+        if earlier_number != number:
             words = (
-                f"its answer of {len(record.answer):,} characters is that of record {earlier} "
-                f"({printable(other.sample or 'outside any scope')}), another draw of the same request"
+                f"its answer of {len(record.answer):,} characters is that of record {earlier_number} "
+                f"({printable(earlier_record.sample or 'outside any scope')}), another draw of the same request"
             )
             yield _finding("draws", number, record, words)
 
@@ -142,8 +142,8 @@ def _changed_quotations(records: Sequence[Record]) -> Iterator[Finding]:
         reported.add(answer_number)
         name = printable(records[prompt_number - 1].sample or "outside any scope")
         words = (
-            f"its answer has {_quoted(before)}, but the prompt of record {prompt_number} ({name}) "
-            f"has {_quoted(after)}"
+            f"its answer has {_excerpt(before)}, but the prompt of record {prompt_number} ({name}) "
+            f"has {_excerpt(after)}"
         )
         yield _finding("quotes", answer_number, records[answer_number - 1], words)
 
@@ -221,13 +221,13 @@ def _lines_elsewhere(records: Sequence[Record]) -> Iterator[ChangedQuotation]:
             holders[piece].add(position)
     first_prompts = _first_prompts(records)
     for number, line in _prompt_lines(records):
-        above = _run_of(records[number - 1])
-        for position in _likely(line, answers, holders):
+        prompt_run = _run_of(records[number - 1])
+        for position in _likely_sources(line, answers, holders):
             answer = answers[position]
             record = records[answer.number - 1]
             # What an actor is told before its first answer quotes no answer of its own.
-            is_told_before = line in first_prompts[record.scope]
-            if _run_of(record) == above and not is_told_before:
+            is_in_first_prompt = line in first_prompts[record.scope]
+            if _run_of(record) == prompt_run and not is_in_first_prompt:
                 yield answer.number, number, answer.line, line
                 break
 
@@ -265,7 +265,9 @@ def _prompt_lines(records: Sequence[Record]) -> Iterator[tuple[int, str]]:
                     yield number, line
 
 
-def _likely(line: str, answers: Sequence[_Line], holders: Mapping[str, set[int]]) -> list[int]:
+def _likely_sources(
+    line: str, answers: Sequence[_Line], holders: Mapping[str, set[int]]
+) -> list[int]:
     """Return the positions of the answers' lines that a line quotes with other words; none if some
     answer has it word for word.
     """
@@ -302,5 +304,5 @@ def _contains(words: Sequence[str], part: Sequence[str]) -> bool:
     return f" {' '.join(part)} " in f" {' '.join(words)} "
 
 
-def _quoted(text: str) -> str:
+def _excerpt(text: str) -> str:
     return f'"{printable(one_line(text, TEXT_CHARACTERS))}"'

@@ -108,7 +108,7 @@ class Explanations:
         return self._index
 
     @cached_property
-    def _earliest(self) -> list[float]:
+    def _earliest_shares(self) -> list[float]:
         """The smallest share of its actor's calls that any changed answer has up to each call."""
         shares: dict[int, float] = {}
         for change in self._changes:
@@ -120,8 +120,8 @@ class Explanations:
     def any_before(self, actor: Actor) -> bool:
         """Return whether any changed answer came before an actor's next call."""
         number, share = actor.progress(actor.position)
-        last = min(number, len(self._earliest)) - 1
-        return last >= 0 and self._earliest[last] < share
+        last = min(number, len(self._earliest_shares)) - 1
+        return last >= 0 and self._earliest_shares[last] < share
 
     @cached_property
     def _by_word(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:

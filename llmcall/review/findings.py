@@ -156,15 +156,15 @@ def shares_in_words(rounds: Sequence[Round]) -> Iterator[str]:
     """Yield the share of changed calls in each stretch of rounds that have the same; if these are
     many, in stretches of as many rounds each.
     """
-    stretches = [list(same) for _, same in groupby(rounds, key=lambda each: _share([each]))]
+    stretches = [list(stretch) for _, stretch in groupby(rounds, key=lambda each: _share([each]))]
     if len(stretches) > STRETCHES_SHOWN:
         length = -(-len(rounds) // STRETCHES_SHOWN)
         stretches = [
             list(rounds[begin : begin + length]) for begin in range(0, len(rounds), length)
         ]
-    for same in stretches:
-        first, last = same[0].name, same[-1].name
-        yield f"{_share(same)} in {printable(_stretch(first, last))}"
+    for stretch in stretches:
+        first, last = stretch[0].name, stretch[-1].name
+        yield f"{_share(stretch)} in {printable(_stretch(first, last))}"
 
 
 def _stretch(first: str, last: str) -> str:

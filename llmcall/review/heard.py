@@ -105,11 +105,11 @@ class AnswerIndex:
     def _add(self, form: Form, source: CallPosition) -> None:
         if not form.words:
             return
-        same = self._by_words.setdefault(form.words[:KEY_WORDS], {})
-        same.setdefault(form.words, {})[source] = None
+        sources_by_words = self._by_words.setdefault(form.words[:KEY_WORDS], {})
+        sources_by_words.setdefault(form.words, {})[source] = None
         if len(form.words) > CUT_WORDS and form.size > LONG_ANSWER:
-            same = self._by_beginning.setdefault(form.words[:CUT_WORDS], {})
-            same.setdefault(form.words, {})[source] = None
+            sources_by_words = self._by_beginning.setdefault(form.words[:CUT_WORDS], {})
+            sources_by_words.setdefault(form.words, {})[source] = None
 
     def heard(self, actor: str, place: int, first: int = 0) -> Iterator[Heard]:
         """Yield the earlier answers that the prompt of a call quotes, in the order of its words.
@@ -273,13 +273,14 @@ def heard_lines(name: str, actor: str, quotes: Sequence[Heard]) -> Iterator[str]
     if own_quotes:
         messages, calls = {each.message for each in own_quotes}, {each.call for each in own_quotes}
         repeats = "repeat" if len(messages) > 1 else "repeats"
-        yield f"{_numbers('message', messages)} {repeats} its own answers of {_numbers('call', calls)}"
+        answers = f"its own answers of {_numbers_in_words('call', calls)}"
+        yield f"{_numbers_in_words('message', messages)} {repeats} {answers}"
     yield from (each.in_words() for each in other_quotes)
     if not other_quotes:
         yield "no message quotes an earlier answer of another actor"
 
 
-def _numbers(noun: str, numbers: Collection[int]) -> str:
+def _numbers_in_words(noun: str, numbers: Collection[int]) -> str:
     """Return numbers in words: "messages 3, 5 to 7"."""
     stretches: list[list[int]] = []
     for number in sorted(numbers):

@@ -46,15 +46,17 @@ def page(
     """
     from jinja2 import Environment, StrictUndefined
 
-    calls = [conversations(run) for run in runs]
+    run_conversations = [conversations(run) for run in runs]
     marks = find_marks(
-        actor_calls for calls_by_actor in calls for actor_calls in calls_by_actor.values()
+        actor_calls
+        for calls_by_actor in run_conversations
+        for actor_calls in calls_by_actor.values()
     )
     full_grid = grid(comparison.pairs if comparison else pairs_of(runs[0]))
     shown_grid = full_grid.sampled(sample)
     run_facts = [
         facts(run, [call for actor_calls in calls_by_actor.values() for call in actor_calls], marks)
-        for run, calls_by_actor in zip(runs, calls, strict=True)
+        for run, calls_by_actor in zip(runs, run_conversations, strict=True)
     ]
     style, script = _file("report.css"), _script()
     environment = Environment(
@@ -66,7 +68,7 @@ def page(
         facts=run_facts,
         lines=[] if comparison is None else visible(str(comparison)).split("\n"),
         sample="" if shown_grid is full_grid else _sample(shown_grid, full_grid),
-        data=_json(page_data(runs, calls, shown_grid, marks, comparison)),
+        data=_json(page_data(runs, run_conversations, shown_grid, marks, comparison)),
         style=style,
         script=script,
         policy="; ".join(

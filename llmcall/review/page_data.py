@@ -72,7 +72,7 @@ class PageData:
             Table() for _ in range(5)
         )
         self._calls: list[dict[str, Any]] = []
-        self._numbers: dict[int, int] = {}  # by the id of a record: its index among the calls
+        self._call_indexes: dict[int, int] = {}  # by the id of a record: its index among the calls
         self._heard: dict[int, list[Any]] = {}
         self._shown_ids = {
             id(record)
@@ -94,7 +94,7 @@ class PageData:
 
     def _add_call(self, call: Call, marks: Marks) -> None:
         record, usage = call.record, call.record.usage
-        self._numbers[id(record)] = len(self._calls)
+        self._call_indexes[id(record)] = len(self._calls)
         self._calls.append(
             {
                 "title": self._text(call.title),
@@ -165,18 +165,18 @@ class PageData:
         cells = self._grid.cells
         return {
             "actor": [self._actor(cell.pair.scope) for cell in cells],
-            "call": [_number(cell) for cell in cells],
+            "call": [_call_label(cell) for cell in cells],
             "row": [self._rows[visible(cell.row) or OUTSIDE_ANY_SCOPE] for cell in cells],
             "column": [cell.column for cell in cells],
-            "one": [self._number_of(cell.pair.one) for cell in cells],
-            "other": [self._number_of(cell.pair.other) for cell in cells],
+            "one": [self._call_index(cell.pair.one) for cell in cells],
+            "other": [self._call_index(cell.pair.other) for cell in cells],
             "status": [cell.pair.status for cell in cells],
             "rows": list(self._rows),
             "columns": [visible(name) for name in self._grid.columns],
         }
 
-    def _number_of(self, record: Record | None) -> int:
-        return self._numbers.get(id(record), -1)
+    def _call_index(self, record: Record | None) -> int:
+        return self._call_indexes.get(id(record), -1)
 
     def parted(self, comparison: Comparison | None) -> dict[int, list[str]]:
         """Return why an actor's runs part, and what differs there, by the number of the cell."""
@@ -198,7 +198,7 @@ class PageData:
         for cell in self._grid.cells:
             record = cell.pair.one
             if record is not None:
-                call = self._calls[self._numbers[id(record)]]
+                call = self._calls[self._call_indexes[id(record)]]
                 request = record.kind, call["title"], call["parameters"], call["node"]
                 records_by_request.setdefault(request, []).append(record)
         spreads = []
@@ -206,11 +206,11 @@ class PageData:
             if len(records) > 1:
                 counts = Counter(counted_value(record.answer) for record in records)
                 answers = [[self._text(answer), count] for answer, count in counts.most_common()]
-                spreads.append([[self._numbers[id(record)] for record in records], answers])
+                spreads.append([[self._call_indexes[id(record)] for record in records], answers])
         return spreads
 
 
-def _number(cell: Cell) -> str:
+def _call_label(cell: Cell) -> str:
     """Return the number of a call among its actor's, from 1; that of another run's call has a plus
     sign.
     """

@@ -164,10 +164,10 @@ def _quotes(
 
 def _words_in_common(rest: Rest, other: Rest) -> int:
     """Return with how many equal words two rests begin."""
-    return in_common(rest.text.words, rest.first_word, other.text.words, other.first_word)
+    return common_length(rest.text.words, rest.first_word, other.text.words, other.first_word)
 
 
-def in_common(
+def common_length(
     tokens: Sequence[str], first: int, other_tokens: Sequence[str], other_first: int
 ) -> int:
     """Return how many words or tokens two sequences have in common, from one of each on."""
@@ -241,7 +241,7 @@ def _ends_of_cut(rest: Rest, form: Form) -> tuple[set[int], int]:
     words = rest.words(len(form.words))
     if words[:CUT_WORDS] != form.words[:CUT_WORDS]:
         return set(), 0
-    common = in_common(words, 0, form.words, 0)
+    common = common_length(words, 0, form.words, 0)
     size = sum(map(len, words[:common]))
     if common < len(words) and form.words[common].startswith(words[common]):  # a word that was cut
         size += len(words[common])

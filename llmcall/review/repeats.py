@@ -90,17 +90,17 @@ class Repeats:
         """
         words = _padded_words(form)
         lag = number - group.turn[0]
-        fitting, differing = group.actors, 0
+        fitting_actors, differing_actors = group.actors, 0
         for continuation in self._continuations_of(scope, " ".join(context)):
             if continuation.call == number or continuation.call < lag:
                 continue
             answers = self._answers_of_turn(continuation.call - lag, continuation.run)
-            same, other = answers.quoted_actors(group.location, continuation, words)
-            fitting &= same | other | ~answers.actors_at(group.location)
-            differing |= other
-            if not fitting:
+            same_actors, other_actors = answers.quoted_actors(group.location, continuation, words)
+            fitting_actors &= same_actors | other_actors | ~answers.actors_at(group.location)
+            differing_actors |= other_actors
+            if not fitting_actors:
                 return
-        for actor in _members(fitting & differing):
+        for actor in _members(fitting_actors & differing_actors):
             yield group.parts[actor]
 
     def _continuations_of(self, scope: str, context: str) -> list[Continuation]:
@@ -186,7 +186,7 @@ class AnswersOfTurn:
         """Return the actors whose answers begin a continuation: those that said some words, and
         those that said others.
         """
-        same, other = 0, 0
+        same_actors, other_actors = 0, 0
         by_words = self._by_words.get(location, {})
         for text, begin in continuation.texts:
             for length in self._lengths.get(location, ()):
@@ -196,10 +196,10 @@ class AnswersOfTurn:
                 if (location, beginning) not in self._sets:
                     self._sets[location, beginning] = _set_of(by_words[beginning])
                 if beginning == words:
-                    same |= self._sets[location, beginning]
+                    same_actors |= self._sets[location, beginning]
                 else:
-                    other |= self._sets[location, beginning]
-        return same, other
+                    other_actors |= self._sets[location, beginning]
+        return same_actors, other_actors
 
 
 def _set_of(actors: Iterable[int]) -> ActorSet:

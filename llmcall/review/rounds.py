@@ -116,25 +116,25 @@ def natural_order(name: str) -> tuple[int, int, str]:
 
 
 def find_rounds(
-    runs: Sequence[Collection[str]], named: str | int | None = None
+    runs: Sequence[Collection[str]], selector: str | int | None = None
 ) -> list[Rounds | None]:
     """Return which level of the scope paths of each run is the round; ``None`` if none is.
 
     :param runs: the scope paths of each run.
-    :param named: the level's number, from 1, or the word that its names have in common; ``None``
+    :param selector: the level's number, from 1, or the word that its names have in common; ``None``
         finds it.
     :raises ValueError: if no run has such a level.
     """
     levels_by_run = [levels(scopes) for scopes in runs]
-    if named is None:
-        named = next(filter(None, map(_time_word, levels_by_run, runs)), None)
-        if named is None:
+    if selector is None:
+        selector = next(filter(None, map(_time_word, levels_by_run, runs)), None)
+        if selector is None:
             return [None for _ in runs]
-    matches = [_level_named(each, str(named)) for each in levels_by_run]
+    matches = [_matching_level(each, str(selector)) for each in levels_by_run]
     if not any(matches):
         all_levels = levels(scope for scopes in runs for scope in scopes)
         known_levels = "; ".join(map(str, all_levels)) or "none, because no call is in a scope"
-        raise ValueError(f"the scopes have no level {named!r}; known levels: {known_levels}")
+        raise ValueError(f"the scopes have no level {selector!r}; known levels: {known_levels}")
     return [None if level is None else _rounds(level) for level in matches]
 
 
@@ -150,9 +150,9 @@ def _time_word(run_levels: Iterable[Level], scopes: Collection[str]) -> str | No
     return words[0] if len(words) == 1 else None
 
 
-def _level_named(run_levels: Iterable[Level], named: str) -> Level | None:
+def _matching_level(run_levels: Iterable[Level], selector: str) -> Level | None:
     for level in run_levels:
-        if named == str(level.number) or named.casefold() == (level.word or None):
+        if selector == str(level.number) or selector.casefold() == (level.word or None):
             return level
     return None
 

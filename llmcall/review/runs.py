@@ -90,13 +90,17 @@ class RecordedRun(NamedTuple):
         return records_by_actor
 
 
-def with_rounds(runs: Sequence[RecordedRun], named: str | int | None = None) -> list[RecordedRun]:
+def with_rounds(
+    runs: Sequence[RecordedRun], selector: str | int | None = None
+) -> list[RecordedRun]:
     """Return runs that know which level of their scopes is the round.
 
-    :param named: the level, as of :func:`~llmcall.review.rounds.find_rounds`.
+    :param selector: the level, as of :func:`~llmcall.review.rounds.find_rounds`.
     :raises ValueError: if no run has such a level.
     """
-    rounds_by_run = find_rounds([{record.scope for record in run.records} for run in runs], named)
+    rounds_by_run = find_rounds(
+        [{record.scope for record in run.records} for run in runs], selector
+    )
     return [run._replace(rounds=rounds) for run, rounds in zip(runs, rounds_by_run, strict=True)]
 
 
@@ -148,24 +152,28 @@ def _loaded(run: Any, where: Callable[[Record], bool]) -> RecordedRun:
     )
 
 
-def _is_in(scope: str, above: str) -> bool:
-    """Return whether a scope is one that is named, or lies below it."""
-    return _is_below(scope, above) or fnmatchcase(scope, above) or fnmatchcase(scope, f"{above}/*")
+def _is_in(scope: str, pattern: str) -> bool:
+    """Return whether a scope matches a path or a pattern, or lies below one that does."""
+    return (
+        _is_below(scope, pattern)
+        or fnmatchcase(scope, pattern)
+        or fnmatchcase(scope, f"{pattern}/*")
+    )
 
 
-def _is_below(scope: str, above: str) -> bool:
+def _is_below(scope: str, ancestor: str) -> bool:
     """Return whether a scope is another one, or lies below it."""
-    return f"{scope}/".startswith(f"{above}/")
+    return f"{scope}/".startswith(f"{ancestor}/")
 
 
-def relative(scope: str, above: str) -> str:
+def relative(scope: str, ancestor: str) -> str:
     """Return a scope path without that of a scope above it; the whole path if it lies elsewhere.
 
-    :param above: the path of a scope; empty to leave out nothing.
+    :param ancestor: the path of a scope; empty to leave out nothing.
     """
-    if not above or not _is_below(scope, above):
+    if not ancestor or not _is_below(scope, ancestor):
         return scope
-    return scope[len(above) + 1 :]
+    return scope[len(ancestor) + 1 :]
 
 
 def first_level(scopes: Collection[str]) -> str | None:

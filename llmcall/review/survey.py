@@ -109,7 +109,7 @@ def _counts_by_group(
 
 def _fields(calls: Sequence[Call], marks: Mapping[int, Sequence[str]]) -> dict[str, list[Any]]:
     """Return the values of each field of the answers, of each call one."""
-    answers = [_read(call, marks.get(id(call.record), ())) for call in calls]
+    answers = [_read_answer(call, marks.get(id(call.record), ())) for call in calls]
     objects = [each for each in answers if isinstance(each, dict)]
     names = Counter(name for each in objects for name in each)
     frequent_fields = [name for name, count in names.most_common() if count > len(objects) / 10]
@@ -130,7 +130,7 @@ class _Mark(str):
     """Why an answer has no value: "(cut)", "(refused)"."""
 
 
-def _read(call: Call, marks: Sequence[str]) -> Any:
+def _read_answer(call: Call, marks: Sequence[str]) -> Any:
     """Return an answer's JSON object, its text, or why it has none."""
     mark = next((each for each in MARKS if each in marks), None)
     if mark == REFUSED:

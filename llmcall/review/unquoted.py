@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .quotes import Admits, ChangedAnswerIndex, Quote, Rest, in_common
+from .quotes import Admits, ChangedAnswerIndex, Quote, Rest, common_length
 from .texts import Text, text_of
 
 MOST_EDITS = 200  # tokens that are inserted or deleted; beyond them, texts differ as a whole
@@ -50,44 +50,44 @@ def _steps(
     :param most: so many tokens that only one of them has are allowed.
     """
     goal = len(text.tokens), len(other_text.tokens)
-    common = in_common(text.tokens, 0, other_text.tokens, 0)
+    common = common_length(text.tokens, 0, other_text.tokens, 0)
     # No quote that contains a difference begins further before it.
     start = max(0, common - 4 * answers.longest - 8)
     steps_to: dict[tuple[int, int], Step | None] = {(start, start): None}
-    level = [(start, start)]
+    frontier = [(start, start)]
     for _ in range(most + 1):
         stuck = []
-        while level:
-            state = level.pop()
+        while frontier:
+            state = frontier.pop()
             if state == goal:
                 return [Step((0, 0), (start, start)), *_path(steps_to, state)]
             position, other_position = state
             is_inside = position < goal[0] and other_position < goal[1]
             is_same = is_inside and text.tokens[position] == other_text.tokens[other_position]
             if is_same:
-                _reach(steps_to, level, Step(state, (position + 1, other_position + 1)))
+                _reach(steps_to, frontier, Step(state, (position + 1, other_position + 1)))
             else:
                 stuck.append(state)
             if not is_same or text.is_word(position):
                 for quote in answers.quoted(
                     Rest(text, position), Rest(other_text, other_position), admits
                 ):
-                    _reach(steps_to, level, Step(state, (quote.end, quote.other_end), quote))
+                    _reach(steps_to, frontier, Step(state, (quote.end, quote.other_end), quote))
         for state in stuck:
             position, other_position = state
             if position < goal[0]:
-                _reach(steps_to, level, Step(state, (position + 1, other_position)))
+                _reach(steps_to, frontier, Step(state, (position + 1, other_position)))
             if other_position < goal[1]:
-                _reach(steps_to, level, Step(state, (position, other_position + 1)))
+                _reach(steps_to, frontier, Step(state, (position, other_position + 1)))
     return None
 
 
 def _reach(
-    steps_to: dict[tuple[int, int], Step | None], level: list[tuple[int, int]], step: Step
+    steps_to: dict[tuple[int, int], Step | None], frontier: list[tuple[int, int]], step: Step
 ) -> None:
     if step.end not in steps_to:
         steps_to[step.end] = step
-        level.append(step.end)
+        frontier.append(step.end)
 
 
 def _path(steps_to: Mapping[tuple[int, int], Step | None], state: tuple[int, int]) -> list[Step]:

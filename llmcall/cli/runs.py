@@ -371,11 +371,11 @@ def _rekey_file(path: str, on_conflict: str) -> str:
 
 
 def _list_conflicts(conflicts: Iterable[Conflict]) -> None:
-    from ..review.text import named
+    from ..review.text import record_name
 
     for conflict in conflicts:
         answers = " | ".join(json.dumps(each.answer, ensure_ascii=False) for each in conflict)
-        click.echo(f"conflict: {named(conflict[0])}: {visible(answers)}", err=True)
+        click.echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)
 
 
 def merged(

@@ -82,13 +82,13 @@ def item_path(item: pytest.Item, name: str) -> Path:
 
 def _folder(config: pytest.Config, module: Path) -> Path:
     """Return the folder of a test module's cassettes."""
-    named = config.getini("llm_cassette_dir")
-    if not named:
+    record_name = config.getini("llm_cassette_dir")
+    if not record_name:
         return module.parent / FOLDER / module.stem
     root = config.rootpath
     beside = module.with_suffix("")
     inside = beside.relative_to(root) if beside.is_relative_to(root) else Path(beside.name)
-    return root / str(named) / inside
+    return root / str(record_name) / inside
 
 
 def fixture_path(fixture: pytest.FixtureDef[Any], request: SubRequest) -> Path:
@@ -223,8 +223,8 @@ class Replay:
             raise pytest.UsageError(
                 f"{item.nodeid}: a live test has no cassette; remove the fixture {FIXTURE}"
             )
-        named = mark.name or name
-        path, shared = item_path(item, named), named != item_name(item)
+        record_name = mark.name or name
+        path, shared = item_path(item, record_name), record_name != item_name(item)
         scopes.forget()  # the draws of LLMCALL_SCOPE must not depend on the tests before
         stack = contextlib.ExitStack()
         cassette = stack.enter_context(self._opened(path, shared=shared))
@@ -416,9 +416,9 @@ class RunReport:
         self.replayed += cassette.replayed
         unused: dict[str, str] = {}
         if cassette.write_at_end:  # the test passed
-            from ..review.text import named
+            from ..review.text import record_name
 
-            unused = {record.cache_key: named(record) for record in cassette.unused()}
+            unused = {record.cache_key: record_name(record) for record in cassette.unused()}
             self.unrecorded.update(
                 {(name, why): count for why, count in cassette.failures.counts().items()}
             )

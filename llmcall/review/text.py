@@ -21,7 +21,7 @@ INDENT = "    "
 TEXT_CHARACTERS = 60  # characters of a text that stands above
 
 
-def named(record: Record) -> str:
+def record_name(record: Record) -> str:
     """Return what a record is called in a list: its sample, its model or function, and its first
     words.
     """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["llm_cassette", "llm_cassette_name"]
 
 NAME = "llmcall-replay"
-USED = pytest.StashKey[bool]()
+IS_USED = pytest.StashKey[bool]()
 MODES = {
     "none": "none",
     "once": "once",
@@ -66,12 +66,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; start at once if one of the plugin's options is set."""
     config.addinivalue_line("markers", MARKER)
-    asked = (
+    options = (
         config.getoption("llm_record"),
         config.getini("llm_record"),
         config.getini("llm_cassette_dir"),
     )
-    if any(asked) and not config.getoption("collectonly"):
+    if any(options) and not config.getoption("collectonly"):
         _replay(config)
 
 
@@ -82,7 +82,7 @@ def pytest_make_collect_report(
     """Note whether a test uses the marker or the fixture, even if only other tests will run."""
     report = yield
     if any(map(_uses, report.result)):
-        collector.config.stash[USED] = True
+        collector.config.stash[IS_USED] = True
     return report
 
 
@@ -106,37 +106,35 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None, object, object]:
     """Start if the project replays; after other hooks, since a ``conftest.py`` may add marks here."""
-    collected = len(items)
+    item_count = len(items)
     result = yield
-    begun = config.pluginmanager.has_plugin(NAME)
-    used = config.stash.get(USED, False) or any(map(_uses, items))
-    used = used or any(map(_has_cassettes, {item.path.parent for item in items}))
-    if begun or (used and not config.getoption("collectonly")):
-        _replay(config).prepare(items, complete=len(items) == collected)
+    is_started = config.pluginmanager.has_plugin(NAME)
+    is_used = config.stash.get(IS_USED, False) or any(map(_uses, items))
+    is_used = is_used or any(map(_has_cassettes, {item.path.parent for item in items}))
+    if is_started or (is_used and not config.getoption("collectonly")):
+        _replay(config).prepare(items, is_complete=len(items) == item_count)
     return result
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Add the counts of a worker of pytest-xdist; the controller collects no tests itself."""
-    counted = getattr(node, "workeroutput", {}).get(NAME)
-    if counted is not None:
-        _replay(node.config).report.merge(counted)
+    pickled_report = getattr(node, "workeroutput", {}).get(NAME)
+    if pickled_report is not None:
+        _replay(node.config).report.merge(pickled_report)
 
 
 def _replay(config: pytest.Config) -> Replay:
-    found: Replay | None = config.pluginmanager.get_plugin(NAME)
-    if found is None:
+    replay: Replay | None = config.pluginmanager.get_plugin(NAME)
+    if replay is None:
         from .replay import Replay
 
-        named = config.getoption("llm_record") or config.getini("llm_record") or "none"
-        if named not in MODES:
-            raise pytest.UsageError(
-                f"llm_record is {named!r}; it must be one of {', '.join(MODES)}"
-            )
-        found = Replay(config, MODES[named], NAME)
-        config.pluginmanager.register(found, NAME)
-    return found
+        mode = config.getoption("llm_record") or config.getini("llm_record") or "none"
+        if mode not in MODES:
+            raise pytest.UsageError(f"llm_record is {mode!r}; it must be one of {', '.join(MODES)}")
+        replay = Replay(config, MODES[mode], NAME)
+        config.pluginmanager.register(replay, NAME)
+    return replay
 
 
 @pytest.fixture

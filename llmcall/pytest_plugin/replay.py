@@ -59,13 +59,13 @@ def _name_below(node: pytest.Item | pytest.Collector, name: str) -> str:
 
     If a character is replaced, or two names may differ only in case, a digest of the name is added.
     """
-    whole = ".".join(
+    full_name = ".".join(
         [*(each.name for each in node.listchain() if isinstance(each, pytest.Class)), name]
     )
-    safe = UNSAFE.sub("_", whole)
-    if safe == whole and len(whole) <= LONGEST_NAME and not UPPER.search(whole):
+    safe = UNSAFE.sub("_", full_name)
+    if safe == full_name and len(full_name) <= LONGEST_NAME and not UPPER.search(full_name):
         return safe + SUFFIX
-    digest = hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
+    digest = hashlib.sha256(full_name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
     return f"{safe[: LONGEST_NAME - DIGITS - 1]}-{digest}{SUFFIX}"
 
 
@@ -82,13 +82,14 @@ def item_path(item: pytest.Item, name: str) -> Path:
 
 def _folder(config: pytest.Config, module: Path) -> Path:
     """Return the folder of a test module's cassettes."""
-    record_name = config.getini("llm_cassette_dir")
-    if not record_name:
+    base_folder = config.getini("llm_cassette_dir")
+    if not base_folder:
         return module.parent / FOLDER / module.stem
     root = config.rootpath
-    beside = module.with_suffix("")
-    inside = beside.relative_to(root) if beside.is_relative_to(root) else Path(beside.name)
-    return root / str(record_name) / inside
+    module_path = module.with_suffix("")
+    is_in_project = module_path.is_relative_to(root)
+    subfolder = module_path.relative_to(root) if is_in_project else Path(module_path.name)
+    return root / str(base_folder) / subfolder
 
 
 def fixture_path(fixture: pytest.FixtureDef[Any], request: SubRequest) -> Path:
@@ -96,9 +97,9 @@ def fixture_path(fixture: pytest.FixtureDef[Any], request: SubRequest) -> Path:
     package that it is set up for; for a session, beside the fixture's definition.
     """
     node, config = request.node, request.config
-    of_session = isinstance(node, pytest.Session)
-    place = config.rootpath / fixture.baseid.partition("::")[0] if of_session else node.path
-    module = place if place.suffix == ".py" else place / "conftest.py"
+    is_session = isinstance(node, pytest.Session)
+    location = config.rootpath / fixture.baseid.partition("::")[0] if is_session else node.path
+    module = location if location.suffix == ".py" else location / "conftest.py"
     return _folder(config, module) / _name_below(node, _fixture_name(fixture, request))
 
 
@@ -107,8 +108,10 @@ def _fixture_name(fixture: pytest.FixtureDef[Any], request: SubRequest) -> str:
     if not hasattr(request, "param"):
         return name
     ids = fixture.ids
-    given = ids[request.param_index] if isinstance(ids, (list, tuple)) else request.param
-    return f"{name}[{given if isinstance(given, (str, int, float, type(None))) else request.param_index}]"
+    index = request.param_index
+    parameter_id = ids[index] if isinstance(ids, (list, tuple)) else request.param
+    is_readable = isinstance(parameter_id, (str, int, float, type(None)))
+    return f"{name}[{parameter_id if is_readable else index}]"
 
 
 # The plugin
@@ -138,12 +141,12 @@ def mark_of(node: pytest.Item | pytest.Collector) -> Mark:
         mark = Mark(*marker.args, **marker.kwargs)
         if mark.name is None or not mark.live:
             return mark
-    given = [
+    arguments = [
         *map(repr, marker.args),
         *(f"{name}={value!r}" for name, value in marker.kwargs.items()),
     ]
-    what = f"@pytest.mark.llm({', '.join(given)}) must be llm, llm(name) or llm(live=True)"
-    raise pytest.UsageError(f"{node.nodeid}: {what}")
+    problem = f"@pytest.mark.llm({', '.join(arguments)}) must be llm, llm(name) or llm(live=True)"
+    raise pytest.UsageError(f"{node.nodeid}: {problem}")
 
 
 class Replay:
@@ -192,14 +195,14 @@ class Replay:
 
     # Tests
 
-    def prepare(self, items: list[pytest.Item], *, complete: bool) -> None:
+    def prepare(self, items: list[pytest.Item], *, is_complete: bool) -> None:
         """Make the cassette the first fixture of every test that replays.
 
-        :param complete: whether all tests that may share a cassette are run.
+        :param is_complete: whether all tests that may share a cassette are run.
         """
-        begun_in = self.config.invocation_params.dir
-        self.report.complete = complete and all(
-            (begun_in / argument).is_dir() for argument in self.config.args
+        start_folder = self.config.invocation_params.dir
+        self.report.is_complete = is_complete and all(
+            (start_folder / argument).is_dir() for argument in self.config.args
         )
         for item in items:
             names = getattr(item, "fixturenames", ())
@@ -223,29 +226,32 @@ class Replay:
             raise pytest.UsageError(
                 f"{item.nodeid}: a live test has no cassette; remove the fixture {FIXTURE}"
             )
-        record_name = mark.name or name
-        path, shared = item_path(item, record_name), record_name != item_name(item)
+        cassette_name = mark.name or name
+        path = item_path(item, cassette_name)
+        is_shared = cassette_name != item_name(item)
         scopes.forget()  # the draws of LLMCALL_SCOPE must not depend on the tests before
         stack = contextlib.ExitStack()
-        cassette = stack.enter_context(self._opened(path, shared=shared))
+        cassette = stack.enter_context(self._open_cassette(path, is_shared=is_shared))
         item.stash[OPENED] = cassette, stack
         return cassette
 
     @contextlib.contextmanager
-    def _opened(self, path: Path, *, shared: bool = False) -> Iterator[Cassette]:
+    def _open_cassette(self, path: Path, *, is_shared: bool = False) -> Iterator[Cassette]:
         """Open a cassette for a block, which sets ``write_at_end`` if all passed.
 
         One worker at a time records it. If this run has already recorded it, records are added.
 
-        :param shared: whether other tests may use it.
+        :param is_shared: whether other tests may use it.
         """
         # If it is open already, it would wait for itself.
         is_open = any(each.path == path for each in open_cassettes)
-        meeting = None if self.mode == "none" or is_open else self._meeting(path)
-        with folder_lock(meeting) if meeting else contextlib.nullcontext():
+        lock_folder = None if self.mode == "none" or is_open else self._lock_folder(path)
+        with folder_lock(lock_folder) if lock_folder else contextlib.nullcontext():
             # Unused records are known, and removed, only after all tests.
-            adds = self.mode == "update" or (meeting and (meeting / RECORDED).exists())
-            mode = "new" if adds else self.mode
+            adds_records = self.mode == "update" or (
+                lock_folder and (lock_folder / RECORDED).exists()
+            )
+            mode = "new" if adds_records else self.mode
             cassette = Cassette(path, mode, write=False)
             # A cassette that is rewritten asks again for all that is added to it.
             cassette.anew = self.mode == "rewrite"
@@ -254,27 +260,29 @@ class Replay:
                     yield cassette
                 finally:
                     root = self.config.rootpath
-                    shown = path.relative_to(root) if path.is_relative_to(root) else path
-                    self.report.judge(shown.as_posix(), cassette, shared=shared)
-            if meeting and cassette.write_at_end and cassette.recorded:
+                    relative_path = path.relative_to(root) if path.is_relative_to(root) else path
+                    self.report.judge(relative_path.as_posix(), cassette, is_shared=is_shared)
+            if lock_folder and cassette.write_at_end and cassette.recorded:
                 self.report.asked += cassette.asked
                 self.report.recorded += cassette.recorded
-                (meeting / RECORDED).touch()
+                (lock_folder / RECORDED).touch()
 
-    def _meeting(self, path: Path) -> Path:
+    def _lock_folder(self, path: Path) -> Path:
         """Return the folder in which the workers of this run take turns to record a cassette."""
-        folder = Path(self._folder, hashlib.sha256(os.path.realpath(path).encode()).hexdigest())
+        folder = Path(
+            self._shared_folder, hashlib.sha256(os.path.realpath(path).encode()).hexdigest()
+        )
         folder.mkdir(exist_ok=True)
         return folder
 
     @functools.cached_property
-    def _folder(self) -> str:
+    def _shared_folder(self) -> str:
         """Return the folder that the workers of this run share; without workers, a new one."""
-        found: str | None = getattr(self.config, "workerinput", {}).get(self.name)
-        if found is None:
-            found = tempfile.mkdtemp(prefix="llmcall-")
-            self.config.add_cleanup(functools.partial(shutil.rmtree, found, ignore_errors=True))
-        return found
+        folder: str | None = getattr(self.config, "workerinput", {}).get(self.name)
+        if folder is None:
+            folder = tempfile.mkdtemp(prefix="llmcall-")
+            self.config.add_cleanup(functools.partial(shutil.rmtree, folder, ignore_errors=True))
+        return folder
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
@@ -303,7 +311,7 @@ class Replay:
             return result
         finally:
             if not passed and FIXTURE in getattr(item, "fixturenames", ()):
-                self.report.complete = False
+                self.report.is_complete = False
             if OPENED in item.stash:
                 cassette, stack = item.stash[OPENED]
                 del item.stash[OPENED]
@@ -321,34 +329,35 @@ class Replay:
         if fixturedef.scope == "function":
             return (yield)
         replayed = functools.partial(self._replayed, fixture_path(fixturedef, request))
-        around = self._on_the_network if mark_of(request.node).live else replayed
+        context = self._on_the_network if mark_of(request.node).live else replayed
         at_teardown = contextlib.ExitStack()
         fixturedef.addfinalizer(at_teardown.close)  # the first finalizer is called last
-        with around():
+        with context():
             result = yield
-        fixturedef.addfinalizer(lambda: at_teardown.enter_context(around()))
+        fixturedef.addfinalizer(lambda: at_teardown.enter_context(context()))
         return result
 
     @contextlib.contextmanager
     def _replayed(self, path: Path) -> Iterator[None]:
         """Replay the calls of a block from its own cassette."""
-        with self._opened(path) as cassette:
+        with self._open_cassette(path) as cassette:
             yield
             cassette.write_at_end = True
 
     @contextlib.contextmanager
     def _on_the_network(self) -> Iterator[None]:
         """Allow the calls of a block to reach the model, outside the test's cassette."""
-        before, around = self._live, innermost()
+        was_live = self._live
+        cassette = innermost()
         self._live = True
-        if around is not None:
-            pop(around)
+        if cassette is not None:
+            pop(cassette)
         try:
             yield
         finally:
-            self._live = before
-            if around is not None:
-                push(around)
+            self._live = was_live
+            if cassette is not None:
+                push(cassette)
 
     # The whole run
 
@@ -356,22 +365,22 @@ class Replay:
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a worker of pytest-xdist which folder the workers share."""
         if self.mode != "none":
-            node.workerinput[self.name] = self._folder
+            node.workerinput[self.name] = self._shared_folder
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Pass a worker's counts to its controller; fail the run if unused records are an error."""
-        ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        if session.shouldstop or session.shouldfail or not ended:
-            self.report.complete = False
+        has_ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        if session.shouldstop or session.shouldfail or not has_ended:
+            self.report.is_complete = False
         output = getattr(self.config, "workeroutput", None)
         if output is not None:
             output[self.name] = pickle.dumps(self.report)
             return
         if self.mode == "update":
             self.report.drop_unused(self.config.rootpath)
-        fails = self.config.getoption("llm_unused") == "fail" and exitstatus == pytest.ExitCode.OK
-        if fails and self.report.unused():
+        fails_on_unused = self.config.getoption("llm_unused") == "fail"
+        if fails_on_unused and exitstatus == pytest.ExitCode.OK and self.report.unused():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -380,7 +389,7 @@ class Replay:
             terminalreporter.write_line(line, yellow=number > 0)
 
 
-SHOWN = 3  # unused records that the summary names for each cassette
+MOST_NAMES = 3  # unused records that the summary names for each cassette
 
 
 class RunReport:
@@ -389,28 +398,28 @@ class RunReport:
     :ivar replayed: number of calls that a cassette answered.
     :ivar asked: number of written records that a model was asked for.
     :ivar recorded: number of written records, including those from the disk cache.
-    :ivar dropped: by cassette, the number of records that were removed from it.
+    :ivar dropped_counts: by cassette, the number of records that were removed from it.
     """
 
     def __init__(self) -> None:
         self.replayed = 0
         self.asked = 0
         self.recorded = 0
-        self.dropped: dict[str, int] = {}
-        self.complete = True  # no test was left out, skipped or failed
+        self.dropped_counts: dict[str, int] = {}
+        self.is_complete = True  # no test was left out, skipped or failed
         # calls of passed tests, by cassette and reason
         self.unrecorded: Counter[tuple[str, str]] = Counter()
         self.unused_records: dict[
             str, dict[str, str]
         ] = {}  # by cassette and key: what they are called
-        self.shared: set[str] = set()
+        self.shared_cassettes: set[str] = set()
 
-    def judge(self, name: str, cassette: Cassette, *, shared: bool) -> None:
+    def judge(self, name: str, cassette: Cassette, *, is_shared: bool) -> None:
         """Add what a cassette did for a test; if the test passed, also its unused records and the
         calls that are not recorded.
 
         :param name: the cassette's file, as in the summary.
-        :param shared: whether other tests may use the cassette: then its unused records are only
+        :param is_shared: whether other tests may use the cassette: then its unused records are only
             known if all of them ran and passed.
         """
         self.replayed += cassette.replayed
@@ -420,22 +429,22 @@ class RunReport:
 
             unused = {record.cache_key: record_name(record) for record in cassette.unused()}
             self.unrecorded.update(
-                {(name, why): count for why, count in cassette.failures.counts().items()}
+                {(name, reason): count for reason, count in cassette.failures.counts().items()}
             )
-        self._leave_unused(name, unused)
-        if shared:
-            self.shared.add(name)
+        self._keep_unused(name, unused)
+        if is_shared:
+            self.shared_cassettes.add(name)
 
-    def _leave_unused(self, name: str, unused: Mapping[str, str]) -> None:
-        before = self.unused_records.get(name, unused)
-        self.unused_records[name] = {key: called for key, called in before.items() if key in unused}
+    def _keep_unused(self, name: str, unused: Mapping[str, str]) -> None:
+        earlier = self.unused_records.get(name, unused)
+        self.unused_records[name] = {key: label for key, label in earlier.items() if key in unused}
 
     def unused(self) -> dict[str, list[str]]:
         """Return the names of each cassette's unused records, if all its tests ran."""
         return {
             name: list(unused.values())
             for name, unused in sorted(self.unused_records.items())
-            if unused and (self.complete or name not in self.shared)
+            if unused and (self.is_complete or name not in self.shared_cassettes)
         }
 
     def drop_unused(self, root: Path) -> None:
@@ -447,7 +456,7 @@ class RunReport:
         for name in self.unused().keys() - failed:
             keys = self.unused_records.pop(name)
             drop_records(root / name, keys)
-            self.dropped[name] = len(keys)
+            self.dropped_counts[name] = len(keys)
 
     def merge(self, pickled: bytes) -> None:
         """Add the report of another process."""
@@ -455,36 +464,36 @@ class RunReport:
         self.replayed += other.replayed
         self.asked += other.asked
         self.recorded += other.recorded
-        self.complete = self.complete and other.complete
-        self.shared |= other.shared
+        self.is_complete = self.is_complete and other.is_complete
+        self.shared_cassettes |= other.shared_cassettes
         self.unrecorded.update(other.unrecorded)
         for name, unused in other.unused_records.items():
-            self._leave_unused(name, unused)
+            self._keep_unused(name, unused)
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the summary."""
         if self.replayed or self.recorded:
             supplied = self.recorded - self.asked
-            told = f"{self.recorded:,} recorded" + (
+            recorded_text = f"{self.recorded:,} recorded" + (
                 f" ({self.asked:,} asked, {supplied:,} from the cache)" if supplied else ""
             )
-            yield f"llmcall: {counted(self.replayed, 'call')} replayed, {told}"
-        for (name, why), count in sorted(self.unrecorded.items()):
-            them = (
+            yield f"llmcall: {counted(self.replayed, 'call')} replayed, {recorded_text}"
+        for (name, reason), count in sorted(self.unrecorded.items()):
+            consequence = (
                 "is not recorded, so a replay will not find it"
                 if count == 1
                 else "are not recorded, so a replay will not find them"
             )
-            yield f"llmcall: {counted(count, 'call')} of {name} {why} and {them}"
-        for name, count in sorted(self.dropped.items()):
+            yield f"llmcall: {counted(count, 'call')} of {name} {reason} and {consequence}"
+        for name, count in sorted(self.dropped_counts.items()):
             verb = "was" if count == 1 else "were"
             yield f"llmcall: {counted(count, 'record')} of {name} {verb} not used and {verb} moved to the disk cache"
         unused = self.unused()
         for name, labels in unused.items():
-            which = ", ".join(labels[:SHOWN]) + (
-                f", and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+            names = ", ".join(labels[:MOST_NAMES]) + (
+                f", and {len(labels) - MOST_NAMES} more" if len(labels) > MOST_NAMES else ""
             )
             verb = "was" if len(labels) == 1 else "were"
-            yield f"llmcall: {counted(len(labels), 'record')} of {name} {verb} not used: {which}"
+            yield f"llmcall: {counted(len(labels), 'record')} of {name} {verb} not used: {names}"
         if unused:
             yield "llmcall: --llm-record=update removes such records, and asks only for missing ones"

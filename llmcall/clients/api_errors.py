@@ -37,7 +37,7 @@ FILTER_CODES = frozenset(
     {"content_filter", "content_policy_violation", "responsibleaipolicyviolation"}
 )
 
-PASSING = (408, 409, 425)  # Request Timeout, Conflict, Too Early: worth another attempt
+RETRYABLE_STATUSES = (408, 409, 425)  # Request Timeout, Conflict, Too Early: worth another attempt
 LONGEST_MESSAGE = 1000  # characters
 
 
@@ -54,17 +54,18 @@ def failure(
     error = _error_object(body)
     message = _message(error) or (body.strip() if isinstance(body, str) else "")
     kind, extras = _classified(status_code, error, message)
-    made = kind(
+    api_error = kind(
         f"{status_code}: {shortened(message, LONGEST_MESSAGE) or 'no message'}",
         status_code=status_code,
         request_id=request_id(headers),
         retry_after=seconds_to_wait(headers),
         **extras,
     )
-    made.code, made.param = error.get("code"), error.get("param")
-    if kind is RateLimitError and made.retry_after is None:
-        made.quotas = quotas_in(headers)
-    return made
+    api_error.code = error.get("code")
+    api_error.param = error.get("param")
+    if kind is RateLimitError and api_error.retry_after is None:
+        api_error.quotas = quotas_in(headers)
+    return api_error
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -99,18 +100,18 @@ def refuse_reported(body: dict[str, Any]) -> dict[str, Any]:
 def _error_object(body: object) -> dict[str, Any]:
     if isinstance(body, list) and body:
         body = body[0]  # Gemini wraps its errors in a list
-    found = body.get("error", body) if isinstance(body, dict) else {}
-    if isinstance(found, dict):
-        return found
-    return {"message": found} if isinstance(found, str) else {}
+    details = body.get("error", body) if isinstance(body, dict) else {}
+    if isinstance(details, dict):
+        return details
+    return {"message": details} if isinstance(details, str) else {}
 
 
 def _message(error: dict[str, Any]) -> str:
     """Return the server's message: ``message``, FastAPI's ``detail`` (a text or a list), or else the
     body.
     """
-    found = error.get("message") or error.get("detail") or error
-    return str(found) if found else ""
+    text = error.get("message") or error.get("detail") or error
+    return str(text) if text else ""
 
 
 def _classified(
@@ -129,7 +130,7 @@ def _classified(
     # Groq's flex tier without capacity
     if status == 429 or (status == 498 and "capacity_exceeded" in codes):
         return RateLimitError, {}
-    if 400 <= status < 500 and status not in PASSING:
+    if 400 <= status < 500 and status not in RETRYABLE_STATUSES:
         return InvalidRequestError, {}
     return ServiceError, {}
 

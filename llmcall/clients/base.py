@@ -184,13 +184,13 @@ class LLMClient:
     def pool(self, model: str) -> Pool:
         """Return the endpoints that serve a model, with their limits and prices."""
         pools = self.resolved.pools
-        found = pools.get(model)
-        if found is None:
+        pool = pools.get(model)
+        if pool is None:
             from ..engine.limits import Pool
 
-            made = Pool(model, self.endpoints(model), self.capabilities(model), self.settings)
-            found = pools.setdefault(model, made)
-        return found
+            new_pool = Pool(model, self.endpoints(model), self.capabilities(model), self.settings)
+            pool = pools.setdefault(model, new_pool)
+        return pool
 
     def transport_of(self, endpoint: Endpoint) -> Any:
         """Return the transport for an endpoint; all calls share it.
@@ -198,21 +198,21 @@ class LLMClient:
         :raises ConfigError: if neither a subclass nor ``transport=`` provides one.
         """
         address = endpoint, endpoint.key()  # an environment variable may have changed the key
-        found = self._transports.get(address)
-        if found is None:
+        transport = self._transports.get(address)
+        if transport is None:
             with _lock:
-                found = self._transports.get(address)
-                if found is None:
-                    found = self._transports[address] = self._checked_transport(endpoint)
-        return found
+                transport = self._transports.get(address)
+                if transport is None:
+                    transport = self._transports[address] = self._checked_transport(endpoint)
+        return transport
 
     def _checked_transport(self, endpoint: Endpoint) -> Any:
-        made = self.make_transport(endpoint) if self.transport is None else self.transport
-        if not hasattr(made, "send"):
+        transport = self.make_transport(endpoint) if self.transport is None else self.transport
+        if not hasattr(transport, "send"):
             raise ConfigError(
                 f"{type(self).__name__} has no transport: define send(request, timeout), or pass transport="
             )
-        return made
+        return transport
 
     def sent_body(
         self, request: Request, capabilities: Capabilities, stream: bool
@@ -368,9 +368,9 @@ class LLMClient:
         call: ModelCall | None = None
         try:
             call = prepare_chat(self, current_messages, arguments)
-            found: tuple[ModelCall, Record | None]
-            found = await adrive(with_cache(call.cache, lookup, call))
-            call, record = found
+            call_and_record: tuple[ModelCall, Record | None]
+            call_and_record = await adrive(with_cache(call.cache, lookup, call))
+            call, record = call_and_record
             if record is not None:
                 return reply_of_hit(call, record)  # type: ignore[no-any-return]
             from ..engine.answer import answer
@@ -380,13 +380,13 @@ class LLMClient:
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             return handle_failure(error, call)  # type: ignore[no-any-return]
 
-    def ask_again(self, asked: Mapping[str, Any], sample: str) -> Reply:
+    def ask_again(self, recorded_request: Mapping[str, Any], sample: str) -> Reply:
         """Ask a recorded chat request once more, exactly as it was recorded.
 
         The disk cache neither answers nor keeps it: only an open cassette does. No other model
         answers if the context is too long.
 
-        :param asked: the recorded request: :attr:`llmcall.Record.request`.
+        :param recorded_request: the recorded request: :attr:`llmcall.Record.request`.
         :param sample: the whole name of the draw.
         :raises APIError: if the call failed for good.
         :raises CacheMissError: if no call is allowed, and the answer is not recorded.
@@ -395,7 +395,7 @@ class LLMClient:
         from ..engine.answer import answer
         from ..engine.drivers import drive
 
-        call = prepare_again(self, asked, sample)
+        call = prepare_again(self, recorded_request, sample)
         try:
             call, record = lookup(call)
             if record is not None:
@@ -435,13 +435,13 @@ class LLMClient:
         from ..engine.effects import with_cache
 
         failures = call.failures
-        begun = None
+        token = None
         try:
             call, record = yield from with_cache(self.cache, lookup, call)
             if record is None:
                 from ..engine.answer import answer
 
-                begun = failures.begin(call.scope, call.label)
+                token = failures.begin(call.scope, call.label)
                 outcome = yield from answer(call, stream=True)
                 return finish_with_reply(call, outcome.record, outcome.sent)
             from ..engine.answer import emit_recorded
@@ -449,10 +449,10 @@ class LLMClient:
             yield from emit_recorded(record)
             return reply_of_hit(call, record)
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
-            failures.end(begun, left=is_left(error))
+            failures.end(token, left=is_left(error))
             return handle_failure(error, call, stream=True)
         finally:
-            failures.end(begun)
+            failures.end(token)
 
     def respond(
         self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool

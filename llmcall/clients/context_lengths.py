@@ -57,12 +57,13 @@ def lengths_in(error: dict[str, Any], message: str) -> dict[str, Any]:
 
 
 def _prompt_in(message: str) -> int | None:
-    stated, requested = _first_number(PROMPT, message), _first_number(REQUESTED, message)
-    if stated is not None or requested is None:
-        return stated
+    prompt = _first_number(PROMPT, message)
+    requested = _first_number(REQUESTED, message)
+    if prompt is not None or requested is None:
+        return prompt
     return requested - (_first_number(ANSWER, message) or 0)
 
 
 def _first_number(pattern: re.Pattern[str], message: str) -> int | None:
-    found = pattern.search(message)
-    return int(found[1]) if found else None
+    match = pattern.search(message)
+    return int(match[1]) if match else None

@@ -156,12 +156,12 @@ class LocalTransport:
             for index, answer in enumerate(answers)
             for choice in answer["choices"]
         ]
-        prompt = answers[0]["usage"]["prompt_tokens"]
-        written = sum(answer["usage"]["completion_tokens"] for answer in answers)
+        prompt_tokens = answers[0]["usage"]["prompt_tokens"]
+        completion_tokens = sum(answer["usage"]["completion_tokens"] for answer in answers)
         usage = {
-            "prompt_tokens": prompt,
-            "completion_tokens": written,
-            "total_tokens": prompt + written,
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
         }
         return {**answers[0], "choices": choices, "usage": usage}
 
@@ -181,7 +181,7 @@ class LocalTransport:
         return dict(assembler.response())
 
     def _chunks(self, body: Mapping[str, Any], expiry: float | None) -> Iterator[dict[str, Any]]:
-        sent = {
+        fields = {
             "cache_prompt": body.get("seed") is None and body.get("temperature") != 0,
             **{name: value for name, value in body.items() if value is not None},
             "stream": True,
@@ -192,32 +192,32 @@ class LocalTransport:
 
         def work(server: Any, receive: Receive) -> None:
             """Ask for the answer."""
-            server.handle_chat_completions(sent, receive)
+            server.handle_chat_completions(fields, receive)
 
         for piece in self._pieces(work, expiry):
             if "prompt_progress" not in piece:
                 yield self._cleaned(piece)
 
     def _embed(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
-        fixed = {name: value for name, value in body.items() if name != "dimensions"}
+        fields = {name: value for name, value in body.items() if name != "dimensions"}
 
         def work(server: Any, receive: Receive) -> None:
             """Ask for one text after the other, until the caller has left."""
             for text in body["input"]:
-                if receive(server.handle_embeddings({**fixed, "input": text})):
+                if receive(server.handle_embeddings({**fields, "input": text})):
                     return
 
         answers = list(self._pieces(work, expiry))
         data = [{**answer["data"][0], "index": index} for index, answer in enumerate(answers)]
-        read = sum(answer["usage"]["prompt_tokens"] for answer in answers)
-        asked, length = body.get("dimensions"), len(data[0]["embedding"])
-        if asked not in (None, length):
+        prompt_tokens = sum(answer["usage"]["prompt_tokens"] for answer in answers)
+        dimensions = body.get("dimensions")
+        length = len(data[0]["embedding"])
+        if dimensions not in (None, length):
             raise failure(
-                400, f"dimensions={asked}, but the embeddings of {self.name} have {length}"
+                400, f"dimensions={dimensions}, but the embeddings of {self.name} have {length}"
             )
-        return self._cleaned(
-            {**answers[0], "data": data, "usage": {"prompt_tokens": read, "total_tokens": read}}
-        )
+        usage = {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens}
+        return self._cleaned({**answers[0], "data": data, "usage": usage})
 
     def _pieces(
         self, work: Callable[[Any, Receive], None], expiry: float | None
@@ -235,14 +235,14 @@ class LocalTransport:
         return _Worker(load_and_work, self.name).pieces(expiry)
 
     def _cleaned(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {name: value for name, value in answer.items() if name not in UNSTABLE}
-        if isinstance(kept.get("usage"), dict):
-            kept["usage"] = {
+        fields = {name: value for name, value in answer.items() if name not in UNSTABLE}
+        if isinstance(fields.get("usage"), dict):
+            fields["usage"] = {
                 name: value
-                for name, value in kept["usage"].items()
+                for name, value in fields["usage"].items()
                 if name != "prompt_tokens_details"
             }
-        return {**kept, "model": self.name}
+        return {**fields, "model": self.name}
 
 
 class _Worker:

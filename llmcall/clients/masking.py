@@ -42,7 +42,7 @@ def secrets_of(request: Any) -> list[str]:
     values = [value for name, value in fields if any(word in name.lower() for word in SECRET_NAMES)]
     values += [request.url.password or "", *map(_password, values)]
     values += [
-        part for value in values for part in value.split() if part not in ("Bearer", "Basic")
+        word for value in values for word in value.split() if word not in ("Bearer", "Basic")
     ]
     return sorted(
         {value for value in values if value and len(value) >= SHORTEST_SECRET},

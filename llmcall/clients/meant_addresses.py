@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..errors import APIError
 
-ADDED = ("/chat/completions", "/completions", "/embeddings", "/models")  # to BASE_URL, by a call
+CALL_PATHS = (
+    "/chat/completions",
+    "/completions",
+    "/embeddings",
+    "/models",
+)  # to BASE_URL, by a call
 VERSION = re.compile(r"/v\d")  # of an API, in nearly every address
 
 
@@ -17,20 +22,20 @@ def meant_address(url: str) -> str | None:
 
     :param url: without a query.
     """
-    given = url.rstrip("/")
-    meant = given
-    for ending in ADDED:
-        meant = meant.removesuffix(ending)
-    if not VERSION.search(meant):
-        meant += "/v1"
-    return None if meant == given else meant
+    address = url.rstrip("/")
+    suggestion = address
+    for ending in CALL_PATHS:
+        suggestion = suggestion.removesuffix(ending)
+    if not VERSION.search(suggestion):
+        suggestion += "/v1"
+    return None if suggestion == address else suggestion
 
 
 def guess_address(error: APIError, url: str) -> None:
     """Add the address that was probably meant to a 404, unless the model is what does not exist."""
-    meant = meant_address(url)
-    if error.status_code != 404 or meant is None:
+    suggestion = meant_address(url)
+    if error.status_code != 404 or suggestion is None:
         return
-    if meant.startswith(url.rstrip("/")) and "model" in f"{error.code} {error}".lower():
+    if suggestion.startswith(url.rstrip("/")) and "model" in f"{error.code} {error}".lower():
         return
-    error.args = (f"{error} (BASE_URL is {url}; did you mean {meant}?)",)
+    error.args = (f"{error} (BASE_URL is {url}; did you mean {suggestion}?)",)

@@ -87,14 +87,14 @@ class OpenAIClient(LLMClient):
 
         :raises ConfigError: if a model's endpoints name different ones.
         """
-        held = header_namespaces()
-        by_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
+        recorded_namespaces = header_namespaces()
+        set_in_code = self._overrides.keys() & {"base_url", "azure_endpoint", "endpoints"}
         if (
-            held is not None
-            and not by_code
+            recorded_namespaces is not None
+            and not set_in_code
             and self.settings.origin_of("endpoints").rank < Rank.CONFIGURED
         ):
-            return held.get(model, "")
+            return recorded_namespaces.get(model, "")
         names = {endpoint.namespace or "" for endpoint in self._pooled(model)} or {""}
         if len(names) > 1:
             raise ConfigError(
@@ -126,7 +126,7 @@ class OpenAIClient(LLMClient):
         from .sdk_transport import Hidden, SDKTransport
 
         config.announce_key_destination(self.settings, endpoint)
-        given = self._http_client
+        user_client = self._http_client
         name, key = sign_in
         # goes into each request's header; the SDK still insists on one
         token = key if callable(key) else None
@@ -144,8 +144,8 @@ class OpenAIClient(LLMClient):
             import openai
 
             http_client = None
-            if given is not None and hasattr(given, "aclose") == asynchronous:
-                http_client = given
+            if user_client is not None and hasattr(user_client, "aclose") == asynchronous:
+                http_client = user_client
             elif not asynchronous:
                 http_client = openai.DefaultHttpxClient(verify=tls_context())
             return getattr(openai, f"Async{sdk_class}" if asynchronous else sdk_class)(
@@ -158,7 +158,11 @@ class OpenAIClient(LLMClient):
             )
 
         return SDKTransport(
-            make, address.url, token=token, http_client=given, is_base_url=sdk_class == "OpenAI"
+            make,
+            address.url,
+            token=token,
+            http_client=user_client,
+            is_base_url=sdk_class == "OpenAI",
         )
 
     def _key(self, endpoint: Endpoint) -> Any:
@@ -253,12 +257,12 @@ def _address(url: str, setting: str) -> Address:
     from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
     parts = urlsplit(check_address(url, setting))
-    user, at, host = parts.netloc.rpartition("@")
+    user, separator, host = parts.netloc.rpartition("@")
     name, _, password = user.partition(":")
     encoded = b64encode(unquote_to_bytes(name) + b":" + unquote_to_bytes(password)).decode()
     return Address(
         parts._replace(netloc=host, query="", fragment="").geturl(),
-        {"Authorization": f"Basic {encoded}"} if at else {},
+        {"Authorization": f"Basic {encoded}"} if separator else {},
         dict(parse_qsl(parts.query, keep_blank_values=True)),
     )
 

@@ -68,25 +68,25 @@ def client(api_type: str | None = None) -> LLMClient:
     config.refresh(config.INTERVAL)
     name = api_type or config.settings().api_type
     with _lock:
-        found = _shared.get(name)
-        if found is None:
-            found = _shared[name] = _made(name)
-        return found
+        shared = _shared.get(name)
+        if shared is None:
+            shared = _shared[name] = _new_client(name)
+        return shared
 
 
-def _made(name: str) -> LLMClient:
+def _new_client(name: str) -> LLMClient:
     if name in BUILT_IN and name not in _registered:
         module, _, kind = BUILT_IN[name].partition(":")
         return getattr(import_module(f".{module}", __package__), kind)()  # type: ignore[no-any-return]
-    given: Any = _registered[name] if name in _registered else _plugin(name)
-    is_function = callable(given) and not isinstance(given, LLMClient)
-    made = given(config.settings()) if is_function else given
-    if not isinstance(made, LLMClient):
+    registered: Any = _registered[name] if name in _registered else _plugin(name)
+    is_function = callable(registered) and not isinstance(registered, LLMClient)
+    new_client = registered(config.settings()) if is_function else registered
+    if not isinstance(new_client, LLMClient):
         verb = "returned" if is_function else "is"
         raise ConfigError(
-            f"what is registered for the api_type {name!r} {verb} {made!r:.60}, not an LLMClient"
+            f"what is registered for the api_type {name!r} {verb} {new_client!r:.60}, not an LLMClient"
         )
-    return made
+    return new_client
 
 
 def _plugin(name: str) -> Any:
@@ -101,10 +101,10 @@ def _plugin(name: str) -> Any:
                 raise ConfigError(
                     f"the plug-in {point.value} for the api_type {name!r} cannot be loaded: {error}"
                 ) from error
-    known = sorted({*BUILT_IN, *_registered, *(point.name for point in points)})
-    hint = nearest(name, known) or "."
+    api_types = sorted({*BUILT_IN, *_registered, *(point.name for point in points)})
+    hint = nearest(name, api_types) or "."
     raise ConfigError(
-        f"unknown api_type {name!r}{hint} Known: {', '.join(known)} (register_client adds one)"
+        f"unknown api_type {name!r}{hint} Known: {', '.join(api_types)} (register_client adds one)"
     )
 
 
@@ -171,6 +171,6 @@ def count_tokens(messages_or_text: Any, model: str | None = None) -> TokenCount:
     """
     from ..models.tokens import count_tokens as count
 
-    now = settings()
-    name = resolve(model or now.model, now.aliases)
-    return count(messages_or_text, name, encoding=capabilities(name, now.models).encoding)
+    current = settings()
+    name = resolve(model or current.model, current.aliases)
+    return count(messages_or_text, name, encoding=capabilities(name, current.models).encoding)

@@ -22,11 +22,12 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     milliseconds = _positive(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
-    stated = headers.get("retry-after")
-    seconds = _positive(stated)
+    retry_after = headers.get("retry-after")
+    seconds = _positive(retry_after)
     if seconds is not None:
         return seconds
-    until, sent_at = _date(stated), _date(headers.get("date"))
+    until = _date(retry_after)
+    sent_at = _date(headers.get("date"))
     if until is None:
         return None
     return min(max(0.0, until - (time.time() if sent_at is None else sent_at)), LONGEST_WAIT)

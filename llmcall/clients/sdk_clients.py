@@ -34,10 +34,13 @@ class SDKClients:
     """
 
     def __init__(self, make: Callable[[bool], Any], http_client: Any) -> None:
-        self._make, self._http_client = make, http_client
+        self._make = make
+        self._http_client = http_client
         self._making = threading.Lock()  # the first one that is made reads the certificates for all
         self._idle: deque[Any] = deque()
-        self._of_loops: dict[asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]] = {}
+        self._loop_clients: dict[
+            asyncio.AbstractEventLoop, tuple[Any, AsyncGenerator[None, None]]
+        ] = {}
         # SDK clients are cycles, and the collector may take their sockets first.
         weakref.finalize(self, _close, self._idle, http_client).atexit = False
 
@@ -48,53 +51,54 @@ class SDKClients:
             client = self._idle.pop()
         except IndexError:
             with self._making:
-                client = self._made(asynchronous=False)
+                client = self._new_client(asynchronous=False)
         try:
             yield client
         finally:
             self._idle.append(client)
-            _close(self._idle, self._http_client, but=MOST_IDLE)
+            _close(self._idle, self._http_client, keep=MOST_IDLE)
 
     async def of_running_loop(self) -> Any:
         """Return the asynchronous client of the running event loop."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        found = self._of_loops.get(loop)
-        if found is None:
-            for other in list(self._of_loops):
+        entry = self._loop_clients.get(loop)
+        if entry is None:
+            for other_loop in list(self._loop_clients):
                 # A loop that asyncio.run did not shut down left its generator open.
-                if other.is_closed():
-                    self._of_loops.pop(other, None)
-            client = self._made(asynchronous=True)
-            end = self._at_end_of(loop, client)
-            await anext(end)
-            found = self._of_loops.setdefault(loop, (client, end))
-        return found[0]
+                if other_loop.is_closed():
+                    self._loop_clients.pop(other_loop, None)
+            client = self._new_client(asynchronous=True)
+            closing = self._close_at_end(loop, client)
+            await anext(closing)
+            entry = self._loop_clients.setdefault(loop, (client, closing))
+        client, _ = entry
+        return client
 
-    def _made(self, *, asynchronous: bool) -> Any:
-        made = self._make(asynchronous)
+    def _new_client(self, *, asynchronous: bool) -> Any:
+        client = self._make(asynchronous)
         # the SDK takes it from the environment and sends it in a header
-        project = getattr(made, "project", None)
+        project = getattr(client, "project", None)
         if isinstance(project, str):
             check_credential(
                 project, "environment variable OPENAI_PROJECT_ID", "a project: one word of text"
             )
         if not asynchronous:
-            keep_time_limits(made._client)
+            keep_time_limits(client._client)
         # The user's own HTTP client stays as it is.
-        if made._client is not self._http_client:
-            made._client.event_hooks["request"].append(
+        if client._client is not self._http_client:
+            client._client.event_hooks["request"].append(
                 note_sent_async if asynchronous else note_sent
             )
-        return made
+        return client
 
-    async def _at_end_of(self, loop: Any, client: Any) -> AsyncGenerator[None, None]:
+    async def _close_at_end(self, loop: Any, client: Any) -> AsyncGenerator[None, None]:
         """Close a client when its event loop ends, since ``asyncio.run`` closes open generators."""
         try:
             yield
         finally:
-            self._of_loops.pop(loop, None)
+            self._loop_clients.pop(loop, None)
             if client._client is not self._http_client:
                 await client.close()
 
@@ -107,17 +111,18 @@ class SDKClients:
         import asyncio
 
         self.close()
-        found = self._of_loops.pop(asyncio.get_running_loop(), None)
-        if found is not None:
-            await found[1].aclose()
+        entry = self._loop_clients.pop(asyncio.get_running_loop(), None)
+        if entry is not None:
+            _, closing = entry
+            await closing.aclose()
 
 
-def _close(clients: deque[Any], http_client: Any, *, but: int = 0) -> None:
+def _close(clients: deque[Any], http_client: Any, *, keep: int = 0) -> None:
     """Close and forget clients, but not the HTTP client of the user.
 
-    :param but: so many of those used last stay.
+    :param keep: how many of those used last stay.
     """
-    while len(clients) > but:
+    while len(clients) > keep:
         try:
             client = clients.popleft()
         except IndexError:  # another thread has taken the last one

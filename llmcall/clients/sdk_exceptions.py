@@ -65,8 +65,10 @@ def unreachable(error: BaseException, url: str, words: str) -> ServiceError:
 
     :param words: what happened.
     """
-    made = ServiceError(
+    service_error = ServiceError(
         f"the connection failed: {words.rstrip('.')}. Is the server at {url} running, and is that its address?"
     )
-    made.is_refused_here = is_loopback(url) and isinstance(error, http_errors("ConnectError"))
-    return made
+    service_error.is_refused_here = is_loopback(url) and isinstance(
+        error, http_errors("ConnectError")
+    )
+    return service_error

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..types import Request
 
-OWN = ("model", "messages", "input")  # what an extra body does not replace
+NOT_REPLACED = ("model", "messages", "input")  # what an extra body does not replace
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 # Of openai 3.x: what its own methods for chat completions, embeddings and models authenticate with.
 SECURITY = {"bearer_auth": True}
@@ -65,13 +65,13 @@ class SDKTransport:
         """
         with (
             self._clients.lend() as sdk,
-            self._opened(_post(sdk, request, timeout, self._headers())) as answer,
+            self._open_response(_post(sdk, request, timeout, self._headers())) as http_response,
         ):
-            return _response(answer, read_answer(self._body(answer)))
+            return _response(http_response, read_answer(self._body(http_response)))
 
-    def _body(self, answer: Any) -> bytearray:
+    def _body(self, http_response: Any) -> bytearray:
         body = bytearray()
-        for data in answer.iter_bytes():
+        for data in http_response.iter_bytes():
             append(body, data)
             self._check_time()
         return body
@@ -79,13 +79,13 @@ class SDKTransport:
     async def asend(self, request: Request, timeout: float | None) -> Response:
         """Return the response, as :meth:`send` does."""
         headers = await self._aheaders()
-        async with self._opened(
+        async with self._open_response(
             _post(await self._clients.of_running_loop(), request, timeout, headers)
-        ) as answer:
+        ) as http_response:
             body = bytearray()
-            async for data in answer.aiter_bytes():
+            async for data in http_response.aiter_bytes():
                 append(body, data)
-            return _response(answer, read_answer(body))
+            return _response(http_response, read_answer(body))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the information in the headers, then the chunks of a streamed answer.
@@ -94,11 +94,13 @@ class SDKTransport:
         """
         with (
             self._clients.lend() as sdk,
-            self._opened(_post(sdk, request, timeout, self._headers(), stream=True)) as answer,
+            self._open_response(
+                _post(sdk, request, timeout, self._headers(), stream=True)
+            ) as http_response,
         ):
-            yield _response(answer)
+            yield _response(http_response)
             chunks = ChunkReader()
-            for data in answer.iter_bytes():
+            for data in http_response.iter_bytes():
                 yield from chunks.feed(data)
                 if chunks.done:
                     return
@@ -110,12 +112,12 @@ class SDKTransport:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a streamed answer, as :meth:`stream` does."""
         headers = await self._aheaders()
-        async with self._opened(
+        async with self._open_response(
             _post(await self._clients.of_running_loop(), request, timeout, headers, stream=True)
-        ) as answer:
-            yield _response(answer)
+        ) as http_response:
+            yield _response(http_response)
             chunks = ChunkReader()
-            async for data in answer.aiter_bytes():
+            async for data in http_response.aiter_bytes():
                 for chunk in chunks.feed(data):
                     yield chunk
                 if chunks.done:
@@ -131,9 +133,9 @@ class SDKTransport:
         with time_limit(timeout), self._clients.lend() as sdk:
             options = {"headers": self._headers(), "timeout": timeout, "security": SECURITY}
             send = partial(sdk.get, "/models", options=options, **_unread())
-            with self._opened(send) as answer:
-                listed = refuse_reported(read_object(self._body(answer), "list of models"))
-                models = listed.get("data")
+            with self._open_response(send) as http_response:
+                body = refuse_reported(read_object(self._body(http_response), "list of models"))
+                models = body.get("data")
                 if not isinstance(models, list) or not all(
                     isinstance(model, dict) and "id" in model for model in models
                 ):
@@ -156,12 +158,12 @@ class SDKTransport:
 
     def _check_time(self) -> None:
         """Enforce the time limit, even if the user's HTTP client does not."""
-        left = time_left()
-        if left is not None and left <= 0:
+        seconds_left = time_left()
+        if seconds_left is not None and seconds_left <= 0:
             raise RequestTimeoutError(f"no complete answer from {self._url} within the timeout")
 
-    def _opened(self, send: Callable[[], Any]) -> _Opened:
-        return _Opened(send, self._url, self._is_base_url)
+    def _open_response(self, send: Callable[[], Any]) -> _OpenResponse:
+        return _OpenResponse(send, self._url, self._is_base_url)
 
     def close(self) -> None:
         """Close the connections that no call uses, but those of event loops."""
@@ -185,7 +187,7 @@ def _post(
     extra, query = body.pop("extra_body", None), body.pop("extra_query", None)
     body.pop("extra_headers", None)
     if extra:
-        body = {**body, **extra, **{name: body[name] for name in OWN if name in body}}
+        body = {**body, **extra, **{name: body[name] for name in NOT_REPLACED if name in body}}
     for name, value in request.headers.items():
         if not (HEADER_NAME.fullmatch(name) and str(value).isascii() and str(value).isprintable()):
             raise ConfigError(
@@ -213,7 +215,7 @@ def _unread() -> dict[str, Any]:
     return {"cast_to": http_library().Response, "stream": True, "stream_cls": None}
 
 
-class _Opened:
+class _OpenResponse:
     """Send a request and yield the response. :func:`llmcall.patched` does not intercept it.
 
     Exceptions of the SDK and its HTTP library are raised as llmcall's own.
@@ -227,17 +229,17 @@ class _Opened:
         self._send = send
         self._url = url
         self._is_base_url = is_base_url
-        self._answer: Any = None
+        self._http_response: Any = None
 
     def __enter__(self) -> Any:
         with self._sending():
-            self._answer = self._send()
-        return self._answer
+            self._http_response = self._send()
+        return self._http_response
 
     async def __aenter__(self) -> Any:
         with self._sending():
-            self._answer = await self._send()
-        return self._answer
+            self._http_response = await self._send()
+        return self._http_response
 
     @contextmanager
     def _sending(self) -> Iterator[None]:
@@ -250,21 +252,23 @@ class _Opened:
             is_own_request.reset(token)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self._answer.close()
+        self._http_response.close()
         self._map(error)
 
     async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
-        await self._answer.aclose()
+        await self._http_response.aclose()
         self._map(error)
 
     def _map(self, error: BaseException | None) -> None:
         """Raise llmcall's error for an exception of a failed call."""
         if not isinstance(error, _failures()):
             return
-        mapped, answer = mapped_error(error, self._url), self._answer
-        if answer is not None:
-            mapped.status_code, mapped.request_id = answer.status_code, _response(answer).request_id
-            mask(mapped, secrets_of(answer.request))
+        mapped = mapped_error(error, self._url)
+        http_response = self._http_response
+        if http_response is not None:
+            mapped.status_code = http_response.status_code
+            mapped.request_id = _response(http_response).request_id
+            mask(mapped, secrets_of(http_response.request))
         if self._is_base_url:
             guess_address(mapped, self._url)
         if mapped is not error:
@@ -280,11 +284,11 @@ def _failures() -> tuple[type[BaseException], ...]:
     return (openai.APIError, APIError, *http_errors("RequestError"))
 
 
-def _response(answer: Any, data: Mapping[str, Any] = {}) -> Response:
+def _response(http_response: Any, data: Mapping[str, Any] = {}) -> Response:
     """Return a response with the information in its headers. Without data, it is what a stream
     yields before its first chunk.
     """
-    headers = {name.lower(): value for name, value in answer.headers.items()}
+    headers = {name.lower(): value for name, value in http_response.headers.items()}
     return Response(data, request_id(headers), headers)
 
 
@@ -295,8 +299,8 @@ class ChunkReader(EventStreamDecoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._begun = False
-        self._whole: list[str] = []
+        self._has_events = False
+        self._other_lines: list[str] = []
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
         """Yield the chunks that this data completes."""
@@ -305,16 +309,16 @@ class ChunkReader(EventStreamDecoder):
     def close(self) -> Iterator[dict[str, Any]]:
         """Yield the chunks that the end of the body completes."""
         yield from self._checked(super().close())
-        if self._whole and not self._begun:
-            yield _as_chunk(read_answer("\n".join(self._whole).encode()))
+        if self._other_lines and not self._has_events:
+            yield _as_chunk(read_answer("\n".join(self._other_lines).encode()))
 
     def _checked(self, events: Iterable[dict[str, Any] | str]) -> Iterator[dict[str, Any]]:
         for event in events:
             if isinstance(event, dict):
-                self._begun = True
+                self._has_events = True
                 yield refuse_reported(event)
-            elif not self._begun:
-                self._whole.append(event)
+            elif not self._has_events:
+                self._other_lines.append(event)
 
 
 def _as_chunk(response: dict[str, Any]) -> dict[str, Any]:

@@ -59,21 +59,21 @@ class TimedBackend:
     ) -> TimedStream:
         """Connect to the first of a host's addresses that answers."""
         if time_left() is None:
-            made = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-            return TimedStream(made, self._library)
+            stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+            return TimedStream(stream, self._library)
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise self._library.ConnectError(str(error)) from error
         failure: Exception = self._library.ConnectError(f"{host} has no address")
         # one by one: together, each would get the whole time
-        for *_, (address, *_) in found:
+        for *_, (address, *_) in addresses:
             seconds = _shorter(timeout, self._library.ConnectTimeout)
             try:
-                made = self._backend.connect_tcp(
+                stream = self._backend.connect_tcp(
                     address, port, seconds, local_address, socket_options
                 )
-                return TimedStream(made, self._library)
+                return TimedStream(stream, self._library)
             except (self._library.ConnectError, self._library.ConnectTimeout) as error:
                 failure = error
         raise failure
@@ -86,8 +86,8 @@ class TimedBackend:
     ) -> TimedStream:
         """Connect to a socket of this machine."""
         seconds = _shorter(timeout, self._library.ConnectTimeout)
-        made = self._backend.connect_unix_socket(path, seconds, socket_options)
-        return TimedStream(made, self._library)
+        stream = self._backend.connect_unix_socket(path, seconds, socket_options)
+        return TimedStream(stream, self._library)
 
     def sleep(self, seconds: float) -> None:
         """Wait before the next attempt to connect."""
@@ -135,9 +135,9 @@ def _shorter(timeout: float | None, expired: type[Exception]) -> float | None:
     :param timeout: those that it may take in any attempt.
     :param expired: what is raised if the attempt has none left.
     """
-    left = time_left()
-    if left is None:
+    seconds_left = time_left()
+    if seconds_left is None:
         return timeout
-    if left <= 0:
+    if seconds_left <= 0:
         raise expired("the time of the attempt is over")
-    return left if timeout is None else min(timeout, left)
+    return seconds_left if timeout is None else min(timeout, seconds_left)

@@ -26,22 +26,22 @@ def sampled(call: Call) -> Call:
     :raises ScopeError: if timing would decide which draw it takes, or if its arm would not know of
         the draw.
     """
-    key_digest = identity(call.request.kind, call.request.asked)
-    request_key = sampled_key(key_digest, None)
+    identity_hash = identity(call.request.kind, call.request.asked)
+    request_key = sampled_key(identity_hash, None)
     request = call.request._replace(cache_key=request_key)
     try:
-        return _with_draw(call, request, key_digest)
+        return _with_draw(call, request, identity_hash)
     except ScopeError as error:
         refused = replace(call, request=request)
         note_refused(refused.label, refused.callee, refused.meter, error)
         raise
 
 
-def _with_draw(call: Call, request: Request, key_digest: Any) -> Call:
+def _with_draw(call: Call, request: Request, identity_hash: Any) -> Call:
     """Return a call with its draw; see :func:`sampled`.
 
     :param request: its request, whose key has no sample yet.
-    :param key_digest: what :func:`llmcall.requests.keys.identity` returns for the request.
+    :param identity_hash: what :func:`llmcall.requests.keys.identity` returns for the request.
     """
     request_key = request.cache_key
     active = scope_of_call()
@@ -52,11 +52,11 @@ def _with_draw(call: Call, request: Request, key_digest: Any) -> Call:
     if call.options.sample is not None:
         sample = f"{path}#{call.options.sample}"
     elif active is not None:
-        recorded = functools.partial(_recorded_askers, call, key_digest, path, request_key)
+        recorded = functools.partial(_recorded_askers, call, identity_hash, path, request_key)
         draw = active.draw(request_key, call.cassette or call.cache, recorded)
         sample = draw.sample
     if sample is not None:
-        request = request._replace(sample=sample, cache_key=sampled_key(key_digest, sample))
+        request = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))
     return replace(call, request=request, scope=path, draw=draw)
 
 
@@ -77,11 +77,11 @@ def in_arm(call: Call, active: Active | None) -> Call:
 
 
 def _recorded_askers(
-    call: PreparedCall, key_digest: Any, path: str, request_key: str
+    call: PreparedCall, identity_hash: Any, path: str, request_key: str
 ) -> RecordedAskers:
     """Return who took the draws of a request when they were recorded.
 
-    :param key_digest: what :func:`llmcall.requests.keys.identity` returns for the request.
+    :param identity_hash: what :func:`llmcall.requests.keys.identity` returns for the request.
     :param path: the scope path.
     :param request_key: the request's key outside any scope.
     """
@@ -89,7 +89,7 @@ def _recorded_askers(
     if call.reads_cache:
         mode = call.settings.cache_mode
         for number in itertools.count():
-            record = call.cache.get(sampled_key(key_digest, f"{path}#{number}"), mode=mode)
+            record = call.cache.get(sampled_key(identity_hash, f"{path}#{number}"), mode=mode)
             if record is None:
                 break
             if record.asker is not None:

@@ -113,26 +113,26 @@ def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) ->
     return sampled(circumstances.call(request, parameters.options, parse=parameters.parse))
 
 
-def prepare_again(client: Caller, asked: Mapping[str, Any], sample: str) -> ModelCall:
+def prepare_again(client: Caller, recorded_request: Mapping[str, Any], sample: str) -> ModelCall:
     """Return a chat call that asks a recorded request once more, as a draw of its own.
 
     No configured default is added to it, and the disk cache neither answers nor keeps it.
 
-    :param asked: the recorded request.
+    :param recorded_request: the recorded request.
     :param sample: the whole name of the draw; the current scope does not enter it.
     """
     circumstances = _Circumstances.current(client)
     defaults = circumstances.resolved.defaults
     unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}
-    recorded = {name: value for name, value in asked.items() if name != "namespace"}
+    body_fields = {name: value for name, value in recorded_request.items() if name != "namespace"}
     request = Request(
         kind="chat",
-        model=recorded["model"],
-        asked=asked,
-        body={**unkeyed, **recorded},
+        model=body_fields["model"],
+        asked=recorded_request,
+        body={**unkeyed, **body_fields},
         headers={},
         sample=sample,
-        cache_key=key_of("chat", asked, sample),
+        cache_key=key_of("chat", recorded_request, sample),
     )
     options = Options(cache=False, on_error="raise")
     return circumstances.call(request, options, scope=sample.partition("#")[0])

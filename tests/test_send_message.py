@@ -264,7 +264,7 @@ def test_each_kind_of_failure_is_told(
     client = ScriptedClient([ServiceError(why) for why in reasons], retry_max_attempts=1)
     for number in range(4):
         client.send_message(str(number))
-    monkeypatch.setattr("llmcall.notices.COUNTED_FOR", 0)  # a minute passes
+    monkeypatch.setattr("llmcall.notices.COUNTING_PERIOD", 0)  # a minute passes
     client.send_message("much later")
     told = [line.partition(" at scripted")[2] for _, line in lines(caplog)]
     assert [line.partition(". Try")[0] for line in told] == [

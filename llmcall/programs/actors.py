@@ -21,18 +21,18 @@ Normalize = Callable[[str], str]
 Naming = Callable[[ProgramRequest, Normalize | None], str | None]
 
 SYSTEM, HEADER, USER = "system", "header:", "user:"
-WAYS = f'"{SYSTEM}", "{HEADER}NAME" or "{USER}REGEX"'
+ACTOR_FORMS = f'"{SYSTEM}", "{HEADER}NAME" or "{USER}REGEX"'
 SYSTEM_ROLES = ("system", "developer")
 NAME_CHARACTERS = 40  # of a text in an actor's name
 UNSAFE = re.compile(r"[^\w .-]+")
 # A few calls say nothing about what changes from call to call.
 FEWEST_CALLS = 4
 BY_USER = f'"{USER}REGEX" (the first group in the first user message)'
-OTHER_WAYS = (
+PROPOSAL = (
     f'name each actor by something that stays the same: --actor "{HEADER}NAME", {BY_USER} or '
     "MODULE:FUNCTION; in code, actor="
 )
-WAYS_OF_EQUALS = (
+PROPOSAL_IF_EQUAL = (
     f'name each actor by something else than the messages: --actor "{HEADER}NAME" or MODULE:FUNCTION; '
     "in code, actor="
 )
@@ -56,6 +56,7 @@ class Actors:
         self._openings: set[str] = set()  # digests of first user messages
         self._askers: dict[str, str] = {}  # who asked first, by the digest of the request's body
         self._has_equals = False  # whether several askers made equal requests
+        # By normalizer: digests of the system messages without what it removes.
         self._normalized: dict[str, set[str]] = {name: set() for name in NORMALIZERS}
 
     def scope_of(
@@ -87,9 +88,9 @@ class Actors:
                 return
             self._names.add(name)
             text = _system_text(request) or ""
-            for each, found in self._normalized.items():
-                replace = normalizer((each,))
-                found.add(_digest(replace(text) if replace else text))
+            for normalizer_name, digests in self._normalized.items():
+                normalize = normalizer((normalizer_name,))
+                digests.add(_digest(normalize(text) if normalize else text))
 
     def _note_asker(self, request: ProgramRequest) -> None:
         """Note whether several tasks or threads make equal requests, if all may be of one actor."""
@@ -104,10 +105,12 @@ class Actors:
         with self._lock:
             calls, names, openings = self._calls, len(self._names), len(self._openings)
             has_equals = self._has_equals
-            steady = [name for name, found in self._normalized.items() if 2 * len(found) <= calls]
+            steady = [
+                name for name, digests in self._normalized.items() if 2 * len(digests) <= calls
+            ]
         are_enough = calls >= FEWEST_CALLS
         if are_enough and 2 * names > calls:
-            proposal = OTHER_WAYS
+            proposal = PROPOSAL
             if steady:
                 name = steady[0]
                 proposal = (
@@ -118,7 +121,7 @@ class Actors:
                 f"actor. If an actor's system message changes from call to call, {proposal}"
             )
         elif names == 1 and ((are_enough and openings > 1) or has_equals):
-            proposal = OTHER_WAYS if openings > 1 else WAYS_OF_EQUALS
+            proposal = PROPOSAL if openings > 1 else PROPOSAL_IF_EQUAL
             warn_once(
                 f"all {calls} calls with a system message have the same one, so they count as one "
                 f"actor. If there are several actors, {proposal}"
@@ -145,7 +148,7 @@ def _naming(actor: Any) -> Naming | None:
     if actor is None:
         return None
     if callable(actor):
-        return lambda request, normalize: _called(actor, request)
+        return lambda request, normalize: _name_by_function(actor, request)
     if actor == SYSTEM:
         return _system_name
     if isinstance(actor, str) and actor.startswith(HEADER):
@@ -154,19 +157,19 @@ def _naming(actor: Any) -> Naming | None:
     if isinstance(actor, str) and actor.startswith(USER):
         pattern = _pattern(actor)
         return lambda request, normalize: _user_name(pattern, request, normalize)
-    raise ValueError(f"actor is {actor!r}; it must be a function of the request, {WAYS}")
+    raise ValueError(f"actor is {actor!r}; it must be a function of the request, {ACTOR_FORMS}")
 
 
-def _called(
+def _name_by_function(
     function: Callable[[ProgramRequest], str | None], request: ProgramRequest
 ) -> str | None:
     """Return the name that the user's function gives."""
     try:
         return function(request)
     except Exception as error:
-        called = getattr(function, "__qualname__", repr(function))
+        function_name = getattr(function, "__qualname__", repr(function))
         raise ValueError(
-            f"actor function {called} failed for {request.method} {_path(request)}: "
+            f"actor function {function_name} failed for {request.method} {_path(request)}: "
             f"{type(error).__name__}: {error}"
         ) from error
 
@@ -190,8 +193,8 @@ def _user_name(
     pattern: re.Pattern[str], request: ProgramRequest, normalize: Normalize | None
 ) -> str | None:
     text = _user_text(request)
-    found = None if text is None else pattern.search(text)
-    name = found[1].strip() if found and found[1] else ""
+    match = None if text is None else pattern.search(text)
+    name = match[1].strip() if match and match[1] else ""
     name = name if normalize is None else normalize(name)
     if not name:
         return None
@@ -226,22 +229,23 @@ def _digest(text: str) -> str:
 
 def _system_text(request: ProgramRequest) -> str | None:
     body = request.body if isinstance(request.body, dict) else {}
-    told = [each.get("content") for each in _messages(body) if each.get("role") in SYSTEM_ROLES]
-    contents = [body.get("system"), body.get("instructions"), *told]
-    return next(filter(None, map(_text, contents)), None)
+    messages = [each for each in _messages(body) if each.get("role") in SYSTEM_ROLES]
+    contents = [each.get("content") for each in messages]
+    instructions = [body.get("system"), body.get("instructions")]
+    return next(filter(None, map(_text, [*instructions, *contents])), None)
 
 
 def _user_text(request: ProgramRequest) -> str | None:
     body = request.body if isinstance(request.body, dict) else {}
-    asked = [each.get("content") for each in _messages(body) if each.get("role") == "user"]
-    whole = [body.get(name) for name in ("input", "prompt") if isinstance(body.get(name), str)]
-    return next(filter(None, map(_text, [*asked, *whole])), None)
+    contents = [each.get("content") for each in _messages(body) if each.get("role") == "user"]
+    prompts = [body.get(name) for name in ("input", "prompt") if isinstance(body.get(name), str)]
+    return next(filter(None, map(_text, [*contents, *prompts])), None)
 
 
 def _messages(body: dict[str, Any]) -> list[dict[str, Any]]:
-    lists = [body.get(name) for name in ("messages", "input")]
-    found = [each for listed in lists if isinstance(listed, list) for each in listed]
-    return [each for each in found if isinstance(each, dict)]
+    values = [body.get(name) for name in ("messages", "input")]
+    items = [item for value in values if isinstance(value, list) for item in value]
+    return [item for item in items if isinstance(item, dict)]
 
 
 def _text(content: Any) -> str:

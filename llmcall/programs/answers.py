@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .calls import ProgramClient
 
 DONE = b"data: [DONE]\n\n"
-WHOLE = 200  # the status of a complete response that is not an answer
+OK = 200  # the status of a complete response that is not an answer
 # Tells the openai SDK not to retry: llmcall does that.
 NOT_REPEATED = ((b"x-should-retry", b"false"),)
 
@@ -36,19 +36,19 @@ def whole_response(reply: Any, *, on_cassette: bool) -> dict[str, Any]:
     """Return a chat's whole response."""
     return {
         "object": "chat.completion",
-        **_identified(reply.raw, reply.cache_key, on_cassette),
+        **_with_identifier(reply.raw, reply.cache_key, on_cassette),
     }
 
 
-def _identified(response: Mapping[str, Any], key: str, on_cassette: bool) -> dict[str, Any]:
+def _with_identifier(response: Mapping[str, Any], key: str, on_cassette: bool) -> dict[str, Any]:
     """Return a response or a chunk with an identifier and a date, which programs expect.
 
     A cassette leaves some fields out. If one is open, the program does not get these fields while
     recording either, so that a replay gives it the same.
     """
     left_out = VOLATILE if on_cassette else ()
-    told = {name: value for name, value in response.items() if name not in left_out}
-    return {"id": f"chatcmpl-{key[:29]}", "created": 0, **told}
+    fields = {name: value for name, value in response.items() if name not in left_out}
+    return {"id": f"chatcmpl-{key[:29]}", "created": 0, **fields}
 
 
 class ChatEvents:
@@ -83,47 +83,47 @@ class ChatEvents:
 
     def __iter__(self) -> Iterator[bytes]:
         if self._first is not END:
-            yield self._told(self._first)
+            yield self._events_of(self._first)
         last = DONE
         try:
             for chunk in self._chunks:
-                yield self._told(chunk)
+                yield self._events_of(chunk)
         except LLMCallError as error:
-            last = self._failed(error)
+            last = self._error_event(error)
         yield last
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._first is not END:
-            yield self._told(self._first)
+            yield self._events_of(self._first)
         last = DONE
         try:
             async for chunk in self._chunks:
-                yield self._told(chunk)
+                yield self._events_of(chunk)
         except LLMCallError as error:
-            last = self._failed(error)
+            last = self._error_event(error)
         yield last
 
-    def _told(self, chunk: Mapping[str, Any]) -> bytes:
+    def _events_of(self, chunk: Mapping[str, Any]) -> bytes:
         """Return a chunk as an event. If the program asks for the usage, that gets an event of its
         own, as in the API.
         """
-        data = _identified(chunk, self._stream.request.cache_key, self._on_cassette)
+        data = _with_identifier(chunk, self._stream.request.cache_key, self._on_cassette)
         is_last = any(choice.get("finish_reason") for choice in data.get("choices") or ())
         if not (self._wants_usage and is_last and data.get("usage") is not None):
-            return _sent(data)
+            return _event(data)
         usage = data.pop("usage")
-        about = {name: data[name] for name in EACH_CHUNK if name in data}
-        return _sent(data) + _sent({**about, "choices": [], "usage": usage})
+        shared_fields = {name: data[name] for name in EACH_CHUNK if name in data}
+        return _event(data) + _event({**shared_fields, "choices": [], "usage": usage})
 
-    def _failed(self, error: LLMCallError) -> bytes:
+    def _error_event(self, error: LLMCallError) -> bytes:
         """Return an event that the SDK turns into an error.
 
         A complete response that llmcall does not accept, such as a filtered one, ends as it came.
         """
         self._note(error)
-        if isinstance(error, APIError) and error.status_code == WHOLE:
+        if isinstance(error, APIError) and error.status_code == OK:
             return DONE
-        return _sent(about_error(error))
+        return _event(error_body(error))
 
     def close(self) -> None:
         """Close the answer."""
@@ -134,7 +134,7 @@ class ChatEvents:
         await self._stream.aclose()
 
 
-def _sent(data: Mapping[str, Any]) -> bytes:
+def _event(data: Mapping[str, Any]) -> bytes:
     return f"data: {json.dumps(data)}\n\n".encode()
 
 
@@ -150,12 +150,12 @@ def embeddings_response(
         embeddings = [base64.b64encode(record.response["embedding"]).decode() for record in records]
     texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
     # equal texts have one record
-    used = [
+    token_counts = [
         record.usage.input_tokens for record in {each.cache_key: each for each in records}.values()
     ]
-    if None in used:
-        used = [int(client.count_tokens(text, body.get("model"))) for text in texts]
-    tokens = sum(each or 0 for each in used)
+    if None in token_counts:
+        token_counts = [int(client.count_tokens(text, body.get("model"))) for text in texts]
+    tokens = sum(count or 0 for count in token_counts)
     return {
         "object": "list",
         "data": [
@@ -167,7 +167,7 @@ def embeddings_response(
     }
 
 
-def made_response(
+def new_response(
     http: ModuleType, status: int, data: Any, media_type: str = "application/json"
 ) -> Any:
     """Return a response with a text, or with data as JSON, in UTF-8."""
@@ -179,7 +179,7 @@ def made_response(
     return http.Response(status, headers=headers, stream=http.ByteStream(content.encode()))
 
 
-def about_error(error: BaseException) -> dict[str, Any]:
+def error_body(error: BaseException) -> dict[str, Any]:
     return {
         "error": {
             "message": str(error),

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from ..models.catalog import Capabilities
     from ..types import Record, Request
 
-BELOW = re.compile(r"/(chat/completions|completions|embeddings|responses|messages)/?$")
+API_PATH = re.compile(r"/(chat/completions|completions|embeddings|responses|messages)/?$")
 # Headers of one connection or one body (RFC 9110, section 7.6.1): each message has its own.
-OF_THE_BODY = frozenset(
+MESSAGE_HEADERS = frozenset(
     {
         "content-length",
         "content-encoding",
@@ -60,18 +60,18 @@ class ProgramCall:
 
     :param http: the module ``httpx`` or ``httpx2``.
     :param request: the program's own HTTP request.
-    :param below: sends a request and returns its response, or a coroutine that does.
+    :param send_below: sends a request and returns its response, or a coroutine that does.
     :param client_at: returns the client that makes calls to an address.
     :param client_call: the call of llmcall's client that the request becomes.
-    :ivar came: the response of the last attempt, if it got one.
+    :ivar last_response: the response of the last attempt, if it got one.
     """
 
     http: ModuleType
     request: Any
-    below: Callable[[Any], Any]
+    send_below: Callable[[Any], Any]
     client_at: Callable[[str], ProgramClient]
     client_call: ClientCall
-    came: Any = None
+    last_response: Any = None
 
     @property
     def client(self) -> ProgramClient:
@@ -80,9 +80,9 @@ class ProgramCall:
         :raises ConfigError: if the address is wrong.
         """
         address = _address(self.request.url)
-        if not BELOW.search(address):  # one client for all other paths of a host
+        if not API_PATH.search(address):  # one client for all other paths of a host
             address = f"{self.request.url.scheme}://{self.request.url.netloc.decode()}"
-        return self.client_at(BELOW.sub("", address))
+        return self.client_at(API_PATH.sub("", address))
 
     def ask(self) -> Any:
         """Return the answer. For a stream: the stream, its chunks and the first chunk, so that a
@@ -90,21 +90,21 @@ class ProgramCall:
         """
         if self.client_call.method == "exchange":
             return drive(self._exchange(self.receive))
-        found = getattr(self.client, self.client_call.method)(**self.client_call.arguments)
+        answer = getattr(self.client, self.client_call.method)(**self.client_call.arguments)
         if self.client_call.method != "stream_message":
-            return found
-        chunks = found.chunks()
-        return found, chunks, next(chunks, END)
+            return answer
+        chunks = answer.chunks()
+        return answer, chunks, next(chunks, END)
 
     async def aask(self) -> Any:
         """Return the answer, as :meth:`ask` does."""
         if self.client_call.method == "exchange":
             return await adrive(self._exchange(self.areceive))
-        found = getattr(self.client, f"a{self.client_call.method}")(**self.client_call.arguments)
+        answer = getattr(self.client, f"a{self.client_call.method}")(**self.client_call.arguments)
         if self.client_call.method != "stream_message":
-            return await found
-        chunks = found.chunks()
-        return found, chunks, await anext(chunks, END)
+            return await answer
+        chunks = answer.chunks()
+        return answer, chunks, await anext(chunks, END)
 
     def _exchange(self, receive: Callable[..., Any]) -> Flow[Any]:
         send = functools.partial(receive, self.request, _recordable)
@@ -130,50 +130,52 @@ class ProgramCall:
 
     def receive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Send a request, and return what ``read`` takes from its response."""
-        with self._api_errors(), contextlib.closing(self.below(request)) as response:
+        with self._api_errors(), contextlib.closing(self.send_below(request)) as response:
             response.read()
-        self.came = response
+        self.last_response = response
         return read(response)
 
     async def areceive(self, request: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Send a request, and return what ``read`` takes from its response."""
         with self._api_errors():
-            async with contextlib.aclosing(await self.below(request)) as response:
+            async with contextlib.aclosing(await self.send_below(request)) as response:
                 await response.aread()
-        self.came = response
+        self.last_response = response
         return read(response)
 
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        return self._answered(request, self.receive(self._attempt(request, timeout), _parsed))
+        return self._with_repeated_texts(
+            request, self.receive(self._attempt(request, timeout), _parsed)
+        )
 
     async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
         response = await self.areceive(self._attempt(request, timeout), _parsed)
-        return self._answered(request, response)
+        return self._with_repeated_texts(request, response)
 
-    def _answered(self, request: Request, response: dict[str, Any]) -> dict[str, Any]:
+    def _with_repeated_texts(self, request: Request, response: dict[str, Any]) -> dict[str, Any]:
         """Return the response to a request for embeddings, which asks once for each text: the
         program's own may repeat some.
         """
         if request.kind != "embedding":
             return response
-        sent = _texts(self.client_call.body)
-        asked = request.body["input"]
+        program_texts = _texts(self.client_call.body)
         data = response.get("data")
-        if not _are_objects(data) or len(data) != len(sent):
+        if not _are_objects(data) or len(data) != len(program_texts):
             return response
-        vectors = dict(zip(sent, in_order(response), strict=True))
-        numbered = [{**vectors[text], "index": index} for index, text in enumerate(asked)]
-        return {**response, "data": numbered}
+        vectors = dict(zip(program_texts, in_order(response), strict=True))
+        request_texts = request.body["input"]
+        data = [{**vectors[text], "index": index} for index, text in enumerate(request_texts)]
+        return {**response, "data": data}
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the chunks of a streamed answer."""
         chunks, attempt = ChunkReader(), self._attempt(request, timeout)
-        with self._api_errors(), contextlib.closing(self.below(attempt)) as response:
+        with self._api_errors(), contextlib.closing(self.send_below(attempt)) as response:
             if response.status_code != 200:
                 response.read()
-                raise refused(response)
+                raise response_error(response)
             for data in response.iter_bytes():
                 yield from chunks.feed(data)
             yield from chunks.close()
@@ -184,10 +186,10 @@ class ProgramCall:
         """Yield the chunks of a streamed answer."""
         chunks, attempt = ChunkReader(), self._attempt(request, timeout)
         with self._api_errors():
-            async with contextlib.aclosing(await self.below(attempt)) as response:
+            async with contextlib.aclosing(await self.send_below(attempt)) as response:
                 if response.status_code != 200:
                     await response.aread()
-                    raise refused(response)
+                    raise response_error(response)
                 async for data in response.aiter_bytes():
                     for chunk in chunks.feed(data):
                         yield chunk
@@ -197,7 +199,7 @@ class ProgramCall:
     @contextlib.contextmanager
     def _api_errors(self) -> Iterator[None]:
         """Turn the HTTP library's errors into llmcall's, which are retried."""
-        self.came = None
+        self.last_response = None
         address = _address(self.request.url)
         try:
             yield
@@ -216,11 +218,11 @@ class ProgramCall:
         if content == original.content and timeout == seconds.get("read"):
             return original
         limits = {
-            name: timeout if given in (None, SDK_TIMEOUT) else min(given, timeout or given)
-            for name, given in seconds.items()
+            name: timeout if limit in (None, SDK_TIMEOUT) else min(limit, timeout or limit)
+            for name, limit in seconds.items()
         }
         extensions = {**original.extensions, "timeout": limits}
-        headers = kept_headers(original.headers)
+        headers = headers_to_copy(original.headers)
         return self.http.Request(
             original.method, original.url, headers=headers, content=content, extensions=extensions
         )
@@ -233,7 +235,7 @@ class ProgramCall:
         original: bytes = self.request.content
         if body == self.client_call.body:
             return original
-        return _written(body, _style_of(original, self.client_call.body))
+        return _json_bytes(body, _style_of(original, self.client_call.body))
 
 
 def _texts(body: Any) -> list[str]:
@@ -252,10 +254,10 @@ WITH_SPACES: dict[str, Any] = {}
 
 def _style_of(content: bytes, body: Any) -> dict[str, Any]:
     """Return the style in which a program's body is written."""
-    return WITH_SPACES if _written(body, WITH_SPACES) == content else COMPACT
+    return WITH_SPACES if _json_bytes(body, WITH_SPACES) == content else COMPACT
 
 
-def _written(body: Any, style: dict[str, Any]) -> bytes:
+def _json_bytes(body: Any, style: dict[str, Any]) -> bytes:
     return json.dumps(body, **style).encode()
 
 
@@ -263,15 +265,15 @@ def _address(url: Any) -> str:
     return f"{url.scheme}://{url.netloc.decode()}{url.raw_path.decode().partition('?')[0]}"
 
 
-def kept_headers(headers: Any) -> list[tuple[bytes, bytes]]:
+def headers_to_copy(headers: Any) -> list[tuple[bytes, bytes]]:
     return [
-        (name, value) for name, value in headers.raw if name.decode().lower() not in OF_THE_BODY
+        (name, value) for name, value in headers.raw if name.decode().lower() not in MESSAGE_HEADERS
     ]
 
 
 SDK_TIMEOUT = 600.0  # seconds; DEFAULT_TIMEOUT of the openai SDK 2 and 3
 
-in_hand: ContextVar[ProgramCall] = ContextVar("llmcall request of a program")
+current_call: ContextVar[ProgramCall] = ContextVar("llmcall request of a program")
 
 
 class ProgramClient(OpenAIClient):
@@ -282,10 +284,10 @@ class ProgramClient(OpenAIClient):
         the program's requests stay its own.
         """
         resolved = super()._resolve()
-        added = {
+        overridden = {
             name: value for name, value in resolved.defaults.items() if name in self._overrides
         }
-        return resolved._replace(defaults=added)
+        return resolved._replace(defaults=overridden)
 
     splits_batches = False
     streams_chunks = True
@@ -301,30 +303,30 @@ class ProgramClient(OpenAIClient):
         """Return the program's own body, with the fields that an alias, a fallback or an override
         changes. What is known about the model changes nothing.
         """
-        body = dict(in_hand.get().client_call.body)
+        body = dict(current_call.get().client_call.body)
         if body.get("model") is not None or "model" in self._overrides:
             body["model"] = request.model
         if request.kind == "embedding":
             body["input"] = request.body["input"]
             return body
         for name, value in self.resolved.defaults.items():
-            limited = name == "max_tokens" and body.get(LIMIT) is not None
-            if body.get(name) is None and not limited:
+            is_limited = name == "max_tokens" and body.get(LIMIT) is not None
+            if body.get(name) is None and not is_limited:
                 body[name] = value
         return body
 
     def transport_of(self, endpoint: Endpoint) -> ProgramCall:
         """Return the current request, which sends itself."""
-        return in_hand.get()
+        return current_call.get()
 
 
 def _parsed(response: Any) -> dict[str, Any]:
     if response.status_code != 200:
-        raise refused(response)
+        raise response_error(response)
     return read_object(response.content, "answer")
 
 
-def refused(response: Any) -> APIError:
+def response_error(response: Any) -> APIError:
     """Return the error for a response that is not an answer; the error keeps the response."""
     try:
         body = response.json()
@@ -344,5 +346,5 @@ def _recordable(response: Any) -> dict[str, Any]:
     """
     media_type = response.headers.get("content-type", "").partition(";")[0]
     if response.status_code != 200 or not (media_type.endswith("json") or media_type == EVENTS):
-        raise refused(response)
+        raise response_error(response)
     return {"content_type": media_type, "body": response.text}

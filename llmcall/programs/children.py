@@ -31,20 +31,20 @@ class Children:
         self._reports = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._reports.bind(("127.0.0.1", 0))
         self._reports.setblocking(False)
-        self._report = ChildReport(self._described())
-        outer = sys.modules.get(CHILD_MODULE)
-        if outer is not None:  # this process is itself a child of another run
-            outer.stop_watching_child()
+        self._report = ChildReport(self._description())
+        child_module = sys.modules.get(CHILD_MODULE)
+        if child_module is not None:  # this process is itself a child of another run
+            child_module.stop_watching_child()
         self.publish()
 
     def publish(self) -> None:
         """Write what child processes must know into the environment that they inherit."""
-        os.environ[VARIABLE] = self._described()
-        before = os.environ.get("PYTHONPATH")
-        if str(HOOK) not in (before or "").split(os.pathsep):
-            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOOK), before]))
+        os.environ[VARIABLE] = self._description()
+        python_path = os.environ.get("PYTHONPATH")
+        if str(HOOK) not in (python_path or "").split(os.pathsep):
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HOOK), python_path]))
 
-    def is_here(self) -> bool:
+    def is_forked_child(self) -> bool:
         """Return whether this process is a forked child."""
         return os.getpid() != self._process
 
@@ -59,7 +59,7 @@ class Children:
         """Report a request that is refused already, in a forked child."""
         self._report.note(host)
 
-    def asked(self) -> int:
+    def count_reporting(self) -> int:
         """Return how many child processes reported requests to a model."""
         processes = set()
         with contextlib.suppress(OSError):  # when no report is left
@@ -71,6 +71,6 @@ class Children:
                     processes.add(process)
         return len(processes)
 
-    def _described(self) -> str:
+    def _description(self) -> str:
         port = self._reports.getsockname()[1]
         return describe(self._watch, port, self._token, refuses=self.refuses)

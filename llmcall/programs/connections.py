@@ -166,7 +166,7 @@ class Watch:
         """Start watching. The hooks stay until the process ends; after :meth:`stop` they do nothing."""
         self._is_on = True
         self._remember_names()
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._audit)
         after_import("httpcore", self._watch_httpcore)
         after_import("httpcore2", self._watch_httpcore)
         after_import("aiohttp", self._watch_aiohttp)
@@ -178,11 +178,11 @@ class Watch:
 
         @functools.wraps(look_up)
         def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
-            found = look_up(host, *args, **kwargs)
+            addresses = look_up(host, *args, **kwargs)
             if self._is_on and host:
                 name = _text(host)
-                self._names.update({str(each[4][0]): name for each in found})
-            return found
+                self._names.update({str(each[4][0]): name for each in addresses})
+            return addresses
 
         socket.getaddrinfo = getaddrinfo
 
@@ -200,7 +200,7 @@ class Watch:
         def watched(pool: Any, request: Any) -> Any:
             url = request.url
             try:
-                self.asks(request.method, url.host, url.origin.port, url.target)
+                self.check_request(request.method, url.host, url.origin.port, url.target)
             except ConnectionRefusedError as error:
                 raise httpcore.ConnectError(str(error)) from error
             return handle(pool, request)
@@ -214,7 +214,7 @@ class Watch:
         @functools.wraps(connect)
         async def watched(connector: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
             url = request.url
-            self.asks(request.method, url.host, url.port, url.raw_path)
+            self.check_request(request.method, url.host, url.port, url.raw_path)
             return await connect(connector, request, *args, **kwargs)
 
         aiohttp.BaseConnector.connect = watched
@@ -229,7 +229,7 @@ class Watch:
         @functools.wraps(open_channel)
         def watched(target: str, *args: Any, **kwargs: Any) -> Any:
             host, _, port = target.rpartition("/")[2].partition(":")
-            self.asks("", host, int(port or HTTPS), "")
+            self.check_request("", host, int(port or HTTPS), "")
             return open_channel(target, *args, **kwargs)
 
         return watched
@@ -238,31 +238,31 @@ class Watch:
         """Stop watching."""
         self._is_on = False
 
-    def _hear(self, event: str, args: tuple[Any, ...]) -> None:
+    def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if not self._is_on:
             return
         if event == "socket.connect":
-            self._connects(args[1])
+            self._check_connection(args[1])
         elif event == "http.client.send":
-            self._sends(*args)
+            self._check_sent_data(*args)
         elif event == "subprocess.Popen":
-            self._starts(*args)
+            self._check_child_process(*args)
         elif event == "os.system":
             self._unwatched[_text(args[0])] = None
         elif event == "os.posix_spawn":
-            self._starts(args[0], args[1], None, args[2])
+            self._check_child_process(args[0], args[1], None, args[2])
 
-    def _connects(self, address: Any) -> None:
+    def _check_connection(self, address: Any) -> None:
         if not (isinstance(address, tuple) and isinstance(address[0], str)):
             return  # a Unix socket
         host = _named(self._names.get(address[0], address[0]))
         if self._is_model(host, address[1]) and not _is_recorded():
-            self._tell(host, _module())
+            self._tell(host, _requesting_module())
 
     def _is_model(self, host: str, port: int) -> bool:
         return MODEL_HOSTS.search(host) is not None or (host, port) in self._addresses
 
-    def _sends(self, connection: Any, data: Any) -> None:
+    def _check_sent_data(self, connection: Any, data: Any) -> None:
         """Look at what ``http.client`` sends: a request, or a piece of a body."""
         line = REQUEST_LINE.match(data) if isinstance(data, bytes) else None
         if line is None:
@@ -270,9 +270,11 @@ class Watch:
         method, path = line.groups()
         host = getattr(connection, "_tunnel_host", None) or connection.host
         port = getattr(connection, "_tunnel_port", None) or connection.port
-        self.asks(method, host, port, path)
+        self.check_request(method, host, port, path)
 
-    def asks(self, method: str | bytes, host: str | bytes, port: int, path: str | bytes) -> None:
+    def check_request(
+        self, method: str | bytes, host: str | bytes, port: int, path: str | bytes
+    ) -> None:
         """Report a request if it goes to a model and is not recorded.
 
         :param path: of the address, with the query or without.
@@ -284,9 +286,11 @@ class Watch:
         if has_model_path:
             self.add(name, port)
         if has_model_path or self._is_model(name, port):
-            self._tell(name, _module())
+            self._tell(name, _requesting_module())
 
-    def _starts(self, executable: Any, arguments: Any, folder: Any, environment: Any) -> None:
+    def _check_child_process(
+        self, executable: Any, arguments: Any, folder: Any, environment: Any
+    ) -> None:
         if _describes_machine():
             return
         words = [arguments] if isinstance(arguments, (str, bytes)) else list(arguments)
@@ -308,15 +312,15 @@ def _is_python(program: str, options: list[str]) -> bool:
     """Return whether a program is Python, or a Python script, that reads its environment."""
     import shutil
 
-    found = shutil.which(program) or program
-    name = os.path.basename(found).lower()
+    executable = shutil.which(program) or program
+    name = os.path.basename(executable).lower()
     if not name.startswith(("python", "pypy")):
         try:
-            with open(found, "rb") as file:
-                first = file.readline(200)
+            with open(executable, "rb") as file:
+                first_line = file.readline(200)
         except OSError:
             return False
-        return first.startswith(b"#!") and b"python" in first
+        return first_line.startswith(b"#!") and b"python" in first_line
     for option in options:
         if not re.fullmatch(r"-[a-zA-Z]+", option) or option[1] in "cmWX":
             return True
@@ -336,11 +340,13 @@ def _named(host: Any) -> str:
 
 def _is_recorded() -> bool:
     """Return whether a call of llmcall makes the connection or the request."""
-    is_own_request = _set_in("llmcall.clients.sdk_transport", "is_own_request")
-    return bool(is_own_request) or _set_in("llmcall.programs.calls", "in_hand") is not None
+    is_own_request = _context_value("llmcall.clients.sdk_transport", "is_own_request")
+    return (
+        bool(is_own_request) or _context_value("llmcall.programs.calls", "current_call") is not None
+    )
 
 
-def _set_in(module: str, name: str) -> Any:
+def _context_value(module: str, name: str) -> Any:
     """Return the value of a module's context variable, or ``None`` if it has none.
 
     A module that is not imported, or that another thread is importing, has set none.
@@ -349,7 +355,7 @@ def _set_in(module: str, name: str) -> Any:
     return None if variable is None else variable.get(None)
 
 
-def _module() -> str:
+def _requesting_module() -> str:
     """Return the name of the module that makes a request: the nearest one outside the libraries
     that send requests.
     """
@@ -388,54 +394,61 @@ def refusal(host: str) -> OSError:
 
 def describe(watch: Watch, port: int, token: str, *, refuses: bool) -> str:
     """Return what a Python child process must know, as text for its environment."""
-    told = {"port": port, "token": token, "refuses": refuses, "addresses": watch.addresses}
-    return json.dumps(told)
+    description = {
+        "port": port,
+        "token": token,
+        "refuses": refuses,
+        "addresses": watch.addresses,
+    }
+    return json.dumps(description)
 
 
 class ChildReport:
     """Reports a child process's requests on standard error and to the run.
 
-    :param described: as :func:`describe` made it.
+    :param description: as :func:`describe` made it.
     """
 
-    def __init__(self, described: str) -> None:
-        told = json.loads(described)
-        self.refuses: bool = told["refuses"]
-        self.addresses: list[Any] = told["addresses"]
-        self._port, self._token = told["port"], told["token"]
-        self._said: set[tuple[int, str]] = set()  # by process: a fork inherits it
+    def __init__(self, description: str) -> None:
+        fields = json.loads(description)
+        self.refuses: bool = fields["refuses"]
+        self.addresses: list[Any] = fields["addresses"]
+        self._port: int = fields["port"]
+        self._token: str = fields["token"]
+        self._reported: set[tuple[int, str]] = set()  # by process: a fork inherits it
 
     def tell(self, host: str, module: str) -> None:
         """Report a request.
 
         :raises ConnectionRefusedError: if nothing may be sent.
         """
-        self.note(host, f" (by {module})")
+        self.note(host, module)
         if self.refuses:
             raise refusal(host)
 
-    def note(self, host: str, by: str = "") -> None:
+    def note(self, host: str, module: str = "") -> None:
         """Print a request to standard error and report it to the run, once for a process and host."""
         let_api_errors_be_pickled()
         process = os.getpid()
-        if (process, host) in self._said:
+        if (process, host) in self._reported:
             return
-        self._said.add((process, host))
-        what = "were refused" if self.refuses else "are sent, but not recorded"
+        self._reported.add((process, host))
+        sender = f" (by {module})" if module else ""
+        outcome = "were refused" if self.refuses else "are sent, but not recorded"
         if sys.stderr is not None:
             with contextlib.suppress(OSError, ValueError):  # it is closed
                 print(
-                    f"llmcall run: the requests of child process {process} to {host}{by} {what}: "
+                    f"llmcall run: the requests of child process {process} to {host}{sender} {outcome}: "
                     "llmcall records only the program's own process",
                     file=sys.stderr,
                     flush=True,
                 )
-        told = f"{self._token} {process}".encode()
+        message = f"{self._token} {process}".encode()
         with (
             contextlib.suppress(OSError),  # the run may have ended
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as reports,
         ):
-            reports.sendto(told, ("127.0.0.1", self._port))
+            reports.sendto(message, ("127.0.0.1", self._port))
 
 
 def let_api_errors_be_pickled() -> None:
@@ -455,10 +468,10 @@ def _reduced(error: Any) -> tuple[Any, ...]:
 
 def watch_child() -> None:
     """Watch this process if it is a child of a run."""
-    described = os.environ.get(VARIABLE)
-    if described:
+    description = os.environ.get(VARIABLE)
+    if description:
         global _child
-        report = ChildReport(described)
+        report = ChildReport(description)
         _child = Watch(report.tell, report.addresses)
         _child.start()
 

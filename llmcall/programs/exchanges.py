@@ -55,20 +55,20 @@ class ExchangeCounter:
                 if not lacks_capacity(error, self._body):
                     pool.rest(endpoint, time.monotonic() + (error.retry_after or REST))
                 raise
-            told = read_answer(value["body"])
-            used, service_tier = told.usage, told.service_tier
-            admission.use(used, endpoint.name, service_tier=service_tier)
-            if used.input_tokens is None:
+            answer = read_answer(value["body"])
+            usage, service_tier = answer.usage, answer.service_tier
+            admission.use(usage, endpoint.name, service_tier=service_tier)
+            if usage.input_tokens is None:
                 admission.keep_reservation()
         amounts: dict[str, Any] = {"calls": 1}
         if self._is_model:
-            price = pool.price(used.input_tokens or 0, endpoint.name, service_tier)
+            price = pool.price(usage.input_tokens or 0, endpoint.name, service_tier)
             amounts = amounts_of_answer(
-                used,
+                usage,
                 price,
                 body=self._body,
                 service_tier=service_tier,
-                served=told.model,
+                served=answer.model,
             )
         self._count(call, amounts)
         return value
@@ -77,10 +77,10 @@ class ExchangeCounter:
         """Return the USD that an answer cost, or ``None`` if that is unknown."""
         if not self._is_model:
             return 0.0
-        told = read_answer(value["body"])
+        answer = read_answer(value["body"])
         pool = self._client.pool(self._model)
-        price = pool.price(told.usage.input_tokens or 0, service_tier=told.service_tier)
-        return None if price is None else price.cost(told.usage)
+        price = pool.price(answer.usage.input_tokens or 0, service_tier=answer.service_tier)
+        return None if price is None else price.cost(answer.usage)
 
     def count_hit(self, call: FunctionCall, record: Record) -> None:
         """Count an answer that is recorded, or that an identical request got."""

@@ -36,10 +36,10 @@ from .connections import Watch, refusal
 from .forked_signals import end_forked_processes_on_sigterm
 from .recorder import HAS_ENDED, ProgramCalls
 
-NAMED = 10  # child processes that are named
+MOST_NAMED = 10  # child processes that are named
 KILLED_BY_INTERRUPT = 128 + signal.SIGINT
 KILLED_BY_TERMINATION = 128 + signal.SIGTERM
-RECORDED = (
+RECORDED_LIBRARIES = (
     "llmcall records what the libraries httpx, httpx2 and requests send to APIs like those of OpenAI and "
     "Anthropic"
 )
@@ -117,7 +117,7 @@ class Execution:
 
     :param calls: answers the program's requests.
     :param cassette: records them, if there is one.
-    :param around: what is open around the program, including the cassette.
+    :param exit_stack: what is open around the program, including the cassette.
     :param sends_nothing: whether requests that are not recorded are refused.
     """
 
@@ -125,7 +125,7 @@ class Execution:
         self,
         calls: ProgramCalls,
         cassette: Cassette | None,
-        around: contextlib.ExitStack,
+        exit_stack: contextlib.ExitStack,
         *,
         sends_nothing: bool,
     ) -> None:
@@ -133,7 +133,7 @@ class Execution:
         self._cassette = cassette
         # The program may change the working directory.
         self._file = None if cassette is None else Path(cassette.path).absolute()
-        self._around = around
+        self._exit_stack = exit_stack
         self._sends_nothing = sends_nothing
         self._failures = process_failures if cassette is None else cassette.failures
         self._unrecorded: dict[tuple[str, str], None] = {}  # hosts, and the modules that ask them
@@ -157,7 +157,10 @@ class Execution:
         os.execv = self._finishing_before(os.execv)
         os.execve = self._finishing_before(os.execve)
         # A program's own handler takes the place of this one.
-        if _has_default(signal.SIGTERM) and threading.current_thread() is threading.main_thread():
+        if (
+            _has_default_handler(signal.SIGTERM)
+            and threading.current_thread() is threading.main_thread()
+        ):
             signal.signal(signal.SIGTERM, self._terminate)
             end_forked_processes_on_sigterm(self._terminate)
 
@@ -169,9 +172,9 @@ class Execution:
         """
         try:
             execute(script, arguments, module=module)
-        except SystemExit as left:
-            self._error = left
-            self._code = _exit_code(left)
+        except SystemExit as program_exit:
+            self._error = program_exit
+            self._code = _exit_code(program_exit)
             if self._code:
                 raise
         except BaseException as error:  # noqa: BLE001 - shown as Python shows it, without the frames of what runs the program
@@ -189,7 +192,7 @@ class Execution:
 
         :raises ConnectionRefusedError: if nothing may be sent.
         """
-        if self._children.is_here():
+        if self._children.is_forked_child():
             self._children.tell(host, module)
             return
         self._unrecorded[host, module] = None
@@ -218,11 +221,11 @@ class Execution:
         """
         for host, module in self._unrecorded:
             if self._sends_nothing:
-                yield f"--mode none refused a request from {module} to {host}. {RECORDED}"
+                yield f"--mode none refused a request from {module} to {host}. {RECORDED_LIBRARIES}"
             else:
                 yield (
                     f"{module} sent requests to {host} that are not recorded, so a replay cannot "
-                    f"answer them. {RECORDED}"
+                    f"answer them. {RECORDED_LIBRARIES}"
                 )
         if children:
             processes = "1 child process" if children == 1 else f"{children} child processes"
@@ -237,7 +240,7 @@ class Execution:
                 "nor replays what the new program asks: start that program under llmcall run instead"
             )
         if self._sends_nothing and self._watch.unwatched:
-            names = ", ".join(self._watch.unwatched[:NAMED])
+            names = ", ".join(self._watch.unwatched[:MOST_NAMED])
             yield f"llmcall could not watch what these child processes sent: {names}"
 
     def _end(self) -> None:
@@ -281,8 +284,8 @@ class Execution:
 
         @functools.wraps(replace)
         def finish_and_replace(path: Any, *arguments: Any) -> NoReturn:
-            is_here = os.getpid() == self._process and not self._has_ended
-            if is_here and _can_be_executed(path):
+            is_own_process = os.getpid() == self._process
+            if is_own_process and not self._has_ended and _can_be_executed(path):
                 self._replaced_by = str(path) if isinstance(path, int) else os.fsdecode(path)
                 self._finish()
             replace(path, *arguments)
@@ -293,15 +296,15 @@ class Execution:
         """Close what is open and print what the user must know; return whether anything failed."""
         self._has_ended = True
         for request in self._calls.close():
-            why = CUT_OFF if self._only_replays else LEFT
-            self._failures.add("", request, why, asks_model=not self._only_replays)
+            reason = CUT_OFF if self._only_replays else LEFT
+            self._failures.add("", request, reason, asks_model=not self._only_replays)
         end_streams()
         problems = self._close()
-        first = self._calls.first_error
-        if first is not None and (self._error is None or isinstance(self._error, SystemExit)):
-            problems.append(first)
+        first_error = self._calls.first_error
+        if first_error is not None and (self._error is None or isinstance(self._error, SystemExit)):
+            problems.append(first_error)
         self._watch.stop()
-        children = self._children.asked()
+        children = self._children.count_reporting()
         errors = [f"Error: {problem}" for problem in problems]
         for line in [*errors, *self._summary(), *self._not_recorded(children), *kept_notices()]:
             self._stderr.print(line)
@@ -318,7 +321,7 @@ class Execution:
             # an empty ``rewrite`` leaves the old file
             self._cassette.write_at_end = self._cassette.recorded > 0
         try:
-            self._around.__exit__(
+            self._exit_stack.__exit__(
                 None if error is None else type(error), error, getattr(error, "__traceback__", None)
             )
         except (LLMCallError, OSError) as problem:
@@ -332,15 +335,17 @@ class Execution:
         refused = process_failures.refused + self._calls.refused
         cassette = self._cassette
         if cassette is None:
-            used = process_meter.usage()
-            asked = used.calls + used.errors - process_failures.unsent
-            return [_counts_line(asked, 0, used.cached_calls, 0, refused, _cache_words())]
-        lost = cassette.failures.unanswered
-        asked = cassette.asked + lost
+            usage = process_meter.usage()
+            asked = usage.calls + usage.errors - process_failures.unsent
+            return [_counts_line(asked, 0, usage.cached_calls, 0, refused, _cache_target())]
+        not_recorded = cassette.failures.unanswered
+        asked = cassette.asked + not_recorded
         is_kept = cassette.is_written or not cassette.recorded
         is_there = is_kept and self._file is not None and self._file.exists()
-        place = str(cassette.path) if is_there else f"{cassette.path} was not written"
-        line = _counts_line(asked, lost, cassette.supplied, cassette.replayed, refused, place)
+        target = str(cassette.path) if is_there else f"{cassette.path} was not written"
+        line = _counts_line(
+            asked, not_recorded, cassette.supplied, cassette.replayed, refused, target
+        )
         return [line, cassette.told_unused] if cassette.told_unused else [line]
 
 
@@ -350,14 +355,14 @@ def _refuse_to_send(client: object, cassette: Cassette | None) -> None:
     :raises CacheMissError: unless the client answers without sending anything.
     """
     if not answers_in_process(client):
-        place = "" if cassette is None else f" in {cassette.path}"
+        location = "" if cassette is None else f" in {cassette.path}"
         raise CacheMissError(
-            f"no answer is recorded{place}, and llmcall run --mode none sends nothing; run the "
+            f"no answer is recorded{location}, and llmcall run --mode none sends nothing; run the "
             "program without --mode none to record it"
         )
 
 
-def _cache_words() -> str:
+def _cache_target() -> str:
     """Return where the disk cache is, or that it records nothing."""
     settings = config.settings()
     if settings.cache_mode == "off":
@@ -366,15 +371,16 @@ def _cache_words() -> str:
 
 
 def _counts_line(
-    asked: int, lost: int, supplied: int, replayed: int, refused: int, place: str
+    asked: int, not_recorded: int, supplied: int, replayed: int, refused: int, target: str
 ) -> str:
     """Return the line that counts a program's calls.
 
-    :param lost: how many of those that were asked are not recorded.
+    :param not_recorded: how many of those that were asked are not recorded.
+    :param target: where the answers are recorded.
     """
-    not_recorded = f" ({lost:,} not recorded)" if lost else ""
-    counts = f"{asked:,} asked{not_recorded}, {supplied:,} from the cache, {replayed:,} replayed"
-    return f"{counts}, {refused:,} refused: {place}"
+    note = f" ({not_recorded:,} not recorded)" if not_recorded else ""
+    counts = f"{asked:,} asked{note}, {supplied:,} from the cache, {replayed:,} replayed"
+    return f"{counts}, {refused:,} refused: {target}"
 
 
 def configured_addresses() -> Iterator[tuple[str, int]]:
@@ -388,11 +394,11 @@ def configured_addresses() -> Iterator[tuple[str, int]]:
             yield url.hostname, url.port or (80 if url.scheme == "http" else 443)
 
 
-def _exit_code(left: SystemExit) -> int:
+def _exit_code(program_exit: SystemExit) -> int:
     """Return the exit code that Python gives for the argument of ``sys.exit``."""
-    if left.code is None:
+    if program_exit.code is None:
         return 0
-    return left.code if isinstance(left.code, int) else 1
+    return program_exit.code if isinstance(program_exit.code, int) else 1
 
 
 def _wait_for_child_processes() -> None:
@@ -420,7 +426,7 @@ def _can_be_executed(path: Any) -> bool:
     return isinstance(path, int) or (os.path.isfile(path) and os.access(path, os.X_OK))
 
 
-def _has_default(number: int) -> bool:
+def _has_default_handler(number: int) -> bool:
     return signal.getsignal(number) is signal.SIG_DFL
 
 

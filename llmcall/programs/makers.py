@@ -26,7 +26,7 @@ from ..notices import warn_once
 
 class _Thread(threading.local):
     # The asker of the threads that a pool starts now.
-    pool: Asker | None = None
+    pool_asker: Asker | None = None
 
 
 _thread = _Thread()
@@ -131,8 +131,8 @@ def _call_soon_threadsafe(
 
 def _as_completed(as_completed: Callable[..., Any], awaitables: Any, **options: Any) -> Any:
     """Make the tasks in the given order: ``as_completed`` itself makes them in the order of a set."""
-    is_one = asyncio.isfuture(awaitables) or asyncio.iscoroutine(awaitables)
-    if askers.current() is not None and not is_one:
+    is_single = asyncio.isfuture(awaitables) or asyncio.iscoroutine(awaitables)
+    if askers.current() is not None and not is_single:
         awaitables = [asyncio.ensure_future(each) for each in dict.fromkeys(awaitables)]
     return as_completed(awaitables, **options)
 
@@ -152,10 +152,10 @@ def _foreign_loops(kind: type) -> Iterator[type]:
 
 
 def _is_foreign_loop(kind: type) -> bool:
-    own = getattr(kind, "create_task", None)
+    create_task = getattr(kind, "create_task", None)
     return (
         not issubclass(kind, asyncio.BaseEventLoop)
-        and own is not asyncio.AbstractEventLoop.create_task
+        and create_task is not asyncio.AbstractEventLoop.create_task
     )
 
 
@@ -180,8 +180,8 @@ def _replace_hook(undo: contextlib.ExitStack) -> None:
 def _start(start: Callable[..., Any], thread: threading.Thread) -> None:
     maker = askers.current()
     if maker is not None:
-        if _thread.pool is not None:
-            _run_for(_thread.pool, thread)
+        if _thread.pool_asker is not None:
+            _run_for(_thread.pool_asker, thread)
         elif type(thread).__module__.startswith("anyio."):
             _run_for(maker.main, thread)
         else:
@@ -196,11 +196,11 @@ def _run_for(asker: Asker, thread: threading.Thread) -> None:
     """Set the asker of a pool's thread, until it runs a function with an asker of its own."""
     run = thread.run
 
-    def standing() -> None:
+    def run_as_asker() -> None:
         with askers.running_as(asker):
             run()
 
-    thread.run = standing  # type: ignore[method-assign]
+    thread.run = run_as_asker  # type: ignore[method-assign]
 
 
 # Executors
@@ -245,11 +245,11 @@ def _run_work(
 @contextlib.contextmanager
 def _pool_of(asker: Asker) -> Iterator[None]:
     """Set the asker of the threads of a pool that start in a block."""
-    before, _thread.pool = _thread.pool, asker
+    outer_asker, _thread.pool_asker = _thread.pool_asker, asker
     try:
         yield
     finally:
-        _thread.pool = before
+        _thread.pool_asker = outer_asker
 
 
 def _open_pool(init: Callable[..., Any], pool: Any, *args: Any, **kwargs: Any) -> None:
@@ -279,14 +279,14 @@ def _apply_async(
 def _pool_tasks(
     tasks_of: Callable[..., Any], pool: Any, job: int, function: Callable[..., Any], iterable: Any
 ) -> Any:
-    """Yield the tasks of a map of a thread pool, each named by its place."""
+    """Yield the tasks of a map of a thread pool, each named by its index."""
     tasks, maker = tasks_of(pool, job, function, iterable), askers.current()
     if maker is None:
         return tasks
     mapper = maker.child("work", _name(function))
     return (
-        (job, place, _work(mapper, run, args), args, kwargs)
-        for job, place, run, args, kwargs in tasks
+        (job, index, _work(mapper, run, args), args, kwargs)
+        for job, index, run, args, kwargs in tasks
     )
 
 
@@ -307,16 +307,16 @@ def _enter_context(context: contextvars.Context, asker: Asker) -> None:
         context.run(askers.set_current, asker)
 
 
-def _name(made: Any) -> str:
+def _name(function: Any) -> str:
     """Return the name of a coroutine's or function's code, which is the same in every run."""
-    *_, made = _layers(made)
-    made = getattr(made, "__func__", made)
+    *_, function = _layers(function)
+    function = getattr(function, "__func__", function)
     for name in ("cr_code", "__code__", "gi_code", "ag_code"):
-        code = getattr(made, name, None)
+        code = getattr(function, name, None)
         if code is not None:
             return str(code.co_name)
-    named = made if isinstance(made, type) else type(made)
-    return named.__name__
+    kind = function if isinstance(function, type) else type(function)
+    return kind.__name__
 
 
 def _layers(function: Any) -> Iterator[Any]:

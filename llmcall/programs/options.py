@@ -24,10 +24,10 @@ class RunOptions(NamedTuple):
 
     def header(self) -> dict[str, Any]:
         """Return the given options as JSON data for the header of a cassette."""
-        given = {name: value for name, value in self._asdict().items() if value not in (None, ())}
+        options = {name: value for name, value in self._asdict().items() if value not in (None, ())}
         if self.normalizers:
-            given["normalizers"] = list(self.normalizers)
-        return given
+            options["normalizers"] = list(self.normalizers)
+        return options
 
     def replaying(self, recorded: Mapping[str, Any], path: str) -> RunOptions:
         """Return the options of a recorded run. The options of this run may repeat them, but not
@@ -43,16 +43,18 @@ class RunOptions(NamedTuple):
                 f"the header of {path} has options of a run that this version of llmcall does not know: "
                 f"{', '.join(unknown)}. Upgrade llmcall"
             )
-        found = RunOptions(**{**recorded, "normalizers": tuple(recorded.get("normalizers", ()))})
+        recorded_options = RunOptions(
+            **{**recorded, "normalizers": tuple(recorded.get("normalizers", ()))}
+        )
         for name in self._fields:
-            given, held = getattr(self, name), getattr(found, name)
-            if given not in (None, ()) and given != held:
+            value, recorded_value = getattr(self, name), getattr(recorded_options, name)
+            if value not in (None, ()) and value != recorded_value:
                 raise ConfigError(
-                    f"{_option(name, given)} contradicts {path}, which was recorded with "
-                    f"{_option(name, held)}. Leave the option out (a replay takes it from the "
+                    f"{_option(name, value)} contradicts {path}, which was recorded with "
+                    f"{_option(name, recorded_value)}. Leave the option out (a replay takes it from the "
                     "cassette), or record a new cassette"
                 )
-        return found
+        return recorded_options
 
 
 def _option(name: str, value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..clients.sdk_transport import is_own_request
 from .actors import Actor
 from .answers import derived
-from .calls import in_hand
+from .calls import current_call
 from .http_clients import ProgramTransport
 from .makers import name_askers
 from .recorder import ProgramCalls
@@ -121,4 +121,4 @@ class PatchedTransport(ProgramTransport):
 
 
 def _is_within_call() -> bool:
-    return in_hand.get(None) is not None or is_own_request.get()
+    return current_call.get(None) is not None or is_own_request.get()

@@ -27,13 +27,13 @@ from .actors import Actor, Actors, warn_of_askers
 from .answers import (
     NOT_REPEATED,
     ChatEvents,
-    about_error,
     derived,
     embeddings_response,
-    made_response,
+    error_body,
+    new_response,
     whole_response,
 )
-from .calls import EVENTS, ProgramCall, ProgramClient, in_hand, kept_headers
+from .calls import EVENTS, ProgramCall, ProgramClient, current_call, headers_to_copy
 from .children import Children
 from .connections import Watch
 from .requests import ProgramRequest, client_call_of, concerns_model
@@ -54,9 +54,9 @@ HAS_ENDED = (
     "thread that sends it before the program ends, and send nothing from __del__"
 )
 PORTS = {"http": 80, "https": 443}
-ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
+CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
 # Refusals that are counted where they are made, whoever calls.
-COUNTED = (BudgetExceededError, CacheMissError, ScopeError)
+COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
 
 class ProgramCalls:
@@ -88,7 +88,7 @@ class ProgramCalls:
             lambda address: ProgramClient(**{**overrides, "base_url": address})
         )
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
-        self._around = scopes.scope_around()
+        self._outer_scope = scopes.scope_around()
         self.first_error: Exception | None = None
         self.refused = 0
         self._under_way: dict[int, str] = {}
@@ -128,8 +128,8 @@ class ProgramCalls:
         try:
             with self._as_current(call):
                 return self._response(call, call.ask())
-        except ERRORS as error:
-            return self._refusal(http, error, call.came)
+        except CALL_ERRORS as error:
+            return self._refusal(http, error, call.last_response)
 
     async def ahandle(self, http: ModuleType, send: Callable[[Any], Any], request: Any) -> Any:
         """Return the response to a request of the program, as :meth:`handle`."""
@@ -143,8 +143,8 @@ class ProgramCalls:
             _check_event_loop(request)
             with self._as_current(call):
                 return self._response(call, await call.aask())
-        except ERRORS as error:
-            return self._refusal(http, error, call.came)
+        except CALL_ERRORS as error:
+            return self._refusal(http, error, call.last_response)
 
     def _call(
         self, http: ModuleType, send: Callable[[Any], Any], request: Any, content: bytes
@@ -160,7 +160,7 @@ class ProgramCalls:
             self._check_unrecordable(request)
             return None
         self._add_address(request.url)
-        if self._children is not None and self._children.is_here():
+        if self._children is not None and self._children.is_forked_child():
             self._check_child(self._children, request)
             return None
         return ProgramCall(http, request, send, self._client_at, client_call)
@@ -170,11 +170,11 @@ class ProgramCalls:
 
         :raises LLMCallError: if nothing may be sent.
         """
-        what = f"{request.method} {request.url.path}"
-        why = "because only GET and POST with JSON are"
+        label = f"{request.method} {request.url.path}"
+        reason = "because only GET and POST with JSON are"
         if self._sends_nothing:
-            raise LLMCallError(f"{what} was not recorded, {why}; --mode none does not send it")
-        warn_once(f"{what} is sent but not recorded, {why}: a replay sends it again")
+            raise LLMCallError(f"{label} was not recorded, {reason}; --mode none does not send it")
+        warn_once(f"{label} is sent but not recorded, {reason}: a replay sends it again")
 
     def _check_child(self, children: Children, request: Any) -> None:
         """Refuse a request of a child process in a replay.
@@ -201,56 +201,58 @@ class ProgramCalls:
         """
         if self._is_closed:
             raise LLMCallError(HAS_ENDED)
-        token = in_hand.set(call)
+        token = current_call.set(call)
         is_stream = call.client_call.method == "stream_message"
         if not is_stream:  # a stream notes by itself that nobody read it
             self._under_way[id(call)] = f"{call.request.method} {call.request.url.path}"
         try:
-            with scopes.inherited(self._around), self._scope_of(call), askers.counted_apart():
+            with scopes.inherited(self._outer_scope), self._scope_of(call), askers.counted_apart():
                 yield
         finally:
             self._under_way.pop(id(call), None)
-            in_hand.reset(token)
+            current_call.reset(token)
 
     def close(self) -> list[str]:
         """Refuse all that is asked from now on; return the requests that are still under way, in words."""
         self._is_closed = True
         return list(self._under_way.values())
 
-    def _response(self, call: ProgramCall, found: Any) -> Any:
+    def _response(self, call: ProgramCall, answer: Any) -> Any:
         method, body, _ = call.client_call
         if method == "exchange":
-            return made_response(call.http, 200, found["body"], found["content_type"])
+            return new_response(call.http, 200, answer["body"], answer["content_type"])
         if method == "get_embedding":
-            return made_response(call.http, 200, embeddings_response(call.client, body, found))
+            return new_response(call.http, 200, embeddings_response(call.client, body, answer))
         on_cassette = current_cassette() is not None
         if method == "send_message":
-            response = whole_response(found, on_cassette=on_cassette)
-            return made_response(call.http, 200, response)
+            response = whole_response(answer, on_cassette=on_cassette)
+            return new_response(call.http, 200, response)
         headers = [(b"content-type", EVENTS.encode()), *NOT_REPEATED]
         return call.http.Response(
             200,
             headers=headers,
-            stream=derived(call.http, ChatEvents)(self.note, body, *found, on_cassette=on_cassette),
+            stream=derived(call.http, ChatEvents)(
+                self.note, body, *answer, on_cassette=on_cassette
+            ),
         )
 
-    def _refusal(self, http: ModuleType, error: Exception, came: Any = None) -> Any:
+    def _refusal(self, http: ModuleType, error: Exception, last_response: Any = None) -> Any:
         """Return what the program gets instead of an answer: a failure of the API as it came, an
         error of llmcall's own as one of the SDK's.
 
-        :param came: the last response of the API, if there is one.
+        :param last_response: the last response of the API, if there is one.
         """
         self.note(error)
         if sys.is_finalizing():  # some Pythons (3.13.0) crash if a response is closed so late
             raise error
         if not isinstance(error, APIError):
-            return made_response(http, ERROR_STATUS, about_error(error))
-        came = getattr(error, "http_response", came)
-        if came is not None:
-            headers = [*kept_headers(came.headers), *NOT_REPEATED]
-            return http.Response(came.status_code, headers=headers, content=came.content)
+            return new_response(http, ERROR_STATUS, error_body(error))
+        response = getattr(error, "http_response", last_response)
+        if response is not None:
+            headers = [*headers_to_copy(response.headers), *NOT_REPEATED]
+            return http.Response(response.status_code, headers=headers, content=response.content)
         status = NO_ANSWER_IN_TIME if isinstance(error, RequestTimeoutError) else NO_CONNECTION
-        return made_response(http, status, about_error(error))
+        return new_response(http, status, error_body(error))
 
     def note(self, error: Exception) -> None:
         """Count an error of llmcall's own that the program gets, and keep the first.
@@ -260,7 +262,7 @@ class ProgramCalls:
         if isinstance(error, APIError) or self._is_closed:
             return
         self.first_error = self.first_error or error
-        if not isinstance(error, COUNTED):
+        if not isinstance(error, COUNTED_ERRORS):
             self.refused += 1
 
     def warn_of_actors(self) -> None:
@@ -270,9 +272,13 @@ class ProgramCalls:
 
     def _scope_of(self, call: ProgramCall) -> contextlib.AbstractContextManager[Any]:
         """Return the scope of whoever makes a call."""
-        request, headers = call.request, dict(call.request.headers.items())
-        asked = ProgramRequest(request.method, str(request.url), headers, call.client_call.body)
-        return self._actors.scope_of(asked, normalizer(call.client.settings.cache_normalize))
+        request = call.request
+        headers = dict(request.headers.items())
+        body = call.client_call.body
+        program_request = ProgramRequest(request.method, str(request.url), headers, body)
+        return self._actors.scope_of(
+            program_request, normalizer(call.client.settings.cache_normalize)
+        )
 
 
 def _check_event_loop(request: Any) -> None:

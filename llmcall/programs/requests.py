@@ -139,10 +139,10 @@ def _parameters(kind: str, body: Mapping[str, Any], *left_out: str) -> dict[str,
 
     :param left_out: the fields that are not parameters of these.
     """
-    known = parameters_of(kind) - NO_FIELDS
+    parameter_names = parameters_of(kind) - NO_FIELDS
     fields = {name: value for name, value in body.items() if name not in left_out}
-    parameters = {name: value for name, value in fields.items() if name in known}
-    others = {name: value for name, value in fields.items() if name not in known}
-    if others:
-        parameters["extra_body"] = others
+    parameters = {name: value for name, value in fields.items() if name in parameter_names}
+    extra_fields = {name: value for name, value in fields.items() if name not in parameter_names}
+    if extra_fields:
+        parameters["extra_body"] = extra_fields
     return parameters

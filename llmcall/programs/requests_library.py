@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from ..clients.sdk_exceptions import http_library
 from .answers import derived
-from .calls import OF_THE_BODY
+from .calls import MESSAGE_HEADERS
 from .recorder import ProgramCalls
 
 PIECE = 1024  # bytes of a body that are read at once
@@ -33,7 +33,9 @@ def recording_send(
         if is_within_call():
             return send(self, request, *args, **kwargs)
         adapter = _Adapter(requests, functools.partial(send, self), request, args, kwargs)
-        response = calls.handle(adapter.http, adapter.send, adapter.asked, adapter.send_unrecorded)
+        response = calls.handle(
+            adapter.http, adapter.send, adapter.request, adapter.send_unrecorded
+        )
         if isinstance(response, requests.Response):
             return response
         return self.build_response(request, _urllib3_response(response))
@@ -47,6 +49,7 @@ class _Adapter:
     :param send: the adapter's own method.
     :param prepared: the program's request.
     :param args: with ``kwargs``, the further arguments of ``send``.
+    :ivar request: the program's request as one of the HTTP library.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class _Adapter:
         self.http = http_library()
         body = prepared.body
         content = body.encode() if isinstance(body, str) else body
-        self.asked = self.http.Request(
+        self.request = self.http.Request(
             prepared.method,
             prepared.url,
             headers=list(prepared.headers.items()),
@@ -75,10 +78,10 @@ class _Adapter:
         )
 
     def _timeouts(self) -> dict[str, Any]:
-        given: Any = self._options.get("timeout")
-        if hasattr(given, "read_timeout"):  # urllib3's own
-            return {"connect": given.connect_timeout, "read": given.read_timeout}
-        pair = given if isinstance(given, tuple) else (given, given)
+        timeout: Any = self._options.get("timeout")
+        if hasattr(timeout, "read_timeout"):  # urllib3's own
+            return {"connect": timeout.connect_timeout, "read": timeout.read_timeout}
+        pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
         return dict(zip(TIMEOUTS, pair, strict=True))
 
     def send_unrecorded(self, request: Any) -> Any:
@@ -88,7 +91,7 @@ class _Adapter:
     def send(self, attempt: Any) -> Any:
         """Send an attempt, and return the response as the HTTP library's."""
         prepared, options = self._prepared, {**self._options, "stream": True}
-        if attempt is not self.asked:
+        if attempt is not self.request:
             prepared = prepared.copy()
             prepared.body = attempt.content
             prepared.headers["Content-Length"] = str(len(attempt.content))
@@ -100,7 +103,9 @@ class _Adapter:
             raise self.http.ReadTimeout(str(error)) from error
         except self._requests.RequestException as error:
             raise self.http.ConnectError(str(error)) from error
-        headers = [each for each in response.headers.items() if each[0].lower() not in OF_THE_BODY]
+        headers = [
+            each for each in response.headers.items() if each[0].lower() not in MESSAGE_HEADERS
+        ]
         body = derived(self.http, _Body)(self.http, self._requests, response)
         return self.http.Response(response.status_code, headers=headers, stream=body)
 

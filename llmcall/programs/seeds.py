@@ -38,7 +38,7 @@ class _Seeds:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._made: collections.Counter[tuple[str, ...]] = collections.Counter()
+        self._counts: collections.Counter[tuple[str, ...]] = collections.Counter()
         self._lock = threading.Lock()
 
     def next(self, bits: int) -> int | None:
@@ -48,8 +48,8 @@ class _Seeds:
             return None
         maker = (*_asker(), caller)
         with self._lock:
-            number = self._made[maker]
-            self._made[maker] += 1
+            number = self._counts[maker]
+            self._counts[maker] += 1
         name = "\n".join([str(self._seed), *maker, str(number)])
         digest = hashlib.shake_256(name.encode()).digest(bits // 8 + 1)
         return int.from_bytes(digest, "big") & ((1 << bits) - 1)
@@ -125,8 +125,8 @@ def _seed_numpy(seed: int, seeds: _Seeds, undo: contextlib.ExitStack) -> None:
 
     def randbits(bits: int) -> int:
         """Return random bits."""
-        found = seeds.next(bits)
-        return draw_bits(bits) if found is None else found
+        value = seeds.next(bits)
+        return draw_bits(bits) if value is None else value
 
     _replace(bit_generator, "randbits", randbits, undo)
     undo.callback(numpy.random.set_state, numpy.random.get_state())

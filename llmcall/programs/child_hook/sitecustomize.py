@@ -27,13 +27,13 @@ def _watch() -> None:
 
 def _import_hidden() -> None:
     """Import the module of this name that this one hides, if there is one."""
-    sys.path[:] = [place for place in sys.path if os.path.abspath(place) != HERE]
+    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != HERE]
     importlib.invalidate_caches()
-    this = sys.modules.pop("sitecustomize", None)
+    own_module = sys.modules.pop("sitecustomize", None)
     if importlib.util.find_spec("sitecustomize") is not None:
         importlib.import_module("sitecustomize")
-    elif this is not None:
-        sys.modules["sitecustomize"] = this
+    elif own_module is not None:
+        sys.modules["sitecustomize"] = own_module
 
 
 _watch()

@@ -17,11 +17,11 @@ class AskerNames:
     """Who asked for each record, in the file and in this run.
 
     :param stored: the records of the file, or ``None`` if none was read.
-    :ivar differ: whether this run's names differ from those in the file.
+    :ivar has_new_names: whether this run's names differ from those in the file.
     """
 
     def __init__(self, stored: RecordFile | None) -> None:
-        self.differ = False
+        self.has_new_names = False
         self._stored = stored
         self._recorded: Askers | None = None  # those of the file, read when somebody needs them
         self._draws: dict[str, Draw] = {}  # by the key of a record: the first draw it answered
@@ -44,9 +44,9 @@ class AskerNames:
         """
         is_first = self._draws.setdefault(key, draw) is draw
         if is_first and recorded is not None and recorded != draw.asker:
-            self.differ = True
+            self.has_new_names = True
 
-    def name(self, record: Record, *, is_gained: bool, is_complete: bool) -> Record:
+    def with_asker(self, record: Record, *, is_gained: bool, is_complete: bool) -> Record:
         """Return a record with its asker's name, if the file needs it to tell equal requests apart.
 
         A recording that goes on needs each name: a call that was missed may come before the others.

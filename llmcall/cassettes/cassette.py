@@ -111,7 +111,7 @@ class Cassette(ContextDecorator):
         self.keeps_unused = ""
         self.told_unused = ""
         self.is_written = False
-        self._refused_before = process_failures.refused
+        self._refusals_before = process_failures.refused
         # Set by a forked process that used a record: this process cannot see which one.
         self._used_by_child = mmap(-1, 1)
         self._gained = GainedRecords()
@@ -119,7 +119,7 @@ class Cassette(ContextDecorator):
         self._asker_names = AskerNames(None)
         self._agreement = HeaderAgreement(self.path, {}, is_recorded=False)
         # The settings of callers that agreed: those given to a client, and their generation.
-        self._agreed: set[tuple[int | None, int]] = set()
+        self._agreed_callers: set[tuple[int | None, int]] = set()
         self._output: OutputFile | None = None  # if it records
         self._layer: object = None  # its settings, while they apply
         self._error: BaseException | None = None
@@ -247,55 +247,55 @@ class Cassette(ContextDecorator):
 
     def _report_and_write(self) -> None:
         """Report unused records and failed calls, and write the file."""
-        dropped: list[Record] = []
+        dropped_records: list[Record] = []
         if self._error is None:
-            dropped = self._unused_at_end()
+            dropped_records = self._report_unused()
         self.failures.warn(
             f"replay of the cassette {self.path}", "record it again with the mode 'new'"
         )
-        if self.write_at_end and (dropped or self._is_changed()):
-            keep_in_cache(dropped)
-            self._write(complete=self._error is None, dropped=dropped)
+        if self.write_at_end and (dropped_records or self._is_changed()):
+            keep_in_cache(dropped_records)
+            self._write(complete=self._error is None, dropped_records=dropped_records)
 
-    def _unused_at_end(self) -> list[Record]:
+    def _report_unused(self) -> list[Record]:
         """Report unused records; return those that the mode ``update`` drops."""
         unused = self.unused() if self.tells_unused else []
         if not unused or (self.mode != "update" and self._used_by_child[0]):
             return []
-        kept = self._kept_unused()
-        drops = self.mode == "update" and not kept
-        self.told_unused = unused_words(len(unused), self.mode, kept)
+        reason = self._reason_to_keep_unused()
+        drops_unused = self.mode == "update" and not reason
+        self.told_unused = unused_words(len(unused), self.mode, reason)
         if not self.command:  # else the command reports it
             notice("%s: %s", self.path, self.told_unused)
-        return unused if drops else []
+        return unused if drops_unused else []
 
-    def _kept_unused(self) -> str:
+    def _reason_to_keep_unused(self) -> str:
         """Return why unused records have to stay in the file; empty if they may go."""
         if self.keeps_unused:
             return self.keeps_unused
         if self._used_by_child[0]:
             return "a child process made calls"
-        refused = process_failures.refused - self._refused_before
-        left = refused or any(self.failures.counts().values())
-        return "a call failed, ended early or was refused" if left else ""
+        refusals = process_failures.refused - self._refusals_before
+        is_incomplete = refusals or any(self.failures.counts().values())
+        return "a call failed, ended early or was refused" if is_incomplete else ""
 
     def _is_changed(self) -> bool:
         if self.mode == "rewrite":
             return self._error is None and (self.recorded > 0 or os.path.exists(self.file))
-        if self.asks and self._asker_names.differ:
+        if self.asks and self._asker_names.has_new_names:
             return True
         return self.recorded > 0 or (self.asks and not self.is_complete and self._error is None)
 
-    def _write(self, *, complete: bool, dropped: Collection[Record] = ()) -> None:
+    def _write(self, *, complete: bool, dropped_records: Collection[Record] = ()) -> None:
         """Write the file, whole or not at all.
 
         :param complete: whether the recording is complete.
-        :param dropped: the records to leave out.
+        :param dropped_records: the records to leave out.
         """
         assert self._output is not None
-        dropped_keys = {record.cache_key for record in dropped}
+        dropped_keys = {record.cache_key for record in dropped_records}
         records = [
-            self._asker_names.name(
+            self._asker_names.with_asker(
                 record, is_gained=record.cache_key in self._gained, is_complete=complete
             )
             for record in self.all_records()
@@ -374,10 +374,11 @@ class Cassette(ContextDecorator):
         :param base: the settings that a client was given, or ``None`` for the process's.
         :raises ConfigError: if they differ, since the cassette would not replay for both.
         """
-        caller = None if base is None else id(base), config.layers.generation
-        if caller not in self._agreed:
+        settings_id = None if base is None else id(base)
+        caller = settings_id, config.layers.generation
+        if caller not in self._agreed_callers:
             self.settle(header_of(base, namespaces=header_namespaces()))
-            self._agreed.add(caller)
+            self._agreed_callers.add(caller)
 
     def settle(self, header: dict[str, Any]) -> None:
         """Take the first caller's header as the cassette's, and refuse callers with another one.
@@ -395,30 +396,30 @@ class Cassette(ContextDecorator):
         :param order: of the call that it answers.
         :raises CacheError: if there is none in a forked process, whose recording would be lost.
         """
-        found = self._found(request, order)
-        if found is None and self.asks and not self.is_mine():
+        record = self._find(request, order)
+        if record is None and self.asks and not self.is_mine():
             raise CacheError(
                 f"the cassette {self.path} is being recorded by the parent of this forked "
                 "process, which would not know of "
                 "a call made here. Run the function with llmcall.map(…, executor=…), which returns its records to the "
                 "parent, or open another cassette in this process"
             )
-        return found
+        return record
 
-    def _found(self, request: Request | str, order: CallOrder) -> Record | None:
+    def _find(self, request: Request | str, order: CallOrder) -> Record | None:
         key = request if isinstance(request, str) else request.cache_key
         # Not under the lock: reading a record takes long, and all threads look up.
-        found = None if self.stored is None else self.stored.get(request)
-        if found is None and key in self._gained:
-            found = self._gained[key]
-        if found is not None:
+        record = None if self.stored is None else self.stored.get(request)
+        if record is None and key in self._gained:
+            record = self._gained[key]
+        if record is not None:
             with _lock:
                 self._uses.note(key, scopes.current_path(), order)
-                if found.kind == "function":
-                    self._uses.note_replayed_function(found)
+                if record.kind == "function":
+                    self._uses.note_replayed_function(record)
                 if not self.is_mine():
                     self._used_by_child[0] = 1
-        return found
+        return record
 
     def note_dry_run(self) -> None:
         """Note that a dry run looks up records."""
@@ -449,9 +450,9 @@ class Cassette(ContextDecorator):
             return record
         request = Request(record.kind, "", record.request, {}, {}, record.sample, record.cache_key)
         with _lock:
-            found = self._found(request, order)
-            if found is not None:
-                return found
+            existing_record = self._find(request, order)
+            if existing_record is not None:
+                return existing_record
             record = self._gained.add(record, source)
             self._uses.note(record.cache_key, scopes.current_path(), order)
             if self._writes_each_record and self.write_at_end:
@@ -486,8 +487,8 @@ class Cassette(ContextDecorator):
     def gained(self) -> list[tuple[Record, CallOrder]]:
         """Return the records that it gained, each with its order, in the order of the calls."""
         with _lock:
-            ordered = sorted((self._uses.sort_key(key), key) for key in self._gained)
-            return [(self._gained[key], order) for (_, order), key in ordered]
+            sorted_keys = sorted((self._uses.sort_key(key), key) for key in self._gained)
+            return [(self._gained[key], order) for (_, order), key in sorted_keys]
 
     def unused(self) -> list[Record]:
         """Return the records of the file that answered no call and that no dry run looked up.
@@ -514,8 +515,8 @@ class Cassette(ContextDecorator):
         """
         records = self.all_records()
         unused_records = self._uses.unused(records) if self.file else records
-        unused = {record.cache_key for record in unused_records}
-        return record_frame(records, lambda record: record.cache_key not in unused, levels)
+        unused_keys = {record.cache_key for record in unused_records}
+        return record_frame(records, lambda record: record.cache_key not in unused_keys, levels)
 
     # The decorator
 

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from .cassette import Cassette
 
-_named: Cassette | None = None  # the one that the settings name
+_named_cassette: Cassette | None = None  # the one that the settings name
 _lock = process_lock(__name__)
 
 
 def forget_named() -> None:
     """Forget the cassette that the settings of this process, or of the one that forked it, named."""
-    global _named
+    global _named_cassette
     with _lock:
-        if _named is not None:
-            pop(_named)
-            _named = None
+        if _named_cassette is not None:
+            pop(_named_cassette)
+            _named_cassette = None
 
 
 @contextmanager
@@ -56,10 +56,10 @@ def active_cassette(base: Settings | None = None) -> Cassette | None:
     :param base: the settings that the calling client was given, or ``None``.
     :raises ConfigError: if the client's settings differ from those of the cassette.
     """
-    found = current_cassette()
-    if found is not None and found.asks:
-        found.agree(base)
-    return found
+    cassette = current_cassette()
+    if cassette is not None and cassette.asks:
+        cassette.agree(base)
+    return cassette
 
 
 def current_cassette() -> Cassette | None:
@@ -68,54 +68,55 @@ def current_cassette() -> Cassette | None:
 
     :raises CacheError: if the process that started this one had one open.
     """
-    global _named
-    opened = innermost()
-    if opened is not None:
-        return opened
+    global _named_cassette
+    innermost_cassette = innermost()
+    if innermost_cassette is not None:
+        return innermost_cassette
     settings = config.settings()
     path, mode = settings.cassette_path, settings.cassette_mode
-    if path is None and _named is None:
+    if path is None and _named_cassette is None:
         if "multiprocessing.process" in sys.modules:
             check_parent()
         return None
     with _lock:
-        if _named is None or (str(_named.path), _named.mode) != (path, mode):
+        named = _named_cassette
+        if named is None or (str(named.path), named.mode) != (path, mode):
             close_named()  # what the settings named before
             if path is not None:
                 from .cassette import Cassette
 
-                made = Cassette(path, mode)
-                made.is_named_by_settings = True
-                made.start()
-                push_outermost(made)
-                _named = made
+                cassette = Cassette(path, mode)
+                cassette.is_named_by_settings = True
+                cassette.start()
+                push_outermost(cassette)
+                _named_cassette = cassette
                 _close_at_exit()
                 if mode == "update":
                     _note_exit_codes()
-        return _named
+        return _named_cassette
 
 
 @functools.cache
 def _close_at_exit() -> None:
-    at_exit(lambda: close_named(getattr(sys, "last_value", None) or _left_by))
+    at_exit(lambda: close_named(getattr(sys, "last_value", None) or _last_exit))
 
 
-_left_by: SystemExit | None = None
+_last_exit: SystemExit | None = None
 
 
 @functools.cache
 def _note_exit_codes() -> None:
     """Note what ``sys.exit`` is called with, since nothing tells the exit code when the process ends."""
-    leave = sys.exit
+    original_exit = sys.exit
 
-    @functools.wraps(leave)
-    def noted(status: Any = None, /) -> NoReturn:
+    @functools.wraps(original_exit)
+    def noting_exit(status: Any = None, /) -> NoReturn:
         """Exit the interpreter by raising SystemExit(status)."""
-        global _left_by
-        _left_by = SystemExit(status)
-        leave(status)
+        global _last_exit
+        _last_exit = SystemExit(status)
+        original_exit(status)
 
-    sys.exit = noted
+    sys.exit = noting_exit
 
 
 def close_named(error: BaseException | None = None) -> None:
@@ -124,12 +125,12 @@ def close_named(error: BaseException | None = None) -> None:
 
     :param error: what ended the run, or ``None``.
     """
-    global _named
+    global _named_cassette
     with _lock:
-        named, _named = _named, None
-        if named is not None:
-            pop(named)
-            named.stop(error)
+        cassette, _named_cassette = _named_cassette, None
+        if cassette is not None:
+            pop(cassette)
+            cassette.stop(error)
 
 
 after_fork_in_child(_close_at_exit.cache_clear)

@@ -37,10 +37,10 @@ class HeaderAgreement:
             # The file decides. Only for models that it does not name does the first caller.
             first = self.header if self._is_recorded else header
             self.header = joined_headers(first, header)
-        different = header_differences(self.header, header, all_models=not self._is_recorded)
-        if different:
+        differences = header_differences(self.header, header, all_models=not self._is_recorded)
+        if differences:
             raise ConfigError(
                 f"{self._path} has one set of settings for all its records, but the clients that it records "
-                f"disagree on {different}: give them as arguments in code, or record each in a file of its own"
+                f"disagree on {differences}: give them as arguments in code, or record each in a file of its own"
             )
         self._has_caller = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..cache.cache import ResponseCache
     from ..config.settings import Settings
     from ..misses.report import Miss
-    from ..misses.search import Source
+    from ..misses.search import Row, Source
     from ..types import Request
     from .cassette import Cassette
 
@@ -43,7 +43,7 @@ def missed(
         source = _search_source(cassette)
         remedy = remedy if cassette.asks else remedy_of(cassette)
 
-    def explained() -> Miss:
+    def explanation() -> Miss:
         """Explain the miss, and say so if the disk cache has the answer but was not asked."""
         aside = ""
         with suppress(CacheError):
@@ -53,7 +53,7 @@ def missed(
                 aside = f"the cache {cache.path} has the answer, but was not searched"
         return explain(request, source, settings, remedy, aside)
 
-    return CacheMissError(headline(request), explain=explained)
+    return CacheMissError(headline(request), explain=explanation)
 
 
 def _search_source(cassette: Cassette) -> Source:
@@ -62,16 +62,16 @@ def _search_source(cassette: Cassette) -> Source:
 
     from ..misses.search import Source
 
-    lines = cassette.stored
-    if lines is None:
+    stored = cassette.stored
+    rows: Iterable[Row] = ()
+    if stored is None:
         state = "which is empty" if cassette.path.exists() else "which does not exist"
     else:
-        state = "" if lines.is_complete else "whose recording is incomplete"
-    rows = (
-        ()
-        if lines is None
-        else ((lines.request_lines(at), partial(lines.record, at)) for at in range(len(lines)))
-    )
+        state = "" if stored.is_complete else "whose recording is incomplete"
+        rows = (
+            (stored.request_lines(position), partial(stored.record, position))
+            for position in range(len(stored))
+        )
     rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
     return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows, rekey)
 

@@ -88,8 +88,8 @@ class OutputFile:
         """Return whether the header says that a model answered on some days."""
         if model not in self._served:
             return False
-        known = self._served[model]
-        return joined_days(known, days) == known
+        recorded_days = self._served[model]
+        return joined_days(recorded_days, days) == recorded_days
 
     def append(self, record: Record) -> None:
         """Add a record at the end of the file."""

@@ -17,18 +17,18 @@ from .stack import open_cassettes
 
 CONFIG_NAME = "llmcall cassette"  # in what multiprocessing hands on to the processes it starts
 
-# What this process was told at its start, once it is known.
-_told: list[str] = []
+# The file of the cassette that was open when another process started this one, once it is known.
+_parent_file: list[str] = []
 
 
 class _OpenFile:
     """The file of the open cassette, at the moment it is pickled for a new process; empty if none is."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        last = open_cassettes[-1:]
+        innermost = open_cassettes[-1:]
         # The command that opened it watches child processes by itself.
-        is_told = bool(last) and not last[0].command
-        return str, (os.path.realpath(last[0].path) if is_told else "",)
+        is_handed_on = bool(innermost) and not innermost[0].command
+        return str, (os.path.realpath(innermost[0].path) if is_handed_on else "",)
 
 
 def tell_processes() -> None:
@@ -39,21 +39,21 @@ def tell_processes() -> None:
 
 def opened_in_parent() -> str:
     """Return the file of the cassette that was open when another process started this one."""
-    if not _told:
+    if not _parent_file:
         file = multiprocessing_config().get(CONFIG_NAME)
-        _told.append(file if isinstance(file, str) else "")
-    return _told[0]
+        _parent_file.append(file if isinstance(file, str) else "")
+    return _parent_file[0]
 
 
 @contextmanager
 def with_state_of_parent() -> Iterator[None]:
     """Forget for a block what this process was told at its start: it has the state of its parent."""
-    told = opened_in_parent()
-    _told[:] = [""]
+    file = opened_in_parent()
+    _parent_file[:] = [""]
     try:
         yield
     finally:
-        _told[:] = [told]
+        _parent_file[:] = [file]
 
 
 def check_parent() -> None:

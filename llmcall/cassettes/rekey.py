@@ -27,7 +27,7 @@ class Rekeyed(NamedTuple):
     :param records: in the order of the calls.
     :param conflicts: the requests that have two answers now.
     :param changed: how many records have another key.
-    :param drawn: how many of them have another draw.
+    :param redrawn: how many of them have another draw.
     :param joined: how many records were left out, since others hold the same answer.
     """
 
@@ -36,7 +36,7 @@ class Rekeyed(NamedTuple):
     records: list[Record]
     conflicts: list[Conflict]
     changed: int
-    drawn: int
+    redrawn: int
     joined: int
 
 
@@ -58,50 +58,54 @@ def rekeyed(
     :param name_of: returns the scope that the body of a request names, if actors are named by what
         they ask.
     """
-    header, options = _settings_now(settings), dict(run) if run is not None else None
-    names = tuple(header.get("cache_normalize", ()))
-    if options is not None and names:
-        options["normalizers"] = list(names)
-    with config.configured(cache_normalize=names, aliases=header.get("aliases", {})):
-        present = config.settings()
-        renewed = [(record, under_settings(record.request, present)) for record in records]
-    samples = _samples(renewed, [_path(*each, name_of) for each in renewed])
-    found: dict[str, Record] = {}
-    keys: dict[str, str] = {}
+    header = _merged_header(settings)
+    options = dict(run) if run is not None else None
+    normalizers = tuple(header.get("cache_normalize", ()))
+    if options is not None and normalizers:
+        options["normalizers"] = list(normalizers)
+    with config.configured(cache_normalize=normalizers, aliases=header.get("aliases", {})):
+        current = config.settings()
+        requests = [under_settings(record.request, current) for record in records]
+    paths = [
+        _path(record, request, name_of) for record, request in zip(records, requests, strict=True)
+    ]
+    samples = _samples(records, requests, paths)
+    new_records: dict[str, Record] = {}  # by key
+    keys: dict[str, str] = {}  # by the old key
     conflicts = []
-    drawn = joined = 0
-    for (record, request), sample in zip(renewed, samples, strict=True):
+    redrawn = joined = 0
+    for record, request, sample in zip(records, requests, samples, strict=True):
         key = keys[record.cache_key] = key_of(record.kind, request, sample)
-        drawn += _draw(sample) != _draw(record.sample)
+        redrawn += _draw(sample) != _draw(record.sample)
         new = record.replace(cache_key=key, request=request, sample=sample)
-        earlier = found.setdefault(key, new)
+        earlier = new_records.setdefault(key, new)
         if earlier is new:
             continue
         joined += 1
         if not same_answer(earlier, new):
             conflicts.append((earlier, new))
             if choice == "replace":
-                found[key] = new
-    changed = sum(old != new for old, new in keys.items())
-    pointed = [_pointing(record, keys) for record in found.values()]
-    return Rekeyed(header, options, pointed, conflicts, changed, drawn, joined)
+                new_records[key] = new
+    changed = sum(old_key != new_key for old_key, new_key in keys.items())
+    with_pointers = [_with_new_pointer(record, keys) for record in new_records.values()]
+    return Rekeyed(header, options, with_pointers, conflicts, changed, redrawn, joined)
 
 
-def _settings_now(recorded: Mapping[str, Any]) -> dict[str, Any]:
+def _merged_header(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a header, with what the current ones say of keys."""
-    present = header_of()
-    normalize = dict.fromkeys([*_names(recorded), *_names(present)])
-    said = {
-        "cache_normalize": list(normalize),
-        "aliases": {**recorded.get("aliases", {}), **present.get("aliases", {})},
-        "cache_namespace": present.get("cache_namespace"),
-        NAMESPACES: present.get(NAMESPACES),
+    current = header_of()
+    normalizers = dict.fromkeys([*_normalizers(recorded), *_normalizers(current)])
+    merged = {
+        **recorded,
+        "cache_normalize": list(normalizers),
+        "aliases": {**recorded.get("aliases", {}), **current.get("aliases", {})},
+        "cache_namespace": current.get("cache_namespace"),
+        NAMESPACES: current.get(NAMESPACES),
     }
-    merged = {**recorded, **said}
     return {name: value for name, value in merged.items() if value not in (None, [], {}, "")}
 
 
-def _names(header: Mapping[str, Any]) -> Iterable[str]:
+def _normalizers(header: Mapping[str, Any]) -> Iterable[str]:
     return header.get("cache_normalize") or ()
 
 
@@ -109,10 +113,10 @@ def _path(
     record: Record, request: Mapping[str, Any], name_of: Callable[[Any], str | None] | None
 ) -> str:
     """Return the scope path of a record; the name of its actor may come of its request."""
-    above, slash, last = record.scope.rpartition("/")
-    if name_of is None or last != name_of(_body(record.request)):
+    outer_scopes, slash, name = record.scope.rpartition("/")
+    if name_of is None or name != name_of(_body(record.request)):
         return record.scope
-    return f"{above}{slash}{name_of(_body(request))}"
+    return f"{outer_scopes}{slash}{name_of(_body(request))}"
 
 
 def _body(request: Mapping[str, Any]) -> Any:
@@ -120,26 +124,26 @@ def _body(request: Mapping[str, Any]) -> Any:
 
 
 def _samples(
-    renewed: Sequence[tuple[Record, Mapping[str, Any]]], paths: Sequence[str]
+    records: Sequence[Record], requests: Sequence[Mapping[str, Any]], paths: Sequence[str]
 ) -> list[str | None]:
     """Return the sample of each record: if two draws have one number, all get new numbers.
 
-    :param renewed: each record, and its request under the current settings.
+    :param requests: the request of each record under the current settings.
     :param paths: the scope path of each.
     """
     samples = [
         record.sample if record.sample is None else f"{path}{record.sample[len(record.scope) :]}"
-        for (record, _), path in zip(renewed, paths, strict=True)
+        for record, path in zip(records, paths, strict=True)
     ]
-    draws: dict[str, list[int]] = {}
-    for number, (record, request) in enumerate(renewed):
-        _, mark, draw = (record.sample or "").partition("#")
-        if mark and draw.isdecimal():
-            draws.setdefault(key_of(record.kind, request, paths[number]), []).append(number)
-    for numbers in draws.values():
-        if len({samples[number] for number in numbers}) < len(numbers):
-            for position, number in enumerate(numbers):
-                samples[number] = f"{paths[number]}#{position}"
+    draws: dict[str, list[int]] = {}  # by request and scope: positions of records
+    for position, (record, request) in enumerate(zip(records, requests, strict=True)):
+        if _draw(record.sample).isdecimal():
+            request_key = key_of(record.kind, request, paths[position])
+            draws.setdefault(request_key, []).append(position)
+    for positions in draws.values():
+        if len({samples[position] for position in positions}) < len(positions):
+            for number, position in enumerate(positions):
+                samples[position] = f"{paths[position]}#{number}"
     return samples
 
 
@@ -147,8 +151,8 @@ def _draw(sample: str | None) -> str:
     return (sample or "").partition("#")[2]
 
 
-def _pointing(record: Record, keys: Mapping[str, str]) -> Record:
+def _with_new_pointer(record: Record, keys: Mapping[str, str]) -> Record:
     """Return a record that points to the new key of its answer, if it points to one."""
     target = record.response.get("fallback") if record.kind == "chat" else None
-    new = keys.get(str(target))
-    return record if new is None else record.replace(response={"fallback": new})
+    new_key = keys.get(str(target))
+    return record if new_key is None else record.replace(response={"fallback": new_key})

@@ -14,20 +14,20 @@ def remedy_of(cassette: Cassette) -> str:
     """Return how to record missing answers: a command, and on the next line what it does."""
     mode = "once" if cassette.stored is None else "new"
     if not cassette.write_at_end:
-        way = recording_command(mode)
+        remedy = recording_command(mode)
     elif cassette.command:
-        way = f"{cassette.command} --cassette {shlex.quote(str(cassette.path))} --mode {mode} …"
+        remedy = f"{cassette.command} --cassette {shlex.quote(str(cassette.path))} --mode {mode} …"
     elif cassette.is_named_by_settings:
-        way = f"LLMCALL_CASSETTE_MODE={mode}"
+        remedy = f"LLMCALL_CASSETTE_MODE={mode}"
     else:
-        way = f"llmcall.cassette({str(cassette.path)!r}, mode={mode!r})"
+        remedy = f"llmcall.cassette({str(cassette.path)!r}, mode={mode!r})"
     return (
-        f"{way}\nkeeps recorded answers and asks only for missing ones (the mode is "
+        f"{remedy}\nkeeps recorded answers and asks only for missing ones (the mode is "
         f"{cassette.mode!r})"
     )
 
 
 def recording_command(mode: str) -> str:
     """Return the command that records the running test."""
-    running = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
-    return f"pytest --llm-record={mode} {shlex.quote(running) if running else ''}".rstrip()
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
+    return f"pytest --llm-record={mode} {shlex.quote(test) if test else ''}".rstrip()

@@ -12,23 +12,23 @@ open_cassettes: list[Any] = []
 _lock = process_lock(__name__)
 
 
-def push(opened: Any) -> None:
+def push(cassette: Any) -> None:
     """Make a cassette the innermost one, until it closes."""
     with _lock:
-        open_cassettes.append(opened)
+        open_cassettes.append(cassette)
 
 
-def push_outermost(opened: Any) -> None:
+def push_outermost(cassette: Any) -> None:
     """Open a cassette around all others."""
     with _lock:
-        open_cassettes.insert(0, opened)
+        open_cassettes.insert(0, cassette)
 
 
-def pop(closed: Any) -> None:
+def pop(cassette: Any) -> None:
     """Remove a closed cassette; if it was opened several times, only the innermost one."""
     with _lock:
-        last = max(index for index, each in enumerate(open_cassettes) if each is closed)
-        del open_cassettes[last]
+        indexes = [index for index, each in enumerate(open_cassettes) if each is cassette]
+        del open_cassettes[max(indexes)]
 
 
 def header_namespaces() -> dict[str, str] | None:

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from ..types import Record
 
 
-def unused_words(count: int, mode: str, kept: str = "") -> str:
+def unused_words(count: int, mode: str, reason: str = "") -> str:
     """Return how many records no call used, and what becomes of them, in words.
 
-    :param kept: why the mode ``update`` leaves them in the file; empty if it does not.
+    :param reason: why the mode ``update`` leaves them in the file; empty if it does not.
     """
-    told = f"{counted(count, 'record')} no call used"
+    count_words = f"{counted(count, 'record')} no call used"
     if mode != "update":
-        return f"{told}; the mode 'update' removes such records from the file"
-    if kept:
-        return f"{told}; the file keeps such records, because {kept}"
-    return f"{told}; moved to the disk cache"
+        return f"{count_words}; the mode 'update' removes such records from the file"
+    if reason:
+        return f"{count_words}; the file keeps such records, because {reason}"
+    return f"{count_words}; moved to the disk cache"
 
 
 def drop_records(path: str | os.PathLike[str], keys: Container[str]) -> None:
@@ -36,16 +36,14 @@ def drop_records(path: str | os.PathLike[str], keys: Container[str]) -> None:
     :param keys: the keys of the records.
     """
     recording = read(path)
-    kept: list[Record] = []
-    dropped: list[Record] = []
-    for record in recording.records():
-        (dropped if record.cache_key in keys else kept).append(record)
-    keep_in_cache(dropped)
+    records = recording.records()
+    keep_in_cache([record for record in records if record.cache_key in keys])
+    remaining_records = [record for record in records if record.cache_key not in keys]
     allow = config.settings().cassette_allow
     write(
         path,
         recording.settings,
-        kept,
+        remaining_records,
         run=recording.run,
         allow=allow,
         complete=recording.is_complete,

@@ -18,15 +18,15 @@ SortKey = tuple[list[str], CallOrder]
 AFTER_ALL: SortKey = (["\U0010ffff"], ())
 
 
-def function_scope(asked: Mapping[str, Any], sample: str | None) -> str:
+def function_scope(request: Mapping[str, Any], sample: str | None) -> str:
     """Return the name of the scope in which a recorded function runs, if it runs.
 
     It is the same in every arm.
 
-    :param asked: what identifies the call.
+    :param request: what identifies the call.
     """
-    name = str(asked.get("function", "http"))
-    key = key_of("function", {field: asked[field] for field in asked if field != "arm"}, sample)
+    name = str(request.get("function", "http"))
+    key = key_of("function", {field: request[field] for field in request if field != "arm"}, sample)
     return f"{name.replace('/', '.').replace('#', '.')}.{key[:8]}"
 
 

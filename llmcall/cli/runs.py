@@ -363,8 +363,10 @@ def _rekey_file(path: str, on_conflict: str) -> str:
             complete=recording.is_complete,
         )
     words = f"{path}: new keys for {new.changed:,} of {counted(len(recording), 'record')}"
-    if new.drawn:
-        words += f", {new.drawn:,} of them with a new draw, because their requests are now the same"
+    if new.redrawn:
+        words += (
+            f", {new.redrawn:,} of them with a new draw, because their requests are now the same"
+        )
     if new.joined:
         words += f"; {new.joined:,} left out, because others answer the same request"
     return words

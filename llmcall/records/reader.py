@@ -96,10 +96,8 @@ class RecordFile:
         :param keys: the keys.
         """
         looked_up_positions = {self._positions.get(key) for key in keys}
-        positions_by_traits = self._without_key.copy().values()
-        unique_positions = {
-            positions[0] for positions in positions_by_traits if len(positions) == 1
-        }
+        without_key = self._without_key.copy().values()
+        unique_positions = {positions[0] for positions in without_key if len(positions) == 1}
         for position in range(len(self)):
             if position in looked_up_positions:
                 continue
@@ -201,10 +199,12 @@ class RecordFile:
         settings, run = entry["settings"], entry.get("run")
         if self._header_number is None:
             self.settings, self.run, self._header_number = settings, run, number
-        different = header_differences({**self.settings, "run": self.run}, {**settings, "run": run})
-        if different:
+        differences = header_differences(
+            {**self.settings, "run": self.run}, {**settings, "run": run}
+        )
+        if differences:
             raise CacheCorruptError(
-                f"this header differs from line {self._header_number} in {different}: the records were made "
+                f"this header differs from line {self._header_number} in {differences}: the records were made "
                 "under different settings; keep one header and its records, and record the others again"
             )
         self.settings = joined_headers(self.settings, settings)

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     Where = Callable[[Record], bool]
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-SHORT = 12  # digits of a key that a table shows
-COUNTED = 10  # most keys with the same beginning that a message counts
-WORDS = 40  # characters of a question or an answer that a table shows
-ROWS = 50  # most rows of a table
-SCOPES = 20  # most scopes that stats shows
+KEY_DIGITS = 12  # digits of a key that a table shows
+MOST_COUNTED_KEYS = 10  # most keys with the same beginning that a message counts
+LONGEST_TEXT = 40  # characters of a question or an answer that a table shows
+MOST_ROWS = 50  # most rows of a table
+MOST_SCOPES = 20  # most scopes that stats shows
 
 
 @click.group()
@@ -93,23 +93,23 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Only records stored since a date (2026-11-30) or within an age (90m, 12h, 7d).",
     )
     @functools.wraps(command)
-    def selected(
+    def with_selection(
         *args: Any, model: str | None, scope: str | None, since: str | None, **options: Any
     ) -> Any:
         return command(*args, where=_where(model, scope, since), **options)
 
-    return selected
+    return with_selection
 
 
 def _where(model: str | None, scope: str | None, since: str | None) -> Where | None:
     if model is None and scope is None and since is None:
         return None
-    begin = _moment(since) if since else None
+    earliest = _timestamp(since) if since else None
 
     def where(record: Record) -> bool:
         """Return whether the options select a record."""
         return (
-            (begin is None or (record.stored_at or 0) >= begin)
+            (earliest is None or (record.stored_at or 0) >= earliest)
             and (scope is None or fnmatchcase(record.scope, scope))
             and (model is None or record.request.get("model") == model)
         )
@@ -117,7 +117,7 @@ def _where(model: str | None, scope: str | None, since: str | None) -> Where | N
     return where
 
 
-def _moment(text: str) -> float:
+def _timestamp(text: str) -> float:
     age = re.fullmatch(r"(\d+)\s*([smhdw])", text)
     if age:
         return time.time() - int(age[1]) * SECONDS[age[2]]
@@ -143,56 +143,58 @@ def _totals(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _sum(values: Iterable[Any]) -> Any:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    known_values = [value for value in values if value is not None]
+    return sum(known_values) if known_values else None
 
 
 @cache.command()
 @selecting
 @as_json
 @click.pass_obj
-def stats(found: ResponseCache, where: Where | None, as_json: bool) -> None:
+def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> None:
     """Show where the cache is, how large it is, and what is in it.
 
     Shows records, models, tokens, cost and the oldest record's date, in total and for each
     outermost scope.
     """
-    records = list(found.records(where=where))
-    size = found.stats().size
+    records = list(response_cache.records(where=where))
+    size = response_cache.stats().size
     models = Counter(str(record.request.get("model") or record.kind) for record in records)
-    scopes: dict[str, list[Record]] = {}
+    records_by_scope: dict[str, list[Record]] = {}
     for record in records:
-        scopes.setdefault(record.scope.partition("/")[0], []).append(record)
-    by_scope = {name: _totals(group) for name, group in sorted(scopes.items())}
-    since_when = min((record.stored_at or 0 for record in records), default=None)
+        records_by_scope.setdefault(record.scope.partition("/")[0], []).append(record)
+    totals_by_scope = {name: _totals(group) for name, group in sorted(records_by_scope.items())}
+    oldest = min((record.stored_at or 0 for record in records), default=None)
     total = _totals(records)
     if as_json:
         data = {
-            "path": str(found.path),
+            "path": str(response_cache.path),
             **total,
             "size": size,
             "models": models,
-            "since": since_when,
+            "since": oldest,
         }
-        click.echo(visible_json({**data, "by_scope": by_scope}))
+        click.echo(visible_json({**data, "by_scope": totals_by_scope}))
         return
-    click.echo(f"{found.path}: {counted(len(records), 'record')}, {size / 1e6:,.1f} MB")
+    click.echo(f"{response_cache.path}: {counted(len(records), 'record')}, {size / 1e6:,.1f} MB")
     if not records:
         return
-    click.echo(f"since {_date(since_when)}")
+    click.echo(f"since {_date(oldest)}")
     click.echo(
         "models: "
         + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common())
     )
-    shown = [
+    totals = [
         ("all", total),
-        *((printable(name) or "(none)", each) for name, each in by_scope.items()),
-    ][: SCOPES + 1]
+        *((printable(name) or "(none)", each) for name, each in totals_by_scope.items()),
+    ][: MOST_SCOPES + 1]
     rows = [["scope", *(name.replace("_", " ") for name in total)]]
-    rows += [[name, *map(quantity, each, each.values())] for name, each in shown]
+    rows += [[name, *map(quantity, each, each.values())] for name, each in totals]
     click.echo(table(rows, range(1, len(rows[0]))))
-    if len(by_scope) > SCOPES:
-        click.echo(f"… and {len(by_scope) - SCOPES:,} more scopes; --json shows all", err=True)
+    if len(totals_by_scope) > MOST_SCOPES:
+        click.echo(
+            f"… and {len(totals_by_scope) - MOST_SCOPES:,} more scopes; --json shows all", err=True
+        )
 
 
 def _date(stored_at: float | None) -> str:
@@ -210,7 +212,7 @@ def _date(stored_at: float | None) -> str:
 @as_json
 @click.pass_obj
 def list_records(
-    found: ResponseCache, where: Where | None, limit: int | None, as_json: bool
+    response_cache: ResponseCache, where: Where | None, limit: int | None, as_json: bool
 ) -> None:
     """List records, oldest first.
 
@@ -219,25 +221,27 @@ def list_records(
     from itertools import islice
 
     if limit is None:
-        limit = 0 if as_json else ROWS
-    shown = list(islice(found.records(where=where), limit or None))
+        limit = 0 if as_json else MOST_ROWS
+    records = list(islice(response_cache.records(where=where), limit or None))
     if as_json:
-        click.echo(visible_json([_listed(record) for record in shown]))
+        click.echo(visible_json([_record_fields(record) for record in records]))
         return
-    if not shown:
-        count = len(found)
-        matches = f"none of {counted(count, 'record')} in {found.path} matches"
-        click.echo(matches if count else f"0 records in {found.path}", err=True)
+    if not records:
+        count = len(response_cache)
+        message = f"none of {counted(count, 'record')} in {response_cache.path} matches"
+        click.echo(message if count else f"0 records in {response_cache.path}", err=True)
         return
-    click.echo(table([HEADS, *map(_row, shown)], right=(3, 4), truncatable=(1, 2, 5, 6)))
-    if limit and len(shown) == limit and len(found) > limit:
-        click.echo(f"… the first {limit} of up to {len(found):,}; --limit 0 shows all", err=True)
+    click.echo(table([HEADS, *map(_row, records)], right=(3, 4), truncatable=(1, 2, 5, 6)))
+    if limit and len(records) == limit and len(response_cache) > limit:
+        click.echo(
+            f"… the first {limit} of up to {len(response_cache):,}; --limit 0 shows all", err=True
+        )
 
 
 HEADS = ("key", "model", "sample", "age", "cost", "asked", "answered")
 
 
-def _listed(record: Record) -> dict[str, Any]:
+def _record_fields(record: Record) -> dict[str, Any]:
     return {
         "key": record.cache_key,
         "kind": record.kind,
@@ -253,9 +257,19 @@ def _listed(record: Record) -> dict[str, Any]:
 def _row(record: Record) -> tuple[str, ...]:
     model = printable(str(record.request.get("model") or "-"))
     sample = printable(record.sample or "-")
-    asked, answered = (printable(one_line(text, WORDS)) for text in (record.prompt, record.answer))
+    prompt, answer = (
+        printable(one_line(text, LONGEST_TEXT)) for text in (record.prompt, record.answer)
+    )
     cost = quantity("cost", record.cost)
-    return record.cache_key[:SHORT], model, sample, _age(record.stored_at), cost, asked, answered
+    return (
+        record.cache_key[:KEY_DIGITS],
+        model,
+        sample,
+        _age(record.stored_at),
+        cost,
+        prompt,
+        answer,
+    )
 
 
 def _age(stored_at: float | None) -> str:
@@ -268,7 +282,7 @@ def _age(stored_at: float | None) -> str:
 @click.argument("key")
 @as_json
 @click.pass_obj
-def show(found: ResponseCache, key: str, as_json: bool) -> None:
+def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
     """Show a record: the request and its answer.
 
     KEY is a record's key or the beginning of one.
@@ -277,7 +291,7 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
     from ..review.runs import RecordedRun
     from ..review.text import text_lines
 
-    record = found.get(_whole_key(found, key), mode="replay")
+    record = response_cache.get(_whole_key(response_cache, key), mode="replay")
     assert record is not None
     if as_json:
         click.echo(visible_json(record.as_dict(), default=lambda data: data.hex()))
@@ -288,11 +302,11 @@ def show(found: ResponseCache, key: str, as_json: bool) -> None:
         click.echo(line)
 
 
-def _whole_key(found: ResponseCache, prefix: str) -> str:
-    keys = found.storage.starting(prefix.rstrip("…"), COUNTED)
+def _whole_key(response_cache: ResponseCache, prefix: str) -> str:
+    keys = response_cache.storage.starting(prefix.rstrip("…"), MOST_COUNTED_KEYS)
     if len(keys) != 1:
         problem = f"{len(keys)} keys begin" if keys else "no key begins"
-        among = f"among {counted(len(found), 'record')} in {found.path}"
+        among = f"among {counted(len(response_cache), 'record')} in {response_cache.path}"
         raise CacheError(f"{problem} with {prefix!r} {among}; 'llmcall cache ls' shows the keys")
     return keys[0]
 
@@ -301,12 +315,12 @@ def _whole_key(found: ResponseCache, prefix: str) -> str:
 @click.argument("file", type=click.Path(dir_okay=False))
 @selecting
 @click.pass_obj
-def export(found: ResponseCache, file: str, where: Where | None) -> None:
+def export(response_cache: ResponseCache, file: str, where: Where | None) -> None:
     """Write records to a file.
 
     FILE has the format of a cassette (JSON Lines).
     """
-    click.echo(f"{counted(found.export(file, where=where), 'record')} written to {file}")
+    click.echo(f"{counted(response_cache.export(file, where=where), 'record')} written to {file}")
 
 
 @cache.command()
@@ -321,28 +335,30 @@ def export(found: ResponseCache, file: str, where: Where | None) -> None:
     "imported. Repeat the option for each class.",
 )
 @click.pass_obj
-def load(found: ResponseCache, source: str, on_conflict: str, names: tuple[str, ...]) -> None:
+def load(
+    response_cache: ResponseCache, source: str, on_conflict: str, names: tuple[str, ...]
+) -> None:
     """Add the records of a file or another cache.
 
     SOURCE is an exported file, a cassette, another cache's directory or server, or TinyTroupe's
     pickle cache.
     """
     classes = [_class_named(name) for name in names]
-    count = found.load(source, on_conflict=on_conflict, classes=classes)
-    click.echo(f"{counted(count, 'record')} loaded into {found.path}")
+    count = response_cache.load(source, on_conflict=on_conflict, classes=classes)
+    click.echo(f"{counted(count, 'record')} loaded into {response_cache.path}")
 
 
 def _class_named(name: str) -> type[Any]:
     """Return a class; its module may be in the working directory."""
     try:
-        found = object_named(name)
+        named_class = object_named(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise click.BadParameter(
             f"{name} cannot be imported: {error}", param_hint="--class"
         ) from error
-    if not isinstance(found, type):
+    if not isinstance(named_class, type):
         raise click.BadParameter(f"{name} is not a class", param_hint="--class")
-    return found
+    return named_class
 
 
 @cache.command()
@@ -350,7 +366,9 @@ def _class_named(name: str) -> type[Any]:
 @selecting
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
-def delete(found: ResponseCache, key: tuple[str, ...], where: Where | None, yes: bool) -> None:
+def delete(
+    response_cache: ResponseCache, key: tuple[str, ...], where: Where | None, yes: bool
+) -> None:
     """Delete records.
 
     KEY is a record's key or the beginning of one.
@@ -359,71 +377,77 @@ def delete(found: ResponseCache, key: tuple[str, ...], where: Where | None, yes:
         raise click.UsageError(
             "give either KEYs, or --model, --scope or --since; 'llmcall cache clear' deletes all records"
         )
-    keys = {_whole_key(found, each) for each in key}
-    count = len(keys) or sum(1 for _ in found.records(where=where))
+    keys = {_whole_key(response_cache, each) for each in key}
+    count = len(keys) or sum(1 for _ in response_cache.records(where=where))
     if count and not yes:
-        click.confirm(
-            f"Delete {count:,} of {counted(len(found), 'record')} in {found.path}?", abort=True
-        )
-    count = found.delete(keys=keys) if where is None else found.delete(where=where)
+        total = counted(len(response_cache), "record")
+        click.confirm(f"Delete {count:,} of {total} in {response_cache.path}?", abort=True)
+    count = (
+        response_cache.delete(keys=keys) if where is None else response_cache.delete(where=where)
+    )
     click.echo(f"{counted(count, 'record')} deleted")
 
 
 @cache.command()
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
-def clear(found: ResponseCache, yes: bool) -> None:
+def clear(response_cache: ResponseCache, yes: bool) -> None:
     """Delete all records."""
-    if len(found) and not yes:
-        click.confirm(f"Delete {counted(len(found), 'record')} in {found.path}?", abort=True)
-    click.echo(f"{counted(found.clear(), 'record')} deleted")
+    if len(response_cache) and not yes:
+        click.confirm(
+            f"Delete {counted(len(response_cache), 'record')} in {response_cache.path}?", abort=True
+        )
+    click.echo(f"{counted(response_cache.clear(), 'record')} deleted")
 
 
 @cache.command()
 @click.pass_obj
-def verify(found: ResponseCache) -> None:
+def verify(response_cache: ResponseCache) -> None:
     """Read every record and list the damaged ones."""
-    damaged = found.verify()
-    for key in damaged:
+    damaged_keys = response_cache.verify()
+    total = counted(len(response_cache), "record")
+    for key in damaged_keys:
         click.echo(key)
-    if damaged:
+    if damaged_keys:
         raise CacheError(
-            f"{len(damaged)} of {counted(len(found), 'record')} damaged; 'llmcall cache salvage FOLDER' copies the "
-            "others to a new cache"
+            f"{len(damaged_keys)} of {total} damaged; 'llmcall cache salvage FOLDER' copies the others "
+            "to a new cache"
         )
-    click.echo(f"{counted(len(found), 'record')}, none damaged")
+    click.echo(f"{total}, none damaged")
 
 
 @cache.command()
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.pass_obj
-def salvage(found: ResponseCache, folder: str) -> None:
+def salvage(response_cache: ResponseCache, folder: str) -> None:
     """Copy what can still be read from a damaged cache.
 
     Every readable record is written to a new cache in FOLDER. The damaged cache stays as it is.
     """
-    saved = found.salvage(folder)
-    if not saved:
-        raise CacheError(f"no record in {found.path} can be read, so nothing was written")
-    click.echo(f"{counted(saved, 'record')} copied from {found.path} to {without_password(folder)}")
+    count = response_cache.salvage(folder)
+    if not count:
+        raise CacheError(f"no record in {response_cache.path} can be read, so nothing was written")
+    click.echo(
+        f"{counted(count, 'record')} copied from {response_cache.path} to {without_password(folder)}"
+    )
 
 
 @cache.command()
 @click.pass_obj
-def rekey(found: ResponseCache) -> None:
+def rekey(response_cache: ResponseCache) -> None:
     """Update all keys to the current settings, at no cost.
 
     Use it after you change aliases or the namespace, or if a new version of llmcall computes keys
     differently.
     """
-    click.echo(f"{found.rekey():,} of {counted(len(found), 'record')} changed")
+    click.echo(f"{response_cache.rekey():,} of {counted(len(response_cache), 'record')} changed")
 
 
 @cache.command()
 @click.argument("file", type=click.File(encoding="utf-8"))
 @click.option("--scope", metavar="PATH", help="Scope of the request, such as trial-3/lisa.")
 @click.pass_obj
-def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
+def explain(response_cache: ResponseCache, file: IO[str], scope: str | None) -> None:
     """Explain why a request is not recorded.
 
     FILE contains JSON: a list of messages, or the arguments of send_message by name, including
@@ -444,4 +468,4 @@ def explain(found: ResponseCache, file: IO[str], scope: str | None) -> None:
         )
     with Active(scope or "", Draws()):
         request = client().build_request(arguments.pop("messages"), **arguments)
-    click.echo(str(found.explain(request)))
+    click.echo(str(response_cache.explain(request)))

@@ -1001,6 +1001,17 @@ def test_the_doctor_names_the_address_that_was_probably_meant(
     assert not check["ok"] and check["remedy"] == f"set BASE_URL to {right}"
 
 
+def test_the_doctor_names_an_address_without_its_password(httpserver: HTTPServer) -> None:
+    """An address may hold a password, and the doctor's answer may be pasted into a question."""
+    models = {"object": "list", "data": [{"id": "gpt-4o-mini", "object": "model"}]}
+    httpserver.expect_request("/v1/models").respond_with_json(models)
+    httpserver.expect_request(re.compile(".*")).respond_with_data("not found", 404)
+    llmcall.configure(base_url=f"http://user:{SECRET}@127.0.0.1:{httpserver.port}")
+    check = checks(code=1)["endpoint"]
+    assert f"does at http://***@127.0.0.1:{httpserver.port}/v1" in check["found"]
+    assert SECRET not in str(check)
+
+
 def test_the_doctor_says_how_to_switch_structured_output_on() -> None:
     """A model that llmcall does not know gets none until its section says so."""
     llmcall.configure(model="my-model", cache_mode="replay")

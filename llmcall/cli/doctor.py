@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..config.endpoints import Endpoint
 
 SECONDS = 10.0  # timeout of the one request to each endpoint
-NAMED = 8  # most models that a remedy names
-LONGEST = 200  # most characters of an error that are shown
+MOST_NAMES = 8  # most models that a remedy names
+LONGEST_ERROR = 200  # most characters of an error that are shown
 
 
 class Check(NamedTuple):
@@ -40,36 +40,36 @@ class Check(NamedTuple):
 
 def checks() -> Iterator[Check]:
     """Yield the checks of files, settings, keys, endpoints, model, cache, tokenizer and price."""
-    from ..clients.registry import client
+    from ..clients import registry
     from ..config import resolve
 
     try:
         yield Check("files", True, resolve.searched())
-        asked = client()
-        model = asked.model_named(None)
-        endpoints = asked.endpoints(model)
+        client = registry.client()
+        model = client.model_named(None)
+        endpoints = client.endpoints(model)
     except ConfigError as error:
         yield Check(
             "settings", False, str(error), "'llmcall config' shows where each setting comes from"
         )
         return
     yield Check(
-        "settings", True, f"{asked.api_type}, model {model} ({asked.settings.origin('MODEL')})"
+        "settings", True, f"{client.api_type}, model {model} ({client.settings.origin('MODEL')})"
     )
-    if asked.settings.cache_mode == "replay":
+    if client.settings.cache_mode == "replay":
         yield Check("key", True, "not needed: [Cache] MODE is replay, which calls no model")
     else:
         for endpoint in endpoints:
-            yield from _endpoint(asked, endpoint, model)
-    yield _structured_output(asked, model)
-    yield _cache(asked)
-    yield _tokenizer(asked, model)
-    yield _price(asked, model)
+            yield from _endpoint(client, endpoint, model)
+    yield _structured_output(client, model)
+    yield _cache(client)
+    yield _tokenizer(client, model)
+    yield _price(client, model)
 
 
-def _endpoint(asked: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Check]:
+def _endpoint(client: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Check]:
     try:
-        transport = asked.transport_of(endpoint)
+        transport = client.transport_of(endpoint)
     except ConfigError as error:
         remedy = (
             "without an API key, you can replay recorded answers (LLMCALL_CACHE_MODE=replay) or use a "
@@ -77,27 +77,29 @@ def _endpoint(asked: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Chec
         )
         yield Check("key", False, str(error), remedy)
         return
-    yield Check("key", True, f"{endpoint.name}: {_key(asked, endpoint)}")
+    yield Check("key", True, f"{endpoint.name}: {_key(client, endpoint)}")
     if hasattr(transport, "models"):
-        yield from _answering(asked, transport, endpoint, model)
+        yield from _answering(client, transport, endpoint, model)
     if hasattr(transport, "close"):
         transport.close()
 
 
-def _key(asked: LLMClient, endpoint: Endpoint) -> str:
+def _key(client: LLMClient, endpoint: Endpoint) -> str:
     if endpoint.api_key is None:
         return "no API key is needed"
-    if endpoint in asked.settings.endpoints:
+    if endpoint in client.settings.endpoints:
         return f"from [Endpoint {endpoint.name}]"
-    return f"from {asked.settings.key_and_origin(endpoint.api_type)[1].text}"
+    return f"from {client.settings.key_and_origin(endpoint.api_type)[1].text}"
 
 
-def _answering(asked: LLMClient, transport: Any, endpoint: Endpoint, model: str) -> Iterator[Check]:
+def _answering(
+    client: LLMClient, transport: Any, endpoint: Endpoint, model: str
+) -> Iterator[Check]:
     name = endpoint.name
     try:
         models = transport.models(SECONDS)
     except APIError as error:
-        yield _moved(asked, endpoint, error) or _refused(name, error)
+        yield _moved(client, endpoint, error) or _refused(name, error)
         return
     yield Check(
         "endpoint", True, f"{name} answers{' and accepts the API key' if endpoint.api_key else ''}"
@@ -122,36 +124,38 @@ def _model(name: str, models: Sequence[str], model: str) -> Check:
         )
     from difflib import get_close_matches
 
-    near = get_close_matches(model, models, NAMED, 0.4) or sorted(models)[:NAMED]
+    nearest_models = (
+        get_close_matches(model, models, MOST_NAMES, 0.4) or sorted(models)[:MOST_NAMES]
+    )
     return Check(
         "model",
         False,
         f"{name} does not list {model}",
-        f"set [OpenAI] MODEL to {'one of ' if len(near) > 1 else ''}{', '.join(near)}",
+        f"set [OpenAI] MODEL to {'one of ' if len(nearest_models) > 1 else ''}{', '.join(nearest_models)}",
     )
 
 
-def _moved(asked: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
+def _moved(client: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
     """Return a check that names the address at which the API does answer, or ``None``."""
     from ..clients.meant_addresses import meant_address
 
     if error.status_code != 404 or endpoint.api_type == "azure" or not endpoint.base_url:
         return None
-    meant = meant_address(endpoint.base_url)
-    if meant is None:
+    corrected_url = meant_address(endpoint.base_url)
+    if corrected_url is None:
         return None
-    transport = asked.make_transport(endpoint._replace(base_url=meant))
+    transport = client.make_transport(endpoint._replace(base_url=corrected_url))
     try:
         transport.models(SECONDS)
     except APIError:
         return None
     finally:
         transport.close()
-    found = (
+    problem = (
         f"{endpoint.name} does not answer at {without_password(endpoint.base_url)}, "
-        f"but it does at {meant}"
+        f"but it does at {without_password(corrected_url)}"
     )
-    return Check("endpoint", False, found, f"set BASE_URL to {without_password(meant)}")
+    return Check("endpoint", False, problem, f"set BASE_URL to {without_password(corrected_url)}")
 
 
 def _refused(name: str, error: APIError) -> Check:
@@ -160,36 +164,36 @@ def _refused(name: str, error: APIError) -> Check:
     if status is None or isinstance(error, RequestTimeoutError):
         remedy = "'llmcall config' shows where the address comes from"
         # A proxy may have sent a page of HTML.
-        told = str(error).partition("<")[0].partition("\n")[0].strip()
-        return Check("endpoint", False, f"{name}: {shortened(told, LONGEST)}", remedy)
+        first_line = str(error).partition("<")[0].partition("\n")[0].strip()
+        return Check("endpoint", False, f"{name}: {shortened(first_line, LONGEST_ERROR)}", remedy)
     if isinstance(error, AuthenticationError):
         remedy = "the API key is refused; 'llmcall config' shows where it comes from"
     elif status == 429 or (status >= 500 and status != 501):  # 501: the server has no such list
         remedy = "the server fails; its log or the provider's status page may say why"
     else:
-        what = "/models is something else" if status < 400 else f"HTTP {status}"
+        answer_text = "/models is something else" if status < 400 else f"HTTP {status}"
         remedy = (
             "the first call shows whether it answers chats; if it does not, check BASE_URL: most "
             "addresses end in /v1"
         )
         return Check(
-            "endpoint", True, f"{name} answers, but has no list of models ({what})", remedy
+            "endpoint", True, f"{name} answers, but has no list of models ({answer_text})", remedy
         )
     return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
 
 
-def _cache(asked: LLMClient) -> Check:
+def _cache(client: LLMClient) -> Check:
     try:
-        found = asked.cache
-        count = counted(len(found), "record")
-        if not isinstance(found.storage, SqliteStorage):
-            return Check("cache", True, f"{found.path}: {count}", "; ".join(found.storage.risks()))
-        directory = Path(found.path)
+        cache = client.cache
+        count = counted(len(cache), "record")
+        if not isinstance(cache.storage, SqliteStorage):
+            return Check("cache", True, f"{cache.path}: {count}", "; ".join(cache.storage.risks()))
+        directory = Path(cache.path)
         _try_to_write(directory)
     except (ConfigError, CacheError, OSError) as error:
-        place = without_password(asked.settings.cache_path)
+        cache_path = without_password(client.settings.cache_path)
         remedy = (
-            f"no answer can be stored in {place}: run 'llmcall cache verify', or set another "
+            f"no answer can be stored in {cache_path}: run 'llmcall cache verify', or set another "
             "[Cache] PATH"
         )
         return Check("cache", False, str(error), remedy)
@@ -213,11 +217,11 @@ def _try_to_write(directory: Path) -> None:
         database.open("r+b").close()
 
 
-def _price(asked: LLMClient, model: str) -> Check:
-    found = asked.price(model)
-    if found is not None:
-        each = f"${found.input:g} in and ${found.output:g} out per million tokens"
-        return Check("price", True, f"{model}: {each}, according to {found.source}")
+def _price(client: LLMClient, model: str) -> Check:
+    price = client.price(model)
+    if price is not None:
+        rates = f"${price.input:g} in and ${price.output:g} out per million tokens"
+        return Check("price", True, f"{model}: {rates}, according to {price.source}")
     remedy = (
         f"set {model} = IN, OUT in [Prices] (USD per million tokens), or install the extra 'prices', "
         "which knows many models"
@@ -225,16 +229,16 @@ def _price(asked: LLMClient, model: str) -> Check:
     return Check("price", True, f"{model}: unknown, so costs are shown as ?", remedy)
 
 
-def _structured_output(asked: LLMClient, model: str) -> Check:
-    if asked.capabilities(model).structured_output:
+def _structured_output(client: LLMClient, model: str) -> Check:
+    if client.capabilities(model).structured_output:
         return Check("output", True, f"{model}: structured output is used")
-    found = f"{model}: structured output is not used; prompts ask for typed answers as JSON"
+    state = f"{model}: structured output is not used; prompts ask for typed answers as JSON"
     remedy = f"if the server accepts a JSON schema, set STRUCTURED_OUTPUT = yes in [Model {model}]"
-    return Check("output", True, found, remedy)
+    return Check("output", True, state, remedy)
 
 
-def _tokenizer(asked: LLMClient, model: str) -> Check:
-    count = asked.count_tokens("How many tokens?")
+def _tokenizer(client: LLMClient, model: str) -> Check:
+    count = client.count_tokens("How many tokens?")
     if not count.estimated:
         return Check("tokenizer", True, f"exact for {model}")
     remedy = "install the extra 'offline' (bpe-openai), which counts exactly and needs no network"
@@ -242,5 +246,5 @@ def _tokenizer(asked: LLMClient, model: str) -> Check:
         "tokenizer",
         True,
         f"estimated for {model}",
-        remedy if asked.capabilities(model).encoding else "",
+        remedy if client.capabilities(model).encoding else "",
     )

@@ -466,6 +466,18 @@ def test_equal_answers_have_a_shift_of_exactly_zero(model: Model, number: float)
     assert drift.shifts["answer"].estimate == 0 and not drift.differs
 
 
+def test_values_that_differ_by_rounding_are_equal(model: Model) -> None:
+    """The interval has no width, and the check says what it may have missed."""
+    model.answer = constant(0.1)
+    record(model, 2, 1)
+    model.answer = constant(0.3)
+    read = {"0.1": 0.1 + 0.2, "0.3": 0.3}
+    drift = llmcall.drift(STUDY, share=1, to=CHECK, value=lambda text: read[text])
+    found = drift.shifts["answer"]
+    assert (found.estimate, found.low, found.high) == (0, 0, 0)
+    assert "each new answer has the same value" in str(drift)
+
+
 def test_a_common_shift_of_decimals_has_no_width(model: Model) -> None:
     """The rounding of differences is no variance."""
     model.answer = lambda messages, chance: f"0.{len(messages[0]['content']) % 3 + 1}"
@@ -484,6 +496,57 @@ def test_actors_that_agree_by_chance_do_not_hide_how_their_answers_vary(model: M
     found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
     assert found.estimate == 1
     assert found.low < 0 < 2 < found.high
+
+
+UP, DOWN = ([3], [4]), ([3], [2])  # a request's recorded and new answers
+NOISY = ([3, 3.1], [3.05])
+
+
+def check_questions(
+    model: Model, actors: int, questions: Sequence[tuple[Sequence[Any], Sequence[Any]]]
+) -> llmcall.Drift:
+    """Return a check of actors that are all asked the same questions, with given answers.
+
+    :param questions: the recorded and the new answers to each question.
+    """
+    left = {
+        f"You are person {actor}. Question {number}?": iter([*recorded, *new])
+        for actor in range(actors)
+        for number, (recorded, new) in enumerate(questions)
+    }
+    model.answer = lambda messages, chance: str(next(left[messages[0]["content"]]))
+    with llmcall.cassette(STUDY):
+        for actor in range(actors):
+            with llmcall.scope(actor):
+                for number, (recorded, _) in enumerate(questions):
+                    for _ in recorded:
+                        asked = f"You are person {actor}. Question {number}?"
+                        model.client.send_message(asked, temperature=1)
+    calls = actors * sum(len(new) for _, new in questions)
+    return llmcall.drift(STUDY, calls=calls, to=CHECK)
+
+
+@pytest.mark.parametrize(
+    ("actors", "questions", "least_width"),
+    [
+        (2, [UP, DOWN], math.inf),
+        (6, [UP, DOWN], 1),
+        (6, [([3] * 4, [4]), ([3] * 4, [2])], 0.5),
+        (6, [([3], [4, 4]), ([3], [2, 2])], 0.5),
+        (6, [(["yes"], ["no"]), (["no"], ["yes"])], 1),
+        (6, [([3] * 4, [4]), ([3] * 4, [2]), NOISY], 0.4),
+    ],
+)
+def test_opposite_shifts_that_cancel_do_not_hide_that_answers_vary(
+    model: Model, actors: int, questions: Any, least_width: float
+) -> None:
+    """If the shifts of each actor cancel, the interval has a width, and the check finds no shift that
+    is small.
+    """
+    [found] = check_questions(model, actors, questions).shifts.values()
+    assert found.estimate == 0 and found.p == 1
+    assert found.high - found.low >= least_width
+    assert found.found >= least_width / 2
 
 
 def test_rare_answers_that_are_missing_by_chance_are_no_drift(model: Model) -> None:

@@ -91,7 +91,7 @@ class Comparison:
 
         If none do, nothing is known about their variance, and nothing can be tested.
         """
-        return any(len(set(values)) > 1 for values in self._values.values())
+        return any(max(values) - min(values) > self._negligible for values in self._values.values())
 
     @cached_property
     def units(self) -> Units | Exchange | None:
@@ -111,9 +111,9 @@ class Comparison:
         if max(map(abs, sums)) > self._negligible:
             return Units(noun, count, self.estimate, sums, self._least_error)
         # Units that agree exactly show no variance, but the answers to one request may.
-        error = self._error_within_requests
-        if not error and self.estimate:
+        if not self._error_within_requests:
             return Exchange(noun, count, self.estimate, self._exchanged)
+        error = max(self._error_within_requests, self._error_around_shift)
         return Units(noun, count, self.estimate, [0.0] * len(sums), error)
 
     @property
@@ -168,7 +168,7 @@ class Comparison:
             return 0.0
         return self._error({request: variance(values) for request, values in self._values.items()})
 
-    @property
+    @cached_property
     def _error_within_requests(self) -> float:
         """Return the standard error by the variance between the recorded draws of each request, and
         between its new answers.
@@ -180,6 +180,17 @@ class Comparison:
             }
         )
         return 0.0 if variances is None else self._error(variances)
+
+    @property
+    def _error_around_shift(self) -> float:
+        """Return the standard error by the variance between all answers to each request, recorded and
+        new, if all new answers have shifted by the estimate.
+        """
+        variances = {}
+        for request, recorded in self._recorded_values.items():
+            without_shift = [value - self.estimate for value in self._new_values[request]]
+            variances[request] = variance([*recorded, *without_shift])
+        return self._error(variances)
 
     def _error(self, variances: Mapping[str, float]) -> float:
         return error_within(self._asked, self._recorded, variances)

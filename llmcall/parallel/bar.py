@@ -23,8 +23,8 @@ NARROW_FORMAT = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
 def in_notebook() -> bool:
     """Return whether the code runs in a notebook's kernel."""
     # While another thread imports IPython, it may lack the function; a kernel has imported it.
-    find = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    return find is not None and hasattr(find(), "kernel")
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return get_ipython is not None and hasattr(get_ipython(), "kernel")
 
 
 def _is_terminal(stream: Any) -> bool:
@@ -39,45 +39,50 @@ def _is_terminal(stream: Any) -> bool:
 class Bar:
     """Progress bar of a map; does nothing when hidden.
 
-    :param shown: the tqdm bar, or ``None`` if it is hidden.
+    :param tqdm_bar: tqdm's bar, or ``None`` if it is hidden.
     :param usage: counts what is used while it is shown.
-    :param narrow: whether there is little room.
+    :param is_narrow: whether there is little room.
     :ivar failed: how many items failed. A failed call may belong to one of them, or to an item that
         went on without it.
     """
 
     def __init__(
-        self, shown: Any = None, usage: metering.Tracked | None = None, narrow: bool = False
+        self,
+        tqdm_bar: Any = None,
+        usage: metering.Tracked | None = None,
+        is_narrow: bool = False,
     ) -> None:
-        self._shown, self._usage, self._narrow = shown, usage or metering.Tracked(), narrow
+        self._tqdm_bar = tqdm_bar
+        self._usage = usage or metering.Tracked()
+        self._is_narrow = is_narrow
         self.failed = 0
 
     def step(self) -> None:
         """Count one more finished draw."""
-        if self._shown is not None and self._shown.update():
+        if self._tqdm_bar is not None and self._tqdm_bar.update():
             self.refresh()
 
     def refresh(self) -> None:
         """Show the time and the figures again; failures and retries only if there are any."""
-        if self._shown is None:
+        if self._tqdm_bar is None:
             return
         usage = self._usage.usage()
         counts = {"failed": max(self.failed, usage.errors), "retries": usage.retries}
         if usage.replayed_calls:
             counts["replayed"] = usage.replayed_calls
-        shown = [f"{name}={count:,}" for name, count in counts.items() if count]
-        shown.append(f"cached={usage.cached_calls - usage.replayed_calls:,}")
-        if not self._narrow:
+        figures = [f"{name}={count:,}" for name, count in counts.items() if count]
+        figures.append(f"cached={usage.cached_calls - usage.replayed_calls:,}")
+        if not self._is_narrow:
             tokens: Any = usage.input_tokens, usage.output_tokens
-            shown.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")
-        places = 2 if self._narrow else 4
-        shown.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.{places}f}")
-        self._shown.set_postfix_str(", ".join(shown))
+            figures.append("tokens=?" if None in tokens else f"tokens={sum(tokens):,}")
+        decimals = 2 if self._is_narrow else 4
+        figures.append("cost=?" if usage.cost is None else f"cost=${usage.cost:,.{decimals}f}")
+        self._tqdm_bar.set_postfix_str(", ".join(figures))
 
     def write(self, line: str) -> None:
         """Write a line above the bar, or on standard error."""
-        if self._shown is not None:
-            self._shown.write(line, file=sys.stderr)
+        if self._tqdm_bar is not None:
+            self._tqdm_bar.write(line, file=sys.stderr)
         elif sys.stderr is not None:
             print(line, file=sys.stderr)
 
@@ -103,14 +108,14 @@ def progress_bar(progress: bool | None, total: int | None) -> Iterator[Bar]:
         yield Bar()
         return
     with (
-        _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True) as inner,
+        _tqdm()(total=total, file=sys.stderr, dynamic_ncols=True) as tqdm_bar,
         metering.track() as usage,
         _logs_above(),
     ):
-        narrow = not in_notebook() and total is not None and (inner.ncols or NARROW) < NARROW
-        if narrow:
-            inner.bar_format = NARROW_FORMAT
-        bar = Bar(inner, usage, narrow)
+        is_narrow = not in_notebook() and total is not None and (tqdm_bar.ncols or NARROW) < NARROW
+        if is_narrow:
+            tqdm_bar.bar_format = NARROW_FORMAT
+        bar = Bar(tqdm_bar, usage, is_narrow)
         try:
             yield bar
         finally:
@@ -165,5 +170,5 @@ def _redirected_logs() -> AbstractContextManager[None]:
         )
     ]
     # then logging itself writes warnings there
-    unconfigured = not any(logger.handlers for logger in loggers)
-    return logging_redirect_tqdm(on_console or loggers[:unconfigured])  # type: ignore[no-any-return]
+    is_unconfigured = not any(logger.handlers for logger in loggers)
+    return logging_redirect_tqdm(on_console or loggers[:is_unconfigured])  # type: ignore[no-any-return]

@@ -26,7 +26,7 @@ DIGEST_BYTES = 8  # of a SHA-256, in an item's name
 OCCURRENCE = "~"
 # In the name of several columns, what divides the parts of a sample, or the columns.
 _ESCAPES = str.maketrans({"%": "%25", "/": "%2F", "#": "%23", ",": "%2C"})
-SHOWN = 60  # characters of an item in a message
+LONGEST_TEXT = 60  # characters of an item in a message
 
 
 class ItemNames:
@@ -64,12 +64,12 @@ class ItemNames:
         self._index += 1
         if self._key is None:
             try:
-                digested = digest(self._identity(item), index)
+                item_digest = digest(self._identity(item), index)
             except (TypeError, ValueError):
                 if not takes_all:
                     raise
-                digested = digest(type(item).__qualname__, index)
-            name = reserved_name(digested[:DIGEST_BYTES].hex())
+                item_digest = digest(type(item).__qualname__, index)
+            name = reserved_name(item_digest[:DIGEST_BYTES].hex())
         else:
             name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
         cell_and_name = cell_of(item), name
@@ -101,7 +101,7 @@ class ItemNames:
         is_first = not self._occurrences[cell_and_name]
         if not is_first and (content is None or content != first):
             self._example = (
-                self._example or f"{nth(index)}, {one_line(printable(repr(item)), SHOWN)}"
+                self._example or f"{nth(index)}, {one_line(printable(repr(item)), LONGEST_TEXT)}"
             )
             self._ambiguous.add(cell_and_name)
 
@@ -151,19 +151,20 @@ def _column(name: str, item: Any) -> Any:
     if isinstance(item, Mapping):
         if name in item:
             return item[name]
-        known = [str(each) for each in item]
-        shown = shortened(", ".join(known) or "none", 300)  # a table may have hundreds of columns
+        columns = [str(each) for each in item]
+        # A table may have hundreds of columns.
+        listing = shortened(", ".join(columns) or "none", 300)
         raise ValueError(
-            f"key={name!r} names a column that a row lacks; it has {shown}{nearest(name, known)}"
+            f"key={name!r} names a column that a row lacks; it has {listing}{nearest(name, columns)}"
         )
     if hasattr(item, name):
         return getattr(item, name)
     kind = type(item)
     for attribute in ("__dataclass_fields__", "_fields", "model_fields"):
-        if known := list(getattr(kind, attribute, ())):
+        if fields := list(getattr(kind, attribute, ())):
             raise ValueError(
-                f"key={name!r} names a field that {kind.__name__} lacks; it has {', '.join(known)}"
-                f"{nearest(name, known)}"
+                f"key={name!r} names a field that {kind.__name__} lacks; it has {', '.join(fields)}"
+                f"{nearest(name, fields)}"
             )
     raise TypeError(
         f"key={name!r} names a column, but an item is {kind.__name__}, not a row (a dict)"
@@ -198,4 +199,4 @@ def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
     """Return an item in words: its number, from 1, and its key or the beginning of its text."""
     number = nth(position.number) + (f" of {total}" if total is not None else "")
     name = position.name if position.name and not scopes.is_reserved_name(position.name) else None
-    return f"{number} ({one_line(name or printable(repr(item)), SHOWN)})"
+    return f"{number} ({one_line(name or printable(repr(item)), LONGEST_TEXT)})"

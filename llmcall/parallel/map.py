@@ -139,9 +139,9 @@ def map(
             for _ in run.finished():
                 pass
         except BaseException as error:
-            run.end(error, lambda: run.results.listed(length_of(items)))
+            run.end(error, lambda: run.results.in_order(length_of(items)))
             raise
-    return run.results.listed()
+    return run.results.in_order()
 
 
 @short_traceback
@@ -182,14 +182,14 @@ def _yielded(
     """Yield each item's index and result, and end the run however its reader leaves it."""
     with _running(job, items, options, context) as run:
         results = run.results
-        begun = run.begin()
+        token = run.begin()
         try:
             for number in run.finished():
                 if run.is_complete():
-                    run.failures.end(begun)
+                    run.failures.end(token)
                 yield number, run.receive(number)
         except GeneratorExit:
-            run.abandon(begun)
+            run.abandon(token)
             raise
         except BaseException as error:
             run.end(error, results.pairs)
@@ -200,7 +200,7 @@ def _yielded(
             shorten(error)
             raise error
         finally:
-            run.failures.end(begun)
+            run.failures.end(token)
 
 
 def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
@@ -214,19 +214,19 @@ def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
         )
     active = context.run(_scope_of_map, options)
     planners: dict[int, Planner] = {}
-    asked: set[str] = set()  # the keys of the requests of all planners
+    planned_keys: set[str] = set()  # of the requests of all planners
     names = ItemNames(options.key, job.identity)
     for item, position in _positions(job, names, items, options, active, ()):
         planner = planners.get(position.cell)
         if planner is None:
-            planner = Planner(job_of_cell(job, position.cell), context, asked)
+            planner = Planner(job_of_cell(job, position.cell), context, planned_keys)
             planners[position.cell] = planner
         planner.add(item, position, scopes.Draws() if active is None else active.draws)
     names.warn()
     if not planners:
-        return Planner(job_of_cell(job, 0), context, asked).plan()
-    first, *others = (planner.plan() for planner in planners.values())
-    return sum(others, first)
+        return Planner(job_of_cell(job, 0), context, planned_keys).plan()
+    first_plan, *other_plans = (planner.plan() for planner in planners.values())
+    return sum(other_plans, first_plan)
 
 
 def _scope_of_map(options: MapOptions) -> scopes.Active | None:

@@ -126,14 +126,16 @@ class Planner:
 
     :param job: what the map does: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
     :param context: the caller's.
-    :param asked: the keys that an earlier task of the map would have recorded.
+    :param planned_keys: the keys that an earlier task of the map would have recorded.
     """
 
-    def __init__(self, job: Any, context: Context, asked: set[str]) -> None:
-        self._job, self._client, self._context = job, job.client, context
+    def __init__(self, job: Any, context: Context, planned_keys: set[str]) -> None:
+        self._job = job
+        self._client = job.client
+        self._context = context
         self._hits = 0
         self._misses: list[_Miss] = []
-        self._asked = asked
+        self._planned_keys = planned_keys
         self._cassette = context.run(current_cassette)
         gained = []
         if self._cassette is not None:
@@ -169,14 +171,14 @@ class Planner:
         conversation = self._job.conversation(item)
         with position.enter(draws, None):
             try:
-                wanted = next(conversation)
+                question = next(conversation)
                 while True:
-                    request = self._client.build_request(wanted.messages, **wanted.params)
-                    mode = self._mode(wanted.params)
+                    request = self._client.build_request(question.messages, **question.params)
+                    mode = self._mode(question.params)
                     record = self._recorded(request, mode)
                     if record is None:
-                        return self._is_asked_before(request, mode)
-                    wanted = conversation.send(Reply.of(record))
+                        return self._is_planned_before(request, mode)
+                    question = conversation.send(Reply.of(record))
             except StopIteration:
                 return True
 
@@ -188,32 +190,35 @@ class Planner:
         cassette = self._cassette
         if cassette is not None:
             find_recorded = partial(self._find_in, cassette)
-            found = target_of(find_recorded(request), find_recorded)
-            if found is not None or not cassette.reads_cache:
-                return found
+            record = target_of(find_recorded(request), find_recorded)
+            if record is not None or not cassette.reads_cache:
+                return record
         find = partial(self._client.cache.get, mode=mode)
         return target_of(find(request), find)
 
-    def _find_in(self, cassette: Cassette, asked: Request | str) -> Record | None:
+    def _find_in(self, cassette: Cassette, request: Request | str) -> Record | None:
         """Return a record of the open cassette, which notes that the plan needs it.
 
-        :param asked: a request, or a record's key.
+        :param request: a request, or a record's key.
         """
-        found = None if cassette.stored is None else cassette.stored.get(asked)
-        if found is None:
-            found = self._gained.get(asked if isinstance(asked, str) else asked.cache_key)
-        if found is not None:
-            cassette.note_planned(found.cache_key)
-        return found
+        record = None if cassette.stored is None else cassette.stored.get(request)
+        if record is None:
+            key = request if isinstance(request, str) else request.cache_key
+            record = self._gained.get(key)
+        if record is not None:
+            cassette.note_planned(record.cache_key)
+        return record
 
-    def _is_asked_before(self, request: Request, mode: str) -> bool:
-        """Return whether an earlier task would record the answer; note what is to be asked."""
-        if request.cache_key in self._asked and (self._cassette is not None or mode != "off"):
+    def _is_planned_before(self, request: Request, mode: str) -> bool:
+        """Return whether an earlier task would record the answer; note the request that is to be sent."""
+        if request.cache_key in self._planned_keys and (
+            self._cassette is not None or mode != "off"
+        ):
             return True
-        self._asked.add(request.cache_key)
-        needed = estimate("chat", request.body, self._client.capabilities(request.model))
-        price = self._client.price(request.model, needed.input_tokens, tier_of(request.body))
-        miss = _Miss(request, needed.input_tokens, needed.output_tokens, price)
+        self._planned_keys.add(request.cache_key)
+        tokens = estimate("chat", request.body, self._client.capabilities(request.model))
+        price = self._client.price(request.model, tokens.input_tokens, tier_of(request.body))
+        miss = _Miss(request, tokens.input_tokens, tokens.output_tokens, price)
         self._misses.append(miss)
         return False
 
@@ -223,15 +228,15 @@ class Planner:
         """Return the expected cost of all misses; see :class:`Plan`."""
         if not self._misses:
             return 0.0
-        first = self._misses[0].request
+        first_request = self._misses[0].request
         templates = self._job.call.templates()
-        asked = _without_messages(first.asked)
+        parameters = _without_messages(first_request.asked)
         answers: list[TokenUsage] = []
         corrections = 0.0
         for record in self._all_recorded():
             usage = record.usage
             kind = templates.first_or_correction(record.request.get("messages", []))
-            if kind is None or _without_messages(record.request) != asked:
+            if kind is None or _without_messages(record.request) != parameters:
                 continue
             if usage.input_tokens is None or usage.output_tokens is None:
                 continue
@@ -240,7 +245,9 @@ class Planner:
             if kind == "first":
                 answers.append(usage)
             else:
-                price = self._client.price(first.model, usage.input_tokens, tier_of(first.body))
+                price = self._client.price(
+                    first_request.model, usage.input_tokens, tier_of(first_request.body)
+                )
                 corrections += _cost(price, usage.input_tokens, usage.output_tokens)
         if not answers:
             return None
@@ -252,23 +259,24 @@ class Planner:
         """Yield the records of the open cassette and of the cache that may be of the same call, each
         once.
         """
-        seen: set[str] = set()
+        keys_on_cassette: set[str] = set()
         stored = None if self._cassette is None else self._cassette.stored
         for record in (*(stored or ()), *self._gained.values()):
-            seen.add(record.cache_key)
+            keys_on_cassette.add(record.cache_key)
             yield record
         if self._mode(self._job.call.model_params) == "off":
             return
-        fixed = self._job.call.templates().longest_fixed_text().encode("utf-8", "surrogatepass")
+        fixed_text = self._job.call.templates().longest_fixed_text()
+        fixed_bytes = fixed_text.encode("utf-8", "surrogatepass")
         for key, packed, stored_at in self._client.cache.storage.rows():
-            if key in seen or packed is None or fixed not in packed:
+            if key in keys_on_cassette or packed is None or fixed_bytes not in packed:
                 continue
             with suppress(CacheCorruptError):  # 'llmcall cache verify' tells of it
                 yield unpack(key, packed, stored_at)
 
 
-def _without_messages(asked: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in asked.items() if name != "messages"}
+def _without_messages(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "messages"}
 
 
 def _cost(price: Price | None, input_tokens: int, output_tokens: float) -> float:

@@ -25,26 +25,26 @@ class Results:
 
     def take(self, number: int) -> Any:
         """Return an item's result and forget it."""
-        result = self._shown(number)
+        result = self._result(number)
         del self._values[number]
         return result
 
-    def _shown(self, number: int) -> Any:
+    def _result(self, number: int) -> Any:
         values = self._values.get(number, [_MISSING] * self._repeats)
-        shown = [None if value is _MISSING else value for value in values]
-        return shown if self._repeats > 1 else shown[0]
+        results = [None if value is _MISSING else value for value in values]
+        return results if self._repeats > 1 else results[0]
 
-    def listed(self, length: int | None = None) -> list[Any]:
+    def in_order(self, length: int | None = None) -> list[Any]:
         """Return the results in the order of the items, with ``None`` for each missing one.
 
         :param length: the number of items; ``None`` means up to the last one that has a result.
         """
-        known = max(self._values, default=-1) + 1
-        return [self._shown(number) for number in range(max(known, length or 0))]
+        known_length = max(self._values, default=-1) + 1
+        return [self._result(number) for number in range(max(known_length, length or 0))]
 
     def pairs(self) -> list[tuple[int, Any]]:
         """Return index and result of each item that was not taken and has one, in their order."""
-        return [(number, self._shown(number)) for number in sorted(self._values)]
+        return [(number, self._result(number)) for number in sorted(self._values)]
 
     def complete(self) -> list[int]:
         """Return the indexes of the items that were not taken and lack no repeat, in order."""

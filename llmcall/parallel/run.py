@@ -185,34 +185,35 @@ class MapRun:
 
     # The end after an exception
 
-    def end(self, error: BaseException, found: Callable[[], list[Any]]) -> None:
+    def end(self, error: BaseException, results: Callable[[], list[Any]]) -> None:
         """Begin no further task, wait for those under way, give all draws back, and attach the
         results to the exception.
 
         :param error: what ended the run. After ``KeyboardInterrupt``, this waits for a second at
             most.
-        :param found: returns the results.
+        :param results: returns the results.
         :raises KeyboardInterrupt: if Ctrl-C is pressed while it waits.
         """
         ending = error
         self._cancel()
         deadline = self._interrupt() if isinstance(error, KeyboardInterrupt) else None
-        begun = time.monotonic()
+        started_at = time.monotonic()
         has_warned = False
         while self._awaited() and (deadline is None or time.monotonic() < deadline):
             try:
                 self._collect_finished()
-                if not has_warned and time.monotonic() - begun >= WARNING_AFTER:
+                if not has_warned and time.monotonic() - started_at >= WARNING_AFTER:
                     has_warned = True
                     logger().warning(
                         "the map ends as soon as the %d items that have started are done",
                         len(self._under_way),
                     )
-            except KeyboardInterrupt as pressed:
-                ending, deadline = pressed, self._interrupt()
+            except KeyboardInterrupt as interrupt:
+                ending = interrupt
+                deadline = self._interrupt()
         self._give_back_all()
         self._report_end(ending)
-        attach(ending, found())
+        attach(ending, results())
         if ending is not error:
             shorten(ending)
             raise ending from error
@@ -253,8 +254,8 @@ class MapRun:
     def _give_back_unreceived(self) -> None:
         for task in list(self._under_way):
             task.draws.give_all_back()
-        for of_item in self._draws.values():
-            for draws in of_item:
+        for item_draws in self._draws.values():
+            for draws in item_draws:
                 draws.give_all_back()
 
     def _report_end(self, error: BaseException) -> None:
@@ -280,22 +281,24 @@ class MapRun:
     def begin(self) -> object:
         """Begin to yield results. An iterator that is kept but not read to its end counts as left
         early, too.
+
+        :returns: the token for :meth:`abandon`.
         """
-        what = "an imap that was not read to its end"
-        return self.failures.begin(self._group.path, what, asks_model=False)
+        description = "an imap that was not read to its end"
+        return self.failures.begin(self._group.path, description, asks_model=False)
 
     def is_complete(self) -> bool:
         """Return whether all results were collected."""
         return self._has_begun_all and not self._under_way
 
-    def abandon(self, begun: object) -> None:
+    def abandon(self, token: object) -> None:
         """End a run whose iterator was left, and give back the draws of results not yielded.
 
-        :param begun: what :meth:`begin` returned.
+        :param token: of :meth:`begin`.
         """
         self._cancel()
         if self._under_way and self._workers > 1:
-            self.failures.end(begun, left=True)
+            self.failures.end(token, left=True)
         self._give_back_unreceived()
 
     def close(self) -> None:

@@ -46,10 +46,10 @@ def answer_table(
     """
     pandas = import_pandas()
     frame = rows if is_frame(rows) else pandas.DataFrame(rows := list(rows))
-    taken = [name for name in ANSWER_COLUMNS if name in frame.columns]
-    if taken:
+    clashing = [name for name in ANSWER_COLUMNS if name in frame.columns]
+    if clashing:
         raise ValueError(
-            f"the rows have a column {taken[0]!r}, which the table needs for the answers: rename it"
+            f"the rows have a column {clashing[0]!r}, which the table needs for the answers: rename it"
         )
     answers = ask(rows)
     if repeats == 1:
@@ -57,7 +57,9 @@ def answer_table(
     frame = frame.reset_index(drop=True)
     table = frame.loc[frame.index.repeat(repeats)].reset_index(drop=True)
     cells = [
-        _cells(repeat, each, fields) for of_item in answers for repeat, each in enumerate(of_item)
+        _cells(repeat, answer, fields)
+        for item_answers in answers
+        for repeat, answer in enumerate(item_answers)
     ]
     names = list(ANSWER_COLUMNS)
     names[BEFORE_FIELDS:BEFORE_FIELDS] = _field_columns(fields, [*frame.columns, *ANSWER_COLUMNS])
@@ -66,9 +68,12 @@ def answer_table(
     return table.join(columns.astype(TYPES).infer_objects())
 
 
-def _field_columns(fields: Sequence[str], taken: Collection[Any]) -> list[str]:
-    """Return the names of the fields' columns."""
-    return [f"value.{name}" if name in taken else name for name in fields]
+def _field_columns(fields: Sequence[str], columns: Collection[Any]) -> list[str]:
+    """Return the names of the fields' columns.
+
+    :param columns: the names of the table's other columns.
+    """
+    return [f"value.{name}" if name in columns else name for name in fields]
 
 
 def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:

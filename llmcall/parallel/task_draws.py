@@ -18,16 +18,16 @@ class TaskDraws(Draws):
 
     It remembers their numbers, so that a map that ends early can give them back.
 
-    :param around: the draws of the scope.
+    :param scope_draws: the draws of the scope.
     :ivar numbers: the numbers that were drawn and not given back.
     """
 
-    __slots__ = ("_around", "_is_over", "numbers")
+    __slots__ = ("_is_over", "_scope_draws", "numbers")
 
-    def __init__(self, around: Draws) -> None:
+    def __init__(self, scope_draws: Draws) -> None:
         # No call of super().__init__: it counts nothing itself.
-        self.since = around.since
-        self._around = around
+        self.since = scope_draws.since
+        self._scope_draws = scope_draws
         self._is_over = False
         self.numbers: list[Number] = []
 
@@ -35,7 +35,7 @@ class TaskDraws(Draws):
         self, request: ScopedRequest, source: object, read_askers: Callable[[], RecordedAskers]
     ) -> EqualRequests:
         """Return the equal requests of a scope; see :meth:`Draws.equal_requests`."""
-        return self._around.equal_requests(request, source, read_askers)
+        return self._scope_draws.equal_requests(request, source, read_askers)
 
     def take(
         self,
@@ -47,7 +47,7 @@ class TaskDraws(Draws):
 
         :raises KeyboardInterrupt: if the draws were given back, since the task's map is over.
         """
-        number = self._around.take(request, asker, equal)
+        number = self._scope_draws.take(request, asker, equal)
         self.numbers.append(Number(request, number))
         if self._is_over:
             self.give_back(request, number)
@@ -56,25 +56,25 @@ class TaskDraws(Draws):
 
     def claim(self, request: ScopedRequest, number: int) -> None:
         """Mark a number as taken: another process drew it."""
-        self._around.claim(request, number)
+        self._scope_draws.claim(request, number)
         self.numbers.append(Number(request, number))
 
     def claim_from_task(self, request: ScopedRequest, number: int) -> None:
         """Take a number that a bound function took in another process; see
         :meth:`Draws.claim_from_task`.
         """
-        self._around.claim_from_task(request, number)
+        self._scope_draws.claim_from_task(request, number)
         self.numbers.append(Number(request, number))
         if self._is_over:
             self.give_back(request, number)
 
     def end(self, request: ScopedRequest, stored_at: float | None) -> None:
         """Note that a call has its answer; see :meth:`Draws.end`."""
-        self._around.end(request, stored_at)
+        self._scope_draws.end(request, stored_at)
 
     def counts(self) -> Counts:
         """Return the counts, from which another process can go on."""
-        return self._around.counts()
+        return self._scope_draws.counts()
 
     def give_back(self, request: ScopedRequest, number: int) -> None:
         """Free a number, unless it is free already."""
@@ -82,7 +82,7 @@ class TaskDraws(Draws):
             self.numbers.remove(Number(request, number))
         except ValueError:
             return
-        self._around.give_back(request, number)
+        self._scope_draws.give_back(request, number)
 
     def give_all_back(self) -> None:
         """Free all numbers."""
@@ -96,16 +96,18 @@ class CellDraws(Draws):
 
     They are taken in the scope as well, so a later call there is another draw.
 
-    :param around: counts the draws of the scope.
-    :param before: its counts before the map began.
+    :param scope_draws: counts the draws of the scope.
+    :param counts_before: its counts before the map began.
     :param holders: for each number that was taken in the scope, the cells that took it.
     """
 
-    __slots__ = ("_around", "_holders")
+    __slots__ = ("_holders", "_scope_draws")
 
-    def __init__(self, around: Draws, before: Counts, holders: dict[Number, set[int]]) -> None:
-        super().__init__(before)
-        self._around = around
+    def __init__(
+        self, scope_draws: Draws, counts_before: Counts, holders: dict[Number, set[int]]
+    ) -> None:
+        super().__init__(counts_before)
+        self._scope_draws = scope_draws
         self._holders = holders
 
     def take(
@@ -130,8 +132,8 @@ class CellDraws(Draws):
         holders = self._holders.get(Number(request, number), set())
         holders.discard(id(self))
         if not holders:
-            self._around.give_back(request, number)
+            self._scope_draws.give_back(request, number)
 
     def _take_in_scope(self, number: Number) -> None:
         self._holders.setdefault(number, set()).add(id(self))
-        self._around.claim(*number)
+        self._scope_draws.claim(*number)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .positions import TaskPosition
     from .workers import Gained
 
-KNOWN_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
+KEPT_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
 
 
 class TaskGroup:
@@ -76,7 +76,7 @@ class TaskGroup:
         self.meter = metering.Meter() if client is None else client.meter
         self._cell_draws: dict[int, CellDraws] = {}  # by cell, if rows vary
         self._holders: dict[Number, set[int]] = {}
-        self._before: Counts | None = None
+        self._counts_before: Counts | None = None
         self.token = os.urandom(8).hex()
         _groups[self.token] = self
 
@@ -86,10 +86,10 @@ class TaskGroup:
             return Draws()
         if not isinstance(item, CellRow):
             return self.active.draws
-        if self._before is None:
-            self._before = self.active.draws.counts()
+        if self._counts_before is None:
+            self._counts_before = self.active.draws.counts()
         if item.cell not in self._cell_draws:
-            draws = CellDraws(self.active.draws, self._before, self._holders)
+            draws = CellDraws(self.active.draws, self._counts_before, self._holders)
             self._cell_draws[item.cell] = draws
         return self._cell_draws[item.cell]
 
@@ -111,11 +111,11 @@ class TaskGroup:
         if self.active is not None:
             if self.active.arm is not None and self.cassette is None:
                 scopes.warn_of_refresh(self.active.arm)
-            before = f"{self.active.path}/"
+            prefix = f"{self.active.path}/"
             counts = split_counts(self.active.draws.counts(), self.active.path)
             for record, order in gained:
-                if record.scope.startswith(before):
-                    by_item[record.scope[len(before) :].partition("/")[0]].append((record, order))
+                if record.scope.startswith(prefix):
+                    by_item[record.scope[len(prefix) :].partition("/")[0]].append((record, order))
             gained = [(record, order) for record, order in gained if not record.scope]
         return pack_state(self.cassette, gained), counts, by_item
 
@@ -192,7 +192,7 @@ class RemoteTask(NamedTuple):
             if session.cassette is not None:
                 session.cassette.add_earlier(self.gained)
             draws = TaskDraws(Draws(self.counts))
-            job = _known(self.token, self.job)
+            job = _kept_job(self.token, self.job)
             context = copy_context()
             # A process that was forked in a task of another map inherited that map's.
             context.run(current_stops.set, ())
@@ -256,12 +256,12 @@ def _run(
 _jobs: dict[str, Job] = {}
 
 
-def _known(token: str, job: Job) -> Job:
+def _kept_job(token: str, job: Job) -> Job:
     """Return the job of a map as this process first got it: its clients keep their connections."""
-    known = _jobs.setdefault(token, job)
-    while len(_jobs) > KNOWN_JOBS:
+    kept_job = _jobs.setdefault(token, job)
+    while len(_jobs) > KEPT_JOBS:
         _jobs.pop(next(iter(_jobs)), None)
-    return known
+    return kept_job
 
 
 def apply_report(task: Task, result: TaskResult) -> None:
@@ -276,10 +276,10 @@ def apply_report(task: Task, result: TaskResult) -> None:
     for method, arguments, scope in result.events:
         with scopes.Active(scope, Draws()):
             getattr(group.cassette, method)(*arguments)
-    for why, counts, first in result.failures:
+    for reason, counts, description in result.failures:
         for scope, count in counts.items():
             for _ in range(count):
-                group.failures.add(scope, first, why)
+                group.failures.add(scope, description, reason)
     if result.error is not None and result.traceback:
         result.error.__cause__ = WorkerError(f"in another process:\n{result.traceback}")
 

@@ -156,8 +156,8 @@ def crossing(
     columns = {name for row in rows for name in row}
 
     def variables(texts: Mapping[str, Any]) -> set[str]:
-        used: set[str] = set(call.varied(texts, {}).templates().variables)
-        return used.difference(bound)
+        names: set[str] = set(call.varied(texts, {}).templates().variables)
+        return names.difference(bound)
 
     cells = cells_of(axes_of(vary, variables, columns))
     calls = [call.varied(cell.values(TEMPLATE), cell.values(PARAMETER)) for cell in cells]
@@ -186,34 +186,36 @@ def axes_of(
         raise TypeError(
             f"vary is {vary!r}; it must be a dict of levels by axis, with at least one axis"
         )
-    levels = {name: _levels(name, given) for name, given in vary.items()}
+    levels = {name: _levels(name, axis) for name, axis in vary.items()}
     texts = [
         [(name, level.value) for level in levels[name]] for name in TEMPLATES if name in levels
     ]
-    used: set[str] = set()
-    for chosen in itertools.product(*texts):
-        used.update(variables(dict(chosen)))
-    known = {
+    variable_names: set[str] = set()
+    for combination in itertools.product(*texts):
+        variable_names.update(variables(dict(combination)))
+    names = {
         PARAMETER: parameters_of("chat") - set(TEMPLATES),
         TEMPLATE: TEMPLATES,
-        VARIABLE: used,
+        VARIABLE: variable_names,
     }
-    return tuple(Axis(name, _kind(name, known, columns), found) for name, found in levels.items())
+    return tuple(
+        Axis(name, _kind(name, names, columns), axis_levels) for name, axis_levels in levels.items()
+    )
 
 
-def _kind(name: str, known: Mapping[str, Collection[str]], columns: Collection[Any]) -> str:
+def _kind(name: str, names: Mapping[str, Collection[str]], columns: Collection[Any]) -> str:
     """Return the kind of an axis.
 
-    :param known: the names of each kind.
+    :param names: those of each kind.
     :param columns: those of the rows.
     :raises ValueError: if the axis is of no kind or of two, or is a column.
     """
-    kinds = [kind for kind, names in known.items() if name in names]
+    kinds = [kind for kind, kind_names in names.items() if name in kind_names]
     if not kinds:
         raise ValueError(
             f"vary has the unknown axis {name!r}; it must be a model parameter "
-            f"({', '.join(sorted(known[PARAMETER]))}), a template ({', '.join(TEMPLATES)}) or a variable of the "
-            f"templates ({', '.join(sorted(known[VARIABLE])) or 'they have none'})"
+            f"({', '.join(sorted(names[PARAMETER]))}), a template ({', '.join(TEMPLATES)}) or a variable of the "
+            f"templates ({', '.join(sorted(names[VARIABLE])) or 'they have none'})"
         )
     if len(kinds) > 1:
         raise ValueError(
@@ -231,15 +233,18 @@ def _kind(name: str, known: Mapping[str, Collection[str]], columns: Collection[A
     return kinds[0]
 
 
-def _levels(name: Any, given: Any) -> tuple[Level, ...]:
-    """Return the levels of an axis."""
-    if isinstance(given, Mapping):
-        levels = tuple(Level(label, value) for label, value in given.items())
-    elif isinstance(given, (list, tuple)):
-        levels = tuple(Level(value, value) for value in given)
+def _levels(name: Any, axis: Any) -> tuple[Level, ...]:
+    """Return the levels of an axis.
+
+    :param axis: a list of values, or a dict of values by label.
+    """
+    if isinstance(axis, Mapping):
+        levels = tuple(Level(label, value) for label, value in axis.items())
+    elif isinstance(axis, (list, tuple)):
+        levels = tuple(Level(value, value) for value in axis)
     else:
         raise TypeError(
-            f"vary[{name!r}] is {type(given).__name__}; it must be a list of values, or a dict of values by label"
+            f"vary[{name!r}] is {type(axis).__name__}; it must be a list of values, or a dict of values by label"
         )
     if not levels:
         raise ValueError(f"vary[{name!r}] is empty; give at least one level")
@@ -286,10 +291,10 @@ def _differing_only_in(axis: Axis, cells: Sequence[Cell]) -> Iterator[tuple[int,
 def _send_the_same(crossed: Crossing, job: CrossedJob, number: int, other_number: int) -> bool:
     """Return whether two cells send the same request about each row."""
     requests = (_request(job, item) for item in crossed.items_of(number))
-    others = (_request(job, item) for item in crossed.items_of(other_number))
+    other_requests = (_request(job, item) for item in crossed.items_of(other_number))
     return all(
-        request is not None and request == other
-        for request, other in zip(requests, others, strict=True)
+        request is not None and request == other_request
+        for request, other_request in zip(requests, other_requests, strict=True)
     )
 
 
@@ -308,8 +313,8 @@ def _request(job: CrossedJob, item: CellRow) -> Any:
     conversation = job.conversation(item)
     try:
         with scopes.Active(scopes.reserved_name(0), scopes.Draws()):  # nothing is counted
-            wanted = next(conversation)
-            request = job.client.build_request(wanted.messages, **wanted.params)
+            question = next(conversation)
+            request = job.client.build_request(question.messages, **question.params)
     except (LLMCallError, TypeError, ValueError):  # the run itself raises it
         return None
     finally:

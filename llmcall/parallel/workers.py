@@ -79,9 +79,11 @@ def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
             # A map in a worker passes on the very same state, so its tasks can join the session of
             # their own map instead of waiting for its end.
             return session.state
-    file = None if cassette is None else (os.path.realpath(cassette.path), cassette.mode)
+    path_and_mode = None
+    if cassette is not None:
+        path_and_mode = os.path.realpath(cassette.path), cassette.mode
     try:
-        return pickle.dumps((config.pack(), tuple(budgets.open_budgets), file, gained))
+        return pickle.dumps((config.pack(), tuple(budgets.open_budgets), path_and_mode, gained))
     except UNPICKLABLE as error:
         raise TypeError(
             f"the settings cannot be sent to other processes: {error}. A function among them, such as api_key=, must "
@@ -102,7 +104,7 @@ class WorkerSession:
     """
 
     def __init__(self, state: bytes) -> None:
-        settings, self._budgets, file, gained = pickle.loads(state)
+        settings, self._budgets, path_and_mode, gained = pickle.loads(state)
         self.state = state
         self.tasks = 0
         self._usage: deque[tuple[str, str, UsageDelta, str]] = deque()
@@ -110,9 +112,9 @@ class WorkerSession:
         self.cassette: WorkerCassette | None = None
         cassettes.forget_named()
         self._layers = config.unpacked(settings)
-        if file is not None:
+        if path_and_mode is not None:
             with config.using(self._layers):
-                self.cassette = WorkerCassette(*file)
+                self.cassette = WorkerCassette(*path_and_mode)
                 self.cassette.start()
                 self.cassette.add_earlier(gained)
         self.generation = self._layers.generation
@@ -154,13 +156,13 @@ class WorkerSession:
         with _changed:
             failures = process_failures if cassette is None else cassette.failures
             return result._replace(
-                usage=_taken(self._usage),
-                events=[] if cassette is None else _taken(cassette.events),
+                usage=_emptied(self._usage),
+                events=[] if cassette is None else _emptied(cassette.events),
                 failures=failures.take(),
             )
 
 
-def _taken(queue: deque[Any]) -> list[Any]:
+def _emptied(queue: deque[Any]) -> list[Any]:
     """Take all items of a queue, to which other threads may add more meanwhile."""
     return [queue.popleft() for _ in range(len(queue))]
 
@@ -223,10 +225,10 @@ class WorkerCassette(Cassette):
 
     def find(self, request: Request | str, order: CallOrder) -> Record | None:
         """Return the recorded answer of a request, or the record of a key, or ``None``."""
-        found = super().find(request, order)
-        if found is not None:
-            self._note("find", found.cache_key, order)
-        return found
+        record = super().find(request, order)
+        if record is not None:
+            self._note("find", record.cache_key, order)
+        return record
 
     def count_replay(self) -> None:
         """Count a call that it answered."""
@@ -235,9 +237,9 @@ class WorkerCassette(Cassette):
 
     def add(self, record: Record, order: CallOrder, source: str = FROM_FUNCTION) -> Record:
         """Add an answer, unless one is recorded already; return the recorded one."""
-        kept = super().add(record, order, source)
-        self._note("add", kept, order, source)
-        return kept
+        recorded = super().add(record, order, source)
+        self._note("add", recorded, order, source)
+        return recorded
 
     def add_earlier(self, gained: Gained) -> None:
         """Add what the original gained before the map began."""

@@ -53,8 +53,8 @@ def matched_actors(run: RecordedRun, other: RecordedRun, align: Align | None) ->
         added = {scope: theirs[scope] for scope in theirs if scope not in {*ours, *renamed}}
         edited = _edited_actors(missing, added)
     renamed |= edited
-    for before, after in renamed.items():
-        theirs[after] = theirs.pop(before)
+    for other_scope, scope in renamed.items():
+        theirs[scope] = theirs.pop(other_scope)
     return MatchedActors(ours, theirs, renamed, edited)
 
 

@@ -123,38 +123,38 @@ class AnswerIndex:
             for text in message.texts:
                 yield from self._heard_in(text, number, CallPosition(actor, place))
 
-    def _heard_in(self, text: str, number: int, hearer: CallPosition) -> Iterator[Heard]:
+    def _heard_in(self, text: str, number: int, quoting_call: CallPosition) -> Iterator[Heard]:
         tokenized = text_of(text)
         end = 0
         for quote in self._quotes(text):
             if quote.begin < end:
                 continue
-            earlier = [each for each in quote.sources if self._may_come_before(each, hearer)]
+            earlier = [each for each in quote.sources if self._may_come_before(each, quoting_call)]
             if len(tokenized.words) > quote.end - quote.begin and quote.size < LONG_ANSWER:
                 before = tokenized.words[max(0, quote.begin - NAME_WORDS) : quote.begin]
                 earlier = [each for each in earlier if self._is_named(each.actor, before)]
             if earlier:
                 end = quote.end
                 source = max(
-                    earlier, key=lambda each: self._nearness(each, hearer, quote, tokenized)
+                    earlier, key=lambda each: self._nearness(each, quoting_call, quote, tokenized)
                 )
                 begin = tokenized.word_tokens[quote.begin]
                 last = tokenized.word_tokens[quote.end - 1]
                 quoted_text = "".join(tokenized.tokens[begin : last + 1])
                 yield Heard(number, source.actor, source.place + 1, quoted_text, len(earlier) - 1)
 
-    def _may_come_before(self, source: CallPosition, hearer: CallPosition) -> bool:
+    def _may_come_before(self, source: CallPosition, quoting_call: CallPosition) -> bool:
         """Return whether an answer may have come before a call.
 
         A recording keeps no order between actors. So another's answer may have, unless it stands in
         a later round, or clearly later among its actor's calls.
         """
-        if source.actor == hearer.actor:
-            return source.place < hearer.place
+        if source.actor == quoting_call.actor:
+            return source.place < quoting_call.place
         if self._run.rounds is not None:
-            return self._round_number(source) <= self._round_number(hearer)
-        is_later = source.place > hearer.place + CALLS_AHEAD
-        return not (is_later and self._progress(source) > self._progress(hearer))
+            return self._round_number(source) <= self._round_number(quoting_call)
+        is_later = source.place > quoting_call.place + CALLS_AHEAD
+        return not (is_later and self._progress(source) > self._progress(quoting_call))
 
     def _round_number(self, position: CallPosition) -> int:
         call = self._calls[position.actor][position.place]
@@ -164,13 +164,13 @@ class AnswerIndex:
         return position.place / len(self._calls[position.actor])
 
     def _nearness(
-        self, source: CallPosition, hearer: CallPosition, quote: QuotedWords, tokenized: Text
+        self, source: CallPosition, quoting_call: CallPosition, quote: QuotedWords, tokenized: Text
     ) -> tuple[Any, ...]:
         """Return what is largest for the likeliest source of a quote: one that the text names, of
         an earlier round, and of these the last.
         """
         before = tokenized.words[max(0, quote.begin - NAME_WORDS) : quote.begin]
-        return self._is_named(source.actor, before), source.place < hearer.place, source.place
+        return self._is_named(source.actor, before), source.place < quoting_call.place, source.place
 
     def _is_named(self, actor: str, words: Collection[str]) -> bool:
         """Return whether some words name an actor, by a level of its scope path."""

@@ -51,7 +51,7 @@ class Repeats:
     def is_in_other_prompt(self, scope: str, number: int, context: tuple[str, ...]) -> bool:
         """Return whether another prompt of an actor has some words; none are in every prompt.
 
-        :param number: the place of the prompt at hand.
+        :param number: the index of the prompt among that actor's calls.
         """
         calls = self._actors[scope]
         if len(calls) == 1 or not context:
@@ -83,7 +83,7 @@ class Repeats:
         One of these answers must have other words: else the words may be the program's own.
 
         :param scope: the actor's.
-        :param number: the place of the prompt at hand among its calls.
+        :param number: the index of the prompt among that actor's calls.
         :param context: the words before the quote.
         :param form: what is quoted.
         :param group: the parts that may be quoted.
@@ -146,7 +146,7 @@ class Group(NamedTuple):
 class Continuation(NamedTuple):
     """What follows some words in a prompt.
 
-    :param call: the place of the prompt among its actor's calls.
+    :param call: the index of the prompt among its actor's calls.
     :param run: 0 or 1.
     :param texts: the texts of the prompt, and from which character on they follow.
     """

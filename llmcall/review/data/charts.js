@@ -15,19 +15,19 @@ function showSurvey() {
 
 function drawSurvey() {
   find("distributions").replaceChildren(...survey.map(({ field, values, groups }) => {
-    const [name, found] = groups.find(([each]) => each === find("by").value) ?? groups[0];
+    const [name, groupCounts] = groups.find(([each]) => each === find("by").value) ?? groups[0];
     const shades = shadesOf(values);
     const legend = values.map((value, number) => make("span", { class: "key" }, make("span", { class: `swatch ${shades[number]}` }), ` ${value}`));
-    const lines = found.map(([group, counts]) => {
-      const sum = counts.reduce((one, two) => one + two, 0);
-      const parts = counts.map((number, place) => [number, values[place], shades[place]]).filter(([number]) => number);
-      const bar = make("div", { class: "stack", "aria-hidden": "true" }, ...parts.map(([number, value, shade]) => {
+    const lines = groupCounts.map(([group, counts]) => {
+      const sum = counts.reduce((total, number) => total + number, 0);
+      const segments = counts.map((number, index) => [number, values[index], shades[index]]).filter(([number]) => number);
+      const bar = make("div", { class: "stack", "aria-hidden": "true" }, ...segments.map(([number, value, shade]) => {
         const share = number / sum;
         const piece = make("span", { class: shade, title: `${value}: ${number} of ${sum} (${percent(share)})` }, share > 0.12 ? percent(share) : "");
         piece.style.flexGrow = number;
         return piece;
       }));
-      const words = parts.map(([number, value]) => `${value}: ${number}`).join(", ");
+      const words = segments.map(([number, value]) => `${value}: ${number}`).join(", ");
       return make("tr", null, make("th", { scope: "row", dir: "auto" }, group),
         make("td", null, bar, make("span", { class: "hidden" }, words)), make("td", { class: "number" }, sum.toLocaleString("en")));
     });
@@ -52,33 +52,33 @@ function shadesOf(values) {
 const LARGEST = 20;
 
 function showCosts() {
-  const sides = compared ? ["one", "other"] : ["one"];
+  const sides = isCompared ? ["one", "other"] : ["one"];
   const isCost = calls.cost.some((cost) => cost !== null && cost > 0);
   const numbers = isCost ? [calls.cost] : [calls.input, calls.output];
-  const known = (call) => numbers.map((each) => each[call] ?? null).filter((number) => number !== null);
+  const amountsOf = (call) => numbers.map((each) => each[call] ?? null).filter((number) => number !== null);
   const sums = rowNames.map((name, row) => {
-    const found = sides.map(() => null); // unknown
+    const totals = sides.map(() => null); // unknown
     for (let cell = starts[row]; cell < starts[row + 1]; cell++) {
-      sides.forEach((side, number) => { for (const each of known(cells[side][cell])) found[number] += each; });
+      sides.forEach((side, number) => { for (const each of amountsOf(cells[side][cell])) totals[number] += each; });
     }
-    return [name, found];
+    return [name, totals];
   });
-  const size = ([, found]) => Math.max(...found);
-  sums.sort((one, two) => size(two) - size(one));
+  const size = ([, totals]) => Math.max(...totals);
+  sums.sort((first, second) => size(second) - size(first));
   // A picture of bars that are all alike, or of nothing known, says nothing.
   if (survey.length || !size(sums[0] ?? ["", [0]]) || sums.length < 2 || size(sums[0]) < 1.5 * size(sums[sums.length - 1])) return;
   const rest = sums.splice(LARGEST);
-  const largest = size(sums[0]), worded = isCost ? dollars : (sum) => `${sum.toLocaleString("en")} tokens`;
-  const label = (sum) => (sum === null ? "unknown" : worded(sum));
+  const largest = size(sums[0]), format = isCost ? dollars : (sum) => `${sum.toLocaleString("en")} tokens`;
+  const label = (sum) => (sum === null ? "unknown" : format(sum));
   find("costs").hidden = false;
   find("costs-heading").textContent = `${isCost ? "Cost" : "Tokens"} by scope${rest.length ? `: the ${sums.length} largest of ${rowNames.length.toLocaleString("en")}` : ""}`;
-  find("bars").replaceChildren(...sums.map(([name, found]) => make("tr", null, make("th", { scope: "row", dir: "auto" }, name),
-    make("td", null, ...found.map((sum, number) => {
-      const which = compared ? (number ? " other run" : " this run") : "";
-      return make("div", null, bar((60 * sum) / largest, number), ` ${label(sum)}${which}`);
+  find("bars").replaceChildren(...sums.map(([name, totals]) => make("tr", null, make("th", { scope: "row", dir: "auto" }, name),
+    make("td", null, ...totals.map((sum, number) => {
+      const runName = isCompared ? (number ? " other run" : " this run") : "";
+      return make("div", null, bar((60 * sum) / largest, number), ` ${label(sum)}${runName}`);
     })))));
   if (rest.length) {
-    const sum = rest.reduce((sofar, [, found]) => sofar + found[0], 0);
+    const sum = rest.reduce((total, [, totals]) => total + totals[0], 0);
     find("bars").append(make("tr", null, make("th", { scope: "row" }, plural(rest.length, "more scope")), make("td", null, `together ${label(sum)}`)));
   }
 }
@@ -97,17 +97,17 @@ let spreadShown = 0;
 function showSpread() {
   find("draws").hidden = !spread.length;
   const cellOf = new Map(cells.one.map((call, cell) => [call, cell]));
-  for (const [drawn, counts] of spread.slice(spreadShown, spreadShown + AT_ONCE)) {
-    const last = asked(drawn[0]).pop();
-    const words = last === undefined ? texts[calls.title[drawn[0]]] : textsOf(last).join(" ");
-    const found = counts.slice(0, ANSWERS).map(([answer, number]) => make("tr", null,
-      make("td", null, ...(counts[0][1] > 1 ? [bar((70 * number) / drawn.length, 0)] : []), ` ${number} ×`),
+  for (const [drawnCalls, counts] of spread.slice(spreadShown, spreadShown + AT_ONCE)) {
+    const lastMessage = messagesOf(drawnCalls[0]).pop();
+    const words = lastMessage === undefined ? texts[calls.title[drawnCalls[0]]] : textsOf(lastMessage).join(" ");
+    const answerRows = counts.slice(0, ANSWERS).map(([answer, number]) => make("tr", null,
+      make("td", null, ...(counts[0][1] > 1 ? [bar((70 * number) / drawnCalls.length, 0)] : []), ` ${number} ×`),
       make("td", { dir: "auto" }, brief(texts[answer], 100) || "(empty)")));
-    if (counts.length > ANSWERS) found.push(make("tr", null, make("td", null, ""), make("td", null, `and ${counts.length - ANSWERS} more`)));
+    if (counts.length > ANSWERS) answerRows.push(make("tr", null, make("td", null, ""), make("td", null, `and ${counts.length - ANSWERS} more`)));
     find("spread").append(make("div", { class: "question" },
-      make("button", { type: "button", class: "link", dir: "auto", onclick: () => open(cellOf.get(drawn[0])) }, brief(words, 120)),
-      make("p", { class: "dim" }, `${plural(drawn.length, "draw")}, ${plural(counts.length, "different answer")}`),
-      make("table", { class: "answers" }, make("tbody", null, ...found))));
+      make("button", { type: "button", class: "link", dir: "auto", onclick: () => open(cellOf.get(drawnCalls[0])) }, brief(words, 120)),
+      make("p", { class: "dim" }, `${plural(drawnCalls.length, "draw")}, ${plural(counts.length, "different answer")}`),
+      make("table", { class: "answers" }, make("tbody", null, ...answerRows))));
   }
   spreadShown += AT_ONCE;
   find("more").hidden = spreadShown >= spread.length;

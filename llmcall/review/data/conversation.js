@@ -1,15 +1,15 @@
 // One call: its conversation as it stood; of two runs, both side by side.
 
-const OPEN = 1500; // characters of a text that are shown at once
+const SHOWN_CHARACTERS = 1500; // characters of a text that are shown at once
 const ROLES = new Set(["system", "developer", "user", "assistant", "tool", "function"]);
 
 function open(cell) {
   location.hash = linkOf(cell);
-  if (opened !== cell) show(cell);
+  if (openedCell !== cell) show(cell);
 }
 
 function show(cell) {
-  opened = cell;
+  openedCell = cell;
   find("conversation").hidden = false;
   document.body.classList.add("reading");
   for (const button of rows.querySelectorAll("[data-cell]")) button.setAttribute("aria-pressed", Number(button.dataset.cell) === cell);
@@ -22,14 +22,14 @@ function show(cell) {
 }
 
 function showConversation() {
-  const row = cells.row[opened], status = cells.status[opened];
-  find("title").textContent = nameOf(opened);
-  find("previous").disabled = opened === starts[row];
-  find("next").disabled = opened + 1 >= starts[row + 1];
-  const why = parted[opened];
+  const row = cells.row[openedCell], status = cells.status[openedCell];
+  find("title").textContent = nameOf(openedCell);
+  find("previous").disabled = openedCell === starts[row];
+  find("next").disabled = openedCell + 1 >= starts[row + 1];
+  const why = parted[openedCell];
   find("status").replaceChildren(...(why ? [`◆ The runs part here: ${why[0]}: `, ...changes(why[1])] : [STATUS[status] ?? ""]));
   find("status").hidden = !find("status").textContent;
-  const sides = [[cells.one[opened], "this run"], [cells.other[opened], "the other run"]].filter(([call]) => call >= 0);
+  const sides = [[cells.one[openedCell], "this run"], [cells.other[openedCell], "the other run"]].filter(([call]) => call >= 0);
   find("sides").className = sides.length > 1 ? "two" : "";
   find("sides").replaceChildren(...sides.map(([call, name], number) => side(call, name, sides[1 - number]?.[0], number)));
 }
@@ -43,32 +43,32 @@ function changes(text) {
 }
 
 function side(call, name, other, number) {
-  const path = histories(call), known = Math.max(0, path.length - calls.new[call]);
-  const beside = sidesOf(call, other);
+  const path = histories(call), repeated = Math.max(0, path.length - calls.new[call]);
+  const comparison = comparisonOf(call, other);
   const view = (message, isAnswer, node) => bubble(message, {
-    isAnswer, node, differs: beside !== null && !beside.theirs.has(message), other: beside?.pairs.get(message), tag: number ? "ins" : "del",
+    isAnswer, node, differs: comparison !== null && !comparison.theirs.has(message), other: comparison?.pairs.get(message), tag: number ? "ins" : "del",
   });
-  const article = make("article", { "aria-label": name }, ...(compared ? [make("h3", null, name)] : []), about(call));
+  const article = make("article", { "aria-label": name }, ...(isCompared ? [make("h3", null, name)] : []), about(call));
   const parameters = texts[calls.parameters[call]];
   if (parameters) article.append(folded(parameters, 90, "parameters"));
-  const earlier = path.slice(0, known).map((node) => nodes[node][1]);
+  const earlier = path.slice(0, repeated).map((node) => nodes[node][1]);
   const bubbles = path.map((node) => view(nodes[node][1], false, node));
-  if (known > 1) {
-    const different = beside === null ? 0 : earlier.filter((message) => !beside.theirs.has(message)).length;
+  if (repeated > 1) {
+    const different = comparison === null ? 0 : earlier.filter((message) => !comparison.theirs.has(message)).length;
     const isOpen = terms.length > 0 && earlier.some((message) => textsOf(message).some((text) => marked(text).length > 1));
-    const summary = plural(known, "earlier message") + (different ? `, ${different} of them ≠ different` : "");
-    article.append(make("details", isOpen ? { open: "" } : null, make("summary", null, summary), ...bubbles.slice(0, known)));
-  } else article.append(...bubbles.slice(0, known));
-  article.append(...bubbles.slice(known), ...calls.answers[call].map((answer) => view(answer, true)));
+    const summary = plural(repeated, "earlier message") + (different ? `, ${different} of them ≠ different` : "");
+    article.append(make("details", isOpen ? { open: "" } : null, make("summary", null, summary), ...bubbles.slice(0, repeated)));
+  } else article.append(...bubbles.slice(0, repeated));
+  article.append(...bubbles.slice(repeated), ...calls.answers[call].map((answer) => view(answer, true)));
   return article;
 }
 
 /** Return the messages and answers of the call beside a call, and which of them belongs to which; null if none is there. */
-function sidesOf(call, other) {
+function comparisonOf(call, other) {
   if (other === undefined) return null;
-  const ours = asked(call), theirs = asked(other);
+  const ours = messagesOf(call), theirs = messagesOf(other);
   const pairs = counterparts(ours, theirs);
-  for (const [message, beside] of counterparts(calls.answers[call], calls.answers[other])) pairs.set(message, beside);
+  for (const [message, counterpart] of counterparts(calls.answers[call], calls.answers[other])) pairs.set(message, counterpart);
   return { theirs: new Set([...theirs, ...calls.answers[other]]), pairs };
 }
 
@@ -95,41 +95,41 @@ function folded(text, limit, name) {
 /** Return a message. Its view says whether it is an answer, differs, which other message stands beside it, and its history. */
 function bubble(message, view) {
   const [role, parts] = messages[message], kind = role.split(/[ ,]/, 1)[0];
-  const others = view.other === undefined ? [] : messages[view.other][1];
-  const blocks = parts.map((text, number) => block(texts[text], others[number] === undefined ? null : texts[others[number]], view.tag));
+  const otherTexts = view.other === undefined ? [] : messages[view.other][1];
+  const blocks = parts.map((text, number) => block(texts[text], otherTexts[number] === undefined ? null : texts[otherTexts[number]], view.tag));
   const content = make("div", { class: "content" }, ...(blocks.length ? blocks : [block("", null)]));
   const classes = ["message", ROLES.has(kind) ? kind : "other", view.isAnswer && "answer", view.differs && "differs"];
   const sign = view.differs ? make("span", { class: "sign" }, " ≠ differs") : "";
   return make("div", { class: classes.filter(Boolean).join(" ") },
-    make("div", { class: "role", dir: "auto" }, role, sign), content, ...quoted(heard[view.node] ?? []));
+    make("div", { class: "role", dir: "auto" }, role, sign), content, ...quoteList(heard[view.node] ?? []));
 }
 
 /** Return which earlier answers a message quotes, with links to them. */
-function quoted(found) {
-  if (!found.length) return [];
-  const items = found.map(([actor, call, others, text]) => {
+function quoteList(quotes) {
+  if (!quotes.length) return [];
+  const items = quotes.map(([actor, call, otherCount, text]) => {
     const name = `${actors[actor]}, call ${call}`;
     const cell = cellOfLink.get(`${actors[actor]}:${call}`);
     const link = cell === undefined ? name : make("a", { href: linkOf(cell), dir: "auto" }, name);
-    return make("li", { dir: "auto" }, "quotes ", link, others ? ` or ${plural(others, "other answer")} with the same words` : "", `: “${brief(texts[text], 80)}”`);
+    return make("li", { dir: "auto" }, "quotes ", link, otherCount ? ` or ${plural(otherCount, "other answer")} with the same words` : "", `: “${brief(texts[text], 80)}”`);
   });
   return [make("ul", { class: "quotes" }, ...items)];
 }
 
 /** Return a piece of a message: JSON laid out, with a way to see it as written; a long text cut, with a way to see all. */
 function block(text, other, tag) {
-  const laid = laidOut(text), otherLaid = other === null ? null : laidOut(other);
-  const body = make("div", { class: laid === null ? "text" : "text json", dir: "auto" });
-  let whole = text.length <= OPEN || terms.length > 0 || other !== null, raw = false;
+  const formatted = formattedJSON(text), otherFormatted = other === null ? null : formattedJSON(other);
+  const body = make("div", { class: formatted === null ? "text" : "text json", dir: "auto" });
+  let isWhole = text.length <= SHOWN_CHARACTERS || terms.length > 0 || other !== null, isRaw = false;
   const draw = () => {
-    const words = raw || laid === null ? text : laid;
-    if (other === null) body.replaceChildren(...marked((whole ? words : `${words.slice(0, OPEN)}…`) || "(empty)"));
-    else body.replaceChildren(...compare(words, raw || otherLaid === null ? other : otherLaid, tag));
+    const words = isRaw || formatted === null ? text : formatted;
+    if (other === null) body.replaceChildren(...marked((isWhole ? words : `${words.slice(0, SHOWN_CHARACTERS)}…`) || "(empty)"));
+    else body.replaceChildren(...compare(words, isRaw || otherFormatted === null ? other : otherFormatted, tag));
   };
   draw();
-  const all = make("button", { type: "button", class: "small", onclick: () => { whole = true; all.remove(); draw(); } }, `all ${plural(text.length, "character")}`);
-  const swap = make("button", { type: "button", class: "small", "aria-pressed": "false", onclick: () => { raw = !raw; swap.setAttribute("aria-pressed", raw); draw(); } }, "as written");
-  const parts = [body, ...(whole ? [] : [all]), ...(laid === null || laid === text ? [] : [swap])];
+  const allButton = make("button", { type: "button", class: "small", onclick: () => { isWhole = true; allButton.remove(); draw(); } }, `all ${plural(text.length, "character")}`);
+  const rawButton = make("button", { type: "button", class: "small", "aria-pressed": "false", onclick: () => { isRaw = !isRaw; rawButton.setAttribute("aria-pressed", isRaw); draw(); } }, "as written");
+  const parts = [body, ...(isWhole ? [] : [allButton]), ...(formatted === null || formatted === text ? [] : [rawButton])];
   return make("div", null, ...parts);
 }
 
@@ -140,27 +140,27 @@ function compare(text, other, tag) {
 }
 
 /** Return JSON with line ends and indentation, its tokens as they are; null if it is no object or array. */
-function laidOut(text) {
+function formattedJSON(text) {
   if (!/^\s*[[{]/.test(text)) return null;
   try { JSON.parse(text); } catch { return null; }
-  let out = "", depth = 0;
+  let output = "", depth = 0;
   const tokens = text.match(/"(?:[^"\\]|\\.)*"|[[\]{}:,]|[^\s[\]{}:,"]+/g);
   const line = () => `\n${"  ".repeat(depth)}`;
   tokens.forEach((token, number) => {
     if (token === "}" || token === "]") {
       depth -= 1;
-      out += (tokens[number - 1] === "{" || tokens[number - 1] === "[" ? "" : line()) + token;
+      output += (tokens[number - 1] === "{" || tokens[number - 1] === "[" ? "" : line()) + token;
     } else {
-      if (number && (tokens[number - 1] === "," || tokens[number - 1] === "{" || tokens[number - 1] === "[")) out += line();
-      out += token === ":" ? ": " : token;
+      if (number && (tokens[number - 1] === "," || tokens[number - 1] === "{" || tokens[number - 1] === "[")) output += line();
+      output += token === ":" ? ": " : token;
       if (token === "{" || token === "[") depth += 1;
     }
   });
-  return out;
+  return output;
 }
 
 function close() {
-  const cell = opened;
+  const cell = openedCell;
   leave();
   if (!hits) showGrid();
   activate(cell, true);
@@ -169,14 +169,14 @@ function close() {
 function leave() {
   find("conversation").hidden = true;
   document.body.classList.remove("reading");
-  opened = -1;
+  openedCell = -1;
   history.replaceState(null, "", location.pathname + location.search);
 }
 
 /** Open the call that the address names. */
 function follow() {
-  const cell = linked(location.hash);
-  if (cell === opened || cell < 0) return;
+  const cell = linkedCell(location.hash);
+  if (cell === openedCell || cell < 0) return;
   if (hits ? !hits.includes(cell) : isShown !== null && !isShown[cell]) {
     find("search").value = find("only").value = find("model").value = "";
     search();

@@ -7,7 +7,7 @@ const STATUS = { changed: "≠ changed", added: "+ only in the other run", missi
 const SIGNS = { changed: "≠", added: "+", missing: "−", same: "" };
 const MARKS = { refused: "⊘", cut: "✂", "asked again": "↻" };
 const MARK_WORDS = { refused: "refused", cut: "cut: ended by length", "asked again": "not usable, asked again" };
-const compared = cells.status.some(Boolean);
+const isCompared = cells.status.some(Boolean);
 
 const find = (id) => document.getElementById(id);
 
@@ -57,20 +57,20 @@ const answerOf = (call) => calls.answers[call].flatMap(textsOf).join(" ");
 
 /** Return the histories with which a call begins, the shortest first; the last message of each is new. */
 function histories(call) {
-  const found = [];
-  for (let node = calls.node[call]; node >= 0; node = nodes[node][0]) found.push(node);
-  return found.reverse();
+  const path = [];
+  for (let node = calls.node[call]; node >= 0; node = nodes[node][0]) path.push(node);
+  return path.reverse();
 }
 
 /** Return the messages that a call asked, the first one first. */
-const asked = (call) => histories(call).map((node) => nodes[node][1]);
+const messagesOf = (call) => histories(call).map((node) => nodes[node][1]);
 
 // Cells: row r has those from starts[r] to starts[r + 1], in the order of the columns
 
-const count = cells.row.length;
+const cellCount = cells.row.length;
 const starts = [0];
-for (let cell = 1; cell <= count; cell++) {
-  if (cell === count || cells.row[cell] !== cells.row[cell - 1]) starts.push(cell);
+for (let cell = 1; cell <= cellCount; cell++) {
+  if (cell === cellCount || cells.row[cell] !== cells.row[cell - 1]) starts.push(cell);
 }
 
 /** Return the calls of a cell: of this run, of the other one, or of both. */
@@ -98,10 +98,10 @@ function nameOf(cell) {
 
 const linkOf = (cell) => `#${encodeURIComponent(actors[cells.actor[cell]])}:${cells.call[cell]}`;
 const cellOfLink = new Map();
-for (let cell = 0; cell < count; cell++) cellOfLink.set(`${actors[cells.actor[cell]]}:${cells.call[cell]}`, cell);
+for (let cell = 0; cell < cellCount; cell++) cellOfLink.set(`${actors[cells.actor[cell]]}:${cells.call[cell]}`, cell);
 
 /** Return the cell that a link names, or -1. */
-function linked(hash) {
+function linkedCell(hash) {
   try {
     return cellOfLink.get(decodeURIComponent(hash.slice(1))) ?? -1;
   } catch {

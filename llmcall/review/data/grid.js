@@ -8,7 +8,7 @@ let shownColumns = columnNames.map((_, column) => column); // likewise
 let isShown = null; // of each cell, whether the filters let it through; null: all
 let hits = null; // the cells that were searched for; null: no search
 let firstColumn = 0, columns = 1; // which of the shown columns are in sight
-let active = 0, opened = -1; // the cell that Tab reaches; the one whose conversation is open
+let activeCell = 0, openedCell = -1; // the cell that Tab reaches; the one whose conversation is open
 
 // A list of which only the rows in sight are built
 
@@ -21,7 +21,7 @@ function showList(height, count, build) {
   rows.replaceChildren();
   rows.style.height = `${height * count}px`;
   fill();
-  if (focused) rows.querySelector(`[data-cell="${active}"]`)?.focus({ preventScroll: true });
+  if (focused) rows.querySelector(`[data-cell="${activeCell}"]`)?.focus({ preventScroll: true });
 }
 
 function fill() {
@@ -77,14 +77,14 @@ const columnsInSight = () => shownColumns.slice(firstColumn, firstColumn + colum
 
 function buildRow(number) {
   const row = shownRows[number], name = rowNames[row];
-  const at = name.lastIndexOf("/") + 1;
+  const nameStart = name.lastIndexOf("/") + 1;
   const element = make("div", { class: "row", role: "row", "aria-rowindex": number + 1 },
     make("div", { class: "name", role: "rowheader", dir: "auto", title: name },
-      make("span", { class: "outer" }, name.slice(0, at)), name.slice(at)));
+      make("span", { class: "outer" }, name.slice(0, nameStart)), name.slice(nameStart)));
   for (const column of columnsInSight()) {
     const cell = cellAt(row, column);
-    const inside = cell < 0 ? [] : [buildCell(cell)];
-    element.append(make("div", { role: "gridcell", "aria-colindex": column + 2 }, ...inside));
+    const content = cell < 0 ? [] : [buildCell(cell)];
+    element.append(make("div", { role: "gridcell", "aria-colindex": column + 2 }, ...content));
   }
   return element;
 }
@@ -93,7 +93,7 @@ function buildCell(cell) {
   const status = cells.status[cell], isFiltered = isShown !== null && !isShown[cell];
   const button = make("button", {
     type: "button", class: `cell ${status}${cell in parted ? " parted" : ""}${isFiltered ? " filtered" : ""}`,
-    "data-cell": cell, dir: "auto", tabindex: cell === active ? 0 : -1, "aria-pressed": cell === opened,
+    "data-cell": cell, dir: "auto", tabindex: cell === activeCell ? 0 : -1, "aria-pressed": cell === openedCell,
     onclick: () => open(cell),
   });
   if (isFiltered) {
@@ -112,11 +112,11 @@ function buildCell(cell) {
 /** Return signs with words for those who do not see them: the status of a call, and its marks. */
 function signs(cell) {
   const status = cells.status[cell];
-  const found = [];
-  if (cell in parted) found.push(["◆", `the runs part here: ${parted[cell][0]}`]);
-  else if (SIGNS[status]) found.push([SIGNS[status], STATUS[status]]);
-  for (const mark of marksOf(cell)) found.push([MARKS[mark], MARK_WORDS[mark]]);
-  return found.flatMap(([sign, words]) => [
+  const labelledSigns = [];
+  if (cell in parted) labelledSigns.push(["◆", `the runs part here: ${parted[cell][0]}`]);
+  else if (SIGNS[status]) labelledSigns.push([SIGNS[status], STATUS[status]]);
+  for (const mark of marksOf(cell)) labelledSigns.push([MARKS[mark], MARK_WORDS[mark]]);
+  return labelledSigns.flatMap(([sign, words]) => [
     make("span", { class: "sign", dir: "ltr", title: words },
       make("span", { "aria-hidden": "true" }, sign), make("span", { class: "hidden" }, words)), " ",
   ]);
@@ -126,7 +126,7 @@ function signs(cell) {
 
 /** Make the cell the one that Tab reaches, and bring it into sight. */
 function activate(cell, focus) {
-  active = cell;
+  activeCell = cell;
   const number = hits ? hits.indexOf(cell) : shownRows.indexOf(cells.row[cell]);
   if (number < 0) return;
   const column = shownColumns.indexOf(cells.column[cell]);
@@ -146,31 +146,31 @@ function activate(cell, focus) {
 function move(event) {
   const page = Math.max(1, Math.floor(box.clientHeight / list.height) - 1);
   const down = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page }[event.key] ?? 0;
-  const right = hits ? 0 : { ArrowRight: 1, ArrowLeft: -1, Home: -count, End: count }[event.key] ?? 0;
+  const right = hits ? 0 : { ArrowRight: 1, ArrowLeft: -1, Home: -cellCount, End: cellCount }[event.key] ?? 0;
   if (!down && !right) return;
   event.preventDefault();
   if (hits) {
-    activate(hits[clamped(hits.indexOf(active) + down, hits.length)], true);
+    activate(hits[clamped(hits.indexOf(activeCell) + down, hits.length)], true);
     return;
   }
-  const row = shownRows[clamped(shownRows.indexOf(cells.row[active]) + down, shownRows.length)];
-  const inRow = starts[row + 1] - starts[row];
-  const place = right ? active - starts[row] + right : nearest(row, cells.column[active]);
-  activate(starts[row] + clamped(place, inRow), true);
+  const row = shownRows[clamped(shownRows.indexOf(cells.row[activeCell]) + down, shownRows.length)];
+  const rowLength = starts[row + 1] - starts[row];
+  const index = right ? activeCell - starts[row] + right : nearestIndex(row, cells.column[activeCell]);
+  activate(starts[row] + clamped(index, rowLength), true);
 }
 
 const clamped = (number, length) => Math.max(0, Math.min(length - 1, number));
 
 /** Return the place in a row of the cell that is nearest to a column. */
-function nearest(row, column) {
-  let place = 0;
-  for (let cell = starts[row]; cell < starts[row + 1] && cells.column[cell] <= column; cell++) place = cell - starts[row];
-  return place;
+function nearestIndex(row, column) {
+  let index = 0;
+  for (let cell = starts[row]; cell < starts[row + 1] && cells.column[cell] <= column; cell++) index = cell - starts[row];
+  return index;
 }
 
 /** Show other columns. */
-function step(moved) {
-  firstColumn += moved;
+function step(offset) {
+  firstColumn += offset;
   const top = box.scrollTop;
   showGrid();
   box.scrollTop = top;

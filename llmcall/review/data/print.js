@@ -5,20 +5,20 @@ const PRINTED = 3000; // calls
 function buildPaper() {
   const paper = find("paper");
   paper.replaceChildren();
-  let left = PRINTED, printed = 0;
-  const shown = hits ? [...new Set(hits.map((cell) => cells.row[cell]))] : shownRows;
-  const among = hits && new Set(hits);
-  for (const row of shown) {
-    const found = [];
+  let remaining = PRINTED, printed = 0;
+  const printedRows = hits ? [...new Set(hits.map((cell) => cells.row[cell]))] : shownRows;
+  const hitCells = hits && new Set(hits);
+  for (const row of printedRows) {
+    const rowCells = [];
     for (let cell = starts[row]; cell < starts[row + 1]; cell++) {
-      if (among ? among.has(cell) : isShown === null || isShown[cell]) found.push(cell);
+      if (hitCells ? hitCells.has(cell) : isShown === null || isShown[cell]) rowCells.push(cell);
     }
-    if (left < found.length) break;
-    left -= found.length;
+    if (remaining < rowCells.length) break;
+    remaining -= rowCells.length;
     printed += 1;
-    paper.append(make("section", null, make("h3", { dir: "auto" }, rowNames[row]), make("ol", null, ...found.map(paperCell))));
+    paper.append(make("section", null, make("h3", { dir: "auto" }, rowNames[row]), make("ol", null, ...rowCells.map(paperCell))));
   }
-  if (printed < shown.length) paper.append(make("p", null, `The first ${printed.toLocaleString("en")} of ${plural(shown.length, "actor")}.`));
+  if (printed < printedRows.length) paper.append(make("p", null, `The first ${printed.toLocaleString("en")} of ${plural(printedRows.length, "actor")}.`));
 }
 
 function paperCell(cell) {

@@ -2,7 +2,7 @@
 
 let waiting = 0;
 find("search").addEventListener("input", () => {
-  if (opened >= 0 && !find("overview").offsetParent) leave(); // a narrow window shows the calls or the conversation
+  if (openedCell >= 0 && !find("overview").offsetParent) leave(); // a narrow window shows the calls or the conversation
   clearTimeout(waiting);
   waiting = setTimeout(search, 60);
 });
@@ -14,8 +14,8 @@ document.querySelector(".tools").addEventListener("submit", (event) => {
 });
 find("earlier").addEventListener("click", () => step(-columns));
 find("later").addEventListener("click", () => step(columns));
-find("previous").addEventListener("click", () => open(opened - 1));
-find("next").addEventListener("click", () => open(opened + 1));
+find("previous").addEventListener("click", () => open(openedCell - 1));
+find("next").addEventListener("click", () => open(openedCell + 1));
 find("close").addEventListener("click", close);
 find("more").addEventListener("click", showSpread);
 box.addEventListener("scroll", fill);
@@ -29,7 +29,7 @@ document.addEventListener("keydown", (event) => {
   } else if (event.key === "Escape" && isTyping) {
     find("search").value = "";
     search();
-  } else if (event.key === "Escape" && opened >= 0) close();
+  } else if (event.key === "Escape" && openedCell >= 0) close();
 });
 addEventListener("hashchange", follow);
 let boxWidth = 0;
@@ -43,7 +43,7 @@ addEventListener("afterprint", () => find("paper").replaceChildren());
 
 document.querySelector(".tools").hidden = false;
 find("overview").hidden = false;
-find("legend").hidden = !compared;
+find("legend").hidden = !isCompared;
 for (const item of document.querySelectorAll(".partings li")) item.replaceChildren(...changes(item.textContent));
 offerFilters();
 showSurvey();
@@ -52,4 +52,4 @@ showGrid();
 showCosts();
 showSpread();
 follow();
-(globalThis.requestIdleCallback ?? setTimeout)(() => { lower ??= texts.map((text) => text.toLowerCase()); });
+(globalThis.requestIdleCallback ?? setTimeout)(() => { lowerTexts ??= texts.map((text) => text.toLowerCase()); });

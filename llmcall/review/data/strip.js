@@ -16,7 +16,7 @@ function kindOf(cell) {
 /** Return whether there is more to see than in the grid: several columns, or something to be found. */
 function hasStrip(kinds) {
   if (survey.length) return false; // its picture is the distribution
-  return rowNames.length > 1 && columnNames.length > 2 && (compared || kinds.some((kind) => kind !== "answered"));
+  return rowNames.length > 1 && columnNames.length > 2 && (isCompared || kinds.some((kind) => kind !== "answered"));
 }
 
 function showStrip() {
@@ -24,15 +24,15 @@ function showStrip() {
   if (!hasStrip(kinds)) return;
   find("strip").hidden = false;
   const shape = shapeOf();
-  const worst = worstAt(kinds, shape);
+  const kindByPosition = shownKinds(kinds, shape);
   const title = makeSVG("title", null);
   const picture = filled(find("strip-svg"), {
     viewBox: `0 0 ${shape.wide} ${shape.high}`, width: shape.wide, height: shape.high,
-    "aria-label": `${plural(rowNames.length, "actor")} × ${plural(columnNames.length, "column")}: ${counted(kinds)}`,
-  }, [title, ...(compared ? shareBars(shape.width) : []), ...paths(worst, shape)]);
+    "aria-label": `${plural(rowNames.length, "actor")} × ${plural(columnNames.length, "column")}: ${kindCounts(kinds)}`,
+  }, [title, ...(isCompared ? shareBars(shape.width) : []), ...paths(kindByPosition, shape)]);
   const cellUnder = (event) => {
-    const place = placeUnder(event, picture, shape);
-    return cellsAt(place, shape).find((cell) => kinds[cell] === worst.get(place.join())) ?? -1;
+    const position = positionUnder(event, picture, shape);
+    return cellsAt(position, shape).find((cell) => kinds[cell] === kindByPosition.get(position.join())) ?? -1;
   };
   picture.addEventListener("mousemove", (event) => {
     const cell = cellUnder(event);
@@ -42,9 +42,9 @@ function showStrip() {
     const cell = cellUnder(event);
     if (cell >= 0) open(cell);
   });
-  const each = shape.perLine > 1 ? `, ${shape.perLine} actors a line` : "";
-  const bars = compared ? " Bars: the share of changed calls." : "";
-  find("strip-about").textContent = `Actors downwards${each}, ${columnNames[0]} to ${columnNames[columnNames.length - 1]} to the right.${bars}`;
+  const lineNote = shape.perLine > 1 ? `, ${shape.perLine} actors a line` : "";
+  const barsNote = isCompared ? " Bars: the share of changed calls." : "";
+  find("strip-about").textContent = `Actors downwards${lineNote}, ${columnNames[0]} to ${columnNames[columnNames.length - 1]} to the right.${barsNote}`;
   find("strip-legend").replaceChildren(...legendOf(kinds));
 }
 
@@ -54,34 +54,34 @@ function shapeOf() {
   const lines = Math.ceil(rowNames.length / perLine);
   const height = Math.max(2, Math.min(HIGHEST, Math.floor(TALLEST / lines)));
   const width = Math.max(3, Math.min(WIDEST, Math.floor(900 / columnNames.length)));
-  const top = compared ? BARS : 0;
+  const top = isCompared ? BARS : 0;
   return { perLine, height, width, top, wide: columnNames.length * width, high: top + lines * height };
 }
 
 /** Return, of each column and line that has calls, the kind that is told. */
-function worstAt(kinds, shape) {
-  const found = new Map();
+function shownKinds(kinds, shape) {
+  const kindByPosition = new Map();
   kinds.forEach((kind, cell) => {
-    const place = [cells.column[cell], Math.floor(cells.row[cell] / shape.perLine)].join();
-    if (!found.has(place) || KINDS.indexOf(kind) < KINDS.indexOf(found.get(place))) found.set(place, kind);
+    const position = [cells.column[cell], Math.floor(cells.row[cell] / shape.perLine)].join();
+    if (!kindByPosition.has(position) || KINDS.indexOf(kind) < KINDS.indexOf(kindByPosition.get(position))) kindByPosition.set(position, kind);
   });
-  return found;
+  return kindByPosition;
 }
 
 /** Return a path for each kind, with a rectangle for each place. */
-function paths(worst, { width, height, top }) {
+function paths(kindByPosition, { width, height, top }) {
   const gap = height > 4 && width > 4 ? 1 : 0;
-  const found = new Map();
-  for (const [place, kind] of worst) {
-    const [column, line] = place.split(",").map(Number);
+  const rectangles = new Map();
+  for (const [position, kind] of kindByPosition) {
+    const [column, line] = position.split(",").map(Number);
     const rectangle = `M${column * width} ${top + line * height}h${width - gap}v${height - gap}h${gap - width}z`;
-    found.set(kind, (found.get(kind) ?? "") + rectangle);
+    rectangles.set(kind, (rectangles.get(kind) ?? "") + rectangle);
   }
-  return Array.from(found, ([kind, d]) => makeSVG("path", { class: kindClass(kind), d }));
+  return Array.from(rectangles, ([kind, d]) => makeSVG("path", { class: kindClass(kind), d }));
 }
 
 /** Return the column and the line under the pointer. */
-function placeUnder(event, picture, { height, width, top, wide, high }) {
+function positionUnder(event, picture, { height, width, top, wide, high }) {
   const frame = picture.getBoundingClientRect();
   const x = ((event.clientX - frame.left) / frame.width) * wide;
   const y = ((event.clientY - frame.top) / frame.height) * high;
@@ -90,9 +90,9 @@ function placeUnder(event, picture, { height, width, top, wide, high }) {
 
 /** Return the cells of a column in a line. */
 function cellsAt([column, line], { perLine }) {
-  const found = [];
-  for (let row = Math.max(0, line * perLine); row < Math.min((line + 1) * perLine, rowNames.length); row++) found.push(cellAt(row, column));
-  return found.filter((cell) => cell >= 0);
+  const cellsInLine = [];
+  for (let row = Math.max(0, line * perLine); row < Math.min((line + 1) * perLine, rowNames.length); row++) cellsInLine.push(cellAt(row, column));
+  return cellsInLine.filter((cell) => cell >= 0);
 }
 
 function legendOf(kinds) {
@@ -104,20 +104,20 @@ function legendOf(kinds) {
 
 const kindClass = (kind) => `kind-${kind.replace(" ", "-")}`;
 
-function counted(kinds) {
+function kindCounts(kinds) {
   return KINDS.map((kind) => [kinds.filter((each) => each === kind).length, kind]).filter(([number]) => number)
     .map(([number, kind]) => `${number} ${kind}`).join(", ");
 }
 
 /** Return a bar for each column: how many of its calls that both runs have changed. */
 function shareBars(width) {
-  const both = columnNames.map(() => 0), changed = columnNames.map(() => 0);
+  const sharedCounts = columnNames.map(() => 0), changedCounts = columnNames.map(() => 0);
   cells.status.forEach((status, cell) => {
-    if (status === "same" || status === "changed") both[cells.column[cell]]++;
-    if (status === "changed") changed[cells.column[cell]]++;
+    if (status === "same" || status === "changed") sharedCounts[cells.column[cell]]++;
+    if (status === "changed") changedCounts[cells.column[cell]]++;
   });
   return columnNames.map((_, column) => {
-    const size = both[column] ? ((BARS - 4) * changed[column]) / both[column] : 0;
+    const size = sharedCounts[column] ? ((BARS - 4) * changedCounts[column]) / sharedCounts[column] : 0;
     return makeSVG("rect", { class: "share", x: column * width, y: BARS - 3 - size, width: Math.max(1, width - 1), height: size + 1 });
   });
 }

@@ -23,7 +23,7 @@ from .system import after_fork_in_child, process_lock, running_loop
 
 MAIN = "main"
 IN_ARM = "arm"  # the same in every arm, so that equal askers of two arms have one name
-SEPARATOR = "/"  # between the parts of a name: an asker's own part follows those of its maker
+SEPARATOR = "/"  # between the segments of a name: an asker's own follows those of its maker
 LONGEST_NAME = 120  # characters; in a longer one, a digest stands for the maker's name
 DIGEST = "~"  # before a digest
 DIGEST_DIGITS = 12
@@ -71,9 +71,9 @@ class Asker:
         return f"Asker({self.name!r})"
 
 
-def unnumbered(part: str) -> str:
-    """Return a part of an asker's name without its number; of a digest, only its mark."""
-    return DIGEST if part.startswith(DIGEST) else part.rpartition(" ")[0]
+def unnumbered(segment: str) -> str:
+    """Return a segment of an asker's name without its number; of a digest, only its mark."""
+    return DIGEST if segment.startswith(DIGEST) else segment.rpartition(" ")[0]
 
 
 class Worker(NamedTuple):

@@ -57,24 +57,24 @@ class ScriptedClient(LLMClient):
         self._lock = threading.Lock()
         self._answers = answers if callable(answers) else iter(list(answers))
         self.requests: list[Request] = []
-        given = {name: value for name, value in overrides.items() if value is not None}
-        super().__init__(**{**AT_ONCE, **given})
+        without_none = {name: value for name, value in overrides.items() if value is not None}
+        super().__init__(**{**AT_ONCE, **without_none})
 
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the next answer in the format of the API.
 
         :raises AssertionError: if the script has no answer left.
         """
-        asked = request.messages or request.body["input"]
+        messages_or_texts = request.messages or request.body["input"]
         with self._lock:
             self.requests.append(request)
             answer = None if callable(self._answers) else next(self._answers, self)
         if answer is self:
             raise AssertionError(
-                f"the script has no answer left; request {len(self.requests)} was {asked[-1]!r}"
+                f"the script has no answer left; request {len(self.requests)} was {messages_or_texts[-1]!r}"
             )
         if callable(self._answers):
-            answer = self._answers(asked)
+            answer = self._answers(messages_or_texts)
         if isinstance(answer, BaseException):
             raise answer
         return (

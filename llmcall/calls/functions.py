@@ -80,8 +80,8 @@ class LLMFunction(Generic[Arguments, Value]):
         if not isinstance(item, Mapping):
             return self._variables(item)
         defaults = self._parameters.defaults
-        taken = {name: value for name, value in item.items() if name in defaults}
-        variables = {**defaults, **taken, **self.bound}
+        arguments = {name: value for name, value in item.items() if name in defaults}
+        variables = {**defaults, **arguments, **self.bound}
         for name, value in variables.items():
             if value is inspect.Parameter.empty:
                 raise TypeError(f"missing a required argument: {name!r}")

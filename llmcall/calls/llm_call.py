@@ -14,7 +14,7 @@ from ..requests.parameters import UNCHECKED
 from ..requests.schemas import response_format
 from .answers import Answer, last_answer, remember
 from .conversations import SendMessage, converse
-from .output_errors import final_error, shown
+from .output_errors import final_error, shortened_repr
 from .rows import RowJob, row_variables
 from .templates import Source, Templates, given_sources
 
@@ -95,7 +95,7 @@ class LLMCall:
 
     def __repr__(self) -> str:
         templates = [
-            f"{role}={shown(source.file_name or source.text)}"
+            f"{role}={shortened_repr(source.file_name or source.text)}"
             for role, source in self._sources.items()
         ]
         kind = getattr(self.output_type, "__name__", None)
@@ -187,11 +187,11 @@ class LLMCall:
         unstructured_model = None
         if not structured and conversation.refusal is None:
             unstructured_model = self._model_without_structured_output(client)
-        used = self.templates().variables
+        used_variables = self.templates().variables
         failure = final_error(
             conversation.failure,
             conversation.replies,
-            {name: value for name, value in variables.items() if name in used},
+            {name: value for name, value in variables.items() if name in used_variables},
             is_recorded=self._is_recorded(client),
             unstructured_model=unstructured_model,
         )

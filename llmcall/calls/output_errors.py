@@ -34,7 +34,7 @@ def final_error(
         is not known to support it; else ``None``.
     """
     last = replies[-1]
-    lines = [str(error), f"answer: {shown(error.text, 300)}"]
+    lines = [str(error), f"answer: {shortened_repr(error.text, 300)}"]
     if error.expected:
         lines.append(f"expected: {shortened(error.expected, 300)}")
     if unstructured_model is not None:
@@ -48,15 +48,15 @@ def final_error(
     if last.sample is not None:
         lines.append(f"scope: {last.sample}")
     if variables:
-        item = ", ".join(f"{name}={shown(value)}" for name, value in variables.items())
+        item = ", ".join(f"{name}={shortened_repr(value)}" for name, value in variables.items())
         lines.append(f"item: {item}")
-    lines.append(_tries(replies, is_recorded=is_recorded or last.cached))
+    lines.append(_tries_line(replies, is_recorded=is_recorded or last.cached))
     final = OutputError("\n  ".join(lines), text=error.text, expected=error.expected)
     final.__cause__ = error.__cause__
     return final
 
 
-def _tries(replies: Sequence[Reply], *, is_recorded: bool) -> str:
+def _tries_line(replies: Sequence[Reply], *, is_recorded: bool) -> str:
     """Return the line that counts the tries, and names the records to delete."""
     count = "after 1 try" if len(replies) == 1 else f"after {len(replies)} tries"
     if not is_recorded:
@@ -65,6 +65,6 @@ def _tries(replies: Sequence[Reply], *, is_recorded: bool) -> str:
     return f"{count}, recorded; to ask again, delete the records: llmcall cache delete {keys}"
 
 
-def shown(value: Any, most: int = 60) -> str:
+def shortened_repr(value: Any, most: int = 60) -> str:
     """Return a value as Python shows it, cut to some characters."""
     return shortened(repr(value), most)

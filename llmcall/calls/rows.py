@@ -90,21 +90,21 @@ class RowJob(NamedTuple):
         """Return what identifies a row: only the variables, and their fields, that the templates
         use.
         """
-        used = self.call.templates().variables
+        used_variables = self.call.templates().variables
         return {
-            name: _used_part(value, used[name])
+            name: _used_fields(value, used_variables[name])
             for name, value in self.variables(item).items()
-            if name in used and name not in self.bound
+            if name in used_variables and name not in self.bound
         }
 
 
 class TableJob(NamedTuple):
     """Ask about each row of a table, and return all that is known of the answer.
 
-    :param rows: asks about a row.
+    :param row_job: asks about a row.
     """
 
-    rows: RowJob
+    row_job: RowJob
 
     def __map_job__(self) -> TableJob:
         return self
@@ -112,7 +112,7 @@ class TableJob(NamedTuple):
     @property
     def wants_names(self) -> bool:
         """Return whether a row has a name outside any scope, too."""
-        return self.rows.wants_names
+        return self.row_job.wants_names
 
     @short_traceback
     def run(self, item: Any) -> Conversation:
@@ -121,9 +121,9 @@ class TableJob(NamedTuple):
         :raises APIError, OutputError: if no answer fits, unless ``on_error`` is among the call's
             parameters. ``.conversation`` has the answers.
         """
-        conversation = drive(self.rows.conversation(item))
+        conversation = drive(self.row_job.conversation(item))
         failure = conversation.failure
-        is_raised = self.rows.call.model_params["on_error"] == "raise"
+        is_raised = self.row_job.call.model_params["on_error"] == "raise"
         if failure is None or conversation.refusal is not None or not is_raised:
             return conversation
         if isinstance(failure, LLMCallError):
@@ -132,7 +132,7 @@ class TableJob(NamedTuple):
 
     def identity(self, item: Any) -> dict[str, Any]:
         """Return what identifies a row."""
-        return self.rows.identity(item)
+        return self.row_job.identity(item)
 
 
 def row_variables(row: Any) -> dict[str, Any]:
@@ -150,13 +150,15 @@ def row_variables(row: Any) -> dict[str, Any]:
     return dict(row)
 
 
-def _used_part(value: Any, fields: frozenset[str] | None) -> Any:
+def _used_fields(value: Any, fields: frozenset[str] | None) -> Any:
     """Return the fields of a dict or a dataclass that are used.
 
     :param fields: their names; ``None`` means the whole value.
     :returns: the value itself if it lacks one of them or has no fields.
     """
-    own = value if isinstance(value, dict) else getattr(value, "__dataclass_fields__", None)
-    if own is None or fields is None or not fields <= own.keys():
+    all_fields = value if isinstance(value, dict) else getattr(value, "__dataclass_fields__", None)
+    if all_fields is None or fields is None or not fields <= all_fields.keys():
         return value
-    return {field: value[field] if own is value else getattr(value, field) for field in fields}
+    return {
+        field: value[field] if all_fields is value else getattr(value, field) for field in fields
+    }

@@ -35,8 +35,8 @@ def crossed_table(
     job: RowJob, rows: Iterable[Any], vary: Mapping[str, Any], map_options: dict[str, Any]
 ) -> Any:
     """Return the table of rows that vary, or its plan; see :meth:`llmcall.LLMCall.table`."""
-    given = [row_variables(row) for row in rows_of(rows)]
-    crossed = crossing(job.call, given, vary, job.bound)
+    row_dicts = [row_variables(row) for row in rows_of(rows)]
+    crossed = crossing(job.call, row_dicts, vary, job.bound)
     jobs = [job._replace(call=call) for call in crossed.calls]
     row_job = CrossedJob(tuple(jobs))
     warn_of_equal_levels(crossed, row_job)
@@ -44,7 +44,7 @@ def crossed_table(
         return run_map(row_job, crossed.items, **map_options)
     options = _with_errors_as_cells(map_options)
     table_job = CrossedJob(tuple(TableJob(each) for each in jobs))
-    frame = rows if is_frame(rows) else import_pandas().DataFrame(given)
+    frame = rows if is_frame(rows) else import_pandas().DataFrame(row_dicts)
     return answer_table(
         crossed.frame(frame),
         options.get("repeats", 1),

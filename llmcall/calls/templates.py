@@ -65,12 +65,12 @@ class Templates(NamedTuple):
 
     :param by_role: each template by the role of its message.
     :param variables: the names that they use.
-    :param braced: for each name in single braces that none of them uses, an error that says so.
+    :param brace_errors: an error for each name in single braces that none of them uses.
     """
 
     by_role: dict[str, Template]
     variables: Variables
-    braced: Mapping[str, str]
+    brace_errors: Mapping[str, str]
 
     @classmethod
     def compiled(cls, sources: Mapping[str, Source], folder: str) -> Templates:
@@ -82,7 +82,7 @@ class Templates(NamedTuple):
         """
         by_role = {role: source.compiled(role, folder) for role, source in sources.items()}
         variables = all_variables(template.variables for template in by_role.values())
-        return cls(by_role, variables, _braced(by_role.values(), variables))
+        return cls(by_role, variables, _brace_errors(by_role.values(), variables))
 
     def check(self, names: Iterable[str]) -> None:
         """Refuse ``{name}`` if ``{{ name }}`` is meant: the model would read the braces.
@@ -91,8 +91,8 @@ class Templates(NamedTuple):
         :raises TemplateError: naming the template, the line and the variable.
         """
         for name in names:
-            if name in self.braced:
-                raise TemplateError(self.braced[name])
+            if name in self.brace_errors:
+                raise TemplateError(self.brace_errors[name])
 
     def render(self, variables: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return the messages.
@@ -125,13 +125,13 @@ class Templates(NamedTuple):
         return max(texts, key=len)
 
 
-def _braced(templates: Iterable[Template], used: Variables) -> dict[str, str]:
+def _brace_errors(templates: Iterable[Template], variables: Variables) -> dict[str, str]:
     """Return an error for each name in single braces, outside Jinja2's tags, that is not used."""
     errors: dict[str, str] = {}
     for template in templates:
         for match in BRACES.finditer(template.text):
             name = match["name"]
-            if name is None or name in used:
+            if name is None or name in variables:
                 continue
             line = template.text.count("\n", 0, match.start()) + 1
             errors.setdefault(

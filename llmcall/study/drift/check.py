@@ -75,25 +75,25 @@ class Check:
         self.model = model
         self.seed = seed
 
-    def asked(self, draw: Draw) -> dict[str, Any]:
+    def request_fields(self, draw: Draw) -> dict[str, Any]:
         """Return what a call asks: the recorded request, or the same of another model."""
         request = self.requests.records[draw.request][0].request
         return request if self.model is None else {**request, "model": self.model}
 
     def key(self, draw: Draw) -> str:
         """Return the key of a call."""
-        return key_of("chat", self.asked(draw), draw.sample)
+        return key_of("chat", self.request_fields(draw), draw.sample)
 
     @cached_property
-    def recorded(self) -> list[Record]:
+    def records(self) -> list[Record]:
         """Return the recorded draws of all requests that are asked again."""
-        asked = sorted({draw.request for draw in self.draws})
-        return [record for request in asked for record in self.requests.records[request]]
+        digests = sorted({draw.request for draw in self.draws})
+        return [record for digest in digests for record in self.requests.records[digest]]
 
     @property
     def recorded_models(self) -> list[str]:
         """Return the models that the recording asked."""
-        return sorted({str(record.request["model"]) for record in self.recorded})
+        return sorted({str(record.request["model"]) for record in self.records})
 
     @property
     def is_of_another_model(self) -> bool:
@@ -101,15 +101,15 @@ class Check:
         return self.model is not None and self.recorded_models != [self.model]
 
     @cached_property
-    def read_recorded(self) -> dict[str, list[ReadAnswer]]:
+    def recorded_answers(self) -> dict[str, list[ReadAnswer]]:
         """Return the recorded answers by request."""
         return {
-            request: [
+            digest: [
                 each
-                for record in self.requests.records[request]
-                for each in self.read(record, actor_of(record), request)
+                for record in self.requests.records[digest]
+                for each in self.read(record, actor_of(record), digest)
             ]
-            for request in sorted({draw.request for draw in self.draws})
+            for digest in sorted({draw.request for draw in self.draws})
         }
 
     def read(self, record: Record, actor: str, request: str) -> list[ReadAnswer]:
@@ -126,13 +126,13 @@ class Check:
     @cached_property
     def names(self) -> list[str]:
         """Return the names of the values that recorded answers have."""
-        found = {
-            name: None
-            for answers in self.read_recorded.values()
+        names = {
+            name
+            for answers in self.recorded_answers.values()
             for answer in answers
             for name in answer.values
         }
-        return sorted(found)
+        return sorted(names)
 
     def recorded_values(self, name: str) -> dict[str, list[RecordedAnswer]]:
         """Return the recorded numbers of a value or mark, by request."""
@@ -142,13 +142,13 @@ class Check:
                 for answer in answers
                 if (number := answer.number(name)) is not None
             ]
-            for request, answers in self.read_recorded.items()
+            for request, answers in self.recorded_answers.items()
         }
 
     @property
-    def recorded_answers(self) -> list[int]:
+    def recorded_answer_counts(self) -> list[int]:
         """Return how many recorded answers each request that is asked again has."""
-        return [len(answers) for answers in self.read_recorded.values()]
+        return [len(answers) for answers in self.recorded_answers.values()]
 
 
 def new_values(answers: Iterable[ReadAnswer], name: str) -> list[NewAnswer]:

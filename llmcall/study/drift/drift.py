@@ -27,7 +27,7 @@ from .check import Check
 from .plan import DriftPlan, plan_of
 from .result import Drift
 from .sample import RecordedRequests
-from .values import answers_of, found_reader, user_reader
+from .values import answers_of, reader_for, user_reader
 
 if TYPE_CHECKING:
     from ...clients.base import LLMClient
@@ -132,18 +132,18 @@ def drift(
     3
     """
     _check_arguments(share, calls, seed, value, model, to, dry_run)
-    found = load(_readable(run))
-    requests = RecordedRequests(found)
+    recording = load(_readable(run))
+    requests = RecordedRequests(recording)
     count = max(1, round(share * requests.different)) if calls is None else calls
     records = (record for draws in requests.records.values() for record in draws)
     reader = (
-        found_reader(answer for record in records for answer in answers_of(record))
+        reader_for(answer for record in records for answer in answers_of(record))
         if value is None
         else user_reader(value)
     )
     client = registered_client()
-    named = None if model is None else client.model_named(model)
-    check = Check(found, requests, requests.sample(count, seed), reader, named, seed)
+    model_name = None if model is None else client.model_named(model)
+    check = Check(recording, requests, requests.sample(count, seed), reader, model_name, seed)
     if dry_run:
         return plan_of(check, client, _recorded_keys(to))
     assert to is not None
@@ -203,8 +203,8 @@ def _readable(run: Any) -> Any:
 
 def _is_same_file(to: str | os.PathLike[str], run: Any) -> bool:
     """Return whether a check's file is that of the recording."""
-    whole = run[0] if isinstance(run, tuple) else run
-    path = whole.path if isinstance(whole, Cassette) else whole
+    recording = run[0] if isinstance(run, tuple) else run
+    path = recording.path if isinstance(recording, Cassette) else recording
     return isinstance(path, (str, os.PathLike)) and os.path.realpath(to) == os.path.realpath(path)
 
 
@@ -223,16 +223,16 @@ def _answer(check: Check, client: LLMClient, to: str | os.PathLike[str]) -> None
 
     :raises APIError: if no call got an answer, or one failed for another reason.
     """
-    tape = Cassette(to, settings().cassette_mode)
-    tape.open()  # writes each answer as it comes
+    cassette = Cassette(to, settings().cassette_mode)
+    cassette.open()  # writes each answer as it comes
     with ExitStack() as stack:
-        stack.push(tape)
-        errors = _errors_of_calls(check, client, _draws_to_ask(tape, check))
+        stack.push(cassette)
+        errors = _errors_of_calls(check, client, _draws_to_ask(cassette, check))
         if errors and len(errors) == len(check.draws):
             raise errors[0]
         if errors:
             stack.pop_all()
-            tape.__exit__(None, errors[0], None)
+            cassette.__exit__(None, errors[0], None)
 
 
 def _errors_of_calls(check: Check, client: LLMClient, draws: Sequence[Draw]) -> list[APIError]:
@@ -240,7 +240,7 @@ def _errors_of_calls(check: Check, client: LLMClient, draws: Sequence[Draw]) -> 
 
     def ask(draw: Draw) -> APIError | None:
         try:
-            client.ask_again(check.asked(draw), draw.sample)
+            client.ask_again(check.request_fields(draw), draw.sample)
         except (ContentFilterError, EmptyAnswerError) as error:
             return error
         return None
@@ -255,19 +255,21 @@ def _errors_of_calls(check: Check, client: LLMClient, draws: Sequence[Draw]) -> 
     return [error for error in errors if error is not None]
 
 
-def _draws_to_ask(tape: Cassette, check: Check) -> list[Draw]:
+def _draws_to_ask(cassette: Cassette, check: Check) -> list[Draw]:
     """Return the calls of a check that a cassette may answer.
 
     :raises CacheMissError: if it holds another, complete check, and records nothing.
     """
-    if tape.asks or tape.stored is None:
+    if cassette.asks or cassette.stored is None:
         return check.draws
-    held = [draw for draw in check.draws if tape.stored.get(check.key(draw)) is not None]
-    missing = len(check.draws) - len(held)
-    if missing and (tape.is_complete or not held):
+    recorded_draws = [
+        draw for draw in check.draws if cassette.stored.get(check.key(draw)) is not None
+    ]
+    missing = len(check.draws) - len(recorded_draws)
+    if missing and (cassette.is_complete or not recorded_draws):
         raise CacheMissError(
-            f"{tape.path} contains another check: {counted(missing, 'answer')} of {len(check.draws):,} are not in it. "
-            "Name another file, or repeat the check with the same recording, seed, share and model. To add the missing "
-            "answers, set LLMCALL_CASSETTE_MODE=new"
+            f"{cassette.path} contains another check: {counted(missing, 'answer')} of {len(check.draws):,} are not in "
+            "it. Name another file, or repeat the check with the same recording, seed, share and model. To add the "
+            "missing answers, set LLMCALL_CASSETTE_MODE=new"
         )
-    return held
+    return recorded_draws

@@ -31,7 +31,7 @@ class Answers(NamedTuple):
     recorded: Sequence[float]
 
 
-class _Exchanged(NamedTuple):
+class _ExchangedEstimate(NamedTuple):
     """An estimate after an exchange.
 
     :param residual: if the new answers had not shifted.
@@ -78,26 +78,26 @@ class Exchange:
         return math.sqrt(squares / len(self._exchanges))
 
     @cached_property
-    def _exchanges(self) -> list[_Exchanged]:
-        chance = random.Random(SEED)
-        return [self._exchanged(chance) for _ in range(RESAMPLES)]
+    def _exchanges(self) -> list[_ExchangedEstimate]:
+        generator = random.Random(SEED)
+        return [self._exchanged_estimate(generator) for _ in range(RESAMPLES)]
 
-    def _exchanged(self, chance: random.Random) -> _Exchanged:
+    def _exchanged_estimate(self, generator: random.Random) -> _ExchangedEstimate:
         residual = shifted = 0.0
         for weight, new, recorded in self._requests:
             values = [*new, *recorded]
             fewer = min(len(new), len(recorded))
-            chosen = chance.sample(range(len(values)), fewer)
-            inside = math.fsum(values[index] for index in chosen)
-            kept = sum(index < len(new) for index in chosen)
+            indexes = generator.sample(range(len(values)), fewer)
+            inside = math.fsum(values[index] for index in indexes)
+            still_new = sum(index < len(new) for index in indexes)
             if fewer < len(new):  # the chosen answers are the recorded ones
                 inside = math.fsum(values) - inside
-                kept = len(new) - kept
+                still_new = len(new) - still_new
             outside = math.fsum(values) - inside
             residual += weight * (inside / len(new) - outside / len(recorded))
-            shifted += weight * (kept / len(new) - (len(new) - kept) / len(recorded))
+            shifted += weight * (still_new / len(new) - (len(new) - still_new) / len(recorded))
         is_rounding = abs(residual) <= ROUNDING * self._largest
-        return _Exchanged(0.0 if is_rounding else residual, shifted)
+        return _ExchangedEstimate(0.0 if is_rounding else residual, shifted)
 
     @cached_property
     def _largest(self) -> float:
@@ -135,11 +135,11 @@ class Exchange:
             is_chance = self._least_p >= level
             return (-UNBOUNDED, UNBOUNDED) if is_chance else (self.estimate, self.estimate)
         # The estimate itself is one of the exchanges.
-        place = math.ceil(level * (RESAMPLES + 1)) - 1
-        if place < 1:
+        rank = math.ceil(level * (RESAMPLES + 1)) - 1
+        if rank < 1:
             return -UNBOUNDED, UNBOUNDED
-        low = self.estimate - self._distances_below[place - 1]
-        high = self.estimate + self._distances_above[place - 1]
+        low = self.estimate - self._distances_below[rank - 1]
+        high = self.estimate + self._distances_above[rank - 1]
         return self._rounded(low), self._rounded(high)
 
     def _rounded(self, end: float) -> float:

@@ -24,13 +24,13 @@ def holm_levels(p_values: Sequence[float], level: float) -> list[float]:
     :param level: of all comparisons together.
     """
     levels = [0.0] * len(p_values)
-    left = len(p_values)
+    remaining = len(p_values)
     has_stopped = False
     for index in _ranked(p_values):
-        levels[index] = level / left
+        levels[index] = level / remaining
         has_stopped = has_stopped or p_values[index] >= levels[index]
         if not has_stopped:
-            left -= 1
+            remaining -= 1
     return levels
 
 

@@ -84,15 +84,15 @@ class DriftPlan(NamedTuple):
             return None
         if value is None and len(self.shifts) > 1:
             raise KeyError(f"name the value; the values are {', '.join(map(repr, self.shifts))}")
-        found = self.shift if value is None else self.shifts[value]
-        assert found is not None
+        planned_shift = self.shift if value is None else self.shifts[value]
+        assert planned_shift is not None
         level = LEVEL / self.comparisons
-        return power(shift, found / detectable(1.0, self.units, level), self.units, level)
+        return power(shift, planned_shift / detectable(1.0, self.units, level), self.units, level)
 
     def __str__(self) -> str:
         cost = cost_words(self.cost, is_estimate=True)
-        held = f", {self.recorded:,} of them recorded already" if self.recorded else ""
-        lines = [f"{counted(self.calls, 'call')}{held}, {cost}", *self.lines]
+        recorded_words = f", {self.recorded:,} of them recorded already" if self.recorded else ""
+        lines = [f"{counted(self.calls, 'call')}{recorded_words}, {cost}", *self.lines]
         if not self.shifts:
             lines.append("There are too few answers to say which shift would be found.")
         return "\n".join([*lines, *self.notes])
@@ -149,30 +149,32 @@ def _planned_shifts(check: Check, level: float) -> dict[str, float]:
     shifts = {}
     for name in check.names:
         recorded = check.recorded_values(name)
-        asked = [(draw.actor, draw.request) for draw in check.draws if recorded[draw.request]]
-        error = planned_error(asked, recorded, share=_share_with(check, name))
-        noun, units = resampled(asked)
+        actor_requests = [
+            (draw.actor, draw.request) for draw in check.draws if recorded[draw.request]
+        ]
+        error = planned_error(actor_requests, recorded, share=_share_with(check, name))
+        noun, units = resampled(actor_requests)
         if error is None or units < 2:
             continue
         is_exact = noun == "answer" or not error
-        if not is_exact or _least_p(asked, recorded) < level:
+        if not is_exact or _least_p(actor_requests, recorded) < level:
             shifts[name] = detectable(error, units, level)
     return shifts
 
 
-def _least_p(asked: Sequence[tuple[str, str]], recorded: Recorded) -> float:
+def _least_p(actor_requests: Sequence[tuple[str, str]], recorded: Recorded) -> float:
     """Return the smallest p-value of a check that exchanges new answers with recorded draws."""
-    counts = Counter(request for _, request in asked)
+    counts = Counter(request for _, request in actor_requests)
     return least_p((new, len(recorded[request])) for request, new in counts.items())
 
 
 def _share_with(check: Check, name: str) -> float:
     """Return the share of recorded answers that have a value, of requests with any such answer."""
     shares = []
-    for answers in check.read_recorded.values():
-        having = sum(name in answer.values for answer in answers)
-        if having:
-            shares.append(having / len(answers))
+    for answers in check.recorded_answers.values():
+        count = sum(name in answer.values for answer in answers)
+        if count:
+            shares.append(count / len(answers))
     return fmean(shares)
 
 
@@ -180,14 +182,14 @@ def _line(check: Check, name: str, shift: float) -> str:
     """Return in words which shift of a value would be found."""
     is_share = name in check.reader.shares
     amount = Notation(shift, is_share=is_share).amount(shift)
-    what = NO_SHIFT if is_share and shift > 1 else f"a shift of {amount}"
-    would = f"{what} would be found with a power of {POWER}"
+    shift_words = NO_SHIFT if is_share and shift > 1 else f"a shift of {amount}"
+    words = f"{shift_words} would be found with a power of {POWER}"
     if not shift:
-        would = (
+        words = (
             "the recorded answers to each request are equal, so any shift that all new answers share "
             "would be found"
         )
-    return f"{label(check, name)}: {would}"
+    return f"{label(check, name)}: {words}"
 
 
 def _units_of_calls(check: Check) -> int:
@@ -206,14 +208,14 @@ def _cost(check: Check, client: LLMClient, draws: Collection[Draw]) -> float | N
 
 
 def _cost_of(check: Check, client: LLMClient, draw: Draw) -> float | None:
-    asked = check.asked(draw)
+    request = check.request_fields(draw)
     records = check.requests.records[draw.request]
-    model = str(asked["model"])
+    model = str(request["model"])
     inputs = [each.usage.input_tokens for each in records if each.usage.input_tokens is not None]
-    needed = estimate("chat", asked, client.capabilities(model))
-    input_tokens = sum(inputs) / len(inputs) if inputs else needed.input_tokens
+    estimated = estimate("chat", request, client.capabilities(model))
+    input_tokens = sum(inputs) / len(inputs) if inputs else estimated.input_tokens
     output_tokens = sum(_output_tokens(record, client) for record in records) / len(records)
-    price = client.price(model, needed.input_tokens, tier_of(client.resolved.defaults))
+    price = client.price(model, estimated.input_tokens, tier_of(client.resolved.defaults))
     if price is None:
         return None
     return (input_tokens * price.input + output_tokens * price.output) / MILLION

@@ -31,32 +31,38 @@ def power(shift: float, standard_error: float, units: int, level: float = LEVEL)
 
 
 def planned_error(
-    asked: Sequence[tuple[str, str]], recorded: Recorded, *, share: float
+    actor_requests: Sequence[tuple[str, str]], recorded: Recorded, *, share: float
 ) -> float | None:
     """Return the standard error that a check would have, from the variance of the recorded draws.
 
     If no request was drawn twice, the variance between all recorded answers takes the place of that
     within requests: the error is at most this.
 
-    :param asked: the actor and the request of each new answer.
+    :param actor_requests: the actor and the request of each new answer.
     :param recorded: the recorded draws.
     :param share: the share of the new answers that will have a value.
     :returns: ``None`` if there are fewer than two recorded answers.
     """
-    asked = [(actor, request) for actor, request in asked if recorded.get(request)]
-    variances = _variances({request: recorded[request] for _, request in asked})
+    actor_requests = [
+        (actor, request) for actor, request in actor_requests if recorded.get(request)
+    ]
+    variances = _variances({request: recorded[request] for _, request in actor_requests})
     if variances is None:
         return None
-    return error_within(asked, recorded, variances, share=share)
+    return error_within(actor_requests, recorded, variances, share=share)
 
 
 def _variances(recorded: Recorded) -> dict[str, float] | None:
     """Return the variance of each request's answers; a request with one draw gets the others'
     average.
     """
-    drawn = {request: [draw.value for draw in draws] for request, draws in recorded.items()}
-    variances = variances_within({request: [values] for request, values in drawn.items()})
+    values_by_request = {
+        request: [draw.value for draw in draws] for request, draws in recorded.items()
+    }
+    variances = variances_within(
+        {request: [values] for request, values in values_by_request.items()}
+    )
     if variances is not None:
         return variances
-    values = [value for values in drawn.values() for value in values]
+    values = [value for values in values_by_request.values() for value in values]
     return dict.fromkeys(recorded, variance(values)) if len(values) > 1 else None

@@ -50,10 +50,10 @@ class Units:
     @cached_property
     def _deviations(self) -> list[float]:
         """Return by how much the resampled estimates differ from the estimate, sorted."""
-        chance = random.Random(SEED)
+        generator = random.Random(SEED)
         size = len(self._influences)
-        drawn = (chance.choices(self._influences, k=size) for _ in range(RESAMPLES))
-        return sorted(math.fsum(influences) for influences in drawn)
+        resamples = (generator.choices(self._influences, k=size) for _ in range(RESAMPLES))
+        return sorted(math.fsum(influences) for influences in resamples)
 
     def interval(self, level: float) -> tuple[float, float]:
         """Return the interval that misses the true shift with a probability of ``level``.
@@ -68,11 +68,11 @@ class Units:
         if not self._own_error:
             width = quantile * self.standard_error
             return self.estimate - width, self.estimate + width
-        reached = max(level, REACHED) / 2
-        factor = quantile / _normal.inv_cdf(1 - reached)
+        tail = max(level, REACHED) / 2
+        factor = quantile / _normal.inv_cdf(1 - tail)
         factor *= math.sqrt(self.count / (self.count - 1)) * self.standard_error / self._own_error
-        low = self.estimate + factor * _percentile(self._deviations, reached)
-        high = self.estimate + factor * _percentile(self._deviations, 1 - reached)
+        low = self.estimate + factor * _percentile(self._deviations, tail)
+        high = self.estimate + factor * _percentile(self._deviations, 1 - tail)
         return low, high
 
     def excludes_zero(self, level: float) -> bool:

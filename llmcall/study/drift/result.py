@@ -121,27 +121,27 @@ class Drift:
     (3, 3.0, 0.0)
     """
 
-    def __init__(self, check: Check, answered: Sequence[Record | None]) -> None:
+    def __init__(self, check: Check, records: Sequence[Record | None]) -> None:
         self._check = check
-        pairs = list(zip(check.draws, answered, strict=True))
+        pairs = list(zip(check.draws, records, strict=True))
         self._draws = [draw for draw, record in pairs if record is not None]
-        self._answered = [record for _, record in pairs if record is not None]
-        self.unanswered = len(pairs) - len(self._answered)
-        self._new: list[list[ReadAnswer]] = [
+        self._records = [record for _, record in pairs if record is not None]
+        self.unanswered = len(pairs) - len(self._records)
+        self._read_answers: list[list[ReadAnswer]] = [
             check.read(record, draw.actor, draw.request)
-            for draw, record in zip(self._draws, self._answered, strict=True)
+            for draw, record in zip(self._draws, self._records, strict=True)
         ]
-        costs = [record.cost for record in self._answered]
+        costs = [record.cost for record in self._records]
         self.calls = len(costs)
         self.cost = None if None in costs else float(sum(cost or 0.0 for cost in costs))
         self.model = check.model if check.is_of_another_model else None
-        self.served = ServedModels(served_by(check.recorded), served_by(self._answered))
+        self.served = ServedModels(served_by(check.records), served_by(self._records))
         self._units: Units | Exchange | None = None
-        found = self._compared()
-        self.unreadable, self.cut, self.refused = (found.pop(mark) for mark in MARKS)
-        self.shifts = Shifts(found)
+        shifts = self._adjusted_shifts()
+        self.unreadable, self.cut, self.refused = (shifts.pop(mark) for mark in MARKS)
+        self.shifts = Shifts(shifts)
 
-    def _compared(self) -> dict[str, Shift]:
+    def _adjusted_shifts(self) -> dict[str, Shift]:
         """Return the shift of each value, then of each mark, adjusted for their number."""
         comparisons = {}
         for name in (*self._check.names, *MARKS):
@@ -155,11 +155,11 @@ class Drift:
             for name, comparison in comparisons.items()
             if comparison.units is not None and comparison.varies
         }
-        self._tested = list(tested)
+        self._tested_names = list(tested)
         self._units = comparisons[UNREADABLE].units
-        own = [units.p_value for units in tested.values()]
-        adjusted = dict(zip(tested, holm(own), strict=True))
-        levels = dict(zip(tested, holm_levels(own, LEVEL), strict=True))
+        p_values = [units.p_value for units in tested.values()]
+        adjusted = dict(zip(tested, holm(p_values), strict=True))
+        levels = dict(zip(tested, holm_levels(p_values, LEVEL), strict=True))
         shifts = {
             name: _shift_of(comparison, levels.get(name, LEVEL), adjusted.get(name, 1.0))
             for name, comparison in comparisons.items()
@@ -171,16 +171,16 @@ class Drift:
 
     @property
     def _new_answers(self) -> Iterator[ReadAnswer]:
-        for answers in self._new:
+        for answers in self._read_answers:
             yield from answers
 
     @property
     def differs(self) -> bool:
         """Return whether the interval of any value or share does not contain 0."""
-        return any(shift.leaves_zero for shift in self._all.values())
+        return any(shift.leaves_zero for shift in self._all_shifts.values())
 
     @property
-    def _all(self) -> dict[str, Shift]:
+    def _all_shifts(self) -> dict[str, Shift]:
         marks = {UNREADABLE: self.unreadable, CUT: self.cut, REFUSED: self.refused}
         return {**self.shifts, **marks}
 
@@ -219,7 +219,9 @@ class Drift:
             columns += [f"value{ending}", f"recorded{ending}", f"recorded_mean{ending}"]
         recorded = {name: self._check.recorded_values(name) for name in names}
         rows = []
-        for draw, record, answers in zip(self._draws, self._answered, self._new, strict=True):
+        for draw, record, answers in zip(
+            self._draws, self._records, self._read_answers, strict=True
+        ):
             for answer in answers:
                 row: list[Any] = [
                     draw.actor or None,
@@ -282,7 +284,7 @@ class Drift:
                 "now": served_words(self.served.now),
             },
             "shifts": {name: _as_json(shift) for name, shift in self.shifts.items()},
-            **{mark: _as_json(self._all[mark]) for mark in MARKS},
+            **{mark: _as_json(self._all_shifts[mark]) for mark in MARKS},
             "differs": self.differs,
             "words": self._sentences(),
         }
@@ -296,13 +298,13 @@ class Drift:
         )
 
     def _served_lines(self) -> list[str]:
-        then = ", ".join(served_words(self.served.before))
+        before = ", ".join(served_words(self.served.before))
         now = ", ".join(served_words(self.served.now))
-        return [f"then: {then}", f"now:  {now}"]
+        return [f"then: {before}", f"now:  {now}"]
 
     def _rows(self) -> list[list[str]]:
         rows = [["", "then", "now", "shift", "95 % interval"]]
-        for name, shift in self._all.items():
+        for name, shift in self._all_shifts.items():
             write = self._notation(name, shift)
             rows.append(
                 [
@@ -317,46 +319,46 @@ class Drift:
 
     def _sentences(self) -> list[str]:
         """Return what the check found, and what it would have found, in sentences."""
-        found = [self._sentence(name, shift) for name, shift in self._all.items()]
-        found += [
+        sentences = [self._sentence(name, shift) for name, shift in self._all_shifts.items()]
+        sentences += [
             f"'{label(self._check, name)}': no new answer has a value."
             for name in self._check.names
             if name not in self.shifts
         ]
         if not self._check.names:
-            found.append("No value could be read from the recorded answers to these requests.")
-        return [*filter(None, found), *self._notes()]
+            sentences.append("No value could be read from the recorded answers to these requests.")
+        return [*filter(None, sentences), *self._notes()]
 
     def _sentence(self, name: str, shift: Shift) -> str:
         is_share = self._is_share(name)
-        if name in MARKS and name not in self._tested:
+        if name in MARKS and name not in self._tested_names:
             return ""  # as many as before, mostly none: the table says it
         write = self._notation(name, shift)
-        what = f"'{label(self._check, name)}'"
+        subject = f"'{label(self._check, name)}'"
         if is_share:
-            what = f"The share of {f'{name} answers' if name in MARKS else what}"
+            subject = f"The share of {f'{name} answers' if name in MARKS else subject}"
         interval = f"95 % interval {write.interval(shift.low, shift.high)}, {p_words(shift.p)}"
         if shift.found == UNBOUNDED and not shift.leaves_zero:
-            return f"{what}: {NO_SHIFT} would have been found with a power of {POWER}."
-        if name not in self._tested:
-            return f"{what}: {_constant_words(shift.answers)}"
-        would = (
+            return f"{subject}: {NO_SHIFT} would have been found with a power of {POWER}."
+        if name not in self._tested_names:
+            return f"{subject}: {_constant_words(shift.answers)}"
+        power_words = (
             f"A shift of {write.amount(shift.found)} would have been found with a power of {POWER}"
         )
         if not shift.leaves_zero:
             return (
-                f"{what}: the interval contains 0 ({write.shift(shift.estimate)}, {interval}). {would}; "
+                f"{subject}: the interval contains 0 ({write.shift(shift.estimate)}, {interval}). {power_words}; "
                 "there may be a smaller one."
             )
         if shift.found == UNBOUNDED:
-            would = f"With a power of {POWER}, {NO_SHIFT} would have been found"
+            power_words = f"With a power of {POWER}, {NO_SHIFT} would have been found"
         elif not shift.found:
-            would = (
+            power_words = (
                 "Each new answer differs from the recorded ones by the same amount, so the interval "
                 "has no width"
             )
-        way = "higher" if shift.estimate > 0 else "lower"
-        return f"{what} is {way} now, by {write.amount(shift.estimate)} ({interval}). {would}."
+        direction = "higher" if shift.estimate > 0 else "lower"
+        return f"{subject} is {direction} now, by {write.amount(shift.estimate)} ({interval}). {power_words}."
 
     def _notation(self, name: str, shift: Shift) -> Notation:
         return Notation(shift.high - shift.low, is_share=self._is_share(name))
@@ -369,7 +371,7 @@ class Drift:
                 "One new answer says nothing about a shift: ask for more, with calls= (--calls)."
             )
         else:
-            if any(self._all[name].found == UNBOUNDED for name in self._tested):
+            if any(self._all_shifts[name].found == UNBOUNDED for name in self._tested_names):
                 notes.append(TOO_FEW)
             if units.noun != "answer":
                 notes.append(low_power_words(self._check, units.count))
@@ -387,9 +389,9 @@ class Drift:
                 notes.append(
                     f"The intervals are rough, because they come from resampling only {units.count} actors."
                 )
-        if len(self._tested) > 1:
+        if len(self._tested_names) > 1:
             notes.append(
-                f"Intervals and p-values are adjusted for {len(self._tested)} comparisons by Holm's method."
+                f"Intervals and p-values are adjusted for {len(self._tested_names)} comparisons by Holm's method."
             )
         return [note for note in notes if note]
 
@@ -406,10 +408,10 @@ class Drift:
         before, now = set(self.served.before), set(self.served.now)
         if self.model is not None or now <= before:
             return ""
-        return f"Another model answers under the same name: {_listed(now - before)} now, {_listed(before)} then."
+        return f"Another model answers under the same name: {_joined(now - before)} now, {_joined(before)} then."
 
 
-def _listed(names: Iterable[str]) -> str:
+def _joined(names: Iterable[str]) -> str:
     return ", ".join(map(printable, sorted(names)))
 
 
@@ -418,10 +420,10 @@ def _constant_words(answers: int) -> str:
 
     :param answers: how many new answers there are.
     """
-    seen = 1 - (1 - POWER) ** (1 / answers)
+    share = 1 - (1 - POWER) ** (1 / answers)
     return (
         "each new answer has the same value as all recorded answers to its request, so the interval has no "
-        f"width. If {100 * seen:.1f} % of the answers were different now, at least one of the "
+        f"width. If {100 * share:.1f} % of the answers were different now, at least one of the "
         f"{answers:,} would show it with a probability of {POWER}; there may be a rarer change."
     )
 
@@ -429,11 +431,13 @@ def _constant_words(answers: int) -> str:
 def _shift_of(comparison: Comparison, level: float, p_value: float) -> Shift:
     units = comparison.units
     if units is None:
-        low, high, found = -UNBOUNDED, UNBOUNDED, UNBOUNDED
+        low, high, detectable_shift = -UNBOUNDED, UNBOUNDED, UNBOUNDED
     else:
         low, high = units.interval(level)
         is_bounded = high < UNBOUNDED
-        found = detectable(units.standard_error, units.count, level) if is_bounded else UNBOUNDED
+        detectable_shift = (
+            detectable(units.standard_error, units.count, level) if is_bounded else UNBOUNDED
+        )
     return Shift(
         comparison.estimate,
         low,
@@ -441,7 +445,7 @@ def _shift_of(comparison: Comparison, level: float, p_value: float) -> Shift:
         p_value,
         comparison.before,
         comparison.now,
-        found,
+        detectable_shift,
         len(comparison.new),
     )
 

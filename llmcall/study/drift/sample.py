@@ -107,13 +107,13 @@ class RecordedRequests:
             actor: sorted(self._by_actor[actor], key=lambda digest: _rank(seed, actor, digest))
             for actor in actors
         }
-        once = [
+        actor_requests = [
             (actor, ordered[actor][turn])
             for turn in range(max(map(len, ordered.values())))
             for actor in actors
             if turn < len(ordered[actor])
         ]
-        return itertools.cycle(once)
+        return itertools.cycle(actor_requests)
 
 
 def actor_of(record: Record) -> str:

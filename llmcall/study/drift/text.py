@@ -43,17 +43,17 @@ class Notation:
 
     def level(self, number: float) -> str:
         """Return a mean."""
-        return f"{100 * number:.1f} %" if self._is_share else self._written(number)
+        return f"{100 * number:.1f} %" if self._is_share else self._formatted(number)
 
-    def _written(self, number: float) -> str:
+    def _formatted(self, number: float) -> str:
         is_large = abs(number) >= LARGE
         return f"{number:.2e}" if is_large else f"{number:,.{self._decimals}f}"
 
     def amount(self, shift: float) -> str:
         """Return a shift without its sign; that of a share in percentage points."""
-        written = abs(100 * shift if self._is_share else shift)
+        size = abs(100 * shift if self._is_share else shift)
         unit = POINTS if self._is_share else ""
-        return f"{self._written(written)}{unit}"
+        return f"{self._formatted(size)}{unit}"
 
     def shift(self, shift: float) -> str:
         """Return a shift with its sign."""
@@ -71,8 +71,8 @@ class Notation:
 
 def label(check: Check, name: str) -> str:
     """Return the name of a value or mark on one line; a recorded text may be long."""
-    shown = shortened(printable(name), SHOWN_CHARACTERS)
-    return f"{shown} = yes" if name in check.reader.verdicts else shown
+    text = shortened(printable(name), SHOWN_CHARACTERS)
+    return f"{text} = yes" if name in check.reader.verdicts else text
 
 
 def p_words(p_value: float) -> str:
@@ -115,16 +115,16 @@ def low_power_words(check: Check, units: int) -> str:
 
     :param units: how many units are resampled.
     """
-    counts = check.recorded_answers
-    alone = counts.count(1)
-    if 2 * alone <= len(counts) or units < 2:
+    counts = check.recorded_answer_counts
+    single_count = counts.count(1)
+    if 2 * single_count <= len(counts) or units < 2:
         return ""
-    which = "each request has" if alone == len(counts) else "most requests have"
+    subject = "each request has" if single_count == len(counts) else "most requests have"
     # The variance of a difference is that of an answer and that of the recorded mean.
     error = math.sqrt(1 + fmean(1 / count for count in counts))
     error_of_many = math.sqrt(1 + 1 / MANY_DRAWS)
-    low = power(detectable(error_of_many, units), error, units)
+    low_power = power(detectable(error_of_many, units), error, units)
     return (
-        f"The power is low, because {which} only one recorded answer: a shift that would be found with "
-        f"a power of 0.80 with ten answers to each is found with a power of {low:.2f}."
+        f"The power is low, because {subject} only one recorded answer: a shift that would be found with "
+        f"a power of 0.80 with ten answers to each is found with a power of {low_power:.2f}."
     )

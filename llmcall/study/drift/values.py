@@ -95,43 +95,43 @@ def _free_name(name: str) -> str:
 
 def user_reader(value: Callable[[str], Any]) -> ValueReader:
     """Return a reader that calls a user's function."""
-    return ValueReader(lambda text: _of_user(value, text))
+    return ValueReader(lambda text: _user_values(value, text))
 
 
-def _of_user(value: Callable[[str], Any], text: str) -> Values:
+def _user_values(value: Callable[[str], Any], text: str) -> Values:
     try:
-        found = value(text)
+        result = value(text)
     except (ValueError, OutputError):  # as float(text) and llmcall's own readers raise it
         return {}
-    if not isinstance(found, Mapping):
-        found = {ANSWER: found}
-    numbers = {str(name): _number_of_user(each) for name, each in found.items()}
+    if not isinstance(result, Mapping):
+        result = {ANSWER: result}
+    numbers = {str(name): _user_number(each) for name, each in result.items()}
     return {name: number for name, number in numbers.items() if number is not None}
 
 
-def _number_of_user(found: Any) -> float | None:
-    if found is None:
+def _user_number(value: Any) -> float | None:
+    if value is None:
         return None
     from numbers import Real
 
-    if not isinstance(found, Real) and not hasattr(found, "__float__"):
+    if not isinstance(value, Real) and not hasattr(value, "__float__"):
         raise TypeError(
-            f"value returned {found!r:.60}; it must return a number, None for an answer that it cannot "
+            f"value returned {value!r:.60}; it must return a number, None for an answer that it cannot "
             "read, or a dict of numbers by name"
         )
-    return _finite(found)
+    return _finite(value)
 
 
-def _finite(found: Any) -> float | None:
+def _finite(value: Any) -> float | None:
     """Return a number as a float; ``None`` if it is too large or no number."""
     try:
-        number = float(found)
+        number = float(value)
     except OverflowError:
         return None
     return number if abs(number) <= LARGEST else None  # NaN is not
 
 
-def found_reader(answers: Iterable[Answer]) -> ValueReader:
+def reader_for(answers: Iterable[Answer]) -> ValueReader:
     """Return a reader for the kind of answers that most recorded ones are of.
 
     :param answers: the recorded ones.
@@ -142,10 +142,10 @@ def found_reader(answers: Iterable[Answer]) -> ValueReader:
         raise ValueError(
             "no recorded answer contains text or a single tool call, so there is nothing to compare"
         )
-    for kind in (_objects, _numbers, _verdicts, _categories):
-        found = kind(texts)
-        if found is not None:
-            return found
+    for make_reader in (_object_reader, _number_reader, _verdict_reader, _category_reader):
+        reader = make_reader(texts)
+        if reader is not None:
+            return reader
     quoted = "; ".join(repr(text[:SHOWN_CHARACTERS]) for text in sorted(set(texts))[:SHOWN])
     raise ValueError(
         f"the answers are neither numbers, JSON objects with numbers or yes and no, nor at most {MOST_TEXTS} different "
@@ -175,18 +175,18 @@ def _object_in(text: str) -> Mapping[str, Any] | None:
 
 def _unwrapped(text: str) -> str:
     """Return an answer's text without the object in which structured output wraps it."""
-    found = _object_in(text)
-    if found is None or found.keys() != {WRAPPED}:
+    fields = _object_in(text)
+    if fields is None or fields.keys() != {WRAPPED}:
         return text
-    value = found[WRAPPED]
+    value = fields[WRAPPED]
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
 
 
-def _objects(texts: Sequence[str]) -> ValueReader | None:
+def _object_reader(texts: Sequence[str]) -> ValueReader | None:
     """Return a reader of the number fields and the yes-or-no fields of JSON objects."""
-    objects = [found for found in map(_object_in, texts) if found and found.keys() != {WRAPPED}]
+    objects = [each for each in map(_object_in, texts) if each and each.keys() != {WRAPPED}]
     if len(objects) < FEWEST_READ * len(texts):
         return None
     numbers: Counter[str] = Counter()
@@ -197,21 +197,25 @@ def _objects(texts: Sequence[str]) -> ValueReader | None:
             present[name] += value is not None
             numbers[name] += _field_number(value) is not None
             verdicts[name] += _field_verdict(value) is not None
-    fields: dict[str, Callable[[Any], float | None]] = {}
+    field_readers: dict[str, Callable[[Any], float | None]] = {}
     for name in present:
         if verdicts[name] and verdicts[name] >= FEWEST_READ * present[name]:
-            fields[name] = _field_verdict
+            field_readers[name] = _field_verdict
         elif numbers[name] and numbers[name] >= FEWEST_READ * present[name]:
-            fields[name] = _field_number
-    if not fields:
+            field_readers[name] = _field_number
+    if not field_readers:
         return None
 
     def read_fields(text: str) -> Values:
-        found = _object_in(text) or {}
-        values = {name: fields[name](found.get(name)) for name in sorted(fields)}
+        json_object = _object_in(text) or {}
+        values = {
+            name: field_readers[name](json_object.get(name)) for name in sorted(field_readers)
+        }
         return {name: value for name, value in values.items() if value is not None}
 
-    yes_or_no = [name for name, field in fields.items() if field is _field_verdict]
+    yes_or_no = [
+        name for name, field_reader in field_readers.items() if field_reader is _field_verdict
+    ]
     return ValueReader(read_fields, verdicts=yes_or_no)
 
 
@@ -244,22 +248,22 @@ def _verdict(text: str) -> float | None:
     return None
 
 
-def _named(number: Callable[[str], float | None]) -> Reader:
+def _answer_reader(read_number: Callable[[str], float | None]) -> Reader:
     def read_text(text: str) -> Values:
-        value = number(_unwrapped(text))
+        value = read_number(_unwrapped(text))
         return {} if value is None else {ANSWER: value}
 
     return read_text
 
 
-def _numbers(texts: Sequence[str]) -> ValueReader | None:
-    reader = _named(_number)
+def _number_reader(texts: Sequence[str]) -> ValueReader | None:
+    reader = _answer_reader(_number)
     return ValueReader(reader) if _reads_most(reader, texts) else None
 
 
-def _verdicts(texts: Sequence[str]) -> ValueReader | None:
+def _verdict_reader(texts: Sequence[str]) -> ValueReader | None:
     """Return a reader of yes and no."""
-    reader = _named(_verdict)
+    reader = _answer_reader(_verdict)
     return ValueReader(reader, verdicts=[ANSWER]) if _reads_most(reader, texts) else None
 
 
@@ -268,7 +272,7 @@ def _category(text: str) -> str:
     return bare(_unwrapped(without_thoughts(text))).casefold()
 
 
-def _categories(texts: Sequence[str]) -> ValueReader | None:
+def _category_reader(texts: Sequence[str]) -> ValueReader | None:
     """Return a reader of a few different texts: a share for each, or one if there are two."""
     spellings: dict[str, Counter[str]] = {}
     for text in texts:
@@ -284,15 +288,15 @@ def _categories(texts: Sequence[str]) -> ValueReader | None:
             about="answers that hardly repeat",
         )
     names = {
-        category: min(found, key=lambda spelling: (-found[spelling], spelling)) or "(empty)"
-        for category, found in sorted(spellings.items())
+        category: min(counts, key=lambda spelling: (-counts[spelling], spelling)) or "(empty)"
+        for category, counts in sorted(spellings.items())
     }
-    shown = list(names)[: 1 if len(names) == 2 else None]
+    options = list(names)[: 1 if len(names) == 2 else None]
 
     def read_category(text: str) -> Values:
         category = _category(text)
         if category not in names:
             return {}
-        return {names[each]: float(each == category) for each in shown}
+        return {names[each]: float(each == category) for each in options}
 
-    return ValueReader(read_category, options=[names[each] for each in shown])
+    return ValueReader(read_category, options=[names[each] for each in options])

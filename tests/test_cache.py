@@ -962,7 +962,7 @@ def test_a_transaction_that_fails_loses_no_answer_of_another_thread(tmp_path: Pa
         raise ValueError("the transaction fails")
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="fails"):
-        cache.storage.keep("budget", fail)
+        cache.storage.change_budget("budget", fail)
     assert text_of(theirs[0].result()) == "theirs"
     cache.close()
     assert text_of(cache.get(asked("theirs"))) == "theirs"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MODES = ("auto", "replay", "refresh", "off")
 
 # By cache: the keys of the records that calls of this process used.
-_used_at: dict[str, set[str]] = {}
+_used_keys_by_path: dict[str, set[str]] = {}
 _lock = process_lock(__name__)
 
 
@@ -73,10 +73,10 @@ class ResponseCache:
         self.storage: Storage = storage_at(os.fspath(path))
         self.mode = mode
         # The keys of the records that calls of this process used, replaced, and named an asker of.
-        self._used = _used_at.setdefault(absolute(os.fspath(path)), set())
-        self._refreshed: set[str] = set()
-        self._named: set[str] = set()
-        self._unstored = UnstoredAnswers(self.storage, replaced=self._refreshed)
+        self._used_keys = _used_keys_by_path.setdefault(absolute(os.fspath(path)), set())
+        self._refreshed_keys: set[str] = set()
+        self._keys_with_asker: set[str] = set()
+        self._unstored = UnstoredAnswers(self.storage, replaced_keys=self._refreshed_keys)
 
     @property
     def path(self) -> Path | str:
@@ -93,12 +93,12 @@ class ResponseCache:
         """
         key = request if isinstance(request, str) else request.cache_key
         mode = mode or self.mode
-        if mode == "off" or (mode == "refresh" and key not in self._refreshed):
+        if mode == "off" or (mode == "refresh" and key not in self._refreshed_keys):
             return None
         try:
             packed = self._unstored.get(key)
-            found = self.storage.get(key) if packed is None else (packed, None)
-            return None if found is None else unpack(key, *found)
+            row = self.storage.get(key) if packed is None else (packed, None)
+            return None if row is None else unpack(key, *row)
         except CacheCorruptError as error:
             if mode == "replay":
                 raise
@@ -129,21 +129,21 @@ class ResponseCache:
         if mode == "off":
             return record
         packed = pack(record)
-        replaces = mode == "rewrite" or (mode == "refresh" and key not in self._refreshed)
+        replaces = mode == "rewrite" or (mode == "refresh" and key not in self._refreshed_keys)
         if replaces:
             self._unstored.discard(key)
         packed = self._unstored.get(key) or packed
         try:
-            stored = self.storage.put(key, packed, replace=replaces)
-            counting = unpack(key, packed) if stored else self._first(key, packed)
+            is_stored = self.storage.put(key, packed, replace=replaces)
+            stored_record = unpack(key, packed) if is_stored else self._first_stored(key, packed)
         except (OSError, CacheError) as error:
-            counting = unpack(key, self._unstored.keep(key, packed, error))
+            stored_record = unpack(key, self._unstored.keep(key, packed, error))
         else:
             if self._unstored:
                 self._unstored.store()
         if replaces:
-            self._refreshed.add(key)
-        return counting
+            self._refreshed_keys.add(key)
+        return stored_record
 
     def name_asker(self, record: Record, asker: str) -> None:
         """Keep who asks for a record now, for the next replay; the first one of a process counts.
@@ -152,8 +152,8 @@ class ResponseCache:
         """
         key = record.cache_key
         with _lock:
-            is_named = key in self._named
-            self._named.add(key)
+            is_named = key in self._keys_with_asker
+            self._keys_with_asker.add(key)
         if is_named or record.asker == asker or key in self._unstored:
             return
         try:
@@ -165,13 +165,13 @@ class ResponseCache:
                 about=(ResponseCache.name_asker, str(self.path)),
             )
 
-    def _first(self, key: str, packed: bytes) -> Record:
+    def _first_stored(self, key: str, packed: bytes) -> Record:
         """Return the record that was stored first; put these bytes in its place if it cannot be
         read.
         """
         with suppress(CacheCorruptError):
-            if found := self.get(key, mode="replay"):
-                return found
+            if record := self.get(key, mode="replay"):
+                return record
         self.storage.put(key, packed, replace=True)
         # raises if the index is damaged
         return self.get(key, mode="replay") or unpack(key, packed)
@@ -212,9 +212,9 @@ class ResponseCache:
         :raises ValueError: if ``levels`` does not name exactly the levels of the deepest scope, or
             uses another column's name.
         """
-        used = self._used
+        used_keys = self._used_keys
         return record_frame(
-            self.records(where=where), lambda record: record.cache_key in used, levels
+            self.records(where=where), lambda record: record.cache_key in used_keys, levels
         )
 
     def note_used(self, key: str) -> None:
@@ -222,14 +222,14 @@ class ResponseCache:
 
         :param key: the record's.
         """
-        self._used.add(key)
+        self._used_keys.add(key)
 
     def has_used(self, key: str) -> bool:
         """Return whether a call of this process used a record, or made it.
 
         :param key: the record's.
         """
-        return key in self._used
+        return key in self._used_keys
 
     def stats(self) -> CacheStats:
         """Return the path, the number of records and the bytes on the disk; its cost does not grow
@@ -332,8 +332,8 @@ class ResponseCache:
         from ..misses.search import Source
 
         rows = (
-            ([packed or b""], partial(unpack, key, packed, at))
-            for key, packed, at in self.storage.rows()
+            ([packed or b""], partial(unpack, key, packed, stored_at))
+            for key, packed, stored_at in self.storage.rows()
         )
         return Source(f"the cache {self.path}", rows)
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 DATABASE = "cache.db"  # diskcache.core.DBNAME, 5.6.3
 LOG = "-wal"  # what SQLite adds to the name for the write-ahead log
-LAST_MADE = "Settings_size_delete"  # the last thing that diskcache makes in a new database
-IGNORED = ".gitignore"
+LAST_TRIGGER = "Settings_size_delete"  # the last thing that diskcache makes in a new database
+GITIGNORE = ".gitignore"
 # The characters that mean something in SQLite's addresses.
 QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#\\"})
 BUSY_SECONDS = 60.0
@@ -55,7 +55,7 @@ class Connections:
         self.writer = Writer(folder, self.database)
         # Not at exit, since what runs then may still read and write.
         weakref.finalize(self, _close_all, self.readers, self.writer).atexit = False
-        with _registering:
+        with _registry_lock:
             _all_connections.add(self)
 
     @contextmanager
@@ -72,14 +72,14 @@ class Connections:
         for reader in self.readers:
             if reader.lock.acquire(blocking=False):
                 return reader
-        last = self.readers[-1]
-        last.lock.acquire()
-        return last
+        last_reader = self.readers[-1]
+        last_reader.lock.acquire()
+        return last_reader
 
     @property
-    def turn(self) -> AbstractContextManager[object]:
+    def write_lock(self) -> AbstractContextManager[object]:
         """Return the re-entrant lock of the thread that writes."""
-        return _writing
+        return _write_lock
 
     @property
     def in_transaction(self) -> bool:
@@ -89,7 +89,7 @@ class Connections:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection that writes, to one thread of the process at a time."""
-        with _writing:
+        with _write_lock:
             connection = self.writer.connection()
             if connection is None:
                 # Somebody may have deleted the directory: open files are no longer the database.
@@ -108,7 +108,7 @@ def _close_all(readers: Iterable[Reader], writer: Writer) -> None:
     for reader in readers:
         with reader.lock:
             reader.close()
-    with _writing:
+    with _write_lock:
         writer.close()
 
 
@@ -131,17 +131,17 @@ class Reader(Handle):
     :ivar lock: is re-entrant: the garbage collector may end a stream, which looks up a price, during a
         look-up.
     :ivar is_stale: whether the connection must be opened again before it is used.
-    :param damaged: whether SQLite may read a file that was cut short.
+    :param may_be_damaged: whether SQLite may read a file that was cut short.
     """
 
-    def __init__(self, database: str, *, damaged: bool = False) -> None:
+    def __init__(self, database: str, *, may_be_damaged: bool = False) -> None:
         super().__init__()
         self.lock = threading.RLock()
         self.is_stale = False
         self._database = database
-        self._damaged = damaged
+        self._may_be_damaged = may_be_damaged
         # what the files were like when they were opened in a folder that nobody may write
-        self._opened_as: object = None
+        self._state_when_opened: object = None
 
     def connected(self) -> sqlite3.Connection | None:
         """Return the connection, opened if need be; ``None`` if there is no database.
@@ -159,7 +159,9 @@ class Reader(Handle):
 
     def _has_changed(self) -> bool:
         """Return whether somebody wrote files that SQLite takes for unchanging ones."""
-        return self._opened_as is not None and self._opened_as != _state(self._database)
+        return self._state_when_opened is not None and self._state_when_opened != _state(
+            self._database
+        )
 
     def _connect(self) -> None:
         _refuse_file(os.path.dirname(self._database))
@@ -167,27 +169,27 @@ class Reader(Handle):
             os.stat(self._database)
         except (FileNotFoundError, NotADirectoryError):
             return
-        connection = self._opened()
-        if self._damaged or LAST_MADE in _names(connection):
+        connection = self._open()
+        if self._may_be_damaged or LAST_TRIGGER in _names(connection):
             self._connection = connection
         else:  # another process is about to make it
             connection.close()
 
-    def _opened(self) -> sqlite3.Connection:
-        self._opened_as = None
+    def _open(self) -> sqlite3.Connection:
+        self._state_when_opened = None
         try:
-            return connect(self._database, "mode=ro", damaged=self._damaged)
+            return connect(self._database, "mode=ro", may_be_damaged=self._may_be_damaged)
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise
         # A folder that nobody may write has no room for the index of the write-ahead log.
-        self._opened_as = _state(self._database)
+        self._state_when_opened = _state(self._database)
         log = self._database + LOG
         if os.path.exists(log) and os.path.getsize(log) > 0:
-            return connect(self._copied(), "mode=rw", damaged=self._damaged)
-        return connect(self._database, "mode=ro&immutable=1", damaged=self._damaged)
+            return connect(self._copy(), "mode=rw", may_be_damaged=self._may_be_damaged)
+        return connect(self._database, "mode=ro&immutable=1", may_be_damaged=self._may_be_damaged)
 
-    def _copied(self) -> str:
+    def _copy(self) -> str:
         """Return the path of a copy of the database and its write-ahead log, in a folder that can be
         written.
         """
@@ -200,10 +202,10 @@ class Reader(Handle):
         while True:
             for suffix in ("", LOG):
                 shutil.copyfile(self._database + suffix, copy + suffix)
-            now = _state(self._database)
-            if now == self._opened_as:
+            state = _state(self._database)
+            if state == self._state_when_opened:
                 return copy
-            self._opened_as = now  # somebody wrote meanwhile
+            self._state_when_opened = state  # somebody wrote meanwhile
 
 
 class Writer(Handle):
@@ -235,7 +237,7 @@ class Writer(Handle):
         _refuse_file(self._folder)
         make_directory(self._folder)
         connection = connect(self._database, "mode=rwc")
-        if LAST_MADE not in _names(connection):
+        if LAST_TRIGGER not in _names(connection):
             connection.close()
             _make_database(self._folder)
             connection = connect(self._database, "mode=rw")
@@ -244,11 +246,11 @@ class Writer(Handle):
         return connection
 
 
-def connect(database: str, options: str, *, damaged: bool = False) -> sqlite3.Connection:
+def connect(database: str, options: str, *, may_be_damaged: bool = False) -> sqlite3.Connection:
     """Return a connection to a database.
 
     :param options: of SQLite's address, such as ``mode=ro``.
-    :param damaged: whether SQLite may read a file that was cut short.
+    :param may_be_damaged: whether SQLite may read a file that was cut short.
     :raises sqlite3.DatabaseError: if it is damaged, or another program's.
     """
     connection = sqlite3.connect(
@@ -259,7 +261,7 @@ def connect(database: str, options: str, *, damaged: bool = False) -> sqlite3.Co
         check_same_thread=False,
     )
     try:
-        if damaged:
+        if may_be_damaged:
             # without it, a file must be as long as it says
             connection.execute("PRAGMA writable_schema = ON")
         for pragma in PRAGMAS:
@@ -280,12 +282,12 @@ def make_directory(directory: str | os.PathLike[str]) -> None:
     :raises OSError: if that is not possible.
     """
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    ignored = os.path.join(directory, IGNORED)
-    is_ignored = os.path.exists(ignored) and os.path.getsize(ignored) > 0
-    if is_ignored or not set(os.listdir(directory)) <= {IGNORED}:
+    gitignore = os.path.join(directory, GITIGNORE)
+    has_gitignore = os.path.exists(gitignore) and os.path.getsize(gitignore) > 0
+    if has_gitignore or not set(os.listdir(directory)) <= {GITIGNORE}:
         return
     os.chmod(directory, 0o700)
-    with open(ignored, "w", encoding="utf-8") as file:
+    with open(gitignore, "w", encoding="utf-8") as file:
         file.write("*\n")
 
 
@@ -330,15 +332,15 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 _all_connections: weakref.WeakSet[Connections] = weakref.WeakSet()
-_registering = threading.RLock()
+_registry_lock = threading.RLock()
 # Spares the threads of one process SQLite's busy sleeps. Re-entrant, since a stream may end while its
 # thread writes.
-_writing = threading.RLock()
+_write_lock = threading.RLock()
 _locked_for_fork: list[threading.RLock] = []
 
 
 def _before_fork() -> None:
-    for lock in (_writing, _registering):
+    for lock in (_write_lock, _registry_lock):
         lock.acquire()
         _locked_for_fork.append(lock)
     for connections in list(_all_connections):

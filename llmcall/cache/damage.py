@@ -32,49 +32,49 @@ def _is_sound(key: str, packed: bytes | None) -> bool:
         return False
 
 
-def salvage(damaged: Storage, target: Storage) -> int:
+def salvage(source: Storage, target: Storage) -> int:
     """Write every record that can still be read to another storage; return how many there were.
 
     If none can be read, the other storage is not made. See :meth:`ResponseCache.salvage`.
     """
-    if not damaged.exists():
-        raise CacheError(
-            f"{damaged.location} contains no cache; give the path of the damaged cache"
-        )
-    if os.path.realpath(target.location) == os.path.realpath(damaged.location):
-        raise CacheError(f"{damaged.location} cannot be salvaged into itself; name a new directory")
-    sound: set[str] = set()
-    if any(_sound_rows(damaged, set())):
-        target.add_all(_sound_rows(damaged, sound))
+    if not source.exists():
+        raise CacheError(f"{source.location} contains no cache; give the path of the damaged cache")
+    if os.path.realpath(target.location) == os.path.realpath(source.location):
+        raise CacheError(f"{source.location} cannot be salvaged into itself; name a new directory")
+    saved_keys: set[str] = set()
+    if any(_sound_rows(source, set())):
+        target.add_all(_sound_rows(source, saved_keys))
         target.close()
-    _log_lost(damaged, len(sound))
-    return len(sound)
+    _log_lost(source, len(saved_keys))
+    return len(saved_keys)
 
 
-def _sound_rows(damaged: Storage, sound: set[str]) -> Iterator[NewRow]:
+def _sound_rows(source: Storage, saved_keys: set[str]) -> Iterator[NewRow]:
     """Yield what can be read, each record once.
 
-    :param sound: gathers the keys.
+    :param saved_keys: gathers the keys.
     """
-    for key, packed, stored_at in damaged.readable_rows():
-        if packed is not None and key not in sound and _is_sound(key, packed):
-            sound.add(key)
+    for key, packed, stored_at in source.readable_rows():
+        if packed is not None and key not in saved_keys and _is_sound(key, packed):
+            saved_keys.add(key)
             yield key, packed, False, stored_at
 
 
-def _log_lost(damaged: Storage, saved: int) -> None:
+def _log_lost(storage: Storage, saved_count: int) -> None:
     """Log how many records are lost, as far as that is known."""
     try:
-        lost = len(damaged) - saved
+        lost_count = len(storage) - saved_count
     except CacheError:
         notice(
-            "%s: besides the %d records that were read, others may be lost", damaged.location, saved
+            "%s: besides the %d records that were read, others may be lost",
+            storage.location,
+            saved_count,
         )
         return
-    if lost > 0:
+    if lost_count > 0:
         notice(
             "%s: %d of %d records cannot be read and are lost",
-            damaged.location,
-            lost,
-            saved + lost,
+            storage.location,
+            lost_count,
+            saved_count + lost_count,
         )

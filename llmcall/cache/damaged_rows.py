@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 RANGE = 500  # rows that are searched at a time
 DIGITS = "0123456789abcdef"
-SOUGHT_DIGITS = 3
+PREFIX_DIGITS = 3
 
 
 def readable_rows(database: str) -> Iterator[Row]:
@@ -31,7 +31,7 @@ def readable_rows(database: str) -> Iterator[Row]:
     :param database: the path of the file.
     :raises CacheCorruptError: if not even the beginning of the database can be read.
     """
-    handle = Reader(database, damaged=True)
+    handle = Reader(database, may_be_damaged=True)
     try:
         reader = handle.connected()
     except (sqlite3.DatabaseError, OSError, UnicodeDecodeError) as error:
@@ -54,9 +54,9 @@ def _keys_and_numbers(reader: sqlite3.Connection) -> Iterator[tuple[str, Any]]:
 
     Keys are searched by their first digits, so that damage hides only the keys next to it.
     """
-    for digits in product(DIGITS, repeat=SOUGHT_DIGITS):
+    for digits in product(DIGITS, repeat=PREFIX_DIGITS):
         prefix = "".join(digits)
-        for key, number in _found(reader, statements.INDEXED, prefix, prefix + "g"):
+        for key, number in _rows_before_failure(reader, statements.INDEXED, prefix, prefix + "g"):
             if isinstance(key, str):
                 yield key, number
 
@@ -67,26 +67,28 @@ def _last_number(reader: sqlite3.Connection, indexed: Sequence[Any], size: int) 
     :param indexed: the numbers in the index.
     :param size: of the file, in bytes. A larger number is damage: every row takes more than a byte.
     """
-    highest = [
+    last_numbers = [
         number
         for query in (statements.LAST, statements.LAST_BY_INDEX)
-        for (number,) in _found(reader, query)
+        for (number,) in _rows_before_failure(reader, query)
     ]
-    sound = [each for each in (*highest, *indexed) if isinstance(each, int) and each <= size]
-    return max(sound, default=0)
+    numbers = (*last_numbers, *indexed)
+    return max(
+        (number for number in numbers if isinstance(number, int) and number <= size), default=0
+    )
 
 
 def _by_number(reader: sqlite3.Connection, last: int) -> Iterator[Row]:
     """Yield the rows that are found by their numbers, up to the last one."""
     for first in range(1, last + 1, RANGE):
-        rows = _found(reader, statements.ROWS_BETWEEN, first, first + RANGE - 1)
+        rows = _rows_before_failure(reader, statements.ROWS_BETWEEN, first, first + RANGE - 1)
         if len(rows) < RANGE:
             # Some are deleted, or cannot be read with the others: a search for a range steps to the
             # row behind it, and loses the last one if that is damaged.
             rows = [
                 row
                 for number in range(first, first + RANGE)
-                for row in _found(reader, statements.ROW_AT, number)
+                for row in _rows_before_failure(reader, statements.ROW_AT, number)
             ]
         for key, value, stored_at in rows:
             yield str(key), value, _time(stored_at)
@@ -95,7 +97,7 @@ def _by_number(reader: sqlite3.Connection, last: int) -> Iterator[Row]:
 def _by_key(reader: sqlite3.Connection, keys: Sequence[str]) -> Iterator[Row]:
     """Yield the rows that are found by their keys."""
     for key in keys:
-        for value, stored_at in _found(reader, statements.FIND, key):
+        for value, stored_at in _rows_before_failure(reader, statements.FIND, key):
             yield key, value, _time(stored_at)
 
 
@@ -103,7 +105,7 @@ def _time(stored_at: object) -> float:
     return stored_at if isinstance(stored_at, float) else 0.0
 
 
-def _found(reader: sqlite3.Connection, query: str, *values: int | str) -> list[Any]:
+def _rows_before_failure(reader: sqlite3.Connection, query: str, *values: int | str) -> list[Any]:
     """Return the rows that a query finds before SQLite fails to read further."""
     rows = []
     with suppress(sqlite3.DatabaseError, UnicodeDecodeError):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LARGEST_GROUP = 300
 
 
-class _Waiting:
+class _WaitingRow:
     """A row that a thread wants to store.
 
     :ivar is_taken: whether a thread has begun to write it.
@@ -44,38 +44,38 @@ class GroupCommit:
     def __init__(self, connections: Connections, *, replace: bool) -> None:
         self._connections = connections
         self._replace = replace
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_WaitingRow] = deque()
 
     def put(self, row: NewRow) -> bool:
         """Store a row, together with those of other threads that wait to store theirs.
 
         :returns: whether all rows of the group were stored.
         """
-        mine = _Waiting(row)
-        self._waiting.append(mine)
-        with self._connections.turn:
-            while mine.was_stored is None:
+        own_row = _WaitingRow(row)
+        self._waiting.append(own_row)
+        with self._connections.write_lock:
+            while own_row.was_stored is None:
                 # A row is alone if storing its group failed, or if the collector ended a stream in
                 # the middle of a transaction of this thread: that may still fail.
-                is_alone = mine.is_taken or self._connections.in_transaction
-                self._write([mine] if is_alone else self._group())
-        return mine.was_stored
+                is_alone = own_row.is_taken or self._connections.in_transaction
+                self._write([own_row] if is_alone else self._group())
+        return own_row.was_stored
 
-    def _group(self) -> list[_Waiting]:
+    def _group(self) -> list[_WaitingRow]:
         """Return the rows that wait, as many as one statement takes."""
-        group: list[_Waiting] = []
+        group: list[_WaitingRow] = []
         while self._waiting and len(group) < LARGEST_GROUP:
-            each = self._waiting.popleft()
-            if not each.is_taken:
-                group.append(each)
+            waiting_row = self._waiting.popleft()
+            if not waiting_row.is_taken:
+                group.append(waiting_row)
         return group
 
-    def _write(self, group: list[_Waiting]) -> None:
-        for each in group:
-            each.is_taken = True
+    def _write(self, group: list[_WaitingRow]) -> None:
+        for waiting_row in group:
+            waiting_row.is_taken = True
         statement = statements.add(len(group), replace=self._replace)
-        values = [value for each in group for value in each.row]
+        values = [value for waiting_row in group for value in waiting_row.row]
         with self._connections.writing() as writer:
             count = writer.execute(statement, values).rowcount
-        for each in group:
-            each.was_stored = count == len(group)
+        for waiting_row in group:
+            waiting_row.was_stored = count == len(group)

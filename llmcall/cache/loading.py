@@ -33,14 +33,14 @@ def records_in(storage: Storage) -> Iterator[Record]:
 
 
 def add_all(
-    storage: Storage, records: Iterable[Record], replaced: frozenset[str] = frozenset()
+    storage: Storage, records: Iterable[Record], replaced_keys: frozenset[str] = frozenset()
 ) -> int:
     """Add records whose keys are not in a storage yet; return how many were stored.
 
-    :param replaced: the keys whose records are replaced.
+    :param replaced_keys: the keys whose records are replaced.
     """
     return storage.add_all(
-        (record.cache_key, pack(record.with_days()), record.cache_key in replaced, None)
+        (record.cache_key, pack(record.with_days()), record.cache_key in replaced_keys, None)
         for record in records
     )
 
@@ -94,23 +94,25 @@ def _read_file(path: str, classes: tuple[type[Any], ...]) -> list[Record]:
 
 def _conflicts(storage: Storage, record: Record) -> bool:
     """Return whether a storage has another answer to a record's request."""
-    found = storage.get(record.cache_key)
-    return found is not None and not same_answer(unpack(record.cache_key, *found), record)
+    row = storage.get(record.cache_key)
+    return row is not None and not same_answer(unpack(record.cache_key, *row), record)
 
 
-def _log_conflicts(both: str, conflicts: list[str], on_conflict: str) -> None:
+def _log_conflicts(locations: str, conflicts: list[str], on_conflict: str) -> None:
     """Log which requests have two answers.
 
-    :param both: the names of source and storage.
+    :param locations: the names of source and storage.
     :param conflicts: the keys of the requests.
     :raises CacheError: if ``on_conflict`` is ``"raise"``.
     """
     keys = [key[:SHORT] for key in conflicts[:NAMED]]
     if len(conflicts) > NAMED:
         keys.append("…")
-    differ = f"{both} answer {counted(len(conflicts), 'request')} ({', '.join(keys)}) differently"
+    conflict_words = (
+        f"{locations} answer {counted(len(conflicts), 'request')} ({', '.join(keys)}) differently"
+    )
     if on_conflict == "raise":
         raise CacheError(
-            f"{differ}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
+            f"{conflict_words}, and nothing was loaded; on_conflict may also be 'keep' or 'replace'"
         )
-    notice("%s: %s", differ, on_conflict)
+    notice("%s: %s", conflict_words, on_conflict)

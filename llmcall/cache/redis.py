@@ -74,14 +74,14 @@ class RedisStorage:
 
     def __init__(self, address: str) -> None:
         self.location: str = without_password(address)
-        self._checked = False
+        self._is_eviction_checked = False
         self._clients: dict[int, Any] = {}  # by process
         # One further attempt is for a connection that was open when the server was started again.
         # By default, redis-py tries ten times for some seconds.
-        again = Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,))
-        always = {"decode_responses": False, "protocol": 2, "retry": again}
+        retry = Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,))
+        fixed_options = {"decode_responses": False, "protocol": 2, "retry": retry}
         try:
-            self._options = {**OPTIONS, **parse_url(address), **always}
+            self._options = {**OPTIONS, **parse_url(address), **fixed_options}
             pool = self._redis.connection_pool
             pool.connection_class(**pool.connection_kwargs)  # is connected to nothing yet
         except (ValueError, TypeError, exceptions.RedisError):
@@ -157,35 +157,29 @@ class RedisStorage:
 
         :param replace: whether to replace bytes that the key has already.
         """
-        if not self._checked:
+        if not self._is_eviction_checked:
             self._warn_of_eviction()
         with self._connection() as redis:
-            return bool(
-                redis.register_script(STORE)(
-                    KEYS, [key, TIME.pack(time.time()) + value, int(replace)]
-                )
-            )
+            script = redis.register_script(STORE)
+            return bool(script(KEYS, [key, TIME.pack(time.time()) + value, int(replace)]))
 
     def add_all(self, rows: Iterable[NewRow]) -> int:
         """Store many rows, all or none; return how many were stored."""
         now = time.time()
         with self._connection() as redis, redis.pipeline() as pipeline:
             script = redis.register_script(STORE)
-            for key, value, replaces, at in rows:
-                script(
-                    KEYS,
-                    [key, TIME.pack(now if at is None else at) + value, int(replaces)],
-                    client=pipeline,
-                )
+            for key, value, replaces, stored_at in rows:
+                row = TIME.pack(now if stored_at is None else stored_at) + value
+                script(KEYS, [key, row, int(replaces)], client=pipeline)
             return sum(pipeline.execute())
 
     def delete(self, keys: Iterable[str]) -> int:
         """Delete keys, all or none; return how many were there."""
-        deleted = list(keys)
+        deleted_keys = list(keys)
         with self._connection() as redis, redis.pipeline() as pipeline:
-            for begin in range(0, len(deleted), PAGE):
-                pipeline.hdel(ROWS, *deleted[begin : begin + PAGE])
-                pipeline.zrem(ORDER, *deleted[begin : begin + PAGE])
+            for begin in range(0, len(deleted_keys), PAGE):
+                pipeline.hdel(ROWS, *deleted_keys[begin : begin + PAGE])
+                pipeline.zrem(ORDER, *deleted_keys[begin : begin + PAGE])
             return sum(pipeline.execute()[::2])
 
     def clear(self) -> int:
@@ -202,9 +196,9 @@ class RedisStorage:
         with self._connection() as redis, redis.pipeline() as pipeline:
             move = redis.register_script(MOVE)
             pipeline.watch(ROWS)
-            changed = list(changes())
+            change_list = list(changes())
             pipeline.multi()
-            for change in changed:
+            for change in change_list:
                 move(KEYS, change, client=pipeline)
             try:
                 pipeline.execute()
@@ -213,25 +207,23 @@ class RedisStorage:
                     f"{self.location}: other processes stored records in the meantime, so nothing "
                     "was changed; try again while no other process stores records"
                 ) from None
-            return len(changed)
+            return len(change_list)
 
-    def keep(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
-        """Put a new text in place of that of a budget; as :meth:`SqliteStorage.keep`, but that it
-        may change again.
-        """
+    def change_budget(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+        """Replace the text of a budget, like :meth:`SqliteStorage.change_budget`."""
         key = f"llmcall:budget:{name}"
 
-        def once(pipe: Any) -> T:
+        def read_and_set(pipeline: Any) -> T:
             """Read, and write unless somebody wrote since (WATCH)."""
-            found = pipe.get(key)
-            text, result = change(found.decode() if found is not None else None)
-            pipe.multi()
+            stored_text = pipeline.get(key)
+            text, result = change(stored_text.decode() if stored_text is not None else None)
+            pipeline.multi()
             if text is not None:
-                pipe.set(key, text)
+                pipeline.set(key, text)
             return result
 
         with self._connection() as redis:
-            result: T = redis.transaction(once, key, value_from_callable=True)
+            result: T = redis.transaction(read_and_set, key, value_from_callable=True)
         return result
 
     def rows(self) -> Iterator[Row]:
@@ -271,20 +263,20 @@ class RedisStorage:
         """Return what may lose answers on this server as it is configured, each with its remedy."""
         with self._connection() as redis:
             info = redis.info()
-        found = _eviction(info)
+        risks = _eviction(info)
         if info.get("role") == "slave":
-            found.append(
+            risks.append(
                 "it is a replica, which cannot store answers: give the address of the primary server"
             )
         if not info.get("aof_enabled"):
-            found.append(
+            risks.append(
                 "if it crashes, answers stored since its last snapshot are lost: set appendonly yes"
             )
-        return found
+        return risks
 
     def _warn_of_eviction(self) -> None:
         """Warn once, before the first answer is stored, if the server may drop it."""
-        self._checked = True
+        self._is_eviction_checked = True
         with suppress(CacheError), self._connection() as redis:  # of a user who may not ask for it
             for risk in _eviction(redis.info()):
                 warn_once(f"the Redis server {self.location}: {risk}")

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 class _Keys(NamedTuple):
     """The keys of a storage's rows.
 
-    :param present: by the stored key, the key under the current settings; a damaged row keeps its
-        own.
+    :param current_keys: by the stored key, the key under the current settings; a damaged row keeps
+        its own.
     :param pointers: by the stored key of a record that points to another one, that one's key.
     :param damaged: the number of damaged rows.
     """
 
-    present: dict[str, str]
+    current_keys: dict[str, str]
     pointers: Mapping[str, str]
     damaged: int
 
@@ -43,52 +43,52 @@ def changes_in(storage: Storage) -> Iterator[Change]:
     """
     settings = config.settings()
     keys = _keys_of(storage, settings)
-    moves = _moves(keys.present)
-    _log_kept(storage, keys, moves)
+    new_keys = _new_keys_of(keys.current_keys)
+    _log_unchanged(storage, keys, new_keys)
     for key, packed, _ in storage.rows():
-        target = moves.get(keys.pointers.get(key, ""))
-        if key in moves or target is not None:
+        target = new_keys.get(keys.pointers.get(key, ""))
+        if key in new_keys or target is not None:
             record = unpack(key, packed)
             if target is not None:
                 record = record.replace(response={"fallback": target})
-            if key in moves:
+            if key in new_keys:
                 request = under_settings(record.request, settings)
-                record = record.replace(cache_key=moves[key], request=request)
+                record = record.replace(cache_key=new_keys[key], request=request)
             yield key, record.cache_key, pack(record)
 
 
 def _keys_of(storage: Storage, settings: Settings) -> _Keys:
     """Return the keys that a storage's rows have, and those that they would get now."""
-    present: dict[str, str] = {}
+    current_keys: dict[str, str] = {}
     pointers: dict[str, str] = {}
     damaged = 0
     for key, packed, _ in storage.rows():
         try:
             record = unpack(key, packed)
-            present[key] = _present_key(record, settings)
+            current_keys[key] = _current_key(record, settings)
         except CacheCorruptError:
             damaged += 1
-            present[key] = key
+            current_keys[key] = key
             continue
         if "fallback" in record.response and record.kind == "chat":
             pointers[key] = str(record.response["fallback"])
-    return _Keys(present, pointers, damaged)
+    return _Keys(current_keys, pointers, damaged)
 
 
-def _present_key(record: Record, settings: Settings) -> str:
+def _current_key(record: Record, settings: Settings) -> str:
     return key_of(record.kind, under_settings(record.request, settings), record.sample)
 
 
-def _moves(present: dict[str, str]) -> dict[str, str]:
+def _new_keys_of(current_keys: dict[str, str]) -> dict[str, str]:
     """Return the new keys of the rows that get one.
 
     A key that several rows come to stays with the row that has it already; else the first gets it.
     """
-    first = {new: key for key, new in reversed(present.items())}
-    return {key: new for new, key in first.items() if new not in present}
+    first_keys = {new_key: key for key, new_key in reversed(current_keys.items())}
+    return {key: new_key for new_key, key in first_keys.items() if new_key not in current_keys}
 
 
-def _log_kept(storage: Storage, keys: _Keys, moves: Mapping[str, str]) -> None:
+def _log_unchanged(storage: Storage, keys: _Keys, new_keys: Mapping[str, str]) -> None:
     """Log how many rows keep their keys although they are damaged or should change."""
     if keys.damaged:
         notice(
@@ -96,10 +96,12 @@ def _log_kept(storage: Storage, keys: _Keys, moves: Mapping[str, str]) -> None:
             storage.location,
             counted(keys.damaged, "damaged row"),
         )
-    kept = sum(key != new for key, new in keys.present.items()) - len(moves)
-    if kept:
+    unchanged_count = sum(key != current for key, current in keys.current_keys.items()) - len(
+        new_keys
+    )
+    if unchanged_count:
         notice(
             "%s: %s not updated, because other records have the new keys",
             storage.location,
-            counted(kept, "record"),
+            counted(unchanged_count, "record"),
         )

@@ -16,11 +16,11 @@ def shared_cache(path: str | os.PathLike[str]) -> ResponseCache:
     are shared.
     """
     name = os.fspath(path)
-    found = _caches.get(name)
-    if found is None:
+    cache = _caches.get(name)
+    if cache is None:
         with _lock:
-            found = _caches.setdefault(name, ResponseCache(name))
-    return found
+            cache = _caches.setdefault(name, ResponseCache(name))
+    return cache
 
 
 def forget_shared() -> None:

@@ -81,8 +81,8 @@ class SqliteStorage:
 
         :raises CacheCorruptError: if the database is damaged.
         """
-        found = self._read(statements.FIND, key)
-        return found[0] if found else None
+        rows = self._read(statements.FIND, key)
+        return rows[0] if rows else None
 
     def rows(self) -> Iterator[Row]:
         """Yield all rows in the order of storing, by SQLite's numbers of them."""
@@ -105,8 +105,8 @@ class SqliteStorage:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the
         index.
         """
-        found = self._read(statements.STARTING, prefix, prefix + "\U0010ffff", limit)
-        return [str(key) for (key,) in found]
+        rows = self._read(statements.STARTING, prefix, prefix + "\U0010ffff", limit)
+        return [str(key) for (key,) in rows]
 
     def __len__(self) -> int:
         count = self._read(statements.COUNT)
@@ -132,13 +132,13 @@ class SqliteStorage:
     def add_all(self, rows: Iterable[NewRow]) -> int:
         """Store many rows, all or none; return how many were stored."""
         now = time.time()
-        stored = 0
+        stored_count = 0
         with self._transaction() as writer:
             for key, value, replaces, stored_at in rows:
                 statement = statements.add(1, replace=replaces)
-                at = now if stored_at is None else stored_at
-                stored += writer.execute(statement, (key, at, value)).rowcount
-        return stored
+                row = key, now if stored_at is None else stored_at, value
+                stored_count += writer.execute(statement, row).rowcount
+        return stored_count
 
     def delete(self, keys: Iterable[str]) -> int:
         """Delete keys, all or none; return how many were there."""
@@ -166,7 +166,7 @@ class SqliteStorage:
                 for key, new, value in changes()
             )
 
-    def keep(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
+    def change_budget(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:
         """Replace the text of a budget while nobody else does; reading one makes no database.
 
         :param change: takes the text, or ``None``, and returns the new one, or ``None`` if it stays,

@@ -22,14 +22,14 @@ class UnstoredAnswers:
     """The packed records that a storage refused, by key. The first one under a key counts.
 
     :param storage: is tried again.
-    :param replaced: the keys whose records replace what is stored.
+    :param replaced_keys: the keys whose records replace what is stored.
     """
 
-    def __init__(self, storage: Storage, replaced: Container[str]) -> None:
+    def __init__(self, storage: Storage, replaced_keys: Container[str]) -> None:
         self._storage = storage
-        self._replaced = replaced
+        self._replaced_keys = replaced_keys
         self._packed: dict[str, bytes] = {}
-        self._warned_in: int | None = None  # the process that was told
+        self._warned_process: int | None = None  # the process that was told
 
     def __bool__(self) -> bool:
         return bool(self._packed)
@@ -53,8 +53,8 @@ class UnstoredAnswers:
         """
         with _lock:
             packed = self._packed.setdefault(key, packed)
-            is_first_time = self._warned_in != os.getpid()
-            self._warned_in = os.getpid()
+            is_first_time = self._warned_process != os.getpid()
+            self._warned_process = os.getpid()
         if is_first_time:
             at_exit(self._store_at_exit)
             notice(
@@ -62,23 +62,23 @@ class UnstoredAnswers:
             )
         return packed
 
-    def store(self, otherwise: str = "") -> None:
+    def store(self, consequence: str = "") -> None:
         """Try to store all records again: a disk may have room by now.
 
-        :param otherwise: what becomes of those that cannot be stored now, for a warning.
+        :param consequence: what becomes of those that cannot be stored now, for a warning.
         """
         failure: Exception | None = None
         for key, packed in list(self._packed.items()):
             try:
-                self._storage.put(key, packed, replace=key in self._replaced)
+                self._storage.put(key, packed, replace=key in self._replaced_keys)
             except (OSError, CacheError) as error:
                 failure = error
                 continue
             with _lock:
                 if self._packed.get(key) is packed:
                     del self._packed[key]
-        if otherwise and failure is not None:
-            notice("%s %s: %s", counted(len(self._packed), "answer"), otherwise, failure)
+        if consequence and failure is not None:
+            notice("%s %s: %s", counted(len(self._packed), "answer"), consequence, failure)
 
     def _store_at_exit(self) -> None:
         self.store("lost because they could not be stored")

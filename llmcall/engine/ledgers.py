@@ -271,7 +271,7 @@ class StoredLedger(Ledger):
             return (account.text() if has_changed else None), result
 
         try:
-            return self._storage.keep(self.name, change)
+            return self._storage.change_budget(self.name, change)
         except (CacheError, OSError) as error:
             raise CacheError(f"{self.title} cannot be stored: {error}") from error
 

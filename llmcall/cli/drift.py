@@ -85,9 +85,9 @@ def drift(
         plan = check(recorded, **options, dry_run=True)
         click.echo(visible_json(plan._asdict()) if as_json else visible(str(plan)))
         return
-    found = check(recorded, **options)
-    click.echo(visible_json(found.to_dict()) if as_json else visible(str(found)))
-    if found.differs:
+    result = check(recorded, **options)
+    click.echo(visible_json(result.to_dict()) if as_json else visible(str(result)))
+    if result.differs:
         raise click.exceptions.Exit(1)
 
 
@@ -97,9 +97,9 @@ def _function(name: str) -> Callable[[str], Any]:
     if not (module and colon and function):
         raise click.UsageError(f"--value {name!r} must be MODULE:FUNCTION")
     try:
-        found = object_named(name)
+        named_function = object_named(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise click.UsageError(f"--value {name!r}: {error}") from error
-    if not callable(found):
+    if not callable(named_function):
         raise click.UsageError(f"--value {name!r} is not a function")
-    return found  # type: ignore[no-any-return]
+    return named_function  # type: ignore[no-any-return]

@@ -78,7 +78,7 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     TEXT is the question; "-" reads it from standard input. The answer is recorded, so asking the
     same question again costs nothing.
     """
-    from ..clients.registry import client
+    from ..clients import registry
 
     question = sys.stdin.read() if text == "-" else text
     if not question.strip():
@@ -88,9 +88,9 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
     params = LOCAL if local else {}
-    asked = client("local" if local else None)
+    client = registry.client("local" if local else None)
     try:
-        with asked.stream_message(messages, model=model, on_error="raise", **params) as stream:
+        with client.stream_message(messages, model=model, on_error="raise", **params) as stream:
             for piece in stream:
                 click.echo(piece, nl=False)
     except APIError:
@@ -150,7 +150,7 @@ def show_config(everything: bool, as_json: bool) -> None:
     from ..clients.registry import settings
     from ..config import resolve
 
-    found = [(row, _data(value), origin.text) for row, value, origin in settings().items()]
+    entries = [(row, _data(value), origin.text) for row, value, origin in settings().items()]
     if as_json:
         rows = [
             {
@@ -158,24 +158,24 @@ def show_config(everything: bool, as_json: bool) -> None:
                 "key": row.key,
                 "name": row.name,
                 "value": value,
-                "origin": text,
+                "origin": origin,
             }
-            for row, value, text in found
+            for row, value, origin in entries
         ]
         click.echo(visible_json(rows))
         return
     lines = [
-        (place, _shown(item), text)
-        for row, value, text in found
-        for place, item in _lines(row, value)
+        (key, _value_text(item), origin)
+        for row, value, origin in entries
+        for key, item in _config_lines(row, value)
     ]
     lines.sort(key=lambda line: line[2] == "default")
-    shown = [line for line in lines if everything or line[2] != "default"]
-    if shown:
-        click.echo(table(shown))
+    shown_lines = [line for line in lines if everything or line[2] != "default"]
+    if shown_lines:
+        click.echo(table(shown_lines))
     if not everything:
         click.echo(
-            f"{'all other' if shown else 'all'} settings have their default values: --all shows them"
+            f"{'all other' if shown_lines else 'all'} settings have their default values: --all shows them"
         )
     click.echo(resolve.searched())
 
@@ -187,7 +187,7 @@ def _data(value: Any) -> Any:
     return [item._asdict() if hasattr(item, "_asdict") else item for item in value]
 
 
-def _lines(row: Any, value: Any) -> list[tuple[str, Any]]:
+def _config_lines(row: Any, value: Any) -> list[tuple[str, Any]]:
     """Return the keys of config.ini that would give a setting, each with its value."""
     if row.name == "endpoints":
         value = {each.pop("name"): each for each in value}
@@ -203,7 +203,7 @@ def _lines(row: Any, value: Any) -> list[tuple[str, Any]]:
     ]
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
@@ -221,17 +221,17 @@ def doctor(as_json: bool) -> None:
     """
     from .doctor import checks
 
-    found = list(checks())
+    results = list(checks())
     if as_json:
-        click.echo(visible_json([check._asdict() for check in found]))
+        click.echo(visible_json([check._asdict() for check in results]))
     else:
         rows = []
-        for check in found:
+        for check in results:
             rows.append(("ok" if check.ok else "FAIL", check.name, check.found))
             if check.remedy:
                 rows.append(("", "", f"→ {check.remedy}"))
         click.echo(table(rows))
-    if not all(check.ok for check in found):
+    if not all(check.ok for check in results):
         raise click.exceptions.Exit(1)
 
 

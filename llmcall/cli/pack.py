@@ -115,17 +115,17 @@ def verify(package: str, tolerance: float, as_json: bool) -> None:
     from ..study.packing.verify import verify as check
 
     click.echo(WARNING, err=as_json)
-    found = check(package, tolerance=tolerance)
+    verification = check(package, tolerance=tolerance)
     if as_json:
-        told: dict[str, Any] = {
-            "ok": found.ok,
-            "network": found.network,
-            "checks": [vars(each) for each in found.checks],
-            "conclusion": found.conclusion(),
+        data: dict[str, Any] = {
+            "ok": verification.ok,
+            "network": verification.network,
+            "checks": [vars(each) for each in verification.checks],
+            "conclusion": verification.conclusion(),
         }
-        click.echo(visible_json(told))
+        click.echo(visible_json(data))
     else:
-        click.echo(f"The network is refused by {found.network}.")
-        click.echo(str(found))
-    if not found.ok:
+        click.echo(f"The network is refused by {verification.network}.")
+        click.echo(str(verification))
+    if not verification.ok:
         raise click.exceptions.Exit(1)

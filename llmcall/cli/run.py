@@ -103,36 +103,36 @@ def run(
     from ..programs.patch import record_clients
     from ..programs.recorder import ProgramCalls
 
-    given = RunOptions(scope, actor, _normalizers(normalizers), seed)
-    options = given if cassette is None else _options(given, cassette, mode)
+    requested = RunOptions(scope, actor, _normalizers(normalizers), seed)
+    options = requested if cassette is None else _options(requested, cassette, mode)
     if options.seed is not None and not has_hash_seed(options.seed):
         _start_again(options.seed, is_own_process)
-    named = None if options.actor is None else _actor(options.actor, script, module)
+    actor_source = None if options.actor is None else _actor_source(options.actor, script, module)
     overrides: dict[str, Any] = {}
     if mode == "none" and cassette is None:
         overrides["cache_mode"] = "replay"
     if flex:
         overrides["service_tier"] = FLEX
     tape = None
-    with contextlib.ExitStack() as opening:
+    with contextlib.ExitStack() as exit_stack:
         if options.normalizers:
-            opening.enter_context(_normalizing(options.normalizers))
+            exit_stack.enter_context(_normalizing(options.normalizers))
         if cassette is not None:
             tape = llmcall.cassette(cassette, mode=mode or "once")
             tape.command = "llmcall run"
             tape.run = options.header()
-            opening.enter_context(tape)
+            exit_stack.enter_context(tape)
         if options.scope is not None:
-            opening.enter_context(llmcall.scope(options.scope, process=True))
+            exit_stack.enter_context(llmcall.scope(options.scope, process=True))
         if options.seed is not None:
-            opening.enter_context(seeded(options.seed))
-        calls = ProgramCalls(named, overrides, (), caller="llmcall run")
+            exit_stack.enter_context(seeded(options.seed))
+        calls = ProgramCalls(actor_source, overrides, (), caller="llmcall run")
         record_clients(calls)
         if tape is None or tape.run is not None:
             # A cassette recorded before the default scope existed replays without it.
-            opening.enter_context(default_scope(DEFAULT_SCOPE))
-        around = opening.pop_all()
-    execution = Execution(calls, tape, around, sends_nothing=mode == "none")
+            exit_stack.enter_context(default_scope(DEFAULT_SCOPE))
+        open_contexts = exit_stack.pop_all()
+    execution = Execution(calls, tape, open_contexts, sends_nothing=mode == "none")
     execution.run(script, arguments, module=module)
 
 
@@ -163,48 +163,48 @@ def _check_cassette(cassette: str | None, mode: str | None) -> None:
         raise click.UsageError(f"--mode {mode} needs a cassette; name one with --cassette")
 
 
-def _normalizers(given: tuple[str, ...]) -> tuple[str, ...]:
+def _normalizers(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the normalizers that --normalize names.
 
     :raises click.UsageError: if one is wrong.
     """
     try:
-        return values.normalizers("\n".join(given), "--normalize")
+        return values.normalizers("\n".join(names), "--normalize")
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
 
 
-def _options(given: RunOptions, cassette: str, mode: str | None) -> RunOptions:
+def _options(requested: RunOptions, cassette: str, mode: str | None) -> RunOptions:
     """Return the options of a run: those that its cassette was recorded with, if it exists.
 
     :raises click.UsageError: if an option contradicts them.
     """
     header = None if mode == "rewrite" else header_in(cassette)
     if header is None:
-        return given
+        return requested
     try:
         if "run" in header:
-            return given.replaying(header["run"], cassette)
+            return requested.replaying(header["run"], cassette)
         # Recorded by code, or before cassettes held these options.
         recorded = tuple(header["settings"].get("cache_normalize", ()))
-        RunOptions(normalizers=given.normalizers).replaying({"normalizers": recorded}, cassette)
+        RunOptions(normalizers=requested.normalizers).replaying({"normalizers": recorded}, cassette)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
-    return given._replace(normalizers=())
+    return requested._replace(normalizers=())
 
 
 @contextlib.contextmanager
 def _normalizing(normalizers: tuple[str, ...]) -> Iterator[None]:
     """Apply normalizers for a block through the environment, so that child processes use them too."""
-    before = os.environ.get(NORMALIZE)
+    previous = os.environ.get(NORMALIZE)
     os.environ[NORMALIZE] = "\n".join(normalizers)
     config.refresh()
     try:
         yield
     finally:
         del os.environ[NORMALIZE]
-        if before is not None:
-            os.environ[NORMALIZE] = before
+        if previous is not None:
+            os.environ[NORMALIZE] = previous
         config.refresh()
 
 
@@ -230,36 +230,36 @@ def _start_again(seed: int, is_own_process: bool) -> NoReturn:
     os.execve(sys.executable, command, environment)
 
 
-def _actor(named: str, script: str, module: bool) -> Actor:
+def _actor_source(option: str, script: str, is_module: bool) -> Actor:
     """Return what names the program's actors.
 
-    :param named: the value of --actor.
+    :param option: the value of --actor.
     :raises click.UsageError: if the value is wrong, or names a function that does not exist.
     """
     from ..programs.actors import Actors
 
-    if named == "system" or named.startswith(("header:", "user:")):
-        Actors(named)
-        return named
-    target, _, function = named.partition(":")
-    if not target or not function:
+    if option == "system" or option.startswith(("header:", "user:")):
+        Actors(option)
+        return option
+    module_name, _, function = option.partition(":")
+    if not module_name or not function:
         raise click.UsageError(
-            f'--actor is {named!r}; it must be "system", "header:NAME", "user:REGEX" or MODULE:FUNCTION'
+            f'--actor is {option!r}; it must be "system", "header:NAME", "user:REGEX" or MODULE:FUNCTION'
         )
-    folder = "" if module else str(Path(script).resolve().parent)
+    folder = "" if is_module else str(Path(script).resolve().parent)
     try:
-        found = object_named(named, folder)
+        named_function = object_named(option, folder)
     except ModuleNotFoundError as error:
-        if error.name is None or not f"{target}.".startswith(f"{error.name}."):
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module exists, but one that it imports does not
-        place = "the working directory" if module else "the script's folder"
+        folder_name = "the working directory" if is_module else "the script's folder"
         raise click.UsageError(
-            f"--actor {named}: the module {error.name!r} is neither in {place} nor installed"
+            f"--actor {option}: the module {error.name!r} is neither in {folder_name} nor installed"
         ) from None
     except AttributeError:
         raise click.UsageError(
-            f"--actor {named}: the module {target!r} has no function {function!r}"
+            f"--actor {option}: the module {module_name!r} has no function {function!r}"
         ) from None
-    if not callable(found):
-        raise click.UsageError(f"--actor {named}: {function} is not a function of the request")
-    return found  # type: ignore[no-any-return]
+    if not callable(named_function):
+        raise click.UsageError(f"--actor {option}: {function} is not a function of the request")
+    return named_function  # type: ignore[no-any-return]

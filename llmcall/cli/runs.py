@@ -50,8 +50,8 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
         raise click.UsageError(
             "name a run: a cassette, an exported file, or a scope of the cache with --scope NAME"
         )
-    whole = shared_cache(settings().cache_path) if run is None else run
-    return load(whole if scope is None else (whole, scope), may_be_empty=may_be_empty)
+    source = shared_cache(settings().cache_path) if run is None else run
+    return load(source if scope is None else (source, scope), may_be_empty=may_be_empty)
 
 
 @click.command()
@@ -95,7 +95,7 @@ def show(
 
     is_file = run is not None and Path(run).is_file()
     try:
-        found = _load(run, scope, may_be_empty=is_file and scope is None)
+        recorded_run = _load(run, scope, may_be_empty=is_file and scope is None)
     except CacheError as error:
         if run is None or not is_file or scope is not None:
             raise
@@ -103,17 +103,19 @@ def show(
         _write([f"cannot be read: {error}", *raw])
         return
     if heard is not None:
-        _show_heard(found, level, *heard, as_json=as_json)
+        _show_heard(recorded_run, level, *heard, as_json=as_json)
     elif as_json:
-        records = [record.as_dict() for record in found.records]
+        records = [record.as_dict() for record in recorded_run.records]
         click.echo(visible_json(records, default=bytes.hex))
     else:
         if by == "round" or level is not None:
-            [found] = with_rounds([found], level)
+            [recorded_run] = with_rounds([recorded_run], level)
         if by == "round":
-            _write(text_lines({}, by_round(found), found.served))
+            _write(text_lines({}, by_round(recorded_run), recorded_run.served))
         else:
-            _write(text_lines(found.settings, conversations(found), found.served))
+            _write(
+                text_lines(recorded_run.settings, conversations(recorded_run), recorded_run.served)
+            )
 
 
 def _show_heard(
@@ -127,15 +129,15 @@ def _show_heard(
     [run] = with_rounds([run], level)
     calls = conversations(run)
     actor, place = call_position(run, calls, scope, number)
-    found = list(AnswerIndex(run, calls).heard(actor, place))
+    quotes = list(AnswerIndex(run, calls).heard(actor, place))
     if as_json:
-        click.echo(visible_json([each._asdict() for each in found]))
+        click.echo(visible_json([each._asdict() for each in quotes]))
         return
     round_name = run.round_of(calls[actor][place].record)
     name = f"{actor or OUTSIDE_ANY_SCOPE}, call {place + 1}" + (
         f" ({round_name})" if round_name else ""
     )
-    _write(heard_lines(printable(name), actor, found))
+    _write(heard_lines(printable(name), actor, quotes))
 
 
 def _write(lines: Iterable[str]) -> None:
@@ -175,16 +177,16 @@ def diff(
 
     if other is None and other_scope is None:
         raise click.UsageError("name two runs: RUN OTHER, or --scope NAME --with NAME")
-    found = compare(
+    comparison = compare(
         _load(run, scope),
         _load(other or run, other_scope or (scope if other else None)),
         round=level,
     )
     if as_json:
-        click.echo(visible_json(found.to_dict()))
+        click.echo(visible_json(comparison.to_dict()))
     else:
-        click.echo(str(found))
-    if exit_code and found.same != len(found.rows):
+        click.echo(str(comparison))
+    if exit_code and comparison.same != len(comparison.rows):
         raise click.exceptions.Exit(1)
 
 
@@ -261,9 +263,9 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
     from ..records.writer import write
 
     first, second = read(one), read(other)
-    different = header_differences(first.settings, second.settings)
-    if different and first.settings and second.settings:  # an empty file has none
-        raise CacheError(f"{one} and {other} were recorded under different settings: {different}")
+    differences = header_differences(first.settings, second.settings)
+    if differences and first.settings and second.settings:  # an empty file has none
+        raise CacheError(f"{one} and {other} were recorded under different settings: {differences}")
     records, conflicts = merged(first, second, on_conflict)
     _list_conflicts(conflicts)
     if conflicts and on_conflict == "raise":
@@ -296,19 +298,19 @@ def check(file: str, as_json: bool) -> None:
     The exit code is 1 if something is found, or if the file cannot be read.
     """
     from ..records.reader import read
-    from ..review.edits import findings
+    from ..review import edits
 
-    lines = read(file)
-    found = findings(lines)
+    recording = read(file)
+    findings = edits.findings(recording)
     if as_json:
-        click.echo(visible_json([each._asdict() for each in found]))
+        click.echo(visible_json([each._asdict() for each in findings]))
     else:
-        for each in found:
+        for each in findings:
             click.echo(str(each))
-        count = counted(len(lines), "record")
-        told = counted(len(found), "finding") if found else "no inconsistency found"
-        click.echo(f"{file}: {count}, {told}", err=True)
-    if found:
+        count = counted(len(recording), "record")
+        conclusion = counted(len(findings), "finding") if findings else "no inconsistency found"
+        click.echo(f"{file}: {count}, {conclusion}", err=True)
+    if findings:
         raise click.exceptions.Exit(1)
 
 
@@ -362,14 +364,14 @@ def _rekey_file(path: str, on_conflict: str) -> str:
             allow=settings().cassette_allow,
             complete=recording.is_complete,
         )
-    words = f"{path}: new keys for {new.changed:,} of {counted(len(recording), 'record')}"
+    summary = f"{path}: new keys for {new.changed:,} of {counted(len(recording), 'record')}"
     if new.redrawn:
-        words += (
+        summary += (
             f", {new.redrawn:,} of them with a new draw, because their requests are now the same"
         )
     if new.joined:
-        words += f"; {new.joined:,} left out, because others answer the same request"
-    return words
+        summary += f"; {new.joined:,} left out, because others answer the same request"
+    return summary
 
 
 def _list_conflicts(conflicts: Iterable[Conflict]) -> None:
@@ -381,31 +383,31 @@ def _list_conflicts(conflicts: Iterable[Conflict]) -> None:
 
 
 def merged(
-    one: Iterable[Record], other: Iterable[Record], choice: str = "keep"
+    first: Iterable[Record], second: Iterable[Record], choice: str = "keep"
 ) -> tuple[list[Record], list[Conflict]]:
     """Return the records of two files, and the requests to which they hold different answers.
 
-    :param one: records in the order of the calls; they come first, and the other's stand after what
+    :param first: records in the order of the calls; they come first, and the other's stand after what
         they followed there, so that the calls of a scope stay in order.
     :param choice: at a conflict, ``"keep"`` the first answer, or ``"replace"`` it by the other's.
     """
     from ..records.answers import same_answer
 
-    found = {record.cache_key: record for record in one}
+    records_by_key = {record.cache_key: record for record in first}
     followers: dict[str | None, list[Record]] = {}
     conflicts = []
-    last = None
-    for record in other:
-        earlier = found.get(record.cache_key)
+    last_shared_key = None
+    for record in second:
+        earlier = records_by_key.get(record.cache_key)
         if earlier is None:
-            followers.setdefault(last, []).append(record)
+            followers.setdefault(last_shared_key, []).append(record)
             continue
-        last = record.cache_key
+        last_shared_key = record.cache_key
         if not same_answer(earlier, record):
             conflicts.append((earlier, record))
             if choice == "replace":
-                found[last] = record
+                records_by_key[last_shared_key] = record
     ordered = list(followers.get(None, ()))
-    for key, record in found.items():
+    for key, record in records_by_key.items():
         ordered += [record, *followers.get(key, ())]
     return ordered, conflicts

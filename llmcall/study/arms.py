@@ -86,7 +86,7 @@ class Arms(Mapping[tuple[str, int], Any]):
         self._used_records = {
             run: [
                 draws.first_equal(record)
-                for _, record in sorted(records, key=_actor)
+                for _, record in sorted(records, key=_actor_sort_key)
                 if record.kind != FUNCTION
             ]
             for run, records in used_records.items()
@@ -240,9 +240,9 @@ def _as_named(run: Any) -> Any:
     return run
 
 
-def _actor(scoped: ScopedRecord) -> tuple[bool, list[str]]:
+def _actor_sort_key(scoped_record: ScopedRecord) -> tuple[bool, list[str]]:
     """Return what sorts records by actor; those outside scopes come first, as on a cassette."""
-    return scoped.record.sample is not None, scoped.path.split("/")
+    return scoped_record.record.sample is not None, scoped_record.path.split("/")
 
 
 @short_traceback
@@ -289,7 +289,7 @@ def arms(
     4
     """
     _check_function(fn)
-    arms = _checked(arms, repeats)
+    arms = _arguments_by_arm(arms, repeats)
     names = tuple(arms)
     if scope is None:
         raise TypeError("scope is None; the arms need a scope around them: give it a name")
@@ -336,7 +336,9 @@ def _check_function(fn: Any) -> None:
         )
 
 
-def _checked(arms: Mapping[str, Mapping[str, Any]], repeats: int) -> dict[str, Mapping[str, Any]]:
+def _arguments_by_arm(
+    arms: Mapping[str, Mapping[str, Any]], repeats: int
+) -> dict[str, Mapping[str, Any]]:
     """Return the keyword arguments of each arm, by its name as a text.
 
     :raises ValueError: for no arm, no repeat, or a name that no arm can have.

@@ -173,9 +173,9 @@ def letter_shares(reply: Reply, count: int) -> list[float]:
     :param count: how many letters.
     :raises ConfigError: if the answer has no log probabilities, or comes after reasoning.
     """
-    tokens = _first_tokens(reply)
+    logprobs = _first_token_logprobs(reply)
     shares = [0.0] * count
-    for token, logprob in tokens.items():
+    for token, logprob in logprobs.items():
         letter = token.lstrip().upper()
         position = ascii_uppercase.find(letter) if len(letter) == 1 else -1
         if 0 <= position < count:
@@ -183,7 +183,7 @@ def letter_shares(reply: Reply, count: int) -> list[float]:
     return shares
 
 
-def _first_tokens(reply: Reply) -> dict[str, float]:
+def _first_token_logprobs(reply: Reply) -> dict[str, float]:
     """Return the log probabilities of the first token: of the likeliest ones, and of the one given."""
     model = reply.model
     message = reply.raw["choices"][0]["message"]
@@ -200,10 +200,10 @@ def _first_tokens(reply: Reply) -> dict[str, float]:
             f"the model {model!r} reasons before it answers, so its first token tells little about "
             f"its answers: {COUNT_DRAWS}"
         )
-    likely = {each["token"]: each["logprob"] for each in first["top_logprobs"]}
-    likely.setdefault(first["token"], first["logprob"])
+    logprobs = {each["token"]: each["logprob"] for each in first["top_logprobs"]}
+    logprobs.setdefault(first["token"], first["logprob"])
     # Of a token that cannot come, some servers give null, as JSON has no minus infinity.
-    return {token: logprob for token, logprob in likely.items() if logprob is not None}
+    return {token: logprob for token, logprob in logprobs.items() if logprob is not None}
 
 
 def check_for_shares(question: Question) -> None:

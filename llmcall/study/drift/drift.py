@@ -132,7 +132,7 @@ def drift(
     3
     """
     _check_arguments(share, calls, seed, value, model, to, dry_run)
-    recording = load(_readable(run))
+    recording = load(_loadable(run))
     requests = RecordedRequests(recording)
     count = max(1, round(share * requests.different)) if calls is None else calls
     records = (record for draws in requests.records.values() for record in draws)
@@ -151,7 +151,7 @@ def drift(
         raise ValueError(
             f"to is {os.fspath(to)!r}, the recording itself; give the check a file of its own"
         )
-    _answer(check, client, to)
+    _record_answers(check, client, to)
     answered = {record.cache_key: record for record in read_records(to)}
     return Drift(check, [answered.get(check.key(draw)) for draw in check.draws])
 
@@ -192,10 +192,10 @@ def _check_arguments(
         )
 
 
-def _readable(run: Any) -> Any:
+def _loadable(run: Any) -> Any:
     """Return a run as it can be loaded with its header: a closed cassette by its file."""
     if isinstance(run, tuple) and len(run) == 2:
-        return _readable(run[0]), run[1]
+        return _loadable(run[0]), run[1]
     if isinstance(run, Cassette) and run not in open_cassettes and run.path.exists():
         return run.path
     return run
@@ -215,7 +215,7 @@ def _recorded_keys(to: str | os.PathLike[str] | None) -> set[str]:
     return {record.cache_key for record in read_records(to)}
 
 
-def _answer(check: Check, client: LLMClient, to: str | os.PathLike[str]) -> None:
+def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str]) -> None:
     """Record the answers of a check's calls in a cassette; those that it holds are not asked again.
 
     If some calls got no answer, the recording stays incomplete, so that the next check asks them

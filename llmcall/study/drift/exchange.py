@@ -86,15 +86,15 @@ class Exchange:
         residual = shifted = 0.0
         for weight, new, recorded in self._requests:
             values = [*new, *recorded]
-            fewer = min(len(new), len(recorded))
-            indexes = generator.sample(range(len(values)), fewer)
-            inside = math.fsum(values[index] for index in indexes)
+            sample_size = min(len(new), len(recorded))
+            indexes = generator.sample(range(len(values)), sample_size)
+            new_sum = math.fsum(values[index] for index in indexes)
             still_new = sum(index < len(new) for index in indexes)
-            if fewer < len(new):  # the chosen answers are the recorded ones
-                inside = math.fsum(values) - inside
+            if sample_size < len(new):  # the sampled answers are the recorded ones
+                new_sum = math.fsum(values) - new_sum
                 still_new = len(new) - still_new
-            outside = math.fsum(values) - inside
-            residual += weight * (inside / len(new) - outside / len(recorded))
+            recorded_sum = math.fsum(values) - new_sum
+            residual += weight * (new_sum / len(new) - recorded_sum / len(recorded))
             shifted += weight * (still_new / len(new) - (len(new) - still_new) / len(recorded))
         is_rounding = abs(residual) <= ROUNDING * self._largest
         return _ExchangedEstimate(0.0 if is_rounding else residual, shifted)
@@ -160,10 +160,10 @@ class Exchange:
         return (1 + sum(distance >= edge for distance in distances)) / (RESAMPLES + 1)
 
 
-def _ratio(above: float, below: float) -> float:
-    if below <= ROUNDING:
-        return UNBOUNDED if above >= 0 else 0.0
-    return above / below
+def _ratio(numerator: float, denominator: float) -> float:
+    if denominator <= ROUNDING:
+        return UNBOUNDED if numerator >= 0 else 0.0
+    return numerator / denominator
 
 
 def least_p(counts: Iterable[tuple[int, int]]) -> float:

@@ -127,7 +127,7 @@ def plan_of(check: Check, client: LLMClient, recorded: Collection[str]) -> Drift
         notes=tuple(filter(None, notes)),
         shares=tuple(name for name in shifts if name in check.reader.shares),
         comparisons=comparisons,
-        lines=tuple(_line(check, name, shift) for name, shift in shifts.items()),
+        lines=tuple(_shift_line(check, name, shift) for name, shift in shifts.items()),
     )
 
 
@@ -178,7 +178,7 @@ def _share_with(check: Check, name: str) -> float:
     return fmean(shares)
 
 
-def _line(check: Check, name: str, shift: float) -> str:
+def _shift_line(check: Check, name: str, shift: float) -> str:
     """Return in words which shift of a value would be found."""
     is_share = name in check.reader.shares
     amount = Notation(shift, is_share=is_share).amount(shift)

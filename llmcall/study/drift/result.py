@@ -291,9 +291,9 @@ class Drift:
 
     def _summary(self) -> str:
         cost = cost_words(self.cost)
-        of_all = counted(self._check.requests.different, "different recorded request")
+        different_requests = counted(self._check.requests.different, "different recorded request")
         return (
-            f"{counted(self.calls, 'call')}, sampled from {of_all} in {printable(self._check.run.name)} "
+            f"{counted(self.calls, 'call')}, sampled from {different_requests} in {printable(self._check.run.name)} "
             f"(seed {self._check.seed}), {cost}"
         )
 

@@ -95,23 +95,23 @@ class RecordedRequests:
         """
         numbers: Counter[tuple[str, str]] = Counter()
         draws = []
-        for actor, digest in itertools.islice(self._in_turn(seed), calls):
+        for actor, digest in itertools.islice(self._requests_in_turn(seed), calls):
             path = f"{SCOPE}/{actor}" if actor else SCOPE
             draws.append(Draw(actor, digest, f"{path}#{numbers[actor, digest]}"))
             numbers[actor, digest] += 1
         return draws
 
-    def _in_turn(self, seed: int) -> Iterator[tuple[str, str]]:
+    def _requests_in_turn(self, seed: int) -> Iterator[tuple[str, str]]:
         actors = sorted(self._by_actor, key=lambda actor: _rank(seed, actor))
-        ordered = {
+        digests_by_actor = {
             actor: sorted(self._by_actor[actor], key=lambda digest: _rank(seed, actor, digest))
             for actor in actors
         }
         actor_requests = [
-            (actor, ordered[actor][turn])
-            for turn in range(max(map(len, ordered.values())))
+            (actor, digests_by_actor[actor][turn])
+            for turn in range(max(map(len, digests_by_actor.values())))
             for actor in actors
-            if turn < len(ordered[actor])
+            if turn < len(digests_by_actor[actor])
         ]
         return itertools.cycle(actor_requests)
 

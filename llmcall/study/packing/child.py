@@ -86,7 +86,7 @@ class Trace:
         elif event in LOOKUPS:
             self._refuse_lookup(arguments[0])
         elif event == "subprocess.Popen":
-            self._log_child(arguments[0] or _first(arguments[1]))
+            self._log_child(arguments[0] or _first_argument(arguments[1]))
         elif event in ("os.posix_spawn", "os.exec", "os.startfile"):
             self._log_child(arguments[0])
         elif event in ("os.spawn",):
@@ -138,7 +138,7 @@ class Trace:
             self._log.add_once("child", os.path.basename(_text(program)))
 
 
-def _first(arguments: Any) -> Any:
+def _first_argument(arguments: Any) -> Any:
     return arguments if isinstance(arguments, (str, bytes)) else arguments[0]
 
 

@@ -93,9 +93,9 @@ def _value_differences(path: str, old: Any, new: Any, tolerance: float) -> Itera
     """Yield where two JSON values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys([*old, *new]):
-            inner = f"{path}.{name}".lstrip(".")
+            inner_path = f"{path}.{name}".lstrip(".")
             yield from _value_differences(
-                inner, old.get(name, MISSING), new.get(name, MISSING), tolerance
+                inner_path, old.get(name, MISSING), new.get(name, MISSING), tolerance
             )
     elif isinstance(old, list) and isinstance(new, list):
         for index, (old_item, new_item) in enumerate(zip_longest(old, new, fillvalue=MISSING)):

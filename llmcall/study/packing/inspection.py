@@ -34,7 +34,7 @@ def credentials(folder: Path, files: Iterable[str], allow: Sequence[str]) -> lis
         text = _text((folder / file).read_bytes())
         match = find(text, allow)
         if match is not None:
-            location = f"{file}:{_line(text, match.start)}"
+            location = f"{file}:{_line_number(text, match.start)}"
             problems.append(
                 f"{location} contains what looks like {match.kind} ({match.beginning}…)"
             )
@@ -58,7 +58,7 @@ def _review_lines_of(file: str, data: bytes) -> Iterator[str]:
         for match in pattern.finditer(text):
             if match[0] not in reported:
                 reported.add(match[0])
-                yield f"{file}:{_line(text, match.start())}: {match[0]}"
+                yield f"{file}:{_line_number(text, match.start())}: {match[0]}"
 
 
 def _text(data: bytes) -> str:
@@ -70,5 +70,5 @@ def _text(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def _line(text: str, start: int) -> int:
+def _line_number(text: str, start: int) -> int:
     return text.count("\n", 0, start) + 1

@@ -125,10 +125,10 @@ def read_manifest(folder: Path) -> Manifest:
         files = [_packed_file(each) for each in data.pop("files")]
         _check_paths(files)
         recordings = [
-            Recording(_safe(each["path"]), each["records"], each["around"], each["lines"])
+            Recording(_safe_path(each["path"]), each["records"], each["around"], each["lines"])
             for each in data.pop("recordings")
         ]
-        folders = [_safe(each) for each in data.pop("folders")]
+        folders = [_safe_path(each) for each in data.pop("folders")]
         manifest = Manifest(files=files, recordings=recordings, folders=folders, **data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise LLMCallError(f"{path} is damaged: {type(error).__name__}: {error}") from error
@@ -155,7 +155,7 @@ def _check_types(manifest: Manifest, path: Path) -> None:
 
 
 def _packed_file(entry: dict[str, Any]) -> PackedFile:
-    path = _safe(entry["path"])
+    path = _safe_path(entry["path"])
     if entry["role"] not in FOLDERS:
         raise ValueError(f"{entry['role']!r} is not a file's role")
     if OWN_FOLDERS & set(path.split("/")):
@@ -167,12 +167,12 @@ def is_portable(path: str) -> bool:
     """Return whether a file's path is the same in a manifest and on every system."""
     try:
         path.encode()
-        return _safe(path) == path
+        return _safe_path(path) == path
     except ValueError:  # also half a character, of a name that is not UTF-8
         return False
 
 
-def _safe(path: str) -> str:
+def _safe_path(path: str) -> str:
     """Return a path below a folder, with ``/`` between its parts, as Windows may not write it.
 
     :raises ValueError: if it leads elsewhere.

@@ -341,7 +341,7 @@ class _Packer:
             if unused:
                 names = [_record_name(each) for each in records if each.cache_key in unused]
                 problems.append(
-                    f"{path}: {counted(len(names), 'record')} that no call used: {_some(names)}"
+                    f"{path}: {counted(len(names), 'record')} that no call used: {_first_names(names)}"
                 )
             if len(records) < record_lines(self.project / path):
                 problems.append(f"{path}: some records occur twice")
@@ -510,6 +510,6 @@ def _record_name(record: Any) -> str:
     return record.sample or "(outside any scope)"
 
 
-def _some(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

@@ -153,7 +153,7 @@ def run_program(
         "module": program.is_module,
     }
     plan_file.write_text(json.dumps(plan), encoding="utf-8")
-    before = _states(folder)
+    before = _file_states(folder)
     completed = subprocess.run(
         [*(NAMESPACE if has_namespace() else ()), sys.executable, "-B", str(CHILD), str(plan_file)],
         cwd=folder,
@@ -170,7 +170,7 @@ def run_program(
     if log_file.exists():
         with open(log_file, encoding="utf-8") as lines:
             _add_events(observation, locator, (json.loads(line) for line in lines))
-    after = _states(folder)
+    after = _file_states(folder)
     observation.files_written = sorted(path for path in after if before.get(path) != after[path])
     observation.files_at_home = [
         path for path in files_below(scratch / "home") if not path.startswith(".")
@@ -198,7 +198,7 @@ def _text(output: bytes) -> str:
     return output.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
 
 
-def _states(folder: Path) -> dict[str, tuple[int, int, int]]:
+def _file_states(folder: Path) -> dict[str, tuple[int, int, int]]:
     """Return what tells whether a file of a folder was written, by its path below the folder."""
     return {
         path: (status.st_mtime_ns, status.st_size, status.st_ino)

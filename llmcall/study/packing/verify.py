@@ -167,7 +167,7 @@ class _Verifier:
             self._files_read(observation),
             self._network(observation),
             self._children(observation),
-            self._extra(),
+            self._other_files(),
             self._description(),
             self._versions(observation),
         ]
@@ -317,7 +317,7 @@ class _Verifier:
 
     # What was found beside it
 
-    def _extra(self) -> Check:
+    def _other_files(self) -> Check:
         listed_files = {NAME, *(each.file for each in self._manifest.files)}
         files = [
             path.relative_to(self._package).as_posix()

@@ -80,8 +80,8 @@ def runs_of(messages: Any) -> Any:
     """Yield each run of a request's messages that others may refer to."""
     begin = after_system(messages)
     reference = reference_in(messages[begin])
-    heads = {(begin + 1, reference)} if reference else {(0, ""), (begin, "")}
-    for first, before in sorted(heads):
+    starts = {(begin + 1, reference)} if reference else {(0, ""), (begin, "")}
+    for first, before in sorted(starts):
         digest = before
         for end in range(first, len(messages)):
             text = digest + json.dumps(messages[end], sort_keys=True)

@@ -466,8 +466,10 @@ class Cassette(ContextDecorator):
         :param request_key: the request's key outside any scope.
         """
         with _lock:
-            goes_on = self.asks and not self.is_complete
-            return RecordedAskers(self._asker_names.recorded_askers(path, request_key), goes_on)
+            is_recording = self.asks and not self.is_complete
+            return RecordedAskers(
+                self._asker_names.recorded_askers(path, request_key), is_recording
+            )
 
     def note_asker(self, key: str, draw: Draw, recorded: str | None = None) -> None:
         """Note the draw that a record answers; the first one counts.

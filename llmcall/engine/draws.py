@@ -97,4 +97,4 @@ def _recorded_askers(
     if call.cassette is None:
         return RecordedAskers(askers)
     cassette_askers = call.cassette.recorded_askers(path, request_key)
-    return RecordedAskers({**askers, **cassette_askers.askers}, cassette_askers.goes_on)
+    return RecordedAskers({**askers, **cassette_askers.askers}, cassette_askers.is_recording)

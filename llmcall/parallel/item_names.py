@@ -73,12 +73,12 @@ class ItemNames:
         else:
             name = _key_text(self._key(item), index).replace(OCCURRENCE, 2 * OCCURRENCE)
         cell_and_name = cell_of(item), name
-        self._compare(cell_and_name, item, index)
+        self._note_difference(cell_and_name, item, index)
         count = self._occurrences[cell_and_name]
         self._occurrences[cell_and_name] += 1
         return f"{name}{OCCURRENCE}{count}" if count else name
 
-    def name_or_none(self, item: Any) -> str:
+    def name_or_empty(self, item: Any) -> str:
         """Return the next item's name; empty if it has none, because it is not plain data and there
         is no key.
 
@@ -91,7 +91,7 @@ class ItemNames:
                 raise
             return ""
 
-    def _compare(self, cell_and_name: tuple[int, str], item: Any, index: int) -> None:
+    def _note_difference(self, cell_and_name: tuple[int, str], item: Any, index: int) -> None:
         """Note whether an item differs from the first one of its cell and name."""
         try:
             content = digest(item, index)

@@ -245,19 +245,19 @@ def _positions(
 ) -> Iterator[tuple[Any, TaskPosition]]:
     """Yield each item as often as it is drawn, with the position of the draw."""
     path = "" if active is None else active.path
-    in_default = active is not None and active.without_default is not None
+    is_in_default = active is not None and active.without_default is not None
     arm = None if active is None else active.arm
     wants_names = getattr(job, "wants_names", False)
     for index, item in enumerate(rows_of(items)):
-        name = names.name(item, takes_all=in_default) if path else ""
-        unscoped_name = names.name_or_none(item) if wants_names and not path else ""
+        name = names.name(item, takes_all=is_in_default) if path else ""
+        unscoped_name = names.name_or_empty(item) if wants_names and not path else ""
         for repeat in range(options.repeats):
             position = TaskPosition(
                 path=path,
                 name=name,
                 repeat=repeat,
                 order=(*order, index, repeat),
-                in_default=in_default,
+                is_in_default=is_in_default,
                 arm=arm,
                 item=unscoped_name,
                 cell=cell_of(item),

@@ -24,7 +24,7 @@ class TaskPosition(NamedTuple):
     :param name: the name of the item's scope; empty outside any scope.
     :param repeat: the number of the draw, from 0; each further draw has a scope of its own.
     :param order: the map's order, the item's index, and the repeat.
-    :param in_default: whether the map runs in the default scope.
+    :param is_in_default: whether the map runs in the default scope.
     :param arm: the arm in which the map runs, or ``None``.
     :param item: outside any scope, the item's name if the job wants one; else empty.
     :param cell: the number of the item's cell, if rows vary.
@@ -34,7 +34,7 @@ class TaskPosition(NamedTuple):
     name: str
     repeat: int
     order: scopes.CallOrder
-    in_default: bool = False
+    is_in_default: bool = False
     arm: scopes.ArmPath | None = None
     item: str = ""
     cell: int = 0
@@ -55,9 +55,10 @@ class TaskPosition(NamedTuple):
         path = f"{self.path}/{self.name}" if self.path else ""
         if self.repeat:
             path = f"{path}/{reserved_name(self.repeat)}" if path else reserved_name(self.repeat)
-        if not self.in_default:
+        if not self.is_in_default:
             return scopes.Active(
                 path, draws, arm=self.arm, used_records=used_records, order=self.order
             )
-        without = scopes.Active(reserved_name(self.repeat) if self.repeat else "", scopes.Draws())
-        return scopes.Active(path, draws, without_default=without, order=self.order)
+        path_without_default = reserved_name(self.repeat) if self.repeat else ""
+        without_default = scopes.Active(path_without_default, scopes.Draws())
+        return scopes.Active(path, draws, without_default=without_default, order=self.order)

@@ -89,12 +89,12 @@ class MapRun:
         self._has_begun_all = False
         # Each task with its future, from its submission until its result is collected.
         self._under_way: dict[Task, Future[TaskResult] | None] = {}
-        self._done: queue.SimpleQueue[Task] = queue.SimpleQueue()  # those that finished
-        self._done_count = 0
-        self._failed: Task | None = None
+        self._finished_tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._finished_count = 0
+        self._failed_task: Task | None = None
         # The draws of finished tasks: by item until its result is yielded, then all together.
         self._draws: dict[int, list[TaskDraws]] = {}
-        self._received: list[TaskDraws] = []
+        self._received_draws: list[TaskDraws] = []
 
     def finished(self) -> Iterator[int]:
         """Yield each item's number once it is complete. Call :meth:`end` after any exception."""
@@ -114,35 +114,35 @@ class MapRun:
     def _can_hand_on(self) -> bool:
         # Keep the last result until it is known whether another item follows, so that its receiver
         # knows whether it was the last.
-        return len(self._under_way) > 1 and not self._done.empty()
+        return len(self._under_way) > 1 and not self._finished_tasks.empty()
 
     def _submit(self, task: Task) -> None:
         # Ctrl-C may come during the submission, so the task is noted before.
         if self._executor is None:
             future: Future[TaskResult] = Future()
-            future.add_done_callback(lambda _: self._done.put(task))
+            future.add_done_callback(lambda _: self._finished_tasks.put(task))
             self._under_way[task] = future
             self._threads.run(future, task.run)
         else:
             self._under_way[task] = None
             future = self._executor.submit(run_task, task)
             self._under_way[task] = future
-            future.add_done_callback(lambda _: self._done.put(task))
+            future.add_done_callback(lambda _: self._finished_tasks.put(task))
 
     def _next(self) -> int | None:
         """Wait for the next finished task; return the number of its item if that is complete."""
         task = self._wait()
         result = self._collect(task)
         if result.error is not None and self._ends_run(result.error):
-            self._failed = task
+            self._failed_task = task
             raise result.error
-        return task.position.number if self._put(task, result) else None
+        return task.position.number if self._store_result(task, result) else None
 
     def _wait(self) -> Task:
         while True:
             check_stops(self._group.outer_stops)
             try:
-                return self._done.get(timeout=TICK)
+                return self._finished_tasks.get(timeout=TICK)
             except queue.Empty:
                 self._bar.refresh()
 
@@ -163,7 +163,7 @@ class MapRun:
             self._draws.setdefault(task.position.number, []).append(task.draws)
         return result
 
-    def _put(self, task: Task, result: TaskResult) -> bool:
+    def _store_result(self, task: Task, result: TaskResult) -> bool:
         """Store a result; return whether its item is complete now."""
         value = result.value
         error = result.error
@@ -174,13 +174,13 @@ class MapRun:
             else:
                 words = item_words(task.item, task.position, self._count)
                 logger().error("%s failed: %s: %s", words, type(error).__name__, error)
-        self._done_count += 1
+        self._finished_count += 1
         self._bar.step()
         return self.results.put(task.position.number, task.position.repeat, value)
 
     def receive(self, number: int) -> Any:
         """Return an item's result for the caller, and forget it."""
-        self._received.extend(self._draws.pop(number, ()))
+        self._received_draws.extend(self._draws.pop(number, ()))
         return self.results.take(number)
 
     # The end after an exception
@@ -238,17 +238,17 @@ class MapRun:
     def _collect_finished(self) -> None:
         """Collect the results of tasks that finish within a moment."""
         with suppress(queue.Empty):
-            self._done.get(timeout=TICK)
+            self._finished_tasks.get(timeout=TICK)
         # The futures decide: Ctrl-C may have come while a task was taken from the queue.
         for task, future in self._awaited().items():
             if future.done():
                 result = self._collect(task)
                 if result.error is None or not self._ends_run(result.error):
-                    self._put(task, result)
+                    self._store_result(task, result)
 
     def _give_back_all(self) -> None:
         self._give_back_unreceived()
-        for draws in self._received:
+        for draws in self._received_draws:
             draws.give_all_back()
 
     def _give_back_unreceived(self) -> None:
@@ -261,16 +261,16 @@ class MapRun:
     def _report_end(self, error: BaseException) -> None:
         """Report how many results are kept, and which item failed."""
         of_all = f" of {self._total}" if self._total is not None else ""
-        done = f"{self._done_count}{of_all} done"
+        done = f"{self._finished_count}{of_all} done"
         if isinstance(error, KeyboardInterrupt):
             if threading.current_thread() is threading.main_thread():
                 self._bar.write(f"stopped: {done}; run it again to continue")
             return
         note = done
-        if self._done_count:
+        if self._finished_count:
             note = f"{done}; finished items are kept, so another run continues from there"
-        if self._failed is not None:
-            note = f"{item_words(self._failed.item, self._failed.position, self._count)}: {note}"
+        if self._failed_task is not None:
+            note = f"{item_words(self._failed_task.item, self._failed_task.position, self._count)}: {note}"
         if hasattr(error, "add_note"):
             error.add_note(note)
         else:  # Python 3.10

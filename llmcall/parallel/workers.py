@@ -108,7 +108,7 @@ class WorkerSession:
         self.state = state
         self.tasks = 0
         self._usage: deque[tuple[str, str, UsageDelta, str]] = deque()
-        self._applied = ExitStack()  # what applies while a task runs
+        self._task_context = ExitStack()  # what applies while a task runs
         self.cassette: WorkerCassette | None = None
         cassettes.forget_named()
         self._layers = config.unpacked(settings)
@@ -124,21 +124,21 @@ class WorkerSession:
         self.tasks += 1
         if self.tasks > 1:
             return
-        with ExitStack() as applied:
-            applied.enter_context(config.using(self._layers))
-            applied.enter_context(with_state_of_parent())
-            applied.enter_context(cassettes.only(self.cassette))
+        with ExitStack() as stack:
+            stack.enter_context(config.using(self._layers))
+            stack.enter_context(with_state_of_parent())
+            stack.enter_context(cassettes.only(self.cassette))
             for budget in self._budgets:
-                applied.enter_context(budget)
+                stack.enter_context(budget)
             metering.watchers.append(self)
-            applied.callback(metering.watchers.remove, self)
-            self._applied = applied.pop_all()
+            stack.callback(metering.watchers.remove, self)
+            self._task_context = stack.pop_all()
 
     def end_task(self) -> None:
         """End a task; after the last one, the settings, budgets and cassette do not apply any more."""
         self.tasks -= 1
         if not self.tasks:
-            self._applied.close()
+            self._task_context.close()
 
     def close(self) -> None:
         """Close the cassette."""
@@ -153,7 +153,7 @@ class WorkerSession:
     def with_report(self, result: TaskResult) -> TaskResult:
         """Return a result with all that was noted in the session and not reported yet."""
         cassette = self.cassette
-        with _changed:
+        with _sessions_changed:
             failures = process_failures if cassette is None else cassette.failures
             return result._replace(
                 usage=_emptied(self._usage),
@@ -167,14 +167,14 @@ def _emptied(queue: deque[Any]) -> list[Any]:
     return [queue.popleft() for _ in range(len(queue))]
 
 
-_changed = threading.Condition()
+_sessions_changed = threading.Condition()
 _sessions: list[WorkerSession] = []  # the current one, if any
 
 
 def _forget_sessions() -> None:
     """Forget, in a forked process, the sessions of its parent."""
-    global _changed
-    _changed = threading.Condition()
+    global _sessions_changed
+    _sessions_changed = threading.Condition()
     _sessions.clear()
 
 
@@ -187,9 +187,9 @@ def session_for(state: bytes) -> Iterator[WorkerSession]:
 
     Blocks with the same state share a session; a block with another state waits until it ends.
     """
-    with _changed:
+    with _sessions_changed:
         while _sessions and _sessions[0].state != state and _sessions[0].tasks:
-            _changed.wait()
+            _sessions_changed.wait()
         if _sessions and _sessions[0].state != state:
             _sessions.pop().close()
         if not _sessions:
@@ -199,9 +199,9 @@ def session_for(state: bytes) -> Iterator[WorkerSession]:
     try:
         yield session
     finally:
-        with _changed:
+        with _sessions_changed:
             session.end_task()
-            _changed.notify_all()
+            _sessions_changed.notify_all()
 
 
 class WorkerCassette(Cassette):

@@ -46,7 +46,7 @@ class Actors:
     """
 
     def __init__(self, actor: Actor | None) -> None:
-        self._name_of = _naming(actor)
+        self._name_of = _naming_function(actor)
         self._is_system = actor == SYSTEM
         self._scopes: dict[str, scopes.Scope] = {}
         self._lock = threading.Lock()
@@ -75,10 +75,10 @@ class Actors:
             _warn_of_no_name(request)
             return contextlib.nullcontext()
         if self._is_system:
-            self._note(request, name)
+            self._count_call(request, name)
         return self._scopes.setdefault(name, scopes.scope(name))
 
-    def _note(self, request: ProgramRequest, name: str) -> None:
+    def _count_call(self, request: ProgramRequest, name: str) -> None:
         """Count a call, for the notice at the end."""
         with self._lock:
             self._calls += 1
@@ -105,14 +105,14 @@ class Actors:
         with self._lock:
             calls, names, openings = self._calls, len(self._names), len(self._openings)
             has_equals = self._has_equals
-            steady = [
+            steady_names = [
                 name for name, digests in self._normalized.items() if 2 * len(digests) <= calls
             ]
         are_enough = calls >= FEWEST_CALLS
         if are_enough and 2 * names > calls:
             proposal = PROPOSAL
-            if steady:
-                name = steady[0]
+            if steady_names:
+                name = steady_names[0]
                 proposal = (
                     f'normalize it: --normalize {name}, or "NORMALIZE = {name}" below [Cache]'
                 )
@@ -143,7 +143,7 @@ def _path(request: ProgramRequest) -> str:
     return re.sub(r"^\w+://[^/]*", "", request.url).partition("?")[0].rstrip("/")
 
 
-def _naming(actor: Any) -> Naming | None:
+def _naming_function(actor: Any) -> Naming | None:
     """Return the function that names the actor of a request, or ``None``."""
     if actor is None:
         return None
@@ -199,13 +199,13 @@ def _user_name(
     if not name:
         return None
     is_plain = len(name) <= NAME_CHARACTERS and not UNSAFE.search(name)
-    return name if is_plain else _short(name)
+    return name if is_plain else _short_name(name)
 
 
 def _system_name(request: ProgramRequest, normalize: Normalize | None) -> str | None:
     """Return a name for the persona that a system message describes."""
     text = _system_text(request)
-    return None if text is None else _short(text if normalize is None else normalize(text))
+    return None if text is None else _short_name(text if normalize is None else normalize(text))
 
 
 def named_by_system(body: Any) -> str | None:
@@ -213,7 +213,7 @@ def named_by_system(body: Any) -> str | None:
     return _system_name(ProgramRequest("POST", "", {}, body), None)
 
 
-def _short(text: str) -> str:
+def _short_name(text: str) -> str:
     """Return the beginning of a text, and a digest of the whole."""
     words = UNSAFE.sub(" ", text[: 2 * NAME_CHARACTERS]).split()
     beginning = " ".join(words)[:NAME_CHARACTERS].strip()

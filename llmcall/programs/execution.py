@@ -180,8 +180,8 @@ class Execution:
         except BaseException as error:  # noqa: BLE001 - shown as Python shows it, without the frames of what runs the program
             shorten(error, of_program=True)
             self._error = error
-            interrupted = isinstance(error, KeyboardInterrupt)
-            self._code = KILLED_BY_INTERRUPT if interrupted else 1
+            is_interrupt = isinstance(error, KeyboardInterrupt)
+            self._code = KILLED_BY_INTERRUPT if is_interrupt else 1
             sys.excepthook(type(error), error, error.__traceback__)
         if self._has_failed():
             self._code = self._code or 1

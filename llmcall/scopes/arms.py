@@ -26,19 +26,19 @@ class Arm(Scope):
     used_records: deque[ScopedRecord] | None = None
 
     def _active(self, generator: OpeningGenerator | None) -> Active:
-        around = _around(f"the arm {self.name!r}")
-        if around.arm is not None:
+        outer = _required_scope(f"the arm {self.name!r}")
+        if outer.arm is not None:
             raise ScopeError(
-                f"the arm {self.name!r} is opened inside the arm {around.arm.name!r}: leave that one first, or open "
+                f"the arm {self.name!r} is opened inside the arm {outer.arm.name!r}: leave that one first, or open "
                 "the second set of arms in a scope outside it"
             )
         return Active(
-            around.path,
-            around.draws,
+            outer.path,
+            outer.draws,
             self,
-            generators_with(around.generators, generator),
-            arm=ArmPath(around.path, self.name),
-            forked=around,
+            generators_with(outer.generators, generator),
+            arm=ArmPath(outer.path, self.name),
+            forked=outer,
             used_records=self.used_records,
             order=next_order(),  # its calls may be made by threads, beside those of another arm
         )
@@ -88,12 +88,12 @@ def seed() -> int:
     ...     random.Random(llmcall.seed()).randint(1, 6)
     5
     """
-    path = _around("llmcall.seed()").path
+    path = _required_scope("llmcall.seed()").path
     digest = hashlib.sha256(f"seed\n{path}".encode()).digest()
     return int.from_bytes(digest[:SEED_BYTES], "big")
 
 
-def _around(label: str) -> Active:
+def _required_scope(label: str) -> Active:
     """Return the current scope.
 
     :param label: names in the message what needs one.

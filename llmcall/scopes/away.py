@@ -37,7 +37,7 @@ EXECUTORS = {
 }
 # The module whose functions call several functions in a row, for such an executor.
 BATCHES = "joblib.parallel"
-WAYS_HOME = (
+REMEDIES = (
     "Run the function with llmcall.map(function, items, executor=…), which takes Dask's client.get_executor(), too, "
     "or pass llmcall.bind(function) itself to a ProcessPoolExecutor, a multiprocessing.Pool or joblib's processes, "
     "as a task and not as their initializer"
@@ -74,7 +74,7 @@ class AwayDraws(Draws):
             name = "" if request.arm is None else f" {request.arm.name!r}"
             raise ScopeError(
                 f"this process runs a function that was bound in the arm{name}, and the arm would not know of this "
-                f"draw, so it would make the same draw again. {WAYS_HOME}"
+                f"draw, so it would make the same draw again. {REMEDIES}"
             )
         number = super().take(request, asker, equal)
         self.unsent_numbers.append(Number(request, number))
@@ -143,7 +143,7 @@ class AwayRecords(deque[ScopedRecord]):
             warn_once(
                 f"a function that was bound in llmcall.arms makes calls in another process, with sample= or for "
                 f"embeddings (the first in the scope {record.path!r}), and llmcall.arms cannot count them: they are "
-                f"missing in .calls, .shared, .cost and .compare. {WAYS_HOME}",
+                f"missing in .calls, .shared, .cost and .compare. {REMEDIES}",
                 about=AwayRecords,
             )
         super().append(record)
@@ -209,7 +209,7 @@ _draws: WeakValueDictionary[str, Draws] = WeakValueDictionary()
 _used_records: WeakValueDictionary[str, deque[ScopedRecord]] = WeakValueDictionary()
 
 
-def registered(draws: Draws, used_records: deque[ScopedRecord] | None) -> str:
+def register_arm(draws: Draws, used_records: deque[ScopedRecord] | None) -> str:
     """Return a token for an arm, under which draws come home.
 
     :param draws: counts its draws.

@@ -15,7 +15,7 @@ from ..errors import ScopeError
 from ..interrupts import Stops, current_stops, in_maps
 from ..system import this_process
 from . import workers
-from .away import AwayDraws, at_home, is_called_by_executor, registered, warn_of_refresh
+from .away import AwayDraws, at_home, is_called_by_executor, register_arm, warn_of_refresh
 from .call_order import CallOrder
 from .draws import Draws
 from .numbers import ArmPath, Counts, counts_within
@@ -46,16 +46,16 @@ class Bound:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         draws = None if self._active is None else self._active.draws
         if isinstance(draws, AwayDraws) and is_called_by_executor(1):
-            return draws.called_by_executor(functools.partial(self._called, args, kwargs))
-        return self._called(args, kwargs)
+            return draws.called_by_executor(functools.partial(self._call, args, kwargs))
+        return self._call(args, kwargs)
 
-    def _called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         scope = self._scope()
         with in_maps(self._stops), scope:
             result = self.function(*args, **kwargs)
-        return self._awaited(result) if isinstance(result, CoroutineType) else result
+        return self._await_result(result) if isinstance(result, CoroutineType) else result
 
-    async def _awaited(self, result: Any) -> Any:
+    async def _await_result(self, result: Any) -> Any:
         scope = self._scope()
         with in_maps(self._stops), scope:
             return await result
@@ -77,8 +77,8 @@ class Bound:
             return Bound, (self.function, None)
         if active.arm is not None and self._token is None:
             warn_of_refresh(active.arm)
-            self._token = registered(active.draws, active.used_records)
-        return _arrived, (self.function, _packed(active), self._token)
+            self._token = register_arm(active.draws, active.used_records)
+        return _unpickled, (self.function, _packed(active), self._token)
 
 
 class _Packed(NamedTuple):
@@ -142,7 +142,7 @@ def _unpacked(packed: _Packed, token: str | None) -> Active:
     )
 
 
-def _arrived(function: Callable[..., Any], packed: _Packed, token: str | None) -> Bound:
+def _unpickled(function: Callable[..., Any], packed: _Packed, token: str | None) -> Bound:
     """Return a function that was pickled.
 
     :param token: of its arm's draws, or ``None`` outside an arm.

@@ -182,7 +182,7 @@ class Draws:
         if own_number is not None:
             return own_number
         if arm is None:
-            return next(number for number in free_numbers if not equal.is_kept(number))
+            return next(number for number in free_numbers if not equal.is_reserved(number))
         return self._number_in_arm(request, asker, equal, is_free, free_numbers)
 
     def _numbers_to_avoid(self, arm: ArmPath | None) -> list[TakenNumbers]:
@@ -208,11 +208,11 @@ class Draws:
         number = next(filter(is_free, own_numbers), None)
         if number is not None:
             return number
-        is_recording = equal.recorded.goes_on or not equal.recorded.askers
+        may_record = equal.recorded.is_recording or not equal.recorded.askers
         number = next(
             number
             for number in free_numbers
-            if not equal.is_kept(number) and not (is_recording and number in takers)
+            if not equal.is_reserved(number) and not (may_record and number in takers)
         )
         takers.setdefault(number, asker)
         return number

@@ -23,11 +23,11 @@ class RecordedAskers(NamedTuple):
     """What a cassette or cache says about equal requests in one scope.
 
     :param askers: the askers' names by draw number.
-    :param goes_on: whether it is still recording: then an asker's recorded draws are kept for it.
+    :param is_recording: whether it is still recording: then recorded draws are reserved for their askers.
     """
 
     askers: Mapping[int, str] = {}
-    goes_on: bool = False
+    is_recording: bool = False
 
 
 class _Makers:
@@ -86,7 +86,7 @@ class EqualRequests:
         for number in sorted(recorded.askers):
             self._recorded_numbers.setdefault(recorded.askers[number], []).append(number)
         # A recording that goes on may lack makers.
-        self._makers = _Makers(() if recorded.goes_on else self._recorded_numbers)
+        self._makers = _Makers(() if recorded.is_recording else self._recorded_numbers)
         # By number: who got it, and for whom it was recorded.
         self._misplaced: dict[int, tuple[str, str]] = {}
 
@@ -101,9 +101,9 @@ class EqualRequests:
                 return number
         return None
 
-    def is_kept(self, number: int) -> bool:
-        """Return whether a number is kept for its recorded asker."""
-        return self.recorded.goes_on and number in self.recorded.askers
+    def is_reserved(self, number: int) -> bool:
+        """Return whether a number is reserved for its recorded asker."""
+        return self.recorded.is_recording and number in self.recorded.askers
 
     def give_back(self, number: int) -> None:
         """Note that a number is free again."""

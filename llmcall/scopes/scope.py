@@ -232,7 +232,7 @@ class Scope:
 
     def __enter__(self) -> Scope:
         active = self._active(generator_above(sys._getframe(1)))
-        _hold_for_process(active, self.process)
+        _set_process_scope(active, self.process)
         self._entered.append(active)
         active.__enter__()
         if active.forked is not None:
@@ -247,20 +247,20 @@ class Scope:
         order = current_order()
         if self.name is None:
             return Active("", _no_scope_draws, self, order=order)
-        around = scope_around()
-        if around is not None:
-            around = around.parent_of_new_scopes
-        if around is None or not around.path:
+        outer = scope_around()
+        if outer is not None:
+            outer = outer.parent_of_new_scopes
+        if outer is None or not outer.path:
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
             return Active(self.name, self._draws, self, generators_with((), generator), order=order)
         return Active(
-            f"{around.path}/{self.name}",
-            around.draws,
+            f"{outer.path}/{self.name}",
+            outer.draws,
             self,
-            generators_with(around.generators, generator),
-            arm=around.arm,
-            used_records=around.used_records,
+            generators_with(outer.generators, generator),
+            arm=outer.arm,
+            used_records=outer.used_records,
             order=order,
         )
 
@@ -320,16 +320,16 @@ def default_scope(name: str) -> Iterator[None]:
     :raises ValueError: for a name that no scope can have.
     """
     global _default
-    nothing = Active("", _no_scope_draws)
-    before = _default
-    _default = Active(checked_name(name, "the scope name"), Draws(), without_default=nothing)
+    no_scope = Active("", _no_scope_draws)
+    outer_default = _default
+    _default = Active(checked_name(name, "the scope name"), Draws(), without_default=no_scope)
     try:
         yield
     finally:
-        _default = before
+        _default = outer_default
 
 
-def _hold_for_process(active: Active, process: bool) -> None:
+def _set_process_scope(active: Active, process: bool) -> None:
     """Put every thread without a scope into this one, if it was opened for the process or is an arm
     of one that was.
 
@@ -406,14 +406,14 @@ def _has_rooted_parent() -> bool:
     return bool(os.environ.get(ENVIRONMENT_VARIABLE)) and workers.is_worker()
 
 
-def inherited(around: Active | None) -> AbstractContextManager[Any]:
+def inherited(active: Active | None) -> AbstractContextManager[Any]:
     """Take over another context's scope for a block, if this context has none of its own.
 
-    :param around: the other context's scope: see :func:`scope_around`.
+    :param active: the other context's scope: see :func:`scope_around`.
     """
-    if around is None or not around.path or scope_around() is not None:
+    if active is None or not active.path or scope_around() is not None:
         return nullcontext()
-    return around.again()
+    return active.again()
 
 
 def current_scope() -> Active | None:

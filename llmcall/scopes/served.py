@@ -12,18 +12,18 @@ _lock = process_lock(__name__)
 _served: set[tuple[object, str]] | None = set()
 
 
-def note_served(request: Request, kept_in: object) -> None:
+def note_served(request: Request, storage_path: object) -> None:
     """Note that a recorded answer, or that of a call under way, served a chat request.
 
     Warns once in a process if an answer serves two requests outside any scope.
 
     :param request: the request.
-    :param kept_in: the path of the cassette or cache that keeps the answer.
+    :param storage_path: the path of the cassette or cache that keeps the answer.
     """
     global _served
     if request.sample is not None or request.asked.get("temperature") == 0:
         return
-    answer = kept_in, request.cache_key
+    answer = storage_path, request.cache_key
     with _lock:
         if _served is None:
             return

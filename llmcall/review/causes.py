@@ -56,11 +56,11 @@ class TwoRuns:
         """Go through all calls."""
         waiting = list(self.actors.values())
         while waiting:
-            positions = [actor.position for actor in waiting]
+            next_places = [actor.next_place for actor in waiting]
             for actor in waiting:
                 while not actor.is_done() and self._pass(actor):
                     self._explanations.note_moved(actor)
-            is_stuck = [actor.position for actor in waiting] == positions
+            is_stuck = [actor.next_place for actor in waiting] == next_places
             waiting = [actor for actor in waiting if not actor.is_done()]
             if is_stuck:
                 self._note_causes(waiting)
@@ -68,19 +68,19 @@ class TwoRuns:
 
     def _pass(self, actor: Actor) -> bool:
         """Go past an actor's next call, unless it is a cause, or may repeat what is still to come."""
-        call = actor.calls[actor.position]
+        call = actor.calls[actor.next_place]
         if call.one is None or call.other is None:
             before = None if call.one is None else call.one.prompt
             after = None if call.other is None else call.other.prompt
-            actor.note_cause(Cause(actor.scope, actor.position, call.status, before, after))
+            actor.note_cause(Cause(actor.scope, actor.next_place, call.status, before, after))
         elif call.status == "same":
-            actor.position += 1
+            actor.next_place += 1
         elif call.is_same_request:
             actor.note_cause(
-                Cause(actor.scope, actor.position, "draw", call.one.answer, call.other.answer)
+                Cause(actor.scope, actor.next_place, "draw", call.one.answer, call.other.answer)
             )
         elif not self._explanations.unexplained(actor, self._order.has_come):
-            actor.position += 1
+            actor.next_place += 1
         else:
             return False
         return True
@@ -127,8 +127,8 @@ class TwoRuns:
                 differences = explanations.unexplained(actor, order.has_come)
                 waiting.append(self._cause(actor, differences, order.may_come))
         # Each may repeat another's answer: one must be a cause.
-        first = min((cause.number for cause in waiting), default=0)
-        return certain or doubtful or [each for each in waiting if each.number == first]
+        first = min((cause.place for cause in waiting), default=0)
+        return certain or doubtful or [each for each in waiting if each.place == first]
 
     def _awaited(self, actor: Actor) -> set[str]:
         """Return the actors whose next answers an actor's next call repeats."""
@@ -161,22 +161,22 @@ class TwoRuns:
         if difference is None:
             recorded = ", ".join(f"{each.place}={as_json(each.recorded)}" for each in differences)
             asked = ", ".join(f"{each.place}={as_json(each.asked)}" for each in differences)
-            return Cause(actor.scope, actor.position, "parameters", recorded, asked)
+            return Cause(actor.scope, actor.next_place, "parameters", recorded, asked)
         before, after = _text(difference.recorded), _text(difference.asked)
         if difference.field == "model":
-            return Cause(actor.scope, actor.position, "model", before, after)
+            return Cause(actor.scope, actor.next_place, "model", before, after)
         doubt = self._doubt(actor, difference, came_before)
         if isinstance(difference.recorded, str) and isinstance(difference.asked, str):
             own_text = self._explanations.without_quotes(actor, difference)
             after = after if own_text == before else own_text
-        return Cause(actor.scope, actor.position, "prompt", before, after, doubt)
+        return Cause(actor.scope, actor.next_place, "prompt", before, after, doubt)
 
     def _doubt(self, actor: Actor, difference: Difference, came_before: CameBefore) -> str:
         """Return why a changed prompt may be a consequence; empty if nothing suggests it."""
         change = self._explanations.quoted_answer(actor, difference, came_before)
         if change is not None:
             name = printable(change.scope) or OUTSIDE_ANY_SCOPE
-            return f"{PERHAPS}: {name} said so in call {change.number + 1}"
+            return f"{PERHAPS}: {name} said so in call {change.place + 1}"
         if actor.parting is None and self._explanations.any_before(actor):
             return f"{PERHAPS}: answers changed before it"
         return ""

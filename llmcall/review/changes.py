@@ -13,17 +13,17 @@ class Change(NamedTuple):
     """One answer that two runs gave differently.
 
     :param scope: the actor that gave it.
-    :param number: the index of its call among those of that actor.
+    :param place: the place of its call among those of that actor, from 0.
     :param ours: the parts of the first run's answer.
     :param theirs: those of the other's.
-    :param calls: the number of calls of that actor.
+    :param call_count: the number of calls of that actor.
     """
 
     scope: str
-    number: int
+    place: int
     ours: Mapping[Hashable, Form]
     theirs: Mapping[Hashable, Form]
-    calls: int
+    call_count: int
 
 
 class Part(NamedTuple):
@@ -39,7 +39,7 @@ class Part(NamedTuple):
     order: int
 
 
-# The index of an answer's call in its actor's run, and the number of calls there.
+# The place of an answer's call in its actor's run, and the number of calls there.
 Turn = tuple[int, int]
 
 
@@ -62,7 +62,7 @@ class Parts:
         """Add a part of an answer, and return it."""
         part = Part(change, location, self._count)
         self._count += 1
-        self.by_turn.setdefault((change.number, change.calls), []).append(part)
+        self.by_turn.setdefault((change.place, change.call_count), []).append(part)
         scope = change.scope
         self._by_scope.setdefault(scope, []).append(part)
         while "/" in scope:
@@ -76,7 +76,7 @@ class Parts:
 
     def note_passed(self, part: Part) -> None:
         """Note that the call that gave a part was passed."""
-        turn = part.change.number, part.change.calls
+        turn = part.change.place, part.change.call_count
         insort(self.passed_by_turn.setdefault(turn, []), part, key=order_of)
 
 

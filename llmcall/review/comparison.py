@@ -60,20 +60,22 @@ class Comparison:
         self._edited: dict[str, str] = {}
         self._names = [each.name for each in (run, *others)]
         self._served = [", ".join(each.served) for each in (run, *others)]
-        for number, other in enumerate(others, 1):
-            self._add(number, run, other, align)
+        for run_number, other in enumerate(others, 1):
+            self._add(run_number, run, other, align)
         counts = Counter(pair.status for pair in self.pairs)
         self.same, self.changed = counts["same"], counts["changed"]
         self.added, self.missing = counts["added"], counts["missing"]
 
-    def _add(self, number: int, run: RecordedRun, other: RecordedRun, align: Align | None) -> None:
+    def _add(
+        self, run_number: int, run: RecordedRun, other: RecordedRun, align: Align | None
+    ) -> None:
         """Add the calls of one of the other runs."""
         matched = matched_actors(run, other, align)
         self.renamed |= matched.renamed
         self._edited |= matched.edited
         ours, theirs = matched.ours, matched.theirs
         actors = {
-            scope: list(paired(scope, number, ours.get(scope, []), theirs.get(scope, [])))
+            scope: list(paired(scope, run_number, ours.get(scope, []), theirs.get(scope, [])))
             for scope in {**ours, **theirs}
         }
         causes_by_scope = causes(actors, run.normalize, other.normalize)
@@ -211,12 +213,12 @@ class Comparison:
 
     def _round_lines(self) -> Iterator[str]:
         """Yield a line for each of the other runs in which some calls of some rounds changed."""
-        for number, run in enumerate(self._names[1:], 1):
-            rounds = [each for each in self.rounds if each.run == number]
+        for run_number, name in enumerate(self._names[1:], 1):
+            rounds = [each for each in self.rounds if each.run == run_number]
             if len(rounds) > 1 and 0 < sum(each.changed for each in rounds) < sum(
                 each.calls for each in rounds
             ):
-                of_run = f" of {run}" if len(self._names) > 2 else ""
+                of_run = f" of {name}" if len(self._names) > 2 else ""
                 yield f"changed calls{of_run}: {', '.join(shares_in_words(rounds))}"
 
     def _change_lines(self, partings: Iterable[Parting], when: str) -> Iterator[str]:
@@ -297,7 +299,7 @@ def _round_name(pair: Pair) -> str:
 
 def _parting(cause: Cause, pairs: Sequence[Pair]) -> Parting:
     """Return a cause as it is told."""
-    pair = pairs[cause.number]
+    pair = pairs[cause.place]
     return Parting(
         pair.scope,
         pair.place,

@@ -73,13 +73,13 @@ class Explanations:
         return [
             Change(
                 scope,
-                index,
+                place,
                 self._forms_of(call.one, 0),
                 self._forms_of(call.other, 1),
                 len(actor.calls),
             )
             for scope, actor in self._actors.items()
-            for index, call in enumerate(actor.calls)
+            for place, call in enumerate(actor.calls)
             if call.one and call.other and call.status == "changed"
             if not same_answer(call.one, call.other)
         ]
@@ -102,9 +102,9 @@ class Explanations:
         """The answers that differ, by their words; they know which calls were passed."""
         while self._moved:
             actor = self._moved.pop()
-            for number in range(actor.indexed, actor.position):
-                self._index.note_passed(actor.scope, number)
-            actor.indexed = actor.position
+            for place in range(actor.indexed, actor.next_place):
+                self._index.note_passed(actor.scope, place)
+            actor.indexed = actor.next_place
         return self._index
 
     @cached_property
@@ -112,15 +112,15 @@ class Explanations:
         """The smallest share of its actor's calls that any changed answer has up to each call."""
         shares: dict[int, float] = {}
         for change in self._changes:
-            share = change.number / change.calls
-            shares[change.number] = min(share, shares.get(change.number, 1))
-        numbers = range(max(shares, default=-1) + 1)
-        return list(accumulate((shares.get(number, 1) for number in numbers), min))
+            share = change.place / change.call_count
+            shares[change.place] = min(share, shares.get(change.place, 1))
+        places = range(max(shares, default=-1) + 1)
+        return list(accumulate((shares.get(place, 1) for place in places), min))
 
     def any_before(self, actor: Actor) -> bool:
         """Return whether any changed answer came before an actor's next call."""
-        number, share = actor.progress(actor.position)
-        last = min(number, len(self._earliest_shares)) - 1
+        place, share = actor.progress(actor.next_place)
+        last = min(place, len(self._earliest_shares)) - 1
         return last >= 0 and self._earliest_shares[last] < share
 
     @cached_property
@@ -154,7 +154,7 @@ class Explanations:
             ):
                 part = parts.add(change)
                 self._answers.watch(parts, part)
-                if change.number < self._actors[change.scope].position:
+                if change.place < self._actors[change.scope].next_place:
                     parts.note_passed(part)
         return parts
 
@@ -165,7 +165,7 @@ class Explanations:
 
     def differences_of(self, actor: Actor) -> list[Difference]:
         """Return what differs in an actor's next call."""
-        call = actor.calls[actor.position]
+        call = actor.calls[actor.next_place]
         assert call.one is not None and call.other is not None
         return list(differences(call.one.request, call.other.request))
 
@@ -244,10 +244,12 @@ class Explanations:
         """Yield the parts of each turn that the program repeats behind some words in other rounds,
         too.
         """
-        if self._repeats.is_in_other_prompt(actor.scope, actor.position, context):
+        if self._repeats.is_in_other_prompt(actor.scope, actor.next_place, context):
             for group in self._repeats.groups_of(parts):
                 if self._order.turn_order(actor, group.turn) != AFTER:
-                    yield self._repeats.repeated(actor.scope, actor.position, context, form, group)
+                    yield self._repeats.repeated(
+                        actor.scope, actor.next_place, context, form, group
+                    )
 
     def quoted_answer(
         self, actor: Actor, difference: Difference, came_before: CameBefore

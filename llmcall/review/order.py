@@ -29,7 +29,7 @@ class Order:
     def has_come(self, actor: Actor, change: Change) -> bool:
         """Return whether an answer came before an actor's next call."""
         order = self._order(actor, change)
-        is_passed = change.number < self._actors[change.scope].position
+        is_passed = change.place < self._actors[change.scope].next_place
         return order == BEFORE or (order == BESIDE and is_passed)
 
     def may_come(self, actor: Actor, change: Change) -> bool:
@@ -39,13 +39,13 @@ class Order:
     def _order(self, actor: Actor, change: Change) -> int:
         """Return whether an answer came before an actor's next call, as far as rounds tell."""
         if change.scope == actor.scope:
-            return BEFORE if change.number < actor.position else AFTER
-        return self.turn_order(actor, (change.number, change.calls))
+            return BEFORE if change.place < actor.next_place else AFTER
+        return self.turn_order(actor, (change.place, change.call_count))
 
     def turn_order(self, actor: Actor, turn: Turn) -> int:
         """Return whether a turn of other actors comes before an actor's next call."""
         other_call = turn[0], turn[0] / turn[1]
-        next_call = actor.progress(actor.position)
+        next_call = actor.progress(actor.next_place)
         if other_call[0] < next_call[0] and other_call[1] < next_call[1]:
             return BEFORE
         return AFTER if other_call[0] > next_call[0] and other_call[1] > next_call[1] else BESIDE

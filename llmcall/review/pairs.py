@@ -35,7 +35,7 @@ class Pair(NamedTuple):
 
 
 def paired(
-    scope: str, run: int, ours: Sequence[Record], theirs: Sequence[Record]
+    scope: str, run_number: int, ours: Sequence[Record], theirs: Sequence[Record]
 ) -> Iterator[Pair]:
     """Yield the calls of one actor in pairs."""
     begin = _first_difference(ours, theirs)
@@ -50,13 +50,14 @@ def paired(
         ):
             is_same = kind == "equal" and same_answer(ours[index], theirs[other_index])
             status = "same" if is_same else "changed"
-            yield Pair(scope, index, ours[index], theirs[other_index], status, run)
+            yield Pair(scope, index, ours[index], theirs[other_index], status, run_number)
             index, other_index = index + 1, other_index + 1
         yield from (
-            Pair(scope, place, ours[place], None, "missing", run) for place in range(index, end)
+            Pair(scope, place, ours[place], None, "missing", run_number)
+            for place in range(index, end)
         )
         yield from (
-            Pair(scope, place, None, theirs[place], "added", run)
+            Pair(scope, place, None, theirs[place], "added", run_number)
             for place in range(other_index, other_end)
         )
 

@@ -11,12 +11,12 @@ class Cause(NamedTuple):
     """Why an actor's runs part at a call.
 
     :param scope: the actor's.
-    :param number: the index of the call among the actor's.
+    :param place: the call's place among the actor's, from 0.
     :param why: as of a :class:`~llmcall.review.comparison.Parting`, as are the others.
     """
 
     scope: str
-    number: int
+    place: int
     why: str
     before: str | None
     after: str | None
@@ -26,8 +26,8 @@ class Cause(NamedTuple):
 class Actor:
     """The calls of one actor, and how far they were gone through.
 
-    :ivar position: the index of the next call.
-    :ivar indexed: how many of the calls before it the index of answers knows of.
+    :ivar next_place: the place of the next call among them, from 0.
+    :ivar indexed: how many calls the index of answers knows to be passed.
     :ivar parting: the first call at which its runs part.
     :ivar later: the first call after another draw that is a cause again.
     """
@@ -35,26 +35,26 @@ class Actor:
     def __init__(self, scope: str, calls: list[Pair]) -> None:
         self.scope = scope
         self.calls = calls
-        self.position = 0
+        self.next_place = 0
         self.indexed = 0
         self.parting: Cause | None = None
         self.later: Cause | None = None
 
-    def progress(self, index: int) -> tuple[int, float]:
-        """Return how far a call is in the run: its number, and its share of the actor's calls."""
-        return index, index / len(self.calls)
+    def progress(self, place: int) -> tuple[int, float]:
+        """Return how far a call is in the run: its place, and its share of the actor's calls."""
+        return place, place / len(self.calls)
 
     def is_done(self) -> bool:
         """Return whether all calls were passed."""
-        return self.position == len(self.calls)
+        return self.next_place == len(self.calls)
 
     def note_cause(self, cause: Cause) -> None:
         """Note a cause, and go past it; the rest of the calls is passed if no more causes count."""
-        self.position += 1
+        self.next_place += 1
         if self.parting is None:
             self.parting = cause
             if cause.why != "draw":
-                self.position = len(self.calls)
+                self.next_place = len(self.calls)
         elif cause.why in ("prompt", "parameters", "model"):
             self.later = cause
-            self.position = len(self.calls)
+            self.next_place = len(self.calls)

@@ -85,12 +85,12 @@ class ChangedAnswerIndex:
 
     def watch(self, parts: Parts, part: Part) -> None:
         """Note in some parts when the call of one of them is passed."""
-        call = part.change.scope, part.change.number
+        call = part.change.scope, part.change.place
         self._by_call.setdefault(call, []).append((parts, part))
 
-    def note_passed(self, scope: str, number: int) -> None:
+    def note_passed(self, scope: str, place: int) -> None:
         """Note that a call was passed."""
-        for parts, part in self._by_call.get((scope, number), ()):
+        for parts, part in self._by_call.get((scope, place), ()):
             parts.note_passed(part)
 
     def __bool__(self) -> bool:

@@ -45,20 +45,20 @@ class Repeats:
         self._groups: dict[Parts, list[Group]] = {}
 
     @cached_property
-    def _numbers(self) -> dict[str, int]:
+    def _actor_numbers(self) -> dict[str, int]:
         return {scope: number for number, scope in enumerate(self._sources)}
 
-    def is_in_other_prompt(self, scope: str, number: int, context: tuple[str, ...]) -> bool:
+    def is_in_other_prompt(self, scope: str, place: int, context: tuple[str, ...]) -> bool:
         """Return whether another prompt of an actor has some words; none are in every prompt.
 
-        :param number: the index of the prompt among that actor's calls.
+        :param place: the place of the prompt among that actor's calls, from 0.
         """
         calls = self._actors[scope]
         if len(calls) == 1 or not context:
             return len(calls) > 1
         if scope not in self._calls_with:
             self._calls_with[scope] = _calls_with(calls)
-        return any(each != number for each in self._calls_with[scope].get(context, ()))
+        return any(each != place for each in self._calls_with[scope].get(context, ()))
 
     def groups_of(self, parts: Parts) -> list[Group]:
         """Return some parts by their turns and their locations in the answers."""
@@ -66,7 +66,7 @@ class Repeats:
             by_turn_and_location: dict[tuple[Turn, Hashable], dict[int, Part]] = {}
             for turn, turn_parts in parts.by_turn.items():
                 for part in turn_parts:
-                    actor = self._numbers[part.change.scope]
+                    actor = self._actor_numbers[part.change.scope]
                     by_turn_and_location.setdefault((turn, part.location), {})[actor] = part
             self._groups[parts] = [
                 Group(*key, by_actor, _set_of(by_actor))
@@ -75,7 +75,7 @@ class Repeats:
         return self._groups[parts]
 
     def repeated(
-        self, scope: str, number: int, context: tuple[str, ...], form: Form, group: Group
+        self, scope: str, place: int, context: tuple[str, ...], form: Form, group: Group
     ) -> Iterator[Part]:
         """Yield the parts whose actors' other answers are repeated by the other prompts of an actor
         that hold some words, right behind these, if a prompt has them and the actors said anything.
@@ -83,18 +83,18 @@ class Repeats:
         One of these answers must have other words: else the words may be the program's own.
 
         :param scope: the actor's.
-        :param number: the index of the prompt among that actor's calls.
+        :param place: the place of the prompt among that actor's calls, from 0.
         :param context: the words before the quote.
         :param form: what is quoted.
         :param group: the parts that may be quoted.
         """
         words = _padded_words(form)
-        lag = number - group.turn[0]
+        lag = place - group.turn[0]
         fitting_actors, differing_actors = group.actors, 0
         for continuation in self._continuations_of(scope, " ".join(context)):
-            if continuation.call == number or continuation.call < lag:
+            if continuation.place == place or continuation.place < lag:
                 continue
-            answers = self._answers_of_turn(continuation.call - lag, continuation.run)
+            answers = self._answers_of_turn(continuation.place - lag, continuation.run)
             same_actors, other_actors = answers.quoted_actors(group.location, continuation, words)
             fitting_actors &= same_actors | other_actors | ~answers.actors_at(group.location)
             differing_actors |= other_actors
@@ -108,24 +108,24 @@ class Repeats:
         if (scope, context) not in self._continuations:
             sought = f" {context} " if context else ""
             continuations = (
-                Continuation(number, run, list(_texts_after(record, sought)))
-                for number, call in enumerate(self._actors[scope])
+                Continuation(place, run, list(_texts_after(record, sought)))
+                for place, call in enumerate(self._actors[scope])
                 for run, record in enumerate(call)
                 if record
             )
             self._continuations[scope, context] = [each for each in continuations if each.texts]
         return self._continuations[scope, context]
 
-    def _answers_of_turn(self, number: int, run: int) -> AnswersOfTurn:
+    def _answers_of_turn(self, place: int, run: int) -> AnswersOfTurn:
         """Return what was said in the calls that have one place among their actors'."""
-        if (number, run) not in self._answers_by_turn:
-            answers = self._answers_by_turn[number, run] = AnswersOfTurn()
+        if (place, run) not in self._answers_by_turn:
+            answers = self._answers_by_turn[place, run] = AnswersOfTurn()
             for actor, scope in enumerate(self._sources):
                 calls = self._actors[scope]
-                record = calls[number][run] if number < len(calls) else None
+                record = calls[place][run] if place < len(calls) else None
                 if record:
                     answers.add(actor, self._forms_of(record, run))
-        return self._answers_by_turn[number, run]
+        return self._answers_by_turn[place, run]
 
 
 class Group(NamedTuple):
@@ -146,12 +146,12 @@ class Group(NamedTuple):
 class Continuation(NamedTuple):
     """What follows some words in a prompt.
 
-    :param call: the index of the prompt among its actor's calls.
+    :param place: the place of the prompt among its actor's calls, from 0.
     :param run: 0 or 1.
     :param texts: the texts of the prompt, and from which character on they follow.
     """
 
-    call: int
+    place: int
     run: int
     texts: list[tuple[str, int]]
 
@@ -228,15 +228,15 @@ def prompt_texts(record: Record) -> Iterable[str]:
 def _calls_with(calls: Calls) -> dict[tuple[str, ...], tuple[int, int]]:
     """Return the first and the last of some calls whose prompts have some words."""
     calls_by_context: dict[tuple[str, ...], tuple[int, int]] = {}
-    for number, call in enumerate(calls):
+    for place, call in enumerate(calls):
         for record in filter(None, call):
             for text in prompt_texts(record):
                 words = text_of(text).words
                 for length in CONTEXTS:
                     for end in range(length, len(words) + 1):
                         context = words[end - length : end]
-                        first, _ = calls_by_context.get(context, (number, number))
-                        calls_by_context[context] = first, number
+                        first, _ = calls_by_context.get(context, (place, place))
+                        calls_by_context[context] = first, place
     return calls_by_context
 
 

@@ -38,9 +38,9 @@ O200K_FILE = "fb374d419588a4632f3f557e76b4b70aebbca790"  # as tiktoken calls it 
 @pytest.fixture(autouse=True)
 def nothing_loaded() -> Iterator[None]:
     """Start each test without a vocabulary."""
-    vocabularies.found_counter.cache_clear()
+    vocabularies.loaded_counter.cache_clear()
     yield
-    vocabularies.found_counter.cache_clear()
+    vocabularies.loaded_counter.cache_clear()
 
 
 @pytest.fixture(scope="module")

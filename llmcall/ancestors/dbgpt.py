@@ -50,10 +50,10 @@ async def chat_completion_stream(
     """
     import httpx
 
-    opened = httpx.AsyncClient() if client is None else nullcontext(client)
+    client_context = httpx.AsyncClient() if client is None else nullcontext(client)
     async with (
-        opened as posting,
-        posting.stream(
+        client_context as http_client,
+        http_client.stream(
             "POST", url, headers=dict(headers), json=chat_data, timeout=timeout
         ) as response,
     ):
@@ -63,9 +63,9 @@ async def chat_completion_stream(
         async with aclosing(_pieces(response)) as pieces:
             async for piece in pieces:
                 if caller is not None:
-                    waiting = caller(piece)
-                    if waiting is not None:
-                        await waiting
+                    awaitable = caller(piece)
+                    if awaitable is not None:
+                        await awaitable
                 yield piece
 
 
@@ -112,8 +112,8 @@ async def _pieces(response: httpx.Response) -> AsyncGenerator[str, None]:
 
     decoder = EventStreamDecoder()
     try:
-        async with aclosing(response.aiter_bytes()) as received:  # type: ignore[type-var]
-            async for data in received:
+        async with aclosing(response.aiter_bytes()) as chunks:  # type: ignore[type-var]
+            async for data in chunks:
                 for event in decoder.feed(data):
                     if text := _text_of(event):
                         yield text

@@ -44,6 +44,6 @@ def _dumped_choice(choice: dict[str, Any]) -> dict[str, Any]:
     return dumped
 
 
-def _filled(names: tuple[str, ...], given: Any) -> Any:
+def _filled(names: tuple[str, ...], value: Any) -> Any:
     """Return an object with ``None`` for each of its fields that is missing; other data as it is."""
-    return {**dict.fromkeys(names), **given} if isinstance(given, dict) else given
+    return {**dict.fromkeys(names), **value} if isinstance(value, dict) else value

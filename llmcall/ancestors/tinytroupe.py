@@ -168,19 +168,19 @@ def _request(model: str, params: dict[str, Any], settings: Settings) -> dict[str
     options = params.get("options")
     if isinstance(options, dict):
         params = {**params, **options}
-    given = {
+    parameters = {
         name: value
         for name, value in params.items()
         if name not in NO_PARAMETERS and value not in (None, [])
     }
-    check_names(given)
+    check_names(parameters)
     messages = check_messages(params.get("messages"))
-    asked = {
+    request = {
         "model": model,
         "messages": keyed_messages(messages, normalizer(settings.cache_normalize)),
-        **keyed_parameters(given_parameters(given)),
+        **keyed_parameters(given_parameters(parameters)),
     }
-    return under_settings(asked, settings)
+    return under_settings(request, settings)
 
 
 def _sdk_format_of(model: type[Any]) -> dict[str, Any]:
@@ -211,13 +211,13 @@ def _model_and_params(key: Any, classes: Sequence[type[Any]]) -> tuple[str, dict
 
 def _literal(text: str, classes: Sequence[type[Any]]) -> Any:
     """Return the plain data that a key's text stands for, with a class as ``response_format``."""
-    given: dict[str, type[Any]] = {}
+    classes_by_parameter: dict[str, type[Any]] = {}
 
     def without_class(match: re.Match[str]) -> str:
         name = match["parameter"]
         if name is None:
             return match[0]
-        given[name] = _class_of(match["class"], name, classes)
+        classes_by_parameter[name] = _class_of(match["class"], name, classes)
         return f"'{name}': None"
 
     text = CLASS_OR_TEXT.sub(without_class, text)
@@ -225,9 +225,9 @@ def _literal(text: str, classes: Sequence[type[Any]]) -> Any:
         data = ast.literal_eval(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise ValueError("its key cannot be read as plain data in Python's notation") from error
-    if given:
+    if classes_by_parameter:
         _, params = data
-        params.update(given)
+        params.update(classes_by_parameter)
     return data
 
 
@@ -236,12 +236,12 @@ def _class_of(text: str, parameter: str, classes: Sequence[type[Any]]) -> type[A
     same name.
     """
     name = text.removeprefix("<class '").removesuffix("'>").rpartition(".")[2]
-    same = [each for each in classes if repr(each) == text]
-    if not same:
-        same = [each for each in classes if each.__name__ == name]
-    if parameter != "response_format" or len(same) != 1:
+    matches = [each for each in classes if repr(each) == text]
+    if not matches:
+        matches = [each for each in classes if each.__name__ == name]
+    if parameter != "response_format" or len(matches) != 1:
         raise ValueError(
             f"its {parameter} is a Python class, {name}, whose schema is not in the file: "
             f"load(…, classes=[{name}]) gives it"
         )
-    return same[0]
+    return matches[0]

@@ -63,23 +63,23 @@ def answer(
     :param arguments: the other arguments of the call.
     :raises TypeError: if both ``prompt`` and ``messages`` are given, or neither.
     """
-    given = dict(arguments)
-    given.pop("schema_error_retry", None)  # an option of XAgent's own
-    messages = given.pop("messages", None)
+    parameters = dict(arguments)
+    parameters.pop("schema_error_retry", None)  # an option of XAgent's own
+    messages = parameters.pop("messages", None)
     if (messages is None) == (prompt is None):
         raise TypeError("give either messages= or prompt= (the text of a single user message)")
     if messages is None:
         messages = prompt
     client = shared_client()
-    patched = False
+    is_sdk_patched = False
     if isinstance(client, OpenAIClient) and client.api_type != "local":
-        patched = is_patched(sdk_classes)
-        if patched:
+        is_sdk_patched = is_patched(sdk_classes)
+        if is_sdk_patched:
             client = with_patched_sdk(client)
-    options = {"timeout": timeout, **given}
+    options = {"timeout": timeout, **parameters}
     try:
-        outcome = yield from client.respond(messages, fallback, options, fresh=patched)
+        outcome = yield from client.respond(messages, fallback, options, fresh=is_sdk_patched)
     except APIError as error:
         raise sdk_error(error) from error
     response = outcome.record.response
-    return response if patched else model_dump(response)
+    return response if is_sdk_patched else model_dump(response)

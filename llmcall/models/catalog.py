@@ -92,15 +92,15 @@ def capabilities(
         goes before a shorter one, the exact name before any prefix.
     :returns: the capabilities; for an unknown model all are ``None`` or ``False``.
     """
-    known = _known(model)
+    packaged = _packaged_capabilities(model)
     if not overrides:
-        return known
+        return packaged
     changes: dict[str, Any] = {}
     for field, value in section_of(model, overrides).items():
         changes[field] = frozenset(value) if isinstance(value, (tuple, list, set)) else value
     if "refused_parameters" in changes:
         changes.setdefault("refused_when_reasoning", frozenset())
-    return known._replace(**changes)
+    return packaged._replace(**changes)
 
 
 def section_of(model: str, sections: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
@@ -111,10 +111,10 @@ def section_of(model: str, sections: Mapping[str, Mapping[str, object]]) -> dict
     prefixes = sorted(
         (name for name in sections if name.endswith("*") and model.startswith(name[:-1])), key=len
     )
-    said: dict[str, object] = {}
+    fields: dict[str, object] = {}
     for name in (*prefixes, model):
-        said |= sections.get(name, {})
-    return said
+        fields |= sections.get(name, {})
+    return fields
 
 
 def resolve(model: str, aliases: Mapping[str, str]) -> str:
@@ -153,17 +153,16 @@ def _data() -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1024)
-def _known(model: str) -> Capabilities:
+def _packaged_capabilities(model: str) -> Capabilities:
     data, names = _data(), list(_names(model.lower()))
     window, output = next(
         (data["windows"][name] for name in names if name in data["windows"]), (None, None)
     )
-    bare, families = names[1], data["families"]
+    bare_name, families = names[1], data["families"]
     # The longest family that the name is, or begins with before "-" or ".".
-    ends = [len(bare), *(match.start() for match in re.finditer(r"[-.]", bare))]
-    family = next(
-        (bare[:end] for end in sorted(ends, reverse=True) if bare[:end] in families), None
-    )
+    family_ends = [len(bare_name), *(match.start() for match in re.finditer(r"[-.]", bare_name))]
+    prefixes = [bare_name[:end] for end in sorted(family_ends, reverse=True)]
+    family = next((prefix for prefix in prefixes if prefix in families), None)
     if family is None:
         return Capabilities(window, output)
     kind, encoding = families[family]
@@ -178,9 +177,9 @@ def _known(model: str) -> Capabilities:
 
 def _names(model: str) -> Iterator[str]:
     yield model
-    bare = model.rpartition("/")[2]
-    if bare.startswith("ft:"):
-        bare = bare.split(":")[1]
-    bare = re.sub(r"\.ft-.*", "", bare)  # Azure's way to name a fine-tuned model
-    yield bare
-    yield re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$", "", bare)
+    bare_name = model.rpartition("/")[2]
+    if bare_name.startswith("ft:"):
+        bare_name = bare_name.split(":")[1]
+    bare_name = re.sub(r"\.ft-.*", "", bare_name)  # Azure's way to name a fine-tuned model
+    yield bare_name
+    yield re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$", "", bare_name)

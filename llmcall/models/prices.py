@@ -45,11 +45,11 @@ class Price(NamedTuple):
 
     def of_tokens(self, tokens: TokenUsage) -> float:
         """Return the price of an answer's tokens in millionths of a USD; unknown numbers count as 0."""
-        whole = tokens.input_tokens or 0
-        cached = min(tokens.cached_tokens or 0, whole)
+        input_tokens = tokens.input_tokens or 0
+        cached_tokens = min(tokens.cached_tokens or 0, input_tokens)
         return (
-            (whole - cached) * self.input
-            + cached * self.cached_input
+            (input_tokens - cached_tokens) * self.input
+            + cached_tokens * self.cached_input
             + (tokens.output_tokens or 0) * self.output
         )
 
@@ -80,9 +80,9 @@ def price_of(
         the model costs.
     """
     if service_tier is not None:
-        of_tier = configured.get(f"{model} {service_tier}")
-        if of_tier is not None:
-            return _configured(of_tier)
+        tier_price = configured.get(f"{model} {service_tier}")
+        if tier_price is not None:
+            return _configured(tier_price)
     if model in configured:
         price = _configured(configured[model])
         if service_tier in HALF_PRICE_TIERS:
@@ -117,11 +117,11 @@ def _packaged(
             if service_tier not in HALF_PRICE_TIERS | DEARER_TIERS:
                 return standard
             context = {"processing" if service_tier == "batch" else "service_tier": service_tier}
-            of_tier, _ = _calculated(model, input_tokens, day, context, provider)
+            tier_price, _ = _calculated(model, input_tokens, day, context, provider)
         except LookupError:
             continue
-        if of_tier != standard:
-            return of_tier
+        if tier_price != standard:
+            return tier_price
         if service_tier in DEARER_TIERS:
             return None
         return standard.halved() if provider_id in PROVIDERS_WITH_HALF_PRICE else standard
@@ -145,20 +145,24 @@ def _calculated(
     import genai_prices
 
     tokens = max(1, input_tokens)
-    when = datetime.fromisoformat(day).replace(tzinfo=timezone.utc)
+    timestamp = datetime.fromisoformat(day).replace(tzinfo=timezone.utc)
     usages = [
         genai_prices.Usage(input_tokens=tokens, cache_read_tokens=cached, output_tokens=MILLION)
         for cached in (0, tokens)
     ]
-    found = [
+    calculations = [
         genai_prices.calc_price(
-            each, model, genai_request_timestamp=when, price_context=dict(context), **provider
+            usage, model, genai_request_timestamp=timestamp, price_context=dict(context), **provider
         )
-        for each in usages
+        for usage in usages
     ]
-    whole, cached = (round(float(each.input_price) / tokens * MILLION, 9) for each in found)
+    input_price, cached_price = (
+        round(float(each.input_price) / tokens * MILLION, 9) for each in calculations
+    )
+    output_price = float(calculations[0].output_price)
     source = f"genai-prices {version('genai-prices')} for {day}"
-    return Price(whole, float(found[0].output_price), cached, source), found[0].provider.id
+    price = Price(input_price, output_price, cached_price, source)
+    return price, calculations[0].provider.id
 
 
 @lru_cache(maxsize=1)

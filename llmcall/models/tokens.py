@@ -46,9 +46,9 @@ class TokenCount(int):
     estimated: bool
 
     def __new__(cls, value: int, estimated: bool = False) -> Self:
-        made = super().__new__(cls, value)
-        made.estimated = estimated
-        return made
+        token_count = super().__new__(cls, value)
+        token_count.estimated = estimated
+        return token_count
 
     def __repr__(self) -> str:
         return f"~{int(self)}" if self.estimated else str(self)
@@ -73,11 +73,11 @@ def count_tokens(
     :returns: the number; ``.estimated`` says whether it is an estimate.
     :raises TypeError: if it is neither a text nor a list of messages.
     """
-    known = capabilities(model)
-    count = counter(encoding or known.encoding)
-    count_text = count or estimated_tokens
+    model_capabilities = capabilities(model)
+    exact_count = counter(encoding or model_capabilities.encoding)
+    count_text = exact_count or estimated_tokens
     if isinstance(messages_or_text, str):
-        return TokenCount(count_text(messages_or_text), count is None)
+        return TokenCount(count_text(messages_or_text), exact_count is None)
     if not (
         isinstance(messages_or_text, Sequence)
         and all(isinstance(each, Mapping) for each in messages_or_text)
@@ -86,7 +86,8 @@ def count_tokens(
             f"count_tokens takes a string or a list of messages, not {messages_or_text!r:.60}"
         )
     is_mini = "gpt-4o-mini" in model
-    estimated = count is None or known.encoding is None or known.reasoning
+    has_known_framing = model_capabilities.encoding is not None and not model_capabilities.reasoning
+    estimated = exact_count is None or not has_known_framing
     total = REPLY_TOKENS
     pieces: list[str | int] = []
     for message in messages_or_text:
@@ -95,7 +96,7 @@ def count_tokens(
             total += NAME_TOKENS
         pieces += _pieces_of_message(message, is_mini)
     if tools:
-        pieces += _guessed(list(tools))
+        pieces += _estimated_pieces(list(tools))
     for piece in pieces:
         if isinstance(piece, int):
             estimated = True
@@ -162,10 +163,10 @@ def _pieces_of_part(part: Mapping[str, Any], is_mini: bool) -> Iterator[str | in
         audio_bytes = len(data) * 3 // 4  # base64 writes 3 bytes as 4 characters
         yield audio_bytes // 4800 + 1
     else:
-        yield from _guessed(part)
+        yield from _estimated_pieces(part)
 
 
-def _guessed(data: Any) -> Iterator[str | int]:
+def _estimated_pieces(data: Any) -> Iterator[str | int]:
     """Yield the pieces of something that counts as its JSON, which makes the count an estimate."""
     yield 0
     yield json.dumps(data, ensure_ascii=False, sort_keys=True, default=str)

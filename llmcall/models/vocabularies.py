@@ -42,11 +42,11 @@ def counter(encoding: str | None) -> Callable[[str], int] | None:
         no vocabulary on this machine.
     """
     with _lock:
-        return found_counter(encoding)
+        return loaded_counter(encoding)
 
 
 @cache
-def found_counter(name: str | None) -> Callable[[str], int] | None:
+def loaded_counter(name: str | None) -> Callable[[str], int] | None:
     """Return the counter of an encoding, from the first source that has its vocabulary."""
     return (_tiktoken(name) or _bpe_openai(name)) if name in _DIGESTS else None
 
@@ -54,13 +54,13 @@ def found_counter(name: str | None) -> Callable[[str], int] | None:
 def _tiktoken(name: str) -> Callable[[str], int] | None:
     import hashlib
 
-    file = hashlib.sha1(_ADDRESS.format(name).encode(), usedforsecurity=False).hexdigest()
+    file_name = hashlib.sha1(_ADDRESS.format(name).encode(), usedforsecurity=False).hexdigest()
     try:
-        with open(os.path.join(_cache_folder(), file), "rb") as opened:
-            found = hashlib.sha256(opened.read()).hexdigest()
+        with open(os.path.join(_cache_folder(), file_name), "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
     except OSError:  # none here, or not for us: the next source is asked
         return None
-    if found != _DIGESTS[name]:  # tiktoken would remove it and download another
+    if digest != _DIGESTS[name]:  # tiktoken would remove it and download another
         return None
     import tiktoken
 

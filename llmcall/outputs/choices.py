@@ -30,29 +30,30 @@ def choice(text: str, output_type: Any) -> Any:
         return options[stripped]
     spellings = _spellings(options, output_type)
 
-    def meant(words: str) -> list[str]:
+    def labels_of(words: str) -> list[str]:
         """Return the labels that some words may mean."""
         return [words] if words in options else spellings.get(_normal(words.strip("-– ")), [])
 
-    for whole in (stripped, bare(text)):
-        whole_means = meant(whole)
-        if len(whole_means) == 1:
-            return options[whole_means[0]]
+    for answer in (stripped, bare(text)):
+        answer_labels = labels_of(answer)
+        if len(answer_labels) == 1:
+            return options[answer_labels[0]]
     text = _DASH.sub("\n", _QUESTION.sub("", text))
     # The label of each option that is a phrase by itself, and of each that is named anywhere.
-    given = {options[label]: label for phrase in phrases(text) for label in meant(phrase)}
-    named = {
+    phrase_labels = {
+        options[label]: label for phrase in phrases(text) for label in labels_of(phrase)
+    }
+    named_labels = {
         options[label]: label
         for match in _pattern(tuple(spellings)).finditer(text)
-        for label in meant(match[0])
+        for label in labels_of(match[0])
     }
-    if len(given) > 1 or (given and named.keys() - given.keys()):
-        raise OutputError(
-            f"it names more than one option: {', '.join({**given, **named}.values())}"
-        )
-    if not given:
+    if len(phrase_labels) > 1 or (phrase_labels and named_labels.keys() - phrase_labels.keys()):
+        all_labels = {**phrase_labels, **named_labels}
+        raise OutputError(f"it names more than one option: {', '.join(all_labels.values())}")
+    if not phrase_labels:
         raise OutputError("it gives none of the options by itself")
-    return options[next(iter(given.values()))]
+    return options[next(iter(phrase_labels.values()))]
 
 
 def _normal(text: str) -> str:
@@ -66,8 +67,8 @@ def _spellings(options: Mapping[str, Any], output_type: Any) -> dict[str, list[s
     for option in options:
         spellings.setdefault(_normal(option), []).append(option)
     for name, member in getattr(output_type, "__members__", {}).items():
-        for other in (name, str(member.value)):
-            spellings.setdefault(_normal(other), [label_of(member)])
+        for spelling in (name, str(member.value)):
+            spellings.setdefault(_normal(spelling), [label_of(member)])
     return spellings
 
 

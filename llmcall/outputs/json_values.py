@@ -25,25 +25,25 @@ _TOKEN = re.compile(
 )
 _NAMES = {"True": "true", "False": "false", "None": "null"}
 # A bracket that begins JSON and is not one of the prose.
-_MEANT = re.compile(r"""\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*[\[{]""")
-_MEANT_ARRAY = re.compile(r"""\[\s*(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
+_JSON_START = re.compile(r"""\{\s*(?:"[^"\n]*"|'[^'\n]*'|\w+)\s*:|\[\s*[\[{]""")
+_ARRAY_START = re.compile(r"""\[\s*(?:"|'|-?\d|(?:true|false|null|True|False|None)\b)""")
 
 
-def containers(text: str, wanted: str = "{[") -> list[Any]:
+def containers(text: str, brackets: str = "{[") -> list[Any]:
     """Return the outermost JSON objects and arrays in a text.
 
     If fenced blocks hold a wanted value, only they are read.
 
     :param text: the answer.
-    :param wanted: the brackets that the caller can use: ``"{"``, ``"["`` or both.
+    :param brackets: those that the caller can use: ``"{"``, ``"["`` or both.
     :returns: the values that begin with a wanted bracket, in the order of the text.
     :raises OutputError: if JSON is broken or cut off; the message names line and column.
     """
     try:
-        inside = [
-            value for block in _FENCED.finditer(text) for value in _values_in(block[2], wanted)
+        fenced_values = [
+            value for block in _FENCED.finditer(text) for value in _values_in(block[2], brackets)
         ]
-        values = inside or _values_in(text, wanted)
+        values = fenced_values or _values_in(text, brackets)
         if "\\" in text or not text.isascii():
             json.dumps(values, ensure_ascii=False).encode()
     except ValueError:
@@ -61,7 +61,7 @@ def scalar(text: str) -> Any:
     return _decoder.decode(_NAMES.get(text, text))
 
 
-def _values_in(text: str, wanted: str) -> list[Any]:
+def _values_in(text: str, brackets: str) -> list[Any]:
     """Return the outermost values that begin with a wanted bracket."""
     values, position = [], 0
     while match := _OPENING.search(text, position):
@@ -69,20 +69,20 @@ def _values_in(text: str, wanted: str) -> list[Any]:
         try:
             value, position = _decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
-            if not _is_meant(text, start, wanted):
+            if not _begins_json(text, start, brackets):
                 position = max(error.pos, match.end())
                 continue
             value, position = _lenient_value_at(text, start, error)
-        if match[0] in wanted:
+        if match[0] in brackets:
             values.append(value)
     return values
 
 
-def _is_meant(text: str, start: int, wanted: str) -> bool:
+def _begins_json(text: str, start: int, brackets: str) -> bool:
     """Return whether a bracket in a text seems to begin JSON."""
-    if _MEANT.match(text, start):
+    if _JSON_START.match(text, start):
         return True
-    return "[" in wanted and _MEANT_ARRAY.match(text, start) is not None
+    return "[" in brackets and _ARRAY_START.match(text, start) is not None
 
 
 def _lenient_value_at(text: str, start: int, problem: json.JSONDecodeError) -> tuple[Any, int]:
@@ -144,11 +144,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _finite(written: str) -> float:
+def _finite(text: str) -> float:
     """Return a number as JSON writes it; one that is too large, or no number, is refused."""
-    value = float(written)  # also "NaN" and "-Infinity"
+    value = float(text)  # also "NaN" and "-Infinity"
     if not math.isfinite(value):
-        raise ValueError(f"{written[:20]} is no number of JSON")
+        raise ValueError(f"{text[:20]} is no number of JSON")
     return value
 
 

@@ -58,8 +58,8 @@ def _value(phrase: str) -> int | float:
     match = _NUMBER.fullmatch(phrase)
     if match is None:
         raise OutputError(f"{phrase[:40]!r} is not a number by itself")
-    whole = match["sign"] + re.sub("[,_ ]", "", match["digits"])
-    value = float(whole + (match["fraction"] or "") + (match["exponent"] or ""))
+    integer_text = match["sign"] + re.sub("[,_ ]", "", match["digits"])
+    value = float(integer_text + (match["fraction"] or "") + (match["exponent"] or ""))
     if abs(value) == float("inf"):
         raise OutputError("it holds a number too large to read")
-    return value if match["fraction"] or match["exponent"] else int(whole)
+    return value if match["fraction"] or match["exponent"] else int(integer_text)

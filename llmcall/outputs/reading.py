@@ -91,10 +91,10 @@ def _read(text: str, output_type: Any) -> Any:
 
 def _read_simple(text: str, output_type: Any) -> Any:
     """Read yes or no, a number or an option."""
-    plain = _FENCE_LINE.sub("", text)
-    if plain.lstrip()[:1] in ("{", "["):
-        containers(plain)  # raises if it is cut off: the value may lack its end
-    return _converted(plain, output_type)
+    unfenced = _FENCE_LINE.sub("", text)
+    if unfenced.lstrip()[:1] in ("{", "["):
+        containers(unfenced)  # raises if it is cut off: the value may lack its end
+    return _converted(unfenced, output_type)
 
 
 def _is_null(text: str, inner: Any) -> bool:
@@ -211,8 +211,8 @@ def _checked(validate: Callable[[Any], Any], value: Any) -> Any:
             field = ".".join(map(str, each["loc"]))
             problems.append(f"{field}: {each['msg']}" if field else each["msg"])
         problems.sort()  # versions of pydantic list them in different orders
-        more = len(problems) - _MAX_PROBLEMS
-        said = "; ".join(problems[:_MAX_PROBLEMS])
-        if more > 0:
-            said += f"; and {more} more"
-        raise OutputError(said) from error
+        omitted_count = len(problems) - _MAX_PROBLEMS
+        message = "; ".join(problems[:_MAX_PROBLEMS])
+        if omitted_count > 0:
+            message += f"; and {omitted_count} more"
+        raise OutputError(message) from error

@@ -51,12 +51,12 @@ def jinja_template(name: str, text: str, load: Load) -> Template:
     # All that a template finds by a name, in one dict: Jinja2 copies it for each rendering.
     compiled = environment.template_class.from_code(environment, code, dict(environment.globals))
 
-    def render(given: Mapping[str, Any]) -> str:
+    def render(values: Mapping[str, Any]) -> str:
         """Render it with variables."""
         try:
-            return compiled.render(given)
+            return compiled.render(values)
         except (JinjaError, *RUNTIME_ERRORS) as error:
-            raise _template_error(error, paths, given) from error
+            raise _template_error(error, paths, values) from error
 
     return Template(name, text, variables, render, fixed)
 
@@ -69,7 +69,7 @@ def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
     from jinja2 import FunctionLoader, StrictUndefined, TemplateNotFound
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    def loaded(name: str) -> tuple[str, str, None]:
+    def load_source(name: str) -> tuple[str, str, None]:
         """Return another template's source in Jinja2's form."""
         try:
             path, source = load(name)
@@ -81,7 +81,7 @@ def _environment(load: Load, paths: list[str]) -> jinja2.Environment:
     # The immutable sandbox also keeps a template from changing the caller's lists and dicts.
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined,
-        loader=FunctionLoader(loaded),
+        loader=FunctionLoader(load_source),
         finalize=_printable,
         keep_trailing_newline=True,
     )
@@ -97,20 +97,22 @@ class _UnprintableError(TypeError):
 
 def _printable(value: Any) -> Any:
     """Refuse to print an object that Python shows by its address, which differs in each process."""
-    kind: Any = type(value)
-    if kind.__repr__ is object.__repr__ and kind.__str__ is object.__str__:
-        raise _UnprintableError(f"it prints a {kind.__name__}, which has no text (no __str__)")
+    value_type: Any = type(value)
+    if value_type.__repr__ is object.__repr__ and value_type.__str__ is object.__str__:
+        raise _UnprintableError(
+            f"it prints a {value_type.__name__}, which has no text (no __str__)"
+        )
     if isinstance(value, (BuiltinFunctionType, FunctionType, MethodType)):
         raise _UnprintableError("it prints a function; did you mean to call it?")
     return value
 
 
 def _variables(
-    environment: jinja2.Environment, name: str, source: str, seen: set[str]
+    environment: jinja2.Environment, name: str, source: str, visited_names: set[str]
 ) -> Variables:
     """Return the undeclared variables of a template and of the includes that it names.
 
-    :param seen: the names of the templates that were searched; takes the names of the includes.
+    :param visited_names: of the templates that were searched; takes the names of the includes.
     """
     from jinja2 import TemplateNotFound, meta, nodes
 
@@ -123,13 +125,13 @@ def _variables(
         if node.name in undeclared:
             field = fields.get(id(node))
             variables.append({node.name: None if field is None else frozenset((field,))})
-    for other in meta.find_referenced_templates(tree):
-        if other is None or other in seen:
+    for included_name in meta.find_referenced_templates(tree):
+        if included_name is None or included_name in visited_names:
             continue
-        seen.add(other)
+        visited_names.add(included_name)
         try:
-            text, path, _ = environment.loader.get_source(environment, other)  # type: ignore[union-attr]
-            variables.append(_variables(environment, path or other, text, seen))
+            text, path, _ = environment.loader.get_source(environment, included_name)  # type: ignore[union-attr]
+            variables.append(_variables(environment, path or included_name, text, visited_names))
         except TemplateNotFound:
             continue  # it may be one of several or optional; rendering reports it if it is needed
     return all_variables(variables)
@@ -141,17 +143,19 @@ def _pieces(environment: jinja2.Environment, source: str) -> list[str]:
 
     pieces = []
     for node in environment.parse(source).body:
-        parts: list[nodes.Node] = list(node.nodes) if isinstance(node, nodes.Output) else [node]
-        for part in parts:
-            pieces.append(part.data if isinstance(part, nodes.TemplateData) else "")
+        children: list[nodes.Node] = list(node.nodes) if isinstance(node, nodes.Output) else [node]
+        for child in children:
+            pieces.append(child.data if isinstance(child, nodes.TemplateData) else "")
     return pieces
 
 
-def _template_error(error: Exception, paths: list[str], given: Iterable[str]) -> TemplateError:
+def _template_error(
+    error: Exception, paths: list[str], variable_names: Iterable[str]
+) -> TemplateError:
     """Return the error that names what went wrong in a template, and its line.
 
     :param paths: of the template, then of its includes.
-    :param given: the names of the variables.
+    :param variable_names: the names of the variables.
     """
     from jinja2 import TemplateSyntaxError
 
@@ -163,16 +167,16 @@ def _template_error(error: Exception, paths: list[str], given: Iterable[str]) ->
         if frame.f_code.co_filename in paths
     ]
     innermost = lines[-1] if lines else paths[0]
-    return TemplateError(f"{innermost}: {_problem(error, given)}")
+    return TemplateError(f"{innermost}: {_problem(error, variable_names)}")
 
 
-def _problem(error: Exception, given: Iterable[str]) -> str:
+def _problem(error: Exception, variable_names: Iterable[str]) -> str:
     """Return in words what went wrong when a template was rendered."""
     import jinja2
 
     if isinstance(error, jinja2.UndefinedError):
         missing = re.fullmatch(r"'(.*)' is undefined", str(error))
-        return missing_variable(missing[1], given) if missing else str(error)
+        return missing_variable(missing[1], variable_names) if missing else str(error)
     if isinstance(error, (jinja2.TemplateNotFound, _UnprintableError)):
         return str(error)
     if not isinstance(error, jinja2.TemplateError):

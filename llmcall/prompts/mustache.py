@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .template import Load
 
 # The template and its partials: the path and the text of each, by the name in its tag.
-Parts = dict[str, tuple[str, str]]
+Sources = dict[str, tuple[str, str]]
 
 
 def mustache_template(name: str, text: str, load: Load) -> Template:
@@ -27,22 +27,22 @@ def mustache_template(name: str, text: str, load: Load) -> Template:
         variable or partial.
     :raises ConfigError: if pystache is not installed.
     """
-    parts: Parts = {name: (name, text)}
+    sources: Sources = {name: (name, text)}
     tree = _parsed(name, text)
-    variables = dict.fromkeys(_names(tree, name, parts, load))
-    partials = {tag: source for tag, (_, source) in parts.items()}
+    variables = dict.fromkeys(_names(tree, name, sources, load))
+    partials = {tag: source for tag, (_, source) in sources.items()}
 
-    def render(given: Mapping[str, Any]) -> str:
+    def render(values: Mapping[str, Any]) -> str:
         """Render it with variables."""
         from pystache import Renderer  # type: ignore[import-not-found, import-untyped, unused-ignore]
         from pystache.context import KeyNotFoundError  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
         renderer = Renderer(escape=str, missing_tags="strict", partials=partials)
         try:
-            return str(renderer.render(tree, dict(given)))
+            return str(renderer.render(tree, dict(values)))
         except KeyNotFoundError as error:
             raise TemplateError(
-                f"{_line_of_tag(parts, error.key)}: {missing_variable(error.key, given)}"
+                f"{_line_of_tag(sources, error.key)}: {missing_variable(error.key, values)}"
             ) from error
 
     # pystache shows its tree nowhere else; a test pins the name
@@ -72,33 +72,34 @@ def _parsed(name: str, source: str) -> Any:
         ) from error
 
 
-def _names(tree: Any, part: str, parts: Parts, load: Load) -> Iterator[str]:
+def _names(tree: Any, source_name: str, sources: Sources, load: Load) -> Iterator[str]:
     """Yield the first step of each name in a template and in its partials, and load these into
-    ``parts``.
+    ``sources``.
 
-    :param part: the name of the part that the tree belongs to.
+    :param source_name: the name of the template or partial that the tree belongs to.
     """
     for node in tree._parse_tree:  # pystache shows its tree nowhere else; a test pins these names
         name = getattr(node, "key", ".")
         if type(node).__name__ == "_PartialNode":
-            if name not in parts:
-                parts[name] = load(name)
-                yield from _names(_parsed(*parts[name]), name, parts, load)
+            if name not in sources:
+                sources[name] = load(name)
+                yield from _names(_parsed(*sources[name]), name, sources, load)
         elif any(step.startswith("_") for step in name.split(".")):
-            raise TemplateError(f"{_line_of_tag({part: parts[part]}, name)}: {name!r} is private")
+            line = _line_of_tag({source_name: sources[source_name]}, name)
+            raise TemplateError(f"{line}: {name!r} is private")
         elif name != ".":
             yield name.partition(".")[0]
-        inside = getattr(node, "parsed", getattr(node, "parsed_section", None))
-        if inside is not None:
-            yield from _names(inside, part, parts, load)
+        section = getattr(node, "parsed", getattr(node, "parsed_section", None))
+        if section is not None:
+            yield from _names(section, source_name, sources, load)
 
 
-def _line_of_tag(parts: Parts, name: str) -> str:
+def _line_of_tag(sources: Sources, name: str) -> str:
     """Return the path and line of the first tag with a name."""
     tag = re.compile(rf"\{{\{{[{{&#^]?\s*{re.escape(name)}\s*\}}")
-    for path, source in parts.values():
+    for path, source in sources.values():
         match = tag.search(source)
         if match is not None:
             line = source.count("\n", 0, match.start()) + 1
             return f"{path}, line {line}"
-    return next(iter(parts.values()))[0]  # the tag is written between other delimiters
+    return next(iter(sources.values()))[0]  # the tag is written between other delimiters

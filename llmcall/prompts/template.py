@@ -54,8 +54,11 @@ def all_variables(templates: Iterable[Variables]) -> Variables:
     union: dict[str, frozenset[str] | None] = {}
     for variables in templates:
         for name, fields in variables.items():
-            before = union.get(name, frozenset())
-            union[name] = None if before is None or fields is None else before | fields
+            earlier_fields = union.get(name, frozenset())
+            if earlier_fields is None or fields is None:
+                union[name] = None
+            else:
+                union[name] = earlier_fields | fields
     return union
 
 
@@ -69,8 +72,9 @@ def fixed_texts(pieces: Sequence[str]) -> tuple[str, ...]:
     return (pieces[0], *filter(None, pieces[1:]))
 
 
-def missing_variable(name: str, given: Iterable[str]) -> str:
+def missing_variable(name: str, names: Iterable[str]) -> str:
     """Return a message about a missing variable, with the given ones and the nearest of them."""
-    names = sorted(given)
-    shown = shortened(", ".join(names) or "none", 300)  # a table may have hundreds of columns
-    return f"the variable {name!r} is missing; given: {shown}{nearest(name, names)}"
+    sorted_names = sorted(names)
+    # a table may have hundreds of columns
+    name_list = shortened(", ".join(sorted_names) or "none", 300)
+    return f"the variable {name!r} is missing; given: {name_list}{nearest(name, sorted_names)}"

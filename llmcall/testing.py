@@ -78,9 +78,9 @@ class ScriptedClient(LLMClient):
         if isinstance(answer, BaseException):
             raise answer
         return (
-            _embedded(request, answer)
+            _embeddings_response(request, answer)
             if request.kind == "embedding"
-            else _completion(request, answer)
+            else _chat_response(request, answer)
         )
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
@@ -104,7 +104,7 @@ def answers_in_process(client: object) -> bool:
     return isinstance(client, (LocalClient, ScriptedClient))
 
 
-def _completion(request: Request, answer: Any) -> dict[str, Any]:
+def _chat_response(request: Request, answer: Any) -> dict[str, Any]:
     if isinstance(answer, dict) and "choices" in answer:
         return {"object": "chat.completion", "model": request.model, **answer}
     message = answer
@@ -123,7 +123,7 @@ def _completion(request: Request, answer: Any) -> dict[str, Any]:
     return {"object": "chat.completion", "model": request.model, "choices": [choice]}
 
 
-def _embedded(request: Request, answer: Any) -> dict[str, Any]:
+def _embeddings_response(request: Request, answer: Any) -> dict[str, Any]:
     vectors = answer if answer and isinstance(answer[0], (list, tuple)) else [answer]
     data = [{"index": index, "embedding": list(numbers)} for index, numbers in enumerate(vectors)]
     return {"model": request.model, "data": data}

@@ -118,7 +118,7 @@ def test_a_reservation_holds_as_long_as_its_call(monkeypatch: pytest.MonkeyPatch
     first, second = Reservation(), Reservation()
     with llmcall.budget(calls=2, tokens=10) as budget:
         assert first.reserve(Amounts(tokens=9, calls=1)) is None
-        monkeypatch.setattr(ledgers, "AWAY", -1.0)
+        monkeypatch.setattr(ledgers, "LOST_AFTER_SECONDS", -1.0)
         # it waits, and is not refused
         assert second.reserve(Amounts(tokens=9, calls=1)) == budgets.NEVER
         first.used = Amounts(tokens=1, calls=1)
@@ -604,7 +604,7 @@ def test_a_call_of_another_machine_is_waited_for_as_long_as_one_may_take(
     ran(KILLED, place)
     monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
     assert llmcall.budget(name="survey").spent.calls == 2
-    monkeypatch.setattr(ledgers, "AWAY", -1.0)
+    monkeypatch.setattr(ledgers, "LOST_AFTER_SECONDS", -1.0)
     assert llmcall.budget(name="survey").spent.calls == 3
 
 

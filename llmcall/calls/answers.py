@@ -42,6 +42,8 @@ def last_answer(call: Any) -> Answer | None:
 
 def remember(call: Any, answer: Answer) -> None:
     """Make an answer the last one of a call in this context."""
-    alive = {each: last for each, last in _last_answers.get({}).items() if each() is not None}
-    alive[ref(call)] = answer
-    _last_answers.set(alive)
+    last_answers = {
+        each: last for each, last in _last_answers.get({}).items() if each() is not None
+    }
+    last_answers[ref(call)] = answer
+    _last_answers.set(last_answers)

@@ -53,8 +53,8 @@ class Conversation(NamedTuple):
         if not self.replies:
             return None
         first = self.replies[0]
-        is_misfit = self.is_missing or self.failure is not None
-        fits = first is self.reply and (not is_misfit or self.refusal is not None)
+        has_no_value = self.is_missing or self.failure is not None
+        fits = first is self.reply and (not has_no_value or self.refusal is not None)
         return None if fits else message_text(first)
 
 

@@ -98,9 +98,9 @@ class LLMCall:
             f"{role}={shortened_repr(source.file_name or source.text)}"
             for role, source in self._sources.items()
         ]
-        kind = getattr(self.output_type, "__name__", None)
-        kind = kind or str(self.output_type).replace("typing.", "")
-        return f"LLMCall({', '.join(templates)}, output_type={kind})"
+        type_name = getattr(self.output_type, "__name__", None)
+        type_name = type_name or str(self.output_type).replace("typing.", "")
+        return f"LLMCall({', '.join(templates)}, output_type={type_name})"
 
     @property
     def client(self) -> LLMClient:

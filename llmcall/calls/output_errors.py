@@ -58,11 +58,11 @@ def final_error(
 
 def _tries_line(replies: Sequence[Reply], *, is_recorded: bool) -> str:
     """Return the line that counts the tries, and names the records to delete."""
-    count = "after 1 try" if len(replies) == 1 else f"after {len(replies)} tries"
+    tries_text = "after 1 try" if len(replies) == 1 else f"after {len(replies)} tries"
     if not is_recorded:
-        return count
+        return tries_text
     keys = " ".join(reply.cache_key[:12] for reply in replies)
-    return f"{count}, recorded; to ask again, delete the records: llmcall cache delete {keys}"
+    return f"{tries_text}, recorded; to ask again, delete the records: llmcall cache delete {keys}"
 
 
 def shortened_repr(value: Any, most: int = 60) -> str:

@@ -53,8 +53,8 @@ def failure(
     headers = headers or {}
     error = _error_object(body)
     message = _message(error) or (body.strip() if isinstance(body, str) else "")
-    kind, extras = _classified(status_code, error, message)
-    api_error = kind(
+    error_class, extras = _classified(status_code, error, message)
+    api_error = error_class(
         f"{status_code}: {shortened(message, LONGEST_MESSAGE) or 'no message'}",
         status_code=status_code,
         request_id=request_id(headers),
@@ -63,7 +63,7 @@ def failure(
     )
     api_error.code = error.get("code")
     api_error.param = error.get("param")
-    if kind is RateLimitError and api_error.retry_after is None:
+    if error_class is RateLimitError and api_error.retry_after is None:
         api_error.quotas = quotas_in(headers)
     return api_error
 

@@ -9,7 +9,7 @@ from weakref import WeakSet
 from ..cache.shared import shared_cache
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
-from ..engine.caller import Resolved
+from ..engine.caller import ResolvedSettings
 from ..engine.lookup import lookup
 from ..engine.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter
@@ -80,7 +80,7 @@ class LLMClient:
         self.base_settings = settings
         self._overrides = overrides
         self.meter = Meter()
-        self._resolved: Resolved | None = None
+        self._resolved: ResolvedSettings | None = None
         self._transports: dict[tuple[Endpoint, Any], Any] = {}  # by endpoint and key
         if transport is not None:
             self.transport = transport
@@ -97,21 +97,23 @@ class LLMClient:
         _clients.add(self)
 
     @property
-    def resolved(self) -> Resolved:
+    def resolved(self) -> ResolvedSettings:
         """Return what the current settings mean for this client."""
         resolved = self._resolved
         if resolved is None or resolved.generation != config.layers.generation:
             resolved = self._resolved = self._resolve()
         return resolved
 
-    def _resolve(self) -> Resolved:
+    def _resolve(self) -> ResolvedSettings:
         # Read before the settings: if they change meanwhile, the result is out of date at once.
         generation = config.layers.generation
         settings = config.settings_for(
             self.base_settings, self._overrides, caller=f"{type(self).__name__}()"
         )
         cache = shared_cache(settings.cache_path)
-        return Resolved(generation, settings, cache, {}, set(), configured_parameters(settings))
+        return ResolvedSettings(
+            generation, settings, cache, {}, set(), configured_parameters(settings)
+        )
 
     @property
     def settings(self) -> Settings:
@@ -417,7 +419,7 @@ class LLMClient:
         from ..engine.drivers import drive_stream
 
         call = prepare_chat(self, current_messages, arguments)
-        return Stream(call, self._streamed(call), drive_stream)
+        return Stream(call, self._stream_flow(call), drive_stream)
 
     @short_traceback
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
@@ -428,9 +430,9 @@ class LLMClient:
         from ..engine.drivers import adrive_stream
 
         call = prepare_chat(self, current_messages, arguments)
-        return AsyncStream(call, self._streamed(call), adrive_stream)
+        return AsyncStream(call, self._stream_flow(call), adrive_stream)
 
-    def _streamed(self, call: ModelCall) -> Flow[Any]:
+    def _stream_flow(self, call: ModelCall) -> Flow[Any]:
         """Emit an answer piece by piece, and return the reply."""
         from ..engine.effects import with_cache
 
@@ -516,7 +518,7 @@ class LLMClient:
         """
         from ..engine.drivers import drive
 
-        return drive(self._embedded(text, model, arguments))  # type: ignore[no-any-return]
+        return drive(self._embedding_flow(text, model, arguments))  # type: ignore[no-any-return]
 
     @overload
     async def aget_embedding(
@@ -534,9 +536,9 @@ class LLMClient:
         """Return embeddings without blocking the event loop, as :meth:`get_embedding` does."""
         from ..engine.drivers import adrive
 
-        return await adrive(self._embedded(text, model, arguments))
+        return await adrive(self._embedding_flow(text, model, arguments))
 
-    def _embedded(self, text: Any, model: str | None, arguments: dict[str, Any]) -> Flow[Any]:
+    def _embedding_flow(self, text: Any, model: str | None, arguments: dict[str, Any]) -> Flow[Any]:
         from ..engine.embeddings import embed
 
         calls = prepare_embeddings(self, text, model, arguments)

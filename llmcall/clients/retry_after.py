@@ -19,11 +19,11 @@ def seconds_to_wait(headers: Mapping[str, str]) -> float | None:
     from the server's clock, which may differ from this machine's, so the response's own ``Date``
     (section 6.6.1) is subtracted from it.
     """
-    milliseconds = _positive(headers.get("retry-after-ms"))
+    milliseconds = _positive_number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     retry_after = headers.get("retry-after")
-    seconds = _positive(retry_after)
+    seconds = _positive_number(retry_after)
     if seconds is not None:
         return seconds
     until = _date(retry_after)
@@ -45,7 +45,7 @@ def _date(text: str | None) -> float | None:
         return None
 
 
-def _positive(text: str | None) -> float | None:
+def _positive_number(text: str | None) -> float | None:
     try:
         value = float(text or "")
     except ValueError:

@@ -28,8 +28,10 @@ def http_library() -> Any:
     import httpx  # noqa: F401
     import openai
 
-    base = next(each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client")
-    return sys.modules[base.__module__.partition(".")[0]]
+    base_class = next(
+        each for each in openai.DefaultHttpxClient.__mro__ if each.__name__ == "Client"
+    )
+    return sys.modules[base_class.__module__.partition(".")[0]]
 
 
 def mapped_error(error: BaseException, url: str) -> APIError:
@@ -52,21 +54,21 @@ def mapped_error(error: BaseException, url: str) -> APIError:
         headers = {name.lower(): value for name, value in error.response.headers.items()}
         return failure(error.status_code, body, headers=headers)
     cause = error.__cause__ or error
-    words = masked(
+    description = masked(
         f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__, secrets
     )
     if isinstance(error, (openai.APITimeoutError, *http_errors("TimeoutException"))):
-        return RequestTimeoutError(f"no answer from {url} within the timeout ({words})")
-    return unreachable(cause, url, words.removesuffix("."))
+        return RequestTimeoutError(f"no answer from {url} within the timeout ({description})")
+    return unreachable(cause, url, description.removesuffix("."))
 
 
-def unreachable(error: BaseException, url: str, words: str) -> ServiceError:
+def unreachable(error: BaseException, url: str, description: str) -> ServiceError:
     """Return the error for a server that cannot be reached, or whose connection broke.
 
-    :param words: what happened.
+    :param description: what happened.
     """
     service_error = ServiceError(
-        f"the connection failed: {words.rstrip('.')}. Is the server at {url} running, and is that its address?"
+        f"the connection failed: {description.rstrip('.')}. Is the server at {url} running, and is that its address?"
     )
     service_error.is_refused_here = is_loopback(url) and isinstance(
         error, http_errors("ConnectError")

@@ -132,7 +132,7 @@ class SDKTransport:
         """
         with time_limit(timeout), self._clients.lend() as sdk:
             options = {"headers": self._headers(), "timeout": timeout, "security": SECURITY}
-            send = partial(sdk.get, "/models", options=options, **_unread())
+            send = partial(sdk.get, "/models", options=options, **_raw_response_arguments())
             with self._open_response(send) as http_response:
                 body = refuse_reported(read_object(self._body(http_response), "list of models"))
                 models = body.get("data")
@@ -207,10 +207,10 @@ def _post(
         path = "/chat/completions"
     if stream:
         body["stream"] = True
-    return partial(sdk.post, path, body=body, options=options, **_unread())
+    return partial(sdk.post, path, body=body, options=options, **_raw_response_arguments())
 
 
-def _unread() -> dict[str, Any]:
+def _raw_response_arguments() -> dict[str, Any]:
     """Return the arguments with which the SDK returns the response of its HTTP library, not read."""
     return {"cast_to": http_library().Response, "stream": True, "stream_cls": None}
 
@@ -247,32 +247,32 @@ class _OpenResponse:
         try:
             yield
         except _failures() as error:
-            self._map(error)
+            self._raise_mapped(error)
         finally:
             is_own_request.reset(token)
 
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+    def __exit__(self, error_type: Any, error: Any, traceback: Any) -> None:
         self._http_response.close()
-        self._map(error)
+        self._raise_mapped(error)
 
-    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+    async def __aexit__(self, error_type: Any, error: Any, traceback: Any) -> None:
         await self._http_response.aclose()
-        self._map(error)
+        self._raise_mapped(error)
 
-    def _map(self, error: BaseException | None) -> None:
+    def _raise_mapped(self, error: BaseException | None) -> None:
         """Raise llmcall's error for an exception of a failed call."""
         if not isinstance(error, _failures()):
             return
-        mapped = mapped_error(error, self._url)
+        api_error = mapped_error(error, self._url)
         http_response = self._http_response
         if http_response is not None:
-            mapped.status_code = http_response.status_code
-            mapped.request_id = _response(http_response).request_id
-            mask(mapped, secrets_of(http_response.request))
+            api_error.status_code = http_response.status_code
+            api_error.request_id = _response(http_response).request_id
+            mask(api_error, secrets_of(http_response.request))
         if self._is_base_url:
-            guess_address(mapped, self._url)
-        if mapped is not error:
-            raise mapped from error
+            guess_address(api_error, self._url)
+        if api_error is not error:
+            raise api_error from error
 
 
 is_own_request: ContextVar[bool] = ContextVar("llmcall sends a request of its own", default=False)
@@ -304,15 +304,15 @@ class ChunkReader(EventStreamDecoder):
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
         """Yield the chunks that this data completes."""
-        return self._checked(super().feed(data))
+        return self._chunks_in(super().feed(data))
 
     def close(self) -> Iterator[dict[str, Any]]:
         """Yield the chunks that the end of the body completes."""
-        yield from self._checked(super().close())
+        yield from self._chunks_in(super().close())
         if self._other_lines and not self._has_events:
             yield _as_chunk(read_answer("\n".join(self._other_lines).encode()))
 
-    def _checked(self, events: Iterable[dict[str, Any] | str]) -> Iterator[dict[str, Any]]:
+    def _chunks_in(self, events: Iterable[dict[str, Any] | str]) -> Iterator[dict[str, Any]]:
         for event in events:
             if isinstance(event, dict):
                 self._has_events = True
@@ -343,10 +343,10 @@ class Hidden(str):
 
 
 def _bearer(token: Any) -> dict[str, str]:
-    checked = check_credential(
+    checked_token = check_credential(
         token, "what the api_key function returned", "a token: one word of text"
     )
-    return {"Authorization": Hidden(f"Bearer {checked}")}
+    return {"Authorization": Hidden(f"Bearer {checked_token}")}
 
 
 def _run(awaitable: Any) -> Any:

@@ -129,15 +129,15 @@ class TimedStream:
         return self._stream.get_extra_info(info)
 
 
-def _shorter(timeout: float | None, expired: type[Exception]) -> float | None:
+def _shorter(timeout: float | None, error_class: type[Exception]) -> float | None:
     """Return the seconds that one step may take.
 
     :param timeout: those that it may take in any attempt.
-    :param expired: what is raised if the attempt has none left.
+    :param error_class: what is raised if the attempt has none left.
     """
     seconds_left = time_left()
     if seconds_left is None:
         return timeout
     if seconds_left <= 0:
-        raise expired("the time of the attempt is over")
+        raise error_class("the time of the attempt is over")
     return seconds_left if timeout is None else min(timeout, seconds_left)

@@ -35,7 +35,7 @@ LONG_OPEN = 20.0
 _when_sent: ContextVar[Callable[[], None]] = ContextVar(
     "llmcall request sent", default=lambda: None
 )
-SENT = "send_request_body.complete"  # the end of a step's name in httpcore's extension "trace"
+SENT_STEP = "send_request_body.complete"  # the end of a step's name in httpcore's extension "trace"
 
 
 def note_sent(request: Any) -> None:
@@ -43,7 +43,7 @@ def note_sent(request: Any) -> None:
     when_sent = _when_sent.get()
 
     def trace(step: str, info: Any) -> None:
-        if step.endswith(SENT):
+        if step.endswith(SENT_STEP):
             when_sent()
 
     request.extensions["trace"] = trace
@@ -54,7 +54,7 @@ async def note_sent_async(request: Any) -> None:
     when_sent = _when_sent.get()
 
     async def trace(step: str, info: Any) -> None:
-        if step.endswith(SENT):
+        if step.endswith(SENT_STEP):
             when_sent()
 
     request.extensions["trace"] = trace
@@ -181,7 +181,7 @@ class Admission:
         """
         seconds_left = self._time_left()
         if seconds_left is not None and shortest_wait > max(0.0, seconds_left):
-            raise _final(
+            raise _not_retryable(
                 RateLimitError(
                     f"no endpoint of {self._names()} can be called for {shortest_wait:.1f} s, "
                     "past the deadline"
@@ -196,7 +196,7 @@ class Admission:
         """
         seconds_left = self._time_left()
         if seconds_left is not None and seconds_left <= 0:
-            raise _final(RequestTimeoutError(f"the call's deadline passed before {event}"))
+            raise _not_retryable(RequestTimeoutError(f"the call's deadline passed before {event}"))
         yield Wait(
             wakeup, min(seconds, NEVER if seconds_left is None else seconds_left, self._patience)
         )
@@ -276,7 +276,7 @@ def _end_abandoned_streams() -> None:
         gc.collect()
 
 
-def _final(error: APIError) -> APIError:
+def _not_retryable(error: APIError) -> APIError:
     """Return an error that no further attempt can mend."""
     error.retryable = False
     return error

@@ -21,7 +21,7 @@ from .ledgers import NEVER, NOTHING, PICO, Amounts, Ledger, MemoryLedger, Stored
 if TYPE_CHECKING:
     from ..models.prices import Price
 
-POLL = 0.1  # seconds between two looks at what other processes have given back
+POLL_SECONDS = 0.1  # seconds between two looks at what other processes have given back
 
 
 class Spent(NamedTuple):
@@ -60,9 +60,9 @@ class Budget:
         name: str | None = None,
         directory: str | os.PathLike[str] | None = None,
     ) -> None:
-        self.usd = _checked("usd", usd, (int, float))
-        self.tokens = _checked("tokens", tokens, (int,))
-        self.calls = _checked("calls", calls, (int,))
+        self.usd = _checked_limit("usd", usd, (int, float))
+        self.tokens = _checked_limit("tokens", tokens, (int,))
+        self.calls = _checked_limit("calls", calls, (int,))
         if name is not None and not (isinstance(name, str) and name.strip()):
             raise ValueError(f"the budget's name is {name!r}; it must be a non-empty string")
         self.name = name
@@ -142,13 +142,13 @@ class Budget:
         return f"{title}: {', '.join(parts) or usd} spent"
 
 
-def _checked(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
+def _checked_limit(name: str, value: Any, types: tuple[type, ...]) -> Any:
     if value is None:
         return None
-    is_number = isinstance(value, kinds) and not isinstance(value, bool)
+    is_number = isinstance(value, types) and not isinstance(value, bool)
     if not is_number or not 0 <= value < NEVER:
-        number = "number" if float in kinds else "whole number"
-        raise ValueError(f"a budget's {name} is {value!r}; it must be a {number} of at least 0")
+        type_name = "number" if float in types else "whole number"
+        raise ValueError(f"a budget's {name} is {value!r}; it must be a {type_name} of at least 0")
     return value
 
 
@@ -245,7 +245,7 @@ class Reservation:
             for ledger, limits in _ledgers():
                 key = ledger.reserve(needed, limits)
                 if key is None:
-                    return POLL if ledger.name else NEVER
+                    return POLL_SECONDS if ledger.name else NEVER
                 entries.append((ledger, key))
             with _lock:
                 _waiting.pop(self, None)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .usage import Meter
 
 
-class Resolved(NamedTuple):
+class ResolvedSettings(NamedTuple):
     """What the current settings mean for a client.
 
     :param generation: of the settings: when it changes, a client resolves them again.
@@ -65,7 +65,7 @@ class Caller(Protocol):
         ...
 
     @property
-    def resolved(self) -> Resolved:
+    def resolved(self) -> ResolvedSettings:
         """What the current settings mean for it."""
         ...
 

@@ -32,8 +32,8 @@ def sampled(call: Call) -> Call:
     try:
         return _with_draw(call, request, identity_hash)
     except ScopeError as error:
-        refused = replace(call, request=request)
-        note_refused(refused.label, refused.callee, refused.meter, error)
+        refused_call = replace(call, request=request)
+        note_refused(refused_call.label, refused_call.callee, refused_call.meter, error)
         raise
 
 
@@ -52,8 +52,10 @@ def _with_draw(call: Call, request: Request, identity_hash: Any) -> Call:
     if call.options.sample is not None:
         sample = f"{path}#{call.options.sample}"
     elif active is not None:
-        recorded = functools.partial(_recorded_askers, call, identity_hash, path, request_key)
-        draw = active.draw(request_key, call.cassette or call.cache, recorded)
+        recorded_askers = functools.partial(
+            _recorded_askers, call, identity_hash, path, request_key
+        )
+        draw = active.draw(request_key, call.cassette or call.cache, recorded_askers)
         sample = draw.sample
     if sample is not None:
         request = request._replace(sample=sample, cache_key=sampled_key(identity_hash, sample))

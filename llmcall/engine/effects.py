@@ -77,8 +77,8 @@ class Wait(NamedTuple):
 
     def perform(self) -> bool:
         """Wait in this thread."""
-        is_own = self.runner is not None and self.runner.thread == threading.get_ident()
-        if is_own and not self.future.done():
+        is_own_thread = self.runner is not None and self.runner.thread == threading.get_ident()
+        if is_own_thread and not self.future.done():
             return False
         stops = current_stops.get()
         wait_for_futures([self.future, *stops], self.seconds, FIRST_COMPLETED)
@@ -185,11 +185,11 @@ class Next(NamedTuple):
         return await _in_time(anext(self.chunks, END), self.timeout)
 
 
-async def _in_time(awaited: Awaitable[T], seconds: float | None) -> T:
+async def _in_time(awaitable: Awaitable[T], seconds: float | None) -> T:
     import asyncio
 
     try:
-        return await asyncio.wait_for(awaited, seconds)
+        return await asyncio.wait_for(awaitable, seconds)
     except asyncio.TimeoutError:
         raise RequestTimeoutError("no complete answer within the timeout") from None
 

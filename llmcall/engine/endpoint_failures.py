@@ -16,7 +16,7 @@ from ..errors import (
 )
 from ..notices import logger, warn_once
 from .estimates import estimate
-from .limits import LEFT_OUT
+from .limits import LEFT_OUT_SECONDS
 from .service_tiers import drop_refused_tier, lacks_capacity
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from .model_call import ModelCall
     from .retry import RetryPolicy
 
-REST = 1.0  # seconds that an endpoint rests after a 429 that named no time
-UNSUPPORTED = frozenset({"unsupported_parameter", "unsupported_value"})  # the API's error codes
+REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
+# the API's error codes
+UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
 NEVER_DROPPED = ("model", "messages", "input")
 
 log = logger()
@@ -97,7 +98,7 @@ class EndpointFailures:
         """
         if error.retry_after is not None:
             return error.retry_after
-        seconds = REST if len(self._pool.endpoints) > 1 else self._policy.waiting_time
+        seconds = REST_SECONDS if len(self._pool.endpoints) > 1 else self._policy.waiting_time
         if error.quotas:
             needed = estimate(self._call.request.kind, self._body, self._pool.capabilities)
             until_enough = self._pool.set_quotas(endpoint, error.quotas, needed)
@@ -119,7 +120,7 @@ class EndpointFailures:
             log.warning(
                 "endpoint %s refused its API key and is not used for %.0f minutes: %s",
                 endpoint.name,
-                LEFT_OUT / 60,
+                LEFT_OUT_SECONDS / 60,
                 error,
             )
         return others_remain
@@ -139,7 +140,7 @@ def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
     if "stream_options" in str(error) and body.pop("stream_options", None):
         return True  # an older server, which then reports no usage
     name = error.param
-    if error.code not in UNSUPPORTED or not isinstance(name, str) or name in NEVER_DROPPED:
+    if error.code not in UNSUPPORTED_CODES or not isinstance(name, str) or name in NEVER_DROPPED:
         return False
     if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
         body["max_completion_tokens"] = body.pop(name)

@@ -19,7 +19,7 @@ DEFAULT_MAX_OUTPUT = 4096
 # What the server adds by itself to the input of the Responses API.
 SERVER_SIDE_INPUTS = ("previous_response_id", "conversation", "prompt", "background")
 # Types of input that have tokens beside their text.
-MEDIA = ("image", "file", "audio", "document", "item_reference")
+MEDIA_TYPES = ("image", "file", "audio", "document", "item_reference")
 
 
 class Estimate(NamedTuple):
@@ -112,8 +112,8 @@ def _has_media(data: Any) -> bool:
         return any(_has_media(item) for item in data)
     if not isinstance(data, dict):
         return False
-    kind = data.get("type")
-    if isinstance(kind, str) and any(each in kind for each in MEDIA):
+    type_name = data.get("type")
+    if isinstance(type_name, str) and any(each in type_name for each in MEDIA_TYPES):
         return True
     return any(_has_media(item) for item in data.values())
 

@@ -153,7 +153,7 @@ class Exchange:
         if chunks is None:
             self.response = yield Send(transport, request, timeout)
         else:
-            self.response = yield from self._assembled(chunks)
+            self.response = yield from self._read_stream(chunks)
         self._check()
         self._note_use(endpoint, admission)
         reservation = admission.reservation
@@ -212,10 +212,10 @@ class Exchange:
             admission.use(tokens, endpoint.name, service_tier=service_tier, calls=calls)
         self.call.count_answer(tokens, endpoint.name, service_tier=service_tier, calls=calls)
 
-    def _assembled(self, chunks: Any) -> Flow[Any]:
+    def _read_stream(self, chunks: Any) -> Flow[Any]:
         """Return the whole of a streamed answer, which is emitted as it comes."""
         try:
-            response = yield from self._read(chunks)
+            response = yield from self._read_chunks(chunks)
         except GeneratorExit:  # nobody runs this flow any more: it cannot yield
             raise
         except BaseException:
@@ -224,7 +224,7 @@ class Exchange:
         yield Close(chunks)
         return response
 
-    def _read(self, chunks: Any) -> Flow[Any]:
+    def _read_chunks(self, chunks: Any) -> Flow[Any]:
         """Read the chunks of an answer.
 
         Those that tell the reader nothing are held back until one does: until then the call can be

@@ -33,7 +33,7 @@ PICO = 10**12
 NEVER = float("inf")
 # Seconds after which a reservation counts as spent if its process may be gone: ten times the
 # default TIMEOUT of an attempt. If the call takes longer, its true use is not counted.
-AWAY = 600.0
+LOST_AFTER_SECONDS = 600.0
 _process_started_at = time.time()  # of this process
 # The keys of the reservations of this process's running calls: somebody may set the clock meanwhile.
 _under_way: set[str] = set()
@@ -89,7 +89,7 @@ class Holding(NamedTuple):
         """Return whether its process seems to be gone."""
         if self.machine == socket.gethostname() and not _is_running(self.process, self.since):
             return True
-        return time.time() - self.since > AWAY
+        return time.time() - self.since > LOST_AFTER_SECONDS
 
 
 def _is_running(process: int, since: float) -> bool:
@@ -314,13 +314,15 @@ def check_fits(
         used = getattr(spent, name)
         amount = getattr(needed, name)
         if used + amount > most:
-            raise BudgetExceededError(prefix + _exceeded(name, most, max(0, most - used), amount))
+            raise BudgetExceededError(
+                prefix + _exceeded_message(name, most, max(0, most - used), amount)
+            )
         if used + getattr(reserved, name) + amount > most:
             fits = False
     return fits
 
 
-def _exceeded(name: str, most: int, remaining: int, amount: int) -> str:
+def _exceeded_message(name: str, most: int, remaining: int, amount: int) -> str:
     """Return what a :class:`BudgetExceededError` says."""
     if name == "calls":
         return f"the limit of {counted(most, 'call')} is reached: raise the budget"

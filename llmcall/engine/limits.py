@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Seconds: a minute, and one more: servers count requests as they arrive, and a request may have
 # been on its way for longer than one of the next minute.
 WINDOW = 61.0
-LEFT_OUT = 300.0  # seconds in which an endpoint that refused its key is not asked
+LEFT_OUT_SECONDS = 300.0  # how long an endpoint that refused its key is not asked
 
 _lock = process_lock(__name__)
 
@@ -317,7 +317,7 @@ class Pool:
                 highest = price
         return highest
 
-    def _usable(self, now: float) -> list[Endpoint]:
+    def _usable_endpoints(self, now: float) -> list[Endpoint]:
         """Return the endpoints that are not left out; all if none remains."""
         usable = [each for each in self.endpoints if self._left_out_until.get(each, now) <= now]
         return usable or self.endpoints
@@ -333,7 +333,7 @@ class Pool:
             being woken (infinite if others have to come first), and those that it takes at least.
         """
         with _lock:
-            usable = self._usable(now)
+            usable = self._usable_endpoints(now)
             attempt.wakeup = Future()
             next_look = NEVER
             shortest_wait = NEVER
@@ -413,15 +413,15 @@ class Pool:
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested."""
         with _lock:
-            soonest = min(self._states[each].resting_until for each in self._usable(now))
-            return max(0.0, soonest - now)
+            free_at = min(self._states[each].resting_until for each in self._usable_endpoints(now))
+            return max(0.0, free_at - now)
 
     def leave_out(self, endpoint: Endpoint, now: float) -> bool:
         """Leave an endpoint out for some minutes, unless it is the last; return whether others
         remain.
         """
         with _lock:
-            others_remain = any(other is not endpoint for other in self._usable(now))
+            others_remain = any(other is not endpoint for other in self._usable_endpoints(now))
             if others_remain:
-                self._left_out_until[endpoint] = now + LEFT_OUT
+                self._left_out_until[endpoint] = now + LEFT_OUT_SECONDS
             return others_remain

@@ -35,7 +35,7 @@ def lookup(call: Call) -> tuple[Call, Record | None]:
         record = _from_cache(call)
     if record is None:
         if not call.may_ask:
-            raise _missed(call)
+            raise _miss_error(call)
         call.check_guards()
         return call, None
     if call.refuses(record):
@@ -101,7 +101,7 @@ def target_of(record: Record | None, find: Callable[[str], Record | None]) -> Re
 _first_miss: list[str] = []
 
 
-def _missed(call: PreparedCall) -> CacheMissError:
+def _miss_error(call: PreparedCall) -> CacheMissError:
     """Return the error of a call that is not recorded and may not be made, and note it.
 
     It names the first miss of the process: if the program went on without that answer, later misses

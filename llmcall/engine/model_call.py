@@ -72,11 +72,11 @@ class ModelCall(PreparedCall):
 
     def check_origin(self, record: Record) -> None:
         """Warn once if a model's record comes from a host that does not serve the model now."""
-        checked = self.client.resolved.checked_hosts
+        checked_hosts = self.client.resolved.checked_hosts
         host = record.host
-        if host is None or (self.request.model, host) in checked:
+        if host is None or (self.request.model, host) in checked_hosts:
             return
-        checked.add((self.request.model, host))
+        checked_hosts.add((self.request.model, host))
         model = record.request.get("model", "")
         hosts = self.client.hosts(model)
         if host not in hosts:

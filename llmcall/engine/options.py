@@ -38,8 +38,8 @@ class Options(NamedTuple):
 
 
 DEFAULT_OPTIONS = Options()
-NAMES = frozenset(Options._fields)
-POSITIVE = ("timeout", "deadline", "max_attempts", "exponential_backoff_factor")
+OPTION_NAMES = frozenset(Options._fields)
+POSITIVE_OPTIONS = ("timeout", "deadline", "max_attempts", "exponential_backoff_factor")
 
 
 def split_options(arguments: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
@@ -49,14 +49,18 @@ def split_options(arguments: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
     :raises TypeError: for an option of the wrong type, naming it.
     :raises ValueError: for one out of range.
     """
-    options = {name: _checked(name, value) for name, value in arguments.items() if name in NAMES}
-    parameters = {name: value for name, value in arguments.items() if name not in NAMES}
+    options = {
+        name: _checked_option(name, value)
+        for name, value in arguments.items()
+        if name in OPTION_NAMES
+    }
+    parameters = {name: value for name, value in arguments.items() if name not in OPTION_NAMES}
     return Options(**options), parameters
 
 
-def _checked(name: str, value: Any) -> Any:
+def _checked_option(name: str, value: Any) -> Any:
     value = checked(name, value)
-    if name in POSITIVE and value <= 0:
+    if name in POSITIVE_OPTIONS and value <= 0:
         raise ValueError(f"{name} is {value}; it must be more than 0")
     if name == "waiting_time" and value < 0:
         raise ValueError(f"{name} is {value}; it must be at least 0")

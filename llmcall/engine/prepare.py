@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..cassettes.cassette import Cassette
-    from .caller import Caller, Resolved
+    from .caller import Caller, ResolvedSettings
 
 
 class _Parameters(NamedTuple):
@@ -52,7 +52,7 @@ class _Parameters(NamedTuple):
     parse: Callable[[str], Any] | None
 
 
-class _Circumstances(NamedTuple):
+class _CallContext(NamedTuple):
     """What a call finds when it is made.
 
     :param resolved: what the current settings mean for the client.
@@ -60,11 +60,11 @@ class _Circumstances(NamedTuple):
     """
 
     client: Caller
-    resolved: Resolved
+    resolved: ResolvedSettings
     cassette: Cassette | None
 
     @classmethod
-    def current(cls, client: Caller) -> _Circumstances:
+    def current(cls, client: Caller) -> _CallContext:
         """Return those of a call that is made now."""
         cassette = active_cassette(client.base_settings)
         # The settings come after the cassette: a cassette that is opened now has settings of its own.
@@ -94,8 +94,8 @@ def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) ->
     :raises TypeError, ValueError: for a wrong argument.
     :raises ScopeError: if timing would decide which draw it takes.
     """
-    circumstances = _Circumstances.current(client)
-    parameters = _parameters(circumstances, arguments, "chat")
+    context = _CallContext.current(client)
+    parameters = _parameters(context, arguments, "chat")
     checked_messages = check_messages(messages, dedent=parameters.options.dedent_messages)
     request = Request(
         kind="chat",
@@ -110,7 +110,7 @@ def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) ->
         cache_key="",
         expected=parameters.expected,
     )
-    return sampled(circumstances.call(request, parameters.options, parse=parameters.parse))
+    return sampled(context.call(request, parameters.options, parse=parameters.parse))
 
 
 def prepare_again(client: Caller, recorded_request: Mapping[str, Any], sample: str) -> ModelCall:
@@ -121,8 +121,8 @@ def prepare_again(client: Caller, recorded_request: Mapping[str, Any], sample: s
     :param recorded_request: the recorded request.
     :param sample: the whole name of the draw; the current scope does not enter it.
     """
-    circumstances = _Circumstances.current(client)
-    defaults = circumstances.resolved.defaults
+    context = _CallContext.current(client)
+    defaults = context.resolved.defaults
     unkeyed = {name: defaults[name] for name in CONFIGURED_UNKEYED if name in defaults}
     body_fields = {name: value for name, value in recorded_request.items() if name != "namespace"}
     request = Request(
@@ -135,7 +135,7 @@ def prepare_again(client: Caller, recorded_request: Mapping[str, Any], sample: s
         cache_key=key_of("chat", recorded_request, sample),
     )
     options = Options(cache=False, on_error="raise")
-    return circumstances.call(request, options, scope=sample.partition("#")[0])
+    return context.call(request, options, scope=sample.partition("#")[0])
 
 
 def prepare_embeddings(
@@ -145,17 +145,17 @@ def prepare_embeddings(
 
     :raises TypeError: for a wrong argument.
     """
-    circumstances = _Circumstances.current(client)
+    context = _CallContext.current(client)
     active = current_scope()
     with_model = {**arguments, "model": model or client.default_embedding_model()}
-    parameters = _parameters(circumstances, with_model, "embedding")
+    parameters = _parameters(context, with_model, "embedding")
     if parameters.options.sample is not None:
         raise TypeError("embeddings take no sample, because the same text has the same embedding")
     path = "" if active is None else active.path
     calls = []
     for single_text in texts_of(text):
         request = _request_of_text(single_text, parameters)
-        call = circumstances.call(request, parameters.options, scope=path)
+        call = context.call(request, parameters.options, scope=path)
         calls.append(in_arm(call, active))
     return calls
 
@@ -175,14 +175,12 @@ def _request_of_text(text: str, parameters: _Parameters) -> Request:
     )
 
 
-def _parameters(
-    circumstances: _Circumstances, arguments: Mapping[str, Any], kind: str
-) -> _Parameters:
+def _parameters(context: _CallContext, arguments: Mapping[str, Any], kind: str) -> _Parameters:
     """Return what the arguments of a call say apart from its messages or texts.
 
     :raises TypeError, ValueError: for a wrong argument.
     """
-    client, resolved, _ = circumstances
+    client, resolved, _ = context
     without_none = {name: value for name, value in arguments.items() if value is not None}
     options, params = split_options(without_none)
     model = client.model_named(params.pop("model", None))

@@ -186,8 +186,10 @@ class PreparedCall(ABC):
         :param cost: USD that it cost when it was made, or ``None`` if that is unknown.
         :param served: the model that answered, by the name that the server gave.
         """
-        replayed = 1 if self.is_replayed else 0
-        self.add_usage(cached_calls=1, replayed_calls=replayed, saved=cost, **served_amount(served))
+        replayed_calls = 1 if self.is_replayed else 0
+        self.add_usage(
+            cached_calls=1, replayed_calls=replayed_calls, saved=cost, **served_amount(served)
+        )
 
     def refuses(self, record: Record) -> bool:
         """Return whether a recorded answer does not fit the call's ``response_format``.

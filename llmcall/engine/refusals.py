@@ -21,8 +21,8 @@ def note_refused(label: str, callee: str, meter: Meter, error: CacheMissError | 
     :param label: how messages name the call.
     :param callee: the name of the model or function, by which it is counted.
     """
-    kind = type(error).__name__
-    logger().error("%s was refused: %s: %s", label, kind, error.args[0])
+    error_name = type(error).__name__
+    logger().error("%s was refused: %s: %s", label, error_name, error.args[0])
     count(meter, callee, current_path(), {"errors": 1})
-    why = UNSCOPED if isinstance(error, ScopeError) else MISSED
-    process_failures.add(current_path(), label, why)
+    reason = UNSCOPED if isinstance(error, ScopeError) else MISSED
+    process_failures.add(current_path(), label, reason)

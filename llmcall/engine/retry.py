@@ -125,17 +125,17 @@ def retried(policy: RetryPolicy, label: str, attempt: Callable[[int], Flow[T]]) 
 
 def _announce(policy: RetryPolicy, label: str, error: APIError, seconds: float) -> None:
     """Log an attempt that failed: a warning for the first of its kind at an endpoint."""
-    kind = type(error).__name__
+    error_name = type(error).__name__
     endpoint = error.endpoint or "the endpoint"
     most = policy.max_attempts
     if error.is_refused_here:
         most = min(most, error.attempts + 1)
     line = (
         f"{label}: attempt {error.attempts} of {most} failed at {endpoint} "
-        f"({kind}: {error}); trying again in {seconds:.2f} s"
+        f"({error_name}: {error}); trying again in {seconds:.2f} s"
     )
     is_first = warn_once(
-        f"{line} (llmcall.usage() counts further retries)", about=("retry", endpoint, kind)
+        f"{line} (llmcall.usage() counts further retries)", about=("retry", endpoint, error_name)
     )
     if not is_first:
         log.debug("%s", line)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     UsageDelta = Mapping[str, float | str | None]
 
 MOST_SCOPES = 10  # with a row of their own: as many as are taken in at a glance
-OUTSIDE = "(no scope)"
+NO_SCOPE = "(no scope)"
 
 
 class Usage(NamedTuple):
@@ -106,7 +106,7 @@ class Usage(NamedTuple):
 
 
 COLUMNS = Usage._fields[: Usage._fields.index("by_model")]
-NAMES = ("priced_by", "served")  # texts that are collected
+TEXT_COLUMNS = ("priced_by", "served")  # texts that are collected
 
 
 def _sections(usage: Usage) -> list[list[list[str]]]:
@@ -159,16 +159,18 @@ def _scope_rows(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
     rows = [(scope, by_scope[scope]) for scope in outermost]
     if len(outermost) == 1:
         rows += [(scope, usage) for scope, usage in by_scope.items() if scope.count("/") == 1]
-    rows.sort(key=lambda row: (-_size(row[1]), _natural(row[0])))
-    largest = sorted(rows[:MOST_SCOPES], key=lambda row: _natural(row[0]))
-    table_rows = [(scope or OUTSIDE, usage) for scope, usage in largest]
-    smaller = rows[MOST_SCOPES:]
-    if smaller:
-        table_rows.append((f"({len(smaller):,} more)", _sum(usage for _, usage in smaller)))
+    rows.sort(key=lambda row: (-_call_count(row[1]), _natural_order(row[0])))
+    largest_rows = sorted(rows[:MOST_SCOPES], key=lambda row: _natural_order(row[0]))
+    table_rows = [(scope or NO_SCOPE, usage) for scope, usage in largest_rows]
+    smaller_rows = rows[MOST_SCOPES:]
+    if smaller_rows:
+        table_rows.append(
+            (f"({len(smaller_rows):,} more)", _sum(usage for _, usage in smaller_rows))
+        )
     return table_rows
 
 
-def _natural(scope: str) -> list[list[tuple[int, str]]]:
+def _natural_order(scope: str) -> list[list[tuple[int, str]]]:
     """Return a sort key that puts trial-2 before trial-10."""
     return [
         [
@@ -179,7 +181,7 @@ def _natural(scope: str) -> list[list[tuple[int, str]]]:
     ]
 
 
-def _size(usage: Usage) -> int:
+def _call_count(usage: Usage) -> int:
     return usage.calls + usage.cached_calls + usage.errors
 
 
@@ -191,7 +193,7 @@ def _sum(parts: Iterable[Usage]) -> Usage:
         amounts = [getattr(usage, name) for usage in usages]
         zero = 0.0 if name in USD_COLUMNS else 0
         sums[name] = None if None in amounts else sum(amounts, zero)
-    for name in NAMES:
+    for name in TEXT_COLUMNS:
         sums[name] = tuple(sorted({text for usage in usages for text in getattr(usage, name)}))
     return Usage(**sums)
 
@@ -210,7 +212,7 @@ class Meter:
         """Add amounts, as of :func:`count`; the caller holds the lock."""
         key = model, scope, arm
         if key not in self.sums:
-            self.sums[key] = _nothing()
+            self.sums[key] = _no_sums()
         sums = self.sums[key]
         for name, amount in amounts.items():
             total = sums[name]
@@ -227,7 +229,7 @@ class Meter:
         with _lock:
             for key, sums in sorted(self.sums.items()):
                 columns: dict[str, Any] = dict(sums)
-                for name in NAMES:
+                for name in TEXT_COLUMNS:
                     columns[name] = tuple(sorted(sums[name]))
                 usages[key] = Usage(**columns)
         parts: dict[tuple[str, str], list[Usage]] = {}
@@ -249,11 +251,11 @@ class Meter:
         )
 
 
-def _nothing() -> dict[str, Any]:
+def _no_sums() -> dict[str, Any]:
     """Return the sums of no call."""
     nothing = Usage()
     sums: dict[str, Any] = {name: getattr(nothing, name) for name in COLUMNS}
-    for name in NAMES:
+    for name in TEXT_COLUMNS:
         sums[name] = set()
     return sums
 

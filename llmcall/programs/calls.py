@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from ..config.endpoints import Endpoint
-    from ..engine.caller import Resolved
+    from ..engine.caller import ResolvedSettings
     from ..engine.effects import Flow
     from ..models.catalog import Capabilities
     from ..types import Record, Request
@@ -279,7 +279,7 @@ current_call: ContextVar[ProgramCall] = ContextVar("llmcall request of a program
 class ProgramClient(OpenAIClient):
     """Makes a program's calls to one address, with the credentials and headers of each request."""
 
-    def _resolve(self) -> Resolved:
+    def _resolve(self) -> ResolvedSettings:
         """Return the resolved settings. Of the default parameters, only those given in code apply:
         the program's requests stay its own.
         """

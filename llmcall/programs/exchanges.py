@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine.admission import Admission
 from ..engine.effects import Send
-from ..engine.endpoint_failures import REST
+from ..engine.endpoint_failures import REST_SECONDS
 from ..engine.service_tiers import lacks_capacity
 from ..engine.usage import amounts_of_answer, count, served_amount
 from ..errors import RateLimitError
@@ -53,7 +53,7 @@ class ExchangeCounter:
                 value = yield Send(call, call.request, policy.time_left())
             except RateLimitError as error:
                 if not lacks_capacity(error, self._body):
-                    pool.rest(endpoint, time.monotonic() + (error.retry_after or REST))
+                    pool.rest(endpoint, time.monotonic() + (error.retry_after or REST_SECONDS))
                 raise
             answer = read_answer(value["body"])
             usage, service_tier = answer.usage, answer.service_tier

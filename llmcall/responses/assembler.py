@@ -33,7 +33,7 @@ STREAMED_ONLY = (
 
 
 # an unstreamed message has these only where there are some
-OPTIONAL = (
+OPTIONAL_FIELDS = (
     "tool_calls",
     "function_call",
     "audio",
@@ -119,14 +119,16 @@ class Assembler:
 
 def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
     delta = choice.get("delta") or {}
-    message = {name: value for name, value in delta.items() if value or name not in OPTIONAL}
+    message = {name: value for name, value in delta.items() if value or name not in OPTIONAL_FIELDS}
     message = {
         "role": message.pop("role", None) or "assistant",
         "content": message.pop("content", None),
         **message,
     }
     # A stream opens with "" before it is known that no text will come.
-    if message["content"] == "" and any(message.get(name) for name in ("refusal", *OPTIONAL)):
+    if message["content"] == "" and any(
+        message.get(name) for name in ("refusal", *OPTIONAL_FIELDS)
+    ):
         message["content"] = None
     if "tool_calls" in message:
         message["tool_calls"] = [
@@ -249,11 +251,11 @@ def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[s
     ignored = ("index", "id") if call.get("id") else ("index",)
     rest = {name: value for name, value in piece.items() if name not in ignored}
     new = {name: value for name, value in rest.items() if name != "type" or not call.get("type")}
-    for kind in ("function", "custom"):
-        accumulated = call.get(kind)
-        addition = rest.get(kind)
+    for call_type in ("function", "custom"):
+        accumulated = call.get(call_type)
+        addition = rest.get(call_type)
         if isinstance(accumulated, dict) and isinstance(addition, dict) and accumulated.get("name"):
-            new[kind] = {name: value for name, value in addition.items() if name != "name"}
+            new[call_type] = {name: value for name, value in addition.items() if name != "name"}
     _merge(call, rest, TOOL_CALL)
     return {"index": call["position"], **new}
 
@@ -279,8 +281,8 @@ def _call_of(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, An
     """
     index, identifier = piece.get("index"), piece.get("id")
     is_named = any(
-        isinstance(piece.get(kind), dict) and piece[kind].get("name")
-        for kind in ("function", "custom")
+        isinstance(piece.get(call_type), dict) and piece[call_type].get("name")
+        for call_type in ("function", "custom")
     )
     if index is None:
         last = None if is_named or not calls else calls[-1]

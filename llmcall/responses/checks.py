@@ -212,9 +212,9 @@ def _list_in(response: Any, name: str) -> list[Any]:
     return items
 
 
-def _refuse(kind: type[APIError], message: str, response: Any) -> NoReturn:
+def _refuse(error_class: type[APIError], message: str, response: Any) -> NoReturn:
     is_from_server = isinstance(response, Response)
-    raise kind(
+    raise error_class(
         message,
         status_code=OK if is_from_server else None,
         request_id=response.request_id if is_from_server else None,

@@ -29,7 +29,7 @@ WHOLE_CHOICE = ("index", "message", "finish_reason", "logprobs")
 
 
 # texts that a model writes before its answer (DeepSeek and vLLM; OpenRouter)
-REASONING = ("reasoning_content", "reasoning")
+REASONING_FIELDS = ("reasoning_content", "reasoning")
 
 
 def chunks_of(response: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -77,7 +77,7 @@ def _deltas(message: Mapping[str, Any]) -> tuple[dict[str, Any], Iterator[dict[s
 
 
 def _further_deltas(message: Mapping[str, Any], rest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for name in (*REASONING, "content"):
+    for name in (*REASONING_FIELDS, "content"):
         value = message.get(name)
         if isinstance(value, str):
             rest.pop(name, None)

@@ -134,8 +134,8 @@ def _changed_quotations(records: Sequence[Record]) -> Iterator[Finding]:
     """
     reported: set[int] = set()
     for answer_number, prompt_number, before, after in (
-        *_histories(records),
-        *_lines_elsewhere(records),
+        *_changed_histories(records),
+        *_changed_lines(records),
     ):
         if answer_number in reported:
             continue
@@ -152,7 +152,7 @@ def _changed_quotations(records: Sequence[Record]) -> Iterator[Finding]:
 ChangedQuotation = tuple[int, int, str, str]
 
 
-def _histories(records: Sequence[Record]) -> Iterator[ChangedQuotation]:
+def _changed_histories(records: Sequence[Record]) -> Iterator[ChangedQuotation]:
     """Yield the answers behind which the same actor's later prompts have another message."""
     numbers_by_digest: dict[tuple[str, str], list[int]] = defaultdict(list)
     for number, record in enumerate(records, 1):
@@ -203,7 +203,7 @@ class _Line(NamedTuple):
     pieces: frozenset[str]
 
 
-def _lines_elsewhere(records: Sequence[Record]) -> Iterator[ChangedQuotation]:
+def _changed_lines(records: Sequence[Record]) -> Iterator[ChangedQuotation]:
     """Yield the lines of answers of which another prompt of the same run has most of the words,
     and few others.
 
@@ -215,15 +215,15 @@ def _lines_elsewhere(records: Sequence[Record]) -> Iterator[ChangedQuotation]:
         if _is_chat(record)
         for line in record.answer.splitlines()
     ]
-    holders: dict[str, set[int]] = defaultdict(set)
-    for position, answer in enumerate(answers):
+    indexes_by_piece: dict[str, set[int]] = defaultdict(set)
+    for index, answer in enumerate(answers):
         for piece in answer.pieces:
-            holders[piece].add(position)
+            indexes_by_piece[piece].add(index)
     first_prompts = _first_prompts(records)
     for number, line in _prompt_lines(records):
         prompt_run = _run_of(records[number - 1])
-        for position in _likely_sources(line, answers, holders):
-            answer = answers[position]
+        for index in _likely_sources(line, answers, indexes_by_piece):
+            answer = answers[index]
             record = records[answer.number - 1]
             # What an actor is told before its first answer quotes no answer of its own.
             is_in_first_prompt = line in first_prompts[record.scope]
@@ -266,24 +266,24 @@ def _prompt_lines(records: Sequence[Record]) -> Iterator[tuple[int, str]]:
 
 
 def _likely_sources(
-    line: str, answers: Sequence[_Line], holders: Mapping[str, set[int]]
+    line: str, answers: Sequence[_Line], indexes_by_piece: Mapping[str, set[int]]
 ) -> list[int]:
-    """Return the positions of the answers' lines that a line quotes with other words; none if some
+    """Return the indexes of the answers' lines that a line quotes with other words; none if some
     answer has it word for word.
     """
     shared: Counter[int] = Counter()
     pieces = _pieces(line)
     for piece in pieces:
-        positions = holders.get(piece, ())
-        if len(positions) <= MOST_HOLDERS:
-            shared.update(positions)
-    if any(_is_part(answers[position].line, line) for position in shared):
+        indexes = indexes_by_piece.get(piece, ())
+        if len(indexes) <= MOST_HOLDERS:
+            shared.update(indexes)
+    if any(_is_part(answers[index].line, line) for index in shared):
         return []
     return [
-        position
-        for position, count in sorted(shared.items())
-        if len(_words(answers[position].line)) >= FEWEST_WORDS
-        and count >= LEAST_LIKENESS * max(len(pieces), len(answers[position].pieces))
+        index
+        for index, count in sorted(shared.items())
+        if len(_words(answers[index].line)) >= FEWEST_WORDS
+        and count >= LEAST_LIKENESS * max(len(pieces), len(answers[index].pieces))
     ]
 
 

@@ -57,7 +57,7 @@ def page_data(
     sections = {
         "parted": data.parted(comparison),
         "spread": data.spread(),
-        "survey": list(_survey(conversations, grid, marks)),
+        "survey": list(_survey(conversations, marks)),
         "cells": data.cells(),
     }
     return sections | data.tables()
@@ -103,7 +103,7 @@ class PageData:
                     "  ".join(f"{name}={value}" for name, value in call.parameters)
                 ),
                 "draw": visible(call.draw),
-                "node": self._histories(call)[-1],
+                "node": self._history_nodes(call)[-1],
                 "new": len(call.messages) - call.repeated,
                 "answers": [self._messages[message] for message in call.answers],
                 "input": usage.input_tokens,
@@ -114,7 +114,7 @@ class PageData:
             }
         )
 
-    def _histories(self, call: Call) -> list[int]:
+    def _history_nodes(self, call: Call) -> list[int]:
         """Return the node of each history with which a call begins: the one before the last
         message, and that.
         """
@@ -125,7 +125,7 @@ class PageData:
 
     def _add_heard(self, answers: AnswerIndex, actor: str, place: int, call: Call) -> None:
         """Add which earlier answers of others the messages quote that no call before had."""
-        nodes = self._histories(call)
+        nodes = self._history_nodes(call)
         first = call.repeated
         while first < len(call.messages) and nodes[first + 1] in self._heard:
             first += 1
@@ -218,9 +218,7 @@ def _call_label(cell: Cell) -> str:
     return f"+{number}" if cell.pair.one is None else f"{number}"
 
 
-def _survey(
-    conversations: Sequence[Conversations], grid: Grid, marks: Marks
-) -> Iterator[dict[str, Any]]:
+def _survey(conversations: Sequence[Conversations], marks: Marks) -> Iterator[dict[str, Any]]:
     """Yield the distributions of a survey's answers."""
     asked_again_ids = {number for number, each in marks.items() if ASKED_AGAIN in each}
     if not all(is_survey(calls_by_actor, asked_again_ids) for calls_by_actor in conversations):

@@ -1258,6 +1258,40 @@ def test_a_comparison_is_in_the_order_of_the_actors() -> None:
         ]
 
 
+def test_a_comparison_lists_the_scopes_below_an_actor_behind_it() -> None:
+    """Before an actor whose name begins alike."""
+    client = numbered()
+
+    def play(item: str) -> None:
+        for path in (["ann"], ["ann", "x"], ["ann-2"]):
+            with contextlib.ExitStack() as stack:
+                for name in path:
+                    stack.enter_context(llmcall.scope(name))
+                client.send_message(f"Is {item} good?", temperature=1)
+
+    given = {"control": {"item": "bread"}, "treated": {"item": "cake"}}
+    parted = llmcall.arms(play, given, scope="app").compare("control", "treated").parted
+    assert [each.scope for each in parted] == ["app/0/ann", "app/0/ann/x", "app/0/ann-2"]
+
+
+def test_a_comparison_lists_embeddings_first() -> None:
+    """As that of two cassettes does, since they have no scope."""
+    client = ScriptedClient(
+        lambda asked: [[1.0]] if isinstance(asked[0], str) else "yes", on_error="raise"
+    )
+
+    def play(item: str) -> None:
+        with llmcall.scope("ann"):
+            client.send_message(f"Is {item} good?", temperature=1)
+        with llmcall.scope("ben"):
+            client.get_embedding(item)
+
+    given = {"control": {"item": "bread"}, "treated": {"item": "cake"}}
+    with llmcall.cassette("study.jsonl"):
+        parted = llmcall.arms(play, given, scope="app").compare("control", "treated").parted
+    assert [each.scope for each in parted] == ["", "app/0/ann"]
+
+
 def test_threads_that_embed_texts_are_compared_by_their_actors() -> None:
     """Embeddings have no scope, but those who ask for them do, and which thread is faster decides
     nothing.
@@ -1554,6 +1588,14 @@ def test_a_thread_of_a_study_without_a_scope_names_the_remedy() -> None:
         llmcall.arms(play, {"a": {}}, scope="app")
     runs = llmcall.arms(play, {"a": {}, "b": {}}, scope="app", process=True)
     assert set(runs.values()) == {"app/0#0"}
+
+
+def test_a_thread_without_a_scope_runs_a_study_while_another_thread_has_one() -> None:
+    """Each arm has the scope that the study names."""
+    client = numbered()
+    with ThreadPoolExecutor(1) as pool, llmcall.scope("other"):
+        runs = pool.submit(llmcall.arms, lambda: ask(client), {"a": {}}, scope="app").result()
+    assert runs["a", 0] == "app/0#0"
 
 
 @pytest.mark.parametrize("run", [("b", 0), ("a", 1), "a", 5])

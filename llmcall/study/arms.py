@@ -301,7 +301,7 @@ def arms(
     runs = [ArmRun(name, repeat) for repeat in range(repeats) for name in names]
     study = _Study(fn, arms, runs, scopes.scope(scope), process=process)
     try:
-        with scopes.scope(None):  # else the map would give each run a scope of its own
+        with scopes.scope(None):  # each run opens its scopes itself, so this thread needs none
             results = run_map(
                 study.run,
                 runs,

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from .types import Data
 
 FEWEST_CHARACTERS = 8  # of 16 random capitals and digits, fewer than 8 differ once in 20,000 times
-SHOWN_CHARACTERS = 4
+BEGINNING_LENGTH = 4
 
 _TOKEN = (
     r"(?:(?<![A-Za-z0-9_+-])|(?<=\\[nrt]))"  # not within a longer token; but after an escaped "\n"
 )
 _KEY = r"(?=[a-z_-]{0,40}[A-Z0-9])([A-Za-z0-9_-]{20,})"  # no words in small letters
 # name: value, name = "value", \"name\": \"value\"
-_IS = r"[\"'\\]{0,3}\s{0,3}[:=]>?\s{0,3}[\"'\\]{0,3}"
+_ASSIGNMENT = r"[\"'\\]{0,3}\s{0,3}[:=]>?\s{0,3}[\"'\\]{0,3}"
 _PLACEHOLDER = re.compile(
     r"x{4}|\*{3}|\.{3}|…|example|placeholder|redacted|changeme|password|passwd|your[-_]|^[$%{<]",
     re.IGNORECASE,
@@ -36,7 +36,7 @@ _PLACEHOLDER = re.compile(
 
 # Names of fields that hold a credential, whatever its form: their endings, and names that may also
 # mean something else.
-_CREDENTIAL = re.compile(
+_CREDENTIAL_NAME = re.compile(
     r"(?:^|[-_ ]|(?<=[a-z])(?=[A-Z]))"
     r"(?:(?i:(?:api|access|secret|private|subscription|auth|client|account)[-_ ]?key|apikey"
     r"|(?:access|auth|refresh|session|bearer|api|ad|security)[-_ ]?token"
@@ -44,7 +44,7 @@ _CREDENTIAL = re.compile(
 )
 # A text without blanks that has letters and digits, as keys and tokens have.
 _COULD_BE_CREDENTIAL = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])[^\s]{16,}")
-_MAYBE_CREDENTIAL = frozenset({"key", "token", "auth", "sig", "signature"})
+_AMBIGUOUS_NAMES = frozenset({"key", "token", "auth", "sig", "signature"})
 LEFT_OUT = "<left out>"  # in place of a credential
 
 
@@ -126,24 +126,24 @@ _FORMS = (
     _Form(
         "a password",
         "authorization",
-        r"(?i)authorization" + _IS + r"basic {1,3}([a-z0-9+/]{8,})",
+        r"(?i)authorization" + _ASSIGNMENT + r"basic {1,3}([a-z0-9+/]{8,})",
         fewest=6,
     ),
     _Form(
         "an AWS secret key",
         "secret",
-        r"(?i)secret_?(?:access_?)?key" + _IS + r"([a-z0-9/+]{40})(?![a-z0-9/+=])",
+        r"(?i)secret_?(?:access_?)?key" + _ASSIGNMENT + r"([a-z0-9/+]{40})(?![a-z0-9/+=])",
         mixed=True,
     ),
     _Form(
         "an API key",
         "api-key|api_key|apikey|api key",
-        r"(?i)api[-_ ]?key" + _IS + r"([a-z0-9]{32,})(?![a-z0-9_(-]|\.[a-z])",
+        r"(?i)api[-_ ]?key" + _ASSIGNMENT + r"([a-z0-9]{32,})(?![a-z0-9_(-]|\.[a-z])",
         mixed=True,
     ),
 )
 # A field's value is searched together with its name if the name contains one of these.
-_NAMES = ("bearer ", "authorization", "secret", "api-key", "api_key", "apikey", "api key")
+_NAME_MARKS = ("bearer ", "authorization", "secret", "api-key", "api_key", "apikey", "api key")
 
 
 def find(text: str, allow: Sequence[str] = ()) -> Match | None:
@@ -151,12 +151,12 @@ def find(text: str, allow: Sequence[str] = ()) -> Match | None:
 
     :param allow: regular expressions; a match that one of them covers completely passes.
     """
-    lowered = text.lower()
+    lowercase_text = text.lower()
     for form in _FORMS:
-        if any(mark in lowered for mark in form.marks.split("|")):
+        if any(mark in lowercase_text for mark in form.marks.split("|")):
             for match in re.finditer(form.pattern, text):
                 if _is_secret(form, match[1]) and not any(_covers(each, match) for each in allow):
-                    return Match(form.kind, match.start(), match.end(), match[0][:SHOWN_CHARACTERS])
+                    return Match(form.kind, match.start(), match.end(), match[0][:BEGINNING_LENGTH])
     return None
 
 
@@ -167,18 +167,20 @@ def masked(text: str) -> str:
     return text
 
 
-def refuse(data: Data, allow: Sequence[str], where: str, searched: set[str] | None = None) -> None:
+def refuse(
+    data: Data, allow: Sequence[str], where: str, safe_texts: set[str] | None = None
+) -> None:
     """Check that nothing in plain data looks like a credential, keys included, bytes excluded.
 
     :param allow: see :func:`find`.
     :param where: the error's name for the data, e.g. ``record 3``.
-    :param searched: texts that are known to pass; those of the data are added.
+    :param safe_texts: texts that are known to pass; those of the data are added.
     :raises CacheError: if something does, naming its location, such as
         ``request.messages[2].content``.
     """
-    searched = set() if searched is None else searched
+    safe_texts = set() if safe_texts is None else safe_texts
     for location, text in _texts_in(data, ""):
-        if text in searched:
+        if text in safe_texts:
             continue
         match = find(text, allow)
         if match is not None:
@@ -187,15 +189,17 @@ def refuse(data: Data, allow: Sequence[str], where: str, searched: set[str] | No
                 "not written to files; leave it out of the request or, if it is not a secret, set [Cassette] ALLOW "
                 "to a regular expression that matches all of it"
             )
-        searched.add(text)
+        safe_texts.add(text)
 
 
-def names_credential(name: str, *, maybe: bool = False) -> bool:
+def names_credential(name: str, *, include_ambiguous: bool = False) -> bool:
     """Return whether a field holds a credential by its name, whatever its value looks like.
 
-    :param maybe: whether ambiguous names, such as ``key``, count.
+    :param include_ambiguous: whether ambiguous names, such as ``key``, count.
     """
-    return bool(_CREDENTIAL.search(name)) or (maybe and name.lower() in _MAYBE_CREDENTIAL)
+    return bool(_CREDENTIAL_NAME.search(name)) or (
+        include_ambiguous and name.lower() in _AMBIGUOUS_NAMES
+    )
 
 
 def without_credentials(data: Data) -> Data:
@@ -224,7 +228,7 @@ def refuse_named(body: Data, allow: Sequence[str], where: str) -> None:
     :raises CacheError: if one may, naming it.
     """
     for location, name, value in _named_texts(body, ""):
-        if names_credential(name) or not names_credential(name, maybe=True):
+        if names_credential(name) or not names_credential(name, include_ambiguous=True):
             continue
         if location != name and not _could_be_credential(name, value):
             continue
@@ -279,7 +283,7 @@ def _texts_in(data: Data, location: str) -> Iterator[tuple[str, str]]:
         for name, item in data.items():
             yield f"a key of {location or 'the data'}", name
             item_location = f"{location}.{name}".lstrip(".")
-            if isinstance(item, str) and any(mark in name.lower() for mark in _NAMES):
+            if isinstance(item, str) and any(mark in name.lower() for mark in _NAME_MARKS):
                 yield item_location, f"{name}: {item}"
             yield from _texts_in(item, item_location)
     elif isinstance(data, list):

@@ -50,7 +50,7 @@ def cache(context: click.Context, path: str | None) -> None:
     context.obj = context.with_resource(ResponseCache(path or settings().cache_path))
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 def conflict_option(default: str, choices: str) -> Callable[[Any], Any]:
@@ -77,7 +77,7 @@ class Source(click.Path):
         return value if "://" in str(value) else super().convert(value, parameter, context)
 
 
-def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
+def selection_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that select records, and pass them on as one function ``where``,
     or ``None`` if no option is given.
     """
@@ -96,12 +96,12 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_selection(
         *args: Any, model: str | None, scope: str | None, since: str | None, **options: Any
     ) -> Any:
-        return command(*args, where=_where(model, scope, since), **options)
+        return command(*args, where=_selection(model, scope, since), **options)
 
     return with_selection
 
 
-def _where(model: str | None, scope: str | None, since: str | None) -> Where | None:
+def _selection(model: str | None, scope: str | None, since: str | None) -> Where | None:
     if model is None and scope is None and since is None:
         return None
     earliest = _timestamp(since) if since else None
@@ -148,8 +148,8 @@ def _sum(values: Iterable[Any]) -> Any:
 
 
 @cache.command()
-@selecting
-@as_json
+@selection_options
+@json_option
 @click.pass_obj
 def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> None:
     """Show where the cache is, how large it is, and what is in it.
@@ -202,14 +202,14 @@ def _date(stored_at: float | None) -> str:
 
 
 @cache.command("ls")
-@selecting
+@selection_options
 @click.option(
     "-n",
     "--limit",
     type=int,
     help="Maximum number of records to show; 0 shows all. The default is 50 for a table, and all with --json.",
 )
-@as_json
+@json_option
 @click.pass_obj
 def list_records(
     response_cache: ResponseCache, where: Where | None, limit: int | None, as_json: bool
@@ -280,7 +280,7 @@ def _age(stored_at: float | None) -> str:
 
 @cache.command()
 @click.argument("key")
-@as_json
+@json_option
 @click.pass_obj
 def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
     """Show a record: the request and its answer.
@@ -291,7 +291,7 @@ def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
     from ..review.runs import RecordedRun
     from ..review.text import text_lines
 
-    record = response_cache.get(_whole_key(response_cache, key), mode="replay")
+    record = response_cache.get(_full_key(response_cache, key), mode="replay")
     assert record is not None
     if as_json:
         click.echo(visible_json(record.as_dict(), default=lambda data: data.hex()))
@@ -302,7 +302,7 @@ def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
         click.echo(line)
 
 
-def _whole_key(response_cache: ResponseCache, prefix: str) -> str:
+def _full_key(response_cache: ResponseCache, prefix: str) -> str:
     keys = response_cache.storage.starting(prefix.rstrip("…"), MOST_COUNTED_KEYS)
     if len(keys) != 1:
         problem = f"{len(keys)} keys begin" if keys else "no key begins"
@@ -313,7 +313,7 @@ def _whole_key(response_cache: ResponseCache, prefix: str) -> str:
 
 @cache.command()
 @click.argument("file", type=click.Path(dir_okay=False))
-@selecting
+@selection_options
 @click.pass_obj
 def export(response_cache: ResponseCache, file: str, where: Where | None) -> None:
     """Write records to a file.
@@ -363,7 +363,7 @@ def _class_named(name: str) -> type[Any]:
 
 @cache.command()
 @click.argument("key", nargs=-1)
-@selecting
+@selection_options
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
 def delete(
@@ -377,7 +377,7 @@ def delete(
         raise click.UsageError(
             "give either KEYs, or --model, --scope or --since; 'llmcall cache clear' deletes all records"
         )
-    keys = {_whole_key(response_cache, each) for each in key}
+    keys = {_full_key(response_cache, each) for each in key}
     count = len(keys) or sum(1 for _ in response_cache.records(where=where))
     if count and not yes:
         total = counted(len(response_cache), "record")

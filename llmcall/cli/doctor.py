@@ -44,7 +44,7 @@ def checks() -> Iterator[Check]:
     from ..config import resolve
 
     try:
-        yield Check("files", True, resolve.searched())
+        yield Check("files", True, resolve.file_summary())
         client = registry.client()
         model = client.model_named(None)
         endpoints = client.endpoints(model)
@@ -60,14 +60,14 @@ def checks() -> Iterator[Check]:
         yield Check("key", True, "not needed: [Cache] MODE is replay, which calls no model")
     else:
         for endpoint in endpoints:
-            yield from _endpoint(client, endpoint, model)
-    yield _structured_output(client, model)
-    yield _cache(client)
-    yield _tokenizer(client, model)
-    yield _price(client, model)
+            yield from _endpoint_checks(client, endpoint, model)
+    yield _structured_output_check(client, model)
+    yield _cache_check(client)
+    yield _tokenizer_check(client, model)
+    yield _price_check(client, model)
 
 
-def _endpoint(client: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Check]:
+def _endpoint_checks(client: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Check]:
     try:
         transport = client.transport_of(endpoint)
     except ConfigError as error:
@@ -77,14 +77,14 @@ def _endpoint(client: LLMClient, endpoint: Endpoint, model: str) -> Iterator[Che
         )
         yield Check("key", False, str(error), remedy)
         return
-    yield Check("key", True, f"{endpoint.name}: {_key(client, endpoint)}")
+    yield Check("key", True, f"{endpoint.name}: {_key_origin(client, endpoint)}")
     if hasattr(transport, "models"):
-        yield from _answering(client, transport, endpoint, model)
+        yield from _model_checks(client, transport, endpoint, model)
     if hasattr(transport, "close"):
         transport.close()
 
 
-def _key(client: LLMClient, endpoint: Endpoint) -> str:
+def _key_origin(client: LLMClient, endpoint: Endpoint) -> str:
     if endpoint.api_key is None:
         return "no API key is needed"
     if endpoint in client.settings.endpoints:
@@ -92,14 +92,14 @@ def _key(client: LLMClient, endpoint: Endpoint) -> str:
     return f"from {client.settings.key_and_origin(endpoint.api_type)[1].text}"
 
 
-def _answering(
+def _model_checks(
     client: LLMClient, transport: Any, endpoint: Endpoint, model: str
 ) -> Iterator[Check]:
     name = endpoint.name
     try:
         models = transport.models(SECONDS)
     except APIError as error:
-        yield _moved(client, endpoint, error) or _refused(name, error)
+        yield _moved_check(client, endpoint, error) or _refused_check(name, error)
         return
     yield Check(
         "endpoint", True, f"{name} answers{' and accepts the API key' if endpoint.api_key else ''}"
@@ -112,10 +112,10 @@ def _answering(
             f"{name}: the first call shows whether the deployment {deployment} exists",
         )
     else:
-        yield _model(name, models, model)
+        yield _model_check(name, models, model)
 
 
-def _model(name: str, models: Sequence[str], model: str) -> Check:
+def _model_check(name: str, models: Sequence[str], model: str) -> Check:
     if model in models:
         return Check("model", True, f"{name} has {model}")
     if not models:
@@ -135,7 +135,7 @@ def _model(name: str, models: Sequence[str], model: str) -> Check:
     )
 
 
-def _moved(client: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
+def _moved_check(client: LLMClient, endpoint: Endpoint, error: APIError) -> Check | None:
     """Return a check that names the address at which the API does answer, or ``None``."""
     from ..clients.meant_addresses import meant_address
 
@@ -158,7 +158,7 @@ def _moved(client: LLMClient, endpoint: Endpoint, error: APIError) -> Check | No
     return Check("endpoint", False, problem, f"set BASE_URL to {without_password(corrected_url)}")
 
 
-def _refused(name: str, error: APIError) -> Check:
+def _refused_check(name: str, error: APIError) -> Check:
     """Return the check of an endpoint that gave no list of models: some servers only answer chats."""
     status = error.status_code
     if status is None or isinstance(error, RequestTimeoutError):
@@ -182,7 +182,7 @@ def _refused(name: str, error: APIError) -> Check:
     return Check("endpoint", False, f"{name}: HTTP {status}", remedy)
 
 
-def _cache(client: LLMClient) -> Check:
+def _cache_check(client: LLMClient) -> Check:
     try:
         cache = client.cache
         count = counted(len(cache), "record")
@@ -217,7 +217,7 @@ def _try_to_write(directory: Path) -> None:
         database.open("r+b").close()
 
 
-def _price(client: LLMClient, model: str) -> Check:
+def _price_check(client: LLMClient, model: str) -> Check:
     price = client.price(model)
     if price is not None:
         rates = f"${price.input:g} in and ${price.output:g} out per million tokens"
@@ -229,7 +229,7 @@ def _price(client: LLMClient, model: str) -> Check:
     return Check("price", True, f"{model}: unknown, so costs are shown as ?", remedy)
 
 
-def _structured_output(client: LLMClient, model: str) -> Check:
+def _structured_output_check(client: LLMClient, model: str) -> Check:
     if client.capabilities(model).structured_output:
         return Check("output", True, f"{model}: structured output is used")
     state = f"{model}: structured output is not used; prompts ask for typed answers as JSON"
@@ -237,7 +237,7 @@ def _structured_output(client: LLMClient, model: str) -> Check:
     return Check("output", True, state, remedy)
 
 
-def _tokenizer(client: LLMClient, model: str) -> Check:
+def _tokenizer_check(client: LLMClient, model: str) -> Check:
     count = client.count_tokens("How many tokens?")
     if not count.estimated:
         return Check("tokenizer", True, f"exact for {model}")

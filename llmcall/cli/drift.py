@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..display.printable import visible, visible_json
-from .cache import Source, as_json
+from .cache import Source, json_option
 from .named import object_named
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Make no call. Print the number of calls, the cost and the shift that would be found.",
 )
-@as_json
+@json_option
 def drift(
     run: str,
     to: str | None,

@@ -14,7 +14,7 @@ from ..display.printable import visible_json
 from ..display.tables import table
 from ..errors import APIError, LLMCallError
 from ..failures import process_failures
-from .cache import as_json, cache
+from .cache import cache, json_option
 from .drift import drift
 from .pack import pack, verify
 from .run import run
@@ -102,7 +102,7 @@ def ask(text: str, system: str | None, model: str | None, local: bool) -> None:
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.File("r", encoding="utf-8"))
 @click.option("-m", "--model", help="Model whose tokenizer to use, instead of the configured one.")
-@as_json
+@json_option
 def tokens(files: tuple[Any, ...], model: str | None, as_json: bool) -> None:
     """Count the tokens in text files.
 
@@ -141,7 +141,7 @@ def _text_of(file: Any) -> str:
     is_flag=True,
     help="Also show the settings that have their default values.",
 )
-@as_json
+@json_option
 def show_config(everything: bool, as_json: bool) -> None:
     """Show the settings and where each one comes from.
 
@@ -150,7 +150,7 @@ def show_config(everything: bool, as_json: bool) -> None:
     from ..clients.registry import settings
     from ..config import resolve
 
-    entries = [(row, _data(value), origin.text) for row, value, origin in settings().items()]
+    entries = [(row, _json_value(value), origin.text) for row, value, origin in settings().items()]
     if as_json:
         rows = [
             {
@@ -177,10 +177,10 @@ def show_config(everything: bool, as_json: bool) -> None:
         click.echo(
             f"{'all other' if shown_lines else 'all'} settings have their default values: --all shows them"
         )
-    click.echo(resolve.searched())
+    click.echo(resolve.file_summary())
 
 
-def _data(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """Return a setting's value as JSON data: each endpoint as a dict of its fields."""
     if not isinstance(value, tuple):
         return value
@@ -212,7 +212,7 @@ def _value_text(value: Any) -> str:
 
 
 @main.command()
-@as_json
+@json_option
 def doctor(as_json: bool) -> None:
     """Check what a call needs, and say how to fix what is wrong.
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..display.printable import visible, visible_json
-from .cache import as_json
+from .cache import json_option
 
 DEFAULT_SIZE = 50.0  # megabytes
 MEGABYTE = 1_000_000
@@ -104,7 +104,7 @@ def pack(
     metavar="NUMBER",
     help="How much numbers in CSV, JSON and printed text may differ, such as 1e-9.",
 )
-@as_json
+@json_option
 def verify(package: str, tolerance: float, as_json: bool) -> None:
     """Run a packed study again and compare its results.
 

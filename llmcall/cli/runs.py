@@ -13,7 +13,7 @@ import click
 from ..display.formatting import OUTSIDE_ANY_SCOPE, counted
 from ..display.printable import printable, visible, visible_json
 from ..errors import CacheError
-from .cache import Source, as_json, conflict_option
+from .cache import Source, conflict_option, json_option
 
 if TYPE_CHECKING:
     from ..review.runs import RecordedRun
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 SOURCE = Source(exists=True)
 
-in_scope = click.option(
+scope_option = click.option(
     "--scope",
     metavar="GLOB",
     help="Only this scope and the scopes below it, or all that match a pattern such as 'rep-1/l*'. "
     "Without RUN, the configured cache is searched.",
 )
 
-round_level = click.option(
+round_option = click.option(
     "--round",
     "level",
     metavar="LEVEL",
@@ -56,7 +56,7 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
 
 @click.command()
 @click.argument("run", required=False, type=SOURCE)
-@in_scope
+@scope_option
 @click.option(
     "--by",
     type=click.Choice(["actor", "round"]),
@@ -64,7 +64,7 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
     show_default=True,
     help="Group the calls by actor or by round.",
 )
-@round_level
+@round_option
 @click.option(
     "--heard",
     nargs=2,
@@ -73,7 +73,7 @@ def _load(run: str | None, scope: str | None, *, may_be_empty: bool = False) -> 
     help="Show which earlier answers a call's prompt quotes. For example, --heard rep-1/lisa 7 is "
     "the seventh call in the scope rep-1/lisa.",
 )
-@as_json
+@json_option
 def show(
     run: str | None,
     scope: str | None,
@@ -99,8 +99,8 @@ def show(
     except CacheError as error:
         if run is None or not is_file or scope is not None:
             raise
-        raw = visible(Path(run).read_bytes().decode("utf-8", errors="replace")).splitlines()
-        _write([f"cannot be read: {error}", *raw])
+        raw_lines = visible(Path(run).read_bytes().decode("utf-8", errors="replace")).splitlines()
+        _write([f"cannot be read: {error}", *raw_lines])
         return
     if heard is not None:
         _show_heard(recorded_run, level, *heard, as_json=as_json)
@@ -149,16 +149,16 @@ def _write(lines: Iterable[str]) -> None:
 @click.command()
 @click.argument("run", required=False, type=SOURCE)
 @click.argument("other", required=False, type=SOURCE)
-@in_scope
+@scope_option
 @click.option(
     "--with",
     "other_scope",
     metavar="GLOB",
     help="Like --scope, but for the second run. Without OTHER, both runs are in the same place.",
 )
-@round_level
+@round_option
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if the runs differ.")
-@as_json
+@json_option
 def diff(
     run: str | None,
     other: str | None,
@@ -193,14 +193,14 @@ def diff(
 @click.command()
 @click.argument("run", required=False, type=SOURCE)
 @click.option("--against", type=SOURCE, help="Another run, to show beside this one.")
-@in_scope
+@scope_option
 @click.option(
     "--with",
     "other_scope",
     metavar="GLOB",
     help="Like --scope, but for the other run. Without --against, both runs are in RUN.",
 )
-@round_level
+@round_option
 @click.option(
     "--sample",
     type=click.IntRange(min=1),
@@ -237,7 +237,7 @@ def report(
     click.echo(f"written to {output}", err=True)
 
 
-existing = click.Path(exists=True, dir_okay=False)
+existing_file = click.Path(exists=True, dir_okay=False)
 
 
 @click.group()
@@ -246,8 +246,8 @@ def cassette() -> None:
 
 
 @cassette.command()
-@click.argument("one", type=existing)
-@click.argument("other", type=existing)
+@click.argument("one", type=existing_file)
+@click.argument("other", type=existing_file)
 @click.option(
     "-o", "--output", required=True, type=click.Path(dir_okay=False), help="The file to write."
 )
@@ -287,8 +287,8 @@ def merge(one: str, other: str, output: str, on_conflict: str) -> None:
 
 
 @cassette.command()
-@click.argument("file", type=existing)
-@as_json
+@click.argument("file", type=existing_file)
+@json_option
 def check(file: str, as_json: bool) -> None:
     """Look for signs that a cassette was edited by hand.
 
@@ -315,7 +315,7 @@ def check(file: str, as_json: bool) -> None:
 
 
 @cassette.command()
-@click.argument("file", type=existing, nargs=-1, required=True)
+@click.argument("file", type=existing_file, nargs=-1, required=True)
 @conflict_option("raise", "keep the first answer, replace it, or write nothing")
 def rekey(file: tuple[str, ...], on_conflict: str) -> None:
     """Update the keys of cassettes to the current settings, at no cost.
@@ -341,36 +341,36 @@ def _rekey_file(path: str, on_conflict: str) -> str:
 
     recording = read(path)
     names_by_system = (recording.run or {}).get("actor") == SYSTEM
-    new = rekeyed(
+    result = rekeyed(
         recording.settings,
         recording.run,
         recording.records(),
         on_conflict,
         named_by_system if names_by_system else None,
     )
-    _list_conflicts(new.conflicts)
-    if new.conflicts and on_conflict == "raise":
-        count = counted(len(new.conflicts), "request")
+    _list_conflicts(result.conflicts)
+    if result.conflicts and on_conflict == "raise":
+        count = counted(len(result.conflicts), "request")
         raise CacheError(
             f"{path}: {count} would have two answers under these settings, so nothing was written; "
             "choose with --on-conflict"
         )
-    if new.changed or new.joined or new.settings != recording.settings:
+    if result.changed or result.joined or result.settings != recording.settings:
         write(
             path,
-            new.settings,
-            new.records,
-            run=new.run,
+            result.settings,
+            result.records,
+            run=result.run,
             allow=settings().cassette_allow,
             complete=recording.is_complete,
         )
-    summary = f"{path}: new keys for {new.changed:,} of {counted(len(recording), 'record')}"
-    if new.redrawn:
+    summary = f"{path}: new keys for {result.changed:,} of {counted(len(recording), 'record')}"
+    if result.redrawn:
         summary += (
-            f", {new.redrawn:,} of them with a new draw, because their requests are now the same"
+            f", {result.redrawn:,} of them with a new draw, because their requests are now the same"
         )
-    if new.joined:
-        summary += f"; {new.joined:,} left out, because others answer the same request"
+    if result.joined:
+        summary += f"; {result.joined:,} left out, because others answer the same request"
     return summary
 
 
@@ -407,7 +407,7 @@ def merged(
             conflicts.append((earlier, record))
             if choice == "replace":
                 records_by_key[last_shared_key] = record
-    ordered = list(followers.get(None, ()))
+    merged_records = list(followers.get(None, ()))
     for key, record in records_by_key.items():
-        ordered += [record, *followers.get(key, ())]
-    return ordered, conflicts
+        merged_records += [record, *followers.get(key, ())]
+    return merged_records, conflicts

@@ -115,10 +115,10 @@ def refresh(interval: float = 0.0) -> None:
         layers.read_at = time.monotonic()
 
 
-def searched() -> str:
+def file_summary() -> str:
     """Return which config.ini and ``.env`` were read, or where none was found, in words."""
     with _lock:
-        return layers.read().searched
+        return layers.read().file_summary
 
 
 def settings_for(base: Settings | None, overrides: Mapping[str, Any], caller: str) -> Settings:

@@ -338,10 +338,10 @@ class Settings:
             ``"CACHE_MODE"`` or ``"LLMCALL_CACHE_MODE"``.
         :raises ValueError: if there is no such setting; the nearest is suggested.
         """
-        plain = name.lower().removeprefix("llmcall_")
-        if plain not in SETTINGS:
-            raise ValueError(f"there is no setting {name!r}{nearest(plain, SETTINGS)}")
-        return self.origin_of(plain).text
+        setting_name = name.lower().removeprefix("llmcall_")
+        if setting_name not in SETTINGS:
+            raise ValueError(f"there is no setting {name!r}{nearest(setting_name, SETTINGS)}")
+        return self.origin_of(setting_name).text
 
     def origin_of(self, name: str) -> Origin:
         """Return where a value came from, with its layer's rank."""
@@ -401,7 +401,7 @@ SETTINGS: dict[str, Setting] = {
 }
 # The file that LLMCALL_CONFIG names, and the API keys in the SDK's own variables; the final API_TYPE
 # decides which one counts.
-HIDDEN = {
+HIDDEN_SETTINGS = {
     name: Setting("", "", parse, name=name)
     for name, parse in (
         ("_config", values.path),

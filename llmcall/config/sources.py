@@ -17,7 +17,7 @@ from . import values
 from .endpoints import ENDPOINT_KEYS
 from .sections import MODEL_KEYS
 from .setting import Layer, Origin, Rank, Setting, check_setting
-from .settings import HIDDEN, SETTINGS, Settings
+from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
 from .values import KeyReference, expand, nearest
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ ANCESTOR_KEYS = {
 }
 
 TABLES = ("Prices", "Aliases", "Fallbacks")  # their keys are names that the user chooses
-NAMED = ("Endpoint", "Model")  # sections [Endpoint NAME], [Model NAME]
+NAMED_SECTIONS = ("Endpoint", "Model")  # sections [Endpoint NAME], [Model NAME]
 KEYS: dict[str, dict[str, Setting]] = {}
 for _row in [*SETTINGS.values(), *ENDPOINT_KEYS.values(), *MODEL_KEYS.values()]:
     KEYS.setdefault(_row.section, {})[_row.key] = _row
@@ -72,11 +72,11 @@ class Sources(NamedTuple):
     """The defaults, files and environment as they were read.
 
     :param settings: the settings that they give.
-    :param searched: the config.ini and ``.env`` that were read, or where none was found, in words.
+    :param file_summary: the config.ini and ``.env`` that were read, or where none was found, in words.
     """
 
     settings: Settings
-    searched: str = ""
+    file_summary: str = ""
 
 
 def read_sources() -> Sources:
@@ -110,9 +110,11 @@ def read_sources() -> Sources:
         entries = _entries(config, lambda name: environment.get(name) or dotenv.get(name), dotenv)
         rank = Rank.NAMED_FILE if named_file else Rank.FOUND_FILE
         settings = settings.overlaid(_layer(entries, rank, os.path.dirname(config)))
-    upward = f" or above it, up to the project's root {root}" if root != folder else ""
+    search_range = f" or above it, up to the project's root {root}" if root != folder else ""
     files = ", ".join(filter(None, (config, dotenv_file)))
-    return Sources(settings, f"read: {files}" if files else f"no config.ini in {folder}{upward}")
+    return Sources(
+        settings, f"read: {files}" if files else f"no config.ini in {folder}{search_range}"
+    )
 
 
 def _project_folders() -> list[str]:
@@ -134,7 +136,7 @@ def _file_in(folders: Iterable[str], name: str) -> str | None:
 
 def _defaults(root: str) -> Layer:
     layer: Layer = {}
-    for name, row in {**SETTINGS, **HIDDEN}.items():
+    for name, row in {**SETTINGS, **HIDDEN_SETTINGS}.items():
         value = (
             os.path.join(root, *row.default.split("/"))
             if row.parse is values.path and row.default
@@ -195,7 +197,7 @@ def _variables(variables: Mapping[str, str], prefix: str) -> Iterator[Entry]:
     """
     for variable, name in {**OTHER_VARIABLES, **VARIABLES}.items():
         if variable in variables:
-            row = SETTINGS.get(name) or HIDDEN[name]
+            row = SETTINGS.get(name) or HIDDEN_SETTINGS[name]
             _warn_of_quotes(row, variables[variable], prefix + variable)
             yield row, variables[variable], prefix + variable
     for variable in variables:
@@ -262,7 +264,7 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
     for header in parser.sections():
         name = _section_name(header)
         if not name:
-            section_names = [f"{each} NAME" if each in NAMED else each for each in KEYS]
+            section_names = [f"{each} NAME" if each in NAMED_SECTIONS else each for each in KEYS]
             # The cutoff leaves out "Model", of machine learning projects.
             guess = nearest(header, section_names, cutoff=0.7)
             guess = guess or nearest(header.title(), section_names, cutoff=0.7)
@@ -282,7 +284,7 @@ def _section_name(header: str) -> str:
     """
     head, _, name = header.strip().partition(" ")
     section = SECTIONS.get(head.casefold(), "")
-    return f"{section} {name.strip()}".strip() if bool(name) == (section in NAMED) else ""
+    return f"{section} {name.strip()}".strip() if bool(name) == (section in NAMED_SECTIONS) else ""
 
 
 def _entries(

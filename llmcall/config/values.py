@@ -32,7 +32,7 @@ BOOLEANS = {
     "false": False,
     "off": False,
 }
-LONGEST_SHOWN = 60
+LONGEST_VALUE = 60
 
 
 class Unset:
@@ -86,7 +86,7 @@ def _in_words(value: Any) -> str:
     if not isinstance(value, str):
         return f"a {type(value).__name__}"
     may_be_key = value.casefold().startswith(("sk-", "bearer ", "eyj"))
-    if may_be_key or len(value) > LONGEST_SHOWN:
+    if may_be_key or len(value) > LONGEST_VALUE:
         return f"a text of {len(value)} characters"
     return repr(without_password(value))
 

@@ -114,10 +114,10 @@ def _check_depth(names: Sequence[str], paths: Sequence[Sequence[str]]) -> None:
     if not paths or len(names) == len(deepest):
         return
     depth = len(deepest)
-    has = "no level" if not depth else f"{depth} level{'' if depth == 1 else 's'}"
+    depth_text = "no level" if not depth else f"{depth} level{'' if depth == 1 else 's'}"
     example = f", such as {printable('/'.join(deepest))!r}" if depth else ""
     raise ValueError(
-        f"levels names {len(names)} ({', '.join(names)}), but the deepest scope has {has}{example}: "
+        f"levels names {len(names)} ({', '.join(names)}), but the deepest scope has {depth_text}{example}: "
         "name each level once"
     )
 

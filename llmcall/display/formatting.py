@@ -15,18 +15,18 @@ def as_json(data: Any) -> str:
     return json.dumps(data, ensure_ascii=False, default=lambda data: f"{len(data)} bytes")
 
 
-def one_line(text: str, most: int) -> str:
+def one_line(text: str, max_length: int) -> str:
     """Return a text on one line, cut after so many characters."""
-    beginning = text[: 4 * most]
+    beginning = text[: 4 * max_length]
     line = re.sub(r"\s+", " ", beginning).strip()
-    if len(line) <= most and len(beginning) == len(text):
+    if len(line) <= max_length and len(beginning) == len(text):
         return line
-    return line[: most - 1].rstrip() + "…"
+    return line[: max_length - 1].rstrip() + "…"
 
 
-def shortened(text: str, most: int) -> str:
+def shortened(text: str, max_length: int) -> str:
     """Return a text, cut after so many characters."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
 def counted(number: int, noun: str) -> str:

@@ -11,8 +11,8 @@ from .printable import visible
 BUBBLE = (
     "border:1px solid #8886;border-radius:8px;padding:.4em .8em;max-width:60em;white-space:pre-wrap"
 )
-LISTED = 20  # records that a table shows
-CELL = 80  # characters of a prompt or an answer that it shows
+MOST_RECORDS = 20  # records that a table shows
+LONGEST_CELL = 80  # characters of a prompt or an answer that it shows
 
 
 def html_table(rows: Iterable[Sequence[str]]) -> str:
@@ -41,13 +41,19 @@ def html_records(title: str, notes: Iterable[str], records: Sequence[Any]) -> st
 
     :param notes: stand below the message.
     """
-    more = [f"… and {len(records) - LISTED:,} more"] if len(records) > LISTED else []
+    omission = (
+        [f"… and {len(records) - MOST_RECORDS:,} more"] if len(records) > MOST_RECORDS else []
+    )
     rows = [
-        (each.sample or "", one_line(each.prompt, CELL), one_line(each.answer, CELL))
-        for each in records[:LISTED]
+        (
+            each.sample or "",
+            one_line(each.prompt, LONGEST_CELL),
+            one_line(each.answer, LONGEST_CELL),
+        )
+        for each in records[:MOST_RECORDS]
     ]
     table = html_table([("sample", "prompt", "answer"), *rows])
-    return html_message(title, (*notes, *more)) + table
+    return html_message(title, (*notes, *omission)) + table
 
 
 def _escaped(text: str) -> str:

@@ -25,12 +25,12 @@ def table(
 
     columns = [list(cells) for cells in zip(*rows, strict=True)]
     limits: list[int | None] | None = None
-    room = _terminal_width()
-    if _total_width(columns) > room:
+    line_width = _terminal_width()
+    if _total_width(columns) > line_width:
         for position in right:
             columns[position] = [re.sub("[ _]", "\n", cell) for cell in columns[position]]
         texts = list(truncatable) or [each for each in range(len(columns)) if each not in right]
-        widths = _shrunk(columns, texts, room)
+        widths = _shrunk(columns, texts, line_width)
         for position in truncatable:
             columns[position] = [_truncated(cell, widths[position]) for cell in columns[position]]
         if not truncatable:
@@ -54,14 +54,14 @@ def _terminal_width() -> int:
     return get_terminal_size().columns if on_terminal else sys.maxsize
 
 
-def _shrunk(columns: Sequence[Iterable[str]], texts: Sequence[int], room: int) -> list[int]:
+def _shrunk(columns: Sequence[Iterable[str]], texts: Sequence[int], line_width: int) -> list[int]:
     """Return the width of each column, the widest text columns shrunk until all fit, if they can.
 
     :param texts: the positions of the columns that may shrink.
-    :param room: characters in a line.
+    :param line_width: characters in a line.
     """
     widths = [_column_width(cells) for cells in columns]
-    while sum(widths) + GAP * (len(widths) - 1) > room:
+    while sum(widths) + GAP * (len(widths) - 1) > line_width:
         widest = max(texts, key=widths.__getitem__)
         if widths[widest] <= NARROWEST:
             break

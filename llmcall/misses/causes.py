@@ -13,7 +13,7 @@ from ..requests.normalizers import NORMALIZERS, normalizer
 from ..requests.parameters import CONFIGURED
 from ..requests.plain_data import map_texts
 from ..types import Data, Record, Request
-from .distance import UNLIKE
+from .distance import UNRELATED
 from .samples import split_sample
 from .search import SearchResult
 
@@ -48,7 +48,7 @@ def causes_of(
     path, _ = split_sample(request.sample)
     if path and not result.is_scope_recorded:
         causes.append(_nothing_in_scope(path, result.records))
-    if result.distance >= UNLIKE:
+    if result.distance >= UNRELATED:
         formats = [_cause_of_format(each) for each in differences if _is_format(each)]
         causes += formats
         return causes or [
@@ -263,34 +263,34 @@ def normalizing(differences: Sequence[Difference], settings: Settings) -> tuple[
     included; empty if there are none.
     """
     differing = [each for each in differences if each.place != "sample"]
-    present = settings.cache_normalize
-    names = list(present)
+    configured = settings.cache_normalize
+    names = list(configured)
     for each in differing:
-        needed = _normalizers_for(each, present)
+        needed = _normalizers_for(each, configured)
         if not needed:
             return ()
         names += needed
     return tuple(dict.fromkeys(names)) if differing else ()
 
 
-def _normalizers_for(difference: Difference, present: tuple[str, ...]) -> list[str]:
+def _normalizers_for(difference: Difference, configured: tuple[str, ...]) -> list[str]:
     """Return the fewest normalizers that make two texts equal; none if that is impossible.
 
-    :param present: the normalizers that are set.
+    :param configured: the normalizers that are set.
     """
     recorded, asked = difference.recorded, difference.asked
     if not isinstance(recorded, str) or not isinstance(asked, str):
         return []
 
     def makes_equal(names: Sequence[str]) -> bool:
-        normalize = normalizer((*present, *names))
+        normalize = normalizer((*configured, *names))
         return normalize is not None and normalize(recorded) == normalize(asked)
 
     needed = list(NORMALIZERS)
     if not makes_equal(needed):
         return []
     for name in NORMALIZERS:
-        without = [each for each in needed if each != name]
-        if makes_equal(without):
-            needed = without
+        fewer = [each for each in needed if each != name]
+        if makes_equal(fewer):
+            needed = fewer
     return needed

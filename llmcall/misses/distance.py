@@ -11,7 +11,7 @@ from ..requests.contents import messages_of, strings_in
 from ..types import Data, Record, Request
 from .samples import split_sample
 
-UNLIKE = 2.0  # from this distance on, a record has little to do with a request
+UNRELATED = 2.0  # from this distance on, a record has little to do with a request
 
 PARAMETER = 1.0  # for each parameter that differs
 OTHER_SCOPE = 0.6
@@ -43,8 +43,8 @@ def _sample_distance(asked: str | None, recorded: str | None) -> float:
 
 
 def _message_distance(asked: Sequence[Data], recorded: Sequence[Data]) -> float:
-    common, _ = common_ends(asked, recorded)
-    asked, recorded = asked[common:], recorded[common:]
+    common_count, _ = common_ends(asked, recorded)
+    asked, recorded = asked[common_count:], recorded[common_count:]
     total = min(MISSING_MESSAGE * abs(len(asked) - len(recorded)), MOST_MISSING)
     weight = LAST_MESSAGE
     for message, recorded_message in zip(reversed(asked), reversed(recorded), strict=False):

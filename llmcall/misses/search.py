@@ -135,9 +135,9 @@ def _pieces_of(fields: Mapping[str, Data]) -> list[bytes]:
     return list(dict.fromkeys(piece.encode("utf-8", "replace") for piece in pieces))
 
 
-def _spread(pieces: list[str], most: int) -> list[str]:
+def _spread(pieces: list[str], max_count: int) -> list[str]:
     """Return some of the pieces, at equal distances."""
-    step = -(-len(pieces) // most)
+    step = -(-len(pieces) // max_count)
     return pieces[:: max(1, step)]
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 FOLDER = "cassettes"
 SUFFIX = ".jsonl"
 LONGEST_NAME = 100  # characters
-DIGITS = 8
+DIGEST_DIGITS = 8
 UNSAFE = re.compile(r"[^A-Za-z0-9_.,=+\[\]-]+")
 # Another test's name may differ only in case, which some file systems ignore.
 UPPER = re.compile(r"\[.*[A-Z].*\]|(?:^|\.)test\w*[A-Z]")
@@ -62,11 +62,11 @@ def _name_below(node: pytest.Item | pytest.Collector, name: str) -> str:
     full_name = ".".join(
         [*(each.name for each in node.listchain() if isinstance(each, pytest.Class)), name]
     )
-    safe = UNSAFE.sub("_", full_name)
-    if safe == full_name and len(full_name) <= LONGEST_NAME and not UPPER.search(full_name):
-        return safe + SUFFIX
-    digest = hashlib.sha256(full_name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGITS]
-    return f"{safe[: LONGEST_NAME - DIGITS - 1]}-{digest}{SUFFIX}"
+    safe_name = UNSAFE.sub("_", full_name)
+    if safe_name == full_name and len(full_name) <= LONGEST_NAME and not UPPER.search(full_name):
+        return safe_name + SUFFIX
+    digest = hashlib.sha256(full_name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST_DIGITS]
+    return f"{safe_name[: LONGEST_NAME - DIGEST_DIGITS - 1]}-{digest}{SUFFIX}"
 
 
 def item_path(item: pytest.Item, name: str) -> Path:
@@ -261,7 +261,7 @@ class Replay:
                 finally:
                     root = self.config.rootpath
                     relative_path = path.relative_to(root) if path.is_relative_to(root) else path
-                    self.report.judge(relative_path.as_posix(), cassette, is_shared=is_shared)
+                    self.report.add(relative_path.as_posix(), cassette, is_shared=is_shared)
             if lock_folder and cassette.write_at_end and cassette.recorded:
                 self.report.asked += cassette.asked
                 self.report.recorded += cassette.recorded
@@ -414,7 +414,7 @@ class RunReport:
         ] = {}  # by cassette and key: what they are called
         self.shared_cassettes: set[str] = set()
 
-    def judge(self, name: str, cassette: Cassette, *, is_shared: bool) -> None:
+    def add(self, name: str, cassette: Cassette, *, is_shared: bool) -> None:
         """Add what a cassette did for a test; if the test passed, also its unused records and the
         calls that are not recorded.
 
@@ -452,8 +452,8 @@ class RunReport:
 
         :param root: the folder from which cassettes are named.
         """
-        failed = {name for name, _ in self.unrecorded}
-        for name in self.unused().keys() - failed:
+        failed_cassettes = {name for name, _ in self.unrecorded}
+        for name in self.unused().keys() - failed_cassettes:
             keys = self.unused_records.pop(name)
             drop_records(root / name, keys)
             self.dropped_counts[name] = len(keys)

@@ -64,7 +64,7 @@ def _without_credentials(query: Sequence[tuple[str, str]], address: str) -> dict
     """Return the values of a query by their names, without credentials; warn of what is left out."""
     values: dict[str, list[str]] = {}
     for name, value in query:
-        if secrets.names_credential(name, maybe=True):
+        if secrets.names_credential(name, include_ambiguous=True):
             warn_once(
                 f"{address}: the parameter {name!r} of the query is a credential by its name; it is sent, but it is "
                 "neither recorded nor part of the key"

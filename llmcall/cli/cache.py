@@ -455,7 +455,7 @@ def explain(response_cache: ResponseCache, file: IO[str], scope: str | None) -> 
     cause.
     """
     from ..clients.registry import client
-    from ..scopes import Active, Draws
+    from ..scopes import ActiveScope, Draws
 
     try:
         data = json.load(file)
@@ -466,6 +466,6 @@ def explain(response_cache: ResponseCache, file: IO[str], scope: str | None) -> 
         raise click.UsageError(
             f'{file.name} has no "messages", but the arguments of send_message must include them'
         )
-    with Active(scope or "", Draws()):
+    with ActiveScope(scope or "", Draws()):
         request = client().build_request(arguments.pop("messages"), **arguments)
     click.echo(str(response_cache.explain(request)))

@@ -14,7 +14,7 @@ from ..scopes import RecordedAskers, scope_of_call
 from .refusals import note_refused
 
 if TYPE_CHECKING:
-    from ..scopes import Active
+    from ..scopes import ActiveScope
     from ..types import Request
     from .prepared_call import Call, PreparedCall
 
@@ -62,7 +62,7 @@ def _with_draw(call: Call, request: Request, identity_hash: Any) -> Call:
     return replace(call, request=request, scope=path, draw=draw)
 
 
-def in_arm(call: Call, active: Active | None) -> Call:
+def in_arm(call: Call, active: ActiveScope | None) -> Call:
     """Return a call with the arm that it is in.
 
     :param active: the scope of the call, or ``None`` outside any.

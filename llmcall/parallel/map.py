@@ -134,7 +134,7 @@ def map(
     context = copy_context()
     if dry_run:
         return _plan(job, items, options, context)
-    with _running(job, items, options, context) as run:
+    with _open_run(job, items, options, context) as run:
         try:
             for _ in run.finished():
                 pass
@@ -173,14 +173,14 @@ def imap(
     [(0, 'ANN'), (1, 'BEN')]
     """
     options = check_options(items, key, repeats, workers, progress, on_error, executor, scope)
-    return _yielded(job_of(fn), items, options, copy_context())
+    return _yield_results(job_of(fn), items, options, copy_context())
 
 
-def _yielded(
+def _yield_results(
     job: Job, items: Any, options: MapOptions, context: Context
 ) -> Iterator[tuple[int, Any]]:
     """Yield each item's index and result, and end the run however its reader leaves it."""
-    with _running(job, items, options, context) as run:
+    with _open_run(job, items, options, context) as run:
         results = run.results
         token = run.begin()
         try:
@@ -229,7 +229,7 @@ def _plan(job: Job, items: Any, options: MapOptions, context: Context) -> Plan:
     return sum(other_plans, first_plan)
 
 
-def _scope_of_map(options: MapOptions) -> scopes.Active | None:
+def _scope_of_map(options: MapOptions) -> scopes.ActiveScope | None:
     """Return the scope in which a map runs, or ``None`` outside any."""
     with options.scope or nullcontext():
         return scopes.scope_of_call()
@@ -240,7 +240,7 @@ def _positions(
     names: ItemNames,
     items: Any,
     options: MapOptions,
-    active: scopes.Active | None,
+    active: scopes.ActiveScope | None,
     order: scopes.CallOrder,
 ) -> Iterator[tuple[Any, TaskPosition]]:
     """Yield each item as often as it is drawn, with the position of the draw."""
@@ -267,7 +267,7 @@ def _positions(
 
 
 @contextmanager
-def _running(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[MapRun]:
+def _open_run(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[MapRun]:
     """Prepare a run, and clean up after it.
 
     The garbage collector may end it in any thread, so this waits for nothing.

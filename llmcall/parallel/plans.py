@@ -88,11 +88,11 @@ class Plan(NamedTuple):
         if self.cost is None:
             cost = "cost ? (a price is unknown)"
         else:
-            cost = f"cost {self._costs(self.cost)}"
+            cost = f"cost {self._cost_words(self.cost)}"
             cost += f" (priced by {', '.join(self.priced_by)})" if self.priced_by else ""
         return f"{self.hits:,} recorded, {self.misses:,} to ask, {self.input_tokens:,} input tokens, {cost}"
 
-    def _costs(self, cost: tuple[float, float]) -> str:
+    def _cost_words(self, cost: tuple[float, float]) -> str:
         """Return the costs in words."""
         words = f"{money(cost[0])} to {money(cost[1])}"
         if self.expected_cost is None or not self.misses:
@@ -102,7 +102,7 @@ class Plan(NamedTuple):
     def _repr_html_(self) -> str:
         from html import escape
 
-        cost = "cost unknown" if self.cost is None else self._costs(self.cost)
+        cost = "cost unknown" if self.cost is None else self._cost_words(self.cost)
         calls = counted(self.misses, "call")
         prices = f" Priced by {', '.join(self.priced_by)}." if self.priced_by else ""
         words = f"for {calls} with {self.input_tokens:,} input tokens; {self.hits:,} are recorded already.{prices}"
@@ -175,7 +175,7 @@ class Planner:
                 while True:
                     request = self._client.build_request(question.messages, **question.params)
                     mode = self._mode(question.params)
-                    record = self._recorded(request, mode)
+                    record = self._find(request, mode)
                     if record is None:
                         return self._is_planned_before(request, mode)
                     question = conversation.send(Reply.of(record))
@@ -186,17 +186,17 @@ class Planner:
         """Return the mode of the disk cache for a call with some parameters."""
         return "off" if params.get("cache") is False else self._client.settings.cache_mode
 
-    def _recorded(self, request: Request, mode: str) -> Record | None:
+    def _find(self, request: Request, mode: str) -> Record | None:
         cassette = self._cassette
         if cassette is not None:
-            find_recorded = partial(self._find_in, cassette)
-            record = target_of(find_recorded(request), find_recorded)
+            find_on_cassette = partial(self._find_on_cassette, cassette)
+            record = target_of(find_on_cassette(request), find_on_cassette)
             if record is not None or not cassette.reads_cache:
                 return record
-        find = partial(self._client.cache.get, mode=mode)
-        return target_of(find(request), find)
+        find_in_cache = partial(self._client.cache.get, mode=mode)
+        return target_of(find_in_cache(request), find_in_cache)
 
-    def _find_in(self, cassette: Cassette, request: Request | str) -> Record | None:
+    def _find_on_cassette(self, cassette: Cassette, request: Request | str) -> Record | None:
         """Return a record of the open cassette, which notes that the plan needs it.
 
         :param request: a request, or a record's key.
@@ -233,7 +233,7 @@ class Planner:
         parameters = _without_messages(first_request.asked)
         answers: list[TokenUsage] = []
         corrections = 0.0
-        for record in self._all_recorded():
+        for record in self._records():
             usage = record.usage
             kind = templates.first_or_correction(record.request.get("messages", []))
             if kind is None or _without_messages(record.request) != parameters:
@@ -255,7 +255,7 @@ class Planner:
         first_calls = sum(_cost(miss.price, miss.input_tokens, length) for miss in self._misses)
         return first_calls + corrections / len(answers) * len(self._misses)
 
-    def _all_recorded(self) -> Iterator[Record]:
+    def _records(self) -> Iterator[Record]:
         """Yield the records of the open cassette and of the cache that may be of the same call, each
         once.
         """

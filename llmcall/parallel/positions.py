@@ -11,7 +11,7 @@ from ..scopes import reserved_name
 if TYPE_CHECKING:
     from collections import deque
 
-    from ..scopes import Active, Draws, ScopedRecord
+    from ..scopes import ActiveScope, Draws, ScopedRecord
 
 # The name of the item that a task runs outside any scope, if its job wants one; else empty.
 current_item: ContextVar[str] = ContextVar("llmcall item", default="")
@@ -44,7 +44,7 @@ class TaskPosition(NamedTuple):
         """Return the item's number, from 0."""
         return self.order[-2]
 
-    def enter(self, draws: Draws, used_records: deque[ScopedRecord] | None) -> Active:
+    def enter(self, draws: Draws, used_records: deque[ScopedRecord] | None) -> ActiveScope:
         """Move the current context, one of the task's own, to this position; return its scope.
 
         :param draws: the draws of its scopes.
@@ -56,9 +56,9 @@ class TaskPosition(NamedTuple):
         if self.repeat:
             path = f"{path}/{reserved_name(self.repeat)}" if path else reserved_name(self.repeat)
         if not self.is_in_default:
-            return scopes.Active(
+            return scopes.ActiveScope(
                 path, draws, arm=self.arm, used_records=used_records, order=self.order
             )
         path_without_default = reserved_name(self.repeat) if self.repeat else ""
-        without_default = scopes.Active(path_without_default, scopes.Draws())
-        return scopes.Active(path, draws, without_default=without_default, order=self.order)
+        without_default = scopes.ActiveScope(path_without_default, scopes.Draws())
+        return scopes.ActiveScope(path, draws, without_default=without_default, order=self.order)

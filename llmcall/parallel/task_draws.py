@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..scopes import Draws, Number, ScopedRequest
+from ..scopes import DrawNumber, Draws, ScopedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,7 @@ class TaskDraws(Draws):
         self.since = scope_draws.since
         self._scope_draws = scope_draws
         self._is_over = False
-        self.numbers: list[Number] = []
+        self.numbers: list[DrawNumber] = []
 
     def equal_requests(
         self, request: ScopedRequest, source: object, read_askers: Callable[[], RecordedAskers]
@@ -48,7 +48,7 @@ class TaskDraws(Draws):
         :raises KeyboardInterrupt: if the draws were given back, since the task's map is over.
         """
         number = self._scope_draws.take(request, asker, equal)
-        self.numbers.append(Number(request, number))
+        self.numbers.append(DrawNumber(request, number))
         if self._is_over:
             self.give_back(request, number)
             raise KeyboardInterrupt("the map that this call belongs to is over")
@@ -57,14 +57,14 @@ class TaskDraws(Draws):
     def claim(self, request: ScopedRequest, number: int) -> None:
         """Mark a number as taken: another process drew it."""
         self._scope_draws.claim(request, number)
-        self.numbers.append(Number(request, number))
+        self.numbers.append(DrawNumber(request, number))
 
     def claim_from_task(self, request: ScopedRequest, number: int) -> None:
         """Take a number that a bound function took in another process; see
         :meth:`Draws.claim_from_task`.
         """
         self._scope_draws.claim_from_task(request, number)
-        self.numbers.append(Number(request, number))
+        self.numbers.append(DrawNumber(request, number))
         if self._is_over:
             self.give_back(request, number)
 
@@ -79,7 +79,7 @@ class TaskDraws(Draws):
     def give_back(self, request: ScopedRequest, number: int) -> None:
         """Free a number, unless it is free already."""
         try:
-            self.numbers.remove(Number(request, number))
+            self.numbers.remove(DrawNumber(request, number))
         except ValueError:
             return
         self._scope_draws.give_back(request, number)
@@ -104,7 +104,7 @@ class CellDraws(Draws):
     __slots__ = ("_holders", "_scope_draws")
 
     def __init__(
-        self, scope_draws: Draws, counts_before: Counts, holders: dict[Number, set[int]]
+        self, scope_draws: Draws, counts_before: Counts, holders: dict[DrawNumber, set[int]]
     ) -> None:
         super().__init__(counts_before)
         self._scope_draws = scope_draws
@@ -118,22 +118,22 @@ class CellDraws(Draws):
     ) -> int:
         """Return the number of a draw; see :meth:`Draws.take`."""
         number = super().take(request, asker, equal)
-        self._take_in_scope(Number(request, number))
+        self._take_in_scope(DrawNumber(request, number))
         return number
 
     def claim(self, request: ScopedRequest, number: int) -> None:
         """Mark a number as taken that another process took."""
         super().claim(request, number)
-        self._take_in_scope(Number(request, number))
+        self._take_in_scope(DrawNumber(request, number))
 
     def give_back(self, request: ScopedRequest, number: int) -> None:
         """Free a number; in the scope only once no other cell has it."""
         super().give_back(request, number)
-        holders = self._holders.get(Number(request, number), set())
+        holders = self._holders.get(DrawNumber(request, number), set())
         holders.discard(id(self))
         if not holders:
             self._scope_draws.give_back(request, number)
 
-    def _take_in_scope(self, number: Number) -> None:
+    def _take_in_scope(self, number: DrawNumber) -> None:
         self._holders.setdefault(number, set()).add(id(self))
         self._scope_draws.claim(*number)

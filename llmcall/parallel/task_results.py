@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..engine.usage import UsageDelta
-    from ..scopes import Number, ScopedRecord
+    from ..scopes import DrawNumber, ScopedRecord
 
     CassetteEvent = tuple[str, tuple[Any, ...], str]
 
@@ -31,7 +31,7 @@ class TaskResult(NamedTuple):
     value: Any = None
     error: BaseException | None = None
     traceback: str = ""
-    draws: Sequence[Number] = ()
+    draws: Sequence[DrawNumber] = ()
     usage: Sequence[tuple[str, str, UsageDelta, str]] = ()
     events: Sequence[CassetteEvent] = ()
     used_records: Sequence[ScopedRecord] = ()

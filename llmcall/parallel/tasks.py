@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..cassettes.cassette import Cassette
     from ..interrupts import Stops
-    from ..scopes import Active, Counts, Number, ScopedRecord
+    from ..scopes import ActiveScope, Counts, DrawNumber, ScopedRecord
     from .jobs import Job
     from .positions import TaskPosition
     from .workers import Gained
@@ -59,7 +59,7 @@ class TaskGroup:
         self,
         job: Job,
         context: Context,
-        active: Active | None,
+        active: ActiveScope | None,
         stops: Stops,
         cassette: Cassette | None,
     ) -> None:
@@ -75,7 +75,7 @@ class TaskGroup:
         client = getattr(job, "client", None)  # nobody knows which clients a plain function uses
         self.meter = metering.Meter() if client is None else client.meter
         self._cell_draws: dict[int, CellDraws] = {}  # by cell, if rows vary
-        self._holders: dict[Number, set[int]] = {}
+        self._holders: dict[DrawNumber, set[int]] = {}
         self._counts_before: Counts | None = None
         self.token = os.urandom(8).hex()
         _groups[self.token] = self
@@ -274,7 +274,7 @@ def apply_report(task: Task, result: TaskResult) -> None:
     if group.active is not None and group.active.used_records is not None:
         group.active.used_records.extend(result.used_records)
     for method, arguments, scope in result.events:
-        with scopes.Active(scope, Draws()):
+        with scopes.ActiveScope(scope, Draws()):
             getattr(group.cassette, method)(*arguments)
     for reason, counts, description in result.failures:
         for scope, count in counts.items():

@@ -312,7 +312,7 @@ def _request(job: CrossedJob, item: CellRow) -> Any:
     """Return what is sent first about a row; ``None`` if its templates or parameters fail."""
     conversation = job.conversation(item)
     try:
-        with scopes.Active(scopes.reserved_name(0), scopes.Draws()):  # nothing is counted
+        with scopes.ActiveScope(scopes.reserved_name(0), scopes.Draws()):  # nothing is counted
             question = next(conversation)
             request = job.client.build_request(question.messages, **question.params)
     except (LLMCallError, TypeError, ValueError):  # the run itself raises it

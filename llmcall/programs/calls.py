@@ -107,7 +107,7 @@ class ProgramCall:
         return answer, chunks, await anext(chunks, END)
 
     def _exchange(self, receive: Callable[..., Any]) -> Flow[Any]:
-        send = functools.partial(receive, self.request, _recordable)
+        send = functools.partial(receive, self.request, _read_recorded_fields)
         client = self.client
         arguments = dict(self.client_call.arguments)
         is_model = arguments.pop("is_model")
@@ -146,12 +146,12 @@ class ProgramCall:
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
         return self._with_repeated_texts(
-            request, self.receive(self._attempt(request, timeout), _parsed)
+            request, self.receive(self._attempt(request, timeout), _read_answer)
         )
 
     async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        response = await self.areceive(self._attempt(request, timeout), _parsed)
+        response = await self.areceive(self._attempt(request, timeout), _read_answer)
         return self._with_repeated_texts(request, response)
 
     def _with_repeated_texts(self, request: Request, response: dict[str, Any]) -> dict[str, Any]:
@@ -320,7 +320,7 @@ class ProgramClient(OpenAIClient):
         return current_call.get()
 
 
-def _parsed(response: Any) -> dict[str, Any]:
+def _read_answer(response: Any) -> dict[str, Any]:
     if response.status_code != 200:
         raise response_error(response)
     return read_object(response.content, "answer")
@@ -339,7 +339,7 @@ def response_error(response: Any) -> APIError:
     return error
 
 
-def _recordable(response: Any) -> dict[str, Any]:
+def _read_recorded_fields(response: Any) -> dict[str, Any]:
     """Return what is recorded of a response: its media type and its body.
 
     :raises APIError: if the response is a failure, which is not recorded.

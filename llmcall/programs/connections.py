@@ -147,7 +147,7 @@ class Watch:
 
     def add(self, host: str, port: int) -> bool:
         """Add the address of a model; return whether it is new."""
-        address = (_named(host), port)
+        address = (_normalized_host(host), port)
         is_new = address not in self._addresses
         self._addresses.add(address)
         return is_new
@@ -255,7 +255,7 @@ class Watch:
     def _check_connection(self, address: Any) -> None:
         if not (isinstance(address, tuple) and isinstance(address[0], str)):
             return  # a Unix socket
-        host = _named(self._names.get(address[0], address[0]))
+        host = _normalized_host(self._names.get(address[0], address[0]))
         if self._is_model(host, address[1]) and not _is_recorded():
             self._tell(host, _requesting_module())
 
@@ -281,7 +281,7 @@ class Watch:
         """
         if not self._is_on or _is_recorded():
             return
-        name = _named(host)
+        name = _normalized_host(host)
         has_model_path = _text(method) == "POST" and _has_model_path(_text(path))
         if has_model_path:
             self.add(name, port)
@@ -329,7 +329,7 @@ def _is_python(program: str, options: list[str]) -> bool:
     return True
 
 
-def _named(host: Any) -> str:
+def _normalized_host(host: Any) -> str:
     """Return a host's name in one spelling; the addresses of this machine are ``localhost``."""
     name = _text(host).lower().strip("[]").rstrip(".")
     with contextlib.suppress(ValueError):
@@ -459,10 +459,10 @@ def let_api_errors_be_pickled() -> None:
     # While another thread imports the SDK, it may lack the class; then there is no error yet.
     error = getattr(sys.modules.get("openai"), "APIError", None)
     if error is not None:
-        error.__reduce__ = _reduced
+        error.__reduce__ = _reduce_error
 
 
-def _reduced(error: Any) -> tuple[Any, ...]:
+def _reduce_error(error: Any) -> tuple[Any, ...]:
     return copyreg.__newobj__, (type(error), *error.args), vars(error)  # type: ignore[attr-defined]
 
 

@@ -76,7 +76,7 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
     import openai
 
     client = openai.DefaultHttpxClient(transport=transport)
-    return _recording(client, ProgramCalls(actor, overrides, caller="http_client()"))
+    return _with_recorder(client, ProgramCalls(actor, overrides, caller="http_client()"))
 
 
 def async_http_client(
@@ -91,10 +91,10 @@ def async_http_client(
     import openai
 
     client = openai.DefaultAsyncHttpxClient(transport=transport)
-    return _recording(client, ProgramCalls(actor, overrides, caller="async_http_client()"))
+    return _with_recorder(client, ProgramCalls(actor, overrides, caller="async_http_client()"))
 
 
-def _recording(client: Any, calls: ProgramCalls) -> Any:
+def _with_recorder(client: Any, calls: ProgramCalls) -> Any:
     """Return a client of the SDK with the recorder in front of its transport and its proxies."""
     http = http_library()
     kind = derived(http, ProgramTransport)

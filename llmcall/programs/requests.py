@@ -70,7 +70,7 @@ def client_call_of(request: Any, content: bytes) -> ClientCall | None:
     :param content: its body.
     """
     if request.method == "GET":
-        return ClientCall("exchange", None, _exchange(request, None))
+        return ClientCall("exchange", None, _exchange_arguments(request, None))
     body = _json_body(request, content)
     if body is None:
         return None
@@ -84,7 +84,7 @@ def client_call_of(request: Any, content: bytes) -> ClientCall | None:
         parameters = _parameters("embedding", body, "input", "encoding_format")
         parameters["text"] = body["input"]
         return ClientCall("get_embedding", body, _arguments(request, parameters))
-    return ClientCall("exchange", body, _exchange(request, body))
+    return ClientCall("exchange", body, _exchange_arguments(request, body))
 
 
 def _path(request: Any) -> str:
@@ -104,7 +104,7 @@ def _json_body(request: Any, content: bytes) -> Any:
     return None
 
 
-def _exchange(request: Any, body: Any) -> dict[str, Any]:
+def _exchange_arguments(request: Any, body: Any) -> dict[str, Any]:
     """Return what identifies a request that is recorded as it is."""
     url = request.url
     is_free = _path(request).endswith(FREE_PATHS)

@@ -111,7 +111,7 @@ class FunctionCall(PreparedCall):
         """Open a scope of this call alone: a replay skips the call, and no draw outside may move."""
         active = scope_of_call() if request.sample is not None else None
         if active is not None:
-            with active.inside(function_scope(request.asked, request.sample)):
+            with active.child(function_scope(request.asked, request.sample)):
                 yield
             return
         token = _running.set(_running.get() | {request.cache_key})

@@ -33,7 +33,7 @@ def result_of(call: FunctionCall) -> Flow[Any]:
             call.check_guards()
             record = yield from _run(call)
         else:
-            record = yield from _recorded(call)
+            record = yield from _record_of(call)
     except BaseException as error:
         if is_left(error):
             words = f"{call.request.kind} call of {call.name}"
@@ -45,7 +45,7 @@ def result_of(call: FunctionCall) -> Flow[Any]:
     return record.response["value"]
 
 
-def _recorded(call: FunctionCall) -> Flow[Record]:
+def _record_of(call: FunctionCall) -> Flow[Record]:
     """Return the record of a call; if there is none, that of its result now."""
     call, record = yield from with_cache(call.cache, lookup, call)
     is_hit = record is not None
@@ -81,7 +81,7 @@ def _run(call: FunctionCall) -> Flow[Record]:
     """Run the function, or send the HTTP request, and store its result."""
     try:
         if call.request.kind == "http":
-            result = yield from _sent(call)
+            result = yield from _send(call)
         else:
             result = yield Send(call, call.request, None)
     except Exception as error:
@@ -94,11 +94,11 @@ def _run(call: FunctionCall) -> Flow[Record]:
     value = ordered(plain(result, f"{call.name}: the result", exact=True))
     cost = None if call.counter is None else call.counter.cost(result)
     record = record_of(call.request, {"value": value}, cost=cost)
-    stored_record: Record = yield Do(functools.partial(_stored, call, record))
+    stored_record: Record = yield Do(functools.partial(_store, call, record))
     return stored_record
 
 
-def _sent(call: FunctionCall) -> Flow[Any]:
+def _send(call: FunctionCall) -> Flow[Any]:
     """Send an HTTP request, again if it fails, until its deadline."""
     policy = RetryPolicy.of(call.options, call.settings)
 
@@ -111,6 +111,6 @@ def _sent(call: FunctionCall) -> Flow[Any]:
     return (yield from retried(policy, call.name, attempt))
 
 
-def _stored(call: FunctionCall, record: Record) -> Record:
+def _store(call: FunctionCall, record: Record) -> Record:
     """Put a result in the cache and on the cassette; return the record that counts."""
     return call.put_on_cassette(call.store_in_cache(record, overwrite=call.is_live), call.source)

@@ -7,9 +7,9 @@ from .call_order import CallOrder
 from .draws import Draw, Draws
 from .equal_requests import RecordedAskers, take_misplaced
 from .names import is_reserved_name, path_before_items, reserved_name, without_repeats
-from .numbers import ArmPath, Counts, Number, ScopedRequest, split_counts
+from .numbers import ArmPath, Counts, DrawNumber, ScopedRequest, split_counts
 from .scope import (
-    Active,
+    ActiveScope,
     Scope,
     current_order,
     current_path,
@@ -27,15 +27,15 @@ from .served import note_served
 from .workers import note_left
 
 __all__ = [
-    "Active",
+    "ActiveScope",
     "Arm",
     "ArmPath",
     "Bound",
     "CallOrder",
     "Counts",
     "Draw",
+    "DrawNumber",
     "Draws",
-    "Number",
     "RecordedAskers",
     "Scope",
     "ScopedRecord",

@@ -9,7 +9,7 @@ from ..errors import ScopeError
 from .generators import OpeningGenerator, generators_with
 from .names import checked_name
 from .numbers import ArmPath
-from .scope import Active, Scope, next_order, scope_around, scope_of_call
+from .scope import ActiveScope, Scope, next_order, scope_around, scope_of_call
 from .scoped_record import ScopedRecord
 
 SEED_BYTES = 8
@@ -25,14 +25,14 @@ class Arm(Scope):
     name: str
     used_records: deque[ScopedRecord] | None = None
 
-    def _active(self, generator: OpeningGenerator | None) -> Active:
+    def _active(self, generator: OpeningGenerator | None) -> ActiveScope:
         outer = _required_scope(f"the arm {self.name!r}")
         if outer.arm is not None:
             raise ScopeError(
                 f"the arm {self.name!r} is opened inside the arm {outer.arm.name!r}: leave that one first, or open "
                 "the second set of arms in a scope outside it"
             )
-        return Active(
+        return ActiveScope(
             outer.path,
             outer.draws,
             self,
@@ -93,7 +93,7 @@ def seed() -> int:
     return int.from_bytes(digest[:SEED_BYTES], "big")
 
 
-def _required_scope(label: str) -> Active:
+def _required_scope(label: str) -> ActiveScope:
     """Return the current scope.
 
     :param label: names in the message what needs one.

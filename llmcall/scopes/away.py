@@ -23,7 +23,7 @@ from ..notices import warn_once
 from ..system import after_fork_in_child
 from .draws import Draws
 from .equal_requests import EqualRequests
-from .numbers import ArmPath, Counts, Number, ScopedRequest
+from .numbers import ArmPath, Counts, DrawNumber, ScopedRequest
 from .scoped_record import ScopedRecord
 
 # The modules whose functions call what was submitted, and pickle what it returns, in the main thread
@@ -57,7 +57,7 @@ class AwayDraws(Draws):
     def __init__(self, counts: Counts, since: float, home_token: str | None) -> None:
         super().__init__(counts, since)
         self._home_token = home_token
-        self.unsent_numbers: deque[Number] = deque()
+        self.unsent_numbers: deque[DrawNumber] = deque()
         self.used_records = AwayRecords()
 
     def take(
@@ -77,18 +77,18 @@ class AwayDraws(Draws):
                 f"draw, so it would make the same draw again. {REMEDIES}"
             )
         number = super().take(request, asker, equal)
-        self.unsent_numbers.append(Number(request, number))
+        self.unsent_numbers.append(DrawNumber(request, number))
         return number
 
     def claim(self, request: ScopedRequest, number: int) -> None:
         """Mark a number as taken that another process took; see :meth:`Draws.claim`."""
         super().claim(request, number)
-        self.unsent_numbers.append(Number(request, number))
+        self.unsent_numbers.append(DrawNumber(request, number))
 
     def give_back(self, request: ScopedRequest, number: int) -> None:
         """Free a number; see :meth:`Draws.give_back`."""
         try:
-            self.unsent_numbers.remove(Number(request, number))
+            self.unsent_numbers.remove(DrawNumber(request, number))
         except ValueError:
             return  # it was sent home
         super().give_back(request, number)
@@ -101,7 +101,7 @@ class AwayDraws(Draws):
         """
         self._under_way.pop(request, None)
 
-    def called_by_executor(self, function: Callable[[], Any]) -> Any:
+    def call_for_executor(self, function: Callable[[], Any]) -> Any:
         """Return the result of a function; pickled, the result takes along what is drawn here.
 
         :param function: what an executor calls. Its exception takes the draws along, too.
@@ -115,15 +115,15 @@ class AwayDraws(Draws):
         finally:
             self.used_records.come_home = False
 
-    def sent_home(self, result: Any) -> tuple[Any, ...]:
+    def reduced(self, result: Any) -> tuple[Any, ...]:
         """Return how to unpickle a result at home, with all that was drawn and used here and not sent
         home yet.
         """
         return _come_home, (
             result,
             self._home_token,
-            _emptied(self.unsent_numbers),
-            _emptied(self.used_records),
+            _take_all(self.unsent_numbers),
+            _take_all(self.used_records),
         )
 
 
@@ -160,7 +160,7 @@ class _WithDraws:
         self._draws = draws
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._draws.sent_home(self._result)
+        return self._draws.reduced(self._result)
 
 
 def is_called_by_executor(depth: int) -> bool:
@@ -198,7 +198,7 @@ def warn_of_refresh(arm: ArmPath) -> None:
         )
 
 
-def _emptied(queue: deque[Any]) -> list[Any]:
+def _take_all(queue: deque[Any]) -> list[Any]:
     """Take all items of a queue, to which other threads may add more meanwhile."""
     return [queue.popleft() for _ in range(len(queue))]
 
@@ -229,7 +229,7 @@ def at_home(token: str) -> tuple[Draws, deque[ScopedRecord] | None] | None:
 
 
 def _come_home(
-    result: Any, token: str, numbers: list[Number], used_records: list[ScopedRecord]
+    result: Any, token: str, numbers: list[DrawNumber], used_records: list[ScopedRecord]
 ) -> Any:
     """Count what a bound function drew in another process, and return its result."""
     draws = _draws.get(token)

@@ -19,7 +19,7 @@ from .away import AwayDraws, at_home, is_called_by_executor, register_arm, warn_
 from .call_order import CallOrder
 from .draws import Draws
 from .numbers import ArmPath, Counts, counts_within
-from .scope import Active, scope_around
+from .scope import ActiveScope, scope_around
 
 IN_A_THREAD = (
     "llmcall.bind is called in a thread that has no scope, but another thread has one open: the function would not run "
@@ -35,7 +35,7 @@ class Bound:
     """
 
     def __init__(
-        self, function: Callable[..., Any], active: Active | None, stops: Stops = ()
+        self, function: Callable[..., Any], active: ActiveScope | None, stops: Stops = ()
     ) -> None:
         self.function = function
         self._active = active
@@ -46,7 +46,7 @@ class Bound:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         draws = None if self._active is None else self._active.draws
         if isinstance(draws, AwayDraws) and is_called_by_executor(1):
-            return draws.called_by_executor(functools.partial(self._call, args, kwargs))
+            return draws.call_for_executor(functools.partial(self._call, args, kwargs))
         return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -60,7 +60,7 @@ class Bound:
         with in_maps(self._stops), scope:
             return await result
 
-    def _scope(self) -> AbstractContextManager[Active | None]:
+    def _scope(self) -> AbstractContextManager[ActiveScope | None]:
         active = self._active
         if active is None:
             return nullcontext()
@@ -69,7 +69,7 @@ class Bound:
             self._token = None
             self._stops = ()
             self._active = active = _unpacked(_packed(active), None)
-        return active.again()
+        return active.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
         active = self._active
@@ -103,7 +103,7 @@ class _Packed(NamedTuple):
     is_gathered: bool
 
 
-def _packed(active: Active) -> _Packed:
+def _packed(active: ActiveScope) -> _Packed:
     """Return a scope for another process."""
     without_default = active.without_default
     in_arm = active.arm is not None
@@ -118,7 +118,7 @@ def _packed(active: Active) -> _Packed:
     )
 
 
-def _unpacked(packed: _Packed, token: str | None) -> Active:
+def _unpacked(packed: _Packed, token: str | None) -> ActiveScope:
     """Return a scope of another process.
 
     :param token: of its arm's draws at home, or ``None``.
@@ -126,13 +126,13 @@ def _unpacked(packed: _Packed, token: str | None) -> Active:
     path, path_without_default, since, arm, counts, order, is_gathered = packed
     without_default = None
     if path_without_default is not None:
-        without_default = Active(path_without_default, Draws(since=since))
+        without_default = ActiveScope(path_without_default, Draws(since=since))
     draws = Draws(counts, since)
     used_records = None
     if arm is not None:
         draws = AwayDraws(counts, since, token)
         used_records = draws.used_records if is_gathered else None
-    return Active(
+    return ActiveScope(
         path,
         draws,
         without_default=without_default,

@@ -21,7 +21,7 @@ from ..notices import warn_once
 from ..system import current_task, process_lock, this_process
 from ..types import Record
 from .equal_requests import EqualRequests, RecordedAskers
-from .numbers import ArmPath, Counts, Number, ScopedRequest, TakenNumbers
+from .numbers import ArmPath, Counts, DrawNumber, ScopedRequest, TakenNumbers
 
 # Held for microseconds only, and never while a caller's code runs.
 _lock = process_lock(__name__)
@@ -57,7 +57,7 @@ class Draws:
         for arm, numbers in (counts or {}).items():
             self._taken_numbers[arm] = TakenNumbers(numbers)
         # Numbers that were given back and are not among the free ones yet.
-        self._returned: deque[Number] = deque()
+        self._returned: deque[DrawNumber] = deque()
         # Thread, task and asker of a request's last draw, until its call ends.
         self._under_way: dict[ScopedRequest, tuple[int, int, str | None]] = {}
         # Who asks a request, if askers have names.
@@ -143,7 +143,7 @@ class Draws:
     def give_back(self, request: ScopedRequest, number: int) -> None:
         """Free a number. Call this once for each time that the number was taken."""
         self._under_way.pop(request, None)
-        self._returned.append(Number(request, number))
+        self._returned.append(DrawNumber(request, number))
 
     def end(self, request: ScopedRequest, stored_at: float | None) -> None:
         """Note that a call has its answer.
@@ -268,7 +268,7 @@ class Draw:
         self.asker = None if asker is None else asker.name
         self.equal = None if asker is None else draws.equal_requests(request, source, read_askers)
         self._draws = draws
-        self._number = Number(request, draws.take(request, self.asker, self.equal))
+        self._number = DrawNumber(request, draws.take(request, self.asker, self.equal))
         self.sample = f"{request.path}#{self._number.number}"
         # The first call that settles the draw pops it, which is atomic.
         self._pending = [True]

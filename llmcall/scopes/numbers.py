@@ -38,7 +38,7 @@ class ScopedRequest(NamedTuple):
     arm: ArmPath | None = None
 
 
-class Number(NamedTuple):
+class DrawNumber(NamedTuple):
     """A draw's number, with what is drawn."""
 
     request: ScopedRequest

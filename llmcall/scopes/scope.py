@@ -8,7 +8,7 @@ Three functions say which scope a context is in:
 - :func:`scope_of_call`, for whoever draws. In ``scope(None)`` it returns ``None``. It raises
   ``ScopeError`` if timing would decide, or if a generator left the scope open.
 - :func:`current_scope`, for whoever only notes where it is. In ``scope(None)`` it returns an
-  ``Active`` with an empty path.
+  ``ActiveScope`` with an empty path.
 - :func:`scope_around`, for whoever opens or passes on a scope: like :func:`current_scope`, but
   without the default scope.
 """
@@ -64,7 +64,7 @@ IN_A_SPAWNED_PROCESS = (
 _lock = process_lock(__name__)
 
 
-class Active:
+class ActiveScope:
     """A scope as a context is in it. As a context manager, it is current for a block.
 
     :param path: the scope path; empty for ``scope(None)``.
@@ -102,9 +102,9 @@ class Active:
         draws: Draws,
         scope: Scope | None = None,
         generators: tuple[OpeningGenerator, ...] = (),
-        without_default: Active | None = None,
+        without_default: ActiveScope | None = None,
         arm: ArmPath | None = None,
-        forked: Active | None = None,
+        forked: ActiveScope | None = None,
         used_records: deque[ScopedRecord] | None = None,
         order: CallOrder = (),
     ) -> None:
@@ -117,11 +117,11 @@ class Active:
         self.scope = scope
         self.generators = generators
         self.without_default = without_default
-        self.outer: Active | None = None
+        self.outer: ActiveScope | None = None
         self.previous_asker: Asker | None = None
         self.entered_in = this_process()
 
-    def __enter__(self) -> Active:
+    def __enter__(self) -> ActiveScope:
         self.outer = _current.get()
         _current.set(self)
         if self.parent_of_new_scopes.path:
@@ -133,7 +133,7 @@ class Active:
         _current.set(self.outer)
 
     @property
-    def parent_of_new_scopes(self) -> Active:
+    def parent_of_new_scopes(self) -> ActiveScope:
         """Return the scope below which further scopes are opened."""
         return self if self.without_default is None else self.without_default
 
@@ -153,13 +153,13 @@ class Active:
             self.draws, ScopedRequest(self.path, request_key, self.arm), source, read_askers
         )
 
-    def again(self, draws: Draws | None = None, order: CallOrder | None = None) -> Active:
-        """Return the same scope for another context.
+    def copy(self, draws: Draws | None = None, order: CallOrder | None = None) -> ActiveScope:
+        """Return a copy of this scope for another context.
 
         :param draws: counts the draws there; ``None`` counts them together with those here.
         :param order: the order of that context; ``None`` means this one's.
         """
-        return Active(
+        return ActiveScope(
             self.path,
             draws or self.draws,
             without_default=self.without_default,
@@ -168,12 +168,12 @@ class Active:
             order=self.order if order is None else order,
         )
 
-    def inside(self, name: str) -> Active:
+    def child(self, name: str) -> ActiveScope:
         """Return a scope directly below this one.
 
         :param name: one that no user's scope can have.
         """
-        return Active(
+        return ActiveScope(
             f"{self.path}/{name}",
             self.draws,
             generators=self.generators,
@@ -208,13 +208,13 @@ class Active:
 
 
 _no_scope_draws = Draws()
-_current: ContextVar[Active | None] = ContextVar("llmcall scope", default=None)
+_current: ContextVar[ActiveScope | None] = ContextVar("llmcall scope", default=None)
 # The scope opened with process=True.
-_process_scope: Active | None = None
+_process_scope: ActiveScope | None = None
 # The scope that LLMCALL_SCOPE names, or None, once the variable was read.
-_roots: list[Active | None] = []
+_roots: list[ActiveScope | None] = []
 # The scope that default_scope() opened.
-_default: Active | None = None
+_default: ActiveScope | None = None
 
 
 class Scope:
@@ -228,33 +228,35 @@ class Scope:
         self.name = name
         self.process = process
         self._draws: Draws | None = None  # made if it is the outermost one
-        self._entered: list[Active] = []
+        self._entries: list[ActiveScope] = []
 
     def __enter__(self) -> Scope:
         active = self._active(generator_above(sys._getframe(1)))
         _set_process_scope(active, self.process)
-        self._entered.append(active)
+        self._entries.append(active)
         active.__enter__()
         if active.forked is not None:
             active.previous_asker = enter_arm()
         return self
 
-    def _active(self, generator: OpeningGenerator | None) -> Active:
+    def _active(self, generator: OpeningGenerator | None) -> ActiveScope:
         """Return the scope as the current context enters it.
 
         :param generator: the generator that enters it, or ``None``.
         """
         order = current_order()
         if self.name is None:
-            return Active("", _no_scope_draws, self, order=order)
+            return ActiveScope("", _no_scope_draws, self, order=order)
         outer = scope_around()
         if outer is not None:
             outer = outer.parent_of_new_scopes
         if outer is None or not outer.path:
             with _lock:  # several threads may enter it at once
                 self._draws = self._draws or Draws()
-            return Active(self.name, self._draws, self, generators_with((), generator), order=order)
-        return Active(
+            return ActiveScope(
+                self.name, self._draws, self, generators_with((), generator), order=order
+            )
+        return ActiveScope(
             f"{outer.path}/{self.name}",
             outer.draws,
             self,
@@ -270,8 +272,8 @@ class Scope:
         while entered is not None and entered.scope is not self:
             entered = entered.outer
         # Another context may end the generator that entered it; the scope is not open there.
-        active = entered or self._entered[-1]
-        self._entered.remove(active)
+        active = entered or self._entries[-1]
+        self._entries.remove(active)
         if active is _process_scope:
             _process_scope = active.forked
         workers.note_closed(active)
@@ -320,16 +322,16 @@ def default_scope(name: str) -> Iterator[None]:
     :raises ValueError: for a name that no scope can have.
     """
     global _default
-    no_scope = Active("", _no_scope_draws)
+    no_scope = ActiveScope("", _no_scope_draws)
     outer_default = _default
-    _default = Active(checked_name(name, "the scope name"), Draws(), without_default=no_scope)
+    _default = ActiveScope(checked_name(name, "the scope name"), Draws(), without_default=no_scope)
     try:
         yield
     finally:
         _default = outer_default
 
 
-def _set_process_scope(active: Active, process: bool) -> None:
+def _set_process_scope(active: ActiveScope, process: bool) -> None:
     """Put every thread without a scope into this one, if it was opened for the process or is an arm
     of one that was.
 
@@ -350,13 +352,13 @@ def _set_process_scope(active: Active, process: bool) -> None:
         _process_scope = active
 
 
-def _root() -> Active | None:
+def _root() -> ActiveScope | None:
     """Return the scope that LLMCALL_SCOPE names, the same one for the whole process."""
     if not _roots:
         name = os.environ.get(ENVIRONMENT_VARIABLE)
         root = None
         if name and not workers.is_worker():
-            root = Active(checked_name(name, ENVIRONMENT_VARIABLE), Draws())
+            root = ActiveScope(checked_name(name, ENVIRONMENT_VARIABLE), Draws())
         with _lock:
             _roots.append(root)
     return _roots[0]
@@ -370,7 +372,7 @@ def forget() -> None:
     forget_served()
 
 
-def scope_around() -> Active | None:
+def scope_around() -> ActiveScope | None:
     """Return the scope around the current context, unchecked and without a default scope.
 
     :returns: ``None`` outside any scope; see :func:`current_scope` for that of a call there.
@@ -381,7 +383,7 @@ def scope_around() -> Active | None:
     return _process_scope or _root()
 
 
-def scope_of_call() -> Active | None:
+def scope_of_call() -> ActiveScope | None:
     """Return the scope of a call that the current context makes, and check it.
 
     :returns: ``None`` outside any scope and inside ``scope(None)``.
@@ -406,17 +408,17 @@ def _has_rooted_parent() -> bool:
     return bool(os.environ.get(ENVIRONMENT_VARIABLE)) and workers.is_worker()
 
 
-def inherited(active: Active | None) -> AbstractContextManager[Any]:
+def inherited(active: ActiveScope | None) -> AbstractContextManager[Any]:
     """Take over another context's scope for a block, if this context has none of its own.
 
     :param active: the other context's scope: see :func:`scope_around`.
     """
     if active is None or not active.path or scope_around() is not None:
         return nullcontext()
-    return active.again()
+    return active.copy()
 
 
-def current_scope() -> Active | None:
+def current_scope() -> ActiveScope | None:
     """Return the scope of a call that the current context makes, a default scope included;
     unchecked, unlike :func:`scope_of_call`.
     """

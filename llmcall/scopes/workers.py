@@ -41,13 +41,13 @@ def note_opened(active: object) -> None:
     # Checked afterwards, because another thread may leave the map meanwhile.
     if is_left(stops):
         note_closed(active)
-    _tell()
+    _publish()
 
 
 def note_closed(active: object) -> None:
     """Note that a scope was closed. The garbage collector may call this in any thread."""
     if _open.pop(active, None) is not None:
-        _tell()
+        _publish()
 
 
 def note_left() -> None:
@@ -80,7 +80,7 @@ def was_open_in_parent() -> bool:
 
     A fork server forks workers, but others start them.
     """
-    _listen()
+    _read_parent_state()
     return _was_open_in_parent
 
 
@@ -94,7 +94,7 @@ class _IsOpen:
 _is_open = _IsOpen()
 
 
-def _tell() -> None:
+def _publish() -> None:
     """Tell the processes that this one has started, and will start, whether a scope is open."""
     # Another thread may open or close a scope meanwhile, so this repeats until the byte is right. A
     # lock would not do: the garbage collector may run this while the thread holds it.
@@ -102,11 +102,11 @@ def _tell() -> None:
         _byte[0] = bool(_open)
     # Before any scope opens, a program need not import multiprocessing.
     if _open:
-        _listen()
+        _read_parent_state()
         multiprocessing_config()[CONFIG_NAME] = _is_open
 
 
-def _listen() -> None:
+def _read_parent_state() -> None:
     """Read what the parent process told this one, before this one overwrites it.
 
     A worker may import this module before it is told anything, so reading at the import would not

@@ -403,7 +403,7 @@ class _Study:
         fork.used_records = self.used_records[run]
         with ExitStack() as stack:
             if self._outer_scope is not None:
-                stack.enter_context(self._outer_scope.again(self._draws, scopes.current_order()))
+                stack.enter_context(self._outer_scope.copy(self._draws, scopes.current_order()))
             stack.enter_context(self._scope)
             stack.enter_context(scopes.scope(run.repeat, process=self._process))
             stack.enter_context(fork)

@@ -307,26 +307,28 @@ def shorten(error: BaseException, *, of_program: bool = False) -> None:
         if each is not None:
             # A frozen dataclass would refuse an assignment.
             each.with_traceback(
-                _outside(each.__traceback__, keeps_last=keeps_last and each is error)
+                _without_library_frames(each.__traceback__, keeps_last=keeps_last and each is error)
             )
             chain += [other for other in (each.__cause__, each.__context__) if other not in chain]
 
 
-def _outside(trace: TracebackType | None, *, keeps_last: bool) -> TracebackType | None:
+def _without_library_frames(
+    traceback: TracebackType | None, *, keeps_last: bool
+) -> TracebackType | None:
     """Return a traceback without the frames of llmcall and of the libraries below it.
 
     :param keeps_last: whether llmcall's own frame stays if it is the last.
     """
     entries = []
     is_inside = True
-    while trace is not None:
-        frame = trace.tb_frame
+    while traceback is not None:
+        frame = traceback.tb_frame
         is_ours = frame.f_code.co_filename.startswith(PACKAGE)
         library = str(frame.f_globals.get("__name__")).partition(".")[0]
         is_inside = is_ours or (is_inside and library in LIBRARIES)
-        if not is_inside or (is_ours and keeps_last and trace.tb_next is None):
-            entries.append(trace)
-        trace = trace.tb_next
+        if not is_inside or (is_ours and keeps_last and traceback.tb_next is None):
+            entries.append(traceback)
+        traceback = traceback.tb_next
     shortened = None
     for each in reversed(entries):
         shortened = TracebackType(shortened, each.tb_frame, each.tb_lasti, each.tb_lineno)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 
-def check_unicode(text: str, where: str) -> None:
+def check_unicode(text: str, location: str) -> None:
     """Check that a text has no lone surrogate.
 
-    :param where: where the text is, for the message.
+    :param location: where the text is, for the message.
     :raises ValueError: if it has one.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        message = f"{where} has a lone surrogate at index {error.start}, which is not text"
+        message = f"{location} has a lone surrogate at index {error.start}, which is not text"
         raise ValueError(message) from None
 
 

@@ -21,11 +21,11 @@ from .served import days_entry, days_of
 LAYOUT = 2
 LAYOUT_WITH_ASKER = 3
 LAYOUT_WITH_DAYS = 4
-HEAD = ("kind", "sample", "cost", "api_type", "host", "version")
+COMMON_FIELDS = ("kind", "sample", "cost", "api_type", "host", "version")
 FIELDS = {
-    LAYOUT: (*HEAD, "response"),
-    LAYOUT_WITH_ASKER: (*HEAD, "asker", "response"),
-    LAYOUT_WITH_DAYS: (*HEAD, "asker", "days", "response"),
+    LAYOUT: (*COMMON_FIELDS, "response"),
+    LAYOUT_WITH_ASKER: (*COMMON_FIELDS, "asker", "response"),
+    LAYOUT_WITH_DAYS: (*COMMON_FIELDS, "asker", "days", "response"),
 }
 TYPES: dict[str, tuple[type, ...]] = {
     "kind": (str,),
@@ -154,5 +154,5 @@ def _damaged(cache_key: str) -> CacheCorruptError:
     )
 
 
-def _unreadable(cache_key: str, why: object) -> CacheCorruptError:
-    return CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: {why}; {REMEDY}")
+def _unreadable(cache_key: str, reason: object) -> CacheCorruptError:
+    return CacheCorruptError(f"the record {cache_key[:12]}… cannot be read: {reason}; {REMEDY}")

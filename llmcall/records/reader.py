@@ -220,7 +220,7 @@ class RecordFile:
                 if earlier["response"] != entry["response"]:
                     raise self._two_answers(first)
                 return
-        has_references = any(sign in line for sign in REFERENCES)
+        has_references = any(reference in line for reference in REFERENCES)
         messages = entry["request"].get("messages")
         if entry["kind"] == "chat" and has_histories(messages, has_references):
             self._resolver.add_messages(begin, messages)
@@ -246,7 +246,7 @@ class RecordFile:
         :param position: the record's position in the file.
         """
         line = self._line(position).partition(RESPONSE)[0]
-        begins = map(self._resolver.line_of_text, TEXT.findall(line.decode()))
+        begins = map(self._resolver.begin_of_text, TEXT.findall(line.decode()))
         return [line, *(line_at(self._data, begin) for begin in begins if begin is not None)]
 
     def record(self, position: int) -> Record:

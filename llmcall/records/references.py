@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 INLINE_CHARACTERS = 500
 FEWEST_MESSAGES = 4
 TEXT = re.compile(r'"\$text": "([0-9a-f]{32})"')
-CHANGED = "a line was changed by hand or removed: take it from version control, or record again"
+CHANGED_BY_HAND = (
+    "a line was changed by hand or removed: take it from version control, or record again"
+)
 SYSTEM_ROLES = ("system", "developer")
 
 _canonical = json.JSONEncoder(sort_keys=True).encode
@@ -65,9 +67,9 @@ def histories_of(messages: list[Any]) -> Iterator[tuple[str, int, int, str]]:
     """
     begin = after_system(messages)
     reference = reference_in(messages[begin])
-    heads = {(begin + 1, reference)} if reference is not None else {(0, ""), (begin, "")}
-    for first, before in sorted(heads):
-        digest = before
+    starts = {(begin + 1, reference)} if reference is not None else {(0, ""), (begin, "")}
+    for first, previous in sorted(starts):
+        digest = previous
         for end in range(first, len(messages)):
             digest = digest_of(digest + _canonical(messages[end]))
-            yield digest, first, end + 1, before
+            yield digest, first, end + 1, previous

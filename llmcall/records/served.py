@@ -97,9 +97,9 @@ def days_of(entry: Any) -> Days | None:
     )
     if is_sound:
         days = entry.get("first", ""), entry.get("last", "")
-        prints = entry.get("fingerprints", [])
-        if all(map(_DAY.fullmatch, days)) and all(isinstance(each, str) for each in prints):
-            return Days(*days, tuple(prints), is_whole=not entry.get("unknown", False))
+        fingerprints = entry.get("fingerprints", [])
+        if all(map(_DAY.fullmatch, days)) and all(isinstance(each, str) for each in fingerprints):
+            return Days(*days, tuple(fingerprints), is_whole=not entry.get("unknown", False))
     return None
 
 

@@ -40,7 +40,7 @@ class Writer:
 
     def __init__(self, allow: tuple[str, ...] = ()) -> None:
         self._allow = allow
-        self._searched: set[str] = set()
+        self._checked_texts: set[str] = set()
         self._number = 0
         self._digests: dict[str, str] = {}  # of the texts that were written
         self._new: dict[str, str] = {}  # of those that the current record is the first to use
@@ -92,7 +92,7 @@ class Writer:
     def _entry(self, record: Record) -> dict[str, Any]:
         """Return the fields of a record's line, as JSON can hold them."""
         sample = "" if record.sample is None else f" (sample {record.sample!r})"
-        where = f"record {self._number}{sample}"
+        location = f"record {self._number}{sample}"
         fields = {name: getattr(record, name) for name in LINES["kind"]}
         try:
             fields["response"] = finite(lasting(record.response))
@@ -101,14 +101,14 @@ class Writer:
                 for name, value in fields.items()
                 if value is not None
             }
-            secrets.refuse(entry, self._allow, where, self._searched)
+            secrets.refuse(entry, self._allow, location, self._checked_texts)
             for name in ("request", "response"):
                 entry[name] = self._encoded(entry[name])
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{where}: {error}") from None
+            raise type(error)(f"{location}: {error}") from None
         except RecursionError:
             raise ValueError(
-                f"{where}: its request or response is nested too deeply to be recorded"
+                f"{location}: its request or response is nested too deeply to be recorded"
             ) from None
         return entry
 

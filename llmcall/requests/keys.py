@@ -23,17 +23,17 @@ _encode = json.JSONEncoder(
 ).encode
 
 
-def canonical(value: Any, where: str = "request") -> bytes:
+def canonical(value: Any, location: str = "request") -> bytes:
     """Return plain data as canonical JSON in UTF-8.
 
     :param value: data as :func:`llmcall.requests.plain_data.plain` makes it.
-    :param where: where the value is, for messages.
+    :param location: where the value is, for messages.
     :raises ValueError: if a text holds a lone surrogate; the message says where.
     """
     try:
         return _encode(value).encode()
     except UnicodeEncodeError:
-        plain(value, where, exact=True)  # raises an error that says where
+        plain(value, location, exact=True)  # raises an error that says where
         raise
 
 

@@ -56,25 +56,27 @@ def _is_text_message(message: Any) -> bool:
     return type(role) is str and role in ROLES and type(content) is str
 
 
-def _checked_message(message: Any, where: str) -> dict[str, Any]:
+def _checked_message(message: Any, location: str) -> dict[str, Any]:
     if not isinstance(message, Mapping):
         raise TypeError(
-            f"{where} is {with_article(message)}; it must be a dict with role and content"
+            f"{location} is {with_article(message)}; it must be a dict with role and content"
         )
-    checked: dict[str, Any] = plain(message, where)
+    checked: dict[str, Any] = plain(message, location)
     role, content = checked.get("role"), checked.get("content")
     if not isinstance(role, str) or role not in ROLES:
-        raise ValueError(f"{where}.role is {role!r}; it must be one of {', '.join(sorted(ROLES))}")
+        raise ValueError(
+            f"{location}.role is {role!r}; it must be one of {', '.join(sorted(ROLES))}"
+        )
     if content is None and role not in ("assistant", "function"):
-        raise ValueError(f"{where} has no content; a {role} message needs one")
+        raise ValueError(f"{location} has no content; a {role} message needs one")
     if content is not None and not isinstance(content, (str, list)):
         raise TypeError(
-            f"{where}.content is {with_article(content)}; it must be a string or a list of parts"
+            f"{location}.content is {with_article(content)}; it must be a string or a list of parts"
         )
     for index, part in enumerate(content if isinstance(content, list) else ()):
         if not is_part(part):
-            needed = "it must be a dict with a type, such as 'image_url', or 'text' and a text"
-            raise TypeError(f"{where}.content[{index}] is {part!r:.60}; {needed}")
+            requirement = "it must be a dict with a type, such as 'image_url', or 'text' and a text"
+            raise TypeError(f"{location}.content[{index}] is {part!r:.60}; {requirement}")
     return checked
 
 

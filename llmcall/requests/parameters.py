@@ -37,25 +37,25 @@ UNKEYED = frozenset(
     }
 )
 # Accepted from TinyTroupe's scripts, and not sent.
-ACCEPTED = frozenset({"echo", "enable_pydantic_model_return"})
+ACCEPTED_UNSENT = frozenset({"echo", "enable_pydantic_model_return"})
 # In a response_format: the caller checks the answers, so that misfits are recorded as well.
 UNCHECKED = "unchecked"
 
 
 # What arguments must be, in words and as types of plain data. Other parameters are not checked,
 # since servers differ.
-NUMBER, WHOLE, OBJECT = ("a number", int, float), ("a whole number", int), ("a dict", dict)
+NUMBER, WHOLE_NUMBER, OBJECT = ("a number", int, float), ("a whole number", int), ("a dict", dict)
 SWITCH = ("True or False", bool)
 KINDS: dict[str, tuple[Any, ...]] = {
     "temperature": NUMBER,
     "top_p": NUMBER,
     "frequency_penalty": NUMBER,
     "presence_penalty": NUMBER,
-    "max_tokens": WHOLE,
-    "max_completion_tokens": WHOLE,
-    "seed": WHOLE,
-    "n": WHOLE,
-    "dimensions": WHOLE,
+    "max_tokens": WHOLE_NUMBER,
+    "max_completion_tokens": WHOLE_NUMBER,
+    "seed": WHOLE_NUMBER,
+    "n": WHOLE_NUMBER,
+    "dimensions": WHOLE_NUMBER,
     "reasoning_effort": ("a string", str),
     "service_tier": ("a string", str),
     "stop": ("a string or a list of strings", str, list),
@@ -67,7 +67,7 @@ KINDS: dict[str, tuple[Any, ...]] = {
     "deadline": NUMBER,
     "waiting_time": NUMBER,
     "exponential_backoff_factor": NUMBER,
-    "max_attempts": WHOLE,
+    "max_attempts": WHOLE_NUMBER,
     "sample": ("a string or a whole number", str, int),
     "cache": SWITCH,
     "dedent_messages": SWITCH,
@@ -81,14 +81,14 @@ def check_names(params: Mapping[str, Any], kind: str = "chat") -> None:
     :raises TypeError: if it lacks one; names it, the nearest known one, and ``extra_body``.
     """
     table = parameters_of(kind)
-    for name in params.keys() - table - ACCEPTED:
+    for name in params.keys() - table - ACCEPTED_UNSENT:
         if name in ("stream", "stream_options"):
             raise TypeError(
                 f"{name!r} is not an argument of this method; use stream_message() to stream"
             )
         hint = nearest(name, sorted(table)) or "."
-        beyond = f"Put parameters that only your server knows into extra_body={{{name!r}: …}}"
-        raise TypeError(f"unknown parameter {name!r}{hint} {beyond}")
+        remedy = f"Put parameters that only your server knows into extra_body={{{name!r}: …}}"
+        raise TypeError(f"unknown parameter {name!r}{hint} {remedy}")
 
 
 def configured_parameters(settings: Settings) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def given_parameters(params: Mapping[str, Any]) -> dict[str, Any]:
     parameters = {
         name: _value(name, value)
         for name, value in params.items()
-        if value is not None and name not in ACCEPTED
+        if value is not None and name not in ACCEPTED_UNSENT
     }
     limit = parameters.pop("max_completion_tokens", None)
     if limit is not None and parameters.setdefault("max_tokens", limit) != limit:
@@ -153,14 +153,14 @@ def expected_answer(response_format: Any) -> Any:
     """
     if not isinstance(response_format, dict):
         return response_format
-    described = response_format.get("json_schema")
+    json_schema = response_format.get("json_schema")
     if (
         UNCHECKED in response_format
-        or not isinstance(described, dict)
-        or described.get("strict") is not True
+        or not isinstance(json_schema, dict)
+        or json_schema.get("strict") is not True
     ):
         return None
-    schema = described.get("schema")
+    schema = json_schema.get("schema")
     return None if schema is None else json.dumps(plain(schema, "response_format"))
 
 

@@ -10,15 +10,15 @@ from ..surrogates import check_unicode, joined_surrogates
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-SPEAKER = ("role", "content")  # a message's fields that come first in a file
+FIRST_FIELDS = ("role", "content")  # a message's fields that come first in a file
 INTEGER_BITS = 14_000  # 4,214 digits: Python reads and writes no decimal number of more than 4,300
 
 
-def plain(value: Any, where: str, exact: bool = False, *, surrogates: bool = False) -> Any:
+def plain(value: Any, location: str, exact: bool = False, *, surrogates: bool = False) -> Any:
     """Return a copy of JSON-like data in which a number has one form (1.0 is 1).
 
     :param value: plain data; mappings, tuples and other kinds of numbers are converted.
-    :param where: where the value is, for messages, e.g. ``messages[2].content``.
+    :param location: where the value is, for messages, e.g. ``messages[2].content``.
     :param exact: whether the data will be recorded: 1.0 stays 1.0, bytes are allowed, and lone
         surrogates and numbers with too many digits are refused.
     :param surrogates: whether lone surrogates are allowed, as in an answer; JSON can escape them.
@@ -31,36 +31,36 @@ def plain(value: Any, where: str, exact: bool = False, *, surrogates: bool = Fal
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
-                raise TypeError(f"{where} has the key {name!r}; keys must be strings")
+                raise TypeError(f"{location} has the key {name!r}; keys must be strings")
         return {
-            _text(name, where, exact and not surrogates): plain(
-                item, f"{where}.{name}", exact, surrogates=surrogates
+            _text(name, location, exact and not surrogates): plain(
+                item, f"{location}.{name}", exact, surrogates=surrogates
             )
             for name, item in value.items()
         }
     if isinstance(value, (list, tuple)):
         return [
-            plain(item, f"{where}[{index}]", exact, surrogates=surrogates)
+            plain(item, f"{location}[{index}]", exact, surrogates=surrogates)
             for index, item in enumerate(value)
         ]
     if isinstance(value, str):
-        return _text(value, where, exact and not surrogates)
-    return bytes(value) if exact and isinstance(value, bytes) else _number(value, where, exact)
+        return _text(value, location, exact and not surrogates)
+    return bytes(value) if exact and isinstance(value, bytes) else _number(value, location, exact)
 
 
-def _text(text: str, where: str, must_be_unicode: bool) -> str:
+def _text(text: str, location: str, must_be_unicode: bool) -> str:
     if must_be_unicode:
-        check_unicode(text, where)
+        check_unicode(text, location)
     return str.__str__(text)
 
 
-def _number(value: Any, where: str, exact: bool) -> int | float:
+def _number(value: Any, location: str, exact: bool) -> int | float:
     if type(value) is not float:
         from numbers import Integral, Rational, Real
 
         if isinstance(value, Integral):
             if exact and int(value).bit_length() > INTEGER_BITS:
-                raise ValueError(f"{where} is a number of too many digits to be recorded")
+                raise ValueError(f"{location} is a number of too many digits to be recorded")
             return int(value)
         if not isinstance(value, Real) or (exact and isinstance(value, Rational)):
             kinds = (
@@ -68,10 +68,10 @@ def _number(value: Any, where: str, exact: bool) -> int | float:
                 if exact
                 else "dict, list, str, number, bool or None"
             )
-            raise TypeError(f"{where} is {with_article(value)}; it must be plain data ({kinds})")
+            raise TypeError(f"{location} is {with_article(value)}; it must be plain data ({kinds})")
         value = float(value)
     if value != value or value in (float("inf"), float("-inf")):
-        raise ValueError(f"{where} is {value}, which JSON cannot represent")
+        raise ValueError(f"{location} is {value}, which JSON cannot represent")
     return int(value) if value.is_integer() and not exact else value
 
 
@@ -99,8 +99,8 @@ def ordered_names(data: Mapping[str, Any]) -> list[str]:
     names = sorted(data)
     if "role" not in data:
         return names
-    return [name for name in SPEAKER if name in data] + [
-        name for name in names if name not in SPEAKER
+    return [name for name in FIRST_FIELDS if name in data] + [
+        name for name in names if name not in FIRST_FIELDS
     ]
 
 

@@ -20,16 +20,16 @@ def under_settings(request: Mapping[str, Any], settings: Settings) -> dict[str, 
 
     :param request: the request; its own namespace is dropped.
     """
-    renewed = {name: value for name, value in request.items() if name != "namespace"}
+    new_request = {name: value for name, value in request.items() if name != "namespace"}
     namespace: str | None = settings.cache_namespace
     if "model" in request:
         model = resolve(str(request["model"]), settings.aliases)
-        renewed["model"] = model
+        new_request["model"] = model
         namespace = _namespace_of(model, settings)
-    _normalize(renewed, settings)
+    _normalize(new_request, settings)
     if namespace:
-        renewed["namespace"] = namespace
-    return renewed
+        new_request["namespace"] = namespace
+    return new_request
 
 
 def _namespace_of(model: str, settings: Settings) -> str | None:

@@ -50,12 +50,12 @@ def response_format(output_type: Any) -> dict[str, Any] | None:
     """
     if output_type is str:
         return None
-    full = dict(full_schema(output_type))
+    schema = dict(full_schema(output_type))
     if json_kind(output_type) != "object":
-        definitions = {"$defs": full.pop("$defs")} if "$defs" in full else {}
-        full = {"type": "object", "properties": {"value": full}, **definitions}
+        definitions = {"$defs": schema.pop("$defs")} if "$defs" in schema else {}
+        schema = {"type": "object", "properties": {"value": schema}, **definitions}
     try:
-        return _format(output_type, strict(full), is_strict=True)
+        return _format(output_type, strict(schema), is_strict=True)
     except ValueError:
         return None
 
@@ -501,8 +501,12 @@ def _strict(schema: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:
     if is_open or not {"type", "anyOf", "$ref"}.intersection(node):
         raise ValueError(schema)
     if is_object:
-        inside = {name: _strict(item, definitions) for name, item in node["properties"].items()}
-        node |= {"properties": inside, "required": list(inside), "additionalProperties": False}
+        properties = {name: _strict(item, definitions) for name, item in node["properties"].items()}
+        node |= {
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
     if node.get("type") == "array":
         node["items"] = _strict(node.get("items"), definitions)
     if "anyOf" in node:

@@ -105,10 +105,10 @@ def _lasting(value: Any) -> Any:
         return [_lasting(each) for each in value]
     if not isinstance(value, dict):
         return value
-    left_out = set(VOLATILE)
+    omitted_names = set(VOLATILE)
     if WITH_NEW_IDS & {_text(value.get("type")), _text(value.get("object"))}:
-        left_out.add("id")
-    return {name: _lasting(each) for name, each in value.items() if name not in left_out}
+        omitted_names.add("id")
+    return {name: _lasting(each) for name, each in value.items() if name not in omitted_names}
 
 
 def _text(value: Any) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 QUESTIONS = ("input", "arguments", "body")
 
 
-SHOWN = 60  # characters of a text in a repr
+REPR_CHARACTERS = 60  # characters of a text in a repr
 
 
 FIELDS = (
@@ -236,7 +236,9 @@ class Record:
         return hash(self.cache_key)
 
     def __repr__(self) -> str:
-        prompt, answer = (printable(one_line(text, SHOWN)) for text in (self.prompt, self.answer))
+        prompt, answer = (
+            printable(one_line(text, REPR_CHARACTERS)) for text in (self.prompt, self.answer)
+        )
         return (
             f"Record({self.kind!r}, sample={self.sample!r}, prompt={prompt!r}, answer={answer!r})"
         )

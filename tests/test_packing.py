@@ -533,6 +533,17 @@ def test_a_tolerance_lets_numbers_differ(package: Path, name: str) -> None:
 
 
 @pytest.mark.newest_only
+def test_two_values_that_are_no_number_are_the_same(package: Path) -> None:
+    """``NaN`` in both versions of a JSON result is no difference beside the one that there is."""
+    edited(package / "data/data/rate.txt", "1.1", "nan")
+    edited(package / "results/out/all.json", "8.8", "NaN")
+    edited(package / "results/out/all.json", "answer 1", "answer one")
+    mend(package)
+    differences = failed(llmcall.verify(package))["result out/all.json"]
+    assert differences == "rows[1][1]: 'answer one' became 'answer 1'"
+
+
+@pytest.mark.newest_only
 @pytest.mark.parametrize("tolerance", [-0.1, math.nan])
 def test_a_tolerance_below_zero_is_refused(tolerance: float) -> None:
     """So is one that is no number: it would let everything differ."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -121,7 +122,7 @@ def _lines_of(text: str) -> list[str]:
 
 
 def _is_same(old: Any, new: Any, tolerance: float) -> bool:
-    if old == new:
+    if old == new or _are_nan(old, new):
         return True
     if not tolerance or MISSING in (old, new) or None in (old, new):
         return False
@@ -131,8 +132,12 @@ def _is_same(old: Any, new: Any, tolerance: float) -> bool:
         return False
 
 
+def _are_nan(*values: Any) -> bool:
+    return all(isinstance(value, float) and math.isnan(value) for value in values)
+
+
 def _is_near(old: float, new: float, tolerance: float) -> bool:
-    if old != old and new != new:  # both are NaN
+    if _are_nan(old, new):
         return True
     return abs(old - new) <= tolerance * max(1.0, abs(old), abs(new))
 

@@ -59,10 +59,10 @@ def mapped_error(error: BaseException, url: str) -> APIError:
     )
     if isinstance(error, (openai.APITimeoutError, *http_errors("TimeoutException"))):
         return RequestTimeoutError(f"no answer from {url} within the timeout ({description})")
-    return unreachable(cause, url, description.removesuffix("."))
+    return connection_error(cause, url, description.removesuffix("."))
 
 
-def unreachable(error: BaseException, url: str, description: str) -> ServiceError:
+def connection_error(error: BaseException, url: str, description: str) -> ServiceError:
     """Return the error for a server that cannot be reached, or whose connection broke.
 
     :param description: what happened.

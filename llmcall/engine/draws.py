@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .prepared_call import Call, PreparedCall
 
 
-def sampled(call: Call) -> Call:
+def with_sample(call: Call) -> Call:
     """Return a call with its sample and key: in a scope, it takes the next draw unless its options
     name one.
 
@@ -38,7 +38,7 @@ def sampled(call: Call) -> Call:
 
 
 def _with_draw(call: Call, request: Request, identity_hash: Any) -> Call:
-    """Return a call with its draw; see :func:`sampled`.
+    """Return a call with its draw; see :func:`with_sample`.
 
     :param request: its request, whose key has no sample yet.
     :param identity_hash: what :func:`llmcall.requests.keys.identity` returns for the request.
@@ -46,7 +46,7 @@ def _with_draw(call: Call, request: Request, identity_hash: Any) -> Call:
     request_key = request.cache_key
     active = scope_of_call()
     path = "" if active is None else active.path
-    call = in_arm(call, active)
+    call = with_arm(call, active)
     draw = None
     sample = None
     if call.options.sample is not None:
@@ -62,7 +62,7 @@ def _with_draw(call: Call, request: Request, identity_hash: Any) -> Call:
     return replace(call, request=request, scope=path, draw=draw)
 
 
-def in_arm(call: Call, active: ActiveScope | None) -> Call:
+def with_arm(call: Call, active: ActiveScope | None) -> Call:
     """Return a call with the arm that it is in.
 
     :param active: the scope of the call, or ``None`` outside any.

@@ -109,7 +109,7 @@ def _store_shares(calls: Sequence[ModelCall], texts: list[str], sent: Sent) -> l
     """Store the embeddings of a response, each with its share of tokens and cost."""
     usage = TokenUsage.of(sent.response)
     cost = calls[0].count_answer(usage, sent.endpoint, served=sent.response.get("model"))
-    vectors = [packed_vector(item["embedding"]) for item in in_order(sent.response)]
+    vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(sent.response)]
     _warn_of_dimensions(calls[0], len(vectors[0]) // FLOAT32)
     total = usage.input_tokens
     tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
@@ -147,7 +147,7 @@ def _warn_of_dimensions(call: ModelCall, returned: int) -> None:
         )
 
 
-def in_order(response: Any) -> list[dict[str, Any]]:
+def ordered_embeddings(response: Any) -> list[dict[str, Any]]:
     """Return the embeddings in the order of the texts.
 
     A server may number none of them, or all with 0: then they are in order.

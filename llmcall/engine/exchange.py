@@ -20,7 +20,7 @@ from .endpoint_failures import EndpointFailures
 from .estimates import tokens_used
 from .flights import handed_to_reader
 from .quotas import quotas_in
-from .retry import retried
+from .retry import retry
 from .service_tiers import (
     FLEX,
     FLEX_TIMEOUT,
@@ -81,7 +81,7 @@ class Exchange:
         policy = self.policy
         while True:
             try:
-                return (yield from retried(policy, self.call.label, self.attempt))
+                return (yield from retry(policy, self.call.label, self.attempt))
             except RateLimitError as error:
                 fallback = self.call.settings.flex_fallback
                 if fallback == "fail" or not lacks_capacity(error, self.body):

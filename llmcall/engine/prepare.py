@@ -19,7 +19,7 @@ from ..requests.parameters import (
 )
 from ..scopes import current_scope, next_order
 from ..types import Request
-from .draws import in_arm, sampled
+from .draws import with_arm, with_sample
 from .model_call import ModelCall
 from .options import Options, split_options
 
@@ -110,7 +110,7 @@ def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) ->
         cache_key="",
         expected=parameters.expected,
     )
-    return sampled(context.call(request, parameters.options, parse=parameters.parse))
+    return with_sample(context.call(request, parameters.options, parse=parameters.parse))
 
 
 def prepare_again(client: Caller, recorded_request: Mapping[str, Any], sample: str) -> ModelCall:
@@ -156,7 +156,7 @@ def prepare_embeddings(
     for single_text in texts_of(text):
         request = _request_of_text(single_text, parameters)
         call = context.call(request, parameters.options, scope=path)
-        calls.append(in_arm(call, active))
+        calls.append(with_arm(call, active))
     return calls
 
 

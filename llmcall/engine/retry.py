@@ -87,7 +87,7 @@ def _or_default(value: T | None, default: T) -> T:
     return default if value is None else value
 
 
-def retried(policy: RetryPolicy, label: str, attempt: Callable[[int], Flow[T]]) -> Flow[T]:
+def retry(policy: RetryPolicy, label: str, attempt: Callable[[int], Flow[T]]) -> Flow[T]:
     """Make attempts until one succeeds or the policy forbids another, and return its result.
 
     :param label: what is tried, for the log.

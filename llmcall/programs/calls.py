@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..clients.api_errors import failure
 from ..clients.openai import OpenAIClient
-from ..clients.sdk_exceptions import unreachable
+from ..clients.sdk_exceptions import connection_error
 from ..clients.sdk_transport import ChunkReader
 from ..engine.drivers import adrive, drive
 from ..engine.effects import END
-from ..engine.embeddings import in_order
+from ..engine.embeddings import ordered_embeddings
 from ..engine.service_tiers import tier_of
 from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
@@ -164,7 +164,7 @@ class ProgramCall:
         data = response.get("data")
         if not _are_objects(data) or len(data) != len(program_texts):
             return response
-        vectors = dict(zip(program_texts, in_order(response), strict=True))
+        vectors = dict(zip(program_texts, ordered_embeddings(response), strict=True))
         request_texts = request.body["input"]
         data = [{**vectors[text], "index": index} for index, text in enumerate(request_texts)]
         return {**response, "data": data}
@@ -206,7 +206,7 @@ class ProgramCall:
         except self.http.TimeoutException as error:
             raise RequestTimeoutError(f"no answer from {address} within the timeout") from error
         except self.http.TransportError as error:
-            raise unreachable(error, address, f"{type(error).__name__}: {error}") from error
+            raise connection_error(error, address, f"{type(error).__name__}: {error}") from error
 
     def _attempt(self, request: Request, timeout: float | None) -> Any:
         """Return the HTTP request of an attempt: the program's own if neither the body nor the

@@ -12,7 +12,7 @@ from ..cassettes.current import active_cassette
 from ..cassettes.misses import guards
 from ..cassettes.uses import function_scope
 from ..display.printable import printable
-from ..engine.draws import sampled
+from ..engine.draws import with_sample
 from ..engine.prepared_call import PreparedCall
 from ..engine.usage import Meter
 from ..requests.normalizers import normalizer
@@ -150,7 +150,7 @@ def prepare_function(
         order=next_order(),
         **fields,
     )
-    return sampled(call)
+    return with_sample(call)
 
 
 def normalized(value: Any, settings: Settings) -> Any:

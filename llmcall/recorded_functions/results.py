@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine.effects import Do, Send, with_cache
 from ..engine.flights import share
 from ..engine.lookup import lookup
-from ..engine.retry import RetryPolicy, retried
+from ..engine.retry import RetryPolicy, retry
 from ..errors import APIError, LLMCallError
 from ..failures import LEFT, is_left
 from ..requests.plain_data import ordered, plain
@@ -108,7 +108,7 @@ def _send(call: FunctionCall) -> Flow[Any]:
             return (yield from call.counter.attempt(call, policy, number))
         return (yield Send(call, call.request, policy.time_left()))
 
-    return (yield from retried(policy, call.name, attempt))
+    return (yield from retry(policy, call.name, attempt))
 
 
 def _store(call: FunctionCall, record: Record) -> Record:

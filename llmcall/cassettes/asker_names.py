@@ -63,7 +63,7 @@ class AskerNames:
 
     def _is_shared(self, draw: Draw) -> bool:
         """Return whether several askers make the same request."""
-        if draw.equal is None:
+        if draw.equal_requests is None:
             return False
         recorded = self.recorded_askers(draw.path, draw.request_key)
-        return len({*draw.equal.askers, *recorded.values()}) > 1
+        return len({*draw.equal_requests.askers, *recorded.values()}) > 1

@@ -136,7 +136,7 @@ def map(
         return _plan(job, items, options, context)
     with _open_run(job, items, options, context) as run:
         try:
-            for _ in run.finished():
+            for _ in run.complete_items():
                 pass
         except BaseException as error:
             run.end(error, lambda: run.results.in_order(length_of(items)))
@@ -184,7 +184,7 @@ def _yield_results(
         results = run.results
         token = run.begin()
         try:
-            for number in run.finished():
+            for number in run.complete_items():
                 if run.is_complete():
                     run.failures.end(token)
                 yield number, run.receive(number)

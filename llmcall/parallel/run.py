@@ -79,12 +79,12 @@ class MapRun:
         self.failures = group.failures if group.path or group.cassette is not None else Failures()
         self._group = group
         self._tasks = tasks
-        self._count = count
-        self._total = None if count is None else count * options.repeats
+        self._item_count = count
+        self._draw_count = None if count is None else count * options.repeats
         self._on_error = options.on_error
         self._bar = bar
-        self._workers = _workers(options)
-        self._threads = DaemonThreads(self._workers)  # none begins if an executor is given
+        self._worker_count = _worker_count(options)
+        self._threads = DaemonThreads(self._worker_count)  # none begins if an executor is given
         self._executor = options.executor
         self._has_begun_all = False
         # Each task with its future, from its submission until its result is collected.
@@ -96,20 +96,20 @@ class MapRun:
         self._draws: dict[int, list[TaskDraws]] = {}
         self._received_draws: list[TaskDraws] = []
 
-    def finished(self) -> Iterator[int]:
+    def complete_items(self) -> Iterator[int]:
         """Yield each item's number once it is complete. Call :meth:`end` after any exception."""
         for task in self._tasks:
             self._submit(task)
             while self._is_full() or self._can_hand_on():
-                if (number := self._next()) is not None:
+                if (number := self._next_complete_item()) is not None:
                     yield number
         self._has_begun_all = True
         while self._under_way:
-            if (number := self._next()) is not None:
+            if (number := self._next_complete_item()) is not None:
                 yield number
 
     def _is_full(self) -> bool:
-        return len(self._under_way) >= LOOK_AHEAD * self._workers
+        return len(self._under_way) >= LOOK_AHEAD * self._worker_count
 
     def _can_hand_on(self) -> bool:
         # Keep the last result until it is known whether another item follows, so that its receiver
@@ -129,7 +129,7 @@ class MapRun:
             self._under_way[task] = future
             future.add_done_callback(lambda _: self._finished_tasks.put(task))
 
-    def _next(self) -> int | None:
+    def _next_complete_item(self) -> int | None:
         """Wait for the next finished task; return the number of its item if that is complete."""
         task = self._wait()
         result = self._collect(task)
@@ -172,7 +172,7 @@ class MapRun:
             if self._on_error == "return":
                 value = error
             else:
-                words = item_words(task.item, task.position, self._count)
+                words = item_words(task.item, task.position, self._item_count)
                 logger().error("%s failed: %s: %s", words, type(error).__name__, error)
         self._finished_count += 1
         self._bar.step()
@@ -260,7 +260,7 @@ class MapRun:
 
     def _report_end(self, error: BaseException) -> None:
         """Report how many results are kept, and which item failed."""
-        of_all = f" of {self._total}" if self._total is not None else ""
+        of_all = f" of {self._draw_count}" if self._draw_count is not None else ""
         done = f"{self._finished_count}{of_all} done"
         if isinstance(error, KeyboardInterrupt):
             if threading.current_thread() is threading.main_thread():
@@ -270,7 +270,7 @@ class MapRun:
         if self._finished_count:
             note = f"{done}; finished items are kept, so another run continues from there"
         if self._failed_task is not None:
-            note = f"{item_words(self._failed_task.item, self._failed_task.position, self._count)}: {note}"
+            note = f"{item_words(self._failed_task.item, self._failed_task.position, self._item_count)}: {note}"
         if hasattr(error, "add_note"):
             error.add_note(note)
         else:  # Python 3.10
@@ -297,7 +297,7 @@ class MapRun:
         :param token: of :meth:`begin`.
         """
         self._cancel()
-        if self._under_way and self._workers > 1:
+        if self._under_way and self._worker_count > 1:
             self.failures.end(token, left=True)
         self._give_back_unreceived()
 
@@ -324,7 +324,7 @@ def _result_of(future: Future[TaskResult] | None) -> TaskResult:
     return future.result() if error is None else TaskResult(error=error)
 
 
-def _workers(options: MapOptions) -> int:
+def _worker_count(options: MapOptions) -> int:
     """Return the number of tasks that run at once."""
     if options.workers is not None:
         return options.workers

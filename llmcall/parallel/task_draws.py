@@ -41,13 +41,13 @@ class TaskDraws(Draws):
         self,
         request: ScopedRequest,
         asker: str | None = None,
-        equal: EqualRequests | None = None,
+        equal_requests: EqualRequests | None = None,
     ) -> int:
         """Return the number of a draw; see :meth:`Draws.take`.
 
         :raises KeyboardInterrupt: if the draws were given back, since the task's map is over.
         """
-        number = self._scope_draws.take(request, asker, equal)
+        number = self._scope_draws.take(request, asker, equal_requests)
         self.numbers.append(DrawNumber(request, number))
         if self._is_over:
             self.give_back(request, number)
@@ -114,10 +114,10 @@ class CellDraws(Draws):
         self,
         request: ScopedRequest,
         asker: str | None = None,
-        equal: EqualRequests | None = None,
+        equal_requests: EqualRequests | None = None,
     ) -> int:
         """Return the number of a draw; see :meth:`Draws.take`."""
-        number = super().take(request, asker, equal)
+        number = super().take(request, asker, equal_requests)
         self._take_in_scope(DrawNumber(request, number))
         return number
 

@@ -22,8 +22,8 @@ class DaemonThreads:
     """
 
     def __init__(self, workers: int) -> None:
-        self._workers = workers
-        self._count = 0
+        self._most_threads = workers
+        self._thread_count = 0
         self._todo: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
 
     def run(self, future: Future[Any], function: Callable[[], Any]) -> None:
@@ -33,9 +33,9 @@ class DaemonThreads:
             the function is not run.
         """
         self._todo.put((future, function))
-        if self._count < self._workers:
-            self._count += 1
-            name = f"llmcall map {self._count}"
+        if self._thread_count < self._most_threads:
+            self._thread_count += 1
+            name = f"llmcall map {self._thread_count}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
@@ -54,5 +54,5 @@ class DaemonThreads:
 
     def close(self) -> None:
         """End the threads once nothing is left to run; this waits for none of them."""
-        for _ in range(self._count):
+        for _ in range(self._thread_count):
             self._todo.put(None)

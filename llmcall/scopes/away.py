@@ -64,7 +64,7 @@ class AwayDraws(Draws):
         self,
         request: ScopedRequest,
         asker: str | None = None,
-        equal: EqualRequests | None = None,
+        equal_requests: EqualRequests | None = None,
     ) -> int:
         """Return the number of a draw; see :meth:`Draws.take`.
 
@@ -76,7 +76,7 @@ class AwayDraws(Draws):
                 f"this process runs a function that was bound in the arm{name}, and the arm would not know of this "
                 f"draw, so it would make the same draw again. {REMEDIES}"
             )
-        number = super().take(request, asker, equal)
+        number = super().take(request, asker, equal_requests)
         self.unsent_numbers.append(DrawNumber(request, number))
         return number
 

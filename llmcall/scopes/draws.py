@@ -40,7 +40,7 @@ class Draws:
 
     __slots__ = (
         "__weakref__",
-        "_equal",
+        "_equal_requests",
         "_process",
         "_returned",
         "_taken_numbers",
@@ -61,7 +61,7 @@ class Draws:
         # Thread, task and asker of a request's last draw, until its call ends.
         self._under_way: dict[ScopedRequest, tuple[int, int, str | None]] = {}
         # Who asks a request, if askers have names.
-        self._equal: dict[ScopedRequest, EqualRequests] = {}
+        self._equal_requests: dict[ScopedRequest, EqualRequests] = {}
         # By path and key: who took each number in an arm, if askers have names.
         self._takers: dict[tuple[str, str], dict[int, str]] = {}
 
@@ -74,21 +74,21 @@ class Draws:
         :param source: the cassette or cache that holds their records.
         :param read_askers: reads who asked when the draws were recorded.
         """
-        equal = self._equal.get(request)
-        if equal is None or equal.source is not source:
+        equal_requests = self._equal_requests.get(request)
+        if equal_requests is None or equal_requests.source is not source:
             # Reads records, so the lock is not held here.
             new = EqualRequests(source, read_askers())
             with _lock:
-                equal = self._equal.get(request)
-                if equal is None or equal.source is not source:
-                    self._equal[request] = equal = new
-        return equal
+                equal_requests = self._equal_requests.get(request)
+                if equal_requests is None or equal_requests.source is not source:
+                    self._equal_requests[request] = equal_requests = new
+        return equal_requests
 
     def take(
         self,
         request: ScopedRequest,
         asker: str | None = None,
-        equal: EqualRequests | None = None,
+        equal_requests: EqualRequests | None = None,
     ) -> int:
         """Take a number for a draw and return it.
 
@@ -99,17 +99,17 @@ class Draws:
 
         :param request: what is drawn.
         :param asker: who asks, if askers have names.
-        :param equal: the equal requests of the scope, if askers have names.
+        :param equal_requests: the equal requests of the scope, if askers have names.
         """
         caller = threading.get_ident(), id(current_task()), asker
         with _lock:
             self._accept_returned()
-            number = self._free_number(request, asker, equal)
+            number = self._free_number(request, asker, equal_requests)
             self._take(request, number)
             other_caller = self._under_way.get(request, caller)
             self._under_way[request] = caller
-        if equal is not None and other_caller[2] != asker:
-            equal.were_at_once = True
+        if equal_requests is not None and other_caller[2] != asker:
+            equal_requests.were_at_once = True
         if other_caller != caller and other_caller[2] == asker:
             callers = "threads" if other_caller[0] != caller[0] else "tasks"
             warn_once(
@@ -153,8 +153,8 @@ class Draws:
         :param stored_at: when the answer was recorded, or ``None`` if this call recorded it.
         """
         self._under_way.pop(request, None)
-        is_own = self._process is this_process()
-        if is_own or stored_at is None or stored_at < self.since:
+        is_own_process = self._process is this_process()
+        if is_own_process or stored_at is None or stored_at < self.since:
             return
         _warn_of_same_draw(request.path)
 
@@ -165,7 +165,7 @@ class Draws:
             return {arm: numbers.numbers() for arm, numbers in self._taken_numbers.items()}
 
     def _free_number(
-        self, request: ScopedRequest, asker: str | None, equal: EqualRequests | None
+        self, request: ScopedRequest, asker: str | None, equal_requests: EqualRequests | None
     ) -> int:
         path, key, arm = request
         taken_numbers = self._numbers_to_avoid(arm)
@@ -175,15 +175,15 @@ class Draws:
 
         lowest = max(numbers.lowest_free(path, key) for numbers in taken_numbers)
         free_numbers = filter(is_free, itertools.count(lowest))
-        if equal is None or asker is None:
+        if equal_requests is None or asker is None:
             return next(free_numbers)
-        equal.askers.add(asker)
-        own_number = equal.own_number(asker, is_free)
+        equal_requests.askers.add(asker)
+        own_number = equal_requests.own_number(asker, is_free)
         if own_number is not None:
             return own_number
         if arm is None:
-            return next(number for number in free_numbers if not equal.is_reserved(number))
-        return self._number_in_arm(request, asker, equal, is_free, free_numbers)
+            return next(number for number in free_numbers if not equal_requests.is_reserved(number))
+        return self._number_in_arm(request, asker, equal_requests, is_free, free_numbers)
 
     def _numbers_to_avoid(self, arm: ArmPath | None) -> list[TakenNumbers]:
         """Return the numbers that a draw in an arm, or outside any, may not take."""
@@ -195,7 +195,7 @@ class Draws:
         self,
         request: ScopedRequest,
         asker: str,
-        equal: EqualRequests,
+        equal_requests: EqualRequests,
         is_free: Callable[[int], bool],
         free_numbers: Iterator[int],
     ) -> int:
@@ -208,11 +208,11 @@ class Draws:
         number = next(filter(is_free, own_numbers), None)
         if number is not None:
             return number
-        may_record = equal.recorded.is_recording or not equal.recorded.askers
+        may_record = equal_requests.recorded.is_recording or not equal_requests.recorded.askers
         number = next(
             number
             for number in free_numbers
-            if not equal.is_reserved(number) and not (may_record and number in takers)
+            if not equal_requests.is_reserved(number) and not (may_record and number in takers)
         )
         takers.setdefault(number, asker)
         return number
@@ -225,8 +225,8 @@ class Draws:
         while self._returned:
             request, number = self._returned.popleft()
             self._taken_numbers[request.arm].give_back(request.path, request.key, number)
-            if equal := self._equal.get(request):
-                equal.give_back(number)
+            if equal_requests := self._equal_requests.get(request):
+                equal_requests.give_back(number)
 
 
 def _warn_of_same_draw(path: str) -> None:
@@ -252,10 +252,10 @@ class Draw:
     :param read_askers: reads who asked when the draws were recorded.
     :ivar sample: scope path and number, ``"trial/lisa#0"``.
     :ivar asker: the asker's name, or ``None`` if askers have no names.
-    :ivar equal: the equal requests of the scope, or ``None`` if askers have no names.
+    :ivar equal_requests: the equal requests of the scope, or ``None`` if askers have no names.
     """
 
-    __slots__ = ("_draws", "_number", "_pending", "asker", "equal", "sample")
+    __slots__ = ("_draws", "_number", "_pending", "asker", "equal_requests", "sample")
 
     def __init__(
         self,
@@ -266,9 +266,11 @@ class Draw:
     ) -> None:
         asker = current_asker()
         self.asker = None if asker is None else asker.name
-        self.equal = None if asker is None else draws.equal_requests(request, source, read_askers)
+        self.equal_requests = (
+            None if asker is None else draws.equal_requests(request, source, read_askers)
+        )
         self._draws = draws
-        self._number = DrawNumber(request, draws.take(request, self.asker, self.equal))
+        self._number = DrawNumber(request, draws.take(request, self.asker, self.equal_requests))
         self.sample = f"{request.path}#{self._number.number}"
         # The first call that settles the draw pops it, which is atomic.
         self._pending = [True]
@@ -298,8 +300,8 @@ class Draw:
 
         :param recorded_asker: the asker in the record, or ``None`` if that is unknown.
         """
-        if self.asker is not None and self.equal is not None:
-            self.equal.note_recorded_asker(self._number.number, self.asker, recorded_asker)
+        if self.asker is not None and self.equal_requests is not None:
+            self.equal_requests.note_recorded_asker(self._number.number, self.asker, recorded_asker)
 
     def give_back(self) -> None:
         """Free its number, unless its call has an answer."""

@@ -544,6 +544,15 @@ def test_two_values_that_are_no_number_are_the_same(package: Path) -> None:
 
 
 @pytest.mark.newest_only
+def test_a_null_that_is_gone_is_named(package: Path) -> None:
+    """A field of a JSON result with the value ``null`` is not the same as no such field."""
+    edited(package / "results/out/all.json", '{"rows"', '{"tax": null, "rows"')
+    mend(package)
+    differences = failed(llmcall.verify(package))["result out/all.json"]
+    assert differences == "tax: None became nothing"
+
+
+@pytest.mark.newest_only
 @pytest.mark.parametrize("tolerance", [-0.1, math.nan])
 def test_a_tolerance_below_zero_is_refused(tolerance: float) -> None:
     """So is one that is no number: it would let everything differ."""

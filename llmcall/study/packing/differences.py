@@ -83,7 +83,9 @@ def _cell_differences(old: str, new: str, delimiter: str, tolerance: float) -> I
             word = "missing" if new_row is None else "new"
             yield f"row {number} is {word}: {_quoted(delimiter.join(old_row or new_row or []))}"
             continue
-        for column, (old_cell, new_cell) in enumerate(zip_longest(old_row, new_row)):
+        for column, (old_cell, new_cell) in enumerate(
+            zip_longest(old_row, new_row, fillvalue=MISSING)
+        ):
             if not _is_same(old_cell, new_cell, tolerance):
                 name = header[column] if number > 1 and column < len(header) else ""
                 label = f"column {name!r}" if name else f"column {column + 1}"
@@ -124,7 +126,7 @@ def _lines_of(text: str) -> list[str]:
 def _is_same(old: Any, new: Any, tolerance: float) -> bool:
     if old == new or _are_nan(old, new):
         return True
-    if not tolerance or MISSING in (old, new) or None in (old, new):
+    if not tolerance or MISSING in (old, new):
         return False
     try:
         return _is_near(float(old), float(new), tolerance)
@@ -158,6 +160,6 @@ def _is_same_text(old: str, new: str, tolerance: float) -> bool:
 
 
 def _quoted(value: Any) -> str:
-    if value is MISSING or value is None:
+    if value is MISSING:
         return "nothing"
     return repr(one_line(value, SHOWN)) if isinstance(value, str) else one_line(repr(value), SHOWN)

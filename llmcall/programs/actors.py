@@ -51,13 +51,14 @@ class Actors:
         self._scopes: dict[str, scopes.Scope] = {}
         self._lock = threading.Lock()
         # Counts for the notice at the end, if the system message names actors.
-        self._calls = 0
+        self._call_count = 0
         self._names: set[str] = set()
         self._openings: set[str] = set()  # digests of first user messages
-        self._askers: dict[str, str] = {}  # who asked first, by the digest of the request's body
-        self._has_equals = False  # whether several askers made equal requests
+        # By the digest of a request's body: who asked first.
+        self._first_askers: dict[str, str] = {}
+        self._has_equal_requests = False  # whether several askers made equal requests
         # By normalizer: digests of the system messages without what it removes.
-        self._normalized: dict[str, set[str]] = {name: set() for name in NORMALIZERS}
+        self._normalized_digests: dict[str, set[str]] = {name: set() for name in NORMALIZERS}
 
     def scope_of(
         self, request: ProgramRequest, normalize: Normalize | None
@@ -81,32 +82,36 @@ class Actors:
     def _count_call(self, request: ProgramRequest, name: str) -> None:
         """Count a call, for the notice at the end."""
         with self._lock:
-            self._calls += 1
+            self._call_count += 1
             self._openings.add(_digest(_user_text(request) or ""))
             self._note_asker(request)
             if name in self._names:
                 return
             self._names.add(name)
             text = _system_text(request) or ""
-            for normalizer_name, digests in self._normalized.items():
+            for normalizer_name, digests in self._normalized_digests.items():
                 normalize = normalizer((normalizer_name,))
                 digests.add(_digest(normalize(text) if normalize else text))
 
     def _note_asker(self, request: ProgramRequest) -> None:
         """Note whether several tasks or threads make equal requests, if all may be of one actor."""
         asker = askers.current()
-        if asker is None or self._has_equals or len(self._names) > 1:
+        if asker is None or self._has_equal_requests or len(self._names) > 1:
             return
         body = _digest(json.dumps(request.body, sort_keys=True))
-        self._has_equals = self._askers.setdefault(body, asker.name) != asker.name
+        self._has_equal_requests = self._first_askers.setdefault(body, asker.name) != asker.name
 
     def warn(self) -> None:
         """Warn if the system message does not tell the actors apart, with a proposal."""
         with self._lock:
-            calls, names, openings = self._calls, len(self._names), len(self._openings)
-            has_equals = self._has_equals
+            calls = self._call_count
+            names = len(self._names)
+            openings = len(self._openings)
+            has_equal_requests = self._has_equal_requests
             steady_names = [
-                name for name, digests in self._normalized.items() if 2 * len(digests) <= calls
+                name
+                for name, digests in self._normalized_digests.items()
+                if 2 * len(digests) <= calls
             ]
         are_enough = calls >= FEWEST_CALLS
         if are_enough and 2 * names > calls:
@@ -120,7 +125,7 @@ class Actors:
                 f"{calls} calls had {names} different system messages, and each one counts as an "
                 f"actor. If an actor's system message changes from call to call, {proposal}"
             )
-        elif names == 1 and ((are_enough and openings > 1) or has_equals):
+        elif names == 1 and ((are_enough and openings > 1) or has_equal_requests):
             proposal = PROPOSAL if openings > 1 else PROPOSAL_IF_EQUAL
             warn_once(
                 f"all {calls} calls with a system message have the same one, so they count as one "

@@ -78,22 +78,22 @@ class StandardError:
 
     def __init__(self) -> None:
         stream = sys.__stderr__
-        self._number: int | None = None
+        self._descriptor: int | None = None
         if stream is None:
             return
         self._encoding = stream.encoding
         with contextlib.suppress(OSError, ValueError):  # it is closed, or no file
-            self._number = os.dup(stream.fileno())
+            self._descriptor = os.dup(stream.fileno())
             after_fork_in_child(self._close)
 
     def print(self, line: str) -> None:
         """Print a line, if there is a standard error."""
-        if self._number is None:
+        if self._descriptor is None:
             return
         with (
             contextlib.suppress(OSError),
             open(
-                self._number,
+                self._descriptor,
                 "w",
                 encoding=self._encoding,
                 errors="backslashreplace",
@@ -103,9 +103,9 @@ class StandardError:
             print(line, file=file)
 
     def _close(self) -> None:
-        if self._number is not None:
-            os.close(self._number)
-            self._number = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 class Execution:
@@ -340,9 +340,9 @@ class Execution:
             return [_counts_line(asked, 0, usage.cached_calls, 0, refused, _cache_target())]
         not_recorded = cassette.failures.unanswered
         asked = cassette.asked + not_recorded
-        is_kept = cassette.is_written or not cassette.recorded
-        is_there = is_kept and self._file is not None and self._file.exists()
-        target = str(cassette.path) if is_there else f"{cassette.path} was not written"
+        is_saved = cassette.is_written or not cassette.recorded
+        is_file = is_saved and self._file is not None and self._file.exists()
+        target = str(cassette.path) if is_file else f"{cassette.path} was not written"
         line = _counts_line(
             asked, not_recorded, cassette.supplied, cassette.replayed, refused, target
         )

@@ -61,30 +61,36 @@ def main(
     as_json: bool,
 ) -> None:
     """Measure llmcall side by side with what a user would pick instead."""
-    given = {"rounds": rounds, "records": records}
+    size_overrides = {"rounds": rounds, "records": records}
     sizes = (SMALL if small else Sizes())._replace(
-        **{name: value for name, value in given.items() if value}
+        **{name: value for name, value in size_overrides.items() if value}
     )
-    places = Environments(environments)
+    contestant_environments = Environments(environments)
     entries = [TITLES[name] for name in names] or list(CONTESTANTS)
     results = {}
     with stub_server() as address:
-        bench = Bench(places, entries, address, sizes, lambda line: click.echo(line, err=True))
+        bench = Bench(
+            contestant_environments,
+            entries,
+            address,
+            sizes,
+            lambda line: click.echo(line, err=True),
+        )
         for name in cases or CASES:
             results[name] = run(name, bench)
             if not as_json:
                 click.echo("\n\n".join(map(table, results[name])) + "\n")
-    told = circumstances(places, entries)
+    facts = circumstances(contestant_environments, entries)
     if as_json:
         groups = {
             name: [group._asdict() | {"rows": group.rows()} for group in each]
             for name, each in results.items()
         }
         click.echo(
-            json.dumps({"circumstances": told, "cases": groups}, indent=2, ensure_ascii=False)
+            json.dumps({"circumstances": facts, "cases": groups}, indent=2, ensure_ascii=False)
         )
     else:
-        click.echo("\n".join(f"{name}: {value}" for name, value in told.items()))
+        click.echo("\n".join(f"{name}: {value}" for name, value in facts.items()))
 
 
 if __name__ == "__main__":

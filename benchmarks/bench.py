@@ -234,12 +234,12 @@ class _Turns:
 
     def figures(self) -> tuple[Figures, ...]:
         """Return what was measured so far."""
-        taken = {
+        columns = {
             title: list(zip(*values, strict=True))
             for title, values in self.values.items()
             if values
         }
-        return tuple(Figures(title, *values) for title, values in taken.items())
+        return tuple(Figures(title, *values) for title, values in columns.items())
 
     def _guarded(self, title: str, turn: Callable[[], list[float] | None]) -> list[float] | None:
         if title in self.skipped:

@@ -74,16 +74,16 @@ class Environments:
             raise
 
     def _python(self, name: str) -> str:
-        wanted = REQUIREMENTS[name]
-        place = self.folder / f"{name}-{_digest(sys.version, *wanted)}"
-        python = place / ("Scripts" if os.name == "nt" else "bin") / "python"
-        if not (place / "made").exists():
-            shutil.rmtree(place, ignore_errors=True)
-            _run([sys.executable, "-m", "venv", str(place)])
-            _install(python, wanted)
-            (place / "made").touch()
+        requirements = REQUIREMENTS[name]
+        environment = self.folder / f"{name}-{_digest(sys.version, *requirements)}"
+        python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
+        if not (environment / "made").exists():
+            shutil.rmtree(environment, ignore_errors=True)
+            _run([sys.executable, "-m", "venv", str(environment)])
+            _install(python, requirements)
+            (environment / "made").touch()
         if name == LLMCALL:
-            _install_checkout(python, place / "checkout")
+            _install_checkout(python, environment / "checkout")
         return str(python)
 
     def versions(self, name: str) -> dict[str, str]:
@@ -111,30 +111,32 @@ def _install_checkout(python: Path, stamp: Path) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "checkout")
-        left = shutil.ignore_patterns(
+        ignored = shutil.ignore_patterns(
             ".*", "__pycache__", "build", "dist", "*.egg-info", "tests", "benchmarks"
         )
-        shutil.copytree(ROOT, copy, ignore=left)
+        shutil.copytree(ROOT, copy, ignore=ignored)
         _install(python, [str(copy), *REQUIREMENTS[LLMCALL]])
         _install(python, ["--force-reinstall", "--no-deps", str(copy)])
     stamp.write_text(digest, encoding="utf-8")
 
 
-def _install(python: Path, wanted: Sequence[str]) -> None:
-    _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted])
+def _install(python: Path, requirements: Sequence[str]) -> None:
+    pip_install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _run([*pip_install, *requirements])
 
 
 def _run(command: list[str]) -> str:
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             command, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise EnvironmentMissingError(f"not installed within {INSTALL_SECONDS:.0f} s") from error
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        raise EnvironmentMissingError((said or done.stderr.splitlines() or ["pip failed"])[-1])
-    return done.stdout
+    if completed.returncode:
+        lines = completed.stderr.splitlines()
+        errors = [line for line in lines if line.startswith("ERROR")]
+        raise EnvironmentMissingError((errors or lines or ["pip failed"])[-1])
+    return completed.stdout
 
 
 def _digest(*parts: str) -> str:

@@ -33,13 +33,13 @@ class ContestantFailedError(Exception):
 
 def clean_environment() -> dict[str, str]:
     """Return the environment variables without proxies, and without what steers any contestant."""
-    kept = {
+    variables = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(PRIVATE) and not name.lower().endswith("_proxy")
     }
     # litellm would otherwise fetch its table of prices from the network when it is imported.
-    return kept | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    return variables | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
 class Process:
@@ -51,12 +51,12 @@ class Process:
 
     def __init__(self, python: str, order: Mapping[str, Any]) -> None:
         self._home = tempfile.TemporaryDirectory()
-        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             [python, "-I", str(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._stderr,
             cwd=self._home.name,
             env=clean_environment(),
             text=True,
@@ -76,8 +76,8 @@ class Process:
 
         :raises ContestantFailedError: where it fails.
         """
-        told = self._tell("")
-        return told if isinstance(told, list) else [told]
+        answer = self._tell("")
+        return answer if isinstance(answer, list) else [answer]
 
     def _tell(self, line: str) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -92,8 +92,8 @@ class Process:
 
     def _last_words(self) -> str:
         self._process.wait()
-        self._said.seek(0)
-        lines = [line for line in self._said.read().splitlines() if line.strip()]
+        self._stderr.seek(0)
+        lines = [line for line in self._stderr.read().splitlines() if line.strip()]
         errors = [line for line in lines if re.match(r"[\w.]+: ", line)]
         return (errors or lines or [f"ended with status {self._process.returncode}"])[-1].strip()[
             :200
@@ -109,5 +109,5 @@ class Process:
         self._process.wait()
         self._process.stdin.close()
         self._process.stdout.close()
-        self._said.close()
+        self._stderr.close()
         self._home.cleanup()

@@ -12,7 +12,7 @@ from .environments import LLMCALL, EnvironmentMissingError, Environments
 
 __all__ = ["circumstances"]
 
-SHOWN = (
+PACKAGES = (
     "llmcall-sim",
     "openai",
     "diskcache",
@@ -30,7 +30,7 @@ SHOWN = (
 def circumstances(environments: Environments, entries: Sequence[Entry]) -> dict[str, str]:
     """Return what ran where: Python, the machine, and each environment's versions."""
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-    told = {
+    facts = {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load at the end {load}",
     }
@@ -38,9 +38,9 @@ def circumstances(environments: Environments, entries: Sequence[Entry]) -> dict[
         try:
             versions = environments.versions(name)
         except EnvironmentMissingError as error:
-            told[name] = str(error)
+            facts[name] = str(error)
             continue
-        told[name] = ", ".join(
-            f"{package} {versions[package]}" for package in SHOWN if package in versions
+        facts[name] = ", ".join(
+            f"{package} {versions[package]}" for package in PACKAGES if package in versions
         )
-    return told
+    return facts

@@ -54,8 +54,10 @@ class StubProtocol(asyncio.Protocol):
             self._send({"calls": StubProtocol.calls})
             return
         StubProtocol.calls += 1
-        asked = json.loads(body)["messages"][-1]["content"]
-        response = completion(f"{asked} {StubProtocol.calls}" if asked.startswith(DRAW) else asked)
+        question = json.loads(body)["messages"][-1]["content"]
+        response = completion(
+            f"{question} {StubProtocol.calls}" if question.startswith(DRAW) else question
+        )
         delay = int(path.split("/")[1]) / 1000
         if delay:
             asyncio.get_running_loop().call_later(delay, self._send, response)

@@ -52,5 +52,5 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    first, *others = zip(row, widths, strict=False)
-    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+    first, *other_cells = zip(row, widths, strict=False)
+    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in other_cells)]

@@ -141,14 +141,17 @@ class Market:
     it.
 
     :param changes: whether one person changes in round ``CHANGE``.
-    :param known: the keys of an earlier day's answers.
+    :param earlier_keys: the keys of an earlier day's answers.
     :ivar keys: the keys of this day's answers.
     """
 
     def __init__(
-        self, client: llmcall.LLMClient, changes: bool = False, known: frozenset[str] = frozenset()
+        self,
+        client: llmcall.LLMClient,
+        changes: bool = False,
+        earlier_keys: frozenset[str] = frozenset(),
     ) -> None:
-        self.client, self.changes, self.known = client, changes, known
+        self.client, self.changes, self.earlier_keys = client, changes, earlier_keys
         self.keys: set[str] = set()
         self.ask = llmcall.LLMCall(
             system=SYSTEM,
@@ -159,8 +162,8 @@ class Market:
             max_tokens=90,
         )
         self.prices = dict(OPENING)
-        self.said = [words for person in PEOPLE for words in (person.who, person.says)]
-        self.said += [message["content"] for message in RUMOURS]
+        self.spoken = [words for person in PEOPLE for words in (person.who, person.says)]
+        self.spoken += [message["content"] for message in RUMOURS]
         self.heard: list[str] = []
 
     def rounds(self) -> Iterator[tuple[str, list[tuple[Person, Decision, bool]]]]:
@@ -191,14 +194,14 @@ class Market:
     def decision(self, person: Person, number: int) -> tuple[Decision, bool]:
         """Ask a person for a decision; the person knows the last words and the prices."""
         start = (PEOPLE.index(person) + number) % len(PEOPLE)
-        others = [other for other in PEOPLE[start:] + PEOPLE[:start] if other is not person]
-        examples = list(zip(others, EXAMPLE_PRICES, strict=False))
+        other_people = [each for each in PEOPLE[start:] + PEOPLE[:start] if each is not person]
+        examples = list(zip(other_people, EXAMPLE_PRICES, strict=False))
         if self.changes and person.name == CHANGED and number + 1 >= CHANGE:
             person = person._replace(who=LOST)
         with llmcall.scope(person.name):
             for _ in range(TRIES):
                 answer = self.ask.run(
-                    person=person, prices=self.listed(), heard=self.heard, examples=examples
+                    person=person, prices=self.price_list(), heard=self.heard, examples=examples
                 )
                 move: Decision = answer.value
                 self.keys.add(answer.reply.cache_key)
@@ -206,25 +209,26 @@ class Market:
                 if self.is_new(move.says) and not any(word in move.says for word in stray):
                     break
         self.remember(move.says, f"{person.name} just said: ")
-        return move, answer.reply.cache_key not in self.known
+        return move, answer.reply.cache_key not in self.earlier_keys
 
-    def listed(self) -> str:
+    def price_list(self) -> str:
         """Return the prices as people say them: ``bread 5, apples 3, cheese 7``."""
         return ", ".join(f"{item} {price}" for item, price in self.prices.items())
 
     def remember(self, words: str, speaker: str = "") -> str:
         """Remember words: nobody says them again, and the next two speakers hear them."""
-        self.said.append(words)
+        self.spoken.append(words)
         self.heard = [*self.heard[-1:], speaker + words]
         return words
 
     def is_new(self, sentence: str) -> bool:
         """Return whether a sentence is short, complete and unlike everything said before."""
-        words, *others = (
-            set(re.findall(r"[a-z']+", text.lower())) for text in (sentence, *self.said)
+        words, *earlier_words = (
+            set(re.findall(r"[a-z']+", text.lower())) for text in (sentence, *self.spoken)
         )
-        whole = re.fullmatch(r"[A-Z].{10,68}\w[.!?]", sentence) and not LOOSE_END.search(sentence)
-        return bool(whole) and not any(len(words & other) > 0.6 * len(words) for other in others)
+        if not re.fullmatch(r"[A-Z].{10,68}\w[.!?]", sentence) or LOOSE_END.search(sentence):
+            return False
+        return not any(len(words & earlier) > 0.6 * len(words) for earlier in earlier_words)
 
 
 def paint(text: str, code: int) -> str:
@@ -262,7 +266,7 @@ def show(market: Market, since: int = 1) -> None:
             continue
         say(f"They say: {rumour}", "  ", paint(f"\nRound {number}", 1) + " · ")
         for person, move, is_new in moves:
-            mark = paint("*", 33) if market.known and is_new else " "
+            mark = paint("*", 33) if market.earlier_keys and is_new else " "
             deed = paint(f"{move.decision:<6} {move.item:<6}", 36)
             say(move.says, " " * 25, f"{mark} {person.name:<6} {deed}  ")
         print(paint(f"  Prices {changes}", 2))
@@ -299,21 +303,21 @@ def parser_of(program: str) -> argparse.ArgumentParser:
     return parser
 
 
-def main(program: str, *given: str) -> None:
+def main(program: str, *options: str) -> None:
     """Play a day and print what it took; then play it with another Pip and print what stayed.
 
     :param program: the program's name.
-    :param given: its options.
+    :param options: its options.
     """
-    arguments = parser_of(program).parse_args(given)
+    arguments = parser_of(program).parse_args(options)
     with (
         tempfile.TemporaryDirectory() as folder,
         contextlib.closing(client_for(arguments)) as client,
     ):
-        place, mode = (folder, "once") if is_own_day(arguments) else (FOLDER, "none")
-        first_day, second_day = (pathlib.Path(place, name) for name in DAYS)
+        days_folder, mode = (folder, "once") if is_own_day(arguments) else (FOLDER, "none")
+        first_day, second_day = (pathlib.Path(days_folder, name) for name in DAYS)
         first = Market(client)
-        say(f"Opening prices: {first.listed()}")
+        say(f"Opening prices: {first.price_list()}")
         with llmcall.track() as usage, llmcall.cassette(first_day, mode=mode):
             began = time.perf_counter()
             show(first)
@@ -326,15 +330,16 @@ def main(program: str, *given: str) -> None:
             f"What if {CHANGED} is {LOST} from round {CHANGE} on? The same day again; * marks new answers:"
         )
         with llmcall.cassette(second_day, mode=mode):
-            show(Market(client, changes=True, known=frozenset(first.keys)), since=CHANGE)
-        found = llmcall.compare(first_day, second_day)
+            show(Market(client, changes=True, earlier_keys=frozenset(first.keys)), since=CHANGE)
+        comparison = llmcall.compare(first_day, second_day)
         print()
-        again = found.changed + found.added
+        new_answers = comparison.changed + comparison.added
         say(
-            f"{found.same} answers stay, including rounds 1 to {CHANGE - 1}; {again} are asked again: {CHANGED}'s, "
-            f"and those of everybody who heard about it. llmcall.compare shows where their days diverge:"
+            f"{comparison.same} answers stay, including rounds 1 to {CHANGE - 1}; "
+            f"{new_answers} are asked again: {CHANGED}'s, and those of everybody who heard about it. "
+            "llmcall.compare shows where their days diverge:"
         )
-        for line in str(found).splitlines()[1:]:
+        for line in str(comparison).splitlines()[1:]:
             say(line.removeprefix("market day/"), "    ", "  ")
     print()
     say("To play your own day with a small model in this process (README.rst says how to get it):")

@@ -17,38 +17,38 @@ client = llmcall.client("local")
 
 
 @llmcall.llm(client=client, temperature=1)
-def buyer_does(name: str, asked: int, memory: list[str]) -> Literal["haggles", "pays"]:
+def buyer_does(name: str, asking_price: int, memory: list[str]) -> Literal["haggles", "pays"]:
     """People haggle for a bicycle. Sam asks 100. Kim haggles. Sam asks 100. Tim haggles.
-    {{ memory | join(" ") }} Sam asks {{ asked }}. {{ name }}"""
+    {{ memory | join(" ") }} Sam asks {{ asking_price }}. {{ name }}"""
     raise NotImplementedError
 
 
 @llmcall.llm(client=client, temperature=1)
-def seller_does(name: str, offered: int, memory: list[str]) -> Literal["haggles", "agrees"]:
+def seller_does(name: str, offer: int, memory: list[str]) -> Literal["haggles", "agrees"]:
     """People haggle for a bicycle. Nora offers 30. Lea haggles. Nora offers 40. Tim haggles.
-    {{ memory | join(" ") }} Nora offers {{ offered }}. {{ name }}"""
+    {{ memory | join(" ") }} Nora offers {{ offer }}. {{ name }}"""
     raise NotImplementedError
 
 
 def negotiate(turns: int = 6) -> list[str]:
     """Play one negotiation, and return what happened; each side remembers its own moves."""
-    asked, offered = 100, 40
-    story, of_buyer, of_seller = [], [], []
+    asking_price, offer = 100, 40
+    story, buyer_memory, seller_memory = [], [], []
     for _ in range(turns):
         with llmcall.scope(BUYER):
-            deed = buyer_does(BUYER, asked, of_buyer)
-        of_buyer.append(f"Sam asks {asked}. {BUYER} {deed}.")
+            deed = buyer_does(BUYER, asking_price, buyer_memory)
+        buyer_memory.append(f"Sam asks {asking_price}. {BUYER} {deed}.")
         if deed == "pays":
-            return [*story, f"{BUYER} pays {asked}"]
-        offered += 10
-        story.append(f"{BUYER} offers {offered}")
+            return [*story, f"{BUYER} pays {asking_price}"]
+        offer += 10
+        story.append(f"{BUYER} offers {offer}")
         with llmcall.scope(SELLER):
-            deed = seller_does(SELLER, offered, of_seller)
-        of_seller.append(f"Nora offers {offered}. {SELLER} {deed}.")
+            deed = seller_does(SELLER, offer, seller_memory)
+        seller_memory.append(f"Nora offers {offer}. {SELLER} {deed}.")
         if deed == "agrees":
             return [*story, f"{SELLER} agrees"]
-        asked -= 10
-        story.append(f"{SELLER} asks {asked}")
+        asking_price -= 10
+        story.append(f"{SELLER} asks {asking_price}")
     return [*story, "they part"]
 
 

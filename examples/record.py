@@ -35,7 +35,7 @@ def main() -> None:
             if answers.exists():
                 cache.load(answers)
             (Path(folder) / "examples").symlink_to(FOLDER)
-            with llmcall.track() as used:
+            with llmcall.track() as usage:
                 if answers == ANSWERS:
                     for script in SCRIPTS:
                         runpy.run_path(str(FOLDER / script), run_name="__main__")
@@ -45,7 +45,7 @@ def main() -> None:
                     os.chdir(folder)
                     run_page(page)
             os.chdir(FOLDER)
-            print(f"{cache.export(answers)} answers in {answers.name}, {used.calls} of them new")
+            print(f"{cache.export(answers)} answers in {answers.name}, {usage.calls} of them new")
 
 
 if __name__ == "__main__":

@@ -41,16 +41,17 @@ def vote(trade: str, ballot: tuple[str, ...]) -> Literal["bus", "library", "pool
 
 
 def main() -> None:
-    """Run a vote for each order of the ballot, and count the votes by place on the ballot."""
-    places: Counter[int] = Counter()
+    """Run a vote for each order of the ballot, and count the votes by position on the ballot."""
+    votes_by_position: Counter[int] = Counter()
     for ballot in permutations(WISHES):
         voters = [
             {"name": name, "trade": trade, "ballot": ballot} for name, trade in VOTERS.items()
         ]
         votes = Counter(vote.map(voters, key="name", scope="-".join(ballot)))
-        places.update({ballot.index(wish): count for wish, count in votes.items()})
+        votes_by_position.update({ballot.index(wish): count for wish, count in votes.items()})
         print(f"{', '.join(ballot):22}", "  ".join(f"{wish} {votes[wish]}" for wish in WISHES))
-    print(f"Votes for what is named first: {places[0]}, second: {places[1]}, third: {places[2]}")
+    first, second, third = (votes_by_position[position] for position in range(len(WISHES)))
+    print(f"Votes for what is named first: {first}, second: {second}, third: {third}")
 
 
 if __name__ == "__main__":

@@ -25,9 +25,9 @@ def prepared(contestant: Any, numbers: Sequence[int]) -> list[Any]:
 def check(contestant: Any, numbers: Sequence[int], replies: Sequence[Any]) -> None:
     """Refuse replies that are not the server's answers."""
     for number, reply in zip(numbers, replies, strict=True):
-        text, wanted = contestant.text(reply), workload.answer_to(workload.question(number))
-        if text != wanted:
-            raise RuntimeError(f"question {number} was answered {text!r} instead of {wanted!r}")
+        text, expected = contestant.text(reply), workload.answer_to(workload.question(number))
+        if text != expected:
+            raise RuntimeError(f"question {number} was answered {text!r} instead of {expected!r}")
 
 
 def seconds_each(contestant: Any, batch: Sequence[Any]) -> float:
@@ -61,6 +61,6 @@ class Unasked:
         self._calls = stub.calls_received(self._address)
 
     def __exit__(self, kind: object, *_: object) -> None:
-        asked = stub.calls_received(self._address) - self._calls
-        if asked and kind is None:
-            raise RuntimeError(f"{asked} recorded questions were asked again")
+        new_calls = stub.calls_received(self._address) - self._calls
+        if new_calls and kind is None:
+            raise RuntimeError(f"{new_calls} recorded questions were asked again")

@@ -97,10 +97,10 @@ def compare(subject: Any, file: str, lines: int, other: str) -> Iterator[float |
 
     yield None
     begin = perf_counter()
-    found = compare(file, other)
-    seconds = perf_counter() - begin if str(found) else 0.0
-    if len(found.pairs) != lines:
-        raise RuntimeError(f"{len(found.pairs)} calls were compared instead of {lines}")
+    comparison = compare(file, other)
+    seconds = perf_counter() - begin if str(comparison) else 0.0
+    if len(comparison.pairs) != lines:
+        raise RuntimeError(f"{len(comparison.pairs)} calls were compared instead of {lines}")
     yield seconds
 
 

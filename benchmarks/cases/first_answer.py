@@ -88,8 +88,8 @@ class Script:
             timeout=SCRIPT_SECONDS,
             check=False,
         )
-        wanted = workload.answer_to(workload.question(0))
-        if done.returncode or wanted not in done.stdout.splitlines():
+        expected = workload.answer_to(workload.question(0))
+        if done.returncode or expected not in done.stdout.splitlines():
             raise ContestantFailedError(
                 (done.stderr.strip() or done.stdout or "it printed nothing").splitlines()[-1]
             )
@@ -116,8 +116,8 @@ def _recorded(bench: Bench, folder: Path) -> tuple[list[Script], tuple[tuple[str
 
 
 def _children_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _rounds(
@@ -125,6 +125,8 @@ def _rounds(
 ) -> list[tuple[Figures, ...]]:
     """Run the scripts in turns; return the figures of each thing that a turn measures."""
     turns = [[measure(script) for script in scripts] for _ in range(rounds)]
-    of_scripts = [list(zip(*each, strict=True)) for each in zip(*turns, strict=True)]
-    things = zip(*of_scripts, strict=True)
-    return [tuple(map(Figures, (script.title for script in scripts), values)) for values in things]
+    by_script = [list(zip(*each, strict=True)) for each in zip(*turns, strict=True)]
+    measurements = zip(*by_script, strict=True)
+    return [
+        tuple(map(Figures, (script.title for script in scripts), values)) for values in measurements
+    ]

@@ -46,9 +46,10 @@ def run(bench: Bench) -> list[Group]:
                 Contender(
                     title,
                     entry.environment,
-                    order | {"measure": "operation", "parameters": parameters | what},
+                    order
+                    | {"measure": "operation", "parameters": parameters | operation_parameters},
                 )
-                for title, what in _operations().items()
+                for title, operation_parameters in _operations().items()
             ]
             bench.say(f"{entry.title}: filling a store with {records:,} records")
             bench.prepare(Contender(entry.title, entry.environment, filling))

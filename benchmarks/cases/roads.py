@@ -156,19 +156,21 @@ def bare(subject: Any, folder: str, count: int) -> Iterator[float | None]:
 
 def replay(subject: Any, folder: str, count: int, road: int) -> Iterator[float | None]:
     """Record on one of the roads, then travel it again in each round."""
-    asked = configure(folder)
-    go = _roads(folder, count, asked)[road]
-    first = go()
-    made = len(asked)
-    if go() != first or len(asked) != made:
+    live_questions = configure(folder)
+    travel = _roads(folder, count, live_questions)[road]
+    first = travel()
+    recorded_count = len(live_questions)
+    if travel() != first or len(live_questions) != recorded_count:
         raise RuntimeError("the replay is not what was recorded")
     yield None
     while True:
         begin = perf_counter()
-        go()
+        travel()
         seconds = perf_counter() - begin
-        if len(asked) != made:
-            raise RuntimeError(f"{len(asked) - made} recorded questions were asked again")
+        if len(live_questions) != recorded_count:
+            raise RuntimeError(
+                f"{len(live_questions) - recorded_count} recorded questions were asked again"
+            )
         yield seconds / count
 
 
@@ -178,13 +180,13 @@ def replay_by_peer(subject: Any, folder: str, count: int, road: int) -> Iterator
         {"name": f"actor {number % ACTORS}", "question": workload.question(number)}
         for number in range(count)
     ]
-    go = subject.typed_roads(folder, rows)[road]
-    if go() != [True] * count:
+    travel = subject.typed_roads(folder, rows)[road]
+    if travel() != [True] * count:
         raise RuntimeError("an answer is missing")
     yield None
     while True:
         begin = perf_counter()
-        go()
+        travel()
         yield (perf_counter() - begin) / count
 
 
@@ -193,24 +195,28 @@ def configure(folder: str, answer: Callable[[str], str] = workload.answer_to) ->
     import llmcall
     from llmcall.testing import ScriptedClient
 
-    asked: list[str] = []
+    live_questions: list[str] = []
 
-    def answered(messages: list[dict[str, Any]]) -> str:
+    def answer_live(messages: list[dict[str, Any]]) -> str:
         """Answer, and keep what was asked."""
-        asked.append(messages[-1]["content"])
-        return '{"value": true}' if "Should I" in asked[-1] else answer(asked[-1])
+        live_questions.append(messages[-1]["content"])
+        return '{"value": true}' if "Should I" in live_questions[-1] else answer(live_questions[-1])
 
     def make(settings: Any) -> Any:
         """Make the client."""
-        return ScriptedClient(answered, cache_mode="auto", cache_path=folder, model=workload.MODEL)
+        return ScriptedClient(
+            answer_live, cache_mode="auto", cache_path=folder, model=workload.MODEL
+        )
 
     llmcall.register_client(API_TYPE, make)
     llmcall.configure(api_type=API_TYPE, cache_path=folder)
-    return asked
+    return live_questions
 
 
-def _roads(folder: str, count: int, asked: list[str]) -> list[Callable[[], list[Any]]]:
-    """Return what travels each road once, in their order; ``asked`` gains what is not replayed."""
+def _roads(folder: str, count: int, live_questions: list[str]) -> list[Callable[[], list[Any]]]:
+    """Return what travels each road once, in their order; ``live_questions`` gains what is not
+    replayed.
+    """
     import llmcall
 
     batch = [workload.messages(number) for number in range(count)]
@@ -229,7 +235,7 @@ def _roads(folder: str, count: int, asked: list[str]) -> list[Callable[[], list[
     @llmcall.recorded
     def price_of(item: int) -> float:
         """Return a price."""
-        asked.append(str(item))
+        live_questions.append(str(item))
         return item / 10
 
     def outside() -> list[Any]:
@@ -240,12 +246,12 @@ def _roads(folder: str, count: int, asked: list[str]) -> list[Callable[[], list[
             return outside()
 
     def by_actors() -> list[Any]:
-        found = []
+        replies = []
         with llmcall.scope("trial"):
             for row, messages in zip(rows, batch, strict=True):
                 with llmcall.scope(row["name"]):
-                    found.append(ask(messages))
-        return found
+                    replies.append(ask(messages))
+        return replies
 
     def typed() -> list[Any]:
         return [should_buy(**row) for row in rows]
@@ -314,7 +320,7 @@ def map_memory(subject: Any, folder: str, count: int) -> Iterator[float | None]:
 def _map(folder: str, count: int) -> list[str]:
     import llmcall
 
-    asked = configure(folder)
+    live_questions = configure(folder)
     client = llmcall.client()
 
     def ask(number: int) -> str:
@@ -323,8 +329,8 @@ def _map(folder: str, count: int) -> list[str]:
 
     with llmcall.scope("trial"):
         results = llmcall.map(ask, range(count), progress=False)
-    if len(asked) not in (0, count):
-        raise RuntimeError(f"{len(asked)} recorded questions were asked again")
+    if len(live_questions) not in (0, count):
+        raise RuntimeError(f"{len(live_questions)} recorded questions were asked again")
     return results
 
 

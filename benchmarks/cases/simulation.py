@@ -52,7 +52,7 @@ def run(bench: Bench) -> list[Group]:
 
         def peers(measure: str) -> list[Contender]:
             """Return the others."""
-            found = []
+            contenders = []
             for entry in bench.entries:
                 if entry.module in PEERS:
                     order = {
@@ -64,8 +64,8 @@ def run(bench: Bench) -> list[Group]:
                         "folder": f"{folder}/{entry.module}",
                         "personas": personas,
                     }
-                    found.append(Contender(entry.title, entry.environment, order))
-            return found
+                    contenders.append(Contender(entry.title, entry.environment, order))
+            return contenders
 
         timed = [
             contender(JSON, "json_lines"),
@@ -119,13 +119,13 @@ def record(subject: Any, file: str, lines: int) -> Iterator[float | None]:
 
 def replay(subject: Any, file: str, lines: int) -> Iterator[float | None]:
     """Replay it; opening the cassette counts, importing does not."""
-    asked = configure(f"{file}.nothing")
+    live_questions = configure(f"{file}.nothing")
     yield None
     begin = perf_counter()
     _simulate(file, lines, "none")
     seconds = perf_counter() - begin
-    if asked:
-        raise RuntimeError(f"{len(asked)} recorded questions were asked again")
+    if live_questions:
+        raise RuntimeError(f"{len(live_questions)} recorded questions were asked again")
     yield seconds
 
 
@@ -151,10 +151,10 @@ def replay_by_peer(subject: Any, folder: str, personas: int) -> Iterator[float |
     """Replay what somebody else recorded; importing does not count."""
     yield None
     begin = perf_counter()
-    lives, asked = subject.simulate(folder, personas, ROUNDS)
+    lives, live_calls = subject.simulate(folder, personas, ROUNDS)
     seconds = perf_counter() - begin
-    if asked or sum(map(len, lives)) != personas * ROUNDS:
-        raise RuntimeError(f"{asked} recorded questions were asked again")
+    if live_calls or sum(map(len, lives)) != personas * ROUNDS:
+        raise RuntimeError(f"{live_calls} recorded questions were asked again")
     yield seconds
 
 
@@ -173,5 +173,5 @@ def json_memory(subject: Any, file: str, lines: int) -> Iterator[float | None]:
     yield None
     before = memory("VmRSS")
     with open(file, encoding="utf-8") as text:
-        kept = list(map(json.loads, text))
-    yield float(memory("VmHWM") - before) if kept else 0.0
+        entries = list(map(json.loads, text))
+    yield float(memory("VmHWM") - before) if entries else 0.0

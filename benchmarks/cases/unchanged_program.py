@@ -131,11 +131,11 @@ def _contestant(
     import llmcall
 
     http = _http_library()
-    made: Callable[..., Any] = llmcall.http_client if records else http.Client
+    client_class: Callable[..., Any] = llmcall.http_client if records else http.Client
     options = {"cache_path": folder} if records else {}
     contestant = subject.Contestant(folder, address)
     contestant.client.close()
-    client = made(transport=transport or http.HTTPTransport(), **options)
+    client = client_class(transport=transport or http.HTTPTransport(), **options)
     contestant.client = openai.OpenAI(
         api_key=workload.API_KEY, base_url=address, http_client=client
     )

@@ -97,12 +97,12 @@ class AsyncContestant(SyncContestant):
         """Ask so many at once, as tasks behind a semaphore."""
 
         async def bounded() -> list[Any]:
-            room = asyncio.Semaphore(workers)
+            semaphore = asyncio.Semaphore(workers)
 
-            async def one(prepared: Any) -> Any:
-                async with room:
+            async def ask_one(prepared: Any) -> Any:
+                async with semaphore:
                     return await self.ask_async(prepared)
 
-            return list(await asyncio.gather(*map(one, batch)))
+            return list(await asyncio.gather(*map(ask_one, batch)))
 
         return list(self.run(bounded()))

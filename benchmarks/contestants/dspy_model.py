@@ -67,7 +67,7 @@ def typed_roads(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], li
 
     def at_once() -> list[Any]:
         with dspy.context(lm=model):
-            return [found.buys for found in parallel([(buys, row) for row in rows])]
+            return [prediction.buys for prediction in parallel([(buys, row) for row in rows])]
 
     return [in_turn, at_once]
 

@@ -62,22 +62,22 @@ def typed_roads(folder: str, rows: list[dict[str, Any]]) -> list[Callable[[], li
     """Return what asks for a typed answer to each row, one after the other and gathered."""
     ask = _typed(folder, [])
 
-    async def one(row: dict[str, Any]) -> bool:
+    async def ask_row(row: dict[str, Any]) -> bool:
         return await ask(f"{row['name']}, {row['question']}")
 
     async def in_turn() -> list[Any]:
-        return [await one(row) for row in rows]
+        return [await ask_row(row) for row in rows]
 
     async def at_once() -> list[Any]:
-        return list(await asyncio.gather(*map(one, rows)))
+        return list(await asyncio.gather(*map(ask_row, rows)))
 
     return [lambda: asyncio.run(in_turn()), lambda: asyncio.run(at_once())]
 
 
 def simulate(folder: str, personas: int, rounds: int) -> tuple[list[list[bool]], int]:
     """Run the simulation in tasks, one for each persona; return decisions and calls made."""
-    asked: list[Any] = []
-    ask = _typed(folder, asked)
+    live_requests: list[Any] = []
+    ask = _typed(folder, live_requests)
 
     async def live(number: int) -> list[bool]:
         decisions: list[bool] = []
@@ -91,16 +91,18 @@ def simulate(folder: str, personas: int, rounds: int) -> tuple[list[list[bool]],
     async def all_lives() -> list[list[bool]]:
         return list(await asyncio.gather(*map(live, range(personas))))
 
-    return asyncio.run(all_lives()), len(asked)
+    return asyncio.run(all_lives()), len(live_requests)
 
 
-def _typed(folder: str, asked: list[Any]) -> Callable[[str], Awaitable[bool]]:
-    """Return what asks for a typed answer to a question; ``asked`` gains what is not replayed."""
+def _typed(folder: str, live_requests: list[Any]) -> Callable[[str], Awaitable[bool]]:
+    """Return what asks for a typed answer to a question; ``live_requests`` gains what is not
+    replayed.
+    """
     os.environ["INSPECT_CACHE_DIR"] = folder
 
     def answer(messages: Any, *_: Any) -> ModelOutput:
         """Answer in the process; with its usage, so that no tokens are counted."""
-        asked.append(messages)
+        live_requests.append(messages)
         output = ModelOutput.from_content("mockllm/model", '{"buys": true}')
         output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
         return output

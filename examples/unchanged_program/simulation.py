@@ -49,8 +49,8 @@ def vote(name: str) -> str:
 with concurrent.futures.ThreadPoolExecutor() as pool:
     for number in (1, 2, 3):
         votes = dict(zip(COLLEAGUES, pool.map(vote, COLLEAGUES), strict=True))
-        [(place, count)] = collections.Counter(votes.values()).most_common(1)
+        [(winner, count)] = collections.Counter(votes.values()).most_common(1)
         print(
-            f"Round {number}: {place} ({count} of 3)  ",
-            ", ".join(f"{who}: {what}" for who, what in votes.items()),
+            f"Round {number}: {winner} ({count} of 3)  ",
+            ", ".join(f"{name}: {choice}" for name, choice in votes.items()),
         )

@@ -36,7 +36,8 @@ class LLMFunction(Generic[Arguments, Value]):
 
     __name__: str
     __qualname__: str
-    map, table = LLMCall.map, LLMCall.table
+    map = LLMCall.map
+    table = LLMCall.table
 
     def __init__(self, function: Callable[Arguments, Value], llm_call: LLMCall) -> None:
         functools.update_wrapper(self, function)

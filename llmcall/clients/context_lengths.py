@@ -49,7 +49,9 @@ def lengths_in(error: dict[str, Any], message: str) -> dict[str, Any]:
     :param error: the error in the response's body.
     :param message: its message.
     """
-    prompt, window = error.get("n_prompt_tokens"), error.get("n_ctx")  # llama.cpp's
+    # llama.cpp's fields
+    prompt = error.get("n_prompt_tokens")
+    window = error.get("n_ctx")
     return {
         "prompt_tokens": prompt if type(prompt) is int else _prompt_in(message),
         "context_window": window if type(window) is int else _first_number(WINDOW, message),

@@ -148,7 +148,8 @@ class LocalTransport:
         deadline_at = None if timeout is None else time.monotonic() + timeout
         if request.kind == "embedding":
             return self._embed(request.body, deadline_at)
-        body, seed = request.body, request.body.get("seed")
+        body = request.body
+        seed = body.get("seed")
         answers = [
             self._answer(
                 {**body, "n": 1, "seed": None if seed is None else seed + index}, deadline_at
@@ -354,16 +355,19 @@ def _load(path: pathlib.Path, context_window: int) -> Any:
         raise ConfigError(f"the package xllamacpp cannot be imported: {error}") from error
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
-    parameters.n_ctx, parameters.n_parallel, parameters.cache_ram_mib = context_window, 1, 0
+    parameters.n_ctx = context_window
+    parameters.n_parallel = 1
+    parameters.cache_ram_mib = 0
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = THREAD_COUNT
-    parameters.embedding, parameters.pooling_type = (
-        True,
-        xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN,
-    )
-    parameters.use_jinja, parameters.verbosity = True, -1
+    parameters.embedding = True
+    parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    parameters.use_jinja = True
+    parameters.verbosity = -1
     # Nobody is to reach the HTTP server that comes with llama.cpp: no port, a socket that is
     # unlinked, a secret key.
-    parameters.port, parameters.ui, parameters.endpoint_slots = 0, False, False
+    parameters.port = 0
+    parameters.ui = False
+    parameters.endpoint_slots = False
     parameters.api_keys = [secrets.token_hex()]
     # a socket's path has 104 bytes
     root = "/tmp" if os.name == "posix" and len(tempfile.gettempdir()) > 60 else None
@@ -386,7 +390,8 @@ atexit.register(_servers.clear)
 def _start_anew() -> None:
     """Forget the parent's models in a forked child, which does not have their threads."""
     global _lock, _forked
-    _lock, _forked = threading.Lock(), True
+    _lock = threading.Lock()
+    _forked = True
     if _servers:
         _never_free()
     _servers.clear()

@@ -56,15 +56,16 @@ class OpenAIClient(LLMClient):
         """Return the ``[Endpoint …]`` sections that list a model, or else the settings' endpoint."""
         if configured := self._configured_endpoints(model):
             return configured
-        settings, azure = self.settings, self.api_type == "azure"
+        settings = self.settings
+        is_azure = self.api_type == "azure"
         endpoint = Endpoint(
             name=self.api_type,
             models=(model,),
             api_type=self.api_type,
             api_key=settings.key_and_origin(self.api_type)[0],
-            base_url=None if azure else settings.base_url,
-            azure_endpoint=settings.azure_endpoint if azure else None,
-            azure_api_version=settings.azure_api_version if azure else None,
+            base_url=None if is_azure else settings.base_url,
+            azure_endpoint=settings.azure_endpoint if is_azure else None,
+            azure_api_version=settings.azure_api_version if is_azure else None,
             organization=settings.organization,
         )
         return [endpoint._replace(name=self.host(endpoint) or self.api_type)]

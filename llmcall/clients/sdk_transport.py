@@ -55,7 +55,9 @@ class SDKTransport:
         is_base_url: bool = True,
     ) -> None:
         self._clients = SDKClients(make, http_client)
-        self._url, self._token, self._is_base_url = url, token, is_base_url
+        self._url = url
+        self._token = token
+        self._is_base_url = is_base_url
         self.renewable = token is not None
 
     def send(self, request: Request, timeout: float | None) -> Response:
@@ -184,10 +186,12 @@ def _post(
     ``create`` would search the messages for something to change.
     """
     body = dict(request.body)
-    extra, query = body.pop("extra_body", None), body.pop("extra_query", None)
+    extra_body = body.pop("extra_body", None)
+    query = body.pop("extra_query", None)
     body.pop("extra_headers", None)
-    if extra:
-        body = {**body, **extra, **{name: body[name] for name in NOT_REPLACED if name in body}}
+    if extra_body:
+        not_replaced = {name: body[name] for name in NOT_REPLACED if name in body}
+        body = {**body, **extra_body, **not_replaced}
     for name, value in request.headers.items():
         if not (HEADER_NAME.fullmatch(name) and str(value).isascii() and str(value).isprintable()):
             raise ConfigError(

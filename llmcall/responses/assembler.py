@@ -279,7 +279,8 @@ def _call_of(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[str, An
     decides. Without a known id, a piece with a name begins a call, and any other piece continues the
     last one.
     """
-    index, identifier = piece.get("index"), piece.get("id")
+    index = piece.get("index")
+    identifier = piece.get("id")
     is_named = any(
         isinstance(piece.get(call_type), dict) and piece[call_type].get("name")
         for call_type in ("function", "custom")

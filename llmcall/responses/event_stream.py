@@ -52,7 +52,8 @@ class EventStreamDecoder:
         first, *rest = text.split("\n")
         self._line_pieces.append(first)
         for piece in rest:
-            line, self._line_pieces = "".join(self._line_pieces), [piece]
+            line = "".join(self._line_pieces)
+            self._line_pieces = [piece]
             if self.done or not line or line.startswith(NOT_DATA):
                 continue
             data = line.removeprefix("data:")

@@ -20,7 +20,7 @@ from ..errors import CacheError
 from .named import object_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ..cache.cache import ResponseCache
     from ..types import Record
@@ -147,6 +147,10 @@ def _sum(values: Iterable[Any]) -> Any:
     return sum(known_values) if known_values else None
 
 
+def _totals_row(name: str, totals: Mapping[str, Any]) -> list[str]:
+    return [name, *map(quantity, totals, totals.values())]
+
+
 @cache.command()
 @selection_options
 @json_option
@@ -184,12 +188,10 @@ def stats(response_cache: ResponseCache, where: Where | None, as_json: bool) -> 
         "models: "
         + ", ".join(f"{printable(name)} ({count:,})" for name, count in models.most_common())
     )
-    totals = [
-        ("all", total),
-        *((printable(name) or "(none)", each) for name, each in totals_by_scope.items()),
-    ][: MOST_SCOPES + 1]
-    rows = [["scope", *(name.replace("_", " ") for name in total)]]
-    rows += [[name, *map(quantity, each, each.values())] for name, each in totals]
+    heads = ["scope", *(name.replace("_", " ") for name in total)]
+    rows = [heads, _totals_row("all", total)]
+    for scope, totals in list(totals_by_scope.items())[:MOST_SCOPES]:
+        rows.append(_totals_row(printable(scope) or "(none)", totals))
     click.echo(table(rows, range(1, len(rows[0]))))
     if len(totals_by_scope) > MOST_SCOPES:
         click.echo(
@@ -377,7 +379,7 @@ def delete(
         raise click.UsageError(
             "give either KEYs, or --model, --scope or --since; 'llmcall cache clear' deletes all records"
         )
-    keys = {_full_key(response_cache, each) for each in key}
+    keys = {_full_key(response_cache, prefix) for prefix in key}
     count = len(keys) or sum(1 for _ in response_cache.records(where=where))
     if count and not yes:
         total = counted(len(response_cache), "record")

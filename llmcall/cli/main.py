@@ -190,7 +190,7 @@ def _json_value(value: Any) -> Any:
 def _config_lines(row: Any, value: Any) -> list[tuple[str, Any]]:
     """Return the keys of config.ini that would give a setting, each with its value."""
     if row.name == "endpoints":
-        value = {each.pop("name"): each for each in value}
+        value = {endpoint.pop("name"): endpoint for endpoint in value}
     if not isinstance(value, dict) or not value:
         return [(f"[{row.section}] {row.key or row.name}", value)]
     if row.name not in ("endpoints", "models"):

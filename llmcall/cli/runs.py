@@ -131,7 +131,7 @@ def _show_heard(
     actor, place = call_position(run, calls, scope, number)
     quotes = list(AnswerIndex(run, calls).heard(actor, place))
     if as_json:
-        click.echo(visible_json([each._asdict() for each in quotes]))
+        click.echo(visible_json([quote._asdict() for quote in quotes]))
         return
     round_name = run.round_of(calls[actor][place].record)
     name = f"{actor or OUTSIDE_ANY_SCOPE}, call {place + 1}" + (
@@ -303,10 +303,10 @@ def check(file: str, as_json: bool) -> None:
     recording = read(file)
     findings = edits.findings(recording)
     if as_json:
-        click.echo(visible_json([each._asdict() for each in findings]))
+        click.echo(visible_json([finding._asdict() for finding in findings]))
     else:
-        for each in findings:
-            click.echo(str(each))
+        for finding in findings:
+            click.echo(str(finding))
         count = counted(len(recording), "record")
         conclusion = counted(len(findings), "finding") if findings else "no inconsistency found"
         click.echo(f"{file}: {count}, {conclusion}", err=True)
@@ -378,7 +378,7 @@ def _list_conflicts(conflicts: Iterable[Conflict]) -> None:
     from ..review.text import record_name
 
     for conflict in conflicts:
-        answers = " | ".join(json.dumps(each.answer, ensure_ascii=False) for each in conflict)
+        answers = " | ".join(json.dumps(record.answer, ensure_ascii=False) for record in conflict)
         click.echo(f"conflict: {record_name(conflict[0])}: {visible(answers)}", err=True)
 
 

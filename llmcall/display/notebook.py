@@ -46,11 +46,11 @@ def html_records(title: str, notes: Iterable[str], records: Sequence[Any]) -> st
     )
     rows = [
         (
-            each.sample or "",
-            one_line(each.prompt, LONGEST_CELL),
-            one_line(each.answer, LONGEST_CELL),
+            record.sample or "",
+            one_line(record.prompt, LONGEST_CELL),
+            one_line(record.answer, LONGEST_CELL),
         )
-        for each in records[:MOST_RECORDS]
+        for record in records[:MOST_RECORDS]
     ]
     table = html_table([("sample", "prompt", "answer"), *rows])
     return html_message(title, (*notes, *omission)) + table

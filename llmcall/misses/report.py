@@ -99,7 +99,7 @@ class Miss(NamedTuple):
         if self.nearest is not None:
             paragraphs["nearest"] = [shortened(_summary(self.nearest), width)]
             paragraphs["differs"] = [
-                line for each in self.differences for line in each.lines(width)
+                line for difference in self.differences for line in difference.lines(width)
             ]
         paragraphs["cause"] = _wrapped(self.causes, width)
         *command, effect = self.remedy.split("\n")

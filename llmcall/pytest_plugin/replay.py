@@ -244,7 +244,7 @@ class Replay:
         :param is_shared: whether other tests may use it.
         """
         # If it is open already, it would wait for itself.
-        is_open = any(each.path == path for each in open_cassettes)
+        is_open = any(cassette.path == path for cassette in open_cassettes)
         lock_folder = None if self.mode == "none" or is_open else self._lock_folder(path)
         with folder_lock(lock_folder) if lock_folder else contextlib.nullcontext():
             # Unused records are known, and removed, only after all tests.

@@ -12,7 +12,7 @@ from .system import after_fork_in_child, at_exit
 
 # Why a call left no record, in words that follow "1 call".
 FAILED = "failed for good"
-LEFT = "ended before the whole answer arrived"
+ABANDONED = "ended before the whole answer arrived"
 CUT_OFF = "got no answer before the program ended"
 MISSED = "had no recorded answer and raised CacheMissError"
 UNSCOPED = "had no clear scope and raised ScopeError"
@@ -21,7 +21,7 @@ REFUSED = (MISSED, UNSCOPED)
 ADVICE = {
     FAILED: "Failures are not recorded, so a {replay} will differ from this run. Fix the cause and {again}; llmcall "
     "then asks only for what is missing",
-    LEFT: "What did not arrive is not recorded: if a {replay} asks for it, it raises CacheMissError, or gets the "
+    ABANDONED: "What did not arrive is not recorded: if a {replay} asks for it, it raises CacheMissError, or gets the "
     "answer of an equal call. Read each answer to its end and cancel no call, or {again}; llmcall then asks only "
     "for what is missing",
     CUT_OFF: "Timing decides how far a daemon thread gets: join it before the program ends",
@@ -33,7 +33,7 @@ ADVICE = {
 MOST_SCOPES = 5  # that a warning lists
 
 
-def is_left(error: BaseException) -> bool:
+def is_abandoned(error: BaseException) -> bool:
     """Return whether an exception means that nobody waits for the answer: its reader left, or the
     call was cancelled.
     """
@@ -67,7 +67,7 @@ class Failures:
 
         :param scope: its scope path; empty outside any scope.
         :param description: the call and its error, in words without secrets.
-        :param reason: ``FAILED``, ``LEFT``, ``CUT_OFF``, ``MISSED`` or ``UNSCOPED``.
+        :param reason: ``FAILED``, ``ABANDONED``, ``CUT_OFF``, ``MISSED`` or ``UNSCOPED``.
         :param asks_model: whether a model was asked for it.
         """
         if self is process_failures:
@@ -87,7 +87,7 @@ class Failures:
             self.refused += 1
 
     def begin(self, scope: str, description: str, *, asks_model: bool = True) -> object:
-        """Note that something is read piece by piece; it counts as ``LEFT`` unless :meth:`end`
+        """Note that something is read piece by piece; it counts as ``ABANDONED`` unless :meth:`end`
         follows.
 
         :param asks_model: whether a model is asked for it.
@@ -100,17 +100,17 @@ class Failures:
             self._under_way[token] = scope, description, asks_model
         return token
 
-    def end(self, token: object, *, left: bool = False) -> None:
+    def end(self, token: object, *, is_early: bool = False) -> None:
         """Note that the reading ended, if it began.
 
         :param token: of :meth:`begin`; ``None`` if nothing began.
-        :param left: whether it ended early.
+        :param is_early: whether it ended early.
         """
         with self._lock:
             call = self._under_way.pop(token, None)
-            if left and call is not None:
+            if is_early and call is not None:
                 scope, description, asks_model = call
-                self.add(scope, description, LEFT, asks_model=asks_model)
+                self.add(scope, description, ABANDONED, asks_model=asks_model)
 
     def take(self) -> list[tuple[str, dict[str, int], str]]:
         """Return and forget what was added: for each reason, the number of calls by scope path, and
@@ -125,14 +125,14 @@ class Failures:
         ]
 
     def counts(self) -> dict[str, int]:
-        """Return the number of calls for each reason; what has not ended counts as ``LEFT``."""
+        """Return the number of calls for each reason; what has not ended counts as ``ABANDONED``."""
         with self._lock:
-            self._leave_all()
+            self._abandon_all()
             return {reason: sum(counts.values()) for reason, (_, counts) in self._by_reason.items()}
 
-    def _leave_all(self) -> None:
+    def _abandon_all(self) -> None:
         for token in list(self._under_way):
-            self.end(token, left=True)
+            self.end(token, is_early=True)
 
     def warn(self, replay: str, again: str = "run it again") -> None:
         """Log and forget what was added, a warning for each reason.
@@ -140,7 +140,7 @@ class Failures:
         :param replay: what will differ from this run, to follow "a".
         :param again: how to record what is missing.
         """
-        self._leave_all()
+        self._abandon_all()
         for reason, counts, first in self.take():
             calls = counted(sum(counts.values()), "call")
             advice = ADVICE[reason].format(replay=replay, again=again)
@@ -151,7 +151,7 @@ class Failures:
         with self._lock:
             for reason in reasons or tuple(ADVICE):
                 self._by_reason.pop(reason, None)
-            if not reasons or LEFT in reasons:
+            if not reasons or ABANDONED in reasons:
                 self._under_way.clear()
 
 

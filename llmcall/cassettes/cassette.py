@@ -14,7 +14,7 @@ from ..display.data_frames import record_frame
 from ..display.formatting import counted
 from ..display.notebook import html_records
 from ..errors import CacheError, short_traceback
-from ..failures import LEFT, Failures, process_failures
+from ..failures import ABANDONED, Failures, process_failures
 from ..notices import notice, warn_once
 from ..records.header import header_of, layer_of
 from ..records.reader import RecordFile, read
@@ -242,7 +242,7 @@ class Cassette(ContextDecorator):
                 function(self)
             if self.is_mine():
                 if isinstance(self._error, KeyboardInterrupt):
-                    self.failures.forget(LEFT)  # whoever pressed Ctrl-C knows
+                    self.failures.forget(ABANDONED)  # whoever pressed Ctrl-C knows
                 self._report_and_write()
 
     def _report_and_write(self) -> None:

@@ -14,7 +14,7 @@ from ..engine.lookup import lookup
 from ..engine.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter
 from ..errors import ConfigError, short_traceback
-from ..failures import is_left
+from ..failures import is_abandoned
 from ..requests.parameters import configured_parameters, sent_body
 from ..system import after_fork_in_child, process_lock
 from ..types import Outcome
@@ -451,7 +451,7 @@ class LLMClient:
             yield from emit_recorded(record)
             return reply_of_hit(call, record)
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
-            failures.end(token, left=is_left(error))
+            failures.end(token, is_early=is_abandoned(error))
             return handle_failure(error, call, stream=True)
         finally:
             failures.end(token)

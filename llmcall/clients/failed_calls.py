@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.values import without_password
 from ..errors import APIError, BudgetExceededError, shorten
-from ..failures import FAILED, LEFT, is_left, process_failures
+from ..failures import ABANDONED, FAILED, is_abandoned, process_failures
 from ..notices import how_often, logger
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def note_failure(error: BaseException, call: ModelCall, *, stream: bool = False)
         call.failures.add(call.scope, line, FAILED)
     elif isinstance(error, BudgetExceededError):
         process_failures.count_refused()
-    elif is_left(error) and not stream:
-        call.failures.add(call.scope, call.label, LEFT)
+    elif is_abandoned(error) and not stream:
+        call.failures.add(call.scope, call.label, ABANDONED)
 
 
 def _address_of(error: APIError, client: Caller, model: str) -> str:

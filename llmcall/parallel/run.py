@@ -298,7 +298,7 @@ class MapRun:
         """
         self._cancel()
         if self._under_way and self._worker_count > 1:
-            self.failures.end(token, left=True)
+            self.failures.end(token, is_early=True)
         self._give_back_unreceived()
 
     def close(self) -> None:

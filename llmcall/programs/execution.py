@@ -27,7 +27,7 @@ from ..config import resolve as config
 from ..config.values import without_password
 from ..engine.usage import process_meter
 from ..errors import CacheMissError, LLMCallError, shorten
-from ..failures import CUT_OFF, LEFT, process_failures
+from ..failures import ABANDONED, CUT_OFF, process_failures
 from ..notices import keep_notices, kept_notices
 from ..system import after_fork_in_child
 from ..testing import answers_in_process
@@ -296,7 +296,7 @@ class Execution:
         """Close what is open and print what the user must know; return whether anything failed."""
         self._has_ended = True
         for request in self._calls.close():
-            reason = CUT_OFF if self._only_replays else LEFT
+            reason = CUT_OFF if self._only_replays else ABANDONED
             self._failures.add("", request, reason, asks_model=not self._only_replays)
         end_streams()
         problems = self._close()

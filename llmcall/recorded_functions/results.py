@@ -10,7 +10,7 @@ from ..engine.flights import share
 from ..engine.lookup import lookup
 from ..engine.retry import RetryPolicy, retry
 from ..errors import APIError, LLMCallError
-from ..failures import LEFT, is_left
+from ..failures import ABANDONED, is_abandoned
 from ..requests.plain_data import ordered, plain
 from ..types import Outcome, record_of
 
@@ -35,9 +35,9 @@ def result_of(call: FunctionCall) -> Flow[Any]:
         else:
             record = yield from _record_of(call)
     except BaseException as error:
-        if is_left(error):
+        if is_abandoned(error):
             words = f"{call.request.kind} call of {call.name}"
-            call.failures.add(call.scope, words, LEFT, asks_model=call.request.kind == "http")
+            call.failures.add(call.scope, words, ABANDONED, asks_model=call.request.kind == "http")
         call.give_back()
         raise
     call.end(record)

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import random
+import re
 import signal
 import statistics
 import sys
@@ -496,6 +497,7 @@ def test_actors_that_agree_by_chance_do_not_hide_how_their_answers_vary(model: M
     found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
     assert found.estimate == 1
     assert found.low < 0 < 2 < found.high
+    assert (found.low + found.high) / 2 == pytest.approx(found.estimate)
 
 
 UP, DOWN = ([3], [4]), ([3], [2])  # a request's recorded and new answers
@@ -549,6 +551,14 @@ def test_opposite_shifts_that_cancel_do_not_hide_that_answers_vary(
     assert found.found >= least_width / 2
 
 
+def test_a_large_shift_that_all_actors_share_does_not_widen_its_interval(model: Model) -> None:
+    """The interval is as wide as the recorded answers to each request vary."""
+    found = check_questions(model, 10, [([2, 4, 2, 4], [13])]).shifts["answer"]
+    error = math.sqrt(4 / 3 * (1 + 1 / 4) / 10)
+    half = student_quantile(0.975, 9) * error
+    assert (found.low, found.high) == pytest.approx((10 - half, 10 + half))
+
+
 def test_rare_answers_that_are_missing_by_chance_are_no_drift(model: Model) -> None:
     """The interval of a share is as wide as the answers to one request vary."""
     times = Counter[str]()
@@ -580,6 +590,7 @@ def test_one_call_has_no_interval(model: Model) -> None:
     record(model, 3, 4)
     drift = llmcall.drift(STUDY, calls=1, to=CHECK)
     assert math.isinf(drift.shifts["answer"].low) and not drift.differs
+    assert "−∞ to +∞" in str(drift)
     assert "One new answer says nothing" in str(drift)
     assert "no shift, however large, would have been found" in str(drift)
 
@@ -642,6 +653,25 @@ def test_a_share_shifts_by_100_points_at_most(model: Model) -> None:
     assert found.low >= -1 and found.high <= 1 and math.isinf(found.found)
     assert "'buy': no shift, however large, would have been found" in str(drift)
     assert "too few answers" in str(drift)
+
+
+def test_a_shift_that_rounds_to_zero_has_no_sign(model: Model) -> None:
+    """It is written with as many digits as its interval warrants."""
+    answers = iter([3, 3, 4, 1.999])
+    model.answer = lambda messages, chance: str(next(answers))
+    record(model, 2, 1)
+    drift = llmcall.drift(STUDY, share=1, to=CHECK)
+    assert drift.shifts["answer"].estimate < 0
+    assert re.search(r"answer +3 +3 +0 +−9 to \+9$", str(drift), re.MULTILINE)
+
+
+def test_a_shift_of_tiny_numbers_is_written_with_its_digits(model: Model) -> None:
+    """However small they are."""
+    model.answer = lambda messages, chance: f"{model.number(chance)}e-15"
+    record(model, 10, 10)
+    model.shift = 1
+    text = str(llmcall.drift(STUDY, calls=100, to=CHECK))
+    assert re.search(r"'answer' is higher now, by 0\.0{14,15}[1-9]", text)
 
 
 def test_few_actors_are_called_few(model: Model) -> None:
@@ -1021,6 +1051,7 @@ def test_another_model_is_marked_in_every_output(model: Model) -> None:
         llmcall.drift(STUDY, dry_run=True, **options)._repr_html_(),
     ):
         assert "ANOTHER MODEL: gpt-5 is asked in place of gpt-4o-mini" in words
+    assert "under the same name" not in str(drift)
     assert "another model, gpt-5" in repr(drift)
     assert drift.model == "gpt-5"
     assert all(drift.to_frame()["another_model"])
@@ -1054,6 +1085,23 @@ def test_served_models_and_days_then_and_now(model: Model, monkeypatch: pytest.M
     assert "then: gpt-4o-mini-2024-07-18 (2026-05-01)" in str(drift)
     assert "now:  gpt-4o-mini-2026-10-01 (2026-11-22)" in str(drift)
     assert list(drift.served.before) == ["gpt-4o-mini-2024-07-18"]
+
+
+def test_a_snapshot_that_answered_then_too_is_not_another_one(model: Model) -> None:
+    """Other snapshots may have answered then as well."""
+    names = itertools.cycle(["snapshot-1", "snapshot-2"])
+    rating = {"role": "assistant", "content": "3"}
+    model.answer = lambda messages, chance: {
+        "model": next(names),
+        "choices": [{"index": 0, "message": rating, "finish_reason": "stop"}],
+    }
+    record(model, 3, 2)
+    names = itertools.repeat("snapshot-2")
+    assert "Another model" not in str(llmcall.drift(STUDY, share=1, to=CHECK))
+    Path(CHECK).unlink()
+    names = itertools.cycle(["snapshot-2", "snapshot-3"])
+    text = str(llmcall.drift(STUDY, share=1, to=CHECK))
+    assert "under the same name: snapshot-3 now, snapshot-1, snapshot-2 then" in text
 
 
 # The plan
@@ -1093,6 +1141,30 @@ def test_a_plan_expects_as_many_unreadable_answers_as_were_recorded(model: Model
         student_quantile(0.975, 19) + student_quantile(0.8, 19)
     )
     assert half.shift / whole.shift == pytest.approx(math.sqrt(2) * widening, rel=0.1)
+
+
+def test_a_plan_of_a_value_counts_only_requests_that_have_it(model: Model) -> None:
+    """Requests with other values change nothing."""
+    prices = {"ann": [1, 3], "ben": [2, 2], "cem": [4, 3]}
+
+    def planned(path: str, answers: dict[str, list[dict[str, int]]]) -> float:
+        left = {actor: iter(values) for actor, values in answers.items()}
+        model.answer = lambda messages, chance: next(left[messages[0]["content"]])
+        with llmcall.cassette(path):
+            for actor, values in answers.items():
+                with llmcall.scope(actor):
+                    for _ in values:
+                        model.client.send_message(actor, temperature=1)
+        return llmcall.drift(path, calls=len(answers), dry_run=True).shifts["price"]
+
+    both = {
+        actor: [{"price": price, "mood": price} for price in values]
+        for actor, values in prices.items()
+    }
+    apart = {actor: [{"price": price} for price in values] for actor, values in prices.items()}
+    for actor in ("dora", "emil", "fay"):
+        apart[actor] = [{"mood": 1}, {"mood": 2}]
+    assert planned("apart.jsonl", apart) == planned("both.jsonl", both)
 
 
 def test_the_power_of_a_plan_is_that_of_its_adjusted_tests(model: Model) -> None:

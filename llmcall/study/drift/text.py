@@ -18,7 +18,6 @@ FEW_UNITS = 10
 MANY_DRAWS = 10  # of each request, with which the power of a single one is compared
 LEAST_P = 0.001  # a smaller one is not written out
 DIGITS = 2  # of an interval's width that are written
-MOST_DECIMALS = 12
 LARGE = 1e15  # numbers from here on are written with an exponent
 POINTS = " points"
 NO_SHIFT = "no shift, however large,"
@@ -37,7 +36,7 @@ class Notation:
             width *= 100
         is_known = 0 < width < math.inf
         decimals = DIGITS - 1 - math.floor(math.log10(width)) if is_known else DIGITS
-        self._decimals = min(max(decimals, 0), MOST_DECIMALS)
+        self._decimals = max(decimals, 0)
         if is_share:
             self._decimals = 1
 

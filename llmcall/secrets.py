@@ -168,12 +168,12 @@ def masked(text: str) -> str:
 
 
 def refuse(
-    data: Data, allow: Sequence[str], where: str, safe_texts: set[str] | None = None
+    data: Data, allow: Sequence[str], data_name: str, safe_texts: set[str] | None = None
 ) -> None:
     """Check that nothing in plain data looks like a credential, keys included, bytes excluded.
 
     :param allow: see :func:`find`.
-    :param where: the error's name for the data, e.g. ``record 3``.
+    :param data_name: the error's name for the data, e.g. ``record 3``.
     :param safe_texts: texts that are known to pass; those of the data are added.
     :raises CacheError: if something does, naming its location, such as
         ``request.messages[2].content``.
@@ -185,7 +185,7 @@ def refuse(
         match = find(text, allow)
         if match is not None:
             raise CacheError(
-                f"{where}: {location} contains what looks like {match.kind} ({match.beginning}…), which is "
+                f"{data_name}: {location} contains what looks like {match.kind} ({match.beginning}…), which is "
                 "not written to files; leave it out of the request or, if it is not a secret, set [Cassette] ALLOW "
                 "to a regular expression that matches all of it"
             )
@@ -217,14 +217,14 @@ def without_credentials(data: Data) -> Data:
     return copy
 
 
-def refuse_named(body: Data, allow: Sequence[str], where: str) -> None:
+def refuse_named(body: Data, allow: Sequence[str], data_name: str) -> None:
     """Check that no field of a body may hold a credential by its ambiguous name, ``key`` or ``token``.
 
     A field of the body itself is refused whatever its value looks like. Deeper in the body such names
     are common in data, so there only a value that could be a credential is refused.
 
     :param allow: see :func:`find`.
-    :param where: the error's name for the body.
+    :param data_name: the error's name for the body.
     :raises CacheError: if one may, naming it.
     """
     for location, name, value in _named_texts(body, ""):
@@ -234,7 +234,7 @@ def refuse_named(body: Data, allow: Sequence[str], where: str) -> None:
             continue
         if not any(re.fullmatch(each, value) for each in allow):
             raise CacheError(
-                f"{where}: its field {location!r} looks like a credential by its name, and it would be recorded; "
+                f"{data_name}: its field {location!r} looks like a credential by its name, and it would be recorded; "
                 "send it in a header or, if it is not a secret, set [Cassette] ALLOW to a regular expression that "
                 "matches all of it"
             )

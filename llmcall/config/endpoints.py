@@ -113,33 +113,33 @@ ENDPOINT_KEYS = settings_of(
 )
 
 
-def parse_endpoints(value: Any, where: str) -> tuple[Endpoint, ...]:
+def parse_endpoints(value: Any, location: str) -> tuple[Endpoint, ...]:
     """Return checked endpoints.
 
     :param value: a list of endpoints, or of mappings of their fields.
-    :param where: where it is, for messages.
+    :param location: where it is, for messages.
     :raises ConfigError: if a field is wrong, or two endpoints have one name.
     """
     if not isinstance(value, (list, tuple)) or isinstance(value, Endpoint):
-        refuse(where, value, "a list of endpoints")
-    endpoints = tuple(_endpoint(item, where) for item in value)
+        refuse(location, value, "a list of endpoints")
+    endpoints = tuple(_endpoint(item, location) for item in value)
     names = [endpoint.name for endpoint in endpoints]
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"{where}: there are two endpoints {name!r}")
+            raise ConfigError(f"{location}: there are two endpoints {name!r}")
     return endpoints
 
 
-def _endpoint(value: Any, where: str) -> Endpoint:
+def _endpoint(value: Any, location: str) -> Endpoint:
     if isinstance(value, Endpoint):
         value = value._asdict()
     if not isinstance(value, Mapping):
-        refuse(where, value, "an Endpoint")
+        refuse(location, value, "an Endpoint")
     fields = dict(value)
     name = fields.pop("name", None)
     if not isinstance(name, str) or not name.strip():
-        raise ConfigError(f"{where}: an endpoint needs a name")
-    checked = checked_fields(ENDPOINT_KEYS, fields, f"{where}, [Endpoint {name}]")
+        raise ConfigError(f"{location}: an endpoint needs a name")
+    checked = checked_fields(ENDPOINT_KEYS, fields, f"{location}, [Endpoint {name}]")
     if checked.get("azure_endpoint") or checked.get("azure_api_version"):
         checked.setdefault("api_type", "azure")
     return Endpoint(name.strip(), **checked)

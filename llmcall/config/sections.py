@@ -65,20 +65,20 @@ MODEL_KEYS = settings_of(
 # Parsers
 
 
-def mapping_of(parse: Parser, where_of_value: str = "{where} {name}") -> Parser:
+def mapping_of(parse: Parser, value_location: str = "{location} {name}") -> Parser:
     """Return the parser of a mapping of values by the names of models.
 
     :param parse: the parser of its values.
-    :param where_of_value: where a value is, for messages.
+    :param value_location: where a value is, for messages.
     """
 
-    def parse_each(value: Any, where: str) -> FrozenDict:
+    def parse_each(value: Any, location: str) -> FrozenDict:
         """Return a mapping of parsed values."""
         if not isinstance(value, Mapping):
-            refuse(where, value, "a mapping")
+            refuse(location, value, "a mapping")
         return FrozenDict(
             {
-                name: parse(item, where_of_value.format(where=where, name=name))
+                name: parse(item, value_location.format(location=location, name=name))
                 for name, item in value.items()
             }
         )
@@ -102,28 +102,28 @@ _PRICES = (
 parse_prices = mapping_of(values.parser(_price, _PRICES))
 
 
-def checked_fields(rows: Mapping[str, Setting], fields: Any, where: str) -> dict[str, Any]:
+def checked_fields(rows: Mapping[str, Setting], fields: Any, location: str) -> dict[str, Any]:
     """Return the checked fields of one named section, without those that are unset or ``None``.
 
     :param rows: the settings that it may have, by their names in code.
     :param fields: its values, by the same names.
-    :param where: where it is, for messages.
+    :param location: where it is, for messages.
     """
     if not isinstance(fields, Mapping):
-        refuse(where, fields, "a mapping")
+        refuse(location, fields, "a mapping")
     checked = {}
     for name, value in fields.items():
         if name not in rows:
-            raise ConfigError(f"{where}: there is no setting {name!r}{nearest(name, rows)}")
+            raise ConfigError(f"{location}: there is no setting {name!r}{nearest(name, rows)}")
         if value is None:
             continue
-        checked_value = check_setting(rows[name], value, f"{where} {rows[name].key}")
+        checked_value = check_setting(rows[name], value, f"{location} {rows[name].key}")
         if checked_value is not UNSET and checked_value is not None:
             checked[name] = checked_value
     return checked
 
 
 parse_models = mapping_of(
-    lambda value, where: FrozenDict(checked_fields(MODEL_KEYS, value, where)),
-    "{where}, [Model {name}]",
+    lambda value, location: FrozenDict(checked_fields(MODEL_KEYS, value, location)),
+    "{location}, [Model {name}]",
 )

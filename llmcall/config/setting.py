@@ -49,12 +49,12 @@ class Setting(NamedTuple):
     name: str = ""
 
 
-def check_setting(row: Setting, value: Any, where: str, folder: str | None = None) -> Any:
+def check_setting(row: Setting, value: Any, location: str, folder: str | None = None) -> Any:
     """Return the value of a setting as its type.
 
     :param value: text from a file or a variable, or a value from code; for a whole section, a
         mapping of such values.
-    :param where: where it was found, for the message.
+    :param location: where it was found, for the message.
     :param folder: the directory that a relative path starts from; ``None`` is the working
         directory.
     :returns: the value, or ``UNSET`` for empty text.
@@ -67,5 +67,7 @@ def check_setting(row: Setting, value: Any, where: str, folder: str | None = Non
         if value.casefold() == "none" and row.default != "" and row.parse not in values.WORDS:
             return None if row.default is None else UNSET
     return (
-        values.path(value, where, folder) if row.parse is values.path else row.parse(value, where)
+        values.path(value, location, folder)
+        if row.parse is values.path
+        else row.parse(value, location)
     )

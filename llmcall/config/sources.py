@@ -65,7 +65,7 @@ for _row in [*SETTINGS.values(), *ENDPOINT_KEYS.values(), *MODEL_KEYS.values()]:
     KEYS.setdefault(_row.section, {})[_row.key] = _row
 SECTIONS = {section.casefold(): section for section in KEYS}
 
-Entry = tuple[Setting, Any, str]  # its value is as it is written; the text says where
+Entry = tuple[Setting, Any, str]  # its value is as it is written; the text is its location
 
 
 class Sources(NamedTuple):
@@ -152,8 +152,8 @@ def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
     :param folder: the directory that a relative path starts from.
     """
     return {
-        row.name: (check_setting(row, value, where, folder), Origin(rank, where))
-        for row, value, where in entries
+        row.name: (check_setting(row, value, location, folder), Origin(rank, location))
+        for row, value, location in entries
     }
 
 
@@ -177,16 +177,16 @@ def _read_dotenv(path: str) -> dict[str, str]:
     return {name: value.strip() for name, value in variables.items() if value and value.strip()}
 
 
-def _read(path: str, where: str) -> str:
+def _read(path: str, location: str) -> str:
     try:
         with open(path, encoding="utf-8-sig") as file:
             return file.read()
     except OSError as error:
-        raise ConfigError(f"{where} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{location} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(
-            f"{where}, line {line}: not UTF-8; save the file in that encoding"
+            f"{location}, line {line}: not UTF-8; save the file in that encoding"
         ) from None
 
 
@@ -207,18 +207,18 @@ def _variables(variables: Mapping[str, str], prefix: str) -> Iterator[Entry]:
             )
 
 
-def _warn_of_quotes(row: Setting, value: str, where: str) -> None:
+def _warn_of_quotes(row: Setting, value: str, location: str) -> None:
     quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
     if quoted and row.parse not in (values.patterns, values.normalizers):
         warn_once(
-            f"{where}: the quotes around the value are part of it; write values without quotes"
+            f"{location}: the quotes around the value are part of it; write values without quotes"
         )
 
 
 # config.ini.
 
 
-def _parsed(text: str, where: str) -> configparser.RawConfigParser:
+def _parsed(text: str, location: str) -> configparser.RawConfigParser:
     """Return a config.ini as ``configparser`` reads it. If a key is there twice, the last value counts.
 
     :raises ConfigError: if a line of ours is not ``NAME = value``; the message has only its number,
@@ -239,7 +239,7 @@ def _parsed(text: str, where: str) -> configparser.RawConfigParser:
         parser.read_string(text)
     except configparser.MissingSectionHeaderError as error:
         raise ConfigError(
-            f"{where}, line {error.lineno}: it is above the first [Section]; move it into a section"
+            f"{location}, line {error.lineno}: it is above the first [Section]; move it into a section"
         ) from None
     except configparser.ParsingError as error:  # raised after all other lines were read
         lines = text.split("\n")
@@ -247,19 +247,19 @@ def _parsed(text: str, where: str) -> configparser.RawConfigParser:
             header = next((line for line in reversed(lines[:number]) if line.startswith("[")), "")
             if _section_name(header[1:].partition("]")[0]):
                 raise ConfigError(
-                    f"{where}, line {number}: neither [Section] nor NAME = value"
+                    f"{location}, line {number}: neither [Section] nor NAME = value"
                 ) from None
     return parser
 
 
-def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
+def _sections(text: str, location: str) -> dict[str, dict[str, str]]:
     """Return our sections of a config.ini, as text; keys in capitals, unless they name models.
 
     The sections of other programs are ignored.
 
     :raises ConfigError: as :func:`_parsed`.
     """
-    parser = _parsed(text, where)
+    parser = _parsed(text, location)
     sections: dict[str, dict[str, str]] = {}
     for header in parser.sections():
         name = _section_name(header)
@@ -269,7 +269,7 @@ def _sections(text: str, where: str) -> dict[str, dict[str, str]]:
             guess = nearest(header, section_names, cutoff=0.7)
             guess = guess or nearest(header.title(), section_names, cutoff=0.7)
             if guess:
-                warn_once(f"{where}: the section [{header}] is ignored{guess}")
+                warn_once(f"{location}: the section [{header}] is ignored{guess}")
             continue
         pairs = {
             key if name in TABLES else key.upper(): value for key, value in parser.items(header)
@@ -294,44 +294,44 @@ def _entries(
 
     :param lookup: returns the value of an environment variable for ``${NAME}``.
     """
-    where = f"{os.path.basename(path)} ({path})"
+    location = f"{os.path.basename(path)} ({path})"
 
-    def expanded(row: Setting, text: str, where: str) -> Any:
+    def expanded(row: Setting, text: str, location: str) -> Any:
         """Return a value with its variables; a key's are looked up when it is used."""
-        _warn_of_quotes(row, text, where)
+        _warn_of_quotes(row, text, location)
         if row.parse is values.credential and "${" in text:
             variables = tuple(pair for pair in dotenv.items() if pair[0] in text)
-            return KeyReference(text, where, variables)
-        return expand(text, where, lookup)
+            return KeyReference(text, location, variables)
+        return expand(text, location, lookup)
 
-    sections = _sections(_read(path, where), where)
+    sections = _sections(_read(path, location), location)
     # First, since our own keys override them.
-    yield from _entries_of_ancestor(sections.get("OpenAI", {}), where, expanded)
+    yield from _entries_of_ancestor(sections.get("OpenAI", {}), location, expanded)
     models: dict[str, Any] = {}
     endpoints: list[dict[str, Any]] = []
     for section, pairs in sections.items():
-        where_of_section = f"{where}, [{section}]"
+        section_location = f"{location}, [{section}]"
         kind, _, name = section.partition(" ")
-        fields = _section_fields(kind, pairs, where_of_section, expanded)
+        fields = _section_fields(kind, pairs, section_location, expanded)
         if kind in TABLES:
-            yield KEYS[kind][""], fields, where_of_section
+            yield KEYS[kind][""], fields, section_location
         elif kind == "Model":
             models[name] = fields
         elif kind == "Endpoint":
             endpoints.append({"name": name, **fields})
             if "models" not in fields:
-                warn_once(f"{where_of_section}: without MODELS this endpoint is never used")
+                warn_once(f"{section_location}: without MODELS this endpoint is never used")
         else:
             for setting, value in fields.items():
-                yield SETTINGS[setting], value, f"{where_of_section} {SETTINGS[setting].key}"
+                yield SETTINGS[setting], value, f"{section_location} {SETTINGS[setting].key}"
     if models:
-        yield SETTINGS["models"], models, where
+        yield SETTINGS["models"], models, location
     if endpoints:
-        yield SETTINGS["endpoints"], endpoints, where
+        yield SETTINGS["endpoints"], endpoints, location
 
 
 def _section_fields(
-    kind: str, pairs: Mapping[str, str], where: str, expanded: Callable[[Setting, str, str], Any]
+    kind: str, pairs: Mapping[str, str], location: str, expanded: Callable[[Setting, str, str], Any]
 ) -> dict[str, Any]:
     """Return the fields of a section by their names in code, or in a table, by the user's names.
 
@@ -343,40 +343,40 @@ def _section_fields(
     for key, text in pairs.items():
         row = rows.get("" if kind in TABLES else key)
         if row is None:
-            warn_once(f"{where} {key}: there is no such setting{nearest(key, rows)}")
+            warn_once(f"{location} {key}: there is no such setting{nearest(key, rows)}")
             continue
-        value = expanded(row, text, f"{where} {key}")
+        value = expanded(row, text, f"{location} {key}")
         if value:
             fields[key if kind in TABLES else row.name] = value
     return fields
 
 
 def _entries_of_ancestor(
-    pairs: dict[str, str], where: str, expanded: Callable[[Setting, str, str], Any]
+    pairs: dict[str, str], location: str, expanded: Callable[[Setting, str, str], Any]
 ) -> Iterator[Entry]:
     """Yield TinyTroupe's settings as ours, and take them out of ``[OpenAI]``.
 
     :param expanded: returns a value with its variables.
     """
     for key in sorted(pairs.keys() & ANCESTOR_KEYS.keys()):
-        where_of_key = f"{where}, [OpenAI] {key}"
+        key_location = f"{location}, [OpenAI] {key}"
         text = pairs.pop(key)
         row = SETTINGS.get(ANCESTOR_KEYS[key])
         if row is None:
             meaning = "ignored, because llmcall has no such setting"
         else:
             meaning = f"read as [{row.section}] {row.key}"
-            value = expanded(row, text, where_of_key).strip()
-            yield row, _ancestor_value(key, value, where_of_key), where_of_key
-        message = f"{where_of_key}: TinyTroupe's setting, {meaning}"
+            value = expanded(row, text, key_location).strip()
+            yield row, _ancestor_value(key, value, key_location), key_location
+        message = f"{key_location}: TinyTroupe's setting, {meaning}"
         if is_new(message):
             logger().info("%s", message)
 
 
-def _ancestor_value(key: str, value: str, where: str) -> str:
+def _ancestor_value(key: str, value: str, location: str) -> str:
     """Return the value of a TinyTroupe setting as ours takes it."""
     if key == "CACHE_API_CALLS" and value:
-        return "auto" if values.boolean(value, where) else "off"
+        return "auto" if values.boolean(value, location) else "off"
     if key == "CACHE_FILE_NAME":
         return values.directory_named(value)
     return "none" if key == "MAX_CONCURRENT_MODEL_CALLS" and values.as_number(value) == 0 else value

@@ -1,8 +1,8 @@
 """The values of settings: text or Python values in, checked values out.
 
 The same parsers serve config.ini, ``.env``, the environment and arguments in code. A parser takes a
-value and the place where it was found, for messages; the parser of paths also takes the folder that
-a relative path starts from. Empty text gives ``UNSET``, and the word ``none`` gives ``None``, unless
+value and the location where it was found, for messages; the parser of paths also takes the folder
+that a relative path starts from. Empty text gives ``UNSET``, and the word ``none`` gives ``None``, unless
 the parser is one of ``WORDS``. If a setting's default is empty text, both are ordinary texts.
 """
 
@@ -70,13 +70,13 @@ def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-def refuse(where: str, value: Any, expected: str) -> NoReturn:
+def refuse(location: str, value: Any, expected: str) -> NoReturn:
     """Raise the ``ConfigError`` for a value that is not what its setting expects.
 
-    :param where: where the value was found.
+    :param location: where the value was found.
     :param expected: what it should be, to follow "is not".
     """
-    raise ConfigError(f"{where}: {_in_words(value)} is not {expected}") from None
+    raise ConfigError(f"{location}: {_in_words(value)} is not {expected}") from None
 
 
 def _in_words(value: Any) -> str:
@@ -94,32 +94,32 @@ def _in_words(value: Any) -> str:
 # Texts.
 
 
-def text(value: Any, where: str) -> str:
+def text(value: Any, location: str) -> str:
     """Return one line of text."""
     if not isinstance(value, str):
-        refuse(where, value, "a text")
+        refuse(location, value, "a text")
     if "\n" in value or "\0" in value:
         refuse(
-            where,
+            location,
             value,
             "one line of text (in a file, an indented line continues the value above it)",
         )
     return value
 
 
-def credential(value: Any, where: str) -> Any:
+def credential(value: Any, location: str) -> Any:
     """Return a key, or the function that gives it."""
-    return value if callable(value) else check_credential(value, where)
+    return value if callable(value) else check_credential(value, location)
 
 
 def check_credential(
     value: Any,
-    where: str,
+    location: str,
     expected: str = "an API key or token: one word of text, or a function that returns it",
 ) -> str:
     """Return a text that an HTTP header can hold, without surrounding white space.
 
-    :param where: where it was found, e.g. ``"environment variable OPENAI_API_KEY"``.
+    :param location: where it was found, e.g. ``"environment variable OPENAI_API_KEY"``.
     :param expected: what it should be, to follow "not".
     :raises ConfigError: if it contains blanks, control characters or non-ASCII characters; the
         message does not show it.
@@ -127,13 +127,13 @@ def check_credential(
     word = value.strip() if isinstance(value, str) else ""
     if not re.fullmatch(r"[\x21-\x7e]+", word):
         problem = "" if word.isascii() else " (it contains non-ASCII characters)"
-        raise ConfigError(f"{where}: not {expected}{problem}") from None
+        raise ConfigError(f"{location}: not {expected}{problem}") from None
     return word
 
 
-def organization(value: Any, where: str) -> str:
+def organization(value: Any, location: str) -> str:
     """Return an organization's name, which is sent in a header."""
-    return check_credential(value, where, "an organization: one word of text")
+    return check_credential(value, location, "an organization: one word of text")
 
 
 def parser(read: Callable[[Any], Any], expected: str) -> Parser:
@@ -143,10 +143,10 @@ def parser(read: Callable[[Any], Any], expected: str) -> Parser:
     :param expected: what it should be, to follow "is not".
     """
 
-    def parse(value: Any, where: str) -> Any:
+    def parse(value: Any, location: str) -> Any:
         """Return a value as its type."""
         parsed = read(value)
-        return refuse(where, value, expected) if parsed is None else parsed
+        return refuse(location, value, expected) if parsed is None else parsed
 
     return parse
 
@@ -163,9 +163,11 @@ WORDS: set[Any] = {credential}
 function = parser(lambda value: value if callable(value) else None, "a function")
 
 
-def path(value: Any, where: str, folder: str | None = None) -> str:
+def path(value: Any, location: str, folder: str | None = None) -> str:
     """Return an absolute path; the address of a server stays as it is."""
-    path_or_address = text(value.__fspath__() if isinstance(value, os.PathLike) else value, where)
+    if isinstance(value, os.PathLike):
+        value = value.__fspath__()
+    path_or_address = text(value, location)
     if "://" in path_or_address:
         return path_or_address
     return os.path.normpath(
@@ -228,50 +230,50 @@ boolean = parser(
 # Lists; the word "none" is an empty list.
 
 
-def _items(value: Any, where: str, separator: str) -> list[str]:
+def _items(value: Any, location: str, separator: str) -> list[str]:
     """Return the texts of a list, or the parts of a text between separators."""
     if isinstance(value, str):
         value = () if value.strip().casefold() == "none" else re.split(separator, value)
     elif not isinstance(value, Iterable) or isinstance(value, (bytes, Mapping)):
-        refuse(where, value, "a list of texts")
+        refuse(location, value, "a list of texts")
     items = list(value)
     for item in items:
         if not isinstance(item, str):
-            refuse(where, item, "a text")
+            refuse(location, item, "a text")
     return [item.strip() for item in items if item.strip()]
 
 
-def names(value: Any, where: str) -> tuple[str, ...]:
+def names(value: Any, location: str) -> tuple[str, ...]:
     """Return the names of a list, or of a text with commas, spaces or line ends between them."""
-    return tuple(_items(value, where, r"[,\s]"))
+    return tuple(_items(value, location, r"[,\s]"))
 
 
-def patterns(value: Any, where: str) -> tuple[str, ...]:
+def patterns(value: Any, location: str) -> tuple[str, ...]:
     """Return regular expressions, one per line."""
-    return tuple(_pattern(line, where) for line in _items(value, where, r"\n"))
+    return tuple(_pattern(line, location) for line in _items(value, location, r"\n"))
 
 
-def normalizers(value: Any, where: str) -> tuple[str, ...]:
+def normalizers(value: Any, location: str) -> tuple[str, ...]:
     """Return normalizers. Each line holds names with commas between, or one regular expression."""
     names_and_patterns: list[str] = []
-    for line in _items(value, where, r"\n"):
+    for line in _items(value, location, r"\n"):
         words = [word.strip().casefold() for word in line.split(",")]
         unknown = [word for word in words if word not in NORMALIZERS]
         if unknown:
-            words = [_pattern(line, where)]
+            words = [_pattern(line, location)]
             guess = nearest(unknown[0], NORMALIZERS, cutoff=0.7)
             if guess:
-                message = f"{where}: {unknown[0]!r} is read as a regular expression{guess}"
+                message = f"{location}: {unknown[0]!r} is read as a regular expression{guess}"
                 warn_once(message, about=("read as a regular expression", unknown[0]))
         names_and_patterns += words
     return tuple(names_and_patterns)
 
 
-def _pattern(expression: str, where: str) -> str:
+def _pattern(expression: str, location: str) -> str:
     try:
         re.compile(expression)
     except re.error as error:
-        refuse(where, expression, f"a regular expression: {error.msg} at position {error.pos}")
+        refuse(location, expression, f"a regular expression: {error.msg} at position {error.pos}")
     return expression
 
 
@@ -287,16 +289,16 @@ _ADDRESS = re.compile(
 _PASSWORD = r"(?<=[?&_]password=)[^&]+"  # in a query, as redis-py reads it
 
 
-def check_address(value: Any, where: str = "base_url") -> str:
+def check_address(value: Any, location: str = "base_url") -> str:
     """Return the address of an HTTP server, without surrounding white space.
 
-    :param where: where it was found: file, section and key, or the argument's name.
+    :param location: where it was found: file, section and key, or the argument's name.
     :raises ConfigError: if scheme or host is missing, or a part is impossible.
     """
-    address = text(value.strip() if isinstance(value, str) else value, where)
+    address = text(value.strip() if isinstance(value, str) else value, location)
     match = _ADDRESS.fullmatch(address)
     if match is None or not address.isprintable() or int(match[2] or 1) not in range(1, 65536):
-        refuse(where, value, "an address like https://host/v1")
+        refuse(location, value, "an address like https://host/v1")
     return address
 
 
@@ -334,10 +336,10 @@ def without_password(url: Any) -> Any:
 _REFERENCE = re.compile(r"\$(\$?)\{([^{}]*)\}")
 
 
-def expand(value: str, where: str, lookup: Callable[[str], str | None]) -> str:
+def expand(value: str, location: str, lookup: Callable[[str], str | None]) -> str:
     """Return a value with each ``${NAME}`` replaced by the variable's value.
 
-    :param where: file, section and key, for the message.
+    :param location: file, section and key, for the message.
     :param lookup: gives a variable's value, or ``None`` if it is unset.
     :raises ConfigError: if a variable is not set.
     """
@@ -348,7 +350,7 @@ def expand(value: str, where: str, lookup: Callable[[str], str | None]) -> str:
             return match[0][1:]
         replacement = lookup(match[2])
         if not replacement:
-            raise ConfigError(f"{where}: the environment variable {match[2]} is not set")
+            raise ConfigError(f"{location}: the environment variable {match[2]} is not set")
         return replacement
 
     return _REFERENCE.sub(value_of, value)
@@ -361,12 +363,12 @@ class KeyReference(NamedTuple):
     key.
 
     :param reference: the value as it is written.
-    :param where: file, section and key.
+    :param location: file, section and key.
     :param dotenv: the variables of ``.env`` that it names; the environment takes precedence.
     """
 
     reference: str
-    where: str
+    location: str
     dotenv: tuple[tuple[str, str], ...] = ()
 
     def __call__(self) -> str:
@@ -377,10 +379,10 @@ class KeyReference(NamedTuple):
         """
         key = expand(
             self.reference,
-            self.where,
+            self.location,
             lambda name: os.environ.get(name, "").strip() or dict(self.dotenv).get(name),
         )
-        return check_credential(key, f"{self.where}, {self.variables}")
+        return check_credential(key, f"{self.location}, {self.variables}")
 
     @property
     def variables(self) -> str:
@@ -389,4 +391,4 @@ class KeyReference(NamedTuple):
         return " and ".join(f"environment variable {variable}" for variable in variable_names)
 
     def __repr__(self) -> str:
-        return f"KeyReference({self.where!r})"
+        return f"KeyReference({self.location!r})"

@@ -665,6 +665,15 @@ def test_a_shift_that_rounds_to_zero_has_no_sign(model: Model) -> None:
     assert re.search(r"answer +3 +3 +0 +−9 to \+9$", str(drift), re.MULTILINE)
 
 
+def test_a_shift_of_hundreds_has_no_decimals(model: Model) -> None:
+    """Its interval warrants none."""
+    answers = iter([300, 300, 400, 200])
+    model.answer = lambda messages, chance: str(next(answers))
+    record(model, 2, 1)
+    text = str(llmcall.drift(STUDY, share=1, to=CHECK))
+    assert re.search(r"answer +300 +300 +0 +−917 to \+917$", text, re.MULTILINE)
+
+
 def test_a_shift_of_tiny_numbers_is_written_with_its_digits(model: Model) -> None:
     """However small they are."""
     model.answer = lambda messages, chance: f"{model.number(chance)}e-15"

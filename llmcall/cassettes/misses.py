@@ -24,7 +24,7 @@ def missed(
     settings: Settings,
     cache: ResponseCache,
     cassette: Cassette | None,
-    past_cache: bool = False,
+    bypasses_cache: bool = False,
 ) -> CacheMissError:
     """Return the error of a request that is not recorded and may not be asked. The explanation is
     made when somebody reads it.
@@ -32,26 +32,26 @@ def missed(
     :param settings: the settings that the request was made with.
     :param cache: the disk cache.
     :param cassette: the cassette that is open, or ``None``.
-    :param past_cache: whether the call goes past the disk cache.
+    :param bypasses_cache: whether the call bypasses the disk cache.
     """
     from ..misses.report import cache_remedy, explain, headline
     from .remedies import remedy_of
 
-    source = None if past_cache else cache.search_source()
-    remedy = cache_remedy(settings, past_cache=past_cache)
+    source = None if bypasses_cache else cache.search_source()
+    remedy = cache_remedy(settings, bypasses_cache=bypasses_cache)
     if cassette is not None:
         source = _search_source(cassette)
         remedy = remedy if cassette.asks else remedy_of(cassette)
 
     def explanation() -> Miss:
         """Explain the miss, and say so if the disk cache has the answer but was not asked."""
-        aside = ""
+        first_cause = ""
         with suppress(CacheError):
-            if (past_cache or cassette is not None) and cache.get(
+            if (bypasses_cache or cassette is not None) and cache.get(
                 request, mode="replay"
             ) is not None:
-                aside = f"the cache {cache.path} has the answer, but was not searched"
-        return explain(request, source, settings, remedy, aside)
+                first_cause = f"the cache {cache.path} has the answer, but was not searched"
+        return explain(request, source, settings, remedy, first_cause)
 
     return CacheMissError(headline(request), explain=explanation)
 

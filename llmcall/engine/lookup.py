@@ -112,7 +112,7 @@ def _miss_error(call: PreparedCall) -> CacheMissError:
         settings=call.settings,
         cache=call.cache,
         cassette=call.cassette,
-        past_cache=call.options.cache is False,
+        bypasses_cache=call.options.cache is False,
     )
     if _first_miss:
         error.first = _first_miss[0]

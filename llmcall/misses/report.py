@@ -154,14 +154,14 @@ def headline(request: Request) -> str:
 
 
 def explain(
-    request: Request, source: Source | None, settings: Settings, remedy: str, aside: str = ""
+    request: Request, source: Source | None, settings: Settings, remedy: str, first_cause: str = ""
 ) -> Miss:
     """Return the nearest record to a request, and how it differs. See :meth:`ResponseCache.explain`.
 
     :param source: where to look, or ``None`` if no record may answer the request.
     :param settings: the settings of the request.
     :param remedy: how to record it.
-    :param aside: what has the answer but was not asked, in words; empty if nothing has it.
+    :param first_cause: a cause to name before the others; empty if there is none.
     """
     result = search(request, source)
     nearest = result.records[0] if result.records else None
@@ -171,8 +171,8 @@ def explain(
         if nearest.sample != request.sample:
             changes = (Difference("sample", nearest.sample, request.sample), *changes)
     causes = causes_of(request, result, changes, settings)
-    if aside:
-        causes.insert(0, aside)
+    if first_cause:
+        causes.insert(0, first_cause)
     names = normalizing(changes, settings)
     if source is not None and names:
         remedy = _normalizing_remedy(names, source.rekey)
@@ -201,11 +201,11 @@ def _normalizing_remedy(names: Iterable[str], rekey: str) -> str:
     )
 
 
-def cache_remedy(settings: Settings, *, past_cache: bool = False) -> str:
+def cache_remedy(settings: Settings, *, bypasses_cache: bool = False) -> str:
     """Return how to record what the disk cache lacks.
 
     :param settings: the settings of the request.
-    :param past_cache: whether the call bypasses the disk cache.
+    :param bypasses_cache: whether the call bypasses the disk cache.
     """
     if settings.cache_mode != "replay":
         return (
@@ -216,5 +216,5 @@ def cache_remedy(settings: Settings, *, past_cache: bool = False) -> str:
     in_environment = "LLMCALL_CACHE_MODE=auto"
     in_code = "cache_mode='auto' or [Cache] MODE = auto"
     change = in_environment if "LLMCALL_CACHE_MODE" in origin else in_code
-    without = "without cache=False, " if past_cache else ""
-    return f"run once {without}with {change}; replay mode, which never calls, is set by {setter}"
+    condition = "without cache=False, " if bypasses_cache else ""
+    return f"run once {condition}with {change}; replay mode, which never calls, is set by {setter}"

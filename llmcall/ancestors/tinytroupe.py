@@ -65,7 +65,7 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
     """
     settings = config.settings()
     records: dict[str, Record] = {}
-    unreadable = []
+    problems = []
     entries = _entries(path)
     for number, (key, value) in enumerate(entries.items(), 1):
         try:
@@ -74,10 +74,10 @@ def read(path: str, classes: tuple[type[Any], ...] = ()) -> list[Record]:
                 if earlier.response != record.response:
                     raise ValueError("an earlier entry has a different answer to the same request")
         except (ValueError, TypeError, LookupError, RecursionError, APIError) as error:
-            unreadable.append(f"entry {number}: {one_line(str(error), LONGEST_REASON)}")
-    if unreadable:
-        reasons = "; ".join(unreadable[:MOST_REASONS])
-        count = len(unreadable)
+            problems.append(f"entry {number}: {one_line(str(error), LONGEST_REASON)}")
+    if problems:
+        reasons = "; ".join(problems[:MOST_REASONS])
+        count = len(problems)
         notice("%s: %d of %d entries cannot be read: %s", path, count, len(entries), reasons)
     return list(records.values())
 

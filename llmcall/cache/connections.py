@@ -25,7 +25,7 @@ LOG = "-wal"  # what SQLite adds to the name for the write-ahead log
 LAST_TRIGGER = "Settings_size_delete"  # the last thing that diskcache makes in a new database
 GITIGNORE = ".gitignore"
 # The characters that mean something in SQLite's addresses.
-QUOTED = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#\\"})
+ESCAPES = str.maketrans({sign: f"%{ord(sign):02X}" for sign in "%?#\\"})
 BUSY_SECONDS = 60.0
 # Connections that read, for each cache: enough that threads seldom wait for one another, and few
 # enough for a process that may open 1,024 files.
@@ -254,7 +254,7 @@ def connect(database: str, options: str, *, may_be_damaged: bool = False) -> sql
     :raises sqlite3.DatabaseError: if it is damaged, or another program's.
     """
     connection = sqlite3.connect(
-        f"file:{database.translate(QUOTED)}?{options}",
+        f"file:{database.translate(ESCAPES)}?{options}",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,

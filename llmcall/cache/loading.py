@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .locations import Storage
 
 CONFLICTS = ("keep", "replace", "raise")
-SHORT = 12  # digits of a key that a message shows
-NAMED = 5  # keys that a message lists
+KEY_DIGITS = 12  # digits of a key that a message shows
+MOST_LISTED_KEYS = 5  # keys that a message lists
 
 
 def records_in(storage: Storage) -> Iterator[Record]:
@@ -105,8 +105,8 @@ def _log_conflicts(locations: str, conflicts: list[str], on_conflict: str) -> No
     :param conflicts: the keys of the requests.
     :raises CacheError: if ``on_conflict`` is ``"raise"``.
     """
-    keys = [key[:SHORT] for key in conflicts[:NAMED]]
-    if len(conflicts) > NAMED:
+    keys = [key[:KEY_DIGITS] for key in conflicts[:MOST_LISTED_KEYS]]
+    if len(conflicts) > MOST_LISTED_KEYS:
         keys.append("…")
     conflict_words = (
         f"{locations} answer {counted(len(conflicts), 'request')} ({', '.join(keys)}) differently"

@@ -37,6 +37,6 @@ def storage_at(path: str) -> Storage:
     try:
         from .redis import RedisStorage
     except ImportError as error:
-        needs = f"[Cache] PATH = {without_password(path)} needs the Python package redis (5.3.0 or later)"
-        raise ConfigError(f"{needs}: install the extra 'redis'") from error
+        message = f"[Cache] PATH = {without_password(path)} needs the Python package redis (5.3.0 or later)"
+        raise ConfigError(f"{message}: install the extra 'redis'") from error
     return RedisStorage(path)

@@ -242,7 +242,7 @@ class RedisStorage:
 
     readable_rows = rows
 
-    def starting(self, prefix: str, limit: int) -> list[str]:
+    def keys_starting_with(self, prefix: str, limit: int) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them."""
         with self._connection() as redis:
             keys = [key.decode() for key in redis.hkeys(ROWS)]

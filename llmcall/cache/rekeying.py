@@ -27,12 +27,12 @@ class _Keys(NamedTuple):
     :param current_keys: by the stored key, the key under the current settings; a damaged row keeps
         its own.
     :param pointers: by the stored key of a record that points to another one, that one's key.
-    :param damaged: the number of damaged rows.
+    :param damaged_count: the number of damaged rows.
     """
 
     current_keys: dict[str, str]
     pointers: Mapping[str, str]
-    damaged: int
+    damaged_count: int
 
 
 def changes_in(storage: Storage) -> Iterator[Change]:
@@ -61,18 +61,18 @@ def _keys_of(storage: Storage, settings: Settings) -> _Keys:
     """Return the keys that a storage's rows have, and those that they would get now."""
     current_keys: dict[str, str] = {}
     pointers: dict[str, str] = {}
-    damaged = 0
+    damaged_count = 0
     for key, packed, _ in storage.rows():
         try:
             record = unpack(key, packed)
             current_keys[key] = _current_key(record, settings)
         except CacheCorruptError:
-            damaged += 1
+            damaged_count += 1
             current_keys[key] = key
             continue
         if "fallback" in record.response and record.kind == "chat":
             pointers[key] = str(record.response["fallback"])
-    return _Keys(current_keys, pointers, damaged)
+    return _Keys(current_keys, pointers, damaged_count)
 
 
 def _current_key(record: Record, settings: Settings) -> str:
@@ -90,15 +90,14 @@ def _new_keys_of(current_keys: dict[str, str]) -> dict[str, str]:
 
 def _log_unchanged(storage: Storage, keys: _Keys, new_keys: Mapping[str, str]) -> None:
     """Log how many rows keep their keys although they are damaged or should change."""
-    if keys.damaged:
+    if keys.damaged_count:
         notice(
             "%s: %s left unchanged; 'llmcall cache verify' lists all damaged rows",
             storage.location,
-            counted(keys.damaged, "damaged row"),
+            counted(keys.damaged_count, "damaged row"),
         )
-    unchanged_count = sum(key != current for key, current in keys.current_keys.items()) - len(
-        new_keys
-    )
+    outdated_count = sum(key != current_key for key, current_key in keys.current_keys.items())
+    unchanged_count = outdated_count - len(new_keys)
     if unchanged_count:
         notice(
             "%s: %s not updated, because other records have the new keys",

@@ -8,7 +8,9 @@ pickled, and mode = 1 bytes as they are (diskcache.core.MODE_RAW, 5.6.3).
 
 FIND = "SELECT CAST(value AS BLOB), store_time FROM Cache WHERE key = ? AND raw = 1"
 PAGE_OF_ROWS = "SELECT rowid, key, CAST(value AS BLOB), store_time FROM Cache WHERE rowid > ? ORDER BY rowid LIMIT ?"
-STARTING = "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
+KEYS_WITH_PREFIX = (
+    "SELECT key FROM Cache WHERE key >= ? AND key < ? AND raw = 1 ORDER BY key LIMIT ?"
+)
 COUNT = "SELECT value FROM Settings WHERE key = 'count'"  # kept by diskcache's triggers
 
 # Reading what is damaged

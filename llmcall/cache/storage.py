@@ -101,11 +101,11 @@ class SqliteStorage:
         """
         return readable_rows(self._database)
 
-    def starting(self, prefix: str, limit: int) -> list[str]:
+    def keys_starting_with(self, prefix: str, limit: int) -> list[str]:
         """Return the keys that begin with a prefix, sorted, at most ``limit`` of them; found by the
         index.
         """
-        rows = self._read(statements.STARTING, prefix, prefix + "\U0010ffff", limit)
+        rows = self._read(statements.KEYS_WITH_PREFIX, prefix, prefix + "\U0010ffff", limit)
         return [str(key) for (key,) in rows]
 
     def __len__(self) -> int:
@@ -162,8 +162,8 @@ class SqliteStorage:
         """
         with self._transaction() as writer:
             return sum(
-                writer.execute(statements.MOVE, (new, value, key)).rowcount
-                for key, new, value in changes()
+                writer.execute(statements.MOVE, (new_key, value, key)).rowcount
+                for key, new_key, value in changes()
             )
 
     def change_budget(self, name: str, change: Callable[[str | None], tuple[str | None, T]]) -> T:

@@ -86,9 +86,9 @@ class LLMFunction(Generic[Arguments, Value]):
         for name, value in variables.items():
             if value is inspect.Parameter.empty:
                 raise TypeError(f"missing a required argument: {name!r}")
-        rest = self._parameters.rest
-        if rest is not None:
-            variables[rest] = {name: item[name] for name in item if name not in defaults}
+        var_keyword = self._parameters.var_keyword
+        if var_keyword is not None:
+            variables[var_keyword] = {name: item[name] for name in item if name not in defaults}
         return variables
 
     @typing.overload

@@ -37,11 +37,11 @@ class Uses:
     """
 
     def __init__(self) -> None:
-        self._first: dict[str, SortKey] = {}  # by the record's key
+        self._first_calls: dict[str, SortKey] = {}  # by the record's key
         # The scopes of recorded functions that did not run, since they were replayed.
-        self._skipped: set[str] = set()
-        self._is_planned = False
-        self._planned: set[str] = set()  # the keys of the records that dry runs looked up
+        self._skipped_scopes: set[str] = set()
+        self._has_dry_run = False
+        self._planned_keys: set[str] = set()  # the keys of the records that dry runs looked up
 
     def note(self, key: str, path: str, order: CallOrder) -> None:
         """Note that a record answered a call.
@@ -51,43 +51,46 @@ class Uses:
         :param order: the call's.
         """
         sort_key = path.split("/") if path else [], order
-        self._first[key] = min(sort_key, self._first.get(key, sort_key))
+        self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
 
     def note_replayed_function(self, record: Record) -> None:
         """Note that a function did not run, since its result was recorded."""
-        inside = function_scope(record.request, record.sample)
-        self._skipped.add(f"{record.scope}/{inside}".lstrip("/"))
+        scope_name = function_scope(record.request, record.sample)
+        self._skipped_scopes.add(f"{record.scope}/{scope_name}".lstrip("/"))
 
     def note_dry_run(self) -> None:
         """Note that a dry run looks up records."""
-        self._is_planned = True
+        self._has_dry_run = True
 
     def note_planned(self, key: str) -> None:
         """Note that a record would answer a call of a dry run.
 
         :param key: the record's.
         """
-        self._planned.add(key)
+        self._planned_keys.add(key)
 
     def sort_key(self, key: str) -> SortKey:
         """Return the sort key of the first call that a record answered; unused records come last."""
-        return self._first.get(key, AFTER_ALL)
+        return self._first_calls.get(key, AFTER_ALL)
 
     def unused(self, records: Iterable[Record]) -> list[Record]:
         """Return the records that answered no call and belong to no replayed function.
 
         :param records: those of the file; they are iterated twice if a function was replayed.
         """
-        entered = self._entered(records) if self._skipped else set()
+        entered_scopes = self._entered(records) if self._skipped_scopes else set()
         return [
             record
             for record in records
-            if record.cache_key not in self._first and not self._may_be_skipped(record, entered)
+            if record.cache_key not in self._first_calls
+            and not self._may_be_skipped(record, entered_scopes)
         ]
 
     def _entered(self, records: Iterable[Record]) -> set[str]:
         """Return the outermost scopes in which this run made calls."""
-        return {_outermost_scope(record) for record in records if record.cache_key in self._first}
+        return {
+            _outermost_scope(record) for record in records if record.cache_key in self._first_calls
+        }
 
     def unneeded(self, stored: RecordFile) -> list[Record]:
         """Return the unused records that no dry run looked up.
@@ -96,29 +99,31 @@ class Uses:
 
         :param stored: those of the file.
         """
-        if self._is_planned and not self._first:
+        if self._has_dry_run and not self._first_calls:
             return []
         # If a function was replayed, the records that were used tell which scopes this run entered.
-        records = stored if self._skipped else stored.records_without(list(self._first))
-        return [each for each in self.unused(records) if each.cache_key not in self._planned]
+        records = (
+            stored if self._skipped_scopes else stored.records_without(list(self._first_calls))
+        )
+        return [each for each in self.unused(records) if each.cache_key not in self._planned_keys]
 
-    def _may_be_skipped(self, record: Record, entered: set[str]) -> bool:
+    def _may_be_skipped(self, record: Record, entered_scopes: set[str]) -> bool:
         """Return whether a record may belong to a function that was replayed.
 
         A record outside any scope may belong to any function: an embedding, say. If a function
         outside any scope was replayed, a record may belong to it if this run made no call in the
         record's outermost scope.
 
-        :param entered: the outermost scopes in which this run made calls.
+        :param entered_scopes: the outermost scopes in which this run made calls.
         """
-        if not self._skipped:
+        if not self._skipped_scopes:
             return False
         if record.sample is None:
             return True
-        if f"{record.scope}/".startswith(tuple(f"{path}/" for path in self._skipped)):
+        if f"{record.scope}/".startswith(tuple(f"{path}/" for path in self._skipped_scopes)):
             return True
-        is_any_outside = any("/" not in path for path in self._skipped)
-        return is_any_outside and _outermost_scope(record) not in entered
+        is_any_outside = any("/" not in path for path in self._skipped_scopes)
+        return is_any_outside and _outermost_scope(record) not in entered_scopes
 
 
 def _outermost_scope(record: Record) -> str:

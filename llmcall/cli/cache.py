@@ -305,7 +305,7 @@ def show(response_cache: ResponseCache, key: str, as_json: bool) -> None:
 
 
 def _full_key(response_cache: ResponseCache, prefix: str) -> str:
-    keys = response_cache.storage.starting(prefix.rstrip("…"), MOST_COUNTED_KEYS)
+    keys = response_cache.storage.keys_starting_with(prefix.rstrip("…"), MOST_COUNTED_KEYS)
     if len(keys) != 1:
         problem = f"{len(keys)} keys begin" if keys else "no key begins"
         among = f"among {counted(len(response_cache), 'record')} in {response_cache.path}"

@@ -65,8 +65,8 @@ def _expected(output_type: Any, prompt: str, again: bool) -> str:
             return "only a JSON array; each element is one of the options above"
     schema = _as_in_prompt(schemas.full_schema(output_type), prompt)
     kind = schemas.json_kind(output_type)
-    written = json.dumps(schema, ensure_ascii=False)
-    return f"only a JSON {kind} that fits this JSON schema: {written}"
+    schema_text = json.dumps(schema, ensure_ascii=False)
+    return f"only a JSON {kind} that fits this JSON schema: {schema_text}"
 
 
 def _expected_option(output_type: Any, prompt: str, again: bool) -> str:

@@ -126,12 +126,12 @@ def _as_json(token: re.Match[str]) -> str:
     return _NAMES.get(token[0], token[0])
 
 
-def _requoted(inside: str) -> str:
+def _requoted(content: str) -> str:
     """Return a string in double quotes.
 
-    :param inside: what stands between its single quotes.
+    :param content: what stands between its single quotes.
     """
-    return '"' + re.sub(r"\\'|\"", lambda match: r"\"" if match[0] == '"' else "'", inside) + '"'
+    return '"' + re.sub(r"\\'|\"", lambda match: r"\"" if match[0] == '"' else "'", content) + '"'
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -116,18 +116,18 @@ def _read_json(text: str, output_type: Any) -> Any:
         if kind != "value":
             raise OutputError(f"it holds no JSON {kind}")
         return _read_scalar(text, output_type)
-    fits: dict[str, Any] = {}
-    misfits: list[OutputError] = []
+    fitting_values: dict[str, Any] = {}
+    errors: list[OutputError] = []
     for value in values:
         try:
-            fits[json.dumps(value, sort_keys=True)] = _converted(value, output_type)
+            fitting_values[json.dumps(value, sort_keys=True)] = _converted(value, output_type)
         except OutputError as error:
-            misfits.append(error)
-    if len(fits) > 1:
-        raise OutputError(f"it holds {len(fits)} different JSON values that fit")
-    if not fits:
-        raise misfits[0]
-    return next(iter(fits.values()))
+            errors.append(error)
+    if len(fitting_values) > 1:
+        raise OutputError(f"it holds {len(fitting_values)} different JSON values that fit")
+    if not fitting_values:
+        raise errors[0]
+    return next(iter(fitting_values.values()))
 
 
 def _read_scalar(text: str, output_type: Any) -> Any:
@@ -181,8 +181,8 @@ def _simple(value: Any, kind: Any) -> Any:
     if kind in (int, float) and type(value) in (int, float):
         value = json.dumps(value)
     if kind is str or not isinstance(value, str):
-        misfits = {str: "it is no string", bool: "it is neither true nor false"}
-        raise OutputError(misfits.get(kind, "it is no number"))
+        problems = {str: "it is no string", bool: "it is neither true nor false"}
+        raise OutputError(problems.get(kind, "it is no number"))
     if kind is bool:
         return choice(value, bool)
     return whole_number(value) if kind is int else float(number(value))

@@ -22,13 +22,13 @@ def find_template(
     :raises TemplateError: for a name that leads out of the folder, and for a missing file, naming
         the nearest ones.
     """
-    steps = os.fspath(name).replace(os.sep, "/").split("/")
-    if any(step in ("", ".", "..") or "\0" in step or ":" in step for step in steps):
+    segments = os.fspath(name).replace(os.sep, "/").split("/")
+    if any(segment in ("", ".", "..") or "\0" in segment or ":" in segment for segment in segments):
         raise TemplateError(
             f"{name!r} is not a template's name: it must name a file in {os.fspath(folder)}"
         )
     for suffix in suffixes:
-        path = "/".join(steps) + suffix
+        path = "/".join(segments) + suffix
         if os.path.isfile(os.path.join(folder, path)):
             return path, _read(path, folder)
     if not os.path.isdir(folder):
@@ -40,7 +40,7 @@ def find_template(
         path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()
     )
     raise TemplateError(
-        f"there is no template {name!r} in {os.fspath(folder)}{nearest('/'.join(steps), files)}"
+        f"there is no template {name!r} in {os.fspath(folder)}{nearest('/'.join(segments), files)}"
     )
 
 

@@ -74,12 +74,12 @@ class RecordFile:
         self.days: dict[str, Days] = {}
         self._header_number: int | None = None  # of its line
         self._records: list[_RecordLine] = []
-        self._with_askers: list[int] = []  # positions of the records that name their asker
+        self._positions_with_askers: list[int] = []  # of the records that name their asker
         self._resolver = Resolver(data)
         # By all of a line that stands before the response: the first position.
         self._beginnings: dict[bytes, int] = {}
         # Computing a key takes long, so it is only done for records that a request may mean.
-        self._without_key: dict[Traits, list[int]] = {}
+        self._positions_without_key: dict[Traits, list[int]] = {}
         self._positions: dict[str, int] = {}  # by key
         self._load()
 
@@ -96,7 +96,7 @@ class RecordFile:
         :param keys: the keys.
         """
         looked_up_positions = {self._positions.get(key) for key in keys}
-        without_key = self._without_key.copy().values()
+        without_key = self._positions_without_key.copy().values()
         unique_positions = {positions[0] for positions in without_key if len(positions) == 1}
         for position in range(len(self)):
             if position in looked_up_positions:
@@ -123,26 +123,26 @@ class RecordFile:
         match = None
         # No early return: all records with these traits get their keys, so that nobody looks at
         # them again, and two answers to one request are refused.
-        for position in self._without_key.get(traits, ()):
+        for position in self._positions_without_key.get(traits, ()):
             record = self.record(position)
             if _answers(record, request):
                 record = record.replace(cache_key=key)
             if self._first_position(record, position) == position and record.cache_key == key:
                 match = record
-        self._without_key.pop(traits, None)
+        self._positions_without_key.pop(traits, None)
         return match or self._record_with_key(key)
 
     def _compute_keys(self) -> None:
         """Compute the keys that are not known yet, in the order of the file."""
-        without_key = self._without_key.copy()
+        without_key = self._positions_without_key.copy()
         for position in sorted(chain.from_iterable(without_key.values())):
             self._first_position(self.record(position), position)
         for traits in without_key:
-            self._without_key.pop(traits, None)
+            self._positions_without_key.pop(traits, None)
 
     def askers(self) -> Askers:
         """Return who asked, for the records that name their asker."""
-        return askers_of(self.record(position) for position in self._with_askers)
+        return askers_of(self.record(position) for position in self._positions_with_askers)
 
     def _record_with_key(self, key: str) -> Record | None:
         position = self._positions.get(key)
@@ -225,9 +225,9 @@ class RecordFile:
         if entry["kind"] == "chat" and has_histories(messages, has_references):
             self._resolver.add_messages(begin, messages)
         traits = _traits(entry["kind"], entry.get("sample"), entry["request"])
-        self._without_key.setdefault(traits, []).append(position)
+        self._positions_without_key.setdefault(traits, []).append(position)
         if "asker" in entry:
-            self._with_askers.append(position)
+            self._positions_with_askers.append(position)
         self._records.append(_RecordLine(begin, has_references))
 
     def _entry(self, position: int) -> dict[str, Any]:

@@ -41,9 +41,10 @@ class Writer:
     def __init__(self, allow: tuple[str, ...] = ()) -> None:
         self._allow = allow
         self._checked_texts: set[str] = set()
-        self._number = 0
+        self._record_number = 0
         self._digests: dict[str, str] = {}  # of the texts that were written
-        self._new: dict[str, str] = {}  # of those that the current record is the first to use
+        # Of the texts that the current record is the first to use.
+        self._new_digests: dict[str, str] = {}
         self._histories: set[str] = set()
 
     def header(
@@ -74,25 +75,25 @@ class Writer:
         """Return the lines of a record; see :func:`encode`. After an error, it is as if there were
         no such record.
         """
-        self._number += 1
-        self._new = {}
+        self._record_number += 1
+        self._new_digests = {}
         entry = self._entry(record)
         messages = entry["request"].get("messages")
         if record.kind == "chat" and has_histories(messages):
             shared = self._shared(messages)
             entry["request"]["messages"] = shared
             self._histories.update(digest for digest, *_ in histories_of(shared))
-        self._digests |= self._new
+        self._digests |= self._new_digests
         texts = [
             line_of({"text": digest, "lines": text.split("\n")})
-            for text, digest in self._new.items()
+            for text, digest in self._new_digests.items()
         ]
         return [*texts, line_of(entry)]
 
     def _entry(self, record: Record) -> dict[str, Any]:
         """Return the fields of a record's line, as JSON can hold them."""
         sample = "" if record.sample is None else f" (sample {record.sample!r})"
-        location = f"record {self._number}{sample}"
+        location = f"record {self._record_number}{sample}"
         fields = {name: getattr(record, name) for name in LINES["kind"]}
         try:
             fields["response"] = finite(lasting(record.response))
@@ -115,7 +116,8 @@ class Writer:
     def _encoded(self, data: Data) -> Any:
         """Return plain data as JSON can hold it, with references instead of long texts."""
         if isinstance(data, str) and len(data) > INLINE_CHARACTERS:
-            return {"$text": self._digests.get(data) or self._new.setdefault(data, digest_of(data))}
+            digest = self._digests.get(data)
+            return {"$text": digest or self._new_digests.setdefault(data, digest_of(data))}
         if isinstance(data, dict):
             encoded = {name: self._encoded(data[name]) for name in ordered_names(data)}
             return {"$data": encoded} if stands_for_another(data) else encoded

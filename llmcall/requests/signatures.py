@@ -10,7 +10,7 @@ class Parameters:
     """The parameters of a function, which give each call's arguments their names.
 
     :ivar signature: the function's signature.
-    :ivar rest: the name of the ``**`` parameter, or ``None``.
+    :ivar var_keyword: the name of the ``**`` parameter, or ``None``.
     :ivar defaults: the other parameters' defaults by name; ``signature.empty`` for no default.
     """
 
@@ -19,11 +19,11 @@ class Parameters:
 
         self.signature = inspect.signature(function)
         parameters = self.signature.parameters
-        self.rest: str | None = None
+        self.var_keyword: str | None = None
         self.defaults: dict[str, Any] = {}
         for name, parameter in parameters.items():
             if parameter.kind is parameter.VAR_KEYWORD:
-                self.rest = name
+                self.var_keyword = name
             elif parameter.kind is parameter.VAR_POSITIONAL:
                 self.defaults[name] = ()
             else:

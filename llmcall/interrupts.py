@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,11 +17,13 @@ class Stop(Future[None]):
 
     A call that waits for its server goes on, and its answer is stored if it comes.
 
+    :ivar thread: the identifier of the thread that runs the map and gets its results.
     :ivar is_left: whether the map ended while items were still running; nobody waits for them.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.thread = threading.get_ident()
         self.is_left = False
 
 

@@ -818,6 +818,26 @@ def test_scopes_that_items_open_after_an_imap_was_left_refuse_no_call(path: Any,
         release.set()
 
 
+def test_a_loop_over_an_imap_makes_calls_outside_the_scopes_of_its_items() -> None:
+    """Also while other items are still in scopes that they opened."""
+    opened, release = threading.Event(), threading.Event()
+
+    def work(item: str) -> str | None:
+        if item == "a":
+            opened.wait()
+            return "a"
+        with scope("trial"):
+            opened.set()
+            release.wait()
+            return sample(item)
+
+    found = []
+    for _, result in imap(work, "ab", workers=2):
+        found.append((result, sample("bread")))
+        release.set()
+    assert found == [("a", None), ("trial#0", None)]
+
+
 LEFT = (
     "ended before the whole answer arrived (1 in scope 'trial'; the first: an imap that was not "
     "read to its end"

@@ -59,10 +59,17 @@ def note_left() -> None:
 
 
 def is_open_elsewhere() -> bool:
-    """Return whether other threads of this process, and not the current one, have scopes open."""
+    """Return whether other threads of this process, and not the current one, have scopes open.
+
+    Items of a ``map`` do not count in the thread that runs it: they did not start that thread, so
+    it should not have their scopes.
+    """
+    current = threading.get_ident()
     # Other threads may change the dict, but not while a list is made of it.
-    threads = [thread for thread, _ in list(_open.values())]
-    return bool(threads) and threading.get_ident() not in threads
+    opened = list(_open.values())
+    if any(thread == current for thread, _ in opened):
+        return False
+    return any(all(stop.thread != current for stop in stops) for _, stops in opened)
 
 
 def is_worker() -> bool:

@@ -41,8 +41,8 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
     missing: dict[str, ModelCall] = {}
     is_replayed = False
     for call in calls:
-        updated, record = yield from with_cache(call.cache, lookup, call)
-        is_replayed = is_replayed or updated.is_replayed
+        updated_call, record = yield from with_cache(call.cache, lookup, call)
+        is_replayed = is_replayed or updated_call.is_replayed
         if record is None:
             missing[call.request.cache_key] = call
         else:
@@ -51,8 +51,8 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
         outcomes |= yield from _ask_in_batches(list(missing.values()))
     hits = [outcome.record for outcome in outcomes.values() if outcome.sent is None]
     if hits:
-        first = replace(calls[0], is_replayed=is_replayed)
-        first.count_hit(_sum([record.cost for record in hits]), hits[0].served)
+        first_call = replace(calls[0], is_replayed=is_replayed)
+        first_call.count_hit(_sum([record.cost for record in hits]), hits[0].served)
     return [outcomes[call.request.cache_key].record for call in calls]
 
 

@@ -59,14 +59,14 @@ class ModelCall(PreparedCall):
     def to_model(self, model: str) -> ModelCall:
         """Return the same call of another model."""
         request = self.request
-        asked = {**request.asked, "model": model}
+        keyed = {**request.asked, "model": model}
         return replace(
             self,
             request=request._replace(
                 model=model,
-                asked=asked,
+                asked=keyed,
                 body={**request.body, "model": model},
-                cache_key=key_of(request.kind, asked, request.sample),
+                cache_key=key_of(request.kind, keyed, request.sample),
             ),
         )
 

@@ -34,7 +34,7 @@ class _Parameters(NamedTuple):
     """What the arguments of a call say apart from its messages or texts.
 
     :param model: the model's name after aliases.
-    :param asked: the parameters that enter the key, with the model and the namespace.
+    :param keyed: the parameters that enter the key, with the model and the namespace.
     :param sent: the parameters that are sent.
     :param headers: extra HTTP headers.
     :param normalize: replaces what does not matter in a text that enters the key, or ``None``.
@@ -44,7 +44,7 @@ class _Parameters(NamedTuple):
 
     model: str
     options: Options
-    asked: dict[str, Any]
+    keyed: dict[str, Any]
     sent: dict[str, Any]
     headers: dict[str, str]
     normalize: Callable[[str], str] | None
@@ -101,7 +101,7 @@ def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) ->
         kind="chat",
         model=parameters.model,
         asked={
-            **parameters.asked,
+            **parameters.keyed,
             "messages": keyed_messages(checked_messages, parameters.normalize),
         },
         body={"model": parameters.model, "messages": checked_messages, **parameters.sent},
@@ -163,15 +163,15 @@ def prepare_embeddings(
 def _request_of_text(text: str, parameters: _Parameters) -> Request:
     """Return the request for the embedding of a text."""
     normalize = parameters.normalize
-    asked = {**parameters.asked, "input": text if normalize is None else normalize(text)}
+    keyed = {**parameters.keyed, "input": text if normalize is None else normalize(text)}
     return Request(
         kind="embedding",
         model=parameters.model,
-        asked=asked,
+        asked=keyed,
         body={"model": parameters.model, "input": text, **parameters.sent},
         headers=parameters.headers,
         sample=None,
-        cache_key=key_of("embedding", asked, None),
+        cache_key=key_of("embedding", keyed, None),
     )
 
 
@@ -189,15 +189,15 @@ def _parameters(context: _CallContext, arguments: Mapping[str, Any], kind: str) 
     if kind == "chat":
         sent = {**resolved.defaults, **sent}
     headers = sent.pop("extra_headers", {})
-    asked = {"model": model, **keyed_parameters(sent)}
+    keyed = {"model": model, **keyed_parameters(sent)}
     namespace = client.namespace(model)
     if namespace:
-        asked["namespace"] = namespace
+        keyed["namespace"] = namespace
     response_format = params.get("response_format")
     return _Parameters(
         model=model,
         options=options,
-        asked=asked,
+        keyed=keyed,
         sent=sent,
         headers=headers,
         normalize=normalizer(resolved.settings.cache_normalize),

@@ -41,10 +41,10 @@ def readable_rows(database: str) -> Iterator[Row]:
     if reader is None:
         return
     try:
-        indexed = list(_keys_and_numbers(reader))
-        numbers = [number for _, number in indexed]
+        indexed_rows = list(_keys_and_numbers(reader))
+        numbers = [number for _, number in indexed_rows]
         yield from _by_number(reader, _last_number(reader, numbers, os.path.getsize(database)))
-        yield from _by_key(reader, [key for key, _ in indexed])
+        yield from _by_key(reader, [key for key, _ in indexed_rows])
     finally:
         handle.close()
 
@@ -61,10 +61,10 @@ def _keys_and_numbers(reader: sqlite3.Connection) -> Iterator[tuple[str, Any]]:
                 yield key, number
 
 
-def _last_number(reader: sqlite3.Connection, indexed: Sequence[Any], size: int) -> int:
+def _last_number(reader: sqlite3.Connection, indexed_numbers: Sequence[Any], size: int) -> int:
     """Return the highest number of a row that anything names; 0 if there is none.
 
-    :param indexed: the numbers in the index.
+    :param indexed_numbers: the numbers in the index.
     :param size: of the file, in bytes. A larger number is damage: every row takes more than a byte.
     """
     last_numbers = [
@@ -72,7 +72,7 @@ def _last_number(reader: sqlite3.Connection, indexed: Sequence[Any], size: int) 
         for query in (statements.LAST, statements.LAST_BY_INDEX)
         for (number,) in _rows_before_failure(reader, query)
     ]
-    numbers = (*last_numbers, *indexed)
+    numbers = (*last_numbers, *indexed_numbers)
     return max(
         (number for number in numbers if isinstance(number, int) and number <= size), default=0
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .cassette import Cassette
 
 
-def missed(
+def miss_error(
     request: Request,
     *,
     settings: Settings,

@@ -6,7 +6,7 @@ import functools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..cassettes.misses import missed
+from ..cassettes.misses import miss_error
 from ..errors import CacheMissError
 from ..types import FROM_CACHE, Record
 from .refusals import note_refused
@@ -107,7 +107,7 @@ def _miss_error(call: PreparedCall) -> CacheMissError:
     It names the first miss of the process: if the program went on without that answer, later misses
     may only follow from it.
     """
-    error = missed(
+    error = miss_error(
         call.request,
         settings=call.settings,
         cache=call.cache,

@@ -120,10 +120,10 @@ def unpack(cache_key: str, packed: bytes | None, stored_at: float | None = None)
     layout, *values = fields
     if problem := _misfit(layout, values):
         raise _unreadable(cache_key, problem)
-    named = dict(zip(FIELDS[layout], values, strict=True))
-    if "days" in named:
-        named["days"] = days_of(named["days"])
-    return Record(cache_key, request=request, stored_at=stored_at, **named)
+    fields_by_name = dict(zip(FIELDS[layout], values, strict=True))
+    if "days" in fields_by_name:
+        fields_by_name["days"] = days_of(fields_by_name["days"])
+    return Record(cache_key, request=request, stored_at=stored_at, **fields_by_name)
 
 
 def _pickled(value: Any) -> bytes:

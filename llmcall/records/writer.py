@@ -80,9 +80,9 @@ class Writer:
         entry = self._entry(record)
         messages = entry["request"].get("messages")
         if record.kind == "chat" and has_histories(messages):
-            shared = self._shared(messages)
-            entry["request"]["messages"] = shared
-            self._histories.update(digest for digest, *_ in histories_of(shared))
+            shared_messages = self._shared(messages)
+            entry["request"]["messages"] = shared_messages
+            self._histories.update(digest for digest, *_ in histories_of(shared_messages))
         self._digests |= self._new_digests
         texts = [
             line_of({"text": digest, "lines": text.split("\n")})

@@ -182,8 +182,8 @@ def sent_body(body: Mapping[str, Any], capabilities: Capabilities) -> dict[str, 
     """
     if capabilities.embedding:
         return dict(body)
-    refused = capabilities.refused(body.get("reasoning_effort"))
-    sent = {name: value for name, value in body.items() if name not in refused}
+    refused_names = capabilities.refused(body.get("reasoning_effort"))
+    sent = {name: value for name, value in body.items() if name not in refused_names}
     if capabilities.max_completion_tokens and "max_tokens" in sent:
         sent["max_completion_tokens"] = sent.pop("max_tokens")
     return sent

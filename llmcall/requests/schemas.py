@@ -426,9 +426,9 @@ def canonical(schema: Mapping[str, Any]) -> dict[str, Any]:
         if key not in names:
             bare_key = re.sub(r"-(?:Input|Output)(?=__|$)|__\d+$", "", key)
             class_name = bare_key.rpartition("__")[2] or key
-            numbered = (f"{class_name}_{count}" for count in range(2, len(names) + 3))
+            numbered_names = (f"{class_name}_{count}" for count in range(2, len(names) + 3))
             names[key] = next(
-                name for name in (class_name, *numbered) if name not in names.values()
+                name for name in (class_name, *numbered_names) if name not in names.values()
             )
         return names[key]
 

@@ -50,8 +50,8 @@ def is_part(part: Data) -> bool:
     """
     if not isinstance(part, dict):
         return False
-    required = "text" if part.get("type") == "text" else "type"
-    return isinstance(part.get(required), str)
+    required_field = "text" if part.get("type") == "text" else "type"
+    return isinstance(part.get(required_field), str)
 
 
 def is_content(content: Data) -> bool:

@@ -226,8 +226,8 @@ class Record:
 
     def replace(self, **changes: Data) -> Record:
         """Return another record with some fields changed."""
-        fields = {name: getattr(self, name) for name in FIELDS if name not in changes}
-        return Record(**{**fields, "days": self.days, **changes})
+        unchanged_fields = {name: getattr(self, name) for name in FIELDS if name not in changes}
+        return Record(**{**unchanged_fields, "days": self.days, **changes})
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and self.as_dict() == other.as_dict()

@@ -41,7 +41,7 @@ class RecordedAnswer(NamedTuple):
 Recorded = Mapping[str, Sequence[RecordedAnswer]]  # by request
 
 
-class _Part(NamedTuple):
+class _Contribution(NamedTuple):
     """What one answer, new or recorded, contributes to an estimate, less what it would on average."""
 
     actor: str
@@ -96,28 +96,28 @@ class Comparison:
     @cached_property
     def units(self) -> Units | Exchange | None:
         """Return what is resampled or exchanged; ``None`` if there is only one new answer."""
-        noun, count = resampled(self._asked)
+        noun, count = resampling_units(self._actor_requests)
         if count < 2:
             return None
         if not self.varies:
             return Units(noun, count, self.estimate, [0.0] * count, 0.0)
         if noun == "answer":
-            return Exchange(noun, count, self.estimate, self._exchanged)
+            return Exchange(noun, count, self.estimate, self._exchangeable_answers)
         influences: dict[str, list[float]] = {}
-        for part in self._parts():
-            unit = part.actor if noun == "actor" else part.request
-            influences.setdefault(unit, []).append(part.influence)
+        for contribution in self._contributions():
+            unit = contribution.actor if noun == "actor" else contribution.request
+            influences.setdefault(unit, []).append(contribution.influence)
         sums = list(map(math.fsum, influences.values()))
         if max(map(abs, sums)) > self._negligible:
             return Units(noun, count, self.estimate, sums, self._least_error)
         # Units that agree exactly show no variance, but the answers to one request may.
         if not self._error_within_requests:
-            return Exchange(noun, count, self.estimate, self._exchanged)
+            return Exchange(noun, count, self.estimate, self._exchangeable_answers)
         error = max(self._error_within_requests, self._error_around_shift)
         return Units(noun, count, self.estimate, [0.0] * len(sums), error)
 
     @property
-    def _exchanged(self) -> list[Answers]:
+    def _exchangeable_answers(self) -> list[Answers]:
         return [
             Answers(weight, self._new_values[request], self._recorded_values[request])
             for request, weight in self._request_weights.items()
@@ -193,10 +193,10 @@ class Comparison:
         return self._error(variances)
 
     def _error(self, variances: Mapping[str, float]) -> float:
-        return error_within(self._asked, self._recorded, variances)
+        return error_within(self._actor_requests, self._recorded, variances)
 
     @property
-    def _asked(self) -> list[tuple[str, str]]:
+    def _actor_requests(self) -> list[tuple[str, str]]:
         return [(answer.actor, answer.request) for answer in self.new]
 
     def _mean(self, values: Iterable[float]) -> float:
@@ -206,31 +206,31 @@ class Comparison:
     def _difference(self, answer: NewAnswer) -> float:
         return answer.value - self._means[answer.request]
 
-    def _parts(self) -> Iterator[_Part]:
+    def _contributions(self) -> Iterator[_Contribution]:
         """Yield what each answer contributes to the estimate."""
         for answer, weight in zip(self.new, self._weights, strict=True):
             influence = weight * (self._difference(answer) - self.estimate)
-            yield _Part(answer.actor, answer.request, influence)
+            yield _Contribution(answer.actor, answer.request, influence)
         for request, draws in self._recorded.items():
             share = self._request_weights[request] / len(draws)
             for draw in draws:
                 influence = -share * (draw.value - self._means[request])
-                yield _Part(draw.actor, request, influence)
+                yield _Contribution(draw.actor, request, influence)
 
 
-def resampled(asked: Sequence[tuple[str, str]]) -> tuple[str, int]:
+def resampling_units(actor_requests: Sequence[tuple[str, str]]) -> tuple[str, int]:
     """Return what is resampled, and how many there are: actors; of a single actor, its requests; of
     a single request, its answers.
 
-    :param asked: the actor and the request of each new answer.
+    :param actor_requests: the actor and the request of each new answer.
     """
-    actors = {actor for actor, _ in asked}
+    actors = {actor for actor, _ in actor_requests}
     if len(actors) > 1:
         return "actor", len(actors)
-    requests = {request for _, request in asked}
+    requests = {request for _, request in actor_requests}
     if len(requests) > 1:
         return "request", len(requests)
-    return "answer", len(asked)
+    return "answer", len(actor_requests)
 
 
 def weights_of(actors: Sequence[str]) -> list[float]:
@@ -255,24 +255,27 @@ def variances_within(
     :returns: ``None`` if no group has two answers.
     """
     squares = {
-        request: math.fsum(variance(each) * (len(each) - 1) for each in found if len(each) > 1)
-        for request, found in groups.items()
+        request: math.fsum(
+            variance(group) * (len(group) - 1) for group in request_groups if len(group) > 1
+        )
+        for request, request_groups in groups.items()
     }
     freedom = {
-        request: sum(len(each) - 1 for each in found if each) for request, found in groups.items()
+        request: sum(len(group) - 1 for group in request_groups if group)
+        for request, request_groups in groups.items()
     }
     total = sum(freedom.values())
     if not total:
         return None
-    common = math.fsum(squares.values()) / total
+    common_variance = math.fsum(squares.values()) / total
     return {
-        request: squares[request] / freedom[request] if freedom[request] else common
+        request: squares[request] / freedom[request] if freedom[request] else common_variance
         for request in groups
     }
 
 
 def error_within(
-    asked: Sequence[tuple[str, str]],
+    actor_requests: Sequence[tuple[str, str]],
     recorded: Recorded,
     variances: Mapping[str, float],
     *,
@@ -280,14 +283,15 @@ def error_within(
 ) -> float:
     """Return the standard error of a mean shift if answers vary within requests alone.
 
-    :param asked: the actor and the request of each new answer.
+    :param actor_requests: the actor and the request of each new answer.
     :param recorded: the recorded draws.
     :param variances: the variance of each request's answers.
     :param share: the share of the new answers that have a value.
     """
     squares = []
     weight_of: dict[str, float] = {}
-    for weight, (_, request) in zip(weights_of([actor for actor, _ in asked]), asked, strict=True):
+    weights = weights_of([actor for actor, _ in actor_requests])
+    for weight, (_, request) in zip(weights, actor_requests, strict=True):
         squares.append(weight**2 * variances[request] / share)
         weight_of[request] = weight_of.get(request, 0.0) + weight
     for request, weight in weight_of.items():

@@ -11,7 +11,7 @@ from ...display.formatting import counted
 from ...engine.estimates import estimate
 from ...engine.service_tiers import tier_of
 from ...models.prices import MILLION
-from .comparison import Recorded, resampled
+from .comparison import Recorded, resampling_units
 from .exchange import least_p
 from .power import LEVEL, POWER, detectable, planned_error, power
 from .text import (
@@ -153,7 +153,7 @@ def _planned_shifts(check: Check, level: float) -> dict[str, float]:
             (draw.actor, draw.request) for draw in check.draws if recorded[draw.request]
         ]
         error = planned_error(actor_requests, recorded, share=_share_with(check, name))
-        noun, units = resampled(actor_requests)
+        noun, units = resampling_units(actor_requests)
         if error is None or units < 2:
             continue
         is_exact = noun == "answer" or not error
@@ -193,7 +193,7 @@ def _shift_line(check: Check, name: str, shift: float) -> str:
 
 
 def _units_of_calls(check: Check) -> int:
-    return resampled([(draw.actor, draw.request) for draw in check.draws])[1]
+    return resampling_units([(draw.actor, draw.request) for draw in check.draws])[1]
 
 
 def _cost(check: Check, client: LLMClient, draws: Collection[Draw]) -> float | None:

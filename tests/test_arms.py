@@ -310,7 +310,7 @@ FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, us
 @FORKS
 @pytest.mark.parametrize("first", ["a", "b"])
 def test_a_process_pool_carries_an_arms_counts(first: str) -> None:
-    """A map in an arm goes on from the arm's draws, and brings home what it drew."""
+    """A map in an arm goes on from the arm's draws, and the arm counts its draws."""
     with ProcessPoolExecutor(1) as pool, llmcall.scope("r"):
         with llmcall.arm(first), llmcall.scope("x"):
             assert sample("bread") == "r/x#0"
@@ -345,7 +345,7 @@ def mapped_by_multiprocessing(function: Callable[..., Any]) -> Any:
 def test_a_bound_function_stands_in_the_arm_in_another_process(
     run: Callable[[Callable[..., Any]], Any],
 ) -> None:
-    """It goes on from the arm's draws, and brings home what it drew."""
+    """It goes on from the arm's draws, and the arm counts its draws."""
     with llmcall.scope("r"):
         with llmcall.arm("a"):
             assert sample("bread") == "r#0"
@@ -401,7 +401,7 @@ def asked_in_this_process() -> str:
     return str(reply.content)
 
 
-AWAY = """
+IN_FORKED_WORKERS = """
 import logging, multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
@@ -427,7 +427,7 @@ def test_a_draw_that_two_arms_share_is_no_clash_of_processes() -> None:
             with llmcall.arm(name):
                 print(submitted(llmcall.bind(ask)))
     """
-    assert ran(AWAY + textwrap.dedent(program)).split() == ["yes", "yes"]
+    assert ran(IN_FORKED_WORKERS + textwrap.dedent(program)).split() == ["yes", "yes"]
 
 
 def drawn_by_both(item: int) -> str | None:
@@ -449,7 +449,7 @@ def test_a_draw_that_two_functions_of_an_arm_share_is_told(
 
 
 @needs_fork
-def test_calls_of_an_arm_that_do_not_come_home_are_told() -> None:
+def test_calls_that_the_arm_cannot_count_are_warned_of() -> None:
     """A call with ``sample=`` is no error in another process, but the study cannot count it."""
     program = """
     def play():
@@ -462,7 +462,7 @@ def test_calls_of_an_arm_that_do_not_come_home_are_told() -> None:
         runs = llmcall.arms(play, {"a": {}}, scope="app", workers=1, progress=False)
     print(runs.calls)
     """
-    told, calls = ran(AWAY + textwrap.dedent(program)).splitlines()
+    told, calls = ran(IN_FORKED_WORKERS + textwrap.dedent(program)).splitlines()
     assert (
         "missing in .calls, .shared, .cost and .compare. Run the function with llmcall.map(" in told
     )
@@ -510,7 +510,7 @@ def drawn_once_and_failed() -> None:
 
 
 @FORKS
-def test_a_bound_function_that_fails_brings_home_what_it_drew() -> None:
+def test_an_arm_counts_the_draws_of_a_bound_function_that_fails() -> None:
     """The answers that it got before are used, as in a thread."""
     with llmcall.scope("r"), llmcall.arm("a"):
         with pytest.raises(ValueError, match="no"):
@@ -589,7 +589,7 @@ IN_CHUNKS = pytest.mark.parametrize(
 
 @FORKS
 @IN_CHUNKS
-def test_functions_that_go_together_bring_home_what_they_drew(
+def test_an_arm_counts_the_draws_of_functions_that_run_in_one_task(
     run: Callable[[Callable[..., Any], list[int]], list[Any]],
 ) -> None:
     """An executor may run several items of a map in one task."""
@@ -601,10 +601,10 @@ def test_functions_that_go_together_bring_home_what_they_drew(
 
 @FORKS
 @IN_CHUNKS
-def test_a_failure_brings_home_what_was_drawn_before_it(
+def test_an_arm_counts_what_was_drawn_before_a_failure_in_the_same_task(
     run: Callable[[Callable[..., Any], list[int]], list[Any]],
 ) -> None:
-    """The results of the items that went with the failed one are gone, and their draws are not."""
+    """The results of the other items in the task are lost, but their draws are not."""
     with llmcall.scope("r"), llmcall.arm("a"):
         with pytest.raises(ValueError, match="no"):
             run(llmcall.bind(drawn_until_three), [1, 2, 3])
@@ -689,8 +689,8 @@ ELSEWHERE: dict[str, Callable[[Callable[..., Any]], Any]] = {
         for each in ELSEWHERE
     ],
 )
-def test_a_draw_that_cannot_come_home_is_an_error(where: str) -> None:
-    """The arm would make it once more: the message names ways that bring it home."""
+def test_a_draw_that_the_arm_cannot_count_is_an_error(where: str) -> None:
+    """The arm would make it again: the message names ways to run the function that count it."""
     with llmcall.scope("r"):
         with (
             llmcall.arm("a"),
@@ -700,7 +700,7 @@ def test_a_draw_that_cannot_come_home_is_an_error(where: str) -> None:
         assert submitted(Inner(llmcall.bind(drawn_twice))) == ["r#0", "r#1"]  # outside any arm
 
 
-def test_a_bound_function_that_is_unpickled_at_home_counts_there() -> None:
+def test_a_bound_function_that_is_unpickled_in_the_process_of_its_arm_counts_there() -> None:
     """As if it had not been pickled."""
     with llmcall.scope("r"), llmcall.arm("a"):
         function = pickle.loads(pickle.dumps(llmcall.bind(drawn_twice)))

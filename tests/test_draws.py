@@ -269,7 +269,7 @@ def test_draws_are_numbered_as_a_plain_count_numbers_them(
 
 
 def test_what_a_worker_gave_back_is_drawn_next(workers: Executor) -> None:
-    """A number below one that a worker took is free at home, too, if the worker gave it back."""
+    """A number below one that a worker took is free in the parent process, too, if the worker gave it back."""
     rows = [_row("x", (f"a{DROPPED}",))]
     with scope("s"):
         samples = [llmcall.map(ask_row, rows, key=str, executor=workers) for _ in range(3)]

@@ -207,8 +207,8 @@ def test_settings_travel(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> Non
     assert {found[1:3] for found in map(describe, range(4), executor=pool)} == {("gpt-4o", 0.25)}
 
 
-def test_usage_comes_home(pool: Executor) -> None:
-    """Calls, hits, tokens and failures of workers are counted here, by model and scope, once each."""
+def test_usage_in_workers_is_counted_in_the_parent_process(pool: Executor) -> None:
+    """Calls, hits, tokens and failures are counted by model and scope, once each."""
     before = llmcall.usage()
     with llmcall.track() as used:
         map(ask, ["a", "b", "fail"], key=str, scope="survey", executor=pool, on_error="none")
@@ -223,9 +223,9 @@ def test_usage_comes_home(pool: Executor) -> None:
     assert llmcall.usage().calls == before.calls + 2
 
 
-def test_llm_functions_travel(processes: Executor) -> None:
-    """An LLMCall, an @llm function and whole answers go to workers and come home; the call's client
-    counts them.
+def test_llm_functions_are_pickled_for_workers(processes: Executor) -> None:
+    """An LLMCall and an @llm function can be pickled for workers, and whole answers for the parent
+    process; the call's client counts them.
     """
     before = CALL.client.usage.calls
     rows = [{"name": "Lisa"}, {"name": "Bart"}]
@@ -328,7 +328,7 @@ def test_a_cassette_of_a_map_answers_no_later_function_of_its_workers(
     assert one_process.submit(ask, "b").result().startswith("item b")
 
 
-def test_errors_come_home(processes: Executor) -> None:
+def test_errors_are_raised_in_the_parent_process(processes: Executor) -> None:
     """An exception is the worker's; its cause is its traceback there."""
     with pytest.raises(ZeroDivisionError) as caught:
         map(divide, [1, 0], executor=processes, workers=1)
@@ -370,7 +370,9 @@ def test_what_cannot_be_sent(processes: Executor) -> None:
 
 
 def test_nested(processes: Executor) -> None:
-    """A map inside a worker's item runs in threads there, and its usage comes home."""
+    """A map inside a worker's item runs in threads there, and the parent process counts
+    its usage.
+    """
     assert sorted(imap(divide, [1, 2, 3], executor=processes)) == [(0, 6.0), (1, 3.0), (2, 2.0)]
     with llmcall.track() as used:
         found = map(nested, [1, 2], executor=processes, scope="outer", key=str)
@@ -446,8 +448,8 @@ def test_forked_workers_leave_no_file_behind(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_dask_runs_no_bound_function_that_draws_in_an_arm(dask: Any) -> None:
-    """A result may stay in a worker, so its draws cannot come home: the message names a map, which
-    brings them.
+    """A result may stay in a worker, and its draws with it: the message names a map, which sends
+    them to the arm.
     """
     dask.run(begin_anew, os.getcwd())
     with scope("r"):

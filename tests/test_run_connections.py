@@ -467,7 +467,7 @@ def test_a_sitecustomize_of_ones_own_is_still_imported(model: NumberedServer) ->
     ids=lambda error: type(error).__name__,
 )
 def test_errors_survive_pickling(error: Exception) -> None:
-    """Each error comes home from a process pool with its words and attributes."""
+    """Each error has the same message and attributes after it left a process pool."""
     found = pickle.loads(pickle.dumps(error))
     assert type(found) is type(error)
     assert str(found) == str(error)

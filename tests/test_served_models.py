@@ -235,7 +235,7 @@ def ask(question: str) -> Any:
 
 
 def test_answers_from_other_processes_have_days() -> None:
-    """What a worker recorded comes home with them."""
+    """The parent process writes the days of the answers that its workers recorded."""
     with cassette(PATH), ProcessPoolExecutor(1, get_context("spawn")) as pool:
         llmcall.map(ask, ["Hi", "Bye"], executor=pool, scope="trial")
     assert list(header()["served"]) == [SNAPSHOT]

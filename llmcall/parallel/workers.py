@@ -156,15 +156,10 @@ class WorkerSession:
         with _sessions_changed:
             failures = process_failures if cassette is None else cassette.failures
             return result._replace(
-                usage=_take_all(self._usage),
-                events=[] if cassette is None else _take_all(cassette.events),
+                usage=scopes.take_all(self._usage),
+                events=[] if cassette is None else scopes.take_all(cassette.events),
                 failures=failures.take(),
             )
-
-
-def _take_all(queue: deque[Any]) -> list[Any]:
-    """Take all items of a queue, to which other threads may add more meanwhile."""
-    return [queue.popleft() for _ in range(len(queue))]
 
 
 _sessions_changed = threading.Condition()

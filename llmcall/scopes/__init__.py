@@ -1,7 +1,6 @@
 """Scopes: inside one, a repeated request is a new draw, and each draw has a number that replays."""
 
 from .arms import Arm, arm, seed
-from .away import warn_of_refresh
 from .bound import Bound, bind
 from .call_order import CallOrder
 from .draws import Draw, Draws
@@ -24,6 +23,7 @@ from .scope import (
 )
 from .scoped_record import ScopedRecord
 from .served import note_served
+from .worker_draws import take_all, warn_of_refresh
 from .workers import note_left
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "scope_of_call",
     "seed",
     "split_counts",
+    "take_all",
     "take_misplaced",
     "warn_of_refresh",
     "without_repeats",

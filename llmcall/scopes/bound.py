@@ -1,6 +1,7 @@
-"""Bound functions: a scope, taken to other threads and processes.
+"""Bound functions: they run in the scope in which they were bound, in any thread or process.
 
-In another process an arm's draws go on from those at home, and come home with the function's result.
+In a worker process an arm's draws go on from those in the parent process, and are sent to the parent
+process with the function's result.
 """
 
 from __future__ import annotations
@@ -15,11 +16,17 @@ from ..errors import ScopeError
 from ..interrupts import Stops, current_stops, in_maps
 from ..system import this_process
 from . import workers
-from .away import AwayDraws, at_home, is_called_by_executor, register_arm, warn_of_refresh
 from .call_order import CallOrder
 from .draws import Draws
 from .numbers import ArmPath, Counts, counts_within
 from .scope import ActiveScope, scope_around
+from .worker_draws import (
+    WorkerDraws,
+    is_called_by_executor,
+    register_arm,
+    registered_arm,
+    warn_of_refresh,
+)
 
 IN_A_THREAD = (
     "llmcall.bind is called in a thread that has no scope, but another thread has one open: the function would not run "
@@ -40,12 +47,12 @@ class Bound:
         self.function = function
         self._active = active
         self._stops = stops  # of the maps in which it was bound: after Ctrl-C it begins no call
-        self._token: str | None = None  # of its arm's draws, if they are of this process
+        self._token: str | None = None  # of its arm, if the arm is of this process
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         draws = None if self._active is None else self._active.draws
-        if isinstance(draws, AwayDraws) and is_called_by_executor(1):
+        if isinstance(draws, WorkerDraws) and is_called_by_executor(1):
             return draws.call_for_executor(functools.partial(self._call, args, kwargs))
         return self._call(args, kwargs)
 
@@ -65,7 +72,7 @@ class Bound:
         if active is None:
             return nullcontext()
         if active.entered_in is not this_process():
-            # Forked: it counts as one that was pickled, but its draws cannot come home.
+            # Forked: it counts as one that was pickled, but its draws cannot be sent.
             self._token = None
             self._stops = ()
             self._active = active = _unpacked(_packed(active), None)
@@ -91,7 +98,7 @@ class _Packed(NamedTuple):
     :param arm: the arm that it stands in, or ``None``.
     :param counts: the draws that an arm goes on from; none outside an arm.
     :param order: the order of the item or arm in which it stands.
-    :param is_gathered: whether the records that its calls get are gathered at home.
+    :param is_gathered: whether the parent process gathers the records that its calls get.
     """
 
     path: str
@@ -121,7 +128,7 @@ def _packed(active: ActiveScope) -> _Packed:
 def _unpacked(packed: _Packed, token: str | None) -> ActiveScope:
     """Return a scope of another process.
 
-    :param token: of its arm's draws at home, or ``None``.
+    :param token: its arm's token in that process, or ``None``.
     """
     path, path_without_default, since, arm, counts, order, is_gathered = packed
     without_default = None
@@ -130,7 +137,7 @@ def _unpacked(packed: _Packed, token: str | None) -> ActiveScope:
     draws = Draws(counts, since)
     used_records = None
     if arm is not None:
-        draws = AwayDraws(counts, since, token)
+        draws = WorkerDraws(counts, since, token)
         used_records = draws.used_records if is_gathered else None
     return ActiveScope(
         path,
@@ -145,12 +152,12 @@ def _unpacked(packed: _Packed, token: str | None) -> ActiveScope:
 def _unpickled(function: Callable[..., Any], packed: _Packed, token: str | None) -> Bound:
     """Return a function that was pickled.
 
-    :param token: of its arm's draws, or ``None`` outside an arm.
+    :param token: its arm's token, or ``None`` outside an arm.
     """
     active = _unpacked(packed, token)
-    arm_at_home = None if token is None else at_home(token)
-    if arm_at_home is not None:
-        active.draws, active.used_records = arm_at_home
+    arm_of_this_process = None if token is None else registered_arm(token)
+    if arm_of_this_process is not None:
+        active.draws, active.used_records = arm_of_this_process
     return Bound(function, active)
 
 
@@ -163,9 +170,9 @@ def bind(function: Callable[..., Any]) -> Bound:
     :param function: a function, picklable if it goes to another process; it may be asynchronous.
     :returns: a callable with the same arguments. In another process its draws are counted from 0
         again for each task. Tasks that make the same request share an answer there, and a warning
-        says so. In an arm, its draws go on from the arm's and come home with its result, if a
-        ``ProcessPoolExecutor``, a ``multiprocessing.Pool`` or joblib's processes call it; otherwise
-        a draw in another process is a ``ScopeError``.
+        says so. In an arm, its draws go on from the arm's, and the arm counts them when it gets the
+        result, if a ``ProcessPoolExecutor``, a ``multiprocessing.Pool`` or joblib's processes call
+        it; otherwise a draw in another process is a ``ScopeError``.
     :raises ScopeError: in a thread that has no scope while another has one open, and between two
         steps of a generator that left the scope open.
 

@@ -314,8 +314,8 @@ def look_and_ask(item: int) -> list[str]:
 def test_a_key_travels_to_workers_in_memory_alone(
     told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a map runs in other processes, which use the key, no file holds it; nothing comes home
-    with it.
+    """While a map runs in other processes, which use the key, no file holds it, and no result
+    contains it.
     """
     folder = tmp_path / "temporary"
     folder.mkdir()

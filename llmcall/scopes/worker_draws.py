@@ -1,9 +1,11 @@
-"""Arms in other processes: what a bound function draws there comes home with its result.
+"""Arms in worker processes: the draws of a bound function are sent to the parent process with its
+result.
 
-Some executors pickle a result right after the function returns it, and unpickle it at home. There
-the result, or the exception, brings home what was drawn: pickled, it goes with the draws, and
-unpickled, it is alone again. Anything else that runs the function in another process would lose the
-draws, and the arm would make them once more. So a draw is an error there.
+Some executors pickle a result right after the function returns it, and unpickle it in the parent
+process. The pickled result, or the pickled exception, contains the draws. When the parent process
+unpickles it, it counts the draws and gets the result alone. Anything else that runs the function in
+a worker process would lose the draws, and the arm would make them again. So a draw is an error
+there.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from .scoped_record import ScopedRecord
 
 # The modules whose functions call what was submitted, and pickle what it returns, in the main thread
 # of a worker process; and their local variable that contains what was submitted. A pool's
-# initializer is called before there is such a variable, and what it returns goes nowhere.
+# initializer is called before there is such a variable, and what it returns is not sent.
 EXECUTORS = {
     "concurrent.futures.process": "call_item",
     "multiprocessing.pool": "task",
@@ -44,21 +46,21 @@ REMEDIES = (
 )
 
 
-class AwayDraws(Draws):
-    """Count an arm's draws in another process, and note them for the process at home.
+class WorkerDraws(Draws):
+    """Count an arm's draws in a worker process, and note them for the parent process.
 
-    :param home_token: the token of the arm's draws at home, or ``None`` if they cannot come home.
-    :ivar unsent_numbers: the numbers that were drawn, not given back and not sent home yet.
+    :param arm_token: the arm's token in the parent process, or ``None`` if its draws cannot be sent.
+    :ivar unsent_numbers: the numbers that were drawn, not given back and not sent yet.
     :ivar used_records: gathers the records that its calls get here.
     """
 
-    __slots__ = ("_home_token", "unsent_numbers", "used_records")
+    __slots__ = ("_arm_token", "unsent_numbers", "used_records")
 
-    def __init__(self, counts: Counts, since: float, home_token: str | None) -> None:
+    def __init__(self, counts: Counts, since: float, arm_token: str | None) -> None:
         super().__init__(counts, since)
-        self._home_token = home_token
+        self._arm_token = arm_token
         self.unsent_numbers: deque[DrawNumber] = deque()
-        self.used_records = AwayRecords()
+        self.used_records = WorkerRecords()
 
     def take(
         self,
@@ -68,9 +70,9 @@ class AwayDraws(Draws):
     ) -> int:
         """Return the number of a draw; see :meth:`Draws.take`.
 
-        :raises ScopeError: if the draw would not come home.
+        :raises ScopeError: if the draw would not be sent to the parent process.
         """
-        if not self.used_records.come_home:
+        if not self.used_records.are_sent:
             name = "" if request.arm is None else f" {request.arm.name!r}"
             raise ScopeError(
                 f"this process runs a function that was bound in the arm{name}, and the arm would not know of this "
@@ -90,72 +92,75 @@ class AwayDraws(Draws):
         try:
             self.unsent_numbers.remove(DrawNumber(request, number))
         except ValueError:
-            return  # it was sent home
+            return  # it was sent
         super().give_back(request, number)
 
     def end(self, request: ScopedRequest, stored_at: float | None) -> None:
         """Note that a call has its answer.
 
         Another arm may have recorded it in another process meanwhile: that is what arms are for. If
-        two tasks of this arm made the same draw, a warning says so once both have come home.
+        two tasks of this arm made the same draw, the parent process warns when it has the results of
+        both.
         """
         self._under_way.pop(request, None)
 
     def call_for_executor(self, function: Callable[[], Any]) -> Any:
-        """Return the result of a function; pickled, the result takes along what is drawn here.
+        """Return the result of a function; pickled, the result contains the draws, too.
 
-        :param function: what an executor calls. Its exception takes the draws along, too.
+        :param function: what an executor calls. Its pickled exception contains the draws, too.
         """
-        self.used_records.come_home = True
+        self.used_records.are_sent = True
         try:
             return _WithDraws(function(), self)
         except BaseException as error:
-            error.drawn = _WithDraws(None, self)  # type: ignore[attr-defined]
+            error._worker_draws = _WithDraws(None, self)  # type: ignore[attr-defined]
             raise
         finally:
-            self.used_records.come_home = False
+            self.used_records.are_sent = False
 
     def reduced(self, result: Any) -> tuple[Any, ...]:
-        """Return how to unpickle a result at home, with all that was drawn and used here and not sent
-        home yet.
+        """Return how to unpickle a result in the parent process, with all draws and used records that
+        were not sent yet.
         """
-        return _come_home, (
+        return _unpickled_result, (
             result,
-            self._home_token,
-            _take_all(self.unsent_numbers),
-            _take_all(self.used_records),
+            self._arm_token,
+            take_all(self.unsent_numbers),
+            take_all(self.used_records),
         )
 
 
-class AwayRecords(deque[ScopedRecord]):
-    """The records that an arm's calls get in another process.
+class WorkerRecords(deque[ScopedRecord]):
+    """The records that an arm's calls get in a worker process.
 
-    :ivar come_home: whether a result is about to go home, with what is drawn and used.
+    :ivar are_sent: whether an executor calls the function, so that its draws and used records are
+        sent to the parent process with its result.
     """
 
-    come_home = False
+    are_sent = False
 
     def append(self, record: ScopedRecord) -> None:
-        """Add a record, and warn if it does not come home: its call was no draw, since such a draw is
-        an error.
+        """Add a record, and warn if it is not sent to the parent process.
+
+        Its call was no draw, since such a draw is an error.
         """
-        if not self.come_home:
+        if not self.are_sent:
             warn_once(
                 f"a function that was bound in llmcall.arms makes calls in another process, with sample= or for "
                 f"embeddings (the first in the scope {record.path!r}), and llmcall.arms cannot count them: they are "
                 f"missing in .calls, .shared, .cost and .compare. {REMEDIES}",
-                about=AwayRecords,
+                about=WorkerRecords,
             )
         super().append(record)
 
 
 class _WithDraws:
-    """A result on its way home. Pickled and unpickled, it is the result alone.
+    """A result that is pickled with its draws. Unpickled, it is the result alone.
 
-    :param draws: what was drawn for it, and before it for results that were never sent.
+    :param draws: its draws, and earlier ones whose results were never sent.
     """
 
-    def __init__(self, result: Any, draws: AwayDraws) -> None:
+    def __init__(self, result: Any, draws: WorkerDraws) -> None:
         self._result = result
         self._draws = draws
 
@@ -188,7 +193,7 @@ def _module_of(frame: FrameType | None) -> str:
 
 
 def warn_of_refresh(arm: ArmPath) -> None:
-    """Warn if the cache's mode keeps an arm's calls in another process from sharing answers."""
+    """Warn if the cache's mode keeps an arm's calls in a worker process from sharing answers."""
     if config.settings().cache_mode == "refresh":
         warn_once(
             f"the cache's mode is refresh, and the arm {arm.name!r} makes calls in another process: each process asks "
@@ -198,19 +203,19 @@ def warn_of_refresh(arm: ArmPath) -> None:
         )
 
 
-def _take_all(queue: deque[Any]) -> list[Any]:
+def take_all(queue: deque[Any]) -> list[Any]:
     """Take all items of a queue, to which other threads may add more meanwhile."""
     return [queue.popleft() for _ in range(len(queue))]
 
 
-# By token, what counts an arm's draws here, and what gathers its records: both live as long as the
-# arm's scope.
+# By token, what counts an arm's draws in this process, and what gathers its records: both live as
+# long as the arm's scope.
 _draws: WeakValueDictionary[str, Draws] = WeakValueDictionary()
 _used_records: WeakValueDictionary[str, deque[ScopedRecord]] = WeakValueDictionary()
 
 
 def register_arm(draws: Draws, used_records: deque[ScopedRecord] | None) -> str:
-    """Return a token for an arm, under which draws come home.
+    """Return a token for an arm of this process, for the draws that worker processes send.
 
     :param draws: counts its draws.
     :param used_records: gathers the records that its calls get, or ``None``.
@@ -222,30 +227,32 @@ def register_arm(draws: Draws, used_records: deque[ScopedRecord] | None) -> str:
     return token
 
 
-def at_home(token: str) -> tuple[Draws, deque[ScopedRecord] | None] | None:
-    """Return what counts an arm's draws and gathers its records, or ``None`` in another process."""
+def registered_arm(token: str) -> tuple[Draws, deque[ScopedRecord] | None] | None:
+    """Return what counts an arm's draws and gathers its records, or ``None`` if the arm is not of this
+    process.
+    """
     draws = _draws.get(token)
     return None if draws is None else (draws, _used_records.get(token))
 
 
-def _come_home(
+def _unpickled_result(
     result: Any, token: str, numbers: list[DrawNumber], used_records: list[ScopedRecord]
 ) -> Any:
-    """Count what a bound function drew in another process, and return its result."""
+    """Count the draws of a bound function in a worker process, and return its result."""
     draws = _draws.get(token)
     if draws is not None:
         for number in numbers:
             draws.claim_from_task(*number)
-    records_at_home = _used_records.get(token)
-    if records_at_home is not None:
-        records_at_home.extend(used_records)
+    records_of_arm = _used_records.get(token)
+    if records_of_arm is not None:
+        records_of_arm.extend(used_records)
     return result
 
 
-def _begin_anew() -> None:
-    """Forget the arms of the parent in a forked process."""
+def _forget_arms() -> None:
+    """Forget, in a forked process, the arms of its parent."""
     _draws.clear()
     _used_records.clear()
 
 
-after_fork_in_child(_begin_anew)
+after_fork_in_child(_forget_arms)

@@ -62,9 +62,9 @@ if TYPE_CHECKING:
     from .study.packing.verify import verify
     from .types import AsyncTransport, Record, Reply, Request, TokenUsage, Transport
 
-# Where each name lives; it is imported when first used, so that importing the package costs next to
-# nothing.
-_HOMES = {
+# The names by the module that defines them; each is imported when first used, so that importing the
+# package costs next to nothing.
+_NAMES_BY_MODULE = {
     "ancestors.xagent": ("chatcompletion_request",),
     "engine.budgets": ("budget",),
     "cache.cache": ("ResponseCache",),
@@ -118,7 +118,7 @@ _HOMES = {
     "review.comparison": ("Comparison", "compare"),
     "types": ("AsyncTransport", "Record", "Reply", "Request", "TokenUsage", "Transport"),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_MODULE_BY_NAME = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names}
 
 __all__ = [
     "APIError",
@@ -207,12 +207,12 @@ def __getattr__(name: str) -> Any:
 
     if name in ("aio", "testing"):
         return importlib.import_module(f".{name}", __name__)
-    if name not in _HOME_OF:
+    if name not in _MODULE_BY_NAME:
         raise AttributeError(f"module 'llmcall' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME_OF[name]}", __name__), name)
+    value = getattr(importlib.import_module(f".{_MODULE_BY_NAME[name]}", __name__), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME_OF})
+    return sorted({*globals(), *_MODULE_BY_NAME})

@@ -174,10 +174,10 @@ def _warn_at_exit() -> None:
     at_exit(lambda: process_failures.warn("replay"))
 
 
-def _begin_anew() -> None:
+def _forget_failures() -> None:
     """Forget, in a forked process, what its parent will report."""
     vars(process_failures).update(vars(Failures()))
     _warn_at_exit.cache_clear()
 
 
-after_fork_in_child(_begin_anew)
+after_fork_in_child(_forget_failures)

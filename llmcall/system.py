@@ -26,7 +26,7 @@ def this_process() -> object:
 
 
 @after_fork_in_child
-def _begin_anew() -> None:
+def _renew_identity() -> None:
     global _this_process
     _this_process = object()
 

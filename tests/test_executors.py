@@ -110,7 +110,7 @@ def processes() -> Iterator[Executor]:
 @pytest.mark.parametrize(
     "how", [{"repeats": 2}, {"scope": "survey"}, {"scope": "survey", "repeats": 3, "key": str}]
 )
-def test_scopes_and_repeats_travel(pool: Executor, how: dict[str, Any]) -> None:
+def test_scopes_and_repeats_apply_in_workers(pool: Executor, how: dict[str, Any]) -> None:
     """Samples are those of threads."""
     assert map(samples, "aab", executor=pool, **how) == map(samples, "aab", **how)
 
@@ -194,7 +194,7 @@ def test_after_a_map_a_worker_still_knows_of_the_open_cassette(method: str) -> N
     assert calls() == 1
 
 
-def test_settings_travel(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_apply_in_workers(pool: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
     """What code, a block, the environment and a change since the last map say holds in the workers
     too.
     """
@@ -350,8 +350,8 @@ def test_what_has_begun_is_waited_for(pool: Executor) -> None:
     assert len(list(Path().glob("began-*"))) < 200  # on a slow machine the failure is heard of late
 
 
-def test_an_error_that_cannot_travel(processes: Executor) -> None:
-    """An exception that cannot be unpickled comes as one that names it, and the pool lives on."""
+def test_an_error_that_cannot_be_unpickled(processes: Executor) -> None:
+    """An exception that cannot be unpickled is replaced by one that names it, and the pool keeps working."""
     (error,) = map(fail_oddly, [1], executor=processes, on_error="return")
     assert type(error) is LLMCallError
     assert str(error).startswith("OddError: onetwo (it cannot be sent between processes:")

@@ -60,7 +60,7 @@ class Connections:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection | None]:
-        """Lend a connection that only reads; ``None`` if there is no database."""
+        """Yield a connection that only reads; ``None`` if there is no database."""
         reader = self._free_reader()
         try:
             yield reader.connected()
@@ -88,7 +88,7 @@ class Connections:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection that writes, to one thread of the process at a time."""
+        """Yield the connection that writes; one thread of the process at a time has it."""
         with _write_lock:
             connection = self.writer.connection()
             if connection is None:

@@ -207,7 +207,7 @@ class SqliteStorage:
 
     @contextmanager
     def _writer(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection that writes to one thread at a time."""
+        """Yield the connection that writes; one thread at a time has it."""
         with self._errors(), self._connections.writing() as writer:
             yield writer
 

@@ -15,7 +15,7 @@ from ..errors import CacheError
 from ..system import multiprocessing_config
 from .stack import open_cassettes
 
-CONFIG_NAME = "llmcall cassette"  # in what multiprocessing hands on to the processes it starts
+CONFIG_NAME = "llmcall cassette"  # in what multiprocessing passes to the processes it starts
 
 # The file of the cassette that was open when another process started this one, once it is known.
 _parent_file: list[str] = []
@@ -27,8 +27,8 @@ class _OpenFile:
     def __reduce__(self) -> tuple[Any, ...]:
         innermost = open_cassettes[-1:]
         # The command that opened it watches child processes by itself.
-        is_handed_on = bool(innermost) and not innermost[0].command
-        return str, (os.path.realpath(innermost[0].path) if is_handed_on else "",)
+        is_passed_on = bool(innermost) and not innermost[0].command
+        return str, (os.path.realpath(innermost[0].path) if is_passed_on else "",)
 
 
 def tell_processes() -> None:

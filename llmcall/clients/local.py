@@ -387,7 +387,7 @@ atexit.register(_servers.clear)
 
 
 @after_fork_in_child
-def _start_anew() -> None:
+def _forget_models() -> None:
     """Forget the parent's models in a forked child, which does not have their threads."""
     global _lock, _forked
     _lock = threading.Lock()

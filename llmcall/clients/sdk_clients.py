@@ -1,5 +1,5 @@
-"""The SDK's clients for one endpoint: synchronous ones, each lent to one call at a time, and an
-asynchronous one for each event loop.
+"""The SDK's clients for one endpoint: synchronous ones, each used by one call at a time, and
+an asynchronous one for each event loop.
 
 Threads that share an SDK client wait for one another: before each request, its pool of connections
 looks at the socket of every idle connection, and holds a lock meanwhile (httpcore 1.0, httpcore2 2.16).
@@ -26,10 +26,10 @@ MOST_IDLE = 100
 
 
 class SDKClients:
-    """Make, lend and close the SDK's clients.
+    """A pool of the SDK's clients.
 
     :param make: imports the SDK and returns an ``openai.OpenAI`` or ``openai.AzureOpenAI``; if its
-        argument is true, the asynchronous twin.
+        argument is true, the asynchronous class.
     :param http_client: the user's HTTP client, which the user closes.
     """
 
@@ -45,8 +45,8 @@ class SDKClients:
         weakref.finalize(self, _close, self._idle, http_client).atexit = False
 
     @contextmanager
-    def lend(self) -> Iterator[Any]:
-        """Lend a synchronous client to one call: the one that was used last, or a new one."""
+    def acquire(self) -> Iterator[Any]:
+        """Yield a synchronous client that no other call uses: the one that was used last, or a new one."""
         try:
             client = self._idle.pop()
         except IndexError:

@@ -66,7 +66,7 @@ class SDKTransport:
         The timeout applies to each read; the current context's time limit, to the whole attempt.
         """
         with (
-            self._clients.lend() as sdk,
+            self._clients.acquire() as sdk,
             self._open_response(_post(sdk, request, timeout, self._headers())) as http_response,
         ):
             return _response(http_response, read_answer(self._body(http_response)))
@@ -95,7 +95,7 @@ class SDKTransport:
         The current context's time limit applies to the wait for each chunk.
         """
         with (
-            self._clients.lend() as sdk,
+            self._clients.acquire() as sdk,
             self._open_response(
                 _post(sdk, request, timeout, self._headers(), stream=True)
             ) as http_response,
@@ -132,7 +132,7 @@ class SDKTransport:
 
         :param timeout: seconds.
         """
-        with time_limit(timeout), self._clients.lend() as sdk:
+        with time_limit(timeout), self._clients.acquire() as sdk:
             options = {"headers": self._headers(), "timeout": timeout, "security": SECURITY}
             send = partial(sdk.get, "/models", options=options, **_raw_response_arguments())
             with self._open_response(send) as http_response:

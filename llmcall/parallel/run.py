@@ -100,7 +100,7 @@ class MapRun:
         """Yield each item's number once it is complete. Call :meth:`end` after any exception."""
         for task in self._tasks:
             self._submit(task)
-            while self._is_full() or self._can_hand_on():
+            while self._is_full() or self._has_result_to_yield():
                 if (number := self._next_complete_item()) is not None:
                     yield number
         self._has_begun_all = True
@@ -111,8 +111,8 @@ class MapRun:
     def _is_full(self) -> bool:
         return len(self._under_way) >= LOOK_AHEAD * self._worker_count
 
-    def _can_hand_on(self) -> bool:
-        # Keep the last result until it is known whether another item follows, so that its receiver
+    def _has_result_to_yield(self) -> bool:
+        # The last result waits until it is known whether another item follows, so that the caller
         # knows whether it was the last.
         return len(self._under_way) > 1 and not self._finished_tasks.empty()
 

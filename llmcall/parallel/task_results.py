@@ -1,4 +1,4 @@
-"""What a task of a ``map`` gives back."""
+"""The result of a task of a ``map``."""
 
 from __future__ import annotations
 

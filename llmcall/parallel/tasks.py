@@ -1,7 +1,7 @@
 """The tasks of a ``map``: each is one draw of one item.
 
 A task runs in the map's process. Pickled, it becomes a task that runs in a worker process, and its
-result brings back what it drew, used and recorded there.
+result contains what it drew, used and recorded there.
 """
 
 from __future__ import annotations

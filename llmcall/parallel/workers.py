@@ -1,7 +1,7 @@
 """The state of a map's process in its worker processes.
 
 While a worker runs a task, the settings, keys, open cassette and named budgets of the map's process
-apply in it. What the task used and recorded goes back with its result.
+apply in it. What the task used and recorded is sent to the map's process with its result.
 """
 
 from __future__ import annotations

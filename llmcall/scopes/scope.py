@@ -442,7 +442,7 @@ def next_order() -> CallOrder:
     return next_order_in(current_order())
 
 
-def _begin_anew() -> None:
+def _leave_scopes() -> None:
     """Leave all scopes in a forked process, as a spawned one does."""
     global _process_scope, _default
     _process_scope = None
@@ -450,4 +450,4 @@ def _begin_anew() -> None:
     _roots.clear()
 
 
-after_fork_in_child(_begin_anew)
+after_fork_in_child(_leave_scopes)

@@ -22,7 +22,7 @@ from typing import Any
 from ..interrupts import Stops, current_stops, is_left
 from ..system import after_fork_in_child, is_started_by_multiprocessing, multiprocessing_config
 
-CONFIG_NAME = "llmcall scopes"  # in what multiprocessing hands on to the processes it starts
+CONFIG_NAME = "llmcall scopes"  # in what multiprocessing passes to the processes it starts
 
 # The scopes that are open here, each with the thread that opened it and the stops of its maps.
 _open: dict[object, tuple[int, Stops]] = {}
@@ -124,11 +124,11 @@ def _read_parent_state() -> None:
         _was_open_in_parent = True
 
 
-def _begin_anew() -> None:
+def _leave_scopes() -> None:
     """Leave all scopes in a forked process, as a spawned one does."""
     global _byte, _byte_of_parent
     _byte, _byte_of_parent = mmap(-1, 1), _byte
     _open.clear()
 
 
-after_fork_in_child(_begin_anew)
+after_fork_in_child(_leave_scopes)

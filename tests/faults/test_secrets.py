@@ -311,7 +311,7 @@ def look_and_ask(item: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_key_travels_to_workers_in_memory_alone(
+def test_a_key_is_sent_to_workers_in_memory_alone(
     told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a map runs in other processes, which use the key, no file holds it, and no result

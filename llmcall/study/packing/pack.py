@@ -366,7 +366,7 @@ class _Packer:
                 )
         self.notes += [
             f"look at ~/{path}: the program writes it into its home folder, and it is not packed"
-            for path in run.observation.files_at_home
+            for path in run.observation.files_in_home_folder
         ]
 
     def _copy_files(

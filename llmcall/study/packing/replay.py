@@ -66,7 +66,7 @@ class Observation:
     :ivar folders_listed: the project's folders that it listed.
     :ivar files_outside: files elsewhere that it read or wrote.
     :ivar absolute_paths: the original project's files that it opened by absolute paths.
-    :ivar files_at_home: files that it wrote into its home folder, without hidden ones.
+    :ivar files_in_home_folder: files that it wrote into its home folder, without hidden ones.
     :ivar connections: what it tried to connect to, each attempt.
     :ivar children: the names of the child processes that it started.
     :ivar failures: the calls that were not answered, each as scope, description and reason.
@@ -85,7 +85,7 @@ class Observation:
     folders_listed: list[str] = field(default_factory=list)
     files_outside: list[str] = field(default_factory=list)
     absolute_paths: list[str] = field(default_factory=list)
-    files_at_home: list[str] = field(default_factory=list)
+    files_in_home_folder: list[str] = field(default_factory=list)
     connections: list[str] = field(default_factory=list)
     children: list[str] = field(default_factory=list)
     failures: list[tuple[str, str, str]] = field(default_factory=list)
@@ -172,7 +172,7 @@ def run_program(
             _add_events(observation, locator, (json.loads(line) for line in lines))
     after = _file_states(folder)
     observation.files_written = sorted(path for path in after if before.get(path) != after[path])
-    observation.files_at_home = [
+    observation.files_in_home_folder = [
         path for path in files_below(scratch / "home") if not path.startswith(".")
     ]
     return observation

@@ -431,7 +431,7 @@ def test_answers_that_all_changed_from_one_constant_to_another_are_drift(
     record(model, actors, draws)
     model.answer = constant(4)
     text = done("drift", STUDY, "--share", 1, "--to", CHECK, code=1)
-    assert "'answer' is higher now, by 1.00" in text
+    assert "'answer' is higher now, by 1.0 " in text
     assert "Each new answer differs from the recorded ones by the same amount" in text
     found = llmcall.drift(STUDY, share=1, to=CHECK).shifts["answer"]
     assert (found.before, found.now, found.low, found.high) == (3, 4, 1, 1)
@@ -681,6 +681,18 @@ def test_a_shift_of_tiny_numbers_is_written_with_its_digits(model: Model) -> Non
     model.shift = 1
     text = str(llmcall.drift(STUDY, calls=100, to=CHECK))
     assert re.search(r"'answer' is higher now, by 0\.0{14,15}[1-9]", text)
+
+
+@pytest.mark.parametrize("actors", [2, 7], ids=["no ends", "no width"])
+def test_a_common_shift_of_thousandths_is_written_with_its_digits(
+    model: Model, actors: int
+) -> None:
+    """Its interval does not tell how many it needs."""
+    model.answer = constant(0.001)
+    record(model, actors, 1)
+    model.answer = constant(0.004)
+    text = str(llmcall.drift(STUDY, share=1, to=CHECK))
+    assert re.search(r"answer +0\.0010 +0\.0040 +\+0\.0030", text)
 
 
 def test_few_actors_are_called_few(model: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -361,7 +362,10 @@ class Drift:
         return f"{subject} is {direction} now, by {write.amount(shift.estimate)} ({interval}). {power_words}."
 
     def _notation(self, name: str, shift: Shift) -> Notation:
-        return Notation(shift.high - shift.low, is_share=self._is_share(name))
+        width = shift.high - shift.low
+        if width == 0 or not math.isfinite(width):
+            width = abs(shift.estimate)
+        return Notation(width, is_share=self._is_share(name))
 
     def _notes(self) -> list[str]:
         notes = [self._unanswered_words(), self._snapshot_words(), left_out_words(self._check)]

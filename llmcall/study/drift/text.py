@@ -26,7 +26,7 @@ NO_SHIFT = "no shift, however large,"
 class Notation:
     """Writes the numbers of one value with as many digits as its interval warrants.
 
-    :param width: the width of the interval.
+    :param width: the width of the interval; if it has none, or no ends, the size of the shift.
     :param is_share: whether the value is a share, which is written in percent.
     """
 

@@ -407,9 +407,9 @@ def clear(response_cache: ResponseCache, yes: bool) -> None:
 def verify(response_cache: ResponseCache) -> None:
     """Read every record and list the damaged ones."""
     damaged_keys = response_cache.verify()
-    total = counted(len(response_cache), "record")
     for key in damaged_keys:
         click.echo(key)
+    total = counted(len(response_cache), "record")
     if damaged_keys:
         raise CacheError(
             f"{len(damaged_keys)} of {total} damaged; 'llmcall cache salvage FOLDER' copies the others "

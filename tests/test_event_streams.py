@@ -292,6 +292,13 @@ TOOL_CALLS: dict[str, tuple[list[list[dict[str, Any]]], list[dict[str, Any]]]] =
         [[{"index": 0, **SQL}], [{"index": 0, "custom": {"input": " 1"}, **SIGNED}]],
         [{**SQL, "custom": {"name": "sql", "input": "select 1"}, **SIGNED}],
     ),
+    "a field of the server's that is called position": (
+        [
+            [{**part(0, "a", name="one"), "position": "left"}],
+            [{**part(1, "b", name="two"), "position": 0}],
+        ],
+        [{**call("one", "", "a"), "position": "left"}, {**call("two", "", "b"), "position": 0}],
+    ),
 }
 
 

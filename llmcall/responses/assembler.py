@@ -40,6 +40,10 @@ OPTIONAL_FIELDS = (
 )
 
 
+# the field of a tool call's position, under a name that no server gives to a field of its own
+POSITION = "llmcall position"
+
+
 class Assembler:
     """Put the chunks of one chat completion together.
 
@@ -132,7 +136,7 @@ def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
         message["content"] = None
     if "tool_calls" in message:
         message["tool_calls"] = [
-            *map(_whole_call, sorted(message["tool_calls"], key=lambda call: call["position"]))
+            *map(_whole_call, sorted(message["tool_calls"], key=lambda call: call[POSITION]))
         ]
     return {
         **{name: value for name, value in choice.items() if name != "delta"},
@@ -142,7 +146,7 @@ def _whole_choice(index: int, choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
-    tool_call = {name: value for name, value in call.items() if name not in ("index", "position")}
+    tool_call = {name: value for name, value in call.items() if name not in ("index", POSITION)}
     function = tool_call.get("function")
     if function is not None:
         tool_call["function"] = {**function, "arguments": function.get("arguments") or ""}
@@ -244,9 +248,9 @@ def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[s
         next_index = max((each["index"] for each in calls), default=-1) + 1
         index = next_index if piece_index is None else int(piece_index)
         # some servers give the same index to every call
-        is_taken = any(each["position"] == index for each in calls)
-        next_position = max((each["position"] for each in calls), default=-1) + 1
-        call = {"index": index, "position": next_position if is_taken else index}
+        is_taken = any(each[POSITION] == index for each in calls)
+        next_position = max((each[POSITION] for each in calls), default=-1) + 1
+        call = {"index": index, POSITION: next_position if is_taken else index}
         calls.append(call)
     ignored = ("index", "id") if call.get("id") else ("index",)
     rest = {name: value for name, value in piece.items() if name not in ignored}
@@ -257,7 +261,7 @@ def _add_tool_call(piece: dict[str, Any], calls: list[dict[str, Any]]) -> dict[s
         if isinstance(accumulated, dict) and isinstance(addition, dict) and accumulated.get("name"):
             new[call_type] = {name: value for name, value in addition.items() if name != "name"}
     _merge(call, rest, TOOL_CALL)
-    return {"index": call["position"], **new}
+    return {"index": call[POSITION], **new}
 
 
 def _unknown_field(accumulated: Any, piece: Any) -> Any:

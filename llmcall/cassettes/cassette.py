@@ -92,7 +92,7 @@ class Cassette(ContextDecorator):
         self.anew = mode == "rewrite"
         self.write_at_end = write
         # Whoever writes it instead also reports unused records.
-        self.tells_unused = write
+        self.reports_unused = write
         self.command = ""
         self.is_named_by_settings = False
         self.run: dict[str, Any] | None = None
@@ -161,7 +161,7 @@ class Cassette(ContextDecorator):
         """
         file = os.path.realpath(self.path)
         for other in tuple(open_cassettes):
-            if other._is_in_cells and other.file == file and other.is_mine():
+            if other._is_in_cells and other.file == file and other.is_of_this_process():
                 other._close_for_another()
         self.__enter__()
         self._is_in_cells = True
@@ -203,7 +203,7 @@ class Cassette(ContextDecorator):
         """
         for function in before_start:
             function(self)
-        if any(each.file == file and each.is_mine() for each in tuple(open_cassettes)):
+        if any(each.file == file and each.is_of_this_process() for each in tuple(open_cassettes)):
             raise CacheError(
                 f"{self.path} is already open in this process; use one cassette for both, or two files"
             )
@@ -240,7 +240,7 @@ class Cassette(ContextDecorator):
                 self._layer = None
             for function in after_stop:
                 function(self)
-            if self.is_mine():
+            if self.is_of_this_process():
                 if isinstance(self._error, KeyboardInterrupt):
                     self.failures.forget(ABANDONED)  # whoever pressed Ctrl-C knows
                 self._report_and_write()
@@ -259,7 +259,7 @@ class Cassette(ContextDecorator):
 
     def _report_unused(self) -> list[Record]:
         """Report unused records; return those that the mode ``update`` drops."""
-        unused = self.unused() if self.tells_unused else []
+        unused = self.unused() if self.reports_unused else []
         if not unused or (self.mode != "update" and self._used_by_child[0]):
             return []
         reason = self._reason_to_keep_unused()
@@ -316,7 +316,7 @@ class Cassette(ContextDecorator):
             else:
                 self._write(complete=False)
 
-    def is_mine(self) -> bool:
+    def is_of_this_process(self) -> bool:
         """Return whether this process opened it; a forked process leaves the file to its parent."""
         return self._process == os.getpid()
 
@@ -397,7 +397,7 @@ class Cassette(ContextDecorator):
         :raises CacheError: if there is none in a forked process, whose recording would be lost.
         """
         record = self._find(request, order)
-        if record is None and self.asks and not self.is_mine():
+        if record is None and self.asks and not self.is_of_this_process():
             raise CacheError(
                 f"the cassette {self.path} is being recorded by the parent of this forked "
                 "process, which would not know of "
@@ -417,7 +417,7 @@ class Cassette(ContextDecorator):
                 self._uses.note(key, scopes.current_path(), order)
                 if record.kind == "function":
                     self._uses.note_replayed_function(record)
-                if not self.is_mine():
+                if not self.is_of_this_process():
                     self._used_by_child[0] = 1
         return record
 

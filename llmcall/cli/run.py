@@ -113,26 +113,26 @@ def run(
         overrides["cache_mode"] = "replay"
     if flex:
         overrides["service_tier"] = FLEX
-    tape = None
+    opened_cassette = None
     with contextlib.ExitStack() as exit_stack:
         if options.normalizers:
             exit_stack.enter_context(_normalizing(options.normalizers))
         if cassette is not None:
-            tape = llmcall.cassette(cassette, mode=mode or "once")
-            tape.command = "llmcall run"
-            tape.run = options.header()
-            exit_stack.enter_context(tape)
+            opened_cassette = llmcall.cassette(cassette, mode=mode or "once")
+            opened_cassette.command = "llmcall run"
+            opened_cassette.run = options.header()
+            exit_stack.enter_context(opened_cassette)
         if options.scope is not None:
             exit_stack.enter_context(llmcall.scope(options.scope, process=True))
         if options.seed is not None:
             exit_stack.enter_context(seeded(options.seed))
         calls = ProgramCalls(actor_source, overrides, (), caller="llmcall run")
         record_clients(calls)
-        if tape is None or tape.run is not None:
+        if opened_cassette is None or opened_cassette.run is not None:
             # A cassette recorded before the default scope existed replays without it.
             exit_stack.enter_context(default_scope(DEFAULT_SCOPE))
         open_contexts = exit_stack.pop_all()
-    execution = Execution(calls, tape, open_contexts, sends_nothing=mode == "none")
+    execution = Execution(calls, opened_cassette, open_contexts, sends_nothing=mode == "none")
     execution.run(script, arguments, module=module)
 
 

@@ -173,17 +173,17 @@ class Replay:
 
     # The network
 
-    def _check(self, client: object, tape: Cassette | None) -> None:
+    def _check(self, client: object, cassette: Cassette | None) -> None:
         """Refuse a call that no record answers, unless it may reach the model or its client sends
         nothing.
         """
         __tracebackhide__ = True
-        may_record = tape is not None and self.mode != "none"
+        may_record = cassette is not None and self.mode != "none"
         if self._live or may_record or answers_in_process(client):
             return
-        if tape is not None:
+        if cassette is not None:
             raise CacheMissError(
-                f"no answer is recorded in {tape.path}, and this run records nothing; record it with "
+                f"no answer is recorded in {cassette.path}, and this run records nothing; record it with "
                 f"{recording_command('once')}"
             )
         raise CacheMissError(

@@ -205,7 +205,7 @@ def _replay_only(log: Log, folder: str, cassettes: list[str]) -> None:
     project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
 
     def before_start(cassette: Any) -> None:
-        cassette.mode, cassette.anew, cassette.tells_unused = "none", False, False
+        cassette.mode, cassette.anew, cassette.reports_unused = "none", False, False
         path = os.path.realpath(cassette.path)
         if path not in project_paths:
             log.add("unnamed", str(cassette.path))

@@ -347,7 +347,7 @@ class LLMClient:
             from ..engine.drivers import drive
 
             outcome = drive(answer(call))
-            return finish_with_reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
+            return finish_with_reply(call, outcome.record, outcome.received)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             return handle_failure(error, call)  # type: ignore[no-any-return]
 
@@ -378,7 +378,7 @@ class LLMClient:
             from ..engine.answer import answer
 
             outcome = await adrive(answer(call))
-            return finish_with_reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
+            return finish_with_reply(call, outcome.record, outcome.received)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
             return handle_failure(error, call)  # type: ignore[no-any-return]
 
@@ -403,7 +403,7 @@ class LLMClient:
             if record is not None:
                 return reply_of_hit(call, record)  # type: ignore[no-any-return]
             outcome = drive(answer(call, fallback=False))
-            return finish_with_reply(call, outcome.record, outcome.sent)  # type: ignore[no-any-return]
+            return finish_with_reply(call, outcome.record, outcome.received)  # type: ignore[no-any-return]
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all errors again
             return handle_failure(error, call)  # type: ignore[no-any-return]
 
@@ -445,7 +445,7 @@ class LLMClient:
 
                 token = failures.begin(call.scope, call.label)
                 outcome = yield from answer(call, stream=True)
-                return finish_with_reply(call, outcome.record, outcome.sent)
+                return finish_with_reply(call, outcome.record, outcome.received)
             from ..engine.answer import emit_recorded
 
             yield from emit_recorded(record)

@@ -25,7 +25,7 @@ from .service_tiers import tier_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..types import Record, Sent
+    from ..types import Received, Record
     from .effects import Flow
     from .flights import Outcomes
     from .model_call import ModelCall
@@ -74,7 +74,7 @@ def answer(
         else:
             call.count_hit(record.cost, record.served)
             outcome = Outcome(record)
-    if stream and outcome.sent is None:
+    if stream and outcome.received is None:
         yield from emit_recorded(outcome.record)
     return outcome
 
@@ -140,7 +140,7 @@ def _answer_of_model(call: ModelCall, record: Record | None, rules: _Rules) -> F
         raise ContextLengthError("the recorded answer was cut where the context window ended")
     else:
         outcome = Outcome(record)
-    if outcome.sent is None:
+    if outcome.received is None:
         call.count_hit(outcome.record.cost, outcome.record.served)
     return outcome
 
@@ -151,28 +151,28 @@ def _ask(calls: Sequence[ModelCall], rules: _Rules) -> Flow[Outcomes]:
     # The reader of a stream has read one model's text: no other can replace it.
     rejects_cut = rules.rejects_cut and not rules.stream
     exchange = Exchange(call, rules.policy, stream=rules.stream, rejects_cut=rejects_cut)
-    sent = yield from exchange.send_until_answered()
-    if rejects_cut and is_cut(sent.response, call.request):
-        _count(call, sent.response, sent.endpoint)
+    received = yield from exchange.send_until_answered()
+    if rejects_cut and is_cut(received.response, call.request):
+        _count(call, received.response, received.endpoint)
         raise ContextLengthError(
-            "the answer was cut where the context window ended", endpoint=sent.endpoint
+            "the answer was cut where the context window ended", endpoint=received.endpoint
         )
-    outcome = yield Do(functools.partial(_store, call, sent))
+    outcome = yield Do(functools.partial(_store, call, received))
     return {call.request.cache_key: outcome}
 
 
-def _store(call: ModelCall, sent: Sent) -> Outcome:
+def _store(call: ModelCall, received: Received) -> Outcome:
     """Count what an answer used, warn of what it lacks, and record it."""
     # As a cassette gives it back: a later prompt may quote it.
-    response = ordered(finite(sent.response))
-    cost = _count(call, response, sent.endpoint)
+    response = ordered(finite(received.response))
+    cost = _count(call, response, received.endpoint)
     warn_of_missing_answers(call, response)
     warn_of_cut_answers(call, response)
     warn_of_cut_prompt(call, TokenUsage.of(response).input_tokens)
     record = record_of(
-        call.request, response, cost=cost, api_type=call.client.api_type, host=sent.host
+        call.request, response, cost=cost, api_type=call.client.api_type, host=received.host
     )
-    return Outcome(call.put_on_cassette(call.store_in_cache(record), FROM_SERVER), sent)
+    return Outcome(call.put_on_cassette(call.store_in_cache(record), FROM_SERVER), received)
 
 
 def _count(call: ModelCall, response: Any, endpoint: str) -> float | None:

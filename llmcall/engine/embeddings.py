@@ -21,7 +21,7 @@ from .retry import RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ..types import Record, Sent
+    from ..types import Received, Record
     from .effects import Flow
     from .flights import Outcomes
     from .model_call import ModelCall
@@ -49,7 +49,7 @@ def embed(calls: Sequence[ModelCall]) -> Flow[list[Record]]:
             outcomes[call.request.cache_key] = Outcome(record)
     if missing:
         outcomes |= yield from _ask_in_batches(list(missing.values()))
-    hits = [outcome.record for outcome in outcomes.values() if outcome.sent is None]
+    hits = [outcome.record for outcome in outcomes.values() if outcome.received is None]
     if hits:
         first_call = replace(calls[0], is_replayed=is_replayed)
         first_call.count_hit(_sum([record.cost for record in hits]), hits[0].served)
@@ -100,22 +100,22 @@ def _ask_batch(calls: Sequence[ModelCall], policy: RetryPolicy) -> Flow[Outcomes
     request = calls[0].request
     texts = [call.request.body["input"] for call in calls]
     batch = replace(calls[0], request=request._replace(body={**request.body, "input": texts}))
-    sent = yield from Exchange(batch, policy).send_until_answered()
-    records = yield Do(functools.partial(_store_shares, calls, texts, sent))
-    return {record.cache_key: Outcome(record, sent) for record in records}
+    received = yield from Exchange(batch, policy).send_until_answered()
+    records = yield Do(functools.partial(_store_shares, calls, texts, received))
+    return {record.cache_key: Outcome(record, received) for record in records}
 
 
-def _store_shares(calls: Sequence[ModelCall], texts: list[str], sent: Sent) -> list[Record]:
+def _store_shares(calls: Sequence[ModelCall], texts: list[str], received: Received) -> list[Record]:
     """Store the embeddings of a response, each with its share of tokens and cost."""
-    usage = TokenUsage.of(sent.response)
-    cost = calls[0].count_answer(usage, sent.endpoint, served=sent.response.get("model"))
-    vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(sent.response)]
+    usage = TokenUsage.of(received.response)
+    cost = calls[0].count_answer(usage, received.endpoint, served=received.response.get("model"))
+    vectors = [packed_vector(item["embedding"]) for item in ordered_embeddings(received.response)]
     _warn_of_dimensions(calls[0], len(vectors[0]) // FLOAT32)
     total = usage.input_tokens
     tokens_of_texts = [None] * len(calls) if total is None else shares(total, texts)
     records = []
     for call, vector, tokens in zip(calls, vectors, tokens_of_texts, strict=True):
-        response: dict[str, Any] = {"model": sent.response.get("model"), "embedding": vector}
+        response: dict[str, Any] = {"model": received.response.get("model"), "embedding": vector}
         if tokens is not None:
             response["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
         record = record_of(
@@ -123,7 +123,7 @@ def _store_shares(calls: Sequence[ModelCall], texts: list[str], sent: Sent) -> l
             response,
             cost=_share(cost, tokens, total),
             api_type=call.client.api_type,
-            host=sent.host,
+            host=received.host,
         )
         records.append(call.put_on_cassette(call.store_in_cache(record), FROM_SERVER))
     return records

@@ -13,7 +13,7 @@ from ..notices import logger
 from ..responses.assembler import Assembler
 from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut
 from ..responses.chunks import says_something, text_in, text_pieces
-from ..types import Response, Sent, TokenUsage
+from ..types import Received, Response, TokenUsage
 from .admission import Admission
 from .effects import END, Close, Do, Emit, Next, Open, Send, Wait
 from .endpoint_failures import EndpointFailures
@@ -71,7 +71,7 @@ class Exchange:
         self.response: Any = None
         self.reader_has_text = False
 
-    def send_until_answered(self) -> Flow[Sent]:
+    def send_until_answered(self) -> Flow[Received]:
         """Send the request until an endpoint answers, or the retry policy ends.
 
         If the flex tier has no capacity by then, ``FLEX_FALLBACK`` decides what follows.
@@ -96,7 +96,7 @@ class Exchange:
             else:
                 ask_at_standard_price(self.body)
 
-    def attempt(self, number: int) -> Flow[Sent]:
+    def attempt(self, number: int) -> Flow[Received]:
         """Send the request to one endpoint after the other until one answers or the attempt fails.
 
         :param number: of the attempt, from 1 on.
@@ -104,12 +104,12 @@ class Exchange:
         if number > 1:
             self.call.add_usage(retries=1)
         failures = EndpointFailures(self.call, self.pool, self.policy, self.body)
-        sent = None
-        while sent is None:
-            sent = yield from self._send_to_one_endpoint(failures)
-        return sent
+        received = None
+        while received is None:
+            received = yield from self._send_to_one_endpoint(failures)
+        return received
 
-    def _send_to_one_endpoint(self, failures: EndpointFailures) -> Flow[Sent | None]:
+    def _send_to_one_endpoint(self, failures: EndpointFailures) -> Flow[Received | None]:
         """Send the request to one endpoint.
 
         :returns: ``None`` if the endpoint failed, but the attempt can go on.
@@ -132,7 +132,7 @@ class Exchange:
                 raise
             seconds = time.monotonic() - sent_at
         log.debug("%s: %s answered in %.2f s", self.call.label, endpoint.name, seconds)
-        return Sent(self.response, endpoint.name, self.client.host(endpoint), seconds)
+        return Received(self.response, endpoint.name, self.client.host(endpoint), seconds)
 
     def _send(self, endpoint: Endpoint, admission: Admission) -> Flow[None]:
         """Send the request once, check what comes, and count it in limits and budgets."""

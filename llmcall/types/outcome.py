@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from .record import Record
 
 
-class Sent(NamedTuple):
-    """A response, and where it came from.
+class Received(NamedTuple):
+    """A response that a call received, and the endpoint that sent it.
 
     :param latency: seconds from sending to the end of the answer.
     """
@@ -27,15 +27,15 @@ FROM_SERVER, FROM_CACHE, FROM_FUNCTION = "server", "cache", "function"
 class Outcome(NamedTuple):
     """A record, and the response that this call received for it.
 
-    :param sent: ``None`` if another call, or none, received the response.
+    :param received: ``None`` if another call, or none, received the response.
     :param is_recorded: false for a call that is made while its own stream is open.
     """
 
     record: Record
-    sent: Sent | None = None
+    received: Received | None = None
     is_recorded: bool = True
 
     @property
     def source(self) -> str:
         """Return where a cassette that gains the record got it from."""
-        return FROM_CACHE if self.sent is None else FROM_SERVER
+        return FROM_CACHE if self.received is None else FROM_SERVER

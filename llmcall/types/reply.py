@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .data import Data
-    from .outcome import Sent
+    from .outcome import Received
     from .record import Record
 
 
@@ -63,11 +63,15 @@ class Reply(dict[str, Any]):
 
     @classmethod
     def of(
-        cls, record: Record, sent: Sent | None = None, *, parse: Callable[[str], Any] | None = None
+        cls,
+        record: Record,
+        received: Received | None = None,
+        *,
+        parse: Callable[[str], Any] | None = None,
     ) -> Reply:
         """Return the reply that a record holds.
 
-        :param sent: the response that this call received; ``None`` if another call, or none,
+        :param received: the response that this call received; ``None`` if another call, or none,
             received one.
         :param parse: reads the text as the type of ``response_format``.
         """
@@ -76,10 +80,12 @@ class Reply(dict[str, Any]):
         reply.cache_key = record.cache_key
         reply.sample = record.sample
         reply.cost = record.cost
-        reply.cached = sent is None
-        reply.latency = 0.0 if sent is None else sent.latency
-        reply.endpoint = None if sent is None else sent.endpoint
-        reply.request_id = None if sent is None else getattr(sent.response, "request_id", None)
+        reply.cached = received is None
+        reply.latency = 0.0 if received is None else received.latency
+        reply.endpoint = None if received is None else received.endpoint
+        reply.request_id = (
+            None if received is None else getattr(received.response, "request_id", None)
+        )
         reply._parse = parse
         return reply
 

@@ -332,7 +332,7 @@ IMPORTS_MEANWHILE = """
     ("module", "pause"),
     [
         ("llmcall.clients.sdk_transport", "llmcall.clients.sdk_clients"),
-        ("llmcall.programs.calls", "llmcall.programs.exchanges"),
+        ("llmcall.programs.calls", "llmcall.programs.http_counter"),
         ("openai", "openai._client"),
     ],
 )

@@ -73,7 +73,7 @@ def request_id(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-request-id") or headers.get("apim-request-id")
 
 
-def read_answer(body: bytes | bytearray) -> dict[str, Any]:
+def parsed_response(body: bytes | bytearray) -> dict[str, Any]:
     """Return the JSON object that a server sent with the status 200.
 
     :raises ServiceError: if it is not a JSON object.

@@ -15,7 +15,7 @@ from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
 from ..responses.body import append, read_object
 from ..responses.event_stream import EventStreamDecoder
 from ..types import Response
-from .api_errors import read_answer, refuse_reported, request_id
+from .api_errors import parsed_response, refuse_reported, request_id
 from .masking import mask, secrets_of
 from .meant_addresses import guess_address
 from .sdk_clients import SDKClients
@@ -69,7 +69,7 @@ class SDKTransport:
             self._clients.acquire() as sdk,
             self._open_response(_post(sdk, request, timeout, self._headers())) as http_response,
         ):
-            return _response(http_response, read_answer(self._body(http_response)))
+            return _response(http_response, parsed_response(self._body(http_response)))
 
     def _body(self, http_response: Any) -> bytearray:
         body = bytearray()
@@ -87,7 +87,7 @@ class SDKTransport:
             body = bytearray()
             async for data in http_response.aiter_bytes():
                 append(body, data)
-            return _response(http_response, read_answer(body))
+            return _response(http_response, parsed_response(body))
 
     def stream(self, request: Request, timeout: float | None) -> Iterator[dict[str, Any]]:
         """Yield the information in the headers, then the chunks of a streamed answer.
@@ -314,7 +314,7 @@ class ChunkReader(EventStreamDecoder):
         """Yield the chunks that the end of the body completes."""
         yield from self._chunks_in(super().close())
         if self._other_lines and not self._has_events:
-            yield _as_chunk(read_answer("\n".join(self._other_lines).encode()))
+            yield _as_chunk(parsed_response("\n".join(self._other_lines).encode()))
 
     def _chunks_in(self, events: Iterable[dict[str, Any] | str]) -> Iterator[dict[str, Any]]:
         for event in events:

@@ -14,7 +14,7 @@ from ..notices import notice, warn_once
 from ..types import TokenUsage
 from . import budgets
 from .effects import Do, Wait
-from .estimates import Estimate, estimate, estimate_of_exchange
+from .estimates import Estimate, estimate, estimate_of_http
 from .ledgers import Amounts, spending_of
 from .limits import WINDOW, Attempt, Pool, has_streams
 from .quotas import NEVER
@@ -125,7 +125,7 @@ class Admission:
             return estimate(request.kind, request.body, self._pool.capabilities)
         if self._calls_only:
             return None
-        estimated = estimate_of_exchange(request.body, self._pool.capabilities)
+        estimated = estimate_of_http(request.body, self._pool.capabilities)
         if estimated is None and budgets.limits_tokens():
             fields = request.asked
             raise BudgetExceededError(

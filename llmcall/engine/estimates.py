@@ -77,7 +77,7 @@ def _longest_answer(prompt: int, capabilities: Capabilities) -> int:
     return min(most, max(1, capabilities.context_window - prompt))
 
 
-def estimate_of_exchange(body: Any, capabilities: Capabilities) -> Estimate | None:
+def estimate_of_http(body: Any, capabilities: Capabilities) -> Estimate | None:
     """Return what a request to the Responses, the Messages or the older completions API may use at
     most; ``None`` if nobody can know it before it is answered.
 

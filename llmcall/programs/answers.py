@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from ..types import Record
-    from .calls import ProgramClient
+    from .calls import BegunStream, ProgramClient
 
 DONE = b"data: [DONE]\n\n"
 OK = 200  # the status of a complete response that is not an answer
@@ -56,9 +56,7 @@ class ChatEvents:
 
     :param note: gets each of llmcall's own errors that the program gets.
     :param body: of the program's request.
-    :param stream: the answer.
-    :param chunks: the answer's chunks after the first, as an iterator or asynchronous iterator.
-    :param first: the first chunk, or ``END``.
+    :param answer: the streamed answer.
     :param on_cassette: whether a cassette is open.
     """
 
@@ -68,17 +66,13 @@ class ChatEvents:
         self,
         note: Callable[[Exception], None],
         body: Mapping[str, Any],
-        stream: Any,
-        chunks: Any,
-        first: Any,
+        answer: BegunStream,
         *,
         on_cassette: bool,
     ) -> None:
         self._note = note
         self._wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
-        self._stream = stream
-        self._chunks = chunks
-        self._first = first
+        self._stream, self._chunks, self._first = answer
         self._on_cassette = on_cassette
 
     def __iter__(self) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from ..clients.api_errors import failure
 from ..clients.openai import OpenAIClient
@@ -23,7 +23,7 @@ from ..errors import APIError, RequestTimeoutError
 from ..notices import warn_once
 from ..recorded_functions import http_call
 from ..responses.body import read_object
-from .exchanges import ExchangeCounter
+from .http_counter import HttpCounter
 from .requests import ClientCall
 
 if TYPE_CHECKING:
@@ -49,6 +49,19 @@ MESSAGE_HEADERS = frozenset(
 )
 EVENTS = "text/event-stream"
 LIMIT = "max_completion_tokens"  # another name for max_tokens
+
+
+class BegunStream(NamedTuple):
+    """A streamed answer whose first chunk has come.
+
+    :param stream: the stream of llmcall's client.
+    :param chunks: the chunks after the first, as an iterator or asynchronous iterator.
+    :param first: the first chunk, or ``END`` if there is none.
+    """
+
+    stream: Any
+    chunks: Any
+    first: Any
 
 
 @dataclass
@@ -85,28 +98,28 @@ class ProgramCall:
         return self.client_at(API_PATH.sub("", address))
 
     def ask(self) -> Any:
-        """Return the answer. For a stream: the stream, its chunks and the first chunk, so that a
-        failure before the first chunk is raised here.
+        """Return the answer; for a stream a :class:`BegunStream`, so that a failure before the
+        first chunk is raised here.
         """
-        if self.client_call.method == "exchange":
-            return drive(self._exchange(self.receive))
+        if self.client_call.method == "http_call":
+            return drive(self._http_call(self.receive))
         answer = getattr(self.client, self.client_call.method)(**self.client_call.arguments)
         if self.client_call.method != "stream_message":
             return answer
         chunks = answer.chunks()
-        return answer, chunks, next(chunks, END)
+        return BegunStream(answer, chunks, next(chunks, END))
 
     async def aask(self) -> Any:
         """Return the answer, as :meth:`ask` does."""
-        if self.client_call.method == "exchange":
-            return await adrive(self._exchange(self.areceive))
+        if self.client_call.method == "http_call":
+            return await adrive(self._http_call(self.areceive))
         answer = getattr(self.client, f"a{self.client_call.method}")(**self.client_call.arguments)
         if self.client_call.method != "stream_message":
             return await answer
         chunks = answer.chunks()
-        return answer, chunks, await anext(chunks, END)
+        return BegunStream(answer, chunks, await anext(chunks, END))
 
-    def _exchange(self, receive: Callable[..., Any]) -> Flow[Any]:
+    def _http_call(self, receive: Callable[..., Any]) -> Flow[Any]:
         send = functools.partial(receive, self.request, _read_recorded_fields)
         client = self.client
         arguments = dict(self.client_call.arguments)
@@ -114,7 +127,7 @@ class ProgramCall:
         counter = None
         body = self.client_call.body
         if body is not None:
-            counter = ExchangeCounter(client, arguments["host"], body, is_model=is_model)
+            counter = HttpCounter(client, arguments["host"], body, is_model=is_model)
         if is_model and isinstance(body, dict) and tier_of(body) is None:
             self._warn_of_tier()
         return http_call(**arguments, send=send, settings=client.settings, counter=counter)
@@ -146,12 +159,12 @@ class ProgramCall:
     def send(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
         return self._with_repeated_texts(
-            request, self.receive(self._attempt(request, timeout), _read_answer)
+            request, self.receive(self._attempt(request, timeout), _parsed_response)
         )
 
     async def asend(self, request: Request, timeout: float | None) -> dict[str, Any]:
         """Return the response of the API."""
-        response = await self.areceive(self._attempt(request, timeout), _read_answer)
+        response = await self.areceive(self._attempt(request, timeout), _parsed_response)
         return self._with_repeated_texts(request, response)
 
     def _with_repeated_texts(self, request: Request, response: dict[str, Any]) -> dict[str, Any]:
@@ -320,7 +333,7 @@ class ProgramClient(OpenAIClient):
         return current_call.get()
 
 
-def _read_answer(response: Any) -> dict[str, Any]:
+def _parsed_response(response: Any) -> dict[str, Any]:
     if response.status_code != 200:
         raise response_error(response)
     return read_object(response.content, "answer")

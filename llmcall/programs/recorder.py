@@ -33,7 +33,7 @@ from .answers import (
     new_response,
     whole_response,
 )
-from .calls import EVENTS, ProgramCall, ProgramClient, current_call, headers_to_copy
+from .calls import EVENTS, BegunStream, ProgramCall, ProgramClient, current_call, headers_to_copy
 from .children import Children
 from .connections import Watch
 from .requests import ProgramRequest, client_call_of, concerns_model
@@ -219,22 +219,17 @@ class ProgramCalls:
 
     def _response(self, call: ProgramCall, answer: Any) -> Any:
         method, body, _ = call.client_call
-        if method == "exchange":
+        if method == "http_call":
             return new_response(call.http, 200, answer["body"], answer["content_type"])
         if method == "get_embedding":
             return new_response(call.http, 200, embeddings_response(call.client, body, answer))
         on_cassette = current_cassette() is not None
-        if method == "send_message":
+        if not isinstance(answer, BegunStream):
             response = whole_response(answer, on_cassette=on_cassette)
             return new_response(call.http, 200, response)
         headers = [(b"content-type", EVENTS.encode()), *NOT_REPEATED]
-        return call.http.Response(
-            200,
-            headers=headers,
-            stream=derived(call.http, ChatEvents)(
-                self.note, body, *answer, on_cassette=on_cassette
-            ),
-        )
+        events = derived(call.http, ChatEvents)(self.note, body, answer, on_cassette=on_cassette)
+        return call.http.Response(200, headers=headers, stream=events)
 
     def _refusal(self, http: ModuleType, error: Exception, last_response: Any = None) -> Any:
         """Return what the program gets instead of an answer: a failure of the API as it came, an

@@ -44,7 +44,8 @@ class ClientCall(NamedTuple):
     """The call of llmcall's client that a program's request becomes.
 
     :param method: of the client that makes the call: ``"send_message"``, ``"stream_message"`` or
-        ``"get_embedding"``; ``"exchange"`` if the request is recorded as it is.
+        ``"get_embedding"``. ``"http_call"`` is none of them: it sends and records the request as it
+        is.
     :param body: the parsed JSON body, or ``None``.
     :param arguments: of the method, by name.
     """
@@ -70,7 +71,7 @@ def client_call_of(request: Any, content: bytes) -> ClientCall | None:
     :param content: its body.
     """
     if request.method == "GET":
-        return ClientCall("exchange", None, _exchange_arguments(request, None))
+        return ClientCall("http_call", None, _http_arguments(request, None))
     body = _json_body(request, content)
     if body is None:
         return None
@@ -84,7 +85,7 @@ def client_call_of(request: Any, content: bytes) -> ClientCall | None:
         parameters = _parameters("embedding", body, "input", "encoding_format")
         parameters["text"] = body["input"]
         return ClientCall("get_embedding", body, _arguments(request, parameters))
-    return ClientCall("exchange", body, _exchange_arguments(request, body))
+    return ClientCall("http_call", body, _http_arguments(request, body))
 
 
 def _path(request: Any) -> str:
@@ -104,7 +105,7 @@ def _json_body(request: Any, content: bytes) -> Any:
     return None
 
 
-def _exchange_arguments(request: Any, body: Any) -> dict[str, Any]:
+def _http_arguments(request: Any, body: Any) -> dict[str, Any]:
     """Return what identifies a request that is recorded as it is."""
     url = request.url
     is_free = _path(request).endswith(FREE_PATHS)

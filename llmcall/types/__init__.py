@@ -2,7 +2,7 @@
 
 from .data import Data
 from .days import Days, day_of, joined_days
-from .http_answers import lasting_parts, model_answer, read_answer
+from .http_answers import lasting_parts, model_answer, read_http_answer
 from .message import is_content, is_part, message_of, message_text, text_of
 from .outcome import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Outcome, Received
 from .record import Record, asked_model, record_of
@@ -35,7 +35,7 @@ __all__ = [
     "message_of",
     "message_text",
     "model_answer",
-    "read_answer",
+    "read_http_answer",
     "record_of",
     "text_of",
 ]

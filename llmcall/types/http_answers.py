@@ -15,9 +15,16 @@ from .usage import TokenUsage
 # The ends of the paths at which a model answers; programs.connections, which child processes load by
 # itself, has the same.
 MODEL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/v1/messages")
-# The fields of these APIs that are new in each answer, and the objects whose ids are so. The ids of
-# calls of tools are none of them: later requests name them.
-VOLATILE = {"created", "created_at", "completed_at", "system_fingerprint", "item_id", "obfuscation"}
+# The fields of these APIs that are new in each answer, and the objects whose ids are new in each.
+# Tool calls are none of them: later requests name their ids.
+VOLATILE_BODY_FIELDS = {
+    "created",
+    "created_at",
+    "completed_at",
+    "system_fingerprint",
+    "item_id",
+    "obfuscation",
+}
 WITH_NEW_IDS = {"response", "message", "reasoning", "text_completion"}
 ANSWERS_REMEMBERED = 64  # answers, each of which is asked for its tokens, its cost and its model
 
@@ -45,7 +52,7 @@ class HttpAnswer(NamedTuple):
 
 
 @lru_cache(maxsize=ANSWERS_REMEMBERED)
-def read_answer(body: str) -> HttpAnswer:
+def read_http_answer(body: str) -> HttpAnswer:
     """Return what an answer tells.
 
     :param body: JSON, or an event stream.
@@ -85,7 +92,7 @@ def model_answer(request: Mapping[str, Any], response: Mapping[str, Any]) -> Htt
     body = value.get("body") if isinstance(value, dict) else None
     if not isinstance(body, str):
         return None
-    answer = read_answer(body)
+    answer = read_http_answer(body)
     is_at_model = str(request.get("path")).rstrip("/").endswith(MODEL_PATHS)
     return answer if is_at_model or answer.usage != TokenUsage() else None
 
@@ -105,7 +112,7 @@ def _lasting(value: Any) -> Any:
         return [_lasting(each) for each in value]
     if not isinstance(value, dict):
         return value
-    omitted_names = set(VOLATILE)
+    omitted_names = set(VOLATILE_BODY_FIELDS)
     if WITH_NEW_IDS & {_text(value.get("type")), _text(value.get("object"))}:
         omitted_names.add("id")
     return {name: _lasting(each) for name, each in value.items() if name not in omitted_names}

@@ -1,4 +1,4 @@
-"""Count the requests that are recorded as they are in usage, budgets and limits."""
+"""Counts HTTP requests, which are recorded as they are, in usage, budgets and limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..engine.endpoint_failures import REST_SECONDS
 from ..engine.service_tiers import lacks_capacity
 from ..engine.usage import amounts_of_answer, count, served_amount
 from ..errors import RateLimitError
-from ..types import read_answer
+from ..types import read_http_answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from ..types import Record
 
 
-class ExchangeCounter:
-    """Counts a request that is recorded as it is, by the usage that its answer reports.
+class HttpCounter:
+    """Counts one HTTP request by the usage that its answer reports.
 
-    :param client: of the address.
-    :param host: it counts under the host's name if its body names no model.
-    :param body: what is sent.
-    :param is_model: whether a model answers it; others count as calls only.
+    :param client: the client of the request's address.
+    :param host: the host's name, under which the request counts if its body names no model.
+    :param body: the parsed body that is sent.
+    :param is_model: whether a model answers the request; any other counts as a call only.
     """
 
     def __init__(self, client: OpenAIClient, host: str, body: Any, *, is_model: bool) -> None:
@@ -42,7 +42,7 @@ class ExchangeCounter:
         self._model = model if is_model and isinstance(model, str) and model else host
 
     def attempt(self, call: FunctionCall, policy: RetryPolicy, number: int) -> Flow[Any]:
-        """Send it once, as soon as budgets and limits allow it, and return its answer."""
+        """Send the request once, as soon as budgets and limits allow it, and return its answer."""
         if number > 1:
             self._count(call, {"retries": 1})
         pool = self._client.pool(self._model)
@@ -55,7 +55,7 @@ class ExchangeCounter:
                 if not lacks_capacity(error, self._body):
                     pool.rest(endpoint, time.monotonic() + (error.retry_after or REST_SECONDS))
                 raise
-            answer = read_answer(value["body"])
+            answer = read_http_answer(value["body"])
             usage, service_tier = answer.usage, answer.service_tier
             admission.use(usage, endpoint.name, service_tier=service_tier)
             if usage.input_tokens is None:
@@ -77,7 +77,7 @@ class ExchangeCounter:
         """Return the USD that an answer cost, or ``None`` if that is unknown."""
         if not self._is_model:
             return 0.0
-        answer = read_answer(value["body"])
+        answer = read_http_answer(value["body"])
         pool = self._client.pool(self._model)
         price = pool.price(answer.usage.input_tokens or 0, service_tier=answer.service_tier)
         return None if price is None else price.cost(answer.usage)

@@ -56,22 +56,11 @@ class Cassette(ContextDecorator):
     is open, it stays open, and is written when it closes for the last time.
 
     :ivar path: the file.
-    :ivar stored: the records of the file, or ``None`` if none was read.
     :ivar records: the number of its records.
     :ivar replayed: the number of calls that it answered.
     :ivar recorded: the number of records that it gained.
     :ivar asked: the number of these that a server answered.
     :ivar supplied: the number of these that came from the disk cache.
-    :ivar anew: whether it bypasses the disk cache.
-    :ivar write_at_end: whether it writes the file.
-    :ivar command: the command whose options opened it, for messages; empty if code did.
-    :ivar is_named_by_settings: whether ``[Cassette] PATH`` opened it.
-    :ivar told_unused: how many records no call used, in words, once it is closed; empty if there are
-        none.
-    :ivar keeps_unused: why the mode ``update`` leaves unused records in the file; empty if it does
-        not.
-    :ivar is_written: whether it wrote the file since it was opened.
-    :ivar run: the options of the ``llmcall run`` that recorded it; ``None`` if code did.
 
     >>> with llmcall.cassette("greetings.jsonl") as tape:
     ...     llmcall.client().send_message("Good morning!", max_tokens=16).content
@@ -81,7 +70,15 @@ class Cassette(ContextDecorator):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], mode: str = "once", *, write: bool = True
+        self,
+        path: str | os.PathLike[str],
+        mode: str = "once",
+        *,
+        write: bool = True,
+        bypasses_cache: bool = False,
+        is_named_by_settings: bool = False,
+        command: str = "",
+        run: dict[str, Any] | None = None,
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
@@ -89,13 +86,14 @@ class Cassette(ContextDecorator):
 
         self.path = Path(path)
         self.mode = mode
-        self.anew = mode == "rewrite"
+        # The disk cache supplies no answer, and new answers replace those in it.
+        self.bypasses_cache = bypasses_cache or mode == "rewrite"
+        # Without this, its owner decides at the end, and reports unused records.
         self.write_at_end = write
-        # Whoever writes it instead also reports unused records.
         self.reports_unused = write
-        self.command = ""
-        self.is_named_by_settings = False
-        self.run: dict[str, Any] | None = None
+        self.is_named_by_settings = is_named_by_settings  # in [Cassette] PATH
+        self.command = command  # whose options name it; messages show it
+        self.run = run  # the options of ``llmcall run``, for the file's header
         self.failures = Failures()
         self._depth = 0
         self._reset("")
@@ -106,11 +104,11 @@ class Cassette(ContextDecorator):
         :param file: the real path.
         """
         self.file = file
-        self.stored: RecordFile | None = None
+        self.stored: RecordFile | None = None  # the file's records, if it was read
         self.replayed = 0
-        self.keeps_unused = ""
-        self.told_unused = ""
+        self.unused_report = ""  # says at the end how many records no call used, if there are any
         self.is_written = False
+        self._reason_to_keep_unused = ""  # for the mode ``update``, if its owner knows one
         self._refusals_before = process_failures.refused
         # Set by a forked process that used a record: this process cannot see which one.
         self._used_by_child = mmap(-1, 1)
@@ -126,6 +124,22 @@ class Cassette(ContextDecorator):
         self._process = os.getpid()
         self._is_in_cells = False
         self._writes_each_record = False
+
+    def replay_only(self) -> None:
+        """Only read the file, in place of the mode that the code names; report no unused records.
+
+        Call this before the cassette reads its file.
+        """
+        self.mode = "none"
+        self.bypasses_cache = False
+        self.reports_unused = False
+
+    def keep_unused(self, reason: str) -> None:
+        """Leave unused records in the file, also in the mode ``update``.
+
+        :param reason: why, to follow "because".
+        """
+        self._reason_to_keep_unused = reason
 
     # Opening and closing. A block, or an open and a close across cells, starts and stops it and makes
     # it the innermost one meanwhile. The first start reads the file, and the last stop writes it.
@@ -218,7 +232,7 @@ class Cassette(ContextDecorator):
             header = header_of(namespaces=header_namespaces())
         self._agreement = HeaderAgreement(self.path, header, is_recorded=self.stored is not None)
         self._asker_names = AskerNames(self.stored)
-        if self.asks:
+        if self.may_record:
             self._output = OutputFile(self.path, file, content)
         tell_processes()
 
@@ -230,7 +244,8 @@ class Cassette(ContextDecorator):
         :raises CacheError: if another process wrote the file, or a text looks like a credential.
         """
         with _lock:
-            if not (isinstance(error, SystemExit) and not error.code):
+            ended_well = error is None or (isinstance(error, SystemExit) and not error.code)
+            if not ended_well:
                 self._error = self._error or error
             self._depth -= 1
             if self._depth:
@@ -262,17 +277,17 @@ class Cassette(ContextDecorator):
         unused = self.unused() if self.reports_unused else []
         if not unused or (self.mode != "update" and self._used_by_child[0]):
             return []
-        reason = self._reason_to_keep_unused()
+        reason = self._why_unused_stay()
         drops_unused = self.mode == "update" and not reason
-        self.told_unused = unused_words(len(unused), self.mode, reason)
+        self.unused_report = unused_words(len(unused), self.mode, reason)
         if not self.command:  # else the command reports it
-            notice("%s: %s", self.path, self.told_unused)
+            notice("%s: %s", self.path, self.unused_report)
         return unused if drops_unused else []
 
-    def _reason_to_keep_unused(self) -> str:
+    def _why_unused_stay(self) -> str:
         """Return why unused records have to stay in the file; empty if they may go."""
-        if self.keeps_unused:
-            return self.keeps_unused
+        if self._reason_to_keep_unused:
+            return self._reason_to_keep_unused
         if self._used_by_child[0]:
             return "a child process made calls"
         refusals = process_failures.refused - self._refusals_before
@@ -282,9 +297,11 @@ class Cassette(ContextDecorator):
     def _is_changed(self) -> bool:
         if self.mode == "rewrite":
             return self._error is None and (self.recorded > 0 or os.path.exists(self.file))
-        if self.asks and self._asker_names.has_new_names:
+        if self.may_record and self._asker_names.has_new_names:
             return True
-        return self.recorded > 0 or (self.asks and not self.is_complete and self._error is None)
+        return self.recorded > 0 or (
+            self.may_record and not self.is_complete and self._error is None
+        )
 
     def _write(self, *, complete: bool, dropped_records: Collection[Record] = ()) -> None:
         """Write the file, whole or not at all.
@@ -328,8 +345,8 @@ class Cassette(ContextDecorator):
         return self.stored is None or self.stored.is_complete
 
     @property
-    def asks(self) -> bool:
-        """Return whether it records answers that it lacks."""
+    def may_record(self) -> bool:
+        """Return whether a call may ask for an answer that it lacks, and record it."""
         return self.mode in ("new", "update", "rewrite") or (
             self.mode == "once" and (self.stored is None or not self.is_complete)
         )
@@ -337,7 +354,7 @@ class Cassette(ContextDecorator):
     @property
     def reads_cache(self) -> bool:
         """Return whether the disk cache may supply an answer."""
-        return self.asks and not self.anew
+        return self.may_record and not self.bypasses_cache
 
     @property
     def records(self) -> int:
@@ -397,7 +414,7 @@ class Cassette(ContextDecorator):
         :raises CacheError: if there is none in a forked process, whose recording would be lost.
         """
         record = self._find(request, order)
-        if record is None and self.asks and not self.is_of_this_process():
+        if record is None and self.may_record and not self.is_of_this_process():
             raise CacheError(
                 f"the cassette {self.path} is being recorded by the parent of this forked "
                 "process, which would not know of "
@@ -448,7 +465,15 @@ class Cassette(ContextDecorator):
         if not self._depth:
             warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")
             return record
-        request = Request(record.kind, "", record.request, {}, {}, record.sample, record.cache_key)
+        request = Request(
+            kind=record.kind,
+            model="",
+            asked=record.request,
+            body={},
+            headers={},
+            sample=record.sample,
+            cache_key=record.cache_key,
+        )
         with _lock:
             existing_record = self._find(request, order)
             if existing_record is not None:
@@ -466,7 +491,7 @@ class Cassette(ContextDecorator):
         :param request_key: the request's key outside any scope.
         """
         with _lock:
-            is_recording = self.asks and not self.is_complete
+            is_recording = self.may_record and not self.is_complete
             return RecordedAskers(
                 self._asker_names.recorded_askers(path, request_key), is_recording
             )

@@ -1,4 +1,4 @@
-"""Which cassette counts for a call: the one that code opened last, or the one that the settings name."""
+"""The current cassette: the one that code opened last, or else the one that the settings name."""
 
 from __future__ import annotations
 
@@ -42,36 +42,43 @@ def only(cassette: Cassette | None) -> Iterator[None]:
         open_cassettes[:] = before
 
 
-def innermost() -> Cassette | None:
-    """Return the cassette that code opened last, or ``None`` if it opened none."""
+def opened_by_code() -> Cassette | None:
+    """Return the cassette that code opened last, or ``None`` if code has none open.
+
+    The one that the settings name is left out.
+    """
     last: list[Cassette] = open_cassettes[-1:]
     return last[0] if last and not last[0].is_named_by_settings else None
 
 
-def active_cassette(base: Settings | None = None) -> Cassette | None:
-    """Return the cassette that counts for a call, or ``None``.
+def cassette_for(base_settings: Settings | None) -> Cassette | None:
+    """Return the current cassette for a call, after checking that the caller's settings fit it.
 
-    Ask for it before the settings of the call: a cassette's settings override them.
+    Do this before you read the settings of the call: a cassette's settings override them.
 
-    :param base: the settings that the calling client was given, or ``None``.
-    :raises ConfigError: if the client's settings differ from those of the cassette.
+    :param base_settings: the settings that the calling client was given, or ``None`` for the
+        process's.
+    :raises CacheError: as :func:`current_cassette` does.
+    :raises ConfigError: if the cassette may record and holds answers to calls with other settings.
     """
     cassette = current_cassette()
-    if cassette is not None and cassette.asks:
-        cassette.agree(base)
+    if cassette is not None and cassette.may_record:
+        cassette.agree(base_settings)
     return cassette
 
 
 def current_cassette() -> Cassette | None:
-    """Return the cassette that counts, or ``None`` if none is open and ``[Cassette] PATH`` names
-    none.
+    """Return the cassette that code opened last, or else the one that ``[Cassette] PATH`` names, or
+    ``None``.
+
+    The first call opens the one that the settings name.
 
     :raises CacheError: if the process that started this one had one open.
     """
     global _named_cassette
-    innermost_cassette = innermost()
-    if innermost_cassette is not None:
-        return innermost_cassette
+    code_cassette = opened_by_code()
+    if code_cassette is not None:
+        return code_cassette
     settings = config.settings()
     path, mode = settings.cassette_path, settings.cassette_mode
     if path is None and _named_cassette is None:
@@ -85,8 +92,7 @@ def current_cassette() -> Cassette | None:
             if path is not None:
                 from .cassette import Cassette
 
-                cassette = Cassette(path, mode)
-                cassette.is_named_by_settings = True
+                cassette = Cassette(path, mode, is_named_by_settings=True)
                 cassette.start()
                 push_outermost(cassette)
                 _named_cassette = cassette

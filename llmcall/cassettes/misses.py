@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING
 from ..errors import CacheError, CacheMissError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..cache.cache import ResponseCache
     from ..config.settings import Settings
     from ..misses.report import Miss
@@ -41,7 +42,7 @@ def miss_error(
     remedy = cache_remedy(settings, bypasses_cache=bypasses_cache)
     if cassette is not None:
         source = _search_source(cassette)
-        remedy = remedy if cassette.asks else remedy_of(cassette)
+        remedy = remedy if cassette.may_record else remedy_of(cassette)
 
     def explanation() -> Miss:
         """Explain the miss, and say so if the disk cache has the answer but was not asked."""
@@ -74,7 +75,3 @@ def _search_source(cassette: Cassette) -> Source:
         )
     rekey = f"llmcall cassette rekey {shlex.quote(str(cassette.path))}"
     return Source(f"the cassette {cassette.path}{state and f', {state}'}", rows, rekey)
-
-
-guards: list[Callable[[object, Cassette | None], None]] = []
-"""Each is given the client and the active cassette of a call that no record answers, and raises what forbids it."""

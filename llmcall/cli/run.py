@@ -99,6 +99,7 @@ def run(
     _check_cassette(cassette, mode)
     import llmcall
 
+    from ..cassettes.cassette import Cassette
     from ..programs.execution import Execution
     from ..programs.patch import record_clients
     from ..programs.recorder import ProgramCalls
@@ -118,9 +119,9 @@ def run(
         if options.normalizers:
             exit_stack.enter_context(_normalizing(options.normalizers))
         if cassette is not None:
-            opened_cassette = llmcall.cassette(cassette, mode=mode or "once")
-            opened_cassette.command = "llmcall run"
-            opened_cassette.run = options.header()
+            opened_cassette = Cassette(
+                cassette, mode or "once", command="llmcall run", run=options.header()
+            )
             exit_stack.enter_context(opened_cassette)
         if options.scope is not None:
             exit_stack.enter_context(llmcall.scope(options.scope, process=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..cassettes.misses import guards
+from ..cassettes.guards import check_may_send
 from ..config.setting import Rank
 from ..display.printable import printable
 from ..notices import warn_once
@@ -88,8 +88,7 @@ class ModelCall(PreparedCall):
 
     def check_guards(self) -> None:
         """Raise an error if something forbids the call, such as a test that may reach no model."""
-        for guard in guards:
-            guard(self.client, self.cassette)
+        check_may_send(self.client, self.cassette)
 
     def count_answer(
         self,

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..cassettes.current import active_cassette
+from ..cassettes.current import cassette_for
 from ..requests.keys import key_of
 from ..requests.messages import check_messages, keyed_messages
 from ..requests.normalizers import normalizer
@@ -66,7 +66,7 @@ class _CallContext(NamedTuple):
     @classmethod
     def current(cls, client: Caller) -> _CallContext:
         """Return those of a call that is made now."""
-        cassette = active_cassette(client.base_settings)
+        cassette = cassette_for(client.base_settings)
         # The settings come after the cassette: a cassette that is opened now has settings of its own.
         return cls(client, client.resolved, cassette)
 

@@ -88,7 +88,7 @@ class PreparedCall(ABC):
     def may_ask(self) -> bool:
         """Return whether the cassette, or without one the cache's mode, allows to ask."""
         if self.cassette is not None:
-            return self.cassette.asks
+            return self.cassette.may_record
         return self.settings.cache_mode != "replay"
 
     @property
@@ -119,7 +119,7 @@ class PreparedCall(ABC):
         if self.options.cache is False:
             return record
         mode = self.settings.cache_mode
-        bypasses_cache = self.cassette is not None and self.cassette.anew
+        bypasses_cache = self.cassette is not None and self.cassette.bypasses_cache
         if (overwrite or bypasses_cache) and mode != "off":
             mode = "rewrite"
         self.cache.note_used(record.cache_key)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ..cassettes.cassette import Cassette
-from ..cassettes.misses import guards
+from ..cassettes.guards import guards
 from ..clients.streams import end_streams, end_streams_at_exit
 from ..config import resolve as config
 from ..config.values import without_password
@@ -138,7 +138,7 @@ class Execution:
         self._failures = process_failures if cassette is None else cassette.failures
         self._unrecorded: dict[tuple[str, str], None] = {}  # hosts, and the modules that ask them
         self._watch = Watch(self._note_unrecorded, configured_addresses())
-        self._only_replays = sends_nothing or (cassette is not None and not cassette.asks)
+        self._only_replays = sends_nothing or (cassette is not None and not cassette.may_record)
         self._children = Children(self._watch, refuses=self._only_replays)
         self._process = os.getpid()
         self._error: BaseException | None = None  # what ended the script
@@ -315,9 +315,9 @@ class Execution:
         error = self._error
         problems: list[Exception] = []
         if self._cassette is not None and (self._code or self._has_failed()):
-            self._cassette.keeps_unused = "the program failed"
+            self._cassette.keep_unused("the program failed")
         elif self._cassette is not None and self._replaced_by:
-            self._cassette.keeps_unused = "the program replaced itself"
+            self._cassette.keep_unused("the program replaced itself")
             # an empty ``rewrite`` leaves the old file
             self._cassette.write_at_end = self._cassette.recorded > 0
         try:
@@ -346,7 +346,7 @@ class Execution:
         line = _counts_line(
             asked, not_recorded, cassette.supplied, cassette.replayed, refused, target
         )
-        return [line, cassette.told_unused] if cassette.told_unused else [line]
+        return [line, cassette.unused_report] if cassette.unused_report else [line]
 
 
 def _refuse_to_send(client: object, cassette: Cassette | None) -> None:

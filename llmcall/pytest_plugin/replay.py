@@ -22,8 +22,8 @@ import pytest
 
 from .. import scopes
 from ..cassettes.cassette import Cassette
-from ..cassettes.current import innermost
-from ..cassettes.misses import guards
+from ..cassettes.current import opened_by_code
+from ..cassettes.guards import guards
 from ..cassettes.remedies import recording_command
 from ..cassettes.stack import open_cassettes, pop, push
 from ..cassettes.unused import drop_records
@@ -252,10 +252,9 @@ class Replay:
                 lock_folder and (lock_folder / RECORDED).exists()
             )
             mode = "new" if adds_records else self.mode
-            cassette = Cassette(path, mode, write=False)
             # A cassette that is rewritten asks again for all that is added to it.
-            cassette.anew = self.mode == "rewrite"
-            with cassette:
+            bypasses_cache = self.mode == "rewrite"
+            with Cassette(path, mode, write=False, bypasses_cache=bypasses_cache) as cassette:
                 try:
                     yield cassette
                 finally:
@@ -348,7 +347,7 @@ class Replay:
     def _on_the_network(self) -> Iterator[None]:
         """Allow the calls of a block to reach the model, outside the test's cassette."""
         was_live = self._live
-        cassette = innermost()
+        cassette = opened_by_code()
         self._live = True
         if cassette is not None:
             pop(cassette)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..cache.shared import shared_cache
-from ..cassettes.current import active_cassette
-from ..cassettes.misses import guards
+from ..cassettes.current import cassette_for
+from ..cassettes.guards import check_may_send
 from ..cassettes.uses import function_scope
 from ..display.printable import printable
 from ..engine.draws import with_sample
@@ -91,10 +91,9 @@ class FunctionCall(PreparedCall):
         """Accept any record: no host answers functions."""
 
     def check_guards(self) -> None:
-        """Raise what forbids to send an HTTP request; what a function asks is guarded itself."""
+        """Raise an error if an HTTP request may not be sent; a function's own calls are checked."""
         if self.request.kind != "function":
-            for guard in guards:
-                guard(None, self.cassette)
+            check_may_send(None, self.cassette)
 
     def send(self, request: Request, timeout: float | None) -> Any:
         """Run the function."""
@@ -139,13 +138,21 @@ def prepare_function(
     :param identity_fields: what identifies it, apart from the namespace.
     :param fields: the further fields of :class:`FunctionCall`.
     """
-    cassette = active_cassette()
+    cassette = cassette_for(None)
     if settings.cache_namespace:
         identity_fields = {**identity_fields, "namespace": settings.cache_namespace}
     call = FunctionCall(
         settings=settings,
         cache=shared_cache(settings.cache_path),
-        request=Request(kind, "", identity_fields, {}, {}, None, ""),
+        request=Request(
+            kind=kind,
+            model="",
+            asked=identity_fields,
+            body={},
+            headers={},
+            sample=None,
+            cache_key="",
+        ),
         cassette=cassette,
         order=next_order(),
         **fields,

@@ -260,7 +260,7 @@ def _draws_to_ask(cassette: Cassette, check: Check) -> list[Draw]:
 
     :raises CacheMissError: if it holds another, complete check, and records nothing.
     """
-    if cassette.asks or cassette.stored is None:
+    if cassette.may_record or cassette.stored is None:
         return check.draws
     recorded_draws = [
         draw for draw in check.draws if cassette.stored.get(check.key(draw)) is not None

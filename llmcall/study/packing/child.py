@@ -197,7 +197,7 @@ def _versions() -> dict[str, str]:
 def _replay_only(log: Log, folder: str, cassettes: list[str]) -> None:
     """Read every cassette in mode ``none``, log what it is used for, and refuse other calls."""
     from llmcall.cassettes import cassette as cassette_module
-    from llmcall.cassettes.misses import guards
+    from llmcall.cassettes.guards import guards
     from llmcall.errors import CacheError, CacheMissError
     from llmcall.failures import FAILED, Failures
     from llmcall.testing import answers_in_process
@@ -205,7 +205,7 @@ def _replay_only(log: Log, folder: str, cassettes: list[str]) -> None:
     project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
 
     def before_start(cassette: Any) -> None:
-        cassette.mode, cassette.anew, cassette.reports_unused = "none", False, False
+        cassette.replay_only()
         path = os.path.realpath(cassette.path)
         if path not in project_paths:
             log.add("unnamed", str(cassette.path))

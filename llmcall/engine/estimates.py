@@ -27,8 +27,8 @@ class Estimate(NamedTuple):
 
     :param input_tokens: the prompt's count.
     :param output_tokens: of all its answers together.
-    :param stated: what the request itself says that it may use, which servers count: the prompt,
-        and ``max_tokens`` if it is given.
+    :param stated_tokens: what the request itself says that it may use, which servers count: the
+        prompt, and ``max_tokens`` if it is given.
     """
 
     input_tokens: int

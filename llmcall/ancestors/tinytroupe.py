@@ -139,7 +139,7 @@ def _records(
     key: Any, value: Any, settings: Settings, classes: Sequence[type[Any]]
 ) -> list[Record]:
     """Return the records of an entry."""
-    response = plain(_plain(value), "its answer", exact=True, surrogates=True)
+    response = plain(_plain(value), "its answer", for_record=True, surrogates=True)
     check_chat(response)
     return [
         Record(key_of("chat", request, None), "chat", None, request, response)

@@ -18,7 +18,7 @@ from ..errors import short_traceback
 from ..notices import forget_notices, warn_once
 from ..system import process_lock
 from .endpoints import Endpoint
-from .setting import Layer, Rank
+from .setting import Layer, Rank, SettingValue
 from .settings import SETTINGS, Settings, checked_layer
 from .sources import Sources, read_sources
 from .values import UNSET, KeyReference, directory_named, host_of, is_loopback
@@ -70,8 +70,9 @@ class Layers:
         that is ``off``.
         """
         forced = dict(self.forced)
-        if below.cache_mode != "off" and forced.get("cache_mode", (None,))[0] == "auto":
-            forced["cache_mode"] = (below.cache_mode, forced["cache_mode"][1])
+        mode = forced.get("cache_mode")
+        if mode is not None and mode.value == "auto" and below.cache_mode != "off":
+            forced["cache_mode"] = mode._replace(value=below.cache_mode)
         return below.overlaid(forced)
 
 
@@ -174,7 +175,7 @@ def configured(**overrides: Any) -> Iterator[None]:
     """
     layer = checked_layer(overrides, "configured()", Rank.CONFIGURED)
     with _lock:
-        changed_layers = layers
+        changed_layers = layers  # using() may put others in their place before the block ends
         changed_layers.configured.append(layer)
         changed_layers.invalidate()
     try:
@@ -259,9 +260,9 @@ def without_code(base: Settings | None = None) -> dict[str, Any]:
     client_layer = process_layer if base is None else base.overlaid(pushed).layer
     values = {}
     for name in SETTINGS:
-        _, origin = client_layer[name]
-        layer = client_layer if origin.rank < Rank.CONFIGURED else process_layer
-        values[name], _ = layer[name]
+        is_set_in_code = client_layer[name].origin.rank >= Rank.CONFIGURED
+        layer = process_layer if is_set_in_code else client_layer
+        values[name] = layer[name].value
     return values
 
 
@@ -278,7 +279,7 @@ def push_layer(values: Mapping[str, Any], origin: str) -> object:
     layer = checked_layer(values, origin, Rank.PUSHED)
     for name, (value, setting_origin) in layer.items():
         if value is UNSET and SETTINGS[name].default is None:
-            layer[name] = (None, setting_origin)
+            layer[name] = SettingValue(None, setting_origin)
     with _lock:
         layers.pushed.append(layer)
         layers.invalidate()

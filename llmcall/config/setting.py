@@ -25,7 +25,14 @@ class Origin(NamedTuple):
     text: str
 
 
-Layer = dict[str, tuple[Any, Origin]]
+class SettingValue(NamedTuple):
+    """A setting's value in a layer, and the place that it came from."""
+
+    value: Any
+    origin: Origin
+
+
+Layer = dict[str, SettingValue]
 
 
 class Setting(NamedTuple):

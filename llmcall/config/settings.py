@@ -12,7 +12,7 @@ from typing import Any
 from ..display.notebook import html_table
 from . import sections, values
 from .endpoints import Endpoint, parse_endpoints
-from .setting import Layer, Origin, Rank, Setting, check_setting
+from .setting import Layer, Origin, Rank, Setting, SettingValue, check_setting
 from .values import MASK, UNSET, FrozenDict, nearest, without_password
 
 _setting: Any = Setting
@@ -305,22 +305,20 @@ class Settings:
         "What a model can do (NAME* means all models whose names start with NAME); overrides the packaged table",
         "[Model my-model*]",
     )
-    layer: Mapping[str, tuple[Any, Origin]]  # each setting's value and origin
+    layer: Mapping[str, SettingValue]
 
-    def __init__(self, layer: Mapping[str, tuple[Any, Origin]]) -> None:
+    def __init__(self, layer: Mapping[str, SettingValue]) -> None:
         """Take every setting's value and origin; users call ``settings()`` instead."""
         attributes = self.__dict__
-        attributes.update({name: value for name, (value, _) in layer.items()}, layer=layer)
-        attributes["api_key"] = self.key_and_origin()[0]
+        attributes.update({name: each.value for name, each in layer.items()}, layer=layer)
+        attributes["api_key"] = self.key_and_origin().value
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(
             f"settings are frozen: use configure({name}=…) or settings().replace({name}=…)"
         )
 
-    def key_and_origin(
-        self, api_type: str | None = None
-    ) -> tuple[str | Callable[[], Any] | None, Origin]:
+    def key_and_origin(self, api_type: str | None = None) -> SettingValue:
         """Return the API key for a client, as it was given, and where it came from.
 
         :param api_type: ``None`` is the configured one.
@@ -328,7 +326,9 @@ class Settings:
         general_key = self.layer["api_key"]
         is_azure = (api_type or self.api_type) == "azure"
         sdk_key = self.layer["_azure_key" if is_azure else "_openai_key"]
-        is_sdk_key_higher = sdk_key[0] is not None and sdk_key[1].rank > general_key[1].rank
+        is_sdk_key_higher = (
+            sdk_key.value is not None and sdk_key.origin.rank > general_key.origin.rank
+        )
         return sdk_key if is_sdk_key_higher else general_key
 
     def origin(self, name: str) -> str:
@@ -345,7 +345,7 @@ class Settings:
 
     def origin_of(self, name: str) -> Origin:
         """Return where a value came from, with its layer's rank."""
-        return self.key_and_origin()[1] if name == "api_key" else self.layer[name][1]
+        return self.key_and_origin().origin if name == "api_key" else self.layer[name].origin
 
     def replace(self, **overrides: Any) -> Settings:
         """Return settings with some values changed; what is forced stays.
@@ -357,14 +357,14 @@ class Settings:
         """
         return self.overlaid(checked_layer(overrides, "Settings.replace()", Rank.ARGUMENT))
 
-    def overlaid(self, layer: Mapping[str, tuple[Any, Origin]]) -> Settings:
+    def overlaid(self, layer: Mapping[str, SettingValue]) -> Settings:
         """Return settings with a layer's values, except ``UNSET`` ones and those that a higher layer
         set.
         """
         changes = {
-            name: (value, origin)
-            for name, (value, origin) in layer.items()
-            if value is not UNSET and origin.rank >= self.layer[name][1].rank
+            name: each
+            for name, each in layer.items()
+            if each.value is not UNSET and each.origin.rank >= self.layer[name].origin.rank
         }
         return Settings({**self.layer, **changes}) if changes else self
 
@@ -436,5 +436,5 @@ def checked_layer(overrides: Mapping[str, Any], caller: str, rank: Rank) -> Laye
         checked = (
             UNSET if value is None else check_setting(SETTINGS[name], value, f"{caller}, {name}")
         )
-        layer[name] = (checked, origin)
+        layer[name] = SettingValue(checked, origin)
     return layer

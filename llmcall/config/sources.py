@@ -16,7 +16,7 @@ from ..notices import is_new, logger, warn_once
 from . import values
 from .endpoints import ENDPOINT_KEYS
 from .sections import MODEL_KEYS
-from .setting import Layer, Origin, Rank, Setting, check_setting
+from .setting import Layer, Origin, Rank, Setting, SettingValue, check_setting
 from .settings import HIDDEN_SETTINGS, SETTINGS, Settings
 from .values import KeyReference, expand, nearest
 
@@ -142,7 +142,7 @@ def _defaults(root: str) -> Layer:
             if row.parse is values.path and row.default
             else row.default
         )
-        layer[name] = (value, Origin(Rank.DEFAULT, "default"))
+        layer[name] = SettingValue(value, Origin(Rank.DEFAULT, "default"))
     return layer
 
 
@@ -152,7 +152,7 @@ def _layer(entries: Iterable[Entry], rank: Rank, folder: str) -> Layer:
     :param folder: the directory that a relative path starts from.
     """
     return {
-        row.name: (check_setting(row, value, location, folder), Origin(rank, location))
+        row.name: SettingValue(check_setting(row, value, location, folder), Origin(rank, location))
         for row, value, location in entries
     }
 

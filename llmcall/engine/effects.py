@@ -77,6 +77,7 @@ class Wait(NamedTuple):
 
     def perform(self) -> bool:
         """Wait in this thread."""
+        # A wait blocks the whole thread, so none of its tasks could finish the future.
         is_own_thread = self.runner is not None and self.runner.thread == threading.get_ident()
         if is_own_thread and not self.future.done():
             return False

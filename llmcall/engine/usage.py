@@ -159,8 +159,8 @@ def _scope_rows(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
     rows = [(scope, by_scope[scope]) for scope in outermost]
     if len(outermost) == 1:
         rows += [(scope, usage) for scope, usage in by_scope.items() if scope.count("/") == 1]
-    rows.sort(key=lambda row: (-_call_count(row[1]), _natural_order(row[0])))
-    largest_rows = sorted(rows[:MOST_SCOPES], key=lambda row: _natural_order(row[0]))
+    rows.sort(key=lambda row: (-_call_count(row[1]), _order_of_path(row[0])))
+    largest_rows = sorted(rows[:MOST_SCOPES], key=lambda row: _order_of_path(row[0]))
     table_rows = [(scope or NO_SCOPE, usage) for scope, usage in largest_rows]
     smaller_rows = rows[MOST_SCOPES:]
     if smaller_rows:
@@ -170,8 +170,8 @@ def _scope_rows(by_scope: Mapping[str, Usage]) -> list[tuple[str, Usage]]:
     return table_rows
 
 
-def _natural_order(scope: str) -> list[list[tuple[int, str]]]:
-    """Return a sort key that puts trial-2 before trial-10."""
+def _order_of_path(scope: str) -> list[list[tuple[int, str]]]:
+    """Return what sorts scope paths by the numbers in their names: trial-2 before trial-10."""
     return [
         [
             (int(piece), "") if piece.isdecimal() else (-1, piece)

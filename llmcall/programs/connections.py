@@ -67,19 +67,29 @@ REQUEST_LINE = re.compile(rb"([A-Z]+) (\S+) HTTP/")
 # Libraries between a program and a connection.
 NETWORK_MODULES = frozenset(
     {
-        *(
-            "aiohappyeyeballs",
-            "aiohttp",
-            "anyio",
-            "asyncio",
-            "gevent",
-            "grpc",
-            "h11",
-            "h2",
-            "httpcore",
-        ),
-        *("httpcore2", "httplib2", "httpx", "httpx2", "llmcall", CHILD_MODULE, "requests"),
-        *("requests_toolbelt", "tornado", "trio", "urllib3", "uvloop", "websocket", "websockets"),
+        "aiohappyeyeballs",
+        "aiohttp",
+        "anyio",
+        "asyncio",
+        "gevent",
+        "grpc",
+        "h11",
+        "h2",
+        "httpcore",
+        "httpcore2",
+        "httplib2",
+        "httpx",
+        "httpx2",
+        "llmcall",
+        CHILD_MODULE,
+        "requests",
+        "requests_toolbelt",
+        "tornado",
+        "trio",
+        "urllib3",
+        "uvloop",
+        "websocket",
+        "websockets",
     }
 )
 HTTPS = 443

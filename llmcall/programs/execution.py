@@ -43,7 +43,7 @@ RECORDED_LIBRARIES = (
     "llmcall records what the libraries httpx, httpx2 and requests send to APIs like those of OpenAI and "
     "Anthropic"
 )
-exit_process = os._exit
+exit_process = os._exit  # an Execution replaces os._exit, and ends the process by this one
 
 
 def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) -> None:

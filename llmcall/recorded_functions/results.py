@@ -91,7 +91,7 @@ def _run(call: FunctionCall) -> Flow[Record]:
             if call.counter is not None:
                 call.counter.count_error(call)
         raise
-    value = ordered(plain(result, f"{call.name}: the result", exact=True))
+    value = ordered(plain(result, f"{call.name}: the result", for_record=True))
     cost = None if call.counter is None else call.counter.cost(result)
     record = record_of(call.request, {"value": value}, cost=cost)
     stored_record: Record = yield Do(functools.partial(_store, call, record))

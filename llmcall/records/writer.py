@@ -98,7 +98,7 @@ class Writer:
         try:
             fields["response"] = finite(lasting(record.response))
             entry = {
-                name: plain(value, name, exact=True, surrogates=name == "response")
+                name: plain(value, name, for_record=True, surrogates=name == "response")
                 for name, value in fields.items()
                 if value is not None
             }

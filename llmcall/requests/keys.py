@@ -33,7 +33,7 @@ def canonical(value: Any, location: str = "request") -> bytes:
     try:
         return _encode(value).encode()
     except UnicodeEncodeError:
-        plain(value, location, exact=True)  # raises an error that says where
+        plain(value, location, for_record=True)  # raises an error that says where
         raise
 
 

@@ -12,7 +12,7 @@ from ..models.catalog import Capabilities, parameters_of
 from ..secrets import without_credentials
 from .plain_data import plain, with_article
 
-# The parameters that [OpenAI] sets defaults for.
+# The parameters that [OpenAI] sets defaults for and that enter the key.
 CONFIGURED = (
     "temperature",
     "max_tokens",
@@ -21,7 +21,7 @@ CONFIGURED = (
     "presence_penalty",
     "reasoning_effort",
 )
-# Those of them that are in no key.
+# Those that it sets defaults for and that enter no key.
 CONFIGURED_UNKEYED = ("service_tier",)
 # Parameters that decide who pays, who may ask or what is logged, but do not change the answer.
 UNKEYED = frozenset(

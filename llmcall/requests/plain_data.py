@@ -14,38 +14,40 @@ FIRST_FIELDS = ("role", "content")  # a message's fields that come first in a fi
 INTEGER_BITS = 14_000  # 4,214 digits: Python reads and writes no decimal number of more than 4,300
 
 
-def plain(value: Any, location: str, exact: bool = False, *, surrogates: bool = False) -> Any:
+def plain(value: Any, location: str, *, for_record: bool = False, surrogates: bool = False) -> Any:
     """Return a copy of JSON-like data in which a number has one form (1.0 is 1).
 
     :param value: plain data; mappings, tuples and other kinds of numbers are converted.
     :param location: where the value is, for messages, e.g. ``messages[2].content``.
-    :param exact: whether the data will be recorded: 1.0 stays 1.0, bytes are allowed, and lone
+    :param for_record: whether the data will be recorded: 1.0 stays 1.0, bytes are allowed, and lone
         surrogates and numbers with too many digits are refused.
     :param surrogates: whether lone surrogates are allowed, as in an answer; JSON can escape them.
     :raises TypeError: for anything else; the message says where.
     :raises ValueError: for NaN and the infinities.
     """
     kind = type(value)
-    if value is None or kind is bool or ((kind is str or kind is int) and not exact):
+    if value is None or kind is bool or ((kind is str or kind is int) and not for_record):
         return value
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
                 raise TypeError(f"{location} has the key {name!r}; keys must be strings")
         return {
-            _text(name, location, exact and not surrogates): plain(
-                item, f"{location}.{name}", exact, surrogates=surrogates
+            _text(name, location, for_record and not surrogates): plain(
+                item, f"{location}.{name}", for_record=for_record, surrogates=surrogates
             )
             for name, item in value.items()
         }
     if isinstance(value, (list, tuple)):
         return [
-            plain(item, f"{location}[{index}]", exact, surrogates=surrogates)
+            plain(item, f"{location}[{index}]", for_record=for_record, surrogates=surrogates)
             for index, item in enumerate(value)
         ]
     if isinstance(value, str):
-        return _text(value, location, exact and not surrogates)
-    return bytes(value) if exact and isinstance(value, bytes) else _number(value, location, exact)
+        return _text(value, location, for_record and not surrogates)
+    if for_record and isinstance(value, bytes):
+        return bytes(value)
+    return _number(value, location, for_record=for_record)
 
 
 def _text(text: str, location: str, must_be_unicode: bool) -> str:
@@ -54,25 +56,25 @@ def _text(text: str, location: str, must_be_unicode: bool) -> str:
     return str.__str__(text)
 
 
-def _number(value: Any, location: str, exact: bool) -> int | float:
+def _number(value: Any, location: str, *, for_record: bool) -> int | float:
     if type(value) is not float:
         from numbers import Integral, Rational, Real
 
         if isinstance(value, Integral):
-            if exact and int(value).bit_length() > INTEGER_BITS:
+            if for_record and int(value).bit_length() > INTEGER_BITS:
                 raise ValueError(f"{location} is a number of too many digits to be recorded")
             return int(value)
-        if not isinstance(value, Real) or (exact and isinstance(value, Rational)):
+        if not isinstance(value, Real) or (for_record and isinstance(value, Rational)):
             kinds = (
                 "dict, list, str, number, bool, None or bytes"
-                if exact
+                if for_record
                 else "dict, list, str, number, bool or None"
             )
             raise TypeError(f"{location} is {with_article(value)}; it must be plain data ({kinds})")
         value = float(value)
     if value != value or value in (float("inf"), float("-inf")):
         raise ValueError(f"{location} is {value}, which JSON cannot represent")
-    return int(value) if value.is_integer() and not exact else value
+    return int(value) if value.is_integer() and not for_record else value
 
 
 def with_article(value: Any) -> str:

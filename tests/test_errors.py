@@ -142,6 +142,19 @@ def test_a_refused_connection_is_tried_twice(caplog: pytest.LogCaptureFixture) -
     assert "attempt 1 of 2 failed" in caplog.text
 
 
+def test_on_error_is_what_it_was_when_the_call_was_made() -> None:
+    """Settings that change while a call is under way count from the next call on."""
+
+    class Meddler(llmcall.LLMClient):
+        def send(self, request: Any, timeout: float | None) -> Any:
+            llmcall.configure(on_error="none")
+            raise InvalidRequestError("no such model")
+
+    llmcall.configure(on_error="return")
+    error = Meddler(model="m", cache_mode="off").send_message("Hello")
+    assert isinstance(error, InvalidRequestError)
+
+
 def overflow(form: str, told: Any) -> Answer:
     """Return the refusal of a prompt that is too long: in OpenAI's form, vLLM's flat one, or as it
     came.

@@ -86,7 +86,7 @@ class LLMClient:
             self.transport = transport
         _clients.add(self)
         config.refresh()
-        _ = self.resolved
+        _ = self.resolved  # a wrong setting raises here, not at the first call
 
     def __getstate__(self) -> dict[str, Any]:
         # In another process it has connections and a meter of its own.
@@ -199,13 +199,15 @@ class LLMClient:
 
         :raises ConfigError: if neither a subclass nor ``transport=`` provides one.
         """
-        address = endpoint, endpoint.key()  # an environment variable may have changed the key
-        transport = self._transports.get(address)
+        # An environment variable may have changed the endpoint's key.
+        endpoint_and_key = endpoint, endpoint.key()
+        transport = self._transports.get(endpoint_and_key)
         if transport is None:
             with _lock:
-                transport = self._transports.get(address)
+                transport = self._transports.get(endpoint_and_key)
                 if transport is None:
-                    transport = self._transports[address] = self._checked_transport(endpoint)
+                    transport = self._checked_transport(endpoint)
+                    self._transports[endpoint_and_key] = transport
         return transport
 
     def _checked_transport(self, endpoint: Endpoint) -> Any:
@@ -438,8 +440,9 @@ class LLMClient:
 
         failures = call.failures
         token = None
+        is_early = False
         try:
-            call, record = yield from with_cache(self.cache, lookup, call)
+            call, record = yield from with_cache(call.cache, lookup, call)
             if record is None:
                 from ..engine.answer import answer
 
@@ -451,10 +454,10 @@ class LLMClient:
             yield from emit_recorded(record)
             return reply_of_hit(call, record)
         except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
-            failures.end(token, is_early=is_abandoned(error))
+            is_early = is_abandoned(error)
             return handle_failure(error, call, stream=True)
         finally:
-            failures.end(token)
+            failures.end(token, is_early=is_early)
 
     def respond(
         self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool
@@ -471,12 +474,15 @@ class LLMClient:
         from ..engine.effects import with_cache
         from ..responses.checks import is_cut
 
-        call = prepare_chat(self, messages, {**arguments, "cache": False} if fresh else arguments)
-        call = replace(call, cassette=None) if fresh else call
+        if fresh:
+            prepared_call = prepare_chat(self, messages, {**arguments, "cache": False})
+            call = replace(prepared_call, cassette=None)
+        else:
+            call = prepare_chat(self, messages, arguments)
         try:
             record = None
             if not fresh:
-                call, record = yield from with_cache(self.cache, lookup, call)
+                call, record = yield from with_cache(call.cache, lookup, call)
             if record is None or is_cut(record.response, call.request):
                 outcome = yield from answer(
                     call, fallback=fallback, rejects_cut=True, cut_record=record

@@ -34,9 +34,9 @@ def handle_failure(error: BaseException, call: ModelCall | None, *, stream: bool
         raise error
     note_failure(error, call, stream=stream)
     call.give_back()
-    on_error = call.options.on_error or call.client.resolved.settings.on_error
     if not isinstance(error, APIError):
         raise error
+    on_error = call.options.on_error or call.settings.on_error
     model = call.request.model
     address = _address_of(error, call.client, model)
     if on_error == "raise" or (on_error == "return" and stream):

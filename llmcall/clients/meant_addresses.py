@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..errors import APIError
 
-CALL_PATHS = (
-    "/chat/completions",
-    "/completions",
-    "/embeddings",
-    "/models",
-)  # to BASE_URL, by a call
+# What a request adds to BASE_URL.
+CALL_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models")
 VERSION = re.compile(r"/v\d")  # of an API, in nearly every address
 
 

@@ -26,7 +26,8 @@ ADDRESSES = {
 }
 # Azure OpenAI documentation, "Microsoft Entra ID"
 ENTRA_SCOPE = "https://cognitiveservices.azure.com/.default"
-# what a loopback server is sent, or a token stands for; the SDK insists on a text
+# The SDK requires a key. This one is sent to a server on this machine that needs none, and is a
+# placeholder if a function returns the key for each request.
 NO_KEY = "no key needed"
 
 
@@ -123,15 +124,21 @@ class OpenAIClient(LLMClient):
         sign_in: tuple[str, Any],
         **arguments: Any,
     ) -> SDKTransport:
+        """Return a transport that sends through the SDK's clients.
+
+        :param sdk_class: the name of the SDK's class.
+        :param sign_in: the SDK's argument for the key, and the key or a function that returns it.
+        :param arguments: further arguments of the SDK's class.
+        """
         from .sdk_exceptions import http_library
         from .sdk_transport import Hidden, SDKTransport
 
         config.announce_key_destination(self.settings, endpoint)
         user_client = self._http_client
-        name, key = sign_in
-        # goes into each request's header; the SDK still insists on one
+        key_argument, key = sign_in
+        # SDKTransport calls a function for each request and puts what it returns into the header.
         token = key if callable(key) else None
-        arguments[name] = Hidden(key if key and token is None else NO_KEY)
+        arguments[key_argument] = Hidden(key if key and token is None else NO_KEY)
         headers = {name: Hidden(value) for name, value in address.headers.items()}
 
         @functools.cache

@@ -12,9 +12,7 @@ from .masking import mask, masked, secrets_of
 
 
 def http_errors(name: str) -> tuple[type[BaseException], ...]:
-    """Return the exception classes of the SDK's HTTP library: httpx for openai 2.x, httpx2 for 3.x,
-    or that of a given client.
-    """
+    """Return the exception classes of that name in httpx and httpx2, as far as they are imported."""
     libraries = [sys.modules.get(library) for library in ("httpx", "httpx2")]
     # While another thread imports a library, it may lack the class; then nothing has raised it.
     classes = [getattr(library, name, None) for library in libraries]

@@ -119,7 +119,7 @@ def _first_that_fits(
     if current is not call:
         pointer = call.pointer_to(current.request.cache_key)
         yield Do(functools.partial(call.store_in_cache, pointer))
-    # Again, for followers, hits and pointers; the cassette returns the record that it already has.
+    # _store put a new answer there. This adds one that another call received or the cache had.
     if call.cassette is not None and outcome.is_recorded:
         return outcome._replace(record=call.put_on_cassette(outcome.record, outcome.source))
     return outcome

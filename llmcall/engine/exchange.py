@@ -205,9 +205,12 @@ class Exchange:
             tokens = tokens_used(partial, self.request, self.pool.capabilities)
         else:
             return
-        calls = 0 if isinstance(error, APIError) else 1
-        if calls == 0 and tokens.input_tokens is None:
+        # A call whose reader left was answered. One that failed was not: it counts only as far as
+        # the server reports tokens, which it may bill.
+        was_answered = not isinstance(error, APIError)
+        if not was_answered and tokens.input_tokens is None:
             return
+        calls = 1 if was_answered else 0
         if not admission.is_answered:
             admission.use(tokens, endpoint.name, service_tier=service_tier, calls=calls)
         self.call.count_answer(tokens, endpoint.name, service_tier=service_tier, calls=calls)

@@ -93,14 +93,14 @@ class Holding(NamedTuple):
 
 
 def _is_running(process: int, since: float) -> bool:
-    """Return whether a process of this machine that ran at a time seems to run still.
+    """Return whether the process that had this number then still runs, as far as this machine tells.
 
-    :param since: in seconds since the epoch.
+    :param process: the process's number.
+    :param since: that time, in seconds since the epoch.
     """
     if process == os.getpid():
-        return (
-            since >= _process_started_at
-        )  # a container's first process always has the same number
+        # A container's first process always has the same number.
+        return since >= _process_started_at
     if os.name == "nt":  # Windows has no harmless signal to ask by
         return True
     try:

@@ -29,8 +29,9 @@ def lookup(call: Call) -> tuple[Call, Record | None]:
         forbids calls.
     """
     record = _from_cassette(call)
-    if (record is not None) != call.is_replayed:
-        call = replace(call, is_replayed=record is not None)
+    is_replayed = record is not None
+    if is_replayed != call.is_replayed:
+        call = replace(call, is_replayed=is_replayed)
     if record is None:
         record = _from_cache(call)
     if record is None:

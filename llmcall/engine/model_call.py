@@ -50,7 +50,9 @@ class ModelCall(PreparedCall):
 
     @property
     def has_timeout(self) -> bool:
-        """Return whether anybody set how long an attempt may take."""
+        """Return whether the program or a setting says how long an attempt may take, and not the
+        SDK by its default.
+        """
         timeout = self.options.timeout
         if timeout is not None:
             return timeout != self.client.sdk_timeout

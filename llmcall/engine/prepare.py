@@ -65,7 +65,7 @@ class _CallContext(NamedTuple):
 
     @classmethod
     def current(cls, client: Caller) -> _CallContext:
-        """Return those of a call that is made now."""
+        """Return the client's settings and the cassette as they are now."""
         cassette = cassette_for(client.base_settings)
         # The settings come after the cassette: a cassette that is opened now has settings of its own.
         return cls(client, client.resolved, cassette)

@@ -126,8 +126,9 @@ def fits(request: Request, response: Mapping[str, Any]) -> bool:
 
 @lru_cache(maxsize=10_000)  # a recorded answer is looked at each time that it is given
 def _misfit(text: str, expected: Any) -> str | None:
-    """Return where an answer does not fit a class, which reads it, or a JSON schema, whose user
-    does.
+    """Return where a text does not fit; ``None`` if it fits.
+
+    :param expected: a class, or a JSON schema as text.
     """
     if not isinstance(expected, str):
         from ..outputs import read

@@ -366,6 +366,16 @@ def test_wait_waits_past_the_attempts(asking: Any) -> None:
     assert tiers(server) == ["flex"] * 9
 
 
+def test_wait_waits_no_longer_than_the_longest_wait(asking: Any) -> None:
+    """However fast the waits grow, none is longer than ``[Retry] MAX_WAITING_TIME``."""
+    client, server = asking(
+        *[NO_CAPACITY] * 4, served("flex"), service_tier="flex", flex_fallback="wait"
+    )
+    with llmcall.configured(retry_max_waiting_time=0.01):
+        client.send_message(QUESTION, exponential_backoff_factor=1e200, max_attempts=3)
+    assert tiers(server) == ["flex"] * 5
+
+
 def test_wait_ends_at_the_deadline(asking: Any) -> None:
     """A deadline bounds the waiting, in a wait or in an attempt."""
     client, server = asking(NO_CAPACITY, service_tier="flex", flex_fallback="wait")

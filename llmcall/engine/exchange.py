@@ -86,7 +86,7 @@ class Exchange:
                 fallback = self.call.settings.flex_fallback
                 if fallback == "fail" or not lacks_capacity(error, self.body):
                     raise
-                seconds = policy.longest_wait()
+                seconds = policy.wait_after(policy.max_attempts)
                 if fallback == "wait" and not policy.has_time_for(seconds):
                     raise
             if fallback == "wait":

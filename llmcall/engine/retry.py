@@ -15,6 +15,8 @@ from .effects import Wait
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tenacity import RetryCallState
+
     from ..config.settings import Settings
     from .effects import Flow
     from .options import Options
@@ -64,10 +66,17 @@ class RetryPolicy(NamedTuple):
         seconds_left = self.time_left()
         return seconds_left is None or seconds <= seconds_left
 
-    def longest_wait(self) -> float:
-        """Return the seconds that the wait after the last attempt would take, without jitter."""
-        seconds = self.waiting_time * self.factor ** (self.max_attempts - 1)
-        return min(seconds, self.max_waiting_time)
+    def wait_after(self, attempt: int) -> float:
+        """Return the seconds to wait after an attempt, without jitter.
+
+        :param attempt: its number, from 1 on.
+        """
+        import tenacity
+
+        wait = tenacity.wait_exponential(
+            multiplier=self.waiting_time, exp_base=self.factor, max=self.max_waiting_time
+        )
+        return wait(_state_after(attempt))
 
     def ended_by_deadline(self, error: APIError) -> bool:
         """Return whether the call failed only because its own deadline came."""
@@ -81,6 +90,18 @@ class RetryPolicy(NamedTuple):
         # The limits, or another call's flight, would have kept it waiting past the deadline.
         is_wait = isinstance(error, (RateLimitError, RequestTimeoutError))
         return is_wait and error.status_code is None
+
+
+def _state_after(attempt: int) -> RetryCallState:
+    """Return the state by which tenacity's waits and stops decide what follows an attempt.
+
+    tenacity's own loop makes it like this too, but sleeps between attempts; a flow yields its waits.
+    """
+    import tenacity
+
+    state = tenacity.RetryCallState(tenacity.Retrying(), fn=None, args=(), kwargs={})
+    state.attempt_number = attempt
+    return state
 
 
 def _or_default(value: T | None, default: T) -> T:
@@ -97,30 +118,27 @@ def retry(policy: RetryPolicy, label: str, attempt: Callable[[int], Flow[T]]) ->
     import tenacity
 
     stop = tenacity.stop_after_attempt(policy.max_attempts)
-    wait = tenacity.wait_exponential(
-        multiplier=policy.waiting_time, exp_base=policy.factor, max=policy.max_waiting_time
-    )
-    state = tenacity.RetryCallState(tenacity.Retrying(), fn=None, args=(), kwargs={})
     was_unreachable = False
+    number = 1
     while True:
         try:
-            return (yield from attempt(state.attempt_number))
+            return (yield from attempt(number))
         except APIError as error:
-            error.attempts = state.attempt_number
-            if not error.retryable or stop(state):
+            error.attempts = number
+            if not error.retryable or stop(_state_after(number)):
                 raise
             # Nobody listens at an address of this machine, twice in a row.
             if was_unreachable and error.is_refused_here:
                 raise
             was_unreachable = error.is_refused_here
             jitter = 1 + JITTER * _random.random()
-            seconds = max(wait(state) * jitter, error.retry_after or 0.0)
+            seconds = max(policy.wait_after(number) * jitter, error.retry_after or 0.0)
             if not policy.has_time_for(seconds):
                 raise
             check_stops(current_stops.get())
             _announce(policy, label, error, seconds)
         yield Wait(Future(), seconds)
-        state.prepare_for_next_attempt()
+        number += 1
 
 
 def _announce(policy: RetryPolicy, label: str, error: APIError, seconds: float) -> None:

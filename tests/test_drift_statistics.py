@@ -18,8 +18,8 @@ from llmcall.study.drift.comparison import (
     RecordedAnswer,
     variances_within,
 )
-from llmcall.study.drift.exchange import Answers, Exchange, least_p
 from llmcall.study.drift.holm import holm, holm_levels
+from llmcall.study.drift.permutation import Answers, PermutationTest, least_p
 from llmcall.study.drift.power import detectable, power
 from llmcall.study.drift.resampling import Units
 from llmcall.study.drift.student import student_cdf, student_quantile
@@ -191,14 +191,16 @@ def test_resampling_has_a_fixed_seed() -> None:
     assert units_of(values).interval(0.05) == first
 
 
-# Exchange
+# Permutation tests
 
 FEW_VALUES = st.lists(st.integers(-3, 3), min_size=1, max_size=5)
 
 
-def exchange_of(new: Sequence[float], recorded: Sequence[float]) -> Exchange:
-    """Return the answers to a single request."""
-    return Exchange("answer", len(new), fmean(new) - fmean(recorded), [Answers(1, new, recorded)])
+def permutation_test_of(new: Sequence[float], recorded: Sequence[float]) -> PermutationTest:
+    """Return the test of the answers to a single request."""
+    return PermutationTest(
+        "answer", len(new), fmean(new) - fmean(recorded), [Answers(1, new, recorded)]
+    )
 
 
 def share_as_far_apart(new: list[int], recorded: list[int]) -> float:
@@ -214,50 +216,50 @@ def share_as_far_apart(new: list[int], recorded: list[int]) -> float:
 
 @settings(max_examples=12, deadline=None)
 @given(FEW_VALUES, FEW_VALUES)
-def test_the_p_value_of_an_exchange_is_the_share_of_those_as_far_apart(
+def test_the_p_value_of_a_permutation_test_is_the_share_of_permutations_as_far_apart(
     new: list[int], recorded: list[int]
 ) -> None:
     """Counted over all of them."""
     assume(fmean(new) != fmean(recorded))
     exact = share_as_far_apart(new, recorded)
-    assert exchange_of(new, recorded).p_value == pytest.approx(exact, abs=0.04)
+    assert permutation_test_of(new, recorded).p_value == pytest.approx(exact, abs=0.04)
     assert exact >= least_p([(len(new), len(recorded))]) - 1e-9
 
 
 @settings(max_examples=12, deadline=None)
 @given(FEW_VALUES, FEW_VALUES, st.floats(0.001, 0.5))
-def test_the_interval_of_an_exchange_excludes_0_below_its_p_value(
+def test_the_interval_of_a_permutation_test_excludes_0_below_its_p_value(
     new: list[int], recorded: list[int], level: float
 ) -> None:
     """So p-values and intervals never disagree."""
     assume(fmean(new) != fmean(recorded))
-    exchange = exchange_of([value / 10 for value in new], [value / 10 for value in recorded])
-    assume(abs(exchange.p_value - level) > 1e-9)
-    assert exchange.excludes_zero(level) == (exchange.p_value < level)
+    test = permutation_test_of([value / 10 for value in new], [value / 10 for value in recorded])
+    assume(abs(test.p_value - level) > 1e-9)
+    assert test.excludes_zero(level) == (test.p_value < level)
 
 
 @settings(max_examples=12, deadline=None)
 @given(FEW_VALUES, FEW_VALUES, st.integers(-3, 3))
-def test_the_interval_of_an_exchange_moves_with_the_new_answers(
+def test_the_interval_of_a_permutation_test_moves_with_the_new_answers(
     new: list[int], recorded: list[int], shift: int
 ) -> None:
     """A supposed shift is tested as 0 is after it was subtracted from the new answers."""
     means = fmean(new) - fmean(recorded)
     assume(means != 0 and means + shift != 0)
-    before = exchange_of(new, recorded).interval(0.2)
-    after = exchange_of([value + shift for value in new], recorded).interval(0.2)
+    before = permutation_test_of(new, recorded).interval(0.2)
+    after = permutation_test_of([value + shift for value in new], recorded).interval(0.2)
     assert after == pytest.approx((before[0] + shift, before[1] + shift), abs=1e-6)
 
 
-def test_the_p_value_of_an_exchange_is_never_0() -> None:
-    """Also if all answers changed alike, and there are too many exchanges for a float."""
-    assert 0 < exchange_of([1] * 600, [0] * 600).p_value < 1e-6
+def test_the_p_value_of_a_permutation_test_is_never_0() -> None:
+    """Also if all answers changed alike, and there are too many permutations for a float."""
+    assert 0 < permutation_test_of([1] * 600, [0] * 600).p_value < 1e-6
 
 
-def test_at_a_level_below_all_exchanges_the_interval_has_no_ends() -> None:
-    """So many values may be compared that the level of each is smaller than one of the exchanges."""
-    exchange = exchange_of([1, 2, 3], [0, 1, 5])
-    assert exchange.interval(1e-5) == (-math.inf, math.inf)
+def test_at_a_level_below_all_permutations_the_interval_has_no_ends() -> None:
+    """So many values may be compared that the level of each is smaller than one permutation."""
+    test = permutation_test_of([1, 2, 3], [0, 1, 5])
+    assert test.interval(1e-5) == (-math.inf, math.inf)
 
 
 def test_a_request_with_one_answer_has_the_average_variance_of_the_others() -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from statistics import mean, variance
 from typing import NamedTuple
 
-from .exchange import Answers, Exchange
+from .permutation import Answers, PermutationTest
 from .resampling import Units
 
 ROUNDING = 1e-14  # of the largest value: a smaller shift comes from the arithmetic
@@ -94,15 +94,15 @@ class Comparison:
         return any(max(values) - min(values) > self._negligible for values in self._values.values())
 
     @cached_property
-    def units(self) -> Units | Exchange | None:
-        """Return what is resampled or exchanged; ``None`` if there is only one new answer."""
+    def units(self) -> Units | PermutationTest | None:
+        """Return what is resampled or permuted; ``None`` if there is only one new answer."""
         noun, count = resampling_units(self._actor_requests)
         if count < 2:
             return None
         if not self.varies:
             return Units(noun, count, self.estimate, [0.0] * count, 0.0)
         if noun == "answer":
-            return Exchange(noun, count, self.estimate, self._exchangeable_answers)
+            return PermutationTest(noun, count, self.estimate, self._exchangeable_answers)
         influences: dict[str, list[float]] = {}
         for contribution in self._contributions():
             unit = contribution.actor if noun == "actor" else contribution.request
@@ -112,7 +112,7 @@ class Comparison:
             return Units(noun, count, self.estimate, sums, self._least_error)
         # Units that agree exactly show no variance, but the answers to one request may.
         if not self._error_within_requests:
-            return Exchange(noun, count, self.estimate, self._exchangeable_answers)
+            return PermutationTest(noun, count, self.estimate, self._exchangeable_answers)
         error = max(self._error_within_requests, self._error_around_shift)
         return Units(noun, count, self.estimate, [0.0] * len(sums), error)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ... import scopes
@@ -170,13 +169,11 @@ def _check_arguments(
         raise ValueError(
             f"share is {share!r}; it must be more than 0 and at most 1; calls= (--calls) asks for more"
         )
-    for name, number, least in (("calls", calls, 1), ("seed", seed, None)):
-        if number is None and name == "calls":
-            continue
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise TypeError(f"{name} is {number!r}; it must be a whole number")
-        if least is not None and number < least:
-            raise ValueError(f"{name} is {number!r}; it must be at least {least}")
+    if calls is not None:
+        _check_whole_number("calls", calls)
+        if calls < 1:
+            raise ValueError(f"calls is {calls!r}; it must be at least 1")
+    _check_whole_number("seed", seed)
     if value is not None and not callable(value):
         raise TypeError(f"value is {value!r}; it must be a function of an answer's text")
     if model == "":
@@ -190,6 +187,11 @@ def _check_arguments(
             "to= (--to) is missing: it names the cassette that records the new answers, so that the check can be "
             "replayed; dry_run=True (--dry-run) makes no call"
         )
+
+
+def _check_whole_number(name: str, number: Any) -> None:
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{name} is {number!r}; it must be a whole number")
 
 
 def _loadable(run: Any) -> Any:
@@ -216,7 +218,8 @@ def _recorded_keys(to: str | os.PathLike[str] | None) -> set[str]:
 
 
 def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str]) -> None:
-    """Record the answers of a check's calls in a cassette; those that it holds are not asked again.
+    """Record the answers of a check's calls in a cassette; those that it contains are not asked
+    again.
 
     If some calls got no answer, the recording stays incomplete, so that the next check asks them
     again.
@@ -225,14 +228,14 @@ def _record_answers(check: Check, client: LLMClient, to: str | os.PathLike[str])
     """
     cassette = Cassette(to, settings().cassette_mode)
     cassette.open()  # writes each answer as it comes
-    with ExitStack() as stack:
-        stack.push(cassette)
+    try:
         errors = _errors_of_calls(check, client, _draws_to_ask(cassette, check))
         if errors and len(errors) == len(check.draws):
             raise errors[0]
-        if errors:
-            stack.pop_all()
-            cassette.__exit__(None, errors[0], None)
+    except BaseException as error:
+        cassette.__exit__(None, error, None)
+        raise
+    cassette.__exit__(None, errors[0] if errors else None, None)
 
 
 def _errors_of_calls(check: Check, client: LLMClient, draws: Sequence[Draw]) -> list[APIError]:

@@ -12,7 +12,7 @@ from ...engine.estimates import estimate
 from ...engine.service_tiers import tier_of
 from ...models.prices import MILLION
 from .comparison import Recorded, resampling_units
-from .exchange import least_p
+from .permutation import least_p
 from .power import LEVEL, POWER, detectable, planned_error, power
 from .text import (
     NO_SHIFT,
@@ -163,7 +163,7 @@ def _planned_shifts(check: Check, level: float) -> dict[str, float]:
 
 
 def _least_p(actor_requests: Sequence[tuple[str, str]], recorded: Recorded) -> float:
-    """Return the smallest p-value of a check that exchanges new answers with recorded draws."""
+    """Return the smallest p-value of a check that permutes new answers and recorded draws."""
     counts = Counter(request for _, request in actor_requests)
     return least_p((new, len(recorded[request])) for request, new in counts.items())
 

@@ -14,8 +14,8 @@ from ...display.tables import table
 from ...records.served import served_by, served_words
 from .check import new_values
 from .comparison import Comparison
-from .exchange import UNBOUNDED
 from .holm import holm, holm_levels
+from .permutation import UNBOUNDED
 from .power import LEVEL, POWER, detectable
 from .text import (
     FEW_UNITS,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ...records.served import Served
     from ...types import Record
     from .check import Check, ReadAnswer
-    from .exchange import Exchange
+    from .permutation import PermutationTest
     from .resampling import Units
 
 TOO_FEW = (
@@ -137,7 +137,7 @@ class Drift:
         self.cost = None if None in costs else float(sum(cost or 0.0 for cost in costs))
         self.model = check.model if check.is_of_another_model else None
         self.served = ServedModels(served_by(check.records), served_by(self._records))
-        self._units: Units | Exchange | None = None
+        self._units: Units | PermutationTest | None = None
         shifts = self._adjusted_shifts()
         self.unreadable, self.cut, self.refused = (shifts.pop(mark) for mark in MARKS)
         self.shifts = Shifts(shifts)

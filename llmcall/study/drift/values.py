@@ -22,7 +22,8 @@ MOST_TEXTS = 20  # different texts that are read as categories
 FEWEST_READ = 0.5  # the share of answers that must be readable
 MOST_DIFFERENT = 0.5  # different texts for each answer; more of them may be free texts
 LARGEST = 1e100  # a larger number is unreadable: its square must be a number
-UNREADABLE, CUT, REFUSED = MARKS = ("unreadable", "cut", "refused")  # answers without a value
+UNREADABLE, CUT, REFUSED = "unreadable", "cut", "refused"
+MARKS = (UNREADABLE, CUT, REFUSED)  # of answers without a value
 SHOWN = 3  # answers that an error quotes
 SHOWN_CHARACTERS = 60
 
@@ -291,7 +292,9 @@ def _category_reader(texts: Sequence[str]) -> ValueReader | None:
         category: min(counts, key=lambda spelling: (-counts[spelling], spelling)) or "(empty)"
         for category, counts in sorted(spellings.items())
     }
-    options = list(names)[: 1 if len(names) == 2 else None]
+    options = list(names)
+    if len(options) == 2:
+        options.pop()  # its share follows from that of the other one
 
     def read_category(text: str) -> Values:
         category = _category(text)

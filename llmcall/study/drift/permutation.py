@@ -1,4 +1,4 @@
-"""An estimate's interval and p-value by exchanging new and recorded answers to the same request.
+"""An estimate's interval and p-value by permuting new and recorded answers to the same request.
 
 Without drift, any of a request's answers may be the new ones. So the test is exact, however few
 answers there are.
@@ -31,8 +31,8 @@ class Answers(NamedTuple):
     recorded: Sequence[float]
 
 
-class _ExchangedEstimate(NamedTuple):
-    """An estimate after an exchange.
+class _PermutedEstimate(NamedTuple):
+    """An estimate after a permutation.
 
     :param residual: if the new answers had not shifted.
     :param shifted: what remains of a shift of 1 of the new answers, from -1 to 1.
@@ -42,10 +42,10 @@ class _ExchangedEstimate(NamedTuple):
     shifted: float
 
 
-class Exchange:
-    """The answers that are exchanged for one estimate.
+class PermutationTest:
+    """The permutation test of one estimate.
 
-    :param noun: what is said to be resampled, such as ``"answer"``.
+    :param noun: what is said to be permuted, such as ``"answer"``.
     :param count: how many of these there are.
     :param estimate: the estimated shift; not 0 if all answers shifted by the same amount.
     :param requests: the answers to each request.
@@ -74,15 +74,15 @@ class Exchange:
         """Return the standard error of the estimate."""
         if self._is_common_shift:
             return 0.0
-        squares = math.fsum(each.residual**2 for each in self._exchanges)
-        return math.sqrt(squares / len(self._exchanges))
+        squares = math.fsum(each.residual**2 for each in self._permutations)
+        return math.sqrt(squares / len(self._permutations))
 
     @cached_property
-    def _exchanges(self) -> list[_ExchangedEstimate]:
+    def _permutations(self) -> list[_PermutedEstimate]:
         generator = random.Random(SEED)
-        return [self._exchanged_estimate(generator) for _ in range(RESAMPLES)]
+        return [self._permuted_estimate(generator) for _ in range(RESAMPLES)]
 
-    def _exchanged_estimate(self, generator: random.Random) -> _ExchangedEstimate:
+    def _permuted_estimate(self, generator: random.Random) -> _PermutedEstimate:
         residual = shifted = 0.0
         for weight, new, recorded in self._requests:
             values = [*new, *recorded]
@@ -97,7 +97,7 @@ class Exchange:
             residual += weight * (new_sum / len(new) - recorded_sum / len(recorded))
             shifted += weight * (still_new / len(new) - (len(new) - still_new) / len(recorded))
         is_rounding = abs(residual) <= ROUNDING * self._largest
-        return _ExchangedEstimate(0.0 if is_rounding else residual, shifted)
+        return _PermutedEstimate(0.0 if is_rounding else residual, shifted)
 
     @cached_property
     def _largest(self) -> float:
@@ -114,9 +114,9 @@ class Exchange:
         return self._distances(-1)
 
     def _distances(self, side: int) -> list[float]:
-        """Return for each exchange how far a supposed shift may be from the estimate, on one side, so
-        that the exchange differs from the supposed shift at least as much as the estimate does;
-        the largest first.
+        """Return for each permutation how far a supposed shift may be from the estimate, on one side,
+        so that the permutation differs from the supposed shift at least as much as the estimate
+        does; the largest first.
 
         :param side: 1 for shifts below the estimate, -1 for those above.
         """
@@ -125,7 +125,7 @@ class Exchange:
                 _ratio(each.residual, 1 - side * each.shifted),
                 _ratio(-each.residual, 1 + side * each.shifted),
             )
-            for each in self._exchanges
+            for each in self._permutations
         )
         return sorted(distances, reverse=True)
 
@@ -134,7 +134,7 @@ class Exchange:
         if self._is_common_shift:
             is_chance = self._least_p >= level
             return (-UNBOUNDED, UNBOUNDED) if is_chance else (self.estimate, self.estimate)
-        # The estimate itself is one of the exchanges.
+        # The estimate itself is one of the permutations.
         rank = math.ceil(level * (RESAMPLES + 1)) - 1
         if rank < 1:
             return -UNBOUNDED, UNBOUNDED
@@ -167,8 +167,8 @@ def _ratio(numerator: float, denominator: float) -> float:
 
 
 def least_p(counts: Iterable[tuple[int, int]]) -> float:
-    """Return the smallest p-value that exchanges of answers can have: the probability of the one that
-    leaves all answers where they are, and of its mirror image.
+    """Return the smallest p-value that permutations of answers can have: the probability of the one
+    that leaves all answers where they are, and of its mirror image.
 
     :param counts: how many new answers and recorded draws each request has.
     """

@@ -62,7 +62,7 @@ class APIError(LLMCallError):
     code: object = None  # the server's own code of the error, e.g. "unsupported_parameter"
     param: object = None  # the parameter that the server names
     quotas: Mapping[str, Any] = {}  # left, by the headers of a 429 without Retry-After
-    is_refused_here = False  # nothing listens on this machine: waiting rarely helps
+    is_loopback_unreachable = False  # nothing listens on this machine: waiting rarely helps
 
     def __init__(
         self,

@@ -472,7 +472,7 @@ class LLMClient:
         """
         from ..engine.answer import answer
         from ..engine.effects import with_cache
-        from ..responses.checks import is_cut
+        from ..responses.checks import is_cut_by_context_window
 
         if fresh:
             prepared_call = prepare_chat(self, messages, {**arguments, "cache": False})
@@ -483,9 +483,9 @@ class LLMClient:
             record = None
             if not fresh:
                 call, record = yield from with_cache(call.cache, lookup, call)
-            if record is None or is_cut(record.response, call.request):
+            if record is None or is_cut_by_context_window(record.response, call.request):
                 outcome = yield from answer(
-                    call, fallback=fallback, rejects_cut=True, cut_record=record
+                    call, fallback=fallback, must_fit_window=True, record_cut_by_window=record
                 )
             else:
                 call.count_hit(record.cost, record.served)

@@ -170,7 +170,7 @@ class OpenAIClient(LLMClient):
             address.url,
             token=token,
             http_client=user_client,
-            is_base_url=sdk_class == "OpenAI",
+            suggests_base_url=sdk_class == "OpenAI",
         )
 
     def _key(self, endpoint: Endpoint) -> Any:

@@ -68,7 +68,7 @@ def connection_error(error: BaseException, url: str, description: str) -> Servic
     service_error = ServiceError(
         f"the connection failed: {description.rstrip('.')}. Is the server at {url} running, and is that its address?"
     )
-    service_error.is_refused_here = is_loopback(url) and isinstance(
+    service_error.is_loopback_unreachable = is_loopback(url) and isinstance(
         error, http_errors("ConnectError")
     )
     return service_error

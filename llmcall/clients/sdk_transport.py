@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.values import check_credential
 from ..engine.time_limits import time_left, time_limit
 from ..errors import APIError, ConfigError, RequestTimeoutError, ServiceError
+from ..requests.parameters import ESSENTIAL_FIELDS
 from ..responses.body import append, read_object
 from ..responses.event_stream import EventStreamDecoder
 from ..types import Response
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from ..types import Request
 
-NOT_REPLACED = ("model", "messages", "input")  # what an extra body does not replace
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 # Of openai 3.x: what its own methods for chat completions, embeddings and models authenticate with.
 SECURITY = {"bearer_auth": True}
@@ -41,7 +41,8 @@ class SDKTransport:
     :param token: a function, sync or async, that returns the token for an attempt. Tokens are never
         kept.
     :param http_client: the user's HTTP client, which the user closes.
-    :param is_base_url: whether the API's paths are added to the address as they are.
+    :param suggests_base_url: whether the error of a 404 suggests the ``BASE_URL`` that was probably
+        meant.
     :ivar renewable: whether a function returns the key, so that it may replace a refused one.
     """
 
@@ -52,12 +53,12 @@ class SDKTransport:
         *,
         token: Callable[[], Any] | None = None,
         http_client: Any = None,
-        is_base_url: bool = True,
+        suggests_base_url: bool = True,
     ) -> None:
         self._clients = SDKClients(make, http_client)
         self._url = url
         self._token = token
-        self._is_base_url = is_base_url
+        self._suggests_base_url = suggests_base_url
         self.renewable = token is not None
 
     def send(self, request: Request, timeout: float | None) -> Response:
@@ -165,7 +166,7 @@ class SDKTransport:
             raise RequestTimeoutError(f"no complete answer from {self._url} within the timeout")
 
     def _open_response(self, send: Callable[[], Any]) -> _OpenResponse:
-        return _OpenResponse(send, self._url, self._is_base_url)
+        return _OpenResponse(send, self._url, self._suggests_base_url)
 
     def close(self) -> None:
         """Close the connections that no call uses, but those of event loops."""
@@ -190,8 +191,8 @@ def _post(
     query = body.pop("extra_query", None)
     body.pop("extra_headers", None)
     if extra_body:
-        not_replaced = {name: body[name] for name in NOT_REPLACED if name in body}
-        body = {**body, **extra_body, **not_replaced}
+        essential = {name: body[name] for name in ESSENTIAL_FIELDS if name in body}
+        body = {**body, **extra_body, **essential}
     for name, value in request.headers.items():
         if not (HEADER_NAME.fullmatch(name) and str(value).isascii() and str(value).isprintable()):
             raise ConfigError(
@@ -226,13 +227,13 @@ class _OpenResponse:
 
     :param send: sends the request and returns the response, or an awaitable of it.
     :param url: the address, for errors.
-    :param is_base_url: see :class:`SDKTransport`.
+    :param suggests_base_url: see :class:`SDKTransport`.
     """
 
-    def __init__(self, send: Callable[[], Any], url: str, is_base_url: bool) -> None:
+    def __init__(self, send: Callable[[], Any], url: str, suggests_base_url: bool) -> None:
         self._send = send
         self._url = url
-        self._is_base_url = is_base_url
+        self._suggests_base_url = suggests_base_url
         self._http_response: Any = None
 
     def __enter__(self) -> Any:
@@ -273,7 +274,7 @@ class _OpenResponse:
             api_error.status_code = http_response.status_code
             api_error.request_id = _response(http_response).request_id
             mask(api_error, secrets_of(http_response.request))
-        if self._is_base_url:
+        if self._suggests_base_url:
             guess_address(api_error, self._url)
         if api_error is not error:
             raise api_error from error

@@ -11,7 +11,7 @@ from ..errors import ContextLengthError
 from ..notices import logger
 from ..requests.plain_data import ordered
 from ..responses.body import finite
-from ..responses.checks import is_cut
+from ..responses.checks import is_cut_by_context_window
 from ..responses.chunks import chunks_of, text_in
 from ..types import FROM_SERVER, Outcome, TokenUsage, record_of
 from .answer_warnings import warn_of_cut_answers, warn_of_cut_prompt, warn_of_missing_answers
@@ -37,12 +37,12 @@ class _Rules(NamedTuple):
     """How models are asked.
 
     :param stream: emit the answer as it comes.
-    :param rejects_cut: an answer that was cut where the context window ended is an error.
+    :param must_fit_window: an answer that was cut where the context window ended is an error.
     """
 
     policy: RetryPolicy
     stream: bool
-    rejects_cut: bool
+    must_fit_window: bool
 
 
 def answer(
@@ -50,23 +50,24 @@ def answer(
     *,
     stream: bool = False,
     fallback: bool = True,
-    rejects_cut: bool = False,
-    cut_record: Record | None = None,
+    must_fit_window: bool = False,
+    record_cut_by_window: Record | None = None,
 ) -> Flow[Outcome]:
     """Answer a chat call that is not recorded.
 
     :param stream: emit the answer as it comes.
     :param fallback: ask the models of ``[Fallbacks]``, one after the other, if the context is too
         long.
-    :param rejects_cut: raise an error if even the last model's answer was cut where the context
+    :param must_fit_window: raise an error if even the last model's answer was cut where the context
         window ended.
-    :param cut_record: the recorded answer, if the context window cut it: it is not asked for again.
+    :param record_cut_by_window: the recorded answer, if the context window cut it: it is not asked
+        for again.
     :raises ContextLengthError: if the context is too long, and no model is left to ask.
     """
-    rules = _Rules(RetryPolicy.of(call.options, call.settings), stream, rejects_cut)
+    rules = _Rules(RetryPolicy.of(call.options, call.settings), stream, must_fit_window)
     fallbacks = _fallbacks(call) if fallback else []
-    outcome = yield from _first_that_fits(call, cut_record, fallbacks, rules)
-    while call.refuses(outcome.record):
+    outcome = yield from _first_that_fits(call, record_cut_by_window, fallbacks, rules)
+    while not call.accepts(outcome.record):
         # An equal call with another response_format got this answer; a further draw may fit.
         call, record = yield from with_cache(call.cache, lookup, call)
         if record is None:
@@ -92,19 +93,22 @@ def _fallbacks(call: ModelCall) -> list[str]:
 
 
 def _first_that_fits(
-    call: ModelCall, cut_record: Record | None, fallbacks: Sequence[str], rules: _Rules
+    call: ModelCall, record_cut_by_window: Record | None, fallbacks: Sequence[str], rules: _Rules
 ) -> Flow[Outcome]:
     """Return the answer of the first model whose context window is large enough, kept on the
     cassette.
 
     If it is a fallback's, the record of the call points to that of the fallback.
 
-    :param cut_record: the recorded answer of the call's own model, if the context window cut it.
+    :param record_cut_by_window: the recorded answer of the call's own model, if the context window
+        cut it.
     """
-    current, record = call, cut_record
+    current, record = call, record_cut_by_window
     for fallback in fallbacks:
         try:
-            outcome = yield from _answer_of_model(current, record, rules._replace(rejects_cut=True))
+            outcome = yield from _answer_of_model(
+                current, record, rules._replace(must_fit_window=True)
+            )
             break
         except ContextLengthError as error:
             log.warning(
@@ -136,7 +140,7 @@ def _answer_of_model(call: ModelCall, record: Record | None, rules: _Rules) -> F
             [call], ask, rules.policy, call.shared_store, stream=rules.stream
         )
         outcome = outcomes[call.request.cache_key]
-    elif rules.rejects_cut and is_cut(record.response, call.request):
+    elif rules.must_fit_window and is_cut_by_context_window(record.response, call.request):
         raise ContextLengthError("the recorded answer was cut where the context window ended")
     else:
         outcome = Outcome(record)
@@ -149,10 +153,10 @@ def _ask(calls: Sequence[ModelCall], rules: _Rules) -> Flow[Outcomes]:
     """Ask the model of one call, count what it used, and store the answer."""
     (call,) = calls
     # The reader of a stream has read one model's text: no other can replace it.
-    rejects_cut = rules.rejects_cut and not rules.stream
-    exchange = Exchange(call, rules.policy, stream=rules.stream, rejects_cut=rejects_cut)
+    must_fit_window = rules.must_fit_window and not rules.stream
+    exchange = Exchange(call, rules.policy, stream=rules.stream, must_fit_window=must_fit_window)
     received = yield from exchange.send_until_answered()
-    if rejects_cut and is_cut(received.response, call.request):
+    if must_fit_window and is_cut_by_context_window(received.response, call.request):
         _count(call, received.response, received.endpoint)
         raise ContextLengthError(
             "the answer was cut where the context window ended", endpoint=received.endpoint

@@ -15,6 +15,7 @@ from ..errors import (
     RateLimitError,
 )
 from ..notices import logger, warn_once
+from ..requests.parameters import ESSENTIAL_FIELDS
 from .estimates import estimate
 from .limits import LEFT_OUT_SECONDS
 from .service_tiers import drop_refused_tier, lacks_capacity
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 REST_SECONDS = 1.0  # how long an endpoint rests after a 429 that named no time
 # the API's error codes
 UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
-NEVER_DROPPED = ("model", "messages", "input")
 
 log = logger()
 
@@ -46,8 +46,9 @@ class EndpointFailures:
         self._pool = pool
         self._policy = policy
         self._body = body
-        # How which endpoints refused the attempt; none may do so twice.
-        self._refusals: set[str] = set()
+        # The statuses with which endpoints failed; each endpoint gets another chance only once
+        # for each status.
+        self._statuses: set[tuple[str, int]] = set()
 
     def can_go_on(self, endpoint: Endpoint, error: APIError, *, reader_has_text: bool) -> bool:
         """Return whether the attempt can go on: at another endpoint, with a fresh key, or without a
@@ -78,7 +79,7 @@ class EndpointFailures:
         another_is_free = self._pool.rest(endpoint, now + seconds)
         if not error.retryable:
             return False
-        if another_is_free and self._is_first_refusal("429", endpoint):
+        if another_is_free and self._is_first_status(429, endpoint):
             warn_once(
                 f"{self._call.label}: endpoint {endpoint.name} is not used for {seconds:.2f} s "
                 f"({type(error).__name__}: {error}); now and whenever this happens again, another "
@@ -111,7 +112,7 @@ class EndpointFailures:
         transport = self._call.client.transport_of(endpoint)
         if not getattr(transport, "renewable", False) or error.status_code != 401:
             return False
-        return self._is_first_refusal("401", endpoint)
+        return self._is_first_status(401, endpoint)
 
     def _can_leave_out(self, endpoint: Endpoint, error: APIError) -> bool:
         """Leave an endpoint out that refused its key; return whether others remain."""
@@ -125,13 +126,12 @@ class EndpointFailures:
             )
         return others_remain
 
-    def _is_first_refusal(self, status: str, endpoint: Endpoint) -> bool:
-        """Return whether an endpoint refuses the attempt with a status for the first time, and note
+    def _is_first_status(self, status: int, endpoint: Endpoint) -> bool:
+        """Return whether an endpoint answers the attempt with a status for the first time, and note
         it.
         """
-        refusal = f"{status} {endpoint.name}"
-        is_first = refusal not in self._refusals
-        self._refusals.add(refusal)
+        is_first = (endpoint.name, status) not in self._statuses
+        self._statuses.add((endpoint.name, status))
         return is_first
 
 
@@ -140,7 +140,7 @@ def _drop_unsupported(body: dict[str, Any], error: APIError) -> bool:
     if "stream_options" in str(error) and body.pop("stream_options", None):
         return True  # an older server, which then reports no usage
     name = error.param
-    if error.code not in UNSUPPORTED_CODES or not isinstance(name, str) or name in NEVER_DROPPED:
+    if error.code not in UNSUPPORTED_CODES or not isinstance(name, str) or name in ESSENTIAL_FIELDS:
         return False
     if name == "max_tokens" and name in body and "max_completion_tokens" not in body:
         body["max_completion_tokens"] = body.pop(name)

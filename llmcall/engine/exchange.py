@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import APIError, RateLimitError, RequestTimeoutError
 from ..notices import logger
 from ..responses.assembler import Assembler
-from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut
+from ..responses.checks import check_chat, check_embeddings, check_fits, is_cut_by_context_window
 from ..responses.chunks import says_something, text_in, text_pieces
 from ..types import Received, Response, TokenUsage
 from .admission import Admission
@@ -44,8 +44,8 @@ class Exchange:
 
     :param call: the call that it is for; of a batch of embeddings, one whose body asks for all.
     :param stream: emit the text as it comes.
-    :param rejects_cut: an answer that the context window cut is an error, so it need not fit its
-        ``response_format``.
+    :param must_fit_window: an answer that the context window cut is an error, so it need not fit
+        its ``response_format``.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Exchange:
         policy: RetryPolicy,
         *,
         stream: bool = False,
-        rejects_cut: bool = False,
+        must_fit_window: bool = False,
     ) -> None:
         self.call = call
         self.client = call.client
         self.policy = policy
         self.stream = stream
-        self.rejects_cut = rejects_cut
+        self.must_fit_window = must_fit_window
         self.pool = call.client.pool(call.request.model)
         # Parameters that turn out to be unsupported are taken out of it.
         body = call.client.sent_body(call.request, self.pool.capabilities, stream)
@@ -170,7 +170,7 @@ class Exchange:
         check_chat(self.response)
         if self.request.expected is None:
             return
-        if self.rejects_cut and is_cut(self.response, self.request):
+        if self.must_fit_window and is_cut_by_context_window(self.response, self.request):
             return
         check_fits(self.request, self.response)
 

@@ -22,8 +22,8 @@ MOST_POINTERS = 100  # in a row; lists of fallbacks are shorter
 def lookup(call: Call) -> tuple[Call, Record | None]:
     """Return a call with its recorded answer, or with ``None`` if it has to be made.
 
-    If the call refuses the recorded answer, it becomes a further draw, under which its own answer is
-    recorded.
+    If the recorded answer does not fit the call, the call becomes a further draw, under which its
+    own answer is recorded.
 
     :raises CacheMissError: if nothing is recorded, and the cassette (without one, the cache's mode)
         forbids calls.
@@ -39,7 +39,7 @@ def lookup(call: Call) -> tuple[Call, Record | None]:
             raise _miss_error(call)
         call.check_guards()
         return call, None
-    if call.refuses(record):
+    if not call.accepts(record):
         return lookup(call.as_further_draw())
     return call, record
 
@@ -50,7 +50,7 @@ def _from_cassette(call: PreparedCall) -> Record | None:
     if record is None or call.cassette is None:
         return None
     call.note_asker(record)
-    if not call.refuses(record):
+    if call.accepts(record):
         call.cassette.count_replay()
     return record
 

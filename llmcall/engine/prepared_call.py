@@ -191,20 +191,20 @@ class PreparedCall(ABC):
             cached_calls=1, replayed_calls=replayed_calls, saved=cost, **served_amount(served)
         )
 
-    def refuses(self, record: Record) -> bool:
-        """Return whether a recorded answer does not fit the call's ``response_format``.
+    def accepts(self, record: Record) -> bool:
+        """Return whether a recorded answer fits the call's ``response_format``.
 
-        An :class:`LLMCall` records such answers, since it reads them itself; and a class may have
-        changed since the recording.
+        One that does not fit may be there: an :class:`LLMCall` reads answers itself, and records
+        them whether they fit or not; and a class may have changed since the recording.
         """
         if self.request.expected is None:
-            return False
+            return True
         from ..responses.checks import fits
 
-        return not fits(self.request, record.response)
+        return fits(self.request, record.response)
 
     def as_further_draw(self: Call) -> Call:
-        """Return the call as a further draw, recorded beside the answer that it refuses."""
+        """Return the call as a further draw, recorded beside the answer that it does not accept."""
         request = self.request
         sample = f"{request.sample or '#'}{ANEW}"
         key = key_of(request.kind, request.asked, sample)

@@ -128,9 +128,9 @@ def retry(policy: RetryPolicy, label: str, attempt: Callable[[int], Flow[T]]) ->
             if not error.retryable or stop(_state_after(number)):
                 raise
             # Nobody listens at an address of this machine, twice in a row.
-            if was_unreachable and error.is_refused_here:
+            if was_unreachable and error.is_loopback_unreachable:
                 raise
-            was_unreachable = error.is_refused_here
+            was_unreachable = error.is_loopback_unreachable
             jitter = 1 + JITTER * _random.random()
             seconds = max(policy.wait_after(number) * jitter, error.retry_after or 0.0)
             if not policy.has_time_for(seconds):
@@ -146,7 +146,7 @@ def _announce(policy: RetryPolicy, label: str, error: APIError, seconds: float) 
     error_name = type(error).__name__
     endpoint = error.endpoint or "the endpoint"
     most = policy.max_attempts
-    if error.is_refused_here:
+    if error.is_loopback_unreachable:
         most = min(most, error.attempts + 1)
     line = (
         f"{label}: attempt {error.attempts} of {most} failed at {endpoint} "

@@ -36,6 +36,9 @@ UNKEYED = frozenset(
         "extra_query",
     }
 )
+# What a request asks. An extra body does not replace these fields, and none is left out, even if the
+# server says that it does not support it.
+ESSENTIAL_FIELDS = ("model", "messages", "input")
 # Accepted from TinyTroupe's scripts, and not sent.
 ACCEPTED_UNSENT = frozenset({"echo", "enable_pydantic_model_return"})
 # In a response_format: the caller checks the answers, so that misfits are recorded as well.

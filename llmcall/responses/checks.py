@@ -193,8 +193,10 @@ def packed_vector(embedding: Any) -> bytes:
     return packed
 
 
-def is_cut(response: Mapping[str, Any], request: Request) -> bool:
-    """Return whether an answer ended at a limit that is not the caller's own."""
+def is_cut_by_context_window(response: Mapping[str, Any], request: Request) -> bool:
+    """Return whether an answer ended at a token limit that the request did not set, which is where
+    the context window ends.
+    """
     if all(choice.get("finish_reason") != "length" for choice in response["choices"]):
         return False
     max_tokens = request.asked.get("max_tokens")

@@ -266,6 +266,31 @@ def _positions(
         del item  # items may be large: keep none while waiting
 
 
+def _task_group(job: Job, context: Context, active: scopes.ActiveScope | None) -> TaskGroup:
+    """Return the group of a map's tasks, which the map's own stop and those of outer maps interrupt.
+
+    :param context: the caller's context, in which the stops are set.
+    """
+    stops = (Stop(), *context.get(current_stops, ()))
+    context.run(current_stops.set, stops)
+    return TaskGroup(job, context, active, stops, context.run(current_cassette))
+
+
+def _check_executor(executor: Executor, group: TaskGroup) -> None:
+    """Check that an executor's worker processes can get what a map's tasks need.
+
+    The executor itself would wrap an error of pickle in its own.
+
+    :raises TypeError: if the function or a setting cannot be pickled.
+    :raises ValueError: if a budget without a name is open.
+    """
+    kinds = {kind.__name__ for kind in type(executor).__mro__}
+    if "ProcessPoolExecutor" in kinds:
+        check_picklable(group.job)
+    if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
+        group.pack()
+
+
 @contextmanager
 def _open_run(job: Job, items: Any, options: MapOptions, context: Context) -> Iterator[MapRun]:
     """Prepare a run, and clean up after it.
@@ -277,16 +302,9 @@ def _open_run(job: Job, items: Any, options: MapOptions, context: Context) -> It
     except ScopeError as error:
         note_refused("a map", "llmcall.map", metering.Meter(), error)
         raise
-    cassette = context.run(current_cassette)
-    stops = (Stop(), *context.get(current_stops, ()))
-    context.run(current_stops.set, stops)
-    group = TaskGroup(job, context, active, stops, cassette)
-    kinds = {kind.__name__ for kind in type(options.executor).__mro__}
-    if "ProcessPoolExecutor" in kinds:
-        check_picklable(job)
-    if kinds & {"ProcessPoolExecutor", "ClientExecutor"}:  # the latter is Dask's
-        # Fail now if something cannot be pickled: an executor would wrap it in its own error.
-        _ = group.packed
+    group = _task_group(job, context, active)
+    if options.executor is not None:
+        _check_executor(options.executor, group)
     order = scopes.next_order()
     count = length_of(items)
     total = None if count is None else count * options.repeats

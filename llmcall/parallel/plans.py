@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..cassettes.cassette import Cassette
     from ..models.prices import Price
-    from ..scopes import Draws
+    from ..scopes import DrawCounter
     from ..types import Record, Request
     from .positions import TaskPosition
 
@@ -143,7 +143,7 @@ class Planner:
             gained = self._cassette.gained()
         self._gained = {record.cache_key: record for record, _ in gained}
 
-    def add(self, item: Any, position: TaskPosition, draws: Draws) -> None:
+    def add(self, item: Any, position: TaskPosition, draws: DrawCounter) -> None:
         """Look up what a draw of an item would ask.
 
         :param draws: those of the scope, or a copy.
@@ -167,7 +167,7 @@ class Planner:
             None if None in prices else self._context.copy().run(self._expected_cost),
         )
 
-    def _is_hit(self, item: Any, position: TaskPosition, draws: Draws) -> bool:
+    def _is_hit(self, item: Any, position: TaskPosition, draws: DrawCounter) -> bool:
         conversation = self._job.conversation(item)
         with position.enter(draws, None):
             try:

@@ -11,7 +11,7 @@ from ..scopes import reserved_name
 if TYPE_CHECKING:
     from collections import deque
 
-    from ..scopes import ActiveScope, Draws, ScopedRecord
+    from ..scopes import ActiveScope, DrawCounter, ScopedRecord
 
 # The name of the item that a task runs outside any scope, if its job wants one; else empty.
 current_item: ContextVar[str] = ContextVar("llmcall item", default="")
@@ -44,7 +44,7 @@ class TaskPosition(NamedTuple):
         """Return the item's number, from 0."""
         return self.order[-2]
 
-    def enter(self, draws: Draws, used_records: deque[ScopedRecord] | None) -> ActiveScope:
+    def enter(self, draws: DrawCounter, used_records: deque[ScopedRecord] | None) -> ActiveScope:
         """Move the current context, one of the task's own, to this position; return its scope.
 
         :param draws: the draws of its scopes.

@@ -9,23 +9,22 @@ from ..scopes import DrawNumber, Draws, ScopedRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..scopes import Counts
+    from ..scopes import Counts, DrawCounter
     from ..scopes.equal_requests import EqualRequests, RecordedAskers
 
 
-class TaskDraws(Draws):
-    """Pass the draws of one task on to its scope, which counts them.
+class TaskDraws:
+    """Pass a task's draws on to its scope, which counts them.
 
-    It remembers their numbers, so that a map that ends early can give them back.
+    The object remembers their numbers, so that a map that ends early can give them back.
 
     :param scope_draws: the draws of the scope.
     :ivar numbers: the numbers that were drawn and not given back.
     """
 
-    __slots__ = ("_is_over", "_scope_draws", "numbers")
+    __slots__ = ("__weakref__", "_is_over", "_scope_draws", "numbers", "since")
 
-    def __init__(self, scope_draws: Draws) -> None:
-        # No call of super().__init__: it counts nothing itself.
+    def __init__(self, scope_draws: DrawCounter) -> None:
         self.since = scope_draws.since
         self._scope_draws = scope_draws
         self._is_over = False
@@ -104,7 +103,7 @@ class CellDraws(Draws):
     __slots__ = ("_holders", "_scope_draws")
 
     def __init__(
-        self, scope_draws: Draws, counts_before: Counts, holders: dict[DrawNumber, set[int]]
+        self, scope_draws: DrawCounter, counts_before: Counts, holders: dict[DrawNumber, set[int]]
     ) -> None:
         super().__init__(counts_before)
         self._scope_draws = scope_draws

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict, deque
 from contextvars import copy_context
-from functools import cached_property
 from traceback import format_exception
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,12 +30,25 @@ if TYPE_CHECKING:
 
     from ..cassettes.cassette import Cassette
     from ..interrupts import Stops
-    from ..scopes import ActiveScope, Counts, DrawNumber, ScopedRecord
+    from ..scopes import ActiveScope, Counts, DrawCounter, DrawNumber, ScopedRecord
     from .jobs import Job
     from .positions import TaskPosition
     from .workers import Gained
 
 KEPT_JOBS = 8  # a worker keeps the functions of so many maps, with their clients and connections
+
+
+class PackedGroup(NamedTuple):
+    """What the worker processes of a map need.
+
+    :param state: the state of the map's process, pickled.
+    :param counts: the counts of draws before the map began, by the names of items' scopes.
+    :param gained: the records that the cassette gained before the map began, by the same names.
+    """
+
+    state: bytes
+    counts: dict[str, Counts]
+    gained: dict[str, Gained]
 
 
 class TaskGroup:
@@ -77,10 +89,11 @@ class TaskGroup:
         self._cell_draws: dict[int, CellDraws] = {}  # by cell, if rows vary
         self._holders: dict[DrawNumber, set[int]] = {}
         self._counts_before: Counts | None = None
+        self._packed: PackedGroup | None = None
         self.token = os.urandom(8).hex()
         _groups[self.token] = self
 
-    def draws_of(self, item: Any) -> Draws:
+    def draws_of(self, item: Any) -> DrawCounter:
         """Return what counts an item's draws: those of its scope, or in a cell the cell's own."""
         if self.active is None:
             return Draws()
@@ -93,18 +106,17 @@ class TaskGroup:
             self._cell_draws[item.cell] = draws
         return self._cell_draws[item.cell]
 
-    @cached_property
-    def packed(self) -> tuple[bytes, dict[str, Counts], dict[str, Gained]]:
-        """Return the state for worker processes, and what happened before the map began.
+    def pack(self) -> PackedGroup:
+        """Return what worker processes need, packed by the first call.
 
-        :returns: the pickled state; by the names of items' scopes, the counts of draws; by the same
-            names, the records that the cassette gained.
         :raises ValueError: if a budget without a name is open.
         :raises TypeError: if a setting is a function that cannot be pickled.
         """
-        return self.context.copy().run(self._packed)
+        if self._packed is None:
+            self._packed = self.context.copy().run(self._pack)
+        return self._packed
 
-    def _packed(self) -> tuple[bytes, dict[str, Counts], dict[str, Gained]]:
+    def _pack(self) -> PackedGroup:
         gained = self.cassette.gained() if self.cassette is not None else []
         counts: dict[str, Counts] = {}
         by_item: defaultdict[str, Gained] = defaultdict(list)
@@ -117,7 +129,7 @@ class TaskGroup:
                 if record.scope.startswith(prefix):
                     by_item[record.scope[len(prefix) :].partition("/")[0]].append((record, order))
             gained = [(record, order) for record, order in gained if not record.scope]
-        return pack_state(self.cassette, gained), counts, by_item
+        return PackedGroup(pack_state(self.cassette, gained), counts, by_item)
 
 
 # The groups of this process, by token.
@@ -157,15 +169,15 @@ class Task:
     def __reduce__(self) -> tuple[Any, ...]:
         group = self.group
         name = self.position.name
-        state, counts, gained = group.packed
+        packed = group.pack()
         return _unpickled, (
             group.token,
-            state,
+            packed.state,
             group.job,
             self.item,
             self.position,
-            counts.get(name, {}),
-            gained.get(name, []),
+            packed.counts.get(name, {}),
+            packed.gained.get(name, []),
         )
 
 
@@ -228,7 +240,7 @@ def _run(
     job: Job,
     item: Any,
     position: TaskPosition,
-    draws: Draws,
+    draws: DrawCounter,
     outer_stops: Stops,
     used_records: deque[ScopedRecord] | None,
 ) -> TaskResult:

@@ -3,7 +3,7 @@
 from .arms import Arm, arm, seed
 from .bound import Bound, bind
 from .call_order import CallOrder
-from .draws import Draw, Draws
+from .draws import Draw, DrawCounter, Draws
 from .equal_requests import RecordedAskers, take_misplaced
 from .names import is_reserved_name, path_before_items, reserved_name, without_repeats
 from .numbers import ArmPath, Counts, DrawNumber, ScopedRequest, split_counts
@@ -34,6 +34,7 @@ __all__ = [
     "CallOrder",
     "Counts",
     "Draw",
+    "DrawCounter",
     "DrawNumber",
     "Draws",
     "RecordedAskers",

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from ..askers import current as current_asker
 from ..notices import warn_once
@@ -25,6 +26,47 @@ from .numbers import ArmPath, Counts, DrawNumber, ScopedRequest, TakenNumbers
 
 # Held for microseconds only, and never while a caller's code runs.
 _lock = process_lock(__name__)
+
+
+class DrawCounter(Protocol):
+    """What counts the draws of a scope: :class:`Draws`, or what passes them on to one."""
+
+    since: float
+
+    def equal_requests(
+        self, request: ScopedRequest, source: object, read_askers: Callable[[], RecordedAskers]
+    ) -> EqualRequests:
+        """Return the equal requests of a scope."""
+        ...
+
+    def take(
+        self,
+        request: ScopedRequest,
+        asker: str | None = None,
+        equal_requests: EqualRequests | None = None,
+    ) -> int:
+        """Take a number for a draw and return it."""
+        ...
+
+    def claim(self, request: ScopedRequest, number: int) -> None:
+        """Take a certain number, which was taken elsewhere."""
+        ...
+
+    def claim_from_task(self, request: ScopedRequest, number: int) -> None:
+        """Take a number that a bound function took in another process."""
+        ...
+
+    def give_back(self, request: ScopedRequest, number: int) -> None:
+        """Free a number."""
+        ...
+
+    def end(self, request: ScopedRequest, stored_at: float | None) -> None:
+        """Note that a call has its answer."""
+        ...
+
+    def counts(self) -> Counts:
+        """Return the counts, for another process to continue."""
+        ...
 
 
 class Draws:
@@ -259,7 +301,7 @@ class Draw:
 
     def __init__(
         self,
-        draws: Draws,
+        draws: DrawCounter,
         request: ScopedRequest,
         source: object = None,
         read_askers: Callable[[], RecordedAskers] = RecordedAskers,

@@ -29,7 +29,7 @@ from ..errors import ScopeError
 from ..system import after_fork_in_child, process_lock, this_process
 from . import workers
 from .call_order import CallOrder, next_order_in
-from .draws import Draw, Draws
+from .draws import Draw, DrawCounter, Draws
 from .equal_requests import RecordedAskers
 from .generators import (
     IN_A_GENERATOR,
@@ -99,7 +99,7 @@ class ActiveScope:
     def __init__(
         self,
         path: str,
-        draws: Draws,
+        draws: DrawCounter,
         scope: Scope | None = None,
         generators: tuple[OpeningGenerator, ...] = (),
         without_default: ActiveScope | None = None,
@@ -153,7 +153,7 @@ class ActiveScope:
             self.draws, ScopedRequest(self.path, request_key, self.arm), source, read_askers
         )
 
-    def copy(self, draws: Draws | None = None, order: CallOrder | None = None) -> ActiveScope:
+    def copy(self, draws: DrawCounter | None = None, order: CallOrder | None = None) -> ActiveScope:
         """Return a copy of this scope for another context.
 
         :param draws: counts the draws there; ``None`` counts them together with those here.

@@ -23,7 +23,7 @@ from ..config import resolve as config
 from ..errors import ScopeError
 from ..notices import warn_once
 from ..system import after_fork_in_child
-from .draws import Draws
+from .draws import DrawCounter, Draws
 from .equal_requests import EqualRequests
 from .numbers import ArmPath, Counts, DrawNumber, ScopedRequest
 from .scoped_record import ScopedRecord
@@ -210,11 +210,11 @@ def take_all(queue: deque[Any]) -> list[Any]:
 
 # By token, what counts an arm's draws in this process, and what gathers its records: both live as
 # long as the arm's scope.
-_draws: WeakValueDictionary[str, Draws] = WeakValueDictionary()
+_draws: WeakValueDictionary[str, DrawCounter] = WeakValueDictionary()
 _used_records: WeakValueDictionary[str, deque[ScopedRecord]] = WeakValueDictionary()
 
 
-def register_arm(draws: Draws, used_records: deque[ScopedRecord] | None) -> str:
+def register_arm(draws: DrawCounter, used_records: deque[ScopedRecord] | None) -> str:
     """Return a token for an arm of this process, for the draws that worker processes send.
 
     :param draws: counts its draws.
@@ -227,7 +227,7 @@ def register_arm(draws: Draws, used_records: deque[ScopedRecord] | None) -> str:
     return token
 
 
-def registered_arm(token: str) -> tuple[Draws, deque[ScopedRecord] | None] | None:
+def registered_arm(token: str) -> tuple[DrawCounter, deque[ScopedRecord] | None] | None:
     """Return what counts an arm's draws and gathers its records, or ``None`` if the arm is not of this
     process.
     """

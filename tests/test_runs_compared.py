@@ -224,6 +224,22 @@ def market_of(name: str, answer: str, verb: str, top_p: float | None) -> Path:
     return written(name, records)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("see «word»now", "see (word)then", "[-see «word-] {+see (word+} … [-»now-] {+)then+}"),
+        ("a, longword. Z", "a; longword cat Z", "[-a, longword-] {+a; longword+} … [-.-] {+cat+}"),
+    ],
+)
+def test_the_words_beside_a_changed_mark_are_the_same_in_both_prompts(
+    before: str, after: str, told: str
+) -> None:
+    """They end before the next change, whose words stand in its own brackets."""
+    one = written("a.jsonl", [chat(before, "Yes.", "lisa#0")])
+    other = written("b.jsonl", [chat(after, "Yes.", "lisa#0")])
+    assert str(llmcall.compare(one, other)).endswith(f"the prompt changed: {told}")
+
+
 def compare_later(verb: str, top_p: float | None) -> llmcall.Comparison:
     """Compare runs that part by chance in the first call, and in which more may change later."""
     one = market_of("a.jsonl", "does.", "buy", None)

@@ -9,6 +9,26 @@ from typing import NamedTuple
 from .forms import Form
 
 
+class Turn(NamedTuple):
+    """Where a call stands in its actor's run.
+
+    :param place: its place among the actor's calls, from 0.
+    :param call_count: the number of these calls.
+    """
+
+    place: int
+    call_count: int
+
+    @property
+    def share(self) -> float:
+        """Return the share of the actor's calls that come before it."""
+        return self.place / self.call_count
+
+    def is_before(self, other: Turn) -> bool:
+        """Return whether it comes before another actor's turn by its place and by its share."""
+        return self.place < other.place and self.share < other.share
+
+
 class Change(NamedTuple):
     """One answer that two runs gave differently.
 
@@ -25,6 +45,11 @@ class Change(NamedTuple):
     theirs: Mapping[Hashable, Form]
     call_count: int
 
+    @property
+    def turn(self) -> Turn:
+        """Return where its call stands in its actor's run."""
+        return Turn(self.place, self.call_count)
+
 
 class Part(NamedTuple):
     """One part of a changed answer, which prompts may quote.
@@ -37,10 +62,6 @@ class Part(NamedTuple):
     change: Change
     location: Hashable
     order: int
-
-
-# The place of an answer's call in its actor's run, and the number of calls there.
-Turn = tuple[int, int]
 
 
 class Parts:
@@ -62,7 +83,7 @@ class Parts:
         """Add a part of an answer, and return it."""
         part = Part(change, location, self._count)
         self._count += 1
-        self.by_turn.setdefault((change.place, change.call_count), []).append(part)
+        self.by_turn.setdefault(change.turn, []).append(part)
         scope = change.scope
         self._by_scope.setdefault(scope, []).append(part)
         while "/" in scope:
@@ -76,8 +97,8 @@ class Parts:
 
     def note_passed(self, part: Part) -> None:
         """Note that the call that gave a part was passed."""
-        turn = part.change.place, part.change.call_count
-        insort(self.passed_by_turn.setdefault(turn, []), part, key=order_of)
+        passed = self.passed_by_turn.setdefault(part.change.turn, [])
+        insort(passed, part, key=order_of)
 
 
 def order_of(part: Part) -> int:

@@ -83,8 +83,10 @@ class Comparison:
             pairs = [pair._replace(round=_round(pair, run, other)) for pair in pairs]
             self.pairs += pairs
             parting, later = causes_by_scope[scope]
-            self.parted += [_parting(parting, pairs)] if parting else []
-            self.later += [_parting(later, pairs)] if later else []
+            if parting is not None:
+                self.parted.append(_parting(parting, pairs))
+            if later is not None:
+                self.later.append(_parting(later, pairs))
 
     @cached_property
     def rows(self) -> list[Row]:

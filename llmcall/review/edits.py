@@ -17,6 +17,7 @@ from ..requests.keys import key_of
 from ..requests.normalizers import normalizer
 from ..requests.plain_data import map_texts
 from ..types import message_text
+from .texts import padded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -301,7 +302,7 @@ def _pieces(text: str) -> frozenset[str]:
 
 def _contains(words: Sequence[str], part: Sequence[str]) -> bool:
     """Return whether some words stand in a row among others."""
-    return f" {' '.join(part)} " in f" {' '.join(words)} "
+    return padded(part) in padded(words)
 
 
 def _excerpt(text: str) -> str:

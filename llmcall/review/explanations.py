@@ -23,7 +23,7 @@ from .order import AFTER, CameBefore, Order
 from .progress import Actor
 from .quotes import LONG_ANSWER, Admits, ChangedAnswerIndex, FormPair, Quote, Rest
 from .repeats import CONTEXTS, PROMPT_FIELDS, Repeats
-from .texts import text_of
+from .texts import padded, text_of
 from .unquoted import quotes_between, without_quotes
 
 Normalize = Callable[[str], str] | None
@@ -112,16 +112,15 @@ class Explanations:
         """The smallest share of its actor's calls that any changed answer has up to each call."""
         shares: dict[int, float] = {}
         for change in self._changes:
-            share = change.place / change.call_count
-            shares[change.place] = min(share, shares.get(change.place, 1))
+            shares[change.place] = min(change.turn.share, shares.get(change.place, 1))
         places = range(max(shares, default=-1) + 1)
         return list(accumulate((shares.get(place, 1) for place in places), min))
 
     def any_before(self, actor: Actor) -> bool:
         """Return whether any changed answer came before an actor's next call."""
-        place, share = actor.progress(actor.next_place)
-        last = min(place, len(self._earliest_shares)) - 1
-        return last >= 0 and self._earliest_shares[last] < share
+        turn = actor.next_turn
+        last = min(turn.place, len(self._earliest_shares)) - 1
+        return last >= 0 and self._earliest_shares[last] < turn.share
 
     @cached_property
     def _by_word(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
@@ -288,10 +287,8 @@ def _changed_words(before: str, after: str) -> ChangedWords:
 
 def _has_words(answer_forms: Mapping[Hashable, Form], words: tuple[str, ...]) -> bool:
     """Return whether an answer holds some words in this order."""
-    sought = f" {' '.join(words)} "
-    return bool(words) and any(
-        sought in f" {' '.join(form.words)} " for form in answer_forms.values()
-    )
+    sought = padded(words)
+    return bool(words) and any(sought in padded(form.words) for form in answer_forms.values())
 
 
 def _plain_text(value: Any) -> str:

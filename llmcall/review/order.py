@@ -40,15 +40,13 @@ class Order:
         """Return whether an answer came before an actor's next call, as far as rounds tell."""
         if change.scope == actor.scope:
             return BEFORE if change.place < actor.next_place else AFTER
-        return self.turn_order(actor, (change.place, change.call_count))
+        return self.turn_order(actor, change.turn)
 
     def turn_order(self, actor: Actor, turn: Turn) -> int:
         """Return whether a turn of other actors comes before an actor's next call."""
-        other_call = turn[0], turn[0] / turn[1]
-        next_call = actor.progress(actor.next_place)
-        if other_call[0] < next_call[0] and other_call[1] < next_call[1]:
+        if turn.is_before(actor.next_turn):
             return BEFORE
-        return AFTER if other_call[0] > next_call[0] and other_call[1] > next_call[1] else BESIDE
+        return AFTER if actor.next_turn.is_before(turn) else BESIDE
 
     def parts_before(self, actor: Actor, parts: Parts, came_before: CameBefore) -> Iterator[Part]:
         """Yield the parts that came before an actor's next call, in their order.

@@ -41,8 +41,12 @@ def paired(
     begin = _first_difference(ours, theirs)
     keys, other_keys = (list(map(request_key, records[begin:])) for records in (ours, theirs))
     matcher = difflib.SequenceMatcher(None, keys, other_keys, autojunk=False)
-    for kind, *bounds in (("equal", -begin, 0, -begin, 0), *matcher.get_opcodes()):
-        index, end, other_index, other_end = (begin + bound for bound in bounds)
+    opcodes = [("equal", 0, begin, 0, begin)]
+    opcodes += [
+        (kind, begin + index, begin + end, begin + other_index, begin + other_end)
+        for kind, index, end, other_index, other_end in matcher.get_opcodes()
+    ]
+    for kind, index, end, other_index, other_end in opcodes:
         while (
             index < end
             and other_index < other_end

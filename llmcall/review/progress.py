@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from .changes import Turn
 from .pairs import Pair
 
 
@@ -40,9 +41,10 @@ class Actor:
         self.parting: Cause | None = None
         self.later: Cause | None = None
 
-    def progress(self, place: int) -> tuple[int, float]:
-        """Return how far a call is in the run: its place, and its share of the actor's calls."""
-        return place, place / len(self.calls)
+    @property
+    def next_turn(self) -> Turn:
+        """Return where the next call stands in the actor's run."""
+        return Turn(self.next_place, len(self.calls))
 
     def is_done(self) -> bool:
         """Return whether all calls were passed."""

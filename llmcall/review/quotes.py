@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import product
-from operator import or_
 from typing import NamedTuple
 
 from .changes import Change, Part, Parts
@@ -122,8 +121,8 @@ def _beginning_with(
 
     Each first word alone is a key of the table, too.
     """
-    is_first_word = words[:1] in table
-    for length in range(len(words) + 1 if is_first_word else 1):
+    most = len(words) if words[:1] in table else 0
+    for length in range(most + 1):
         by_other_words = table.get(words[:length])
         if not by_other_words:
             continue
@@ -184,9 +183,12 @@ def _may_differ(rest: Rest, other: Rest, pair: FormPair, common: int) -> bool:
 
     :param common: how many words they have in common.
     """
-    is_over = [len(form.words) <= common for form in pair]
-    goes_on = [_goes_on(rest, pair[0], common), _goes_on(other, pair[1], common)]
-    return any(goes_on) and all(map(or_, is_over, goes_on))
+    form, other_form = pair
+    goes_on = _goes_on(rest, form, common)
+    other_goes_on = _goes_on(other, other_form, common)
+    is_over = len(form.words) <= common
+    is_other_over = len(other_form.words) <= common
+    return (goes_on or other_goes_on) and (goes_on or is_over) and (other_goes_on or is_other_over)
 
 
 def _goes_on(rest: Rest, form: Form, common: int) -> bool:

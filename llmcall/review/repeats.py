@@ -14,7 +14,7 @@ from ..requests.contents import strings_in
 from ..types import Record
 from .changes import Part, Parts, Turn
 from .forms import Form
-from .texts import padded_words, text_of
+from .texts import padded, padded_words_of, text_of
 
 PROMPT_FIELDS = ("messages", "input", "arguments", "body")  # the fields that contain what was said
 CONTEXTS = (2, 1)  # words before a quote by which the same place of other prompts is known
@@ -40,7 +40,7 @@ class Repeats:
         self._sources = list(sources)
         self._forms_of = forms_of
         self._calls_with: dict[str, dict[tuple[str, ...], tuple[int, int]]] = {}
-        self._continuations: dict[tuple[str, str], list[Continuation]] = {}
+        self._continuations: dict[tuple[str, tuple[str, ...]], list[Continuation]] = {}
         self._answers_by_turn: dict[tuple[int, int], AnswersOfTurn] = {}
         self._groups: dict[Parts, list[Group]] = {}
 
@@ -88,10 +88,10 @@ class Repeats:
         :param form: what is quoted.
         :param group: the parts that may be quoted.
         """
-        words = _padded_words(form)
-        lag = place - group.turn[0]
+        words = padded(form.words)
+        lag = place - group.turn.place
         fitting_actors, differing_actors = group.actors, 0
-        for continuation in self._continuations_of(scope, " ".join(context)):
+        for continuation in self._continuations_of(scope, context):
             if continuation.place == place or continuation.place < lag:
                 continue
             answers = self._answers_of_turn(continuation.place - lag, continuation.run)
@@ -103,10 +103,10 @@ class Repeats:
         for actor in _members(fitting_actors & differing_actors):
             yield group.parts[actor]
 
-    def _continuations_of(self, scope: str, context: str) -> list[Continuation]:
+    def _continuations_of(self, scope: str, context: tuple[str, ...]) -> list[Continuation]:
         """Return what follows some words in the prompts of an actor."""
         if (scope, context) not in self._continuations:
-            sought = f" {context} " if context else ""
+            sought = padded(context) if context else ""
             continuations = (
                 Continuation(place, run, list(_texts_after(record, sought)))
                 for place, call in enumerate(self._actors[scope])
@@ -168,7 +168,7 @@ class AnswersOfTurn:
         """Add an actor's answer."""
         for location, form in forms.items():
             if form.words:
-                words = _padded_words(form)
+                words = padded(form.words)
                 by_words = self._by_words.setdefault(location, {})
                 by_words.setdefault(words, []).append(actor)
                 self._lengths.setdefault(location, set()).add(len(words))
@@ -243,13 +243,8 @@ def _calls_with(calls: Calls) -> dict[tuple[str, ...], tuple[int, int]]:
 def _texts_after(record: Record, context: str) -> Iterator[tuple[str, int]]:
     """Yield where some words end in what was asked; without these, where each text begins."""
     for text in prompt_texts(record):
-        words = padded_words(text)
+        words = padded_words_of(text)
         index = words.find(context)
         while index >= 0:
             yield words, max(0, index + len(context) - 1)
             index = words.find(context, index + 1) if context else -1
-
-
-def _padded_words(form: Form) -> str:
-    """Return the words of an answer, as they are compared, with blanks between and around them."""
-    return f" {' '.join(form.words)} "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -66,10 +67,15 @@ def text_of(text: str) -> Text:
     return Text(tokens, blanks, tuple(words), word_tokens, [*ranks, len(words)])
 
 
+def padded(words: Iterable[str]) -> str:
+    """Return words with blanks between and around them, so that only whole words are found in it."""
+    return f" {' '.join(words)} "
+
+
 @lru_cache(maxsize=4096)
-def padded_words(text: str) -> str:
-    """Return the words of a text, as they are compared, with blanks between and around them."""
-    return f" {' '.join(text_of(text).words)} "
+def padded_words_of(text: str) -> str:
+    """Return the words of a text, as they are compared; see :func:`padded`."""
+    return padded(text_of(text).words)
 
 
 def _is_symbol(character: str) -> bool:

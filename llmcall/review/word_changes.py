@@ -24,10 +24,15 @@ def word_changes(before: str, after: str) -> str:
     If only blanks or marks differ, the words beside them are shown as well.
     """
     changes = []
-    for passage in passages(before, after)[:CHANGES_SHOWN]:
+    changed = passages(before, after)
+    previous_ends = [0, *(passage.end for passage in changed)]
+    next_begins = [*(passage.begin for passage in changed[1:]), len(before)]
+    for passage, begin, end in zip(
+        changed[:CHANGES_SHOWN], previous_ends, next_begins, strict=False
+    ):
         gone, new = (one_line(piece, TEXT_CHARACTERS) for piece in pieces(passage, before, after))
         if not WORD.search(gone + new):
-            around = pieces(_with_words(passage, before), before, after)
+            around = pieces(_with_words(passage, before, begin, end), before, after)
             gone, new = (shortened(piece, TEXT_CHARACTERS) for piece in around)
         marked = [f"[-{printable(gone)}-]"] if gone.strip() else []
         marked += [f"{{+{printable(new)}+}}"] if new.strip() else []
@@ -37,11 +42,15 @@ def word_changes(before: str, after: str) -> str:
     return " … ".join(filter(None, changes))
 
 
-def _with_words(passage: Passage, before: str) -> Passage:
-    """Return a passage with the words that stand beside it in both texts."""
-    ahead = WORD_AT_END.search(before[: passage.begin])
-    behind = WORD_AT_START.match(before[passage.end :])
-    left = min(len(ahead[0]) if ahead else 0, passage.asked_begin)
+def _with_words(passage: Passage, before: str, begin: int, end: int) -> Passage:
+    """Return a passage with the words that stand beside it in both texts.
+
+    :param begin: the end of the passage ahead of it; what follows is the same in both texts.
+    :param end: the beginning of the next passage.
+    """
+    ahead = WORD_AT_END.search(before[begin : passage.begin])
+    behind = WORD_AT_START.match(before[passage.end : end])
+    left = len(ahead[0]) if ahead else 0
     right = len(behind[0]) if behind else 0
     return Passage(
         passage.begin - left,

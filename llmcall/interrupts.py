@@ -18,13 +18,13 @@ class Stop(Future[None]):
     A call that waits for its server goes on, and its answer is stored if it comes.
 
     :ivar thread: the identifier of the thread that runs the map and gets its results.
-    :ivar is_left: whether the map ended while items were still running; nobody waits for them.
+    :ivar is_abandoned: whether the map ended while items were still running; nobody waits for them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.thread = threading.get_ident()
-        self.is_left = False
+        self.is_abandoned = False
 
 
 # Those of each ``map`` that the current context is in.
@@ -55,9 +55,9 @@ def check_stops(stops: Stops) -> None:
         raise KeyboardInterrupt("the map that this call belongs to was interrupted")
 
 
-def is_left(stops: Stops) -> bool:
-    """Return whether a ``map`` left the item that a context runs.
+def in_abandoned_map(stops: Stops) -> bool:
+    """Return whether a context runs an item that its ``map`` no longer waits for.
 
     :param stops: those of the context's maps.
     """
-    return any(stop.is_left for stop in stops)
+    return any(stop.is_abandoned for stop in stops)

@@ -132,6 +132,7 @@ class ResponseCache:
         replaces = mode == "rewrite" or (mode == "refresh" and key not in self._refreshed_keys)
         if replaces:
             self._unstored.discard(key)
+        # The answer that came first counts, even if only memory has it.
         packed = self._unstored.get(key) or packed
         try:
             is_stored = self.storage.put(key, packed, replace=replaces)

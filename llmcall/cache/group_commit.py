@@ -14,8 +14,9 @@ from . import statements
 if TYPE_CHECKING:
     from .connections import Connections
 
-    # its key, when it is stored (seconds since the epoch), and its bytes
-    NewRow = tuple[str, float, bytes]
+    # A row's values as the statement takes them: its key, when it is stored (seconds since the
+    # epoch), and its bytes.
+    RowValues = tuple[str, float, bytes]
 
 # SQLite before 3.32 takes 999 values in a statement, and a row has three.
 LARGEST_GROUP = 300
@@ -28,7 +29,7 @@ class _WaitingRow:
     :ivar was_stored: whether all rows of its group were stored; ``None`` until they are written.
     """
 
-    def __init__(self, row: NewRow) -> None:
+    def __init__(self, row: RowValues) -> None:
         self.row = row
         self.is_taken = False
         self.was_stored: bool | None = None
@@ -46,7 +47,7 @@ class GroupCommit:
         self._replace = replace
         self._waiting: deque[_WaitingRow] = deque()
 
-    def put(self, row: NewRow) -> bool:
+    def put(self, row: RowValues) -> bool:
         """Store a row, together with those of other threads that wait to store theirs.
 
         :returns: whether all rows of the group were stored.

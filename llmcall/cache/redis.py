@@ -70,7 +70,7 @@ class RedisStorage:
     :raises ConfigError: if the address is wrong.
     """
 
-    is_near = False
+    is_on_server = True
 
     def __init__(self, address: str) -> None:
         self.location: str = without_password(address)

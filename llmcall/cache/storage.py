@@ -48,12 +48,12 @@ class SqliteStorage:
     those that write may also raise ``OSError``. The number of rows hardly affects the time for
     reading or storing one. :class:`~llmcall.cache.redis.RedisStorage` has the same methods.
 
-    :ivar is_near: whether a look-up takes microseconds and waits for nobody, so that an event loop
-        may wait for it.
+    :ivar is_on_server: whether a look-up waits for a server, as an event loop must not. Here it takes
+        microseconds.
     :param directory: with ``~`` and variables as diskcache expands them.
     """
 
-    is_near = True
+    is_on_server = False
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         folder = os.path.abspath(os.path.expandvars(os.path.expanduser(directory)))

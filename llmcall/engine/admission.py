@@ -140,7 +140,7 @@ class Admission:
         reservation = self.reservation = budgets.Reservation()
         while True:
             reserve = Do(lambda: reservation.reserve(self._amounts()))
-            seconds = reserve.perform() if reservation.is_near else (yield reserve)
+            seconds = reserve.perform() if reservation.is_in_memory else (yield reserve)
             if seconds is None:
                 return
             yield from self._wait(

@@ -221,12 +221,12 @@ class Reservation:
 
     :ivar wakeup: is done when there is reason to look again.
     :ivar used: what the attempt used, once that is known.
-    :ivar is_near: whether all is kept in memory, so that no thread need wait for it.
+    :ivar is_in_memory: whether no open budget has a name, so that no thread waits for a file or server.
     """
 
     def __init__(self) -> None:
         self.wakeup: Future[None] = Future()
-        self.is_near = all(each.name is None for each in tuple(open_budgets))
+        self.is_in_memory = all(each.name is None for each in tuple(open_budgets))
         self.used: Amounts | None = None
         self._entries: list[tuple[Ledger, str]] = []
         self._is_closed = False

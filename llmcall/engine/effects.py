@@ -250,8 +250,8 @@ Flow = Generator[Effect | Emit, Any, T]
 
 
 def with_cache(cache: ResponseCache, function: Callable[..., T], *args: Any) -> Flow[T]:
-    """Call a function that reads a cache: at once if that takes microseconds, else as an effect."""
-    if cache.storage.is_near:
+    """Call a function that reads a cache: as an effect if it waits for a server, else at once."""
+    if not cache.storage.is_on_server:
         return function(*args)
     result: T = yield Do(partial(function, *args))
     return result

@@ -157,7 +157,7 @@ class Exchange:
         self._check()
         self._note_use(endpoint, admission)
         reservation = admission.reservation
-        if reservation is not None and not reservation.is_near:
+        if reservation is not None and not reservation.is_in_memory:
             yield Do(reservation.close)
         if self.stream and chunks is None:
             yield Emit("".join(text_pieces(self.response)))

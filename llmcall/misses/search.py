@@ -8,10 +8,11 @@ compared. A hundred thousand records take a second or two.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from heapq import nlargest
+from operator import itemgetter
 from typing import NamedTuple
 
 from ..display.formatting import counted
@@ -76,11 +77,11 @@ def search(request: Request, source: Source | None) -> SearchResult:
         )
     probes = _Probes(request)
     try:
-        rows = nlargest(MOST_READ, source.rows, key=probes.contained_in)
+        best_rows = nlargest(MOST_READ, probes.with_counts(source.rows), key=itemgetter(0))
     except (CacheError, OSError) as error:
         return SearchResult(looked_in=source.name, problem=str(error))
     candidates: list[tuple[float, Record]] = []
-    for _, read in rows:
+    for _, (_, read) in best_rows:
         # A damaged record cannot be the nearest one.
         with suppress(CacheError):
             record = read()
@@ -98,7 +99,7 @@ def search(request: Request, source: Source | None) -> SearchResult:
 class _Probes:
     """Pieces of a request that are looked for in the bytes of records.
 
-    :ivar record_count: how many records were searched.
+    :ivar record_count: how many records :meth:`with_counts` searched.
     :ivar is_scope_recorded: whether one of them is in the request's scope path.
     """
 
@@ -113,14 +114,15 @@ class _Probes:
         # Many records may share one long text.
         self._pieces_in_shared = lru_cache(SHARED_TEXTS)(self._pieces_in)
 
-    def contained_in(self, row: Row) -> int:
-        """Return how many of the probes a record contains."""
-        record_bytes, *shared_bytes = row[0]
-        pieces = self._pieces_in(record_bytes).union(*map(self._pieces_in_shared, shared_bytes))
-        self.record_count += 1
-        if self._scope in pieces:
-            self.is_scope_recorded = True
-        return len(pieces)
+    def with_counts(self, rows: Iterable[Row]) -> Iterator[tuple[int, Row]]:
+        """Yield for each record the number of probes that it contains, and its row."""
+        for row in rows:
+            record_bytes, *shared_bytes = row[0]
+            pieces = self._pieces_in(record_bytes).union(*map(self._pieces_in_shared, shared_bytes))
+            self.record_count += 1
+            if self._scope in pieces:
+                self.is_scope_recorded = True
+            yield len(pieces), row
 
     def _pieces_in(self, content: bytes) -> set[bytes]:
         return {piece for piece in self._pieces if piece in content}

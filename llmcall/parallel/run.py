@@ -310,8 +310,8 @@ class MapRun:
         self._threads.close()
         futures = list(self._under_way.values())
         if any(future is None or not future.done() for future in futures):
-            self._group.stops[0].is_left = True
-            scopes.note_left()
+            self._group.stops[0].is_abandoned = True
+            scopes.note_abandoned()
 
 
 def _result_of(future: Future[TaskResult] | None) -> TaskResult:

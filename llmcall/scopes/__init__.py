@@ -24,7 +24,7 @@ from .scope import (
 from .scoped_record import ScopedRecord
 from .served import note_served
 from .worker_draws import take_all, warn_of_refresh
-from .workers import note_left
+from .workers import note_abandoned
 
 __all__ = [
     "ActiveScope",
@@ -51,7 +51,7 @@ __all__ = [
     "inherited",
     "is_reserved_name",
     "next_order",
-    "note_left",
+    "note_abandoned",
     "note_served",
     "path_before_items",
     "reserved_name",

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..askers import current as current_asker
 from ..notices import warn_once
@@ -69,6 +69,19 @@ class DrawCounter(Protocol):
         ...
 
 
+class _Caller(NamedTuple):
+    """Who makes a draw.
+
+    :param thread: the thread's identifier.
+    :param task: the identifier of its asyncio task, or of ``None``.
+    :param asker: the asker's name, or ``None`` if askers have no names.
+    """
+
+    thread: int
+    task: int
+    asker: str | None
+
+
 class Draws:
     """Count the draws of one outermost scope.
 
@@ -100,8 +113,8 @@ class Draws:
             self._taken_numbers[arm] = TakenNumbers(numbers)
         # Numbers that were given back and are not among the free ones yet.
         self._returned: deque[DrawNumber] = deque()
-        # Thread, task and asker of a request's last draw, until its call ends.
-        self._under_way: dict[ScopedRequest, tuple[int, int, str | None]] = {}
+        # Who made a request's last draw, until its call ends.
+        self._under_way: dict[ScopedRequest, _Caller] = {}
         # Who asks a request, if askers have names.
         self._equal_requests: dict[ScopedRequest, EqualRequests] = {}
         # By path and key: who took each number in an arm, if askers have names.
@@ -143,17 +156,17 @@ class Draws:
         :param asker: who asks, if askers have names.
         :param equal_requests: the equal requests of the scope, if askers have names.
         """
-        caller = threading.get_ident(), id(current_task()), asker
+        caller = _Caller(threading.get_ident(), id(current_task()), asker)
         with _lock:
             self._accept_returned()
             number = self._free_number(request, asker, equal_requests)
             self._take(request, number)
             other_caller = self._under_way.get(request, caller)
             self._under_way[request] = caller
-        if equal_requests is not None and other_caller[2] != asker:
+        if equal_requests is not None and other_caller.asker != asker:
             equal_requests.were_at_once = True
-        if other_caller != caller and other_caller[2] == asker:
-            callers = "threads" if other_caller[0] != caller[0] else "tasks"
+        if other_caller != caller and other_caller.asker == asker:
+            callers = "threads" if other_caller.thread != caller.thread else "tasks"
             warn_once(
                 f"two {callers} in the scope {request.path!r} make the same request at the same time: timing decides "
                 f"which of them gets which draw, and a replay may swap their answers. Give each {callers[:-1]} its own "

@@ -3,9 +3,10 @@
 A replay gives each asker its recorded draws, in their order. An asker without a draw of its own gets
 the lowest one left.
 
-The number of a maker may differ, as if a program shuffles its actors before it makes a task for each.
-So if one maker made all askers that were recorded, an asker of a maker with another number counts as
-the recorded one of the same name below its maker.
+An asker's name begins with its maker's: ``task actor 0`` made ``task actor 0/thread vote 1``. If a
+program shuffles its actors and then makes a task for each, a replay may number these tasks otherwise.
+So if one maker made all recorded askers, the numbers in the maker's name do not matter:
+``task actor 2/thread vote 1`` gets what was recorded for ``task actor 0/thread vote 1``.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class RecordedAskers(NamedTuple):
     is_recording: bool = False
 
 
-class _Makers:
-    """The maker that all recorded askers have in common, and makers of other numbers.
+class _SharedMaker:
+    """The maker of all recorded askers, which may have another number in this run.
 
-    :param names: of the recorded askers.
+    :param names: the names of the recorded askers.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -41,18 +42,19 @@ class _Makers:
         parts = [name.split(SEPARATOR) for name in recorded]
         levels = zip(*parts, strict=False)
         shared = list(takewhile(lambda level: len(set(level)) == 1, levels))
+        # How many parts of a name are the maker's.
         self._depth = len(shared) if len(recorded) > 1 else 0
-        self._recorded = {self._unnumbered(name): name for name in recorded}
+        self._recorded = {self._without_maker_numbers(name): name for name in recorded}
 
     def maker_of(self, asker: str) -> list[str]:
         """Return the parts of an asker's name that name its maker."""
         return asker.split(SEPARATOR)[: self._depth]
 
-    def counterpart(self, asker: str) -> str | None:
-        """Return the recorded asker that an asker counts as, or ``None``."""
-        return self._recorded.get(self._unnumbered(asker))
+    def recorded_asker(self, asker: str) -> str | None:
+        """Return the recorded asker whose name differs at most in its maker's numbers, or ``None``."""
+        return self._recorded.get(self._without_maker_numbers(asker))
 
-    def _unnumbered(self, asker: str) -> tuple[str, ...]:
+    def _without_maker_numbers(self, asker: str) -> tuple[str, ...]:
         parts = asker.split(SEPARATOR)
         return (*map(unnumbered, parts[: self._depth]), *parts[self._depth :])
 
@@ -67,9 +69,9 @@ class EqualRequests:
     """
 
     __slots__ = (
-        "_makers",
         "_misplaced",
         "_recorded_numbers",
+        "_shared_maker",
         "askers",
         "recorded",
         "source",
@@ -85,15 +87,15 @@ class EqualRequests:
         self._recorded_numbers: dict[str, list[int]] = {}
         for number in sorted(recorded.askers):
             self._recorded_numbers.setdefault(recorded.askers[number], []).append(number)
-        # A recording that goes on may lack makers.
-        self._makers = _Makers(() if recorded.is_recording else self._recorded_numbers)
+        # A recording that goes on may lack the askers of other makers.
+        self._shared_maker = _SharedMaker(() if recorded.is_recording else self._recorded_numbers)
         # By number: who got it, and for whom it was recorded.
         self._misplaced: dict[int, tuple[str, str]] = {}
 
     def own_number(self, asker: str, is_free: Callable[[int], bool]) -> int | None:
         """Return the lowest free number that was recorded for an asker, or ``None``."""
         is_recorded = asker in self._recorded_numbers
-        recorded_asker = asker if is_recorded else self._makers.counterpart(asker)
+        recorded_asker = asker if is_recorded else self._shared_maker.recorded_asker(asker)
         numbers = [] if recorded_asker is None else self._recorded_numbers[recorded_asker]
         while numbers:
             number = heappop(numbers)
@@ -127,18 +129,20 @@ class EqualRequests:
         It is 0 if there is only one asker. Records without askers fit askers whose calls do not
         overlap.
         """
-        if self._has_another_maker():
+        if self._differ_only_in_maker_number():
             return 0
         recorded_askers = {recorded for _, recorded in self._misplaced.values() if recorded}
         if not recorded_askers and not self.were_at_once:
             return 0
         return len(self._misplaced) if len(self.askers | recorded_askers) > 1 else 0
 
-    def _has_another_maker(self) -> bool:
-        """Return whether only the number of the askers' maker differs."""
-        makers = [self._makers.maker_of(asker) for asker in self.askers]
-        return makers.count(makers[0]) == len(makers) and all(
-            self._makers.counterpart(asker) == recorded
+    def _differ_only_in_maker_number(self) -> bool:
+        """Return whether one maker made all askers of this run, and each got what was recorded for
+        the asker of its name, apart from the maker's number.
+        """
+        makers = [self._shared_maker.maker_of(asker) for asker in self.askers]
+        return all(maker == makers[0] for maker in makers) and all(
+            self._shared_maker.recorded_asker(asker) == recorded
             for asker, recorded in self._misplaced.values()
         )
 

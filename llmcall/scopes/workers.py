@@ -19,7 +19,7 @@ import threading
 from mmap import mmap
 from typing import Any
 
-from ..interrupts import Stops, current_stops, is_left
+from ..interrupts import Stops, current_stops, in_abandoned_map
 from ..system import after_fork_in_child, is_started_by_multiprocessing, multiprocessing_config
 
 CONFIG_NAME = "llmcall scopes"  # in what multiprocessing passes to the processes it starts
@@ -35,11 +35,11 @@ _byte_of_parent: mmap | None = None
 
 
 def note_opened(active: object) -> None:
-    """Note that the current thread opened a scope, unless a ``map`` left the item that it runs."""
+    """Note that the current thread opened a scope, unless it runs an item of an abandoned ``map``."""
     stops = current_stops.get()
     _open[active] = threading.get_ident(), stops
-    # Checked afterwards, because another thread may leave the map meanwhile.
-    if is_left(stops):
+    # Checked afterwards, because another thread may abandon the map meanwhile.
+    if in_abandoned_map(stops):
         note_closed(active)
     _publish()
 
@@ -50,11 +50,11 @@ def note_closed(active: object) -> None:
         _publish()
 
 
-def note_left() -> None:
-    """Note that a ``map`` left items running: their scopes do not count as open any more."""
+def note_abandoned() -> None:
+    """Note that a ``map`` was abandoned: the scopes of its items do not count as open any more."""
     # Other threads may change the dict, but not while a list is made of it.
     for active, (_, stops) in list(_open.items()):
-        if is_left(stops):
+        if in_abandoned_map(stops):
             note_closed(active)
 
 

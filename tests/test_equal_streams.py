@@ -308,7 +308,7 @@ def test_a_task_does_not_wait_for_a_reader_that_waits_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Both get their answers."""
-    monkeypatch.setattr(flights, "PATIENCE", 0.05)
+    monkeypatch.setattr(flights, "LONGEST_READER_PAUSE", 0.05)
     client = Slow()
     client.go_on.set()
 

@@ -43,7 +43,7 @@ import llmcall
 from llmcall import Endpoint, OpenAIClient
 from llmcall.engine import admission
 from llmcall.engine.estimates import Estimate
-from llmcall.engine.limits import WINDOW, Attempt, EndpointState, Pool, forget
+from llmcall.engine.limits import WINDOW, EndpointState, LimitedSend, Pool, forget
 from llmcall.errors import APIError, RateLimitError, RequestTimeoutError, ServiceError
 from llmcall.models.catalog import Capabilities
 from llmcall.testing import ScriptedClient
@@ -228,14 +228,14 @@ def test_no_more_threads_and_tasks_call_at_once_than_may() -> None:
 )
 def test_only_a_limit_of_a_minute_keeps_what_was_sent(limits: dict[str, int], kept: bool) -> None:
     """What was sent in the last minute is remembered where a limit counts it, and only there."""
-    earlier = [each for each in gc.get_objects() if type(each) is Attempt]
+    earlier = [each for each in gc.get_objects() if type(each) is LimitedSend]
     known = set(map(id, earlier))
     client = ScriptedClient(lambda messages: "yes", **limits)
     for number in range(3):
         client.send_message(f"Hello {number}")
     gc.collect()
     remembered = [
-        each for each in gc.get_objects() if type(each) is Attempt and id(each) not in known
+        each for each in gc.get_objects() if type(each) is LimitedSend and id(each) not in known
     ]
     assert (len(remembered) > 1) is kept  # the last one may be in the thread's context
 
@@ -766,24 +766,24 @@ class Door:
         self.now = 1000.0
         self.pool = Pool("m", [Endpoint("a")], Capabilities(), llmcall.settings().replace(**limits))
 
-    def place(self) -> Attempt:
+    def place(self) -> LimitedSend:
         """Return an attempt that comes."""
-        return Attempt()
+        return LimitedSend()
 
-    def ask(self, place: Attempt, tokens: int | None = None) -> tuple[str | None, float]:
+    def ask(self, place: LimitedSend, tokens: int | None = None) -> tuple[str | None, float]:
         """Return the endpoint's name, or ``None`` and the seconds to wait."""
         needed = None if tokens is None else Estimate(tokens, 0, tokens)
         endpoint, seconds, _ = self.pool.admit(place, needed, self.now)
         return endpoint and endpoint.name, seconds
 
-    def admitted(self) -> Attempt:
+    def admitted(self) -> LimitedSend:
         """Return an attempt that is let in, and sent."""
         place = self.place()
         assert self.ask(place)[0] is not None
         place.note_sent(self.now)
         return place
 
-    def end(self, place: Attempt, used: int | None = 0) -> None:
+    def end(self, place: LimitedSend, used: int | None = 0) -> None:
         """End an attempt, with an answer that used some tokens, or with none."""
         if used is not None:
             place.use(used)
@@ -837,7 +837,7 @@ def test_no_minute_holds_more_than_the_limits(
 
 
 @pytest.fixture
-def queue() -> tuple[Door, Attempt, Attempt, Attempt]:
+def queue() -> tuple[Door, LimitedSend, LimitedSend, LimitedSend]:
     """A door with one place, the call that has it, and two that wait for it."""
     door = Door(limits_max_concurrent_calls=1)
     running, first, second = door.admitted(), door.place(), door.place()
@@ -846,7 +846,7 @@ def queue() -> tuple[Door, Attempt, Attempt, Attempt]:
     return door, running, first, second
 
 
-Queue = tuple[Door, Attempt, Attempt, Attempt]
+Queue = tuple[Door, LimitedSend, LimitedSend, LimitedSend]
 
 
 def test_the_end_of_a_call_wakes_whoever_waits_first(queue: Queue) -> None:

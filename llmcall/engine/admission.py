@@ -1,4 +1,4 @@
-"""The admission of one attempt: what it may use is reserved, and an endpoint has a place for it."""
+"""The admission of one send: what it may use is reserved, and an endpoint has a place for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import budgets
 from .effects import Do, Wait
 from .estimates import Estimate, estimate, estimate_of_http
 from .ledgers import Amounts, spending_of
-from .limits import WINDOW, Attempt, Pool, has_streams
+from .limits import WINDOW, LimitedSend, Pool, has_streams
 from .quotas import NEVER
 from .service_tiers import tier_of
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 # Seconds after which a waiter looks for streams that their readers left; then twice as long each
 # time, since it takes longer the more objects a simulation has.
-PATIENCE = 1.0
+FIRST_LOOK_FOR_ABANDONED_STREAMS = 1.0
+# Seconds at least between two such looks, whoever makes them: each collects all garbage.
+LEAST_BETWEEN_COLLECTIONS = 1.0
 # Seconds after which whoever waits for a place is told that streams hold all of them.
 LONG_OPEN = 20.0
 
@@ -61,13 +63,13 @@ async def note_sent_async(request: Any) -> None:
 
 
 class Admission:
-    """Admits one send of an attempt; closing it gives back what it held, however it ended.
+    """Admits one send of a request; closing it gives back what the send held, however it ended.
 
     :param pool: the endpoints that may serve it.
     :param time_left: returns the seconds after which nobody waits, or ``None``.
     :param is_streamed: whether its reader may leave it half-way.
     :param calls_only: whether it counts as a call only, and uses no tokens.
-    :ivar attempt: the attempt as the limits count it.
+    :ivar limited_send: the send as the limits count it.
     :ivar reservation: what it holds of the open budgets, or ``None``.
     """
 
@@ -79,22 +81,22 @@ class Admission:
         is_streamed: bool = False,
         calls_only: bool = False,
     ) -> None:
-        self.attempt = Attempt(is_streamed=is_streamed)
+        self.limited_send = LimitedSend(is_streamed=is_streamed)
         self.reservation: budgets.Reservation | None = None
         self._pool = pool
         self._time_left = time_left
         self._calls_only = calls_only
         self._estimate: Estimate | None = None
         self._service_tier: str | None = None  # the one that is asked for
-        self._patience = PATIENCE
+        self._patience = FIRST_LOOK_FOR_ABANDONED_STREAMS
 
     @property
     def is_answered(self) -> bool:
-        """Return whether what the attempt used is known."""
-        return self.attempt.is_answered
+        """Return whether what the send used is known."""
+        return self.limited_send.is_answered
 
     def acquire(self, request: Request) -> Flow[Endpoint]:
-        """Wait until the attempt may begin, and return the endpoint to ask.
+        """Wait until the send may begin, and return the endpoint to ask.
 
         :param request: what is asked; its body is what is sent.
         :raises BudgetExceededError: if it could go past a budget.
@@ -107,17 +109,17 @@ class Admission:
             yield from self._reserve()
         endpoint = yield from self._wait_for_endpoint()
         # A generator has no context of its own: the driver sends in this one.
-        _when_sent.set(self.attempt.note_sent)
+        _when_sent.set(self.limited_send.note_sent)
         return endpoint
 
     def _counts_tokens(self) -> bool:
-        """Return whether a limit or a budget needs to know what the attempt may use."""
+        """Return whether a limit or a budget needs to know what the send may use."""
         if self._pool.settings.limits_tokens_per_minute is not None:
             return True
         return bool(budgets.open_budgets) and budgets.counts_tokens()
 
     def _estimated(self, request: Request) -> Estimate | None:
-        """Return what the attempt may use, or ``None`` if nobody can know it.
+        """Return what the send may use, or ``None`` if nobody can know it.
 
         :raises BudgetExceededError: if a budget needs to know it.
         """
@@ -136,7 +138,7 @@ class Admission:
         return estimated
 
     def _reserve(self) -> Flow[None]:
-        """Reserve what the attempt may use from all open budgets."""
+        """Reserve what the send may use from all open budgets."""
         reservation = self.reservation = budgets.Reservation()
         while True:
             reserve = Do(lambda: reservation.reserve(self._amounts()))
@@ -161,21 +163,22 @@ class Admission:
         is_first_look = True
         while True:
             needed = self._pool.expected(self._estimate)
-            endpoint, seconds, shortest_wait = self._pool.admit(
-                self.attempt, needed, time.monotonic()
-            )
-            if endpoint is not None:
-                return endpoint
+            result = self._pool.admit(self.limited_send, needed, time.monotonic())
+            if result.endpoint is not None:
+                return result.endpoint
+            shortest_wait = result.shortest_wait
             self._check_deadline(shortest_wait)
             if is_first_look and shortest_wait > WINDOW:  # longer than [Limits] alone make it wait
                 notice("%s: no call is sent there for %.0f s", self._names(), shortest_wait)
             is_first_look = False
             yield from self._wait(
-                self.attempt.wakeup, seconds, "an endpoint has a place for another call"
+                self.limited_send.wakeup,
+                result.next_look,
+                "an endpoint has a place for another call",
             )
 
     def _check_deadline(self, shortest_wait: float) -> None:
-        """Raise if the attempt has to wait until after the deadline.
+        """Raise if the send has to wait until after the deadline.
 
         :param shortest_wait: the seconds that it takes at least.
         """
@@ -211,7 +214,7 @@ class Admission:
         """Warn once if streams hold all places, and have for long: the program may have left one
         that it still refers to, and would wait for ever.
         """
-        if self._pool.are_full_of_streams(self.attempt, time.monotonic() - LONG_OPEN):
+        if self._pool.are_full_of_streams(self.limited_send, time.monotonic() - LONG_OPEN):
             warn_once(
                 "a call waits because MAX_CONCURRENT_CALLS are running, and all of them are streams "
                 f"that have been open for {LONG_OPEN:.0f} s. If the program stopped reading one, "
@@ -230,15 +233,15 @@ class Admission:
         service_tier: str | None = None,
         calls: int = 1,
     ) -> None:
-        """Count what the attempt used, in place of what was reserved for it.
+        """Count what the send used, in place of what was reserved for it.
 
         :param endpoint: the name of the endpoint that it used.
         :param service_tier: the tier that the answer names.
         """
         input_tokens = tokens.input_tokens or 0
-        self.attempt.use(input_tokens + (tokens.output_tokens or 0))
+        self.limited_send.use(input_tokens + (tokens.output_tokens or 0))
         if self._estimate is not None:
-            self._pool.note_surplus(self.attempt, self._estimate.input_tokens, input_tokens)
+            self._pool.note_surplus(self.limited_send, self._estimate.input_tokens, input_tokens)
         if self.reservation is None:
             return
         spent = Amounts()
@@ -254,7 +257,7 @@ class Admission:
     def close(self) -> None:
         """Give back the place, and settle the reservation; a second time changes nothing."""
         try:
-            self.attempt.end()
+            self.limited_send.end()
         finally:
             if self.reservation is not None:
                 self.reservation.close()
@@ -271,7 +274,7 @@ def _end_abandoned_streams() -> None:
     """
     global _collected_at
     now = time.monotonic()
-    if now - _collected_at >= PATIENCE and has_streams():
+    if now - _collected_at >= LEAST_BETWEEN_COLLECTIONS and has_streams():
         _collected_at = now
         gc.collect()
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 # Seconds after which nobody waits for a stream whose reader does not read on: the reader may be
 # waiting for the one who waits.
-PATIENCE = 10.0
+LONGEST_READER_PAUSE = 10.0
 
 
 class Flight(Future["Outcome | None"]):
@@ -62,16 +62,25 @@ class Flight(Future["Outcome | None"]):
             seconds_left = policy.time_left()
             seconds = seconds_left
             if self.is_stream:
-                seconds = PATIENCE if seconds_left is None else min(PATIENCE, seconds_left)
+                seconds = LONGEST_READER_PAUSE
+                if seconds_left is not None:
+                    seconds = min(seconds, seconds_left)
             may_end = yield Wait(self, seconds, self.leader)
             if not may_end:
                 return False
             if self.done():
                 return True
-            if seconds_left is not None and seconds_left <= (seconds or 0.0):
+            waited_until_deadline = seconds is not None and seconds == seconds_left
+            if waited_until_deadline:
                 return True
-            if self.handed_at is not None and time.monotonic() - self.handed_at >= PATIENCE:
+            if self._reader_pauses():
                 return False
+
+    def _reader_pauses(self) -> bool:
+        """Return whether the reader of a stream has long not asked for its next piece."""
+        if self.handed_at is None:
+            return False
+        return time.monotonic() - self.handed_at >= LONGEST_READER_PAUSE
 
     def shared_outcome(self) -> Outcome | None:
         """Return a copy of the outcome.

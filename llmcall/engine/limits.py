@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..models.prices import price_of
 from ..system import after_fork_in_child, process_lock
@@ -36,7 +36,7 @@ LEFT_OUT_SECONDS = 300.0  # how long an endpoint that refused its key is not ask
 _lock = process_lock(__name__)
 
 
-class Attempt:
+class LimitedSend:
     """One send as the limits count it. An attempt that goes on at another endpoint has a new one.
 
     Kept for 60 seconds after it was sent if a limit counts it, so it refers to no request and
@@ -73,7 +73,7 @@ class Attempt:
             budgets.wake_first(state.queue)
 
     def note_sent(self, now: float | None = None) -> None:
-        """Count the attempt as sent from now on; a second time changes nothing.
+        """Count the send as sent from now on; a second time changes nothing.
 
         :param now: the monotonic time; ``None`` means that of the clock.
         """
@@ -87,7 +87,7 @@ class Attempt:
             budgets.wake_first(state.queue)
 
     def use(self, tokens: int) -> None:
-        """Count the tokens that the attempt used, in place of those that it reserved."""
+        """Count the tokens that the send used, in place of those that it reserved."""
         self.is_answered = True
         with _lock:
             if self.state is not None and self.is_counted:
@@ -115,34 +115,34 @@ class Attempt:
 class EndpointState:
     """What one endpoint was asked, and what it said; only the holder of the lock may use it.
 
-    :ivar running: the attempts that are under way.
+    :ivar running: the sends that are under way.
     :ivar counts_minutes: whether anybody limits what is sent to it in a minute; until then, nothing
         is kept of what was sent.
-    :ivar sent: the attempts of the last 60 seconds, the oldest first.
-    :ivar tokens: those of all attempts that count.
+    :ivar sent: the sends of the last 60 seconds, the oldest first.
+    :ivar tokens: those of all sends that count.
     :ivar resting_until: the monotonic time until which it is not asked, after a 429.
-    :ivar queue: the attempts that wait for it, in order.
+    :ivar queue: the sends that wait for it, in order.
     :ivar quotas: what it says is left, by model and unit.
     :ivar surpluses: by model, how many more tokens its prompts had than were counted here, and as a
         share, at most.
     """
 
     def __init__(self) -> None:
-        self.running: set[Attempt] = set()
+        self.running: set[LimitedSend] = set()
         self.counts_minutes = False
-        self.sent: deque[Attempt] = deque()
+        self.sent: deque[LimitedSend] = deque()
         self.tokens = 0
         self.resting_until = 0.0
-        self.queue: OrderedDict[Attempt, None] = OrderedDict()
+        self.queue: OrderedDict[LimitedSend, None] = OrderedDict()
         self.quotas: dict[str, dict[str, Quota]] = {}
         self.surpluses: dict[str, tuple[int, float]] = {}
 
-    def is_first(self, attempt: Attempt) -> bool:
-        """Return whether no other attempt has waited longer."""
-        return next(iter(self.queue), None) is attempt
+    def is_first(self, send: LimitedSend) -> bool:
+        """Return whether no other send has waited longer."""
+        return next(iter(self.queue), None) is send
 
     def wait(self, settings: Settings, needed: Estimate | None, model: str, now: float) -> float:
-        """Return the seconds until an attempt may be admitted; infinite if time does not decide.
+        """Return the seconds until a send may be admitted; infinite if time does not decide.
 
         :param needed: what it may use, or ``None`` if nobody counted it.
         :param now: the monotonic time.
@@ -161,19 +161,19 @@ class EndpointState:
     def _forget_past(self, now: float) -> None:
         """Count no longer what was sent more than a minute ago."""
         while self.sent and (self.sent[0].sent_at or 0.0) + WINDOW <= now:
-            attempt = self.sent.popleft()
-            attempt.is_counted = False
-            self.tokens -= attempt.tokens
+            send = self.sent.popleft()
+            send.is_counted = False
+            self.tokens -= send.tokens
 
     def _excess_requests(self, most: int | None) -> int:
         """Return how many requests of the last minute are too many for another one."""
         if most is None:
             return 0
-        unsent = sum(attempt.sent_at is None for attempt in self.running)
+        unsent = sum(send.sent_at is None for send in self.running)
         return len(self.sent) + unsent + 1 - most
 
     def _excess_tokens(self, most: int | None, needed: Estimate | None) -> int:
-        """Return how many tokens of the last minute are too many for another attempt."""
+        """Return how many tokens of the last minute are too many for another send."""
         if most is None or needed is None:
             return 0
         # A call that may use more than the limit goes when nothing else is counted: it would never
@@ -183,10 +183,10 @@ class EndpointState:
     def _wait_until_past(self, requests: int, tokens: int, now: float) -> float:
         """Return the seconds until so many requests and tokens of the last minute count no more."""
         # A copy: a stream that the garbage collector ends meanwhile counts as sent.
-        for number, attempt in enumerate(tuple(self.sent), 1):
-            tokens -= attempt.tokens
+        for number, send in enumerate(tuple(self.sent), 1):
+            tokens -= send.tokens
             if number >= requests and tokens <= 0:
-                return (attempt.sent_at or 0.0) + WINDOW - now
+                return (send.sent_at or 0.0) + WINDOW - now
         return NEVER
 
     def wait_for_quota(self, needed: Estimate | None, model: str, now: float) -> float:
@@ -200,14 +200,14 @@ class EndpointState:
             waits.append(quota.wait(amount, now))
         return max(waits)
 
-    def admit(self, attempt: Attempt, needed: Estimate | None, model: str, now: float) -> None:
-        """Count an attempt as begun."""
-        attempt.state = self
-        attempt.admitted_at = now
-        attempt.is_counted = self.counts_minutes
-        self.running.add(attempt)
-        if attempt.is_counted and needed is not None:
-            attempt.tokens = needed.tokens
+    def admit(self, send: LimitedSend, needed: Estimate | None, model: str, now: float) -> None:
+        """Count a send as begun."""
+        send.state = self
+        send.admitted_at = now
+        send.is_counted = self.counts_minutes
+        self.running.add(send)
+        if send.is_counted and needed is not None:
+            send.tokens = needed.tokens
             self.tokens += needed.tokens
         quotas = self.quotas.get(model, {})
         for unit, quota in quotas.items():
@@ -260,7 +260,21 @@ after_fork_in_child(forget)
 def has_streams() -> bool:
     """Return whether a streamed answer is under way at any endpoint."""
     with _lock:
-        return any(attempt.is_streamed for state in _states.values() for attempt in state.running)
+        return any(send.is_streamed for state in _states.values() for send in state.running)
+
+
+class AdmitResult(NamedTuple):
+    """What a pool answers to a send that wants to begin.
+
+    :param endpoint: the one that admits it, or ``None``.
+    :param next_look: the seconds after which to look again without being woken; infinite if others
+        have to come first.
+    :param shortest_wait: the seconds that it waits at least; 0 if time does not decide.
+    """
+
+    endpoint: Endpoint | None
+    next_look: float
+    shortest_wait: float
 
 
 class Pool:
@@ -322,48 +336,46 @@ class Pool:
         usable = [each for each in self.endpoints if self._left_out_until.get(each, now) <= now]
         return usable or self.endpoints
 
-    def admit(
-        self, attempt: Attempt, needed: Estimate | None, now: float
-    ) -> tuple[Endpoint | None, float, float]:
-        """Admit an attempt if an endpoint allows it and no other waited longer; else queue it.
+    def admit(self, send: LimitedSend, needed: Estimate | None, now: float) -> AdmitResult:
+        """Admit a send if an endpoint allows it and no other waited longer; else queue it.
 
-        :param needed: what the attempt may use, or ``None`` if nobody counted it.
+        :param needed: what the send may use, or ``None`` if nobody counted it.
         :param now: the monotonic time.
-        :returns: the endpoint, or ``None``; then the seconds after which to look again without
-            being woken (infinite if others have to come first), and those that it takes at least.
         """
         with _lock:
             usable = self._usable_endpoints(now)
-            attempt.wakeup = Future()
+            send.wakeup = Future()
             next_look = NEVER
             shortest_wait = NEVER
             for index in range(self._next_index, self._next_index + len(usable)):
                 endpoint = usable[index % len(usable)]
                 state = self._states[endpoint]
                 # Before the look: a stream that ends meanwhile wakes those who wait.
-                state.queue.setdefault(attempt)
-                attempt.queues.add(state)
+                state.queue.setdefault(send)
+                send.queues.add(state)
                 seconds = state.wait(self.settings, needed, self.model, now)
-                if seconds <= 0 and state.is_first(attempt):
+                if seconds <= 0 and state.is_first(send):
                     self._next_index = (index + 1) % len(usable)
-                    state.admit(attempt, needed, self.model, now)
-                    attempt.leave_queues()
-                    return endpoint, 0.0, 0.0
+                    state.admit(send, needed, self.model, now)
+                    send.leave_queues()
+                    return AdmitResult(endpoint, 0.0, 0.0)
                 shortest_wait = min(shortest_wait, seconds)
-                if state.is_first(attempt):
+                if state.is_first(send):
                     next_look = min(next_look, seconds)
-            return None, next_look, shortest_wait if shortest_wait < NEVER else 0.0
+            if shortest_wait == NEVER:  # time does not decide at any endpoint
+                shortest_wait = 0.0
+            return AdmitResult(None, next_look, shortest_wait)
 
-    def are_full_of_streams(self, attempt: Attempt, since: float) -> bool:
-        """Return whether streams alone hold all places that an attempt waits for.
+    def are_full_of_streams(self, send: LimitedSend, since: float) -> bool:
+        """Return whether streams alone hold all places that a send waits for.
 
         :param since: a monotonic time; streams that were admitted later do not count.
         """
         most = self.settings.limits_max_concurrent_calls
-        if most is None or not attempt.queues:
+        if most is None or not send.queues:
             return False
         with _lock:
-            for state in attempt.queues:
+            for state in send.queues:
                 if len(state.running) < most:
                     return False
                 if not all(
@@ -404,11 +416,11 @@ class Pool:
             surplus = max(surplus, min(tokens, ceil(ratio * estimate.input_tokens)))
         return estimate._replace(input_tokens=estimate.input_tokens + surplus)
 
-    def note_surplus(self, attempt: Attempt, counted: int, reported: int) -> None:
+    def note_surplus(self, send: LimitedSend, counted: int, reported: int) -> None:
         """Note that a prompt has more tokens for its server than were counted here."""
         with _lock:
-            if attempt.state is not None:
-                attempt.state.note_surplus(self.model, counted, reported)
+            if send.state is not None:
+                send.state.note_surplus(self.model, counted, reported)
 
     def free_after(self, now: float) -> float:
         """Return the seconds until the first endpoint has rested."""

@@ -315,6 +315,21 @@ def test_repeats_are_one_row() -> None:
     assert cells["columns"] == ["repeat 1, call 1", "repeat 1, call 2", "repeat 2, call 1"]
 
 
+def test_repeats_are_one_row_also_in_scopes_below_them() -> None:
+    """A function that `map` repeats may open a scope of its own for each of its calls."""
+    client = ScriptedClient(lambda messages: "Yes.")
+
+    def judge(item: str) -> None:
+        with llmcall.scope("judge"):
+            client.send_message(f"Is {item} cheap?")
+
+    with llmcall.cassette("judged.jsonl"), llmcall.scope("run"):
+        llmcall.map(judge, ["bread", "milk"], repeats=2)
+    cells = data_of(report("judged.jsonl"))["cells"]
+    assert len(cells["rows"]) == 2
+    assert cells["columns"] == ["repeat 1", "repeat 2"]
+
+
 def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
     """On top, and at each call."""
     html = report(survey("a.jsonl"))

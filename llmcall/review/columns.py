@@ -14,8 +14,8 @@ from itertools import pairwise, takewhile
 from typing import Any, NamedTuple
 
 from ..display.formatting import as_json, one_line
+from ..scopes import without_repeats
 from .conversations import NOT_PARAMETERS, Call
-from .grid import split_repeat
 
 MOST_PROMPTS = 60  # prompts by which a template is found
 LONGEST_PROMPT = 6_000  # characters of such a prompt
@@ -94,14 +94,14 @@ def binned(numbers: Sequence[float], bins: int = BINS) -> Callable[[float], str]
 
 def _names(calls: Sequence[Call]) -> list[str | None]:
     """Return the last names in the scopes if no two actors share one; else nothing."""
-    scopes = [split_repeat(call.record.scope)[0] for call in calls]
+    scopes = [without_repeats(call.record.scope)[0] for call in calls]
     names = [scope.rpartition("/")[2] for scope in scopes]
     return [*names] if len(set(names)) == len(set(scopes)) else []
 
 
 def _scope_columns(calls: Sequence[Call]) -> Iterator[Column]:
     """Yield the levels of the scopes, and the columns that a key joins in one."""
-    paths = [split_repeat(call.record.scope)[0].split("/") for call in calls]
+    paths = [without_repeats(call.record.scope)[0].split("/") for call in calls]
     for level in range(max(map(len, paths), default=0)):
         names = [path[level] if level < len(path) else None for path in paths]
         yield Column(f"scope, level {level + 1}", names)

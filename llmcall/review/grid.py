@@ -5,15 +5,13 @@ The repeats that a ``map`` draws of an item stand in one row.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from ..scopes import without_repeats
 from .pairs import Pair
 from .rounds import natural_order
 from .runs import RecordedRun
-
-_REPEAT = re.compile(r"(?P<item>.+)/~(?P<repeat>\d{1,6})", re.DOTALL)
 
 
 class Cell(NamedTuple):
@@ -80,7 +78,7 @@ def grid(pairs: Iterable[Pair]) -> Grid:
     rows: dict[str, list[tuple[_ColumnKey, Pair]]] = {}
     counts: dict[tuple[str, str, int], int] = {}
     for pair in pairs:
-        row, repeat = split_repeat(pair.scope)
+        row, repeat = without_repeats(pair.scope)
         number = counts.get((row, pair.round, repeat), 0)
         counts[row, pair.round, repeat] = number + 1
         rows.setdefault(row, []).append((_ColumnKey(pair.round, repeat, number), pair))
@@ -92,12 +90,6 @@ def grid(pairs: Iterable[Pair]) -> Grid:
         for key, pair in sorted(keyed, key=lambda each: columns[each[0]])
     ]
     return Grid(cells, _headings(keys))
-
-
-def split_repeat(scope: str) -> tuple[str, int]:
-    """Return the scope path of an item, and which of its repeats a path is, from 0."""
-    match = _REPEAT.fullmatch(scope)
-    return (match["item"], int(match["repeat"])) if match else (scope, 0)
 
 
 def _headings(keys: Sequence[_ColumnKey]) -> list[str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-# columns under which bar, tokens and the time that has passed make room for the other figures
+# In fewer columns, the other figures take the place of the bar, the tokens and the elapsed time.
 NARROW = 79
 NARROW_FORMAT = "{n_fmt}/{total_fmt} [{remaining}{postfix}]"
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..requests.keys import canonical
 from .rows import nth
 
-# Of these, str() says all.
+# Types whose values str() describes completely.
 TEXTUAL = frozenset(
     {"date", "datetime", "time", "timedelta", "Decimal", "Fraction", "UUID", "NAType"}
 )

@@ -55,5 +55,5 @@ def job_of(function: Any) -> Job:
 
 
 def job_of_cell(job: Job, cell: int) -> Any:
-    """Return what asks about the rows of one cell: the job itself if nothing varies."""
+    """Return the job that asks about one cell's rows: the job itself if nothing varies."""
     return job.job_of_cell(cell) if hasattr(job, "job_of_cell") else job

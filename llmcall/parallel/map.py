@@ -179,7 +179,7 @@ def imap(
 def _yield_results(
     job: Job, items: Any, options: MapOptions, context: Context
 ) -> Iterator[tuple[int, Any]]:
-    """Yield each item's index and result, and end the run however its reader leaves it."""
+    """Yield each item's index and result, and end the run, also if the caller stops reading."""
     with _open_run(job, items, options, context) as run:
         results = run.results
         token = run.begin()
@@ -243,7 +243,7 @@ def _positions(
     active: scopes.ActiveScope | None,
     order: scopes.CallOrder,
 ) -> Iterator[tuple[Any, TaskPosition]]:
-    """Yield each item as often as it is drawn, with the position of the draw."""
+    """Yield each item once for each of its draws, with the position of the draw."""
     path = "" if active is None else active.path
     is_in_default = active is not None and active.without_default is not None
     arm = None if active is None else active.arm

@@ -112,7 +112,7 @@ class Plan(NamedTuple):
 class _Miss(NamedTuple):
     """The first call of a draw that is not recorded.
 
-    :param price: what its model costs, or ``None``.
+    :param price: the model's price, or ``None`` if it is unknown.
     """
 
     request: Request
@@ -125,7 +125,7 @@ class Planner:
     """Look up what tasks would ask; nothing is sent, counted, drawn or recorded.
 
     :param job: what the map does: the ``RowJob`` of an ``LLMCall`` or an ``@llm`` function.
-    :param context: the caller's.
+    :param context: the caller's context.
     :param planned_keys: the keys that an earlier task of the map would have recorded.
     """
 
@@ -146,7 +146,7 @@ class Planner:
     def add(self, item: Any, position: TaskPosition, draws: DrawCounter) -> None:
         """Look up what a draw of an item would ask.
 
-        :param draws: those of the scope, or a copy.
+        :param draws: counts the scope's draws.
         """
         if self._context.copy().run(self._is_hit, item, position, draws):
             self._hits += 1
@@ -222,7 +222,7 @@ class Planner:
         self._misses.append(miss)
         return False
 
-    # What is expected, by what is recorded
+    # The expected cost
 
     def _expected_cost(self) -> float | None:
         """Return the expected cost of all misses; see :class:`Plan`."""

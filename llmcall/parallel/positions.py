@@ -47,7 +47,7 @@ class TaskPosition(NamedTuple):
     def enter(self, draws: DrawCounter, used_records: deque[ScopedRecord] | None) -> ActiveScope:
         """Move the current context, one of the task's own, to this position; return its scope.
 
-        :param draws: the draws of its scopes.
+        :param draws: counts the draws of the task's scopes.
         :param used_records: receives the records that answer its calls, or ``None``.
         """
         current_item.set(self.item)

@@ -43,11 +43,11 @@ class Results:
         return [self._result(number) for number in range(max(known_length, length or 0))]
 
     def pairs(self) -> list[tuple[int, Any]]:
-        """Return index and result of each item that was not taken and has one, in their order."""
+        """Return the index and result of each item that has a result and was not taken, in order."""
         return [(number, self._result(number)) for number in sorted(self._values)]
 
     def complete(self) -> list[int]:
-        """Return the indexes of the items that were not taken and lack no repeat, in order."""
+        """Return the indexes of the items that have all repeats and were not taken, in order."""
         return [
             number
             for number, values in sorted(self._values.items())

@@ -64,7 +64,7 @@ class MapRun:
     :param tasks: the tasks, made one by one.
     :param count: the number of items, or ``None`` if it is unknown.
     :ivar results: the results so far.
-    :ivar failures: gets a note if the map was left early and draws depend on that.
+    :ivar failures: receives a note if the map was left early and draws depend on that.
     """
 
     def __init__(
@@ -154,8 +154,8 @@ class MapRun:
         )
 
     def _collect(self, task: Task) -> TaskResult:
-        """Return a finished task's result, once its draws, and what it did in another process, are
-        counted here.
+        """Return a finished task's result, after counting its draws and what it did in another
+        process.
         """
         result = _result_of(self._under_way.pop(task))
         apply_report(task, result)
@@ -232,7 +232,7 @@ class MapRun:
         return time.monotonic() + GRACE
 
     def _awaited(self) -> dict[Task, Future[TaskResult]]:
-        """Return the tasks to wait for: not those that the executor refused or may not have got."""
+        """Return the tasks to wait for: those that were submitted for certain."""
         return {task: future for task, future in self._under_way.items() if future is not None}
 
     def _collect_finished(self) -> None:

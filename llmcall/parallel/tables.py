@@ -34,14 +34,14 @@ def answer_table(
     fields: Sequence[str],
     ask: Callable[[Iterable[Any]], Sequence[Any]],
 ) -> Any:
-    """Return a DataFrame with a row for each item and repeat: its columns, then those of the
-    answer.
+    """Return a DataFrame with a row for each item and repeat: the item's columns, then the answer's.
 
     :param rows: dicts, or a DataFrame.
     :param fields: the names of the value's fields, which have columns of their own.
-    :param ask: returns what each row gave: a :class:`~llmcall.calls.conversations.Conversation`, or the
-        exception that it failed by; with repeats, a list of them.
-    :raises ValueError: if a row has a column of the answer's name.
+    :param ask: asks about rows, and returns for each row its
+        :class:`~llmcall.calls.conversations.Conversation`, or the exception with which it failed;
+        with repeats, a list of these.
+    :raises ValueError: if the rows have a column with the name of an answer's column.
     :raises ConfigError: if pandas is missing.
     """
     pandas = import_pandas()
@@ -79,8 +79,8 @@ def _field_columns(fields: Sequence[str], columns: Collection[Any]) -> list[str]
 def _cells(repeat: int, answer: Any, fields: Sequence[str]) -> list[Any]:
     """Return the cells of one draw of a row.
 
-    :param answer: a :class:`~llmcall.calls.conversations.Conversation`, or the exception that the row
-        failed by.
+    :param answer: a :class:`~llmcall.calls.conversations.Conversation`, or the exception with which
+        the row failed.
     """
     error = None
     if isinstance(answer, BaseException):

@@ -1,4 +1,4 @@
-"""Who counts the draws of a map's tasks: each task's scope, or the cell of a table that varies."""
+"""Count the draws of a map's tasks: in each task's scope, or in a cell of a table that varies."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ class TaskDraws:
 
 
 class CellDraws(Draws):
-    """Count the draws of one cell of a table that varies as if it ran alone.
+    """Count the draws of one cell of a table that varies, as if the cell ran alone.
 
-    They are taken in the scope as well, so a later call there is another draw.
+    Each draw is taken in the scope as well, so a later call in the scope is another draw.
 
     :param scope_draws: counts the draws of the scope.
-    :param counts_before: its counts before the map began.
+    :param counts_before: the scope's counts before the map began.
     :param holders: for each number that was taken in the scope, the cells that took it.
     """
 

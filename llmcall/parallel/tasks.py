@@ -94,7 +94,7 @@ class TaskGroup:
         _groups[self.token] = self
 
     def draws_of(self, item: Any) -> DrawCounter:
-        """Return what counts an item's draws: those of its scope, or in a cell the cell's own."""
+        """Return the counter of an item's draws: the cell's if rows vary, else the scope's."""
         if self.active is None:
             return Draws()
         if not isinstance(item, CellRow):
@@ -139,7 +139,7 @@ _groups: WeakValueDictionary[str, TaskGroup] = WeakValueDictionary()
 class Task:
     """One draw of one item. Pickled, it becomes a :class:`RemoteTask`.
 
-    :ivar draws: the draws that it makes.
+    :ivar draws: counts the task's draws.
     """
 
     __slots__ = ("draws", "group", "item", "position")
@@ -151,7 +151,7 @@ class Task:
         self.draws = TaskDraws(group.draws_of(item))
 
     def run(self) -> TaskResult:
-        """Run it in this process."""
+        """Run the task in this process."""
         group = self.group
         if group.is_over:
             return TaskResult(error=NotBegunError())
@@ -199,7 +199,7 @@ class RemoteTask(NamedTuple):
     gained: Gained
 
     def run(self) -> TaskResult:
-        """Run it here, with the settings, cassette and budgets of the map's process."""
+        """Run the task here, with the settings, cassette and budgets of the map's process."""
         with session_for(self.state) as session:
             if session.cassette is not None:
                 session.cassette.add_earlier(self.gained)

@@ -27,7 +27,7 @@ class Level(NamedTuple):
     """A value that an axis takes.
 
     :param label: what the column shows.
-    :param value: what is asked with.
+    :param value: the model parameter's value, the template's text, or the variable's value.
     """
 
     label: Any
@@ -37,7 +37,7 @@ class Level(NamedTuple):
 class Axis(NamedTuple):
     """What varies.
 
-    :param name: that of a model parameter, a template or a variable.
+    :param name: the name of a model parameter, a template or a variable.
     :param kind: which of these it is.
     :param levels: the values that it takes.
     """
@@ -67,7 +67,7 @@ class Cell(NamedTuple):
 
 
 class VariedCall(Protocol):
-    """What asks about rows, as far as it varies."""
+    """A call that asks about rows, and whose texts and model parameters can vary."""
 
     def varied(self, texts: Mapping[str, str | None], params: Mapping[str, Any]) -> Any:
         """Return the same call with other texts or model parameters."""
@@ -76,7 +76,7 @@ class VariedCall(Protocol):
 class CrossedJob(NamedTuple):
     """Ask about each row of each cell.
 
-    :param jobs: asks about a cell's rows, by the cell's number.
+    :param jobs: for each cell, the job that asks about its rows.
     """
 
     jobs: tuple[Any, ...]
@@ -91,7 +91,7 @@ class CrossedJob(NamedTuple):
 
     @property
     def client(self) -> Any:
-        """Return whom it asks."""
+        """Return the client that it asks."""
         return self.jobs[0].client
 
     def run(self, item: CellRow) -> Any:
@@ -115,7 +115,7 @@ class Crossing(NamedTuple):
     """Rows crossed with the levels of axes.
 
     :param cells: the combinations of levels.
-    :param calls: asks about a cell's rows, by the cell's number.
+    :param calls: for each cell, the call that asks about its rows.
     :param items: the rows of all cells, one cell after the other.
     :param row_count: how many rows a cell has.
     """
@@ -149,9 +149,9 @@ def crossing(
     """Return rows crossed with the levels of axes.
 
     :param call: asks about a row.
-    :param vary: as for :func:`axes_of`.
+    :param vary: the levels by axis; see :func:`axes_of`.
     :param bound: variables that are the same for all rows.
-    :raises TypeError, ValueError: as :func:`axes_of`.
+    :raises TypeError, ValueError: if ``vary`` is wrong; see :func:`axes_of`.
     """
     columns = {name for row in rows for name in row}
 
@@ -177,7 +177,7 @@ def axes_of(
     :param vary: the levels by axis: a list of values, or a dict of values by label.
     :param variables: returns the variables that the templates use once these texts replace some of
         them.
-    :param columns: those of the rows.
+    :param columns: the names of the rows' columns.
     :raises TypeError: if it is not a dict, or an axis has neither a list nor a dict of levels.
     :raises ValueError: for an unknown axis, one that has two meanings or is a column, and for levels
         that cannot be told apart.
@@ -206,8 +206,8 @@ def axes_of(
 def _kind(name: str, names: Mapping[str, Collection[str]], columns: Collection[Any]) -> str:
     """Return the kind of an axis.
 
-    :param names: those of each kind.
-    :param columns: those of the rows.
+    :param names: the possible names by kind.
+    :param columns: the names of the rows' columns.
     :raises ValueError: if the axis is of no kind or of two, or is a column.
     """
     kinds = [kind for kind, kind_names in names.items() if name in kind_names]
@@ -261,7 +261,7 @@ def _levels(name: Any, axis: Any) -> tuple[Level, ...]:
 
 
 def cells_of(axes: tuple[Axis, ...]) -> list[Cell]:
-    """Return all combinations of levels; those of the last axis change first."""
+    """Return all combinations of levels; the last axis changes first."""
     return [Cell(axes, levels) for levels in itertools.product(*(axis.levels for axis in axes))]
 
 
@@ -309,7 +309,7 @@ def _warn_of_equal_cells(axis: Axis, cell: Cell, other: Cell) -> None:
 
 
 def _request(job: CrossedJob, item: CellRow) -> Any:
-    """Return what is sent first about a row; ``None`` if its templates or parameters fail."""
+    """Return the first request about a row; ``None`` if its templates or parameters fail."""
     conversation = job.conversation(item)
     try:
         with scopes.ActiveScope(scopes.reserved_name(0), scopes.Draws()):  # nothing is counted

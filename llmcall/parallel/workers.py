@@ -69,8 +69,8 @@ def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
     """Return the state of this process for its workers, pickled.
 
     :param cassette: the open cassette.
-    :param gained: the records that the cassette gained before the map began, as far as every item
-        may need them.
+    :param gained: those records that the cassette gained before the map began and that any item may
+        need.
     :raises ValueError: if a budget without a name is open.
     :raises TypeError: if a setting is a function that cannot be pickled.
     """
@@ -94,8 +94,8 @@ def pack_state(cassette: Cassette | None, gained: Gained) -> bytes:
 class WorkerSession:
     """The state of a map's process in a worker.
 
-    Its settings, cassette and budgets apply while a task runs: other functions of the same worker are
-    not the map's.
+    Its settings, cassette and budgets apply only while a task runs: the worker may also run functions
+    that do not belong to the map.
 
     :param state: the state; see :func:`pack_state`.
     :ivar tasks: the number of tasks that run in it.

@@ -41,8 +41,9 @@ PROPOSAL_IF_EQUAL = (
 class Actors:
     """Names the actor who makes each request, and gives the actor's scope.
 
-    :param actor: as of :func:`llmcall.http_client`.
-    :raises ValueError: if it is something else, or its regular expression is wrong or has no group.
+    :param actor: names who is asking; see :func:`llmcall.http_client`.
+    :raises ValueError: if it has none of these forms, or its regular expression is invalid or has no
+        group.
     """
 
     def __init__(self, actor: Actor | None) -> None:
@@ -94,7 +95,7 @@ class Actors:
                 digests.add(_digest(normalize(text) if normalize else text))
 
     def _note_asker(self, request: ProgramRequest) -> None:
-        """Note whether several tasks or threads make equal requests, if all may be of one actor."""
+        """Note whether several tasks or threads make equal requests, while only one actor is known."""
         asker = askers.current()
         if asker is None or self._has_equal_requests or len(self._names) > 1:
             return

@@ -168,8 +168,8 @@ class ProgramCall:
         return self._with_repeated_texts(request, response)
 
     def _with_repeated_texts(self, request: Request, response: dict[str, Any]) -> dict[str, Any]:
-        """Return the response to a request for embeddings, which asks once for each text: the
-        program's own may repeat some.
+        """Return a response with one embedding for each text of a request for embeddings: the
+        program's own request, which was sent, may repeat texts.
         """
         if request.kind != "embedding":
             return response

@@ -136,11 +136,12 @@ def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
 class Watch:
     """Finds what this process sends to models by clients that are not recorded.
 
-    A model's host is one of a well-known API, one that a recorded request went to, one that the
-    settings name as ``base_url``, Ollama's on this machine, or one that gets a request with the path
-    of a model's API. All other connections (databases, queues, downloads) pass.
+    A host counts as a model's if it belongs to a well-known API, if a recorded request went to it, if
+    the settings name it as ``base_url``, if it is Ollama's on this machine, or if it gets a request
+    with the path of a model's API. All other connections (databases, queues, downloads) pass.
 
-    :param tell: gets the host and the module of each; what it raises ends the connection.
+    :param tell: called for each such request, with the host and the module that makes the request;
+        an exception that it raises prevents the connection.
     :param addresses: hosts and ports of models that are known from the beginning.
     """
 

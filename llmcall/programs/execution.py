@@ -112,11 +112,11 @@ class Execution:
     """Runs a program, and closes what is open around it when the process ends.
 
     After the script's last line, Python waits for the program's threads and executors and calls its
-    ``atexit`` functions, and each of them may ask a model. So everything stays open until then: make
-    this before the program runs, and Python calls its end last.
+    ``atexit`` functions, and each of them may ask a model. So everything stays open until then. Make
+    an Execution before the program runs: then Python calls the Execution's ``atexit`` function last.
 
     :param calls: answers the program's requests.
-    :param cassette: records them, if there is one.
+    :param cassette: the cassette that records the requests, or ``None``.
     :param exit_stack: what is open around the program, including the cassette.
     :param sends_nothing: whether requests that are not recorded are refused.
     """
@@ -244,7 +244,7 @@ class Execution:
             yield f"llmcall could not watch what these child processes sent: {names}"
 
     def _end(self) -> None:
-        """Finish when Python ends the process, and see to the exit code."""
+        """Finish when Python ends the process, and set the exit code."""
         if os.getpid() != self._process:
             return  # a forked process leaves all this to its parent
         _wait_for_child_processes()
@@ -350,8 +350,9 @@ class Execution:
 
 
 def _refuse_to_send(client: object, cassette: Cassette | None) -> None:
-    """Refuse a call that no record answers; one by llmcall itself may have a cassette of its own.
+    """Refuse a call that no record answers.
 
+    :param cassette: the call's cassette; the program may have opened one of its own.
     :raises CacheMissError: unless the client answers without sending anything.
     """
     if not answers_in_process(client):

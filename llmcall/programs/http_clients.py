@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ProgramTransport:
-    """Answers each request from the record, and sends the others by the transport below.
+    """Answers recorded requests, and sends all others by the transport below.
 
     :param http: the module ``httpx`` or ``httpx2``.
     :param calls: answers the requests.
@@ -62,9 +62,9 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
         is an actor); ``"header:NAME"`` (the header's value is the actor's name); or
         ``"user:REGEX"`` (the first group in the first user message is). A request that names no
         actor is in the surrounding scope.
-    :param transport: sends requests that are not recorded; by default as the SDK does, through the
-        environment's proxies too.
-    :param overrides: settings by name, as of a client: ``cache_path=``, ``cache_mode=``, ….
+    :param transport: sends requests that are not recorded. The default is the SDK's, which also uses
+        the environment's proxies.
+    :param overrides: settings by name, as for a client: ``cache_path=``, ``cache_mode=``, ….
         Sampling parameters among them are added to requests without them; those from files and
         the environment are not.
     :returns: an ``openai.DefaultHttpxClient``: an ``httpx.Client``, or an ``httpx2.Client`` if the
@@ -82,7 +82,7 @@ def http_client(*, actor: Actor | None = None, transport: Any = None, **override
 def async_http_client(
     *, actor: Actor | None = None, transport: Any = None, **overrides: Any
 ) -> Any:
-    """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``; arguments as of
+    """Return an HTTP client for ``openai.AsyncOpenAI(http_client=…)``. Its arguments are those of
     :func:`http_client`.
 
     >>> import openai

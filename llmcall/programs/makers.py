@@ -37,7 +37,7 @@ _tasks_in: WeakValueDictionary[int, asyncio.Task[Any]] = WeakValueDictionary()
 def name_askers(undo: contextlib.ExitStack) -> None:
     """Name every task, thread and function of an executor that is made from now on.
 
-    :param undo: takes what ends it.
+    :param undo: gets the callbacks that end the naming.
     """
     askers.begin_naming()
     undo.callback(askers.end_naming)
@@ -57,7 +57,7 @@ def name_askers(undo: contextlib.ExitStack) -> None:
 def _replace(
     undo: contextlib.ExitStack, owner: Any, name: str, replacement: Callable[..., Any]
 ) -> None:
-    """Replace a method or a module's function by one that gets the original before its arguments."""
+    """Replace a method, or a module's function, by one that takes the original as its first argument."""
     original = getattr(owner, name)
 
     @functools.wraps(original)
@@ -229,7 +229,7 @@ def _runs_elsewhere(executor: Any) -> bool:
 
 
 def _work(maker: Asker, function: Callable[..., Any], args: Iterable[Any]) -> Callable[..., Any]:
-    """Return a function that stands for a child of its maker while it runs."""
+    """Return a function that runs with an asker of its own, a child of its maker."""
     asker = maker.child("work", _name(functools.partial(function, *args)))
     return functools.partial(_run_work, asker, maker, function)
 
@@ -244,7 +244,7 @@ def _run_work(
 
 @contextlib.contextmanager
 def _pool_of(asker: Asker) -> Iterator[None]:
-    """Set the asker of the threads of a pool that start in a block."""
+    """Set the asker of the pool threads that start in a block."""
     outer_asker, _thread.pool_asker = _thread.pool_asker, asker
     try:
         yield
@@ -294,7 +294,7 @@ def _pool_tasks(
 
 
 def _enter(asker: Asker, function: Any, args: Iterable[Any]) -> None:
-    """Set the asker in each context whose ``run`` the function is."""
+    """Set the asker in each context in which the function will run."""
     for layer in _layers(functools.partial(function, *args)):
         context = _context_of(layer)
         if context is not None:
@@ -320,7 +320,7 @@ def _name(function: Any) -> str:
 
 
 def _layers(function: Any) -> Iterator[Any]:
-    """Yield a function, what it is a partial of, what a context runs for it, and so on."""
+    """Yield a function without its partials and, if it is a context's ``run``, what that runs."""
     while True:
         args: tuple[Any, ...] = ()
         while isinstance(function, functools.partial):

@@ -34,12 +34,12 @@ def patched(
     of the SDK (in requests: as a response with the status 409); the first one is raised again at the
     end of the block.
 
-    :param actor: as of :func:`http_client`.
+    :param actor: names who is asking; see :func:`http_client`.
     :param hosts: further hosts whose JSON requests are recorded, besides those of the openai and
         anthropic SDKs.
-    :param overrides: settings by name, as of a client.
+    :param overrides: settings by name, as for a client.
     :raises RuntimeError: inside another such block, in any thread.
-    :raises ConfigError, TypeError: as of a client, for settings that are wrong.
+    :raises ConfigError, TypeError: if a setting is wrong, as for a client.
 
     >>> def main():
     ...     "Stand for a program that calls models by the OpenAI SDK."
@@ -59,8 +59,8 @@ def patched(
 def record_clients(calls: ProgramCalls) -> contextlib.ExitStack:
     """Answer the requests of every HTTP client of the process with ``calls``.
 
-    :returns: what undoes it when it is closed.
-    :raises RuntimeError: if another one already does.
+    :returns: a stack that restores the clients when it is closed.
+    :raises RuntimeError: if the clients of the process are recorded already.
     """
     if not _patch_lock.acquire(blocking=False):
         raise RuntimeError(
@@ -80,8 +80,8 @@ def record_clients(calls: ProgramCalls) -> contextlib.ExitStack:
 def _patch(http: ModuleType, calls: ProgramCalls, undo: contextlib.ExitStack) -> None:
     """Put the recorder in front of the transport that a client chooses for a request.
 
-    All clients of a library choose it by one method, whatever the transport; what they do before
-    and after (authentication, redirects, cookies, event hooks) stays theirs.
+    All clients of a library choose it by one method, whatever the transport. They still do the rest
+    themselves: authentication, redirects, cookies, event hooks.
     """
     for client in (http.Client, http.AsyncClient):
         choose = client._transport_for_url

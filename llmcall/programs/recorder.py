@@ -62,15 +62,15 @@ COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 class ProgramCalls:
     """Answer the requests of a program from the record, or let them be sent and record the answers.
 
-    :param actor: says who is asking, as of :func:`llmcall.http_client`.
+    :param actor: names who is asking; see :func:`llmcall.http_client`.
     :param overrides: settings by name.
-    :param hosts: whose JSON requests are recorded as kind "http", besides the SDKs' own; ``None``
-        means all.
-    :param caller: the function that was given them, for messages.
-    :raises ConfigError, TypeError: as of a client, for settings that are wrong.
+    :param hosts: further hosts whose JSON requests are recorded as kind "http", besides the requests
+        of the SDKs; ``None`` means all hosts.
+    :param caller: the public function that took these arguments, for messages.
+    :raises ConfigError, TypeError: if a setting is wrong, as for a client.
     :ivar first_error: the first error of llmcall's own that the program got, or ``None``.
-    :ivar refused: how many of its calls were refused for another reason than a miss, a scope or a
-        budget, such as a credential in the request.
+    :ivar refused: how many of the program's calls were refused for another reason than a miss, a
+        scope or a budget, such as a credential in the request.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class ProgramCalls:
     ) -> Any:
         """Return the response to a request of the program.
 
-        :param http: the module ``httpx`` or ``httpx2`` that the request is of.
+        :param http: the request's module, ``httpx`` or ``httpx2``.
         :param send: sends a request whose answer will be recorded.
         :param send_unrecorded: sends a request that is not recorded; by default ``send`` does.
         """
@@ -132,7 +132,7 @@ class ProgramCalls:
             return self._refusal(http, error, call.last_response)
 
     async def ahandle(self, http: ModuleType, send: Callable[[Any], Any], request: Any) -> Any:
-        """Return the response to a request of the program, as :meth:`handle`."""
+        """Return the response to a request of the program; see :meth:`handle`."""
         try:
             call = self._call(http, send, request, await request.aread())
         except LLMCallError as error:
@@ -186,7 +186,7 @@ class ProgramCalls:
             raise CacheError(IN_CHILD)
 
     def _add_address(self, url: Any) -> None:
-        """Count connections to an address as a model's, in child processes too."""
+        """Treat connections to an address as a model's, in child processes too."""
         if self._watch is None or self._children is None:
             return
         port = url.port or PORTS.get(url.scheme, 0)
@@ -213,7 +213,7 @@ class ProgramCalls:
             current_call.reset(token)
 
     def close(self) -> list[str]:
-        """Refuse all that is asked from now on; return the requests that are still under way, in words."""
+        """Refuse all further requests; return the requests that are still under way, in words."""
         self._is_closed = True
         return list(self._under_way.values())
 
@@ -232,8 +232,10 @@ class ProgramCalls:
         return call.http.Response(200, headers=headers, stream=events)
 
     def _refusal(self, http: ModuleType, error: Exception, last_response: Any = None) -> Any:
-        """Return what the program gets instead of an answer: a failure of the API as it came, an
-        error of llmcall's own as one of the SDK's.
+        """Return the response that the program gets instead of an answer.
+
+        A failure of the API is returned as it came. From the response for one of llmcall's own
+        errors, the SDK makes an error of its own.
 
         :param last_response: the last response of the API, if there is one.
         """
@@ -252,7 +254,7 @@ class ProgramCalls:
     def note(self, error: Exception) -> None:
         """Count an error of llmcall's own that the program gets, and keep the first.
 
-        What a daemon thread gets after the program's end is no error of the program.
+        An error that a daemon thread gets after the program's end is not counted.
         """
         if isinstance(error, APIError) or self._is_closed:
             return
@@ -266,7 +268,7 @@ class ProgramCalls:
         warn_of_askers()
 
     def _scope_of(self, call: ProgramCall) -> contextlib.AbstractContextManager[Any]:
-        """Return the scope of whoever makes a call."""
+        """Return the scope of the actor who makes a call."""
         request = call.request
         headers = dict(request.headers.items())
         body = call.client_call.body

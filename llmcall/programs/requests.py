@@ -56,10 +56,10 @@ class ClientCall(NamedTuple):
 
 
 def concerns_model(request: Any, hosts: Collection[str] | None) -> bool:
-    """Return whether a request is one of those that are recorded.
+    """Return whether a request is to be recorded.
 
     :param request: of httpx or httpx2.
-    :param hosts: whose requests are recorded besides those of models; ``None`` means all.
+    :param hosts: hosts whose requests are recorded besides those to models; ``None`` means all hosts.
     """
     return hosts is None or request.url.host in hosts or _is_of_model(request)
 

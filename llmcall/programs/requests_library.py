@@ -1,4 +1,4 @@
-"""The sessions of the library ``requests``, whose requests are recorded as those of an HTTP client are."""
+"""Record the requests that sessions of the library ``requests`` send."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def recording_send(
     """Return a method for ``requests.adapters.HTTPAdapter.send`` that records what a session sends.
 
     :param calls: answers the requests.
-    :param is_within_call: whether a call of llmcall sends the request, which passes then.
+    :param is_within_call: returns whether a call of llmcall sends the request. Then the call records
+        it.
     """
     send = requests.adapters.HTTPAdapter.send
 
@@ -136,7 +137,7 @@ def _urllib3_response(response: Any) -> Any:
     import urllib3
 
     class Raw(urllib3.HTTPResponse):
-        """Hands on the pieces of a body as they come: urllib3 itself waits until one is full."""
+        """A response whose body comes in pieces as they arrive: urllib3 itself waits for full ones."""
 
         def stream(
             self, amt: int | None = PIECE, decode_content: bool | None = None
@@ -181,6 +182,6 @@ class _Pieces(io.RawIOBase):
         return size
 
     def close(self) -> None:
-        """Leave the rest."""
+        """Close the response, and leave the rest unread."""
         self._response.close()
         super().close()

@@ -1,9 +1,9 @@
 """Seed a program's own random numbers, so that a replay draws the same ones as the run.
 
-Generators that the program seeds keep their seeds. Each generator that it makes without one gets a
-seed of its own: by the run's seed, the task or thread, the module and function that make it, and how
-many these made before. So timing decides nothing, and a further generator in one function changes no
-seed in another.
+Generators that the program seeds keep their seeds. Each generator that it makes without a seed gets
+one of its own. That seed depends on the run's seed, on the task or thread and the module and function
+that make the generator, and on how many generators these made before. So timing decides nothing, and
+a further generator in one function changes no seed in another.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _own_modules = (__name__, "random")  # modules whose frames stand between the pr
 class _Seeds:
     """Gives seeds to generators that are made without one.
 
-    :param seed: that of the run.
+    :param seed: the run's seed.
     """
 
     def __init__(self, seed: int) -> None:
@@ -42,7 +42,7 @@ class _Seeds:
         self._lock = threading.Lock()
 
     def next(self, bits: int) -> int | None:
-        """Return the next seed for whoever asks; ``None`` if its numbers stay random."""
+        """Return the next seed for the calling function; ``None`` if its numbers stay random."""
         caller = _caller_outside(sys._getframe(1))
         if caller.partition(":")[0] in UNSEEDED:
             return None
@@ -118,7 +118,7 @@ def _seed_function(seeds: _Seeds) -> Any:
 
 
 def _seed_numpy(seed: int, seeds: _Seeds, undo: contextlib.ExitStack) -> None:
-    """Seed NumPy's own generator, and what its generators take if they are made without a seed."""
+    """Seed NumPy's global generator, and the random bits from which its other generators start."""
     numpy: Any = importlib.import_module("numpy")
     bit_generator = importlib.import_module("numpy.random.bit_generator")
     draw_bits = bit_generator.randbits

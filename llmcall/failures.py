@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from .display.formatting import OUTSIDE_ANY_SCOPE, counted
 from .notices import notice
@@ -31,6 +31,10 @@ ADVICE = {
     "function with llmcall.map or pass llmcall.bind(function)",
 }
 MOST_SCOPES = 5  # that a warning lists
+
+
+# Called with the scope path, the description and the reason before a call is added.
+before_add: list[Callable[[str, str, str], None]] = []
 
 
 def is_abandoned(error: BaseException) -> bool:
@@ -70,6 +74,8 @@ class Failures:
         :param reason: ``FAILED``, ``ABANDONED``, ``CUT_OFF``, ``MISSED`` or ``UNSCOPED``.
         :param asks_model: whether a model was asked for it.
         """
+        for function in before_add:
+            function(scope, description, reason)
         if self is process_failures:
             _warn_at_exit()
         with self._lock:

@@ -196,10 +196,10 @@ def _versions() -> dict[str, str]:
 
 def _replay_only(log: Log, folder: str, cassettes: list[str]) -> None:
     """Read every cassette in mode ``none``, log what it is used for, and refuse other calls."""
+    from llmcall import failures
     from llmcall.cassettes import cassette as cassette_module
     from llmcall.cassettes.guards import guards
     from llmcall.errors import CacheError, CacheMissError
-    from llmcall.failures import FAILED, Failures
     from llmcall.testing import answers_in_process
 
     project_paths = {os.path.realpath(os.path.join(folder, path)): path for path in cassettes}
@@ -219,23 +219,13 @@ def _replay_only(log: Log, folder: str, cassettes: list[str]) -> None:
         if not answers_in_process(client):
             raise CacheMissError("no answer is recorded, and a packed program cannot call a model")
 
-    add = Failures.add
-
-    def add_failure(
-        self: Failures,
-        scope: str,
-        description: str,
-        reason: str = FAILED,
-        *,
-        asks_model: bool = True,
-    ) -> None:
+    def log_failure(scope: str, description: str, reason: str) -> None:
         log.add("failure", scope, description, reason)
-        add(self, scope, description, reason, asks_model=asks_model)
 
     cassette_module.before_start.append(before_start)
     cassette_module.after_stop.append(after_stop)
     guards.append(refuse)
-    Failures.add = add_failure  # type: ignore[method-assign]
+    failures.before_add.append(log_failure)
 
 
 def main(plan_file: str) -> None:
@@ -260,12 +250,12 @@ def main(plan_file: str) -> None:
     _replay_only(log, plan["folder"], plan["cassettes"])
     trace.start()
     script, *arguments = plan["program"]
-    if plan["around"] is None:
+    if plan["run_cassette"] is None:
         from llmcall.programs.execution import execute
 
         execute(script, tuple(arguments), module=plan["module"])
         return
-    options = ["--cassette", plan["around"], "--mode", "none", *["-m"] * plan["module"]]
+    options = ["--cassette", plan["run_cassette"], "--mode", "none", *["-m"] * plan["module"]]
     sys.argv = ["llmcall", "run", *options, script, *arguments]
     runpy.run_module("llmcall", run_name="__main__")
 

@@ -140,18 +140,18 @@ def pack(
     if licence is not None and not Path(licence).is_file():
         raise ValueError(f"the licence {os.fspath(licence)} does not exist")
     with scratch_folder() as scratch:
-        packer = _Packer(
-            project,
-            scratch,
-            program_of(project, command),
-            project_paths(project, cassettes, "--cassette"),
+        options = _PackOptions(
+            program=program_of(project, command),
+            cassettes=project_paths(project, cassettes, "--cassette"),
+            added=list(files_of(project, project_paths(project, add, "--add"))),
+            exclude=[each.rstrip("/\\").replace("\\", "/") for each in exclude],
+            variables=dict(variables(env)),
+            prune=prune,
+            max_size=max_size,
+            licence=None if licence is None else Path(licence).absolute(),
             left_out=(target, *([] if archive is None else [archive])),
         )
-        packer.exclude = [each.rstrip("/\\").replace("\\", "/") for each in exclude]
-        packer.added = list(files_of(project, project_paths(project, add, "--add")))
-        packer.prune, packer.max_size = prune, max_size
-        packer.variables = dict(variables(env))
-        packer.licence = None if licence is None else Path(licence).absolute()
+        packer = _Packer(project, scratch, options)
         built = scratch / "package"
         manifest = packer.build(built)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -166,37 +166,49 @@ def pack(
     return Package(target, archive, files, tuple(packer.notes))
 
 
+@dataclass(frozen=True)
+class _PackOptions:
+    """What is packed, and how; see :func:`pack`.
+
+    :ivar program: what runs: a script, a notebook or a module.
+    :ivar cassettes: the recordings' project paths.
+    :ivar added: the project paths of files that the author named.
+    :ivar exclude: project paths and patterns of what is left out.
+    :ivar variables: the environment variables that the author gave.
+    :ivar prune: whether to leave out unused records.
+    :ivar max_size: of a file, in bytes.
+    :ivar licence: the licence's file if the author named one.
+    :ivar left_out: the package and its ZIP file, which may be in the project.
+    """
+
+    program: Program
+    cassettes: list[str]
+    added: list[str]
+    exclude: list[str]
+    variables: dict[str, str]
+    prune: bool
+    max_size: int
+    licence: Path | None
+    left_out: tuple[Path, ...]
+
+
 class _Packer:
     """Packs one study.
 
     :param project: the original folder.
-    :param scratch: where it may write.
-    :param program: what runs.
-    :param cassettes: the recordings' project paths.
-    :param left_out: what it writes itself, perhaps in the project.
+    :param scratch: a folder for copies and runs.
+    :param options: what is packed, and how.
+    :ivar program: what runs: a script or a module.
+    :ivar notes: what the author should know or look at.
     """
 
-    def __init__(
-        self,
-        project: Path,
-        scratch: Path,
-        program: Program,
-        cassettes: list[str],
-        *,
-        left_out: tuple[Path, ...],
-    ) -> None:
+    def __init__(self, project: Path, scratch: Path, options: _PackOptions) -> None:
         self.project = project
         self.scratch = scratch
-        self.program = program
-        self.cassettes = cassettes
-        self.exclude: list[str] = []
-        self.added: list[str] = []
-        self.variables: dict[str, str] = {}
-        self.prune = False
-        self.max_size = MAX_SIZE
-        self.licence: Path | None = None
+        self.options = options
         self.notes: list[str] = []
-        self._left_out = left_out
+        program = options.program
+        self.program = program
         self._notebook: str | None = None
         self._script: str | None = None  # which the notebook makes
         if not program.is_module and program.name.endswith(SUFFIX):
@@ -213,14 +225,16 @@ class _Packer:
 
         :raises LLMCallError: if it cannot be packed.
         """
-        copy = ProjectCopy(self.project, self.added, self._left_out)
+        copy = ProjectCopy(self.project, self.options.added, self.options.left_out)
         copied_folder = self.scratch / "whole"
         copy.make(copied_folder)
         self._add_script(copied_folder)
-        recordings = {path: self._recording(path) for path in self.cassettes}
-        around = _around(recordings)
+        recordings = {path: self._recording(path) for path in self.options.cassettes}
+        run_cassette = _run_cassette(recordings)
         environment = self._environment(recordings)
-        project_run = self._run(copied_folder, around, environment, "in a copy of the project")
+        project_run = self._run(
+            copied_folder, run_cassette, environment, "in a copy of the project"
+        )
         unused_keys = self._check_use(project_run.observation, recordings)
         needed_files = self._needed_files(project_run)
         folders = self._folders(project_run)
@@ -236,12 +250,12 @@ class _Packer:
         for path in folders:
             (packed_folder / path).mkdir(parents=True, exist_ok=True)
         where = "in a folder with only what is packed"
-        packed_run = self._run(packed_folder, around, environment, where)
+        packed_run = self._run(packed_folder, run_cassette, environment, where)
         refuse(result_problems(project_run, packed_run))
-        refuse(name_problems([*needed_files, *self.cassettes, *packed_run.results]))
+        refuse(name_problems([*needed_files, *self.options.cassettes, *packed_run.results]))
         self._note_results(packed_run)
         self._copy_files(original, packed_run, needed_files, package)
-        return self._describe(package, folders, environment, packed_run.observation, around)
+        return self._describe(package, folders, environment, packed_run.observation, run_cassette)
 
     # The program's runs
 
@@ -258,7 +272,7 @@ class _Packer:
         return [path for path in files if (folder / path).is_file()]
 
     def _run(
-        self, folder: Path, around: str | None, environment: dict[str, str], where: str
+        self, folder: Path, run_cassette: str | None, environment: dict[str, str], where: str
     ) -> ProgramRun:
         """Run the program in a folder.
 
@@ -268,8 +282,8 @@ class _Packer:
         observation = run_program(
             self.program,
             folder,
-            cassettes=self.cassettes,
-            around=around,
+            cassettes=self.options.cassettes,
+            run_cassette=run_cassette,
             environment=environment,
             project=self.project,
         )
@@ -279,7 +293,9 @@ class _Packer:
 
     def _needed_files(self, run: ProgramRun) -> list[str]:
         """Return the files that the program needs, besides its recordings."""
-        needed = {*run.observation.files_read, *self.added}.difference(self.cassettes)
+        needed = {*run.observation.files_read, *self.options.added}.difference(
+            self.options.cassettes
+        )
         needed.update(self._program_files(run.folder))
         return sorted(path for path in needed if not self._is_excluded(path))
 
@@ -297,12 +313,13 @@ class _Packer:
             "PYTHONUTF8": "1",
             "SOURCE_DATE_EPOCH": str(calendar.timegm(last_day.timetuple())),
             "TZ": "UTC",
-            **self.variables,
+            **self.options.variables,
         }
 
     def _is_excluded(self, path: str) -> bool:
         return any(
-            fnmatch.fnmatchcase(path, each) or path.startswith(f"{each}/") for each in self.exclude
+            fnmatch.fnmatchcase(path, each) or path.startswith(f"{each}/")
+            for each in self.options.exclude
         )
 
     def _folders(self, run: ProgramRun) -> list[str]:
@@ -345,7 +362,7 @@ class _Packer:
                 )
             if len(records) < record_lines(self.project / path):
                 problems.append(f"{path}: some records occur twice")
-        if problems and not self.prune:
+        if problems and not self.options.prune:
             remedy = "--prune leaves them out of the package, and your file as it is"
             refuse([*problems, remedy])
         self.notes += [f"left out of the package: {problem}" for problem in problems]
@@ -381,7 +398,7 @@ class _Packer:
         for path in needed_files:
             role = CODE if path.lower().endswith(CODE_ENDINGS) else DATA
             copy_file(original / path, package / FOLDERS[role] / path)
-        for path in self.cassettes:
+        for path in self.options.cassettes:
             copy_file(run.folder / path, package / FOLDERS[RECORDING] / path)
         for path in run.results:
             copy_file(run.folder / path, package / FOLDERS[RESULT] / path)
@@ -392,11 +409,11 @@ class _Packer:
         folders: list[str],
         environment: dict[str, str],
         observation: Observation,
-        around: str | None,
+        run_cassette: str | None,
     ) -> Manifest:
         """Write what the package says of itself, check all of it, and return the manifest."""
         packed = package / FOLDERS[RECORDING]
-        run = run_of([packed / path for path in self.cassettes])
+        run = run_of([packed / path for path in self.options.cassettes])
         self._copy_licence_and_citation(package)
         for name, text in texts_of(run, observation.packages).items():
             (package / name).write_text(text, encoding="utf-8", newline="\n")
@@ -408,9 +425,12 @@ class _Packer:
             folders=folders,
             recordings=[
                 Recording(
-                    path, len(read(packed / path)), path == around, line_digests(packed / path)
+                    path,
+                    len(read(packed / path)),
+                    path == run_cassette,
+                    line_digests(packed / path),
                 )
-                for path in self.cassettes
+                for path in self.options.cassettes
             ],
             printed=observation.printed,
             children=observation.children,
@@ -421,6 +441,7 @@ class _Packer:
         manifest.files.extend(_packed_files(package))
         text = readme.text(manifest, served_by(run.records))
         (package / "README.md").write_text(text, encoding="utf-8", newline="\n")
+        # Again: now with the README, which lists the others.
         manifest.files[:] = _packed_files(package)
         (package / NAME).write_text(manifest.text(), encoding="utf-8", newline="\n")
         self._inspect(package, observation)
@@ -428,7 +449,7 @@ class _Packer:
 
     def _copy_licence_and_citation(self, package: Path) -> None:
         """Copy the licence and the citation file, if there are any."""
-        licence = self.licence or next(
+        licence = self.options.licence or next(
             (self.project / name for name in LICENCES if (self.project / name).is_file()), None
         )
         if licence is not None:
@@ -443,9 +464,9 @@ class _Packer:
         files = files_below(package)
         sizes = {file: (package / file).stat().st_size for file in files}
         problems = [
-            f"{file} has {size:,} bytes, more than --max-size allows ({self.max_size:,})"
+            f"{file} has {size:,} bytes, more than --max-size allows ({self.options.max_size:,})"
             for file, size in sizes.items()
-            if size > self.max_size
+            if size > self.options.max_size
         ]
         problems += credentials(package, files, config.settings().cassette_allow)
         refuse(problems)
@@ -458,8 +479,8 @@ class _Packer:
             )
 
 
-def _around(recordings: dict[str, RecordFile]) -> str | None:
-    """Return the recording that ``llmcall run`` made, if one is."""
+def _run_cassette(recordings: dict[str, RecordFile]) -> str | None:
+    """Return the path of the recording that ``llmcall run`` made, or ``None``."""
     paths = [path for path, recording in recordings.items() if recording.run is not None]
     if len(paths) > 1:
         raise LLMCallError(

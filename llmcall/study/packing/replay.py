@@ -127,7 +127,7 @@ def run_program(
     folder: Path,
     *,
     cassettes: Sequence[str],
-    around: str | None,
+    run_cassette: str | None,
     environment: Mapping[str, str],
     project: Path | None = None,
 ) -> Observation:
@@ -135,7 +135,7 @@ def run_program(
 
     :param folder: the project's copy: the working directory, in a scratch folder of its own.
     :param cassettes: the recordings' project paths.
-    :param around: the one that ``llmcall run`` recorded, if one is.
+    :param run_cassette: the path of the one that ``llmcall run`` made, or ``None``.
     :param environment: what it gets besides PATH, HOME and a temporary folder.
     :param project: the original folder.
     """
@@ -148,7 +148,7 @@ def run_program(
         "log": str(log_file),
         "folder": str(folder),
         "cassettes": list(cassettes),
-        "around": around,
+        "run_cassette": run_cassette,
         "program": [program.name, *program.arguments],
         "module": program.is_module,
     }

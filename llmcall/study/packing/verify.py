@@ -231,12 +231,12 @@ class _Verifier:
                 copy_file(source, self._folder / each.path)
         for path in self._manifest.folders:
             (self._folder / path).mkdir(parents=True, exist_ok=True)
-        around = [each.path for each in self._manifest.recordings if each.around]
+        run_cassettes = [each.path for each in self._manifest.recordings if each.around]
         return run_program(
             Program.from_command(self._manifest.command),
             self._folder,
             cassettes=[each.path for each in self._manifest.recordings],
-            around=around[0] if around else None,
+            run_cassette=run_cassettes[0] if run_cassettes else None,
             environment=self._manifest.environment,
         )
 

@@ -115,34 +115,36 @@ class ResponseCache:
         """
         return self.store(record_of(request, response, cost=cost))
 
-    def store(self, record: Record, *, mode: str | None = None) -> Record:
+    def store(self, record: Record, *, mode: str | None = None, replace: bool = False) -> Record:
         """Store a record and return the one that counts: whatever was stored first.
 
         If the storage fails, the answer is kept in memory until the storage takes it, and a warning
         says so once.
 
-        :param mode: instead of the cache's own; ``rewrite`` puts the record in place of what is
-            there.
+        :param mode: instead of the cache's own.
+        :param replace: whether to replace what is there. In the mode ``refresh``, the first record
+            of a key in this process always does.
         """
         mode = mode or self.mode
         key = record.cache_key
         if mode == "off":
             return record
         packed = pack(record)
-        replaces = mode == "rewrite" or (mode == "refresh" and key not in self._refreshed_keys)
-        if replaces:
+        if mode == "refresh" and key not in self._refreshed_keys:
+            replace = True
+        if replace:
             self._unstored.discard(key)
         # The answer that came first counts, even if only memory has it.
         packed = self._unstored.get(key) or packed
         try:
-            is_stored = self.storage.put(key, packed, replace=replaces)
+            is_stored = self.storage.put(key, packed, replace=replace)
             stored_record = unpack(key, packed) if is_stored else self._first_stored(key, packed)
         except (OSError, CacheError) as error:
             stored_record = unpack(key, self._unstored.keep(key, packed, error))
         else:
             if self._unstored:
                 self._unstored.store()
-        if replaces:
+        if replace:
             self._refreshed_keys.add(key)
         return stored_record
 

@@ -460,7 +460,7 @@ class Cassette(ContextDecorator):
         """Add an answer, unless one is recorded already; return the recorded one.
 
         :param order: of the call that it answers.
-        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
+        :param source: ``FROM_SERVER``, ``FROM_CACHE``, ``FROM_FUNCTION`` or ``POINTER``.
         """
         if not self._depth:
             warn_once(f"an answer came after the cassette {self.path} was closed, and is not in it")

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ..records.packed import pack, unpack
-from ..types import FROM_FUNCTION, FROM_SERVER, day_of
+from ..types import FROM_FUNCTION, FROM_SERVER, POINTER, day_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ class GainedRecords:
     def add(self, record: Record, source: str) -> Record:
         """Add a record, and return it with the days of its answer.
 
-        :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``.
+        :param source: ``FROM_SERVER``, ``FROM_CACHE``, ``FROM_FUNCTION`` or ``POINTER``.
         """
         record = record.replace(days=_days_of(record, source))
         self._packed[record.cache_key] = pack(record)
@@ -55,7 +55,7 @@ class GainedRecords:
 
 def _days_of(record: Record, source: str) -> Days | None:
     """Return the days of a gained answer; ``None`` if they are unknown."""
-    if record.days is not None or source == FROM_FUNCTION:
+    if record.days is not None or source in (FROM_FUNCTION, POINTER):
         return record.days
     # The answer of an equal call that was under way also came from a server just now; no cache holds
     # it yet.

@@ -9,7 +9,7 @@ from weakref import WeakSet
 from ..cache.shared import shared_cache
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
-from ..engine.caller import ResolvedSettings
+from ..engine.client import ResolvedSettings
 from ..engine.lookup import lookup
 from ..engine.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter

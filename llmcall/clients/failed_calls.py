@@ -11,7 +11,7 @@ from ..failures import ABANDONED, FAILED, is_abandoned, process_failures
 from ..notices import how_often, logger
 
 if TYPE_CHECKING:
-    from ..engine.caller import Caller
+    from ..engine.client import Client
     from ..engine.model_call import ModelCall
 
 # A word with digits in it, such as a number or an id, which differs each time.
@@ -63,7 +63,7 @@ def note_failure(error: BaseException, call: ModelCall, *, stream: bool = False)
         call.failures.add(call.scope, call.label, ABANDONED)
 
 
-def _address_of(error: APIError, client: Caller, model: str) -> str:
+def _address_of(error: APIError, client: Client, model: str) -> str:
     """Return the address of the endpoint that failed, or of all that may have failed."""
     endpoints = client.pool(model).endpoints
     failed_endpoints = [each for each in endpoints if each.name == error.endpoint] or endpoints

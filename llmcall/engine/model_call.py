@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..types import Record, TokenUsage
-    from .caller import Caller
+    from .client import Client
     from .usage import Meter
 
 
@@ -29,7 +29,7 @@ class ModelCall(PreparedCall):
     :param parse: reads the answer as the type that ``response_format`` was, or ``None``.
     """
 
-    client: Caller
+    client: Client
     parse: Callable[[str], Any] | None = None
 
     @property

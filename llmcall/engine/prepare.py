@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..cassettes.cassette import Cassette
-    from .caller import Caller, ResolvedSettings
+    from .client import Client, ResolvedSettings
 
 
 class _Parameters(NamedTuple):
@@ -59,12 +59,12 @@ class _CallContext(NamedTuple):
     :param cassette: the open one, or ``None``.
     """
 
-    client: Caller
+    client: Client
     resolved: ResolvedSettings
     cassette: Cassette | None
 
     @classmethod
-    def current(cls, client: Caller) -> _CallContext:
+    def current(cls, client: Client) -> _CallContext:
         """Return the client's settings and the cassette as they are now."""
         cassette = cassette_for(client.base_settings)
         # The settings come after the cassette: a cassette that is opened now has settings of its own.
@@ -87,7 +87,7 @@ class _CallContext(NamedTuple):
         )
 
 
-def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) -> ModelCall:
+def prepare_chat(client: Client, messages: Any, arguments: Mapping[str, Any]) -> ModelCall:
     """Return a chat call as its arguments describe it; inside a scope it takes a draw.
 
     :param arguments: by name; ``None`` means not given.
@@ -113,7 +113,7 @@ def prepare_chat(client: Caller, messages: Any, arguments: Mapping[str, Any]) ->
     return with_sample(context.call(request, parameters.options, parse=parameters.parse))
 
 
-def prepare_again(client: Caller, recorded_request: Mapping[str, Any], sample: str) -> ModelCall:
+def prepare_again(client: Client, recorded_request: Mapping[str, Any], sample: str) -> ModelCall:
     """Return a chat call that asks a recorded request once more, as a draw of its own.
 
     No configured default is added to it, and the disk cache neither answers nor keeps it.
@@ -139,7 +139,7 @@ def prepare_again(client: Caller, recorded_request: Mapping[str, Any], sample: s
 
 
 def prepare_embeddings(
-    client: Caller, text: Any, model: str | None, arguments: Mapping[str, Any]
+    client: Client, text: Any, model: str | None, arguments: Mapping[str, Any]
 ) -> list[ModelCall]:
     """Return an embeddings call as its arguments describe it, one text each; none takes a draw.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..failures import Failures, process_failures
 from ..requests.keys import ANEW, key_of
 from ..scopes import ScopedRecord
-from ..types import FROM_FUNCTION, Record, Request, record_of
+from ..types import POINTER, Record, Request, record_of
 from .options import DEFAULT_OPTIONS, Options
 from .usage import count, served_amount
 
@@ -109,21 +109,19 @@ class PreparedCall(ABC):
             return Failures()  # nothing is recorded, and nothing reported
         return process_failures
 
-    def store_in_cache(self, record: Record, *, overwrite: bool = False) -> Record:
+    def store_in_cache(self, record: Record, *, replace: bool = False) -> Record:
         """Store a record in the disk cache, and return the one that counts.
 
-        :param overwrite: whether to replace a record that is there.
+        :param replace: whether to replace a record that is there.
         """
         if self.draw is not None and self.draw.asker is not None:
             record = record.replace(asker=self.draw.asker)
         if self.options.cache is False:
             return record
-        mode = self.settings.cache_mode
-        bypasses_cache = self.cassette is not None and self.cassette.bypasses_cache
-        if (overwrite or bypasses_cache) and mode != "off":
-            mode = "rewrite"
+        if self.cassette is not None and self.cassette.bypasses_cache:
+            replace = True
         self.cache.note_used(record.cache_key)
-        return self.cache.store(record, mode=mode)
+        return self.cache.store(record, mode=self.settings.cache_mode, replace=replace)
 
     def put_on_cassette(self, record: Record, source: str) -> Record:
         """Put a record on the cassette, and return the one that counts there.
@@ -131,7 +129,7 @@ class PreparedCall(ABC):
         The answer of a fallback is a record of its own; a pointer leads to it from this call.
 
         :param source: ``FROM_SERVER``, ``FROM_CACHE`` or ``FROM_FUNCTION``, by which the cassette
-            counts it.
+            counts the record.
         """
         if self.cassette is None:
             return record
@@ -139,7 +137,7 @@ class PreparedCall(ABC):
             for key in {self.request.cache_key, record.cache_key}:
                 self.cassette.note_asker(key, self.draw)
         if record.cache_key != self.request.cache_key:
-            self.cassette.add(self.pointer_to(record.cache_key), self.order, FROM_FUNCTION)
+            self.cassette.add(self.pointer_to(record.cache_key), self.order, POINTER)
         return self.cassette.add(record, self.order, source)
 
     def pointer_to(self, key: str) -> Record:

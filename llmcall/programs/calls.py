@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from ..config.endpoints import Endpoint
-    from ..engine.caller import ResolvedSettings
+    from ..engine.client import ResolvedSettings
     from ..engine.effects import Flow
     from ..models.catalog import Capabilities
     from ..types import Record, Request

@@ -113,4 +113,4 @@ def _send(call: FunctionCall) -> Flow[Any]:
 
 def _store(call: FunctionCall, record: Record) -> Record:
     """Put a result in the cache and on the cassette; return the record that counts."""
-    return call.put_on_cassette(call.store_in_cache(record, overwrite=call.is_live), call.source)
+    return call.put_on_cassette(call.store_in_cache(record, replace=call.is_live), call.source)

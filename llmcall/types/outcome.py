@@ -20,8 +20,9 @@ class Received(NamedTuple):
     latency: float
 
 
-# Where a cassette got a record: from a server, from the disk cache, or from a recorded function.
-FROM_SERVER, FROM_CACHE, FROM_FUNCTION = "server", "cache", "function"
+# Where a cassette got a record: from a server, from the disk cache, or from a recorded function. A
+# pointer is no answer: it leads to the record of a fallback.
+FROM_SERVER, FROM_CACHE, FROM_FUNCTION, POINTER = "server", "cache", "function", "pointer"
 
 
 class Outcome(NamedTuple):

@@ -1,4 +1,7 @@
-"""What the engine asks of whoever makes a call."""
+"""What the engine needs of a client.
+
+Clients import the engine, so the engine cannot import them: it owns this protocol, which they fulfil.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class ResolvedSettings(NamedTuple):
     defaults: dict[str, Any]
 
 
-class Caller(Protocol):
+class Client(Protocol):
     """A client as the engine knows it; :class:`llmcall.LLMClient` is one."""
 
     meter: Meter

@@ -28,7 +28,7 @@ class FunctionJob(NamedTuple):
         return self.function(item)
 
     def identity(self, item: Any) -> Any:
-        """Return what identifies an item: all of it."""
+        """Return what identifies an item: the whole item."""
         return item
 
 

@@ -43,7 +43,7 @@ TICK = 0.1  # seconds between two checks of outer maps and refreshes of the bar
 GRACE = 1.0  # seconds that calls under way get after Ctrl-C
 WARNING_AFTER = 5.0  # seconds of waiting at the end, after which a warning says for what
 
-# Errors of the whole run: they would hit the next item too.
+# Errors of the whole run, which the next item would raise too.
 ALWAYS_RAISED = (
     ConfigError,
     CacheMissError,
@@ -294,7 +294,7 @@ class MapRun:
     def abandon(self, token: object) -> None:
         """End a run whose iterator was left, and give back the draws of results not yielded.
 
-        :param token: of :meth:`begin`.
+        :param token: the token from :meth:`begin`.
         """
         self._cancel()
         if self._under_way and self._worker_count > 1:

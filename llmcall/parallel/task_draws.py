@@ -126,7 +126,7 @@ class CellDraws(Draws):
         self._take_in_scope(DrawNumber(request, number))
 
     def give_back(self, request: ScopedRequest, number: int) -> None:
-        """Free a number; in the scope only once no other cell has it."""
+        """Free a number; in the scope only once no other cell has taken it."""
         super().give_back(request, number)
         holders = self._holders.get(DrawNumber(request, number), set())
         holders.discard(id(self))

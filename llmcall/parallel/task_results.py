@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TaskResult(NamedTuple):
-    """A task's value or its error; for one that ran in a worker process, also what it did there.
+    """A task's value or its error. If the task ran in a worker process: also what it did there.
 
     :param value: what the function returned.
     :param error: the exception that it raised, or ``None``.

@@ -179,7 +179,7 @@ def axes_of(
         them.
     :param columns: the names of the rows' columns.
     :raises TypeError: if it is not a dict, or an axis has neither a list nor a dict of levels.
-    :raises ValueError: for an unknown axis, one that has two meanings or is a column, and for levels
+    :raises ValueError: for an unknown axis, an axis that has two meanings or is a column, and for levels
         that cannot be told apart.
     """
     if not isinstance(vary, Mapping) or not vary:

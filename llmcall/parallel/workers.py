@@ -55,7 +55,7 @@ def check_picklable(job: Job) -> None:
 
 
 def picklable(error: BaseException) -> BaseException:
-    """Return an error if it can be pickled, or else a similar one: another would break the pool."""
+    """Return an error; if it cannot be pickled and so would break the pool, return a similar one."""
     try:
         pickle.loads(pickle.dumps(error))
     except (*UNPICKLABLE, pickle.PickleError, ValueError, KeyError, ImportError) as reason:
@@ -151,7 +151,7 @@ class WorkerSession:
         self._usage.append((model, scope, dict(amounts), arm))
 
     def with_report(self, result: TaskResult) -> TaskResult:
-        """Return a result with all that was noted in the session and not reported yet."""
+        """Return a result with all notes of the session that were not reported yet."""
         cassette = self.cassette
         with _sessions_changed:
             failures = process_failures if cassette is None else cassette.failures
@@ -226,7 +226,7 @@ class WorkerCassette(Cassette):
         return record
 
     def count_replay(self) -> None:
-        """Count a call that it answered."""
+        """Count a call that the cassette answered."""
         super().count_replay()
         self._note("count_replay")
 

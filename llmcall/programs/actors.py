@@ -58,7 +58,7 @@ class Actors:
         # By the digest of a request's body: who asked first.
         self._first_askers: dict[str, str] = {}
         self._has_equal_requests = False  # whether several askers made equal requests
-        # By normalizer: digests of the system messages without what it removes.
+        # By normalizer: digests of the normalized system messages.
         self._normalized_digests: dict[str, set[str]] = {name: set() for name in NORMALIZERS}
 
     def scope_of(
@@ -230,7 +230,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-# The texts of a request: of /chat/completions, /responses, /v1/messages and /completions
+# The texts of a request to /chat/completions, /responses, /v1/messages or /completions
 
 
 def _system_text(request: ProgramRequest) -> str | None:

@@ -55,7 +55,7 @@ class ChatEvents:
     """Yields a streamed chat as server-sent events as its chunks arrive.
 
     :param note: gets each of llmcall's own errors that the program gets.
-    :param body: of the program's request.
+    :param body: the body of the program's request.
     :param answer: the streamed answer.
     :param on_cassette: whether a cassette is open.
     """
@@ -98,8 +98,8 @@ class ChatEvents:
         yield last
 
     def _events_of(self, chunk: Mapping[str, Any]) -> bytes:
-        """Return a chunk as an event. If the program asks for the usage, that gets an event of its
-        own, as in the API.
+        """Return a chunk as an event. If the program asks for the usage, the usage gets an event of
+        its own, as in the API.
         """
         data = _with_identifier(chunk, self._stream.request.cache_key, self._on_cassette)
         is_last = any(choice.get("finish_reason") for choice in data.get("choices") or ())
@@ -137,7 +137,7 @@ def embeddings_response(
 ) -> dict[str, Any]:
     """Return the response to an embeddings request, encoded as the program asked for it.
 
-    :param records: of the texts, in order.
+    :param records: the records of the texts, in order.
     """
     embeddings: list[Any] = [vector_of(record) for record in records]
     if body.get("encoding_format") == "base64":
@@ -166,7 +166,7 @@ def new_response(
 ) -> Any:
     """Return a response with a text, or with data as JSON, in UTF-8."""
     content = data if isinstance(data, str) else json.dumps(data)
-    if media_type.startswith("text/"):  # requests reads a text without it as Latin-1
+    if media_type.startswith("text/"):  # without a charset, requests reads a text as Latin-1
         media_type = f"{media_type}; charset=utf-8"
     headers = [(b"content-type", media_type.encode()), *NOT_REPEATED]
     # also for iter_raw

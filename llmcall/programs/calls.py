@@ -76,7 +76,7 @@ class ProgramCall:
     :param send_below: sends a request and returns its response, or a coroutine that does.
     :param client_at: returns the client that makes calls to an address.
     :param client_call: the call of llmcall's client that the request becomes.
-    :ivar last_response: the response of the last attempt, if it got one.
+    :ivar last_response: the response to the last attempt, or ``None`` if there is none.
     """
 
     http: ModuleType
@@ -110,7 +110,7 @@ class ProgramCall:
         return BegunStream(answer, chunks, next(chunks, END))
 
     async def aask(self) -> Any:
-        """Return the answer, as :meth:`ask` does."""
+        """Return the answer; see :meth:`ask`."""
         if self.client_call.method == "http_call":
             return await adrive(self._http_call(self.areceive))
         answer = getattr(self.client, f"a{self.client_call.method}")(**self.client_call.arguments)

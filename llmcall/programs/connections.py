@@ -150,7 +150,7 @@ class Watch:
     ) -> None:
         self._tell = tell
         self._addresses: set[tuple[str, int]] = {OLLAMA}
-        self._names: dict[str, str] = {}  # of addresses that were looked up
+        self._names: dict[str, str] = {}  # hosts by the addresses that were looked up for them
         self._unwatched: dict[str, None] = {}
         self._is_on = False
         for host, port in addresses:
@@ -231,7 +231,7 @@ class Watch:
         aiohttp.BaseConnector.connect = watched
 
     def _watch_grpc(self, grpc: ModuleType) -> None:
-        """Watch the channels that grpc opens, whose connections only its C code makes."""
+        """Watch the channels that grpc opens: its C code makes the connections, unseen by Python."""
         modules: tuple[Any, ...] = (grpc, grpc.aio)
         for module in modules:
             module.secure_channel = self._watched_channel(module.secure_channel)
@@ -288,7 +288,7 @@ class Watch:
     ) -> None:
         """Report a request if it goes to a model and is not recorded.
 
-        :param path: of the address, with the query or without.
+        :param path: the address's path, with the query or without.
         """
         if not self._is_on or _is_recorded():
             return

@@ -73,7 +73,7 @@ def execute(script: str, arguments: tuple[str, ...], *, module: bool = False) ->
 class StandardError:
     """A copy of standard error, which stays when the program closes, replaces or redirects its own.
 
-    Forked processes have no copy: one that goes on as a daemon would keep a pipe open.
+    A forked process has no copy: as a daemon it would keep a pipe open.
     """
 
     def __init__(self) -> None:
@@ -279,7 +279,7 @@ class Execution:
     def _finishing_before(self, replace: Callable[..., NoReturn]) -> Callable[..., NoReturn]:
         """Return a function of ``os`` that replaces the process, but finishes first.
 
-        :param replace: ``os.execv`` or ``os.execve``, which all others of ``os`` call.
+        :param replace: ``os.execv`` or ``os.execve``, which all other such functions of ``os`` call.
         """
 
         @functools.wraps(replace)
@@ -376,7 +376,7 @@ def _counts_line(
 ) -> str:
     """Return the line that counts a program's calls.
 
-    :param not_recorded: how many of those that were asked are not recorded.
+    :param not_recorded: how many of the calls that were asked are not recorded.
     :param target: where the answers are recorded.
     """
     note = f" ({not_recorded:,} not recorded)" if not_recorded else ""
@@ -410,7 +410,7 @@ def _wait_for_child_processes() -> None:
 
 
 def _exit_with(code: int) -> NoReturn:
-    """End the process with another exit code than the one that Python is ending with."""
+    """End the process with another exit code than Python would."""
     logging.shutdown()
     _flush_output()
     exit_process(code)
@@ -432,7 +432,7 @@ def _has_default_handler(number: int) -> bool:
 
 
 def _end_by_signal(number: int) -> None:
-    """End the process by a signal, as Python does after Ctrl-C: that tells a shell to stop too."""
+    """End the process by a signal, as Python does after Ctrl-C: the signal tells a shell to stop too."""
     if os.name != "posix":
         return
     signal.signal(number, signal.SIG_DFL)

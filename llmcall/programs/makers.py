@@ -3,7 +3,7 @@
 Each gets its name from its maker when it is made: a task in its event loop's ``create_task``, a
 thread in its ``start``, a function in its executor's ``submit``. The threads of a pool get no name,
 because a pool starts them when none is idle, which depends on timing. Neither do anyio's threads,
-which run functions in a copy of the context of whoever waits for them.
+which run functions in a copy of the context of the task that waits for them.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _create_task(create_task: Callable[..., Any], loop: Any, coroutine: Any, **o
 
 
 def _warn_of_shared_context(context: contextvars.Context, task: Any) -> None:
-    """Warn if two tasks that have not ended are in one context: calls keep their state in it."""
+    """Warn if two running tasks share a context, in which calls keep their state."""
     running = _tasks_in.get(id(context))
     if running is not None and not running.done():
         warn_once(
@@ -118,7 +118,7 @@ def _call_soon_threadsafe(
     *args: Any,
     **options: Any,
 ) -> Any:
-    """Run a callback with the asker of the thread that hands it to the loop.
+    """Run a callback with the asker of the thread that schedules it on the loop.
 
     A thread's own context doesn't hold its asker, so the callback would not find it there.
     """
@@ -302,7 +302,7 @@ def _enter(asker: Asker, function: Any, args: Iterable[Any]) -> None:
 
 
 def _enter_context(context: contextvars.Context, asker: Asker) -> None:
-    """Set the asker in a context, unless that is in use."""
+    """Set the asker in a context, unless the context is in use."""
     with contextlib.suppress(RuntimeError):
         context.run(askers.set_current, asker)
 

@@ -11,10 +11,10 @@ from ..errors import ConfigError
 class RunOptions(NamedTuple):
     """The options of ``llmcall run`` that decide what a program asks and in which scopes.
 
-    :param scope: of the whole run.
+    :param scope: the scope of the whole run.
     :param actor: what names the actors, as on the command line.
     :param normalizers: what is ignored in texts.
-    :param seed: of the program's own random numbers.
+    :param seed: the seed of the program's own random numbers.
     """
 
     scope: str | None = None

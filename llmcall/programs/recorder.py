@@ -41,7 +41,7 @@ from .requests import ProgramRequest, client_call_of, concerns_model
 if TYPE_CHECKING:
     from types import ModuleType
 
-ERROR_STATUS = 409  # of llmcall's own errors: the openai SDK makes an APIStatusError of it
+ERROR_STATUS = 409  # for llmcall's own errors: the openai SDK raises an APIStatusError for it
 # Statuses of failures that are no response of the API.
 NO_CONNECTION = 503
 NO_ANSWER_IN_TIME = 504
@@ -55,7 +55,7 @@ HAS_ENDED = (
 )
 PORTS = {"http": 80, "https": 443}
 CALL_ERRORS = (LLMCallError, TypeError, ValueError)  # of a call; the latter two are wrong arguments
-# Refusals that are counted where they are made, whoever calls.
+# Refusals that are counted where they are raised, in calls by llmcall's own client too.
 COUNTED_ERRORS = (BudgetExceededError, CacheMissError, ScopeError)
 
 

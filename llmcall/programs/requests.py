@@ -43,11 +43,11 @@ class ProgramRequest(NamedTuple):
 class ClientCall(NamedTuple):
     """The call of llmcall's client that a program's request becomes.
 
-    :param method: of the client that makes the call: ``"send_message"``, ``"stream_message"`` or
+    :param method: the client's method that makes the call: ``"send_message"``, ``"stream_message"`` or
         ``"get_embedding"``. ``"http_call"`` is none of them: it sends and records the request as it
         is.
     :param body: the parsed JSON body, or ``None``.
-    :param arguments: of the method, by name.
+    :param arguments: the method's arguments, by name.
     """
 
     method: str
@@ -58,7 +58,7 @@ class ClientCall(NamedTuple):
 def concerns_model(request: Any, hosts: Collection[str] | None) -> bool:
     """Return whether a request is to be recorded.
 
-    :param request: of httpx or httpx2.
+    :param request: a request of httpx or httpx2.
     :param hosts: hosts whose requests are recorded besides those to models; ``None`` means all hosts.
     """
     return hosts is None or request.url.host in hosts or _is_of_model(request)
@@ -67,8 +67,8 @@ def concerns_model(request: Any, hosts: Collection[str] | None) -> bool:
 def client_call_of(request: Any, content: bytes) -> ClientCall | None:
     """Return the call that a request becomes, or ``None`` if it cannot be recorded.
 
-    :param request: of httpx or httpx2.
-    :param content: its body.
+    :param request: a request of httpx or httpx2.
+    :param content: the request's body.
     """
     if request.method == "GET":
         return ClientCall("http_call", None, _http_arguments(request, None))
@@ -138,7 +138,7 @@ def _is_text(value: Any) -> bool:
 def _parameters(kind: str, body: Mapping[str, Any], *left_out: str) -> dict[str, Any]:
     """Return the parameters of ``send_message`` or ``get_embedding`` that ask for the same.
 
-    :param left_out: the fields that are not parameters of these.
+    :param left_out: the fields that are not parameters of these methods.
     """
     parameter_names = parameters_of(kind) - NO_FIELDS
     fields = {name: value for name, value in body.items() if name not in left_out}

@@ -161,7 +161,7 @@ def _urllib3_response(response: Any) -> Any:
 class _Pieces(io.RawIOBase):
     """A file of the pieces of a response's body.
 
-    :ivar pieces: those that were not read yet.
+    :ivar pieces: the pieces that were not read yet.
     """
 
     def __init__(self, response: Any) -> None:

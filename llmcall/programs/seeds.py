@@ -24,7 +24,7 @@ from typing import Any
 from .. import askers
 
 HASH_SEED = "PYTHONHASHSEED"
-LARGEST = 2**32 - 1  # of the seeds that Python's hashes and NumPy take
+LARGEST = 2**32 - 1  # the largest seed that Python's hashes and NumPy take
 # Nobody may guess the names of temporary files.
 UNSEEDED = ("tempfile",)
 _own_modules = (__name__, "random")  # modules whose frames stand between the program and a seed
@@ -107,7 +107,7 @@ def _seed_method(seeds: _Seeds) -> Any:
 
 
 def _seed_function(seeds: _Seeds) -> Any:
-    """Return ``random.seed``, which is bound to the method that was there before."""
+    """Return a new ``random.seed``: Python's own is bound to the method that was replaced."""
     set_seed = random.seed
 
     def seed(a: Any = None, version: int = 2) -> None:

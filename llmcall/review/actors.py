@@ -25,15 +25,15 @@ FEW_ACTORS = 20  # actors whose prompts are all compared with that of another
 class MatchedActors(NamedTuple):
     """The actors of two runs, by the names that the first run gives them.
 
-    :param ours: the records of each actor of the first run.
-    :param theirs: those of the other one.
+    :param actors: the records of each actor of the first run.
+    :param other_actors: likewise of the other one.
     :param renamed: the actors that were matched by their first prompt: the other run's scope to the
         first one's.
     :param edited: those of them whose first prompts are alike, but not the same.
     """
 
-    ours: dict[str, list[Record]]
-    theirs: dict[str, list[Record]]
+    actors: dict[str, list[Record]]
+    other_actors: dict[str, list[Record]]
     renamed: dict[str, str]
     edited: dict[str, str]
 
@@ -43,19 +43,23 @@ def matched_actors(run: RecordedRun, other: RecordedRun, align: Align | None) ->
 
     :param align: see :func:`~llmcall.compare`.
     """
-    ours, theirs = _actors(run, other, align)
-    renamed = _renamed_actors(ours, theirs)
+    actors, other_actors = _actors(run, other, align)
+    renamed = _renamed_actors(actors, other_actors)
     edited: dict[str, str] = {}
     if run.names_by_system or other.names_by_system:
         missing = {
-            scope: ours[scope] for scope in ours if scope not in {*theirs, *renamed.values()}
+            scope: actors[scope]
+            for scope in actors
+            if scope not in {*other_actors, *renamed.values()}
         }
-        added = {scope: theirs[scope] for scope in theirs if scope not in {*ours, *renamed}}
+        added = {
+            scope: other_actors[scope] for scope in other_actors if scope not in {*actors, *renamed}
+        }
         edited = _edited_actors(missing, added)
     renamed |= edited
     for other_scope, scope in renamed.items():
-        theirs[scope] = theirs.pop(other_scope)
-    return MatchedActors(ours, theirs, renamed, edited)
+        other_actors[scope] = other_actors.pop(other_scope)
+    return MatchedActors(actors, other_actors, renamed, edited)
 
 
 def _actors(
@@ -65,8 +69,8 @@ def _actors(
     actors in common.
     """
     name_of = align.get if isinstance(align, Mapping) else align or str
-    ours, theirs = run.by_actor(), other.by_actor()
-    level, other_level = first_level(ours) or "", first_level(theirs) or ""
+    actors, other_actors = run.by_actor(), other.by_actor()
+    level, other_level = first_level(actors) or "", first_level(other_actors) or ""
     # The scopes above the actors of both runs; of choices with as many actors in common, the first.
     preferred = (run.scope, other.scope), (level, other_level)
     choices = [
@@ -76,7 +80,7 @@ def _actors(
     ]
     choices += [("", ""), *product(("", level, run.scope), ("", other_level, other.scope))]
     namings = [
-        (_by_name(ours, ancestor), _by_name(theirs, other_ancestor, name_of))
+        (_by_name(actors, ancestor), _by_name(other_actors, other_ancestor, name_of))
         for ancestor, other_ancestor in dict.fromkeys(choices)
     ]
     return max(namings, key=lambda each: len(each[0].keys() & each[1].keys()))
@@ -100,12 +104,12 @@ def _by_name(
 
 
 def _renamed_actors(
-    ours: Mapping[str, list[Record]], theirs: Mapping[str, list[Record]]
+    actors: Mapping[str, list[Record]], other_actors: Mapping[str, list[Record]]
 ) -> dict[str, str]:
     """Return the actors of the other run that begin with the prompt of one actor of the first that
     it lacks.
     """
-    missing, added = _by_first_prompt(ours, theirs), _by_first_prompt(theirs, ours)
+    missing, added = _by_first_prompt(actors, other_actors), _by_first_prompt(other_actors, actors)
     return {added[prompt]: missing[prompt] for prompt in added if prompt in missing}
 
 

@@ -1,10 +1,12 @@
-"""What made the runs of some actors part: causes, told apart from what only repeats earlier answers.
+"""Why two runs of an actor diverge: the causes, without the changes that only repeat earlier answers.
 
-A recording keeps the order of each actor's calls, and not that between actors. So the calls are gone
-through as the runs may have gone: an actor's next call can be passed if its request is the same, or
-differs only by answers that came before it. If no actor can go on, one of the next calls must be a
-cause. Another actor's answer came before a call if it stands in an earlier round. In the same round it
-may have come before, and counts if it can be passed first. In a later round it never counts.
+A recording keeps the order of each actor's calls, but not the order between actors. So both runs are
+gone through together, in an order in which their calls may have been made. An actor's next call is passed if both
+runs sent the same request, or if the requests differ only by answers that came before. If no actor can
+go on, one of the next calls must be a cause.
+
+Another actor's answer came before a call if it was given in an earlier round. In the same round it
+counts if its own call can be passed first. In a later round it never counts.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from ..differences.fields import Difference
 from ..display.formatting import OUTSIDE_ANY_SCOPE, as_json
 from ..display.printable import printable
 from .changes import Change
-from .explanations import Explanations, Normalize
+from .explanations import Explanations, Normalize, sides
 from .order import CameBefore, Order
 from .pairs import Pair
 from .progress import Actor, Cause
@@ -29,7 +31,7 @@ PERHAPS = "perhaps a consequence"
 def causes(
     actors: Mapping[str, list[Pair]], normalize: Normalize, other_normalize: Normalize
 ) -> dict[str, tuple[Cause | None, Cause | None]]:
-    """Return what made each actor's runs part, and what did again after another draw.
+    """Return why each actor's runs diverge, and the next cause if the first is another draw.
 
     :param normalize: what the first recording takes out of texts, or ``None``.
     :param other_normalize: what the other one does.
@@ -40,7 +42,7 @@ def causes(
 
 
 class TwoRuns:
-    """Two runs that are gone through at once."""
+    """Two runs whose calls are passed together, actor by actor."""
 
     def __init__(
         self,
@@ -53,7 +55,7 @@ class TwoRuns:
         self._explanations = Explanations(self.actors, self._order, (normalize, other_normalize))
 
     def go(self) -> None:
-        """Go through all calls."""
+        """Pass all calls, and note the causes."""
         waiting = list(self.actors.values())
         while waiting:
             next_places = [actor.next_place for actor in waiting]
@@ -67,7 +69,9 @@ class TwoRuns:
                 waiting = [actor for actor in waiting if not actor.is_done()]
 
     def _pass(self, actor: Actor) -> bool:
-        """Go past an actor's next call, unless it is a cause, or may repeat what is still to come."""
+        """Pass an actor's next call and return ``True``, unless its requests differ by more than the
+        answers that came before it.
+        """
         call = actor.calls[actor.next_place]
         if call.one is None or call.other is None:
             before = None if call.one is None else call.one.prompt
@@ -86,15 +90,17 @@ class TwoRuns:
         return True
 
     def _note_causes(self, stuck: list[Actor]) -> None:
-        """Note the causes among the next calls of all actors that are not done."""
+        """Note the causes among the next calls of actors that cannot go on."""
         for cause in self._causes_among(stuck):
             actor = self.actors[cause.scope]
             actor.note_cause(cause)
             self._explanations.note_moved(actor)
 
     def _causes_among(self, stuck: list[Actor]) -> list[Cause]:
-        """Return the certain causes among the next calls of some actors; without any, the doubtful
-        ones; else the first of those that wait for each other.
+        """Return the causes among the next calls of actors that cannot go on.
+
+        These are the certain causes. If there are none, they are the doubtful ones, and if there are
+        none of these either, the earliest of the calls that wait for each other.
         """
         explanations, order = self._explanations, self._order
         unexplained = {
@@ -131,7 +137,9 @@ class TwoRuns:
         return certain or doubtful or [each for each in waiting if each.place == first]
 
     def _awaited(self, actor: Actor) -> set[str]:
-        """Return the actors whose next answers an actor's next call repeats."""
+        """Return the actors whose calls must be passed before an actor's next call, which repeats
+        their answers.
+        """
         return {
             quote.part.change.scope
             for each in self._explanations.differences_of(actor)
@@ -140,9 +148,9 @@ class TwoRuns:
         }
 
     def _came_without(self, waiting_scopes: set[str], actor: Actor, change: Change) -> bool:
-        """Return whether an answer may have come before a call that other actors wait for.
+        """Return whether an answer may have come before an actor's next call.
 
-        :param waiting_scopes: these actors.
+        :param waiting_scopes: the actors that wait for that call; of theirs, only passed answers count.
         """
         is_open = change.scope not in waiting_scopes and self._order.may_come(actor, change)
         return is_open or self._order.has_come(actor, change)
@@ -153,7 +161,7 @@ class TwoRuns:
         """Return the cause of an actor's next call.
 
         :param differences: what differs beyond the answers that it repeats.
-        :param came_before: says which answers it may repeat nevertheless.
+        :param came_before: says which answers came before it; it may repeat one of these by chance.
         """
         difference = next(
             (each for each in differences if each.field in ("model", *PROMPT_FIELDS)), None
@@ -162,7 +170,7 @@ class TwoRuns:
             recorded = ", ".join(f"{each.place}={as_json(each.recorded)}" for each in differences)
             asked = ", ".join(f"{each.place}={as_json(each.asked)}" for each in differences)
             return Cause(actor.scope, actor.next_place, "parameters", recorded, asked)
-        before, after = _text(difference.recorded), _text(difference.asked)
+        before, after = map(_text, sides(difference))
         if difference.field == "model":
             return Cause(actor.scope, actor.next_place, "model", before, after)
         doubt = self._doubt(actor, difference, came_before)
@@ -172,7 +180,7 @@ class TwoRuns:
         return Cause(actor.scope, actor.next_place, "prompt", before, after, doubt)
 
     def _doubt(self, actor: Actor, difference: Difference, came_before: CameBefore) -> str:
-        """Return why a changed prompt may be a consequence; empty if nothing suggests it."""
+        """Return why a changed prompt may be a consequence, in words; empty if nothing suggests it."""
         change = self._explanations.quoted_answer(actor, difference, came_before)
         if change is not None:
             name = printable(change.scope) or OUTSIDE_ANY_SCOPE
@@ -206,7 +214,7 @@ def _with_waiting(scope: str, waiting_for: Mapping[str, set[str]]) -> set[str]:
 
 
 def _text(value: Any) -> str | None:
-    """Return what is there in one of two requests; of a message its text, if it has one."""
+    """Return a field's value as text: a message's content if it is text, other data as JSON."""
     content = value.get("content") if isinstance(value, dict) else None
     if isinstance(content, str) and content.strip():
         return content

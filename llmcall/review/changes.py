@@ -34,15 +34,15 @@ class Change(NamedTuple):
 
     :param scope: the actor that gave it.
     :param place: the place of its call among those of that actor, from 0.
-    :param ours: the parts of the first run's answer.
-    :param theirs: those of the other's.
+    :param forms: the parts of the first run's answer.
+    :param other_forms: those of the other's.
     :param call_count: the number of calls of that actor.
     """
 
     scope: str
     place: int
-    ours: Mapping[Hashable, Form]
-    theirs: Mapping[Hashable, Form]
+    forms: Mapping[Hashable, Form]
+    other_forms: Mapping[Hashable, Form]
     call_count: int
 
     @property

@@ -73,13 +73,15 @@ class Comparison:
         matched = matched_actors(run, other, align)
         self.renamed |= matched.renamed
         self._edited |= matched.edited
-        ours, theirs = matched.ours, matched.theirs
-        actors = {
-            scope: list(paired(scope, run_number, ours.get(scope, []), theirs.get(scope, [])))
-            for scope in {**ours, **theirs}
+        actors, other_actors = matched.actors, matched.other_actors
+        pairs_by_scope = {
+            scope: list(
+                paired(scope, run_number, actors.get(scope, []), other_actors.get(scope, []))
+            )
+            for scope in {**actors, **other_actors}
         }
-        causes_by_scope = causes(actors, run.normalize, other.normalize)
-        for scope, pairs in actors.items():
+        causes_by_scope = causes(pairs_by_scope, run.normalize, other.normalize)
+        for scope, pairs in pairs_by_scope.items():
             pairs = [pair._replace(round=_round(pair, run, other)) for pair in pairs]
             self.pairs += pairs
             parting, later = causes_by_scope[scope]

@@ -1,7 +1,6 @@
-"""What a file of records tells of editing by hand.
+"""Signs that a file of records was edited by hand: records that do not fit together.
 
-Whoever changes an answer and all that quotes it leaves no trace here. So this finds what does not fit
-together, and says nothing of files in which all does.
+An answer that was changed together with all of its quotations leaves no such sign.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ def _finding(about: str, number: int, record: Record, words: str) -> Finding:
 
 
 def _out_of_order(records: Sequence[Record]) -> Iterator[Finding]:
-    """Yield the records that stand behind those of a scope that comes later."""
+    """Yield the records that come after those of a scope that sorts later."""
     last: tuple[bool, list[str]] = False, []
     name = ""
     for number, record in enumerate(records, 1):
@@ -82,8 +81,10 @@ def _out_of_order(records: Sequence[Record]) -> Iterator[Finding]:
 
 
 def _foreign_keys(records: Sequence[Record], settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the records whose requests no call makes under the settings of the header, and the
-    pointers to records that the file lacks.
+    """Yield the records that no call can use.
+
+    Under the header's settings no call has such a key, or the record points to one that the file
+    lacks.
     """
     replace = normalizer(tuple(settings.get("cache_normalize", ())))
     aliases = settings.get("aliases", {})
@@ -109,7 +110,7 @@ def _foreign_keys(records: Sequence[Record], settings: Mapping[str, Any]) -> Ite
 
 
 def _copied_draws(records: Sequence[Record]) -> Iterator[Finding]:
-    """Yield the draws of a request that have the long text of an earlier draw."""
+    """Yield the draws of a request that repeat the long text of an earlier draw."""
     first_draws: dict[tuple[str, str], tuple[int, Record]] = {}
     for number, record in enumerate(records, 1):
         request = record.request
@@ -130,8 +131,10 @@ def _copied_draws(records: Sequence[Record]) -> Iterator[Finding]:
 
 
 def _changed_quotations(records: Sequence[Record]) -> Iterator[Finding]:
-    """Yield the answers that later prompts have in other words: as the next message of the same
-    conversation, or as a line of another actor's prompt.
+    """Yield the answers that later prompts quote with other words.
+
+    A prompt quotes an answer as the next message of the same conversation, or in a line of another
+    actor's prompt.
     """
     reported: set[int] = set()
     for answer_number, prompt_number, before, after in (
@@ -154,7 +157,7 @@ ChangedQuotation = tuple[int, int, str, str]
 
 
 def _changed_histories(records: Sequence[Record]) -> Iterator[ChangedQuotation]:
-    """Yield the answers behind which the same actor's later prompts have another message."""
+    """Yield the answers in whose place the same actor's later prompts have another message."""
     numbers_by_digest: dict[tuple[str, str], list[int]] = defaultdict(list)
     for number, record in enumerate(records, 1):
         if _is_chat(record):
@@ -178,7 +181,7 @@ def _is_chat(record: Record) -> bool:
 
 
 def _digests(record: Record) -> Iterator[str]:
-    """Yield a digest of what stands before each message of a request, and one of all messages."""
+    """Yield a digest of the messages before each message of a request, and one of all messages."""
     digest = ""
     yield digest
     for message in record.request["messages"]:
@@ -187,7 +190,7 @@ def _digests(record: Record) -> Iterator[str]:
 
 
 def _is_part(text: str, other: str) -> bool:
-    """Return whether one of two texts has all the words of the other in a row."""
+    """Return whether one of two texts contains all the words of the other in a row."""
     words, other_words = _words(text), _words(other)
     return _contains(words, other_words) or _contains(other_words, words)
 
@@ -196,7 +199,7 @@ class _Line(NamedTuple):
     """A line of an answer.
 
     :param number: the number of its record.
-    :param pieces: its words, so many in a row.
+    :param pieces: all of its sequences of ``PIECE_WORDS`` words.
     """
 
     number: int
@@ -205,10 +208,9 @@ class _Line(NamedTuple):
 
 
 def _changed_lines(records: Sequence[Record]) -> Iterator[ChangedQuotation]:
-    """Yield the lines of answers of which another prompt of the same run has most of the words,
-    and few others.
+    """Yield the answers' lines that another prompt of the same run quotes with a few other words.
 
-    A line that some answer explains word for word quotes that one.
+    A prompt's line that is in any answer word for word quotes that answer, and is left out.
     """
     answers = [
         _Line(number, line, _pieces(line))
@@ -249,7 +251,7 @@ def _first_prompts(records: Sequence[Record]) -> dict[str, set[str]]:
 
 
 def _prompt_lines(records: Sequence[Record]) -> Iterator[tuple[int, str]]:
-    """Yield each line of what others than the model say once, with the number of the first record
+    """Yield each long line of a message that is not the model's, with the number of the first record
     that has it.
     """
     texts: set[str] = set()
@@ -269,8 +271,8 @@ def _prompt_lines(records: Sequence[Record]) -> Iterator[tuple[int, str]]:
 def _likely_sources(
     line: str, answers: Sequence[_Line], indexes_by_piece: Mapping[str, set[int]]
 ) -> list[int]:
-    """Return the indexes of the answers' lines that a line quotes with other words; none if some
-    answer has it word for word.
+    """Return the indexes of the answers' lines that a prompt's line quotes with other words; none if
+    an answer has it word for word.
     """
     shared: Counter[int] = Counter()
     pieces = _pieces(line)

@@ -1,7 +1,7 @@
-"""What differs in a call beyond the answers that its prompt repeats.
+"""Which differences between two prompts are explained: they only repeat answers that differ.
 
 A short answer, such as "yes" or "3", may stand in a prompt by chance. So it counts only if it is a
-message of its own, or if the program repeats it in other rounds as well.
+message of its own, or if the program repeats such answers in other prompts, too (see :mod:`.repeats`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..differences.fields import Difference, differences
 from ..differences.words import passages, pieces
 from ..display.formatting import as_json
 from ..records.answers import same_answer
-from ..types import Record
+from ..types import Data, Record
 from .changes import Change, Part, Parts, order_of
 from .forms import Form, forms
 from .order import AFTER, CameBefore, Order
@@ -34,11 +34,11 @@ QUOTING_ROLES = ("assistant", "tool", "function")  # roles of messages that repe
 
 
 class Explanations:
-    """What the answers that differ explain in the next calls of actors.
+    """Explains how actors' next calls differ, by the answers that differ.
 
-    :param actors: by scope path; how far they were gone through changes.
-    :param order: that of their calls.
-    :param normalizers: what the recordings take out of texts, or ``None``.
+    :param actors: the actors by scope path; they advance while this is used.
+    :param order: the order of their calls.
+    :param normalizers: each run's function that takes out of texts what does not count, or ``None``.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Explanations:
         self._moved.append(actor)
 
     def without_quotes(self, actor: Actor, difference: Difference) -> str:
-        """Return the other run's text in an actor's next call, with the first run's answers in the
-        place of its own.
+        """Return the other run's text of a difference, with each answer that it quotes replaced by
+        the first run's.
         """
         admits = self._admits(actor, difference, self._order.may_come)
         return without_quotes(difference.recorded, difference.asked, self._answers, admits)
@@ -109,7 +109,7 @@ class Explanations:
 
     @cached_property
     def _earliest_shares(self) -> list[float]:
-        """The smallest share of its actor's calls that any changed answer has up to each call."""
+        """For each place, the smallest share of any changed answer at that place or before."""
         shares: dict[int, float] = {}
         for change in self._changes:
             shares[change.place] = min(change.turn.share, shares.get(change.place, 1))
@@ -127,13 +127,15 @@ class Explanations:
         """The indexes of the changes whose answers have a word, in each run."""
         indexes: tuple[dict[str, list[int]], dict[str, list[int]]] = {}, {}
         for index, change in enumerate(self._changes):
-            for by_word, answer_forms in zip(indexes, (change.ours, change.theirs), strict=True):
+            for by_word, answer_forms in zip(
+                indexes, (change.forms, change.other_forms), strict=True
+            ):
                 for word in {word for form in answer_forms.values() for word in form.words}:
                     by_word.setdefault(word, []).append(index)
         return indexes
 
     def _parts_with(self, changed_words: ChangedWords) -> Parts:
-        """Return the changes whose answers contain the words that changed in a prompt."""
+        """Return the changed answers that contain the words that changed in a prompt."""
         if changed_words in self._parts_by_words:
             return self._parts_by_words[changed_words]
         parts = self._parts_by_words[changed_words] = Parts()
@@ -148,7 +150,7 @@ class Explanations:
         for index in min(candidates, key=len):
             change = self._changes[index]
             if all(
-                _has_words(change.ours, gone) and _has_words(change.theirs, new)
+                _has_words(change.forms, gone) and _has_words(change.other_forms, new)
                 for gone, new in changed_words
             ):
                 part = parts.add(change)
@@ -177,7 +179,8 @@ class Explanations:
         ]
 
     def _is_explained(self, actor: Actor, difference: Difference, came_before: CameBefore) -> bool:
-        key = actor.scope, _plain_text(difference.recorded), _plain_text(difference.asked)
+        before, after = map(_plain_text, sides(difference))
+        key = actor.scope, before, after
         if key in self._explained:
             return True
         quotes = self.quotes_in(actor, difference, came_before)
@@ -188,15 +191,15 @@ class Explanations:
     def quotes_in(
         self, actor: Actor, difference: Difference, came_before: CameBefore
     ) -> list[Quote] | None:
-        """Return the answers that explain a difference in an actor's next call; ``None`` if they do
-        not.
+        """Return the quoted answers that explain a difference in an actor's next call; ``None`` if
+        they do not explain all of it.
         """
         return self._quotes(difference, self._admits(actor, difference, came_before))
 
     def _quotes(self, difference: Difference, admits: Admits) -> list[Quote] | None:
         if difference.field not in PROMPT_FIELDS:
             return None
-        before, after = _plain_text(difference.recorded), _plain_text(difference.asked)
+        before, after = map(_plain_text, sides(difference))
         if (before, after) in self._unquotable:
             return None
         quotes = quotes_between(before, after, self._answers, admits)
@@ -205,7 +208,7 @@ class Explanations:
         return quotes
 
     def _admits(self, actor: Actor, difference: Difference, came_before: CameBefore) -> Admits:
-        """Return what tells whether an actor's next call repeats an answer."""
+        """Return a function that returns the part that an actor's next call repeats, or ``None``."""
 
         def admit(parts: Parts, pair: FormPair, rest: Rest) -> Part | None:
             return self._first_repeated(actor, difference, parts, came_before, pair, rest)
@@ -221,7 +224,7 @@ class Explanations:
         pair: FormPair,
         rest: Rest,
     ) -> Part | None:
-        """Return the first part that a text repeats, and whose words it does not hold by chance."""
+        """Return the first part that a text repeats, unless it may have the words by chance."""
         text = rest.text
         if max(pair[0].size, pair[1].size) >= LONG_ANSWER or pair[0].words == pair[1].words:
             return next(self._order.parts_before(actor, parts, came_before), None)
@@ -240,9 +243,7 @@ class Explanations:
     def _repeated(
         self, actor: Actor, context: tuple[str, ...], form: Form, parts: Parts
     ) -> Iterator[Iterator[Part]]:
-        """Yield the parts of each turn that the program repeats behind some words in other rounds,
-        too.
-        """
+        """Yield for each turn the parts that the program seems to repeat behind the context."""
         if self._repeats.is_in_other_prompt(actor.scope, actor.next_place, context):
             for group in self._repeats.groups_of(parts):
                 if self._order.turn_order(actor, group.turn) != AFTER:
@@ -253,7 +254,7 @@ class Explanations:
     def quoted_answer(
         self, actor: Actor, difference: Difference, came_before: CameBefore
     ) -> Change | None:
-        """Return an answer that has the words that changed in a prompt, maybe by chance."""
+        """Return an answer that contains the words that changed in a prompt, perhaps by chance."""
         if difference.field not in PROMPT_FIELDS:
             return None
 
@@ -263,12 +264,17 @@ class Explanations:
         quotes = self._quotes(difference, admit)
         if quotes:
             return quotes[0].part.change
-        before, after = _plain_text(difference.recorded), _plain_text(difference.asked)
+        before, after = map(_plain_text, sides(difference))
         changed_words = _changed_words(before, after)
         part = next(
             self._order.parts_before(actor, self._parts_with(changed_words), came_before), None
         )
         return None if part is None else part.change
+
+
+def sides(difference: Difference) -> tuple[Data, Data]:
+    """Return a field's value in the first run's request, and in the other run's."""
+    return difference.recorded, difference.asked
 
 
 def _admit_any(parts: Parts, *_: object) -> Part | None:
@@ -278,7 +284,7 @@ def _admit_any(parts: Parts, *_: object) -> Part | None:
 
 @lru_cache(maxsize=4096)
 def _changed_words(before: str, after: str) -> ChangedWords:
-    """Return the words of each passage in which two texts differ, in both."""
+    """Return both texts' words in each passage in which they differ."""
     return tuple(
         (text_of(gone).words, text_of(new).words)
         for gone, new in (pieces(each, before, after) for each in passages(before, after))
@@ -286,7 +292,7 @@ def _changed_words(before: str, after: str) -> ChangedWords:
 
 
 def _has_words(answer_forms: Mapping[Hashable, Form], words: tuple[str, ...]) -> bool:
-    """Return whether an answer holds some words in this order."""
+    """Return whether an answer contains some words in a row."""
     sought = padded(words)
     return bool(words) and any(sought in padded(form.words) for form in answer_forms.values())
 

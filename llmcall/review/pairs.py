@@ -35,11 +35,17 @@ class Pair(NamedTuple):
 
 
 def paired(
-    scope: str, run_number: int, ours: Sequence[Record], theirs: Sequence[Record]
+    scope: str, run_number: int, records: Sequence[Record], other_records: Sequence[Record]
 ) -> Iterator[Pair]:
-    """Yield the calls of one actor in pairs."""
-    begin = _first_difference(ours, theirs)
-    keys, other_keys = (list(map(request_key, records[begin:])) for records in (ours, theirs))
+    """Yield the calls of one actor in pairs.
+
+    :param run_number: the number of the other run, from 1.
+    :param records: those of the first run.
+    :param other_records: those of the other one.
+    """
+    begin = _first_difference(records, other_records)
+    keys = list(map(request_key, records[begin:]))
+    other_keys = list(map(request_key, other_records[begin:]))
     matcher = difflib.SequenceMatcher(None, keys, other_keys, autojunk=False)
     opcodes = [("equal", 0, begin, 0, begin)]
     opcodes += [
@@ -50,28 +56,28 @@ def paired(
         while (
             index < end
             and other_index < other_end
-            and (kind == "equal" or _alike(ours[index], theirs[other_index]))
+            and (kind == "equal" or _alike(records[index], other_records[other_index]))
         ):
-            is_same = kind == "equal" and same_answer(ours[index], theirs[other_index])
+            is_same = kind == "equal" and same_answer(records[index], other_records[other_index])
             status = "same" if is_same else "changed"
-            yield Pair(scope, index, ours[index], theirs[other_index], status, run_number)
+            yield Pair(scope, index, records[index], other_records[other_index], status, run_number)
             index, other_index = index + 1, other_index + 1
         yield from (
-            Pair(scope, place, ours[place], None, "missing", run_number)
+            Pair(scope, place, records[place], None, "missing", run_number)
             for place in range(index, end)
         )
         yield from (
-            Pair(scope, place, None, theirs[place], "added", run_number)
+            Pair(scope, place, None, other_records[place], "added", run_number)
             for place in range(other_index, other_end)
         )
 
 
-def _first_difference(ours: Sequence[Record], theirs: Sequence[Record]) -> int:
+def _first_difference(records: Sequence[Record], other_records: Sequence[Record]) -> int:
     """Return the index of the first calls of two runs that ask for something different."""
-    for index, (record, other) in enumerate(zip(ours, theirs, strict=False)):
+    for index, (record, other) in enumerate(zip(records, other_records, strict=False)):
         if record.kind != other.kind or record.request != other.request:
             return index
-    return min(len(ours), len(theirs))
+    return min(len(records), len(other_records))
 
 
 def request_key(record: Record) -> str:

@@ -1,8 +1,9 @@
 """The answers that two texts quote.
 
-A program quotes an answer whole, stripped or cut; one field of its JSON; in a printed list or dict;
-or joined with others. So an answer is sought by its words: blanks, quotation marks and escapes never
-count, nor do punctuation marks inside it. All else must be the same in both texts, to the character.
+A program may quote an answer whole, stripped or cut. It may quote one field of its JSON, print it in a
+list or a dict, or join it with others. So an answer is found by its words: blanks, quotation marks and
+escapes never count, nor do punctuation marks inside it. All else must be the same in both texts, to
+the character.
 """
 
 from __future__ import annotations
@@ -59,10 +60,10 @@ class ChangedAnswerIndex:
         self._by_call: dict[tuple[str, int], list[tuple[Parts, Part]]] = {}
         self._parts: dict[FormPair, Parts] = {}
         for change in changes:
-            for location, ours in change.ours.items():
-                theirs = change.theirs.get(location, ours)
-                if ours != theirs:
-                    self._add((ours, theirs), change, location)
+            for location, form in change.forms.items():
+                other_form = change.other_forms.get(location, form)
+                if form != other_form:
+                    self._add((form, other_form), change, location)
 
     def _add(self, pair: FormPair, change: Change, location: Hashable) -> None:
         parts = self._parts.get(pair)
@@ -83,7 +84,7 @@ class ChangedAnswerIndex:
         self.longest = max(self.longest, *(len(form.words) for form in pair))
 
     def watch(self, parts: Parts, part: Part) -> None:
-        """Note in some parts when the call of one of them is passed."""
+        """Note a part's call, so that :meth:`note_passed` tells its parts when the call is passed."""
         call = part.change.scope, part.change.place
         self._by_call.setdefault(call, []).append((parts, part))
 
@@ -96,10 +97,10 @@ class ChangedAnswerIndex:
         return bool(self.by_words)
 
     def quoted(self, rest: Rest, other: Rest, admits: Admits) -> Iterator[Quote]:
-        """Yield the answers that two texts quote at the beginnings of their rests.
+        """Yield the quotes of answers with which the rests of two texts begin.
 
-        :param rest: of the first run's text.
-        :param other: of the other run's.
+        :param rest: the rest of the first run's text.
+        :param other: the rest of the other run's text.
         :param admits: returns the part of an answer that is quoted there, or ``None``.
         """
         words, other_words = rest.words(KEY_WORDS), other.words(KEY_WORDS)
@@ -117,9 +118,10 @@ class ChangedAnswerIndex:
 def _beginning_with(
     words: tuple[str, ...], other_words: tuple[str, ...], table: Table
 ) -> Iterator[tuple[FormPair, Parts]]:
-    """Yield what a table has of answers that begin with some words in each run.
+    """Yield the answers of a table that begin with the given words in each run.
 
-    Each first word alone is a key of the table, too.
+    An answer of fewer words than these is found by all of its words. The table also has each first
+    word as a key, so that other words need no further look.
     """
     most = len(words) if words[:1] in table else 0
     for length in range(most + 1):
@@ -154,7 +156,7 @@ class Quote(NamedTuple):
 def _quotes(
     rest: Rest, ends: Sequence[tuple[int, int]], pair: FormPair, parts: Parts, admits: Admits
 ) -> Iterator[Quote]:
-    """Yield the quotes of an answer that end at some tokens, if it is admitted."""
+    """Yield a quote of an answer for each pair of ends, if the answer is admitted."""
     part = admits(parts, pair, rest) if ends else None
     if part is not None:
         for end, other_end in ends:
@@ -162,14 +164,14 @@ def _quotes(
 
 
 def _words_in_common(rest: Rest, other: Rest) -> int:
-    """Return with how many equal words two rests begin."""
+    """Return the number of equal words with which two rests begin."""
     return common_length(rest.text.words, rest.first_word, other.text.words, other.first_word)
 
 
 def common_length(
     tokens: Sequence[str], first: int, other_tokens: Sequence[str], other_first: int
 ) -> int:
-    """Return how many words or tokens two sequences have in common, from one of each on."""
+    """Return how many words or tokens are the same in two sequences, from a position in each on."""
     most = min(len(tokens) - first, len(other_tokens) - other_first)
     for number in range(most):
         if tokens[first + number] != other_tokens[other_first + number]:
@@ -178,10 +180,11 @@ def common_length(
 
 
 def _may_differ(rest: Rest, other: Rest, pair: FormPair, common: int) -> bool:
-    """Return whether two texts may quote an answer beyond the words that they have in common: what is
-    the same needs no explanation.
+    """Return whether two texts may quote an answer beyond the words with which both begin.
 
-    :param common: how many words they have in common.
+    Words that are the same need no explanation.
+
+    :param common: the number of these words.
     """
     form, other_form = pair
     goes_on = _goes_on(rest, form, common)
@@ -192,7 +195,10 @@ def _may_differ(rest: Rest, other: Rest, pair: FormPair, common: int) -> bool:
 
 
 def _goes_on(rest: Rest, form: Form, common: int) -> bool:
-    """Return whether an answer goes on in a text after so many words; the next word may be cut."""
+    """Return whether a text goes on with an answer after its first words; the next may be cut.
+
+    :param common: the number of these first words.
+    """
     words = rest.text.words
     first = rest.first_word
     next_word = first + common
@@ -205,7 +211,7 @@ def _goes_on(rest: Rest, form: Form, common: int) -> bool:
 
 
 def _skip(text: Text, position: int, marks: Sequence[str]) -> int:
-    """Return the next token that is neither blank nor one of some marks, in their order."""
+    """Return the position of the next token that is neither blank nor the next of the marks."""
     remaining = list(marks)
     while position < len(text.tokens):
         if remaining and text.tokens[position] == remaining[0]:
@@ -217,8 +223,9 @@ def _skip(text: Text, position: int, marks: Sequence[str]) -> int:
 
 
 def _ends(rest: Rest, form: Form) -> set[int]:
-    """Return where an answer may end with which a rest begins: a program may have stripped its last
-    marks; empty if other words are there.
+    """Return the positions at which an answer may end if a rest begins with it; empty if it does not.
+
+    There may be two: a program may have stripped the marks at the answer's end.
     """
     count = len(form.words)
     if rest.words(count) != form.words:
@@ -234,7 +241,7 @@ def _ends(rest: Rest, form: Form) -> set[int]:
 
 
 def _ends_of_cut(rest: Rest, form: Form) -> tuple[set[int], int]:
-    """Return where the beginning of an answer may end, and how many characters of words it has."""
+    """Return the positions at which a cut answer may end, and the size of the words that are left."""
     whole_ends = _ends(rest, form)
     if whole_ends:
         return whole_ends, form.size
@@ -255,12 +262,12 @@ def _ends_of_cut(rest: Rest, form: Form) -> tuple[set[int], int]:
 
 
 def _whole_ends(rest: Rest, other: Rest, pair: FormPair) -> list[tuple[int, int]]:
-    """Return where an answer may end in two texts that hold all its words."""
+    """Return where an answer may end in two texts that contain all its words."""
     return list(product(_ends(rest, pair[0]), _ends(other, pair[1])))
 
 
 def _cut_ends(rest: Rest, other: Rest, pair: FormPair) -> list[tuple[int, int]]:
-    """Return where an answer may end in two texts that one rule cuts."""
+    """Return where an answer may end in two texts if the program cuts it by the same rule in both."""
     ends, size = _ends_of_cut(rest, pair[0])
     other_ends, other_size = _ends_of_cut(other, pair[1])
     if not ends or not other_ends:

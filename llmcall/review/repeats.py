@@ -1,7 +1,8 @@
 """Which short answers a program repeats at one place of its prompts, call by call.
 
-A short answer, such as "yes" or "3", may stand in a prompt by chance. So it counts only if the other
-prompts of the actor that have the same words before it repeat what the same actor said then.
+A short answer, such as "yes" or "3", may stand in a prompt by chance. So it counts only if the program
+repeats such answers: in the actor's other prompts, the same words must stand before the answer that
+the same speaker gave then.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ class Repeats:
         return {scope: number for number, scope in enumerate(self._sources)}
 
     def is_in_other_prompt(self, scope: str, place: int, context: tuple[str, ...]) -> bool:
-        """Return whether another prompt of an actor has some words; none are in every prompt.
+        """Return whether any other prompt of an actor contains some words.
 
-        :param place: the place of the prompt among that actor's calls, from 0.
+        :param place: the place of this prompt among the actor's calls, from 0.
+        :param context: the words; every prompt contains an empty context.
         """
         calls = self._actors[scope]
         if len(calls) == 1 or not context:
@@ -61,7 +63,7 @@ class Repeats:
         return any(each != place for each in self._calls_with[scope].get(context, ()))
 
     def groups_of(self, parts: Parts) -> list[Group]:
-        """Return some parts by their turns and their locations in the answers."""
+        """Return parts in groups that share their turn and their location in the answers."""
         if parts not in self._groups:
             by_turn_and_location: dict[tuple[Turn, Hashable], dict[int, Part]] = {}
             for turn, turn_parts in parts.by_turn.items():
@@ -77,14 +79,16 @@ class Repeats:
     def repeated(
         self, scope: str, place: int, context: tuple[str, ...], form: Form, group: Group
     ) -> Iterator[Part]:
-        """Yield the parts whose actors' other answers are repeated by the other prompts of an actor
-        that hold some words, right behind these, if a prompt has them and the actors said anything.
+        """Yield the parts that the program seems to repeat behind the context.
 
-        One of these answers must have other words: else the words may be the program's own.
+        It repeats a part if an answer of the same actor follows the context in all other prompts
+        that contain it. This is the answer from as many calls before; if there is none, the prompt
+        does not count. At least one of these answers must have other words than the quote: else the
+        words may be the program's own.
 
-        :param scope: the actor's.
+        :param scope: the actor whose prompt it is.
         :param place: the place of the prompt among that actor's calls, from 0.
-        :param context: the words before the quote.
+        :param context: the words right before the quote.
         :param form: what is quoted.
         :param group: the parts that may be quoted.
         """
@@ -117,7 +121,7 @@ class Repeats:
         return self._continuations[scope, context]
 
     def _answers_of_turn(self, place: int, run: int) -> AnswersOfTurn:
-        """Return what was said in the calls that have one place among their actors'."""
+        """Return the answers of all actors to their calls at one place."""
         if (place, run) not in self._answers_by_turn:
             answers = self._answers_by_turn[place, run] = AnswersOfTurn()
             for actor, scope in enumerate(self._sources):
@@ -157,7 +161,7 @@ class Continuation(NamedTuple):
 
 
 class AnswersOfTurn:
-    """Which actors gave which answers in one turn: in the calls that have one place among their actors'."""
+    """The answers of all actors to their calls at one place, such as the second call of each."""
 
     def __init__(self) -> None:
         self._by_words: dict[Hashable, dict[str, list[int]]] = {}
@@ -174,7 +178,7 @@ class AnswersOfTurn:
                 self._lengths.setdefault(location, set()).add(len(words))
 
     def actors_at(self, location: Hashable) -> ActorSet:
-        """Return the actors that said anything at a location of their answers."""
+        """Return the actors whose answers have any words at a location."""
         if (location, "") not in self._sets:
             actors_by_words = self._by_words.get(location, {}).values()
             self._sets[location, ""] = _set_of(actor for each in actors_by_words for actor in each)
@@ -183,8 +187,10 @@ class AnswersOfTurn:
     def quoted_actors(
         self, location: Hashable, continuation: Continuation, words: str
     ) -> tuple[ActorSet, ActorSet]:
-        """Return the actors whose answers begin a continuation: those that said some words, and
+        """Return the actors whose answers a continuation begins with: those that said the words, and
         those that said others.
+
+        :param words: padded with blanks.
         """
         same_actors, other_actors = 0, 0
         by_words = self._by_words.get(location, {})
@@ -226,7 +232,7 @@ def prompt_texts(record: Record) -> Iterable[str]:
 
 
 def _calls_with(calls: Calls) -> dict[tuple[str, ...], tuple[int, int]]:
-    """Return the first and the last of some calls whose prompts have some words."""
+    """Return the places of the first and the last call whose prompts contain each context."""
     calls_by_context: dict[tuple[str, ...], tuple[int, int]] = {}
     for place, call in enumerate(calls):
         for record in filter(None, call):
@@ -241,7 +247,12 @@ def _calls_with(calls: Calls) -> dict[tuple[str, ...], tuple[int, int]]:
 
 
 def _texts_after(record: Record, context: str) -> Iterator[tuple[str, int]]:
-    """Yield where some words end in what was asked; without these, where each text begins."""
+    """Yield each text of a prompt that contains the context, and the index at which the context ends.
+
+    An empty context ends at the beginning of each text.
+
+    :param context: its words, padded with blanks; may be empty.
+    """
     for text in prompt_texts(record):
         words = padded_words_of(text)
         index = words.find(context)

@@ -1,9 +1,9 @@
 """Why two runs of an actor diverge: the causes, without the changes that only repeat earlier answers.
 
 A recording keeps the order of each actor's calls, but not the order between actors. So both runs are
-gone through together, in an order in which their calls may have been made. An actor's next call is passed if both
-runs sent the same request, or if the requests differ only by answers that came before. If no actor can
-go on, one of the next calls must be a cause.
+gone through together, in an order in which their calls may have been made. An actor's next call is
+passed if both runs sent the same request, or if the requests differ only by answers that came before.
+If no actor can go on, one of the next calls must be a cause.
 
 Another actor's answer came before a call if it was given in an earlier round. In the same round it
 counts if its own call can be passed first. In a later round it never counts.
@@ -167,14 +167,15 @@ class TwoRuns:
             (each for each in differences if each.field in ("model", *PROMPT_FIELDS)), None
         )
         if difference is None:
-            recorded = ", ".join(f"{each.place}={as_json(each.recorded)}" for each in differences)
-            asked = ", ".join(f"{each.place}={as_json(each.asked)}" for each in differences)
-            return Cause(actor.scope, actor.next_place, "parameters", recorded, asked)
+            values = [(each.place, *sides(each)) for each in differences]
+            before_text = ", ".join(f"{name}={as_json(before)}" for name, before, _ in values)
+            after_text = ", ".join(f"{name}={as_json(after)}" for name, _, after in values)
+            return Cause(actor.scope, actor.next_place, "parameters", before_text, after_text)
         before, after = map(_text, sides(difference))
         if difference.field == "model":
             return Cause(actor.scope, actor.next_place, "model", before, after)
         doubt = self._doubt(actor, difference, came_before)
-        if isinstance(difference.recorded, str) and isinstance(difference.asked, str):
+        if all(isinstance(side, str) for side in sides(difference)):
             own_text = self._explanations.without_quotes(actor, difference)
             after = after if own_text == before else own_text
         return Cause(actor.scope, actor.next_place, "prompt", before, after, doubt)

@@ -78,9 +78,10 @@ class Flight(Future["Outcome | None"]):
 
     def _reader_pauses(self) -> bool:
         """Return whether the reader of a stream has long not asked for its next piece."""
-        if self.handed_at is None:
+        handed_at = self.handed_at  # the reader's thread may set it meanwhile
+        if handed_at is None:
             return False
-        return time.monotonic() - self.handed_at >= LONGEST_READER_PAUSE
+        return time.monotonic() - handed_at >= LONGEST_READER_PAUSE
 
     def shared_outcome(self) -> Outcome | None:
         """Return a copy of the outcome.

@@ -27,7 +27,7 @@ class Stop(Future[None]):
         self.is_abandoned = False
 
 
-# Those of each ``map`` that the current context is in.
+# One for each ``map`` that the current context is in.
 Stops = tuple[Stop, ...]
 current_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
 
@@ -36,7 +36,7 @@ current_stops: ContextVar[Stops] = ContextVar("llmcall stops", default=())
 def in_maps(stops: Stops) -> Iterator[None]:
     """Put the current context into further maps for a block.
 
-    :param stops: those of these maps.
+    :param stops: the stops of these maps.
     """
     before = current_stops.get()
     current_stops.set((*before, *stops))
@@ -58,6 +58,6 @@ def check_stops(stops: Stops) -> None:
 def in_abandoned_map(stops: Stops) -> bool:
     """Return whether a context runs an item that its ``map`` no longer waits for.
 
-    :param stops: those of the context's maps.
+    :param stops: the stops of the maps that the context is in.
     """
     return any(stop.is_abandoned for stop in stops)

@@ -40,7 +40,7 @@ def note_opened(active: object) -> None:
     _open[active] = threading.get_ident(), stops
     # Checked afterwards, because another thread may abandon the map meanwhile.
     if in_abandoned_map(stops):
-        note_closed(active)
+        _open.pop(active, None)
     _publish()
 
 

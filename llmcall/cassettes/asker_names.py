@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from ..records.askers import Askers
     from ..records.reader import RecordFile
-    from ..scopes import Draw
+    from ..scopes import EqualRequests, NamedAsker
     from ..types import Record
 
 
@@ -24,7 +24,7 @@ class AskerNames:
         self.has_new_names = False
         self._stored = stored
         self._recorded: Askers | None = None  # those of the file, read when somebody needs them
-        self._draws: dict[str, Draw] = {}  # by the key of a record: the first draw it answered
+        self._askers: dict[str, NamedAsker] = {}  # by the key of a record: who got it first
 
     def recorded_askers(self, path: str, request_key: str) -> Mapping[int, str]:
         """Return the names in the file, by draw number.
@@ -36,14 +36,14 @@ class AskerNames:
             self._recorded = {} if self._stored is None else self._stored.askers()
         return self._recorded.get((path, request_key), {})
 
-    def note(self, key: str, draw: Draw, recorded: str | None) -> None:
-        """Note the draw that a record answers; the first one counts.
+    def note(self, key: str, asker: NamedAsker, recorded: str | None) -> None:
+        """Note who gets a record; the first one counts.
 
         :param key: the record's.
         :param recorded: the name in the file, or ``None`` if it has none.
         """
-        is_first = self._draws.setdefault(key, draw) is draw
-        if is_first and recorded is not None and recorded != draw.asker:
+        is_first = self._askers.setdefault(key, asker) is asker
+        if is_first and recorded is not None and recorded != asker.name:
             self.has_new_names = True
 
     def with_asker(self, record: Record, *, is_gained: bool, is_complete: bool) -> Record:
@@ -54,16 +54,15 @@ class AskerNames:
         :param is_gained: whether this run recorded it.
         :param is_complete: whether the recording is complete.
         """
-        draw = self._draws.get(record.cache_key)
-        if draw is not None:
-            asker = draw.asker if self._is_shared(draw) or not is_complete else None
+        asker = self._askers.get(record.cache_key)
+        if asker is not None:
+            is_needed = not is_complete or self._have_several_askers(asker.equal_requests)
+            name = asker.name if is_needed else None
         else:
-            asker = None if is_gained else record.asker
-        return record if asker == record.asker else record.replace(asker=asker)
+            name = None if is_gained else record.asker
+        return record if name == record.asker else record.replace(asker=name)
 
-    def _is_shared(self, draw: Draw) -> bool:
-        """Return whether several askers make the same request."""
-        if draw.equal_requests is None:
-            return False
-        recorded = self.recorded_askers(draw.path, draw.request_key)
-        return len({*draw.equal_requests.askers, *recorded.values()}) > 1
+    def _have_several_askers(self, equal_requests: EqualRequests) -> bool:
+        """Return whether several askers made the same request, in this run or the file."""
+        recorded = self.recorded_askers(equal_requests.request.path, equal_requests.request.key)
+        return len({*equal_requests.askers, *recorded.values()}) > 1

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from ..config.settings import Settings
-    from ..scopes import CallOrder, Draw
+    from ..scopes import CallOrder, NamedAsker
     from ..types import Days, Record
 
 MODES = ("none", "once", "new", "update", "rewrite")
@@ -496,14 +496,14 @@ class Cassette(ContextDecorator):
                 self._asker_names.recorded_askers(path, request_key), is_recording
             )
 
-    def note_asker(self, key: str, draw: Draw, recorded: str | None = None) -> None:
-        """Note the draw that a record answers; the first one counts.
+    def note_asker(self, key: str, asker: NamedAsker, recorded: str | None = None) -> None:
+        """Note who gets a record; the first one counts.
 
         :param key: the record's.
         :param recorded: who asked when it was recorded, or ``None`` if that is unknown.
         """
         with _lock:
-            self._asker_names.note(key, draw, recorded)
+            self._asker_names.note(key, asker, recorded)
 
     def all_records(self) -> list[Record]:
         """Return its records; if it was never opened, those of the file."""

@@ -9,8 +9,7 @@ from ..scopes import DrawNumber, Draws, ScopedRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..scopes import Counts, DrawCounter
-    from ..scopes.equal_requests import EqualRequests, RecordedAskers
+    from ..scopes import Counts, DrawCounter, EqualRequests, NamedAsker, RecordedAskers
 
 
 class TaskDraws:
@@ -36,17 +35,12 @@ class TaskDraws:
         """Return the equal requests of a scope; see :meth:`Draws.equal_requests`."""
         return self._scope_draws.equal_requests(request, source, read_askers)
 
-    def take(
-        self,
-        request: ScopedRequest,
-        asker: str | None = None,
-        equal_requests: EqualRequests | None = None,
-    ) -> int:
+    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
         """Return the number of a draw; see :meth:`Draws.take`.
 
         :raises KeyboardInterrupt: if the draws were given back, since the task's map is over.
         """
-        number = self._scope_draws.take(request, asker, equal_requests)
+        number = self._scope_draws.take(request, asker)
         self.numbers.append(DrawNumber(request, number))
         if self._is_over:
             self.give_back(request, number)
@@ -109,14 +103,9 @@ class CellDraws(Draws):
         self._scope_draws = scope_draws
         self._holders = holders
 
-    def take(
-        self,
-        request: ScopedRequest,
-        asker: str | None = None,
-        equal_requests: EqualRequests | None = None,
-    ) -> int:
+    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
         """Return the number of a draw; see :meth:`Draws.take`."""
-        number = super().take(request, asker, equal_requests)
+        number = super().take(request, asker)
         self._take_in_scope(DrawNumber(request, number))
         return number
 

@@ -4,7 +4,7 @@ from .arms import Arm, arm, seed
 from .bound import Bound, bind
 from .call_order import CallOrder
 from .draws import Draw, DrawCounter, Draws
-from .equal_requests import RecordedAskers, take_misplaced
+from .equal_requests import EqualRequests, NamedAsker, RecordedAskers, take_misplaced
 from .names import is_reserved_name, path_before_items, reserved_name, without_repeats
 from .numbers import ArmPath, Counts, DrawNumber, ScopedRequest, split_counts
 from .scope import (
@@ -37,6 +37,8 @@ __all__ = [
     "DrawCounter",
     "DrawNumber",
     "Draws",
+    "EqualRequests",
+    "NamedAsker",
     "RecordedAskers",
     "Scope",
     "ScopedRecord",

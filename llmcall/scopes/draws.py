@@ -21,7 +21,7 @@ from ..askers import current as current_asker
 from ..notices import warn_once
 from ..system import current_task, process_lock, this_process
 from ..types import Record
-from .equal_requests import EqualRequests, RecordedAskers
+from .equal_requests import EqualRequests, NamedAsker, RecordedAskers
 from .numbers import ArmPath, Counts, DrawNumber, ScopedRequest, TakenNumbers
 
 # Held for microseconds only, and never while a caller's code runs.
@@ -39,12 +39,7 @@ class DrawCounter(Protocol):
         """Return the equal requests of a scope."""
         ...
 
-    def take(
-        self,
-        request: ScopedRequest,
-        asker: str | None = None,
-        equal_requests: EqualRequests | None = None,
-    ) -> int:
+    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
         """Take a number for a draw and return it."""
         ...
 
@@ -132,19 +127,14 @@ class Draws:
         equal_requests = self._equal_requests.get(request)
         if equal_requests is None or equal_requests.source is not source:
             # Reads records, so the lock is not held here.
-            new = EqualRequests(source, read_askers())
+            new = EqualRequests(request, source, read_askers())
             with _lock:
                 equal_requests = self._equal_requests.get(request)
                 if equal_requests is None or equal_requests.source is not source:
                     self._equal_requests[request] = equal_requests = new
         return equal_requests
 
-    def take(
-        self,
-        request: ScopedRequest,
-        asker: str | None = None,
-        equal_requests: EqualRequests | None = None,
-    ) -> int:
+    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
         """Take a number for a draw and return it.
 
         It is the lowest free number that was recorded for the asker, or that the same asker took in
@@ -153,19 +143,19 @@ class Draws:
         differ.
 
         :param request: what is drawn.
-        :param asker: who asks, if askers have names.
-        :param equal_requests: the equal requests of the scope, if askers have names.
+        :param asker: who asks, or ``None`` if askers have no names.
         """
-        caller = _Caller(threading.get_ident(), id(current_task()), asker)
+        name = None if asker is None else asker.name
+        caller = _Caller(threading.get_ident(), id(current_task()), name)
         with _lock:
             self._accept_returned()
-            number = self._free_number(request, asker, equal_requests)
+            number = self._free_number(request, asker)
             self._take(request, number)
             other_caller = self._under_way.get(request, caller)
             self._under_way[request] = caller
-        if equal_requests is not None and other_caller.asker != asker:
-            equal_requests.were_at_once = True
-        if other_caller != caller and other_caller.asker == asker:
+        if asker is not None and other_caller.asker != name:
+            asker.equal_requests.were_at_once = True
+        if other_caller != caller and other_caller.asker == name:
             callers = "threads" if other_caller.thread != caller.thread else "tasks"
             warn_once(
                 f"two {callers} in the scope {request.path!r} make the same request at the same time: timing decides "
@@ -219,9 +209,8 @@ class Draws:
             self._accept_returned()
             return {arm: numbers.numbers() for arm, numbers in self._taken_numbers.items()}
 
-    def _free_number(
-        self, request: ScopedRequest, asker: str | None, equal_requests: EqualRequests | None
-    ) -> int:
+    def _free_number(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
+        """Return the number that a draw gets; see :meth:`take`."""
         path, key, arm = request
         taken_numbers = self._numbers_to_avoid(arm)
 
@@ -230,15 +219,16 @@ class Draws:
 
         lowest = max(numbers.lowest_free(path, key) for numbers in taken_numbers)
         free_numbers = filter(is_free, itertools.count(lowest))
-        if equal_requests is None or asker is None:
+        if asker is None:
             return next(free_numbers)
-        equal_requests.askers.add(asker)
-        own_number = equal_requests.own_number(asker, is_free)
+        name, equal_requests = asker
+        equal_requests.askers.add(name)
+        own_number = equal_requests.own_number(name, is_free)
         if own_number is not None:
             return own_number
         if arm is None:
             return next(number for number in free_numbers if not equal_requests.is_reserved(number))
-        return self._number_in_arm(request, asker, equal_requests, is_free, free_numbers)
+        return self._number_in_arm(request, asker, is_free, free_numbers)
 
     def _numbers_to_avoid(self, arm: ArmPath | None) -> list[TakenNumbers]:
         """Return the numbers that a draw in an arm, or outside any, may not take."""
@@ -249,8 +239,7 @@ class Draws:
     def _number_in_arm(
         self,
         request: ScopedRequest,
-        asker: str,
-        equal_requests: EqualRequests,
+        asker: NamedAsker,
         is_free: Callable[[int], bool],
         free_numbers: Iterator[int],
     ) -> int:
@@ -258,8 +247,9 @@ class Draws:
 
         So equal requests at once are paired by who asks them, whichever comes first.
         """
+        name, equal_requests = asker
         takers = self._takers.setdefault((request.path, request.key), {})
-        own_numbers = sorted(number for number, taker in takers.items() if taker == asker)
+        own_numbers = sorted(number for number, taker in takers.items() if taker == name)
         number = next(filter(is_free, own_numbers), None)
         if number is not None:
             return number
@@ -269,7 +259,7 @@ class Draws:
             for number in free_numbers
             if not equal_requests.is_reserved(number) and not (may_record and number in takers)
         )
-        takers.setdefault(number, asker)
+        takers.setdefault(number, name)
         return number
 
     def _take(self, request: ScopedRequest, number: int) -> None:
@@ -306,11 +296,10 @@ class Draw:
     :param source: the cassette or cache that holds records.
     :param read_askers: reads who asked when the draws were recorded.
     :ivar sample: scope path and number, ``"trial/lisa#0"``.
-    :ivar asker: the asker's name, or ``None`` if askers have no names.
-    :ivar equal_requests: the equal requests of the scope, or ``None`` if askers have no names.
+    :ivar asker: who asks, or ``None`` if askers have no names.
     """
 
-    __slots__ = ("_draws", "_number", "_pending", "asker", "equal_requests", "sample")
+    __slots__ = ("_draws", "_number", "_pending", "asker", "sample")
 
     def __init__(
         self,
@@ -320,25 +309,15 @@ class Draw:
         read_askers: Callable[[], RecordedAskers] = RecordedAskers,
     ) -> None:
         asker = current_asker()
-        self.asker = None if asker is None else asker.name
-        self.equal_requests = (
-            None if asker is None else draws.equal_requests(request, source, read_askers)
-        )
+        self.asker: NamedAsker | None = None
+        if asker is not None:
+            equal_requests = draws.equal_requests(request, source, read_askers)
+            self.asker = NamedAsker(asker.name, equal_requests)
         self._draws = draws
-        self._number = DrawNumber(request, draws.take(request, self.asker, self.equal_requests))
+        self._number = DrawNumber(request, draws.take(request, self.asker))
         self.sample = f"{request.path}#{self._number.number}"
         # The first call that settles the draw pops it, which is atomic.
         self._pending = [True]
-
-    @property
-    def path(self) -> str:
-        """Return the scope path."""
-        return self._number.request.path
-
-    @property
-    def request_key(self) -> str:
-        """Return the key of the request outside any scope."""
-        return self._number.request.key
 
     def end(self, answer: Record | None = None) -> None:
         """Note that its call has an answer; the number stays taken.
@@ -355,8 +334,9 @@ class Draw:
 
         :param recorded_asker: the asker in the record, or ``None`` if that is unknown.
         """
-        if self.asker is not None and self.equal_requests is not None:
-            self.equal_requests.note_recorded_asker(self._number.number, self.asker, recorded_asker)
+        if self.asker is not None:
+            name, equal_requests = self.asker
+            equal_requests.note_recorded_asker(self._number.number, name, recorded_asker)
 
     def give_back(self) -> None:
         """Free its number, unless its call has an answer."""

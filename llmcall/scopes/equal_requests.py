@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from ..askers import SEPARATOR, unnumbered
 from ..system import process_lock
+from .numbers import ScopedRequest
 
 
 class RecordedAskers(NamedTuple):
@@ -62,6 +63,7 @@ class _SharedMaker:
 class EqualRequests:
     """The equal requests in one scope.
 
+    :param request: each of them.
     :param source: the cassette or cache that holds records.
     :param recorded: what it says about them.
     :ivar askers: the names of this run's askers.
@@ -74,11 +76,13 @@ class EqualRequests:
         "_shared_maker",
         "askers",
         "recorded",
+        "request",
         "source",
         "were_at_once",
     )
 
-    def __init__(self, source: object, recorded: RecordedAskers) -> None:
+    def __init__(self, request: ScopedRequest, source: object, recorded: RecordedAskers) -> None:
+        self.request = request
         self.source = source
         self.recorded = recorded
         self.askers: set[str] = set()
@@ -145,6 +149,17 @@ class EqualRequests:
             self._shared_maker.recorded_asker(asker) == recorded
             for asker, recorded in self._misplaced.values()
         )
+
+
+class NamedAsker(NamedTuple):
+    """An asker with a name, and the equal requests of which it makes one.
+
+    :param name: the asker's name.
+    :param equal_requests: those in its scope.
+    """
+
+    name: str
+    equal_requests: EqualRequests
 
 
 _lock = process_lock(__name__)

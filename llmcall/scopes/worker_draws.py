@@ -24,7 +24,7 @@ from ..errors import ScopeError
 from ..notices import warn_once
 from ..system import after_fork_in_child
 from .draws import DrawCounter, Draws
-from .equal_requests import EqualRequests
+from .equal_requests import NamedAsker
 from .numbers import ArmPath, Counts, DrawNumber, ScopedRequest
 from .scoped_record import ScopedRecord
 
@@ -62,12 +62,7 @@ class WorkerDraws(Draws):
         self.unsent_numbers: deque[DrawNumber] = deque()
         self.used_records = WorkerRecords()
 
-    def take(
-        self,
-        request: ScopedRequest,
-        asker: str | None = None,
-        equal_requests: EqualRequests | None = None,
-    ) -> int:
+    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
         """Return the number of a draw; see :meth:`Draws.take`.
 
         :raises ScopeError: if the draw would not be sent to the parent process.
@@ -78,7 +73,7 @@ class WorkerDraws(Draws):
                 f"this process runs a function that was bound in the arm{name}, and the arm would not know of this "
                 f"draw, so it would make the same draw again. {REMEDIES}"
             )
-        number = super().take(request, asker, equal_requests)
+        number = super().take(request, asker)
         self.unsent_numbers.append(DrawNumber(request, number))
         return number
 

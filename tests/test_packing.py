@@ -889,6 +889,82 @@ def test_a_linked_folder_outside_the_project_stops_it(project: Path) -> None:
     assert "elsewhere/1.txt, which is outside the project" in packing()
 
 
+SEARCH = """
+for folder in pathlib.Path(__file__).resolve().parents:
+    if (folder / ".env").is_file():
+        (folder / ".env").read_text()
+"""
+
+
+@pytest.mark.newest_only
+def test_a_program_that_searches_the_folders_above_packs(project: Path) -> None:
+    """Programs look for ``.env`` or ``.git`` in the folders above them. While the program is packed,
+    the project is not among them: whoever verifies the package doesn't have it.
+    """
+    written(project, {".env": "OPENAI_API_KEY=dough-and-butter\n"})
+    with open(project / SCRIPT, "a", encoding="utf-8") as file:
+        file.write(SEARCH)
+    done("pack", "made", "--cassette", TAPE, "--", SCRIPT)
+
+
+WALK = """
+for path in pathlib.Path().rglob("*"):
+    if path.is_file():
+        path.read_bytes()
+"""
+
+
+def packed_files(package: str) -> list[str]:
+    """Return the paths of a package's files in its project, sorted."""
+    manifest = json.loads(Path(package, "manifest.json").read_text(encoding="utf-8"))
+    return sorted(each["path"] for each in manifest["files"])
+
+
+@pytest.mark.newest_only
+def test_a_temporary_folder_in_the_project_is_not_packed(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What pack writes to the temporary folder meanwhile is no part of the project."""
+    with open(project / SCRIPT, "a", encoding="utf-8") as file:
+        file.write(WALK)
+    packing(code=0)
+    (project / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(project / "temporary"))
+    done("pack", "../inside", "--cassette", TAPE, "--", SCRIPT)
+    assert packed_files("../inside") == packed_files("../made")
+
+
+KILLED = """
+import os, sys
+import llmcall
+
+def kill(event, arguments):
+    if event == "os.rename" and os.path.basename(arguments[1]) == sys.argv[1]:
+        os._exit(9)
+
+sys.addaudithook(kill)
+llmcall.pack("killed", [sys.argv[2]], cassettes=[sys.argv[3]], zip="killed.zip")
+"""
+
+
+@pytest.mark.newest_only
+@pytest.mark.parametrize("written_last", ["killed.zip", "killed"])
+def test_what_a_killed_pack_left_is_not_packed(project: Path, written_last: str) -> None:
+    """If pack is killed before a file or folder gets its name, the next pack in the same project
+    gives the same package as without.
+    """
+    with open(project / SCRIPT, "a", encoding="utf-8") as file:
+        file.write(WALK)
+    packing(code=0)
+    before = set(os.listdir())
+    command = [sys.executable, "-c", KILLED, written_last, SCRIPT, TAPE]
+    assert subprocess.run(command, check=False).returncode == 9
+    assert set(os.listdir()) - before, "it left nothing"
+    Path("killed.zip").unlink(missing_ok=True)
+    done("pack", "../again", "--cassette", TAPE, "--", SCRIPT)
+    assert packed_files("../again") == packed_files("../made")
+
+
 NAMES = r"""
 open("out/a\\b.txt", "w").close()
 open(b"out/caf\xe9.txt", "w").close()

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 from ...errors import LLMCallError
+from . import scratch
 from .manifest import NAME
 
 FIRST_DAY = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP file can say
@@ -19,7 +20,7 @@ LEVEL = 9
 def write_zip(folder: Path, target: Path) -> None:
     """Write a package's files, sorted, into a ZIP file with one folder of the package's name."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    partial = target.with_name(f"{target.name}.part")
+    partial = target.with_name(f".{target.name}{scratch.SUFFIX}")
     with zipfile.ZipFile(partial, "w") as archive:
         for path in paths:
             name = f"{folder.name}/{path.relative_to(folder).as_posix()}"

@@ -7,7 +7,6 @@ import fnmatch
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -42,7 +41,8 @@ from .manifest import (
 from .notebooks import SUFFIX, as_script
 from .problems import ProgramRun, name_problems, refuse, result_problems, run_problems
 from .project_copy import ProjectCopy
-from .replay import Observation, Program, copy_file, files_below, run_program, scratch_folder
+from .replay import Observation, Program, copy_file, files_below, run_program
+from .scratch import scratch_folder
 
 if TYPE_CHECKING:
     from ...records.reader import RecordFile
@@ -149,14 +149,13 @@ def pack(
             prune=prune,
             max_size=max_size,
             licence=None if licence is None else Path(licence).absolute(),
-            left_out=(target, *([] if archive is None else [archive])),
         )
         packer = _Packer(project, scratch, options)
         built = scratch / "package"
         manifest = packer.build(built)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
-            finished = Path(temporary) / target.name
+        with scratch_folder(target) as folder_beside:
+            finished = folder_beside / target.name
             shutil.copytree(built, finished)
             if archive is not None:
                 archive.parent.mkdir(parents=True, exist_ok=True)
@@ -178,7 +177,6 @@ class _PackOptions:
     :ivar prune: whether to leave out unused records.
     :ivar max_size: of a file, in bytes.
     :ivar licence: the licence's file if the author named one.
-    :ivar left_out: the package and its ZIP file, which may be in the project.
     """
 
     program: Program
@@ -189,7 +187,6 @@ class _PackOptions:
     prune: bool
     max_size: int
     licence: Path | None
-    left_out: tuple[Path, ...]
 
 
 class _Packer:
@@ -225,7 +222,7 @@ class _Packer:
 
         :raises LLMCallError: if it cannot be packed.
         """
-        copy = ProjectCopy(self.project, self.options.added, self.options.left_out)
+        copy = ProjectCopy(self.project, self.options.added)
         copied_folder = self.scratch / "whole"
         copy.make(copied_folder)
         self._add_script(copied_folder)

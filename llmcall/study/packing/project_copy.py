@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from . import scratch
+
 # What the program does not get: version control, environments and caches; and .env, which holds keys.
 LEFT_OUT = frozenset({".env", ".git", ".hg", ".llmcall", ".svn", "__pycache__", "node_modules"})
 CACHES = re.compile(r"\.(mypy|pytest|ruff)_cache|\.ipynb_checkpoints|\.tox|\.nox")
@@ -18,13 +20,11 @@ class ProjectCopy:
 
     :param project: the original folder.
     :param added: project paths that are copied in any case.
-    :param left_out: paths that are not copied.
     """
 
-    def __init__(self, project: Path, added: Collection[str], left_out: Collection[Path]) -> None:
+    def __init__(self, project: Path, added: Collection[str]) -> None:
         self._project = project
         self._added = added
-        self._left_out = left_out
 
     def make(self, folder: Path) -> None:
         """Copy the project into a new folder."""
@@ -62,4 +62,5 @@ class ProjectCopy:
             return True
         is_environment = (path / "pyvenv.cfg").exists()
         is_cache = path.name in LEFT_OUT or CACHES.fullmatch(path.name) is not None
-        return not (is_environment or is_cache or path in self._left_out)
+        is_scratch = path.name.endswith(scratch.SUFFIX)
+        return not (is_environment or is_cache or is_scratch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -10,7 +9,6 @@ import shutil
 import site
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,13 +102,6 @@ class Observation:
 
 def _scope_words(scope: str) -> str:
     return f"in scope {scope!r}" if scope else "outside any scope"
-
-
-@contextlib.contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Make a temporary folder for runs, by its real path, and remove it afterwards."""
-    with tempfile.TemporaryDirectory(prefix="llmcall-study-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder).resolve()
 
 
 @functools.cache

@@ -41,8 +41,8 @@ from .replay import (
     copy_file,
     has_namespace,
     run_program,
-    scratch_folder,
 )
+from .scratch import scratch_folder
 
 OK, DIFFERS, NOTE = "ok", "DIFFERS", "note"
 DISTRIBUTION = "llmcall-sim"

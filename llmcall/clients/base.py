@@ -10,16 +10,16 @@ from ..cache.shared import shared_cache
 from ..config import resolve as config
 from ..config.endpoints import Endpoint
 from ..engine.client import ResolvedSettings
+from ..engine.drivers import adrive, adrive_stream, drive, drive_stream
 from ..engine.lookup import lookup
 from ..engine.prepare import prepare_again, prepare_chat, prepare_embeddings
 from ..engine.usage import Meter
 from ..errors import ConfigError, short_traceback
-from ..failures import is_abandoned
 from ..requests.parameters import configured_parameters, sent_body
 from ..system import after_fork_in_child, process_lock
 from ..types import Outcome
 from .failed_calls import handle_failure, note_failure
-from .replies import finish_with_reply, reply_of_hit
+from .replies import reply_to
 from .streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ..config.settings import Settings
     from ..engine.effects import Flow
     from ..engine.limits import Pool
-    from ..engine.model_call import ModelCall
     from ..engine.usage import Usage
     from ..models.catalog import Capabilities
     from ..models.prices import Price
@@ -257,6 +256,7 @@ class LLMClient:
     @overload
     def send_message(self, current_messages: Any, **arguments: Any) -> Reply | None: ...
 
+    @short_traceback
     def send_message(
         self,
         current_messages: Any,
@@ -338,20 +338,7 @@ class LLMClient:
             dedent_messages=dedent_messages,
             **params,
         )
-        __tracebackhide__ = True
-        call = None
-        try:
-            call = prepare_chat(self, current_messages, arguments)
-            call, record = lookup(call)
-            if record is not None:
-                return reply_of_hit(call, record)  # type: ignore[no-any-return]
-            from ..engine.answer import answer
-            from ..engine.drivers import drive
-
-            outcome = drive(answer(call))
-            return finish_with_reply(call, outcome.record, outcome.received)  # type: ignore[no-any-return]
-        except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
-            return handle_failure(error, call)  # type: ignore[no-any-return]
+        return drive(reply_to(prepare_chat(self, current_messages, arguments)))  # type: ignore[no-any-return]
 
     @overload
     async def asend_message(
@@ -360,30 +347,15 @@ class LLMClient:
     @overload
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None: ...
 
+    @short_traceback
     async def asend_message(self, current_messages: Any, **arguments: Any) -> Reply | None:
         """Ask a model without blocking the event loop.
 
         Arguments, reply and errors are those of :meth:`send_message`.
         """
-        __tracebackhide__ = True
-        from ..engine.drivers import adrive
-        from ..engine.effects import with_cache
+        return await adrive(reply_to(prepare_chat(self, current_messages, arguments)))
 
-        call: ModelCall | None = None
-        try:
-            call = prepare_chat(self, current_messages, arguments)
-            call_and_record: tuple[ModelCall, Record | None]
-            call_and_record = await adrive(with_cache(call.cache, lookup, call))
-            call, record = call_and_record
-            if record is not None:
-                return reply_of_hit(call, record)  # type: ignore[no-any-return]
-            from ..engine.answer import answer
-
-            outcome = await adrive(answer(call))
-            return finish_with_reply(call, outcome.record, outcome.received)  # type: ignore[no-any-return]
-        except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
-            return handle_failure(error, call)  # type: ignore[no-any-return]
-
+    @short_traceback
     def ask_again(self, recorded_request: Mapping[str, Any], sample: str) -> Reply:
         """Ask a recorded chat request once more, exactly as it was recorded.
 
@@ -395,19 +367,8 @@ class LLMClient:
         :raises APIError: if the call failed for good.
         :raises CacheMissError: if no call is allowed, and the answer is not recorded.
         """
-        __tracebackhide__ = True
-        from ..engine.answer import answer
-        from ..engine.drivers import drive
-
         call = prepare_again(self, recorded_request, sample)
-        try:
-            call, record = lookup(call)
-            if record is not None:
-                return reply_of_hit(call, record)  # type: ignore[no-any-return]
-            outcome = drive(answer(call, fallback=False))
-            return finish_with_reply(call, outcome.record, outcome.received)  # type: ignore[no-any-return]
-        except BaseException as error:  # noqa: BLE001 - handle_failure raises all errors again
-            return handle_failure(error, call)  # type: ignore[no-any-return]
+        return drive(reply_to(call, fallback=False))  # type: ignore[no-any-return]
 
     @short_traceback
     def stream_message(self, current_messages: Any, **arguments: Any) -> Stream:
@@ -418,10 +379,8 @@ class LLMClient:
             recorded answer comes word by word. If the call fails and ``on_error`` is ``"none"``,
             the failure is logged, the stream ends, and ``.reply`` is ``None``.
         """
-        from ..engine.drivers import drive_stream
-
         call = prepare_chat(self, current_messages, arguments)
-        return Stream(call, self._stream_flow(call), drive_stream)
+        return Stream(call, reply_to(call, stream=True), drive_stream)
 
     @short_traceback
     def astream_message(self, current_messages: Any, **arguments: Any) -> AsyncStream:
@@ -429,35 +388,8 @@ class LLMClient:
 
         Arguments and stream are as for :meth:`stream_message`.
         """
-        from ..engine.drivers import adrive_stream
-
         call = prepare_chat(self, current_messages, arguments)
-        return AsyncStream(call, self._stream_flow(call), adrive_stream)
-
-    def _stream_flow(self, call: ModelCall) -> Flow[Any]:
-        """Emit an answer piece by piece, and return the reply."""
-        from ..engine.effects import with_cache
-
-        failures = call.failures
-        token = None
-        is_early = False
-        try:
-            call, record = yield from with_cache(call.cache, lookup, call)
-            if record is None:
-                from ..engine.answer import answer
-
-                token = failures.begin(call.scope, call.label)
-                outcome = yield from answer(call, stream=True)
-                return finish_with_reply(call, outcome.record, outcome.received)
-            from ..engine.answer import emit_recorded
-
-            yield from emit_recorded(record)
-            return reply_of_hit(call, record)
-        except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
-            is_early = is_abandoned(error)
-            return handle_failure(error, call, stream=True)
-        finally:
-            failures.end(token, is_early=is_early)
+        return AsyncStream(call, reply_to(call, stream=True), adrive_stream)
 
     def respond(
         self, messages: Any, fallback: bool, arguments: dict[str, Any], *, fresh: bool
@@ -522,8 +454,6 @@ class LLMClient:
         :returns: a list of numbers, each rounded to float32, or one such list for each text;
             ``None`` if the call failed for good and ``on_error`` is ``"none"``.
         """
-        from ..engine.drivers import drive
-
         return drive(self._embedding_flow(text, model, arguments))  # type: ignore[no-any-return]
 
     @overload
@@ -540,8 +470,6 @@ class LLMClient:
         self, text: str | Sequence[str], model: str | None = None, **arguments: Any
     ) -> list[float] | list[list[float]] | None:
         """Return embeddings without blocking the event loop, as :meth:`get_embedding` does."""
-        from ..engine.drivers import adrive
-
         return await adrive(self._embedding_flow(text, model, arguments))
 
     def _embedding_flow(self, text: Any, model: str | None, arguments: dict[str, Any]) -> Flow[Any]:

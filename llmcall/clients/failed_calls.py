@@ -18,20 +18,17 @@ if TYPE_CHECKING:
 _CHANGING = re.compile(r"[\w.,]*\d[\w.,]*")
 
 
-def handle_failure(error: BaseException, call: ModelCall | None, *, stream: bool = False) -> Any:
+def handle_failure(error: BaseException, call: ModelCall, *, stream: bool = False) -> Any:
     """Raise, log or return an API failure, as the caller wants; raise any other error.
 
     The call's draw is given back.
 
-    :param call: the failed call; ``None`` if it could not be prepared.
     :param stream: whether its answer was streamed. A stream has no value that could be the error,
         so it raises the error that a call would return.
     :returns: the error if the caller wants it as the value, or ``None`` if it was logged.
     """
     __tracebackhide__ = True
     shorten(error)
-    if call is None:
-        raise error
     note_failure(error, call, stream=stream)
     call.give_back()
     if not isinstance(error, APIError):

@@ -1,25 +1,56 @@
-"""The reply that the caller of a chat call gets."""
+"""The reply that the caller of a chat call gets: from the record, or from a model."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..engine.effects import with_cache
+from ..engine.lookup import lookup
 from ..errors import CacheCorruptError
+from ..failures import is_abandoned
 from ..scopes import note_served
 from ..types import Reply
+from .failed_calls import handle_failure
 
 if TYPE_CHECKING:
+    from ..engine.effects import Flow
     from ..engine.model_call import ModelCall
     from ..types import Received, Record
 
 
-def reply_of_hit(call: ModelCall, record: Record) -> Any:
-    """Count a recorded answer, and return it as the caller wants it."""
-    call.count_hit(record.cost, record.served)
-    return finish_with_reply(call, record)
+def reply_to(call: ModelCall, *, stream: bool = False, fallback: bool = True) -> Flow[Any]:
+    """Return the reply to a chat call, or what its caller wants instead.
+
+    :param stream: emit the answer, piece by piece.
+    :param fallback: ask the models of ``[Fallbacks]`` if the context is too long.
+    :raises APIError: if the call failed for good, and its caller wants the error raised.
+    """
+    failures = call.failures
+    token = None
+    is_early = False
+    try:
+        call, record = yield from with_cache(call.cache, lookup, call)
+        if record is None:
+            from ..engine.answer import answer  # a recorded reply does not need it
+
+            if stream:
+                token = failures.begin(call.scope, call.label)
+            outcome = yield from answer(call, stream=stream, fallback=fallback)
+            return _finish(call, outcome.record, outcome.received)
+        if stream:
+            from ..engine.answer import emit_recorded
+
+            yield from emit_recorded(record)
+        call.count_hit(record.cost, record.served)
+        return _finish(call, record)
+    except BaseException as error:  # noqa: BLE001 - handle_failure raises all but an APIError again
+        is_early = is_abandoned(error)
+        return handle_failure(error, call, stream=stream)
+    finally:
+        failures.end(token, is_early=is_early)
 
 
-def finish_with_reply(call: ModelCall, record: Record, received: Received | None = None) -> Any:
+def _finish(call: ModelCall, record: Record, received: Received | None = None) -> Any:
     """Finish an answered call, and return its answer as the caller wants it: a reply, or what
     ``response_format`` parses.
 

@@ -248,8 +248,8 @@ program.main()
 @pytest.fixture(scope="module")
 def smallest_run(only_loopback: None) -> str:
     """What the benchmarks print at their smallest."""
-    chosen = ["--small", "--rounds", "1", "-c", "hits"]
-    chosen += ["-p", "llmcall_client", "-p", "plain_diskcache"]
+    chosen = ["--small", "--rounds", "1", "-c", "hits", "-c", "threads"]
+    chosen += ["-p", "llmcall_client", "-p", "plain_diskcache", "-p", "plain_sqlite"]
     command = [sys.executable, "-c", BENCHMARKS, *chosen]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -262,6 +262,18 @@ def test_each_table_of_the_benchmarks_compares_all_that_were_asked_for(smallest_
     rows = [line.split() for line in smallest_run.splitlines()]
     assert sum(row[:1] == ["llmcall"] and float(row[-1]) > 0 for row in rows) == 2
     assert sum(row[:2] == ["plain", "diskcache"] and row[-1] == "1.00" for row in rows) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("contestant", ["llmcall", "plain diskcache", "plain sqlite3"])
+def test_the_benchmark_of_threads_compares_each_number_with_one(
+    smallest_run: str, contestant: str
+) -> None:
+    """Each contestant has a ratio for 1, 2, 4 and 8 threads."""
+    rows = [line.split() for line in smallest_run.splitlines() if f" {contestant}, " in line]
+    words = len(contestant.split())
+    assert [row[words] for row in rows] == ["1", "2", "4", "8"]
+    assert all(float(row[-1]) > 0 for row in rows)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ __all__ = ["CASES", "run"]
 
 CASES = {
     "hits": "hits: in the process that recorded, and in another one",
+    "threads": "hits from 1, 2, 4 and 8 threads of a user's own, against one thread",
     "first_answer": "from starting Python to the first replayed answer: time and peak memory",
     "recorded_call": "a call that is recorded, against the plain SDK's call",
     "unchanged_program": "a program on the OpenAI SDK: a replayed call and a recorded one, against the SDK alone",

@@ -30,12 +30,14 @@ class Entry(NamedTuple):
 
 PLAIN_OPENAI = Entry("plain openai", "plain_openai", "llmcall", caches=False)
 PLAIN_DISKCACHE = Entry("plain diskcache", "plain_diskcache", "llmcall")
+PLAIN_SQLITE = Entry("plain sqlite3", "plain_sqlite", "llmcall")
 LLMCALL = Entry("llmcall", "llmcall_client", "llmcall")
 LLMCALL_CACHE_OFF = Entry("llmcall, cache off", "llmcall_cache_off", "llmcall", caches=False)
 
 CONTESTANTS = (
     PLAIN_OPENAI,
     PLAIN_DISKCACHE,
+    PLAIN_SQLITE,
     LLMCALL,
     LLMCALL_CACHE_OFF,
     Entry("joblib.Memory", "joblib_memory", "joblib"),

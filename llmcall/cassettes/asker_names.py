@@ -4,47 +4,56 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from ..scopes import RecordedAskers
+from ..system import process_lock
 
+if TYPE_CHECKING:
     from ..records.askers import Askers
     from ..records.reader import RecordFile
     from ..scopes import EqualRequests, NamedAsker
     from ..types import Record
 
+_lock = process_lock(__name__)
+
 
 class AskerNames:
     """Who asked for each record, in the file and in this run.
 
+    Any thread may call the methods.
+
     :param stored: the records of the file, or ``None`` if none was read.
+    :param is_recording: whether the recording in the file goes on.
     :ivar has_new_names: whether this run's names differ from those in the file.
     """
 
-    def __init__(self, stored: RecordFile | None) -> None:
+    def __init__(self, stored: RecordFile | None, *, is_recording: bool) -> None:
         self.has_new_names = False
         self._stored = stored
+        self._is_recording = is_recording
         self._recorded: Askers | None = None  # those of the file, read when somebody needs them
         self._askers: dict[str, NamedAsker] = {}  # by the key of a record: who got it first
 
-    def recorded_askers(self, path: str, request_key: str) -> Mapping[int, str]:
-        """Return the names in the file, by draw number.
+    def recorded(self, path: str, request_key: str) -> RecordedAskers:
+        """Return who asked for a request's draws when they were recorded, as far as the file says it.
 
         :param path: the scope path.
         :param request_key: the request's key outside any scope.
         """
-        if self._recorded is None:
-            self._recorded = {} if self._stored is None else self._stored.askers()
-        return self._recorded.get((path, request_key), {})
+        with _lock:
+            if self._recorded is None:
+                self._recorded = {} if self._stored is None else self._stored.askers()
+        return RecordedAskers(self._recorded.get((path, request_key), {}), self._is_recording)
 
-    def note(self, key: str, asker: NamedAsker, recorded: str | None) -> None:
+    def note(self, key: str, asker: NamedAsker, recorded: str | None = None) -> None:
         """Note who gets a record; the first one counts.
 
         :param key: the record's.
-        :param recorded: the name in the file, or ``None`` if it has none.
+        :param recorded: who asked when it was recorded, or ``None`` if that is unknown.
         """
-        is_first = self._askers.setdefault(key, asker) is asker
-        if is_first and recorded is not None and recorded != asker.name:
-            self.has_new_names = True
+        with _lock:
+            is_first = self._askers.setdefault(key, asker) is asker
+            if is_first and recorded is not None and recorded != asker.name:
+                self.has_new_names = True
 
     def with_asker(self, record: Record, *, is_gained: bool, is_complete: bool) -> Record:
         """Return a record with its asker's name, if the file needs it to tell equal requests apart.
@@ -64,5 +73,5 @@ class AskerNames:
 
     def _have_several_askers(self, equal_requests: EqualRequests) -> bool:
         """Return whether several askers made the same request, in this run or the file."""
-        recorded = self.recorded_askers(equal_requests.request.path, equal_requests.request.key)
-        return len({*equal_requests.askers, *recorded.values()}) > 1
+        recorded = self.recorded(equal_requests.request.path, equal_requests.request.key)
+        return len({*equal_requests.askers, *recorded.askers.values()}) > 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from contextlib import ContextDecorator
-from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
 from .. import scopes
@@ -19,7 +18,6 @@ from ..notices import notice, warn_once
 from ..records.header import header_of, layer_of
 from ..records.reader import RecordFile, read
 from ..records.served import served_by
-from ..scopes import RecordedAskers
 from ..system import process_lock
 from ..types import FROM_CACHE, FROM_FUNCTION, FROM_SERVER, Request
 from .asker_names import AskerNames
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from ..config.settings import Settings
-    from ..scopes import CallOrder, NamedAsker
+    from ..scopes import CallOrder
     from ..types import Days, Record
 
 MODES = ("none", "once", "new", "update", "rewrite")
@@ -110,11 +108,9 @@ class Cassette(ContextDecorator):
         self.is_written = False
         self._reason_to_keep_unused = ""  # for the mode ``update``, if its owner knows one
         self._refusals_before = process_failures.refused
-        # Set by a forked process that used a record: this process cannot see which one.
-        self._used_by_child = mmap(-1, 1)
         self._gained = GainedRecords()
-        self._uses = Uses()
-        self._asker_names = AskerNames(None)
+        self.uses = Uses()  # which records answered calls
+        self.asker_names = AskerNames(None, is_recording=False)  # who asked for them
         self._agreement = HeaderAgreement(self.path, {}, is_recorded=False)
         # The settings of callers that agreed: those given to a client, and their generation.
         self._agreed_callers: set[tuple[int | None, int]] = set()
@@ -231,7 +227,8 @@ class Cassette(ContextDecorator):
         else:
             header = header_of(namespaces=header_namespaces())
         self._agreement = HeaderAgreement(self.path, header, is_recorded=self.stored is not None)
-        self._asker_names = AskerNames(self.stored)
+        is_recording = self.may_record and not self.is_complete
+        self.asker_names = AskerNames(self.stored, is_recording=is_recording)
         if self.may_record:
             self._output = OutputFile(self.path, file, content)
         tell_processes()
@@ -275,7 +272,7 @@ class Cassette(ContextDecorator):
     def _report_unused(self) -> list[Record]:
         """Report unused records; return those that the mode ``update`` drops."""
         unused = self.unused() if self.reports_unused else []
-        if not unused or (self.mode != "update" and self._used_by_child[0]):
+        if not unused or (self.mode != "update" and self.uses.child_replayed):
             return []
         reason = self._why_unused_stay()
         drops_unused = self.mode == "update" and not reason
@@ -288,7 +285,7 @@ class Cassette(ContextDecorator):
         """Return why unused records have to stay in the file; empty if they may go."""
         if self._reason_to_keep_unused:
             return self._reason_to_keep_unused
-        if self._used_by_child[0]:
+        if self.uses.child_replayed:
             return "a child process made calls"
         refusals = process_failures.refused - self._refusals_before
         is_incomplete = refusals or any(self.failures.counts().values())
@@ -297,7 +294,7 @@ class Cassette(ContextDecorator):
     def _is_changed(self) -> bool:
         if self.mode == "rewrite":
             return self._error is None and (self.recorded > 0 or os.path.exists(self.file))
-        if self.may_record and self._asker_names.has_new_names:
+        if self.may_record and self.asker_names.has_new_names:
             return True
         return self.recorded > 0 or (
             self.may_record and not self.is_complete and self._error is None
@@ -312,7 +309,7 @@ class Cassette(ContextDecorator):
         assert self._output is not None
         dropped_keys = {record.cache_key for record in dropped_records}
         records = [
-            self._asker_names.with_asker(
+            self.asker_names.with_asker(
                 record, is_gained=record.cache_key in self._gained, is_complete=complete
             )
             for record in self.all_records()
@@ -320,7 +317,7 @@ class Cassette(ContextDecorator):
         ]
         if not self.is_complete:
             # One order for the records of both recordings.
-            records.sort(key=lambda record: self._uses.sort_key(record.cache_key))
+            records.sort(key=lambda record: self.uses.sort_key(record.cache_key))
         self._output.write(self._agreement.header, records, run=self.run, complete=complete)
         self.is_written = True
 
@@ -430,26 +427,8 @@ class Cassette(ContextDecorator):
         if record is None and key in self._gained:
             record = self._gained[key]
         if record is not None:
-            with _lock:
-                self._uses.note(key, scopes.current_path(), order)
-                if record.kind == "function":
-                    self._uses.note_replayed_function(record)
-                if not self.is_of_this_process():
-                    self._used_by_child[0] = 1
+            self.uses.note_replayed(record, scopes.current_path(), order)
         return record
-
-    def note_dry_run(self) -> None:
-        """Note that a dry run looks up records."""
-        with _lock:
-            self._uses.note_dry_run()
-
-    def note_planned(self, key: str) -> None:
-        """Note that a record would answer a call of a dry run.
-
-        :param key: the record's.
-        """
-        with _lock:
-            self._uses.note_planned(key)
 
     def count_replay(self) -> None:
         """Count a call that it answered."""
@@ -479,31 +458,10 @@ class Cassette(ContextDecorator):
             if existing_record is not None:
                 return existing_record
             record = self._gained.add(record, source)
-            self._uses.note(record.cache_key, scopes.current_path(), order)
+            self.uses.note(record, scopes.current_path(), order)
             if self._writes_each_record and self.write_at_end:
                 self._write_record(record)
             return record
-
-    def recorded_askers(self, path: str, request_key: str) -> RecordedAskers:
-        """Return who asked for a request's draws when they were recorded, as far as the file says it.
-
-        :param path: the scope path.
-        :param request_key: the request's key outside any scope.
-        """
-        with _lock:
-            is_recording = self.may_record and not self.is_complete
-            return RecordedAskers(
-                self._asker_names.recorded_askers(path, request_key), is_recording
-            )
-
-    def note_asker(self, key: str, asker: NamedAsker, recorded: str | None = None) -> None:
-        """Note who gets a record; the first one counts.
-
-        :param key: the record's.
-        :param recorded: who asked when it was recorded, or ``None`` if that is unknown.
-        """
-        with _lock:
-            self._asker_names.note(key, asker, recorded)
 
     def all_records(self) -> list[Record]:
         """Return its records; if it was never opened, those of the file."""
@@ -514,7 +472,7 @@ class Cassette(ContextDecorator):
     def gained(self) -> list[tuple[Record, CallOrder]]:
         """Return the records that it gained, each with its order, in the order of the calls."""
         with _lock:
-            sorted_keys = sorted((self._uses.sort_key(key), key) for key in self._gained)
+            sorted_keys = sorted((self.uses.sort_key(key), key) for key in self._gained)
             return [(self._gained[key], order) for (_, order), key in sorted_keys]
 
     def unused(self) -> list[Record]:
@@ -526,7 +484,7 @@ class Cassette(ContextDecorator):
         records outside any scope, such as embeddings. If the function itself was called outside any
         scope, they also include those in outermost scopes that this run did not enter.
         """
-        return [] if self.stored is None else self._uses.unneeded(self.stored)
+        return [] if self.stored is None else self.uses.unneeded(self.stored)
 
     def to_frame(self, levels: Sequence[str] | None = None) -> Any:
         """Return a pandas DataFrame with a row for each record. The cassette need not be open.
@@ -541,7 +499,7 @@ class Cassette(ContextDecorator):
             uses another column's name.
         """
         records = self.all_records()
-        unused_records = self._uses.unused(records) if self.file else records
+        unused_records = self.uses.unused(records) if self.file else records
         unused_keys = {record.cache_key for record in unused_records}
         return record_frame(records, lambda record: record.cache_key not in unused_keys, levels)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
 from ..requests.keys import key_of
 from ..scopes import CallOrder
+from ..system import process_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,33 +33,51 @@ def function_scope(request: Mapping[str, Any], sample: str | None) -> str:
     return f"{name.replace('/', '.').replace('#', '.')}.{key[:8]}"
 
 
+_lock = process_lock(__name__)
+
+
 class Uses:
     """The records of a cassette that answered calls, each with the first of its calls.
 
-    The first call is the one that comes first in the program, no matter which thread was faster.
+    The first call is the one that comes first in the program, no matter which thread was faster. Any
+    thread may call the methods.
     """
 
     def __init__(self) -> None:
+        self._process = os.getpid()
+        # Set by a forked process that replayed a record: this process cannot see which one.
+        self._child_replayed = mmap(-1, 1)
         self._first_calls: dict[str, SortKey] = {}  # by the record's key
         # The scopes of recorded functions that did not run, since they were replayed.
         self._skipped_scopes: set[str] = set()
         self._has_dry_run = False
         self._planned_keys: set[str] = set()  # the keys of the records that dry runs looked up
 
-    def note(self, key: str, path: str, order: CallOrder) -> None:
-        """Note that a record answered a call.
+    def note(self, record: Record, path: str, order: CallOrder) -> None:
+        """Note a call that a record answers.
 
-        :param key: the record's.
         :param path: the scope path in which the call was made; empty outside any scope.
         :param order: the call's.
         """
         sort_key = path.split("/") if path else [], order
-        self._first_calls[key] = min(sort_key, self._first_calls.get(key, sort_key))
+        with _lock:
+            first_call = self._first_calls.get(record.cache_key, sort_key)
+            self._first_calls[record.cache_key] = min(sort_key, first_call)
 
-    def note_replayed_function(self, record: Record) -> None:
-        """Note that a function did not run, since its result was recorded."""
-        scope_name = function_scope(record.request, record.sample)
-        self._skipped_scopes.add(f"{record.scope}/{scope_name}".lstrip("/"))
+    def note_replayed(self, record: Record, path: str, order: CallOrder) -> None:
+        """Note a call that an existing record answers; see :meth:`note`."""
+        self.note(record, path, order)
+        if record.kind == "function":  # which does not run
+            scope_name = function_scope(record.request, record.sample)
+            with _lock:
+                self._skipped_scopes.add(f"{record.scope}/{scope_name}".lstrip("/"))
+        if self._process != os.getpid():
+            self._child_replayed[0] = 1
+
+    @property
+    def child_replayed(self) -> bool:
+        """Return whether a forked process replayed a record."""
+        return bool(self._child_replayed[0])
 
     def note_dry_run(self) -> None:
         """Note that a dry run looks up records."""
@@ -78,13 +99,14 @@ class Uses:
 
         :param records: those of the file; they are iterated twice if a function was replayed.
         """
-        entered_scopes = self._entered(records) if self._skipped_scopes else set()
-        return [
-            record
-            for record in records
-            if record.cache_key not in self._first_calls
-            and not self._may_be_skipped(record, entered_scopes)
-        ]
+        with _lock:
+            entered_scopes = self._entered(records) if self._skipped_scopes else set()
+            return [
+                record
+                for record in records
+                if record.cache_key not in self._first_calls
+                and not self._may_be_skipped(record, entered_scopes)
+            ]
 
     def _entered(self, records: Iterable[Record]) -> set[str]:
         """Return the outermost scopes in which this run made calls."""

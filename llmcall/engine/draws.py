@@ -98,5 +98,5 @@ def _recorded_askers(
                 askers[number] = record.asker
     if call.cassette is None:
         return RecordedAskers(askers)
-    cassette_askers = call.cassette.recorded_askers(path, request_key)
+    cassette_askers = call.cassette.asker_names.recorded(path, request_key)
     return RecordedAskers({**askers, **cassette_askers.askers}, cassette_askers.is_recording)

@@ -135,7 +135,7 @@ class PreparedCall(ABC):
             return record
         if self.draw is not None and self.draw.asker is not None:
             for key in {self.request.cache_key, record.cache_key}:
-                self.cassette.note_asker(key, self.draw.asker)
+                self.cassette.asker_names.note(key, self.draw.asker)
         if record.cache_key != self.request.cache_key:
             self.cassette.add(self.pointer_to(record.cache_key), self.order, POINTER)
         return self.cassette.add(record, self.order, source)
@@ -152,7 +152,7 @@ class PreparedCall(ABC):
         draw.note_recorded_asker(record.asker)
         if self.cassette is not None:
             for key in {self.request.cache_key, record.cache_key}:
-                self.cassette.note_asker(key, draw.asker, record.asker)
+                self.cassette.asker_names.note(key, draw.asker, record.asker)
         elif self.settings.cache_mode != "replay":
             self.cache.name_asker(record, draw.asker.name)
 

@@ -139,7 +139,7 @@ class Planner:
         self._cassette = context.run(current_cassette)
         gained = []
         if self._cassette is not None:
-            self._cassette.note_dry_run()
+            self._cassette.uses.note_dry_run()
             gained = self._cassette.gained()
         self._gained = {record.cache_key: record for record, _ in gained}
 
@@ -206,7 +206,7 @@ class Planner:
             key = request if isinstance(request, str) else request.cache_key
             record = self._gained.get(key)
         if record is not None:
-            cassette.note_planned(record.cache_key)
+            cassette.uses.note_planned(record.cache_key)
         return record
 
     def _is_planned_before(self, request: Request, mode: str) -> bool:

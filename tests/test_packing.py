@@ -958,7 +958,8 @@ def test_what_a_killed_pack_left_is_not_packed(project: Path, written_last: str)
     packing(code=0)
     before = set(os.listdir())
     command = [sys.executable, "-c", KILLED, written_last, SCRIPT, TAPE]
-    assert subprocess.run(command, check=False).returncode == 9
+    environment = {**os.environ, "TMPDIR": str(project.parent)}
+    assert subprocess.run(command, env=environment, check=False).returncode == 9
     assert set(os.listdir()) - before, "it left nothing"
     Path("killed.zip").unlink(missing_ok=True)
     done("pack", "../again", "--cassette", TAPE, "--", SCRIPT)

@@ -5,6 +5,7 @@ other call out.
 from __future__ import annotations
 
 import json
+import os
 import pkgutil
 import re
 import subprocess
@@ -1073,6 +1074,69 @@ def test_workers_record_what_one_process_would(workers: Project) -> None:
     assert sorted(recorded.pop(SHARED_OF_MANY)) == list("abcdef")
     assert sorted(recorded.values()) == [[number] for number in "012345"]
     assert not list(workers.path.glob("llmcall-*"))
+
+
+TEMPORARY = """
+    @pytest.mark.llm
+    @pytest.mark.parametrize("number", range(2))
+    def test_own(number):
+        import os
+        ask(str(number))
+        assert os.listdir(os.environ["TMPDIR"]) == []
+"""
+
+
+@pytest.mark.parametrize("options", [(), TWO_WORKERS], ids=["one process", "two workers"])
+def test_a_recording_run_uses_no_temporary_folder_but_pytests(
+    project: Project, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """The folder for temporary files stays empty; pytest's own is elsewhere here."""
+    if options:
+        pytest.importorskip("xdist")
+    (project.path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(project.path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    project.write(TEMPORARY)
+    project.run(*options, "--llm-record=rewrite", passed=2)
+    assert sorted(project.calls()) == ["0", "1"]
+
+
+def test_a_recording_run_without_a_temporary_folder_is_told(project: Project) -> None:
+    """``-p no:tmpdir`` takes it away; a replay needs none."""
+    printed = project.run("-p", "no:tmpdir", "--llm-record=once", errors=1)
+    assert "a run that records needs pytest's temporary folder: remove -p no:tmpdir" in printed
+    project.record()
+    project.run("-p", "no:tmpdir", passed=1)
+    assert project.calls() == []
+
+
+KILLED = (
+    SHARED
+    + """
+def test_last():
+    import os
+    os.environ.get("KILLED") and os._exit(9)
+"""
+)
+
+
+@pytest.mark.newest_only
+@pytest.mark.parametrize("options", [(), TWO_WORKERS], ids=["one process", "two workers"])
+def test_a_killed_recording_changes_no_later_one(
+    project: Project, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """The later run records everything again, also if it has the same temporary folder."""
+    if options:
+        pytest.importorskip("xdist")
+    project.write(KILLED)
+    options = (*options, "-p", "llmcall.pytest_plugin", "--basetemp=same", "--llm-record=rewrite")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
+    environment = {**os.environ, "KILLED": "1"}
+    subprocess.run(command, env=environment, check=False, capture_output=True)
+    assert sorted(project.calls()) == ["a", "b", "c"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert sorted(project.calls()) == ["a", "b", "c"]
+    assert sorted(project.cassettes()["cassettes/test_market/shared.jsonl"]) == ["a", "b", "c"]
 
 
 SKIPPED_IN_A_WORKER = """

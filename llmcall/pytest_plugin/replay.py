@@ -11,8 +11,6 @@ import hashlib
 import os
 import pickle
 import re
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -268,19 +266,29 @@ class Replay:
 
     def _lock_folder(self, path: Path) -> Path:
         """Return the folder in which the workers of this run take turns to record a cassette."""
-        folder = Path(
-            self._shared_folder, hashlib.sha256(os.path.realpath(path).encode()).hexdigest()
-        )
+        folder = self._run_folder / hashlib.sha256(os.path.realpath(path).encode()).hexdigest()
         folder.mkdir(exist_ok=True)
         return folder
 
     @functools.cached_property
-    def _shared_folder(self) -> str:
-        """Return the folder that the workers of this run share; without workers, a new one."""
-        folder: str | None = getattr(self.config, "workerinput", {}).get(self.name)
-        if folder is None:
-            folder = tempfile.mkdtemp(prefix="llmcall-")
-            self.config.add_cleanup(functools.partial(shutil.rmtree, folder, ignore_errors=True))
+    def _run_folder(self) -> Path:
+        """Return a folder of this run alone, which its workers share: it is in the run's temporary
+        folder, which pytest removes after some more runs.
+
+        :raises pytest.UsageError: if the run has no temporary folder.
+        """
+        # The fixture of this name is not there yet if it is set up itself.
+        factory: pytest.TempPathFactory | None = getattr(self.config, "_tmp_path_factory", None)
+        if factory is None:
+            raise pytest.UsageError(
+                "a run that records needs pytest's temporary folder: remove -p no:tmpdir"
+            )
+        worker_input = getattr(self.config, "workerinput", None)
+        if worker_input is None:
+            return factory.mktemp("llmcall")
+        # The temporary folders of all workers of a run are in one folder.
+        folder = factory.getbasetemp().parent / f"llmcall-{worker_input['testrunuid']}"
+        folder.mkdir(exist_ok=True)
         return folder
 
     @pytest.hookimpl(tryfirst=True)
@@ -359,12 +367,6 @@ class Replay:
                 push(cassette)
 
     # The whole run
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker of pytest-xdist which folder the workers share."""
-        if self.mode != "none":
-            node.workerinput[self.name] = self._shared_folder
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:

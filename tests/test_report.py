@@ -330,6 +330,25 @@ def test_repeats_are_one_row_also_in_scopes_below_them() -> None:
     assert cells["columns"] == ["repeat 1", "repeat 2"]
 
 
+def test_a_repeat_inside_a_repeat_has_a_column_of_its_own() -> None:
+    """A function that `map` repeats may call `map` with repeats: the heading names both, and equal
+    headings never stand above calls of different repeats.
+    """
+    client = ScriptedClient(lambda messages: "Yes.")
+
+    def judge(item: str) -> None:
+        client.send_message(f"Is {item} cheap?")
+
+    def judge_shop(shop: str) -> None:
+        llmcall.map(judge, [f"{shop}'s bread", f"{shop}'s milk"], repeats=2)
+
+    with llmcall.cassette("judged.jsonl"), llmcall.scope("run"):
+        llmcall.map(judge_shop, ["Ada", "Bela"], repeats=2)
+    cells = data_of(report("judged.jsonl"))["cells"]
+    assert len(cells["rows"]) == 4
+    assert cells["columns"] == ["repeat 1.1", "repeat 1.2", "repeat 2.1", "repeat 2.2"]
+
+
 def test_a_page_says_which_answers_were_cut_refused_and_asked_again() -> None:
     """On top, and at each call."""
     html = report(survey("a.jsonl"))

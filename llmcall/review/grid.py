@@ -57,17 +57,17 @@ class _ColumnKey(NamedTuple):
     """Where a call stands in its row.
 
     :param round: the name of its round; empty if no level of the scopes is the round.
-    :param repeat: which repeat it is, from 0.
+    :param repeats: which repeat it is, from 0, of each ``map`` that repeats, the outermost first.
     :param number: its number in them, from 0.
     """
 
     round: str
-    repeat: int
+    repeats: tuple[int, ...]
     number: int
 
     def order(self) -> tuple[object, ...]:
         """Return what sorts columns."""
-        return natural_order(self.round), self.repeat, self.number
+        return natural_order(self.round), self.repeats, self.number
 
 
 def grid(pairs: Iterable[Pair]) -> Grid:
@@ -75,13 +75,16 @@ def grid(pairs: Iterable[Pair]) -> Grid:
 
     :param pairs: actor by actor.
     """
+    pairs = list(pairs)
+    repeats_of = _repeats_by_scope({pair.scope for pair in pairs})
     rows: dict[str, list[tuple[_ColumnKey, Pair]]] = {}
-    counts: dict[tuple[str, str, int], int] = {}
+    counts: dict[tuple[str, str, tuple[int, ...]], int] = {}
     for pair in pairs:
-        row, repeat = without_repeats(pair.scope)
-        number = counts.get((row, pair.round, repeat), 0)
-        counts[row, pair.round, repeat] = number + 1
-        rows.setdefault(row, []).append((_ColumnKey(pair.round, repeat, number), pair))
+        row, _ = without_repeats(pair.scope)
+        repeats = repeats_of[pair.scope]
+        number = counts.get((row, pair.round, repeats), 0)
+        counts[row, pair.round, repeats] = number + 1
+        rows.setdefault(row, []).append((_ColumnKey(pair.round, repeats, number), pair))
     keys = sorted({key for row in rows.values() for key, _ in row}, key=_ColumnKey.order)
     columns = {key: number for number, key in enumerate(keys)}
     cells = [
@@ -92,14 +95,36 @@ def grid(pairs: Iterable[Pair]) -> Grid:
     return Grid(cells, _headings(keys))
 
 
+def _repeats_by_scope(scopes: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Return the numbers of each scope's repeats, equally many for every scope: of the levels at
+    which scopes as deep as this one repeat, and then zeros.
+    """
+    all_repeats = {scope: without_repeats(scope)[1] for scope in scopes}
+    levels_by_depth: dict[int, set[int]] = {}
+    for repeats in all_repeats.values():
+        repeated_levels = {level for level, repeat in enumerate(repeats) if repeat}
+        levels_by_depth.setdefault(len(repeats), set()).update(repeated_levels)
+    width = max(map(len, levels_by_depth.values()), default=0)
+    repeats_by_scope = {}
+    for scope, repeats in all_repeats.items():
+        numbers = [repeats[level] for level in sorted(levels_by_depth[len(repeats)])]
+        zeros = [0] * (width - len(numbers))
+        repeats_by_scope[scope] = (*numbers, *zeros)
+    return repeats_by_scope
+
+
 def _headings(keys: Sequence[_ColumnKey]) -> list[str]:
-    """Return what stands above each column: only what tells columns apart."""
-    has_repeats = any(key.repeat for key in keys)
+    """Return what stands above each column: only what tells columns apart.
+
+    ``repeat 2.1`` is the first repeat of a ``map`` inside the second repeat of another.
+    """
+    has_repeats = any(any(key.repeats) for key in keys)
     has_numbers = any(key.number for key in keys)
     headings = []
     for key in keys:
         parts = [key.round] if key.round else []
-        parts += [f"repeat {key.repeat + 1}"] if has_repeats else []
+        repeat = ".".join(str(number + 1) for number in key.repeats)
+        parts += [f"repeat {repeat}"] if has_repeats else []
         parts += [f"call {key.number + 1}"] if has_numbers or not parts else []
         headings.append(", ".join(parts))
     return headings

@@ -56,18 +56,19 @@ def path_before_items(path: str) -> str:
     return _RESERVED_NAME.split(path, 1)[0]
 
 
-def without_repeats(path: str) -> tuple[str, int]:
-    """Return a scope path without the repeats of a ``map``, and the repeat's number.
+def without_repeats(path: str) -> tuple[str, tuple[int, ...]]:
+    """Return a scope path without the repeats of ``map``s, and the repeats' numbers.
 
-    Of several ``map``s, one inside the other, it is the sum: while only one of them repeats, it
-    counts up by one.
+    :returns: the path, and a number before its first name and after each name, because a ``map`` may
+        run inside another's item; 0 stands for the first repeat, and for no repeat.
     """
     names = []
-    repeat = 0
+    repeats = [0]
     for name in path.split("/"):
         match = _REPEAT.fullmatch(name)
         if match is None:
             names.append(name)
+            repeats.append(0)
         else:
-            repeat += int(match[1])
-    return "/".join(names), repeat
+            repeats[-1] += int(match[1])
+    return "/".join(names), tuple(repeats)

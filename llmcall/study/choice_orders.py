@@ -21,7 +21,8 @@ class Respondent(NamedTuple):
 
     :param path: the scope path without the repeats, or, outside a scope, the item's name; empty if
         there is neither.
-    :param repeat: the number of the repeat, from 0.
+    :param repeat: the number of the repeat, from 0. If a ``map`` runs inside another, it is the sum:
+        while only one of them repeats, it counts up by one.
     """
 
     path: str
@@ -34,8 +35,8 @@ class Respondent(NamedTuple):
         :raises ScopeError: in a thread or process without a scope while another has one open.
         """
         active = scopes.scope_of_call()
-        path, repeat = scopes.without_repeats("" if active is None else active.path)
-        return cls(path or current_item.get(), repeat)
+        path, repeats = scopes.without_repeats("" if active is None else active.path)
+        return cls(path or current_item.get(), sum(repeats))
 
 
 def moving_order(order: str, count: int, respondent: Respondent) -> tuple[int, ...]:

@@ -10,9 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..config import resolve as config
-from ..display.data_frames import record_frame
 from ..errors import CacheCorruptError, CacheError, short_traceback
 from ..notices import warn_once
+from ..records.frame import record_frame
 from ..records.packed import pack, unpack
 from ..system import process_lock
 from ..types import record_of

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import scopes
 from ..config import resolve as config
-from ..display.data_frames import record_frame
 from ..display.formatting import counted
 from ..display.notebook import html_records
 from ..errors import CacheError, short_traceback
 from ..failures import ABANDONED, Failures, process_failures
 from ..notices import notice, warn_once
+from ..records.frame import record_frame
 from ..records.header import header_of, layer_of
 from ..records.reader import RecordFile, read
 from ..records.served import served_by

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..scopes import DrawNumber, Draws, ScopedRequest
+from ..scopes import Draws
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..scopes import Counts, DrawCounter, EqualRequests, NamedAsker, RecordedAskers
+    from ..scopes import (
+        Counts,
+        DrawCounter,
+        DrawNumber,
+        EqualRequests,
+        NamedAsker,
+        RecordedAskers,
+        ScopedRequest,
+    )
 
 
 class TaskDraws:
@@ -35,31 +43,31 @@ class TaskDraws:
         """Return the equal requests of a scope; see :meth:`Draws.equal_requests`."""
         return self._scope_draws.equal_requests(request, source, read_askers)
 
-    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
+    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> DrawNumber:
         """Return the number of a draw; see :meth:`Draws.take`.
 
         :raises KeyboardInterrupt: if the draws were given back, since the task's map is over.
         """
-        number = self._scope_draws.take(request, asker)
-        self.numbers.append(DrawNumber(request, number))
+        taken = self._scope_draws.take(request, asker)
+        self.numbers.append(taken)
         if self._is_over:
-            self.give_back(request, number)
+            self.give_back(taken)
             raise KeyboardInterrupt("the map that this call belongs to is over")
-        return number
+        return taken
 
-    def claim(self, request: ScopedRequest, number: int) -> None:
-        """Mark a number as taken: another process drew it."""
-        self._scope_draws.claim(request, number)
-        self.numbers.append(DrawNumber(request, number))
+    def claim(self, taken: DrawNumber) -> None:
+        """Take a number that another process took; see :meth:`Draws.claim`."""
+        self._scope_draws.claim(taken)
+        self.numbers.append(taken)
 
-    def claim_from_task(self, request: ScopedRequest, number: int) -> None:
+    def claim_from_task(self, taken: DrawNumber) -> None:
         """Take a number that a bound function took in another process; see
         :meth:`Draws.claim_from_task`.
         """
-        self._scope_draws.claim_from_task(request, number)
-        self.numbers.append(DrawNumber(request, number))
+        self._scope_draws.claim_from_task(taken)
+        self.numbers.append(taken)
         if self._is_over:
-            self.give_back(request, number)
+            self.give_back(taken)
 
     def end(self, request: ScopedRequest, stored_at: float | None) -> None:
         """Note that a call has its answer; see :meth:`Draws.end`."""
@@ -69,19 +77,19 @@ class TaskDraws:
         """Return the counts, from which another process can go on."""
         return self._scope_draws.counts()
 
-    def give_back(self, request: ScopedRequest, number: int) -> None:
+    def give_back(self, taken: DrawNumber) -> None:
         """Free a number, unless it is free already."""
         try:
-            self.numbers.remove(DrawNumber(request, number))
+            self.numbers.remove(taken)
         except ValueError:
             return
-        self._scope_draws.give_back(request, number)
+        self._scope_draws.give_back(taken)
 
     def give_all_back(self) -> None:
         """Free all numbers."""
         self._is_over = True
-        for number in self.numbers.copy():
-            self.give_back(*number)
+        for taken in self.numbers.copy():
+            self.give_back(taken)
 
 
 class CellDraws(Draws):
@@ -103,25 +111,25 @@ class CellDraws(Draws):
         self._scope_draws = scope_draws
         self._holders = holders
 
-    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
+    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> DrawNumber:
         """Return the number of a draw; see :meth:`Draws.take`."""
-        number = super().take(request, asker)
-        self._take_in_scope(DrawNumber(request, number))
-        return number
+        taken = super().take(request, asker)
+        self._take_in_scope(taken)
+        return taken
 
-    def claim(self, request: ScopedRequest, number: int) -> None:
-        """Mark a number as taken that another process took."""
-        super().claim(request, number)
-        self._take_in_scope(DrawNumber(request, number))
+    def claim(self, taken: DrawNumber) -> None:
+        """Take a number that another process took; see :meth:`Draws.claim`."""
+        super().claim(taken)
+        self._take_in_scope(taken)
 
-    def give_back(self, request: ScopedRequest, number: int) -> None:
+    def give_back(self, taken: DrawNumber) -> None:
         """Free a number; in the scope only once no other cell has taken it."""
-        super().give_back(request, number)
-        holders = self._holders.get(DrawNumber(request, number), set())
+        super().give_back(taken)
+        holders = self._holders.get(taken, set())
         holders.discard(id(self))
         if not holders:
-            self._scope_draws.give_back(request, number)
+            self._scope_draws.give_back(taken)
 
-    def _take_in_scope(self, number: DrawNumber) -> None:
-        self._holders.setdefault(number, set()).add(id(self))
-        self._scope_draws.claim(*number)
+    def _take_in_scope(self, taken: DrawNumber) -> None:
+        self._holders.setdefault(taken, set()).add(id(self))
+        self._scope_draws.claim(taken)

@@ -280,7 +280,7 @@ def apply_report(task: Task, result: TaskResult) -> None:
     """Count in this process what a task did in another one."""
     group = task.group
     for number in result.draws:
-        task.draws.claim(*number)
+        task.draws.claim(number)
     for model, scope, amounts, arm in result.usage:
         metering.count(group.meter, model, scope, amounts, arm)
     if group.active is not None and group.active.used_records is not None:

@@ -39,19 +39,19 @@ class DrawCounter(Protocol):
         """Return the equal requests of a scope."""
         ...
 
-    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
+    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> DrawNumber:
         """Take a number for a draw and return it."""
         ...
 
-    def claim(self, request: ScopedRequest, number: int) -> None:
+    def claim(self, taken: DrawNumber) -> None:
         """Take a certain number, which was taken elsewhere."""
         ...
 
-    def claim_from_task(self, request: ScopedRequest, number: int) -> None:
+    def claim_from_task(self, taken: DrawNumber) -> None:
         """Take a number that a bound function took in another process."""
         ...
 
-    def give_back(self, request: ScopedRequest, number: int) -> None:
+    def give_back(self, taken: DrawNumber) -> None:
         """Free a number."""
         ...
 
@@ -134,13 +134,12 @@ class Draws:
                     self._equal_requests[request] = equal_requests = new
         return equal_requests
 
-    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
+    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> DrawNumber:
         """Take a number for a draw and return it.
 
         It is the lowest free number that was recorded for the asker, or that the same asker took in
-        another arm, or else the lowest free number.
-        Warns if another thread or task makes the same request at the same time, unless their askers
-        differ.
+        another arm, or else the lowest free number. Warns if another thread or task makes the same
+        request at the same time, unless their askers differ.
 
         :param request: what is drawn.
         :param asker: who asks, or ``None`` if askers have no names.
@@ -149,8 +148,8 @@ class Draws:
         caller = _Caller(threading.get_ident(), id(current_task()), name)
         with _lock:
             self._accept_returned()
-            number = self._free_number(request, asker)
-            self._take(request, number)
+            taken = DrawNumber(request, self._next_number(request, asker))
+            self._mark_taken(taken)
             other_caller = self._under_way.get(request, caller)
             self._under_way[request] = caller
         if asker is not None and other_caller.asker != name:
@@ -162,33 +161,33 @@ class Draws:
                 f"which of them gets which draw, and a replay may swap their answers. Give each {callers[:-1]} its own "
                 "scope"
             )
-        return number
+        return taken
 
-    def claim(self, request: ScopedRequest, number: int) -> None:
+    def claim(self, taken: DrawNumber) -> None:
         """Take a certain number, which was taken elsewhere, such as in a worker process."""
         with _lock:
             self._accept_returned()
-            self._take(request, number)
+            self._mark_taken(taken)
 
-    def claim_from_task(self, request: ScopedRequest, number: int) -> None:
+    def claim_from_task(self, taken: DrawNumber) -> None:
         """Take a number that a bound function took in another process.
 
         Warns if it is taken already: two functions that ran at once have the same draw.
         """
-        path, key, arm = request
+        path, key, arm = taken.request
         with _lock:
             self._accept_returned()
             is_free = all(
-                numbers.is_free(path, key, number) for numbers in self._numbers_to_avoid(arm)
+                numbers.is_free(path, key, taken.number) for numbers in self._numbers_to_avoid(arm)
             )
-            self.claim(request, number)
+            self.claim(taken)
         if not is_free:
             _warn_of_same_draw(path)
 
-    def give_back(self, request: ScopedRequest, number: int) -> None:
+    def give_back(self, taken: DrawNumber) -> None:
         """Free a number. Call this once for each time that the number was taken."""
-        self._under_way.pop(request, None)
-        self._returned.append(DrawNumber(request, number))
+        self._under_way.pop(taken.request, None)
+        self._returned.append(taken)
 
     def end(self, request: ScopedRequest, stored_at: float | None) -> None:
         """Note that a call has its answer.
@@ -209,7 +208,7 @@ class Draws:
             self._accept_returned()
             return {arm: numbers.numbers() for arm, numbers in self._taken_numbers.items()}
 
-    def _free_number(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
+    def _next_number(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
         """Return the number that a draw gets; see :meth:`take`."""
         path, key, arm = request
         taken_numbers = self._numbers_to_avoid(arm)
@@ -262,9 +261,9 @@ class Draws:
         takers.setdefault(number, name)
         return number
 
-    def _take(self, request: ScopedRequest, number: int) -> None:
-        numbers = self._taken_numbers.setdefault(request.arm, TakenNumbers())
-        numbers.take(request.path, request.key, number)
+    def _mark_taken(self, taken: DrawNumber) -> None:
+        path, key, arm = taken.request
+        self._taken_numbers.setdefault(arm, TakenNumbers()).take(path, key, taken.number)
 
     def _accept_returned(self) -> None:
         while self._returned:
@@ -299,7 +298,7 @@ class Draw:
     :ivar asker: who asks, or ``None`` if askers have no names.
     """
 
-    __slots__ = ("_draws", "_number", "_pending", "asker", "sample")
+    __slots__ = ("_draws", "_pending", "_taken", "asker", "sample")
 
     def __init__(
         self,
@@ -314,8 +313,8 @@ class Draw:
             equal_requests = draws.equal_requests(request, source, read_askers)
             self.asker = NamedAsker(asker.name, equal_requests)
         self._draws = draws
-        self._number = DrawNumber(request, draws.take(request, self.asker))
-        self.sample = f"{request.path}#{self._number.number}"
+        self._taken = draws.take(request, self.asker)
+        self.sample = f"{request.path}#{self._taken.number}"
         # The first call that settles the draw pops it, which is atomic.
         self._pending = [True]
 
@@ -327,7 +326,7 @@ class Draw:
         """
         if self._settle():
             stored_at = None if answer is None else answer.stored_at
-            self._draws.end(self._number.request, stored_at)
+            self._draws.end(self._taken.request, stored_at)
 
     def note_recorded_asker(self, recorded_asker: str | None) -> None:
         """Note that a record answers it.
@@ -336,12 +335,12 @@ class Draw:
         """
         if self.asker is not None:
             name, equal_requests = self.asker
-            equal_requests.note_recorded_asker(self._number.number, name, recorded_asker)
+            equal_requests.note_recorded_asker(self._taken.number, name, recorded_asker)
 
     def give_back(self) -> None:
         """Free its number, unless its call has an answer."""
         if self._settle():
-            self._draws.give_back(*self._number)
+            self._draws.give_back(self._taken)
 
     def _settle(self) -> bool:
         """Settle the draw; return whether this is the first call to do so."""

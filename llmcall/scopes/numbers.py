@@ -39,7 +39,11 @@ class ScopedRequest(NamedTuple):
 
 
 class DrawNumber(NamedTuple):
-    """A draw's number, with what is drawn."""
+    """A number that a draw took.
+
+    :param request: what is drawn.
+    :param number: counts the request's draws in its scope, from 0.
+    """
 
     request: ScopedRequest
     number: int

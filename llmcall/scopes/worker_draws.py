@@ -62,7 +62,7 @@ class WorkerDraws(Draws):
         self.unsent_numbers: deque[DrawNumber] = deque()
         self.used_records = WorkerRecords()
 
-    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> int:
+    def take(self, request: ScopedRequest, asker: NamedAsker | None) -> DrawNumber:
         """Return the number of a draw; see :meth:`Draws.take`.
 
         :raises ScopeError: if the draw would not be sent to the parent process.
@@ -73,22 +73,22 @@ class WorkerDraws(Draws):
                 f"this process runs a function that was bound in the arm{name}, and the arm would not know of this "
                 f"draw, so it would make the same draw again. {REMEDIES}"
             )
-        number = super().take(request, asker)
-        self.unsent_numbers.append(DrawNumber(request, number))
-        return number
+        taken = super().take(request, asker)
+        self.unsent_numbers.append(taken)
+        return taken
 
-    def claim(self, request: ScopedRequest, number: int) -> None:
-        """Mark a number as taken that another process took; see :meth:`Draws.claim`."""
-        super().claim(request, number)
-        self.unsent_numbers.append(DrawNumber(request, number))
+    def claim(self, taken: DrawNumber) -> None:
+        """Take a number that another process took; see :meth:`Draws.claim`."""
+        super().claim(taken)
+        self.unsent_numbers.append(taken)
 
-    def give_back(self, request: ScopedRequest, number: int) -> None:
+    def give_back(self, taken: DrawNumber) -> None:
         """Free a number; see :meth:`Draws.give_back`."""
         try:
-            self.unsent_numbers.remove(DrawNumber(request, number))
+            self.unsent_numbers.remove(taken)
         except ValueError:
             return  # it was sent
-        super().give_back(request, number)
+        super().give_back(taken)
 
     def end(self, request: ScopedRequest, stored_at: float | None) -> None:
         """Note that a call has its answer.
@@ -237,7 +237,7 @@ def _unpickled_result(
     draws = _draws.get(token)
     if draws is not None:
         for number in numbers:
-            draws.claim_from_task(*number)
+            draws.claim_from_task(number)
     records_of_arm = _used_records.get(token)
     if records_of_arm is not None:
         records_of_arm.extend(used_records)

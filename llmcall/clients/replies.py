@@ -8,7 +8,7 @@ from ..engine.effects import with_cache
 from ..engine.lookup import lookup
 from ..errors import CacheCorruptError
 from ..failures import is_abandoned
-from ..scopes import note_served
+from ..scopes import warn_of_shared_answers
 from ..types import Reply
 from .failed_calls import handle_failure
 
@@ -62,7 +62,7 @@ def _finish(call: ModelCall, record: Record, received: Received | None = None) -
     :raises CacheCorruptError: if the record does not contain a model's answer.
     """
     if received is None:
-        note_served(call.request, (call.cassette or call.cache).path)
+        warn_of_shared_answers(call.request, (call.cassette or call.cache).path)
     call.end(record)
     call.gather_for_arm(record)
     try:

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from ..requests.keys import canonical
-from .rows import nth
+from .rows import item_label
 
 # Types whose values str() describes completely.
 TEXTUAL = frozenset(
@@ -30,14 +30,14 @@ def digest(identity: Any, index: int) -> bytes:
         data = _plain(identity)
     except RecursionError:
         raise ValueError(
-            f"{nth(index)} is nested too deeply for a digest: give a key= that identifies each item"
+            f"{item_label(index)} is nested too deeply for a digest: give a key= that identifies each item"
         ) from None
     except _NotPlainError as error:
         raise TypeError(
-            f"{nth(index)} contains {error}, which is not plain data: give a key= that identifies each item (a column, "
-            "or a function of the item), to name its scope"
+            f"{item_label(index)} contains {error}, which is not plain data: give a key= that identifies each item "
+            "(a column, or a function of the item), to name its scope"
         ) from None
-    return sha256(canonical(data, nth(index))).digest()
+    return sha256(canonical(data, item_label(index))).digest()
 
 
 class _NotPlainError(Exception):

@@ -14,7 +14,7 @@ from ..display.printable import printable
 from ..notices import warn_once
 from ..scopes import reserved_name
 from .digests import digest
-from .rows import cell_of, nth
+from .rows import cell_of, item_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,10 +100,10 @@ class ItemNames:
         first = self._contents.setdefault(cell_and_name, content)
         is_first = not self._occurrences[cell_and_name]
         if not is_first and (content is None or content != first):
-            self._example = (
-                self._example or f"{nth(index)}, {one_line(printable(repr(item)), LONGEST_TEXT)}"
-            )
             self._ambiguous.add(cell_and_name)
+            if not self._example:
+                item_text = one_line(printable(repr(item)), LONGEST_TEXT)
+                self._example = f"{item_label(index)}, {item_text}"
 
     def warn(self) -> None:
         """Warn of different items that share a name; once for the same items."""
@@ -179,8 +179,8 @@ def _key_text(key: Any, index: int) -> str:
     text = _plain_text(key, index)
     if not text or "/" in text or "#" in text:
         raise ValueError(
-            f"the key of {nth(index)} is {key!r}; it names a scope, so it must not be empty or contain '/' or '#' "
-            "(if key= is a list of columns, even of one, it may)"
+            f"the key of {item_label(index)} is {key!r}; it names a scope, so it must not be empty or contain '/' or "
+            "'#' (if key= is a list of columns, even of one, it may)"
         )
     return text
 
@@ -190,13 +190,13 @@ def _plain_text(value: Any, index: int) -> str:
         return str(value.__index__())  # also for NumPy's whole numbers
     if not isinstance(value, str):
         raise TypeError(
-            f"the key of {nth(index)} is {value!r}; it must be a string or a whole number"
+            f"the key of {item_label(index)} is {value!r}; it must be a string or a whole number"
         )
     return str.__str__(value)
 
 
 def item_words(item: Any, position: TaskPosition, total: int | None) -> str:
     """Return an item in words: its number, from 1, and its key or the beginning of its text."""
-    number = nth(position.number) + (f" of {total}" if total is not None else "")
+    number = item_label(position.number) + (f" of {total}" if total is not None else "")
     name = position.name if position.name and not scopes.is_reserved_name(position.name) else None
     return f"{number} ({one_line(name or printable(repr(item)), LONGEST_TEXT)})"

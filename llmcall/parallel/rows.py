@@ -56,6 +56,9 @@ def length_of(items: Any) -> int | None:
     return len(items) if hasattr(items, "__len__") else None
 
 
-def nth(index: int) -> str:
-    """Return an item's name in messages, which count from 1: the last of three is item 3."""
+def item_label(index: int) -> str:
+    """Return how messages name an item; they count from 1, so the last of three is item 3.
+
+    :param index: counts from 0.
+    """
     return f"item {index + 1}"

@@ -22,6 +22,7 @@ from ..engine import budgets
 from ..engine import usage as metering
 from ..errors import LLMCallError
 from ..failures import process_failures
+from ..queues import take_all
 from ..system import after_fork_in_child
 from ..types import FROM_FUNCTION
 
@@ -156,8 +157,8 @@ class WorkerSession:
         with _sessions_changed:
             failures = process_failures if cassette is None else cassette.failures
             return result._replace(
-                usage=scopes.take_all(self._usage),
-                events=[] if cassette is None else scopes.take_all(cassette.events),
+                usage=take_all(self._usage),
+                events=[] if cassette is None else take_all(cassette.events),
                 failures=failures.take(),
             )
 

@@ -22,8 +22,8 @@ from .scope import (
     scope_of_call,
 )
 from .scoped_record import ScopedRecord
-from .served import note_served
-from .worker_draws import take_all, warn_of_refresh
+from .unscoped import warn_of_shared_answers
+from .worker_draws import warn_of_refresh
 from .workers import note_abandoned
 
 __all__ = [
@@ -54,7 +54,6 @@ __all__ = [
     "is_reserved_name",
     "next_order",
     "note_abandoned",
-    "note_served",
     "path_before_items",
     "reserved_name",
     "scope",
@@ -62,8 +61,8 @@ __all__ = [
     "scope_of_call",
     "seed",
     "split_counts",
-    "take_all",
     "take_misplaced",
     "warn_of_refresh",
+    "warn_of_shared_answers",
     "without_repeats",
 ]

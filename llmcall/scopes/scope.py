@@ -40,7 +40,7 @@ from .generators import (
 from .names import checked_name
 from .numbers import ArmPath, ScopedRequest
 from .scoped_record import ScopedRecord
-from .served import forget_served
+from .unscoped import forget_given_answers
 
 ENVIRONMENT_VARIABLE = "LLMCALL_SCOPE"
 IN_A_THREAD = (
@@ -365,11 +365,11 @@ def _root() -> ActiveScope | None:
 
 
 def forget() -> None:
-    """Read LLMCALL_SCOPE again at the next call, and start its draws at 0; forget what was served
-    outside scopes.
+    """Read LLMCALL_SCOPE again at the next call, and start its draws at 0; forget which answers were
+    given outside any scope.
     """
     _roots.clear()
-    forget_served()
+    forget_given_answers()
 
 
 def scope_around() -> ActiveScope | None:

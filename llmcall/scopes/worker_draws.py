@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 from ..config import resolve as config
 from ..errors import ScopeError
 from ..notices import warn_once
+from ..queues import take_all
 from ..system import after_fork_in_child
 from .draws import DrawCounter, Draws
 from .equal_requests import NamedAsker
@@ -196,11 +197,6 @@ def warn_of_refresh(arm: ArmPath) -> None:
             "threads, or use the mode auto with another folder in [Cache] PATH",
             about="refresh in another process",
         )
-
-
-def take_all(queue: deque[Any]) -> list[Any]:
-    """Take all items of a queue, to which other threads may add more meanwhile."""
-    return [queue.popleft() for _ in range(len(queue))]
 
 
 # By token, what counts an arm's draws in this process, and what gathers its records: both live as

@@ -1,0 +1,44 @@
+"""The warning for a forgotten scope: outside any, equal requests share one answer."""
+
+from __future__ import annotations
+
+from ..notices import warn_once
+from ..system import process_lock
+from ..types import Request
+
+_lock = process_lock(__name__)
+# The answers that were given to a request, each by the path of its cassette or cache and its key;
+# None once the warning is out.
+_given: set[tuple[object, str]] | None = set()
+
+
+def warn_of_shared_answers(request: Request, storage_path: object) -> None:
+    """Warn once in a process if two requests outside any scope get one answer, except at a temperature
+    of 0.
+
+    :param request: a request that gets a recorded answer, or that of a call under way.
+    :param storage_path: the path of the cassette or cache that keeps the answer.
+    """
+    global _given
+    if request.sample is not None or request.asked.get("temperature") == 0:
+        return
+    answer = storage_path, request.cache_key
+    with _lock:
+        if _given is None:
+            return
+        if answer not in _given:
+            _given.add(answer)
+            return
+        _given = None
+    warn_once(
+        "outside any scope, all identical requests get one answer: if each should get its own, give each actor a "
+        "scope (with llmcall.scope(name): …) or each draw a number (sample=1)",
+        about=warn_of_shared_answers,
+    )
+
+
+def forget_given_answers() -> None:
+    """Forget which answers were given to a request."""
+    global _given
+    with _lock:
+        _given = set()

@@ -795,7 +795,7 @@ def in_a_map(function: Callable[[], Any]) -> None:
 @pytest.mark.parametrize("path", ["trial", None])
 def test_scopes_that_items_open_after_an_imap_was_left_refuse_no_call(path: Any, run: Any) -> None:
     """A call outside any scope is none of theirs, although they opened them while it was made."""
-    left, opened, release = threading.Event(), threading.Event(), threading.Event()
+    begun, left, opened, release = (threading.Event() for _ in range(4))
 
     def hold_scope() -> None:
         with scope("inside"):
@@ -803,9 +803,12 @@ def test_scopes_that_items_open_after_an_imap_was_left_refuse_no_call(path: Any,
             release.wait()
 
     def work(item: str) -> None:
-        if item == "b":
-            left.wait()
-            run(hold_scope)
+        if item == "a":
+            begun.wait()
+            return
+        begun.set()
+        left.wait()
+        run(hold_scope)
 
     with scope(path):
         for _ in imap(work, "ab", key=str, workers=2):

@@ -771,8 +771,12 @@ KEPT = {
 
 
 @pytest.mark.parametrize("kept", KEPT.values(), ids=KEPT)
-def test_a_stream_that_is_open_when_the_process_ends_is_left(kept: str) -> None:
+def test_a_stream_that_is_open_when_the_process_ends_is_left(
+    kept: str, request: pytest.FixtureRequest
+) -> None:
     """It ends with the process as if its reader had left it, and nothing is printed."""
+    if request.node.callspec.id == "program" and sys.version_info >= (3, 14):
+        pytest.skip("httpx2 prints an error there, with the SDK alone, too")
     opening = """
         import asyncio, warnings
         import openai

@@ -95,14 +95,20 @@ class ResponseCache:
         mode = mode or self.mode
         if mode == "off" or (mode == "refresh" and key not in self._refreshed_keys):
             return None
+        # SQLite may give several reasons for one damaged database.
+        damaged: object = (self.path, "database")
         try:
             packed = self._unstored.get(key)
             row = self.storage.get(key) if packed is None else (packed, None)
+            damaged = (self.path, "record", key)
             return None if row is None else unpack(key, *row)
         except CacheCorruptError as error:
             if mode == "replay":
                 raise
-            warn_once(f"{self.path}: {error}; llmcall asks for the answer again")
+            warn_once(
+                f"{self.path}: {error}; llmcall asks for the answer again",
+                about=("damaged", damaged),
+            )
             return None
 
     def put(

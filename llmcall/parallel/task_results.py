@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     from ..engine.usage import UsageDelta
     from ..scopes import DrawNumber, ScopedRecord
 
-    CassetteEvent = tuple[str, tuple[Any, ...], str]
+
+class CassetteEvent(NamedTuple):
+    """A call of a method of the cassette in a worker process.
+
+    :param method: the method's name.
+    :param path: the scope path in which it was called, which decides the record's order.
+    """
+
+    method: str
+    arguments: tuple[Any, ...]
+    path: str
 
 
 class TaskResult(NamedTuple):
@@ -22,8 +32,7 @@ class TaskResult(NamedTuple):
     :param traceback: the error's traceback in the worker.
     :param draws: the numbers that the task drew.
     :param usage: model, scope, amounts and arm of each addition to the usage.
-    :param events: each call of a method of the cassette: the method's name, its arguments, and the
-        scope path in which it was called, which decides the record's order.
+    :param events: the calls of the cassette's methods, which the map's process repeats.
     :param used_records: the records that answered the task's calls, if it ran in an arm.
     :param failures: why calls left no record, how many in each scope, and the first one in words.
     """

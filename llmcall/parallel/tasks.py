@@ -285,9 +285,9 @@ def apply_report(task: Task, result: TaskResult) -> None:
         metering.count(group.meter, model, scope, amounts, arm)
     if group.active is not None and group.active.used_records is not None:
         group.active.used_records.extend(result.used_records)
-    for method, arguments, scope in result.events:
-        with scopes.ActiveScope(scope, Draws()):
-            getattr(group.cassette, method)(*arguments)
+    for event in result.events:
+        with scopes.ActiveScope(event.path, Draws()):
+            getattr(group.cassette, event.method)(*event.arguments)
     for reason, counts, description in result.failures:
         for scope, count in counts.items():
             for _ in range(count):

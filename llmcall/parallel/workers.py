@@ -25,6 +25,7 @@ from ..failures import process_failures
 from ..queues import take_all
 from ..system import after_fork_in_child
 from ..types import FROM_FUNCTION
+from .task_results import CassetteEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from ..scopes import CallOrder
     from ..types import Record, Request
     from .jobs import Job
-    from .task_results import CassetteEvent, TaskResult
+    from .task_results import TaskResult
 
     Gained = list[tuple[Record, CallOrder]]
 
@@ -212,7 +213,7 @@ class WorkerCassette(Cassette):
         self.events: deque[CassetteEvent] = deque()
 
     def _note(self, method: str, *arguments: Any) -> None:
-        self.events.append((method, arguments, scopes.current_path()))
+        self.events.append(CassetteEvent(method, arguments, scopes.current_path()))
 
     def settle(self, header: dict[str, Any]) -> None:
         """Take the first caller's header, and refuse another one; see :meth:`Cassette.settle`."""

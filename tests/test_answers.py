@@ -451,6 +451,16 @@ def test_a_cassette_replays_both_an_answer_that_does_not_fit_and_the_one_beside_
     assert client.requests == []
 
 
+def test_a_call_that_passes_an_answer_that_does_not_fit_counts_as_one_replayed(
+    tmp_path: Path,
+) -> None:
+    """It is one of the calls that the model answered when they were recorded."""
+    path = recorded_both(tmp_path)
+    with llmcall.cassette(path, mode="none") as tape:
+        play_both(client_of([], tmp_path / "other"))
+    assert tape.replayed == len(BOTH_TEXTS)
+
+
 def test_a_cassette_of_answers_that_stand_beside_each_other_has_the_same_bytes_again(
     tmp_path: Path,
 ) -> None:

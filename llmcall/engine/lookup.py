@@ -28,30 +28,36 @@ def lookup(call: Call) -> tuple[Call, Record | None]:
     :raises CacheMissError: if nothing is recorded, and the cassette (without one, the cache's mode)
         forbids calls.
     """
+    call, record = _recorded(call)
+    while record is not None and not call.accepts(record):
+        call, record = _recorded(call.as_further_draw())
+    if record is None:
+        if not call.may_ask:
+            raise _miss_error(call)
+        call.check_guards()
+    elif call.cassette is not None and call.is_replayed:
+        call.cassette.count_replay()
+    return call, record
+
+
+def _recorded(call: Call) -> tuple[Call, Record | None]:
+    """Return a call with the answer that is recorded for its draw, whether it fits or not; with
+    ``None`` if there is none.
+    """
     record = _from_cassette(call)
     is_replayed = record is not None
     if is_replayed != call.is_replayed:
         call = replace(call, is_replayed=is_replayed)
     if record is None:
         record = _from_cache(call)
-    if record is None:
-        if not call.may_ask:
-            raise _miss_error(call)
-        call.check_guards()
-        return call, None
-    if not call.accepts(record):
-        return lookup(call.as_further_draw())
     return call, record
 
 
 def _from_cassette(call: PreparedCall) -> Record | None:
-    """Return the answer on the cassette, and note its use."""
+    """Return the answer on the cassette."""
     record = find_on_cassette(call)
-    if record is None or call.cassette is None:
-        return None
-    call.note_asker(record)
-    if call.accepts(record):
-        call.cassette.count_replay()
+    if record is not None:
+        call.note_asker(record)
     return record
 
 
